@@ -1,0 +1,163 @@
+//! The checked configuration: what the rest of the controller works from.
+//!
+//! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
+//! direct-routing server has the service's own port. Nothing in this file knows about YAML.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use lb_common::schedule::Scheduler;
+pub use lb_common::service::Protocol;
+
+/// Everything one `lb run` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Interface that receives the VIPs' packets and reaches the real servers, such as `eth0`.
+    pub interface: String,
+    /// How many connections the table must hold (1 to 64 million).
+    pub connections: u32,
+    pub control: Control,
+    pub metrics: Option<Metrics>,
+    pub timeouts: Timeouts,
+    /// In file order.
+    pub services: Vec<Service>,
+}
+
+/// The Unix socket that `lb status` talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Default `/run/lb/lb.sock`.
+    pub socket: PathBuf,
+}
+
+/// The Prometheus endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Default `127.0.0.1:9105`.
+    pub listen: SocketAddr,
+}
+
+/// Idle times after which a connection is forgotten, by its state. Whole milliseconds, at least 1 s, at most 7 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Half-open: a SYN was seen and nothing after it. Default 60 s.
+    pub syn_recv: Duration,
+    /// Default 900 s.
+    pub established: Duration,
+    /// The client has sent its FIN. Default 120 s.
+    pub fin_wait: Duration,
+    /// The client has sent a RST. Default 10 s.
+    pub closed: Duration,
+    /// Default 300 s.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            syn_recv: Duration::from_secs(60),
+            established: Duration::from_secs(900),
+            fin_wait: Duration::from_secs(120),
+            closed: Duration::from_secs(10),
+            udp: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What identifies a service towards clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// The virtual IP address.
+    pub vip: IpAddr,
+    /// Host byte order, 1 to 65535.
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+/// One virtual service: VIP, port and protocol, and the real servers behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Unique; default `PROTOCOL/VIP:PORT`. The `service` label of the metrics.
+    pub name: String,
+    pub key: ServiceKey,
+    pub scheduler: Scheduler,
+    /// Who serves when no real server is usable.
+    pub fallback: Fallback,
+    /// What happens to a packet in mid-connection that no entry of the table knows.
+    pub stray: Stray,
+    /// Idle times of this service's connections: the file's, with the service's own on top.
+    pub timeouts: Timeouts,
+    /// How long a server that left the configuration keeps serving the connections it has.
+    pub drain: Duration,
+    /// `None`: servers are taken to be healthy.
+    pub check: Option<Check>,
+    /// In file order, which is the order schedulers prefer.
+    pub servers: Vec<Server>,
+}
+
+/// Who serves when no real server is usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nobody: packets of new connections are dropped and counted.
+    None,
+    /// The director's own host, which owns the VIP: packets are passed up its stack.
+    Local,
+}
+
+/// What happens to a TCP packet in mid-connection that no entry of the table knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// It goes to the server that a hash of the client picks; no entry is made.
+    Hash,
+    /// It goes to the director's own host, which answers with a reset.
+    Pass,
+}
+
+/// One real server of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Unique within the service; default the address. The `server` label of the metrics.
+    pub name: String,
+    pub address: IpAddr,
+    /// Host byte order. Equal to the service's port: direct routing rewrites MACs only.
+    pub port: u16,
+    /// 0 to 65535; 0 takes no new connections.
+    pub weight: u16,
+}
+
+/// How a server's health is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub probe: Probe,
+    /// From the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// A probe without a result by then has failed.
+    pub timeout: Duration,
+    /// Successes in a row that bring a server up, at least 1.
+    pub rise: u32,
+    /// Failures in a row that take it down, at least 1.
+    pub fall: u32,
+    /// Port to probe instead of the server's own, host byte order.
+    pub port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// `GET path` answers with status 2xx (or the one given) and, if given, a body that contains `receive`.
+    Http(HttpProbe),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// Request path, begins with `/`.
+    pub request: String,
+    /// Host header; default the VIP.
+    pub host: Option<String>,
+    /// Text that the body must contain.
+    pub receive: Option<String>,
+    /// Exact status wanted; `None`: any 2xx.
+    pub status: Option<u16>,
+}

@@ -1,0 +1,5 @@
+//! The director's controller: configuration, plan, data plane, health checks, observation, command line.
+
+pub mod config;
+pub mod health;
+pub mod observe;

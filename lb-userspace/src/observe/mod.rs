@@ -1,0 +1,3 @@
+//! What the controller shows: snapshots, metrics, logs.
+
+pub mod view;

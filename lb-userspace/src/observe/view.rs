@@ -1,0 +1,114 @@
+//! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The running director at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running `lb`.
+    pub version: String,
+    pub pid: u32,
+    pub interface: String,
+    /// How the XDP program is attached: `native` or `generic`.
+    pub mode: String,
+    /// Seconds since the controller started.
+    pub uptime_s: u64,
+    /// Path of the configuration file.
+    pub config: String,
+    /// The last reload that was refused, in its own words; `None` when the running state is the file's.
+    pub config_error: Option<String>,
+    pub table: TableStatus,
+    /// In configured order.
+    pub services: Vec<ServiceStatus>,
+    /// Frames dropped since start, by reason; every reason is listed, in a fixed order.
+    pub drops: Vec<Count>,
+    /// Frames for a VIP that were handed to the host's own stack, by reason.
+    pub passes: Vec<Count>,
+}
+
+/// A named counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// In `snake_case`: the label of the metric.
+    pub reason: String,
+    pub count: u64,
+}
+
+/// The connection table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Slots there are.
+    pub capacity: u64,
+    /// Connections configured (`connections:`).
+    pub configured: u64,
+    /// Slots in use at the last sweep.
+    pub used: u64,
+    pub memory_bytes: u64,
+    /// Entries made since start.
+    pub inserted: u64,
+    /// Entries whose idle time ran out.
+    pub expired: u64,
+    /// Half-open or closed entries given up for a new connection.
+    pub evicted: u64,
+    /// New connections that found no slot and went by the client's hash.
+    pub full: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub vip: IpAddr,
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `rr`, `wrr`, `lc` or `wlc`.
+    pub scheduler: String,
+    /// `none` or `local`.
+    pub fallback: String,
+    /// True while no server is usable and the fallback answers (or nobody does).
+    pub on_fallback: bool,
+    pub servers: Vec<ServerStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    pub name: String,
+    pub address: IpAddr,
+    pub port: u16,
+    /// Forwarding method in ipvsadm's word: `Route`.
+    pub method: String,
+    /// Configured weight.
+    pub weight: u16,
+    /// Connections in state ESTABLISHED.
+    pub active: u32,
+    /// Connections in any other state.
+    pub inactive: u32,
+    pub health: Health,
+    /// Why the last check failed, or what the server waits for; `None` when all is well.
+    pub reason: Option<String>,
+    /// Seconds since `health` last changed.
+    pub since_s: u64,
+    /// Link-layer address that packets go to, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
+    pub mac: Option<String>,
+    /// Totals since the server was added.
+    pub connections: u64,
+    pub packets: u64,
+    /// Bytes of the frames from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// What the checks say of a server, and whether it is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// No check has had a result yet.
+    Unknown,
+    Up,
+    Down,
+    /// No check is configured.
+    Unchecked,
+    /// It left the configuration and keeps what connections it has.
+    Draining,
+}
