@@ -1,7 +1,32 @@
 //! What the XDP program and the controller agree on: layouts, header parsing, connection states, schedules.
 //!
-//! Builds for the BPF target and for the host, so that every rule of the data path is tested on the host.
+//! Builds for the BPF target and for the host, so that every rule of the data path is tested on the host:
+//!
+//! - [`frame`]: headers of a packet, from Ethernet to the ports; what is ours, not ours, malformed
+//! - [`reason`]: why a packet was dropped or passed to the host
+//! - [`service`]: services and the table that finds them by address, port and protocol
+//! - [`connection`]: one connection's entry: states, time-outs, what counts as active
+//! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
+//! - [`schedule`]: schedulers and the plan a service picks servers by
+//! - `compile`: from a list of servers to a plan (the host only)
+//! - [`server`]: a real server as the program sees it, its counters
+//! - [`control`]: the settings that hold for the whole program
 #![no_std]
 
+#[cfg(not(target_arch = "bpf"))]
+extern crate std;
+
+#[cfg(not(target_arch = "bpf"))]
+pub mod compile;
+pub mod connection;
+pub mod control;
+pub mod frame;
+pub mod reason;
 pub mod schedule;
+pub mod server;
 pub mod service;
+pub mod table;
+
+/// Changes with every change of a layout or a map: goes into the pin directory's name, so that a program never meets
+/// maps of another layout.
+pub const ABI_VERSION: u32 = 1;

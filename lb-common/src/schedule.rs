@@ -1,16 +1,29 @@
-//! Schedulers: which server a new connection goes to.
+//! Schedulers, and the plan from which a service picks the server of a new connection.
+//!
+//! The controller writes a [`Plan`] per service; its lists are cells of one map of words, `CELLS`. The lists hold only
+//! servers that may take new connections, in configured order:
+//! - members: one cell per server, see [`Member`]; for lc, wlc and the hash of the client;
+//! - bands, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
+//!   length needs at most one band per distinct weight. See [`Band`].
+//!
+//! Source of the rules: MISSION's talk and the IPVS module's documentation (ipvsadm(8), section on schedulers).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::server::{Counts, ServerId};
 
 /// How a service picks the server of a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Scheduler {
     /// Round robin; weights other than 0 count as 1.
-    Rr,
+    Rr = 1,
     /// Weighted round robin: pass k = 1, 2, … takes every server with weight >= k.
-    Wrr,
+    Wrr = 2,
     /// Least `active * 256 + inactive`.
-    Lc,
+    Lc = 3,
     /// Least `(active * 256 + inactive) / weight`.
-    Wlc,
+    Wlc = 4,
 }
 
 impl Scheduler {
@@ -24,5 +37,186 @@ impl Scheduler {
             Self::Lc => "lc",
             Self::Wlc => "wlc",
         }
+    }
+}
+
+/// Servers in one service at most: what one walk of lc or wlc may cost.
+pub const MAX_MEMBERS: u32 = 4096;
+
+/// Entry of the map `PLANS`; service n has entries 2n and 2n + 1, and `CHOICES` says which of them is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Plan {
+    /// First cell of the members.
+    pub members: u32,
+    pub member_count: u32,
+    /// First cell of the bands.
+    pub bands: u32,
+    pub band_count: u32,
+    /// Picks in a full cycle of the bands.
+    pub cycle: u32,
+    /// A [`Scheduler`]'s number.
+    pub scheduler: u32,
+    pub reserved: [u32; 2],
+}
+
+const _: () = assert!(size_of::<Plan>() == 32);
+
+impl Plan {
+    /// rr and wrr walk the bands, lc and wlc compare members.
+    #[inline(always)]
+    pub const fn walks_bands(&self) -> bool {
+        self.scheduler <= Scheduler::Wrr as u32
+    }
+    #[inline(always)]
+    pub const fn weighs(&self) -> bool {
+        self.scheduler == Scheduler::Wlc as u32
+    }
+}
+
+/// A cell of the member list: server in the low half, weight in the high one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member(pub u32);
+
+impl Member {
+    pub const fn new(server: ServerId, weight: u16) -> Self {
+        Self((weight as u32) << 16 | server.0 as u32)
+    }
+    #[inline(always)]
+    pub const fn server(self) -> ServerId {
+        ServerId(self.0 as u16)
+    }
+    #[inline(always)]
+    pub const fn weight(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// Passes of wrr with the same servers. Three cells: end of the band (exclusive, in picks from the cycle's start),
+/// first cell of its servers, number of servers. It begins where the band before it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Band {
+    pub end: u32,
+    pub servers: u32,
+    pub count: u32,
+}
+
+pub const CELLS_PER_BAND: u32 = 3;
+
+/// Bands that a binary search of so many steps can tell apart.
+const BAND_SEARCH_STEPS: u32 = MAX_MEMBERS.ilog2() + 1;
+
+/// The words of the map `CELLS`.
+pub trait Cells {
+    /// `None` past the end.
+    fn cell(&self, index: u32) -> Option<u32>;
+}
+
+impl Cells for [u32] {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.get(index as usize).copied()
+    }
+}
+
+/// rr and wrr: the server of pick number `turn` (any number; the cycle repeats). `None`: no server, or a hole.
+#[inline(always)]
+pub fn by_turn<C: Cells + ?Sized>(cells: &C, plan: &Plan, turn: u64) -> Option<ServerId> {
+    if plan.cycle == 0 {
+        return None;
+    }
+    let position = (turn % plan.cycle as u64) as u32;
+    let (mut low, mut high) = (0, plan.band_count - 1);
+    let mut step = 0;
+    while step < BAND_SEARCH_STEPS && low < high {
+        let middle = (low + high) / 2;
+        if position < cells.cell(plan.bands + middle * CELLS_PER_BAND)? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+        step += 1;
+    }
+    let begin = if low == 0 { 0 } else { cells.cell(plan.bands + (low - 1) * CELLS_PER_BAND)? };
+    let servers = cells.cell(plan.bands + low * CELLS_PER_BAND + 1)?;
+    let count = cells.cell(plan.bands + low * CELLS_PER_BAND + 2)?;
+    if count == 0 {
+        return None;
+    }
+    let server = cells.cell(servers + position.wrapping_sub(begin) % count)?;
+    Some(ServerId(server as u16))
+}
+
+/// The server that a hash of the client picks: by weight, and the same one while the set of members is the same.
+#[inline(always)]
+pub fn by_hash<C: Cells + ?Sized>(cells: &C, plan: &Plan, client: u32) -> Option<ServerId> {
+    let mixed = (client as u64 ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    by_turn(cells, plan, mixed >> 32)
+}
+
+/// The least loaded member so far: lc and wlc feed it every member in order and take what it holds.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Least {
+    load: u64,
+    weight: u64,
+    server: u32,
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Least {
+    pub const NONE: Self = Self { load: 0, weight: 0, server: 0 };
+
+    /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no overflow. Equal: the
+    /// earlier one stays.
+    #[inline(always)]
+    pub fn consider(&mut self, member: Member, counts: Counts, weighs: bool) {
+        let weight = if weighs { member.weight() as u64 } else { 1 };
+        let load = counts.load();
+        if self.server == 0 || load * self.weight < self.load * weight {
+            *self = Self { load, weight, server: member.server().0 as u32 };
+        }
+    }
+
+    /// `None`: there was no member.
+    #[inline(always)]
+    pub const fn server(&self) -> Option<ServerId> {
+        match self.server {
+            0 => None,
+            server => Some(ServerId(server as u16)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(loads: &[(u16, u32, u32)], weighs: bool) -> u16 {
+        let mut least = Least::NONE;
+        for (index, &(weight, active, inactive)) in loads.iter().enumerate() {
+            let member = Member::new(ServerId(index as u16 + 1), weight);
+            least.consider(member, Counts::new(active, inactive), weighs);
+        }
+        least.server().unwrap().0
+    }
+
+    #[test]
+    fn least_connections_counts_an_active_one_as_256_inactive_ones() {
+        assert_eq!(pick(&[(1, 1, 0), (1, 0, 255)], false), 2);
+        assert_eq!(pick(&[(1, 1, 0), (1, 0, 256)], false), 1);
+        assert_eq!(pick(&[(9, 3, 0), (1, 2, 0)], false), 2, "lc does not look at weights");
+    }
+
+    #[test]
+    fn weighted_least_connections_divides_by_weight() {
+        assert_eq!(pick(&[(4, 3, 0), (2, 2, 0), (1, 1, 0)], true), 1);
+        assert_eq!(pick(&[(4, 4, 0), (2, 2, 0), (1, 1, 0)], true), 1, "equal: first in order");
+        assert_eq!(pick(&[(65_535, u32::MAX, u32::MAX), (1, 0, 1)], true), 2);
     }
 }

@@ -1,4 +1,12 @@
-//! Services: what identifies one on the wire.
+//! Services, and the table that finds one by address, port and protocol.
+//!
+//! The table is a cuckoo hash of two candidate slots per service, built whole by the controller (which picks a seed
+//! that gives every service a place) and read by the program: at most two cache lines, no pointer to follow. There are
+//! two halves; the controller fills the idle one and then switches [`crate::control::Control::service_base`].
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::connection::Timeouts;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,11 +24,169 @@ impl Protocol {
         }
     }
 
+    /// The reverse of [`Self::number`]; `None` for a protocol that is not balanced.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
     /// The name that the configuration and the metrics use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+        }
+    }
+}
+
+/// Number of a service in the maps; 0 means unset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct ServiceId(pub u16);
+
+impl ServiceId {
+    pub const UNSET: Self = Self(0);
+}
+
+/// What a packet is looked up by: the address as two words, port and protocol as a third.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// IPv6, or IPv4 as ::ffff:a.b.c.d, in memory as it stands in a packet.
+    pub address: [u64; 2],
+    /// Port as it stands in a packet (network byte order) in the low half, protocol number above.
+    pub port_and_protocol: u32,
+}
+
+impl ServiceAddress {
+    /// `address` and `port` as they stand in a packet (network byte order in memory).
+    #[inline(always)]
+    pub const fn v4(address: u32, port: u16, protocol: Protocol) -> Self {
+        let [a, b, c, d] = address.to_ne_bytes();
+        Self {
+            address: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])],
+            port_and_protocol: (protocol.number() as u32) << 16 | port as u32,
+        }
+    }
+
+    /// The two slots of a half where this service may stand.
+    #[inline(always)]
+    pub const fn candidates(&self, seed: u64, mask: u32) -> [u32; 2] {
+        let mixed = (self.address[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ self.address[1]
+            ^ (self.port_and_protocol as u64) << 8
+            ^ seed)
+            .wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed << 1));
+        let mixed = mixed ^ (mixed >> 32);
+        [mixed as u32 & mask, (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask]
+    }
+}
+
+/// Entry of the map `SERVICES`: what the program needs of a service for each packet. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct ServiceSlot {
+    pub address: [u64; 2],
+    pub port_and_protocol: u32,
+    /// 0: the slot is empty.
+    pub id: u16,
+    pub flags: u16,
+    /// Ticks, by the number of the connection's state.
+    pub timeouts: Timeouts,
+    pub reserved: [u32; 3],
+}
+
+const _: () = assert!(size_of::<ServiceSlot>() == 64);
+
+impl ServiceSlot {
+    pub const EMPTY: Self =
+        Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 7], reserved: [0; 3] };
+
+    /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
+    pub const STRAY_BY_HASH: u16 = 1;
+
+    #[inline(always)]
+    pub fn matches(&self, wanted: &ServiceAddress) -> bool {
+        self.id != 0
+            && self.address[1] == wanted.address[1]
+            && self.port_and_protocol == wanted.port_and_protocol
+            && self.address[0] == wanted.address[0]
+    }
+
+    pub const fn key(&self) -> ServiceAddress {
+        ServiceAddress { address: self.address, port_and_protocol: self.port_and_protocol }
+    }
+}
+
+/// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed does not fit,
+/// try another one. At most half as many services as slots, or no seed may fit.
+pub fn place(services: &[ServiceSlot], seed: u64, half: &mut [ServiceSlot]) -> bool {
+    half.fill(ServiceSlot::EMPTY);
+    let mask = half.len() as u32 - 1;
+    services.iter().all(|service| place_one(*service, seed, mask, half))
+}
+
+fn place_one(mut homeless: ServiceSlot, seed: u64, mask: u32, half: &mut [ServiceSlot]) -> bool {
+    let mut to = homeless.key().candidates(seed, mask)[0];
+    // A cuckoo insertion that takes longer than this walks in a circle.
+    for _ in 0..64 {
+        core::mem::swap(&mut homeless, &mut half[to as usize]);
+        if homeless.id == 0 {
+            return true;
+        }
+        let [first, second] = homeless.key().candidates(seed, mask);
+        to = if to == first { second } else { first };
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u64) -> Option<u16> {
+        wanted
+            .candidates(seed, half.len() as u32 - 1)
+            .into_iter()
+            .map(|slot| &half[slot as usize])
+            .find(|slot| slot.matches(wanted))
+            .map(|slot| slot.id)
+    }
+
+    proptest! {
+        #[test]
+        fn every_service_is_found_and_nothing_else(
+            addresses in proptest::collection::btree_set((any::<u32>(), any::<u16>(), any::<bool>()), 1..300),
+            stranger in (any::<u32>(), any::<u16>(), any::<bool>()),
+        ) {
+            let protocol = |tcp| if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let services: Vec<_> = addresses.iter().enumerate().map(|(index, &(address, port, tcp))| {
+                let key = ServiceAddress::v4(address, port, protocol(tcp));
+                ServiceSlot {
+                    address: key.address,
+                    port_and_protocol: key.port_and_protocol,
+                    id: index as u16 + 1,
+                    ..ServiceSlot::EMPTY
+                }
+            }).collect();
+            let mut half = vec![ServiceSlot::EMPTY; 1024];
+            let seed = (1..).find(|seed| place(&services, *seed, &mut half)).unwrap();
+            prop_assert!(seed < 10, "a quarter full, yet it took {seed} seeds");
+            for service in &services {
+                prop_assert_eq!(find(&half, &service.key(), seed), Some(service.id));
+            }
+            if !addresses.contains(&stranger) {
+                let key = ServiceAddress::v4(stranger.0, stranger.1, protocol(stranger.2));
+                prop_assert_eq!(find(&half, &key, seed), None);
+            }
         }
     }
 }

@@ -1,0 +1,168 @@
+//! From a list of servers to the cells of a plan.
+
+use std::vec::Vec;
+
+use crate::schedule::{Band, CELLS_PER_BAND, Member, Plan, Scheduler};
+use crate::server::ServerId;
+
+/// A server that may take new connections if its weight is above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    pub server: ServerId,
+    pub weight: u16,
+}
+
+/// A plan and its cells; offsets in the plan count from the first of these cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    pub plan: Plan,
+    pub cells: Vec<u32>,
+}
+
+impl Compiled {
+    /// The plan for cells that will stand from `base` on; the cells are moved along.
+    pub fn at(mut self, base: u32) -> Self {
+        self.plan.members += base;
+        self.plan.bands += base;
+        let bands = (self.plan.bands - base) as usize;
+        for band in self.cells[bands..].chunks_exact_mut(CELLS_PER_BAND as usize) {
+            band[1] += base;
+        }
+        self
+    }
+}
+
+/// Compiles the servers, in configured order, for `scheduler`.
+pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
+    let members: Vec<Candidate> = candidates.iter().copied().filter(|member| member.weight > 0).collect();
+    let mut cells: Vec<u32> =
+        members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
+    // rr serves everybody alike; lc and wlc use the bands for the hash of the client, which goes by weight too.
+    let weight_of =
+        |member: &Candidate| if scheduler == Scheduler::Rr { 1 } else { u32::from(member.weight) };
+    let bands = bands(&members, weight_of, &mut cells);
+    let plan = Plan {
+        members: 0,
+        member_count: members.len() as u32,
+        bands: cells.len() as u32,
+        band_count: bands.len() as u32,
+        cycle: bands.last().map_or(0, |band| band.end),
+        scheduler: scheduler as u32,
+        reserved: [0; 2],
+    };
+    cells.extend(bands.iter().flat_map(|band| [band.end, band.servers, band.count]));
+    Compiled { plan, cells }
+}
+
+/// One band per distinct weight: passes (last weight, this weight] take every member that weighs at least this.
+fn bands(members: &[Candidate], weight_of: impl Fn(&Candidate) -> u32, cells: &mut Vec<u32>) -> Vec<Band> {
+    let divisor = members.iter().map(&weight_of).fold(0, gcd);
+    let mut weights: Vec<u32> = members.iter().map(&weight_of).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    let (mut passes_done, mut end) = (0, 0);
+    let mut bands = Vec::with_capacity(weights.len());
+    for weight in weights {
+        let servers = cells.len() as u32;
+        cells.extend(
+            members
+                .iter()
+                .filter(|member| weight_of(member) >= weight)
+                .map(|member| u32::from(member.server.0)),
+        );
+        let count = cells.len() as u32 - servers;
+        end += (weight / divisor - passes_done) * count;
+        passes_done = weight / divisor;
+        bands.push(Band { end, servers, count });
+    }
+    bands
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schedule::by_turn;
+
+    fn candidates(weights: &[u16]) -> Vec<Candidate> {
+        let server = |index: usize| ServerId(index as u16 + 1);
+        weights
+            .iter()
+            .enumerate()
+            .map(|(index, &weight)| Candidate { server: server(index), weight })
+            .collect()
+    }
+
+    fn letters(scheduler: Scheduler, weights: &[u16], turns: core::ops::Range<u64>) -> String {
+        let compiled = compile(scheduler, &candidates(weights));
+        turns
+            .map(|turn| match by_turn(&compiled.cells[..], &compiled.plan, turn) {
+                Some(server) => char::from(b'A' + server.0 as u8 - 1),
+                None => '-',
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_talks_example() {
+        assert_eq!(letters(Scheduler::Wrr, &[4, 3, 2], 0..18), "ABCABCABAABCABCABA");
+        assert_eq!(letters(Scheduler::Wrr, &[40, 30, 20], 0..9), "ABCABCABA");
+        assert_eq!(letters(Scheduler::Rr, &[4, 3, 2], 0..6), "ABCABC");
+    }
+
+    #[test]
+    fn weight_zero_takes_nothing() {
+        assert_eq!(letters(Scheduler::Rr, &[1, 0, 1], 0..4), "ACAC");
+        assert_eq!(letters(Scheduler::Wrr, &[0, 0], 0..2), "--");
+        assert_eq!(letters(Scheduler::Rr, &[], 0..1), "-");
+    }
+
+    /// The rule as the talk states it, without bands.
+    fn by_definition(weights: &[u16]) -> Vec<u16> {
+        let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd).max(1);
+        let passes = weights.iter().max().map_or(0, |most| u32::from(*most) / divisor);
+        (1..=passes)
+            .flat_map(|pass| {
+                weights
+                    .iter()
+                    .enumerate()
+                    .filter(move |(_, weight)| u32::from(**weight) / divisor >= pass)
+                    .map(|(index, _)| index as u16 + 1)
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn bands_serve_what_the_definition_serves(weights in proptest::collection::vec(0u16..40, 0..20), base in 0u32..99) {
+            let compiled = compile(Scheduler::Wrr, &candidates(&weights)).at(base);
+            let mut cells = std::vec![0; base as usize];
+            cells.extend(&compiled.cells);
+            let expected = by_definition(&weights);
+            prop_assert_eq!(compiled.plan.cycle as usize, expected.len());
+            let served: Vec<u16> = (0..expected.len() as u64)
+                .map(|turn| by_turn(&cells[..], &compiled.plan, turn).unwrap().0)
+                .collect();
+            prop_assert_eq!(served, expected);
+        }
+
+        #[test]
+        fn large_weights_are_served_in_proportion(weights in proptest::collection::vec(1u16.., 1..60)) {
+            let compiled = compile(Scheduler::Wrr, &candidates(&weights));
+            let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd);
+            let total: u64 = weights.iter().map(|weight| u64::from(u32::from(*weight) / divisor)).sum();
+            prop_assert_eq!(u64::from(compiled.plan.cycle), total);
+            let last = by_turn(&compiled.cells[..], &compiled.plan, total - 1).unwrap();
+            let heaviest = weights.iter().max().unwrap();
+            let last_heaviest = weights.iter().rposition(|weight| weight == heaviest).unwrap();
+            prop_assert_eq!(usize::from(last.0), last_heaviest + 1);
+        }
+    }
+}

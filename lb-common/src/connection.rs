@@ -1,0 +1,292 @@
+//! One connection's entry in the table: its key, its state, its time-out, and what counts as active.
+//!
+//! A director in direct routing sees only the client's half of a connection: no SYN-ACK, no FIN or RST of the
+//! server. The states follow from what the client sends; time-outs do the rest.
+
+use crate::server::{Counts, ServerId};
+use crate::service::{Protocol, ServiceId};
+
+/// TCP flags of the header's byte 13 (RFC 9293, section 3.1).
+pub mod tcp_flags {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+}
+
+/// Client and service of an IPv4 connection in one word: address, port, service number. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub u64);
+
+impl Key {
+    /// Address and port as they stand in the packet (network byte order).
+    #[inline(always)]
+    pub const fn new(client: u32, port: u16, service: ServiceId) -> Self {
+        Self((client as u64) << 32 | (port as u64) << 16 | service.0 as u64)
+    }
+    pub const fn client(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+    pub const fn port(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+    pub const fn service(self) -> ServiceId {
+        ServiceId(self.0 as u16)
+    }
+}
+
+/// Where a connection stands, as far as the client's half tells. The number is also the index into [`Timeouts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// A SYN and nothing after it.
+    SynRecv = 1,
+    Established = 2,
+    /// The client has sent its FIN.
+    FinWait = 3,
+    /// The client has sent a RST.
+    Closed = 4,
+    /// One UDP datagram.
+    UdpNew = 5,
+    /// More than one.
+    Udp = 6,
+}
+
+impl State {
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            1 => Some(Self::SynRecv),
+            2 => Some(Self::Established),
+            3 => Some(Self::FinWait),
+            4 => Some(Self::Closed),
+            5 => Some(Self::UdpNew),
+            6 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// Whether it counts as active; every other state is inactive.
+    #[inline(always)]
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Established)
+    }
+
+    /// Whether an entry may be given up for a new connection: nobody would miss it.
+    #[inline(always)]
+    pub const fn is_evictable(self) -> bool {
+        matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew)
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynRecv => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::Closed => "CLOSED",
+            Self::UdpNew => "UDP_NEW",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// What a packet does to a connection that the table knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The connection is (still or now) in this state.
+    To(State),
+    /// The old connection is over, this packet opens a new one with the same addresses.
+    Reopen,
+}
+
+/// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13, ignored for UDP.
+#[inline(always)]
+pub const fn step(state: State, flags: u8) -> Step {
+    match state {
+        State::UdpNew | State::Udp => Step::To(State::Udp),
+        _ if flags & tcp_flags::RST != 0 => Step::To(State::Closed),
+        _ if opens(flags) => match state {
+            State::FinWait | State::Closed => Step::Reopen,
+            _ => Step::To(state),
+        },
+        State::SynRecv | State::Established => {
+            if flags & tcp_flags::FIN != 0 {
+                Step::To(State::FinWait)
+            } else if flags & tcp_flags::ACK != 0 {
+                Step::To(State::Established)
+            } else {
+                Step::To(state)
+            }
+        }
+        _ => Step::To(state),
+    }
+}
+
+/// Whether a TCP packet opens a connection: SYN without ACK.
+#[inline(always)]
+pub const fn opens(flags: u8) -> bool {
+    flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+}
+
+/// State of a connection after its first packet; `None` for a TCP packet that opens none.
+#[inline(always)]
+pub const fn first(protocol: Protocol, flags: u8) -> Option<State> {
+    match protocol {
+        Protocol::Udp => Some(State::UdpNew),
+        Protocol::Tcp if opens(flags) => Some(State::SynRecv),
+        Protocol::Tcp => None,
+    }
+}
+
+/// Coarse time: units of 2^28 ns (about 0.27 s) of CLOCK_MONOTONIC, modulo 2^24 (52 days).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick(pub u32);
+
+/// Length of a tick as a power of two of nanoseconds.
+pub const TICK_SHIFT: u32 = 28;
+const TICK_MASK: u32 = 0x00ff_ffff;
+
+impl Tick {
+    #[inline(always)]
+    pub const fn from_ns(ns: u64) -> Self {
+        Self((ns >> TICK_SHIFT) as u32 & TICK_MASK)
+    }
+    #[inline(always)]
+    pub const fn plus(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks) & TICK_MASK)
+    }
+    /// Whether `self` has come at `now`. Right as long as the two are less than 26 days apart.
+    #[inline(always)]
+    pub const fn is_past(self, now: Self) -> bool {
+        now.0.wrapping_sub(self.0) & TICK_MASK < (TICK_MASK + 1) / 2
+    }
+    /// Ticks from `now` until `self`, 0 if it is past.
+    #[inline(always)]
+    pub const fn ticks_after(self, now: Self) -> u32 {
+        if self.is_past(now) { 0 } else { self.0.wrapping_sub(now.0) & TICK_MASK }
+    }
+}
+
+/// Ticks that cover a time-out of so many milliseconds: rounded up, one more because the current tick has begun.
+pub const fn ticks_from_ms(ms: u64) -> u32 {
+    ((ms * 1_000_000).div_ceil(1 << TICK_SHIFT) + 1) as u32
+}
+
+/// Time-outs in ticks, by the number of the [`State`]; index 0 is how long a claim may last.
+pub type Timeouts = [u32; 7];
+
+/// What the table knows of a connection besides its key, in one word:
+/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 32 to 47 the server; the rest is zero, for later use.
+/// The word 0 is an empty slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry(pub u64);
+
+impl Entry {
+    pub const EMPTY: Self = Self(0);
+    const CLAIMED: u64 = 15;
+
+    #[inline(always)]
+    pub const fn new(server: ServerId, state: State, expires: Tick) -> Self {
+        Self((server.0 as u64) << 32 | (state as u64) << 24 | expires.0 as u64)
+    }
+
+    /// A slot being written by one CPU. Others leave it alone until `expires`.
+    #[inline(always)]
+    pub const fn claim(expires: Tick) -> Self {
+        Self(Self::CLAIMED << 24 | expires.0 as u64)
+    }
+
+    #[inline(always)]
+    pub const fn server(self) -> ServerId {
+        ServerId((self.0 >> 32) as u16)
+    }
+
+    /// `None`: empty or claimed.
+    #[inline(always)]
+    pub const fn state(self) -> Option<State> {
+        State::from_bits((self.0 >> 24) as u8 & 0xf)
+    }
+
+    #[inline(always)]
+    pub const fn expires(self) -> Tick {
+        Tick(self.0 as u32 & TICK_MASK)
+    }
+
+    /// What this entry adds to its server's [`Counts`]; 0 for an empty or claimed slot.
+    #[inline(always)]
+    pub const fn counts(self) -> u64 {
+        match self.state() {
+            Some(state) => Counts::of_one(state.is_active()),
+            None => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tcp_flags::*;
+    use super::*;
+
+    #[test]
+    fn a_connection_lives_from_syn_to_fin() {
+        assert_eq!(first(Protocol::Tcp, SYN), Some(State::SynRecv));
+        assert_eq!(step(State::SynRecv, SYN), Step::To(State::SynRecv));
+        assert_eq!(step(State::SynRecv, ACK), Step::To(State::Established));
+        assert_eq!(step(State::Established, ACK), Step::To(State::Established));
+        assert_eq!(step(State::Established, SYN), Step::To(State::Established));
+        assert_eq!(step(State::Established, FIN | ACK), Step::To(State::FinWait));
+        assert_eq!(step(State::FinWait, ACK), Step::To(State::FinWait));
+        assert_eq!(step(State::FinWait, SYN), Step::Reopen);
+    }
+
+    #[test]
+    fn a_reset_closes_from_every_tcp_state() {
+        for state in [State::SynRecv, State::Established, State::FinWait, State::Closed] {
+            assert_eq!(step(state, RST), Step::To(State::Closed));
+            assert_eq!(step(state, RST | ACK), Step::To(State::Closed));
+        }
+        assert_eq!(step(State::Closed, SYN), Step::Reopen);
+        assert_eq!(step(State::Closed, ACK), Step::To(State::Closed));
+    }
+
+    #[test]
+    fn only_a_syn_without_ack_opens() {
+        for flags in [0, ACK, FIN, RST, SYN | ACK, FIN | ACK] {
+            assert_eq!(first(Protocol::Tcp, flags), None, "flags {flags:#x}");
+        }
+        assert_eq!(first(Protocol::Udp, 0), Some(State::UdpNew));
+        assert_eq!(step(State::UdpNew, 0xff), Step::To(State::Udp));
+    }
+
+    #[test]
+    fn ticks_compare_across_the_wrap() {
+        let late = Tick(TICK_MASK - 1);
+        assert!(!late.plus(10).is_past(late));
+        assert!(late.is_past(late.plus(10)));
+        assert!(late.is_past(late));
+        assert_eq!(late.plus(10).ticks_after(late), 10);
+        assert_eq!(late.ticks_after(late.plus(10)), 0);
+    }
+
+    #[test]
+    fn a_timeout_is_never_cut_short() {
+        for ms in [1, 268, 269, 1000, 900_000, 7 * 86_400_000] {
+            let begun_just_before_the_next_tick = (1u64 << TICK_SHIFT) - 1;
+            let expires = Tick::from_ns(begun_just_before_the_next_tick).plus(ticks_from_ms(ms));
+            let not_yet = Tick::from_ns(begun_just_before_the_next_tick + ms * 1_000_000 - 1);
+            assert!(!expires.is_past(not_yet), "{ms} ms");
+        }
+    }
+
+    #[test]
+    fn words_unpack_to_what_was_packed() {
+        let entry = Entry::new(ServerId(65_535), State::Udp, Tick(TICK_MASK));
+        assert_eq!(entry.server(), ServerId(65_535));
+        assert_eq!(entry.state(), Some(State::Udp));
+        assert_eq!(entry.expires(), Tick(TICK_MASK));
+        assert_eq!(Entry::claim(Tick(5)).state(), None);
+        assert_eq!(Entry::claim(Tick(5)).counts(), 0);
+        let key = Key::new(0xc0a8_0102, 0x1234, ServiceId(7));
+        assert_eq!((key.client(), key.port(), key.service()), (0xc0a8_0102, 0x1234, ServiceId(7)));
+    }
+}

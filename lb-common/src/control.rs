@@ -1,0 +1,52 @@
+//! The settings that hold for the whole program, written by the controller, read once per packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A lease that never ends: a single director.
+pub const LEASE_UNLIMITED: u64 = u64::MAX;
+
+/// The one entry of the map `CONTROL`. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Control {
+    /// Until when this director is active: nanoseconds of CLOCK_MONOTONIC; 0 is standby, `LEASE_UNLIMITED` for ever.
+    pub lease_until: u64,
+    /// Our own MAC on the interface, see [`mac_to_word`].
+    pub mac: u64,
+    /// Secret keys of the connection table's hash; the second one odd.
+    pub hash_keys: [u64; 2],
+    /// Secret key of the service table's hash, chosen so that every service has a place.
+    pub service_seed: u64,
+    /// Pages of the connection table minus one; a power of two minus one.
+    pub page_mask: u32,
+    /// Slots of one half of the service table minus one; a power of two minus one.
+    pub service_mask: u32,
+    /// Where the half of the service table that is in force begins.
+    pub service_base: u32,
+    pub reserved: u32,
+    pub reserved_2: u64,
+}
+
+const _: () = assert!(size_of::<Control>() == 64);
+
+impl Control {
+    /// Whether a packet at `now_ns` (CLOCK_MONOTONIC) may be balanced.
+    #[inline(always)]
+    pub const fn is_active(&self, now_ns: u64) -> bool {
+        now_ns < self.lease_until
+    }
+}
+
+/// A MAC address as a number: byte 0 of the address in bits 0 to 7, byte 5 in bits 40 to 47, the rest zero.
+pub const fn mac_to_word(mac: [u8; 6]) -> u64 {
+    u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
+}
+
+/// The reverse of [`mac_to_word`]; bits 48 and up are ignored.
+pub const fn word_to_mac(word: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+/// Bits of a word that hold a MAC.
+pub const MAC_MASK: u64 = 0xffff_ffff_ffff;

@@ -1,0 +1,347 @@
+//! Headers of a packet, from Ethernet to the ports: what is ours, not ours, malformed.
+//!
+//! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the host reads a
+//! slice. One source for both, so what the tests and the fuzzer see is what runs in the kernel.
+
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use crate::connection::tcp_flags;
+use crate::reason::Reason;
+use crate::service::Protocol;
+
+/// A frame from its Ethernet header on.
+pub trait Frame {
+    /// The value at `offset`, `None` if the frame ends before its last byte.
+    fn read<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(&self, offset: usize) -> Option<T>;
+    /// Bytes there are, all fragments of a multi-buffer frame included.
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Frame for [u8] {
+    fn read<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
+        T::read_from_prefix(self.get(offset..)?).ok().map(|(value, _)| value)
+    }
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+}
+
+/// A big-endian number of the packet, kept as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C, packed)]
+pub struct Net16(u16);
+
+impl Net16 {
+    #[inline(always)]
+    pub const fn raw(self) -> u16 {
+        self.0
+    }
+    #[inline(always)]
+    pub const fn host(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C, packed)]
+pub struct Ethernet {
+    pub destination: [u8; 6],
+    pub source: [u8; 6],
+    pub kind: Net16,
+}
+
+/// 802.1Q or 802.1ad tag, after the type that announces it.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C, packed)]
+struct VlanTag {
+    _control: u16,
+    kind: Net16,
+}
+
+/// RFC 791, section 3.1. Addresses as they stand in the packet.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C, packed)]
+struct Ipv4 {
+    version_and_length: u8,
+    _service: u8,
+    total_length: Net16,
+    _id: u16,
+    fragment: Net16,
+    ttl: u8,
+    protocol: u8,
+    _checksum: u16,
+    source: u32,
+    destination: u32,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C, packed)]
+struct Ports {
+    source: u16,
+    destination: u16,
+}
+
+const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// Tags that are looked through: 802.1ad has two.
+const MAX_VLAN_TAGS: usize = 2;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+const UDP_LENGTH: usize = 8;
+const TCP_LENGTH: usize = 20;
+
+/// What the addresses of a frame say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// IPv4 with TCP or UDP ports: look the service up.
+    Flow(Flow),
+    /// ARP, IPv6, ICMP, …: the host's.
+    NotOurs,
+    /// Cannot be read as far as the ports.
+    Malformed(Reason),
+}
+
+/// Addresses and ports as they stand in the packet (network byte order in memory), and where its headers begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    pub source: u32,
+    pub destination: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub protocol: Protocol,
+    pub ttl: u8,
+    /// Offset of the IP header in the frame.
+    pub network: usize,
+    /// Offset of the TCP or UDP header in the frame.
+    pub transport: usize,
+    /// Length of the IP packet by its header, bytes.
+    pub total_length: usize,
+}
+
+/// Reads a frame as far as the ports.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
+    let Some(ethernet) = frame.read::<Ethernet>(0) else { return Parsed::NotOurs };
+    let mut kind = ethernet.kind.host();
+    let mut network = ETHERNET_LENGTH;
+    let mut tags = 0;
+    while kind == ETHERTYPE_VLAN || kind == ETHERTYPE_QINQ {
+        let Some(tag) = frame.read::<VlanTag>(network) else { return Parsed::NotOurs };
+        if tags == MAX_VLAN_TAGS {
+            return Parsed::NotOurs;
+        }
+        kind = tag.kind.host();
+        network += size_of::<VlanTag>();
+        tags += 1;
+    }
+    if kind != ETHERTYPE_IPV4 {
+        return Parsed::NotOurs;
+    }
+    parse_ipv4(frame, network)
+}
+
+#[inline(always)]
+fn parse_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
+    let Some(ip) = frame.read::<Ipv4>(network) else { return Parsed::Malformed(Reason::TruncatedIp) };
+    let header_length = (ip.version_and_length & 0x0f) as usize * 4;
+    if ip.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4>() {
+        return Parsed::Malformed(Reason::BadIpHeader);
+    }
+    let Some(protocol) = Protocol::from_number(ip.protocol) else { return Parsed::NotOurs };
+    if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
+        return Parsed::Malformed(Reason::Fragment);
+    }
+    let transport = network + header_length;
+    let Some(ports) = frame.read::<Ports>(transport) else {
+        return Parsed::Malformed(Reason::TruncatedPorts);
+    };
+    Parsed::Flow(Flow {
+        source: ip.source,
+        destination: ip.destination,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        protocol,
+        ttl: ip.ttl,
+        network,
+        transport,
+        total_length: ip.total_length.host() as usize,
+    })
+}
+
+/// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).
+#[inline(always)]
+pub fn check<F: Frame + ?Sized>(frame: &F, flow: &Flow) -> Result<u8, Reason> {
+    if flow.source == flow.destination {
+        return Err(Reason::SourceIsVip);
+    }
+    if flow.ttl == 0 {
+        return Err(Reason::TtlExpired);
+    }
+    if flow.network + flow.total_length > frame.len() {
+        return Err(Reason::BadLength);
+    }
+    let end = flow.network + flow.total_length;
+    match flow.protocol {
+        Protocol::Tcp => check_tcp(frame, flow.transport, end),
+        Protocol::Udp => check_udp(frame, flow.transport, end),
+    }
+}
+
+#[inline(always)]
+fn check_tcp<F: Frame + ?Sized>(frame: &F, transport: usize, end: usize) -> Result<u8, Reason> {
+    // Data offset and flags: bytes 12 and 13 of the header.
+    let Some([offset, flags]) = frame.read::<[u8; 2]>(transport + 12) else { return Err(Reason::BadLength) };
+    let header_length = (offset >> 4) as usize * 4;
+    if header_length < TCP_LENGTH || transport + header_length > end {
+        return Err(Reason::BadLength);
+    }
+    const CLOSING: u8 = tcp_flags::FIN | tcp_flags::RST;
+    if flags & tcp_flags::SYN != 0 && flags & CLOSING != 0 {
+        return Err(Reason::BadTcpFlags);
+    }
+    Ok(flags)
+}
+
+#[inline(always)]
+fn check_udp<F: Frame + ?Sized>(frame: &F, transport: usize, end: usize) -> Result<u8, Reason> {
+    let Some(length) = frame.read::<Net16>(transport + 4) else { return Err(Reason::BadLength) };
+    // A first fragment holds less than its UDP header says, so only the lower bound can be told here.
+    if (length.host() as usize) < UDP_LENGTH || transport + UDP_LENGTH > end {
+        return Err(Reason::BadLength);
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 211.58.250.100:40000 -> 211.58.250.6:80, a bare SYN.
+    fn syn() -> Vec<u8> {
+        let mut frame = Vec::new();
+        frame.extend([2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100, 0x08, 0x00]);
+        frame.extend([0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 211, 58, 250, 100, 211, 58, 250, 6]);
+        frame.extend([
+            0x9c,
+            0x40,
+            0,
+            80,
+            0,
+            0,
+            0,
+            1,
+            0,
+            0,
+            0,
+            0,
+            0x50,
+            tcp_flags::SYN,
+            0xff,
+            0xff,
+            0,
+            0,
+            0,
+            0,
+        ]);
+        frame
+    }
+
+    fn flow(frame: &[u8]) -> Flow {
+        match parse(frame) {
+            Parsed::Flow(flow) => flow,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_syn_is_read_in_full() {
+        let frame = syn();
+        let flow = flow(&frame);
+        assert_eq!(flow.source.to_ne_bytes(), [211, 58, 250, 100]);
+        assert_eq!(flow.destination.to_ne_bytes(), [211, 58, 250, 6]);
+        assert_eq!(u16::from_be(flow.source_port), 40_000);
+        assert_eq!(u16::from_be(flow.destination_port), 80);
+        assert_eq!((flow.network, flow.transport, flow.total_length), (14, 34, 40));
+        assert_eq!(check(&frame[..], &flow), Ok(tcp_flags::SYN));
+    }
+
+    #[test]
+    fn tags_and_options_are_stepped_over() {
+        let mut tagged = syn();
+        tagged.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0x00, 0, 6]);
+        assert_eq!((flow(&tagged).network, flow(&tagged).transport), (22, 42));
+        tagged.splice(12..12, [0x81, 0x00, 0, 7]);
+        assert_eq!(parse(&tagged[..]), Parsed::NotOurs, "three tags are somebody else's");
+
+        let mut options = syn();
+        options[14] = 0x46;
+        options[17] = 44;
+        options.splice(34..34, [1, 1, 1, 1]);
+        assert_eq!(check(&options[..], &flow(&options)), Ok(tcp_flags::SYN));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let cut = |length: usize| parse(&syn()[..length]);
+        assert_eq!(cut(10), Parsed::NotOurs);
+        assert_eq!(cut(33), Parsed::Malformed(Reason::TruncatedIp));
+        assert_eq!(cut(37), Parsed::Malformed(Reason::TruncatedPorts));
+        let mut frame = syn();
+        frame[14] = 0x44;
+        assert_eq!(parse(&frame[..]), Parsed::Malformed(Reason::BadIpHeader));
+        let mut frame = syn();
+        frame[21] = 1;
+        assert_eq!(parse(&frame[..]), Parsed::Malformed(Reason::Fragment));
+        let mut frame = syn();
+        frame[23] = 1;
+        assert_eq!(parse(&frame[..]), Parsed::NotOurs, "ICMP");
+    }
+
+    #[test]
+    fn lengths_and_flags_are_checked() {
+        let check_with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut frame = syn();
+            change(&mut frame);
+            let flow = flow(&frame);
+            check(&frame[..], &flow)
+        };
+        assert_eq!(check_with(&|frame| frame[17] = 41), Err(Reason::BadLength), "IP longer than the frame");
+        assert_eq!(
+            check_with(&|frame| frame[17] = 39),
+            Err(Reason::BadLength),
+            "IP shorter than its headers"
+        );
+        assert_eq!(check_with(&|frame| frame[46] = 0x40), Err(Reason::BadLength), "TCP header of 16 bytes");
+        assert_eq!(check_with(&|frame| frame[46] = 0x60), Err(Reason::BadLength), "TCP header past the end");
+        assert_eq!(check_with(&|frame| frame.truncate(45)), Err(Reason::BadLength));
+        assert_eq!(check_with(&|frame| frame[22] = 0), Err(Reason::TtlExpired));
+        assert_eq!(check_with(&|frame| frame[29] = 6), Err(Reason::SourceIsVip));
+        assert_eq!(check_with(&|frame| frame[47] = 0x03), Err(Reason::BadTcpFlags), "SYN with FIN");
+        assert_eq!(check_with(&|frame| frame[47] = 0x06), Err(Reason::BadTcpFlags), "SYN with RST");
+        assert_eq!(check_with(&|frame| frame.extend([0; 18])), Ok(tcp_flags::SYN), "padding is no mistake");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_within_bounds(mut frame in proptest::collection::vec(any::<u8>(), 0..100), ip: bool) {
+            if ip && frame.len() > 14 {
+                frame[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+            }
+            if let Parsed::Flow(flow) = parse(&frame[..]) {
+                prop_assert!(flow.transport + 4 <= frame.len());
+                if check(&frame[..], &flow).is_ok() {
+                    prop_assert!(flow.network + flow.total_length <= frame.len());
+                    prop_assert!(flow.transport + 8 <= frame.len());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a packet was dropped or passed to the host's own stack.
+
+/// What happens to a packet that is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The packet ends here.
+    Drop,
+    /// The host's stack gets it.
+    Pass,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $action:ident, $label:literal;)+) => {
+        /// Why a packet was not forwarded. The number is the index of its per-CPU counter.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Reason {
+            /// In the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Drop or pass: fixed for each reason, so that the counter's name tells what happened.
+            pub const fn action(self) -> Action {
+                match self { $(Self::$name => Action::$action,)+ }
+            }
+
+            /// The `reason` label of the metrics and listings.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than its IPv4 header; nobody can say whose it is.
+    TruncatedIp = 0, Pass, "truncated_ip";
+    /// An IPv4 header with another version number or a header length below 20 bytes.
+    BadIpHeader = 1, Pass, "bad_ip_header";
+    /// A later fragment: it carries no ports.
+    Fragment = 2, Pass, "fragment";
+    /// Too short to hold the ports.
+    TruncatedPorts = 3, Pass, "truncated_ports";
+    /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would duplicate it.
+    OtherStation = 4, Pass, "other_station";
+    /// This director is on standby, or its lease of the active role has expired.
+    Standby = 5, Pass, "standby";
+    /// In mid-connection, no entry knows it, and the service passes such packets to the host.
+    Stray = 6, Pass, "stray";
+    /// No real server was usable and the host serves instead (`fallback: local`).
+    LocalFallback = 7, Pass, "local_fallback";
+    /// For a service, but its lengths contradict each other or the frame.
+    BadLength = 8, Drop, "bad_length";
+    /// TCP flags that no connection sends: SYN with FIN or RST.
+    BadTcpFlags = 9, Drop, "bad_tcp_flags";
+    /// The source address is the service's own (a LAND packet).
+    SourceIsVip = 10, Drop, "source_is_vip";
+    /// Time to live 0 on arrival.
+    TtlExpired = 11, Drop, "ttl_expired";
+    /// It came from the very server it would go to: forwarding would make it circle.
+    Loop = 12, Drop, "loop";
+    /// No real server is usable and the service has no fallback.
+    NoServer = 13, Drop, "no_server";
+    /// Its server's MAC is not known (any more).
+    NoMac = 14, Drop, "no_mac";
+    /// A map held nothing where something must be: a defect, here or in the controller.
+    Hole = 15, Drop, "hole";
+}
+
+impl Reason {
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+/// What the connection table did; the number is the index of its per-CPU counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum TableEvent {
+    /// A connection got an entry.
+    Inserted = 0,
+    /// A half-open or closed entry was given up for a new connection.
+    Evicted = 1,
+    /// No slot could be had: the packet went by the hash of its client.
+    Full = 2,
+    /// Another CPU claimed the slot first; the next one was tried.
+    Contended = 3,
+}
+
+impl TableEvent {
+    pub const COUNT: usize = 4;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices_and_labels_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(Reason::ALL.iter().filter(|other| other.label() == reason.label()).count() == 1);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A real server as the program sees it, and its counters.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::control::MAC_MASK;
+
+/// Number of a server in the maps `SERVERS`, `COUNTS` and `STATS`; 0 means unset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct ServerId(pub u16);
+
+impl ServerId {
+    pub const UNSET: Self = Self(0);
+}
+
+/// Entry of the map `SERVERS`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ServerEntry {
+    /// See [`Forward`]; one word, so that MAC and flags change in one store.
+    pub forward: u64,
+    /// Number of the service it belongs to.
+    pub service: u32,
+    pub reserved: u32,
+    /// IPv6, or IPv4 as ::ffff:a.b.c.d; network byte order. The program does not read it; dumps do.
+    pub address: [u8; 16],
+}
+
+const _: () = assert!(size_of::<ServerEntry>() == 32);
+
+/// How a server is reached: its MAC in bits 0 to 47 (see [`crate::control::mac_to_word`]), flags above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward(pub u64);
+
+impl Forward {
+    /// The entry is in use. Clear: a hole.
+    const PRESENT: u64 = 1 << 48;
+    /// The MAC is known, or none is needed.
+    const REACHABLE: u64 = 1 << 49;
+    /// New connections may go to it. Clear: known TCP connections stay, everything else finds another server.
+    const USABLE: u64 = 1 << 50;
+    /// It is the director's own host: packets are passed up its stack.
+    const LOCAL: u64 = 1 << 51;
+
+    pub const UNSET: Self = Self(0);
+
+    pub const fn remote(mac: Option<u64>, usable: bool) -> Self {
+        match mac {
+            Some(mac) => {
+                Self(mac & MAC_MASK | Self::PRESENT | Self::REACHABLE | if usable { Self::USABLE } else { 0 })
+            }
+            None => Self(Self::PRESENT),
+        }
+    }
+
+    pub const fn local(usable: bool) -> Self {
+        Self(Self::PRESENT | Self::REACHABLE | Self::LOCAL | if usable { Self::USABLE } else { 0 })
+    }
+
+    #[inline(always)]
+    pub const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+    #[inline(always)]
+    pub const fn is_reachable(self) -> bool {
+        self.0 & Self::REACHABLE != 0
+    }
+    #[inline(always)]
+    pub const fn is_usable(self) -> bool {
+        self.0 & Self::USABLE != 0
+    }
+    #[inline(always)]
+    pub const fn is_local(self) -> bool {
+        self.0 & Self::LOCAL != 0
+    }
+    #[inline(always)]
+    pub const fn mac(self) -> u64 {
+        self.0 & MAC_MASK
+    }
+}
+
+/// Entry of the per-CPU map `STATS`: totals since the server was added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ServerStats {
+    pub connections: u64,
+    pub packets: u64,
+    /// From the Ethernet header to the end of the IP packet.
+    pub bytes: u64,
+    pub reserved: u64,
+}
+
+/// Entry of the map `COUNTS`: a server's connections now, in one word so that both change in one atomic addition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts(pub u64);
+
+impl Counts {
+    const ACTIVE: u64 = 1 << 32;
+    const INACTIVE: u64 = 1;
+
+    pub const fn new(active: u32, inactive: u32) -> Self {
+        Self((active as u64) << 32 | inactive as u64)
+    }
+    #[inline(always)]
+    pub const fn active(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+    #[inline(always)]
+    pub const fn inactive(self) -> u32 {
+        self.0 as u32
+    }
+    /// What one connection adds; subtract it by wrapping negation.
+    #[inline(always)]
+    pub const fn of_one(active: bool) -> u64 {
+        if active { Self::ACTIVE } else { Self::INACTIVE }
+    }
+    /// The load that lc and wlc compare: `active * 256 + inactive`, as the IPVS module weighs them.
+    #[inline(always)]
+    pub const fn load(self) -> u64 {
+        ((self.0 >> 32) << 8) + (self.0 & 0xffff_ffff)
+    }
+}

@@ -1,0 +1,49 @@
+//! Statistics: totals per server, packets not forwarded by reason, what the table did. All per CPU.
+
+use aya_ebpf::bindings::xdp_action;
+use lb_common::reason::{Action, Reason, TableEvent};
+use lb_common::server::ServerId;
+
+use crate::maps::{REASONS, STATS, TABLE_EVENTS};
+
+/// Counts a packet that is not forwarded and returns what XDP shall do with it.
+#[inline(always)]
+pub fn refuse(reason: Reason) -> u32 {
+    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *count += 1 };
+    }
+    match reason.action() {
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Pass => xdp_action::XDP_PASS,
+    }
+}
+
+/// Counts a packet that goes to `server`.
+#[inline(always)]
+pub fn forwarded(server: ServerId, bytes: usize) {
+    if let Some(stats) = STATS.get_ptr_mut(u32::from(server.0)) {
+        // SAFETY: as above.
+        unsafe {
+            (*stats).packets += 1;
+            (*stats).bytes += bytes as u64;
+        }
+    }
+}
+
+/// Counts a connection that was scheduled to `server`.
+#[inline(always)]
+pub fn scheduled(server: ServerId) {
+    if let Some(stats) = STATS.get_ptr_mut(u32::from(server.0)) {
+        // SAFETY: as above.
+        unsafe { (*stats).connections += 1 };
+    }
+}
+
+#[inline(always)]
+pub fn table(event: TableEvent) {
+    if let Some(count) = TABLE_EVENTS.get_ptr_mut(event as u32) {
+        // SAFETY: as above.
+        unsafe { *count += 1 };
+    }
+}

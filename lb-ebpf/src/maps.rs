@@ -1,0 +1,65 @@
+//! Every map of the program. Sizes are set by the controller at load; what stands here is the least that loads.
+
+use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use lb_common::control::Control;
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::schedule::Plan;
+use lb_common::server::{ServerEntry, ServerStats};
+use lb_common::service::ServiceSlot;
+use lb_common::table::RawPage;
+
+/// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without system calls.
+const SHARED: usize = 1 << 10;
+
+/// The settings that hold for the whole program.
+#[btf_map]
+pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
+
+/// Two halves of the table of services; see `lb_common::service`.
+#[btf_map]
+pub static SERVICES: Array<ServiceSlot, 2, SHARED> = Array::new();
+
+/// By service: which of its two plans is in force (0 or 1).
+#[btf_map]
+pub static CHOICES: Array<u32, 2, SHARED> = Array::new();
+
+/// Two plans for each service.
+#[btf_map]
+pub static PLANS: Array<Plan, 4, SHARED> = Array::new();
+
+/// The lists that plans refer to.
+#[btf_map]
+pub static CELLS: Array<u32, 1, SHARED> = Array::new();
+
+/// By service: how many picks rr or wrr has made. Written by the program only; a line of its own per service, so that
+/// two services on two CPUs do not share one.
+#[btf_map]
+pub static TURNS: Array<Turn, 2, SHARED> = Array::new();
+
+#[repr(C, align(64))]
+pub struct Turn(pub [u64; 8]);
+
+/// By server: how it is reached.
+#[btf_map]
+pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
+
+/// By server: connections now, `lb_common::server::Counts`.
+#[btf_map]
+pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
+
+/// The connection table of IPv4.
+#[btf_map]
+pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();
+
+/// By server: totals.
+#[btf_map]
+pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
+
+/// By `Reason`: packets not forwarded.
+#[btf_map]
+pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
+
+/// By `TableEvent`.
+#[btf_map]
+pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::new();

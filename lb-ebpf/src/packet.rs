@@ -1,0 +1,40 @@
+//! The frame as the verifier lets us see it.
+
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use aya_ebpf::programs::XdpContext;
+use lb_common::frame::Frame;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+/// A received frame: the part of it that is in one piece, which holds the headers.
+pub struct Packet<'a> {
+    context: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Packet<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext) -> Self {
+        Self { context, start: context.data(), end: context.data_end() }
+    }
+
+    /// The value at `offset` in place, `None` if the frame ends before its last byte.
+    #[inline(always)]
+    pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        if self.start + offset + size_of::<T>() > self.end { None } else { Some((self.start + offset) as *mut T) }
+    }
+}
+
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn read<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
+        // SAFETY: `at` has checked the bounds, any bytes make a T (FromBytes), and T needs no alignment.
+        self.at::<T>(offset).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: the context is the one the kernel handed to this program (kernel 5.18 and later).
+        unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+    }
+}
