@@ -1,0 +1,157 @@
+//! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
+//!
+//! `lb-userspace/build.rs` includes this very file (`#[path = "../xtask/src/ebpf.rs"]`), so that `cargo build` and
+//! `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
+//!
+//! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds
+//! `-Z build-std`, which a toolchain with a ready-made BPF core must not get.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// The programs in `lb-ebpf`; the names of the files in the folder that [`build`] returns.
+pub const OBJECTS: [&str; 2] = ["lb", "bench"];
+
+/// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put themselves.
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
+
+/// Crates that use unstable features, spelt as the compiler sees them: aya-ebpf, and our library and programs (for
+/// `core::intrinsics` and assembler). Every other crate stays on the stable rules.
+const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
+
+/// A pair of cargo and rustc that can build for BPF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    pub cargo: PathBuf,
+    pub rustc: PathBuf,
+    /// No ready-made core: cargo builds it from rust-src, which takes a nightly.
+    pub build_std: bool,
+}
+
+/// Builds the objects in release and returns the folder they are in.
+///
+/// It has a target folder of its own, `target/ebpf`, because the cargo that runs a build script holds the lock of
+/// the other one.
+pub fn build(workspace_root: &Path) -> Result<PathBuf> {
+    let Some(toolchain) = toolchain() else {
+        bail!(
+            "no Rust toolchain for BPF: run `cargo xtask setup`, or install Debian's rustc-web, cargo-web and \
+             libstd-rust-web-dev-bpf, or `rustup toolchain install nightly --component rust-src`"
+        );
+    };
+    let Some(linker) = bpf_linker() else {
+        bail!(
+            "bpf-linker is missing: run `cargo xtask setup`, or `cargo install bpf-linker` with LLVM's libraries"
+        );
+    };
+    let target_dir = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace_root.join("target"), |folder| workspace_root.join(folder))
+        .join("ebpf");
+
+    let mut command = cargo(&toolchain, &linker);
+    command.current_dir(workspace_root).arg("--target-dir").arg(&target_dir);
+    let status = command.status().with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
+    if !status.success() {
+        bail!("building the BPF objects failed ({status}): {command:?}");
+    }
+    let folder = target_dir.join(target()).join("release");
+    if let Some(missing) = OBJECTS.iter().find(|name| !folder.join(name).is_file()) {
+        bail!("the build left no object `{missing}` in {}: is it still a bin of lb-ebpf?", folder.display());
+    }
+    Ok(folder)
+}
+
+/// The cargo call, without its target folder.
+fn cargo(toolchain: &Toolchain, linker: &Path) -> Command {
+    let mut command = Command::new(&toolchain.cargo);
+    command.args(["build", "--package", "lb-ebpf", "--bins", "--release", "--target", target()]);
+    forget_outer_cargo(&mut command);
+    command.env("RUSTC", &toolchain.rustc).env("CARGO_ENCODED_RUSTFLAGS", rustflags(linker));
+    if toolchain.build_std {
+        command.args(["-Z", "build-std=core"]);
+    } else {
+        command.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES);
+    }
+    command
+}
+
+/// `-Cdebuginfo=2` and `--btf`: the verifier's messages name lines, and BTF maps need it. `v3`: atomics that return a
+/// value. The cfg is what aya-ebpf asks for to know the layout of `pt_regs`.
+fn rustflags(linker: &Path) -> String {
+    let flags = [
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        "-Ctarget-cpu=v3".to_owned(),
+        format!("-Clinker={}", linker.display()),
+        format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
+    ];
+    flags.join("\x1f")
+}
+
+/// Takes away what an outer cargo, its build script or rustup's proxies have set: it names another compiler, other
+/// flags and another package. Settings of the user's (proxies, mirrors, cargo's home) stay.
+fn forget_outer_cargo(command: &mut Command) {
+    const KEPT: [&str; 6] =
+        ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let cargos = name == "CARGO" || name.starts_with("CARGO_");
+        let kept = KEPT.iter().any(|prefix| name.starts_with(prefix));
+        let compilers = name.starts_with("RUSTC") || name == "RUSTFLAGS" || name == "RUSTUP_TOOLCHAIN";
+        if (cargos && !kept) || compilers {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Debian's ready-made BPF core if it is there, else rustup's nightly with rust-src, else `None`.
+pub fn toolchain() -> Option<Toolchain> {
+    debian().or_else(nightly)
+}
+
+fn debian() -> Option<Toolchain> {
+    let (cargo, rustc) = (PathBuf::from(DEBIAN_CARGO), PathBuf::from(DEBIAN_RUSTC));
+    let core = Path::new(DEBIAN_RUSTLIB).join(target());
+    (core.is_dir() && cargo.is_file() && rustc.is_file()).then_some(Toolchain {
+        cargo,
+        rustc,
+        build_std: false,
+    })
+}
+
+/// Looks into rustup's folders instead of asking rustup, which takes long and may start a download.
+fn nightly() -> Option<Toolchain> {
+    let rustup =
+        env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".rustup")))?;
+    let mut toolchains: Vec<PathBuf> =
+        rustup.join("toolchains").read_dir().ok()?.flatten().map(|entry| entry.path()).collect();
+    // "nightly-HOST" itself sorts after the dated ones, "nightly-2026-…", and is the one that rustup keeps fresh.
+    toolchains.sort();
+    toolchains.into_iter().rev().find_map(|folder| {
+        let nightly = folder.file_name()?.to_str()?.starts_with("nightly");
+        let source = folder.join("lib/rustlib/src/rust/library/core").is_dir();
+        let (cargo, rustc) = (folder.join("bin/cargo"), folder.join("bin/rustc"));
+        (nightly && source && cargo.is_file()).then_some(Toolchain { cargo, rustc, build_std: true })
+    })
+}
+
+/// bpf-linker on PATH, or where `cargo install` puts it.
+pub fn bpf_linker() -> Option<PathBuf> {
+    let cargo_home =
+        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(cargo_home.map(|home| home.join("bin")))
+        .map(|folder| folder.join("bpf-linker"))
+        .find(|file| file.is_file())
+}
+
+/// BPF programs have the byte order of the machine they run on.
+fn target() -> &'static str {
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
