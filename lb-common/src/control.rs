@@ -15,19 +15,35 @@ pub struct Control {
     pub mac: u64,
     /// Secret keys of the connection table's hash; the second one odd.
     pub hash_keys: [u64; 2],
-    /// Secret key of the service table's hash, chosen so that every service has a place.
-    pub service_seed: u64,
+    /// The half of the service table that is in force, see [`Half`]; one word, so that a switch is one store.
+    pub half: u64,
     /// Pages of the connection table minus one; a power of two minus one.
     pub page_mask: u32,
     /// Slots of one half of the service table minus one; a power of two minus one.
     pub service_mask: u32,
-    /// Where the half of the service table that is in force begins.
-    pub service_base: u32,
-    pub reserved: u32,
-    pub reserved_2: u64,
+    pub reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<Control>() == 64);
+
+/// Which half of the service table is in force, and the seed its services were placed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Half(pub u64);
+
+impl Half {
+    pub const fn new(base: u32, seed: u32) -> Self {
+        Self((seed as u64) << 32 | base as u64)
+    }
+    /// First slot of the half.
+    #[inline(always)]
+    pub const fn base(self) -> u32 {
+        self.0 as u32
+    }
+    #[inline(always)]
+    pub const fn seed(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 impl Control {
     /// Whether a packet at `now_ns` (CLOCK_MONOTONIC) may be balanced.

@@ -2,7 +2,7 @@
 //!
 //! The table is a cuckoo hash of two candidate slots per service, built whole by the controller (which picks a seed
 //! that gives every service a place) and read by the program: at most two cache lines, no pointer to follow. There are
-//! two halves; the controller fills the idle one and then switches [`crate::control::Control::service_base`].
+//! two halves; the controller fills the idle one and then switches [`crate::control::Control::half`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -74,12 +74,12 @@ impl ServiceAddress {
 
     /// The two slots of a half where this service may stand.
     #[inline(always)]
-    pub const fn candidates(&self, seed: u64, mask: u32) -> [u32; 2] {
+    pub const fn candidates(&self, seed: u32, mask: u32) -> [u32; 2] {
         let mixed = (self.address[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ self.address[1]
             ^ (self.port_and_protocol as u64) << 8
-            ^ seed)
-            .wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed << 1));
+            ^ seed as u64)
+            .wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed as u64) << 1);
         let mixed = mixed ^ (mixed >> 32);
         [mixed as u32 & mask, (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask]
     }
@@ -123,13 +123,13 @@ impl ServiceSlot {
 
 /// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed does not fit,
 /// try another one. At most half as many services as slots, or no seed may fit.
-pub fn place(services: &[ServiceSlot], seed: u64, half: &mut [ServiceSlot]) -> bool {
+pub fn place(services: &[ServiceSlot], seed: u32, half: &mut [ServiceSlot]) -> bool {
     half.fill(ServiceSlot::EMPTY);
     let mask = half.len() as u32 - 1;
     services.iter().all(|service| place_one(*service, seed, mask, half))
 }
 
-fn place_one(mut homeless: ServiceSlot, seed: u64, mask: u32, half: &mut [ServiceSlot]) -> bool {
+fn place_one(mut homeless: ServiceSlot, seed: u32, mask: u32, half: &mut [ServiceSlot]) -> bool {
     let mut to = homeless.key().candidates(seed, mask)[0];
     // A cuckoo insertion that takes longer than this walks in a circle.
     for _ in 0..64 {
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u64) -> Option<u16> {
+    fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u32) -> Option<u16> {
         wanted
             .candidates(seed, half.len() as u32 - 1)
             .into_iter()

@@ -1,6 +1,174 @@
-//! Programs that the benchmark times beside the real one.
+//! Programs that the benchmark times: the real one behind an entry that walks many clients, and floors beside it.
+//!
+//! BPF_PROG_TEST_RUN hands the same buffer to each repeat, so the entries put a frame's MACs back and write the next
+//! client's address and port into it before the code under test runs. All floors but `floor_pass` and `floor_swap` pay
+//! for this too.
 #![no_std]
 #![no_main]
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::btf_maps::{Array, LruHash};
+use aya_ebpf::macros::{btf_map, xdp};
+use aya_ebpf::programs::XdpContext;
+use lb_ebpf::packet::Packet;
+
+/// What the benchmark tells the entries, and what they tell it.
+#[repr(C, align(64))]
+pub struct Walk {
+    /// Number of the next client.
+    pub next: u64,
+    /// Number of clients minus one; a power of two minus one.
+    pub mask: u64,
+    /// Added to the client's number: other clients than those of an earlier run.
+    pub base: u64,
+    /// The action that every packet must get.
+    pub expected: u64,
+    /// Packets that got another one.
+    pub wrong: u64,
+    /// The MACs that each frame begins with: destination and first two bytes of the source, the rest of the source.
+    pub macs: [u64; 2],
+    pub reserved: u64,
+}
+
+/// BPF_F_MMAPABLE.
+const SHARED: usize = 1 << 10;
+
+#[btf_map]
+pub static WALK: Array<Walk, 1, SHARED> = Array::new();
+
+/// What the floors remember of a connection: as much as the real program's entry holds.
+#[btf_map]
+pub static FLOOR_CONNECTIONS: LruHash<[u64; 2], u64, 1_048_576> = LruHash::new();
+
+/// MACs by server, for the floors.
+#[btf_map]
+pub static FLOOR_SERVERS: Array<[u64; 2], 256, 0> = Array::new();
+
+#[repr(C, packed)]
+struct Macs {
+    low: u64,
+    high: u32,
+}
+
+/// Offsets of a plain Ethernet and IPv4 frame without options.
+const SOURCE_ADDRESS: usize = 26;
+const SOURCE_PORT: usize = 34;
+
+/// Multiplied with a client's number it spreads clients over the address space; odd, so that none coincide.
+const SPREAD: u32 = 0x9e37_79b1;
+
+/// Puts the next client into the frame. `None`: the frame is too short, which is the benchmark's mistake.
+#[inline(always)]
+fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
+    // SAFETY: the benchmark runs one program on one CPU.
+    let walk = unsafe { &mut *WALK.get_ptr_mut(0)? };
+    let client = (walk.next & walk.mask) + walk.base;
+    walk.next += 1;
+    let macs = packet.at::<Macs>(0)?;
+    let address = packet.at::<[u8; 4]>(SOURCE_ADDRESS)?;
+    let port = packet.at::<[u8; 2]>(SOURCE_PORT)?;
+    // SAFETY: bounds checked by `at`, the types need no alignment.
+    unsafe {
+        (*macs).low = walk.macs[0];
+        (*macs).high = walk.macs[1] as u32;
+        *address = (client as u32).wrapping_mul(SPREAD).to_ne_bytes();
+        *port = (1024 + (client >> 32) as u16).to_be_bytes();
+    }
+    Some(walk)
+}
+
+#[inline(always)]
+fn verdict(walk: &mut Walk, action: u32) -> u32 {
+    if u64::from(action) != walk.expected {
+        walk.wrong += 1;
+    }
+    action
+}
+
+/// The real program.
+#[xdp(frags)]
+pub fn director(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    verdict(walk, lb_ebpf::balance::balance(&context))
+}
+
+/// The least there is.
+#[xdp(frags)]
+pub fn floor_pass(_context: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+#[inline(always)]
+fn swap(packet: &Packet) -> u32 {
+    let Some(macs) = packet.at::<[[u8; 6]; 2]>(0) else { return XDP_DROP };
+    // SAFETY: bounds checked by `at`, bytes need no alignment.
+    unsafe { (*macs).swap(0, 1) };
+    XDP_TX
+}
+
+/// The least that a balancer in direct routing must do.
+#[xdp(frags)]
+pub fn floor_swap(context: XdpContext) -> u32 {
+    swap(&Packet::new(&context))
+}
+
+/// Client, ports and protocol of the frame.
+#[inline(always)]
+fn floor_key(packet: &Packet) -> Option<[u64; 2]> {
+    let addresses = packet.at::<[u32; 2]>(SOURCE_ADDRESS)?;
+    let ports = packet.at::<u32>(SOURCE_PORT)?;
+    let protocol = packet.at::<u8>(23)?;
+    // SAFETY: bounds checked by `at`; read_unaligned needs no alignment.
+    unsafe {
+        let [source, destination] = addresses.read_unaligned();
+        let (ports, protocol) = (u64::from(ports.read_unaligned()), u64::from(*protocol));
+        Some([u64::from(source) << 32 | u64::from(destination), ports << 8 | protocol])
+    }
+}
+
+#[inline(always)]
+fn rewrite(packet: &Packet, server: u64) -> Option<u32> {
+    let words = FLOOR_SERVERS.get(server as u32 & 255)?;
+    let macs = packet.at::<Macs>(0)?;
+    // SAFETY: bounds checked by `at`, the struct is packed.
+    unsafe {
+        (*macs).low = words[0];
+        (*macs).high = words[1] as u32;
+    }
+    Some(XDP_TX)
+}
+
+/// A kernel LRU hash as the connection table: one lookup and the MAC rewrite.
+#[xdp(frags)]
+pub fn floor_lru(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    let action = match floor_key(&packet) {
+        // SAFETY: the value is a plain word that nobody else writes during the benchmark.
+        Some(key) => match unsafe { FLOOR_CONNECTIONS.get(&key) } {
+            Some(server) => rewrite(&packet, *server).unwrap_or(XDP_DROP),
+            None => XDP_DROP,
+        },
+        None => XDP_DROP,
+    };
+    verdict(walk, action)
+}
+
+/// A kernel LRU hash as the connection table: insertion and the MAC rewrite.
+#[xdp(frags)]
+pub fn floor_lru_insert(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    let action = match floor_key(&packet) {
+        Some(key) => match FLOOR_CONNECTIONS.insert(&key, walk.next & 15, 0) {
+            Ok(()) => rewrite(&packet, walk.next & 15).unwrap_or(XDP_DROP),
+            Err(_) => XDP_DROP,
+        },
+        None => XDP_DROP,
+    };
+    verdict(walk, action)
+}
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -1,6 +1,6 @@
 //! Which service the packet is for.
 
-use lb_common::control::Control;
+use lb_common::control::{Control, Half};
 use lb_common::frame::Flow;
 use lb_common::service::{ServiceAddress, ServiceSlot};
 
@@ -10,12 +10,14 @@ use crate::maps::SERVICES;
 #[inline(always)]
 pub fn find(control: &Control, flow: &Flow) -> Option<&'static ServiceSlot> {
     let wanted = ServiceAddress::v4(flow.destination, flow.destination_port, flow.protocol);
-    let [first, second] = wanted.candidates(control.service_seed, control.service_mask);
-    match SERVICES.get(control.service_base + first) {
+    // SAFETY: a map's value, aligned; volatile, because the controller switches halves at any time.
+    let half = Half(unsafe { (&raw const control.half).read_volatile() });
+    let [first, second] = wanted.candidates(half.seed(), control.service_mask);
+    match SERVICES.get(half.base() + first) {
         Some(slot) if slot.matches(&wanted) => return Some(slot),
         _ => {}
     }
-    match SERVICES.get(control.service_base + second) {
+    match SERVICES.get(half.base() + second) {
         Some(slot) if slot.matches(&wanted) => Some(slot),
         _ => None,
     }

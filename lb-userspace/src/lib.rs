@@ -1,5 +1,7 @@
 //! The director's controller: configuration, plan, data plane, health checks, observation, command line.
 
 pub mod config;
+pub mod dataplane;
 pub mod health;
 pub mod observe;
+pub mod plan;

@@ -1,0 +1,309 @@
+//! Carries out the plan's changes in the maps.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result};
+use lb_common::compile::{Candidate, compile};
+use lb_common::connection::{State, Timeouts, ticks_from_ms};
+use lb_common::control::{Control, Half, LEASE_UNLIMITED, mac_to_word};
+use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::service::{ServiceAddress, ServiceId, ServiceSlot, place};
+use lb_common::table::CLAIM_TICKS;
+
+use super::cells::{CellAllocator, Region};
+use super::ids::Ids;
+use super::maps::Maps;
+use super::object::Sizes;
+use crate::config::{self, Scheduler, ServiceKey, Stray};
+use crate::plan::{Change, Server, Settings, Target};
+
+/// The maps and what stands where in them.
+pub struct Executor {
+    maps: Maps,
+    sizes: Sizes,
+    services: BTreeMap<ServiceKey, ServiceRecord>,
+    service_ids: Ids,
+    server_ids: Ids,
+    cells: CellAllocator,
+    /// Cells of plans that are no longer in force; free once no packet can be under way with them.
+    retired: Vec<Region>,
+    /// Something was switched since the last [`Self::settle`].
+    unsettled: bool,
+    /// Servers still being purged whose services are gone.
+    leaving: BTreeMap<ServerId, ServiceId>,
+}
+
+struct ServiceRecord {
+    id: ServiceId,
+    settings: Settings,
+    servers: BTreeMap<Target, ServerId>,
+    cells: Region,
+    /// Servers removed and not yet purged: the service's number may not be used again before.
+    purging: Vec<ServerId>,
+}
+
+impl Executor {
+    /// `hash_keys` are random and secret.
+    pub fn new(maps: Maps, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Self {
+        maps.control.write(
+            0,
+            Control {
+                lease_until: LEASE_UNLIMITED,
+                mac: mac_to_word(mac),
+                hash_keys,
+                half: Half::new(0, 1).0,
+                page_mask: sizes.pages() - 1,
+                service_mask: sizes.service_slots() - 1,
+                reserved: [0; 2],
+            },
+        );
+        Self {
+            maps,
+            services: BTreeMap::new(),
+            service_ids: Ids::up_to(u16::try_from(sizes.services).unwrap_or(u16::MAX)),
+            server_ids: Ids::up_to(u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
+            cells: CellAllocator::new(sizes.cells),
+            retired: Vec::new(),
+            unsettled: false,
+            leaving: BTreeMap::new(),
+            sizes,
+        }
+    }
+
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Number of a server in the maps.
+    pub fn server_id(&self, service: &ServiceKey, target: Target) -> Option<ServerId> {
+        self.services.get(service)?.servers.get(&target).copied()
+    }
+
+    /// Until when this director is active, nanoseconds of CLOCK_MONOTONIC; 0 is standby.
+    pub fn set_lease(&self, until_ns: u64) {
+        self.maps.control.word(0, offset_of!(Control, lease_until)).store(until_ns, Ordering::Release);
+    }
+
+    pub fn set_mac(&self, mac: [u8; 6]) {
+        self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
+    }
+
+    /// Carries out one change. Returns servers whose connections are to be purged now.
+    pub fn execute(&mut self, change: &Change) -> Result<Vec<ServerId>> {
+        match change {
+            Change::AddService(key, settings) => self.add_service(*key, *settings)?,
+            Change::ChangeService(key, settings) => {
+                self.record(key)?.settings = *settings;
+                self.write_services()?;
+            }
+            Change::RemoveService(key) => self.remove_service(key)?,
+            Change::AddServer(key, server) => self.add_server(key, server)?,
+            Change::ChangeServer(key, server) => {
+                let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
+                self.write_forward(id, server);
+            }
+            Change::RemoveServer(key, target) => return Ok(vec![self.remove_server(key, *target)?]),
+            Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
+        }
+        Ok(Vec::new())
+    }
+
+    /// Nothing in the table names `server` any more: its number is free.
+    pub fn purged(&mut self, server: ServerId) {
+        self.maps.servers.write(usize::from(server.0), ServerEntry::default());
+        self.server_ids.give_back(server.0);
+        for record in self.services.values_mut() {
+            record.purging.retain(|purging| *purging != server);
+        }
+        let Some(service) = self.leaving.remove(&server) else { return };
+        if !self.leaving.values().any(|other| *other == service) {
+            self.service_ids.give_back(service.0);
+        }
+    }
+
+    fn record(&mut self, key: &ServiceKey) -> Result<&mut ServiceRecord> {
+        self.services.get_mut(key).with_context(|| format!("no such service: {key}"))
+    }
+
+    fn add_service(&mut self, key: ServiceKey, settings: Settings) -> Result<()> {
+        let id = self.service_ids.take().with_context(|| {
+            format!("{key}: there is room for {} services, and all numbers are taken", self.sizes.services)
+        })?;
+        let record = ServiceRecord {
+            id: ServiceId(id),
+            settings,
+            servers: BTreeMap::new(),
+            cells: Region { start: 0, len: 0 },
+            purging: Vec::new(),
+        };
+        self.services.insert(key, record);
+        self.schedule(&key, Scheduler::Rr, &[])?;
+        self.write_services()
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
+        self.write_services()?;
+        self.retired.push(record.cells);
+        if record.purging.is_empty() {
+            self.service_ids.give_back(record.id.0);
+        }
+        self.leaving.extend(record.purging.iter().map(|server| (*server, record.id)));
+        Ok(())
+    }
+
+    fn add_server(&mut self, key: &ServiceKey, server: &Server) -> Result<()> {
+        let id = self.server_ids.take().map(ServerId).with_context(|| {
+            format!("{key}: there is room for {} servers, and all numbers are taken", self.sizes.servers)
+        })?;
+        let service = self.record(key)?;
+        service.servers.insert(server.target, id);
+        let entry = ServerEntry {
+            forward: Forward::UNSET.0,
+            service: u32::from(service.id.0),
+            reserved: 0,
+            address: address_bytes(server.target),
+        };
+        self.maps.stats.clear(id)?;
+        self.maps.servers.write(usize::from(id.0), entry);
+        self.write_forward(id, server);
+        Ok(())
+    }
+
+    /// The server's MAC stays, so that packets go on being served until its entries are purged.
+    fn remove_server(&mut self, key: &ServiceKey, target: Target) -> Result<ServerId> {
+        let record = self.record(key)?;
+        let id = record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
+        record.purging.push(id);
+        Ok(id)
+    }
+
+    fn write_forward(&self, id: ServerId, server: &Server) {
+        let forward = match server.target {
+            Target::Local => Forward::local(server.usable),
+            Target::Real(_) => Forward::remote(server.mac.map(mac_to_word), server.usable),
+        };
+        let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, forward));
+        word.store(forward.0, Ordering::Release);
+    }
+
+    /// Writes the plan that is not in force, then puts it in force.
+    fn schedule(&mut self, key: &ServiceKey, scheduler: Scheduler, members: &[(Target, u16)]) -> Result<()> {
+        self.settle();
+        let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
+        let candidates = members
+            .iter()
+            .map(|(target, weight)| {
+                let server = *record.servers.get(target).with_context(|| format!("{key}: no such server: {target}"))?;
+                Ok(Candidate { server, weight: *weight })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let compiled = compile(scheduler, &candidates);
+        let region = self.cells.allocate(compiled.cells.len() as u32).with_context(|| {
+            format!(
+                "{key}: no room for a schedule of {} words (a service needs one per server and distinct weight): give \
+                 servers equal weights or split the service",
+                compiled.cells.len()
+            )
+        })?;
+        let compiled = compiled.at(region.start);
+        for (index, cell) in compiled.cells.iter().enumerate() {
+            self.maps.cells.write(region.start as usize + index, *cell);
+        }
+        let service = usize::from(record.id.0);
+        let choice = self.maps.choices.atomic(service);
+        let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
+        self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
+        choice.store(idle, Ordering::Release);
+        self.unsettled = true;
+        let old = std::mem::replace(&mut self.record(key)?.cells, region);
+        self.retired.push(old);
+        Ok(())
+    }
+
+    /// Places all services in the idle half of their table, then puts it in force.
+    fn write_services(&mut self) -> Result<()> {
+        self.settle();
+        let slots: Vec<ServiceSlot> =
+            self.services.iter().map(|(key, record)| service_slot(key, record)).collect();
+        let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
+        let seed = (1..1000)
+            .find(|seed| place(&slots, *seed, &mut half))
+            .context("no arrangement of the services fits their table: are there more than it was made for?")?;
+        let control = self.maps.control.word(0, offset_of!(Control, half));
+        let base = match Half(control.load(Ordering::Acquire)).base() {
+            0 => half.len(),
+            _ => 0,
+        };
+        for (index, slot) in half.iter().enumerate() {
+            self.maps.services.write(base + index, *slot);
+        }
+        control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// Waits until no packet is under way that began before the last switch: then what was switched off is free.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
+        // SAFETY: membarrier(2) touches no memory of ours. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period,
+        // and the kernel runs XDP programs inside RCU's read side.
+        let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        if waited != 0 {
+            // Refused with nohz_full. A packet is done in microseconds.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        for region in self.retired.drain(..) {
+            self.cells.release(region);
+        }
+    }
+}
+
+fn service_slot(key: &ServiceKey, record: &ServiceRecord) -> ServiceSlot {
+    let address = match key.vip {
+        IpAddr::V4(vip) => {
+            ServiceAddress::v4(u32::from_ne_bytes(vip.octets()), key.port.to_be(), key.protocol)
+        }
+        IpAddr::V6(_) => unreachable!("config::load refuses IPv6 services"),
+    };
+    ServiceSlot {
+        address: address.address,
+        port_and_protocol: address.port_and_protocol,
+        id: record.id.0,
+        flags: match record.settings.stray {
+            Stray::Hash => ServiceSlot::STRAY_BY_HASH,
+            Stray::Pass => 0,
+        },
+        timeouts: timeouts(&record.settings.timeouts),
+        reserved: [0; 3],
+    }
+}
+
+fn timeouts(config: &config::Timeouts) -> Timeouts {
+    let config::Timeouts { syn_recv, established, fin_wait, closed, udp } = *config;
+    let mut ticks = [CLAIM_TICKS; 7];
+    for (state, timeout) in [
+        (State::SynRecv, syn_recv),
+        (State::Established, established),
+        (State::FinWait, fin_wait),
+        (State::Closed, closed),
+        (State::UdpNew, udp),
+        (State::Udp, udp),
+    ] {
+        ticks[state as usize] = ticks_from_ms(timeout.as_millis() as u64);
+    }
+    ticks
+}
+
+fn address_bytes(target: Target) -> [u8; 16] {
+    match target {
+        Target::Real(IpAddr::V4(address)) => address.to_ipv6_mapped().octets(),
+        Target::Real(IpAddr::V6(address)) => address.octets(),
+        Target::Local => [0; 16],
+    }
+}

@@ -1,0 +1,96 @@
+//! All maps of the program by name.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::{Map, MapData, PerCpuArray};
+use lb_common::control::Control;
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::schedule::Plan;
+use lb_common::server::{ServerEntry, ServerId, ServerStats};
+use lb_common::service::ServiceSlot;
+
+use super::mapped::Mapped;
+use super::sweep::Table;
+
+/// The maps, taken out of a loaded object.
+pub struct Maps {
+    pub control: Mapped<Control>,
+    pub services: Mapped<ServiceSlot>,
+    pub choices: Mapped<u32>,
+    pub plans: Mapped<Plan>,
+    pub cells: Mapped<u32>,
+    pub servers: Mapped<ServerEntry>,
+    pub stats: Stats,
+    pub counters: Counters,
+}
+
+impl Maps {
+    /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep shares, apart.
+    pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
+        let maps = Self {
+            control: mapped(ebpf, "CONTROL")?,
+            services: mapped(ebpf, "SERVICES")?,
+            choices: mapped(ebpf, "CHOICES")?,
+            plans: mapped(ebpf, "PLANS")?,
+            cells: mapped(ebpf, "CELLS")?,
+            servers: mapped(ebpf, "SERVERS")?,
+            stats: Stats(per_cpu(ebpf, "STATS")?),
+            counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
+        };
+        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "COUNTS")?);
+        Ok((maps, table))
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the object holds no map {name}"))
+}
+
+fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(name, take(ebpf, name)?)
+}
+
+fn per_cpu<V: aya::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+    take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+/// A [`ServerStats`] as the words it consists of, which aya can copy.
+type StatsWords = [u64; 4];
+
+/// Totals per server.
+pub struct Stats(PerCpuArray<MapData, StatsWords>);
+
+impl Stats {
+    /// Sum over the CPUs.
+    pub fn read(&self, server: ServerId) -> Result<ServerStats> {
+        let per_cpu = self.0.get(&u32::from(server.0), 0).context("cannot read a server's totals")?;
+        let sum = |word: usize| per_cpu.iter().map(|words| words[word]).sum();
+        Ok(ServerStats { connections: sum(0), packets: sum(1), bytes: sum(2), reserved: 0 })
+    }
+
+    pub fn clear(&mut self, server: ServerId) -> Result<()> {
+        let zeros = vec![[0; 4]; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        self.0
+            .set(u32::from(server.0), zeros.try_into().context("one value per CPU")?, 0)
+            .context("cannot clear a server's totals")
+    }
+}
+
+/// Packets not forwarded, and what the table did.
+pub struct Counters {
+    reasons: PerCpuArray<MapData, u64>,
+    events: PerCpuArray<MapData, u64>,
+}
+
+impl Counters {
+    pub fn reason(&self, reason: Reason) -> Result<u64> {
+        sum(&self.reasons, reason as u32)
+    }
+    pub fn event(&self, event: TableEvent) -> Result<u64> {
+        sum(&self.events, event as u32)
+    }
+}
+
+fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64> {
+    Ok(map.get(&index, 0).context("cannot read a counter")?.iter().sum())
+}

@@ -1,0 +1,71 @@
+//! The data path as the controller holds it: loaded, attached, kept in step with the plan.
+//!
+//! - [`object`]: the embedded program, loaded with the sizes of the configuration
+//! - [`attach`]: on the interface, native if the driver can
+//! - `mapped`: maps as memory; [`maps`]: all of them by name
+//! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
+//! - [`sweep`]: the walk over the connection table that expires, purges and counts
+//! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
+
+pub mod attach;
+mod cells;
+pub mod executor;
+mod ids;
+pub mod mapped;
+pub mod maps;
+pub mod neighbours;
+pub mod object;
+pub mod sweep;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use aya::Ebpf;
+use lb_common::server::ServerId;
+
+use self::executor::Executor;
+use self::maps::Maps;
+use self::object::Sizes;
+use self::sweep::Table;
+use crate::plan::{Change, State, diff};
+
+/// A loaded program with its maps, and the state they hold.
+pub struct DataPath {
+    pub ebpf: Ebpf,
+    pub executor: Executor,
+    pub table: Arc<Table>,
+    applied: State,
+}
+
+impl DataPath {
+    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret.
+    pub fn new(mut ebpf: Ebpf, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Result<Self> {
+        let (maps, table) = Maps::take(&mut ebpf)?;
+        let executor = Executor::new(maps, sizes, mac, hash_keys);
+        Ok(Self { ebpf, executor, table: Arc::new(table), applied: State::default() })
+    }
+
+    pub fn applied(&self) -> &State {
+        &self.applied
+    }
+
+    /// Brings the maps to `desired`. Returns what was done, and the servers whose connections must be purged.
+    ///
+    /// # Errors
+    /// A change that cannot be carried out ends the list; the changes before it hold.
+    pub fn apply(&mut self, desired: State) -> Result<(Vec<Change>, Vec<ServerId>)> {
+        let changes = diff(&desired, &self.applied);
+        let mut purge = Vec::new();
+        for change in &changes {
+            purge.extend(self.executor.execute(change)?);
+        }
+        self.applied = desired;
+        Ok((changes, purge))
+    }
+}
+
+/// Monotonic time, nanoseconds: the clock that the program's ticks and leases count by.
+pub fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("the clock is always there");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}

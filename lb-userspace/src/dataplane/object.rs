@@ -1,0 +1,85 @@
+//! The embedded XDP program, loaded with maps of the wanted size.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::programs::Xdp;
+use lb_common::table::{SLOTS_PER_PAGE, pages_for};
+
+/// The BPF object that build.rs compiled.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+
+/// The benchmark's programs: the real one behind an entry of its own, and floors beside it.
+#[cfg(feature = "bench-object")]
+pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
+
+/// Name of the program in the object.
+pub const PROGRAM: &str = "lb";
+
+/// How much the maps hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections; the table has at least twice as many slots.
+    pub connections: u32,
+    /// Services; a power of two. The table of services has twice as many slots in each half.
+    pub services: u32,
+    /// Servers of all services together, local fallbacks included.
+    pub servers: u32,
+    /// Words for the lists of all plans; a wrr service needs about one per server and distinct weight.
+    pub cells: u32,
+}
+
+impl Sizes {
+    /// Room for what the configuration may grow into by reloads.
+    pub fn for_connections(connections: u32) -> Self {
+        Self { connections, services: 4096, servers: 65_535, cells: 1 << 19 }
+    }
+
+    pub fn pages(&self) -> u32 {
+        pages_for(self.connections)
+    }
+
+    /// Slots of the connection table.
+    pub fn slots(&self) -> u64 {
+        u64::from(self.pages()) * u64::from(SLOTS_PER_PAGE)
+    }
+
+    /// Slots in one half of the table of services.
+    pub fn service_slots(&self) -> u32 {
+        self.services * 2
+    }
+}
+
+/// Loads the real program's object. The program itself is loaded by [`load_program`].
+pub fn load(sizes: &Sizes) -> Result<Ebpf> {
+    load_object(OBJECT, sizes)
+}
+
+/// Loads any object that has the maps of the real program, such as the benchmark's.
+pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
+    aya::EbpfLoader::new()
+        .map_max_entries("SERVICES", sizes.service_slots() * 2)
+        .map_max_entries("CHOICES", sizes.services + 1)
+        .map_max_entries("PLANS", (sizes.services + 1) * 2)
+        .map_max_entries("TURNS", sizes.services + 1)
+        .map_max_entries("CELLS", sizes.cells)
+        .map_max_entries("SERVERS", sizes.servers + 1)
+        .map_max_entries("COUNTS", sizes.servers + 1)
+        .map_max_entries("STATS", sizes.servers + 1)
+        .map_max_entries("CONNECTIONS_V4", sizes.pages())
+        .load(object)
+        .context(
+            "cannot create the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN), a kernel from 6.1 on and memory \
+             for the connection table",
+        )
+}
+
+/// Hands the program to the kernel's verifier.
+pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program: &mut Xdp = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the object holds no program {name}"))?
+        .try_into()
+        .with_context(|| format!("{name} is no XDP program"))?;
+    program.load().with_context(|| format!("the kernel's verifier refuses the program {name}"))?;
+    Ok(program)
+}
