@@ -1,0 +1,154 @@
+//! Mistakes in the shape of the file: what serde_yaml and libyaml say of them, in plain words and at the exact place.
+
+use std::str::Utf8Error;
+
+use super::error::{ConfigError, Found};
+use super::places::{Place, Places, Position};
+
+/// The file is no text at all.
+pub fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
+    let text = String::from_utf8_lossy(bytes);
+    // Nothing was replaced before the first bad byte, so its offset is the same in both.
+    let at = Position::of_byte(&text, cause.valid_up_to());
+    let byte = bytes.get(cause.valid_up_to()).copied().unwrap_or_default();
+    let message = format!("found byte 0x{byte:02x}, expected UTF-8 text");
+    ConfigError::of(vec![(at, message)], &text, origin)
+}
+
+/// What is wrong with `text`, for which serde_yaml gave `cause`.
+pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> Found {
+    let at = cause
+        .location()
+        .map_or(Position::START, |location| Position { line: location.line(), column: location.column() });
+    let full = cause.to_string();
+    let message = full.strip_suffix(&format!(" at line {} column {}", at.line, at.column)).unwrap_or(&full);
+    wrong_key(message, at, places)
+        .or_else(|| wrong_type(message, at))
+        .or_else(|| wrong_document(message, text, places))
+        .unwrap_or_else(|| wrong_yaml(message, at, text))
+}
+
+/// Splits `PATH: MARK REST` into `PATH` and `REST`; the path is absent at the top of the file.
+fn split<'m>(message: &'m str, mark: &str) -> Option<(&'m str, &'m str)> {
+    let start = message.find(mark)?;
+    Some((message[..start].trim_end_matches(": "), &message[start + mark.len()..]))
+}
+
+fn wrong_key(message: &str, at: Position, places: &Places) -> Option<Found> {
+    if let Some((path, rest)) = split(message, "unknown field `") {
+        // The names that are expected follow the last mention of one that is not.
+        let (key, expected) = rest.split_once("`, expected ")?;
+        let at = follow(places, path).occurrence(key, 0).map_or(at, Place::key_at);
+        return Some((at, unknown_key(key, expected)));
+    }
+    let (path, rest) = split(message, "duplicate field `")?;
+    let key = rest.strip_suffix('`')?;
+    let map = follow(places, path);
+    let first = map.key(key).key_at().line;
+    let at = map.occurrence(key, 1).map_or(at, Place::key_at);
+    Some((at, format!("duplicate field `{key}`, first given in line {first}")))
+}
+
+/// `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`, `b`, `c`".
+fn unknown_key(key: &str, expected: &str) -> String {
+    if key == "<<" {
+        return "unknown field `<<`: YAML's merge key is not supported here, aliases of whole values are"
+            .into();
+    }
+    let names = expected.split('`').skip(1).step_by(2);
+    let nearest = names
+        .map(|name| (strsim::damerau_levenshtein(key, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 3 + usize::from(name.len() < 6))
+        .min();
+    let key = key.escape_debug();
+    match nearest {
+        Some((_, name)) => format!("unknown field `{key}`, did you mean `{name}`?"),
+        None => format!("unknown field `{key}`, expected {expected}"),
+    }
+}
+
+/// The place of a path as serde_yaml writes it, such as `services[0].check`.
+fn follow<'a>(places: &'a Places, path: &str) -> Place<'a> {
+    let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
+    steps.fold(places.root(), |place, step| match step.strip_suffix(']').map(str::parse) {
+        Some(Ok(index)) => place.item(index),
+        _ => place.key(step),
+    })
+}
+
+fn wrong_type(message: &str, at: Position) -> Option<Found> {
+    let (path, rest) = split(message, "invalid type: ")?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let found = match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "a mapping".to_owned(),
+        "unit value" => "nothing".to_owned(),
+        other => other.replacen("string ", "text ", 1).replace('`', ""),
+    };
+    let name = path.rsplit('.').next().filter(|name| !name.is_empty());
+    let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
+    Some((at, format!("{name}found {found}, expected {expected}")))
+}
+
+fn wrong_document(message: &str, text: &str, places: &Places) -> Option<Found> {
+    if message.starts_with("EOF while parsing") {
+        return Some((Position::START, "the file is empty, expected `interface` and `services`".into()));
+    }
+    if message.starts_with("deserializing from YAML containing more than one document") {
+        let at = places.second_document.unwrap_or(Position::START);
+        return Some((at, "found a second YAML document, expected only one in the file".into()));
+    }
+    // libyaml gives these as byte offsets; serde_yaml then has no line.
+    let (problem, offset) = message.split_once(" at position ")?;
+    let offset = offset.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()?;
+    Some((Position::of_byte(text, offset), format!("{problem}, expected YAML text")))
+}
+
+/// libyaml's messages, by how they begin, and what they mean to somebody who wrote a configuration.
+const IN_PLAIN_WORDS: [(&str, &str); 11] = [
+    ("did not find expected key", "expected a key here; is it indented like the keys above it?"),
+    ("did not find expected '-' indicator", "expected the next item of the list, beginning with `- `"),
+    ("did not find expected ',' or '}'", "expected `,` or `}`"),
+    ("did not find expected ',' or ']'", "expected `,` or `]`"),
+    ("did not find expected node content", "expected a value"),
+    ("could not find expected ':'", "expected `:` and a space after this key"),
+    ("mapping values are not allowed", "`: ` cannot stand within a value; is a line above indented wrongly?"),
+    ("block sequence entries are not allowed", "a list cannot begin here, expected it on a line of its own"),
+    ("found unexpected end of stream", "the file ends within a quoted text"),
+    ("unknown anchor", "this alias refers to an anchor that is not defined before it"),
+    ("repetition limit exceeded", "aliases repeat too much of the file"),
+];
+
+fn wrong_yaml(message: &str, at: Position, text: &str) -> Found {
+    let char = text.lines().nth(at.line - 1).and_then(|line| line.chars().nth(at.column - 1));
+    if message.starts_with("found character that cannot start") {
+        return (at, forbidden_start(char));
+    }
+    // The key that lacks its colon is where the scan began, the place where it was given up is a line further down.
+    let began = message.split_once("while scanning a simple key at ").and_then(|(_, at)| line_and_column(at));
+    let plain = IN_PLAIN_WORDS.iter().find(|(libyaml, _)| message.starts_with(libyaml));
+    match plain {
+        Some((_, words)) => (began.unwrap_or(at), format!("not valid YAML: {words}")),
+        None => (at, format!("not valid YAML: {message}")),
+    }
+}
+
+fn forbidden_start(char: Option<char>) -> String {
+    match char {
+        Some('\t') => "found a tab, expected spaces: YAML does not indent with tabs".into(),
+        Some(char) => {
+            format!("a value cannot begin with {char:?} in YAML, expected it in quotes")
+        }
+        None => "not valid YAML: expected a value".into(),
+    }
+}
+
+/// Reads `line 3 column 5`.
+fn line_and_column(text: &str) -> Option<Position> {
+    let mut words = text.split(' ');
+    let ("line", line, "column", column) = (words.next()?, words.next()?, words.next()?, words.next()?)
+    else {
+        return None;
+    };
+    Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
+}
