@@ -47,7 +47,9 @@ impl ConfigError {
     }
 
     pub(super) fn of(mut found: Vec<Found>, text: &str, origin: &str) -> Self {
-        found.sort_by_key(|(at, _)| *at);
+        found.sort();
+        // A mistake behind an anchor is found again through every alias.
+        found.dedup();
         let lines: Vec<&str> = text.lines().collect();
         let mistakes = found.into_iter().map(|(at, message)| Mistake {
             line: at.line,
@@ -76,9 +78,11 @@ impl fmt::Display for Report<'_> {
             let Mistake { line, column, message, source_line } = mistake;
             let (shown, before_caret) = excerpt(source_line, *column);
             let gutter = line.to_string();
-            writeln!(f, "{}:{line}:{column}: {message}", self.origin)?;
-            writeln!(f, "  {gutter} | {shown}")?;
-            write!(f, "  {:1$} | {2:3$}^", "", gutter.len(), "", before_caret)?;
+            write!(f, "{}:{line}:{column}: {message}", self.origin)?;
+            if !shown.is_empty() {
+                writeln!(f, "\n  {gutter} | {shown}")?;
+                write!(f, "  {:1$} | {2:3$}^", "", gutter.len(), "", before_caret)?;
+            }
         }
         match self.mistakes.len().saturating_sub(SHOWN) {
             0 => Ok(()),

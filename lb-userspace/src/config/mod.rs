@@ -30,7 +30,13 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 
 /// Checks the configuration in `text`; `origin` is what its mistakes are reported under, usually a file name.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    // An editor's byte order mark is no character of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let places = places::Places::of(text);
+    if places.is_blank() && places.second_document.is_none() {
+        let message = "the file is empty, expected `interface` and `services`";
+        return Err(ConfigError::of(vec![(places::Position::START, message.into())], text, origin));
+    }
     let checked = match serde_yaml::from_str::<yaml::File>(text) {
         Ok(file) => check::check(&file, places.root()),
         Err(cause) => Err(vec![syntax::explain(&cause, text, &places)]),

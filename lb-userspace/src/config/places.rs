@@ -49,6 +49,8 @@ struct Node {
 
 #[derive(Debug)]
 enum Content {
+    /// An absent value, as in `key:`.
+    Nothing,
     Scalar,
     List(Vec<NodeId>),
     Map(Vec<Entry>),
@@ -76,6 +78,11 @@ impl Places {
             }
         }
         reader.places
+    }
+
+    /// Whether the file holds comments and document marks at most.
+    pub fn is_blank(&self) -> bool {
+        matches!(self.nodes.as_slice(), [] | [Node { content: Content::Nothing, .. }])
     }
 
     pub fn root(&self) -> Place<'_> {
@@ -156,8 +163,12 @@ impl Reader {
                 self.places.second_document = (self.documents > 1).then_some(at);
             }
             Event::Scalar(text, _, anchor, _) => {
-                let at = if span.is_empty() { self.pending_key().unwrap_or(at) } else { at };
-                self.node(at, Content::Scalar, anchor, &text);
+                let (at, content) = if span.is_empty() {
+                    (self.pending_key().unwrap_or(at), Content::Nothing)
+                } else {
+                    (at, Content::Scalar)
+                };
+                self.node(at, content, anchor, &text);
             }
             Event::SequenceStart(anchor, _) => {
                 let node = self.node(at, Content::List(Vec::new()), anchor, "");
@@ -198,7 +209,7 @@ impl Reader {
                     Some((key, key_at)) => entries.push(Entry { key, key_at, value: id }),
                     None => *key = Some((text.to_owned(), at)),
                 },
-                Content::Scalar | Content::Alias(_) => {}
+                Content::Nothing | Content::Scalar | Content::Alias(_) => {}
             }
         }
         id

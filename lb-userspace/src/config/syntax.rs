@@ -23,8 +23,8 @@ pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> Found 
     let full = cause.to_string();
     let message = full.strip_suffix(&format!(" at line {} column {}", at.line, at.column)).unwrap_or(&full);
     wrong_key(message, at, places)
-        .or_else(|| wrong_type(message, at))
-        .or_else(|| wrong_document(message, text, places))
+        .or_else(|| wrong_type(message, at, text))
+        .or_else(|| wrong_text(message, text, places))
         .unwrap_or_else(|| wrong_yaml(message, at, text))
 }
 
@@ -76,69 +76,109 @@ fn follow<'a>(places: &'a Places, path: &str) -> Place<'a> {
     })
 }
 
-fn wrong_type(message: &str, at: Position) -> Option<Found> {
+fn wrong_type(message: &str, at: Position, text: &str) -> Option<Found> {
     let (path, rest) = split(message, "invalid type: ")?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
-    let found = match found {
-        "sequence" => "a list".to_owned(),
-        "map" => "a mapping".to_owned(),
-        "unit value" => "nothing".to_owned(),
-        other => other.replacen("string ", "text ", 1).replace('`', ""),
+    let expected = match expected {
+        "a sequence" => "a list",
+        "field identifier" => "the name of a key",
+        other => other,
     };
     let name = path.rsplit('.').next().filter(|name| !name.is_empty());
     let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
-    Some((at, format!("{name}found {found}, expected {expected}")))
+    let hint = hint(found, line_from(text, at));
+    Some((at, format!("{name}found {}, expected {expected}{hint}", in_yaml_terms(found))))
 }
 
-fn wrong_document(message: &str, text: &str, places: &Places) -> Option<Found> {
-    if message.starts_with("EOF while parsing") {
-        return Some((Position::START, "the file is empty, expected `interface` and `services`".into()));
+/// serde's name of what it found.
+fn in_yaml_terms(found: &str) -> String {
+    match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "a mapping".to_owned(),
+        "unit value" => "nothing".to_owned(),
+        other => match other.strip_prefix("string ") {
+            Some(text) => format!("text {text}"),
+            None => other.replace('`', ""),
+        },
     }
+}
+
+/// Two slips that YAML takes for something else; `rest` is the line from the mistake on.
+fn hint(found: &str, rest: &str) -> &'static str {
+    let looks_like_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if found == "sequence" && rest.starts_with('[') && rest.contains("]:") {
+        "; an IPv6 address with a port must be in quotes"
+    } else if found.starts_with("string")
+        && rest.split_once(':').is_some_and(|(key, value)| looks_like_key(key) && !value.starts_with(' '))
+    {
+        "; a space must follow the `:`"
+    } else {
+        ""
+    }
+}
+
+/// The line of `at`, from its column on.
+fn line_from(text: &str, at: Position) -> &str {
+    let line = text.lines().nth(at.line - 1).unwrap_or_default();
+    line.char_indices().nth(at.column - 1).map_or("", |(start, _)| &line[start..])
+}
+
+fn wrong_text(message: &str, text: &str, places: &Places) -> Option<Found> {
     if message.starts_with("deserializing from YAML containing more than one document") {
         let at = places.second_document.unwrap_or(Position::START);
         return Some((at, "found a second YAML document, expected only one in the file".into()));
     }
-    // libyaml gives these as byte offsets; serde_yaml then has no line.
-    let (problem, offset) = message.split_once(" at position ")?;
-    let offset = offset.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()?;
-    Some((Position::of_byte(text, offset), format!("{problem}, expected YAML text")))
+    // libyaml's reader counts bytes, so serde_yaml knows no line.
+    let (_, offset) = message.split_once("control characters are not allowed at position ")?;
+    let at = Position::of_byte(text, offset.parse().ok()?);
+    Some((at, "found a control character, expected text without any".into()))
 }
 
 /// libyaml's messages, by how they begin, and what they mean to somebody who wrote a configuration.
-const IN_PLAIN_WORDS: [(&str, &str); 11] = [
+const IN_PLAIN_WORDS: [(&str, &str); 10] = [
     ("did not find expected key", "expected a key here; is it indented like the keys above it?"),
-    ("did not find expected '-' indicator", "expected the next item of the list, beginning with `- `"),
+    (
+        "did not find expected '-' indicator",
+        "expected the next item of the list, `- ` and its value; is the indentation right?",
+    ),
     ("did not find expected ',' or '}'", "expected `,` or `}`"),
     ("did not find expected ',' or ']'", "expected `,` or `]`"),
     ("did not find expected node content", "expected a value"),
     ("could not find expected ':'", "expected `:` and a space after this key"),
     ("mapping values are not allowed", "`: ` cannot stand within a value; is a line above indented wrongly?"),
     ("block sequence entries are not allowed", "a list cannot begin here, expected it on a line of its own"),
-    ("found unexpected end of stream", "the file ends within a quoted text"),
     ("unknown anchor", "this alias refers to an anchor that is not defined before it"),
     ("repetition limit exceeded", "aliases repeat too much of the file"),
 ];
 
 fn wrong_yaml(message: &str, at: Position, text: &str) -> Found {
-    let char = text.lines().nth(at.line - 1).and_then(|line| line.chars().nth(at.column - 1));
+    let began = |what: &str| message.split_once(what).and_then(|(_, at)| line_and_column(at));
     if message.starts_with("found character that cannot start") {
-        return (at, forbidden_start(char));
+        return (at, forbidden_start(line_from(text, at).chars().next()));
     }
-    // The key that lacks its colon is where the scan began, the place where it was given up is a line further down.
-    let began = message.split_once("while scanning a simple key at ").and_then(|(_, at)| line_and_column(at));
+    if let Some(quote) = began("while scanning a quoted scalar at ") {
+        return (quote, "not valid YAML: this quoted text has no end".into());
+    }
     let plain = IN_PLAIN_WORDS.iter().find(|(libyaml, _)| message.starts_with(libyaml));
-    match plain {
-        Some((_, words)) => (began.unwrap_or(at), format!("not valid YAML: {words}")),
-        None => (at, format!("not valid YAML: {message}")),
+    let plain = plain.map_or(message, |(_, words)| words);
+    // The key that lacks its colon is where the scan began, the place where it was given up is a line further down.
+    if let Some(key) = began("while scanning a simple key at ") {
+        return (key, format!("not valid YAML: {plain}"));
+    }
+    let opened =
+        began("while parsing a flow mapping at ").or_else(|| began("while parsing a flow sequence at "));
+    match opened {
+        Some(opened) => {
+            (at, format!("not valid YAML: {plain} for the bracket opened in line {}", opened.line))
+        }
+        None => (at, format!("not valid YAML: {plain}")),
     }
 }
 
 fn forbidden_start(char: Option<char>) -> String {
     match char {
         Some('\t') => "found a tab, expected spaces: YAML does not indent with tabs".into(),
-        Some(char) => {
-            format!("a value cannot begin with {char:?} in YAML, expected it in quotes")
-        }
+        Some(char) => format!("a value cannot begin with {char:?} in YAML, expected it in quotes"),
         None => "not valid YAML: expected a value".into(),
     }
 }

@@ -105,9 +105,9 @@ fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String>
     if is_ipv6(host.trim_matches(['[', ']'])) {
         return Err(format!("IPv6 is not supported yet, expected {expected}"));
     }
-    let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(host, expected)) };
+    let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
     if let Some(kind) = unfit(address) {
-        return Err(format!("found {kind}, expected a host's own IPv4 address"));
+        return Err(format!("found {kind}, expected a unicast address that other hosts can reach"));
     }
     let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
     Ok((address.into(), port.transpose()?))
@@ -117,9 +117,9 @@ fn is_ipv6(text: &str) -> bool {
     text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-fn no_address(host: &str, expected: &str) -> String {
+fn no_address(text: &str, host: &str, expected: &str) -> String {
     let like_a_name = |char: char| char.is_alphanumeric() || "-._".contains(char);
-    if host.contains(char::is_alphabetic) && host.chars().all(like_a_name) {
+    if !text.contains('/') && host.contains(char::is_alphabetic) && host.chars().all(like_a_name) {
         format!("found a host name, expected {expected}: names are not looked up")
     } else {
         format!("expected {expected}")

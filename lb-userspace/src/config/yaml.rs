@@ -86,14 +86,14 @@ pub struct Server {
     pub weight: Scalar,
 }
 
-/// The text of a scalar, if its key was given. An empty value is given, and empty.
+/// The text of a scalar, if its key was given. An absent value and `null` are given, and empty.
 #[derive(Debug, Default)]
 pub struct Scalar(pub Option<String>);
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
-        impl Visitor<'_> for Text {
+        impl<'de> Visitor<'de> for Text {
             type Value = Scalar;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,9 +103,17 @@ impl<'de> Deserialize<'de> for Scalar {
             fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
                 Ok(Scalar(Some(text.to_owned())))
             }
+
+            fn visit_none<E: Error>(self) -> Result<Scalar, E> {
+                Ok(Scalar(Some(String::new())))
+            }
+
+            // serde_yaml hands the text of any scalar to a type that asks for a string, numbers and booleans included.
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
+                deserializer.deserialize_str(self)
+            }
         }
-        // serde_yaml hands the text of any scalar to a type that asks for a string, numbers and booleans included.
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_option(Text)
     }
 }
 

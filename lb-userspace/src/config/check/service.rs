@@ -72,13 +72,14 @@ impl Checker {
 
     /// Somebody must be there to serve: without servers, the director itself.
     fn fallback(&mut self, service: &yaml::Service, place: Place<'_>) -> Fallback {
-        let fallback =
-            self.one_of(Value::of(&service.fallback, "fallback", place), &FALLBACKS, Fallback::None);
-        if fallback == Fallback::None && service.servers.as_ref().is_none_or(Vec::is_empty) {
+        let given = Value::of(&service.fallback, "fallback", place);
+        let read = self.optional(given, |text| values::choice(text, &FALLBACKS));
+        let nobody = read == Some(Fallback::None) || given.text.is_none();
+        if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
             let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
             self.mistake(place.key("servers").key_at(), message);
         }
-        fallback
+        read.unwrap_or(Fallback::None)
     }
 
     fn limits(&mut self, services: &[Service], place: Place<'_>) {
@@ -119,7 +120,7 @@ impl Checker {
     /// `name` is the one in force, `value` the one given, if any.
     pub(super) fn distinct_name<'n>(&mut self, names: &mut Unique<&'n str>, name: &'n str, value: Value<'_>) {
         if let Err(line) = names.insert(name, value.place().at()) {
-            let message = format!("name {name:?}: is taken in line {line}, expected another one");
+            let message = format!("name {name:?}: taken already in line {line}, expected another one");
             self.mistake(value.place().at(), message);
         }
     }
