@@ -382,7 +382,7 @@ fn check_any_text(text: &str) {
     let Err(error) = parse(text, "any.yaml") else { return };
     assert!(!error.mistakes().is_empty());
     assert!(error.to_string().starts_with("any.yaml:"));
-    let lines = text.split('\n').count();
+    let lines = text.split(['\n', '\r']).count();
     for mistake in error.mistakes() {
         assert!((1..=lines).contains(&mistake.line), "{mistake:?}");
         assert!((1..=mistake.source_line.chars().count() + 1).contains(&mistake.column), "{mistake:?}");

@@ -5,7 +5,7 @@ use std::io;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::places::Position;
+use super::places::{self, Position};
 
 /// Why a configuration was refused.
 ///
@@ -50,12 +50,12 @@ impl ConfigError {
         found.sort();
         // A mistake behind an anchor is found again through every alias.
         found.dedup();
-        let lines: Vec<&str> = text.lines().collect();
-        let mistakes = found.into_iter().map(|(at, message)| Mistake {
-            line: at.line,
-            column: at.column,
-            message,
-            source_line: lines.get(at.line - 1).copied().unwrap_or_default().to_owned(),
+        let lines: Vec<&str> = places::lines(text).collect();
+        let mistakes = found.into_iter().map(|(at, message)| {
+            // libyaml also ends lines at U+0085, U+2028 and U+2029, as YAML 1.1 did, and may count more of them.
+            let line = at.line.min(lines.len());
+            let source_line = lines[line - 1].to_owned();
+            Mistake { line, column: at.column.min(source_line.chars().count() + 1), message, source_line }
         });
         Self::Mistakes { origin: origin.to_owned(), mistakes: mistakes.collect() }
     }

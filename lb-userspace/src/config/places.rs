@@ -19,11 +19,15 @@ impl Position {
 
     /// The position of byte `offset` of `text`.
     pub fn of_byte(text: &str, offset: usize) -> Self {
-        let before = &text[..text.floor_char_boundary(offset)];
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let line = before.matches('\n').count() + 1;
-        Self { line, column: before[line_start..].chars().count() + 1 }
+        let before = text.get(..offset).unwrap_or(text);
+        let (line, last) = lines(before).fold((0, ""), |(count, _), line| (count + 1, line));
+        Self { line, column: last.chars().count() + 1 }
     }
+}
+
+/// The lines of a YAML 1.2 file, whatever editor wrote it.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\r\n").flat_map(|part| part.split(['\n', '\r']))
 }
 
 impl From<&Marker> for Position {
@@ -270,5 +274,6 @@ mod tests {
     fn byte_offsets() {
         assert_eq!(Position::of_byte("a\n웹b", 5), Position { line: 2, column: 2 });
         assert_eq!(Position::of_byte("a", 99), Position { line: 1, column: 2 });
+        assert_eq!(Position::of_byte("a\r\nb\rc", 6), Position { line: 3, column: 2 });
     }
 }

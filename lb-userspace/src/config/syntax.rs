@@ -3,7 +3,7 @@
 use std::str::Utf8Error;
 
 use super::error::{ConfigError, Found};
-use super::places::{Place, Places, Position};
+use super::places::{Place, Places, Position, lines};
 
 /// The file is no text at all.
 pub fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
@@ -17,11 +17,16 @@ pub fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
 
 /// What is wrong with `text`, for which serde_yaml gave `cause`.
 pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> Found {
-    let at = cause
-        .location()
-        .map_or(Position::START, |location| Position { line: location.line(), column: location.column() });
     let full = cause.to_string();
-    let message = full.strip_suffix(&format!(" at line {} column {}", at.line, at.column)).unwrap_or(&full);
+    let (at, suffix) = match cause.location() {
+        // The offset is sure; lines are counted otherwise than editors do.
+        Some(location) => (
+            Position::of_byte(text, location.index()),
+            format!(" at line {} column {}", location.line(), location.column()),
+        ),
+        None => (Position::START, String::new()),
+    };
+    let message = full.strip_suffix(&suffix).unwrap_or(&full);
     wrong_key(message, at, places)
         .or_else(|| wrong_type(message, at, text))
         .or_else(|| wrong_text(message, text, places))
@@ -119,7 +124,7 @@ fn hint(found: &str, rest: &str) -> &'static str {
 
 /// The line of `at`, from its column on.
 fn line_from(text: &str, at: Position) -> &str {
-    let line = text.lines().nth(at.line - 1).unwrap_or_default();
+    let line = lines(text).nth(at.line - 1).unwrap_or_default();
     line.char_indices().nth(at.column - 1).map_or("", |(start, _)| &line[start..])
 }
 
