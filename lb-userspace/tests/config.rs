@@ -315,6 +315,23 @@ fn a_flood_of_mistakes_is_cut() {
     assert!(told.ends_with("\ntest.yaml: 30 more mistakes"), "{told}");
 }
 
+#[test]
+fn a_long_value_is_not_repeated_in_full() {
+    let long = "x".repeat(100_000);
+    for text in [long.clone(), format!("{long}: 1"), LEAST.replace("eth0", &long)] {
+        let told = refused(&text).to_string();
+        assert!(told.len() < 600, "{} bytes: {told:.600}", told.len());
+    }
+}
+
+/// Nesting is the file's choice; the parser's stack must not depend on it.
+#[test]
+fn deep_nesting_is_a_mistake_like_others() {
+    for deep in ["[".repeat(50_000), "{a: ".repeat(20_000), format!("services: {}", "- ".repeat(20_000))] {
+        check_any_text(&deep);
+    }
+}
+
 /// Asks the parser itself which keys it knows: an unknown one is answered with all that are expected in its place.
 #[test]
 fn full_example_names_every_key() {

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::error::Found;
+use super::error::{Found, SHOWN};
 use super::model::{Config, Control, Metrics, Timeouts};
 use super::places::{Place, Position};
 use super::values;
@@ -157,7 +157,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Text of the file in quotes, escaped, and cut if it is long.
 fn quoted(text: &str) -> String {
-    const SHOWN: usize = 80;
     let mut chars = text.chars();
     let shown: String = chars.by_ref().take(SHOWN).collect();
     if chars.next().is_some() { format!("{shown:?}…") } else { format!("{shown:?}") }

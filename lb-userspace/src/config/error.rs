@@ -62,7 +62,10 @@ impl ConfigError {
 }
 
 /// A file with a wrong first line can be wrong thousands of times; past this many the rest is only counted.
-const SHOWN: usize = 50;
+const LISTED: usize = 50;
+
+/// Characters of a value that a message quotes at most.
+pub(super) const SHOWN: usize = 80;
 
 struct Report<'a> {
     origin: &'a str,
@@ -71,7 +74,7 @@ struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().take(SHOWN).enumerate() {
+        for (index, mistake) in self.mistakes.iter().take(LISTED).enumerate() {
             if index > 0 {
                 f.write_char('\n')?;
             }
@@ -84,7 +87,7 @@ impl fmt::Display for Report<'_> {
                 write!(f, "  {:1$} | {2:3$}^", "", gutter.len(), "", before_caret)?;
             }
         }
-        match self.mistakes.len().saturating_sub(SHOWN) {
+        match self.mistakes.len().saturating_sub(LISTED) {
             0 => Ok(()),
             more => write!(f, "\n{}: {more} more mistakes", self.origin),
         }

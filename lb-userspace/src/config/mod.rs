@@ -1,7 +1,7 @@
 //! The configuration: from YAML to a checked model.
 //!
-//! A file passes three stages. [`yaml`] reads its shape with serde_yaml and keeps every value as it was written;
-//! [`check`] reads the values and builds the [`model`]; [`places`] knows the line and column of each value, so that
+//! A file passes three stages. `yaml` reads its shape with serde_yaml and keeps every value as it was written;
+//! `check` reads the values and builds the `model`; `places` knows the line and column of each value, so that
 //! a mistake found by either of them is reported where it stands.
 
 mod check;

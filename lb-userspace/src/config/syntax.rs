@@ -2,7 +2,7 @@
 
 use std::str::Utf8Error;
 
-use super::error::{ConfigError, Found};
+use super::error::{ConfigError, Found, SHOWN};
 use super::places::{Place, Places, Position, lines};
 
 /// The file is no text at all.
@@ -65,6 +65,7 @@ fn unknown_key(key: &str, expected: &str) -> String {
         .map(|name| (strsim::damerau_levenshtein(key, name), name))
         .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 3 + usize::from(name.len() < 6))
         .min();
+    let key = key.chars().take(SHOWN).collect::<String>();
     let key = key.escape_debug();
     match nearest {
         Some((_, name)) => format!("unknown field `{key}`, did you mean `{name}`?"),
@@ -102,7 +103,8 @@ fn in_yaml_terms(found: &str) -> String {
         "map" => "a mapping".to_owned(),
         "unit value" => "nothing".to_owned(),
         other => match other.strip_prefix("string ") {
-            Some(text) => format!("text {text}"),
+            Some(text) if text.chars().nth(SHOWN).is_none() => format!("text {text}"),
+            Some(text) => format!("text {}\"…", text.chars().take(SHOWN).collect::<String>()),
             None => other.replace('`', ""),
         },
     }
