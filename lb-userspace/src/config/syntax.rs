@@ -63,7 +63,7 @@ fn unknown_key(key: &str, expected: &str) -> String {
     let names = expected.split('`').skip(1).step_by(2);
     let nearest = names
         .map(|name| (strsim::damerau_levenshtein(key, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 3 + usize::from(name.len() < 6))
+        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6))
         .min();
     let key = key.chars().take(SHOWN).collect::<String>();
     let key = key.escape_debug();
