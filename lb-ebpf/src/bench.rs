@@ -7,7 +7,7 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::btf_maps::{Array, LruHash};
+use aya_ebpf::btf_maps::{Array, LruHashMap};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_ebpf::packet::Packet;
@@ -38,7 +38,7 @@ pub static WALK: Array<Walk, 1, SHARED> = Array::new();
 
 /// What the floors remember of a connection: as much as the real program's entry holds.
 #[btf_map]
-pub static FLOOR_CONNECTIONS: LruHash<[u64; 2], u64, 1_048_576> = LruHash::new();
+pub static FLOOR_CONNECTIONS: LruHashMap<[u64; 2], u64, 1_048_576> = LruHashMap::new();
 
 /// MACs by server, for the floors.
 #[btf_map]

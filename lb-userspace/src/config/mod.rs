@@ -1,5 +1,45 @@
 //! The configuration: from YAML to a checked model.
+//!
+//! A file passes three stages. `yaml` reads its shape with serde_yaml and keeps every value as it was written;
+//! `check` reads the values and builds the `model`; `places` knows the line and column of each value, so that
+//! a mistake found by either of them is reported where it stands.
 
+mod check;
+mod error;
 mod model;
+mod places;
+mod syntax;
+mod values;
+mod yaml;
 
+use std::path::Path;
+
+pub use error::{ConfigError, Mistake};
 pub use model::*;
+
+/// Reads and checks the configuration file at `path`.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let origin = path.display().to_string();
+    let bytes =
+        std::fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &origin),
+        Err(cause) => Err(syntax::not_utf8(&bytes, &cause, &origin)),
+    }
+}
+
+/// Checks the configuration in `text`; `origin` is what its mistakes are reported under, usually a file name.
+pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    // An editor's byte order mark is no character of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let places = places::Places::of(text);
+    if places.is_blank() && places.second_document.is_none() {
+        let message = "the file is empty, expected `interface` and `services`";
+        return Err(ConfigError::of(vec![(places::Position::START, message.into())], text, origin));
+    }
+    let checked = match serde_yaml::from_str::<yaml::File>(text) {
+        Ok(file) => check::check(&file, places.root()),
+        Err(cause) => Err(vec![syntax::explain(&cause, text, &places)]),
+    };
+    checked.map_err(|found| ConfigError::of(found, text, origin))
+}

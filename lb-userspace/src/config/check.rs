@@ -1,0 +1,185 @@
+//! From what is written to the checked model; all wrong values of a file are found in one pass.
+
+mod health;
+mod server;
+mod service;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::{Found, SHOWN};
+use super::model::{Config, Control, Metrics, Timeouts};
+use super::places::{Place, Position};
+use super::values;
+use super::yaml::{self, Scalar};
+
+/// Builds the model of `file`, whose values stand at `root`; or says everything that is wrong with it.
+pub fn check(file: &yaml::File, root: Place<'_>) -> Result<Config, Vec<Found>> {
+    let mut checker = Checker::default();
+    let timeouts = checker.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
+    let config = Config {
+        interface: checker
+            .needed(
+                Value::of(&file.interface, "interface", root),
+                "the network interface of the VIPs, such as eth0",
+                values::interface,
+            )
+            .unwrap_or_default(),
+        connections: checker
+            .optional(Value::of(&file.connections, "connections", root), |text| {
+                values::whole(text, 1..=64_000_000)
+            })
+            .unwrap_or(1_000_000),
+        control: checker.control(file.control.as_ref(), root.key("control")),
+        metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
+        timeouts,
+        services: checker.services(file.services.as_deref(), root.key("services"), timeouts),
+    };
+    if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
+}
+
+/// Collects mistakes. After one, a placeholder goes into the model, which is then never handed out.
+#[derive(Default)]
+struct Checker {
+    found: Vec<Found>,
+}
+
+/// A scalar of the file: its text, its key and its place.
+#[derive(Clone, Copy)]
+struct Value<'a> {
+    text: Option<&'a str>,
+    key: &'static str,
+    map: Place<'a>,
+}
+
+impl<'a> Value<'a> {
+    /// The value of `key` in the mapping at `map`.
+    fn of(scalar: &'a Scalar, key: &'static str, map: Place<'a>) -> Self {
+        Self { text: scalar.0.as_deref(), key, map }
+    }
+
+    fn place(self) -> Place<'a> {
+        self.map.key(self.key)
+    }
+}
+
+impl Checker {
+    fn mistake(&mut self, at: Position, message: impl Into<String>) {
+        self.found.push((at, message.into()));
+    }
+
+    /// Reports `wrong` of a value that is given.
+    fn wrong(&mut self, value: Value<'_>, wrong: &str) {
+        let Value { key, .. } = value;
+        let message = match value.text.unwrap_or_default() {
+            "" => format!("{key}: found nothing, {wrong}"),
+            text => format!("{key} {}: {wrong}", quoted(text)),
+        };
+        self.mistake(value.place().at(), message);
+    }
+
+    /// `None` if the key is not given or its value is wrong.
+    fn optional<T>(&mut self, value: Value<'_>, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match read(value.text?) {
+            Ok(read) => Some(read),
+            Err(wrong) => {
+                self.wrong(value, &wrong);
+                None
+            }
+        }
+    }
+
+    /// Like [`Self::optional`], but the key must be given.
+    fn needed<T>(
+        &mut self,
+        value: Value<'_>,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if value.text.is_none() {
+            self.mistake(value.map.key_at(), format!("`{}` is missing, expected {expected}", value.key));
+        }
+        self.optional(value, read)
+    }
+
+    fn control(&mut self, control: Option<&yaml::Control>, place: Place<'_>) -> Control {
+        let socket = control.and_then(|control| {
+            self.optional(Value::of(&control.socket, "socket", place), values::socket_path)
+        });
+        Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/lb/lb.sock")) }
+    }
+
+    fn metrics(&mut self, metrics: Option<&yaml::Metrics>, place: Place<'_>) -> Option<Metrics> {
+        let listen = match metrics {
+            None => None,
+            Some(yaml::Metrics::On(on)) => {
+                self.optional(Value::of(&on.listen, "listen", place), values::listen)
+            }
+            Some(yaml::Metrics::Switch(switch)) => match switch.as_str() {
+                "off" | "false" | "no" => return None,
+                "on" | "true" | "yes" => None,
+                other => {
+                    let message =
+                        format!("metrics {}: expected off or a mapping with `listen`", quoted(other));
+                    self.mistake(place.at(), message);
+                    None
+                }
+            },
+        };
+        Some(Metrics { listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9105))) })
+    }
+
+    /// The times given in `timeouts`, the others as in `base`.
+    fn timeouts(&mut self, timeouts: Option<&yaml::Timeouts>, place: Place<'_>, base: Timeouts) -> Timeouts {
+        let Some(yaml::Timeouts { established, fin_wait, syn_recv, closed, udp }) = timeouts else {
+            return base;
+        };
+        let mut time = |scalar, key, base| {
+            let value = Value::of(scalar, key, place);
+            self.optional(value, |text| values::time(text, SECOND..=7 * DAY)).unwrap_or(base)
+        };
+        Timeouts {
+            syn_recv: time(syn_recv, "syn_recv", base.syn_recv),
+            established: time(established, "established", base.established),
+            fin_wait: time(fin_wait, "fin_wait", base.fin_wait),
+            closed: time(closed, "closed", base.closed),
+            udp: time(udp, "udp", base.udp),
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Text of the file in quotes, escaped, and cut if it is long.
+fn quoted(text: &str) -> String {
+    let mut chars = text.chars();
+    let shown: String = chars.by_ref().take(SHOWN).collect();
+    if chars.next().is_some() { format!("{shown:?}…") } else { format!("{shown:?}") }
+}
+
+/// Values that must differ, and where each was first given.
+struct Unique<K>(HashMap<K, Position>);
+
+impl<K> Default for Unique<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Unique<K> {
+    /// Remembers `key`, or gives the line that had it first.
+    fn insert(&mut self, key: K, at: Position) -> Result<(), usize> {
+        match self.0.entry(key) {
+            Entry::Occupied(first) => Err(first.get().line),
+            Entry::Vacant(vacant) => {
+                vacant.insert(at);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Services, each by itself and against the others.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{Checker, DAY, Unique, Value};
+use crate::config::model::{Fallback, Protocol, Scheduler, Service, ServiceKey, Stray, Timeouts};
+use crate::config::places::Place;
+use crate::config::{values, yaml};
+
+/// Limits of the data plane's maps.
+const MOST_SERVICES: usize = 4096;
+const MOST_SERVERS: usize = 65_000;
+
+const PROTOCOLS: [(&str, Protocol); 2] =
+    [(Protocol::Tcp.name(), Protocol::Tcp), (Protocol::Udp.name(), Protocol::Udp)];
+const SCHEDULERS: [(&str, Scheduler); 4] = {
+    let [rr, wrr, lc, wlc] = Scheduler::ALL;
+    [(rr.name(), rr), (wrr.name(), wrr), (lc.name(), lc), (wlc.name(), wlc)]
+};
+const FALLBACKS: [(&str, Fallback); 2] = [("none", Fallback::None), ("local", Fallback::Local)];
+const STRAYS: [(&str, Stray); 2] = [("hash", Stray::Hash), ("pass", Stray::Pass)];
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+/// Stands for the address and port of a service whose `vip` is missing or wrong; port 0 tells it from a real one.
+const NO_VIP: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Checker {
+    pub(super) fn services(
+        &mut self,
+        services: Option<&[yaml::Service]>,
+        place: Place<'_>,
+        timeouts: Timeouts,
+    ) -> Vec<Service> {
+        let services = services.unwrap_or_default();
+        if services.is_empty() {
+            self.mistake(place.key_at(), "`services` is missing or empty, expected at least one service");
+        }
+        let each = services.iter().enumerate();
+        let checked: Vec<_> =
+            each.map(|(index, service)| self.service(service, place.item(index), timeouts)).collect();
+        self.limits(&checked, place);
+        self.distinct_services(services, &checked, place);
+        self.servers_are_not_vips(&checked, place);
+        checked
+    }
+
+    fn service(&mut self, service: &yaml::Service, place: Place<'_>, timeouts: Timeouts) -> Service {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let (vip, port) = self.needed(value(&service.vip, "vip"), values::VIP, values::vip).unwrap_or(NO_VIP);
+        let protocol = self.one_of(value(&service.protocol, "protocol"), &PROTOCOLS, Protocol::Tcp);
+        let name = self.optional(value(&service.name, "name"), values::name);
+        let drain =
+            self.optional(value(&service.drain, "drain"), |text| values::time(text, Duration::ZERO..=DAY));
+        Service {
+            name: name.unwrap_or_else(|| format!("{}/{}", protocol.name(), SocketAddr::new(vip, port))),
+            key: ServiceKey { vip, port, protocol },
+            scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, Scheduler::Wlc),
+            fallback: self.fallback(service, place),
+            stray: self.one_of(value(&service.stray, "stray"), &STRAYS, Stray::Pass),
+            timeouts: self.timeouts(service.timeouts.as_ref(), place.key("timeouts"), timeouts),
+            drain: drain.unwrap_or(DEFAULT_DRAIN),
+            check: service.check.as_ref().map(|check| self.health(check, place.key("check"))),
+            servers: self.servers(service.servers.as_deref().unwrap_or_default(), place.key("servers"), port),
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
+        self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
+    }
+
+    /// Somebody must be there to serve: without servers, the director itself.
+    fn fallback(&mut self, service: &yaml::Service, place: Place<'_>) -> Fallback {
+        let given = Value::of(&service.fallback, "fallback", place);
+        let read = self.optional(given, |text| values::choice(text, &FALLBACKS));
+        let nobody = read == Some(Fallback::None) || given.text.is_none();
+        if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
+            let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
+            self.mistake(place.key("servers").key_at(), message);
+        }
+        read.unwrap_or(Fallback::None)
+    }
+
+    fn limits(&mut self, services: &[Service], place: Place<'_>) {
+        if services.len() > MOST_SERVICES {
+            let message = format!("found {} services, expected at most {MOST_SERVICES}", services.len());
+            self.mistake(place.item(MOST_SERVICES).at(), message);
+        }
+        let mut sum = 0;
+        let crosses = services.iter().position(|service| {
+            sum += service.servers.len();
+            sum > MOST_SERVERS
+        });
+        if let Some(index) = crosses {
+            let all: usize = services.iter().map(|service| service.servers.len()).sum();
+            let message = format!("found {all} servers in all services, expected at most {MOST_SERVERS}");
+            self.mistake(place.item(index).key("servers").key_at(), message);
+        }
+    }
+
+    fn distinct_services(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        let mut keys = Unique::default();
+        let mut names = Unique::default();
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let place = place.item(index);
+            let vip = Value::of(&given.vip, "vip", place);
+            let known_key = service.key.port != NO_VIP.1;
+            if known_key && let Err(line) = keys.insert(service.key, vip.place().at()) {
+                let protocol = service.key.protocol.name();
+                let wrong =
+                    format!("the service in line {line} has this address, port and protocol ({protocol})");
+                self.wrong(vip, &format!("{wrong} already"));
+            } else if known_key || given.name.0.is_some() {
+                self.distinct_name(&mut names, &service.name, Value::of(&given.name, "name", place));
+            }
+        }
+    }
+
+    /// `name` is the one in force, `value` the one given, if any.
+    pub(super) fn distinct_name<'n>(&mut self, names: &mut Unique<&'n str>, name: &'n str, value: Value<'_>) {
+        if let Err(line) = names.insert(name, value.place().at()) {
+            let message = format!("name {name:?}: taken already in line {line}, expected another one");
+            self.mistake(value.place().at(), message);
+        }
+    }
+
+    /// A packet to such a server would come straight back.
+    fn servers_are_not_vips(&mut self, services: &[Service], place: Place<'_>) {
+        let vips: HashSet<IpAddr> = services
+            .iter()
+            .filter(|service| service.key.port != NO_VIP.1)
+            .map(|service| service.key.vip)
+            .collect();
+        for (index, service) in services.iter().enumerate() {
+            let place = place.item(index).key("servers");
+            for (index, server) in service.servers.iter().enumerate() {
+                if vips.contains(&server.address) {
+                    let address = server.address;
+                    let message =
+                        format!("address {address} is a VIP here, expected a real server's own address");
+                    self.mistake(place.item(index).key("address").at(), message);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Mistakes in a configuration and how they are shown.
+
+use std::fmt::{self, Write as _};
+use std::io;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::places::{self, Position};
+
+/// Why a configuration was refused.
+///
+/// `Display` gives one paragraph per mistake: `FILE:LINE:COLUMN: MESSAGE`, the line itself, and a caret below it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{origin}: {cause}")]
+    Unreadable { origin: String, cause: io::Error },
+    #[error("{}", Report { origin, mistakes })]
+    Mistakes {
+        origin: String,
+        /// In the order of their positions; never empty.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+/// One mistake: where, and what was found and expected there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    pub message: String,
+    /// The line of the file, for showing.
+    pub source_line: String,
+}
+
+/// A mistake as the stages of reading hand it on.
+pub(super) type Found = (Position, String);
+
+impl ConfigError {
+    /// None for a file that could not be read.
+    pub fn mistakes(&self) -> &[Mistake] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Mistakes { mistakes, .. } => mistakes,
+        }
+    }
+
+    pub(super) fn of(mut found: Vec<Found>, text: &str, origin: &str) -> Self {
+        found.sort();
+        // A mistake behind an anchor is found again through every alias.
+        found.dedup();
+        let lines: Vec<&str> = places::lines(text).collect();
+        let mistakes = found.into_iter().map(|(at, message)| {
+            // libyaml also ends lines at U+0085, U+2028 and U+2029, as YAML 1.1 did, and may count more of them.
+            let line = at.line.min(lines.len());
+            let source_line = lines[line - 1].to_owned();
+            Mistake { line, column: at.column.min(source_line.chars().count() + 1), message, source_line }
+        });
+        Self::Mistakes { origin: origin.to_owned(), mistakes: mistakes.collect() }
+    }
+}
+
+/// A file with a wrong first line can be wrong thousands of times; past this many the rest is only counted.
+const LISTED: usize = 50;
+
+/// Characters of a value that a message quotes at most.
+pub(super) const SHOWN: usize = 80;
+
+struct Report<'a> {
+    origin: &'a str,
+    mistakes: &'a [Mistake],
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().take(LISTED).enumerate() {
+            if index > 0 {
+                f.write_char('\n')?;
+            }
+            let Mistake { line, column, message, source_line } = mistake;
+            let (shown, before_caret) = excerpt(source_line, *column);
+            let gutter = line.to_string();
+            write!(f, "{}:{line}:{column}: {message}", self.origin)?;
+            if !shown.is_empty() {
+                writeln!(f, "\n  {gutter} | {shown}")?;
+                write!(f, "  {:1$} | {2:3$}^", "", gutter.len(), "", before_caret)?;
+            }
+        }
+        match self.mistakes.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(f, "\n{}: {more} more mistakes", self.origin),
+        }
+    }
+}
+
+/// Terminal columns of a source line that are shown at most.
+const EXCERPT: usize = 100;
+
+/// The part of `line` around `column`, safe to print, and how many terminal columns of it stand before the caret.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    let caret = column.saturating_sub(1);
+    let start = caret.saturating_sub(EXCERPT / 2);
+    let start = if line.width() <= EXCERPT { 0 } else { start };
+    let mut shown = String::from(if start > 0 { "…" } else { "" });
+    let mut before_caret = shown.width();
+    let mut width = 0;
+    for (index, char) in line.chars().enumerate().skip(start) {
+        let char = printable(char);
+        width += char.width().unwrap_or(0);
+        if width > EXCERPT {
+            shown.push('…');
+            break;
+        }
+        if index < caret {
+            before_caret += char.width().unwrap_or(0);
+        }
+        shown.push(char);
+    }
+    (shown.trim_end().to_owned(), before_caret)
+}
+
+/// Tabs take one column, so that the caret stays in place; other control characters must not reach a terminal.
+fn printable(char: char) -> char {
+    match char {
+        '\t' => ' ',
+        char if char.is_control() => '\u{fffd}',
+        char => char,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(source_line: &str, column: usize) -> Vec<String> {
+        let mistakes =
+            vec![Mistake { line: 7, column, message: "wrong".into(), source_line: source_line.into() }];
+        let error = ConfigError::Mistakes { origin: "lb.yaml".into(), mistakes };
+        error.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_caret_stands_below_the_column() {
+        assert_eq!(shown("weight: x", 9), ["lb.yaml:7:9: wrong", "  7 | weight: x", "    |         ^"]);
+    }
+
+    #[test]
+    fn wide_characters_before_the_caret_count_twice() {
+        assert_eq!(shown("{ name: 웹, weight: x }", 20)[2], format!("    | {}^", " ".repeat(20)));
+    }
+
+    #[test]
+    fn control_characters_are_not_printed() {
+        assert_eq!(shown("\ta\u{1b}[2J", 2)[1..], ["  7 |  a\u{fffd}[2J", "    |  ^"]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_on_both_sides_of_the_caret() {
+        let line = format!("{}!{}", "a".repeat(5000), "b".repeat(5000));
+        let [_, excerpt, caret] = &shown(&line, 5001)[..] else { panic!("three lines") };
+        assert_eq!(excerpt.chars().nth(caret.chars().count() - 1), Some('!'));
+        assert!(excerpt.chars().count() < 120, "{excerpt}");
+    }
+}

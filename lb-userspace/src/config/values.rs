@@ -1,0 +1,165 @@
+//! Single values: what a text means, or what was expected instead.
+//!
+//! The error of each function completes the sentence `KEY "TEXT": …`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use humantime::format_duration;
+
+/// One of a few words.
+pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let chosen = choices.iter().find(|(name, _)| *name == text);
+    chosen.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// A whole number in decimal. `1_000_000` is one; `010` is not, for YAML 1.1 read it as octal.
+pub fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
+        && !text.starts_with('_')
+        && !text.ends_with('_')
+        && (text.len() == 1 || !text.starts_with('0'));
+    let number = plain.then(|| text.replace('_', "").parse().ok()).flatten();
+    number
+        .filter(|number| range.contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A time with a unit, or a whole number of seconds. Finer than a millisecond is refused, not rounded.
+pub fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let time = seconds.or_else(|| humantime::parse_duration(text).ok());
+    time.filter(|time| range.contains(time) && time.subsec_nanos() % 1_000_000 == 0).ok_or_else(|| {
+        let (least, most) = (format_duration(*range.start()), format_duration(*range.end()));
+        format!("expected a time from {least} to {most} in whole milliseconds, such as 500ms, 3s or 15m")
+    })
+}
+
+/// A name that goes into listings and metric labels.
+pub fn name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.chars().count());
+    if fits && text.trim() == text && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 64 characters, without control characters and blanks at the ends".into())
+    }
+}
+
+/// The kernel's own rule (`dev_valid_name`).
+pub fn interface(text: &str) -> Result<String, String> {
+    let forbidden = |char: char| char == '/' || char == ':' || char.is_whitespace() || char.is_control();
+    if (1..=15).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(forbidden) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a network interface: 1 to 15 bytes without `/`, `:` and blanks".into())
+    }
+}
+
+/// `sun_path` of a Unix socket's address has 108 bytes, the last of them 0.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+pub fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !path.is_absolute() || text.ends_with('/') || text.contains('\0') {
+        Err("expected an absolute path, such as /run/lb/lb.sock".into())
+    } else if text.len() > LONGEST_SOCKET_PATH {
+        Err(format!("expected at most {LONGEST_SOCKET_PATH} bytes, a Unix socket's path cannot be longer"))
+    } else {
+        Ok(path.to_owned())
+    }
+}
+
+/// The own address that an HTTP server listens on; IPv6 is fine here.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
+}
+
+/// A virtual IP address and its port.
+pub fn vip(text: &str) -> Result<(IpAddr, u16), String> {
+    match endpoint(text, VIP)? {
+        (address, Some(port)) => Ok((address, port)),
+        (_, None) => Err(format!("the port is missing, expected {VIP}")),
+    }
+}
+
+/// A real server's address; the port may be left out.
+pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    endpoint(text, SERVER)
+}
+
+pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
+pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
+
+fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') && !is_ipv6(text) => (host, Some(port)),
+        _ => (text, None),
+    };
+    if is_ipv6(host.trim_matches(['[', ']'])) {
+        return Err(format!("IPv6 is not supported yet, expected {expected}"));
+    }
+    let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
+    if let Some(kind) = unfit(address) {
+        return Err(format!("found {kind}, expected a unicast address that other hosts can reach"));
+    }
+    let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
+    Ok((address.into(), port.transpose()?))
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+fn no_address(text: &str, host: &str, expected: &str) -> String {
+    let like_a_name = |char: char| char.is_alphanumeric() || "-._".contains(char);
+    if !text.contains('/') && host.contains(char::is_alphabetic) && host.chars().all(like_a_name) {
+        format!("found a host name, expected {expected}: names are not looked up")
+    } else {
+        format!("expected {expected}")
+    }
+}
+
+/// Addresses that no packet to a single host carries.
+fn unfit(address: Ipv4Addr) -> Option<&'static str> {
+    match address {
+        address if address.octets()[0] == 0 => Some("the unspecified address"),
+        address if address.is_loopback() => Some("a loopback address"),
+        address if address.is_multicast() => Some("a multicast address"),
+        address if address.is_broadcast() => Some("the broadcast address"),
+        _ => None,
+    }
+}
+
+/// The path of an HTTP request; ldirectord's files leave the leading slash out.
+pub fn request_path(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        Err("expected a path, such as /index.html; the host's name goes into `host`".into())
+    } else if text.is_empty() || text.contains('#') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err("expected a path, such as /index.html, with blanks, # and non-ASCII characters as %XX".into())
+    } else if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Ok(format!("/{text}"))
+    }
+}
+
+/// A Host header.
+pub fn host(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a host name, such as www.example.org".into())
+    }
+}
+
+/// Text to look for in an answer.
+pub fn needle(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected the text to look for".into()) } else { Ok(text.to_owned()) }
+}
