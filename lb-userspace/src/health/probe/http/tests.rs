@@ -122,7 +122,7 @@ async fn half_a_header() {
     let server = servers::serving(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-").await;
         servers::read_header(&mut stream).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     assert_eq!(run(&server, &check(None)).await, fails("connected, but no answer within 300ms"));
