@@ -1,5 +1,6 @@
 //! The director's controller: configuration, plan, data plane, health checks, observation, command line.
 
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod health;

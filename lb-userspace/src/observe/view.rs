@@ -70,6 +70,18 @@ pub struct ServiceStatus {
     /// True while no server is usable and the fallback answers (or nobody does).
     pub on_fallback: bool,
     pub servers: Vec<ServerStatus>,
+    /// What servers had carried that have left since start: without it the service's totals would fall when one
+    /// leaves, which Prometheus takes for a restart.
+    #[serde(default)]
+    pub former: Totals,
+}
+
+/// What was carried since some moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub connections: u64,
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

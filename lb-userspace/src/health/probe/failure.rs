@@ -1,0 +1,114 @@
+//! Why a probe failed, in the words that an operator reads beside the server.
+
+use std::io;
+use std::time::Duration;
+
+/// Why a probe failed; its display is the reason shown by `lb status`.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("connection refused")]
+    Refused,
+    /// The connection was made of nothing but a SYN.
+    #[error("no answer to SYN within {}", words(.0))]
+    NoAnswerToSyn(Duration),
+    /// The kernel gave up on the neighbour (ICMP or ARP), or has no route.
+    #[error("host unreachable: no answer to ARP, or no route to it")]
+    Unreachable,
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("connected, but no answer within {}", words(.0))]
+    NoAnswer(Duration),
+    #[error("closed before the answer's header")]
+    ClosedEarly,
+    #[error("reset before the answer's header")]
+    ResetEarly,
+    #[error("the answer is not HTTP: {0}")]
+    NotHttp(String),
+    #[error("status {got}, wanted {}", status_words(.wanted))]
+    Status { got: u16, wanted: Option<u16> },
+    /// `seen` bytes of the body were looked through, all there are if `whole`.
+    #[error("no '{text}' in the {}", extent(*.seen, *.whole))]
+    TextMissing { text: String, seen: usize, whole: bool },
+    #[error("no '{text}' within {}, in the first {seen} bytes of the answer", words(.within))]
+    TextLate { text: String, seen: usize, within: Duration },
+    #[error("connection lost after {seen} bytes of the answer, no '{text}' in them")]
+    BodyBroken { text: String, seen: usize },
+    #[error("{0}")]
+    Exchange(String),
+    /// Nothing could be sent at all, for want of something on this host.
+    #[error("{0} on this host")]
+    Local(io::Error),
+}
+
+impl Failure {
+    /// Whether the failure is this host's own and says nothing of the server.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// What an error of connect(2) or socket(2) means.
+    pub fn from_connect(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Self::Refused,
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::Unreachable,
+            // Descriptors, memory and local ports: were these the server's fault, one full table here would
+            // take every server out at once.
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+                Self::Local(error)
+            }
+            _ => Self::Connect(error),
+        }
+    }
+}
+
+fn words(time: &Duration) -> String {
+    humantime::format_duration(*time).to_string()
+}
+
+fn status_words(status: &Option<u16>) -> String {
+    status.map_or_else(|| "2xx".to_owned(), |status| status.to_string())
+}
+
+fn extent(seen: usize, whole: bool) -> String {
+    if whole { format!("answer's {seen} bytes") } else { format!("first {seen} bytes of the answer") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_a_sentence() {
+        let text = || "Test Page".to_owned();
+        let cases = [
+            (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
+            (Failure::Status { got: 500, wanted: None }, "status 500, wanted 2xx"),
+            (Failure::Status { got: 200, wanted: Some(204) }, "status 200, wanted 204"),
+            (
+                Failure::TextMissing { text: text(), seen: 612, whole: false },
+                "no 'Test Page' in the first 612 bytes of the answer",
+            ),
+            (
+                Failure::TextMissing { text: text(), seen: 612, whole: true },
+                "no 'Test Page' in the answer's 612 bytes",
+            ),
+            (
+                Failure::TextLate { text: text(), seen: 9, within: Duration::from_millis(1500) },
+                "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer",
+            ),
+        ];
+        for (failure, wanted) in cases {
+            assert_eq!(failure.to_string(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_full_table_here_is_not_the_servers_fault() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL] {
+            assert!(Failure::from_connect(io::Error::from_raw_os_error(code)).is_local(), "{code}");
+        }
+        for code in [libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ECONNRESET] {
+            assert!(!Failure::from_connect(io::Error::from_raw_os_error(code)).is_local(), "{code}");
+        }
+    }
+}

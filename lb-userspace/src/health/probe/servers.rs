@@ -1,0 +1,121 @@
+//! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A server that lives as long as this value.
+pub struct TestServer {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Serves connections one after another by `serve`.
+pub async fn serving<F, Fut>(serve: F) -> TestServer
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+    serving_on(listener, serve)
+}
+
+/// The same on a listener that is there already.
+pub fn serving_on<F, Fut>(listener: TcpListener, serve: F) -> TestServer
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let address = listener.local_addr().expect("an address");
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serve(stream).await;
+        }
+    });
+    TestServer { address, task }
+}
+
+/// Reads a request's header and answers with these pieces, a moment apart, then closes.
+pub async fn answering(pieces: &'static [&'static str]) -> TestServer {
+    serving(move |stream| answer(stream, pieces)).await
+}
+
+/// Answers one connection with these pieces.
+pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
+    read_header(&mut stream).await;
+    for piece in pieces {
+        if stream.write_all(piece.as_bytes()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads until the empty line that ends a request's header; returns what came.
+pub async fn read_header(stream: &mut TcpStream) -> String {
+    let mut header = Vec::new();
+    while !header.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => header.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&header).into_owned()
+}
+
+/// Accepts and says nothing.
+pub async fn silent() -> TestServer {
+    serving(|mut stream| async move {
+        let mut sink = Vec::new();
+        let _ = stream.read_to_end(&mut sink).await;
+    })
+    .await
+}
+
+/// Accepts, waits for the request's first byte and resets.
+pub async fn resetting() -> TestServer {
+    serving(|mut stream| async move {
+        let _ = stream.read_u8().await;
+        // Unread data in the receive buffer makes close(2) send a reset.
+        drop(stream);
+    })
+    .await
+}
+
+/// A port that nobody listens on.
+pub async fn closed() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+    listener.local_addr().expect("an address")
+}
+
+/// A listener whose queue is full: the kernel leaves further SYNs unanswered while what is returned lives.
+pub fn full_backlog() -> (SocketAddr, impl Drop) {
+    use nix::sys::socket;
+    let listener = StdListener::bind("127.0.0.1:0").expect("a port on loopback");
+    socket::listen(&listener, socket::Backlog::new(0).expect("a queue of none")).expect("listen");
+    let address = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    // One more than the queue holds never completes, hence the short time-out.
+    while let Ok(stream) = StdStream::connect_timeout(&address, std::time::Duration::from_millis(100)) {
+        waiting.push(stream);
+    }
+    (address, Queue { _listener: listener, _waiting: waiting })
+}
+
+struct Queue {
+    _listener: StdListener,
+    _waiting: Vec<StdStream>,
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {}
+}

@@ -1,0 +1,186 @@
+//! Checks against servers that come, go and misbehave.
+
+use std::net::Ipv4Addr;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::probe::servers::{self, TestServer};
+use super::*;
+use crate::config::{Fallback, HttpProbe, Probe, Protocol, Scheduler, Server, Stray, Timeouts};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
+/// Longer than any of these checks may take to say something.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn http() -> Check {
+    let probe =
+        HttpProbe { request: "/".into(), host: None, receive: Some("Test Page".into()), status: None };
+    Check {
+        probe: Probe::Http(probe),
+        interval: Duration::from_millis(30),
+        timeout: Duration::from_millis(200),
+        rise: 2,
+        fall: 2,
+        port: None,
+    }
+}
+
+fn service(vip: u8, check: Option<Check>, servers: &[SocketAddr]) -> Service {
+    let server = |address: &SocketAddr| Server {
+        name: address.ip().to_string(),
+        address: address.ip(),
+        port: address.port(),
+        weight: 1,
+    };
+    Service {
+        name: format!("web{vip}"),
+        key: ServiceKey { vip: Ipv4Addr::new(192, 0, 2, vip).into(), port: 80, protocol: Protocol::Tcp },
+        scheduler: Scheduler::Rr,
+        fallback: Fallback::None,
+        stray: Stray::Hash,
+        timeouts: Timeouts::default(),
+        drain: Duration::ZERO,
+        check,
+        servers: servers.iter().map(server).collect(),
+    }
+}
+
+fn checker() -> (Checker, UnboundedReceiver<Verdict>) {
+    let (sender, verdicts) = mpsc::unbounded_channel();
+    (Checker::new(sender), verdicts)
+}
+
+async fn next(verdicts: &mut UnboundedReceiver<Verdict>) -> Verdict {
+    tokio::time::timeout(PATIENCE, verdicts.recv()).await.expect("a verdict in time").expect("a checker")
+}
+
+/// The next verdict with this health.
+async fn until(verdicts: &mut UnboundedReceiver<Verdict>, health: Health) -> Verdict {
+    loop {
+        let verdict = next(verdicts).await;
+        if verdict.health == health && (health == Health::Up) == verdict.reason.is_none() {
+            return verdict;
+        }
+    }
+}
+
+async fn quiet(verdicts: &mut UnboundedReceiver<Verdict>) {
+    let verdict = tokio::time::timeout(Duration::from_millis(150), verdicts.recv()).await;
+    assert!(verdict.is_err(), "{verdict:?}");
+}
+
+/// A web server on a port that was in use a moment ago.
+async fn restarted(address: SocketAddr) -> TestServer {
+    let listener = TcpListener::bind(address).await.expect("the port again");
+    servers::serving_on(listener, |stream| servers::answer(stream, PAGE))
+}
+
+#[tokio::test]
+async fn follows_a_server_down_and_up_again() {
+    let server = servers::answering(PAGE).await;
+    let address = server.address;
+    let (mut checker, mut verdicts) = checker();
+    checker.set(&[service(1, Some(http()), &[address])]);
+
+    let up = next(&mut verdicts).await;
+    assert_eq!((up.health, up.server, up.reason.as_deref()), (Health::Up, LOOPBACK, None));
+    assert!(up.latency.is_some_and(|latency| latency < Duration::from_millis(200)));
+    drop(server);
+    let warned = next(&mut verdicts).await;
+    assert_eq!(warned.health, Health::Up);
+    let down = until(&mut verdicts, Health::Down).await;
+    assert_eq!(down.reason.as_deref(), Some("connection refused"));
+    let _server = restarted(address).await;
+    let rising = next(&mut verdicts).await;
+    assert_eq!(
+        (rising.health, rising.reason.as_deref()),
+        (Health::Down, Some("answers again, 1 of 2 in a row"))
+    );
+    until(&mut verdicts, Health::Up).await;
+}
+
+#[tokio::test]
+async fn a_reload_leaves_unchanged_checks_alone() {
+    let (good, other) = (servers::answering(PAGE).await, servers::answering(PAGE).await);
+    let (mut checker, mut verdicts) = checker();
+    let first = service(1, Some(http()), &[good.address]);
+    checker.set(std::slice::from_ref(&first));
+    until(&mut verdicts, Health::Up).await;
+
+    let renamed = Service { name: "renamed".into(), scheduler: Scheduler::Wlc, ..first };
+    let second = service(2, Some(http()), &[other.address]);
+    let key = second.key;
+    checker.set(&[second, renamed]);
+    assert_eq!(next(&mut verdicts).await.service, key, "only the new one has news");
+    quiet(&mut verdicts).await;
+}
+
+#[tokio::test]
+async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
+    let server = servers::answering(PAGE).await;
+    let (mut checker, mut verdicts) = checker();
+    checker.set(&[service(1, Some(http()), &[server.address])]);
+    until(&mut verdicts, Health::Up).await;
+
+    checker.set(&[service(1, Some(Check { fall: 5, ..http() }), &[server.address])]);
+    quiet(&mut verdicts).await;
+    checker.set(&[service(
+        1,
+        Some(Check { port: Some(servers::closed().await.port()), ..http() }),
+        &[server.address],
+    )]);
+    let down = next(&mut verdicts).await;
+    assert_eq!((down.health, down.reason.as_deref()), (Health::Down, Some("connection refused")));
+}
+
+#[tokio::test]
+async fn what_is_removed_ends_at_once() {
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let server = servers::serving(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            servers::read_header(&mut stream).await;
+            sender.send(()).expect("a test that listens");
+            servers::read_header(&mut stream).await;
+            sender.send(()).expect("a test that listens");
+        }
+    })
+    .await;
+    let (mut checker, mut verdicts) = checker();
+    let check = Check { timeout: PATIENCE * 2, ..http() };
+    checker.set(&[service(1, Some(check), &[server.address])]);
+    asked.recv().await.expect("a probe in flight");
+    checker.set(&[service(1, None, &[server.address])]);
+    let closed = tokio::time::timeout(PATIENCE, asked.recv()).await;
+    assert_eq!(closed, Ok(Some(())), "its socket is closed");
+    quiet(&mut verdicts).await;
+    assert!(asked.try_recv().is_err(), "no further probe");
+}
+
+#[tokio::test]
+async fn one_that_hangs_holds_up_no_other() {
+    let (good, silent) = (servers::answering(PAGE).await, servers::silent().await);
+    let (mut checker, mut verdicts) = checker();
+    checker.set(&[service(1, Some(http()), &[silent.address]), service(2, Some(http()), &[good.address])]);
+    let (first, second) = (next(&mut verdicts).await, next(&mut verdicts).await);
+    assert_eq!(first.health, Health::Up);
+    assert_eq!(second.health, Health::Down);
+    assert_eq!(second.reason.as_deref(), Some("connected, but no answer within 200ms"));
+}
+
+#[tokio::test]
+async fn many_checks_at_once_all_come_to_a_verdict() {
+    let server = servers::silent().await;
+    let (mut checker, mut verdicts) = checker();
+    let tcp = Check { probe: Probe::Tcp, interval: Duration::from_millis(100), ..http() };
+    let services: Vec<_> = (0..200).map(|vip| service(vip, Some(tcp.clone()), &[server.address])).collect();
+    checker.set(&services);
+    let mut seen = HashSet::new();
+    while seen.len() < services.len() {
+        let verdict = next(&mut verdicts).await;
+        assert_eq!(verdict.health, Health::Up, "{verdict:?}");
+        assert!(seen.insert(verdict.service), "told once");
+    }
+}

@@ -1,0 +1,150 @@
+//! The listing of `lb status`: laid out as ipvsadm's, with health and link-layer address beside each server.
+
+mod table;
+mod words;
+
+use std::fmt::Write as _;
+
+use self::table::{Cell, Table};
+use super::view::{Health, ServerStatus, ServiceStatus, Status};
+
+/// How something stands out on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Plain,
+    Strong,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Tone {
+    /// The SGR parameters of ECMA-48.
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Strong => Some("1"),
+            Self::Good => Some("32"),
+            Self::Warning => Some("33"),
+            Self::Bad => Some("1;31"),
+        }
+    }
+
+    fn paint(self, text: &str, colour: bool) -> String {
+        match self.code() {
+            Some(code) if colour && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// The whole listing; escape sequences are in it only with `colour`.
+pub fn render(status: &Status, colour: bool) -> String {
+    let mut text = String::new();
+    if let Some(error) = &status.config_error {
+        text += &refused(&status.config, error, colour);
+    }
+    let _ = writeln!(
+        text,
+        "lb {} on {} (XDP {}), up {}, {} of {} connection slots used",
+        status.version,
+        status.interface,
+        status.mode,
+        words::uptime(status.uptime_s),
+        words::grouped(status.table.used),
+        words::grouped(status.table.capacity),
+    );
+    if status.services.is_empty() {
+        return text + "(no services)\n";
+    }
+    text + &services(&status.services, colour)
+}
+
+/// A reload that was refused: it is the first thing to see, because the file is not what runs.
+fn refused(path: &str, error: &str, colour: bool) -> String {
+    let head = format!("RELOAD REFUSED: {path} was not taken over, the configuration before it runs on:");
+    let mut text = Tone::Bad.paint(&head, colour) + "\n";
+    for line in error.lines() {
+        text += &format!("    {}\n", words::printable(line));
+    }
+    text
+}
+
+/// ipvsadm's two headings, then each service with its servers. Columns are as wide as the widest of all services.
+fn services(services: &[ServiceStatus], colour: bool) -> String {
+    let mut heads = Table::new("", colour);
+    heads.row(["Prot", "VIP:Port", "Scheduler", "", "Fallback"].map(Cell::plain));
+    let mut servers = Table::new("  -> ", colour);
+    let columns = ["Server:Port", "Forward", "Weight", "ActiveConn", "InActConn", "Health", "MAC", ""];
+    servers.row(columns.map(Cell::plain));
+    for service in services {
+        heads.row(service_row(service));
+        for server in &service.servers {
+            servers.row(server_row(server));
+        }
+    }
+    let mut servers = servers.lines();
+    let counts = std::iter::once(1).chain(services.iter().map(|service| service.servers.len()));
+    let mut text = String::new();
+    for (head, count) in heads.lines().zip(counts) {
+        text += &head;
+        text.extend(servers.by_ref().take(count));
+    }
+    text
+}
+
+fn service_row(service: &ServiceStatus) -> [Cell; 5] {
+    let address = words::address(service.vip, service.port);
+    let default_name = format!("{}/{address}", service.protocol);
+    [
+        Cell::plain(&service.protocol.to_uppercase()),
+        Cell::new(&address, Tone::Strong),
+        Cell::plain(&service.scheduler),
+        name_cell(&service.name, &default_name),
+        match (service.on_fallback, &*service.fallback) {
+            (false, fallback) => Cell::plain(fallback),
+            (true, "none") => Cell::new("none: NOBODY SERVES, new connections are dropped", Tone::Bad),
+            (true, fallback) => Cell::new(&format!("{fallback}: SERVING, no server is usable"), Tone::Bad),
+        },
+    ]
+}
+
+fn server_row(server: &ServerStatus) -> [Cell; 8] {
+    let address = words::address(server.address, server.port);
+    let named = match name_cell(&server.name, &server.address.to_string()) {
+        Cell { text, .. } if text.is_empty() => address,
+        Cell { text, .. } => format!("{address} {text}"),
+    };
+    [
+        Cell::plain(&named),
+        Cell::plain(&server.method),
+        Cell::plain(&server.weight.to_string()),
+        Cell::plain(&server.active.to_string()),
+        Cell::plain(&server.inactive.to_string()),
+        health_cell(server),
+        match &server.mac {
+            Some(mac) => Cell::plain(mac),
+            None => Cell::new("unresolved", Tone::Warning),
+        },
+        Cell::plain(server.reason.as_deref().unwrap_or("")),
+    ]
+}
+
+/// The name in brackets, unless it says no more than the address.
+fn name_cell(name: &str, default: &str) -> Cell {
+    if name == default { Cell::plain("") } else { Cell::plain(&format!("({name})")) }
+}
+
+fn health_cell(server: &ServerStatus) -> Cell {
+    let (word, tone) = match server.health {
+        Health::Unknown => ("unknown", Tone::Warning),
+        Health::Up => ("up", Tone::Good),
+        Health::Down => ("down", Tone::Bad),
+        Health::Unchecked => return Cell::plain("unchecked"),
+        Health::Draining => ("draining", Tone::Warning),
+    };
+    Cell::new(&format!("{word} {}", words::since(server.since_s)), tone)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! Snapshots for the tests of this folder.
+
+use super::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
+
+pub fn server(number: u8, health: Health) -> ServerStatus {
+    ServerStatus {
+        name: format!("www{number}"),
+        address: [211, 58, 250, 23 + 2 * number].into(),
+        port: 80,
+        method: "Route".into(),
+        weight: 1,
+        active: 3,
+        inactive: 12,
+        health,
+        reason: None,
+        since_s: 130,
+        mac: Some(format!("02:00:d3:3a:fa:{:02x}", 23 + 2 * number)),
+        connections: 100,
+        packets: 1000,
+        bytes: 64000,
+    }
+}
+
+/// The talk's cluster, all well.
+pub fn cluster() -> Status {
+    let count = |reason: &str, count| Count { reason: reason.into(), count };
+    Status {
+        version: "0.1.0".into(),
+        pid: 4711,
+        interface: "eth0".into(),
+        mode: "native".into(),
+        uptime_s: 192,
+        config: "/etc/lb/lb.yaml".into(),
+        config_error: None,
+        table: TableStatus {
+            capacity: 2_097_152,
+            configured: 1_000_000,
+            used: 1024,
+            memory_bytes: 33_554_432,
+            inserted: 5000,
+            expired: 3000,
+            evicted: 7,
+            full: 2,
+        },
+        services: vec![ServiceStatus {
+            name: "web".into(),
+            vip: [211, 58, 250, 6].into(),
+            port: 80,
+            protocol: "tcp".into(),
+            scheduler: "rr".into(),
+            fallback: "local".into(),
+            on_fallback: false,
+            servers: vec![server(1, Health::Up), server(2, Health::Up)],
+            former: Totals::default(),
+        }],
+        drops: vec![count("malformed", 3), count("no_server", 0)],
+        passes: vec![count("not_a_service", 12)],
+    }
+}

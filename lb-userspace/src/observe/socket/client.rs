@@ -1,0 +1,67 @@
+//! The asking side of the control socket, blocking: a command-line tool has nothing else to do.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::{Reply, Request};
+use crate::observe::view::Status;
+
+/// How long `lb` may be silent; its own limit for a snapshot is 2 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest reply taken, some hundred thousand servers: what is longer does not come from `lb`.
+const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// Asks the `lb` that listens on `path` for its status.
+pub fn request_status(path: &Path) -> anyhow::Result<Status> {
+    match request(path, &Request::Status)? {
+        Reply::Status(status) => Ok(*status),
+        Reply::Error(error) => bail!("lb on {} answered: {error}", path.display()),
+    }
+}
+
+fn request(path: &Path, request: &Request) -> anyhow::Result<Reply> {
+    let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
+    let shown = path.display();
+    let text = exchange(stream, request).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            anyhow!("lb on {shown} does not answer within {} s", PATIENCE.as_secs())
+        }
+        _ => anyhow!("asking lb on {shown}: {error}"),
+    })?;
+    if !text.ends_with(b"\n") {
+        bail!("lb on {shown} closed the connection before the end of its answer");
+    }
+    serde_json::from_slice(&text).with_context(|| {
+        format!("{shown} does not answer as this lb does: is the running one of another version?")
+    })
+}
+
+fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut text = Vec::new();
+    BufReader::new(stream.take(REPLY_LIMIT)).read_until(b'\n', &mut text)?;
+    Ok(text)
+}
+
+fn not_connected(path: &Path, error: io::Error) -> anyhow::Error {
+    let shown = path.display();
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
+            "no lb is listening on {shown}: is `lb run` running? (if its configuration names another \
+             control socket, say which with --socket)"
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow!("no permission to use {shown}: only root and the socket's group may; try it with sudo")
+        }
+        _ => anyhow!("connecting to {shown}: {error}"),
+    }
+}
