@@ -172,8 +172,18 @@ pub const fn ticks_from_ms(ms: u64) -> u32 {
     ((ms * 1_000_000).div_ceil(1 << TICK_SHIFT) + 1) as u32
 }
 
-/// Time-outs in ticks, by the number of the [`State`]; index 0 is how long a claim may last.
-pub type Timeouts = [u32; 7];
+/// How much longer than its time-out an idle entry may stay, in ticks: an eighth of the time-out, at most 17 s.
+///
+/// An entry's expiry is written ahead by this much and left alone until it is used up, so that a packet of a known
+/// connection seldom writes to the table. With a million connections, a write per packet would double its cost.
+#[inline(always)]
+pub const fn slack(timeout: u32) -> u32 {
+    let eighth = timeout >> 3;
+    if eighth > 64 { 64 } else { eighth }
+}
+
+/// Time-outs in ticks, by the number of the [`State`]; a power of two of them, so that a mask bounds the index.
+pub type Timeouts = [u32; 8];
 
 /// What the table knows of a connection besides its key, in one word:
 /// bits 0 to 23 the tick when it expires, 24 to 27 the state, 32 to 47 the server; the rest is zero, for later use.

@@ -96,14 +96,14 @@ pub struct ServiceSlot {
     pub flags: u16,
     /// Ticks, by the number of the connection's state.
     pub timeouts: Timeouts,
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 
 const _: () = assert!(size_of::<ServiceSlot>() == 64);
 
 impl ServiceSlot {
     pub const EMPTY: Self =
-        Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 7], reserved: [0; 3] };
+        Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 8], reserved: [0; 2] };
 
     /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
     pub const STRAY_BY_HASH: u16 = 1;

@@ -11,6 +11,7 @@
 //! - a reader takes key, entry, and key again: if both keys agree the entry belonged to it.
 
 use crate::connection::{Entry, Key, Tick};
+use crate::frame::Flow;
 
 pub const SLOTS_PER_LINE: u32 = 4;
 pub const LINES_PER_PAGE: u32 = 64;
@@ -56,20 +57,30 @@ pub struct Place {
 }
 
 impl Place {
-    /// `keys` are secret, so that nobody outside can aim many connections at one line.
+    /// By the packet's addresses and ports rather than by [`Key`], so that the processor need not wait for the service's
+    /// number before it fetches the page. `keys` are secret, so that nobody outside can aim many connections at one
+    /// line.
     #[inline(always)]
-    pub const fn of(key: Key, keys: [u64; 2], page_mask: u32) -> Self {
-        let hash = (key.0 ^ keys[0]).wrapping_mul(keys[1] | 1);
+    pub const fn of(flow: &Flow, keys: [u64; 2], page_mask: u32) -> Self {
+        let client = (flow.source as u64) << 32 | (flow.source_port as u64) << 16;
+        let service = (flow.destination as u64) << 16 | flow.destination_port as u64;
+        let hash = (client ^ keys[0]).wrapping_mul(keys[1] | 1).wrapping_add(service ^ flow.protocol as u64);
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let hash = hash ^ (hash >> 29);
         Self { page: hash as u32 & page_mask, line: (hash >> 58) as u32, stride: (hash >> 52) as u32 | 1 }
     }
 
+    /// First slot of candidate line `index` (0 to 3).
+    #[inline(always)]
+    const fn line(&self, index: u32) -> u32 {
+        let line = self.line.wrapping_add(index.wrapping_mul(self.stride));
+        (line * SLOTS_PER_LINE) & (SLOTS_PER_PAGE - 1)
+    }
+
     /// Candidate `index` (below [`CANDIDATES`]), in the order they are tried.
     #[inline(always)]
     pub const fn slot(&self, index: u32) -> u32 {
-        let line = self.line.wrapping_add((index / SLOTS_PER_LINE).wrapping_mul(self.stride));
-        (line * SLOTS_PER_LINE + index % SLOTS_PER_LINE) & (SLOTS_PER_PAGE - 1)
+        self.line(index / SLOTS_PER_LINE) + index % SLOTS_PER_LINE
     }
 }
 
@@ -83,18 +94,36 @@ pub struct Seen {
 /// The connection's slot, if the table knows it.
 #[inline(always)]
 pub fn find<P: Page>(page: &P, place: &Place, key: Key) -> Option<Seen> {
-    let mut index = 0;
-    while index < CANDIDATES {
-        let slot = place.slot(index);
-        if page.key(slot) == key {
-            let entry = page.entry(slot);
-            if entry.state().is_some() && page.key(slot) == key {
-                return Some(Seen { slot, entry });
-            }
+    let mut line = 0;
+    while line < CANDIDATES / SLOTS_PER_LINE {
+        let slot = place.line(line);
+        // Written out: the compiler keeps a loop here, which costs a known connection a tenth of its time.
+        if let Some(seen) = look(page, slot, key) {
+            return Some(seen);
         }
-        index += 1;
+        if let Some(seen) = look(page, slot + 1, key) {
+            return Some(seen);
+        }
+        if let Some(seen) = look(page, slot + 2, key) {
+            return Some(seen);
+        }
+        if let Some(seen) = look(page, slot + 3, key) {
+            return Some(seen);
+        }
+        line += 1;
     }
     None
+}
+
+/// The slot, if it holds the connection.
+#[inline(always)]
+fn look<P: Page>(page: &P, slot: u32, key: Key) -> Option<Seen> {
+    if page.key(slot) != key {
+        return None;
+    }
+    let entry = page.entry(slot);
+    // The key again: the slot may have changed hands between the two reads.
+    if entry.state().is_some() && page.key(slot) == key { Some(Seen { slot, entry }) } else { None }
 }
 
 /// The best slot to take for a new connection: an empty one, an expired one, an evictable one that expires first.
@@ -161,7 +190,7 @@ mod tests {
     use super::*;
     use crate::connection::State;
     use crate::server::ServerId;
-    use crate::service::ServiceId;
+    use crate::service::{Protocol, ServiceId};
 
     struct HostPage(RefCell<Vec<u64>>);
 
@@ -194,8 +223,22 @@ mod tests {
 
     const KEYS: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3211];
 
+    fn flow(client: u32) -> Flow {
+        Flow {
+            source: client,
+            destination: 1,
+            source_port: 80,
+            destination_port: 80,
+            protocol: Protocol::Tcp,
+            ttl: 64,
+            network: 14,
+            transport: 34,
+            total_length: 40,
+        }
+    }
+
     fn place(key: Key) -> Place {
-        Place::of(key, KEYS, 0)
+        Place::of(&flow(key.client()), KEYS, 0)
     }
 
     #[test]
@@ -217,7 +260,7 @@ mod tests {
         let (mut full, mut first) = (0, 0);
         for client in 0..connections {
             let key = Key::new(client, 80, ServiceId(1));
-            let place = Place::of(key, KEYS, 255);
+            let place = Place::of(&flow(client), KEYS, 255);
             let entry = Entry::new(ServerId(1), State::Established, Tick(1000));
             let page = &pages[place.page as usize];
             match victim(page, &place, Tick(0)) {

@@ -10,6 +10,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, LruHashMap};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use lb_common::frame::Frame as _;
 use lb_ebpf::packet::Packet;
 
 /// What the benchmark tells the entries, and what they tell it.
@@ -27,7 +28,9 @@ pub struct Walk {
     pub wrong: u64,
     /// The MACs that each frame begins with: destination and first two bytes of the source, the rest of the source.
     pub macs: [u64; 2],
-    pub reserved: u64,
+    /// From one client to the next; odd. Connections are made with 1 and met again with a large one, because
+    /// traffic does not come in the order in which connections were made.
+    pub stride: u64,
 }
 
 /// BPF_F_MMAPABLE.
@@ -38,19 +41,14 @@ pub static WALK: Array<Walk, 1, SHARED> = Array::new();
 
 /// What the floors remember of a connection: as much as the real program's entry holds.
 #[btf_map]
-pub static FLOOR_CONNECTIONS: LruHashMap<[u64; 2], u64, 1_048_576> = LruHashMap::new();
+pub static FLOOR_CONNECTIONS: LruHashMap<[u64; 2], u64, 2_097_152> = LruHashMap::new();
 
 /// MACs by server, for the floors.
 #[btf_map]
 pub static FLOOR_SERVERS: Array<[u64; 2], 256, 0> = Array::new();
 
-#[repr(C, packed)]
-struct Macs {
-    low: u64,
-    high: u32,
-}
-
 /// Offsets of a plain Ethernet and IPv4 frame without options.
+const PROTOCOL: usize = 23;
 const SOURCE_ADDRESS: usize = 26;
 const SOURCE_PORT: usize = 34;
 
@@ -63,18 +61,24 @@ fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
     // SAFETY: the benchmark runs one program on one CPU.
     let walk = unsafe { &mut *WALK.get_ptr_mut(0)? };
     let client = (walk.next & walk.mask) + walk.base;
-    walk.next += 1;
-    let macs = packet.at::<Macs>(0)?;
-    let address = packet.at::<[u8; 4]>(SOURCE_ADDRESS)?;
-    let port = packet.at::<[u8; 2]>(SOURCE_PORT)?;
-    // SAFETY: bounds checked by `at`, the types need no alignment.
+    walk.next = walk.next.wrapping_add(walk.stride);
+    write_macs(packet, &walk.macs)?;
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
-        (*macs).low = walk.macs[0];
-        (*macs).high = walk.macs[1] as u32;
-        *address = (client as u32).wrapping_mul(SPREAD).to_ne_bytes();
-        *port = (1024 + (client >> 32) as u16).to_be_bytes();
+        *packet.at::<u32>(SOURCE_ADDRESS)? = (client as u32).wrapping_mul(SPREAD);
+        *packet.at::<u16>(SOURCE_PORT)? = (1024 + (client >> 32) as u16).to_be();
     }
     Some(walk)
+}
+
+#[inline(always)]
+fn write_macs(packet: &Packet, words: &[u64; 2]) -> Option<()> {
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        *packet.at::<u64>(0)? = words[0];
+        *packet.at::<u32>(8)? = words[1] as u32;
+    }
+    Some(())
 }
 
 #[inline(always)]
@@ -101,9 +105,20 @@ pub fn floor_pass(_context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn swap(packet: &Packet) -> u32 {
-    let Some(macs) = packet.at::<[[u8; 6]; 2]>(0) else { return XDP_DROP };
-    // SAFETY: bounds checked by `at`, bytes need no alignment.
-    unsafe { (*macs).swap(0, 1) };
+    let (Some(low), Some(middle), Some(high)) =
+        (packet.at::<u32>(0), packet.at::<[u16; 4]>(4), packet.at::<u32>(8))
+    else {
+        return XDP_DROP;
+    };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        let destination = (*low, (*middle)[0]);
+        let source = ((*middle)[1], *high);
+        *low = u32::from(source.0) | source.1 << 16;
+        (*middle)[0] = (source.1 >> 16) as u16;
+        (*middle)[1] = destination.0 as u16;
+        *high = destination.0 >> 16 | u32::from(destination.1) << 16;
+    }
     XDP_TX
 }
 
@@ -116,26 +131,14 @@ pub fn floor_swap(context: XdpContext) -> u32 {
 /// Client, ports and protocol of the frame.
 #[inline(always)]
 fn floor_key(packet: &Packet) -> Option<[u64; 2]> {
-    let addresses = packet.at::<[u32; 2]>(SOURCE_ADDRESS)?;
-    let ports = packet.at::<u32>(SOURCE_PORT)?;
-    let protocol = packet.at::<u8>(23)?;
-    // SAFETY: bounds checked by `at`; read_unaligned needs no alignment.
-    unsafe {
-        let [source, destination] = addresses.read_unaligned();
-        let (ports, protocol) = (u64::from(ports.read_unaligned()), u64::from(*protocol));
-        Some([u64::from(source) << 32 | u64::from(destination), ports << 8 | protocol])
-    }
+    let [source, destination] = packet.read::<[u32; 2]>(SOURCE_ADDRESS)?;
+    let (ports, protocol) = (packet.read::<u32>(SOURCE_PORT)?, packet.read::<u8>(PROTOCOL)?);
+    Some([u64::from(source) << 32 | u64::from(destination), u64::from(ports) << 8 | u64::from(protocol)])
 }
 
 #[inline(always)]
 fn rewrite(packet: &Packet, server: u64) -> Option<u32> {
-    let words = FLOOR_SERVERS.get(server as u32 & 255)?;
-    let macs = packet.at::<Macs>(0)?;
-    // SAFETY: bounds checked by `at`, the struct is packed.
-    unsafe {
-        (*macs).low = words[0];
-        (*macs).high = words[1] as u32;
-    }
+    write_macs(packet, FLOOR_SERVERS.get(server as u32 & 255)?)?;
     Some(XDP_TX)
 }
 

@@ -1,6 +1,6 @@
 //! Which server a packet goes to: the one the table remembers, or the scheduler's pick, which the table then learns.
 
-use lb_common::connection::{self, Entry, Key, State, Step, Tick};
+use lb_common::connection::{self, Entry, Key, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::reason::{Reason, TableEvent};
@@ -8,8 +8,8 @@ use lb_common::server::{Forward, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceSlot};
 use lb_common::table::{self, Page, Place, RawPage, SLOTS_PER_PAGE, Seen};
 
-use crate::maps::{CONNECTIONS_V4, COUNTS, SERVERS};
-use crate::{atomic, count, schedule};
+use crate::maps::{CONNECTIONS_V4, COUNTS, OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
+use crate::{atomic, count, schedule, unknown_to_the_compiler};
 
 /// A page of the map, shared with other CPUs and with the controller.
 pub struct MapPage(*mut RawPage);
@@ -84,6 +84,7 @@ struct Context<'a> {
     flow: &'a Flow,
     flags: u8,
     now: Tick,
+    now_ns: u64,
 }
 
 impl Context<'_> {
@@ -92,9 +93,18 @@ impl Context<'_> {
         ServiceId(self.service.id)
     }
     #[inline(always)]
+    fn timeout(&self, state: State) -> u32 {
+        self.service.timeouts[unknown_to_the_compiler(state as usize) & 7]
+    }
+    #[inline(always)]
     fn entry(&self, server: ServerId, state: State) -> Entry {
-        let expires = self.now.plus(self.service.timeouts[state as usize]);
-        Entry::new(server, state, expires)
+        let timeout = self.timeout(state);
+        Entry::new(server, state, self.now.plus(timeout + connection::slack(timeout)))
+    }
+    /// Whether an entry in this state expires late enough as it is.
+    #[inline(always)]
+    fn is_fresh(&self, entry: Entry, state: State) -> bool {
+        entry.expires().ticks_after(self.now) >= self.timeout(state)
     }
 }
 
@@ -107,9 +117,9 @@ pub fn target(
     flags: u8,
     now_ns: u64,
 ) -> Result<Target, Reason> {
-    let context = Context { service, flow, flags, now: Tick::from_ns(now_ns) };
+    let context = Context { service, flow, flags, now: Tick::from_ns(now_ns), now_ns };
     let key = Key::new(flow.source, flow.source_port, context.id());
-    let place = Place::of(key, control.hash_keys, control.page_mask);
+    let place = Place::of(flow, control.hash_keys, control.page_mask);
     let Some(page) = MapPage::get(place.page) else { return Err(Reason::Hole) };
     match table::find(&page, &place, key) {
         Some(seen) => known(&context, &page, seen),
@@ -123,10 +133,11 @@ fn known(context: &Context, page: &MapPage, seen: Seen) -> Result<Target, Reason
     let Some(state) = seen.entry.state() else { return Err(Reason::Hole) };
     match connection::step(state, context.flags) {
         Step::To(next) if target.forward.is_usable() || stays(context) => {
-            let entry = context.entry(target.server, next);
-            // Same state in the same tick: the word is as it was, and the line stays clean.
-            if entry != seen.entry && page.swap_entry(seen.slot, seen.entry, entry) && next != state {
-                owe(target.server, entry.counts().wrapping_sub(seen.entry.counts()));
+            if next != state || !context.is_fresh(seen.entry, state) {
+                let entry = context.entry(target.server, next);
+                if page.swap_entry(seen.slot, seen.entry, entry) {
+                    owe(target.server, entry.counts().wrapping_sub(seen.entry.counts()));
+                }
             }
             Ok(target)
         }
@@ -168,6 +179,7 @@ fn unknown(context: &Context, page: &MapPage, place: &Place, key: Key) -> Result
             Target::of(server)
         }
         None if context.service.flags & ServiceSlot::STRAY_BY_HASH != 0 => by_hash(context),
+        None if overflowed(context, place) => by_hash(context),
         None => Err(Reason::Stray),
     }
 }
@@ -192,7 +204,20 @@ fn learn(context: &Context, page: &MapPage, place: &Place, key: Key, entry: Entr
         count::table(TableEvent::Contended);
     }
     count::table(TableEvent::Full);
+    if let Some(last) = OVERFLOWS.get_ptr_mut(place.page % OVERFLOW_GROUPS) {
+        // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
+        unsafe { last.write_volatile(context.now_ns) };
+    }
     by_hash(context).map(|target| target.server)
+}
+
+/// Whether a connection with this place may live without an entry: its page was full not long ago, and what found no
+/// slot then goes by the hash of its client ever since.
+#[inline(always)]
+fn overflowed(context: &Context, place: &Place) -> bool {
+    let Some(last) = OVERFLOWS.get(place.page % OVERFLOW_GROUPS) else { return false };
+    let since = context.now_ns.wrapping_sub(*last);
+    *last != 0 && (since >> TICK_SHIFT) < u64::from(context.timeout(State::Established))
 }
 
 #[inline(always)]

@@ -2,25 +2,24 @@
 
 use aya_ebpf::bindings::xdp_action;
 use lb_common::control::{Control, MAC_MASK};
-use lb_common::frame::Flow;
+use lb_common::frame::{Flow, Frame as _};
 use lb_common::reason::Reason;
 
 use crate::connection::Target;
 use crate::count;
 use crate::packet::Packet;
 
-/// Both MACs of a frame, as the program reads and writes them: 12 bytes in two words.
-#[repr(C, packed)]
-struct Macs {
-    destination_and_source: u64,
-    rest_of_source: u32,
+/// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
+/// Where the frame is shorter, `None`.
+#[inline(always)]
+fn macs(packet: &Packet) -> Option<(*mut u64, *mut u32)> {
+    Some((packet.at::<u64>(0)?, packet.at::<u32>(8)?))
 }
 
 /// The frame's destination MAC as a number (see `lb_common::control::mac_to_word`).
 #[inline(always)]
 pub fn destination(packet: &Packet) -> Option<u64> {
-    // SAFETY: `at` has checked the bounds; the struct is packed, so any alignment will do.
-    packet.at::<Macs>(0).map(|macs| u64::from_le(unsafe { (*macs).destination_and_source }) & MAC_MASK)
+    packet.read::<u64>(0).map(|word| u64::from_le(word) & MAC_MASK)
 }
 
 /// Sends the packet to `target`, or says why not.
@@ -33,16 +32,15 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if target.forward.is_local() {
         return Err(Reason::LocalFallback);
     }
-    let Some(macs) = packet.at::<Macs>(0) else { return Err(Reason::BadLength) };
-    // SAFETY: `at` has checked the bounds; the struct is packed, so any alignment will do.
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
-        let source = u64::from_le((*macs).destination_and_source) >> 48
-            | u64::from(u32::from_le((*macs).rest_of_source)) << 16;
+        let source = u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16;
         if source == target.forward.mac() {
             return Err(Reason::Loop);
         }
-        (*macs).destination_and_source = (target.forward.mac() | control.mac << 48).to_le();
-        (*macs).rest_of_source = ((control.mac >> 16) as u32).to_le();
+        *low = (target.forward.mac() | control.mac << 48).to_le();
+        *high = ((control.mac >> 16) as u32).to_le();
     }
     Ok(xdp_action::XDP_TX)
 }

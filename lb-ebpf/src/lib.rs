@@ -9,7 +9,7 @@
 //! - [`count`]: statistics, drops and passes by reason
 //! - [`maps`]: every map there is; [`atomic`]: the three atomic operations they need
 #![no_std]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "core for BPF has no atomic types with fetch_add; see atomic.rs")]
 
 pub mod atomic;
@@ -27,4 +27,12 @@ pub mod service;
 pub fn now_ns() -> u64 {
     // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
+}
+
+/// The same number, of which the compiler forgets what it knew: a mask on it stays, and the verifier sees the bound.
+#[inline(always)]
+pub fn unknown_to_the_compiler(mut number: usize) -> usize {
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
 }

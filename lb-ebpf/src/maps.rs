@@ -52,6 +52,13 @@ pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 #[btf_map]
 pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();
 
+/// Groups of pages that share a time in `OVERFLOWS`.
+pub const OVERFLOW_GROUPS: u32 = 4096;
+
+/// By group of pages: when a connection last found no slot there (CLOCK_MONOTONIC, ns); 0 is never.
+#[btf_map]
+pub static OVERFLOWS: Array<u64, { OVERFLOW_GROUPS as usize }, SHARED> = Array::new();
+
 /// By server: totals.
 #[btf_map]
 pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();

@@ -2,8 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::Frame;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use lb_common::frame::{Frame, Header};
 
 /// A received frame: the part of it that is in one piece, which holds the headers.
 pub struct Packet<'a> {
@@ -27,14 +26,16 @@ impl<'a> Packet<'a> {
 
 impl Frame for Packet<'_> {
     #[inline(always)]
-    fn read<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
-        // SAFETY: `at` has checked the bounds, any bytes make a T (FromBytes), and T needs no alignment.
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        // SAFETY: `at` has checked the bounds and any bytes make a T. Alignment: BPF loads from packets need none where
+        // the processor needs none, and the verifier refuses them elsewhere.
         self.at::<T>(offset).map(|value| unsafe { *value })
     }
 
     #[inline(always)]
-    fn len(&self) -> usize {
+    fn holds(&self, length: usize) -> bool {
+        // The helper is asked only when the part in one piece is too short.
         // SAFETY: the context is the one the kernel handed to this program (kernel 5.18 and later).
-        unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+        self.start + length <= self.end || length <= unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
     }
 }

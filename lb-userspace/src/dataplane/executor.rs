@@ -11,7 +11,6 @@ use lb_common::connection::{State, Timeouts, ticks_from_ms};
 use lb_common::control::{Control, Half, LEASE_UNLIMITED, mac_to_word};
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceSlot, place};
-use lb_common::table::CLAIM_TICKS;
 
 use super::cells::{CellAllocator, Region};
 use super::ids::Ids;
@@ -280,13 +279,13 @@ fn service_slot(key: &ServiceKey, record: &ServiceRecord) -> ServiceSlot {
             Stray::Pass => 0,
         },
         timeouts: timeouts(&record.settings.timeouts),
-        reserved: [0; 3],
+        reserved: [0; 2],
     }
 }
 
 fn timeouts(config: &config::Timeouts) -> Timeouts {
     let config::Timeouts { syn_recv, established, fin_wait, closed, udp } = *config;
-    let mut ticks = [CLAIM_TICKS; 7];
+    let mut ticks = [0; 8];
     for (state, timeout) in [
         (State::SynRecv, syn_recv),
         (State::Established, established),
