@@ -40,7 +40,7 @@ impl Director {
         let deadline = Instant::now() + Duration::from_secs(15);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {
-                let log = self.node.state().log_tail(&format!("{}-lb", self.node.name()));
+                let log = self.log_tail();
                 bail!("lb on {} does not come up: {error:#}\nThe end of its log:\n{log}", self.node.name());
             }
             thread::sleep(Duration::from_millis(50));
@@ -85,6 +85,12 @@ impl Director {
         }
     }
 
+    /// The end of its log, for error messages.
+    pub fn log_tail(&self) -> String {
+        self.node.state().log_tail(&format!("{}-lb", self.node.name()))
+    }
+
+    /// The control socket, for `lb status --socket`.
     pub fn socket(&self) -> PathBuf {
         socket(&self.node)
     }
@@ -108,7 +114,8 @@ impl Director {
     }
 }
 
-fn socket(node: &Node) -> PathBuf {
+/// Where the director of `node` listens.
+pub fn socket(node: &Node) -> PathBuf {
     node.state().folder().join(format!("{}.sock", node.name()))
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Node, Process};
 
@@ -46,8 +46,9 @@ impl WebServer {
     }
 
     /// The web server of a node in a lab that another process made.
-    pub fn open(node: &Node) -> Self {
-        Self { node: node.clone() }
+    pub fn open(node: &Node) -> Result<Self> {
+        ensure!(node.folder()?.join("nginx.conf").is_file(), "{} has no web server", node.name());
+        Ok(Self { node: node.clone() })
     }
 
     pub fn node(&self) -> &Node {
