@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 
@@ -16,8 +17,12 @@ pub fn available() -> bool {
     on_path("apt-get") && on_path("apt-cache") && (nix::unistd::geteuid().is_root() || on_path("sudo"))
 }
 
-/// Refreshes the package lists: a fresh container has none, and old ones name files that are gone.
+/// Refreshes the package lists, once: a fresh container has none, and old ones name files that are gone.
 pub fn update() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     let mut command = apt_get();
     command.args(["-qq", "update"]);
     announce(&command);
@@ -48,7 +53,7 @@ pub fn install(packages: &[String]) -> Result<()> {
         .collect();
     let policy = (!services.is_empty()).then(NoServices::new).transpose()?;
     let mut command = apt_get();
-    command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+    command.args(["-q", "install", "--yes", "--no-install-recommends"]).args(packages);
     announce(&command);
     workspace::run("apt-get install", &mut command)?;
     drop(policy);
