@@ -65,6 +65,9 @@ fn replace_kept_lab() {
 
 /// `[  3.2 s] text`, further lines below it.
 fn narrate(start: Instant, text: &str) {
-    let time = start.elapsed().as_secs_f64();
-    println!("[{time:5.1} s] {}", text.trim_end().replace('\n', "\n          "));
+    let mut lines = text.trim_end().lines();
+    println!("[{:5.1} s] {}", start.elapsed().as_secs_f64(), lines.next().unwrap_or_default());
+    for line in lines {
+        println!("{}", format!("          {line}").trim_end());
+    }
 }

@@ -51,29 +51,25 @@ fn connections(status: &crate::lab::director::Status) -> u64 {
 fn www1_stops(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     let stream = Stream::start(&talk.client);
     thread::sleep(AFTERWARDS);
+    let stopping = Instant::now();
     talk.www1.stop()?;
-    let stopped = Instant::now();
     tell("www1's web server is stopped, while the client sends a request every 20 ms");
 
     director.wait_until("www1 out of the table", DETECTION, |status| !status.serves("www1"))?;
     let left = Instant::now();
-    tell(&format!("www1 has left the table, {:.1} s after", (left - stopped).as_secs_f64()));
+    tell(&format!("www1 has left the table, {:.1} s after", (left - stopping).as_secs_f64()));
     thread::sleep(AFTERWARDS);
 
-    let answers = stream.finish()?;
-    let sent = |from: Option<Instant>, to: Option<Instant>| -> Spread {
-        let within = |at: Instant| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to);
-        answers.iter().filter(|(at, _)| within(*at)).map(|(_, answer)| *answer).collect()
-    };
-    // A request of the last moment before the stop may still have been in www1's hands.
-    let (before, until, after) =
-        (sent(None, Some(stopped - AFTERWARDS / 2)), sent(Some(stopped), Some(left)), sent(Some(left), None));
-    tell(&format!("requests before that: {before}"));
+    let requests = stream.finish()?;
+    let before: Spread = requests.iter().filter(|request| request.done < stopping).collect();
+    let until: Spread =
+        requests.iter().filter(|request| request.done >= stopping && request.sent < left).collect();
+    let after: Spread = requests.iter().filter(|request| request.sent >= left).collect();
+    let refused = if until.by(Answer::None) > 0 { " (those that www1 got, and refused)" } else { "" };
     tell(&format!(
-        "requests until the check noticed: {until}{}",
-        if until.by(Answer::None) > 0 { " (those that www1 got, and refused)" } else { "" }
+        "the client's requests\n  before:                   {before}\n  until the check noticed:  {until}{refused}\n  \
+         since:                    {after}"
     ));
-    tell(&format!("requests since: {after}"));
     ensure!(before.by(Answer::None) == 0, "requests failed while both servers were well: {before}");
     ensure!(after.total() > 0, "the client sent nothing after www1 had left the table");
     ensure!(
@@ -90,7 +86,7 @@ fn www1_starts(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     tell("www1's web server is started again");
     director.wait_until("www1 back in the table", DETECTION, |status| status.serves("www1"))?;
     tell(&format!("www1 has returned, {:.1} s after", started.elapsed().as_secs_f64()));
-    let answers: Spread = stream.finish()?.into_iter().map(|(_, answer)| answer).collect();
+    let answers: Spread = stream.finish()?.iter().collect();
     ensure!(answers.by(Answer::None) == 0, "requests failed while www1 came back: {answers}");
     spreads_evenly(talk, tell)
 }

@@ -68,6 +68,12 @@ impl Spread {
     }
 }
 
+impl<'a> FromIterator<&'a Request> for Spread {
+    fn from_iter<T: IntoIterator<Item = &'a Request>>(requests: T) -> Self {
+        requests.into_iter().map(|request| request.answer).collect()
+    }
+}
+
 impl FromIterator<Answer> for Spread {
     fn from_iter<T: IntoIterator<Item = Answer>>(answers: T) -> Self {
         let mut spread = Self::default();
@@ -87,11 +93,20 @@ impl fmt::Display for Spread {
     }
 }
 
+/// One request of a [`Stream`].
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub sent: Instant,
+    /// When its answer was there, or the lack of one was clear.
+    pub done: Instant,
+    pub answer: Answer,
+}
+
 /// Requests that go on in the background, one every 20 ms, until [`Stream::finish`].
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    worker: Option<JoinHandle<Vec<(Instant, Answer)>>>,
+    worker: Option<JoinHandle<Vec<Request>>>,
 }
 
 impl Stream {
@@ -100,20 +115,21 @@ impl Stream {
         let worker = {
             let (client, stop) = (client.clone(), Arc::clone(&stop));
             thread::spawn(move || {
-                let mut answers = Vec::new();
+                let mut requests = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
-                    answers.push((sent, Answer::to_request_of(&client)));
+                    let answer = Answer::to_request_of(&client);
+                    requests.push(Request { sent, done: Instant::now(), answer });
                     thread::sleep(PACE.saturating_sub(sent.elapsed()));
                 }
-                answers
+                requests
             })
         };
         Self { stop, worker: Some(worker) }
     }
 
-    /// Ends the stream and returns each request's time of sending and answer, in order.
-    pub fn finish(mut self) -> Result<Vec<(Instant, Answer)>> {
+    /// Ends the stream and returns its requests in order.
+    pub fn finish(mut self) -> Result<Vec<Request>> {
         self.stop.store(true, Ordering::Relaxed);
         let worker = self.worker.take().context("the stream has been finished before")?;
         worker.join().ok().context("the stream of requests broke off")
