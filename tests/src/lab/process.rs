@@ -119,6 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "is_alive reaps it")]
     fn a_child_is_alive_until_stopped() {
         let child = Command::new("sleep").arg("60").spawn().expect("sleep starts");
         let process = Process::of_child(&child).expect("it has a start time");
