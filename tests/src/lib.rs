@@ -1,1 +1,14 @@
-//! The namespace lab.
+//! The lab: clusters of network namespaces on one machine, and the scenarios that are played on them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
+//! | [`cluster`] | the cluster of the talk, with its names and addresses |
+//! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
+//!
+//! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
+//! toolchain is there.
+
+pub mod cluster;
+pub mod lab;
+pub mod scenario;

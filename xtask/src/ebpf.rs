@@ -57,7 +57,10 @@ pub fn build(workspace_root: &Path) -> Result<PathBuf> {
     command.current_dir(workspace_root).arg("--target-dir").arg(&target_dir);
     let status = command.status().with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
     if !status.success() {
-        bail!("building the BPF objects failed ({status}): {command:?}");
+        bail!(
+            "building the BPF objects with {} failed ({status}); the compiler's words are above",
+            toolchain.cargo.display()
+        );
     }
     let folder = target_dir.join(target()).join("release");
     if let Some(missing) = OBJECTS.iter().find(|name| !folder.join(name).is_file()) {

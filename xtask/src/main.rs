@@ -1,9 +1,50 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask COMMAND`, one file each.
 
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod bench;
+mod build_ebpf;
+mod demo;
 mod ebpf;
+mod lab;
+mod setup;
+mod test;
+mod workspace;
 
-fn main() -> anyhow::Result<()> {
-    let folder = ebpf::build(std::path::Path::new("."))?;
-    println!("{}", folder.display());
-    Ok(())
+/// Everything that is done to this project: from setting up a machine to the demo, the tests and the benchmark.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Installs what is missing on this machine, after saying what and why.
+    Setup(setup::Options),
+    /// Builds the XDP program.
+    BuildEbpf(build_ebpf::Options),
+    /// Lays out the talk's cluster in network namespaces and lets you at it.
+    Lab(lab::Options),
+    /// Plays the talk's scenario 1 on the talk's cluster, from nothing to the clean-up.
+    Demo(demo::Options),
+    /// Formatting, lints, and every test there is.
+    Test(test::Options),
+    /// Measures the data path.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Setup(options) => setup::run(&options),
+        Command::BuildEbpf(options) => build_ebpf::run(&options),
+        Command::Lab(options) => lab::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,101 @@
+//! The cluster of the talk: its machines, addresses and pages.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::{Director, Lab, Node, Prefix, State, WebServer};
+
+/// ha.wowlinux.com, the address that clients know.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
+pub const URL: &str = "http://211.58.250.6/index.html";
+
+pub const WWW1_PAGE: &str = "Test Page of www1.wowlinux.com";
+pub const WWW2_PAGE: &str = "Test Page of www2.wowlinux.com";
+pub const FALLBACK_PAGE: &str = "Fallback page of ha1.wowlinux.com";
+
+/// Names and last octets of the nodes; all are on 211.58.250.0/25.
+pub const NODES: [(&str, u8); 5] = [("client", 100), ("ha1", 5), ("ha2", 7), ("www1", 25), ("www2", 27)];
+
+/// ldirectord.cf of the talk, in our words; used where `deploy/examples/talk.yaml` is not at hand.
+const CONFIGURATION: &str = "\
+interface: eth0
+metrics: { listen: 127.0.0.1:9105 }
+services:
+  - name: web
+    vip: 211.58.250.6:80
+    scheduler: rr
+    fallback: local
+    check: { type: http, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s, rise: 1, fall: 1 }
+    servers:
+      - { address: 211.58.250.25, name: www1, weight: 1 }
+      - { address: 211.58.250.27, name: www2, weight: 1 }
+";
+
+/// The running cluster. The director is started on it by [`Talk::start_director`].
+#[derive(Debug)]
+pub struct Talk {
+    pub lab: Lab,
+    /// 211.58.250.100; the talk leaves it without a name.
+    pub client: Node,
+    /// 211.58.250.5, the active director: it has the VIP on its `eth0`.
+    pub ha1: Node,
+    /// 211.58.250.7, the standby.
+    pub ha2: Node,
+    pub www1: WebServer,
+    pub www2: WebServer,
+    /// On ha1, for when no real server is left.
+    pub fallback: WebServer,
+}
+
+impl Talk {
+    /// Lays the cluster out in the lab `name`, with all three web servers running.
+    pub fn new(name: &str) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let node = |index: usize| -> Result<Node> {
+            let (name, octet) = NODES[index];
+            lab.node(name, address(octet))
+        };
+        let (client, ha1, ha2, www1, www2) = (node(0)?, node(1)?, node(2)?, node(3)?, node(4)?);
+        ha1.own_vip(VIP)?;
+        www1.hold_vip(VIP)?;
+        www2.hold_vip(VIP)?;
+        let start = |node: &Node, page: &str| -> Result<WebServer> {
+            let web = node.web_server(page)?;
+            web.start()?;
+            Ok(web)
+        };
+        let (www1, www2) = (start(&www1, WWW1_PAGE)?, start(&www2, WWW2_PAGE)?);
+        let fallback = start(&ha1, FALLBACK_PAGE)?;
+        Ok(Self { lab, client, ha1, ha2, www1, www2, fallback })
+    }
+
+    /// Starts `lb` on ha1 with the talk's configuration.
+    pub fn start_director(&self) -> Result<Director> {
+        Director::start(&self.ha1, &configuration()?)
+    }
+}
+
+/// The node `name` of a cluster that another process made.
+pub fn open_node(state: &State, name: &str) -> Result<Node> {
+    let (_, octet) = NODES.iter().find(|(known, _)| *known == name).with_context(|| {
+        let known: Vec<_> = NODES.iter().map(|(name, _)| *name).collect();
+        format!("there is no node `{name}`: the nodes are {}", known.join(", "))
+    })?;
+    Ok(Node::open(state, name, address(*octet)))
+}
+
+fn address(octet: u8) -> Prefix {
+    Prefix { address: Ipv4Addr::new(211, 58, 250, octet), length: 25 }
+}
+
+/// The talk's configuration: the example that is shipped, so that what we show is what we play.
+fn configuration() -> Result<String> {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/talk.yaml");
+    if !example.is_file() {
+        return Ok(CONFIGURATION.to_owned());
+    }
+    fs::read_to_string(&example).with_context(|| format!("cannot read {}", example.display()))
+}

@@ -1,0 +1,158 @@
+//! Removing labs: at the end, on Ctrl-C, and after an owner that was killed.
+//!
+//! Three ways lead to [`remove`]: the owner drops its [`Lab`](super::Lab); a signal reaches the owner, whose watcher
+//! thread removes every lab it owns and ends the process; the next lab of anybody sweeps those whose owner is dead.
+
+use std::fs;
+use std::io::{Read as _, pipe};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::state::{Owner, State};
+use super::{Process, shell};
+
+/// Labs of this process. Held while something is added to a lab, so that clean-up never misses what is being made.
+static OWNED: Mutex<Vec<State>> = Mutex::new(Vec::new());
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Permission to add a namespace or a process to a lab, for as long as it is held; refused once clean-up has begun.
+pub(super) fn gate() -> Result<MutexGuard<'static, Vec<State>>> {
+    let guard = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        bail!("interrupted");
+    }
+    Ok(guard)
+}
+
+pub(super) fn register(state: &State) -> Result<()> {
+    gate()?.push(state.clone());
+    Ok(())
+}
+
+pub(super) fn forget(state: &State) {
+    OWNED.lock().unwrap_or_else(PoisonError::into_inner).retain(|owned| owned != state);
+}
+
+/// Removes the lab: ends its processes, then deletes its namespaces and its record. What is already gone is no error.
+pub fn remove(state: &State) {
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        // The watcher does it and then ends the process; saying more than it does would only confuse.
+        loop {
+            thread::park();
+        }
+    }
+    remove_now(state);
+    forget(state);
+}
+
+/// Removes every lab whose owner is dead.
+pub(super) fn sweep() -> Result<()> {
+    for state in State::all()? {
+        if state.owner() == Owner::Dead {
+            remove_now(&state);
+        }
+    }
+    Ok(())
+}
+
+fn remove_now(state: &State) {
+    let processes = state.processes();
+    for (_, process) in &processes {
+        process.signal(Signal::SIGTERM);
+    }
+    for (name, process) in &processes {
+        if let Err(error) = process.stop(Duration::from_secs(3)) {
+            eprintln!("lab {}: {name}: {error:#}", state.name());
+        }
+    }
+    for namespace in state.namespaces() {
+        end_members(&namespace);
+        let path = format!("/run/netns/{namespace}");
+        if fs::exists(&path).unwrap_or(false)
+            && let Err(error) = shell::ip(&format!("netns delete {namespace}"))
+        {
+            eprintln!("lab {}: {error:#}", state.name());
+        }
+    }
+    if let Err(error) = fs::remove_dir_all(state.folder())
+        && state.exists()
+    {
+        eprintln!("lab {}: cannot remove {}: {error}", state.name(), state.folder().display());
+    }
+}
+
+/// Ends what still runs in the namespace: workers of a server that was killed, commands that `lab exec` started. A
+/// process can only be in there because this lab put it there.
+fn end_members(namespace: &str) {
+    for process in members(namespace) {
+        process.signal(Signal::SIGKILL);
+        if !process.ends_within(Duration::from_secs(3)) {
+            eprintln!("process {} in namespace {namespace} does not end", process.pid());
+        }
+    }
+}
+
+/// The processes in a namespace, by the inode that `/proc/PID/ns/net` and the namespace's own file share.
+pub fn members(namespace: &str) -> Vec<Process> {
+    let Ok(file) = fs::metadata(format!("/run/netns/{namespace}")) else { return Vec::new() };
+    let inode = format!("net:[{}]", file.ino());
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))
+        .filter_map(|pid| Process::with_pid(pid).ok())
+        .collect()
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP remove this process's labs before they end it.
+pub(super) fn on_signals() -> Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| result = install());
+    result
+}
+
+fn install() -> Result<()> {
+    let (mut reader, writer) = pipe().context("cannot make a pipe for signals")?;
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    debug_assert!(writer.as_raw_fd() >= 0);
+    // Never closed: the handler may write to it until the process ends.
+    SIGNAL_PIPE.store(writer.into_raw_fd(), Ordering::SeqCst);
+    thread::Builder::new().name("lab-cleanup".into()).spawn(move || {
+        let mut signal = [0];
+        if reader.read_exact(&mut signal).is_ok() {
+            interrupted(signal[0]);
+        }
+    })?;
+    let action = SigAction::new(SigHandler::Handler(tell_watcher), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: `tell_watcher` is async-signal-safe: an atomic load and write(2).
+        unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot handle {signal}"))?;
+    }
+    Ok(())
+}
+
+extern "C" fn tell_watcher(signal: libc::c_int) {
+    let byte = u8::try_from(signal).unwrap_or(0);
+    // SAFETY: `byte` is one readable byte; a pipe that is full or gone is an error return that changes nothing here.
+    unsafe { libc::write(SIGNAL_PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+}
+
+fn interrupted(signal: u8) -> ! {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    let owned = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
+    for state in owned.iter() {
+        eprintln!("interrupted: removing lab {}", state.name());
+        remove_now(state);
+    }
+    // The shell's convention for a process that a signal ended.
+    std::process::exit(128 + i32::from(signal))
+}

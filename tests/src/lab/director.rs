@@ -1,0 +1,206 @@
+//! A running `lb` on a node, and what it says of itself.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::{Node, Process, shell};
+
+/// `lb run` on a node, with its configuration, socket and log in the lab's folder.
+#[derive(Debug)]
+pub struct Director {
+    node: Node,
+    binary: PathBuf,
+    process: Process,
+}
+
+impl Director {
+    /// Starts `lb run` with `configuration` on `node` and returns once `lb status` answers.
+    ///
+    /// A `control:` section of the configuration is replaced: labs must not share a socket.
+    pub fn start(node: &Node, configuration: &str) -> Result<Self> {
+        let binary = binary()?;
+        let file = node.folder()?.join("lb.yaml");
+        fs::write(&file, with_socket(configuration, &socket(node)))?;
+        let program = binary.to_str().context("the path of lb is not UTF-8")?;
+        let file = file.to_str().context("the lab's folder is not UTF-8")?;
+        let process = node.start("lb", program, &["run", "--config", file])?;
+        let director = Self { node: node.clone(), binary, process };
+        director.wait_until_ready()?;
+        Ok(director)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while let Err(error) = self.status() {
+            if !self.process.is_alive() || Instant::now() > deadline {
+                let log = self.log_tail();
+                bail!("lb on {} does not come up: {error:#}\nThe end of its log:\n{log}", self.node.name());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// `lb status` as the operator sees it.
+    pub fn listing(&self) -> Result<String> {
+        shell::run(self.lb_status().env("NO_COLOR", "1"))
+    }
+
+    /// The parts of `lb status --json` that scenarios look at.
+    pub fn status(&self) -> Result<Status> {
+        let json = shell::run(self.lb_status().arg("--json"))?;
+        serde_json::from_str(&json).with_context(|| format!("lb status --json is not as expected: {json}"))
+    }
+
+    fn lb_status(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("status").arg("--socket").arg(self.socket());
+        command
+    }
+
+    /// Polls the status until `wanted` holds of it; an error says what was waited for.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("waited {patience:?} for: {what}. lb shows:\n{}", self.listing().unwrap_or_default());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of its log, for error messages.
+    pub fn log_tail(&self) -> String {
+        self.node.state().log_tail(&format!("{}-lb", self.node.name()))
+    }
+
+    /// The control socket, for `lb status --socket`.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.node)
+    }
+
+    /// The configuration file; change it and `lb` reloads it.
+    pub fn configuration(&self) -> Result<PathBuf> {
+        Ok(self.node.folder()?.join("lb.yaml"))
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Ends `lb` by SIGTERM, as systemd would.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop(Duration::from_secs(10))
+    }
+}
+
+/// Where the director of `node` listens.
+pub fn socket(node: &Node) -> PathBuf {
+    node.state().folder().join(format!("{}.sock", node.name()))
+}
+
+/// The `lb` under test: `LB_BINARY`, or the workspace's release build.
+pub fn binary() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = env::var_os("LB_BINARY").map_or_else(
+        || {
+            let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+            workspace.join(target).join("release/lb")
+        },
+        PathBuf::from,
+    );
+    ensure!(path.is_file(), "there is no {}: run `cargo xtask test`, which builds it first", path.display());
+    Ok(path)
+}
+
+/// `configuration` with its top-level `control:` section, if any, replaced by one that names `socket`.
+fn with_socket(configuration: &str, socket: &Path) -> String {
+    let mut kept = String::new();
+    let mut inside = false;
+    for line in configuration.lines() {
+        // A section goes on while lines are indented, empty or comments.
+        let starts_one = line.starts_with(|first: char| !first.is_whitespace() && first != '#');
+        if starts_one {
+            inside = line.starts_with("control:");
+        }
+        if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept + &format!("control: {{ socket: {} }}\n", socket.display())
+}
+
+/// What scenarios look at in `lb status --json`; other fields are for others.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    pub services: Vec<Service>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Service {
+    pub on_fallback: bool,
+    pub servers: Vec<Server>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Server {
+    pub name: String,
+    /// `unknown`, `up`, `down`, `unchecked` or `draining`.
+    pub health: String,
+    pub mac: Option<String>,
+    pub active: u32,
+    pub inactive: u32,
+    pub connections: u64,
+}
+
+impl Status {
+    /// True if the server takes connections: checked, found well, and with a known MAC.
+    pub fn serves(&self, server: &str) -> bool {
+        let mut servers = self.services.iter().flat_map(|service| &service.servers);
+        servers.any(|seen| seen.name == server && seen.health == "up" && seen.mac.is_some())
+    }
+
+    /// True while the first service is served by its fallback.
+    pub fn on_fallback(&self) -> bool {
+        self.services.first().is_some_and(|service| service.on_fallback)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_section_is_replaced_however_it_is_written() {
+        let wanted = "interface: eth0\nservices: []\ncontrol: { socket: /x.sock }\n";
+        for control in [
+            "",
+            "control: { socket: /run/lb/lb.sock }\n",
+            "control:\n  # where\n\n  socket: /run/lb/lb.sock\n",
+        ] {
+            let text = format!("interface: eth0\n{control}services: []\n");
+            assert_eq!(with_socket(&text, Path::new("/x.sock")), wanted, "of {text:?}");
+        }
+    }
+}

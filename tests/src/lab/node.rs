@@ -1,0 +1,135 @@
+//! A machine of the lab.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
+
+/// A namespace with one interface, `eth0`, on the switch. Everything a [`Namespace`] can do, it can.
+#[derive(Debug, Clone)]
+pub struct Node {
+    name: String,
+    namespace: Namespace,
+    state: State,
+    address: Prefix,
+}
+
+impl Node {
+    pub(super) fn new(state: &State, switch: &Switch, name: &str, address: Prefix) -> Result<Self> {
+        // The switch's port is named after the node, and interface names have at most 15 characters.
+        ensure!(name.len() <= 15 && name != "switch", "`{name}` cannot be the name of a node");
+        let namespace = Namespace::new(state, name)?;
+        let node = Self { name: name.to_owned(), namespace, state: state.clone(), address };
+        switch.connect(&node.namespace, name, &node.mac())?;
+        // XDP on veth loses the mark "checksum still to be filled in", and the far end drops the segment.
+        shell::run(node.command("ethtool").args(["--offload", "eth0", "tx", "off"]))?;
+        node.ip(&format!("address add {address} dev eth0"))?;
+        node.ip("link set eth0 up")?;
+        Ok(node)
+    }
+
+    /// A node of a lab that another process made.
+    pub fn open(state: &State, name: &str, address: Prefix) -> Self {
+        let namespace = Namespace::open(&state.namespace(name));
+        Self { name: name.to_owned(), namespace, state: state.clone(), address }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.address.address
+    }
+
+    /// Of `eth0`: 02:00 and the address, so that a capture can be read.
+    pub fn mac(&self) -> String {
+        let [a, b, c, d] = self.address.address.octets();
+        format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// A folder for the node's files, deleted with the lab.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = self.state.folder().join(&self.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Starts `program` in the background, under the name `NODE-PURPOSE` in the lab's records and logs.
+    pub fn start(&self, purpose: &str, program: &str, arguments: &[&str]) -> Result<Process> {
+        self.state.start(&format!("{}-{purpose}", self.name), self.command(program).args(arguments))
+    }
+
+    /// Makes the node a real server of direct routing: it takes packets for the VIP, and tells nobody so.
+    pub fn hold_vip(&self, vip: Ipv4Addr) -> Result<()> {
+        for interface in ["all", "lo", "eth0"] {
+            // Answer ARP only for addresses of the interface that the question came in by, and never ask with the VIP
+            // as the sender.
+            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_ignore"), "1")?;
+            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_announce"), "2")?;
+        }
+        self.ip(&format!("address add {vip}/32 dev lo")).map(drop)
+    }
+
+    /// Gives the node the VIP on `eth0`, as the active director has it.
+    pub fn own_vip(&self, vip: Ipv4Addr) -> Result<()> {
+        self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
+    }
+
+    /// Lets XDP frames that are sent straight to this node's `eth0` in: for nodes whose veth peer is not the switch's
+    /// bridge but another XDP program.
+    pub fn accept_xdp_frames(&self) -> Result<()> {
+        xdp_pass::attach(&self.namespace, "eth0")
+    }
+
+    /// A web server whose `/index.html` is `page`; not started yet.
+    pub fn web_server(&self, page: &str) -> Result<WebServer> {
+        WebServer::new(self, page)
+    }
+
+    /// Fetches `url` with curl over a new connection and returns the body. Anything but a success is an error, and so is
+    /// an answer that takes longer than two seconds.
+    pub fn get(&self, url: &str) -> Result<String> {
+        let options = ["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "2"];
+        shell::run(self.command("curl").args(options).arg(url))
+    }
+}
+
+impl Deref for Node {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+/// An address and the length of its network's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub address: Ipv4Addr,
+    pub length: u8,
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (address, length) = text.split_once('/').with_context(|| format!("`{text}` has no /prefix"))?;
+        Ok(Self { address: address.parse()?, length: length.parse()? })
+    }
+}

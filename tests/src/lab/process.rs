@@ -1,0 +1,138 @@
+//! A process that is recognised again later, by another process, without fear of a pid used twice.
+
+use std::fmt;
+use std::fs;
+use std::process::Child;
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+/// A pid and the moment the process started: together they name one process until the next reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    /// In clock ticks since boot, field 22 of `/proc/PID/stat`.
+    start: u64,
+}
+
+impl Process {
+    /// The calling process.
+    pub fn current() -> Result<Self> {
+        Self::with_pid(Pid::this().as_raw())
+    }
+
+    pub(super) fn of_child(child: &Child) -> Result<Self> {
+        Self::with_pid(i32::try_from(child.id())?)
+    }
+
+    pub(super) fn with_pid(pid: i32) -> Result<Self> {
+        let (_, start) = stat(pid).with_context(|| format!("process {pid} is gone"))?;
+        Ok(Self { pid, start })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// True until it has ended. Ended children of ours are reaped on the way.
+    pub fn is_alive(&self) -> bool {
+        match stat(self.pid) {
+            Some((state, start)) if start == self.start => {
+                if state == 'Z' {
+                    // An error means that it is somebody else's child, and theirs to reap.
+                    let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+                }
+                state != 'Z'
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends a signal, if the process still runs.
+    pub fn signal(&self, signal: Signal) {
+        if self.is_alive() {
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Asks it to end, waits, and after `patience` makes it.
+    pub fn stop(&self, patience: Duration) -> Result<()> {
+        self.signal(Signal::SIGTERM);
+        if self.ends_within(patience) {
+            return Ok(());
+        }
+        self.signal(Signal::SIGKILL);
+        if !self.ends_within(Duration::from_secs(5)) {
+            bail!("process {} does not end", self.pid);
+        }
+        Ok(())
+    }
+
+    /// True when it has ended, or does so within `patience`.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.is_alive() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.start)
+    }
+}
+
+impl FromStr for Process {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (pid, start) = text.trim().split_once(' ').context("expected a pid and a start time")?;
+        Ok(Self { pid: pid.parse()?, start: start.parse()? })
+    }
+}
+
+/// State letter and start time. The command's name stands in parentheses and may contain anything, parentheses too.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = text.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // `state` is field 3, the start time field 22.
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((state, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "is_alive reaps it")]
+    fn a_child_is_alive_until_stopped() {
+        let child = Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let process = Process::of_child(&child).expect("it has a start time");
+        assert!(process.is_alive());
+        process.stop(Duration::from_secs(5)).expect("it ends");
+        assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_not_the_recorded_one() {
+        let current = Process::current().expect("we run");
+        let recorded: Process = current.to_string().parse().expect("what we print we can read");
+        assert_eq!(recorded, current);
+        assert!(!Process { start: current.start + 1, ..current }.is_alive());
+    }
+}

@@ -1,0 +1,101 @@
+//! A real web server on a node: nginx with a folder, a configuration and logs of its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Node, Process};
+
+/// All paths are relative to the folder that `nginx -p` names.
+const CONFIGURATION: &str = "\
+daemon off;
+user root;  # it must read its page from a folder of root's, whatever the distribution calls its web user
+worker_processes 1;
+pid nginx.pid;
+error_log stderr;
+events { worker_connections 512; }
+http {
+    access_log access.log;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    default_type text/plain;
+    server {
+        listen 0.0.0.0:80;
+        root html;
+    }
+}
+";
+
+/// An nginx on port 80 of a node, which can be stopped and started again.
+#[derive(Debug, Clone)]
+pub struct WebServer {
+    node: Node,
+}
+
+impl WebServer {
+    pub(super) fn new(node: &Node, page: &str) -> Result<Self> {
+        let folder = node.folder()?;
+        fs::create_dir_all(folder.join("html"))?;
+        fs::write(folder.join("html/index.html"), format!("{page}\n"))?;
+        fs::write(folder.join("nginx.conf"), CONFIGURATION)?;
+        Ok(Self { node: node.clone() })
+    }
+
+    /// The web server of a node in a lab that another process made.
+    pub fn open(node: &Node) -> Result<Self> {
+        ensure!(node.folder()?.join("nginx.conf").is_file(), "{} has no web server", node.name());
+        Ok(Self { node: node.clone() })
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn record(&self) -> String {
+        format!("{}-nginx", self.node.name())
+    }
+
+    fn process(&self) -> Option<Process> {
+        self.node.state().process(&self.record())
+    }
+
+    /// Starts it and returns once it accepts connections. Does nothing if it runs.
+    pub fn start(&self) -> Result<()> {
+        if self.process().is_some() {
+            return Ok(());
+        }
+        let folder = self.node.folder()?;
+        let folder = folder.to_str().context("the lab's folder is not UTF-8")?;
+        let process =
+            self.node.start("nginx", "nginx", &["-e", "stderr", "-p", folder, "-c", "nginx.conf"])?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.accepts()? {
+            if !process.is_alive() || Instant::now() > deadline {
+                let said = self.node.state().log_tail(&self.record());
+                bail!("nginx on {} does not come up:\n{said}", self.node.name());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Stops it and returns once its port is closed. Does nothing if it does not run.
+    pub fn stop(&self) -> Result<()> {
+        match self.process() {
+            Some(process) => process.stop(Duration::from_secs(5)),
+            None => Ok(()),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process().is_some()
+    }
+
+    fn accepts(&self) -> Result<bool> {
+        self.node.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 80)).is_ok())
+    }
+}

@@ -1,0 +1,8 @@
+//! The talk's scenarios. Each is one function that plays, tells and checks: the demo prints what it tells, the tests do
+//! not listen.
+
+pub mod one;
+pub mod traffic;
+
+/// Receives one sentence per thing that happened.
+pub type Tell<'a> = &'a mut dyn FnMut(&str);

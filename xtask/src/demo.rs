@@ -1,0 +1,73 @@
+//! `cargo xtask demo`: the talk's cluster serves real clients, and scenario 1 is played on it.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use lb_tests::cluster::{NODES, Talk};
+use lb_tests::lab::state::Owner;
+use lb_tests::lab::{State, cleanup, director};
+use lb_tests::scenario::one;
+
+use crate::setup::{self, Scope};
+use crate::{lab, workspace};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Leave the cluster and the director running at the end, and print how to look around.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    setup::ensure(Scope::Lab)?;
+    let lb = workspace::build_lb()?;
+    replace_kept_lab();
+
+    let start = Instant::now();
+    let mut tell = |text: &str| narrate(start, text);
+    let talk = Talk::new(lab::DEFAULT_NAME).context("laying out the cluster")?;
+    let nodes: Vec<_> = NODES.iter().map(|(name, octet)| format!("{name} 211.58.250.{octet}")).collect();
+    tell(&format!("the cluster is up: {}", nodes.join(", ")));
+
+    let played = play(&talk, &mut tell);
+    if played.is_ok() {
+        tell("everything went as told");
+    }
+    if options.keep {
+        let socket = director::socket(&talk.ha1);
+        talk.lab.keep()?;
+        println!("\nLeft running. Look around:\n    {} status --socket {}", lb.display(), socket.display());
+        println!("{}", lab::how_to_look_around(lab::DEFAULT_NAME));
+    } else {
+        drop(talk);
+        tell("the cluster is removed");
+    }
+    played
+}
+
+fn play(talk: &Talk, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    let director = talk.start_director()?;
+    tell(&format!("lb runs on ha1 (pid {}) and answers for 211.58.250.6", director.process().pid()));
+    one::play(talk, &director, tell)
+        .with_context(|| format!("The end of lb's log:\n{}\n\nNot as told", director.log_tail()))
+}
+
+/// A lab that was kept for looking at makes room for the next demo.
+fn replace_kept_lab() {
+    if let Ok(state) = State::open(lab::DEFAULT_NAME)
+        && state.owner() == Owner::Kept
+    {
+        println!("Removing the cluster that an earlier command left running.");
+        cleanup::remove(&state);
+    }
+}
+
+/// `[  3.2 s] text`, further lines below it.
+fn narrate(start: Instant, text: &str) {
+    let mut lines = text.trim_end().lines();
+    println!("[{:5.1} s] {}", start.elapsed().as_secs_f64(), lines.next().unwrap_or_default());
+    for line in lines {
+        println!("{}", format!("          {line}").trim_end());
+    }
+}

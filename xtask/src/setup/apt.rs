@@ -1,0 +1,120 @@
+//! Debian packages: which there are, and their installation without their services being started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result};
+
+use super::install::announce;
+use super::need::on_path;
+use crate::workspace;
+
+/// True where apt is, and the right to use it.
+pub fn available() -> bool {
+    on_path("apt-get") && on_path("apt-cache") && (nix::unistd::geteuid().is_root() || on_path("sudo"))
+}
+
+/// Refreshes the package lists, once: a fresh container has none, and old ones name files that are gone.
+pub fn update() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let mut command = apt_get();
+    command.args(["-qq", "update"]);
+    announce(&command);
+    workspace::run("apt-get update", &mut command)
+}
+
+/// The first of `a|b|c` that apt can install.
+pub fn choose(alternatives: &str) -> Result<Option<String>> {
+    for package in alternatives.split('|') {
+        let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let candidate = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+        if candidate.is_some_and(|candidate| candidate != "(none)") {
+            return Ok(Some(package.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Installs `packages`. nginx and prometheus are services: they are neither started now nor at the next boot.
+pub fn install(packages: &[String]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let services: Vec<_> = ["nginx", "prometheus"]
+        .into_iter()
+        .filter(|service| packages.iter().any(|name| name.starts_with(service)))
+        .collect();
+    let policy = (!services.is_empty()).then(NoServices::new).transpose()?;
+    let mut command = apt_get();
+    command.args(["-q", "install", "--yes", "--no-install-recommends"]).args(packages);
+    announce(&command);
+    workspace::run("apt-get install", &mut command)?;
+    drop(policy);
+    if !services.is_empty() && on_path("systemctl") {
+        let mut command = as_root("systemctl");
+        command.arg("disable").args(&services).stdout(Stdio::null()).stderr(Stdio::null());
+        announce(&command);
+        // In a container nothing may be enabled or manageable; then nothing starts, either.
+        let _ = command.status();
+    }
+    Ok(())
+}
+
+fn apt_get() -> Command {
+    let mut command = as_root("apt-get");
+    // Another apt may be at work: wait for it instead of failing. Standard output is for results.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).stdin(Stdio::null());
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
+    command
+}
+
+fn as_root(program: &str) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("DEBIAN_FRONTEND=noninteractive").arg(program);
+    command
+}
+
+/// Keeps packages from starting their services: Debian's tools ask `/usr/sbin/policy-rc.d` first. While a machine has
+/// one of its own that one stays in force.
+struct NoServices {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        if Path::new(POLICY).exists() || !nix::unistd::geteuid().is_root() {
+            return Ok(Self { ours: false });
+        }
+        eprintln!(
+            "setup: no service is started: {POLICY} forbids it during the installation, and is removed after it"
+        );
+        // Should we be killed, it forbids nothing any more.
+        let script = format!(
+            "#!/bin/sh\n# Temporary, of cargo xtask setup.\nkill -0 {} && exit 101\nexit 0\n",
+            process::id()
+        );
+        fs::write(POLICY, script).with_context(|| format!("cannot write {POLICY}"))?;
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `cargo xtask setup`: what this machine lacks, why it is needed, and its installation.
+//!
+//! Every other command calls [`ensure`] first. Where nothing is missing that costs a few dozen file look-ups.
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+
+mod apt;
+mod install;
+mod need;
+
+pub use need::Scope;
+use need::{Missing, missing};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Only report what is missing.
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let missing = missing(Scope::Test);
+    if missing.is_empty() {
+        println!("Everything is there.");
+        return Ok(());
+    }
+    if options.check {
+        bail!("missing on this machine:\n{}", list(&missing));
+    }
+    ensure(Scope::Test)
+}
+
+/// Installs what `scope` needs and this machine lacks, after saying so on standard error.
+pub fn ensure(scope: Scope) -> Result<()> {
+    need::kernel(scope)?;
+    let mut before = Vec::new();
+    loop {
+        let missing = missing(scope);
+        if missing.is_empty() {
+            if !before.is_empty() {
+                eprintln!("setup: everything is there.");
+            }
+            return Ok(());
+        }
+        // What could be installed may reveal more: which LLVM bpf-linker needs depends on the compiler.
+        ensure!(missing != before, "still missing after the installation:\n{}", list(&missing));
+        install::install(&missing)?;
+        before = missing;
+    }
+}
+
+fn list(missing: &[Missing]) -> String {
+    let lines: Vec<_> = missing
+        .iter()
+        .map(|missing| format!("  {}, {}: {}", missing.what, missing.why, missing.how))
+        .collect();
+    lines.join("\n")
+}

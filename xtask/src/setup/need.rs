@@ -1,0 +1,190 @@
+//! What the commands need, and whether it is there.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::ebpf;
+
+/// Which commands are about to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Building `lb`.
+    Build,
+    /// Building it and running it in the lab.
+    Lab,
+    /// Formatting, lints and tests that need no root.
+    QuickTest,
+    /// Everything.
+    Test,
+}
+
+impl Scope {
+    fn lab(self) -> bool {
+        matches!(self, Self::Lab | Self::Test)
+    }
+
+    fn tests(self) -> bool {
+        matches!(self, Self::QuickTest | Self::Test)
+    }
+}
+
+/// A thing that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub what: String,
+    pub why: &'static str,
+    pub how: How,
+}
+
+/// The way to get a thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// Debian packages. In `a|b` the first that apt knows is taken.
+    Apt(Vec<String>),
+    /// A Rust compiler with a core for BPF: Debian's, or rustup's nightly.
+    BpfToolchain,
+    /// `cargo install`, against the LLVM at `prefix`.
+    BpfLinker { llvm: u32, prefix: PathBuf },
+    /// Components of the toolchain that runs us.
+    Rustup(Vec<String>),
+}
+
+pub const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apt(packages) => write!(f, "apt-get install {}", packages.join(" ")),
+            Self::BpfToolchain => write!(
+                f,
+                "apt-get install {} (Debian), or rustup toolchain install nightly --component rust-src",
+                DEBIAN_BPF_TOOLCHAIN.join(" ")
+            ),
+            Self::BpfLinker { llvm, prefix } => write!(
+                f,
+                "LLVM_PREFIX={} cargo install bpf-linker --no-default-features --features llvm-{llvm}",
+                prefix.display()
+            ),
+            Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
+        }
+    }
+}
+
+/// What `scope` needs and the machine does not have, in the order of installation.
+pub fn missing(scope: Scope) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut program = |name: &str, packages: &str, why| {
+        if !on_path(name) {
+            missing.push(Missing { what: name.to_owned(), why, how: How::Apt(vec![packages.to_owned()]) });
+        }
+    };
+    if scope.lab() {
+        program("ip", "iproute2", "makes the lab's namespaces");
+        program("ethtool", "ethtool", "switches checksum offload off in the lab");
+        program("nginx", "nginx-light|nginx", "is the lab's web server");
+        program("curl", "curl", "is the lab's client");
+    }
+    if scope == Scope::Test {
+        program("prometheus", "prometheus", "reads the metrics in a test");
+    }
+    if scope.tests() {
+        missing.extend(rust_components());
+    }
+    missing.extend(bpf());
+    missing
+}
+
+/// The compiler first: which LLVM the linker needs is known from it.
+fn bpf() -> Vec<Missing> {
+    let Some(toolchain) = ebpf::toolchain() else {
+        let what = "a Rust toolchain for BPF".to_owned();
+        return vec![Missing { what, why: "compiles the XDP program", how: How::BpfToolchain }];
+    };
+    if ebpf::bpf_linker().is_some() {
+        return Vec::new();
+    }
+    let why = "links the XDP program";
+    // A linker with an older LLVM cannot read what the compiler writes.
+    let llvm = llvm_of(&toolchain.rustc).unwrap_or(22);
+    let prefix = Path::new("/usr/lib").join(format!("llvm-{llvm}"));
+    let mut packages = Vec::new();
+    if !prefix.join("include/llvm-c/Core.h").is_file() {
+        packages.extend([format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")]);
+        packages.extend(["libzstd-dev", "zlib1g-dev"].map(str::to_owned));
+    }
+    if !on_path("c++") {
+        packages.push("g++".to_owned());
+    }
+    let mut missing = Vec::new();
+    if !packages.is_empty() {
+        missing.push(Missing { what: format!("LLVM {llvm} for bpf-linker"), why, how: How::Apt(packages) });
+    }
+    missing.push(Missing { what: "bpf-linker".to_owned(), why, how: How::BpfLinker { llvm, prefix } });
+    missing
+}
+
+/// rustfmt and clippy, looked for beside the cargo that runs us: rustup's proxies on PATH exist for toolchains without
+/// them, too.
+fn rust_components() -> Option<Missing> {
+    let cargo = PathBuf::from(env::var_os("CARGO")?);
+    let folder = cargo.parent()?;
+    let absent = |program: &str| !folder.join(program).is_file();
+    let components: Vec<_> = [("rustfmt", "rustfmt"), ("cargo-clippy", "clippy")]
+        .into_iter()
+        .filter(|(program, _)| absent(program))
+        .map(|(_, component)| component.to_owned())
+        .collect();
+    (!components.is_empty()).then(|| Missing {
+        what: components.join(" and "),
+        why: "checked by the tests",
+        how: How::Rustup(components),
+    })
+}
+
+/// Major version of the LLVM inside a compiler.
+fn llvm_of(rustc: &Path) -> Option<u32> {
+    let output = Command::new(rustc).arg("-vV").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.parse().ok()
+}
+
+pub fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// What no package brings: root, and a kernel that can do what the data path and the lab are made of.
+pub fn kernel(scope: Scope) -> Result<()> {
+    if !scope.lab() {
+        return Ok(());
+    }
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the lab makes network namespaces and loads XDP programs, which takes root: run the command as root, for \
+         example with `sudo -E env PATH=\"$PATH\" cargo xtask …`"
+    );
+    let name = nix::sys::utsname::uname().context("uname")?;
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    ensure!(
+        version >= MINIMUM_KERNEL,
+        "Linux {}.{} or newer is needed, this is {release}: use a newer machine",
+        MINIMUM_KERNEL.0,
+        MINIMUM_KERNEL.1
+    );
+    ensure!(
+        Path::new("/sys/kernel/btf/vmlinux").is_file(),
+        "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): use a distribution's own kernel"
+    );
+    Ok(())
+}
+
+/// Atomic BPF instructions came with 5.12, live frames, which the benchmark sends, with 5.18; 5.15 is the oldest long-term
+/// release between.
+const MINIMUM_KERNEL: (u32, u32) = (5, 15);

@@ -1,0 +1,59 @@
+//! `cargo xtask test`: everything that must hold before a change goes in.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::setup::{self, Scope};
+use crate::{ebpf, workspace};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Leave out crate `tests`: scenarios, packets through the kernel. Needs no root.
+    #[arg(long)]
+    quick: bool,
+    /// Handed on to `cargo test`: a filter on test names, or `-- --nocapture`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
+    step("formatting", |_| cargo("fmt --all --check"))?;
+    step("the XDP program builds", |_| ebpf::build(&workspace::root()).map(drop))?;
+    // lb-ebpf is no crate for the host: its programs are linted by the compiler that builds them.
+    step("clippy", |_| cargo("clippy --workspace --exclude lb-ebpf --all-targets -- -D warnings"))?;
+    let lb = step("lb builds in release", |_| workspace::build_lb())?;
+
+    // The last step, and its closing lines are ours too.
+    step("tests", |what| {
+        let mut command = words("test --workspace --exclude lb-ebpf --no-fail-fast");
+        if options.quick {
+            command.args(["--exclude", "lb-tests"]);
+        }
+        workspace::run(what, command.args(&options.args).env("LB_BINARY", &lb))
+    })
+}
+
+fn cargo(arguments: &str) -> Result<()> {
+    workspace::run(&format!("cargo {arguments}"), &mut words(arguments))
+}
+
+fn words(arguments: &str) -> Command {
+    let mut command = workspace::cargo();
+    command.args(arguments.split_whitespace());
+    command
+}
+
+/// Announces a step, takes it and tells how long it took, except for the tests themselves: nothing follows their result.
+fn step<T>(what: &str, take: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    eprintln!("==> {what}");
+    let start = Instant::now();
+    let result = take(what)?;
+    if what != "tests" {
+        eprintln!("    {what}: {:.1} s", start.elapsed().as_secs_f64());
+    }
+    Ok(result)
+}

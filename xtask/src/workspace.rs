@@ -1,0 +1,33 @@
+//! Where the workspace is, and calls of its cargo.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+pub fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask is a folder of the workspace").to_owned()
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command whose output the user sees; `what` names it in the error.
+pub fn run(what: &str, command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{what}: cannot start {command:?}"))?;
+    ensure!(status.success(), "{what} failed ({status})");
+    Ok(())
+}
+
+/// Builds `lb` in release, the XDP program with it, and returns its path.
+pub fn build_lb() -> Result<PathBuf> {
+    run("building lb", cargo().args(["build", "--release", "--package", "lb-userspace"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(root().join(target).join("release/lb"))
+}
