@@ -16,7 +16,8 @@ fn main() -> Result<()> {
     let objects = ebpf::build(root)?;
     let out = env::var("OUT_DIR").context("cargo did not set OUT_DIR")?;
     for object in ebpf::OBJECTS {
-        fs::copy(objects.join(object), Path::new(&out).join(object)).with_context(|| format!("cannot copy {object}"))?;
+        fs::copy(objects.join(object), Path::new(&out).join(object))
+            .with_context(|| format!("cannot copy {object}"))?;
     }
     Ok(())
 }

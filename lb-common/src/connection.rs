@@ -4,7 +4,7 @@
 //! server. The states follow from what the client sends; time-outs do the rest.
 
 use crate::server::{Counts, ServerId};
-use crate::service::{Protocol, ServiceId};
+use crate::service::Protocol;
 
 /// TCP flags of the header's byte 13 (RFC 9293, section 3.1).
 pub mod tcp_flags {
@@ -14,24 +14,25 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// Client and service of an IPv4 connection in one word: address, port, service number. Never 0.
+/// Client and service port of an IPv4 connection in one word. VIP and protocol are told by the entry's server, which
+/// belongs to one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 
 impl Key {
-    /// Address and port as they stand in the packet (network byte order).
+    /// Address and ports as they stand in the packet (network byte order).
     #[inline(always)]
-    pub const fn new(client: u32, port: u16, service: ServiceId) -> Self {
-        Self((client as u64) << 32 | (port as u64) << 16 | service.0 as u64)
+    pub const fn new(client: u32, client_port: u16, service_port: u16) -> Self {
+        Self((client as u64) << 32 | (client_port as u64) << 16 | service_port as u64)
     }
     pub const fn client(self) -> u32 {
         (self.0 >> 32) as u32
     }
-    pub const fn port(self) -> u16 {
+    pub const fn client_port(self) -> u16 {
         (self.0 >> 16) as u16
     }
-    pub const fn service(self) -> ServiceId {
-        ServiceId(self.0 as u16)
+    pub const fn service_port(self) -> u16 {
+        self.0 as u16
     }
 }
 
@@ -102,7 +103,10 @@ pub enum Step {
 /// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13, ignored for UDP.
 #[inline(always)]
 pub const fn step(state: State, flags: u8) -> Step {
+    const DECIDING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST | tcp_flags::ACK;
     match state {
+        // Nearly every packet, so it is asked first.
+        State::Established if flags & DECIDING == tcp_flags::ACK => Step::To(State::Established),
         State::UdpNew | State::Udp => Step::To(State::Udp),
         _ if flags & tcp_flags::RST != 0 => Step::To(State::Closed),
         _ if opens(flags) => match state {
@@ -296,7 +300,7 @@ mod tests {
         assert_eq!(entry.expires(), Tick(TICK_MASK));
         assert_eq!(Entry::claim(Tick(5)).state(), None);
         assert_eq!(Entry::claim(Tick(5)).counts(), 0);
-        let key = Key::new(0xc0a8_0102, 0x1234, ServiceId(7));
-        assert_eq!((key.client(), key.port(), key.service()), (0xc0a8_0102, 0x1234, ServiceId(7)));
+        let key = Key::new(0xc0a8_0102, 0x1234, 0x5678);
+        assert_eq!((key.client(), key.client_port(), key.service_port()), (0xc0a8_0102, 0x1234, 0x5678));
     }
 }

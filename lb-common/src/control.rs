@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// A lease that never ends: a single director.
 pub const LEASE_UNLIMITED: u64 = u64::MAX;
 
-/// The one entry of the map `CONTROL`. One cache line.
+/// The one entry of the map `CONTROL`. Two cache lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Control {
@@ -22,9 +22,39 @@ pub struct Control {
     /// Slots of one half of the service table minus one; a power of two minus one.
     pub service_mask: u32,
     pub reserved: [u64; 2],
+    /// Which addresses may be VIPs, see [`Vips`].
+    pub vips: Vips,
 }
 
-const _: () = assert!(size_of::<Control>() == 64);
+const _: () = assert!(size_of::<Control>() == 128);
+
+/// A Bloom filter of one bit per VIP: a packet to any other address is told apart without a lookup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Vips(pub [u64; 8]);
+
+impl Vips {
+    /// Word and bit of an address as it stands in a packet.
+    #[inline(always)]
+    const fn place(address: u32) -> (usize, u32) {
+        let hash = address.wrapping_mul(0x9e37_79b1);
+        ((hash >> 29) as usize, hash >> 23 & 63)
+    }
+    pub const fn insert(&mut self, address: u32) {
+        let (word, bit) = Self::place(address);
+        self.0[word] |= 1 << bit;
+    }
+    /// `false`: the address is no VIP. `true`: it may be one.
+    #[inline(always)]
+    pub const fn may_contain(&self, address: u32) -> bool {
+        let (word, bit) = Self::place(address);
+        self.0[word] >> bit & 1 != 0
+    }
+    /// Every address of either.
+    pub fn union(&self, other: &Self) -> Self {
+        Self(core::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+}
 
 /// Which half of the service table is in force, and the seed its services were placed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -78,18 +78,16 @@ impl Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum TableEvent {
-    /// A connection got an entry.
-    Inserted = 0,
     /// A half-open or closed entry was given up for a new connection.
-    Evicted = 1,
+    Evicted = 0,
     /// No slot could be had: the packet went by the hash of its client.
-    Full = 2,
+    Full = 1,
     /// Another CPU claimed the slot first; the next one was tried.
-    Contended = 3,
+    Contended = 2,
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 3;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::control::MAC_MASK;
+use crate::service::ServiceInfo;
 
 /// Number of a server in the maps `SERVERS`, `COUNTS` and `STATS`; 0 means unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,20 +14,21 @@ impl ServerId {
     pub const UNSET: Self = Self(0);
 }
 
-/// Entry of the map `SERVERS`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+/// Entry of the map `SERVERS`: all that a packet of a known connection needs. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
 pub struct ServerEntry {
     /// See [`Forward`]; one word, so that MAC and flags change in one store.
     pub forward: u64,
-    /// Number of the service it belongs to.
-    pub service: u32,
-    pub reserved: u32,
-    /// IPv6, or IPv4 as ::ffff:a.b.c.d; network byte order. The program does not read it; dumps do.
-    pub address: [u8; 16],
+    /// Copy of the service it belongs to, so that a known connection needs no lookup of its service.
+    pub service: ServiceInfo,
 }
 
-const _: () = assert!(size_of::<ServerEntry>() == 32);
+const _: () = assert!(size_of::<ServerEntry>() == 64);
+
+impl ServerEntry {
+    pub const UNSET: Self = Self { forward: 0, service: ServiceInfo::UNSET };
+}
 
 /// How a server is reached: its MAC in bits 0 to 47 (see [`crate::control::mac_to_word`]), flags above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

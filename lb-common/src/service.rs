@@ -85,31 +85,33 @@ impl ServiceAddress {
     }
 }
 
-/// Entry of the map `SERVICES`: what the program needs of a service for each packet. One cache line.
+/// What the program needs of a service for each of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub struct ServiceSlot {
+#[repr(C)]
+pub struct ServiceInfo {
+    /// See [`ServiceAddress`].
     pub address: [u64; 2],
     pub port_and_protocol: u32,
-    /// 0: the slot is empty.
+    /// 0: unset.
     pub id: u16,
     pub flags: u16,
     /// Ticks, by the number of the connection's state.
     pub timeouts: Timeouts,
-    pub reserved: [u32; 2],
 }
 
-const _: () = assert!(size_of::<ServiceSlot>() == 64);
-
-impl ServiceSlot {
-    pub const EMPTY: Self =
-        Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 8], reserved: [0; 2] };
+impl ServiceInfo {
+    pub const UNSET: Self = Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 8] };
 
     /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
     pub const STRAY_BY_HASH: u16 = 1;
 
     #[inline(always)]
-    pub fn matches(&self, wanted: &ServiceAddress) -> bool {
+    pub const fn service(&self) -> ServiceId {
+        ServiceId(self.id)
+    }
+
+    #[inline(always)]
+    pub fn serves(&self, wanted: &ServiceAddress) -> bool {
         self.id != 0
             && self.address[1] == wanted.address[1]
             && self.port_and_protocol == wanted.port_and_protocol
@@ -121,23 +123,41 @@ impl ServiceSlot {
     }
 }
 
+/// Entry of the map `SERVICES`. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct ServiceSlot {
+    pub service: ServiceInfo,
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<ServiceSlot>() == 64);
+
+impl ServiceSlot {
+    pub const EMPTY: Self = Self::new(ServiceInfo::UNSET);
+
+    pub const fn new(service: ServiceInfo) -> Self {
+        Self { service, reserved: 0 }
+    }
+}
+
 /// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed does not fit,
 /// try another one. At most half as many services as slots, or no seed may fit.
-pub fn place(services: &[ServiceSlot], seed: u32, half: &mut [ServiceSlot]) -> bool {
+pub fn place(services: &[ServiceInfo], seed: u32, half: &mut [ServiceSlot]) -> bool {
     half.fill(ServiceSlot::EMPTY);
     let mask = half.len() as u32 - 1;
-    services.iter().all(|service| place_one(*service, seed, mask, half))
+    services.iter().all(|service| place_one(ServiceSlot::new(*service), seed, mask, half))
 }
 
 fn place_one(mut homeless: ServiceSlot, seed: u32, mask: u32, half: &mut [ServiceSlot]) -> bool {
-    let mut to = homeless.key().candidates(seed, mask)[0];
+    let mut to = homeless.service.key().candidates(seed, mask)[0];
     // A cuckoo insertion that takes longer than this walks in a circle.
     for _ in 0..64 {
         core::mem::swap(&mut homeless, &mut half[to as usize]);
-        if homeless.id == 0 {
+        if homeless.service.id == 0 {
             return true;
         }
-        let [first, second] = homeless.key().candidates(seed, mask);
+        let [first, second] = homeless.service.key().candidates(seed, mask);
         to = if to == first { second } else { first };
     }
     false
@@ -156,9 +176,9 @@ mod tests {
         wanted
             .candidates(seed, half.len() as u32 - 1)
             .into_iter()
-            .map(|slot| &half[slot as usize])
-            .find(|slot| slot.matches(wanted))
-            .map(|slot| slot.id)
+            .map(|slot| &half[slot as usize].service)
+            .find(|service| service.serves(wanted))
+            .map(|service| service.id)
     }
 
     proptest! {
@@ -170,11 +190,11 @@ mod tests {
             let protocol = |tcp| if tcp { Protocol::Tcp } else { Protocol::Udp };
             let services: Vec<_> = addresses.iter().enumerate().map(|(index, &(address, port, tcp))| {
                 let key = ServiceAddress::v4(address, port, protocol(tcp));
-                ServiceSlot {
+                ServiceInfo {
                     address: key.address,
                     port_and_protocol: key.port_and_protocol,
                     id: index as u16 + 1,
-                    ..ServiceSlot::EMPTY
+                    ..ServiceInfo::UNSET
                 }
             }).collect();
             let mut half = vec![ServiceSlot::EMPTY; 1024];

@@ -2,15 +2,16 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
+use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::Reason;
-use lb_common::service::ServiceSlot;
 
+use crate::connection::Target;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, now_ns, service};
+use crate::{connection, count, forward, now_ns};
 
-/// Reads the frame, finds its service and its server, and forwards it. Returns the XDP action.
+/// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
 pub fn balance(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
@@ -20,21 +21,20 @@ pub fn balance(context: &XdpContext) -> u32 {
         Parsed::Malformed(reason) => return count::refuse(reason),
     };
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
-    let Some(service) = service::find(control, &flow) else { return xdp_action::XDP_PASS };
-    match serve(&packet, control, service, &flow) {
-        Ok(action) => action,
+    if !control.vips.may_contain(flow.destination) {
+        return xdp_action::XDP_PASS;
+    }
+    match serve(&packet, control, &flow) {
+        Ok(Some(target)) => forward::direct(&packet, control, &flow, target).unwrap_or_else(count::refuse),
+        Ok(None) => xdp_action::XDP_PASS,
         Err(reason) => count::refuse(reason),
     }
 }
 
-/// The rest of the way for a packet of one of our services.
+/// Where a packet to a VIP goes; `None` if it is for none of the VIP's services.
 #[inline(always)]
-fn serve(
-    packet: &Packet,
-    control: &lb_common::control::Control,
-    service: &ServiceSlot,
-    flow: &Flow,
-) -> Result<u32, Reason> {
+fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<Option<Target>, Reason> {
+    let Some(owner) = connection::owner(control, flow)? else { return Ok(None) };
     if forward::destination(packet) != Some(control.mac) {
         return Err(Reason::OtherStation);
     }
@@ -43,6 +43,5 @@ fn serve(
         return Err(Reason::Standby);
     }
     let flags = frame::check(packet, flow)?;
-    let target = connection::target(control, service, flow, flags, now)?;
-    forward::direct(packet, control, flow, target)
+    connection::target(owner, flow, flags, now).map(Some)
 }

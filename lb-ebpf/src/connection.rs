@@ -4,12 +4,12 @@ use lb_common::connection::{self, Entry, Key, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::server::{Forward, ServerId};
-use lb_common::service::{Protocol, ServiceId, ServiceSlot};
+use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::{self, Page, Place, RawPage, SLOTS_PER_PAGE, Seen};
 
 use crate::maps::{CONNECTIONS_V4, COUNTS, OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
-use crate::{atomic, count, schedule, unknown_to_the_compiler};
+use crate::{atomic, count, schedule, service, unknown_to_the_compiler};
 
 /// A page of the map, shared with other CPUs and with the controller.
 pub struct MapPage(*mut RawPage);
@@ -62,175 +62,209 @@ impl Page for MapPage {
 pub struct Target {
     pub server: ServerId,
     pub forward: Forward,
+    /// The packet opens a connection.
+    pub opens: bool,
 }
 
-impl Target {
-    #[inline(always)]
-    fn of(server: ServerId) -> Result<Self, Reason> {
-        match SERVERS.get(u32::from(server.0)) {
-            // SAFETY: a map's value, aligned; volatile, because the controller changes it at any time.
-            Some(entry) => {
-                let forward = Forward(unsafe { (&raw const entry.forward).read_volatile() });
-                Ok(Self { server, forward })
-            }
-            None => Err(Reason::Hole),
+/// Whose a packet is.
+pub struct Owner {
+    place: Place,
+    page: MapPage,
+    key: Key,
+    service: &'static ServiceInfo,
+    /// What the table knows of its connection.
+    known: Option<(Seen, Forward)>,
+}
+
+/// Looks for the packet's connection, and if the table knows none, for its service. `None`: for none of our services.
+///
+/// Connections first: most packets belong to one, and its server's entry tells the rest.
+#[inline(always)]
+pub fn owner(control: &Control, flow: &Flow) -> Result<Option<Owner>, Reason> {
+    let address = ServiceAddress::v4(flow.destination, flow.destination_port, flow.protocol);
+    let key = Key::new(flow.source, flow.source_port, flow.destination_port);
+    let place = Place::of(flow, control.hash_keys, control.page_mask);
+    let Some(page) = MapPage::get(place.page) else { return Err(Reason::Hole) };
+    let found = table::find(&page, &place, key, |entry| {
+        server(entry.server()).filter(|server| server.service.serves(&address))
+    });
+    Ok(match found {
+        Some((seen, server)) => {
+            Some(Owner { place, page, key, service: &server.service, known: Some((seen, forward(server))) })
         }
+        None => {
+            service::find(control, &address).map(|service| Owner { place, page, key, service, known: None })
+        }
+    })
+}
+
+#[inline(always)]
+fn server(id: ServerId) -> Option<&'static ServerEntry> {
+    SERVERS.get(u32::from(id.0))
+}
+
+#[inline(always)]
+fn forward(server: &ServerEntry) -> Forward {
+    // SAFETY: a map's value, aligned; volatile, because the controller changes it at any time.
+    Forward(unsafe { (&raw const server.forward).read_volatile() })
+}
+
+/// The server of this packet, after the table has learnt what the packet tells.
+#[inline(always)]
+pub fn target(owner: Owner, flow: &Flow, flags: u8, now_ns: u64) -> Result<Target, Reason> {
+    let packet = Packet { flow, flags, now: Tick::from_ns(now_ns), now_ns };
+    match owner.known {
+        Some((seen, forward)) => known(&owner, &packet, seen, forward),
+        None => unknown(&owner, &packet),
     }
 }
 
-/// What all the steps below need to know.
-struct Context<'a> {
-    service: &'a ServiceSlot,
+/// What the steps below need to know of the packet.
+struct Packet<'a> {
     flow: &'a Flow,
     flags: u8,
     now: Tick,
     now_ns: u64,
 }
 
-impl Context<'_> {
+impl Packet<'_> {
+    /// State of a connection that begins with this packet.
     #[inline(always)]
-    fn id(&self) -> ServiceId {
-        ServiceId(self.service.id)
-    }
-    #[inline(always)]
-    fn timeout(&self, state: State) -> u32 {
-        self.service.timeouts[unknown_to_the_compiler(state as usize) & 7]
-    }
-    #[inline(always)]
-    fn entry(&self, server: ServerId, state: State) -> Entry {
-        let timeout = self.timeout(state);
-        Entry::new(server, state, self.now.plus(timeout + connection::slack(timeout)))
-    }
-    /// Whether an entry in this state expires late enough as it is.
-    #[inline(always)]
-    fn is_fresh(&self, entry: Entry, state: State) -> bool {
-        entry.expires().ticks_after(self.now) >= self.timeout(state)
-    }
-}
-
-/// The server of this packet, after the table has learnt what the packet tells.
-#[inline(always)]
-pub fn target(
-    control: &Control,
-    service: &ServiceSlot,
-    flow: &Flow,
-    flags: u8,
-    now_ns: u64,
-) -> Result<Target, Reason> {
-    let context = Context { service, flow, flags, now: Tick::from_ns(now_ns), now_ns };
-    let key = Key::new(flow.source, flow.source_port, context.id());
-    let place = Place::of(flow, control.hash_keys, control.page_mask);
-    let Some(page) = MapPage::get(place.page) else { return Err(Reason::Hole) };
-    match table::find(&page, &place, key) {
-        Some(seen) => known(&context, &page, seen),
-        None => unknown(&context, &page, &place, key),
+    fn first(&self) -> Option<State> {
+        connection::first(self.flow.protocol, self.flags)
     }
 }
 
 #[inline(always)]
-fn known(context: &Context, page: &MapPage, seen: Seen) -> Result<Target, Reason> {
-    let target = Target::of(seen.entry.server())?;
+fn timeout(service: &ServiceInfo, state: State) -> u32 {
+    service.timeouts[unknown_to_the_compiler(state as usize) & 7]
+}
+
+#[inline(always)]
+fn entry(service: &ServiceInfo, server: ServerId, state: State, now: Tick) -> Entry {
+    let timeout = timeout(service, state);
+    Entry::new(server, state, now.plus(timeout + connection::slack(timeout)))
+}
+
+#[inline(always)]
+fn known(owner: &Owner, packet: &Packet, seen: Seen, forward: Forward) -> Result<Target, Reason> {
+    let server = seen.entry.server();
     let Some(state) = seen.entry.state() else { return Err(Reason::Hole) };
-    match connection::step(state, context.flags) {
-        Step::To(next) if target.forward.is_usable() || stays(context) => {
-            if next != state || !context.is_fresh(seen.entry, state) {
-                let entry = context.entry(target.server, next);
-                if page.swap_entry(seen.slot, seen.entry, entry) {
-                    owe(target.server, entry.counts().wrapping_sub(seen.entry.counts()));
+    match connection::step(state, packet.flags) {
+        Step::To(next) if forward.is_usable() || stays(packet) => {
+            // The entry is left alone as long as it expires late enough.
+            let fresh = seen.entry.expires().ticks_after(packet.now) >= timeout(owner.service, state);
+            if next != state || !fresh {
+                let entry = entry(owner.service, server, next, packet.now);
+                if owner.page.swap_entry(seen.slot, seen.entry, entry) {
+                    owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                 }
             }
-            Ok(target)
+            Ok(Target { server, forward, opens: false })
         }
-        _ => reschedule(context, page, seen, target),
+        _ => match packet.first() {
+            Some(state) => reschedule(owner, packet, seen, state),
+            None => Ok(Target { server, forward, opens: false }),
+        },
     }
 }
 
 /// Whether a packet of a known connection stays with a server that takes no new connections.
 #[inline(always)]
-fn stays(context: &Context) -> bool {
-    match context.flow.protocol {
-        Protocol::Tcp => !connection::opens(context.flags),
+fn stays(packet: &Packet) -> bool {
+    match packet.flow.protocol {
+        Protocol::Tcp => !connection::opens(packet.flags),
         Protocol::Udp => false,
     }
 }
 
 /// The entry's connection begins anew: its server is gone, or the client uses the port again.
 #[inline(always)]
-fn reschedule(context: &Context, page: &MapPage, seen: Seen, old: Target) -> Result<Target, Reason> {
-    let Some(state) = connection::first(context.flow.protocol, context.flags) else { return Ok(old) };
-    let Some(server) = schedule::pick(context.id()) else { return Err(Reason::NoServer) };
-    let entry = context.entry(server, state);
-    if page.swap_entry(seen.slot, seen.entry, entry) {
-        owe(old.server, seen.entry.counts().wrapping_neg());
-        owe(server, entry.counts());
-        count::scheduled(server);
-        count::table(TableEvent::Inserted);
+fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Result<Target, Reason> {
+    let new = schedule::pick(owner.service.service());
+    let target = opened(new)?;
+    let entry = entry(owner.service, target.server, state, packet.now);
+    if owner.page.swap_entry(seen.slot, seen.entry, entry) {
+        owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+        owe(target.server, entry.counts());
     }
-    Target::of(server)
+    Ok(target)
+}
+
+/// The target of a packet that opens a connection to `server`.
+#[inline(always)]
+fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
+    let Some(id) = server else { return Err(Reason::NoServer) };
+    let Some(server) = self::server(id) else { return Err(Reason::Hole) };
+    Ok(Target { server: id, forward: forward(server), opens: true })
 }
 
 #[inline(always)]
-fn unknown(context: &Context, page: &MapPage, place: &Place, key: Key) -> Result<Target, Reason> {
-    match connection::first(context.flow.protocol, context.flags) {
-        Some(state) => {
-            let Some(server) = schedule::pick(context.id()) else { return Err(Reason::NoServer) };
-            count::scheduled(server);
-            let server = learn(context, page, place, key, context.entry(server, state))?;
-            Target::of(server)
-        }
-        None if context.service.flags & ServiceSlot::STRAY_BY_HASH != 0 => by_hash(context),
-        None if overflowed(context, place) => by_hash(context),
-        None => Err(Reason::Stray),
+fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
+    let Some(state) = packet.first() else { return stray(owner, packet) };
+    let target = opened(schedule::pick(owner.service.service()))?;
+    let entry = entry(owner.service, target.server, state, packet.now);
+    if learn(owner, packet, entry) {
+        return Ok(target);
     }
+    by_hash(owner, packet)
 }
 
-/// Gives a new connection its entry; returns its server, which is another one if no slot could be had.
+/// A TCP packet in mid-connection that no entry knows.
 #[inline(always)]
-fn learn(context: &Context, page: &MapPage, place: &Place, key: Key, entry: Entry) -> Result<ServerId, Reason> {
+fn stray(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
+    if owner.service.flags & ServiceInfo::STRAY_BY_HASH == 0 && !overflowed(owner, packet) {
+        return Err(Reason::Stray);
+    }
+    by_hash(owner, packet).map(|target| Target { opens: false, ..target })
+}
+
+/// Gives a new connection its entry. `false`: no slot could be had.
+#[inline(always)]
+fn learn(owner: &Owner, packet: &Packet, entry: Entry) -> bool {
     // Twice: if another CPU takes the slot first, there is another one.
     for _ in 0..2 {
-        let Some(seen) = table::victim(page, place, context.now) else { break };
-        if table::take(page, seen, key, entry, context.now) {
+        let Some(seen) = table::victim(&owner.page, &owner.place, packet.now) else { break };
+        if table::take(&owner.page, seen, owner.key, entry, packet.now) {
             owe(entry.server(), entry.counts());
             if seen.entry != Entry::EMPTY {
                 owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
-                if !seen.entry.expires().is_past(context.now) {
+                if !seen.entry.expires().is_past(packet.now) {
                     count::table(TableEvent::Evicted);
                 }
             }
-            count::table(TableEvent::Inserted);
-            return Ok(entry.server());
+            return true;
         }
         count::table(TableEvent::Contended);
     }
     count::table(TableEvent::Full);
-    if let Some(last) = OVERFLOWS.get_ptr_mut(place.page % OVERFLOW_GROUPS) {
+    if let Some(last) = OVERFLOWS.get_ptr_mut(owner.place.page % OVERFLOW_GROUPS) {
         // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
-        unsafe { last.write_volatile(context.now_ns) };
+        unsafe { last.write_volatile(packet.now_ns) };
     }
-    by_hash(context).map(|target| target.server)
+    false
 }
 
 /// Whether a connection with this place may live without an entry: its page was full not long ago, and what found no
 /// slot then goes by the hash of its client ever since.
 #[inline(always)]
-fn overflowed(context: &Context, place: &Place) -> bool {
-    let Some(last) = OVERFLOWS.get(place.page % OVERFLOW_GROUPS) else { return false };
-    let since = context.now_ns.wrapping_sub(*last);
-    *last != 0 && (since >> TICK_SHIFT) < u64::from(context.timeout(State::Established))
+fn overflowed(owner: &Owner, packet: &Packet) -> bool {
+    let Some(last) = OVERFLOWS.get(owner.place.page % OVERFLOW_GROUPS) else { return false };
+    let since = packet.now_ns.wrapping_sub(*last);
+    *last != 0 && (since >> TICK_SHIFT) < u64::from(timeout(owner.service, State::Established))
 }
 
 #[inline(always)]
-fn by_hash(context: &Context) -> Result<Target, Reason> {
-    match schedule::by_hash(context.id(), context.flow.source) {
-        Some(server) => Target::of(server),
-        None => Err(Reason::NoServer),
-    }
+fn by_hash(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
+    opened(schedule::by_hash(owner.service.service(), packet.flow.source))
 }
 
 /// Settles with a server's counts what a change of an entry made of them.
 #[inline(always)]
 fn owe(server: ServerId, difference: u64) {
+    if difference == 0 {
+        return;
+    }
     if let Some(counts) = COUNTS.get_ptr_mut(u32::from(server.0)) {
         // SAFETY: a map's value, aligned to 8 bytes.
         unsafe { atomic::add(counts, difference) };

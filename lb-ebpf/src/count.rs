@@ -19,24 +19,18 @@ pub fn refuse(reason: Reason) -> u32 {
     }
 }
 
-/// Counts a packet that goes to `server`.
+/// Counts a packet that goes to `server`, and the connection that it opens.
 #[inline(always)]
-pub fn forwarded(server: ServerId, bytes: usize) {
+pub fn forwarded(server: ServerId, bytes: usize, opens: bool) {
     if let Some(stats) = STATS.get_ptr_mut(u32::from(server.0)) {
         // SAFETY: as above.
         unsafe {
             (*stats).packets += 1;
             (*stats).bytes += bytes as u64;
+            if opens {
+                (*stats).connections += 1;
+            }
         }
-    }
-}
-
-/// Counts a connection that was scheduled to `server`.
-#[inline(always)]
-pub fn scheduled(server: ServerId) {
-    if let Some(stats) = STATS.get_ptr_mut(u32::from(server.0)) {
-        // SAFETY: as above.
-        unsafe { (*stats).connections += 1 };
     }
 }
 

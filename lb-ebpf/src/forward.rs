@@ -28,7 +28,7 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if !target.forward.is_reachable() {
         return Err(if target.forward.is_present() { Reason::NoMac } else { Reason::Hole });
     }
-    count::forwarded(target.server, flow.network + flow.total_length);
+    count::forwarded(target.server, flow.network + flow.total_length, target.opens);
     if target.forward.is_local() {
         return Err(Reason::LocalFallback);
     }

@@ -20,7 +20,11 @@ impl<'a> Packet<'a> {
     /// The value at `offset` in place, `None` if the frame ends before its last byte.
     #[inline(always)]
     pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        if self.start + offset + size_of::<T>() > self.end { None } else { Some((self.start + offset) as *mut T) }
+        if self.start + offset + size_of::<T>() > self.end {
+            None
+        } else {
+            Some((self.start + offset) as *mut T)
+        }
     }
 }
 
@@ -36,6 +40,7 @@ impl Frame for Packet<'_> {
     fn holds(&self, length: usize) -> bool {
         // The helper is asked only when the part in one piece is too short.
         // SAFETY: the context is the one the kernel handed to this program (kernel 5.18 and later).
-        self.start + length <= self.end || length <= unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+        self.start + length <= self.end
+            || length <= unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
     }
 }

@@ -1,24 +1,22 @@
 //! Which service the packet is for.
 
 use lb_common::control::{Control, Half};
-use lb_common::frame::Flow;
-use lb_common::service::{ServiceAddress, ServiceSlot};
+use lb_common::service::{ServiceAddress, ServiceInfo};
 
 use crate::maps::SERVICES;
 
 /// The service at the packet's destination, if there is one.
 #[inline(always)]
-pub fn find(control: &Control, flow: &Flow) -> Option<&'static ServiceSlot> {
-    let wanted = ServiceAddress::v4(flow.destination, flow.destination_port, flow.protocol);
+pub fn find(control: &Control, wanted: &ServiceAddress) -> Option<&'static ServiceInfo> {
     // SAFETY: a map's value, aligned; volatile, because the controller switches halves at any time.
     let half = Half(unsafe { (&raw const control.half).read_volatile() });
     let [first, second] = wanted.candidates(half.seed(), control.service_mask);
     match SERVICES.get(half.base() + first) {
-        Some(slot) if slot.matches(&wanted) => return Some(slot),
+        Some(slot) if slot.service.serves(wanted) => return Some(&slot.service),
         _ => {}
     }
     match SERVICES.get(half.base() + second) {
-        Some(slot) if slot.matches(&wanted) => Some(slot),
+        Some(slot) if slot.service.serves(wanted) => Some(&slot.service),
         _ => None,
     }
 }

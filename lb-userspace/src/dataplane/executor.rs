@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result};
 use lb_common::compile::{Candidate, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::control::{Control, Half, LEASE_UNLIMITED, mac_to_word};
+use lb_common::control::{Control, Half, LEASE_UNLIMITED, Vips, mac_to_word};
 use lb_common::server::{Forward, ServerEntry, ServerId};
-use lb_common::service::{ServiceAddress, ServiceId, ServiceSlot, place};
+use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
 
 use super::cells::{CellAllocator, Region};
 use super::ids::Ids;
@@ -57,6 +57,7 @@ impl Executor {
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
                 reserved: [0; 2],
+                vips: Vips::default(),
             },
         );
         Self {
@@ -96,6 +97,7 @@ impl Executor {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
+                self.copy_service_to_servers(key)?;
                 self.write_services()?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
@@ -112,7 +114,7 @@ impl Executor {
 
     /// Nothing in the table names `server` any more: its number is free.
     pub fn purged(&mut self, server: ServerId) {
-        self.maps.servers.write(usize::from(server.0), ServerEntry::default());
+        self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);
@@ -158,24 +160,33 @@ impl Executor {
         let id = self.server_ids.take().map(ServerId).with_context(|| {
             format!("{key}: there is room for {} servers, and all numbers are taken", self.sizes.servers)
         })?;
-        let service = self.record(key)?;
-        service.servers.insert(server.target, id);
-        let entry = ServerEntry {
-            forward: Forward::UNSET.0,
-            service: u32::from(service.id.0),
-            reserved: 0,
-            address: address_bytes(server.target),
-        };
+        let record = self.record(key)?;
+        record.servers.insert(server.target, id);
+        let entry = ServerEntry { forward: Forward::UNSET.0, service: service_info(key, record) };
         self.maps.stats.clear(id)?;
         self.maps.servers.write(usize::from(id.0), entry);
         self.write_forward(id, server);
         Ok(())
     }
 
+    /// Servers on their way out included: their connections live on.
+    fn copy_service_to_servers(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.record(key)?;
+        let info = service_info(key, record);
+        let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
+        for server in servers {
+            let mut entry = self.maps.servers.read(usize::from(server.0));
+            entry.service = info;
+            self.maps.servers.write(usize::from(server.0), entry);
+        }
+        Ok(())
+    }
+
     /// The server's MAC stays, so that packets go on being served until its entries are purged.
     fn remove_server(&mut self, key: &ServiceKey, target: Target) -> Result<ServerId> {
         let record = self.record(key)?;
-        let id = record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
+        let id =
+            record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
         record.purging.push(id);
         Ok(id)
     }
@@ -196,7 +207,10 @@ impl Executor {
         let candidates = members
             .iter()
             .map(|(target, weight)| {
-                let server = *record.servers.get(target).with_context(|| format!("{key}: no such server: {target}"))?;
+                let server = *record
+                    .servers
+                    .get(target)
+                    .with_context(|| format!("{key}: no such server: {target}"))?;
                 Ok(Candidate { server, weight: *weight })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -226,12 +240,12 @@ impl Executor {
     /// Places all services in the idle half of their table, then puts it in force.
     fn write_services(&mut self) -> Result<()> {
         self.settle();
-        let slots: Vec<ServiceSlot> =
-            self.services.iter().map(|(key, record)| service_slot(key, record)).collect();
+        let services: Vec<ServiceInfo> =
+            self.services.iter().map(|(key, record)| service_info(key, record)).collect();
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
-        let seed = (1..1000)
-            .find(|seed| place(&slots, *seed, &mut half))
-            .context("no arrangement of the services fits their table: are there more than it was made for?")?;
+        let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
+            "no arrangement of the services fits their table: are there more than it was made for?",
+        )?;
         let control = self.maps.control.word(0, offset_of!(Control, half));
         let base = match Half(control.load(Ordering::Acquire)).base() {
             0 => half.len(),
@@ -240,9 +254,31 @@ impl Executor {
         for (index, slot) in half.iter().enumerate() {
             self.maps.services.write(base + index, *slot);
         }
+        // The filter of VIPs never lacks one that is in force: old and new, the switch, then the new ones alone.
+        let vips = self.vips();
+        let old = self.maps.control.read(0).vips;
+        self.write_vips(&vips.union(&old));
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        self.write_vips(&vips);
         self.unsettled = true;
         Ok(())
+    }
+
+    fn vips(&self) -> Vips {
+        let mut vips = Vips::default();
+        for key in self.services.keys() {
+            if let IpAddr::V4(vip) = key.vip {
+                vips.insert(u32::from_ne_bytes(vip.octets()));
+            }
+        }
+        vips
+    }
+
+    fn write_vips(&self, vips: &Vips) {
+        for (index, word) in vips.0.iter().enumerate() {
+            let place = self.maps.control.word(0, offset_of!(Control, vips) + index * 8);
+            place.store(*word, Ordering::Release);
+        }
     }
 
     /// Waits until no packet is under way that began before the last switch: then what was switched off is free.
@@ -263,23 +299,22 @@ impl Executor {
     }
 }
 
-fn service_slot(key: &ServiceKey, record: &ServiceRecord) -> ServiceSlot {
+fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
     let address = match key.vip {
         IpAddr::V4(vip) => {
             ServiceAddress::v4(u32::from_ne_bytes(vip.octets()), key.port.to_be(), key.protocol)
         }
         IpAddr::V6(_) => unreachable!("config::load refuses IPv6 services"),
     };
-    ServiceSlot {
+    ServiceInfo {
         address: address.address,
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: match record.settings.stray {
-            Stray::Hash => ServiceSlot::STRAY_BY_HASH,
+            Stray::Hash => ServiceInfo::STRAY_BY_HASH,
             Stray::Pass => 0,
         },
         timeouts: timeouts(&record.settings.timeouts),
-        reserved: [0; 2],
     }
 }
 
@@ -297,12 +332,4 @@ fn timeouts(config: &config::Timeouts) -> Timeouts {
         ticks[state as usize] = ticks_from_ms(timeout.as_millis() as u64);
     }
     ticks
-}
-
-fn address_bytes(target: Target) -> [u8; 16] {
-    match target {
-        Target::Real(IpAddr::V4(address)) => address.to_ipv6_mapped().octets(),
-        Target::Real(IpAddr::V6(address)) => address.octets(),
-        Target::Local => [0; 16],
-    }
 }

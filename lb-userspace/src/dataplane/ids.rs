@@ -17,7 +17,8 @@ impl Ids {
 
     /// A number nobody has; the lowest of those given back. `None`: all are taken.
     pub fn take(&mut self) -> Option<u16> {
-        if let Some(lowest) = self.free.iter().enumerate().min_by_key(|(_, id)| **id).map(|(index, _)| index) {
+        if let Some(lowest) = self.free.iter().enumerate().min_by_key(|(_, id)| **id).map(|(index, _)| index)
+        {
             return Some(self.free.swap_remove(lowest));
         }
         if self.fresh == 0 || self.fresh > self.last {

@@ -66,6 +66,7 @@ impl DataPath {
 
 /// Monotonic time, nanoseconds: the clock that the program's ticks and leases count by.
 pub fn now_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("the clock is always there");
+    let now =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("the clock is always there");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }

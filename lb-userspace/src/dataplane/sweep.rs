@@ -99,7 +99,12 @@ impl Table {
     }
 
     /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries.
-    pub fn sweep(&self, range: std::ops::Range<usize>, now: Tick, purge: impl Fn(ServerId) -> bool) -> Census {
+    pub fn sweep(
+        &self,
+        range: std::ops::Range<usize>,
+        now: Tick,
+        purge: impl Fn(ServerId) -> bool,
+    ) -> Census {
         let mut census = Census::default();
         for index in range {
             let page = PageView { pages: &self.pages, index };

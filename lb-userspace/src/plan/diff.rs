@@ -43,8 +43,10 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
     if desired.settings != actual.settings {
         changes.push(Change::ChangeService(key, desired.settings));
     }
-    let old: BTreeMap<Target, &Server> = actual.servers.iter().map(|server| (server.target, server)).collect();
-    let new: BTreeMap<Target, &Server> = desired.servers.iter().map(|server| (server.target, server)).collect();
+    let old: BTreeMap<Target, &Server> =
+        actual.servers.iter().map(|server| (server.target, server)).collect();
+    let new: BTreeMap<Target, &Server> =
+        desired.servers.iter().map(|server| (server.target, server)).collect();
     for server in &desired.servers {
         match old.get(&server.target) {
             None => changes.push(Change::AddServer(key, *server)),
@@ -56,7 +58,9 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
         changes.push(schedule(key, desired));
     }
     changes.extend(
-        old.keys().filter(|target| !new.contains_key(target)).map(|target| Change::RemoveServer(key, *target)),
+        old.keys()
+            .filter(|target| !new.contains_key(target))
+            .map(|target| Change::RemoveServer(key, *target)),
     );
 }
 
@@ -107,7 +111,8 @@ mod tests {
                     *service.servers.iter_mut().find(|old| old.target == server.target).unwrap() = *server;
                 }
                 Change::RemoveServer(key, target) => {
-                    let named = members.get(key).is_some_and(|list| list.iter().any(|(named, _)| named == target));
+                    let named =
+                        members.get(key).is_some_and(|list| list.iter().any(|(named, _)| named == target));
                     assert!(!named, "a schedule still names {target}");
                     let servers = &mut state.services.get_mut(key).unwrap().servers;
                     servers.retain(|server| server.target != *target);
