@@ -1,0 +1,132 @@
+//! Several CPUs at once: what they share comes out exact.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use lb_common::reason::TableEvent;
+use lb_userspace::config::Scheduler;
+use lb_userspace::dataplane::object::Sizes;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::harness::*;
+
+/// Threads; two on each CPU where there are only two, so that they also interrupt each other.
+const THREADS: u32 = 4;
+const PER_THREAD: u32 = 6_000;
+const ALL: u64 = (THREADS * PER_THREAD) as u64;
+
+/// Runs `work` on all threads at once, each bound to one CPU, and hands each its number.
+fn on_every_cpu(work: impl Fn(u32) + Sync) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let start = std::sync::Barrier::new(THREADS as usize);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (work, start) = (&work, &start);
+            scope.spawn(move || {
+                let mut set = CpuSet::new();
+                set.set(thread as usize % cpus).expect("a CPU number");
+                sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU that is there");
+                start.wait();
+                work(thread);
+            });
+        }
+    });
+}
+
+/// Clients of one thread, nobody else's.
+fn clients_of(thread: u32) -> Range<u32> {
+    thread * PER_THREAD..(thread + 1) * PER_THREAD
+}
+
+const ROOMY: Sizes = Sizes { connections: 1 << 16, ..SMALL };
+
+/// Connections opened per server.
+fn served(director: &Director, servers: u16) -> Vec<u64> {
+    (1..=servers).map(|number| director.stats(WEB, number).connections).collect()
+}
+
+#[test]
+fn round_robin_is_exactly_even() {
+    let director = Director::with_sizes(ROOMY, [(WEB, rr(1..=3))]);
+    on_every_cpu(|thread| {
+        for number in clients_of(thread) {
+            director.send(&Packet::syn(client(number))).server();
+        }
+    });
+    assert_eq!(served(&director, 3), [ALL / 3; 3]);
+    assert_eq!(director.entries() as u64, ALL);
+    assert_eq!(director.event(TableEvent::Full), 0);
+    director.assert_counts_are_true();
+}
+
+#[test]
+fn weighted_round_robin_is_exactly_by_weight() {
+    let director = Director::with_sizes(ROOMY, [(WEB, service(Scheduler::Wrr, &[5, 0, 2, 1]))]);
+    on_every_cpu(|thread| {
+        for number in clients_of(thread) {
+            director.send(&Packet::syn(client(number))).server();
+        }
+    });
+    assert_eq!(served(&director, 4), [ALL / 8 * 5, 0, ALL / 8 * 2, ALL / 8]);
+    director.assert_counts_are_true();
+}
+
+/// Two CPUs may pick by the same counts, so a pick is not exact; how far apart the servers get is bounded by the
+/// number of CPUs, and every connection is counted.
+#[test]
+fn least_connections_stays_even() {
+    let director = Director::with_sizes(ROOMY, [(WEB, service(Scheduler::Wlc, &[2, 1, 1]))]);
+    on_every_cpu(|thread| clients_of(thread).for_each(|number| _ = director.open(client(number))));
+    let connections = served(&director, 3);
+    assert_eq!(connections.iter().sum::<u64>(), ALL);
+    for (connections, share) in connections.iter().zip([ALL / 2, ALL / 4, ALL / 4]) {
+        let difference = connections.abs_diff(share);
+        assert!(difference <= 2 * u64::from(THREADS), "{connections} instead of {share}");
+    }
+    assert_eq!((1..=3).map(|number| u64::from(director.counts(WEB, number).0)).sum::<u64>(), ALL);
+    director.assert_counts_are_true();
+}
+
+/// Each thread leads connections through their lives, all in a table too small for them, while a sweeper removes what
+/// it likes. Every change of a count must arrive.
+#[test]
+fn no_count_is_lost_in_a_crowded_table() {
+    let sizes = Sizes { connections: 512, ..SMALL };
+    let director = Director::with_sizes(sizes, [(WEB, rr(1..=3)), (WEB_UDP, rr(1..=3))]);
+    on_every_cpu(|thread| {
+        for number in clients_of(thread) {
+            let client = client(number % 1500);
+            for flags in [SYN, ACK, if number % 3 == 0 { RST } else { FIN | ACK }] {
+                director.send(&Packet::tcp(client, flags));
+            }
+            director.send(&Packet::udp(client));
+            if thread == 0 && number % 500 == 0 {
+                director.sweep_after(Duration::from_secs(200));
+            }
+        }
+    });
+    assert!(director.event(TableEvent::Evicted) > 0, "a crowded table");
+    director.assert_counts_are_true();
+    director.sweep_after(Duration::from_secs(3600));
+    assert_eq!(director.entries(), 0);
+    for number in 1..=3 {
+        assert_eq!((director.counts(WEB, number), director.counts(WEB_UDP, number)), ((0, 0), (0, 0)));
+    }
+}
+
+/// The same connections on all CPUs at once, as no network card would deal them out.
+#[test]
+fn no_count_is_lost_when_cpus_share_connections() {
+    let director = Director::with_sizes(ROOMY, [(WEB, rr(1..=3))]);
+    on_every_cpu(|_| {
+        for number in 0..PER_THREAD / 4 {
+            for flags in [SYN, ACK, FIN | ACK, SYN] {
+                director.send(&Packet::tcp(client(number), flags));
+            }
+        }
+    });
+    director.assert_counts_are_true();
+    director.sweep_after(Duration::from_secs(3600));
+    assert_eq!((1..=3).map(|number| director.counts(WEB, number)).collect::<Vec<_>>(), [(0, 0); 3]);
+}

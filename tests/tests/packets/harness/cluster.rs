@@ -1,0 +1,62 @@
+//! Services and servers in tests. Servers have numbers from 1 on, which their addresses and MACs carry.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_userspace::plan::{Server, Service, Settings, Target};
+
+pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
+pub const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 7);
+/// Port of the services below.
+pub const PORT: u16 = 80;
+
+pub const fn tcp(vip: Ipv4Addr, port: u16) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), port, protocol: Protocol::Tcp }
+}
+
+pub const fn udp(vip: Ipv4Addr, port: u16) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), port, protocol: Protocol::Udp }
+}
+
+/// Where [`super::Packet::syn`] and the like go.
+pub const WEB: ServiceKey = tcp(VIP, PORT);
+/// Where [`super::Packet::udp`] goes.
+pub const WEB_UDP: ServiceKey = udp(VIP, PORT);
+
+/// Servers 1, 2, 3, … of these weights; strays pass, default time-outs.
+pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
+    let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
+    let settings = Settings { stray: Stray::Pass, timeouts: Timeouts::default() };
+    Service { settings, scheduler, servers }
+}
+
+/// Round robin over these servers.
+pub fn rr(numbers: impl IntoIterator<Item = u16>) -> Service {
+    let servers = numbers.into_iter().map(|number| server(number, 1)).collect();
+    Service { servers, ..service(Scheduler::Rr, &[]) }
+}
+
+pub fn target(number: u16) -> Target {
+    let [high, low] = number.to_be_bytes();
+    Target::Real(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)))
+}
+
+pub const fn mac(number: u16) -> [u8; 6] {
+    let [high, low] = number.to_be_bytes();
+    [0x02, 0, 0, 0x01, high, low]
+}
+
+#[track_caller]
+pub fn server_of_mac(mac: &[u8]) -> u16 {
+    let [0x02, 0, 0, 0x01, high, low] = *mac else { panic!("no server's MAC: {mac:02x?}") };
+    u16::from_be_bytes([high, low])
+}
+
+pub fn server(number: u16, weight: u16) -> Server {
+    Server { target: target(number), weight, mac: Some(mac(number)), usable: true }
+}
+
+/// The director's own host.
+pub fn local(usable: bool) -> Server {
+    Server { target: Target::Local, weight: 1, mac: None, usable }
+}

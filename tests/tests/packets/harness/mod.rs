@@ -1,0 +1,225 @@
+//! A director in a test: the real program in the kernel, packets in and packets out.
+
+mod cluster;
+mod packet;
+
+use std::ops::AddAssign as _;
+use std::time::Duration;
+
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::connection::Tick;
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::server::{Counts, ServerId, ServerStats};
+use lb_userspace::config::ServiceKey;
+use lb_userspace::dataplane::object::{self, PROGRAM, Sizes};
+use lb_userspace::dataplane::sweep::Census;
+use lb_userspace::dataplane::{DataPath, now_ns};
+use lb_userspace::plan::{Service, State, Target};
+
+pub use cluster::*;
+pub use packet::*;
+
+/// The director's own MAC.
+pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
+
+/// Enough for most tests, and quick to make.
+pub const SMALL: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, cells: 1 << 14 };
+
+/// Fixed, so that a failure repeats.
+const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
+
+/// A loaded program with its maps.
+pub struct Director {
+    pub data_path: DataPath,
+}
+
+/// What XDP does with a frame; the numbers are the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Aborted = 0,
+    Drop = 1,
+    Pass = 2,
+    Tx = 3,
+    Redirect = 4,
+}
+
+/// What came of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub frame: Vec<u8>,
+}
+
+impl Outcome {
+    /// Number of the server that the frame was sent to (see [`server`]).
+    #[track_caller]
+    pub fn server(&self) -> u16 {
+        self.sent_to().unwrap_or_else(|| panic!("sent to no server, but {:?}", self.verdict))
+    }
+
+    /// `None`: it was not sent.
+    pub fn sent_to(&self) -> Option<u16> {
+        (self.verdict == Verdict::Tx).then(|| server_of_mac(&self.frame[..6]))
+    }
+}
+
+impl Director {
+    pub fn new(services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
+        Self::with_sizes(SMALL, services)
+    }
+
+    pub fn with_sizes(sizes: Sizes, services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
+        let load = || {
+            let mut ebpf = object::load(&sizes)?;
+            object::load_program(&mut ebpf, PROGRAM)?;
+            DataPath::new(ebpf, sizes, MAC, HASH_KEYS)
+        };
+        let data_path = load().unwrap_or_else(|error| panic!("no director to test: {error:#}"));
+        let mut director = Self { data_path };
+        director.apply(State { services: services.into_iter().collect() });
+        director
+    }
+
+    fn program(&self) -> &Xdp {
+        self.data_path.ebpf.program(PROGRAM).unwrap().try_into().unwrap()
+    }
+
+    pub fn send(&self, packet: &Packet) -> Outcome {
+        self.send_bytes(&packet.bytes())
+    }
+
+    /// The kernel takes frames from 14 bytes on.
+    pub fn send_bytes(&self, frame: &[u8]) -> Outcome {
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
+        let result = self.program().test_run(options).unwrap_or_else(|error| {
+            panic!("BPF_PROG_TEST_RUN of a frame of {} bytes: {error:?}", frame.len())
+        });
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            0 => Verdict::Aborted,
+            1 => Verdict::Drop,
+            2 => Verdict::Pass,
+            3 => Verdict::Tx,
+            4 => Verdict::Redirect,
+            other => panic!("no XDP action: {other}"),
+        };
+        Outcome { verdict, frame: out }
+    }
+
+    /// The outcome, and the reasons that were counted on the way.
+    pub fn explain(&self, frame: &[u8]) -> (Outcome, Vec<Reason>) {
+        let before: Vec<u64> = Reason::ALL.iter().map(|reason| self.reason(*reason)).collect();
+        let outcome = self.send_bytes(frame);
+        let counted = Reason::ALL.iter().zip(before).flat_map(|(reason, before)| {
+            let times = self.reason(*reason) - before;
+            std::iter::repeat_n(*reason, times as usize)
+        });
+        (outcome, counted.collect())
+    }
+
+    /// SYN and ACK. Returns the server, which must be the same for both.
+    #[track_caller]
+    pub fn open(&self, from: Client) -> u16 {
+        let server = self.send(&Packet::syn(from)).server();
+        assert_eq!(self.send(&Packet::ack(from)).server(), server, "SYN and ACK of {from}");
+        server
+    }
+
+    /// Brings the data path to `state`. Returns the servers to purge.
+    pub fn apply(&mut self, state: State) -> Vec<ServerId> {
+        let (_, purge) = self.data_path.apply(state).unwrap_or_else(|error| panic!("apply: {error:#}"));
+        purge
+    }
+
+    /// Applies the state as edited. Returns the servers to purge.
+    pub fn change(&mut self, edit: impl FnOnce(&mut State)) -> Vec<ServerId> {
+        let mut state = self.data_path.applied().clone();
+        edit(&mut state);
+        self.apply(state)
+    }
+
+    pub fn change_service(&mut self, key: ServiceKey, edit: impl FnOnce(&mut Service)) -> Vec<ServerId> {
+        self.change(|state| edit(state.services.get_mut(&key).expect("a service that is there")))
+    }
+
+    /// One walk over the whole table, as if `later` had passed.
+    pub fn sweep_after(&self, later: Duration) -> Census {
+        self.walk(later, |_| false)
+    }
+
+    /// Removes every entry of these servers and gives their numbers back.
+    pub fn purge(&mut self, servers: &[ServerId]) -> Census {
+        let census = self.walk(Duration::ZERO, |server| servers.contains(&server));
+        for server in servers {
+            self.data_path.executor.purged(*server);
+        }
+        census
+    }
+
+    fn walk(&self, later: Duration, purge: impl Fn(ServerId) -> bool) -> Census {
+        let table = &self.data_path.table;
+        let now = Tick::from_ns(now_ns() + later.as_nanos() as u64);
+        table.sweep(0..table.pages(), now, purge)
+    }
+
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.data_path.executor.maps().counters.reason(reason).unwrap()
+    }
+
+    pub fn event(&self, event: TableEvent) -> u64 {
+        self.data_path.executor.maps().counters.event(event).unwrap()
+    }
+
+    /// Number of server `number` in the maps.
+    #[track_caller]
+    pub fn id(&self, key: ServiceKey, number: u16) -> ServerId {
+        self.id_of(key, target(number))
+    }
+
+    #[track_caller]
+    pub fn id_of(&self, key: ServiceKey, target: Target) -> ServerId {
+        let id = self.data_path.executor.server_id(&key, target);
+        id.unwrap_or_else(|| panic!("{key} has no server {target}"))
+    }
+
+    /// Active and inactive connections of server `number`.
+    #[track_caller]
+    pub fn counts(&self, key: ServiceKey, number: u16) -> (u32, u32) {
+        let counts = self.data_path.table.counts(self.id(key, number));
+        (counts.active(), counts.inactive())
+    }
+
+    #[track_caller]
+    pub fn stats(&self, key: ServiceKey, number: u16) -> ServerStats {
+        self.data_path.executor.maps().stats.read(self.id(key, number)).unwrap()
+    }
+
+    /// Entries in the table.
+    pub fn entries(&self) -> usize {
+        self.data_path.table.entries().count()
+    }
+
+    /// The running counts of all servers are what a recount of the table finds.
+    #[track_caller]
+    pub fn assert_counts_are_true(&self) {
+        let recount = self.data_path.table.recount();
+        let mut total = Counts::default();
+        for (key, service) in &self.data_path.applied().services {
+            for server in &service.servers {
+                let id = self.id_of(*key, server.target);
+                let counts = self.data_path.table.counts(id);
+                let truth = recount.get(&id).copied().unwrap_or_default();
+                assert_eq!(counts, truth, "{key}: counts of {} against a recount", server.target);
+                total.0.add_assign(counts.0);
+            }
+        }
+        let connections = (total.active() + total.inactive()) as usize;
+        assert_eq!(connections, self.entries(), "entries that belong to no server");
+    }
+}

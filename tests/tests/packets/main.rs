@@ -1,0 +1,27 @@
+//! Packets in, packets out: the real XDP program in the kernel, by BPF_PROG_TEST_RUN. Needs root.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | [`harness`] | a loaded director, packets, clusters |
+//! | [`forwarding`] | direct routing changes the MACs and nothing else |
+//! | [`passed`] | what is not ours goes to the host, unchanged and uncounted |
+//! | [`reasons`] | every reason not to forward: provoked, acted on, counted |
+//! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
+//! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
+//! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
+//! | [`cpus`] | several CPUs at once |
+//! | [`table`] | floods, a full table, expiry |
+//! | [`table_model`] | random histories against a model of the table |
+//! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
+
+mod connections;
+mod cpus;
+mod forwarding;
+mod harness;
+mod malformed;
+mod passed;
+mod reasons;
+mod schedulers;
+mod servers;
+mod table;
+mod table_model;

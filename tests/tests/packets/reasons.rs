@@ -1,0 +1,190 @@
+//! Every reason not to forward a packet: provoked, acted on, counted.
+
+use lb_common::reason::{Action, Reason};
+use lb_common::server::ServerEntry;
+use lb_userspace::dataplane::now_ns;
+
+use crate::harness::*;
+
+/// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason needs a scene.
+fn scene(reason: Reason) -> (Director, Vec<u8>) {
+    let director = || Director::new([(WEB, rr([1]))]);
+    let syn = Packet::syn(client(1));
+    match reason {
+        Reason::TruncatedIp => (director(), syn.bytes()[..33].to_vec()),
+        Reason::BadIpHeader => (director(), syn.bytes_with(|frame| frame[14] = 0x44)),
+        Reason::Fragment => (director(), Packet { fragment: 185, ..syn }.bytes()),
+        Reason::TruncatedPorts => (director(), syn.bytes()[..37].to_vec()),
+        Reason::OtherStation => (director(), Packet { destination: mac(7), ..syn }.bytes()),
+        Reason::Standby => (on_standby(), syn.bytes()),
+        Reason::Stray => (director(), Packet::ack(client(1)).bytes()),
+        Reason::LocalFallback => (with_only_the_host(), syn.bytes()),
+        Reason::BadLength => (director(), syn.bytes_with(|frame| frame[17] += 1)),
+        Reason::BadTcpFlags => (director(), Packet::tcp(client(1), SYN | FIN).bytes()),
+        Reason::SourceIsVip => (director(), Packet { from: syn.to, ..syn }.bytes()),
+        Reason::TtlExpired => (director(), Packet { ttl: 0, ..syn }.bytes()),
+        Reason::Loop => (director(), Packet { source: mac(1), ..syn }.bytes()),
+        Reason::NoServer => (Director::new([(WEB, rr([]))]), syn.bytes()),
+        Reason::NoMac => (without_mac(), syn.bytes()),
+        Reason::Hole => (with_a_hole(), syn.bytes()),
+    }
+}
+
+fn on_standby() -> Director {
+    let director = Director::new([(WEB, rr([1]))]);
+    director.data_path.executor.set_lease(0);
+    director
+}
+
+fn with_only_the_host() -> Director {
+    let mut service = rr([]);
+    service.servers.push(local(true));
+    Director::new([(WEB, service)])
+}
+
+fn without_mac() -> Director {
+    let mut service = rr([1]);
+    service.servers[0].mac = None;
+    Director::new([(WEB, service)])
+}
+
+/// A schedule that names a server which is not in the maps.
+fn with_a_hole() -> Director {
+    let director = Director::new([(WEB, rr([1]))]);
+    let id = director.id(WEB, 1);
+    director.data_path.executor.maps().servers.write(usize::from(id.0), ServerEntry::UNSET);
+    director
+}
+
+const fn verdict(action: Action) -> Verdict {
+    match action {
+        Action::Drop => Verdict::Drop,
+        Action::Pass => Verdict::Pass,
+    }
+}
+
+#[test]
+fn every_reason_is_acted_on_and_counted_once_per_packet() {
+    for reason in Reason::ALL {
+        let (director, frame) = scene(*reason);
+        for _ in 0..3 {
+            let (outcome, reasons) = director.explain(&frame);
+            assert_eq!(reasons, [*reason]);
+            assert_eq!(outcome.verdict, verdict(reason.action()), "{reason:?}");
+            assert_eq!(outcome.frame, frame, "{reason:?}: a frame that is not sent stays as it is");
+        }
+        assert_eq!(director.reason(*reason), 3);
+    }
+}
+
+type Row = (&'static str, Vec<u8>, Option<Reason>);
+
+/// `None`: forwarded.
+#[track_caller]
+fn assert_rows(director: &Director, rows: impl IntoIterator<Item = Row>) {
+    for (description, frame, reason) in rows {
+        let (outcome, reasons) = director.explain(&frame);
+        assert_eq!(reasons, Vec::from_iter(reason), "{description}");
+        let expected = reason.map_or(Verdict::Tx, |reason| verdict(reason.action()));
+        assert_eq!(outcome.verdict, expected, "{description}");
+    }
+}
+
+#[test]
+fn lengths_that_contradict_each_other() {
+    let director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([1]))]);
+    let syn = Packet::syn(client(1));
+    let udp = Packet { payload: 4, ..Packet::udp(client(1)) };
+    let jumbo = Packet { payload: 5000, ..Packet::udp(client(1)) };
+    let long = Some(Reason::BadLength);
+    assert_rows(
+        &director,
+        [
+            ("IP longer than the frame", syn.bytes_with(|frame| frame[17] = 41), long),
+            ("IP far longer than the frame", syn.bytes_with(|frame| frame[16] = 0xff), long),
+            ("IP shorter than its own header", syn.bytes_with(|frame| frame[17] = 19), long),
+            ("IP of length 0", syn.bytes_with(|frame| frame[17] = 0), long),
+            ("IP that ends within the TCP header", syn.bytes_with(|frame| frame[17] = 39), long),
+            ("a TCP header of 16 bytes", syn.bytes_with(|frame| frame[46] = 0x40), long),
+            ("a TCP header past the end", syn.bytes_with(|frame| frame[46] = 0x60), long),
+            ("a frame that ends before the flags", syn.bytes()[..46].to_vec(), long),
+            ("a frame that ends with the flags", syn.bytes()[..48].to_vec(), long),
+            ("a UDP length of 7", udp.bytes_with(|frame| frame[39] = 7), long),
+            ("IP that ends within the UDP header", udp.bytes_with(|frame| frame[17] = 27), long),
+            ("a frame that ends before the UDP length", udp.bytes()[..38].to_vec(), long),
+            ("IP that ends with the UDP header", udp.bytes_with(|frame| frame[17] = 28), None),
+            ("a jumbo frame", jumbo.bytes(), None),
+            ("a jumbo frame that lacks its last byte", jumbo.bytes_with(|frame| _ = frame.pop()), long),
+        ],
+    );
+}
+
+#[test]
+fn tcp_flags_that_no_connection_sends() {
+    let director = Director::new([(WEB, rr([1]))]);
+    director.open(client(1));
+    for flags in 0..=0xff {
+        let contradicts = flags & SYN != 0 && flags & (FIN | RST) != 0;
+        let reason = contradicts.then_some(Reason::BadTcpFlags);
+        assert_rows(&director, [("any flags", Packet::tcp(client(1), flags).bytes(), reason)]);
+    }
+}
+
+/// Whatever is for a service but not for this station, or came while we are not active, is nobody's mistake.
+#[test]
+fn another_stations_and_a_standbys_packets_are_not_judged() {
+    let director = Director::new([(WEB, rr([1]))]);
+    let bad = Packet { ttl: 0, ..Packet::tcp(client(1), SYN | FIN) };
+    let flooded = Packet { destination: [0xff; 6], ..bad.clone() };
+    assert_rows(&director, [("flooded by a switch", flooded.bytes(), Some(Reason::OtherStation))]);
+    director.data_path.executor.set_lease(0);
+    assert_rows(&director, [("on standby", bad.bytes(), Some(Reason::Standby))]);
+    assert_eq!(director.entries(), 0);
+}
+
+#[test]
+fn a_lease_ends_by_the_clock() {
+    let director = Director::new([(WEB, rr([1]))]);
+    let standby = Some(Reason::Standby);
+    let second = 1_000_000_000;
+    for (description, until, reason) in [
+        ("never granted", 0, standby),
+        ("ended a second ago", now_ns() - second, standby),
+        ("ends in a minute", now_ns() + 60 * second, None),
+        ("ended long ago", 1, standby),
+        ("unlimited", u64::MAX, None),
+    ] {
+        director.data_path.executor.set_lease(until);
+        assert_rows(&director, [(description, Packet::syn(client(1)).bytes(), reason)]);
+    }
+    director.data_path.executor.set_lease(now_ns() + second / 5);
+    assert_rows(&director, [("still active", Packet::ack(client(1)).bytes(), None)]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_rows(&director, [("nobody renewed it", Packet::ack(client(1)).bytes(), standby)]);
+}
+
+#[test]
+fn a_server_that_sends_to_its_own_service_is_served_by_the_others() {
+    let director = Director::new([(WEB, rr([1, 2]))]);
+    let from_server_1 = Packet { source: mac(1), ..Packet::syn(client(1)) };
+    assert_rows(&director, [("picked itself", from_server_1.bytes(), Some(Reason::Loop))]);
+    let from_server_1 = Packet { source: mac(1), ..Packet::syn(client(2)) };
+    assert_rows(&director, [("picked the other one", from_server_1.bytes(), None)]);
+}
+
+/// Only the first fragment has ports. The later ones pass to the host, whatever is at the place of the ports.
+#[test]
+fn later_fragments_pass() {
+    let director = Director::new([(WEB_UDP, rr([1]))]);
+    let fragment = Some(Reason::Fragment);
+    let with = |field: u16| Packet { fragment: field, payload: 1000, ..Packet::udp(client(1)) }.bytes();
+    assert_rows(
+        &director,
+        [
+            ("first", with(MORE_FRAGMENTS), None),
+            ("second", with(MORE_FRAGMENTS | 125), fragment),
+            ("last", with(250), fragment),
+            ("of least offset", with(1), fragment),
+        ],
+    );
+}
