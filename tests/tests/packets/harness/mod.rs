@@ -2,8 +2,9 @@
 
 mod cluster;
 mod packet;
+mod pool;
 
-use std::ops::AddAssign as _;
+use std::ops::{AddAssign as _, Deref, DerefMut};
 use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -11,13 +12,14 @@ use lb_common::connection::Tick;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_userspace::config::ServiceKey;
-use lb_userspace::dataplane::object::{self, PROGRAM, Sizes};
+use lb_userspace::dataplane::now_ns;
+use lb_userspace::dataplane::object::{PROGRAM, Sizes};
 use lb_userspace::dataplane::sweep::Census;
-use lb_userspace::dataplane::{DataPath, now_ns};
 use lb_userspace::plan::{Service, State, Target};
 
 pub use cluster::*;
 pub use packet::*;
+use pool::Loaded;
 
 /// The director's own MAC.
 pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
@@ -25,12 +27,29 @@ pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 /// Enough for most tests, and quick to make.
 pub const SMALL: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, cells: 1 << 14 };
 
-/// Fixed, so that a failure repeats.
-const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
+/// A loaded program with its maps, all this test's own. It goes back to the pool when the test is done.
+pub struct Director(Option<Loaded>);
 
-/// A loaded program with its maps.
-pub struct Director {
-    pub data_path: DataPath,
+impl Deref for Director {
+    type Target = Loaded;
+    fn deref(&self) -> &Loaded {
+        self.0.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl DerefMut for Director {
+    fn deref_mut(&mut self) -> &mut Loaded {
+        self.0.as_mut().expect("taken by drop alone")
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // What a failed test leaves behind is nobody's standard.
+        if let Some(loaded) = self.0.take().filter(|_| !std::thread::panicking()) {
+            pool::give_back(loaded);
+        }
+    }
 }
 
 /// What XDP does with a frame; the numbers are the kernel's.
@@ -69,13 +88,7 @@ impl Director {
     }
 
     pub fn with_sizes(sizes: Sizes, services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
-        let load = || {
-            let mut ebpf = object::load(&sizes)?;
-            object::load_program(&mut ebpf, PROGRAM)?;
-            DataPath::new(ebpf, sizes, MAC, HASH_KEYS)
-        };
-        let data_path = load().unwrap_or_else(|error| panic!("no director to test: {error:#}"));
-        let mut director = Self { data_path };
+        let mut director = Self(Some(pool::take(sizes)));
         director.apply(State { services: services.into_iter().collect() });
         director
     }
@@ -134,6 +147,7 @@ impl Director {
     /// Brings the data path to `state`. Returns the servers to purge.
     pub fn apply(&mut self, state: State) -> Vec<ServerId> {
         let (_, purge) = self.data_path.apply(state).unwrap_or_else(|error| panic!("apply: {error:#}"));
+        self.leaving.extend(&purge);
         purge
     }
 
@@ -159,6 +173,7 @@ impl Director {
         for server in servers {
             self.data_path.executor.purged(*server);
         }
+        self.leaving.retain(|leaving| !servers.contains(leaving));
         census
     }
 
@@ -168,12 +183,13 @@ impl Director {
         table.sweep(0..table.pages(), now, purge)
     }
 
+    /// Packets not forwarded for this reason.
     pub fn reason(&self, reason: Reason) -> u64 {
-        self.data_path.executor.maps().counters.reason(reason).unwrap()
+        self.reason_ever(reason) - self.reasons_before[reason as usize]
     }
 
     pub fn event(&self, event: TableEvent) -> u64 {
-        self.data_path.executor.maps().counters.event(event).unwrap()
+        self.event_ever(event) - self.events_before[event as usize]
     }
 
     /// Number of server `number` in the maps.
