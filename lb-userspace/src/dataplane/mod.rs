@@ -27,6 +27,7 @@ use self::executor::Executor;
 use self::maps::Maps;
 use self::object::Sizes;
 use self::sweep::Table;
+use crate::config::ServiceKey;
 use crate::plan::{Change, State, diff};
 
 /// A loaded program with its maps, and the state they hold.
@@ -53,7 +54,7 @@ impl DataPath {
     ///
     /// # Errors
     /// A change that cannot be carried out ends the list; the changes before it hold.
-    pub fn apply(&mut self, desired: State) -> Result<(Vec<Change>, Vec<ServerId>)> {
+    pub fn apply(&mut self, desired: State) -> Result<(Vec<Change>, Vec<(ServiceKey, ServerId)>)> {
         let changes = diff(&desired, &self.applied);
         let mut purge = Vec::new();
         for change in &changes {
