@@ -141,6 +141,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
         }
     }
     tell_supervisor(NotifyState::Stopping);
+    controller.close();
     Ok(())
 }
 
@@ -263,6 +264,10 @@ impl Controller {
         if !known.is_some_and(|service| service.servers.iter().any(|candidate| candidate.address == server)) {
             return; // it was under way when the server left the configuration
         }
+        if reason.is_some() {
+            // It may have another MAC now, which the kernel would notice only half a minute later.
+            self.neighbours.verify(server);
+        }
         let now = Instant::now();
         let record = self.knowledge.health.entry((service, server)).or_insert(Record {
             health: Health::Unknown,
@@ -330,6 +335,14 @@ impl Controller {
         }
         if self.file.changed() {
             self.reload("the file changed");
+        }
+    }
+
+    /// Takes the control socket away. All else (program, maps, checks) goes with the process.
+    fn close(self) {
+        let path = &self.config.control.socket;
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(%error, "cannot remove {}", path.display());
         }
     }
 

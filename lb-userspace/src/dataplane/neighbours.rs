@@ -37,6 +37,7 @@ pub enum Event {
 /// Follows the neighbours on one interface. Dropping it ends the task.
 pub struct Neighbours {
     wanted: watch::Sender<BTreeSet<IpAddr>>,
+    doubts: mpsc::UnboundedSender<IpAddr>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -54,9 +55,15 @@ impl Neighbours {
                 .context("cannot open a netlink socket for neighbour events")?;
         tokio::spawn(connection);
         let (wanted, receiver) = watch::channel(BTreeSet::new());
+        let (doubts, doubted) = mpsc::unbounded_channel();
         let follower = Follower { interface, handle, events, known: BTreeMap::new(), wanted: receiver };
-        let task = tokio::spawn(follower.run(messages));
-        Ok(Self { wanted, task })
+        let task = tokio::spawn(follower.run(messages, doubted));
+        Ok(Self { wanted, doubts, task })
+    }
+
+    /// Has the kernel ask the address at once whether it still has its MAC.
+    pub fn verify(&self, address: IpAddr) {
+        let _ = self.doubts.send(address);
     }
 
     /// From now on these addresses are resolved and kept fresh.
@@ -80,7 +87,11 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self, mut messages: impl futures::Stream<Item = Message> + Unpin) {
+    async fn run(
+        mut self,
+        mut messages: impl futures::Stream<Item = Message> + Unpin,
+        mut doubted: mpsc::UnboundedReceiver<IpAddr>,
+    ) {
         let mut probe = tokio::time::interval(PROBE_EVERY);
         let mut retry = tokio::time::interval(RETRY_EVERY);
         loop {
@@ -95,6 +106,11 @@ impl Follower {
                     }
                     self.read_all().await;
                     self.probe(|_| true).await;
+                }
+                Some(address) = doubted.recv() => {
+                    if self.known.contains_key(&address) {
+                        self.ask(address, NeighbourState::Probe, NeighbourFlags::empty()).await;
+                    }
                 }
                 _ = probe.tick() => {
                     self.read_all().await;
@@ -208,16 +224,15 @@ impl Follower {
         let addresses: Vec<IpAddr> =
             self.wanted.borrow().iter().filter(|address| which(address)).copied().collect();
         for address in addresses {
-            let request = self
-                .handle
-                .neighbours()
-                .add(self.interface, address)
-                .state(NeighbourState::None)
-                .flags(NeighbourFlags::Use)
-                .replace();
-            if let Err(error) = request.execute().await {
-                tracing::debug!(%address, %error, "the kernel does not resolve this address");
-            }
+            self.ask(address, NeighbourState::None, NeighbourFlags::Use).await;
+        }
+    }
+
+    async fn ask(&self, address: IpAddr, state: NeighbourState, flags: NeighbourFlags) {
+        let request =
+            self.handle.neighbours().add(self.interface, address).state(state).flags(flags).replace();
+        if let Err(error) = request.execute().await {
+            tracing::debug!(%address, %error, "the kernel does not resolve this address");
         }
     }
 }
