@@ -15,7 +15,7 @@ fn wait_for(talk: &Talk, query: &str, wanted: impl Fn(f64) -> bool) -> f64 {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask(talk, query);
-        if let Some(value) = answer.as_ref().ok().and_then(|json| sample(json))
+        if let Some(value) = answer.as_ref().ok().and_then(sample)
             && wanted(value)
         {
             return value;

@@ -37,7 +37,7 @@ use crate::dataplane::attach::{self, Mode};
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::sweep::Sweeper;
-use crate::dataplane::{DataPath, maps::read_totals};
+use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::{Checker, Verdict};
 use crate::observe::snapshots::Snapshots;
 use crate::observe::view::{Health, Totals};
@@ -304,7 +304,7 @@ impl Controller {
         let desired = desired::state(&self.config.services, &self.knowledge);
         let before: State = self.data_path.applied().clone();
         match self.data_path.apply(desired) {
-            Ok((changes, purge)) => {
+            Ok(Applied { changes, purge }) => {
                 for change in &changes {
                     tracing::debug!("{change}");
                 }

@@ -38,6 +38,14 @@ pub struct DataPath {
     applied: State,
 }
 
+/// What [`DataPath::apply`] did.
+#[derive(Debug)]
+pub struct Applied {
+    pub changes: Vec<Change>,
+    /// Servers that are gone, and whose they were: their connections must be purged.
+    pub purge: Vec<(ServiceKey, ServerId)>,
+}
+
 impl DataPath {
     /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret.
     pub fn new(mut ebpf: Ebpf, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Result<Self> {
@@ -50,18 +58,18 @@ impl DataPath {
         &self.applied
     }
 
-    /// Brings the maps to `desired`. Returns what was done, and the servers whose connections must be purged.
+    /// Brings the maps to `desired`.
     ///
     /// # Errors
     /// A change that cannot be carried out ends the list; the changes before it hold.
-    pub fn apply(&mut self, desired: State) -> Result<(Vec<Change>, Vec<(ServiceKey, ServerId)>)> {
+    pub fn apply(&mut self, desired: State) -> Result<Applied> {
         let changes = diff(&desired, &self.applied);
         let mut purge = Vec::new();
         for change in &changes {
             purge.extend(self.executor.execute(change)?);
         }
         self.applied = desired;
-        Ok((changes, purge))
+        Ok(Applied { changes, purge })
     }
 }
 
