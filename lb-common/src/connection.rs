@@ -162,7 +162,7 @@ impl Tick {
     /// Whether `self` has come at `now`. Right as long as the two are less than 26 days apart.
     #[inline(always)]
     pub const fn is_past(self, now: Self) -> bool {
-        now.0.wrapping_sub(self.0) & TICK_MASK < (TICK_MASK + 1) / 2
+        now.0.wrapping_sub(self.0) & TICK_MASK < 1 << 23
     }
     /// Ticks from `now` until `self`, 0 if it is past.
     #[inline(always)]

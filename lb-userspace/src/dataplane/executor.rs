@@ -91,8 +91,8 @@ impl Executor {
         self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
     }
 
-    /// Carries out one change. Returns servers whose connections are to be purged now.
-    pub fn execute(&mut self, change: &Change) -> Result<Vec<ServerId>> {
+    /// Carries out one change. Returns a server whose connections are to be purged now, and whose it was.
+    pub fn execute(&mut self, change: &Change) -> Result<Option<(ServiceKey, ServerId)>> {
         match change {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
@@ -106,10 +106,10 @@ impl Executor {
                 let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
                 self.write_forward(id, server);
             }
-            Change::RemoveServer(key, target) => return Ok(vec![self.remove_server(key, *target)?]),
+            Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     /// Nothing in the table names `server` any more: its number is free.

@@ -45,7 +45,7 @@ impl<T> Mapped<T> {
         Ok(Self { memory, stride, len, _map: map, _element: PhantomData })
     }
 
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.len
     }
 

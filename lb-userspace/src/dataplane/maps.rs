@@ -11,6 +11,7 @@ use lb_common::service::ServiceSlot;
 
 use super::mapped::Mapped;
 use super::sweep::Table;
+use crate::observe::view::Totals;
 
 /// The maps, taken out of a loaded object.
 pub struct Maps {
@@ -73,6 +74,17 @@ impl Stats {
         self.0
             .set(u32::from(server.0), zeros.try_into().context("one value per CPU")?, 0)
             .context("cannot clear a server's totals")
+    }
+}
+
+/// A server's totals for a listing. A counter that cannot be read shows as 0 and is told in the log.
+pub fn read_totals(stats: &Stats, server: ServerId) -> Totals {
+    match stats.read(server) {
+        Ok(stats) => Totals { connections: stats.connections, packets: stats.packets, bytes: stats.bytes },
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            Totals::default()
+        }
     }
 }
 

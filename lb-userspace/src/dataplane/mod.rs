@@ -27,6 +27,7 @@ use self::executor::Executor;
 use self::maps::Maps;
 use self::object::Sizes;
 use self::sweep::Table;
+use crate::config::ServiceKey;
 use crate::plan::{Change, State, diff};
 
 /// A loaded program with its maps, and the state they hold.
@@ -35,6 +36,14 @@ pub struct DataPath {
     pub executor: Executor,
     pub table: Arc<Table>,
     applied: State,
+}
+
+/// What [`DataPath::apply`] did.
+#[derive(Debug)]
+pub struct Applied {
+    pub changes: Vec<Change>,
+    /// Servers that are gone, and whose they were: their connections must be purged.
+    pub purge: Vec<(ServiceKey, ServerId)>,
 }
 
 impl DataPath {
@@ -49,18 +58,18 @@ impl DataPath {
         &self.applied
     }
 
-    /// Brings the maps to `desired`. Returns what was done, and the servers whose connections must be purged.
+    /// Brings the maps to `desired`.
     ///
     /// # Errors
     /// A change that cannot be carried out ends the list; the changes before it hold.
-    pub fn apply(&mut self, desired: State) -> Result<(Vec<Change>, Vec<ServerId>)> {
+    pub fn apply(&mut self, desired: State) -> Result<Applied> {
         let changes = diff(&desired, &self.applied);
         let mut purge = Vec::new();
         for change in &changes {
             purge.extend(self.executor.execute(change)?);
         }
         self.applied = desired;
-        Ok((changes, purge))
+        Ok(Applied { changes, purge })
     }
 }
 

@@ -67,7 +67,7 @@ impl Table {
     }
 
     pub fn slots(&self) -> u64 {
-        self.pages.len() as u64 * u64::from(SLOTS_PER_PAGE)
+        self.pages.elements() as u64 * u64::from(SLOTS_PER_PAGE)
     }
 
     pub fn bytes(&self) -> usize {
@@ -80,7 +80,7 @@ impl Table {
 
     /// Every entry there is now, with its key. Entries change while this goes on.
     pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> + '_ {
-        (0..self.pages.len()).flat_map(move |index| {
+        (0..self.pages.elements()).flat_map(move |index| {
             let page = PageView { pages: &self.pages, index };
             (0..SLOTS_PER_PAGE).filter_map(move |slot| {
                 let (key, entry) = (page.key(slot), page.entry(slot));
@@ -136,12 +136,14 @@ impl Table {
     }
 
     pub fn pages(&self) -> usize {
-        self.pages.len()
+        self.pages.elements()
     }
 }
 
-/// From the start of one walk to the start of the next.
+/// From the start of one walk to the start of the next, at least.
 const PERIOD: Duration = Duration::from_millis(500);
+/// The walk takes at most this part of a core: a table for 16 million connections (512 MiB) is walked every few seconds.
+const SHARE_OF_CORE: u32 = 20;
 /// A walk is cut into so many parts with pauses in between, so that a large table does not take a core at once.
 const PARTS: usize = 16;
 
@@ -221,16 +223,19 @@ impl Shared {
     fn run(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            self.walk();
-            std::thread::park_timeout(PERIOD.saturating_sub(begun.elapsed()));
+            let busy = self.walk();
+            let period = PERIOD.max(busy * SHARE_OF_CORE);
+            std::thread::park_timeout(period.saturating_sub(begun.elapsed()));
         }
     }
 
-    fn walk(&self) {
+    /// Returns how long it was at work, pauses not counted.
+    fn walk(&self) -> Duration {
         let purging: Vec<ServerId> = self.progress().purging.keys().copied().collect();
         let pages = self.table.pages();
         let step = pages.div_ceil(PARTS);
         let mut sum = Census::default();
+        let mut busy = Duration::ZERO;
         for first in (0..pages).step_by(step) {
             let begun = Instant::now();
             let now = Tick::from_ns(now_ns());
@@ -239,10 +244,11 @@ impl Shared {
             });
             sum.used += part.used;
             sum.expired += part.expired;
+            busy += begun.elapsed();
             if self.stop.load(Ordering::Relaxed) {
-                return;
+                return busy;
             }
-            // As long a pause as the part took: at most half a core, whatever the size of the table.
+            // As long a pause as the part took: at most half a core at a time.
             std::thread::sleep(begun.elapsed().min(PERIOD / PARTS as u32));
         }
         let mut progress = self.progress();
@@ -253,5 +259,6 @@ impl Shared {
                 *walks += 1;
             }
         }
+        busy
     }
 }

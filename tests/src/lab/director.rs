@@ -26,7 +26,7 @@ impl Director {
     /// A `control:` section of the configuration is replaced: labs must not share a socket.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
-        let file = node.folder()?.join("lb.yaml");
+        let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
@@ -97,7 +97,34 @@ impl Director {
 
     /// The configuration file; change it and `lb` reloads it.
     pub fn configuration(&self) -> Result<PathBuf> {
-        Ok(self.node.folder()?.join("lb.yaml"))
+        configuration_of(&self.node)
+    }
+
+    /// Changes the configuration file, which `lb` reloads by itself.
+    pub fn reconfigure(&self, configuration: &str) -> Result<()> {
+        let text = with_socket(configuration, &self.socket());
+        fs::write(self.configuration()?, text).context("cannot write the configuration")
+    }
+
+    /// Starts another `lb run` with the same configuration, to the end; returns its exit code and what it said.
+    pub fn second(&self) -> Result<(Option<i32>, String)> {
+        let configuration = self.configuration()?;
+        let output = self
+            .node
+            .command("timeout")
+            .arg("10")
+            .arg(&self.binary)
+            .arg("run")
+            .arg("--config")
+            .arg(configuration)
+            .output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// All of its log.
+    pub fn log(&self) -> Result<String> {
+        let path = self.node.state().log(&format!("{}-lb", self.node.name()));
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
     pub fn node(&self) -> &Node {
@@ -112,6 +139,10 @@ impl Director {
     pub fn stop(self) -> Result<()> {
         self.process.stop(Duration::from_secs(10))
     }
+}
+
+fn configuration_of(node: &Node) -> Result<PathBuf> {
+    Ok(node.folder()?.join("lb.yaml"))
 }
 
 /// Where the director of `node` listens.
@@ -154,6 +185,9 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 /// What scenarios look at in `lb status --json`; other fields are for others.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
+    /// How the program is attached: `native` or `generic`.
+    pub mode: String,
+    pub config_error: Option<String>,
     pub services: Vec<Service>,
 }
 
@@ -179,6 +213,11 @@ impl Status {
     pub fn serves(&self, server: &str) -> bool {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
         servers.any(|seen| seen.name == server && seen.health == "up" && seen.mac.is_some())
+    }
+
+    /// The server of this name, in whichever service.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
     }
 
     /// True while the first service is served by its fallback.

@@ -1,0 +1,32 @@
+//! `lb check`: what is wrong with a configuration file, or what it says.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::config;
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Configuration file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub fn run(options: Options) -> Result<()> {
+    let config = config::load(&options.file)?;
+    let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
+    println!(
+        "{}: ok, {} on {} with {}",
+        options.file.display(),
+        count(config.services.len(), "service"),
+        config.interface,
+        count(servers, "server")
+    );
+    Ok(())
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

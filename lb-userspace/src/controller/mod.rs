@@ -1,0 +1,376 @@
+//! `lb run`: one task that owns everything and is told what happens.
+//!
+//! Whatever happens (a verdict, a MAC, a reload) changes what is known; then the desired state is made anew and the
+//! difference is carried out. There is no other way into the maps.
+//!
+//! - [`desired`]: from what is known to what the maps shall hold: pure
+//! - `draining`: servers on their way out
+//! - [`instance`]: one `lb` per interface
+//! - `files`: notices that the configuration file changed
+//! - `report`: what operators read in the log; `status`: what they ask for
+
+pub mod desired;
+mod draining;
+mod files;
+pub mod instance;
+mod report;
+mod status;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use lb_common::server::ServerId;
+use nix::net::if_::if_nametoindex;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use self::draining::Draining;
+use self::files::Watched;
+use self::instance::Instance;
+use crate::config::{self, Config, Service, ServiceKey};
+use crate::dataplane::attach::{self, Mode};
+use crate::dataplane::neighbours::{self, Neighbours};
+use crate::dataplane::object::{self, Sizes};
+use crate::dataplane::sweep::Sweeper;
+use crate::dataplane::{Applied, DataPath, maps::read_totals};
+use crate::health::{Checker, Verdict};
+use crate::observe::snapshots::Snapshots;
+use crate::observe::view::{Health, Totals};
+use crate::observe::{http, socket};
+use crate::plan::{State, Target};
+
+/// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// What is known of a server's health.
+#[derive(Debug, Clone)]
+struct Record {
+    health: Health,
+    reason: Option<String>,
+    since: Instant,
+}
+
+/// All that is known besides the configuration.
+#[derive(Default)]
+struct Knowledge {
+    health: HashMap<(ServiceKey, IpAddr), Record>,
+    macs: HashMap<IpAddr, [u8; 6]>,
+    draining: Draining,
+}
+
+impl desired::Knowledge for Knowledge {
+    fn health(&self, service: &Service, server: IpAddr) -> Health {
+        match (&service.check, self.health.get(&(service.key, server))) {
+            (None, _) => Health::Unchecked,
+            (Some(_), Some(record)) => record.health,
+            (Some(_), None) => Health::Unknown,
+        }
+    }
+    fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
+        self.macs.get(&server).copied()
+    }
+    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
+        self.draining.of(service).map(|server| server.address).collect()
+    }
+}
+
+/// The running director.
+pub struct Controller {
+    config: Config,
+    file: Watched,
+    config_error: Option<String>,
+    started: Instant,
+    mode: Mode,
+    data_path: DataPath,
+    sweeper: Sweeper,
+    checker: Checker,
+    neighbours: Neighbours,
+    knowledge: Knowledge,
+    /// Totals of servers that have left, by service.
+    former: HashMap<ServiceKey, Totals>,
+    /// Servers being purged, and whose they were.
+    purging: HashMap<ServerId, ServiceKey>,
+    _instance: Instance,
+}
+
+/// What the controller is told.
+struct Inputs {
+    verdicts: UnboundedReceiver<Verdict>,
+    neighbours: UnboundedReceiver<neighbours::Event>,
+    snapshots: mpsc::Receiver<tokio::sync::oneshot::Sender<crate::observe::view::Status>>,
+}
+
+/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
+pub async fn run(path: PathBuf) -> Result<()> {
+    let config = config::load(&path)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (mut controller, mut inputs) = Controller::start(config, path).await?;
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+            _ = hangup.recv() => controller.reload("SIGHUP"),
+            Some(verdict) = inputs.verdicts.recv() => {
+                controller.verdict(verdict);
+                while let Ok(verdict) = inputs.verdicts.try_recv() {
+                    controller.verdict(verdict);
+                }
+                controller.refresh();
+            }
+            Some(event) = inputs.neighbours.recv() => {
+                controller.neighbour(event)?;
+                while let Ok(event) = inputs.neighbours.try_recv() {
+                    controller.neighbour(event)?;
+                }
+                controller.refresh();
+            }
+            Some(reply) = inputs.snapshots.recv() => {
+                // Whoever asked may have gone; that is no concern of ours.
+                let _ = reply.send(controller.status());
+            }
+            _ = housekeeping.tick() => controller.keep_house(),
+        }
+    }
+    tell_supervisor(NotifyState::Stopping);
+    controller.close();
+    Ok(())
+}
+
+impl Controller {
+    async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
+        let instance = Instance::claim(&config.interface)?;
+        let index = if_nametoindex(config.interface.as_str()).with_context(|| {
+            format!("interface {}: not found; `ip link` lists those there are", config.interface)
+        })?;
+        let sizes = Sizes::for_connections(config.connections);
+        let mac = attach::mac_of(&config.interface)?;
+        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?)?;
+        report::table(&data_path.table, config.connections);
+        let sweeper =
+            Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
+
+        let (verdict_sender, verdicts) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (snapshots, requests) = Snapshots::new();
+        let mut controller = Self {
+            file: Watched::new(path),
+            config_error: None,
+            started: Instant::now(),
+            mode: Mode::Native,
+            data_path,
+            sweeper,
+            checker: Checker::new(verdict_sender),
+            neighbours: Neighbours::start(index, event_sender)?,
+            knowledge: Knowledge::default(),
+            former: HashMap::new(),
+            purging: HashMap::new(),
+            _instance: instance,
+            config,
+        };
+        controller.follow_configuration();
+        controller.attach()?;
+        controller.serve(snapshots).await?;
+        tell_supervisor(NotifyState::Ready);
+        Ok((controller, Inputs { verdicts, neighbours: events, snapshots: requests }))
+    }
+
+    /// The maps are filled by now: the first packet finds everything in its place.
+    fn attach(&mut self) -> Result<()> {
+        let interface = self.config.interface.clone();
+        let program = object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        self.mode = attach::attach(program, &interface)?;
+        tracing::info!("XDP program attached to {interface} ({} mode)", self.mode.name());
+        report::missing_vips(&self.config);
+        Ok(())
+    }
+
+    async fn serve(&self, snapshots: Snapshots) -> Result<()> {
+        let path = &self.config.control.socket;
+        let listener = socket::bind(path)?;
+        tokio::spawn(socket::serve(listener, snapshots.clone()));
+        if let Some(metrics) = &self.config.metrics {
+            let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
+                format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
+            })?;
+            tracing::info!("metrics on http://{}/metrics", metrics.listen);
+            tokio::spawn(http::serve(listener, snapshots));
+        }
+        Ok(())
+    }
+
+    /// Makes checks, neighbours and maps those of the configuration.
+    fn follow_configuration(&mut self) {
+        self.checker.set(&self.config.services);
+        let servers = self.config.services.iter().flat_map(|service| &service.servers);
+        let addresses: BTreeSet<IpAddr> =
+            servers.map(|server| server.address).chain(self.knowledge.draining.addresses()).collect();
+        self.knowledge.macs.retain(|address, _| addresses.contains(address));
+        self.neighbours.want(addresses);
+        self.knowledge.health.retain(|(key, address), _| {
+            let service = self.config.services.iter().find(|service| service.key == *key);
+            service.is_some_and(|service| service.servers.iter().any(|server| server.address == *address))
+        });
+        self.refresh();
+    }
+
+    /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
+    fn reload(&mut self, why: &str) {
+        tell_supervisor(NotifyState::Reloading);
+        match self.reloaded() {
+            Ok(config) => {
+                tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
+                let old = std::mem::replace(&mut self.config, config);
+                self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
+                self.config_error = None;
+                self.follow_configuration();
+            }
+            Err(error) => {
+                tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
+                self.config_error = Some(format!("{error:#}"));
+            }
+        }
+        tell_supervisor(NotifyState::Ready);
+    }
+
+    fn reloaded(&mut self) -> Result<Config> {
+        self.file.seen();
+        let new = config::load(self.file.path())?;
+        let Config { interface, connections, control, metrics, timeouts: _, services: _ } = &self.config;
+        for (key, changed) in [
+            ("interface", *interface != new.interface),
+            ("connections", *connections != new.connections),
+            ("control", *control != new.control),
+            ("metrics", *metrics != new.metrics),
+        ] {
+            if changed {
+                bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
+            }
+        }
+        Ok(new)
+    }
+
+    fn verdict(&mut self, verdict: Verdict) {
+        let Verdict { service, server, health, reason, latency: _ } = verdict;
+        let known = self.config.services.iter().find(|candidate| candidate.key == service);
+        if !known.is_some_and(|service| service.servers.iter().any(|candidate| candidate.address == server)) {
+            return; // it was under way when the server left the configuration
+        }
+        if reason.is_some() {
+            // It may have another MAC now, which the kernel would notice only half a minute later.
+            self.neighbours.verify(server);
+        }
+        let now = Instant::now();
+        let record = self.knowledge.health.entry((service, server)).or_insert(Record {
+            health: Health::Unknown,
+            reason: None,
+            since: now,
+        });
+        if record.health != health {
+            record.since = now;
+        }
+        record.health = health;
+        record.reason = reason;
+    }
+
+    fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+        match event {
+            neighbours::Event::Neighbour(address, Some(mac)) => {
+                if self.knowledge.macs.insert(address, mac) != Some(mac) {
+                    tracing::info!("{address} is at {}", report::mac(mac));
+                }
+            }
+            neighbours::Event::Neighbour(address, None) => {
+                if self.knowledge.macs.remove(&address).is_some() {
+                    tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
+                }
+            }
+            neighbours::Event::Interface { mac, up: _ } => self.data_path.executor.set_mac(mac),
+            neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
+        }
+        Ok(())
+    }
+
+    /// Brings the maps to what is known now.
+    fn refresh(&mut self) {
+        let desired = desired::state(&self.config.services, &self.knowledge);
+        let before: State = self.data_path.applied().clone();
+        match self.data_path.apply(desired) {
+            Ok(Applied { changes, purge }) => {
+                for change in &changes {
+                    tracing::debug!("{change}");
+                }
+                report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
+                    self.knowledge.health.get(&(key, address)).and_then(|record| record.reason.clone())
+                });
+                for (service, server) in purge {
+                    self.purging.insert(server, service);
+                    self.sweeper.purge(server);
+                }
+            }
+            Err(error) => tracing::error!("the data path could not be changed: {error:#}"),
+        }
+    }
+
+    fn keep_house(&mut self) {
+        for server in self.sweeper.purged() {
+            self.purged(server);
+        }
+        let executor = &self.data_path.executor;
+        let table = &self.data_path.table;
+        let finished = self.knowledge.draining.finish(Instant::now(), |service, address| {
+            let id = executor.server_id(service, Target::Real(address));
+            id.is_none_or(|id| table.counts(id).active() == 0 && table.counts(id).inactive() == 0)
+        });
+        if finished {
+            self.follow_configuration();
+        }
+        if self.file.changed() {
+            self.reload("the file changed");
+        }
+    }
+
+    /// Takes the control socket away. All else (program, maps, checks) goes with the process.
+    fn close(self) {
+        let path = &self.config.control.socket;
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(%error, "cannot remove {}", path.display());
+        }
+    }
+
+    fn purged(&mut self, server: ServerId) {
+        let totals = read_totals(&self.data_path.executor.maps().stats, server);
+        if let Some(service) = self.purging.remove(&server) {
+            let former = self.former.entry(service).or_default();
+            former.connections += totals.connections;
+            former.packets += totals.packets;
+            former.bytes += totals.bytes;
+        }
+        self.data_path.executor.purged(server);
+        self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+    }
+}
+
+/// To systemd, if it started us; without it, to nobody.
+fn tell_supervisor(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// Keys of the connection table's hash.
+fn random_keys() -> Result<[u64; 2]> {
+    let mut keys = [0; 2];
+    for key in &mut keys {
+        *key = getrandom::u64().context("no random numbers for the connection table's keys")?;
+    }
+    Ok(keys)
+}

@@ -1,0 +1,105 @@
+//! What operators read in the log, in the words that ldirectord used.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::table::SLOTS_PER_LINE;
+
+use crate::config::{Config, ServiceKey};
+use crate::dataplane::sweep::Table;
+use crate::plan::{Service, State, Target};
+
+/// The connection table's size, once at start.
+pub fn table(table: &Table, connections: u32) {
+    tracing::info!(
+        "connection table for {connections} connections: {} slots in lines of {SLOTS_PER_LINE}, {} MiB of kernel memory",
+        table.slots(),
+        table.bytes() / (1 << 20)
+    );
+}
+
+pub fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// VIPs that nobody on this host answers ARP for: the clients' packets will not come here by themselves.
+pub fn missing_vips(config: &Config) {
+    let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return };
+    let held: Vec<IpAddr> = addresses
+        .filter_map(|entry| {
+            let address = entry.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect();
+    let mut vips: Vec<IpAddr> = config.services.iter().map(|service| service.key.vip).collect();
+    vips.sort_unstable();
+    vips.dedup();
+    for vip in vips.into_iter().filter(|vip| !held.contains(vip)) {
+        tracing::warn!(
+            "VIP {vip} is not on this host: packets reach it only if a router sends them here; \
+             else `ip addr add {vip}/32 dev {}`",
+            config.interface
+        );
+    }
+}
+
+/// Who was added to and removed from the servers in service. `reason` is why a server is down.
+pub fn membership(
+    before: &State,
+    after: &State,
+    config: &Config,
+    reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
+) {
+    for (key, service) in &after.services {
+        let name =
+            config.services.iter().find(|service| service.key == *key).map_or("", |service| &service.name);
+        let old = before.services.get(key);
+        if old.is_none() {
+            tracing::info!(service = name, "Adding virtual server: {key}");
+        }
+        changes(key, old, service, name, &reason);
+    }
+    for (key, service) in &before.services {
+        if !after.services.contains_key(key) {
+            let empty = Service { servers: Vec::new(), ..service.clone() };
+            changes(key, Some(service), &empty, "", &reason);
+            tracing::info!("Removing virtual server: {key}");
+        }
+    }
+}
+
+fn changes(
+    key: &ServiceKey,
+    before: Option<&Service>,
+    after: &Service,
+    name: &str,
+    reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
+) {
+    let old: Vec<(Target, u16)> = before.map_or_else(Vec::new, members);
+    let new = members(after);
+    for (target, weight) in new.iter().filter(|member| !old.contains(member)) {
+        match target {
+            Target::Real(address) => tracing::info!(
+                service = name,
+                "Adding real server: {} ({weight}*{key})",
+                SocketAddr::new(*address, key.port)
+            ),
+            Target::Local => tracing::warn!(service = name, "Starting fallback server for: {key}"),
+        }
+    }
+    for (target, weight) in old.iter().filter(|(target, _)| !new.iter().any(|(other, _)| other == target)) {
+        match target {
+            Target::Real(address) => tracing::warn!(
+                service = name,
+                reason = reason(*key, *address),
+                "Removing real server: {} ({weight}*{key})",
+                SocketAddr::new(*address, key.port)
+            ),
+            Target::Local => tracing::info!(service = name, "Turning off fallback server for: {key}"),
+        }
+    }
+}
+
+fn members(service: &Service) -> Vec<(Target, u16)> {
+    service.members().map(|server| (server.target, server.weight)).collect()
+}

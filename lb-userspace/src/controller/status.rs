@@ -1,0 +1,140 @@
+//! The running director as operators ask for it.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use lb_common::reason::{Action, Reason, TableEvent};
+
+use super::desired::Knowledge as _;
+use super::{Controller, report};
+use crate::config::{Fallback, Server, Service};
+use crate::dataplane::maps::{Counters, read_totals};
+use crate::observe::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
+use crate::plan::Target;
+
+impl Controller {
+    /// This moment.
+    pub(super) fn status(&self) -> Status {
+        let services: Vec<ServiceStatus> =
+            self.config.services.iter().map(|service| self.service_status(service)).collect();
+        let counters = &self.data_path.executor.maps().counters;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            interface: self.config.interface.clone(),
+            mode: self.mode.name().to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            config: self.file.path().display().to_string(),
+            config_error: self.config_error.clone(),
+            table: self.table_status(counters, &services),
+            services,
+            drops: counts(counters, Action::Drop),
+            passes: counts(counters, Action::Pass),
+        }
+    }
+
+    fn table_status(&self, counters: &Counters, services: &[ServiceStatus]) -> TableStatus {
+        let table = &self.data_path.table;
+        let (used, expired) = self.sweeper.census();
+        let full = counters.event(TableEvent::Full).unwrap_or_default();
+        let scheduled: u64 = services
+            .iter()
+            .map(|service| {
+                let servers: u64 = service.servers.iter().map(|server| server.connections).sum();
+                servers + service.former.connections
+            })
+            .sum();
+        TableStatus {
+            capacity: table.slots(),
+            configured: u64::from(self.config.connections),
+            used,
+            memory_bytes: table.bytes() as u64,
+            // Each connection that was scheduled got an entry, but for those that found no slot.
+            inserted: scheduled.saturating_sub(full),
+            expired,
+            evicted: counters.event(TableEvent::Evicted).unwrap_or_default(),
+            full,
+        }
+    }
+
+    fn service_status(&self, service: &Service) -> ServiceStatus {
+        let applied = self.data_path.applied().services.get(&service.key);
+        let real_member = |target| matches!(target, Target::Real(_));
+        let on_fallback =
+            !applied.is_some_and(|applied| applied.members().any(|server| real_member(server.target)));
+        let configured = service.servers.iter().map(|server| self.server_status(service, server, false));
+        let draining = self.knowledge.draining.of(&service.key);
+        let draining = draining.map(|server| self.server_status(service, server, true));
+        let mut former = self.former.get(&service.key).copied().unwrap_or_default();
+        let local = self.totals(service, Target::Local);
+        former.connections += local.connections;
+        former.packets += local.packets;
+        former.bytes += local.bytes;
+        ServiceStatus {
+            name: service.name.clone(),
+            vip: service.key.vip,
+            port: service.key.port,
+            protocol: service.key.protocol.name().to_owned(),
+            scheduler: service.scheduler.name().to_owned(),
+            fallback: match service.fallback {
+                Fallback::None => "none",
+                Fallback::Local => "local",
+            }
+            .to_owned(),
+            on_fallback,
+            servers: configured.chain(draining).collect(),
+            former,
+        }
+    }
+
+    fn server_status(&self, service: &Service, server: &Server, draining: bool) -> ServerStatus {
+        let id = self.data_path.executor.server_id(&service.key, Target::Real(server.address));
+        let counts = id.map(|id| self.data_path.table.counts(id)).unwrap_or_default();
+        let totals = self.totals(service, Target::Real(server.address));
+        let record = self.knowledge.health.get(&(service.key, server.address));
+        let mac = self.knowledge.mac(server.address);
+        let health = match draining {
+            true => Health::Draining,
+            false => self.knowledge.health(service, server.address),
+        };
+        let since = record.map_or(self.started, |record| record.since);
+        ServerStatus {
+            name: server.name.clone(),
+            address: server.address,
+            port: server.port,
+            method: "Route".to_owned(),
+            weight: if draining { 0 } else { server.weight },
+            active: counts.active(),
+            inactive: counts.inactive(),
+            health,
+            reason: record
+                .and_then(|record| record.reason.clone())
+                .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
+            since_s: Instant::now().duration_since(since).as_secs(),
+            mac: mac.map(report::mac),
+            connections: totals.connections,
+            packets: totals.packets,
+            bytes: totals.bytes,
+        }
+    }
+
+    fn without_mac(&self, address: IpAddr) -> String {
+        format!("no answer to ARP for {address} on {}", self.config.interface)
+    }
+
+    fn totals(&self, service: &Service, target: Target) -> Totals {
+        let executor = &self.data_path.executor;
+        let id = executor.server_id(&service.key, target);
+        id.map(|id| read_totals(&executor.maps().stats, id)).unwrap_or_default()
+    }
+}
+
+fn counts(counters: &Counters, action: Action) -> Vec<Count> {
+    let reasons = Reason::ALL.iter().filter(|reason| reason.action() == action);
+    reasons
+        .map(|reason| Count {
+            reason: reason.label().to_owned(),
+            count: counters.reason(*reason).unwrap_or_default(),
+        })
+        .collect()
+}

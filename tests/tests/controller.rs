@@ -1,0 +1,186 @@
+//! What operators do to a running `lb`, on the talk's cluster with real servers and clients.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use lb_tests::cluster::{Talk, VIP};
+use lb_tests::lab::{Director, Node, unique_name};
+use lb_tests::scenario::traffic::{Answer, Spread};
+use nix::sys::signal::Signal;
+
+/// How long a check, a reload or a purge may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start(purpose: &str) -> (Talk, Director) {
+    let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
+    let director = talk.start_director().expect("lb starts on ha1");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    (talk, director)
+}
+
+/// The talk's configuration with other servers, given as YAML.
+fn with_servers(servers: &str) -> String {
+    format!(
+        "interface: eth0\nservices:\n  - name: web\n    vip: {VIP}:80\n    scheduler: rr\n    fallback: local\n    \
+         drain: 60s\n    check: {{ type: http, request: index.html, receive: Test Page, interval: 1s, timeout: 3s }}\n    \
+         servers: [{servers}]\n"
+    )
+}
+
+const WWW1: &str = "{ name: www1, address: 211.58.250.25 }";
+const WWW2: &str = "{ name: www2, address: 211.58.250.27 }";
+
+/// One connection to the VIP that is kept open.
+struct KeptOpen(TcpStream);
+
+impl KeptOpen {
+    fn open(client: &Node) -> Self {
+        let stream = client.run(|| TcpStream::connect((VIP, 80))).expect("in the client's namespace");
+        let stream = stream.expect("the VIP takes connections");
+        stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a read time-out");
+        Self(stream)
+    }
+
+    /// The page of whoever has the connection; panics if it is broken.
+    fn get(&mut self) -> String {
+        let request = format!("GET /index.html HTTP/1.1\r\nHost: {VIP}\r\n\r\n");
+        self.0.write_all(request.as_bytes()).expect("the connection takes a request");
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while !answer.windows(9).any(|window| window == b"Test Page") || !answer.ends_with(b"\n") {
+            let length = self.0.read(&mut part).expect("the connection answers");
+            assert!(length > 0, "the server has closed the connection");
+            answer.extend_from_slice(&part[..length]);
+        }
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn a_reload_touches_no_connection_of_an_unchanged_server() {
+    let (talk, director) = start("reload");
+    let mut first = KeptOpen::open(&talk.client);
+    let mut second = KeptOpen::open(&talk.client);
+    let before = (first.get(), second.get());
+    assert_ne!(before.0, before.1, "round robin gives each server one");
+
+    // The order of servers, a weight, a second service: all but the servers that the connections are on.
+    let mut changed = with_servers(&format!("{WWW2}, {{ name: www1, address: 211.58.250.25, weight: 3 }}"));
+    changed +=
+        &format!("  - name: other\n    vip: {VIP}:8080\n    servers: [{{ address: 211.58.250.27 }}]\n");
+    director.reconfigure(&changed).expect("the file is written");
+    director
+        .wait_until("the second service", PATIENCE, |status| status.services.len() == 2)
+        .expect("the changed file is noticed");
+    assert_eq!((first.get(), second.get()), before);
+
+    director.reconfigure(&with_servers(&format!("{WWW1}, {WWW2}"))).expect("the file is written");
+    director.process().signal(Signal::SIGHUP);
+    director
+        .wait_until("one service again", PATIENCE, |status| status.services.len() == 1)
+        .expect("SIGHUP reloads");
+    assert_eq!((first.get(), second.get()), before);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_and_told_and_the_old_one_serves_on() {
+    let (talk, director) = start("refused");
+    director.reconfigure(&with_servers(WWW1).replace("rr", "rrr")).expect("the file is written");
+    let status = director
+        .wait_until("the refusal", PATIENCE, |status| status.config_error.is_some())
+        .expect("lb status tells of the refusal");
+    let error = status.config_error.unwrap();
+    assert!(error.contains("lb.yaml:5:16:") && error.contains("expected one of rr, wrr, lc, wlc"), "{error}");
+    assert!(director.listing().expect("a listing").contains("rrr"), "the listing shows it too");
+    let spread = Spread::of_requests(&talk.client, 4);
+    assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2), "the old configuration serves");
+
+    director.reconfigure(&with_servers(WWW2)).expect("the file is written");
+    director
+        .wait_until("the mended file", PATIENCE, |status| status.config_error.is_none())
+        .expect("a mended file is taken");
+}
+
+#[test]
+fn a_server_that_leaves_the_configuration_keeps_the_connections_it_has() {
+    let (talk, director) = start("drain");
+    let mut connections = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
+    let before = connections.each_mut().map(KeptOpen::get);
+    director.reconfigure(&with_servers(WWW2)).expect("the file is written");
+    director
+        .wait_until("www1 draining", PATIENCE, |status| {
+            status.server("www1").is_some_and(|server| server.health == "draining")
+        })
+        .expect("www1 drains");
+    assert_eq!(connections.each_mut().map(KeptOpen::get), before, "both connections live");
+    assert_eq!(Spread::of_requests(&talk.client, 6).by(Answer::Www2), 6, "new ones go to www2 alone");
+
+    drop(connections);
+    director
+        .wait_until("www1 without active connections", PATIENCE, |status| {
+            status.server("www1").is_none_or(|server| server.active == 0)
+        })
+        .expect("closed connections are no longer active");
+}
+
+#[test]
+fn active_and_inactive_counts_are_those_of_the_clients() {
+    let (talk, director) = start("counts");
+    let open: Vec<KeptOpen> = (0..6).map(|_| KeptOpen::open(&talk.client)).collect();
+    director
+        .wait_until("three active connections each", PATIENCE, |status| {
+            ["www1", "www2"].iter().all(|name| status.server(name).is_some_and(|server| server.active == 3))
+        })
+        .expect("open connections are active");
+    drop(open);
+    director
+        .wait_until("no active connection", PATIENCE, |status| {
+            let servers = || ["www1", "www2"].iter().filter_map(|name| status.server(name));
+            servers().all(|server| server.active == 0)
+                && servers().map(|server| server.inactive).sum::<u32>() == 6
+        })
+        .expect("closed connections are inactive");
+}
+
+#[test]
+fn a_second_lb_on_the_interface_is_refused_with_the_pid_of_the_first() {
+    let (talk, director) = start("second");
+    let (code, said) = director.second().expect("the second lb runs");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("pid {}", director.process().pid())), "{said}");
+    assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0, "the first one serves on");
+}
+
+#[test]
+fn sigterm_stops_cleanly_and_leaves_nothing_behind() {
+    let (talk, director) = start("stop");
+    let (socket, process) = (director.socket(), director.process());
+    let attached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
+    assert!(attached.contains("prog/xdp"), "{attached}");
+    director.stop().expect("lb ends within 10 s");
+    assert!(!process.is_alive());
+    let detached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
+    assert!(!detached.contains("prog/xdp"), "{detached}");
+    assert!(!socket.exists(), "the control socket is gone");
+    assert_eq!(Spread::of_requests(&talk.client, 2).by(Answer::Fallback), 2, "the host answers for itself");
+    talk.start_director().expect("another lb can start at once");
+}
+
+#[test]
+fn a_server_with_a_new_mac_is_followed() {
+    let (talk, director) = start("mac");
+    talk.www1.node().ip("link set eth0 address 02:00:00:00:aa:25").expect("the MAC is changed");
+    director
+        .wait_until("the new MAC", PATIENCE, |status| {
+            status.server("www1").is_some_and(|server| server.mac.as_deref() == Some("02:00:00:00:aa:25"))
+        })
+        .expect("the neighbour event is followed");
+    let deadline = Instant::now() + PATIENCE;
+    while Spread::of_requests(&talk.client, 4).by(Answer::Www1) != 2 {
+        assert!(Instant::now() < deadline, "www1 does not serve at its new MAC");
+    }
+}
