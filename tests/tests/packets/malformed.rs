@@ -1,1 +1,161 @@
-//! todo
+//! Arbitrary bytes and damaged packets: what the program does in the kernel is what `lb_common::frame` says on the host.
+
+use std::collections::BTreeMap;
+
+use lb_common::frame::{self, Flow, Parsed};
+use lb_common::reason::{Action, Reason};
+use lb_common::service::Protocol;
+use lb_userspace::config::Stray;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::harness::*;
+
+/// Both services forward whatever is well-formed, strays too.
+fn director() -> Director {
+    let mut web = rr([1, 2]);
+    web.settings.stray = Stray::Hash;
+    Director::new([(WEB, web), (WEB_UDP, rr([1, 2]))])
+}
+
+/// What the host makes of the frame. Either the reason not to forward it, or the verdict of what is not refused.
+fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
+    match frame::parse(bytes) {
+        Parsed::NotOurs => Ok(Verdict::Pass),
+        Parsed::Malformed(reason) => Err(reason),
+        Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
+        Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::OtherStation),
+        Parsed::Flow(flow) => frame::check(bytes, &flow).map(|_| Verdict::Tx),
+    }
+}
+
+fn is_for_us(flow: &Flow) -> bool {
+    let served = matches!(flow.protocol, Protocol::Tcp | Protocol::Udp);
+    served && flow.destination.to_ne_bytes() == VIP.octets() && u16::from_be(flow.destination_port) == PORT
+}
+
+fn check(director: &Director, bytes: &[u8]) -> Result<String, TestCaseError> {
+    let judged = judge(bytes);
+    let (outcome, reasons) = director.explain(bytes);
+    prop_assert_ne!(outcome.verdict, Verdict::Aborted);
+    prop_assert_eq!(reasons, Vec::from_iter(judged.err()), "reasons for {:02x?}", bytes);
+    let verdict = judged.unwrap_or_else(|reason| match reason.action() {
+        Action::Drop => Verdict::Drop,
+        Action::Pass => Verdict::Pass,
+    });
+    prop_assert_eq!(outcome.verdict, verdict, "verdict on {:02x?}", bytes);
+    // Whatever it does, it changes no byte but those of the MACs.
+    prop_assert_eq!(outcome.frame.len(), bytes.len());
+    let unchanged = if verdict == Verdict::Tx { 12 } else { 0 };
+    prop_assert_eq!(&outcome.frame[unchanged..], &bytes[unchanged..]);
+    Ok(judged.map_or_else(|reason| reason.label().to_owned(), |verdict| format!("{verdict:?}")))
+}
+
+/// Runs the frames of `strategy` past a director. Returns how often each answer was given.
+fn run(cases: u32, strategy: impl Strategy<Value = Vec<u8>>) -> BTreeMap<String, u32> {
+    let director = director();
+    let answers = std::cell::RefCell::new(BTreeMap::new());
+    let result = runner(cases).run(&strategy, |bytes| {
+        let answer = check(&director, &bytes)?;
+        *answers.borrow_mut().entry(answer).or_default() += 1;
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+    answers.into_inner()
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+}
+
+fn valid() -> impl Strategy<Value = Packet> {
+    let transport = prop_oneof![
+        (any::<u8>(), 0usize..=10).prop_map(|(flags, options)| Transport::Tcp { flags, options }),
+        Just(Transport::Udp),
+    ];
+    let tags = proptest::collection::vec(prop_oneof![Just(DOT1Q), Just(DOT1AD)], 0..=3);
+    (0u32..50, transport, tags, 0usize..=10, 0usize..40, 0usize..20).prop_map(
+        |(number, transport, tags, ip_options, payload, padding)| Packet {
+            transport,
+            tags,
+            ip_options,
+            payload,
+            padding,
+            ..Packet::udp(client(number))
+        },
+    )
+}
+
+/// A packet with some bytes of its headers changed, cut short or made longer.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let changes = proptest::collection::vec((12usize..80, any::<u8>()), 0..3);
+    let length = prop_oneof![3 => Just(None), 1 => (14usize..140).prop_map(Some)];
+    (valid(), changes, length).prop_map(|(packet, changes, length)| {
+        let mut bytes = packet.bytes();
+        bytes.resize(length.unwrap_or(bytes.len()), 0xaa);
+        for (index, byte) in changes {
+            if let Some(place) = bytes.get_mut(index) {
+                *place = byte;
+            }
+        }
+        bytes
+    })
+}
+
+#[test]
+fn arbitrary_bytes() {
+    run(1000, proptest::collection::vec(any::<u8>(), 14..200));
+}
+
+#[test]
+fn arbitrary_bytes_that_begin_like_ours() {
+    let content = proptest::collection::vec(any::<u8>(), 0..100);
+    let strategy = (content, any::<bool>(), 0usize..3).prop_map(|(content, vip, tags)| {
+        let packet = Packet { tags: vec![DOT1Q; tags], ..Packet::syn(client(1)) };
+        let network = 14 + 4 * tags;
+        let kept = if vip { network + 24 } else { network + 1 };
+        [&packet.bytes()[..kept], &content].concat()
+    });
+    run(2000, strategy);
+}
+
+#[test]
+fn damaged_packets() {
+    let answers = run(4000, damaged());
+    for answer in ["Pass", "Tx", "bad_length", "bad_tcp_flags", "fragment", "bad_ip_header", "truncated_ip"] {
+        assert!(answers.contains_key(answer), "{answer} never came up: {answers:?}");
+    }
+}
+
+#[test]
+fn every_length_of_a_packet() {
+    let director = director();
+    let packets = [
+        Packet { payload: 20, padding: 10, ..Packet::ack(client(1)) },
+        Packet { tags: vec![DOT1AD, DOT1Q], ip_options: 10, ..Packet::udp(client(1)) },
+        Packet { transport: Transport::Tcp { flags: SYN, options: 10 }, ..Packet::syn(client(1)) },
+    ];
+    for packet in packets {
+        let bytes = packet.bytes();
+        for length in 14..=bytes.len() {
+            check(&director, &bytes[..length]).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        }
+    }
+}
+
+/// Each byte of the headers takes each value.
+#[test]
+fn every_value_of_every_header_byte() {
+    let director = director();
+    for packet in [Packet::ack(client(1)), Packet { ip_options: 1, tags: vec![DOT1Q], ..Packet::udp(client(1)) }] {
+        let bytes = packet.bytes();
+        for index in 0..bytes.len().min(66) {
+            for value in 0..=u8::MAX {
+                let mut bytes = bytes.clone();
+                bytes[index] = value;
+                check(&director, &bytes)
+                    .unwrap_or_else(|error| panic!("byte {index} is {value:#x}: {error}"));
+            }
+        }
+    }
+}

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use lb_common::reason::Reason;
-use lb_common::server::ServerId;
 use lb_userspace::config::Scheduler;
 use lb_userspace::dataplane::object::Sizes;
 use lb_userspace::plan::{Service, State, Target};
@@ -264,8 +263,8 @@ fn an_equal_state_changes_nothing() {
     let mut director = both();
     director.open(client(1));
     let state = director.data_path.applied().clone();
-    let (changes, purge) = director.data_path.apply(state).unwrap();
-    assert_eq!((changes, purge), (vec![], Vec::<ServerId>::new()));
+    let applied = director.data_path.apply(state).unwrap();
+    assert_eq!((applied.changes, applied.purge), (vec![], vec![]));
     assert_eq!(director.open(client(2)), 2, "not even the turn");
 }
 

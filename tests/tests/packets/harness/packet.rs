@@ -98,16 +98,6 @@ impl Packet {
         Self { to: SocketAddrV4::new(vip, port), ..self }
     }
 
-    /// Offset of the IP header.
-    pub fn network(&self) -> usize {
-        14 + 4 * self.tags.len()
-    }
-
-    /// Offset of the TCP or UDP header.
-    pub fn transport(&self) -> usize {
-        self.network() + 20 + 4 * self.ip_options
-    }
-
     pub fn bytes(&self) -> Vec<u8> {
         let mut frame = Vec::new();
         frame.extend(self.destination);

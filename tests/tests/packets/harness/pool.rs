@@ -83,8 +83,9 @@ pub fn give_back(loaded: Loaded) {
     director.purge(&leaving);
     director.data_path.executor.set_lease(LEASE_UNLIMITED);
     director.data_path.executor.set_mac(MAC);
-    (0..director.turns.len()).for_each(|index| director.turns.write(index, [0; 8]));
-    (0..director.overflows.len()).for_each(|index| director.overflows.write(index, 0));
+    let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
+    (0..turns).for_each(|index| director.turns.write(index, [0; 8]));
+    (0..overflows).for_each(|index| director.overflows.write(index, 0));
     IDLE.lock().unwrap().extend(director.0.take());
 }
 
