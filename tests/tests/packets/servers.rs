@@ -268,6 +268,30 @@ fn an_equal_state_changes_nothing() {
     assert_eq!(director.open(client(2)), 2, "not even the turn");
 }
 
+/// There is room for six servers.
+#[test]
+fn a_change_that_does_not_fit_leaves_a_director_that_works() {
+    let sizes = Sizes { services: 4, servers: 6, ..SMALL };
+    let mut director = Director::with_sizes(sizes, [(WEB, rr([1, 2]))]);
+    let homes: Vec<u16> = (0..10).map(|number| director.open(client(number))).collect();
+    let good = director.data_path.applied().clone();
+    for _ in 0..5 {
+        let mut too_much = good.clone();
+        too_much.services.insert(WEB_UDP, rr(3..=8));
+        let error = director.data_path.apply(too_much).expect_err("eight servers");
+        assert!(format!("{error:#}").contains("room for 6 servers"), "{error:#}");
+        // What was added before the failure has to go again.
+        let leaving = director.apply(good.clone());
+        director.purge(&leaving);
+    }
+    for (number, home) in (0..).zip(homes) {
+        assert_eq!(director.send(&Packet::ack(client(number))).server(), home, "client {number}");
+    }
+    assert_eq!(director.send(&Packet::udp(client(1))).verdict, Verdict::Pass, "no such service any more");
+    director.change(|state| _ = state.services.insert(WEB_UDP, rr(3..=6)));
+    assert_eq!(director.send(&Packet::udp(client(1))).server(), 3);
+}
+
 /// As many as the maps have room for, all answered by their own server.
 #[test]
 fn thousands_of_services() {
