@@ -1,6 +1,7 @@
 //! The director's controller: configuration, plan, data plane, health checks, observation, command line.
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod dataplane;

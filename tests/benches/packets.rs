@@ -48,7 +48,7 @@ fn main() {
             servers,
         },
     );
-    dp.apply(state).unwrap();
+    dp.apply(state);
     for name in ["director", "floor_pass", "floor_swap", "floor_lru", "floor_lru_insert"] {
         object::load_program(&mut dp.ebpf, name).unwrap();
     }

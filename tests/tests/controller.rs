@@ -184,3 +184,31 @@ fn a_server_with_a_new_mac_is_followed() {
         assert!(Instant::now() < deadline, "www1 does not serve at its new MAC");
     }
 }
+
+/// lo has no native XDP.
+#[test]
+fn an_interface_without_native_xdp_is_served_in_generic_mode_with_a_warning() {
+    let talk = Talk::new(&unique_name("generic")).expect("the cluster comes up");
+    let configuration = with_servers(WWW1).replace("interface: eth0", "interface: lo");
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts on lo");
+    assert_eq!(director.status().expect("a status").mode, "generic");
+    let log = director.log().expect("a log");
+    assert!(log.contains("no native XDP on lo") && log.contains("reason="), "{log}");
+}
+
+#[test]
+fn a_thousand_services_are_up_at_once() {
+    let talk = Talk::new(&unique_name("many")).expect("the cluster comes up");
+    let mut configuration = with_servers(&format!("{WWW1}, {WWW2}"));
+    for port in 10_000..11_000 {
+        configuration += &format!("  - vip: {VIP}:{port}\n    servers: [{{ address: 211.58.250.25 }}]\n");
+    }
+    let begun = Instant::now();
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    assert!(begun.elapsed() < PATIENCE, "took {:?}", begun.elapsed());
+    assert_eq!(director.status().expect("a status").services.len(), 1001);
+    assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
+}

@@ -303,20 +303,19 @@ impl Controller {
     fn refresh(&mut self) {
         let desired = desired::state(&self.config.services, &self.knowledge);
         let before: State = self.data_path.applied().clone();
-        match self.data_path.apply(desired) {
-            Ok(Applied { changes, purge }) => {
-                for change in &changes {
-                    tracing::debug!("{change}");
-                }
-                report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
-                    self.knowledge.health.get(&(key, address)).and_then(|record| record.reason.clone())
-                });
-                for (service, server) in purge {
-                    self.purging.insert(server, service);
-                    self.sweeper.purge(server);
-                }
-            }
-            Err(error) => tracing::error!("the data path could not be changed: {error:#}"),
+        let Applied { changes, purge, errors } = self.data_path.apply(desired);
+        for change in &changes {
+            tracing::debug!("{change}");
+        }
+        for error in &errors {
+            tracing::error!("the data path could not be changed: {error:#}");
+        }
+        report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
+            self.knowledge.health.get(&(key, address)).and_then(|record| record.reason.clone())
+        });
+        for (service, server) in purge {
+            self.purging.insert(server, service);
+            self.sweeper.purge(server);
         }
     }
 

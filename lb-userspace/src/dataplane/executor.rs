@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use lb_common::compile::{Candidate, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
 use lb_common::control::{Control, Half, LEASE_UNLIMITED, Vips, mac_to_word};
+use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
 
@@ -29,8 +30,14 @@ pub struct Executor {
     cells: CellAllocator,
     /// Cells of plans that are no longer in force; free once no packet can be under way with them.
     retired: Vec<Region>,
-    /// Something was switched since the last [`Self::settle`].
-    unsettled: bool,
+    /// The table of services differs from `services`.
+    services_changed: bool,
+    /// Number of the last switch from one plan, or one half of the services, to the other.
+    switches: u64,
+    /// Switches up to this one have settled: no packet is under way with what they switched off.
+    settled: u64,
+    /// The last switch of the halves.
+    halves_switched: u64,
     /// Servers still being purged whose services are gone.
     leaving: BTreeMap<ServerId, ServiceId>,
 }
@@ -40,6 +47,8 @@ struct ServiceRecord {
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
     cells: Region,
+    /// The last switch of its plans.
+    switched: u64,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
 }
@@ -67,7 +76,10 @@ impl Executor {
             server_ids: Ids::up_to(u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
             cells: CellAllocator::new(sizes.cells),
             retired: Vec::new(),
-            unsettled: false,
+            services_changed: false,
+            switches: 0,
+            settled: 0,
+            halves_switched: 0,
             leaving: BTreeMap::new(),
             sizes,
         }
@@ -91,14 +103,14 @@ impl Executor {
         self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
     }
 
-    /// Carries out one change. Returns a server whose connections are to be purged now, and whose it was.
+    /// Carries out one change; [`Self::commit`] makes the last ones visible. Returns a server whose connections are to be purged now, and whose it was.
     pub fn execute(&mut self, change: &Change) -> Result<Option<(ServiceKey, ServerId)>> {
         match change {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
+                self.services_changed = true;
                 self.copy_service_to_servers(key)?;
-                self.write_services()?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
             Change::AddServer(key, server) => self.add_server(key, server)?,
@@ -110,6 +122,11 @@ impl Executor {
             Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
         }
         Ok(None)
+    }
+
+    /// Ends a batch of changes: services that were added, changed or removed are so for packets from now on.
+    pub fn commit(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
     }
 
     /// Nothing in the table names `server` any more: its number is free.
@@ -138,16 +155,21 @@ impl Executor {
             settings,
             servers: BTreeMap::new(),
             cells: Region { start: 0, len: 0 },
+            switched: 0,
             purging: Vec::new(),
         };
+        // No packet can see these yet.
+        for plan in 0..2 {
+            self.maps.plans.write(usize::from(id) * 2 + plan, Plan::default());
+        }
         self.services.insert(key, record);
-        self.schedule(&key, Scheduler::Rr, &[])?;
-        self.write_services()
+        self.services_changed = true;
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
-        self.write_services()?;
+        self.services_changed = true;
         self.retired.push(record.cells);
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
@@ -202,44 +224,52 @@ impl Executor {
 
     /// Writes the plan that is not in force, then puts it in force.
     fn schedule(&mut self, key: &ServiceKey, scheduler: Scheduler, members: &[(Target, u16)]) -> Result<()> {
-        self.settle();
         let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
+        let switched = record.switched;
+        self.settle(switched);
+        let record = &self.services[key];
         let candidates = members
             .iter()
-            .map(|(target, weight)| {
-                let server = *record
-                    .servers
-                    .get(target)
-                    .with_context(|| format!("{key}: no such server: {target}"))?;
-                Ok(Candidate { server, weight: *weight })
+            .filter_map(|(target, weight)| {
+                Some(Candidate { server: *record.servers.get(target)?, weight: *weight })
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Vec<_>>();
         let compiled = compile(scheduler, &candidates);
-        let region = self.cells.allocate(compiled.cells.len() as u32).with_context(|| {
-            format!(
-                "{key}: no room for a schedule of {} words (a service needs one per server and distinct weight): give \
-                 servers equal weights or split the service",
-                compiled.cells.len()
-            )
-        })?;
+        let region = self.allocate(key, compiled.cells.len() as u32)?;
         let compiled = compiled.at(region.start);
         for (index, cell) in compiled.cells.iter().enumerate() {
             self.maps.cells.write(region.start as usize + index, *cell);
         }
-        let service = usize::from(record.id.0);
+        let service = usize::from(self.services[key].id.0);
         let choice = self.maps.choices.atomic(service);
         let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
         self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
         choice.store(idle, Ordering::Release);
-        self.unsettled = true;
-        let old = std::mem::replace(&mut self.record(key)?.cells, region);
+        self.switches += 1;
+        let switches = self.switches;
+        let record = self.record(key)?;
+        record.switched = switches;
+        let old = std::mem::replace(&mut record.cells, region);
         self.retired.push(old);
         Ok(())
     }
 
+    fn allocate(&mut self, key: &ServiceKey, cells: u32) -> Result<Region> {
+        if let Some(region) = self.cells.allocate(cells) {
+            return Ok(region);
+        }
+        self.settle(self.switches);
+        self.cells.allocate(cells).with_context(|| {
+            format!(
+                "{key}: no room for a schedule of {cells} words (a service needs one per server and distinct weight): \
+                 give servers equal weights or split the service"
+            )
+        })
+    }
+
     /// Places all services in the idle half of their table, then puts it in force.
     fn write_services(&mut self) -> Result<()> {
-        self.settle();
+        self.settle(self.halves_switched);
         let services: Vec<ServiceInfo> =
             self.services.iter().map(|(key, record)| service_info(key, record)).collect();
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
@@ -260,7 +290,8 @@ impl Executor {
         self.write_vips(&vips.union(&old));
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
         self.write_vips(&vips);
-        self.unsettled = true;
+        self.switches += 1;
+        self.halves_switched = self.switches;
         Ok(())
     }
 
@@ -281,11 +312,12 @@ impl Executor {
         }
     }
 
-    /// Waits until no packet is under way that began before the last switch: then what was switched off is free.
-    fn settle(&mut self) {
-        if !std::mem::take(&mut self.unsettled) {
+    /// Waits until no packet is under way that began before switch number `switch`: what it switched off is free then.
+    fn settle(&mut self, switch: u64) {
+        if switch <= self.settled {
             return;
         }
+        self.settled = self.switches;
         // SAFETY: membarrier(2) touches no memory of ours. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period,
         // and the kernel runs XDP programs inside RCU's read side.
         let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };

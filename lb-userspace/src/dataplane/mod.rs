@@ -17,6 +17,7 @@ pub mod neighbours;
 pub mod object;
 pub mod sweep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -28,7 +29,7 @@ use self::maps::Maps;
 use self::object::Sizes;
 use self::sweep::Table;
 use crate::config::ServiceKey;
-use crate::plan::{Change, State, diff};
+use crate::plan::{Change, State, diff, schedule};
 
 /// A loaded program with its maps, and the state they hold.
 pub struct DataPath {
@@ -36,6 +37,8 @@ pub struct DataPath {
     pub executor: Executor,
     pub table: Arc<Table>,
     applied: State,
+    /// Services whose schedule could not be written.
+    failed: BTreeSet<ServiceKey>,
 }
 
 /// What [`DataPath::apply`] did.
@@ -44,6 +47,7 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// Servers that are gone, and whose they were: their connections must be purged.
     pub purge: Vec<(ServiceKey, ServerId)>,
+    pub errors: Vec<anyhow::Error>,
 }
 
 impl DataPath {
@@ -51,25 +55,62 @@ impl DataPath {
     pub fn new(mut ebpf: Ebpf, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Result<Self> {
         let (maps, table) = Maps::take(&mut ebpf)?;
         let executor = Executor::new(maps, sizes, mac, hash_keys);
-        Ok(Self { ebpf, executor, table: Arc::new(table), applied: State::default() })
+        Ok(Self {
+            ebpf,
+            executor,
+            table: Arc::new(table),
+            applied: State::default(),
+            failed: BTreeSet::new(),
+        })
     }
 
     pub fn applied(&self) -> &State {
         &self.applied
     }
 
-    /// Brings the maps to `desired`.
-    ///
-    /// # Errors
-    /// A change that cannot be carried out ends the list; the changes before it hold.
-    pub fn apply(&mut self, desired: State) -> Result<Applied> {
-        let changes = diff(&desired, &self.applied);
-        let mut purge = Vec::new();
-        for change in &changes {
-            purge.extend(self.executor.execute(change)?);
-        }
+    /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors` and tried again with
+    /// the next call; the others hold.
+    pub fn apply(&mut self, desired: State) -> Applied {
+        let mut changes = diff(&desired, &self.applied);
         self.applied = desired;
-        Ok(Applied { changes, purge })
+        changes.extend(self.failed_schedules(&changes));
+        let mut purge = Vec::new();
+        let mut errors = Vec::new();
+        for change in &changes {
+            match self.executor.execute(change) {
+                Ok(gone) => purge.extend(gone),
+                Err(error) => {
+                    self.forget(change);
+                    errors.push(error);
+                }
+            }
+        }
+        errors.extend(self.executor.commit().err());
+        Applied { changes, purge, errors }
+    }
+
+    /// Schedules that failed the last time and are not among `changes` anyway.
+    fn failed_schedules(&mut self, changes: &[Change]) -> Vec<Change> {
+        let failed = std::mem::take(&mut self.failed);
+        let again = failed.iter().filter_map(|key| Some(schedule(*key, self.applied.services.get(key)?)));
+        again.filter(|again| !changes.contains(again)).collect()
+    }
+
+    /// Notes that a change did not happen.
+    fn forget(&mut self, change: &Change) {
+        match change {
+            Change::AddService(key, _) => drop(self.applied.services.remove(key)),
+            Change::AddServer(key, server) => {
+                if let Some(service) = self.applied.services.get_mut(key) {
+                    service.servers.retain(|other| other.target != server.target);
+                }
+            }
+            Change::Schedule(key, ..) => drop(self.failed.insert(*key)),
+            Change::ChangeService(..)
+            | Change::ChangeServer(..)
+            | Change::RemoveServer(..)
+            | Change::RemoveService(..) => {}
+        }
     }
 }
 

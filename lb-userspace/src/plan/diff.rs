@@ -64,7 +64,8 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
     );
 }
 
-fn schedule(key: ServiceKey, service: &Service) -> Change {
+/// The change that spreads new connections over the service's members.
+pub fn schedule(key: ServiceKey, service: &Service) -> Change {
     let members = service.members().map(|server| (server.target, server.weight)).collect();
     Change::Schedule(key, service.scheduler, members)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use diff::diff;
+pub use diff::{diff, schedule};
 
 use crate::config::{Scheduler, ServiceKey, Stray, Timeouts};
 

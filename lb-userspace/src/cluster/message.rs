@@ -1,0 +1,67 @@
+//! What nodes tell each other: one kind of message, the heartbeat, which carries everything.
+//!
+//! It says how things are, not what to do: a lost one is made good by the next, a repeated one changes nothing.
+
+/// A node's place in the configuration's list of nodes, which is the same on all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u8);
+
+/// A VIP group's place in the configuration's list of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u8);
+
+/// Nodes and groups at most.
+pub const MAX_NODES: usize = 16;
+pub const MAX_GROUPS: usize = 32;
+
+/// Sent to all other nodes over all paths, every interval and at once when something changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Heartbeat {
+    pub from: NodeId,
+    /// Which life of the sender: larger after each of its restarts.
+    pub session: u64,
+    /// Larger with each message of a session; the same message on two paths has one number.
+    pub sequence: u64,
+    pub readiness: Readiness,
+    /// Of the configuration that must be equal on all nodes.
+    pub config_digest: u64,
+    /// One per group, in the order of the groups.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// What a node could serve with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Readiness {
+    /// The XDP program is attached and its maps are in step.
+    pub data_path: bool,
+    /// The interface carries packets.
+    pub link: bool,
+    /// The operator wants this node to stay out.
+    pub maintenance: bool,
+    /// Real servers that this node finds healthy.
+    pub servers: u16,
+    /// Reference hosts that this node reaches.
+    pub references: u8,
+}
+
+/// How a group stands on the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GroupStatus {
+    pub role: Role,
+    /// How often the group has changed hands as far as the sender knows; the larger one is newer.
+    pub term: u64,
+    /// For a planned hand-over: the node that the sender wants to take the group next.
+    pub offered_to: Option<NodeId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Could not serve.
+    Fault,
+    Standby,
+    /// Is taking the VIPs.
+    Acquiring,
+    Active,
+    /// Is giving the VIPs up.
+    Releasing,
+}
