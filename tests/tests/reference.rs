@@ -50,19 +50,51 @@ type Row = (String, u16, u32, u32);
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 enum Event {
-    Service { proto: String },
-    Add { state: Vec<Row> },
-    Del { state: Vec<Row> },
-    Edit { state: Vec<Row> },
-    SetScheduler { scheduler: String, state: Vec<Row> },
-    Open { id: u32, src: Ipv4Addr, sport: u16, pick: Option<String>, state: Vec<Row> },
+    Service {
+        proto: String,
+    },
+    Add {
+        state: Vec<Row>,
+    },
+    Del {
+        state: Vec<Row>,
+    },
+    Edit {
+        state: Vec<Row>,
+    },
+    SetScheduler {
+        scheduler: String,
+        state: Vec<Row>,
+    },
+    Open {
+        id: u32,
+        src: Ipv4Addr,
+        sport: u16,
+        pick: Option<String>,
+        state: Vec<Row>,
+    },
     /// A datagram of one-packet scheduling, which IPVS does not remember. Each comes from a port of its own.
-    Packet { src: Ipv4Addr, sport: u16, pick: String },
-    Close { id: u32, state: Vec<Row> },
-    Reset { id: u32, state: Vec<Row> },
-    Sleep { seconds: u64, state: Vec<Row> },
+    Packet {
+        src: Ipv4Addr,
+        sport: u16,
+        pick: String,
+    },
+    Close {
+        id: u32,
+        state: Vec<Row>,
+    },
+    Reset {
+        id: u32,
+        state: Vec<Row>,
+    },
+    Sleep {
+        seconds: u64,
+        state: Vec<Row>,
+    },
     /// Seconds: TCP, TCP after a FIN, UDP.
-    Timeouts { set: String },
+    Timeouts {
+        set: String,
+    },
     /// What the servers' applications do: the director does not see it.
     PortClosed {},
     PortOpen {},

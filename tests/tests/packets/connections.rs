@@ -127,9 +127,8 @@ fn vips_and_ports_of_one_client_do_not_mix() {
             director.send(&Packet::syn(client(9_000 + number)).to(*vip, *port));
         }
     }
-    let open = |number| {
-        places.map(|(vip, port)| server(&director, Packet::syn(client(number)).to(vip, port)))
-    };
+    let open =
+        |number| places.map(|(vip, port)| server(&director, Packet::syn(client(number)).to(vip, port)));
     let homes: Vec<[u16; 4]> = (0..100).map(open).collect();
     assert_eq!(homes[0], [1, 2, 3, 4]);
     for (number, homes) in (0..).zip(homes) {

@@ -147,7 +147,9 @@ fn every_length_of_a_packet() {
 #[test]
 fn every_value_of_every_header_byte() {
     let director = director();
-    for packet in [Packet::ack(client(1)), Packet { ip_options: 1, tags: vec![DOT1Q], ..Packet::udp(client(1)) }] {
+    for packet in
+        [Packet::ack(client(1)), Packet { ip_options: 1, tags: vec![DOT1Q], ..Packet::udp(client(1)) }]
+    {
         let bytes = packet.bytes();
         for index in 0..bytes.len().min(66) {
             for value in 0..=u8::MAX {

@@ -52,8 +52,7 @@ fn what_is_not_ours_passes_unchanged_and_uncounted() {
         ("a packet from the VIP", Packet { from: syn.to, ..syn.clone() }.to(*client(1).ip(), 40_000).bytes()),
         ("broadcast", syn.to(Ipv4Addr::BROADCAST, PORT).bytes()),
     ];
-    let director =
-        Director::new([(WEB, rr([1, 2])), (WEB_UDP, rr([1, 2])), (tcp(VIP, 443), rr([1, 2]))]);
+    let director = Director::new([(WEB, rr([1, 2])), (WEB_UDP, rr([1, 2])), (tcp(VIP, 443), rr([1, 2]))]);
     for (description, frame) in cases {
         let (outcome, reasons) = director.explain(&frame);
         // An Ethernet header that promises IPv4 and holds none is the one that is counted.

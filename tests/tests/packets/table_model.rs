@@ -133,7 +133,10 @@ fn director() -> Director {
 }
 
 /// The connections in the table. A connection that is there twice is a mistake.
-fn table(director: &Director, ids: &BTreeMap<ServerId, (Protocol, u16)>) -> BTreeMap<(Protocol, u32), Connection> {
+fn table(
+    director: &Director,
+    ids: &BTreeMap<ServerId, (Protocol, u16)>,
+) -> BTreeMap<(Protocol, u32), Connection> {
     let mut found = BTreeMap::new();
     for (key, entry) in director.data_path.table.entries() {
         let (protocol, server) = ids[&entry.server()];

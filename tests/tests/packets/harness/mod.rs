@@ -146,7 +146,8 @@ impl Director {
 
     /// Brings the data path to `state`. Returns the servers to purge.
     pub fn apply(&mut self, state: State) -> Vec<ServerId> {
-        let applied = self.data_path.apply(state).unwrap_or_else(|error| panic!("apply: {error:#}"));
+        let applied = self.data_path.apply(state);
+        assert!(applied.errors.is_empty(), "apply: {:#?}", applied.errors);
         let purge: Vec<ServerId> = applied.purge.iter().map(|(_, server)| *server).collect();
         self.leaving.extend(&purge);
         purge
