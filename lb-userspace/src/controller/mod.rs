@@ -200,13 +200,13 @@ impl Controller {
     async fn serve(&self, snapshots: Snapshots) -> Result<()> {
         let path = &self.config.control.socket;
         let listener = socket::bind(path)?;
-        tokio::spawn(socket::serve(listener, snapshots.clone()));
+        tokio::spawn(told("control socket", socket::serve(listener, snapshots.clone())));
         if let Some(metrics) = &self.config.metrics {
             let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
                 format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
             })?;
             tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(http::serve(listener, snapshots));
+            tokio::spawn(told("metrics", http::serve(listener, snapshots)));
         }
         Ok(())
     }
@@ -365,6 +365,13 @@ impl Controller {
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+    }
+}
+
+/// An endpoint that fails leaves the data path alone, but not in silence.
+async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!("{what}: {error:#}");
     }
 }
 
