@@ -22,7 +22,7 @@ pub const NODES: [(&str, u8); 5] = [("client", 100), ("ha1", 5), ("ha2", 7), ("w
 /// ldirectord.cf of the talk, in our words; used where `deploy/examples/talk.yaml` is not at hand.
 const CONFIGURATION: &str = "\
 interface: eth0
-metrics: { listen: 127.0.0.1:9105 }
+groups: [{ vips: [211.58.250.6/25], label: 'eth0:0' }]
 services:
   - name: web
     vip: 211.58.250.6:80
@@ -40,7 +40,7 @@ pub struct Talk {
     pub lab: Lab,
     /// 211.58.250.100; the talk leaves it without a name.
     pub client: Node,
-    /// 211.58.250.5, the active director: it has the VIP on its `eth0`.
+    /// 211.58.250.5, the active director: `lb` gives it the VIP.
     pub ha1: Node,
     /// 211.58.250.7, the standby.
     pub ha2: Node,
@@ -59,7 +59,6 @@ impl Talk {
             lab.node(name, address(octet))
         };
         let (client, ha1, ha2, www1, www2) = (node(0)?, node(1)?, node(2)?, node(3)?, node(4)?);
-        ha1.own_vip(VIP)?;
         www1.hold_vip(VIP)?;
         www2.hold_vip(VIP)?;
         let start = |node: &Node, page: &str| -> Result<WebServer> {

@@ -24,7 +24,7 @@ fn start(purpose: &str) -> (Talk, Director) {
 /// The talk's configuration with other servers, given as YAML.
 fn with_servers(servers: &str) -> String {
     format!(
-        "interface: eth0\nservices:\n  - name: web\n    vip: {VIP}:80\n    scheduler: rr\n    fallback: local\n    \
+        "interface: eth0\ngroups: [{{ vips: [{VIP}/25] }}]\nservices:\n  - name: web\n    vip: {VIP}:80\n    scheduler: rr\n    fallback: local\n    \
          drain: 60s\n    check: {{ type: http, request: index.html, receive: Test Page, interval: 1s, timeout: 3s }}\n    \
          servers: [{servers}]\n"
     )
@@ -94,7 +94,7 @@ fn a_bad_configuration_is_refused_and_told_and_the_old_one_serves_on() {
         .wait_until("the refusal", PATIENCE, |status| status.config_error.is_some())
         .expect("lb status tells of the refusal");
     let error = status.config_error.unwrap();
-    assert!(error.contains("lb.yaml:5:16:") && error.contains("expected one of rr, wrr, lc, wlc"), "{error}");
+    assert!(error.contains("lb.yaml:6:16:") && error.contains("expected one of rr, wrr, lc, wlc"), "{error}");
     assert!(director.listing().expect("a listing").contains("rrr"), "the listing shows it too");
     let spread = Spread::of_requests(&talk.client, 4);
     assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2), "the old configuration serves");
@@ -166,7 +166,8 @@ fn sigterm_stops_cleanly_and_leaves_nothing_behind() {
     let detached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!detached.contains("prog/xdp"), "{detached}");
     assert!(!socket.exists(), "the control socket is gone");
-    assert_eq!(Spread::of_requests(&talk.client, 2).by(Answer::Fallback), 2, "the host answers for itself");
+    let addresses = talk.ha1.ip("address show dev eth0").expect("ip works");
+    assert!(!addresses.contains(&VIP.to_string()), "the VIP is released: {addresses}");
     talk.start_director().expect("another lb can start at once");
 }
 
@@ -185,11 +186,35 @@ fn a_server_with_a_new_mac_is_followed() {
     }
 }
 
+/// The talk's clients and routers change their ARP caches at once; so must ours.
+#[test]
+fn the_vip_is_taken_with_its_label_and_announced() {
+    let talk = Talk::new(&unique_name("vip")).expect("the cluster comes up");
+    // The client believes the VIP to be at ha2.
+    talk.ha2.own_vip(VIP).expect("ha2 has the VIP");
+    // Refused, but the address was asked for.
+    let _ = talk.client.get(&format!("http://{VIP}/"));
+    let cache = || talk.client.ip(&format!("neighbour show {VIP}")).expect("ip works");
+    assert!(cache().contains(&talk.ha2.mac()), "{}", cache());
+    talk.ha2.ip(&format!("address del {VIP}/32 dev eth0")).expect("ha2 gives the VIP up");
+
+    let director = talk.start_director().expect("lb starts on ha1");
+    let addresses = talk.ha1.ip("address show dev eth0").expect("ip works");
+    assert!(addresses.contains("211.58.250.6/25") && addresses.contains("eth0:0"), "{addresses}");
+    let deadline = Instant::now() + PATIENCE;
+    while !cache().contains(&talk.ha1.mac()) {
+        assert!(Instant::now() < deadline, "the client's ARP cache did not change: {}", cache());
+    }
+    let log = director.log().expect("a log");
+    assert!(log.contains("IP address 211.58.250.6/25 taken"), "{log}");
+}
+
 /// lo has no native XDP.
 #[test]
 fn an_interface_without_native_xdp_is_served_in_generic_mode_with_a_warning() {
     let talk = Talk::new(&unique_name("generic")).expect("the cluster comes up");
-    let configuration = with_servers(WWW1).replace("interface: eth0", "interface: lo");
+    let configuration =
+        with_servers(WWW1).replace("interface: eth0\ngroups: [{ vips: [211.58.250.6/25] }]", "interface: lo");
     let director = Director::start(&talk.ha1, &configuration).expect("lb starts on lo");
     assert_eq!(director.status().expect("a status").mode, "generic");
     let log = director.log().expect("a log");

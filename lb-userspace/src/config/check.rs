@@ -1,5 +1,6 @@
 //! From what is written to the checked model; all wrong values of a file are found in one pass.
 
+mod group;
 mod health;
 mod server;
 mod service;
@@ -37,6 +38,7 @@ pub fn check(file: &yaml::File, root: Place<'_>) -> Result<Config, Vec<Found>> {
         control: checker.control(file.control.as_ref(), root.key("control")),
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
+        groups: checker.groups(file, root.key("groups")),
         services: checker.services(file.services.as_deref(), root.key("services"), timeouts),
     };
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }

@@ -20,6 +20,8 @@ pub struct Config {
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
+    /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.
+    pub groups: Vec<Group>,
     /// In file order.
     pub services: Vec<Service>,
 }
@@ -63,6 +65,27 @@ impl Default for Timeouts {
             udp: Duration::from_secs(300),
         }
     }
+}
+
+/// VIPs that are taken and given up together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Unique; default the first VIP.
+    pub name: String,
+    /// At least one, each in one group only.
+    pub vips: Vec<GroupVip>,
+    /// What ifconfig(8) shows the addresses as, such as `eth0:0`; at most 15 bytes.
+    pub label: Option<String>,
+    /// From one gratuitous ARP to the next while the VIPs are held; zero: only when they are taken.
+    pub refresh: Duration,
+}
+
+/// A VIP as it goes onto the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupVip {
+    pub address: IpAddr,
+    /// Prefix length, 1 to 32.
+    pub prefix: u8,
 }
 
 /// What identifies a service towards clients.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
+use super::model::GroupVip;
+
 /// One of a few words.
 pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(name, _)| *name == text);
@@ -89,12 +91,39 @@ pub fn vip(text: &str) -> Result<(IpAddr, u16), String> {
     }
 }
 
+/// A VIP as an address of an interface; without a prefix length it is a /32.
+pub fn group_vip(text: &str) -> Result<GroupVip, String> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => {
+            (address, whole(prefix, 1..=32).map_err(|wrong| format!("{wrong} for the prefix length"))?)
+        }
+        None => (text, 32),
+    };
+    match endpoint(address, GROUP_VIP)? {
+        (address, None) => Ok(GroupVip { address, prefix }),
+        (_, Some(_)) => Err(format!("found a port, expected {GROUP_VIP}")),
+    }
+}
+
+/// Label of an address: the kernel takes names of 15 bytes, ifconfig(8) shows those that begin with the interface's.
+pub fn label(text: &str, interface: &str) -> Result<String, String> {
+    let rest = text.strip_prefix(interface).and_then(|rest| rest.strip_prefix(':'));
+    if rest.is_some_and(|rest| !rest.is_empty()) && text.len() <= 15 && !text.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected the interface's name, a colon and a number, such as {interface}:0, at most 15 bytes"
+        ))
+    }
+}
+
 /// A real server's address; the port may be left out.
 pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     endpoint(text, SERVER)
 }
 
 pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
+const GROUP_VIP: &str = "an IPv4 address with its prefix length, such as 211.58.250.6/25";
 pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
 
 fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String> {

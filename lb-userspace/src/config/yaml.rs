@@ -15,7 +15,17 @@ pub struct File {
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
+    pub groups: Option<Vec<Group>>,
     pub services: Option<Vec<Service>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a group: a mapping with `vips`")]
+pub struct Group {
+    pub name: Scalar,
+    pub vips: Option<Vec<Scalar>>,
+    pub label: Scalar,
+    pub refresh: Scalar,
 }
 
 #[derive(Debug, Default, Deserialize)]

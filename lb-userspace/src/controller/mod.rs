@@ -32,6 +32,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
+use crate::cluster::takeover::holder::Holder;
 use crate::config::{self, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Mode};
 use crate::dataplane::neighbours::{self, Neighbours};
@@ -90,6 +91,7 @@ pub struct Controller {
     sweeper: Sweeper,
     checker: Checker,
     neighbours: Neighbours,
+    holder: Holder,
     knowledge: Knowledge,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
@@ -141,7 +143,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
         }
     }
     tell_supervisor(NotifyState::Stopping);
-    controller.close();
+    controller.close().await;
     Ok(())
 }
 
@@ -170,6 +172,7 @@ impl Controller {
             sweeper,
             checker: Checker::new(verdict_sender),
             neighbours: Neighbours::start(index, event_sender)?,
+            holder: Holder::start(index, mac)?,
             knowledge: Knowledge::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
@@ -179,6 +182,7 @@ impl Controller {
         controller.follow_configuration();
         controller.attach()?;
         controller.serve(snapshots).await?;
+        controller.holder.hold(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, Inputs { verdicts, neighbours: events, snapshots: requests }))
     }
@@ -196,13 +200,13 @@ impl Controller {
     async fn serve(&self, snapshots: Snapshots) -> Result<()> {
         let path = &self.config.control.socket;
         let listener = socket::bind(path)?;
-        tokio::spawn(socket::serve(listener, snapshots.clone()));
+        tokio::spawn(told("control socket", socket::serve(listener, snapshots.clone())));
         if let Some(metrics) = &self.config.metrics {
             let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
                 format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
             })?;
             tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(http::serve(listener, snapshots));
+            tokio::spawn(told("metrics", http::serve(listener, snapshots)));
         }
         Ok(())
     }
@@ -232,6 +236,7 @@ impl Controller {
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
                 self.follow_configuration();
+                self.holder.hold(&self.config.groups);
             }
             Err(error) => {
                 tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
@@ -244,7 +249,8 @@ impl Controller {
     fn reloaded(&mut self) -> Result<Config> {
         self.file.seen();
         let new = config::load(self.file.path())?;
-        let Config { interface, connections, control, metrics, timeouts: _, services: _ } = &self.config;
+        let Config { interface, connections, control, metrics, timeouts: _, groups: _, services: _ } =
+            &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
@@ -293,7 +299,10 @@ impl Controller {
                     tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
                 }
             }
-            neighbours::Event::Interface { mac, up: _ } => self.data_path.executor.set_mac(mac),
+            neighbours::Event::Interface { mac, up: _ } => {
+                self.data_path.executor.set_mac(mac);
+                self.holder.set_mac(mac);
+            }
             neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
         }
         Ok(())
@@ -337,8 +346,9 @@ impl Controller {
         }
     }
 
-    /// Takes the control socket away. All else (program, maps, checks) goes with the process.
-    fn close(self) {
+    /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
+    async fn close(self) {
+        self.holder.release().await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
@@ -355,6 +365,13 @@ impl Controller {
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+    }
+}
+
+/// An endpoint that fails leaves the data path alone, but not in silence.
+async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!("{what}: {error:#}");
     }
 }
 

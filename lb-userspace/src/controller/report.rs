@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::SLOTS_PER_LINE;
 
+use crate::cluster::takeover::holder::addresses_of;
 use crate::config::{Config, ServiceKey};
 use crate::dataplane::sweep::Table;
 use crate::plan::{Service, State, Target};
@@ -21,24 +22,21 @@ pub fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// VIPs that nobody on this host answers ARP for: the clients' packets will not come here by themselves.
+/// VIPs of no group that this host does not hold either: the clients' packets will not come here by themselves.
 pub fn missing_vips(config: &Config) {
     let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return };
-    let held: Vec<IpAddr> = addresses
-        .filter_map(|entry| {
-            let address = entry.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect();
+    let on_host = addresses.filter_map(|entry| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    let held: Vec<IpAddr> = on_host.chain(addresses_of(&config.groups)).collect();
     let mut vips: Vec<IpAddr> = config.services.iter().map(|service| service.key.vip).collect();
     vips.sort_unstable();
     vips.dedup();
     for vip in vips.into_iter().filter(|vip| !held.contains(vip)) {
         tracing::warn!(
-            "VIP {vip} is not on this host: packets reach it only if a router sends them here; \
-             else `ip addr add {vip}/32 dev {}`",
-            config.interface
+            "VIP {vip} is in none of the `groups` and not on this host: its packets come here only if a router sends them"
         );
     }
 }

@@ -5,6 +5,7 @@
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
+//! - [`program_log`]: rare events that the program reports itself
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
 
 pub mod attach;
@@ -15,6 +16,7 @@ pub mod mapped;
 pub mod maps;
 pub mod neighbours;
 pub mod object;
+pub mod program_log;
 pub mod sweep;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ mod words;
 use std::fmt::Write as _;
 
 use self::table::{Cell, Table};
-use super::view::{Health, ServerStatus, ServiceStatus, Status};
+use super::view::{Count, Health, ServerStatus, ServiceStatus, Status};
 
 /// How something stands out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,17 @@ pub fn render(status: &Status, colour: bool) -> String {
     if status.services.is_empty() {
         return text + "(no services)\n";
     }
-    text + &services(&status.services, colour)
+    text += &services(&status.services, colour);
+    text += &counted("Dropped packets:", &status.drops);
+    text + &counted("Passed to the host:", &status.passes)
+}
+
+/// Packets that were not forwarded, by reason; nothing where there were none.
+fn counted(what: &str, counts: &[Count]) -> String {
+    let counts = counts.iter().filter(|count| count.count > 0);
+    let words: Vec<String> =
+        counts.map(|count| format!("{} {}", count.reason, words::grouped(count.count))).collect();
+    if words.is_empty() { String::new() } else { format!("{what} {}\n", words.join(", ")) }
 }
 
 /// A reload that was refused: it is the first thing to see, because the file is not what runs.

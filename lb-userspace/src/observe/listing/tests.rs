@@ -24,6 +24,8 @@ Prot VIP:Port        Scheduler       Fallback
 TCP  211.58.250.6:80 rr        (web) local
   -> 211.58.250.25:80 (www1) Route   1      3          12        up 2m   02:00:d3:3a:fa:19
   -> 211.58.250.27:80 (www2) Route   1      3          12        down 4s 02:00:d3:3a:fa:1b connection refused
+Dropped packets: malformed 3
+Passed to the host: not_a_service 12
 ",
     );
 }
@@ -54,6 +56,8 @@ TCP  211.58.250.6:80   rr        (web) local
   -> 211.58.250.27:80 (www2)       Route   1      3          12         up 2m     02:00:d3:3a:fa:1b
 UDP  [2001:db8::53]:53 wlc             none
   -> [2001:db8:1234:5678::1001]:53 Route   65535  123456789  4000000000 unchecked unresolved        waits for its MAC
+Dropped packets: malformed 3
+Passed to the host: not_a_service 12
 ",
     );
 }
@@ -82,6 +86,8 @@ Prot VIP:Port         Scheduler       Fallback
 TCP  211.58.250.6:80  rr        (web) local: SERVING, no server is usable
   -> 211.58.250.25:80 (www1) Route   1      3          12        draining 2m 02:00:d3:3a:fa:19
 TCP  211.58.250.6:443 rr        (tls) none: NOBODY SERVES, new connections are dropped
+Dropped packets: malformed 3
+Passed to the host: not_a_service 12
 ",
     );
 }

@@ -1,0 +1,85 @@
+//! VIPs as addresses of the interface.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use futures::TryStreamExt as _;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::{Handle, new_connection};
+
+/// A VIP as it stands on the interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VipAddress {
+    pub address: IpAddr,
+    pub prefix: u8,
+    /// Such as `eth0:0`, IPv4 only: what ifconfig(8) shows it as.
+    pub label: Option<String>,
+}
+
+/// The addresses of one interface.
+#[derive(Debug)]
+pub struct Addresses {
+    interface: u32,
+    handle: Handle,
+}
+
+impl Addresses {
+    /// Needs a tokio runtime around it. `interface` is the interface's index.
+    pub fn of(interface: u32) -> Result<Self> {
+        let (connection, handle, _) =
+            new_connection().context("cannot open a netlink socket for addresses")?;
+        tokio::spawn(connection);
+        Ok(Self { interface, handle })
+    }
+
+    /// Adds the VIP. One that is there already, with whatever prefix, is left as it is.
+    pub async fn add(&self, vip: &VipAddress) -> Result<()> {
+        if self.present().await?.contains(&vip.address) {
+            return Ok(());
+        }
+        let mut request = self.handle.address().add(self.interface, vip.address, vip.prefix);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.extend(vip.label.clone().map(AddressAttribute::Label));
+        if vip.address.is_ipv6() {
+            // The other node may still hold it for a moment: duplicate address detection would refuse it.
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        request.execute().await.with_context(|| format!("cannot add {}/{}", vip.address, vip.prefix))
+    }
+
+    /// Deletes the VIP in every form it has on the interface. One that is not there is no mistake.
+    pub async fn delete(&self, vip: IpAddr) -> Result<()> {
+        for message in self.messages().await? {
+            if address_of(&message) == Some(vip) {
+                let request = self.handle.address().del(message);
+                request.execute().await.with_context(|| format!("cannot delete {vip}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the interface holds.
+    pub async fn present(&self) -> Result<BTreeSet<IpAddr>> {
+        Ok(self.messages().await?.iter().filter_map(address_of).collect())
+    }
+
+    async fn messages(&self) -> Result<Vec<AddressMessage>> {
+        let request = self.handle.address().get().set_link_index_filter(self.interface);
+        request.execute().try_collect().await.context("cannot list the interface's addresses")
+    }
+}
+
+/// IFA_LOCAL where there is one (IPv4), else IFA_ADDRESS.
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
+}

@@ -1,0 +1,158 @@
+//! The news that a VIP is here: gratuitous ARP (request and reply, RFC 5227 section 3), and for IPv6 the unsolicited
+//! neighbour advertisement with the override flag (RFC 4861, section 7.2.6).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ARP_REQUEST: u16 = 1;
+const ARP_REPLY: u16 = 2;
+/// All nodes, link-local (RFC 4291, section 2.7.1), and its Ethernet address (RFC 2464, section 7).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+/// Sends announcements out of one interface.
+#[derive(Debug)]
+pub struct Announcer {
+    interface: i32,
+    socket: OwnedFd,
+}
+
+impl Announcer {
+    /// Needs CAP_NET_RAW. `interface` is the interface's index.
+    pub fn new(interface: u32) -> Result<Self> {
+        // SAFETY: socket(2) takes no pointers. Protocol 0: the socket receives nothing.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error())
+                .context("cannot open a raw socket for gratuitous ARP: this needs root or CAP_NET_RAW");
+        }
+        // SAFETY: the descriptor was just opened and belongs to nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
+    }
+
+    /// Tells everyone on the segment that `vip` is at `mac`.
+    pub fn announce(&self, vip: IpAddr, mac: [u8; 6]) -> Result<()> {
+        frames(vip, mac).iter().try_for_each(|frame| {
+            self.send(frame).with_context(|| format!("cannot announce {vip} on interface {}", self.interface))
+        })
+    }
+
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = self.interface;
+        // SAFETY: `frame` and `address` live through the call, and their lengths are given with them.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// What is sent for an address: some listeners take news from requests only, others from replies only.
+fn frames(vip: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
+    match vip {
+        IpAddr::V4(vip) => vec![arp(vip, mac, ARP_REQUEST), arp(vip, mac, ARP_REPLY)],
+        IpAddr::V6(vip) => vec![advertisement(vip, mac)],
+    }
+}
+
+fn arp(vip: Ipv4Addr, mac: [u8; 6], operation: u16) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(42);
+    frame.extend(BROADCAST);
+    frame.extend(mac);
+    frame.extend(ETHERTYPE_ARP.to_be_bytes());
+    // Ethernet, IPv4, lengths of their addresses (RFC 826).
+    frame.extend([0, 1, 0x08, 0x00, 6, 4]);
+    frame.extend(operation.to_be_bytes());
+    frame.extend(mac);
+    frame.extend(vip.octets());
+    // The target's MAC: unknown in a request, our own in a reply.
+    frame.extend(if operation == ARP_REPLY { mac } else { [0; 6] });
+    frame.extend(vip.octets());
+    frame
+}
+
+fn advertisement(vip: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
+    const ICMPV6: u8 = 58;
+    const OVERRIDE: u8 = 0x20;
+    let mut icmp = vec![136, 0, 0, 0, OVERRIDE, 0, 0, 0];
+    icmp.extend(vip.octets());
+    icmp.extend([2, 1]); // option: target link-layer address, one unit of 8 bytes
+    icmp.extend(mac);
+    let checksum = icmpv6_checksum(vip, ALL_NODES, &icmp);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+
+    let mut frame = Vec::with_capacity(14 + 40 + icmp.len());
+    frame.extend(ALL_NODES_MAC);
+    frame.extend(mac);
+    frame.extend(ETHERTYPE_IPV6.to_be_bytes());
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend((icmp.len() as u16).to_be_bytes());
+    frame.extend([ICMPV6, 255]); // hop limit 255, or receivers drop it
+    frame.extend(vip.octets());
+    frame.extend(ALL_NODES.octets());
+    frame.extend(icmp);
+    frame
+}
+
+/// RFC 4443, section 2.3: over the pseudo-header and the message.
+fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
+    let words = |bytes: &[u8]| -> u32 {
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
+    };
+    let mut sum =
+        words(&source.octets()) + words(&destination.octets()) + message.len() as u32 + 58 + words(message);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+
+    #[test]
+    fn arp_announcements_name_the_vip_as_sender_and_target() {
+        let vip = Ipv4Addr::new(211, 58, 250, 6);
+        let [request, reply] = &frames(IpAddr::V4(vip), MAC)[..] else { panic!("two frames") };
+        for (frame, operation) in [(request, 1), (reply, 2)] {
+            assert_eq!(frame.len(), 42);
+            assert_eq!(&frame[0..14], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 5, 0x08, 0x06]);
+            assert_eq!(frame[21], operation);
+            assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &vip.octets()[..]));
+            assert_eq!(&frame[38..42], vip.octets());
+        }
+    }
+
+    #[test]
+    fn an_advertisement_has_a_checksum_that_adds_up() {
+        let vip: Ipv6Addr = "2001:db8::6".parse().unwrap();
+        let frame = &frames(IpAddr::V6(vip), MAC)[0];
+        assert_eq!(frame.len(), 14 + 40 + 32);
+        assert_eq!(
+            icmpv6_checksum(vip, ALL_NODES, &frame[54..]),
+            0,
+            "with its checksum a message sums to zero"
+        );
+        assert_eq!((frame[54], frame[58]), (136, 0x20));
+    }
+}

@@ -1,0 +1,12 @@
+//! Taking a VIP over and giving it up: the address on the interface, and the news of it on the segment.
+//!
+//! - [`addresses`]: the VIPs as addresses of the interface, by netlink
+//! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
+//! - [`holder`]: the task that does both while this node holds the VIPs
+//!
+//! The order that keeps packets safe is the caller's: on taking, address, then data path, then the announcement; on
+//! giving up, data path and address first, and only then a word to the peer.
+
+pub mod addresses;
+pub mod announce;
+pub mod holder;

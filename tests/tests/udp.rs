@@ -1,0 +1,103 @@
+//! UDP through the director: real sockets on the client and on the real servers.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use lb_tests::cluster::{Talk, VIP};
+use lb_tests::lab::{Director, Node, unique_name};
+
+const PORT: u16 = 5353;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers each datagram to the VIP with its own name.
+struct Responder {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    fn start(node: &Node) -> Self {
+        let socket = node.run(|| UdpSocket::bind((VIP, PORT))).expect("in the node's namespace");
+        let socket = socket.expect("the node holds the VIP");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a read time-out");
+        let (name, stop) = (node.name().to_owned(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut question = [0; 64];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((_, client)) = socket.recv_from(&mut question) {
+                    socket.send_to(name.as_bytes(), client).expect("an answer is sent");
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Client(UdpSocket);
+
+impl Client {
+    fn new(node: &Node) -> Self {
+        let socket = node.run(|| UdpSocket::bind("0.0.0.0:0")).expect("in the client's namespace");
+        let socket = socket.expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a read time-out");
+        Self(socket)
+    }
+
+    /// Who answers; `None` if nobody does within 2 s.
+    fn ask(&self) -> Option<String> {
+        self.0.send_to(b"who?", (VIP, PORT)).expect("a question is sent");
+        let mut answer = [0; 64];
+        let length = self.0.recv(&mut answer).ok()?;
+        Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+}
+
+fn configuration(check: &str) -> String {
+    format!(
+        "interface: eth0\ngroups: [{{ vips: [{VIP}/25] }}]\nservices:\n  - name: names\n    vip: {VIP}:{PORT}\n    \
+         protocol: udp\n    scheduler: rr\n    check: {check}\n    servers:\n      \
+         - {{ name: www1, address: 211.58.250.25 }}\n      - {{ name: www2, address: 211.58.250.27 }}\n"
+    )
+}
+
+#[test]
+fn datagrams_of_a_client_go_to_one_server_and_clients_are_spread() {
+    let talk = Talk::new(&unique_name("udp")).expect("the cluster comes up");
+    let _responders = [Responder::start(talk.www1.node()), Responder::start(talk.www2.node())];
+    // The servers' health is told by their web servers: a check may go to another port.
+    let check = "{ type: tcp, port: 80, interval: 200ms, timeout: 1s }";
+    let director = Director::start(&talk.ha1, &configuration(check)).expect("lb starts");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+
+    let clients: Vec<Client> = (0..10).map(|_| Client::new(&talk.client)).collect();
+    let mut spread: BTreeMap<String, u32> = BTreeMap::new();
+    for client in &clients {
+        let first = client.ask().expect("an answer");
+        assert_eq!(client.ask().as_ref(), Some(&first), "the next datagram goes to the same server");
+        *spread.entry(first).or_default() += 1;
+    }
+    assert_eq!(spread, BTreeMap::from([("www1".to_owned(), 5), ("www2".to_owned(), 5)]));
+
+    // UDP has no connection to lose: when a server goes, its clients are served by the other one.
+    talk.www1.stop().expect("www1's web server stops");
+    director.wait_until("www1 down", PATIENCE, |status| !status.serves("www1")).expect("the check notices");
+    for client in &clients {
+        assert_eq!(client.ask().as_deref(), Some("www2"));
+    }
+}
