@@ -209,6 +209,22 @@ fn the_vip_is_taken_with_its_label_and_announced() {
     assert!(log.contains("IP address 211.58.250.6/25 taken"), "{log}");
 }
 
+#[test]
+fn a_neighbour_entry_that_was_set_by_hand_stays_as_it_is() {
+    let talk = Talk::new(&unique_name("byhand")).expect("the cluster comes up");
+    let entry = format!("211.58.250.25 lladdr {} dev eth0 nud permanent", talk.www1.node().mac());
+    talk.ha1.ip(&format!("neighbour replace {entry}")).expect("ip works");
+    let director = talk.start_director().expect("lb starts on ha1");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    std::thread::sleep(Duration::from_secs(6)); // a round of the controller's own probing
+    let shown = talk.ha1.ip("neighbour show 211.58.250.25").expect("ip works");
+    assert!(shown.contains("PERMANENT"), "{shown}");
+    let log = director.log().expect("a log");
+    assert!(!log.contains("Starting fallback"), "a director looks around before it serves: {log}");
+}
+
 /// lo has no native XDP.
 #[test]
 fn an_interface_without_native_xdp_is_served_in_generic_mode_with_a_warning() {

@@ -29,6 +29,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
@@ -37,6 +38,7 @@ use crate::config::{self, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Mode};
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
+use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::{Checker, Verdict};
@@ -47,6 +49,9 @@ use crate::plan::{State, Target};
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// How long a starting director waits for the first results of checks and for MACs.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// What is known of a server's health.
 #[derive(Debug, Clone)]
@@ -179,18 +184,46 @@ impl Controller {
             _instance: instance,
             config,
         };
-        controller.follow_configuration();
+        let mut inputs = Inputs { verdicts, neighbours: events, snapshots: requests };
+        // program_log::follow(&mut controller.data_path.ebpf)?;
+        object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
+        controller.follow_servers();
+        // What is not known by then comes in as it does while running.
+        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
+        controller.refresh();
         controller.attach()?;
         controller.serve(snapshots).await?;
         controller.holder.hold(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
-        Ok((controller, Inputs { verdicts, neighbours: events, snapshots: requests }))
+        Ok((controller, inputs))
+    }
+
+    /// Takes in what is told until something is known of every server: a director that starts should not send its first
+    /// clients to the fallback because it has not looked yet.
+    async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
+        while !self.has_seen_all() {
+            tokio::select! {
+                Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
+                Some(event) = inputs.neighbours.recv() => self.neighbour(event)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn has_seen_all(&self) -> bool {
+        self.config.services.iter().all(|service| {
+            service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
+                Health::Unknown => false,
+                Health::Down => true,
+                _ => self.knowledge.mac(server.address).is_some(),
+            })
+        })
     }
 
     /// The maps are filled by now: the first packet finds everything in its place.
     fn attach(&mut self) -> Result<()> {
         let interface = self.config.interface.clone();
-        let program = object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
         self.mode = attach::attach(program, &interface)?;
         tracing::info!("XDP program attached to {interface} ({} mode)", self.mode.name());
         report::missing_vips(&self.config);
@@ -213,6 +246,12 @@ impl Controller {
 
     /// Makes checks, neighbours and maps those of the configuration.
     fn follow_configuration(&mut self) {
+        self.follow_servers();
+        self.refresh();
+    }
+
+    /// Checks the configuration's servers and follows their MACs, and forgets what was known of others.
+    fn follow_servers(&mut self) {
         self.checker.set(&self.config.services);
         let servers = self.config.services.iter().flat_map(|service| &service.servers);
         let addresses: BTreeSet<IpAddr> =
@@ -223,7 +262,6 @@ impl Controller {
             let service = self.config.services.iter().find(|service| service.key == *key);
             service.is_some_and(|service| service.servers.iter().any(|server| server.address == *address))
         });
-        self.refresh();
     }
 
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.

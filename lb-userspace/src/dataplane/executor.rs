@@ -5,8 +5,8 @@ use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context as _, Result};
-use lb_common::compile::{Candidate, compile};
+use anyhow::{Context as _, Result, bail};
+use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
 use lb_common::control::{Control, Half, LEASE_UNLIMITED, Vips, mac_to_word};
 use lb_common::schedule::Plan;
@@ -225,9 +225,6 @@ impl Executor {
     /// Writes the plan that is not in force, then puts it in force.
     fn schedule(&mut self, key: &ServiceKey, scheduler: Scheduler, members: &[(Target, u16)]) -> Result<()> {
         let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
-        let switched = record.switched;
-        self.settle(switched);
-        let record = &self.services[key];
         let candidates = members
             .iter()
             .filter_map(|(target, weight)| {
@@ -235,36 +232,58 @@ impl Executor {
             })
             .collect::<Vec<_>>();
         let compiled = compile(scheduler, &candidates);
-        let region = self.allocate(key, compiled.cells.len() as u32)?;
+        if let Some(region) = self.allocate(compiled.cells.len() as u32) {
+            self.put_in_force(key, compiled, region);
+            return Ok(());
+        }
+        // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
+        // if not, servers are taken in turn whatever their weights until the configuration has changed.
+        self.put_in_force(key, compile(scheduler, &[]), Region { start: 0, len: 0 });
+        let simple = compile(Scheduler::Rr, &candidates);
+        let needed = compiled.cells.len();
+        for compiled in [compiled, simple] {
+            if let Some(region) = self.allocate(compiled.cells.len() as u32) {
+                let as_wanted = compiled.plan.scheduler == scheduler as u32;
+                self.put_in_force(key, compiled, region);
+                if as_wanted {
+                    return Ok(());
+                }
+                break;
+            }
+        }
+        bail!(
+            "{key}: no room for a schedule of {needed} words (a service needs one per server and distinct weight), so \
+             its servers are taken in turn: give them equal weights or split the service"
+        )
+    }
+
+    /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
+    fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, region: Region) {
+        let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
+        self.settle(switched);
         let compiled = compiled.at(region.start);
         for (index, cell) in compiled.cells.iter().enumerate() {
             self.maps.cells.write(region.start as usize + index, *cell);
         }
-        let service = usize::from(self.services[key].id.0);
+        self.switches += 1;
+        let switches = self.switches;
+        let Some(record) = self.services.get_mut(key) else { return };
+        record.switched = switches;
+        let service = usize::from(record.id.0);
+        self.retired.push(std::mem::replace(&mut record.cells, region));
         let choice = self.maps.choices.atomic(service);
         let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
         self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
         choice.store(idle, Ordering::Release);
-        self.switches += 1;
-        let switches = self.switches;
-        let record = self.record(key)?;
-        record.switched = switches;
-        let old = std::mem::replace(&mut record.cells, region);
-        self.retired.push(old);
-        Ok(())
     }
 
-    fn allocate(&mut self, key: &ServiceKey, cells: u32) -> Result<Region> {
+    /// A free run of cells; what was switched off is waited for if need be.
+    fn allocate(&mut self, cells: u32) -> Option<Region> {
         if let Some(region) = self.cells.allocate(cells) {
-            return Ok(region);
+            return Some(region);
         }
         self.settle(self.switches);
-        self.cells.allocate(cells).with_context(|| {
-            format!(
-                "{key}: no room for a schedule of {cells} words (a service needs one per server and distinct weight): \
-                 give servers equal weights or split the service"
-            )
-        })
+        self.cells.allocate(cells)
     }
 
     /// Places all services in the idle half of their table, then puts it in force.

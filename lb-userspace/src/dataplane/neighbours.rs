@@ -56,7 +56,14 @@ impl Neighbours {
         tokio::spawn(connection);
         let (wanted, receiver) = watch::channel(BTreeSet::new());
         let (doubts, doubted) = mpsc::unbounded_channel();
-        let follower = Follower { interface, handle, events, known: BTreeMap::new(), wanted: receiver };
+        let follower = Follower {
+            interface,
+            handle,
+            events,
+            known: BTreeMap::new(),
+            permanent: BTreeSet::new(),
+            wanted: receiver,
+        };
         let task = tokio::spawn(follower.run(messages, doubted));
         Ok(Self { wanted, doubts, task })
     }
@@ -83,6 +90,9 @@ struct Follower {
     handle: Handle,
     events: mpsc::UnboundedSender<Event>,
     known: BTreeMap<IpAddr, [u8; 6]>,
+    /// Entries that somebody has set by hand: the kernel would turn one that it is asked to use into one that it must
+    /// resolve.
+    permanent: BTreeSet<IpAddr>,
     wanted: watch::Receiver<BTreeSet<IpAddr>>,
 }
 
@@ -130,6 +140,7 @@ impl Follower {
             RouteNetlinkMessage::NewNeighbour(message) => self.neighbour(&message),
             RouteNetlinkMessage::DelNeighbour(message) if self.is_ours(&message) => {
                 if let Some(address) = address_of(&message) {
+                    self.permanent.remove(&address);
                     self.learn(address, None);
                 }
             }
@@ -168,11 +179,16 @@ impl Follower {
             _ => None,
         });
         match message.header.state {
+            NeighbourState::Permanent | NeighbourState::Noarp => self.permanent.insert(address),
+            _ => self.permanent.remove(&address),
+        };
+        match message.header.state {
             NeighbourState::Reachable
             | NeighbourState::Stale
             | NeighbourState::Delay
             | NeighbourState::Probe
-            | NeighbourState::Permanent => self.learn(address, mac),
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp => self.learn(address, mac),
             NeighbourState::Failed => self.learn(address, None),
             _ => {}
         }
@@ -229,6 +245,9 @@ impl Follower {
     }
 
     async fn ask(&self, address: IpAddr, state: NeighbourState, flags: NeighbourFlags) {
+        if self.permanent.contains(&address) {
+            return;
+        }
         let request =
             self.handle.neighbours().add(self.interface, address).state(state).flags(flags).replace();
         if let Err(error) = request.execute().await {

@@ -75,11 +75,15 @@ pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
 
 /// Hands the program to the kernel's verifier.
 pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program: &mut Xdp = ebpf
-        .program_mut(name)
-        .with_context(|| format!("the object holds no program {name}"))?
-        .try_into()
-        .with_context(|| format!("{name} is no XDP program"))?;
+    let program = program(ebpf, name)?;
     program.load().with_context(|| format!("the kernel's verifier refuses the program {name}"))?;
     Ok(program)
+}
+
+/// A program of the object, loaded or not.
+pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    ebpf.program_mut(name)
+        .with_context(|| format!("the object holds no program {name}"))?
+        .try_into()
+        .with_context(|| format!("{name} is no XDP program"))
 }
