@@ -119,6 +119,22 @@ pub fn find<P: Page, T>(
     None
 }
 
+/// As [`find`], in the first line alone, where nearly all connections are, and without asking whether the entry belongs
+/// to the packet's VIP and protocol: a slot that might be the connection's.
+#[inline(always)]
+pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: Key) -> Option<Entry> {
+    let first = place.line(0);
+    let mut slot = first;
+    while slot < first + SLOTS_PER_LINE {
+        if page.key(slot) == key {
+            let entry = page.entry(slot);
+            return if page.key(slot) == key { Some(entry) } else { None };
+        }
+        slot += 1;
+    }
+    None
+}
+
 /// The slot, if it holds the connection.
 #[inline(always)]
 fn look<P: Page, T>(page: &P, slot: u32, key: Key, accept: impl Fn(Entry) -> Option<T>) -> Option<(Seen, T)> {

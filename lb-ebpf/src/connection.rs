@@ -99,12 +99,12 @@ pub fn owner(control: &Control, flow: &Flow) -> Result<Option<Owner>, Reason> {
 }
 
 #[inline(always)]
-fn server(id: ServerId) -> Option<&'static ServerEntry> {
+pub fn server(id: ServerId) -> Option<&'static ServerEntry> {
     SERVERS.get(u32::from(id.0))
 }
 
 #[inline(always)]
-fn forward(server: &ServerEntry) -> Forward {
+pub fn forward(server: &ServerEntry) -> Forward {
     // SAFETY: a map's value, aligned; volatile, because the controller changes it at any time.
     Forward(unsafe { (&raw const server.forward).read_volatile() })
 }

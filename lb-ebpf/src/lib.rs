@@ -2,6 +2,7 @@
 //!
 //! - [`packet`]: the frame as the verifier lets us see it
 //! - [`balance`]: the whole way of a packet, each step a line
+//! - [`shortcut`]: the short way of packets of established connections
 //! - [`service`]: which service the packet is for
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
 //! - [`schedule`]: the pick among a service's servers
@@ -21,6 +22,7 @@ pub mod maps;
 pub mod packet;
 pub mod schedule;
 pub mod service;
+pub mod shortcut;
 
 /// Coarse monotonic time, nanoseconds: a fifth of the cost of a precise read, as exact as a lease or a tick needs.
 #[inline(always)]

@@ -43,4 +43,9 @@ impl Frame for Packet<'_> {
         self.start + length <= self.end
             || length <= unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
     }
+
+    #[inline(always)]
+    fn holds_in_one_piece(&self, length: usize) -> bool {
+        self.start + length <= self.end
+    }
 }
