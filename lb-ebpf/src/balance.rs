@@ -6,10 +6,11 @@ use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::Reason;
 
+use crate::clock::now_ns;
 use crate::connection::Target;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, now_ns, shortcut};
+use crate::{connection, count, forward, shortcut};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]

@@ -8,6 +8,7 @@
 //! - [`schedule`]: the pick among a service's servers
 //! - [`forward`]: MACs rewritten, out of the interface it came in by
 //! - [`count`]: statistics, drops and passes by reason
+//! - [`clock`]: the time, read once per tick
 //! - [`maps`]: every map there is; [`atomic`]: the three atomic operations they need
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -15,6 +16,7 @@
 
 pub mod atomic;
 pub mod balance;
+pub mod clock;
 pub mod connection;
 pub mod count;
 pub mod forward;
@@ -23,13 +25,6 @@ pub mod packet;
 pub mod schedule;
 pub mod service;
 pub mod shortcut;
-
-/// Coarse monotonic time, nanoseconds: a fifth of the cost of a precise read, as exact as a lease or a tick needs.
-#[inline(always)]
-pub fn now_ns() -> u64 {
-    // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).
-    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
-}
 
 /// The same number, of which the compiler forgets what it knew: a mask on it stays, and the verifier sees the bound.
 #[inline(always)]

@@ -9,6 +9,8 @@ use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
 use lb_common::table::RawPage;
 
+use crate::clock::Reading;
+
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without system calls.
 const SHARED: usize = 1 << 10;
 
@@ -62,6 +64,10 @@ pub static OVERFLOWS: Array<u64, { OVERFLOW_GROUPS as usize }, SHARED> = Array::
 /// By server: totals.
 #[btf_map]
 pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
+
+/// The time this CPU read last.
+#[btf_map]
+pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
 
 /// By `Reason`: packets not forwarded.
 #[btf_map]

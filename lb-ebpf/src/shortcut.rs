@@ -11,10 +11,11 @@ use lb_common::frame;
 use lb_common::service::ServiceAddress;
 use lb_common::table::{self, Place};
 
+use crate::clock::now_ns;
 use crate::connection::{MapPage, forward, server};
+use crate::count;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{count, now_ns};
 
 /// The packet's XDP action; `None`: nothing was done, take the whole way.
 #[inline(always)]
