@@ -78,8 +78,11 @@ fn round_to(value: f64, step: f64) -> f64 {
     (value / step).round() * step
 }
 
+/// A case's name and its number of connections.
+type Name = (&'static str, u64);
+
 /// Case and connections, floor and its connections, limit: issue 2, point 9.
-const GOALS: [((&str, u64), (&str, u64), f64); 5] = [
+const GOALS: [(Name, Name, f64); 5] = [
     (("known-tcp", 1), ("floor-swap", 1), 2.0),
     (("known-tcp", MILLION), ("floor-lru", MILLION), 0.40),
     (("new-rr-16", MILLION), ("floor-lru-insert", MILLION), 0.6),
