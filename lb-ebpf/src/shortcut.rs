@@ -1,8 +1,8 @@
 //! The short way of nearly every packet: a plain frame of a connection that is established, stands in its first line and
 //! needs no write, to a server without exceptions. Whatever else comes is left to the whole way, untouched.
 //!
-//! It exists for speed alone: few values are alive at a time, so they stay in registers. A known connection takes two
-//! thirds of the time that it takes the whole way.
+//! It exists for speed alone: few values are alive at a time, so fewer are spilled. It took a known connection from 60 to
+//! 49 ns here (MAC swap: 23).
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
