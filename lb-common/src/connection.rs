@@ -103,10 +103,9 @@ pub enum Step {
 /// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13, ignored for UDP.
 #[inline(always)]
 pub const fn step(state: State, flags: u8) -> Step {
-    const DECIDING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST | tcp_flags::ACK;
     match state {
         // Nearly every packet, so it is asked first.
-        State::Established if flags & DECIDING == tcp_flags::ACK => Step::To(State::Established),
+        State::Established if goes_on(flags) => Step::To(State::Established),
         State::UdpNew | State::Udp => Step::To(State::Udp),
         _ if flags & tcp_flags::RST != 0 => Step::To(State::Closed),
         _ if opens(flags) => match state {
@@ -123,6 +122,22 @@ pub const fn step(state: State, flags: u8) -> Step {
             }
         }
         _ => Step::To(state),
+    }
+}
+
+/// Whether a TCP packet leaves an established connection as it is.
+#[inline(always)]
+pub const fn goes_on(flags: u8) -> bool {
+    const DECIDING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST | tcp_flags::ACK;
+    flags & DECIDING == tcp_flags::ACK
+}
+
+/// The state that packets for which `frame::plain` holds do not change.
+#[inline(always)]
+pub const fn settled(protocol: Protocol) -> State {
+    match protocol {
+        Protocol::Tcp => State::Established,
+        Protocol::Udp => State::Udp,
     }
 }
 
@@ -221,6 +236,12 @@ impl Entry {
         State::from_bits((self.0 >> 24) as u8 & 0xf)
     }
 
+    /// Whether it is in this state and expires `timeout` ticks after `now` or later: nothing to write.
+    #[inline(always)]
+    pub const fn is_settled(self, state: State, now: Tick, timeout: u32) -> bool {
+        (self.0 >> 24) as u8 & 0xf == state as u8 && self.expires().ticks_after(now) >= timeout
+    }
+
     #[inline(always)]
     pub const fn expires(self) -> Tick {
         Tick(self.0 as u32 & TICK_MASK)
@@ -261,6 +282,19 @@ mod tests {
         }
         assert_eq!(step(State::Closed, SYN), Step::Reopen);
         assert_eq!(step(State::Closed, ACK), Step::To(State::Closed));
+    }
+
+    #[test]
+    fn settled_states_stay() {
+        for flags in (0..=u8::MAX).filter(|flags| goes_on(*flags)) {
+            assert_eq!(step(settled(Protocol::Tcp), flags), Step::To(settled(Protocol::Tcp)));
+        }
+        assert_eq!(step(settled(Protocol::Udp), 0), Step::To(settled(Protocol::Udp)));
+        let entry = Entry::new(ServerId(1), State::Udp, Tick(100));
+        assert!(entry.is_settled(State::Udp, Tick(50), 50));
+        assert!(!entry.is_settled(State::Udp, Tick(51), 50));
+        assert!(!entry.is_settled(State::Udp, Tick(101), 1));
+        assert!(!entry.is_settled(State::UdpNew, Tick(50), 50));
     }
 
     #[test]

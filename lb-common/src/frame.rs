@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::connection::tcp_flags;
+use crate::connection::{self, tcp_flags};
 use crate::reason::Reason;
 use crate::service::Protocol;
 
@@ -15,6 +15,8 @@ pub trait Frame {
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
     /// Whether the frame has at least `length` bytes, all fragments of a multi-buffer frame included.
     fn holds(&self, length: usize) -> bool;
+    /// Whether its first fragment has at least `length` bytes.
+    fn holds_in_one_piece(&self, length: usize) -> bool;
 }
 
 /// What can be read from a frame: any bytes make one.
@@ -30,6 +32,9 @@ impl Frame for [u8] {
         T::read_from_prefix(self.get(offset..)?).ok().map(|(value, _)| value)
     }
     fn holds(&self, length: usize) -> bool {
+        length <= self.len()
+    }
+    fn holds_in_one_piece(&self, length: usize) -> bool {
         length <= self.len()
     }
 }
@@ -84,6 +89,27 @@ struct Ports {
     source: u16,
     destination: u16,
 }
+
+/// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so that the words of the
+/// IP header are aligned in it.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Plain {
+    _macs: [u16; 5],
+    kind: Net16,
+    ip: Ipv4,
+    ports: Ports,
+    /// TCP: the sequence number.
+    udp_length: Net16,
+    _sequence: u16,
+    _acknowledgement: u32,
+    tcp_offset: u8,
+    tcp_flags: u8,
+    _rest: [u16; 3],
+}
+
+const PLAIN_OFFSET: usize = 2;
+const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() == ETHERNET_LENGTH + size_of::<Ipv4>() + TCP_LENGTH);
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
@@ -171,6 +197,50 @@ fn parse_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
         network,
         transport,
         total_length: ip.total_length.host() as usize,
+    })
+}
+
+/// Reads and checks in one go what nearly all traffic consists of: plain frames with a UDP datagram or with a TCP segment
+/// in mid-connection (ACK; no SYN, FIN, RST). `None` says nothing but that [`parse`] and [`check`] must look; where there
+/// is a flow, they would say the same.
+#[inline(always)]
+pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow> {
+    let head = frame.read::<Plain>(PLAIN_OFFSET)?;
+    let ip = &head.ip;
+    if head.kind.0 != ETHERTYPE_IPV4.to_be()
+        || ip.version_and_length != 0x45
+        || ip.fragment.0 & FRAGMENT_OFFSET.to_be() != 0
+        || ip.source == ip.destination
+        || ip.ttl == 0
+    {
+        return None;
+    }
+    let transport = ETHERNET_LENGTH + size_of::<Ipv4>();
+    let total_length = ip.total_length.host() as usize;
+    let end = ETHERNET_LENGTH + total_length;
+    let protocol = Protocol::from_number(ip.protocol)?;
+    let header_length = match protocol {
+        Protocol::Tcp if !connection::goes_on(head.tcp_flags) => return None,
+        Protocol::Tcp => (head.tcp_offset >> 4) as usize * 4,
+        Protocol::Udp => head.udp_length.host() as usize,
+    };
+    let (least, needed) = match protocol {
+        Protocol::Tcp => (TCP_LENGTH, header_length),
+        Protocol::Udp => (UDP_LENGTH, UDP_LENGTH),
+    };
+    if header_length < least || transport + needed > end || !frame.holds_in_one_piece(end) {
+        return None;
+    }
+    Some(Flow {
+        source: ip.source,
+        destination: ip.destination,
+        source_port: head.ports.source,
+        destination_port: head.ports.destination,
+        protocol,
+        ttl: ip.ttl,
+        network: ETHERNET_LENGTH,
+        transport,
+        total_length,
     })
 }
 
@@ -329,6 +399,45 @@ mod tests {
         assert_eq!(check_with(&|frame| frame[47] = 0x03), Err(Reason::BadTcpFlags), "SYN with FIN");
         assert_eq!(check_with(&|frame| frame[47] = 0x06), Err(Reason::BadTcpFlags), "SYN with RST");
         assert_eq!(check_with(&|frame| frame.extend([0; 18])), Ok(tcp_flags::SYN), "padding is no mistake");
+    }
+
+    proptest! {
+        /// The quick look never says anything else than the thorough one, whatever is wrong with the packet.
+        #[test]
+        fn plain_agrees_with_parse_and_check(
+            changes in proptest::collection::vec((12usize..54, any::<u8>()), 0..3),
+            udp: bool,
+            flags: u8,
+            length in 30usize..70,
+        ) {
+            let mut frame = syn();
+            frame[47] = flags;
+            if udp {
+                frame[23] = 17;
+                frame[38..40].copy_from_slice(&[0, 20]);
+            }
+            for (at, byte) in changes {
+                frame[at] = byte;
+            }
+            frame.resize(length, 0);
+            if let Some(flow) = plain(&frame[..]) {
+                prop_assert_eq!(parse(&frame[..]), Parsed::Flow(flow));
+                let checked = check(&frame[..], &flow);
+                prop_assert!(checked.is_ok(), "{:?}", checked);
+                prop_assert!(udp || flow.protocol == Protocol::Udp || connection::goes_on(checked.unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn plain_knows_segments_in_mid_connection_and_datagrams() {
+        let mut frame = syn();
+        assert_eq!(plain(&frame[..]), None, "a SYN");
+        frame[47] = tcp_flags::ACK;
+        assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+        frame[23] = 17;
+        frame[38..40].copy_from_slice(&[0, 20]);
+        assert_eq!(plain(&frame[..]), Some(flow(&frame)));
     }
 
     proptest! {

@@ -75,6 +75,12 @@ impl Forward {
     pub const fn is_local(self) -> bool {
         self.0 & Self::LOCAL != 0
     }
+    /// A remote server with a MAC that takes new connections: the case without any exception.
+    #[inline(always)]
+    pub const fn is_plain(self) -> bool {
+        const ALL: u64 = Forward::PRESENT | Forward::REACHABLE | Forward::USABLE | Forward::LOCAL;
+        self.0 & ALL == ALL & !Self::LOCAL
+    }
     #[inline(always)]
     pub const fn mac(self) -> u64 {
         self.0 & MAC_MASK

@@ -10,18 +10,17 @@ use crate::connection::Timeouts;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Protocol {
-    Tcp,
-    Udp,
+    Tcp = 6,
+    Udp = 17,
 }
 
 impl Protocol {
     /// Protocol number of the IP header.
+    #[inline(always)]
     pub const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
+        self as u8
     }
 
     /// The reverse of [`Self::number`]; `None` for a protocol that is not balanced.

@@ -60,9 +60,9 @@ impl Place {
     /// `keys` are secret, so that nobody outside can aim many connections at one line.
     #[inline(always)]
     pub const fn of(flow: &Flow, keys: [u64; 2], page_mask: u32) -> Self {
-        let client = (flow.source as u64) << 32 | (flow.source_port as u64) << 16;
-        let service = (flow.destination as u64) << 16 | flow.destination_port as u64;
-        let hash = (client ^ keys[0]).wrapping_mul(keys[1] | 1).wrapping_add(service ^ flow.protocol as u64);
+        let key = Key::new(flow.source, flow.source_port, flow.destination_port);
+        let service = (flow.destination as u64) << 8 | flow.protocol as u64;
+        let hash = (key.0 ^ keys[0]).wrapping_mul(keys[1] | 1).wrapping_add(service);
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let hash = hash ^ (hash >> 29);
         Self { page: hash as u32 & page_mask, line: (hash >> 58) as u32, stride: (hash >> 52) as u32 | 1 }
@@ -115,6 +115,22 @@ pub fn find<P: Page, T>(
             return Some(found);
         }
         line += 1;
+    }
+    None
+}
+
+/// As [`find`], in the first line alone, where nearly all connections are, and without asking whether the entry belongs
+/// to the packet's VIP and protocol: a slot that might be the connection's.
+#[inline(always)]
+pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: Key) -> Option<Entry> {
+    let first = place.line(0);
+    let mut slot = first;
+    while slot < first + SLOTS_PER_LINE {
+        if page.key(slot) == key {
+            let entry = page.entry(slot);
+            return if page.key(slot) == key { Some(entry) } else { None };
+        }
+        slot += 1;
     }
     None
 }

@@ -1,19 +1,30 @@
 //! The whole way of a packet.
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::Reason;
 
+use crate::clock::now_ns;
 use crate::connection::Target;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, now_ns};
+use crate::{connection, count, forward, report, shortcut};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
 pub fn balance(context: &XdpContext) -> u32 {
+    match shortcut::take(context) {
+        Some(action) => action,
+        None => whole_way(context.ctx),
+    }
+}
+
+/// For packets of every kind. A function of its own, so that the short way's registers are not spilled for it.
+#[inline(never)]
+fn whole_way(context: *mut xdp_md) -> u32 {
+    let context = &XdpContext::new(context);
     let packet = Packet::new(context);
     let flow = match frame::parse(&packet) {
         Parsed::Flow(flow) => flow,
@@ -43,5 +54,9 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<Option<Targe
         return Err(Reason::Standby);
     }
     let flags = frame::check(packet, flow)?;
-    connection::target(owner, flow, flags, now).map(Some)
+    let target = connection::target(owner, flow, flags, now)?;
+    if target.without_entry {
+        report::table_full(packet.context(), flow.source, now);
+    }
+    Ok(Some(target))
 }

@@ -10,6 +10,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, LruHashMap};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use lb_common::connection::tcp_flags;
 use lb_common::frame::Frame as _;
 use lb_ebpf::packet::Packet;
 
@@ -51,6 +52,7 @@ pub static FLOOR_SERVERS: Array<[u64; 2], 256, 0> = Array::new();
 const PROTOCOL: usize = 23;
 const SOURCE_ADDRESS: usize = 26;
 const SOURCE_PORT: usize = 34;
+const TCP_FLAGS: usize = 47;
 
 /// Multiplied with a client's number it spreads clients over the address space; odd, so that none coincide.
 const SPREAD: u32 = 0x9e37_79b1;
@@ -62,13 +64,19 @@ fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
     let walk = unsafe { &mut *WALK.get_ptr_mut(0)? };
     let client = (walk.next & walk.mask) + walk.base;
     walk.next = walk.next.wrapping_add(walk.stride);
+    write_client(packet, walk, client)?;
+    Some(walk)
+}
+
+#[inline(always)]
+fn write_client(packet: &Packet, walk: &Walk, client: u64) -> Option<()> {
     write_macs(packet, &walk.macs)?;
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
         *packet.at::<u32>(SOURCE_ADDRESS)? = (client as u32).wrapping_mul(SPREAD);
         *packet.at::<u16>(SOURCE_PORT)? = (1024 + (client >> 32) as u16).to_be();
     }
-    Some(walk)
+    Some(())
 }
 
 #[inline(always)]
@@ -89,12 +97,47 @@ fn verdict(walk: &mut Walk, action: u32) -> u32 {
     action
 }
 
-/// The real program.
+/// The real program behind the walk.
 #[xdp(frags)]
-pub fn director(context: XdpContext) -> u32 {
+pub fn director_walk(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     verdict(walk, lb_ebpf::balance::balance(&context))
+}
+
+/// The real program, two packets of each client in turn: a SYN, then an ACK. Thus no half-open connection waits long
+/// enough to be evicted by others, and all of them can be met again.
+#[xdp(frags)]
+pub fn director_connect(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    // SAFETY: the benchmark runs one program on one CPU.
+    let Some(walk) = WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk }) else { return XDP_DROP };
+    let client = (walk.next >> 1 & walk.mask) + walk.base;
+    let flags = if walk.next & 1 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
+    walk.next += 1;
+    let (Some(()), Some(byte)) = (write_client(&packet, walk, client), packet.at::<u8>(TCP_FLAGS)) else {
+        return XDP_DROP;
+    };
+    // SAFETY: bounds checked by `at`. In a UDP datagram this is payload.
+    unsafe { *byte = flags };
+    verdict(walk, lb_ebpf::balance::balance(&context))
+}
+
+/// The real program with one client: the frame gets its MACs back and no more, because the walk costs 3 ns.
+#[xdp(frags)]
+pub fn director_one(context: XdpContext) -> u32 {
+    // SAFETY: the benchmark runs one program on one CPU.
+    let Some(walk) = WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk }) else { return XDP_DROP };
+    if write_macs(&Packet::new(&context), &walk.macs).is_none() {
+        return XDP_DROP;
+    }
+    verdict(walk, lb_ebpf::balance::balance(&context))
+}
+
+/// The real program and nothing else: the very entry that production has.
+#[xdp(frags)]
+pub fn director_live(context: XdpContext) -> u32 {
+    lb_ebpf::balance::balance(&context)
 }
 
 /// The least there is.
@@ -171,6 +214,38 @@ pub fn floor_lru_insert(context: XdpContext) -> u32 {
         None => XDP_DROP,
     };
     verdict(walk, action)
+}
+
+/// Takes the walk's clients out of the floor's table again, so that its insertions always begin with room.
+#[xdp(frags)]
+pub fn floor_lru_delete(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    let removed = floor_key(&packet).is_some_and(|key| FLOOR_CONNECTIONS.remove(&key).is_ok());
+    verdict(walk, if removed { XDP_TX } else { XDP_DROP })
+}
+
+/// What came back to the sender of live frames: from the director's MAC, anything else.
+#[btf_map]
+pub static RETURNED: Array<[u64; 2], 1, SHARED> = Array::new();
+
+/// Sends live frames: the next client, MACs as the walk says, out of the interface it is said to have come in by.
+/// Nobody on the way looks at the IP checksum.
+#[xdp(frags)]
+pub fn live_send(context: XdpContext) -> u32 {
+    if next_client(&Packet::new(&context)).is_some() { XDP_TX } else { XDP_DROP }
+}
+
+/// Counts what comes back: the last six bytes of the MACs are the director's.
+#[xdp(frags)]
+pub fn live_count(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let (Some(walk), Some(returned)) = (WALK.get(0), RETURNED.get_ptr_mut(0)) else { return XDP_DROP };
+    let director = walk.macs[0] & 0xffff_ffff_ffff;
+    let source = packet.read::<u64>(6).map(|word| word & 0xffff_ffff_ffff);
+    // SAFETY: a map's value; the benchmark's frames come back on one CPU.
+    unsafe { (*returned)[usize::from(source != Some(director))] += 1 };
+    XDP_DROP
 }
 
 #[unsafe(link_section = "license")]

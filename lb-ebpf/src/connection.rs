@@ -64,6 +64,8 @@ pub struct Target {
     pub forward: Forward,
     /// The packet opens a connection.
     pub opens: bool,
+    /// The connection found no slot and goes by the hash of its client.
+    pub without_entry: bool,
 }
 
 /// Whose a packet is.
@@ -99,12 +101,12 @@ pub fn owner(control: &Control, flow: &Flow) -> Result<Option<Owner>, Reason> {
 }
 
 #[inline(always)]
-fn server(id: ServerId) -> Option<&'static ServerEntry> {
+pub fn server(id: ServerId) -> Option<&'static ServerEntry> {
     SERVERS.get(u32::from(id.0))
 }
 
 #[inline(always)]
-fn forward(server: &ServerEntry) -> Forward {
+pub fn forward(server: &ServerEntry) -> Forward {
     // SAFETY: a map's value, aligned; volatile, because the controller changes it at any time.
     Forward(unsafe { (&raw const server.forward).read_volatile() })
 }
@@ -160,11 +162,11 @@ fn known(owner: &Owner, packet: &Packet, seen: Seen, forward: Forward) -> Result
                     owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                 }
             }
-            Ok(Target { server, forward, opens: false })
+            Ok(Target { server, forward, opens: false, without_entry: false })
         }
         _ => match packet.first() {
             Some(state) => reschedule(owner, packet, seen, state),
-            None => Ok(Target { server, forward, opens: false }),
+            None => Ok(Target { server, forward, opens: false, without_entry: false }),
         },
     }
 }
@@ -196,7 +198,7 @@ fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Resul
 fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
     let Some(id) = server else { return Err(Reason::NoServer) };
     let Some(server) = self::server(id) else { return Err(Reason::Hole) };
-    Ok(Target { server: id, forward: forward(server), opens: true })
+    Ok(Target { server: id, forward: forward(server), opens: true, without_entry: false })
 }
 
 #[inline(always)]
@@ -207,7 +209,7 @@ fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     if learn(owner, packet, entry) {
         return Ok(target);
     }
-    by_hash(owner, packet)
+    by_hash(owner, packet).map(|target| Target { without_entry: true, ..target })
 }
 
 /// A TCP packet in mid-connection that no entry knows.

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::xdp_action;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
 use lb_common::reason::Reason;
+use lb_common::server::Forward;
 
 use crate::connection::Target;
 use crate::count;
@@ -32,15 +33,21 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if target.forward.is_local() {
         return Err(Reason::LocalFallback);
     }
+    if rewrite(packet, control, target.forward)? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
+}
+
+/// Writes the MACs, unless the packet came from the very server it would go to: `false`.
+#[inline(always)]
+pub fn rewrite(packet: &Packet, control: &Control, forward: Forward) -> Result<bool, Reason> {
     let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
         let source = u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16;
-        if source == target.forward.mac() {
-            return Err(Reason::Loop);
+        if source == forward.mac() {
+            return Ok(false);
         }
-        *low = (target.forward.mac() | control.mac << 48).to_le();
+        *low = (forward.mac() | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();
     }
-    Ok(xdp_action::XDP_TX)
+    Ok(true)
 }

@@ -2,11 +2,14 @@
 //!
 //! - [`packet`]: the frame as the verifier lets us see it
 //! - [`balance`]: the whole way of a packet, each step a line
+//! - [`shortcut`]: the short way of packets of established connections
 //! - [`service`]: which service the packet is for
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
 //! - [`schedule`]: the pick among a service's servers
 //! - [`forward`]: MACs rewritten, out of the interface it came in by
 //! - [`count`]: statistics, drops and passes by reason
+//! - [`clock`]: the time, read once per tick
+//! - [`report`]: rare events, told in the log
 //! - [`maps`]: every map there is; [`atomic`]: the three atomic operations they need
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -14,20 +17,16 @@
 
 pub mod atomic;
 pub mod balance;
+pub mod clock;
 pub mod connection;
 pub mod count;
 pub mod forward;
 pub mod maps;
 pub mod packet;
+pub mod report;
 pub mod schedule;
 pub mod service;
-
-/// Coarse monotonic time, nanoseconds: a fifth of the cost of a precise read, as exact as a lease or a tick needs.
-#[inline(always)]
-pub fn now_ns() -> u64 {
-    // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).
-    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
-}
+pub mod shortcut;
 
 /// The same number, of which the compiler forgets what it knew: a mask on it stays, and the verifier sees the bound.
 #[inline(always)]

@@ -9,6 +9,8 @@ use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
 use lb_common::table::RawPage;
 
+use crate::clock::Reading;
+
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without system calls.
 const SHARED: usize = 1 << 10;
 
@@ -63,6 +65,10 @@ pub static OVERFLOWS: Array<u64, { OVERFLOW_GROUPS as usize }, SHARED> = Array::
 #[btf_map]
 pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
 
+/// The time this CPU read last.
+#[btf_map]
+pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
+
 /// By `Reason`: packets not forwarded.
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
@@ -70,3 +76,7 @@ pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 /// By `TableEvent`.
 #[btf_map]
 pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::new();
+
+/// When the program last reported something in the log (CLOCK_MONOTONIC, ns).
+#[btf_map]
+pub static LAST_REPORT: Array<u64, 1> = Array::new();

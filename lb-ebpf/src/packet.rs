@@ -1,8 +1,11 @@
 //! The frame as the verifier lets us see it.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::frame::{Frame, Header};
+
+use crate::unknown_to_the_compiler;
 
 /// A received frame: the part of it that is in one piece, which holds the headers.
 pub struct Packet<'a> {
@@ -15,6 +18,12 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
         Self { context, start: context.data(), end: context.data_end() }
+    }
+
+    /// The kernel's own view of the frame, for helpers.
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.context.ctx
     }
 
     /// The value at `offset` in place, `None` if the frame ends before its last byte.
@@ -40,7 +49,14 @@ impl Frame for Packet<'_> {
     fn holds(&self, length: usize) -> bool {
         // The helper is asked only when the part in one piece is too short.
         // SAFETY: the context is the one the kernel handed to this program (kernel 5.18 and later).
-        self.start + length <= self.end
+        self.holds_in_one_piece(length)
             || length <= unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+    }
+
+    #[inline(always)]
+    fn holds_in_one_piece(&self, length: usize) -> bool {
+        // The verifiers of 6.1 and 6.12 forget the bounds of a number when its bytes are swapped, and add no unbounded
+        // number to a packet's start. An offset and an IP length never exceed the mask.
+        self.start + (unknown_to_the_compiler(length) & 0x1_ffff) <= self.end
     }
 }

@@ -1,15 +1,24 @@
 //! Rare events, told in the controller's log by aya-log. Nothing here may happen per packet.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 
-/// From one report of a full table to the next, at least.
+use crate::maps::LAST_REPORT;
+
+/// From one report to the next, at least.
 const EVERY_NS: u64 = 1_000_000_000;
 
-/// A connection found no slot. `last` is when that happened before in its group of pages, 0 for never.
+/// A connection found no slot. `client` is its address as it stands in the packet.
 #[inline(never)]
-pub fn table_full(context: &XdpContext, client: u32, last: u64, now: u64) {
-    if last == 0 || now.wrapping_sub(last) > EVERY_NS {
-        warn!(context, "connection table full: {:i} goes by the hash of its address", u32::from_be(client));
+pub fn table_full(context: *mut xdp_md, client: u32, now_ns: u64) {
+    let Some(last) = LAST_REPORT.get_ptr_mut(0) else { return };
+    // SAFETY: a map's value, aligned. Two CPUs may both report; nothing depends on it.
+    if now_ns.wrapping_sub(unsafe { last.read_volatile() }) < EVERY_NS {
+        return;
     }
+    // SAFETY: as above.
+    unsafe { last.write_volatile(now_ns) };
+    let context = XdpContext::new(context);
+    warn!(&context, "connection table full: {:i} goes by the hash of its address", u32::from_be(client));
 }

@@ -185,7 +185,7 @@ impl Controller {
             config,
         };
         let mut inputs = Inputs { verdicts, neighbours: events, snapshots: requests };
-        // program_log::follow(&mut controller.data_path.ebpf)?;
+        program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.follow_servers();
         // What is not known by then comes in as it does while running.

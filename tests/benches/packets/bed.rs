@@ -1,0 +1,161 @@
+//! The loaded programs with services to balance, and one timed run of one of them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::connection::Tick;
+use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_userspace::dataplane::mapped::Mapped;
+use lb_userspace::dataplane::object::{self, Sizes};
+use lb_userspace::dataplane::{DataPath, now_ns};
+use lb_userspace::plan::{Server, Service, Settings, State, Target};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::frames::{DIRECTOR_MAC, Packet, VIP};
+
+/// Connections that the table is made for, and of the largest cases.
+pub const MILLION: u64 = 1 << 20;
+pub const SERVERS: [u16; 3] = [2, 16, 256];
+/// Each scheduler with each number of servers is a service of its own, on a port of its own.
+const FIRST_PORT: u16 = 8001;
+const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
+
+/// `Walk` of lb-ebpf/src/bench.rs as words: next, mask, base, expected, wrong, two words of MACs, stride.
+pub type Walk = [u64; 8];
+const WRONG: usize = 4;
+
+/// In which order the walk visits clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// One after the other, as connections are made.
+    Rising,
+    /// By a large odd stride, because packets do not come in the order in which connections were made.
+    Shuffled,
+}
+
+/// One run: which program, which packets, and what each must become.
+pub struct Run<'a> {
+    pub program: &'static str,
+    pub packet: &'a Packet,
+    /// Number of clients, a power of two.
+    pub flows: u64,
+    pub order: Order,
+    pub packets: u64,
+    /// The XDP action.
+    pub expected: u32,
+}
+
+pub struct Bed {
+    pub data_path: DataPath,
+    pub walk: Mapped<Walk>,
+    /// Number of the first client of the next fresh set: nobody was there before.
+    base: u64,
+}
+
+impl Bed {
+    pub fn new() -> Result<Self> {
+        let sizes = Sizes::for_connections(MILLION as u32);
+        let ebpf = object::load_object(object::BENCH_OBJECT, &sizes)?;
+        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS)?;
+        let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
+        let walk = Mapped::new("WALK", walk)?;
+        let applied = data_path.apply(services());
+        ensure!(applied.errors.is_empty(), "the maps could not be filled: {:?}", applied.errors);
+        let names: Vec<String> = data_path.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            object::load_program(&mut data_path.ebpf, &name)?;
+        }
+        Ok(Self { data_path, walk, base: 0 })
+    }
+
+    /// From now on clients are others than ever before.
+    pub fn fresh_clients(&mut self, flows: u64) {
+        self.base += flows;
+    }
+
+    /// An empty table of connections, counts at zero.
+    pub fn clear(&self) {
+        let table = &self.data_path.table;
+        table.sweep(0..table.pages(), Tick::from_ns(now_ns()), |_| true);
+    }
+
+    /// Puts the walk at its beginning.
+    pub fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
+        let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
+        let [low, high] = packet.macs();
+        self.walk.write(0, [0, flows - 1, self.base, expected.into(), 0, low, high, stride]);
+    }
+
+    /// Packets of the last run that became something else than they must.
+    fn wrong(&self) -> u64 {
+        self.walk.read(0)[WRONG]
+    }
+
+    /// Nanoseconds per packet; an error if a single packet became something else than it must.
+    pub fn time(&mut self, run: &Run) -> Result<f64> {
+        self.start_walk(run.packet, run.flows, run.order, run.expected);
+        let program: &mut Xdp =
+            self.data_path.ebpf.program_mut(run.program).context(run.program)?.try_into()?;
+        let begun = thread_time()?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(run.packet.bytes()),
+            repeat: run.packets as u32,
+            ..TestRunOptions::default()
+        })?;
+        let ns = (thread_time()? - begun) as f64 / run.packets as f64;
+        let (last, wrong) = (result.return_value, self.wrong());
+        ensure!(last == run.expected, "{}: XDP action {last}, must be {}", run.program, run.expected);
+        ensure!(wrong == 0, "{}: {wrong} of {} packets got a wrong verdict", run.program, run.packets);
+        Ok(ns)
+    }
+}
+
+/// CPU time of this thread, nanoseconds. Steadier than the wall clock, which counts the kernel's waiting (about 16 ms of
+/// RCU grace periods around a run) and other processes on this core, and finer than the `duration` that the kernel
+/// reports, which is whole nanoseconds per packet.
+fn thread_time() -> Result<i64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
+}
+
+/// The port of the service with this scheduler and number of servers.
+pub fn port(scheduler: Scheduler, servers: u16) -> u16 {
+    let row = SERVERS.iter().position(|number| *number == servers).expect("one of SERVERS") as u16;
+    FIRST_PORT + row * 4 + scheduler as u16 - 1
+}
+
+fn services() -> State {
+    let mut state = State::default();
+    for servers in SERVERS {
+        for scheduler in Scheduler::ALL {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let key = ServiceKey {
+                    vip: IpAddr::V4(Ipv4Addr::from(VIP)),
+                    port: port(scheduler, servers),
+                    protocol,
+                };
+                state.services.insert(key, service(scheduler, servers));
+            }
+        }
+    }
+    state
+}
+
+fn service(scheduler: Scheduler, servers: u16) -> Service {
+    let server = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Server {
+            target: Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, high, low))),
+            // Three different weights, so that wrr has bands to search.
+            weight: 1 + number % 3,
+            mac: Some([2, 0, 0, 1, high, low]),
+            usable: true,
+        }
+    };
+    Service {
+        settings: Settings { stray: Stray::Pass, timeouts: Timeouts::default() },
+        scheduler,
+        servers: (1..=servers).map(server).collect(),
+    }
+}

@@ -1,0 +1,179 @@
+//! What is timed: every case once per round, floors among them, so that a drift of the machine meets them all alike.
+
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::config::Scheduler;
+
+use crate::Options;
+use crate::bed::{Bed, MILLION, Order, Run, SERVERS, port};
+use crate::frames::Packet;
+use crate::report::Times;
+
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+
+/// Numbers of connections that known ones are timed at.
+pub const FLOWS: [u64; 5] = [1, 1 << 10, 1 << 14, 1 << 17, MILLION];
+/// Packets of one timed run at the least: 20 ms at the cheapest.
+const PACKETS: u64 = 1 << 20;
+/// `new-…` cases that no goal looks at are timed in so many rounds: lc at 256 servers takes seconds.
+const ROUNDS_WITHOUT_GOAL: u32 = 3;
+/// Connections offered to fill the table: four for every two slots, each with sixteen candidates, leave hardly one empty.
+const FLOOD: u64 = 4 * MILLION;
+
+/// Times every wanted case once.
+pub fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
+    plain(bed, options, times)?;
+    for flows in FLOWS {
+        // What is shown beside each other is timed one right after the other.
+        floor_lru(bed, flows, times)?;
+        for (name, packet) in
+            [("known-tcp", Packet::ack(known_port())), ("known-udp", Packet::udp(known_port()))]
+        {
+            if options.wants(name) {
+                let ns = known(bed, flows, &packet).with_context(|| format!("{name} at {flows}"))?;
+                times.add(name, flows, ns);
+            }
+        }
+        plain(bed, options, times)?;
+    }
+    new(bed, options, round, times)
+}
+
+fn known_port() -> u16 {
+    port(Scheduler::Rr, 16)
+}
+
+/// Programs without a table, and packets that are not ours.
+fn plain(bed: &mut Bed, options: &Options, times: &mut Times) -> Result<()> {
+    let (ack, not_ours) = (Packet::ack(known_port()), Packet::not_ours());
+    let one = |program, packet, expected| Run {
+        program,
+        packet,
+        flows: 1,
+        order: Order::Rising,
+        packets: PACKETS,
+        expected,
+    };
+    times.add("floor-pass", 1, bed.time(&one("floor_pass", &ack, XDP_PASS))?);
+    times.add("floor-swap", 1, bed.time(&one("floor_swap", &ack, XDP_TX))?);
+    if options.wants("not-ours") {
+        // The production entry keeps no account of verdicts, but the frame never changes; one entry that does keeps
+        // it company, untimed.
+        bed.time(&one("director_one", &not_ours, XDP_PASS))?;
+        times.add("not-ours", 1, bed.time(&one("director_live", &not_ours, XDP_PASS))?);
+    }
+    Ok(())
+}
+
+fn floor_lru(bed: &mut Bed, flows: u64, times: &mut Times) -> Result<()> {
+    bed.fresh_clients(flows);
+    let packet = Packet::ack(known_port());
+    let rising = |program| Run {
+        program,
+        packet: &packet,
+        flows,
+        order: Order::Rising,
+        packets: flows,
+        expected: XDP_TX,
+    };
+    let inserted = bed.time(&rising("floor_lru_insert"))?;
+    if flows == MILLION {
+        times.add("floor-lru-insert", flows, inserted);
+    }
+    let met_again = Run { order: Order::Shuffled, packets: PACKETS.max(flows * 2), ..rising("floor_lru") };
+    times.add("floor-lru", flows, bed.time(&met_again)?);
+    bed.time(&rising("floor_lru_delete"))?;
+    Ok(())
+}
+
+/// Packets of established connections, in another order than that in which these were made.
+fn known(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+    bed.clear();
+    bed.fresh_clients(flows);
+    let program = if flows == 1 { "director_one" } else { "director_walk" };
+    let met_again = Run {
+        program,
+        packet,
+        flows,
+        order: Order::Shuffled,
+        packets: PACKETS.max(flows * 2),
+        expected: XDP_TX,
+    };
+    if flows == 1 {
+        // This entry has a client of its own: the frame's.
+        bed.time(&Run { packet: &Packet::syn(known_port()), packets: 1, ..met_again })?;
+    } else {
+        connect(bed, flows, packet)?;
+    }
+    bed.time(&met_again)
+}
+
+/// Makes connections and establishes each.
+pub fn connect(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+    let (program, order) = ("director_connect", Order::Rising);
+    bed.time(&Run { program, packet, flows, order, packets: flows * 2, expected: XDP_TX })
+}
+
+/// New connections, on an empty table and on one full of half-open ones.
+fn new(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
+    let cases: Vec<(String, u16)> = SERVERS
+        .iter()
+        .flat_map(|servers| Scheduler::ALL.map(|scheduler| (scheduler, *servers)))
+        .map(|(scheduler, servers)| (format!("new-{}-{servers}", scheduler.name()), port(scheduler, servers)))
+        .collect();
+    let due = |name: &str| {
+        options.wants(name) && (round < ROUNDS_WITHOUT_GOAL || name.trim_end_matches("-full") == "new-rr-16")
+    };
+    for (name, port) in &cases {
+        if due(name) {
+            bed.clear();
+            times.add(name, MILLION, open(bed, *port)?);
+        }
+    }
+    let full: Vec<_> = cases.iter().map(|(name, port)| (format!("{name}-full"), *port)).collect();
+    if full.iter().any(|(name, _)| due(name)) {
+        flood(bed)?;
+    }
+    for (name, port) in &full {
+        if due(name) {
+            times.add(name, MILLION, open(bed, *port)?);
+        }
+    }
+    if due("new-rr-16-full-established") {
+        establish(bed)?;
+        times.add("new-rr-16-full-established", MILLION, open(bed, known_port())?);
+    }
+    Ok(())
+}
+
+/// A million clients that were never there before connect.
+fn open(bed: &mut Bed, port: u16) -> Result<f64> {
+    offer(bed, MILLION, &Packet::syn(port))
+}
+
+/// Fills every slot with a half-open connection.
+fn flood(bed: &mut Bed) -> Result<()> {
+    bed.clear();
+    offer(bed, FLOOD, &Packet::syn(known_port()))?;
+    let table = &bed.data_path.table;
+    let used = table.entries().count() as u64;
+    ensure!(
+        used >= table.slots() - table.slots() / 10_000,
+        "the flood filled {used} of {} slots",
+        table.slots()
+    );
+    Ok(())
+}
+
+/// Fills the table with established connections. What finds no slot goes by the hash of its client.
+fn establish(bed: &mut Bed) -> Result<()> {
+    bed.clear();
+    bed.fresh_clients(FLOOD);
+    connect(bed, FLOOD, &Packet::ack(known_port())).map(drop)
+}
+
+fn offer(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+    bed.fresh_clients(flows);
+    let order = Order::Rising;
+    bed.time(&Run { program: "director_walk", packet, flows, order, packets: flows, expected: XDP_TX })
+}

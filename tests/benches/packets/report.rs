@@ -1,0 +1,162 @@
+//! Medians of all rounds, the goals, and both as a table or as JSON.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::bed::MILLION;
+
+/// Nanoseconds by case, one of each round, in the order in which cases were first timed.
+#[derive(Default)]
+pub struct Times {
+    order: Vec<(String, u64)>,
+    times: BTreeMap<(String, u64), Vec<f64>>,
+}
+
+impl Times {
+    pub fn add(&mut self, name: &str, flows: u64, ns: f64) {
+        let case = (name.to_owned(), flows);
+        let times = self.times.entry(case.clone()).or_default();
+        if times.is_empty() {
+            self.order.push(case);
+        }
+        times.push(ns);
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |case: &(String, u64)| Case {
+            name: case.0.clone(),
+            flows: case.1,
+            ns: round_to(median(self.times[case].clone()), 0.01),
+        };
+        let mut cases: Vec<Case> = self.order.iter().map(case).collect();
+        // Kinds in the order they were first met, each by its number of connections.
+        let names: Vec<String> = self.order.iter().map(|(name, _)| name.clone()).collect();
+        cases.sort_by_key(|case| (names.iter().position(|name| *name == case.name), case.flows));
+        cases
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Case {
+    name: String,
+    flows: u64,
+    ns: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Live {
+    pub name: String,
+    pub pps: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Goal {
+    name: String,
+    /// At most this for times, at least this for packets per second.
+    limit: f64,
+    ratio: f64,
+    met: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    cases: Vec<Case>,
+    live: Vec<Live>,
+    goals: Vec<Goal>,
+}
+
+/// The value in the middle. `values` is not empty.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+fn round_to(value: f64, step: f64) -> f64 {
+    (value / step).round() * step
+}
+
+/// A case's name and its number of connections.
+type Name = (&'static str, u64);
+
+/// Case and connections, floor and its connections, limit: issue 2, point 9.
+const GOALS: [(Name, Name, f64); 5] = [
+    (("known-tcp", 1), ("floor-swap", 1), 2.0),
+    (("known-tcp", MILLION), ("floor-lru", MILLION), 0.40),
+    (("new-rr-16", MILLION), ("floor-lru-insert", MILLION), 0.6),
+    (("new-rr-16-full", MILLION), ("floor-lru-insert", MILLION), 0.6),
+    (("not-ours", 1), ("floor-swap", 1), 1.3),
+];
+const LIVE_LIMIT: f64 = 0.8;
+
+impl Report {
+    pub fn new(times: &Times, mut live: Vec<Live>) -> Self {
+        let cases = times.cases();
+        let mut goals: Vec<Goal> =
+            GOALS.iter().filter_map(|(case, floor, limit)| goal(&cases, *case, *floor, *limit)).collect();
+        goals.extend(live_goal(&live));
+        for rate in &mut live {
+            rate.pps = rate.pps.round();
+        }
+        Self { cases, live, goals }
+    }
+
+    pub fn print(&self, json: bool) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(self)?);
+        } else {
+            self.print_table();
+        }
+        Ok(())
+    }
+
+    fn print_table(&self) {
+        println!("{:<28}{:>9}{:>10}{:>9}{:>9}{:>11}", "case", "flows", "ns", "x swap", "x lru", "x insert");
+        for case in &self.cases {
+            let to = |name, flows| match find(&self.cases, name, flows) {
+                Some(floor) => format!("{:.2}", case.ns / floor),
+                None => "-".to_owned(),
+            };
+            println!(
+                "{:<28}{:>9}{:>10.1}{:>9}{:>9}{:>11}",
+                case.name,
+                case.flows,
+                case.ns,
+                to("floor-swap", 1),
+                to("floor-lru", case.flows),
+                to("floor-lru-insert", MILLION)
+            );
+        }
+        if !self.live.is_empty() {
+            println!("\n{:<28}{:>9}", "live", "Mpps");
+        }
+        for live in &self.live {
+            println!("{:<28}{:>9.3}", live.name, live.pps / 1e6);
+        }
+        println!("\n{:<52}{:>8}{:>9}", "goal", "limit", "ratio");
+        for goal in &self.goals {
+            let verdict = if goal.met { "met" } else { "missed" };
+            println!("{:<52}{:>8.2}{:>9.3}  {verdict}", goal.name, goal.limit, goal.ratio);
+        }
+    }
+}
+
+fn find(cases: &[Case], name: &str, flows: u64) -> Option<f64> {
+    cases.iter().find(|case| case.name == name && case.flows == flows).map(|case| case.ns)
+}
+
+/// `None`: one of the two was not timed.
+fn goal(cases: &[Case], case: (&str, u64), floor: (&str, u64), limit: f64) -> Option<Goal> {
+    let ratio = find(cases, case.0, case.1)? / find(cases, floor.0, floor.1)?;
+    let name = format!("{} at {} / {} at {}", case.0, case.1, floor.0, floor.1);
+    Some(Goal { name, limit, ratio: round_to(ratio, 0.001), met: ratio <= limit })
+}
+
+fn live_goal(live: &[Live]) -> Option<Goal> {
+    let pps = |name| live.iter().find(|rate| rate.name == name).map(|rate| rate.pps);
+    let ratio = pps("live-director")? / pps("live-swap")?;
+    let name = "live-director / live-swap, at least".to_owned();
+    Some(Goal { name, limit: LIVE_LIMIT, ratio: round_to(ratio, 0.001), met: ratio >= LIVE_LIMIT })
+}
