@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::cluster::{FALLBACK_PAGE, Talk, URL, WWW1_PAGE};
+use lb_tests::cluster::{FALLBACK_PAGE, Talk, URL, VIP, WWW1_PAGE};
 use lb_tests::lab::{Lab, Process, State, cleanup, shell, unique_name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,7 +16,8 @@ fn nodes_reach_each_other_and_drop_leaves_nothing() -> Result<()> {
     let name = unique_name("direct");
     let talk = Talk::new(&name)?;
     assert_eq!(talk.client.get("http://211.58.250.25/index.html")?.trim(), WWW1_PAGE);
-    // Without a director the VIP is ha1's alone: the real servers hold it, and keep still about it.
+    // The real servers hold the VIP too, and keep still about it.
+    talk.ha1.own_vip(VIP)?;
     assert_eq!(talk.client.get(URL)?.trim(), FALLBACK_PAGE);
     let neighbours = talk.client.ip("neighbour show 211.58.250.6")?;
     assert!(neighbours.contains("02:00:d3:3a:fa:05"), "the VIP's MAC should be ha1's: {neighbours}");
