@@ -1,5 +1,19 @@
 //! Two or more directors: who is active, and how the others know.
 //!
 //! - [`message`]: what nodes tell each other
+//! - [`wire`]: the message as bytes
+//! - [`auth`]: the keys that messages are signed with
+//! - [`replay`]: recorded messages have no effect, across restarts too
+//! - [`channel`]: the three together, between the machine and the transports
+//! - [`reason`]: why a received message was dropped
+//! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
+//! - [`realtime`]: that thread is not kept waiting
 
+pub mod auth;
+pub mod channel;
 pub mod message;
+pub mod realtime;
+pub mod reason;
+pub mod replay;
+pub mod transport;
+pub mod wire;
