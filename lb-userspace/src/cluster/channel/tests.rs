@@ -16,7 +16,13 @@ pub fn heartbeat(from: u8, sequence: u64) -> Heartbeat {
 
 /// The end of node `node` (session 7) of two.
 pub fn channel(node: u8) -> Channel {
-    with_keys(node, Keys::new([(KeyId(1), KEY)], KeyId(1)).expect("a key"))
+    channel_of_session(node, 7)
+}
+
+pub fn channel_of_session(node: u8, session: u64) -> Channel {
+    let keys = Keys::new([(KeyId(1), KEY)], KeyId(1)).expect("a key");
+    let me = Identity { node: NodeId(node), session };
+    Channel::new(ClusterId::of("test"), me, [NodeId(0), NodeId(1)], keys, [node ^ session as u8; 32])
 }
 
 fn with_keys(node: u8, keys: Keys) -> Channel {
