@@ -11,7 +11,7 @@ use crate::{ebpf, workspace};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Leave out crate `tests`: scenarios, packets through the kernel. Needs no root.
+    /// Leave out crate `tests`: scenarios, packets through the kernel.
     #[arg(long)]
     quick: bool,
     /// Handed on to `cargo test`: a filter on test names, or `-- --nocapture`.

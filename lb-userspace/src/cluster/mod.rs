@@ -2,6 +2,20 @@
 //!
 //! - [`message`]: what nodes tell each other
 //! - [`takeover`]: the VIPs on the interface, and the news of them on the segment
+//! - [`wire`]: the message as bytes
+//! - [`auth`]: the keys that messages are signed with
+//! - [`replay`]: recorded messages have no effect, across restarts too
+//! - [`channel`]: the three together, between the machine and the transports
+//! - [`reason`]: why a received message was dropped
+//! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
+//! - [`realtime`]: that thread is not kept waiting
 
+pub mod auth;
+pub mod channel;
 pub mod message;
+pub mod realtime;
+pub mod reason;
+pub mod replay;
 pub mod takeover;
+pub mod transport;
+pub mod wire;
