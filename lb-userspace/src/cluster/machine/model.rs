@@ -1,0 +1,152 @@
+//! All runs of a small cluster, up to a bound: every placement of a few faults in a stretch of time.
+//!
+//! `stateright` would do this too; the walk below is forty lines, and the world's clocks, leases and executors would
+//! have to be written in either case.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use super::world::*;
+use super::*;
+
+struct Bounds {
+    /// Ticks in which faults may strike.
+    ticks: u32,
+    /// Faults in one run; their ends (restart, thaw, heal, mend) may come in any later tick and are not counted.
+    faults: u32,
+    kinds: Vec<Fault>,
+}
+
+struct Walk {
+    bounds: Bounds,
+    hasher: RandomState,
+    seen: HashSet<u64>,
+    trace: Vec<(u32, Fault)>,
+    steps: u64,
+    ends: u64,
+}
+
+impl Walk {
+    fn explore(bounds: Bounds, world: &World) -> Self {
+        let mut walk = Self {
+            bounds,
+            hasher: RandomState::new(),
+            seen: HashSet::new(),
+            trace: Vec::new(),
+            steps: 0,
+            ends: 0,
+        };
+        let last = world.tick + walk.bounds.ticks;
+        walk.visit(world, last, walk.bounds.faults);
+        walk
+    }
+
+    fn visit(&mut self, world: &World, last: u32, faults: u32) {
+        if !self.seen.insert(self.hasher.hash_one((world, faults))) {
+            return;
+        }
+        if world.tick == last {
+            return self.end(world);
+        }
+        self.step(world.clone(), last, faults);
+        let kinds = self.bounds.kinds.clone();
+        for fault in kinds.into_iter().chain(ends(world.nodes.len())) {
+            let cost = u32::from(!matches!(
+                fault,
+                Fault::Restart(_) | Fault::Thaw(_) | Fault::Heal | Fault::Mend(_)
+            ));
+            if cost > faults || !world.can(fault) {
+                continue;
+            }
+            let mut next = world.clone();
+            self.trace.push((world.tick, fault));
+            next.strike(fault);
+            self.step(next, last, faults - cost);
+            self.trace.pop();
+        }
+    }
+
+    fn step(&mut self, mut next: World, last: u32, faults: u32) {
+        next.step();
+        self.steps += 1;
+        if let Err(why) = next.check() {
+            panic!("tick {}: {why}\nafter {:?}\n{next:#?}", next.tick, self.trace);
+        }
+        self.visit(&next, last, faults);
+    }
+
+    /// No more faults: the cluster must come to rest, and stay there.
+    fn end(&mut self, world: &World) {
+        self.ends += 1;
+        if let Err(why) = comes_to_rest(world.clone()) {
+            panic!("{why}\nafter {:?}\n{world:#?}", self.trace);
+        }
+    }
+}
+
+fn ends(nodes: usize) -> impl Iterator<Item = Fault> {
+    let of = |node| [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node)];
+    (0..nodes).flat_map(of).chain([Fault::Heal])
+}
+
+fn faults(nodes: usize) -> Vec<Fault> {
+    let of = |node| {
+        let peer = (node + 1) % nodes;
+        let failover = Command::Failover(GROUP);
+        [
+            Fault::Crash(node),
+            Fault::Freeze(node),
+            Fault::Lose(node),
+            Fault::Delay(node),
+            Fault::Repeat(node),
+            Fault::LinkDown(node),
+            Fault::CutOff(node),
+            Fault::TakeoverFails(node),
+            Fault::CutOneWay(node, peer),
+            Fault::Command(node, failover),
+        ]
+    };
+    (0..nodes).flat_map(of).chain([Fault::CutAll, Fault::CutPath(0), Fault::CutPath(1)]).collect()
+}
+
+/// Everyone up, and the preferred node active.
+fn at_work(nodes: usize, speeds: Speeds) -> World {
+    let mut world = World::new(nodes, 1, speeds);
+    for _ in 0..30 {
+        world.step();
+        world.check().unwrap();
+    }
+    assert_eq!(world.actives(GROUP), [0], "{world:#?}");
+    world
+}
+
+fn speeds(rates: [u32; 4], work_ticks: [u32; 4]) -> Speeds {
+    Speeds { rates, work_ticks }
+}
+
+const EVEN: [u32; 4] = [1000; 4];
+const SLOW_FIRST: [u32; 4] = [950, 1050, 1050, 1050];
+const FAST_FIRST: [u32; 4] = [1050, 950, 950, 950];
+
+fn walk(name: &str, world: &World, bounds: Bounds) {
+    let started = std::time::Instant::now();
+    let (ticks, faults) = (bounds.ticks, bounds.faults);
+    let walk = Walk::explore(bounds, world);
+    println!(
+        "{name}: {ticks} ticks, {faults} faults: {} states, {} steps, {} ends, {:?}",
+        walk.seen.len(),
+        walk.steps,
+        walk.ends,
+        started.elapsed()
+    );
+}
+
+#[test]
+fn two_nodes_at_work_one_fault() {
+    for (name, rates) in [("even", EVEN), ("slow first", SLOW_FIRST), ("fast first", FAST_FIRST)] {
+        for work_ticks in [[0; 4], [2; 4]] {
+            let world = at_work(2, speeds(rates, work_ticks));
+            walk(name, &world, Bounds { ticks: 12, faults: 1, kinds: faults(2) });
+        }
+    }
+}
