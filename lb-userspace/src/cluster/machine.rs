@@ -57,6 +57,7 @@ pub struct Machine {
     groups: Vec<Group>,
     started: bool,
     sequence: u64,
+    last_beat: Duration,
     next_beat: Duration,
     /// The end of the last lease that was given out.
     lease_until: Duration,
@@ -70,7 +71,7 @@ impl Machine {
         let groups = (0..=u8::MAX).map(GroupId).zip(&settings.groups);
         let groups = groups.map(|(id, group)| Group::new(id, group.clone(), now)).collect();
         let node = Node::new(settings, now);
-        Self { node, groups, started: false, sequence: 0, next_beat: now, lease_until: now }
+        Self { node, groups, started: false, sequence: 0, last_beat: now, next_beat: now, lease_until: now }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -167,13 +168,20 @@ impl Machine {
         if !changed && now < self.next_beat {
             return;
         }
-        self.next_beat = self.beat_after(now);
+        let until = self.lease_from(now);
+        (self.next_beat, self.last_beat) = (self.beat_after(now), now);
         outputs.push(Output::Send(self.heartbeat()));
-        let until = now.saturating_add(self.node.settings.lease);
         for group in self.groups.iter().filter(|group| group.is_entitled()) {
             self.lease_until = until;
             outputs.push(Output::RenewLease { group: group.id, until });
         }
+    }
+
+    /// A heartbeat that is late renews the lease as if it had been in time: if just this one is lost, the peers count the
+    /// dead time from the one before.
+    fn lease_from(&self, now: Duration) -> Duration {
+        let Settings { interval, lease, .. } = self.node.settings;
+        now.min(self.last_beat.saturating_add(interval)).saturating_add(lease)
     }
 
     /// Beats keep their time; one that came out of turn or too late sets it anew.

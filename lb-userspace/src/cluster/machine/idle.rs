@@ -60,7 +60,7 @@ impl Group {
 
     /// Whether the group is to be taken now, and why.
     fn claim(&mut self, node: &Node) -> Option<Cause> {
-        let free = !node.living().any(|peer| peer.blocks(self.id));
+        let free = !node.is_dazed() && !node.living().any(|peer| peer.blocks(self.id));
         let since = self.candidate_since.filter(|_| free && self.offer.is_none());
         let Some(since) = since else {
             self.turn = None;

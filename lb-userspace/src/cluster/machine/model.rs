@@ -18,6 +18,7 @@ struct Bounds {
 }
 
 struct Walk {
+    first: World,
     bounds: Bounds,
     hasher: RandomState,
     seen: HashSet<u64>,
@@ -29,6 +30,7 @@ struct Walk {
 impl Walk {
     fn explore(bounds: Bounds, world: &World) -> Self {
         let mut walk = Self {
+            first: world.clone(),
             bounds,
             hasher: RandomState::new(),
             seen: HashSet::new(),
@@ -70,7 +72,7 @@ impl Walk {
         next.step();
         self.steps += 1;
         if let Err(why) = next.check() {
-            panic!("tick {}: {why}\nafter {:?}\n{next:#?}", next.tick, self.trace);
+            self.fail(&why);
         }
         self.visit(&next, last, faults);
     }
@@ -79,8 +81,27 @@ impl Walk {
     fn end(&mut self, world: &World) {
         self.ends += 1;
         if let Err(why) = comes_to_rest(world.clone()) {
-            panic!("{why}\nafter {:?}\n{world:#?}", self.trace);
+            self.fail(&why);
         }
+    }
+
+    /// Tells the run again, line by line.
+    fn fail(&self, why: &str) -> ! {
+        let mut world = self.first.clone();
+        let last = world.tick + self.bounds.ticks;
+        for tick in world.tick..last + 60 {
+            for (_, fault) in self.trace.iter().filter(|(then, _)| *then == tick) {
+                println!("           {fault:?}");
+                world.strike(*fault);
+            }
+            if tick == last {
+                println!("           end of all faults");
+                world.heal();
+            }
+            world.step();
+            println!("{}", world.line());
+        }
+        panic!("{why}, after {:?}", self.trace);
     }
 }
 
@@ -100,6 +121,7 @@ fn faults(nodes: usize) -> Vec<Fault> {
             Fault::Delay(node),
             Fault::Repeat(node),
             Fault::LinkDown(node),
+            Fault::DataPathDown(node),
             Fault::CutOff(node),
             Fault::TakeoverFails(node),
             Fault::CutOneWay(node, peer),
@@ -120,13 +142,13 @@ fn at_work(nodes: usize, speeds: Speeds) -> World {
     world
 }
 
-fn speeds(rates: [u32; 4], work_ticks: [u32; 4]) -> Speeds {
-    Speeds { rates, work_ticks }
+fn speeds(rates: [u64; 4], work: [u64; 4]) -> Speeds {
+    Speeds { rates, work }
 }
 
-const EVEN: [u32; 4] = [1000; 4];
-const SLOW_FIRST: [u32; 4] = [950, 1050, 1050, 1050];
-const FAST_FIRST: [u32; 4] = [1050, 950, 950, 950];
+const EVEN: [u64; 4] = [1000; 4];
+const SLOW_FIRST: [u64; 4] = [950, 1050, 1050, 1050];
+const FAST_FIRST: [u64; 4] = [1050, 950, 950, 950];
 
 fn walk(name: &str, world: &World, bounds: Bounds) {
     let started = std::time::Instant::now();
@@ -144,9 +166,15 @@ fn walk(name: &str, world: &World, bounds: Bounds) {
 #[test]
 fn two_nodes_at_work_one_fault() {
     for (name, rates) in [("even", EVEN), ("slow first", SLOW_FIRST), ("fast first", FAST_FIRST)] {
-        for work_ticks in [[0; 4], [2; 4]] {
-            let world = at_work(2, speeds(rates, work_ticks));
+        for work in [[100; 4], [15_000; 4]] {
+            let world = at_work(2, speeds(rates, work));
             walk(name, &world, Bounds { ticks: 12, faults: 1, kinds: faults(2) });
         }
     }
+}
+
+#[test]
+fn two_nodes_at_work_two_faults() {
+    let world = at_work(2, speeds(SLOW_FIRST, [2_000; 4]));
+    walk("slow first", &world, Bounds { ticks: 9, faults: 2, kinds: faults(2) });
 }

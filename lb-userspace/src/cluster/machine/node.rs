@@ -27,6 +27,8 @@ pub(super) struct Node {
     pub now: Duration,
     /// The clock of attention: stands still while the machine is not called for more than one and a half intervals.
     pub watched: Duration,
+    /// After an absence: when enough was heard to act again.
+    pub dazed_until: Duration,
     pub local: LocalReadiness,
     /// By an operator.
     pub standby: bool,
@@ -51,6 +53,7 @@ impl Node {
             settings,
             now,
             watched: Duration::ZERO,
+            dazed_until: Duration::ZERO,
             local: LocalReadiness::default(),
             standby: false,
             said: (readiness, 0),
@@ -65,7 +68,16 @@ impl Node {
         self.now = now;
         let attention = self.settings.interval.saturating_mul(3) / 2;
         self.watched = self.watched.saturating_add(pause.min(attention));
+        if pause >= self.settings.lease {
+            self.dazed_until = self.watched.saturating_add(self.settle());
+        }
         pause
+    }
+
+    /// The messages that waited during an absence tell of a world that may be gone: a peer that could not serve then
+    /// may be active now. Nothing is claimed on their word.
+    pub fn is_dazed(&self) -> bool {
+        self.watched < self.dazed_until
     }
 
     /// Whether so much attention was paid since then.
@@ -143,6 +155,7 @@ impl Node {
     }
 
     pub fn deadlines(&self) -> impl Iterator<Item = Duration> {
-        self.living().map(|peer| peer.heard.saturating_add(self.settings.dead))
+        let deaths = self.living().map(|peer| peer.heard.saturating_add(self.settings.dead));
+        deaths.chain([self.dazed_until])
     }
 }
