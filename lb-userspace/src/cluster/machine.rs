@@ -16,8 +16,9 @@
 //! - **Release first.** A planned hand-over names its receiver (`offered_to`), which takes the group on the message
 //!   "released" and not before. A node that says `Releasing` may still act; nobody takes the group from it.
 //! - **One after the other.** The first in the order of preference among the nodes that say `Standby` takes a free group
-//!   at once; each of the next waits two more dead times. A node that becomes ready says so for one dead time
-//!   before it claims anything, so that no two find themselves first at once.
+//!   at once; each of the next waits three more dead times. A node that becomes ready says so for one dead time
+//!   before it claims anything, so that no two find themselves first at once. Nor does it claim anything on the word of
+//!   messages that waited while it was frozen.
 //! - **After a partition** the two compare what they last told each other: more reference hosts reached, then any
 //!   servers at all, then the newer claim (the higher term: it announced last, so caches point to it already), then
 //!   the order of preference. The loser releases; the winner announces again. If the path is cut one way, the one that
@@ -68,9 +69,9 @@ impl Machine {
     ///
     /// The first call of [`Machine::handle`] should follow at once: it starts with the release of all groups.
     pub fn new(settings: Settings, now: Duration) -> Self {
-        let groups = (0..=u8::MAX).map(GroupId).zip(&settings.groups);
-        let groups = groups.map(|(id, group)| Group::new(id, group.clone(), now)).collect();
         let node = Node::new(settings, now);
+        let groups = (0..=u8::MAX).map(GroupId).zip(&node.settings.groups);
+        let groups = groups.map(|(id, group)| Group::new(id, group.clone(), &node)).collect();
         Self { node, groups, started: false, sequence: 0, last_beat: now, next_beat: now, lease_until: now }
     }
 
@@ -181,7 +182,9 @@ impl Machine {
     /// dead time from the one before.
     fn lease_from(&self, now: Duration) -> Duration {
         let Settings { interval, lease, .. } = self.node.settings;
-        now.min(self.last_beat.saturating_add(interval)).saturating_add(lease)
+        let alone = self.node.peers.is_empty();
+        let counted = if alone { now } else { now.min(self.last_beat.saturating_add(interval)) };
+        counted.saturating_add(lease)
     }
 
     /// Beats keep their time; one that came out of turn or too late sets it anew.

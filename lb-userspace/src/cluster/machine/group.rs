@@ -20,6 +20,8 @@ pub(super) struct Group {
     pub cause: Cause,
     /// The start is not over: who has the group is not known yet.
     pub listening: bool,
+    /// Until then the node says that it could not serve, see [`Node::shyness`].
+    pub shy_until: Duration,
     /// Since when the node could take the group, and says so.
     pub candidate_since: Option<Duration>,
     pub offer: Option<Offer>,
@@ -101,7 +103,7 @@ struct Told {
 }
 
 impl Group {
-    pub fn new(id: GroupId, settings: GroupSettings, now: Duration) -> Self {
+    pub fn new(id: GroupId, settings: GroupSettings, node: &Node) -> Self {
         Self {
             id,
             settings,
@@ -109,6 +111,7 @@ impl Group {
             term: 0,
             cause: Cause::Start,
             listening: true,
+            shy_until: node.shyness(),
             candidate_since: None,
             offer: None,
             asked_since: None,
@@ -120,7 +123,7 @@ impl Group {
             rival: None,
             holder: None,
             defended: None,
-            told: Told { role: Role::Releasing, since: now, status: None },
+            told: Told { role: Role::Releasing, since: node.now, status: None },
         }
     }
 
@@ -245,9 +248,10 @@ impl Group {
             phase,
             self.listening.then_some(settings.initial_dead),
             self.candidate_since.and_then(|since| after(since, node.settle())),
-            self.offer.and_then(|offer| after(offer.since, settings.dead)),
+            self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,
+            Some(self.shy_until),
             self.turn.and_then(|turn| after(turn.since, self.wait_behind(turn.ahead, node))),
             self.plan.and_then(|plan| after(plan.since, self.plan_delay(plan.why, node))),
             self.rival.and_then(|rival| after(rival.since, settings.dead)),

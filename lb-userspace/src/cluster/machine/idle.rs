@@ -30,13 +30,21 @@ impl Group {
 
     fn review_candidacy(&mut self, node: &Node) {
         let waiting = self.blocked_until.map(|_| Cause::Waiting);
+        // The messages that waited during an absence tell of a world that may be gone: a peer that could not serve then
+        // may be active now. Nothing is claimed on their word.
+        let absence = node.was_absent.then_some(Cause::Absence);
+        let hindrance = node.hindrance(&self.settings).or(waiting).or(absence);
+        if hindrance.is_some() {
+            self.shy_until = node.watched.saturating_add(node.shyness());
+        }
         let start = self.listening.then_some(Cause::Start);
-        match node.hindrance(&self.settings).or(waiting).or(start) {
+        let shy = node.watched < self.shy_until;
+        match hindrance.or(start) {
             Some(hindrance) => {
                 self.candidate_since = None;
                 self.cause = hindrance;
             }
-            None if self.candidate_since.is_none() => {
+            None if self.candidate_since.is_none() && !shy => {
                 self.candidate_since = Some(node.watched);
                 if self.cause != Cause::Done {
                     self.cause = Cause::Ready;
@@ -46,12 +54,12 @@ impl Group {
         }
     }
 
-    /// An offer is over when it is taken up, or after a dead time. A group that nobody took is free again; this node
-    /// may claim it like one that has just become ready.
+    /// An offer is over when it is taken up, or after half a dead time. A group that nobody took is free again; this
+    /// node may claim it like one that has just become ready, and still before one that waits behind it.
     fn review_offer(&mut self, node: &Node) {
         let Some(offer) = self.offer else { return };
         let taken = node.living().any(|peer| peer.holds(self.id));
-        let expired = node.patient(offer.since, node.settings.dead);
+        let expired = node.patient(offer.since, node.settings.dead / 2);
         if taken || expired {
             self.offer = None;
             self.candidate_since = self.candidate_since.map(|_| node.watched);
@@ -60,7 +68,7 @@ impl Group {
 
     /// Whether the group is to be taken now, and why.
     fn claim(&mut self, node: &Node) -> Option<Cause> {
-        let free = !node.is_dazed() && !node.living().any(|peer| peer.blocks(self.id));
+        let free = !node.living().any(|peer| peer.blocks(self.id));
         let since = self.candidate_since.filter(|_| free && self.offer.is_none());
         let Some(since) = since else {
             self.turn = None;
@@ -89,7 +97,8 @@ impl Group {
     /// Nobody comes first, or those who do have let their time pass.
     fn is_our_turn(&mut self, node: &Node) -> bool {
         let ahead = self.ahead(node);
-        let same = self.turn.filter(|turn| ahead & !turn.ahead == 0);
+        // A change starts the wait again: those who wait behind the same nodes must not all come to its end at once.
+        let same = self.turn.filter(|turn| turn.ahead == ahead);
         let turn = Turn { ahead, since: same.map_or(node.watched, |turn| turn.since) };
         self.turn = Some(turn);
         node.patient(turn.since, self.wait_behind(ahead, node))
@@ -106,9 +115,10 @@ impl Group {
         node.living().filter(first).fold(0, |ahead, peer| ahead | node_bit(peer.id))
     }
 
-    /// Two dead times for each: one in which a node that has become ready looks around, and one to hear of its claim.
+    /// Three dead times for each that comes first. It claims after one, but one by its own clock of attention: pauses
+    /// shorter than the lease can make nearly two of it, and then its claim must be heard.
     pub fn wait_behind(&self, ahead: u16, node: &Node) -> Duration {
-        node.settings.dead.saturating_mul(2).saturating_mul(ahead.count_ones())
+        node.settings.dead.saturating_mul(3).saturating_mul(ahead.count_ones())
     }
 
     fn why_free(&self, node: &Node) -> Cause {

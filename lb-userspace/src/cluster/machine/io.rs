@@ -180,6 +180,8 @@ pub enum Cause {
     NotListed,
     /// Waits after a failed take-over.
     Waiting,
+    /// The machine was not called for longer than the lease, see [`Event::Stalled`].
+    Absence,
     Ready,
     // Why it takes the group.
     PeerDead {

@@ -150,6 +150,9 @@ const EVEN: [u64; 4] = [1000; 4];
 const SLOW_FIRST: [u64; 4] = [950, 1050, 1050, 1050];
 const FAST_FIRST: [u64; 4] = [1050, 950, 950, 950];
 
+const QUICK: [u64; 4] = [100; 4];
+const SLOW: [u64; 4] = [15_000; 4];
+
 fn walk(name: &str, world: &World, bounds: Bounds) {
     let started = std::time::Instant::now();
     let (ticks, faults) = (bounds.ticks, bounds.faults);
@@ -163,18 +166,54 @@ fn walk(name: &str, world: &World, bounds: Bounds) {
     );
 }
 
+/// All combinations of speeds and executors.
+fn all_speeds() -> impl Iterator<Item = (String, Speeds)> {
+    let rates = [("even", EVEN), ("slow first", SLOW_FIRST), ("fast first", FAST_FIRST)];
+    rates.into_iter().flat_map(|(name, rates)| {
+        [QUICK, SLOW].map(|work| (format!("{name}, work {} us", work[0]), speeds(rates, work)))
+    })
+}
+
 #[test]
 fn two_nodes_at_work_one_fault() {
-    for (name, rates) in [("even", EVEN), ("slow first", SLOW_FIRST), ("fast first", FAST_FIRST)] {
-        for work in [[100; 4], [15_000; 4]] {
-            let world = at_work(2, speeds(rates, work));
-            walk(name, &world, Bounds { ticks: 12, faults: 1, kinds: faults(2) });
-        }
+    for (name, speeds) in all_speeds() {
+        walk(&name, &at_work(2, speeds), Bounds { ticks: 12, faults: 1, kinds: faults(2) });
+    }
+}
+
+#[test]
+fn two_nodes_from_the_start_one_fault() {
+    for (name, speeds) in all_speeds() {
+        walk(&name, &World::new(2, 1, speeds), Bounds { ticks: 14, faults: 1, kinds: faults(2) });
     }
 }
 
 #[test]
 fn two_nodes_at_work_two_faults() {
     let world = at_work(2, speeds(SLOW_FIRST, [2_000; 4]));
-    walk("slow first", &world, Bounds { ticks: 9, faults: 2, kinds: faults(2) });
+    walk("slow first", &world, Bounds { ticks: 6, faults: 2, kinds: faults(2) });
+}
+
+#[test]
+fn three_nodes_at_work_one_fault() {
+    let world = at_work(3, speeds(SLOW_FIRST, [2_000; 4]));
+    walk("three nodes", &world, Bounds { ticks: 10, faults: 1, kinds: faults(3) });
+}
+
+/// `cargo test --release -p lb-userspace --lib cluster::machine::model -- --ignored --nocapture`
+#[test]
+#[ignore = "takes an hour unless optimised"]
+fn deeper() {
+    for (name, speeds) in all_speeds() {
+        walk(&name, &at_work(2, speeds), Bounds { ticks: 10, faults: 2, kinds: faults(2) });
+        let start = World::new(2, 1, speeds);
+        walk(&format!("{name}, start"), &start, Bounds { ticks: 12, faults: 2, kinds: faults(2) });
+        walk(
+            &format!("{name}, three"),
+            &at_work(3, speeds),
+            Bounds { ticks: 7, faults: 2, kinds: faults(3) },
+        );
+    }
+    let world = at_work(2, speeds(SLOW_FIRST, QUICK));
+    walk("three faults", &world, Bounds { ticks: 6, faults: 3, kinds: faults(2) });
 }

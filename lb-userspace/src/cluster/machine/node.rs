@@ -27,8 +27,8 @@ pub(super) struct Node {
     pub now: Duration,
     /// The clock of attention: stands still while the machine is not called for more than one and a half intervals.
     pub watched: Duration,
-    /// After an absence: when enough was heard to act again.
-    pub dazed_until: Duration,
+    /// The present call comes later than the lease.
+    pub was_absent: bool,
     pub local: LocalReadiness,
     /// By an operator.
     pub standby: bool,
@@ -53,7 +53,7 @@ impl Node {
             settings,
             now,
             watched: Duration::ZERO,
-            dazed_until: Duration::ZERO,
+            was_absent: false,
             local: LocalReadiness::default(),
             standby: false,
             said: (readiness, 0),
@@ -68,16 +68,8 @@ impl Node {
         self.now = now;
         let attention = self.settings.interval.saturating_mul(3) / 2;
         self.watched = self.watched.saturating_add(pause.min(attention));
-        if pause >= self.settings.lease {
-            self.dazed_until = self.watched.saturating_add(self.settle());
-        }
+        self.was_absent = pause >= self.settings.lease;
         pause
-    }
-
-    /// The messages that waited during an absence tell of a world that may be gone: a peer that could not serve then
-    /// may be active now. Nothing is claimed on their word.
-    pub fn is_dazed(&self) -> bool {
-        self.watched < self.dazed_until
     }
 
     /// Whether so much attention was paid since then.
@@ -89,6 +81,12 @@ impl Node {
     /// everyone has heard of it, or it of them.
     pub fn settle(&self) -> Duration {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.dead }
+    }
+
+    /// How long a node that could not serve goes on saying so, that it be heard even if one heartbeat is lost. Otherwise
+    /// it would look around once more, and a peer that did not notice would end its own waiting at the same moment.
+    pub fn shyness(&self) -> Duration {
+        if self.peers.is_empty() { Duration::ZERO } else { self.settings.interval.saturating_mul(2) }
     }
 
     pub fn hear(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
@@ -155,7 +153,6 @@ impl Node {
     }
 
     pub fn deadlines(&self) -> impl Iterator<Item = Duration> {
-        let deaths = self.living().map(|peer| peer.heard.saturating_add(self.settings.dead));
-        deaths.chain([self.dazed_until])
+        self.living().map(|peer| peer.heard.saturating_add(self.settings.dead))
     }
 }
