@@ -23,6 +23,8 @@ pub struct Heartbeat {
     /// Larger with each message of a session; the same message on two paths has one number.
     pub sequence: u64,
     pub readiness: Readiness,
+    /// The nodes that the sender hears, bit `1 << NodeId`: one that is not among them knows that the path is cut one way.
+    pub hears: u16,
     /// Of the configuration that must be equal on all nodes.
     pub config_digest: u64,
     /// One per group, in the order of the groups.
@@ -51,7 +53,11 @@ pub struct GroupStatus {
     /// How often the group has changed hands as far as the sender knows; the larger one is newer.
     pub term: u64,
     /// For a planned hand-over: the node that the sender wants to take the group next.
+    ///
+    /// A standby that names itself asks the active node for the group (an operator's `failback`, given on this side).
     pub offered_to: Option<NodeId>,
+    /// An operator moved the group away from the sender: automatic failback does not bring it back.
+    pub yielded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

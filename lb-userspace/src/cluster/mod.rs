@@ -9,9 +9,11 @@
 //! - [`reason`]: why a received message was dropped
 //! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
 //! - [`realtime`]: that thread is not kept waiting
+//! - [`machine`]: who is active; decides and nothing else
 
 pub mod auth;
 pub mod channel;
+pub mod machine;
 pub mod message;
 pub mod realtime;
 pub mod reason;

@@ -11,7 +11,15 @@ const KEY: &[u8] = b"a key for tests, nothing more";
 
 pub fn heartbeat(from: u8, sequence: u64) -> Heartbeat {
     let readiness = Readiness { data_path: true, link: true, maintenance: false, servers: 2, references: 1 };
-    Heartbeat { from: NodeId(from), session: 7, sequence, readiness, config_digest: 1, groups: Vec::new() }
+    Heartbeat {
+        from: NodeId(from),
+        session: 7,
+        sequence,
+        readiness,
+        hears: 0,
+        config_digest: 1,
+        groups: Vec::new(),
+    }
 }
 
 /// The end of node `node` (session 7) of two.

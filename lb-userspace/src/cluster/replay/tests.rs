@@ -29,6 +29,7 @@ impl Node {
             session: self.me.session,
             sequence: self.sequence,
             readiness,
+            hears: 0,
             config_digest: 0,
             groups: Vec::new(),
         };

@@ -22,14 +22,15 @@ pub fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
         Role::Active,
         Role::Releasing,
     ]);
-    let group = (role, any::<u64>(), prop::option::of(any_node()))
-        .prop_map(|(role, term, offered_to)| GroupStatus { role, term, offered_to });
-    (any_node(), any::<(u64, u64, u64)>(), readiness, vec(group, 0..=MAX_GROUPS)).prop_map(
-        |(from, (session, sequence, config_digest), readiness, groups)| Heartbeat {
+    let group = (role, any::<u64>(), prop::option::of(any_node()), any::<bool>())
+        .prop_map(|(role, term, offered_to, yielded)| GroupStatus { role, term, offered_to, yielded });
+    (any_node(), any::<(u64, u64, u64, u16)>(), readiness, vec(group, 0..=MAX_GROUPS)).prop_map(
+        |(from, (session, sequence, config_digest, hears), readiness, groups)| Heartbeat {
             from,
             session,
             sequence,
             readiness,
+            hears,
             config_digest,
             groups,
         },
@@ -59,7 +60,7 @@ fn whole(bytes: &[u8]) -> Result<Envelope, DecodeError> {
 }
 
 fn envelope(groups: usize, echoes: usize) -> Envelope {
-    let group = GroupStatus { role: Role::Active, term: 9, offered_to: Some(NodeId(15)) };
+    let group = GroupStatus { role: Role::Active, term: 9, offered_to: Some(NodeId(15)), yielded: true };
     let readiness =
         Readiness { data_path: true, link: false, maintenance: true, servers: 0x0102, references: 3 };
     let heartbeat = Heartbeat {
@@ -67,6 +68,7 @@ fn envelope(groups: usize, echoes: usize) -> Envelope {
         session: 2,
         sequence: 3,
         readiness,
+        hears: 0x0405,
         config_digest: 4,
         groups: vec![group; groups],
     };
@@ -83,14 +85,15 @@ fn the_layout_is_as_documented() {
         0, 0, 0, 0, 0, 0, 0, 3,
         0, 0, 0, 0, 0, 0, 0, 4,
         0b101, 1, 2, 3,
-        1, 0xfb, 0, 0, 0, 0, 0, 0, 0, 9,
+        4, 5,
+        1, 0xfb, 1, 0, 0, 0, 0, 0, 0, 0, 9,
         0, 0, 0, 0, 0, 0, 0, 5,
         1, 0, 0, 0, 0, 0, 0, 0, 0, 6,
     ];
     assert_eq!(encode(HEADER, &envelope(1, 1)).unwrap(), expected);
-    assert_eq!(bytes(&envelope(1, 1)).len(), 81);
+    assert_eq!(bytes(&envelope(1, 1)).len(), 84);
     assert_eq!(bytes(&envelope(MAX_GROUPS, MAX_ECHOES)).len(), MAX_LENGTH);
-    assert_eq!(MAX_LENGTH, 621);
+    assert_eq!(MAX_LENGTH, 655);
     assert_eq!(bytes(&envelope(0, 0)).len(), MIN_LENGTH);
 }
 
@@ -116,11 +119,12 @@ fn each_error_says_what_is_wrong() {
     assert_eq!(with(2, 2), DecodeError::BadVersion(2));
     assert_eq!(with(8, 16), DecodeError::OutOfRange { field: "the sender's id", value: 16, most: 15 });
     assert_eq!(with(33, 0b1001), DecodeError::ReservedBits { field: "the readiness", value: 0b1001 });
-    assert_eq!(with(37, 33), DecodeError::OutOfRange { field: "the number of groups", value: 33, most: 32 });
-    assert_eq!(with(37, 32), DecodeError::Truncated);
-    assert_eq!(with(38, 0x05), DecodeError::OutOfRange { field: "a group's role", value: 5, most: 4 });
-    assert_eq!(with(38, 0x13), DecodeError::ReservedBits { field: "a group's offer", value: 0x13 });
-    assert_eq!(with(55, 0), DecodeError::Trailing(9));
+    assert_eq!(with(39, 33), DecodeError::OutOfRange { field: "the number of groups", value: 33, most: 32 });
+    assert_eq!(with(39, 32), DecodeError::Truncated);
+    assert_eq!(with(40, 0x05), DecodeError::OutOfRange { field: "a group's role", value: 5, most: 4 });
+    assert_eq!(with(40, 0x13), DecodeError::ReservedBits { field: "a group's offer", value: 0x13 });
+    assert_eq!(with(41, 2), DecodeError::ReservedBits { field: "a group's flags", value: 2 });
+    assert_eq!(with(58, 0), DecodeError::Trailing(9));
     assert_eq!(whole(&good[..MIN_LENGTH - 1]).unwrap_err(), DecodeError::Truncated);
     assert_eq!(whole(&vec![0; MAX_LENGTH + 1]).unwrap_err(), DecodeError::TooLong);
 }

@@ -1,0 +1,80 @@
+//! What an operator asks for.
+
+use super::group::Group;
+use super::node::Node;
+use super::{Cause, Command, Event, GroupId, Machine, Output, Refusal};
+
+impl Machine {
+    pub(super) fn command(&mut self, command: Command, outputs: &mut Vec<Output>) {
+        let done = match command {
+            Command::Failover(group) => self.command_on(group, Group::failover, outputs),
+            Command::Failback(group) => self.command_on(group, Group::failback, outputs),
+            Command::Standby => {
+                self.node.standby = true;
+                Ok(())
+            }
+            Command::Resume => {
+                self.node.standby = false;
+                Ok(())
+            }
+            Command::Maintenance(on) => {
+                self.node.maintenance = on;
+                Ok(())
+            }
+        };
+        if let Err(why) = done {
+            outputs.push(Output::Event(Event::CommandRefused { command, why }));
+        }
+    }
+
+    fn command_on(
+        &mut self,
+        group: GroupId,
+        act: impl FnOnce(&mut Group, &Node, &mut Vec<Output>) -> Result<(), Refusal>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), Refusal> {
+        let group = self.groups.get_mut(usize::from(group.0)).ok_or(Refusal::NoSuchGroup)?;
+        act(group, &self.node, outputs)
+    }
+}
+
+impl Group {
+    fn failover(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+        if !self.is_held() {
+            return Err(Refusal::NotHere { holder: node.holder(self.id) });
+        }
+        // Rather not to one from which an operator has moved it away before.
+        let next = self.takers(node).min_by_key(|peer| peer.yielded(self.id));
+        let to = next.ok_or(Refusal::NobodyReady)?.id;
+        self.hand_over(to, Cause::Failover { to }, node, outputs);
+        self.yielded = true;
+        Ok(())
+    }
+
+    fn failback(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+        if !self.is_held() {
+            return self.ask_back(node);
+        }
+        if self.place_of(node.settings.me) == Some(0) {
+            return Err(Refusal::AlreadyThere);
+        }
+        let to = self.preferred_taker(node, |_| true).ok_or(Refusal::NobodyReady)?.id;
+        self.hand_over(to, Cause::Failback { to }, node, outputs);
+        Ok(())
+    }
+
+    /// Given on the side that wants the group: its holder is asked for it by heartbeat.
+    fn ask_back(&mut self, node: &Node) -> Result<(), Refusal> {
+        let holder = node.holder(self.id);
+        let before = |holder| self.place_of(node.settings.me) < self.place_of(holder);
+        if !holder.is_some_and(before) {
+            return Err(Refusal::NotHere { holder });
+        }
+        if self.candidate_since.is_none() {
+            return Err(Refusal::NotReady);
+        }
+        self.yielded = false;
+        self.asked_since = Some(node.watched);
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! What goes into a cluster machine and what comes out. Texts for people are made elsewhere.
+
+use std::time::Duration;
+
+use super::{GroupId, Heartbeat, NodeId, Role};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// [`super::Machine::next_timeout`] has come; too early or too often does no harm.
+    Timer,
+    /// From a peer over any path: authenticated, and not a replay.
+    Heartbeat(Heartbeat),
+    /// What this node could serve with; each change at once.
+    Readiness(LocalReadiness),
+    Command(Command),
+    /// The take-over that [`Output::Acquire`] asked for is complete.
+    TakeoverDone {
+        group: GroupId,
+    },
+    /// It is not, or what it did came undone later: the group must go elsewhere.
+    TakeoverFailed {
+        group: GroupId,
+        why: String,
+    },
+    /// The release is complete: no address is left, the data path is on standby for the group. Also when parts of it
+    /// failed and the driver has said so, as long as the lease is gone.
+    ReleaseDone {
+        group: GroupId,
+    },
+    /// Someone else announces an address of the group.
+    Conflict {
+        group: GroupId,
+    },
+}
+
+/// [`super::super::message::Readiness`] as far as it is found out by looking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct LocalReadiness {
+    pub data_path: bool,
+    pub link: bool,
+    pub servers: u16,
+    pub references: u8,
+}
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Give the group to the next node; automatic failback does not undo it.
+    Failover(GroupId),
+    /// Give the group to its preferred node; works on the node that has it and on the preferred one.
+    Failback(GroupId),
+    /// Give everything up and stay out until [`Command::Resume`] or a restart.
+    Standby,
+    Resume,
+    /// Like standby, but the driver remembers it over restarts (see [`super::Settings::maintenance`]).
+    Maintenance(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// To all other nodes over all paths, before anything else is done.
+    Send(Heartbeat),
+    /// Take the group's addresses: add, switch to active, announce. Answer with `TakeoverDone` or `TakeoverFailed`.
+    Acquire {
+        group: GroupId,
+        why: Cause,
+    },
+    /// Give them up: end the group's lease (the first thing, one write), remove, switch to standby; answer with
+    /// `ReleaseDone`. Comes during a take-over too, which is then broken off and undone, and for every group at the
+    /// start, for what an earlier life may have left.
+    Release {
+        group: GroupId,
+        why: Cause,
+    },
+    /// Announce the addresses at once: caches in the network may point elsewhere.
+    Announce {
+        group: GroupId,
+    },
+    /// The data path may be active for the group until then, on the clock of `now`.
+    RenewLease {
+        group: GroupId,
+        until: Duration,
+    },
+    /// The machine was not called for longer than the lease; the data path has stopped by itself.
+    LeaseLost,
+    Event(Event),
+}
+
+/// What an operator or a log may want to know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    PeerUp {
+        peer: NodeId,
+        session: u64,
+    },
+    /// A heartbeat came, but late.
+    PeerLate {
+        peer: NodeId,
+        silent: Duration,
+    },
+    PeerDead {
+        peer: NodeId,
+        silent: Duration,
+    },
+    /// It came back as a new life before it was found dead.
+    PeerRestarted {
+        peer: NodeId,
+        session: u64,
+    },
+    /// `after` is how long the group had been in the role `from`.
+    RoleChanged {
+        group: GroupId,
+        from: Role,
+        to: Role,
+        cause: Cause,
+        after: Duration,
+    },
+    SplitBrain {
+        group: GroupId,
+        seen: Seen,
+    },
+    SplitBrainResolved {
+        group: GroupId,
+        winner: NodeId,
+        lasted: Duration,
+    },
+    ConfigDiffers {
+        peer: NodeId,
+        ours: u64,
+        theirs: u64,
+    },
+    ConfigAgrees {
+        peer: NodeId,
+    },
+    CommandRefused {
+        command: Command,
+        why: Refusal,
+    },
+    /// This node's controller was not called for so long.
+    Stalled {
+        pause: Duration,
+    },
+}
+
+/// How a second active node showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Seen {
+    Heartbeat {
+        peer: NodeId,
+    },
+    /// By ARP or neighbour discovery; who it is, is not known.
+    Announcement,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    NoSuchGroup,
+    /// The group is here, and no other node is ready for it.
+    NobodyReady,
+    /// The group is not here; if it is known who has it, there.
+    NotHere {
+        holder: Option<NodeId>,
+    },
+    /// It is where it would go.
+    AlreadyThere,
+    /// This node could not serve the group.
+    NotReady,
+}
+
+/// Why a role changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cause {
+    // Why a node cannot serve, or can again.
+    Start,
+    NoDataPath,
+    NoLink,
+    Maintenance,
+    StandbyCommand,
+    /// The group is not configured for this node.
+    NotListed,
+    /// Waits after a failed take-over.
+    Waiting,
+    /// The machine was not called for longer than the lease, see [`Event::Stalled`].
+    Absence,
+    Ready,
+    // Why it takes the group.
+    PeerDead {
+        peer: NodeId,
+    },
+    /// The one that had it told that it cannot serve any more.
+    PeerGaveUp {
+        peer: NodeId,
+    },
+    Offered {
+        by: NodeId,
+    },
+    NobodyHasIt,
+    // What the driver told.
+    Done,
+    TakeoverFailed {
+        why: String,
+    },
+    TakeoverTimedOut,
+    ReleaseStuck,
+    // Why it gives the group up, though it works.
+    Failover {
+        to: NodeId,
+    },
+    Failback {
+        to: NodeId,
+    },
+    /// The peer has what this node has lost: reference hosts or servers.
+    BetterPlaced {
+        to: NodeId,
+    },
+    SplitBrain {
+        winner: NodeId,
+    },
+    /// Both are active, and the peer does not hear us: it cannot give way.
+    NotHeard {
+        peer: NodeId,
+    },
+    AddressConflict,
+    // About the lease.
+    LeaseLost,
+    LeaseRegained,
+    PeerTookOver {
+        peer: NodeId,
+    },
+}

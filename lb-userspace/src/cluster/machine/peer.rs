@@ -1,0 +1,126 @@
+//! What is known of another node: its last heartbeat, and whether it lives.
+
+use std::time::Duration;
+
+use super::super::message::{GroupStatus, Readiness};
+use super::{Event, Fitness, GroupId, Heartbeat, NodeId, Role};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub id: NodeId,
+    /// Heard within the dead time.
+    pub alive: bool,
+    /// When the last message came, on the machine's clock of attention.
+    pub heard: Duration,
+    /// Of the last heartbeat; none was heard in this life of ours if it is missing.
+    pub last: Option<Last>,
+    /// The peer's digest, if it differs and that has been said.
+    odd_digest: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Last {
+    pub session: u64,
+    pub sequence: u64,
+    pub readiness: Readiness,
+    pub hears: u16,
+    pub groups: Vec<GroupStatus>,
+}
+
+impl Peer {
+    pub fn new(id: NodeId) -> Self {
+        Self { id, alive: false, heard: Duration::ZERO, last: None, odd_digest: None }
+    }
+
+    /// Whether the message is newer than all before; a copy over a second path or one that was overtaken says nothing.
+    pub fn is_news(&self, message: &Heartbeat) -> bool {
+        let newest = self.last.as_ref().map(|last| (last.session, last.sequence));
+        newest.is_none_or(|newest| newest < (message.session, message.sequence))
+    }
+
+    /// Takes a message in that is news.
+    pub fn hear(&mut self, message: Heartbeat, watched: Duration, late: Duration, events: &mut Vec<Event>) {
+        let (peer, session) = (self.id, message.session);
+        let silent = watched.saturating_sub(self.heard);
+        let known = self.last.as_ref().map(|last| last.session);
+        if !self.alive {
+            events.push(Event::PeerUp { peer, session });
+        } else if known != Some(session) {
+            events.push(Event::PeerRestarted { peer, session });
+        } else if silent > late {
+            events.push(Event::PeerLate { peer, silent });
+        }
+        let Heartbeat { from: _, session, sequence, readiness, hears, config_digest: _, groups } = message;
+        (self.alive, self.heard) = (true, watched);
+        self.last = Some(Last { session, sequence, readiness, hears, groups });
+    }
+
+    pub fn compare_digests(&mut self, ours: u64, theirs: u64, events: &mut Vec<Event>) {
+        let odd = (ours != theirs).then_some(theirs);
+        if odd != self.odd_digest {
+            events.push(match odd {
+                Some(theirs) => Event::ConfigDiffers { peer: self.id, ours, theirs },
+                None => Event::ConfigAgrees { peer: self.id },
+            });
+            self.odd_digest = odd;
+        }
+    }
+
+    /// How the group stands there, as far as a living peer told.
+    pub fn group(&self, group: GroupId) -> Option<&GroupStatus> {
+        self.told(group).filter(|_| self.alive)
+    }
+
+    /// The same, dead or alive.
+    pub fn told(&self, group: GroupId) -> Option<&GroupStatus> {
+        self.last.as_ref()?.groups.get(usize::from(group.0))
+    }
+
+    pub fn role(&self, group: GroupId) -> Option<Role> {
+        self.group(group).map(|status| status.role)
+    }
+
+    /// Has the group and means to keep it.
+    pub fn holds(&self, group: GroupId) -> bool {
+        matches!(self.role(group), Some(Role::Acquiring | Role::Active))
+    }
+
+    /// May still act for the group.
+    pub fn blocks(&self, group: GroupId) -> bool {
+        self.holds(group) || self.role(group) == Some(Role::Releasing)
+    }
+
+    /// Could take the group.
+    pub fn waits(&self, group: GroupId) -> bool {
+        self.role(group) == Some(Role::Standby)
+    }
+
+    pub fn yielded(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|status| status.yielded)
+    }
+
+    pub fn hears(&self, node: NodeId) -> bool {
+        self.alive && self.last.as_ref().is_some_and(|last| last.hears & node_bit(node) != 0)
+    }
+
+    pub fn fitness(&self) -> Fitness {
+        self.last.as_ref().map(|last| Fitness::of(&last.readiness)).unwrap_or_default()
+    }
+
+    pub fn servers(&self) -> u16 {
+        self.last.as_ref().map_or(0, |last| last.readiness.servers)
+    }
+
+    pub fn references(&self) -> u8 {
+        self.last.as_ref().map_or(0, |last| last.readiness.references)
+    }
+
+    pub fn session(&self) -> u64 {
+        self.last.as_ref().map_or(0, |last| last.session)
+    }
+}
+
+/// The node's place in [`Heartbeat::hears`].
+pub(super) fn node_bit(node: NodeId) -> u16 {
+    1u16.checked_shl(node.0.into()).unwrap_or(0)
+}

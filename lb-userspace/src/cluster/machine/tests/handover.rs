@@ -1,0 +1,217 @@
+//! Planned moves: by an operator, to the preferred node, to a better placed one.
+
+use super::*;
+
+const NEXT: NodeId = NodeId(1);
+
+#[test]
+fn a_hand_over_releases_first_and_names_the_receiver() {
+    let mut story = Story::active(0, 2);
+    story.command(Command::Failover(GROUP));
+    assert_eq!(story.releases(), [Cause::Failover { to: NEXT }]);
+    assert_eq!((story.told().groups[0].role, story.leases()), (Role::Releasing, vec![]));
+    story.input(Input::ReleaseDone { group: GROUP });
+    let told = story.told().groups[0];
+    assert_eq!((told.role, told.offered_to, told.yielded), (Role::Standby, Some(NEXT), true));
+    story.group_of(1).term = 2;
+    story.says(1, Role::Acquiring);
+    story.pass(10_000);
+    assert_eq!(story.takes(), []);
+    assert_eq!(story.told().groups[0].offered_to, None, "taken");
+    assert!(story.told().groups[0].yielded, "still not to be brought back");
+}
+
+#[test]
+fn the_receiver_takes_it_on_the_word_released_and_not_before() {
+    let mut story = Story::standby(1, 2, 0);
+    story.group_of(0).offered_to = Some(NEXT);
+    story.says(0, Role::Releasing);
+    assert_eq!(story.takes(), []);
+    story.says(0, Role::Standby);
+    assert_eq!(story.takes(), [Cause::Offered { by: NodeId(0) }]);
+}
+
+#[test]
+fn the_third_does_not_take_what_is_offered_to_the_second() {
+    let mut story = Story::standby(0, 3, 2);
+    story.group_of(2).offered_to = Some(NEXT);
+    story.says(2, Role::Standby);
+    story.pass(599);
+    assert_eq!(story.takes(), [], "though it is preferred");
+    story.says(1, Role::Active);
+    story.pass(1000);
+    assert_eq!(story.takes(), []);
+}
+
+#[test]
+fn an_offer_that_is_not_taken_up_ends() {
+    let mut story = Story::active(0, 2);
+    story.command(Command::Failover(GROUP));
+    story.input(Input::ReleaseDone { group: GROUP });
+    story.pass(100);
+    assert_eq!(story.told().groups[0].offered_to, None);
+    story.pass(199);
+    assert_eq!(story.takes(), []);
+    story.pass(1);
+    assert_eq!(story.takes().len(), 1);
+}
+
+#[test]
+fn there_must_be_someone_to_hand_over_to() {
+    let mut story = Story::active(0, 2);
+    for (role, hears) in [(Role::Fault, u16::MAX), (Role::Standby, 0)] {
+        story.peer(1).message.hears = hears;
+        story.says(1, role);
+        story.forget();
+        let command = Command::Failover(GROUP);
+        story.command(command);
+        assert_eq!(story.events(), [Event::CommandRefused { command, why: Refusal::NobodyReady }]);
+        assert_eq!(story.role(), Role::Active);
+    }
+}
+
+#[test]
+fn commands_for_what_is_not_here_say_where_it_is() {
+    let mut story = Story::standby(1, 2, 0);
+    for (command, why) in [
+        (Command::Failover(GROUP), Refusal::NotHere { holder: Some(NodeId(0)) }),
+        (Command::Failback(GROUP), Refusal::NotHere { holder: Some(NodeId(0)) }),
+        (Command::Failover(GroupId(9)), Refusal::NoSuchGroup),
+    ] {
+        story.forget();
+        story.command(command);
+        assert_eq!(story.events(), [Event::CommandRefused { command, why }]);
+    }
+}
+
+#[test]
+fn automatic_failback_waits_for_a_peer_that_stays_ready() {
+    let mut story = Story::active(1, 2);
+    story.pass(4900);
+    assert_eq!(story.releases(), []);
+    story.says(0, Role::Fault);
+    story.says(0, Role::Standby);
+    story.pass(4900);
+    assert_eq!(story.releases(), [], "its readiness flapped: the delay starts again");
+    story.pass(100);
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+    story.input(Input::ReleaseDone { group: GROUP });
+    assert_eq!(story.told().groups[0].offered_to, Some(NodeId(0)));
+    assert!(!story.told().groups[0].yielded);
+}
+
+#[test]
+fn a_restart_of_the_preferred_peer_starts_the_delay_again() {
+    let mut story = Story::active(1, 2);
+    story.pass(4900);
+    story.peer(0).message.session = 2;
+    story.pass(4900);
+    assert_eq!(story.releases(), []);
+}
+
+#[test]
+fn failback_waits_until_the_peer_has_found_its_servers() {
+    let mut story = Story::active(1, 2);
+    story.peer(0).message.readiness.servers = 0;
+    story.speaks(0);
+    story.pass(20_000);
+    assert_eq!(story.releases(), []);
+    story.peer(0).message.readiness.servers = 1;
+    story.pass(20_000);
+    assert_eq!(story.releases(), [], "one of two");
+    story.peer(0).message.readiness.servers = 2;
+    story.pass(100);
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
+#[test]
+fn what_an_operator_moved_away_does_not_come_back_by_itself() {
+    let mut story = Story::active(1, 2);
+    story.group_of(0).yielded = true;
+    story.pass(60_000);
+    assert_eq!(story.releases(), []);
+    story.command(Command::Failback(GROUP));
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
+#[test]
+fn manual_failback_waits_for_the_command() {
+    let mut settings = Settings::new(NodeId(1), 2, 1);
+    settings.groups =
+        vec![GroupSettings { preference: vec![NodeId(0), NodeId(1)], failback: Failback::Manual }];
+    let mut story = Story::with(settings);
+    story.pass(1200);
+    story.input(Input::TakeoverDone { group: GROUP });
+    story.forget();
+    story.says(0, Role::Standby);
+    story.pass(60_000);
+    assert_eq!(story.releases(), []);
+    story.command(Command::Failback(GROUP));
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
+#[test]
+fn failback_can_be_asked_for_on_the_preferred_side() {
+    let mut asking = Story::standby(0, 2, 1);
+    asking.command(Command::Failback(GROUP));
+    assert_eq!(asking.told().groups[0].offered_to, Some(NodeId(0)));
+    asking.pass(400);
+    assert_eq!(asking.told().groups[0].offered_to, None, "not for ever");
+
+    let mut asked = Story::active(1, 2);
+    asked.group_of(0).offered_to = Some(NodeId(0));
+    asked.speaks(0);
+    assert_eq!(asked.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
+#[test]
+fn standby_gives_all_up_until_told_otherwise() {
+    let mut story = Story::active(0, 2);
+    story.command(Command::Standby);
+    assert_eq!(story.releases(), [Cause::StandbyCommand]);
+    story.input(Input::ReleaseDone { group: GROUP });
+    assert_eq!((story.role(), story.told().readiness.maintenance), (Role::Fault, true));
+    assert!(story.machine.is_idle());
+    story.falls_silent(1);
+    story.pass(10_000);
+    assert_eq!(story.takes(), [], "even if nobody else is left");
+    story.command(Command::Resume);
+    story.pass(300);
+    assert_eq!(story.takes().len(), 1);
+}
+
+#[test]
+fn maintenance_is_there_from_the_start_if_it_was_before() {
+    let mut settings = Story::starts(0, 2).machine.settings().clone();
+    settings.maintenance = true;
+    let mut story = Story::with(settings);
+    story.pass(10_000);
+    assert_eq!((story.takes(), story.told().readiness.maintenance), (vec![], true));
+    story.command(Command::Maintenance(false));
+    story.pass(300);
+    assert_eq!(story.takes(), [Cause::NobodyHasIt]);
+}
+
+#[test]
+fn a_node_that_reaches_nothing_hands_over_to_one_that_does() {
+    for lost in
+        [|local: &mut LocalReadiness| local.references = 0, |local: &mut LocalReadiness| local.servers = 0]
+    {
+        let mut story = Story::active(0, 2);
+        story.local(lost);
+        story.pass(999);
+        assert_eq!(story.releases(), []);
+        story.pass(1);
+        assert_eq!(story.releases(), [Cause::BetterPlaced { to: NEXT }]);
+    }
+}
+
+#[test]
+fn a_node_that_reaches_nothing_stays_if_the_others_do_not_either() {
+    let mut story = Story::active(0, 2);
+    story.peer(1).message.readiness.servers = 0;
+    story.speaks(1);
+    story.local(|local| local.servers = 0);
+    story.pass(60_000);
+    assert_eq!((story.releases(), story.role()), (vec![], Role::Active));
+}

@@ -1,0 +1,109 @@
+//! Two that are active, and how one of them ends it.
+
+use super::*;
+
+/// Node 0, active with term 1, meets node 1, active too.
+fn meets(mut story: Story, change: impl FnOnce(&mut Heartbeat)) -> Story {
+    change(&mut story.peer(1).message);
+    story.says(1, Role::Active);
+    let seen = Seen::Heartbeat { peer: NodeId(1) };
+    assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen }));
+    story
+}
+
+fn loses(story: &Story) -> bool {
+    story.releases() == [Cause::SplitBrain { winner: NodeId(1) }]
+}
+
+#[test]
+fn the_newer_claim_wins_because_it_announced_last() {
+    assert!(loses(&meets(Story::active(0, 2), |peer| peer.groups[0].term = 2)));
+    assert!(!loses(&meets(Story::active(0, 2), |peer| peer.groups[0].term = 0)));
+}
+
+#[test]
+fn of_equal_claims_the_preferred_node_wins() {
+    assert!(!loses(&meets(Story::active(0, 2), |peer| peer.groups[0].term = 1)));
+    let mut second = Story::active(1, 2);
+    second.group_of(0).term = 1;
+    second.says(0, Role::Active);
+    assert_eq!(second.releases(), [Cause::SplitBrain { winner: NodeId(0) }]);
+}
+
+#[test]
+fn more_reference_hosts_come_before_the_newer_claim() {
+    assert!(!loses(&meets(Story::active(0, 2), |peer| {
+        peer.groups[0].term = 9;
+        peer.readiness.references = 0;
+    })));
+    assert!(loses(&meets(Story::active(0, 2), |peer| {
+        peer.groups[0].term = 0;
+        peer.readiness.references = 2;
+    })));
+}
+
+#[test]
+fn one_that_has_no_server_at_all_loses_to_one_that_has() {
+    assert!(!loses(&meets(Story::active(0, 2), |peer| {
+        peer.groups[0].term = 9;
+        peer.readiness.servers = 0;
+    })));
+    assert!(loses(&meets(Story::active(0, 2), |peer| {
+        peer.groups[0].term = 9;
+        peer.readiness.servers = 1;
+    })));
+}
+
+#[test]
+fn the_winner_announces_again_when_the_loser_has_released() {
+    let mut story = meets(Story::active(0, 2), |_| {});
+    story.pass(20);
+    story.says(1, Role::Releasing);
+    assert_eq!(story.announces(), 0, "its addresses are still there");
+    story.says(1, Role::Standby);
+    assert_eq!(story.announces(), 1);
+    let (winner, lasted) = (NodeId(0), ms(20));
+    assert!(story.has_event(&Event::SplitBrainResolved { group: GROUP, winner, lasted }));
+    assert_eq!(story.role(), Role::Active);
+}
+
+#[test]
+fn the_loser_stands_by_afterwards() {
+    let mut story = meets(Story::active(0, 2), |peer| peer.groups[0].term = 2);
+    story.input(Input::ReleaseDone { group: GROUP });
+    story.pass(10_000);
+    assert_eq!((story.role(), story.takes()), (Role::Standby, vec![]));
+}
+
+#[test]
+fn one_that_is_not_heard_gives_way_though_it_would_win() {
+    let mut story = meets(Story::active(0, 2), |peer| peer.hears = 0);
+    story.pass(199);
+    assert_eq!(story.releases(), [], "the first message after a cut does not know of us yet");
+    story.pass(1);
+    assert_eq!(story.releases(), [Cause::NotHeard { peer: NodeId(1) }]);
+}
+
+#[test]
+fn a_foreign_announcement_is_answered_but_not_every_time() {
+    let mut story = Story::active(0, 2);
+    story.input(Input::Conflict { group: GROUP });
+    assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
+    story.input(Input::Conflict { group: GROUP });
+    assert_eq!(story.announces(), 1);
+    story.pass(1000);
+    story.input(Input::Conflict { group: GROUP });
+    assert_eq!((story.announces(), story.releases()), (2, vec![]));
+}
+
+#[test]
+fn a_foreign_announcement_wins_over_one_that_reaches_no_reference() {
+    let mut story = Story::active(0, 2);
+    story.falls_silent(1);
+    story.local(|local| local.references = 0);
+    story.input(Input::Conflict { group: GROUP });
+    assert_eq!((story.releases(), story.announces()), (vec![Cause::AddressConflict], 0));
+    story.input(Input::ReleaseDone { group: GROUP });
+    story.pass(4000);
+    assert_eq!(story.takes(), [], "not at once again");
+}

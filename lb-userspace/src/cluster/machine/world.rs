@@ -1,0 +1,491 @@
+//! A small world for the machines of a cluster: paths, clocks, executors and data paths, and the faults of all of them.
+//!
+//! True time is counted in microseconds; what happens, happens at its exact time on clocks that are fast or slow. Faults
+//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 12 ms over the second,
+//! more than an interval: each comes twice, and the copies overtake each other. A node that thaws gets its timer first
+//! and the messages that waited after it, the worst order.
+
+use std::time::Duration;
+
+use super::*;
+
+pub const INTERVAL: Duration = Duration::from_millis(10);
+pub const DEAD: Duration = Duration::from_millis(40);
+/// How long a message takes over each path, microseconds.
+const PATHS: [u64; 2] = [1_000, 12_000];
+const TICK: u64 = 10_000;
+pub const GROUP: GroupId = GroupId(0);
+
+/// So many heartbeats in a row lost on all paths make a partition in the sense of the safety property: the lease allows
+/// for one, see the machine's documentation.
+const PARTITION: u32 = 2;
+/// How long after a partition its two actives may still be seen, ticks.
+const HEALING: u32 = 12;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    Crash(usize),
+    Freeze(usize),
+    /// All paths from the first to the second, this way only.
+    CutOneWay(usize, usize),
+    /// All paths of all nodes.
+    CutAll,
+    CutPath(usize),
+    /// The next heartbeat of the node is lost on all paths.
+    Lose(usize),
+    /// Its next heartbeat arrives 35 ms late, after those that follow.
+    Delay(usize),
+    /// Its next heartbeat arrives again 50 ms later.
+    Repeat(usize),
+    LinkDown(usize),
+    DataPathDown(usize),
+    /// Neither reference hosts nor servers are reached.
+    CutOff(usize),
+    TakeoverFails(usize),
+    Command(usize, Command),
+    // Ends of faults.
+    Restart(usize),
+    Thaw(usize),
+    Heal,
+    Mend(usize),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    pub tick: u32,
+    now: u64,
+    pub nodes: Vec<NodeWorld>,
+    packets: Vec<Packet>,
+    /// `cut[path]` holds pairs (from, to).
+    cut: Vec<(usize, usize, usize)>,
+    /// Heartbeats in a row that came over no path in time, for each ordered pair.
+    silence: Vec<u32>,
+    /// Until when two actives are excused by a partition.
+    excused_until: u32,
+    /// Two were active at the same moment without excuse.
+    two_actives: Option<GroupId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeWorld {
+    pub machine: Option<Machine>,
+    pub settings: Settings,
+    pub frozen: bool,
+    /// The node's own clock: thousandths of true speed, and what it showed at the beginning.
+    rate: u64,
+    offset: Duration,
+    /// End of the lease in the data path, per group; outlives the controller.
+    pub lease: Vec<Duration>,
+    /// What the executor has to do, and when it is done.
+    work: Vec<(u64, Input)>,
+    work_time: u64,
+    inbox: Vec<Heartbeat>,
+    pub local: LocalReadiness,
+    fails: bool,
+    /// What happens to its next heartbeat.
+    fate: Fate,
+    pub acquired: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Fate {
+    lost: bool,
+    delayed: bool,
+    repeated: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Packet {
+    due: u64,
+    to: usize,
+    message: Heartbeat,
+}
+
+/// How the nodes of a world differ in speed.
+#[derive(Debug, Clone, Copy)]
+pub struct Speeds {
+    /// Thousandths.
+    pub rates: [u64; 4],
+    /// How long a take-over or a release takes, microseconds.
+    pub work: [u64; 4],
+}
+
+pub const READY: LocalReadiness = LocalReadiness { data_path: true, link: true, servers: 2, references: 1 };
+
+pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
+    let id = |node: usize| NodeId(u8::try_from(node).unwrap());
+    let mut settings = Settings::new(id(me), id(nodes).0, 1);
+    settings.interval = INTERVAL;
+    settings.dead = DEAD;
+    settings.initial_dead = DEAD * 3 / 2;
+    settings.lease = Settings::longest_lease(INTERVAL, DEAD);
+    settings.late = DEAD / 2;
+    settings.takeover = DEAD * 2;
+    settings.retry = DEAD * 2;
+    settings.give_way = DEAD;
+    settings.references = 1;
+    // Group 0 prefers node 0, 1, 2; group 1 node 1, 2, 0; and so on.
+    let preference = |group| (0..nodes).map(|place| id((place + group) % nodes)).collect();
+    let failback = Failback::Auto { delay: DEAD };
+    settings.groups =
+        (0..groups).map(|group| GroupSettings { preference: preference(group), failback }).collect();
+    settings.check().unwrap();
+    settings
+}
+
+impl World {
+    /// All nodes start at once, at different places of their clocks.
+    pub fn new(nodes: usize, groups: usize, speeds: Speeds) -> Self {
+        let node = |me: usize| NodeWorld {
+            machine: None,
+            settings: settings(me, nodes, groups),
+            frozen: false,
+            rate: speeds.rates[me],
+            offset: Duration::from_secs(100 + me as u64),
+            lease: vec![Duration::ZERO; groups],
+            work: Vec::new(),
+            work_time: speeds.work[me],
+            inbox: Vec::new(),
+            local: READY,
+            fails: false,
+            fate: Fate::default(),
+            acquired: 0,
+        };
+        let mut world = Self {
+            tick: 0,
+            now: 0,
+            nodes: (0..nodes).map(node).collect(),
+            packets: Vec::new(),
+            cut: Vec::new(),
+            silence: vec![0; nodes * nodes],
+            excused_until: 0,
+            two_actives: None,
+        };
+        (0..nodes).for_each(|node| world.start(node));
+        world
+    }
+
+    fn start(&mut self, node: usize) {
+        let now = self.nodes[node].clock(self.now);
+        let state = &mut self.nodes[node];
+        state.machine = Some(Machine::new(state.settings.clone(), now));
+        let local = state.local;
+        self.input(node, Input::Readiness(local));
+    }
+
+    /// Whether the fault would change anything.
+    pub fn can(&self, fault: Fault) -> bool {
+        let runs = |node: usize| self.nodes[node].machine.is_some() && !self.nodes[node].frozen;
+        match fault {
+            Fault::Crash(node) => self.nodes[node].machine.is_some(),
+            Fault::Freeze(node)
+            | Fault::Lose(node)
+            | Fault::Delay(node)
+            | Fault::Repeat(node)
+            | Fault::Command(node, _) => runs(node),
+            Fault::TakeoverFails(node) => runs(node) && !self.nodes[node].fails,
+            Fault::LinkDown(node) => self.nodes[node].local.link,
+            Fault::DataPathDown(node) => self.nodes[node].local.data_path,
+            Fault::CutOff(node) => self.nodes[node].local.references > 0,
+            Fault::CutOneWay(..) | Fault::CutAll | Fault::CutPath(_) => self.cut.is_empty(),
+            Fault::Restart(node) => self.nodes[node].machine.is_none(),
+            Fault::Thaw(node) => self.nodes[node].frozen,
+            Fault::Heal => !self.cut.is_empty(),
+            Fault::Mend(node) => self.nodes[node].local != READY || self.nodes[node].fails,
+        }
+    }
+
+    pub fn strike(&mut self, fault: Fault) {
+        let count = self.nodes.len();
+        match fault {
+            Fault::Crash(node) => self.crash(node),
+            Fault::Freeze(node) => self.nodes[node].frozen = true,
+            Fault::CutOneWay(from, to) => self.cut.extend((0..PATHS.len()).map(|path| (path, from, to))),
+            Fault::CutAll => (0..PATHS.len()).for_each(|path| self.cut_path(path, count)),
+            Fault::CutPath(path) => self.cut_path(path, count),
+            Fault::Lose(node) => self.nodes[node].fate.lost = true,
+            Fault::Delay(node) => self.nodes[node].fate.delayed = true,
+            Fault::Repeat(node) => self.nodes[node].fate.repeated = true,
+            Fault::LinkDown(node) => self.change(node, |local| local.link = false),
+            Fault::DataPathDown(node) => self.change(node, |local| local.data_path = false),
+            Fault::CutOff(node) => self.change(node, |local| (local.references, local.servers) = (0, 0)),
+            Fault::TakeoverFails(node) => self.nodes[node].fails = true,
+            Fault::Command(node, command) => self.input(node, Input::Command(command)),
+            Fault::Restart(node) => self.restart(node),
+            Fault::Thaw(node) => self.thaw(node),
+            Fault::Heal => self.cut.clear(),
+            Fault::Mend(node) => {
+                self.nodes[node].fails = false;
+                self.change(node, |local| *local = READY);
+            }
+        }
+    }
+
+    /// Ends all faults.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+        for node in 0..self.nodes.len() {
+            for end in [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node)] {
+                if self.can(end) {
+                    self.strike(end);
+                }
+            }
+            self.input(node, Input::Command(Command::Resume));
+            self.input(node, Input::Command(Command::Maintenance(false)));
+        }
+    }
+
+    fn cut_path(&mut self, path: usize, count: usize) {
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        self.cut.extend(pairs.map(|(from, to)| (path, from, to)));
+    }
+
+    /// The controller is gone; kernel, data path and lease stay.
+    fn crash(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        (node.machine, node.frozen, node.fails) = (None, false, false);
+        node.work.clear();
+        node.inbox.clear();
+    }
+
+    fn restart(&mut self, node: usize) {
+        self.nodes[node].settings.session += 1;
+        self.start(node);
+    }
+
+    /// The timer comes first, the messages that waited come after it.
+    fn thaw(&mut self, node: usize) {
+        self.nodes[node].frozen = false;
+        self.input(node, Input::Timer);
+        let local = self.nodes[node].local;
+        for message in std::mem::take(&mut self.nodes[node].inbox) {
+            self.input(node, Input::Heartbeat(message));
+        }
+        self.input(node, Input::Readiness(local));
+    }
+
+    fn change(&mut self, node: usize, change: impl FnOnce(&mut LocalReadiness)) {
+        change(&mut self.nodes[node].local);
+        let local = self.nodes[node].local;
+        self.input(node, Input::Readiness(local));
+    }
+
+    /// One tick of true time.
+    pub fn step(&mut self) {
+        self.tick += 1;
+        let end = u64::from(self.tick) * TICK;
+        while let Some((due, node)) = self.next_event().filter(|&(due, _)| due <= end) {
+            self.now = self.now.max(due);
+            match node {
+                Some(node) => self.run(node),
+                None => self.deliver(),
+            }
+            self.judge();
+        }
+        self.now = end;
+        self.judge();
+    }
+
+    /// When something happens next, and on which node; without a node, a message arrives.
+    fn next_event(&self) -> Option<(u64, Option<usize>)> {
+        let packets = self.packets.iter().map(|packet| (packet.due, None));
+        let nodes = self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen);
+        let nodes = nodes.filter_map(|(index, node)| Some((node.next_event()?, Some(index))));
+        packets.chain(nodes).min()
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now;
+        let due: Vec<Packet> = self.packets.extract_if(.., |packet| packet.due <= now).collect();
+        for Packet { to, message, .. } in due {
+            if self.nodes[to].frozen {
+                self.nodes[to].inbox.push(message);
+            } else {
+                self.input(to, Input::Heartbeat(message));
+            }
+        }
+    }
+
+    /// What the executor has done, and the timer.
+    fn run(&mut self, node: usize) {
+        let now = self.now;
+        let done: Vec<_> = self.nodes[node].work.extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, done) in done {
+            if let Input::ReleaseDone { group } = &done {
+                self.nodes[node].lease[usize::from(group.0)] = Duration::ZERO;
+            }
+            self.input(node, done);
+        }
+        self.input(node, Input::Timer);
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        let now = self.nodes[node].clock(self.now);
+        let state = &mut self.nodes[node];
+        let Some(machine) = state.machine.as_mut().filter(|_| !state.frozen) else { return };
+        for output in machine.handle(input, now) {
+            self.carry_out(node, output);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output) {
+        let due = self.now + self.nodes[node].work_time;
+        let state = &mut self.nodes[node];
+        match output {
+            Output::Send(message) => self.send(node, &message),
+            Output::Acquire { group, .. } => {
+                state.acquired += 1;
+                let failed = Input::TakeoverFailed { group, why: String::new() };
+                state.work.push((due, if state.fails { failed } else { Input::TakeoverDone { group } }));
+            }
+            Output::Release { group, .. } => {
+                let of_group =
+                    |input: &Input| matches!(input, Input::TakeoverDone { group: g } if *g == group);
+                state.work.retain(|(_, input)| !of_group(input));
+                state.work.push((due, Input::ReleaseDone { group }));
+            }
+            Output::RenewLease { group, until } => state.lease[usize::from(group.0)] = until,
+            Output::Announce { .. } | Output::LeaseLost | Output::Event(_) => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, message: &Heartbeat) {
+        let count = self.nodes.len();
+        let Fate { lost, delayed, repeated } = std::mem::take(&mut self.nodes[from].fate);
+        for to in (0..count).filter(|&to| to != from) {
+            let paths = (0..PATHS.len()).filter(|&path| !lost && !self.cut.contains(&(path, from, to)));
+            let times: Vec<u64> = paths.map(|path| self.now + PATHS[path]).collect();
+            let silence = &mut self.silence[from * count + to];
+            *silence = if times.is_empty() || delayed { *silence + 1 } else { 0 };
+            if *silence >= PARTITION {
+                self.excused_until = self.tick + HEALING;
+            }
+            for due in times {
+                let due = due + if delayed { 35_000 } else { 0 };
+                self.packets.push(Packet { due, to, message: message.clone() });
+                if repeated {
+                    self.packets.push(Packet { due: due + 50_000, to, message: message.clone() });
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self) {
+        let silence = self.silence.iter().max().copied().unwrap_or(0);
+        if silence >= PARTITION {
+            self.excused_until = self.tick + HEALING;
+        }
+        if !self.is_excused() && self.two_actives.is_none() {
+            let two = self.groups().find(|&group| self.actives(group).len() > 1);
+            self.two_actives = two;
+        }
+    }
+
+    /// The nodes whose data path is active for the group.
+    pub fn actives(&self, group: GroupId) -> Vec<usize> {
+        let active = |node: &NodeWorld| node.lease[usize::from(group.0)] > node.clock(self.now);
+        (0..self.nodes.len()).filter(|&node| active(&self.nodes[node])).collect()
+    }
+
+    /// One line for a trace: of each node the roles of the groups and what is left of their leases.
+    pub fn line(&self) -> String {
+        let node = |node: &NodeWorld| {
+            let state = match (&node.machine, node.frozen) {
+                (None, _) => "crashed",
+                (Some(_), true) => "frozen",
+                (Some(_), false) => "",
+            };
+            let group = |group: GroupId| {
+                let role = node.machine.as_ref().map(|machine| machine.role(group));
+                let lease = node.lease[usize::from(group.0)].saturating_sub(node.clock(self.now));
+                format!("{role:?} {lease:?}")
+            };
+            format!("{state}{:?} at {:?}", self.groups().map(group).collect::<Vec<_>>(), node.clock(self.now))
+        };
+        let nodes: Vec<_> = self.nodes.iter().map(node).collect();
+        let excused = if self.is_excused() { " (excused)" } else { "" };
+        format!("tick {:4}: {}{excused}", self.tick, nodes.join(" | "))
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
+        (0..=u8::MAX).map(GroupId).take(self.nodes[0].lease.len())
+    }
+
+    pub fn is_excused(&self) -> bool {
+        self.tick <= self.excused_until
+    }
+
+    pub fn acquired(&self) -> u32 {
+        self.nodes.iter().map(|node| node.acquired).sum()
+    }
+
+    /// What must be true at the end of each tick.
+    pub fn check(&self) -> Result<(), String> {
+        for group in self.groups() {
+            if self.two_actives == Some(group) {
+                return Err(format!("two are active for {group:?}"));
+            }
+            for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen) {
+                let role = node.machine.as_ref().map(|machine| machine.role(group));
+                let fit = node.local.link && node.local.data_path;
+                if !fit && matches!(role, Some(Role::Acquiring | Role::Active)) {
+                    return Err(format!("node {index} cannot serve {group:?} and is {role:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One node is active for each group, the others stand by, nothing is under way.
+    pub fn is_settled(&self) -> bool {
+        let roles = |group| self.nodes.iter().map(move |node| node.machine.as_ref().map(|m| m.role(group)));
+        self.groups().all(|group| {
+            let active = roles(group).filter(|role| *role == Some(Role::Active)).count();
+            let standby = roles(group).filter(|role| *role == Some(Role::Standby)).count();
+            self.actives(group).len() == 1 && active == 1 && active + standby == self.nodes.len()
+        })
+    }
+}
+
+impl NodeWorld {
+    /// What the node's clock shows at a true time.
+    fn clock(&self, now: u64) -> Duration {
+        self.offset + Duration::from_nanos(now * self.rate)
+    }
+
+    /// The true time of the next timer or the end of the next piece of work.
+    fn next_event(&self) -> Option<u64> {
+        let timeout = self.machine.as_ref()?.next_timeout()?.saturating_sub(self.offset);
+        let timer = u64::try_from(timeout.as_nanos()).ok()?.div_ceil(self.rate);
+        self.work.iter().map(|(due, _)| *due).chain([timer]).min()
+    }
+}
+
+/// Ends all faults and sees the cluster through: someone active soon, exactly one, few moves, then none for longer than
+/// any delay that is set here.
+pub fn comes_to_rest(mut world: World) -> Result<(), String> {
+    const SOON: u32 = 40;
+    const REST: u32 = 120;
+    const STILL: u32 = 16;
+    const MOVES: u32 = 4;
+    world.heal();
+    let before = world.acquired();
+    let groups = world.groups().count();
+    let mut still = 0;
+    for tick in 0..REST {
+        let moves = world.acquired();
+        world.step();
+        world.check()?;
+        if tick == SOON && world.groups().any(|group| world.actives(group).is_empty()) {
+            return Err(format!("nobody is active {SOON} ticks after the last fault"));
+        }
+        if world.acquired() > before + MOVES * u32::try_from(groups).unwrap() {
+            return Err(format!("{} take-overs after the last fault", world.acquired() - before));
+        }
+        still = if world.is_settled() && world.acquired() == moves { still + 1 } else { 0 };
+        if still == STILL {
+            return Ok(());
+        }
+    }
+    Err(format!("no rest {REST} ticks after the last fault"))
+}
