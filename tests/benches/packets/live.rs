@@ -84,15 +84,23 @@ fn establish(bed: &mut Bed) -> Result<()> {
     cases::connect(bed, FLOWS, &Packet::ack(port(Scheduler::Rr, 16))).map(drop)
 }
 
-/// Packets per second, each of which came back from the director's end.
+/// Packets per second that came back from the director's end.
 fn rate(bed: &mut Bed, returned: &Mapped<[u64; 2]>) -> Result<f64> {
     let short = send(bed, returned, SHORT)?;
     let long = send(bed, returned, LONG)?;
-    Ok((LONG - SHORT) as f64 / (long - short))
+    Ok((long.back - short.back) as f64 / (long.seconds - short.seconds))
 }
 
-/// Seconds for so many packets to go to the director and back.
-fn send(bed: &mut Bed, returned: &Mapped<[u64; 2]>, packets: u64) -> Result<f64> {
+/// One run of the sender.
+struct Run {
+    seconds: f64,
+    /// Packets that came back from the director.
+    back: u64,
+}
+
+/// Sends so many packets to the director. Those that are lost, because another process had the core and a ring ran
+/// full, do not count; most must come back, and what the director did not make must be next to nothing.
+fn send(bed: &mut Bed, returned: &Mapped<[u64; 2]>, packets: u64) -> Result<Run> {
     let packet = Packet::ack(port(Scheduler::Rr, 16));
     bed.start_walk(&packet, FLOWS, Order::Shuffled, XDP_TX);
     returned.write(0, [0; 2]);
@@ -107,12 +115,12 @@ fn send(bed: &mut Bed, returned: &Mapped<[u64; 2]>, packets: u64) -> Result<f64>
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     let [right, wrong] = returned.read(0);
-    // A few frames may still be under way, or were dropped while another process had the core.
+    // The kernel says a few words of its own on a new link (IPv6 neighbour discovery).
     ensure!(
-        right >= packets / 100 * 99,
-        "{right} of {packets} came back, {wrong} of them not from the director"
+        wrong <= packets / 10_000 && right >= packets / 2,
+        "{right} of {packets} came back, and {wrong} that the director did not make"
     );
-    Ok(seconds)
+    Ok(Run { seconds, back: right })
 }
 
 /// `struct xdp_md` of linux/bpf.h: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
