@@ -1,9 +1,8 @@
 //! A small world for the machines of a cluster: paths, clocks, executors and data paths, and the faults of all of them.
 //!
 //! True time is counted in microseconds; what happens, happens at its exact time on clocks that are fast or slow. Faults
-//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 12 ms over the second,
-//! more than an interval: each comes twice, and the copies overtake each other. A node that thaws gets its timer first
-//! and the messages that waited after it, the worst order.
+//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 4 ms over the second, so
+//! each comes twice. A node that thaws gets its timer first and the messages that waited after it, the worst order.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::*;
 pub const INTERVAL: Duration = Duration::from_millis(10);
 pub const DEAD: Duration = Duration::from_millis(40);
 /// How long a message takes over each path, microseconds.
-const PATHS: [u64; 2] = [1_000, 12_000];
+const PATHS: [u64; 2] = [1_000, 4_000];
 const TICK: u64 = 10_000;
 pub const GROUP: GroupId = GroupId(0);
 
