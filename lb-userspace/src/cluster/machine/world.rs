@@ -120,7 +120,7 @@ pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     settings.lease = Settings::longest_lease(INTERVAL, DEAD);
     settings.late = DEAD / 2;
     settings.takeover = DEAD * 2;
-    settings.retry = DEAD * 2;
+    settings.retry = INTERVAL;
     settings.give_way = DEAD;
     settings.references = 1;
     // Group 0 prefers node 0, 1, 2; group 1 node 1, 2, 0; and so on.
@@ -135,9 +135,14 @@ pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
 impl World {
     /// All nodes start at once, at different places of their clocks.
     pub fn new(nodes: usize, groups: usize, speeds: Speeds) -> Self {
-        let node = |me: usize| NodeWorld {
+        Self::with((0..nodes).map(|me| settings(me, nodes, groups)).collect(), speeds)
+    }
+
+    pub fn with(settings: Vec<Settings>, speeds: Speeds) -> Self {
+        let (nodes, groups) = (settings.len(), settings[0].groups.len());
+        let node = |(me, settings): (usize, Settings)| NodeWorld {
             machine: None,
-            settings: settings(me, nodes, groups),
+            settings,
             frozen: false,
             rate: speeds.rates[me],
             offset: Duration::from_secs(100 + me as u64),
@@ -153,7 +158,7 @@ impl World {
         let mut world = Self {
             tick: 0,
             now: 0,
-            nodes: (0..nodes).map(node).collect(),
+            nodes: settings.into_iter().enumerate().map(node).collect(),
             packets: Vec::new(),
             cut: Vec::new(),
             silence: vec![0; nodes * nodes],
@@ -460,11 +465,10 @@ impl NodeWorld {
     }
 }
 
-/// Ends all faults and sees the cluster through: someone active soon, exactly one, few moves, then none for longer than
-/// any delay that is set here.
-pub fn comes_to_rest(mut world: World) -> Result<(), String> {
-    const SOON: u32 = 40;
-    const REST: u32 = 120;
+/// Ends all faults and sees the cluster through: someone active after so many ticks, exactly one, few moves, then none
+/// for longer than any delay that is set here.
+pub fn comes_to_rest(mut world: World, soon: u32) -> Result<(), String> {
+    const REST: u32 = 240;
     const STILL: u32 = 16;
     const MOVES: u32 = 4;
     world.heal();
@@ -475,8 +479,8 @@ pub fn comes_to_rest(mut world: World) -> Result<(), String> {
         let moves = world.acquired();
         world.step();
         world.check()?;
-        if tick == SOON && world.groups().any(|group| world.actives(group).is_empty()) {
-            return Err(format!("nobody is active {SOON} ticks after the last fault"));
+        if tick == soon && world.groups().any(|group| world.actives(group).is_empty()) {
+            return Err(format!("nobody is active {soon} ticks after the last fault"));
         }
         if world.acquired() > before + MOVES * u32::try_from(groups).unwrap() {
             return Err(format!("{} take-overs after the last fault", world.acquired() - before));
