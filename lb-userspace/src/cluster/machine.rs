@@ -60,7 +60,8 @@ pub struct Machine {
     sequence: u64,
     last_beat: Duration,
     next_beat: Duration,
-    /// The end of the last lease that was given out.
+    /// The end of the lease that went with the last heartbeat, whether a group was held or not: the peers cannot have
+    /// found this node dead before.
     lease_until: Duration,
 }
 
@@ -72,7 +73,8 @@ impl Machine {
         let node = Node::new(settings, now);
         let groups = (0..=u8::MAX).map(GroupId).zip(&node.settings.groups);
         let groups = groups.map(|(id, group)| Group::new(id, group.clone(), &node)).collect();
-        Self { node, groups, started: false, sequence: 0, last_beat: now, next_beat: now, lease_until: now }
+        let lease_until = now.saturating_add(node.settings.lease);
+        Self { node, groups, started: false, sequence: 0, last_beat: now, next_beat: now, lease_until }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -150,7 +152,8 @@ impl Machine {
         if pause > self.node.settings.late {
             outputs.push(Output::Event(Event::Stalled { pause }));
         }
-        if self.groups.iter().any(Group::is_entitled) && self.lease_until <= self.node.now {
+        self.node.was_absent = self.lease_until <= self.node.now;
+        if self.node.was_absent && self.groups.iter().any(Group::is_entitled) {
             outputs.push(Output::LeaseLost);
             for group in self.groups.iter_mut().filter(|group| group.is_entitled()) {
                 group.lose_lease(&self.node, outputs);
@@ -170,20 +173,19 @@ impl Machine {
             return;
         }
         let until = self.lease_from(now);
-        (self.next_beat, self.last_beat) = (self.beat_after(now), now);
+        (self.lease_until, self.next_beat, self.last_beat) = (until, self.beat_after(now), now);
         outputs.push(Output::Send(self.heartbeat()));
         for group in self.groups.iter().filter(|group| group.is_entitled()) {
-            self.lease_until = until;
             outputs.push(Output::RenewLease { group: group.id, until });
         }
     }
 
     /// A heartbeat that is late renews the lease as if it had been in time: if just this one is lost, the peers count the
-    /// dead time from the one before.
+    /// dead time from the one before. After the end of the lease nothing is held, and the count starts anew.
     fn lease_from(&self, now: Duration) -> Duration {
         let Settings { interval, lease, .. } = self.node.settings;
-        let alone = self.node.peers.is_empty();
-        let counted = if alone { now } else { now.min(self.last_beat.saturating_add(interval)) };
+        let anew = self.node.was_absent || self.node.peers.is_empty();
+        let counted = if anew { now } else { now.min(self.last_beat.saturating_add(interval)) };
         counted.saturating_add(lease)
     }
 

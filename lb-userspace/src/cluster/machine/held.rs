@@ -68,7 +68,9 @@ impl Group {
         if let Some(peer) = node.holder(self.id) {
             return self.release(Cause::PeerTookOver { peer }, node, outputs);
         }
-        if node.patient(since, node.settle()) {
+        if node.was_absent && !node.peers.is_empty() {
+            self.phase = Phase::Doubt { since: node.watched };
+        } else if node.patient(since, node.settle()) {
             self.phase = Phase::Active;
             self.cause = Cause::LeaseRegained;
             outputs.push(Output::Announce { group: self.id });

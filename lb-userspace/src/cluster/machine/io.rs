@@ -180,7 +180,7 @@ pub enum Cause {
     NotListed,
     /// Waits after a failed take-over.
     Waiting,
-    /// The machine was not called for longer than the lease, see [`Event::Stalled`].
+    /// The machine was not called for longer than the lease, as in [`Event::Stalled`].
     Absence,
     Ready,
     // Why it takes the group.

@@ -27,7 +27,7 @@ pub(super) struct Node {
     pub now: Duration,
     /// The clock of attention: stands still while the machine is not called for more than one and a half intervals.
     pub watched: Duration,
-    /// The present call comes later than the lease.
+    /// The present call comes after the end of the lease.
     pub was_absent: bool,
     pub local: LocalReadiness,
     /// By an operator.
@@ -68,7 +68,6 @@ impl Node {
         self.now = now;
         let attention = self.settings.interval.saturating_mul(3) / 2;
         self.watched = self.watched.saturating_add(pause.min(attention));
-        self.was_absent = pause >= self.settings.lease;
         pause
     }
 

@@ -1,1 +1,169 @@
+//! Long runs of larger clusters with many faults at random, and inputs that make no sense at all.
+//!
+//! What fails is shrunk by proptest to a short list of faults; `PROPTEST_CASES` sets how many runs there are.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::message::GroupStatus;
+use super::world::*;
+use super::*;
+
+/// Ticks to wait, then a fault.
+type Plan = Vec<(u32, Fault)>;
+
+/// With or without partitions: they excuse so much that what else goes wrong could hide behind them.
+fn faults(nodes: usize, cuts: bool) -> impl Strategy<Value = Fault> {
+    let node = 0..nodes;
+    prop_oneof![
+        4 => (node.clone(), node.clone(), 0..PATH_COUNT).prop_flat_map(move |(node, other, path)| {
+            let other = if other == node { (other + 1) % nodes } else { other };
+            let cuts = [Fault::CutOneWay(node, other), Fault::CutAll].into_iter().filter(|_| cuts);
+            let others = [
+                Fault::Crash(node),
+                Fault::Freeze(node),
+                Fault::CutPath(path),
+                Fault::Lose(node),
+                Fault::Delay(node),
+                Fault::Repeat(node),
+                Fault::LinkDown(node),
+                Fault::DataPathDown(node),
+                Fault::CutOff(node),
+                Fault::TakeoverFails(node),
+            ];
+            select(others.into_iter().chain(cuts).collect::<Vec<_>>())
+        }),
+        4 => node.clone().prop_flat_map(|node| {
+            select(vec![Fault::Restart(node), Fault::Thaw(node), Fault::Heal, Fault::Mend(node)])
+        }),
+        1 => (node, commands()).prop_map(|(node, command)| Fault::Command(node, command)),
+    ]
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let group = GroupId(1);
+    select(vec![
+        Command::Failover(GROUP),
+        Command::Failback(GROUP),
+        Command::Failover(group),
+        Command::Failback(group),
+        Command::Standby,
+        Command::Resume,
+        Command::Maintenance(true),
+        Command::Maintenance(false),
+    ])
+}
+
+/// Up to 2 % off either way: the rest of the margin is for messages that are late by the difference of two paths.
+fn speeds() -> impl Strategy<Value = Speeds> {
+    let work = select(vec![100, 2_000, 15_000, 30_000]);
+    (prop::array::uniform4(990..=1010u64), prop::array::uniform4(work))
+        .prop_map(|(rates, work)| Speeds { rates, work })
+}
+
+fn runs() -> impl Strategy<Value = (usize, usize, Speeds, Plan)> {
+    (2..=4usize, 1..=2usize, speeds(), any::<bool>()).prop_flat_map(|(nodes, groups, speeds, cuts)| {
+        (Just(nodes), Just(groups), Just(speeds), vec((0..12u32, faults(nodes, cuts)), 0..40))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_cluster_keeps_its_promises_through_many_faults((nodes, groups, speeds, plan) in runs()) {
+        let mut world = World::new(nodes, groups, speeds);
+        let mut told = Vec::new();
+        for (wait, fault) in plan {
+            for _ in 0..wait {
+                world.step();
+                told.push(world.line());
+                prop_assert_eq!(world.check(), Ok(()), "{}", told.join("\n"));
+            }
+            if world.can(fault) {
+                told.push(format!("{fault:?}"));
+                world.strike(fault);
+            }
+        }
+        prop_assert_eq!(comes_to_rest(world, 110), Ok(()), "{}", told.join("\n"));
+    }
+
+    #[test]
+    fn no_input_makes_it_panic(settings in odd_settings(), inputs in vec((odd_times(), odd_inputs()), 0..60)) {
+        let mut machine = Machine::new(settings, Duration::from_secs(5));
+        for (now, input) in inputs {
+            machine.handle(input, now);
+            prop_assert!(machine.next_timeout().is_some());
+        }
+    }
+}
+
+const PATH_COUNT: usize = 2;
+
+fn odd_times() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (0..10_000u64).prop_map(Duration::from_millis),
+        Just(Duration::ZERO),
+        Just(Duration::MAX),
+        any::<u64>().prop_map(Duration::from_nanos),
+    ]
+}
+
+fn odd_settings() -> impl Strategy<Value = Settings> {
+    let groups = vec((vec(0..20u8, 0..4), any::<bool>()), 0..4);
+    (0..4u8, 0..20u8, [odd_times(), odd_times(), odd_times(), odd_times()], any::<bool>(), groups).prop_map(
+        |(me, nodes, [interval, dead, lease, delay], usual, groups)| {
+            let mut settings = Settings::new(NodeId(me), nodes, 1);
+            if !usual {
+                (settings.interval, settings.dead, settings.lease) = (interval, dead, lease);
+            }
+            let group = |(preference, auto): (Vec<u8>, bool)| GroupSettings {
+                preference: preference.into_iter().map(NodeId).collect(),
+                failback: if auto { Failback::Auto { delay } } else { Failback::Manual },
+            };
+            settings.groups = groups.into_iter().map(group).collect();
+            settings
+        },
+    )
+}
+
+fn odd_inputs() -> impl Strategy<Value = Input> {
+    let group = || (0..5u8).prop_map(GroupId);
+    prop_oneof![
+        Just(Input::Timer),
+        odd_heartbeats().prop_map(Input::Heartbeat),
+        (any::<bool>(), any::<bool>(), 0..3u16, 0..3u8).prop_map(|(data_path, link, servers, references)| {
+            Input::Readiness(LocalReadiness { data_path, link, servers, references })
+        }),
+        commands().prop_map(Input::Command),
+        group().prop_map(|group| Input::TakeoverDone { group }),
+        group().prop_map(|group| Input::TakeoverFailed { group, why: String::new() }),
+        group().prop_map(|group| Input::ReleaseDone { group }),
+        group().prop_map(|group| Input::Conflict { group }),
+    ]
+}
+
+fn odd_heartbeats() -> impl Strategy<Value = Heartbeat> {
+    let roles = select(vec![Role::Fault, Role::Standby, Role::Acquiring, Role::Active, Role::Releasing]);
+    let term = prop_oneof![0..4u64, Just(u64::MAX)];
+    let groups = vec((roles, term, prop::option::of(0..20u8), any::<bool>()), 0..6);
+    let numbers = (0..20u8, 0..3u64, any::<u64>(), any::<u16>(), 0..3u16);
+    (numbers, groups).prop_map(|((from, session, sequence, hears, servers), groups)| Heartbeat {
+        from: NodeId(from),
+        session,
+        sequence,
+        readiness: Readiness { data_path: true, link: true, maintenance: false, servers, references: 1 },
+        hears,
+        config_digest: 0,
+        groups: groups
+            .into_iter()
+            .map(|(role, term, offered_to, yielded)| GroupStatus {
+                role,
+                term,
+                offered_to: offered_to.map(NodeId),
+                yielded,
+            })
+            .collect(),
+    })
+}

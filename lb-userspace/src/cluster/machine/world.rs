@@ -1,9 +1,8 @@
 //! A small world for the machines of a cluster: paths, clocks, executors and data paths, and the faults of all of them.
 //!
 //! True time is counted in microseconds; what happens, happens at its exact time on clocks that are fast or slow. Faults
-//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 12 ms over the second,
-//! more than an interval: each comes twice, and the copies overtake each other. A node that thaws gets its timer first
-//! and the messages that waited after it, the worst order.
+//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 4 ms over the second, so
+//! each comes twice. A node that thaws gets its timer first and the messages that waited after it, the worst order.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::*;
 pub const INTERVAL: Duration = Duration::from_millis(10);
 pub const DEAD: Duration = Duration::from_millis(40);
 /// How long a message takes over each path, microseconds.
-const PATHS: [u64; 2] = [1_000, 12_000];
+const PATHS: [u64; 2] = [1_000, 4_000];
 const TICK: u64 = 10_000;
 pub const GROUP: GroupId = GroupId(0);
 
@@ -121,7 +120,7 @@ pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     settings.lease = Settings::longest_lease(INTERVAL, DEAD);
     settings.late = DEAD / 2;
     settings.takeover = DEAD * 2;
-    settings.retry = DEAD * 2;
+    settings.retry = INTERVAL;
     settings.give_way = DEAD;
     settings.references = 1;
     // Group 0 prefers node 0, 1, 2; group 1 node 1, 2, 0; and so on.
@@ -136,9 +135,14 @@ pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
 impl World {
     /// All nodes start at once, at different places of their clocks.
     pub fn new(nodes: usize, groups: usize, speeds: Speeds) -> Self {
-        let node = |me: usize| NodeWorld {
+        Self::with((0..nodes).map(|me| settings(me, nodes, groups)).collect(), speeds)
+    }
+
+    pub fn with(settings: Vec<Settings>, speeds: Speeds) -> Self {
+        let (nodes, groups) = (settings.len(), settings[0].groups.len());
+        let node = |(me, settings): (usize, Settings)| NodeWorld {
             machine: None,
-            settings: settings(me, nodes, groups),
+            settings,
             frozen: false,
             rate: speeds.rates[me],
             offset: Duration::from_secs(100 + me as u64),
@@ -154,7 +158,7 @@ impl World {
         let mut world = Self {
             tick: 0,
             now: 0,
-            nodes: (0..nodes).map(node).collect(),
+            nodes: settings.into_iter().enumerate().map(node).collect(),
             packets: Vec::new(),
             cut: Vec::new(),
             silence: vec![0; nodes * nodes],
@@ -461,11 +465,10 @@ impl NodeWorld {
     }
 }
 
-/// Ends all faults and sees the cluster through: someone active soon, exactly one, few moves, then none for longer than
-/// any delay that is set here.
-pub fn comes_to_rest(mut world: World) -> Result<(), String> {
-    const SOON: u32 = 40;
-    const REST: u32 = 120;
+/// Ends all faults and sees the cluster through: someone active after so many ticks, exactly one, few moves, then none
+/// for longer than any delay that is set here.
+pub fn comes_to_rest(mut world: World, soon: u32) -> Result<(), String> {
+    const REST: u32 = 240;
     const STILL: u32 = 16;
     const MOVES: u32 = 4;
     world.heal();
@@ -476,8 +479,8 @@ pub fn comes_to_rest(mut world: World) -> Result<(), String> {
         let moves = world.acquired();
         world.step();
         world.check()?;
-        if tick == SOON && world.groups().any(|group| world.actives(group).is_empty()) {
-            return Err(format!("nobody is active {SOON} ticks after the last fault"));
+        if tick == soon && world.groups().any(|group| world.actives(group).is_empty()) {
+            return Err(format!("nobody is active {soon} ticks after the last fault"));
         }
         if world.acquired() > before + MOVES * u32::try_from(groups).unwrap() {
             return Err(format!("{} take-overs after the last fault", world.acquired() - before));

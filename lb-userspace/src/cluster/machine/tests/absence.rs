@@ -38,6 +38,19 @@ fn back_after_the_lease_it_listens_for_a_dead_time_and_goes_on() {
 }
 
 #[test]
+fn away_again_while_it_listens_it_listens_anew() {
+    let mut story = Story::active(0, 2);
+    story.is_frozen_for(190);
+    story.pass(150);
+    story.is_frozen_for(190);
+    assert_eq!(story.leases(), []);
+    story.pass(199);
+    assert_eq!(story.leases(), []);
+    story.pass(1);
+    assert_eq!(story.leases().len(), 1);
+}
+
+#[test]
 fn back_after_the_lease_it_gives_up_when_someone_took_over() {
     let mut story = Story::active(0, 2);
     story.is_frozen_for(5000);
@@ -109,10 +122,10 @@ fn a_starved_node_is_slower_to_find_a_peer_dead_but_does() {
     story.speaks(0);
     story.falls_silent(0);
     for _ in 0..2 {
-        story.is_frozen_for(125);
+        story.is_frozen_for(80);
         assert_eq!(story.takes(), []);
     }
-    story.is_frozen_for(125);
+    story.is_frozen_for(80);
     assert_eq!(story.takes(), [Cause::PeerDead { peer: NodeId(0) }]);
 }
 
