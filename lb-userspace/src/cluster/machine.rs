@@ -24,14 +24,19 @@
 //!   the order of preference. The loser releases; the winner announces again. If the path is cut one way, the one that
 //!   hears and is not heard gives way after a dead time, whatever the comparison says, because the other cannot know.
 //!
-//! What this does not cover: a path that loses all heartbeats of two intervals in a row, and the sender freezes or dies
-//! in just that moment (its lease may then outlast the dead time by an interval); and with more than two nodes, two that
-//! hear a third but not each other. Both are partitions for as long as they last.
+//! What this takes for granted: between two working nodes at most one heartbeat in a row is lost on all paths, or all
+//! paths together are late by at most one interval. Beyond that it is a partition, and two may be active until one hears
+//! the other: for instance when two heartbeats are lost and the sender freezes in just that moment. With more than two
+//! nodes, two that hear a third but not each other are partitioned for as long as that lasts. A path on which messages
+//! queue up for longer than an interval (a slow serial line) keeps a node from being found dead, but does not count here.
 //!
 //! # How groups do not swap without end
 //! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or that is equal and
 //! preferred, and only after it has been so without a break for the configured delay: with readiness that does not
 //! change, at most two moves. A node whose take-over failed stays out, twice as long after each failure.
+//!
+//! All of this is tried in a small world (`world`): every placement of few faults (`model`, which tells its bounds), and
+//! many faults at random (`simulation`).
 
 use std::time::Duration;
 

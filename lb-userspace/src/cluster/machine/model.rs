@@ -1,7 +1,18 @@
 //! All runs of a small cluster, up to a bound: every placement of a few faults in a stretch of time.
 //!
-//! `stateright` would do this too; the walk below is forty lines, and the world's clocks, leases and executors would
-//! have to be written in either case.
+//! Checked after each event: never two data paths active at one true time (leases, not roles) unless two heartbeats in a
+//! row were lost or late within the last 12 intervals; after each tick: no node that cannot serve is active. At the end
+//! of each run all faults end, and within 40 intervals someone is active, then exactly one, after at most four
+//! take-overs, and it stays so for longer than any delay.
+//!
+//! Bounds: heartbeats every 10 ms, dead after 40 ms, lease 26 ms; two paths of 1 and 4 ms; clocks even or 5 % slow and
+//! fast; executors of 0.1 or 15 ms; one group. The usual test places one fault in 12 to 14 intervals (two nodes, from the
+//! start and at work; three at work in 10) and two in 5: 66,000 states. `deeper` places two in 10 to 12 (three nodes: 7),
+//! and three in 7 with clocks 1 % off: 6.5 million states, 4 minutes optimised. A fault strikes between two intervals
+//! and lasts any number of them; within an interval its moment is fixed.
+//!
+//! `stateright` would do the walk too; it is forty lines here, and the world's clocks, leases and executors would have to
+//! be written in either case.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
