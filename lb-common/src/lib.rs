@@ -26,7 +26,3 @@ pub mod schedule;
 pub mod server;
 pub mod service;
 pub mod table;
-
-/// Changes with every change of a layout or a map: goes into the pin directory's name, so that a program never meets
-/// maps of another layout.
-pub const ABI_VERSION: u32 = 1;

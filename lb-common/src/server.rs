@@ -10,10 +10,6 @@ use crate::service::ServiceInfo;
 #[repr(transparent)]
 pub struct ServerId(pub u16);
 
-impl ServerId {
-    pub const UNSET: Self = Self(0);
-}
-
 /// Entry of the map `SERVERS`: all that a packet of a known connection needs. One cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]

@@ -47,10 +47,6 @@ impl Protocol {
 #[repr(transparent)]
 pub struct ServiceId(pub u16);
 
-impl ServiceId {
-    pub const UNSET: Self = Self(0);
-}
-
 /// What a packet is looked up by: the address as two words, port and protocol as a third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceAddress {

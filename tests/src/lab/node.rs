@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
+use super::{Namespace, Process, State, Switch, WebServer, shell};
 
 /// A namespace with one interface, `eth0`, on the switch. Everything a [`Namespace`] can do, it can.
 #[derive(Debug, Clone)]
@@ -83,12 +83,6 @@ impl Node {
     /// Gives the node the VIP on `eth0`, as the active director has it.
     pub fn own_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
-    }
-
-    /// Lets XDP frames that are sent straight to this node's `eth0` in: for nodes whose veth peer is not the switch's
-    /// bridge but another XDP program.
-    pub fn accept_xdp_frames(&self) -> Result<()> {
-        xdp_pass::attach(&self.namespace, "eth0")
     }
 
     /// A web server whose `/index.html` is `page`; not started yet.
