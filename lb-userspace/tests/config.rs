@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lb_userspace::config::{
-    Check, Config, ConfigError, Control, Fallback, Group, GroupVip, HttpProbe, Metrics, Probe, Protocol,
-    Scheduler, Server, Service, ServiceKey, Stray, Timeouts, load, parse,
+    Check, Config, ConfigError, Control, Failback, Fallback, Group, GroupVip, HttpProbe, Metrics, Probe,
+    Protocol, Scheduler, Server, Service, ServiceKey, Stray, Timeouts, load, parse,
 };
 use proptest::prelude::*;
 use serde_yaml::Value;
@@ -139,11 +139,14 @@ fn the_cluster_of_the_talk() {
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
+        cluster: None,
         groups: vec![Group {
             name: "211.58.250.6".into(),
             vips: vec![GroupVip { address: v4([211, 58, 250, 6]), prefix: 25 }],
             label: Some("eth0:0".into()),
             refresh: seconds(5),
+            nodes: vec![],
+            failback: Failback::Auto { delay: Duration::ZERO },
         }],
         services: vec![web],
     };

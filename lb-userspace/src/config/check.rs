@@ -38,6 +38,7 @@ pub fn check(file: &yaml::File, root: Place<'_>) -> Result<Config, Vec<Found>> {
         control: checker.control(file.control.as_ref(), root.key("control")),
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
+        cluster: None,
         groups: checker.groups(file, root.key("groups")),
         services: checker.services(file.services.as_deref(), root.key("services"), timeouts),
     };

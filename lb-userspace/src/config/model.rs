@@ -20,10 +20,20 @@ pub struct Config {
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
+    /// The directors that share the work; `None`: this one is alone and always active.
+    pub cluster: Option<Cluster>,
     /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.
     pub groups: Vec<Group>,
     /// In file order.
     pub services: Vec<Service>,
+}
+
+impl Config {
+    /// Place in `groups` of the one that holds `vip`.
+    pub fn group_of(&self, vip: IpAddr) -> Option<u8> {
+        let holds = |group: &Group| group.vips.iter().any(|held| held.address == vip);
+        self.groups.iter().position(holds).and_then(|place| u8::try_from(place).ok())
+    }
 }
 
 /// The Unix socket that `lb status` talks to.
@@ -78,6 +88,88 @@ pub struct Group {
     pub label: Option<String>,
     /// From one gratuitous ARP to the next while the VIPs are held; zero: only when they are taken.
     pub refresh: Duration,
+    /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
+    pub nodes: Vec<u8>,
+    pub failback: Failback,
+}
+
+/// Whether a group returns by itself to a node that comes before its present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failback {
+    /// Once that node has been ready for `delay` without a break.
+    Auto { delay: Duration },
+    /// Only by `lb failback`.
+    Manual,
+}
+
+/// The directors of which one is active for each group, and how they hear of each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Tells clusters apart that share a network; the same on all nodes. Default `lb`.
+    pub name: String,
+    /// Place of this machine in `nodes`.
+    pub me: u8,
+    /// At least one, at most 16; the same on all nodes, in the same order.
+    pub nodes: Vec<Node>,
+    /// See `cluster::auth::file`. Default `/etc/lb/keys`.
+    pub key_file: PathBuf,
+    /// From one heartbeat to the next; 10 ms to 10 s, default 50 ms.
+    pub interval: Duration,
+    /// A node that was silent for so long on all paths is dead. At least four intervals; default 200 ms.
+    pub dead: Duration,
+    /// A longer silence than this is worth a warning; default half of `dead`.
+    pub late: Duration,
+    /// How long to listen at start before a group is taken; at least `dead`, default 1 s.
+    pub initial_dead: Duration,
+    /// How long a planned stop waits for the connections that still run through this node; default 5 s.
+    pub linger: Duration,
+    /// At least one if there are two nodes or more, at most 16.
+    pub paths: Vec<HeartbeatPath>,
+    /// Hosts whose answers to ping tell a node that is cut off from one that is not; at most 16.
+    pub references: Vec<IpAddr>,
+    /// Where maintenance mode is remembered. Default `/var/lib/lb`.
+    pub state: PathBuf,
+    pub hooks: Hooks,
+    /// Run before a dead node's groups are taken; they are taken only if it succeeds.
+    pub fence: Option<Command>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Unique.
+    pub name: String,
+    /// Its own address on the interface of the VIPs, unique. Packets in mid-connection reach it there after a hand-over.
+    pub address: IpAddr,
+}
+
+/// A way that heartbeats travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeartbeatPath {
+    /// One datagram to each other node. By place in [`Cluster::nodes`].
+    Unicast { interface: Option<String>, port: u16, addresses: Vec<IpAddr> },
+    /// One datagram to the group.
+    Multicast { interface: String, group: SocketAddr },
+    /// One datagram to the network's broadcast address, IPv4 only.
+    Broadcast { interface: Option<String>, address: SocketAddr },
+    /// A null-modem cable between two nodes.
+    Serial { device: PathBuf, baud: u32 },
+}
+
+/// Commands that are run when a group's role here has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    pub active: Option<Command>,
+    pub standby: Option<Command>,
+    pub fault: Option<Command>,
+}
+
+/// A program and its arguments; no shell is involved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// At least one word; the first is an absolute path.
+    pub words: Vec<String>,
+    /// After which it is killed, with all it started. Default 10 s.
+    pub timeout: Duration,
 }
 
 /// A VIP as it goes onto the interface.

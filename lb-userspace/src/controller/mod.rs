@@ -287,13 +287,14 @@ impl Controller {
     fn reloaded(&mut self) -> Result<Config> {
         self.file.seen();
         let new = config::load(self.file.path())?;
-        let Config { interface, connections, control, metrics, timeouts: _, groups: _, services: _ } =
+        let Config { interface, connections, control, metrics, timeouts: _, cluster, groups: _, services: _ } =
             &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
+            ("cluster", *cluster != new.cluster),
         ] {
             if changed {
                 bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());

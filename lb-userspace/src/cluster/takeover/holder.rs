@@ -174,7 +174,7 @@ impl Keeper {
 
 fn vips(groups: &[Group]) -> BTreeMap<VipAddress, Duration> {
     let of_group = |group: &Group| {
-        let Group { name: _, vips, label, refresh } = group.clone();
+        let Group { name: _, vips, label, refresh, nodes: _, failback: _ } = group.clone();
         vips.into_iter().map(move |vip| {
             // IPv6 addresses have no labels.
             let label = label.clone().filter(|_| vip.address.is_ipv4());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Checker, Unique, Value, values};
-use crate::config::model::{Group, GroupVip};
+use crate::config::model::{Failback, Group, GroupVip};
 use crate::config::places::Place;
 use crate::config::yaml;
 
@@ -45,7 +45,14 @@ impl Checker {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
         let first = || vips.first().map_or_else(String::new, |vip| vip.address.to_string());
-        Group { name: name.unwrap_or_else(first), label, refresh: refresh.unwrap_or(REFRESH), vips }
+        Group {
+            name: name.unwrap_or_else(first),
+            label,
+            refresh: refresh.unwrap_or(REFRESH),
+            vips,
+            nodes: Vec::new(),
+            failback: Failback::Auto { delay: Duration::ZERO },
+        }
     }
 
     fn group_vips(
