@@ -33,7 +33,7 @@ use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
-use crate::cluster::takeover::holder::Holder;
+use crate::cluster::takeover::holder::{self, Holder};
 use crate::config::{self, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Mode};
 use crate::dataplane::neighbours::{self, Neighbours};
@@ -177,7 +177,7 @@ impl Controller {
             sweeper,
             checker: Checker::new(verdict_sender),
             neighbours: Neighbours::start(index, event_sender)?,
-            holder: Holder::start(index, mac)?,
+            holder: Holder::start(index, mac, holder::orders(), |_| {})?,
             knowledge: Knowledge::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
@@ -193,7 +193,7 @@ impl Controller {
         controller.refresh();
         controller.attach()?;
         controller.serve(snapshots).await?;
-        controller.holder.hold(&controller.config.groups);
+        controller.holder.orders().hold_all(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
     }
@@ -274,7 +274,7 @@ impl Controller {
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
                 self.follow_configuration();
-                self.holder.hold(&self.config.groups);
+                self.holder.orders().hold_all(&self.config.groups);
             }
             Err(error) => {
                 tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
@@ -340,7 +340,7 @@ impl Controller {
             }
             neighbours::Event::Interface { mac, up: _ } => {
                 self.data_path.executor.set_mac(mac);
-                self.holder.set_mac(mac);
+                self.holder.orders().set_mac(mac);
             }
             neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
         }
@@ -387,7 +387,7 @@ impl Controller {
 
     /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
     async fn close(self) {
-        self.holder.release().await;
+        self.holder.end();
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
