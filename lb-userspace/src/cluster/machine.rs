@@ -102,6 +102,11 @@ impl Machine {
         self.node.peer(peer).is_some_and(|peer| peer.alive)
     }
 
+    /// What the others are told of this node.
+    pub fn readiness(&self) -> Readiness {
+        self.node.to_say().0
+    }
+
     /// Nothing is held or being released: a controller that wants to stop can do so.
     pub fn is_idle(&self) -> bool {
         self.groups.iter().all(Group::is_idle)

@@ -9,11 +9,14 @@
 //! - [`reason`]: why a received message was dropped
 //! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
 //! - [`realtime`]: that thread is not kept waiting
+//! - [`words`]: what happened, for people and programs
 //! - [`machine`]: who is active; decides and nothing else
+//! - [`member`]: all of these together, as the controller sees them
 
 pub mod auth;
 pub mod channel;
 pub mod machine;
+pub mod member;
 pub mod message;
 pub mod realtime;
 pub mod reason;
@@ -21,3 +24,4 @@ pub mod replay;
 pub mod takeover;
 pub mod transport;
 pub mod wire;
+pub mod words;

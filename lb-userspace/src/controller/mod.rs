@@ -6,6 +6,7 @@
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `draining`: servers on their way out
 //! - [`instance`]: one `lb` per interface
+//! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `status`: what they ask for
 
@@ -13,6 +14,7 @@ pub mod desired;
 mod draining;
 mod files;
 pub mod instance;
+mod membership;
 mod report;
 mod status;
 
@@ -33,8 +35,10 @@ use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
-use crate::cluster::takeover::holder::{self, Holder};
-use crate::config::{self, Config, Service, ServiceKey};
+use self::membership::Membership;
+use crate::cluster::member::Place;
+use crate::cluster::member::driver::Report;
+use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Mode};
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
@@ -42,10 +46,11 @@ use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::{Checker, Verdict};
-use crate::observe::snapshots::Snapshots;
-use crate::observe::view::{Health, Totals};
+use crate::observe::events::Events;
+use crate::observe::inquiries::{Inquiries, Inquiry};
+use crate::observe::view::{Health, Status, Totals};
 use crate::observe::{http, socket};
-use crate::plan::{State, Target};
+use crate::plan::{self, State, Target};
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -96,7 +101,8 @@ pub struct Controller {
     sweeper: Sweeper,
     checker: Checker,
     neighbours: Neighbours,
-    holder: Holder,
+    membership: Membership,
+    events: Events,
     knowledge: Knowledge,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
@@ -109,7 +115,9 @@ pub struct Controller {
 struct Inputs {
     verdicts: UnboundedReceiver<Verdict>,
     neighbours: UnboundedReceiver<neighbours::Event>,
-    snapshots: mpsc::Receiver<tokio::sync::oneshot::Sender<crate::observe::view::Status>>,
+    inquiries: mpsc::Receiver<Inquiry>,
+    /// Of the cluster; a director that is alone hears none.
+    reports: UnboundedReceiver<Report>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
@@ -140,15 +148,13 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 }
                 controller.refresh();
             }
-            Some(reply) = inputs.snapshots.recv() => {
-                // Whoever asked may have gone; that is no concern of ours.
-                let _ = reply.send(controller.status());
-            }
+            Some(report) = inputs.reports.recv() => controller.report(&report),
+            Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
             _ = housekeeping.tick() => controller.keep_house(),
         }
     }
     tell_supervisor(NotifyState::Stopping);
-    controller.close().await;
+    controller.close(&mut inputs.reports).await;
     Ok(())
 }
 
@@ -165,9 +171,12 @@ impl Controller {
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
 
+        let place =
+            Place { interface: index, mac, leases: data_path.leases(), maintenance: false, fence: None };
+        let (membership, reports) = Membership::start(&config, place)?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (snapshots, requests) = Snapshots::new();
+        let (inquiries, requests) = Inquiries::new();
         let mut controller = Self {
             file: Watched::new(path),
             config_error: None,
@@ -177,14 +186,15 @@ impl Controller {
             sweeper,
             checker: Checker::new(verdict_sender),
             neighbours: Neighbours::start(index, event_sender)?,
-            holder: Holder::start(index, mac, holder::orders(), |_| {})?,
+            membership,
+            events: Events::default(),
             knowledge: Knowledge::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
             config,
         };
-        let mut inputs = Inputs { verdicts, neighbours: events, snapshots: requests };
+        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, reports };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.follow_servers();
@@ -192,8 +202,8 @@ impl Controller {
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();
         controller.attach()?;
-        controller.serve(snapshots).await?;
-        controller.holder.orders().hold_all(&controller.config.groups);
+        controller.serve(inquiries).await?;
+        controller.membership.begin(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
     }
@@ -230,16 +240,16 @@ impl Controller {
         Ok(())
     }
 
-    async fn serve(&self, snapshots: Snapshots) -> Result<()> {
+    async fn serve(&self, inquiries: Inquiries) -> Result<()> {
         let path = &self.config.control.socket;
         let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, snapshots.clone())));
+        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
         if let Some(metrics) = &self.config.metrics {
             let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
                 format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
             })?;
             tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(told("metrics", http::serve(listener, snapshots)));
+            tokio::spawn(told("metrics", http::serve(listener, inquiries)));
         }
         Ok(())
     }
@@ -254,8 +264,12 @@ impl Controller {
     fn follow_servers(&mut self) {
         self.checker.set(&self.config.services);
         let servers = self.config.services.iter().flat_map(|service| &service.servers);
-        let addresses: BTreeSet<IpAddr> =
-            servers.map(|server| server.address).chain(self.knowledge.draining.addresses()).collect();
+        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
+        let addresses: BTreeSet<IpAddr> = servers
+            .map(|server| server.address)
+            .chain(self.knowledge.draining.addresses())
+            .chain(nodes)
+            .collect();
         self.knowledge.macs.retain(|address, _| addresses.contains(address));
         self.neighbours.want(addresses);
         self.knowledge.health.retain(|(key, address), _| {
@@ -274,7 +288,7 @@ impl Controller {
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
                 self.follow_configuration();
-                self.holder.orders().hold_all(&self.config.groups);
+                self.membership.set_groups(&self.config.groups);
             }
             Err(error) => {
                 tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
@@ -299,6 +313,12 @@ impl Controller {
             if changed {
                 bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
             }
+        }
+        if let Some(changed) = self.cluster_change(&new) {
+            bail!(
+                "{}: {changed} cannot change while lb runs in a cluster; restart it",
+                self.file.path().display()
+            );
         }
         Ok(new)
     }
@@ -327,6 +347,9 @@ impl Controller {
     }
 
     fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+        if let neighbours::Event::Neighbour(address, mac) = &event {
+            self.membership.set_node_mac(*address, *mac);
+        }
         match event {
             neighbours::Event::Neighbour(address, Some(mac)) => {
                 if self.knowledge.macs.insert(address, mac) != Some(mac) {
@@ -338,9 +361,10 @@ impl Controller {
                     tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
                 }
             }
-            neighbours::Event::Interface { mac, up: _ } => {
+            neighbours::Event::Interface { mac, up } => {
                 self.data_path.executor.set_mac(mac);
-                self.holder.orders().set_mac(mac);
+                self.membership.set_mac(mac);
+                self.membership.set_readiness(|readiness| readiness.link = up);
             }
             neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
         }
@@ -365,6 +389,15 @@ impl Controller {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
         }
+        self.tell_servers();
+    }
+
+    /// How many servers this director could send clients to.
+    fn tell_servers(&mut self) {
+        let real = |server: &&plan::Server| matches!(server.target, Target::Real(_));
+        let services = self.data_path.applied().services.values();
+        let servers = services.flat_map(plan::Service::members).filter(real).count();
+        self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
     fn keep_house(&mut self) {
@@ -380,17 +413,35 @@ impl Controller {
         if finished {
             self.follow_configuration();
         }
+        self.membership.look_at_keys();
         if self.file.changed() {
             self.reload("the file changed");
         }
     }
 
     /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
-    async fn close(self) {
-        self.holder.end();
+    async fn close(mut self, reports: &mut UnboundedReceiver<Report>) {
+        self.membership.release().await;
+        self.linger(reports).await;
+        self.membership.end();
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
+        }
+    }
+
+    async fn answer(&mut self, inquiry: Inquiry) {
+        // Whoever asked may have gone; that is no concern of ours.
+        match inquiry {
+            Inquiry::Status(reply) => {
+                let status = Status { cluster: self.cluster_status().await, ..self.status() };
+                let _ = reply.send(status);
+            }
+            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Order(order, reply) => {
+                let done = self.order(order).await;
+                let _ = reply.send(done);
+            }
         }
     }
 

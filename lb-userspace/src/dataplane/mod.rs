@@ -12,6 +12,7 @@ pub mod attach;
 mod cells;
 pub mod executor;
 mod ids;
+pub mod lease;
 pub mod mapped;
 pub mod maps;
 pub mod neighbours;
@@ -64,6 +65,10 @@ impl DataPath {
             applied: State::default(),
             failed: BTreeSet::new(),
         })
+    }
+
+    pub fn leases(&self) -> lease::Leases {
+        lease::Leases
     }
 
     pub fn applied(&self) -> &State {

@@ -42,6 +42,7 @@ pub fn cluster() -> Status {
             evicted: 7,
             full: 2,
         },
+        cluster: None,
         services: vec![ServiceStatus {
             name: "web".into(),
             vip: [211, 58, 250, 6].into(),
