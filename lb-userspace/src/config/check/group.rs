@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Checker, Unique, Value, values};
+use super::cluster::node;
+use super::{Checker, DAY, Unique, Value, values};
+use crate::cluster::message::MAX_GROUPS;
 use crate::config::model::{Failback, Group, GroupVip};
 use crate::config::places::Place;
 use crate::config::yaml;
@@ -12,15 +14,33 @@ use crate::config::yaml;
 const REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Auto,
+    Manual,
+}
+
+const FAILBACKS: [(&str, Kind); 2] = [("auto", Kind::Auto), ("manual", Kind::Manual)];
+
 impl Checker {
-    pub(super) fn groups(&mut self, file: &yaml::File, place: Place<'_>) -> Vec<Group> {
+    /// `cluster` are the names of its nodes, if there is one.
+    pub(super) fn groups(
+        &mut self,
+        file: &yaml::File,
+        place: Place<'_>,
+        cluster: Option<&[String]>,
+    ) -> Vec<Group> {
         let interface = file.interface.0.as_deref().unwrap_or("eth0");
         let mut names = Unique::default();
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
+        if cluster.is_some() && groups.len() > MAX_GROUPS {
+            let message = format!("found {} groups, a cluster has at most {MAX_GROUPS}", groups.len());
+            self.mistake(place.item(MAX_GROUPS).at(), message);
+        }
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
-            let group = self.group(group, place, interface, &mut vips);
+            let group = self.group(group, place, interface, cluster, &mut vips);
             if let Err(line) = names.insert(group.name.clone(), place.key("name").at()) {
                 let message = format!("name {:?}: the group in line {line} has it already", group.name);
                 self.mistake(place.key("name").at(), message);
@@ -35,9 +55,10 @@ impl Checker {
         group: &yaml::Group,
         place: Place<'_>,
         interface: &str,
+        cluster: Option<&[String]>,
         taken: &mut Unique<IpAddr>,
     ) -> Group {
-        let yaml::Group { name, vips: _, label, refresh } = group;
+        let yaml::Group { name, vips: _, label, refresh, nodes: _, failback: _, failback_delay: _ } = group;
         let vips = self.group_vips(group, place, taken);
         let name = self.optional(Value::of(name, "name", place), values::name);
         let label = self.optional(Value::of(label, "label", place), |text| values::label(text, interface));
@@ -50,8 +71,64 @@ impl Checker {
             label,
             refresh: refresh.unwrap_or(REFRESH),
             vips,
-            nodes: Vec::new(),
-            failback: Failback::Auto { delay: Duration::ZERO },
+            nodes: match cluster {
+                Some(names) => self.group_nodes(group, place.key("nodes"), names),
+                None => self.nothing_of_a_cluster(group, place),
+            },
+            failback: self.failback(group, place),
+        }
+    }
+
+    fn group_nodes(&mut self, group: &yaml::Group, list: Place<'_>, names: &[String]) -> Vec<u8> {
+        let Some(given) = &group.nodes else { return (0..).zip(names).map(|(node, _)| node).collect() };
+        if given.is_empty() {
+            self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may have the group");
+        }
+        let mut taken = Unique::default();
+        let mut nodes = Vec::new();
+        for (index, scalar) in given.iter().enumerate() {
+            let at = list.item(index).at();
+            let text = scalar.0.as_deref().unwrap_or_default();
+            let node = node(names, text).and_then(|node| match taken.insert(node, at) {
+                Ok(()) => Ok(node),
+                Err(line) => Err(format!("line {line} names this node already")),
+            });
+            match node {
+                Ok(node) => nodes.push(node),
+                Err(wrong) => self.wrong_at(at, "nodes", text, &wrong),
+            }
+        }
+        nodes
+    }
+
+    /// One director alone has no choice.
+    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, place: Place<'_>) -> Vec<u8> {
+        let yaml::Group { nodes, failback, failback_delay, .. } = group;
+        let given = [
+            ("nodes", nodes.is_some()),
+            ("failback", failback.0.is_some()),
+            ("failback_delay", failback_delay.0.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            let message = format!("`{key}` belongs to a group of a cluster, this file has no `cluster`");
+            self.mistake(place.key(key).key_at(), message);
+        }
+        Vec::new()
+    }
+
+    fn failback(&mut self, group: &yaml::Group, place: Place<'_>) -> Failback {
+        let kind = self.one_of(Value::of(&group.failback, "failback", place), &FAILBACKS, Kind::Auto);
+        let delay = Value::of(&group.failback_delay, "failback_delay", place);
+        let read = self.optional(delay, |text| values::time(text, Duration::ZERO..=DAY));
+        match kind {
+            Kind::Auto => Failback::Auto { delay: read.unwrap_or_default() },
+            Kind::Manual => {
+                if delay.text.is_some() {
+                    let message = "`failback_delay` belongs to `failback: auto`, this group's is manual";
+                    self.mistake(delay.place().key_at(), message);
+                }
+                Failback::Manual
+            }
         }
     }
 
@@ -79,7 +156,7 @@ impl Checker {
             });
             match vip {
                 Ok(vip) => vips.push(vip),
-                Err(wrong) => self.mistake(at, format!("vips {text:?}: {wrong}")),
+                Err(wrong) => self.wrong_at(at, "vips", text, &wrong),
             }
         }
         vips

@@ -66,10 +66,6 @@ impl Checker {
         }
     }
 
-    fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
-        self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
-    }
-
     /// Somebody must be there to serve: without servers, the director itself.
     fn fallback(&mut self, service: &yaml::Service, place: Place<'_>) -> Fallback {
         let given = Value::of(&service.fallback, "fallback", place);
