@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::xdp_action;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
-use lb_common::reason::Reason;
-use lb_common::server::Forward;
+use lb_common::lease::Slot;
+use lb_common::reason::{Reason, TableEvent};
 
 use crate::connection::Target;
-use crate::count;
 use crate::packet::Packet;
+use crate::{count, lease};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
 /// Where the frame is shorter, `None`.
@@ -33,20 +33,31 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if target.forward.is_local() {
         return Err(Reason::LocalFallback);
     }
-    if rewrite(packet, control, target.forward)? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
+    if rewrite(packet, control, target.forward.mac())? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
 }
 
-/// Writes the MACs, unless the packet came from the very server it would go to: `false`.
+/// Sends a packet to the other director of a hand-over. `false`: there is none, or the packet came from there.
 #[inline(always)]
-pub fn rewrite(packet: &Packet, control: &Control, forward: Forward) -> Result<bool, Reason> {
+pub fn relay(packet: &Packet, control: &Control, slot: Slot, now_ns: u64) -> Result<bool, Reason> {
+    let Some(director) = lease::read(control, slot).relay(now_ns) else { return Ok(false) };
+    let sent = rewrite(packet, control, director)?;
+    if sent {
+        count::table(TableEvent::Relayed);
+    }
+    Ok(sent)
+}
+
+/// Writes the MACs, unless the packet came from the very station it would go to: `false`.
+#[inline(always)]
+pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reason> {
     let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
         let source = u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16;
-        if source == forward.mac() {
+        if source == to {
             return Ok(false);
         }
-        *low = (forward.mac() | control.mac << 48).to_le();
+        *low = (to | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();
     }
     Ok(true)

@@ -40,6 +40,7 @@ use crate::cluster::member::Place;
 use crate::cluster::member::driver::Report;
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Mode};
+use crate::dataplane::lease::Start;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
@@ -165,8 +166,9 @@ impl Controller {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
         })?;
         let sizes = Sizes::for_connections(config.connections);
+        let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?)?;
+        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?, start)?;
         report::table(&data_path.table, config.connections);
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
@@ -197,6 +199,7 @@ impl Controller {
         let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, reports };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
+        controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
@@ -287,6 +290,9 @@ impl Controller {
                 let old = std::mem::replace(&mut self.config, config);
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
+                if let Err(error) = self.data_path.executor.set_vips(&desired::vips(&self.config.groups)) {
+                    tracing::error!("the data path could not be changed: {error:#}");
+                }
                 self.follow_configuration();
                 self.membership.set_groups(&self.config.groups);
             }
@@ -373,7 +379,7 @@ impl Controller {
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
-        let desired = desired::state(&self.config.services, &self.knowledge);
+        let desired = desired::state(&self.config, &self.knowledge);
         let before: State = self.data_path.applied().clone();
         let Applied { changes, purge, errors } = self.data_path.apply(desired);
         for change in &changes {

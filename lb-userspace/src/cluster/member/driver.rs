@@ -141,12 +141,10 @@ impl Driver {
 
     /// The lease first: from here on the addresses are not answered for.
     fn release(&mut self, group: GroupId, why: &Cause, now: Duration) {
-        let until = match self.handovers.gives(group, why) {
-            true => now + self.machine.settings().lease,
-            // As if it had lapsed by itself: while the addresses are still there, the host must not answer for them.
-            false => now,
-        };
-        self.leases.grace(group.0, until);
+        match self.handovers.gives(group, why) {
+            true => self.leases.grace(group.0, now + self.machine.settings().lease),
+            false => self.leases.lapse(group.0, now),
+        }
         self.leases.relay(group.0, None);
         self.orders.release(group.0);
     }

@@ -34,8 +34,8 @@ impl Checker {
         let mut names = Unique::default();
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
-        if cluster.is_some() && groups.len() > MAX_GROUPS {
-            let message = format!("found {} groups, a cluster has at most {MAX_GROUPS}", groups.len());
+        if groups.len() > MAX_GROUPS {
+            let message = format!("found {} groups, there can be at most {MAX_GROUPS}", groups.len());
             self.mistake(place.item(MAX_GROUPS).at(), message);
         }
         let groups = groups.iter().enumerate().map(|(index, group)| {

@@ -23,10 +23,13 @@ pub const WEB: ServiceKey = tcp(VIP, PORT);
 /// Where [`super::Packet::udp`] goes.
 pub const WEB_UDP: ServiceKey = udp(VIP, PORT);
 
+/// The group of the services below, and so the number of their lease.
+pub const GROUP: u8 = 0;
+
 /// Servers 1, 2, 3, … of these weights; strays pass, default time-outs.
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
-    let settings = Settings { stray: Stray::Pass, timeouts: Timeouts::default() };
+    let settings = Settings { stray: Stray::Pass, timeouts: Timeouts::default(), group: Some(GROUP) };
     Service { settings, scheduler, servers }
 }
 
