@@ -127,7 +127,11 @@ impl Holder {
             .enable_all()
             .build()
             .context("cannot start the runtime of the VIPs' thread")?;
-        let addresses = runtime.block_on(async { Addresses::of(interface) })?;
+        let addresses = {
+            // Its tasks belong to this thread's runtime, not to the caller's.
+            let _guard = runtime.enter();
+            Addresses::of(interface)?
+        };
         let keeper = Keeper {
             addresses,
             announcer,
