@@ -29,6 +29,10 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
     let names = cluster.map(|(cluster, place)| checker.node_names(cluster, place));
     let timeouts = checker.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
     let groups = checker.groups(file, root.key("groups"), names.as_deref());
+    if let Some((_, place)) = cluster.filter(|_| groups.is_empty()) {
+        let message = "a cluster without `groups` has nothing to take over, expected at least one group";
+        checker.mistake(place.key_at(), message);
+    }
     let services = checker.services(file.services.as_deref(), root.key("services"), timeouts);
     let config = Config {
         interface: checker
@@ -47,12 +51,8 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
         cluster: cluster.map(|(cluster, place)| {
-            let around = Surroundings {
-                names: names.unwrap_or_default(),
-                vips: vips(&groups, &services),
-                groups: groups.len(),
-                host,
-            };
+            let vips = vips(&groups, &services);
+            let around = Surroundings { names: names.unwrap_or_default(), vips, host };
             checker.cluster(cluster, place, &around)
         }),
         groups,
@@ -66,8 +66,6 @@ struct Surroundings<'a> {
     /// The nodes', in their order.
     names: Vec<String>,
     vips: HashSet<IpAddr>,
-    /// How many there are.
-    groups: usize,
     /// This host's name.
     host: &'a str,
 }
@@ -152,6 +150,31 @@ impl Checker {
         self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
     }
 
+    /// The items of a list of scalars that `read` finds right.
+    fn items<T>(
+        &mut self,
+        given: &[Scalar],
+        key: &str,
+        list: Place<'_>,
+        mut read: impl FnMut(&str, Position) -> Result<T, String>,
+    ) -> Vec<T> {
+        let each = given.iter().enumerate();
+        let items = each.filter_map(|(index, item)| {
+            let at = list.item(index).at();
+            let text = item.0.as_deref().unwrap_or_default();
+            read(text, at).map_err(|wrong| self.wrong_at(at, key, text, &wrong)).ok()
+        });
+        items.collect()
+    }
+
+    /// Reports the first item that is one too many.
+    fn at_most(&mut self, most: usize, given: usize, what: &str, list: Place<'_>) {
+        if given > most {
+            let message = format!("found {given} {what}, expected at most {most}");
+            self.mistake(list.item(most).at(), message);
+        }
+    }
+
     fn control(&mut self, control: Option<&yaml::Control>, place: Place<'_>) -> Control {
         let socket = control.and_then(|control| {
             self.optional(Value::of(&control.socket, "socket", place), values::socket_path)
@@ -226,6 +249,17 @@ impl<K: Eq + Hash> Unique<K> {
                 vacant.insert(at);
                 Ok(())
             }
+        }
+    }
+
+    /// `key` itself if it is the first of its kind; `what` is its kind.
+    fn only(&mut self, key: K, what: &str, at: Position) -> Result<K, String>
+    where
+        K: Copy,
+    {
+        match self.insert(key, at) {
+            Ok(()) => Ok(key),
+            Err(line) => Err(format!("line {line} has this {what} already")),
         }
     }
 }

@@ -14,6 +14,9 @@ use super::model::{
     Server, Service, ServiceKey, Stray, Timeouts,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The encoding's version: to be changed with it.
 const FORMAT: &str = "lb configuration 1";
 

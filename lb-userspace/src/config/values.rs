@@ -20,12 +20,18 @@ pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
-/// The one of `names` that `text` is most likely a slip for.
+/// The one of `names` that `text` is most likely a slip for; `None` if there are several.
 pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let near = names
+    let mut near: Vec<_> = names
         .map(|name| (strsim::damerau_levenshtein(text, name), name))
-        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6));
-    near.min().map(|(_, name)| name)
+        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6))
+        .collect();
+    near.sort_unstable();
+    match near.as_slice() {
+        [(least, _), (next, _), ..] if least == next => None,
+        [(_, name), ..] => Some(*name),
+        [] => None,
+    }
 }
 
 /// A whole number in decimal. `1_000_000` is one; `010` is not, for YAML 1.1 read it as octal.

@@ -67,7 +67,7 @@ pub struct Path {
     pub r#type: Scalar,
     pub interface: Scalar,
     pub port: Scalar,
-    pub addresses: Option<ByName>,
+    pub addresses: Option<ByNode>,
     pub group: Scalar,
     pub address: Scalar,
     pub device: Scalar,
@@ -99,9 +99,9 @@ pub struct TimedCommand {
     pub timeout: Scalar,
 }
 
-/// A mapping whose keys are names that the file chose, in file order; a doubled one is here twice.
+/// A value for each of some nodes, in file order; a doubled name is here twice.
 #[derive(Debug)]
-pub struct ByName(pub Vec<(String, Scalar)>);
+pub struct ByNode(pub Vec<(String, Scalar)>);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `socket`")]
@@ -255,22 +255,22 @@ impl<'de> Deserialize<'de> for Command {
     }
 }
 
-impl<'de> Deserialize<'de> for ByName {
+impl<'de> Deserialize<'de> for ByNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = ByName;
+            type Value = ByNode;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a mapping of names and values")
+                f.write_str("a mapping of nodes and their addresses")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByName, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByNode, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(ByName(entries))
+                Ok(ByNode(entries))
             }
         }
         deserializer.deserialize_map(Entries)

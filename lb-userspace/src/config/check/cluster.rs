@@ -64,10 +64,7 @@ impl Checker {
                 "`nodes` is missing or empty, expected all directors of the cluster",
             );
         }
-        if given.len() > MAX_NODES {
-            let message = format!("found {} nodes, expected at most {MAX_NODES}", given.len());
-            self.mistake(list.item(MAX_NODES).at(), message);
-        }
+        self.at_most(MAX_NODES, given.len(), "nodes", list);
         let mut taken = Unique::default();
         let each = given.iter().enumerate();
         let names = each.map(|(index, node)| {
@@ -90,10 +87,6 @@ impl Checker {
         let value = |scalar, key| Value::of(scalar, key, place);
         let Times { interval, dead, late, initial_dead } = self.cluster_times(cluster, place);
         let nodes = self.nodes(cluster, place.key("nodes"), around);
-        if around.groups == 0 {
-            let message = "a cluster without `groups` has nothing to take over, expected at least one group";
-            self.mistake(place.key_at(), message);
-        }
         let references = self.references(cluster, place.key("references"), around, &nodes);
         let paths = self.paths(cluster, place, around, &nodes);
         let key_file = self
@@ -179,10 +172,7 @@ impl Checker {
             let address = self.needed(value, values::NODE, |text| {
                 let address = values::node_address(text)?;
                 around.not_a_vip(address)?;
-                match taken.insert(address, value.place().at()) {
-                    Ok(()) => Ok(address),
-                    Err(line) => Err(format!("the node in line {line} has this address already")),
-                }
+                taken.only(address, "address", value.place().at())
             });
             Node { name: name.clone(), address: address.unwrap_or(NO_ADDRESS) }
         });
@@ -197,32 +187,17 @@ impl Checker {
         nodes: &[Node],
     ) -> Vec<IpAddr> {
         let given = cluster.references.as_deref().unwrap_or_default();
-        if given.len() > MOST_REFERENCES {
-            let message = format!("found {} references, expected at most {MOST_REFERENCES}", given.len());
-            self.mistake(list.item(MOST_REFERENCES).at(), message);
-        }
+        self.at_most(MOST_REFERENCES, given.len(), "references", list);
         let mut taken = Unique::default();
-        let mut references = Vec::new();
-        for (index, scalar) in given.iter().enumerate() {
-            let at = list.item(index).at();
-            let text = scalar.0.as_deref().unwrap_or_default();
-            let reference = values::any_host(text).and_then(|address| {
-                around.not_a_vip(address)?;
-                // A node always reaches itself, so that would tell nothing.
-                if nodes.iter().any(|node| node.address == address) {
-                    return Err("a node has this address, expected a host outside the cluster".into());
-                }
-                match taken.insert(address, at) {
-                    Ok(()) => Ok(address),
-                    Err(line) => Err(format!("line {line} has this address already")),
-                }
-            });
-            match reference {
-                Ok(address) => references.push(address),
-                Err(wrong) => self.wrong_at(at, "references", text, &wrong),
+        self.items(given, "references", list, |text, at| {
+            let address = values::any_host(text)?;
+            around.not_a_vip(address)?;
+            // A node always reaches itself, so that would tell nothing.
+            if nodes.iter().any(|node| node.address == address) {
+                return Err("a node has this address, expected a host outside the cluster".into());
             }
-        }
-        references
+            taken.only(address, "address", at)
+        })
     }
 }
 

@@ -34,10 +34,7 @@ impl Checker {
         let mut names = Unique::default();
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
-        if groups.len() > MAX_GROUPS {
-            let message = format!("found {} groups, there can be at most {MAX_GROUPS}", groups.len());
-            self.mistake(place.item(MAX_GROUPS).at(), message);
-        }
+        self.at_most(MAX_GROUPS, groups.len(), "groups", place);
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
             let group = self.group(group, place, interface, cluster, &mut vips);
@@ -65,44 +62,41 @@ impl Checker {
         let refresh = self.optional(Value::of(refresh, "refresh", place), |text| {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
+        let (nodes, failback) = match cluster {
+            Some(names) => (self.group_nodes(group, place.key("nodes"), names), self.failback(group, place)),
+            None => {
+                self.nothing_of_a_cluster(group, place);
+                (Vec::new(), Failback::Auto { delay: Duration::ZERO })
+            }
+        };
         let first = || vips.first().map_or_else(String::new, |vip| vip.address.to_string());
         Group {
             name: name.unwrap_or_else(first),
             label,
             refresh: refresh.unwrap_or(REFRESH),
             vips,
-            nodes: match cluster {
-                Some(names) => self.group_nodes(group, place.key("nodes"), names),
-                None => self.nothing_of_a_cluster(group, place),
-            },
-            failback: self.failback(group, place),
+            nodes,
+            failback,
         }
     }
 
     fn group_nodes(&mut self, group: &yaml::Group, list: Place<'_>, names: &[String]) -> Vec<u8> {
-        let Some(given) = &group.nodes else { return (0..).zip(names).map(|(node, _)| node).collect() };
+        let Some(given) = &group.nodes else {
+            return (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
+        };
         if given.is_empty() {
             self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may have the group");
         }
-        let mut taken = Unique::default();
-        let mut nodes = Vec::new();
-        for (index, scalar) in given.iter().enumerate() {
-            let at = list.item(index).at();
-            let text = scalar.0.as_deref().unwrap_or_default();
-            let node = node(names, text).and_then(|node| match taken.insert(node, at) {
-                Ok(()) => Ok(node),
-                Err(line) => Err(format!("line {line} names this node already")),
-            });
-            match node {
-                Ok(node) => nodes.push(node),
-                Err(wrong) => self.wrong_at(at, "nodes", text, &wrong),
-            }
+        // Without nodes, which is said elsewhere, no name can be right.
+        if names.is_empty() {
+            return Vec::new();
         }
-        nodes
+        let mut taken = Unique::default();
+        self.items(given, "nodes", list, |text, at| taken.only(node(names, text)?, "node", at))
     }
 
     /// One director alone has no choice.
-    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, place: Place<'_>) -> Vec<u8> {
+    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, place: Place<'_>) {
         let yaml::Group { nodes, failback, failback_delay, .. } = group;
         let given = [
             ("nodes", nodes.is_some()),
@@ -113,7 +107,6 @@ impl Checker {
             let message = format!("`{key}` belongs to a group of a cluster, this file has no `cluster`");
             self.mistake(place.key(key).key_at(), message);
         }
-        Vec::new()
     }
 
     fn failback(&mut self, group: &yaml::Group, place: Place<'_>) -> Failback {
@@ -146,19 +139,10 @@ impl Checker {
                 "`vips` is missing, expected a list of addresses with prefix length",
             );
         }
-        let mut vips = Vec::new();
-        for (index, scalar) in given.iter().enumerate() {
-            let at = list.item(index).at();
-            let text = scalar.0.as_deref().unwrap_or_default();
-            let vip = values::group_vip(text).and_then(|vip| match taken.insert(vip.address, at) {
-                Ok(()) => Ok(vip),
-                Err(line) => Err(format!("line {line} has this address already")),
-            });
-            match vip {
-                Ok(vip) => vips.push(vip),
-                Err(wrong) => self.wrong_at(at, "vips", text, &wrong),
-            }
-        }
-        vips
+        self.items(given, "vips", list, |text, at| {
+            let vip = values::group_vip(text)?;
+            taken.only(vip.address, "address", at)?;
+            Ok(vip)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The paths that heartbeats travel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::cluster::node;
 use super::{Checker, Surroundings, Unique, Value};
@@ -52,10 +52,7 @@ impl Checker {
             let message = "`paths` is missing or empty, expected at least one way to the other nodes";
             self.mistake(list.key_at(), message);
         }
-        if given.len() > MOST_PATHS {
-            let message = format!("found {} paths, expected at most {MOST_PATHS}", given.len());
-            self.mistake(list.item(MOST_PATHS).at(), message);
-        }
+        self.at_most(MOST_PATHS, given.len(), "paths", list);
         let each = given.iter().take(MOST_PATHS).enumerate();
         let paths: Vec<_> = each
             .filter_map(|(index, path)| {
@@ -103,7 +100,7 @@ impl Checker {
                 let given = self.optional(interface, values::interface);
                 let address =
                     self.needed(value(&path.address, "address"), values::BROADCAST, values::broadcast)?;
-                if address.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) && interface.text.is_none() {
+                if address.ip() == Ipv4Addr::BROADCAST && interface.text.is_none() {
                     self.interface_is_missing(place, "255.255.255.255");
                 }
                 Some(HeartbeatPath::Broadcast { interface: given, address })
@@ -168,50 +165,21 @@ impl Checker {
     /// The addresses in the order of the nodes.
     fn addresses_by_node(
         &mut self,
-        given: &yaml::ByName,
+        given: &yaml::ByNode,
         map: Place<'_>,
         around: &Surroundings<'_>,
     ) -> Option<Vec<IpAddr>> {
-        let names = &around.names;
-        // Without nodes, which is said elsewhere, no name can be right.
-        if names.is_empty() {
-            return None;
-        }
         let mistakes = self.found.len();
-        let mut addresses = vec![None; names.len()];
-        let mut named = Unique::default();
+        let mut addresses = vec![None; around.names.len()];
         let mut taken = Unique::default();
-        for (name, text) in &given.0 {
-            let node = match node(names, name) {
-                Ok(node) => node,
-                Err(wrong) => {
-                    self.wrong_at(map.key(name).key_at(), "addresses", name, &wrong);
-                    continue;
-                }
-            };
-            let place = map.key(name);
-            if let Err(line) = named.insert(node, place.key_at()) {
-                let again = map.occurrence(name, 1).unwrap_or(place);
-                self.mistake(again.key_at(), format!("addresses: {name:?} is given in line {line} already"));
-                continue;
-            }
-            let text = text.0.as_deref().unwrap_or_default();
+        for (node, place, text) in self.by_node(given, map, &around.names) {
             let address = values::any_host(text).and_then(|address| {
                 around.not_a_vip(address)?;
-                match taken.insert(address, place.at()) {
-                    Ok(()) => Ok(address),
-                    Err(line) => Err(format!("the node in line {line} has this address already")),
-                }
+                taken.only(address, "address", place.at())
             });
             match address {
                 Ok(address) => addresses[usize::from(node)] = Some(address),
                 Err(wrong) => self.wrong_at(place.at(), "addresses", text, &wrong),
-            }
-        }
-        for (node, name) in (0..).zip(names) {
-            if let Ok(()) = named.insert(node, map.at()) {
-                let message = format!("addresses: {name:?} is missing, expected an address of every node");
-                self.mistake(map.key_at(), message);
             }
         }
         self.one_family(given, map);
@@ -219,8 +187,41 @@ impl Checker {
         if self.found.len() == mistakes { addresses.into_iter().collect() } else { None }
     }
 
+    /// Of each node: its place in the cluster, the place and the text of its value.
+    fn by_node<'a>(
+        &mut self,
+        given: &'a yaml::ByNode,
+        map: Place<'a>,
+        names: &[String],
+    ) -> Vec<(u8, Place<'a>, &'a str)> {
+        // Without nodes, which is said elsewhere, no name can be right.
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let mut named = Unique::default();
+        let mut found = Vec::new();
+        for (name, text) in &given.0 {
+            let place = map.key(name);
+            match node(names, name).map(|node| (node, named.insert(node, place.key_at()))) {
+                Ok((node, Ok(()))) => found.push((node, place, text.0.as_deref().unwrap_or_default())),
+                Ok((_, Err(line))) => {
+                    let again = map.occurrence(name, 1).unwrap_or(place).key_at();
+                    self.mistake(again, format!("addresses: {name:?} is given in line {line} already"));
+                }
+                Err(wrong) => self.wrong_at(place.key_at(), "addresses", name, &wrong),
+            }
+        }
+        for (node, name) in (0..=u8::MAX).zip(names) {
+            if named.insert(node, map.at()).is_ok() {
+                let message = format!("addresses: {name:?} is missing, expected an address of every node");
+                self.mistake(map.key_at(), message);
+            }
+        }
+        found
+    }
+
     /// A path is one socket, and that speaks one of them.
-    fn one_family(&mut self, given: &yaml::ByName, map: Place<'_>) {
+    fn one_family(&mut self, given: &yaml::ByNode, map: Place<'_>) {
         let parsed = |text: &yaml::Scalar| text.0.as_deref()?.parse::<IpAddr>().ok();
         let mut addresses = given.0.iter().filter_map(|(name, text)| Some((name, parsed(text)?)));
         let Some((first_name, first)) = addresses.next() else { return };
@@ -263,10 +264,11 @@ fn clash(path: &HeartbeatPath, other: &HeartbeatPath) -> Option<&'static str> {
         (Broadcast { interface, address }, Broadcast { interface: other, address: other_address }) => {
             (address == other_address && overlap(interface, other)).then_some(SAME)
         }
-        // A broadcast path listens on its port at all addresses.
-        (Unicast { interface, port, .. }, Broadcast { interface: other, address })
-        | (Broadcast { interface, address }, Unicast { interface: other, port, .. }) => {
-            let same_port = *port == address.port() && overlap(interface, other);
+        // A broadcast path listens on its port at all addresses of IPv4.
+        (Unicast { interface, port, addresses }, Broadcast { interface: other, address })
+        | (Broadcast { interface, address }, Unicast { interface: other, port, addresses }) => {
+            let ipv4 = addresses.iter().any(IpAddr::is_ipv4);
+            let same_port = ipv4 && *port == address.port() && overlap(interface, other);
             same_port
                 .then_some("unicast and broadcast need different ports or interfaces, this is the port of")
         }

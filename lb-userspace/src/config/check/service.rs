@@ -79,10 +79,7 @@ impl Checker {
     }
 
     fn limits(&mut self, services: &[Service], place: Place<'_>) {
-        if services.len() > MOST_SERVICES {
-            let message = format!("found {} services, expected at most {MOST_SERVICES}", services.len());
-            self.mistake(place.item(MOST_SERVICES).at(), message);
-        }
+        self.at_most(MOST_SERVICES, services.len(), "services", place);
         let mut sum = 0;
         let crosses = services.iter().position(|service| {
             sum += service.servers.len();
