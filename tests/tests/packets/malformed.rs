@@ -21,7 +21,8 @@ fn director() -> Director {
 /// What the host makes of the frame. Either the reason not to forward it, or the verdict of what is not refused.
 fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
-        Parsed::NotOurs => Ok(Verdict::Pass),
+        // This director has its lease.
+        Parsed::NotOurs | Parsed::WhoHas(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
         Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::OtherStation),
