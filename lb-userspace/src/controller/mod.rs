@@ -35,7 +35,7 @@ use self::files::Watched;
 use self::instance::Instance;
 use crate::cluster::takeover::holder::Holder;
 use crate::config::{self, Config, Service, ServiceKey};
-use crate::dataplane::attach::{self, Mode};
+use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
@@ -91,7 +91,8 @@ pub struct Controller {
     file: Watched,
     config_error: Option<String>,
     started: Instant,
-    mode: Mode,
+    /// Held from the end of the start on.
+    attachment: Option<Attachment>,
     data_path: DataPath,
     sweeper: Sweeper,
     checker: Checker,
@@ -172,7 +173,7 @@ impl Controller {
             file: Watched::new(path),
             config_error: None,
             started: Instant::now(),
-            mode: Mode::Native,
+            attachment: None,
             data_path,
             sweeper,
             checker: Checker::new(verdict_sender),
@@ -191,8 +192,8 @@ impl Controller {
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();
-        controller.attach()?;
         controller.serve(snapshots).await?;
+        controller.attach(index)?;
         controller.holder.hold(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
@@ -220,12 +221,14 @@ impl Controller {
         })
     }
 
-    /// The maps are filled by now: the first packet finds everything in its place.
-    fn attach(&mut self) -> Result<()> {
-        let interface = self.config.interface.clone();
+    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
+    /// this, so that a start that failed leaves no program behind.
+    fn attach(&mut self, index: u32) -> Result<()> {
+        let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        self.mode = attach::attach(program, &interface)?;
-        tracing::info!("XDP program attached to {interface} ({} mode)", self.mode.name());
+        let attachment = Attachment::new(program, interface, index)?;
+        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        self.attachment = Some(attachment);
         report::missing_vips(&self.config);
         Ok(())
     }
@@ -385,9 +388,13 @@ impl Controller {
         }
     }
 
-    /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
+    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
+    /// with the process.
     async fn close(self) {
         self.holder.release().await;
+        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
+            tracing::warn!("{error:#}");
+        }
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
