@@ -39,7 +39,7 @@ use self::membership::Membership;
 use crate::cluster::member::Place;
 use crate::cluster::member::driver::Report;
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
-use crate::dataplane::attach::{self, Mode};
+use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::lease::Start;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
@@ -97,7 +97,8 @@ pub struct Controller {
     file: Watched,
     config_error: Option<String>,
     started: Instant,
-    mode: Mode,
+    /// Held from the end of the start on.
+    attachment: Option<Attachment>,
     data_path: DataPath,
     sweeper: Sweeper,
     checker: Checker,
@@ -183,7 +184,7 @@ impl Controller {
             file: Watched::new(path),
             config_error: None,
             started: Instant::now(),
-            mode: Mode::Native,
+            attachment: None,
             data_path,
             sweeper,
             checker: Checker::new(verdict_sender),
@@ -204,8 +205,8 @@ impl Controller {
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();
-        controller.attach()?;
         controller.serve(inquiries).await?;
+        controller.attach(index)?;
         controller.membership.begin(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
@@ -233,12 +234,14 @@ impl Controller {
         })
     }
 
-    /// The maps are filled by now: the first packet finds everything in its place.
-    fn attach(&mut self) -> Result<()> {
-        let interface = self.config.interface.clone();
+    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
+    /// this, so that a start that failed leaves no program behind.
+    fn attach(&mut self, index: u32) -> Result<()> {
+        let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        self.mode = attach::attach(program, &interface)?;
-        tracing::info!("XDP program attached to {interface} ({} mode)", self.mode.name());
+        let attachment = Attachment::new(program, interface, index)?;
+        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        self.attachment = Some(attachment);
         report::missing_vips(&self.config);
         Ok(())
     }
@@ -425,11 +428,15 @@ impl Controller {
         }
     }
 
-    /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
+    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
+    /// with the process.
     async fn close(mut self, reports: &mut UnboundedReceiver<Report>) {
         self.membership.release().await;
         self.linger(reports).await;
         self.membership.end();
+        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
+            tracing::warn!("{error:#}");
+        }
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());

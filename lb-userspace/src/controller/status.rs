@@ -22,7 +22,7 @@ impl Controller {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
-            mode: self.mode.name().to_owned(),
+            mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),

@@ -25,12 +25,24 @@ impl Director {
     ///
     /// A `control:` section of the configuration is replaced: labs must not share a socket.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&[], node, configuration)
+    }
+
+    /// Starts it where no BPF file system is mounted.
+    pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
+        let unmount = "umount /sys/fs/bpf; exec \"$@\"";
+        Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
+    }
+
+    /// `launcher` is a command that runs the words after it in its place.
+    fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
-        let process = node.start("lb", program, &["run", "--config", file])?;
+        let words = [launcher, &[program, "run", "--config", file]].concat();
+        let process = node.start("lb", words[0], &words[1..])?;
         let director = Self { node: node.clone(), binary, process };
         director.wait_until_ready()?;
         Ok(director)
