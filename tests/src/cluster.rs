@@ -1,5 +1,7 @@
 //! The cluster of the talk: its machines, addresses and pages.
 
+pub mod pair;
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -15,9 +17,13 @@ pub const URL: &str = "http://211.58.250.6/index.html";
 pub const WWW1_PAGE: &str = "Test Page of www1.wowlinux.com";
 pub const WWW2_PAGE: &str = "Test Page of www2.wowlinux.com";
 pub const FALLBACK_PAGE: &str = "Fallback page of ha1.wowlinux.com";
+pub const HA2_FALLBACK_PAGE: &str = "Fallback page of ha2.wowlinux.com";
 
 /// Names and last octets of the nodes; all are on 211.58.250.0/25.
 pub const NODES: [(&str, u8); 5] = [("client", 100), ("ha1", 5), ("ha2", 7), ("www1", 25), ("www2", 27)];
+
+/// What heartbeats are sent to, on any network: IANA's port of ha-cluster.
+const HEARTBEAT_PORT: u16 = 694;
 
 /// ldirectord.cf of the talk, in our words; used where `deploy/examples/talk.yaml` is not at hand.
 const CONFIGURATION: &str = "\
@@ -34,7 +40,7 @@ services:
       - { address: 211.58.250.27, name: www2, weight: 1 }
 ";
 
-/// The running cluster. The director is started on it by [`Talk::start_director`].
+/// The running cluster. Directors are started on it: one by [`Talk::start_director`], two by [`pair::Pair::start`].
 #[derive(Debug)]
 pub struct Talk {
     pub lab: Lab,
@@ -48,6 +54,8 @@ pub struct Talk {
     pub www2: WebServer,
     /// On ha1, for when no real server is left.
     pub fallback: WebServer,
+    /// The same on ha2.
+    pub ha2_fallback: WebServer,
 }
 
 impl Talk {
@@ -59,6 +67,9 @@ impl Talk {
             lab.node(name, address(octet))
         };
         let (client, ha1, ha2, www1, www2) = (node(0)?, node(1)?, node(2)?, node(3)?, node(4)?);
+        for director in [&ha1, &ha2] {
+            lab.join_heartbeat_segment(director, heartbeat_address(director))?;
+        }
         www1.hold_vip(VIP)?;
         www2.hold_vip(VIP)?;
         let start = |node: &Node, page: &str| -> Result<WebServer> {
@@ -67,8 +78,19 @@ impl Talk {
             Ok(web)
         };
         let (www1, www2) = (start(&www1, WWW1_PAGE)?, start(&www2, WWW2_PAGE)?);
-        let fallback = start(&ha1, FALLBACK_PAGE)?;
-        Ok(Self { lab, client, ha1, ha2, www1, www2, fallback })
+        let (fallback, ha2_fallback) = (start(&ha1, FALLBACK_PAGE)?, start(&ha2, HA2_FALLBACK_PAGE)?);
+        Ok(Self { lab, client, ha1, ha2, www1, www2, fallback, ha2_fallback })
+    }
+
+    /// From now on the directors do not hear each other's heartbeats by `interface`, `eth0` or `eth1`; clients and servers
+    /// notice nothing.
+    pub fn cut_heartbeats(&self, interface: &str) -> Result<()> {
+        [&self.ha1, &self.ha2].into_iter().try_for_each(|node| node.drop_udp(interface, HEARTBEAT_PORT))
+    }
+
+    /// Ends what [`Talk::cut_heartbeats`] has begun.
+    pub fn heal_heartbeats(&self, interface: &str) -> Result<()> {
+        [&self.ha1, &self.ha2].into_iter().try_for_each(|node| node.pass_udp(interface))
     }
 
     /// Starts `lb` on ha1 with the talk's configuration.
@@ -88,6 +110,12 @@ pub fn open_node(state: &State, name: &str) -> Result<Node> {
 
 fn address(octet: u8) -> Prefix {
     Prefix { address: Ipv4Addr::new(211, 58, 250, octet), length: 25 }
+}
+
+/// Of a director, on the segment for heartbeats: 10.0.0.0/24, the last octet as everywhere.
+fn heartbeat_address(director: &Node) -> Prefix {
+    let [.., octet] = director.address().octets();
+    Prefix { address: Ipv4Addr::new(10, 0, 0, octet), length: 24 }
 }
 
 /// The talk's configuration: the example that is shipped, so that what we show is what we play.

@@ -1,13 +1,22 @@
-//! The lab itself: nodes reach each other, and whatever happens to its owner nothing is left behind.
+//! The lab itself: nodes reach each other, links and lines can be cut, and whatever happens to its owner nothing is left behind.
 
+use std::collections::BTreeSet;
 use std::env;
-use std::io::{BufRead as _, BufReader};
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use lb_tests::cluster::{FALLBACK_PAGE, Talk, URL, VIP, WWW1_PAGE};
-use lb_tests::lab::{Lab, Process, State, cleanup, shell, unique_name};
+use lb_tests::lab::{Lab, Link, Node, Process, State, cleanup, shell, unique_name};
+use lb_tests::scenario::open_loop::Outage;
+use lb_tests::scenario::traffic::Answer;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -44,6 +53,101 @@ fn a_web_server_stops_and_starts() -> Result<()> {
         let error = client.get(url).expect_err("a closed port").to_string();
         assert!(error.contains("refused") || error.contains("Couldn't connect"), "{error}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_link_that_is_down_or_without_carrier_carries_nothing_until_it_is_back() -> Result<()> {
+    let talk = Talk::new(&unique_name("link"))?;
+    let reached = |address| talk.ha2.get(&format!("http://{address}/index.html")).is_ok();
+    assert!(reached("211.58.250.5") && reached("10.0.0.5"));
+    for set in [Node::set_link, Node::set_carrier] {
+        set(&talk.ha1, "eth1", Link::Down)?;
+        assert!(!reached("10.0.0.5"), "eth1 is cut");
+        assert!(reached("211.58.250.5"), "eth0 is not");
+        set(&talk.ha1, "eth1", Link::Up)?;
+        assert!(reached("10.0.0.5"), "eth1 is back");
+    }
+    talk.ha1.set_carrier("eth0", Link::Down)?;
+    let shown = talk.ha1.ip("link show dev eth0")?;
+    assert!(shown.contains("NO-CARRIER"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn heartbeats_can_be_cut_while_all_else_goes_through() -> Result<()> {
+    let talk = Talk::new(&unique_name("cut"))?;
+    let open = |node: &Node, port| -> Result<UdpSocket> {
+        let socket = node.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))??;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        Ok(socket)
+    };
+    let sender = open(&talk.ha2, 0)?;
+    let (heartbeats, other) = (open(&talk.ha1, 694)?, open(&talk.ha1, 695)?);
+    let arrives = |receiver: &UdpSocket, to: &str| -> Result<bool> {
+        sender.send_to(b"x", to)?;
+        Ok(receiver.recv(&mut [0; 8]).is_ok())
+    };
+    assert!(arrives(&heartbeats, "211.58.250.5:694")?);
+    talk.cut_heartbeats("eth0")?;
+    assert!(!arrives(&heartbeats, "211.58.250.5:694")?);
+    assert!(arrives(&other, "211.58.250.5:695")?);
+    assert!(arrives(&heartbeats, "10.0.0.5:694")?);
+    talk.heal_heartbeats("eth0")?;
+    assert!(arrives(&heartbeats, "211.58.250.5:694")?);
+    Ok(())
+}
+
+#[test]
+fn either_end_of_a_serial_line_can_be_closed_and_opened_again() -> Result<()> {
+    let lab = Lab::new(&unique_name("serial"))?;
+    let line = lab.serial_line("serial")?;
+    let open = |end: &Path| OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(end);
+    for _ in 0..3 {
+        let [a, b] = [open(&line.ends[0])?, open(&line.ends[1])?];
+        let bytes: Vec<u8> = (0..=255).collect(); // nothing is taken for a line end or a signal
+        for (mut from, mut to) in [(&a, &b), (&b, &a)] {
+            from.write_all(&bytes)?;
+            let mut received = [0; 256];
+            to.read_exact(&mut received)?;
+            assert_eq!(received[..], bytes);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn all_who_answer_for_an_address_are_found() -> Result<()> {
+    let talk = Talk::new(&unique_name("arp"))?;
+    assert_eq!(talk.client.who_has(VIP)?, BTreeSet::new(), "the real servers keep still");
+    talk.ha1.own_vip(VIP)?;
+    assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac()]));
+    talk.ha2.own_vip(VIP)?;
+    assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac(), talk.ha2.mac()]));
+    Ok(())
+}
+
+/// A request every millisecond, and an outage of known length.
+#[test]
+fn an_open_loop_client_sees_an_outage_as_long_as_it_was() -> Result<()> {
+    let talk = Talk::new(&unique_name("loop"))?;
+    talk.ha1.own_vip(VIP)?;
+    let during = |act: &mut dyn FnMut() -> Result<()>| Outage::during(&talk.client, &[Answer::Fallback], act);
+    let undisturbed = during(&mut || Ok(()))?;
+    assert_eq!(undisturbed.failed(), 0, "{undisturbed}");
+    assert!(undisturbed.requests() > 900, "{undisturbed}");
+
+    let cut = Duration::from_millis(300);
+    let outage = during(&mut || {
+        talk.ha1.set_carrier("eth0", Link::Down)?;
+        thread::sleep(cut);
+        talk.ha1.set_carrier("eth0", Link::Up)
+    })?;
+    assert_eq!(outage.failed(), 0, "a second later each SYN is sent again: {outage}");
+    assert!(outage.gap >= cut && outage.gap < cut + Duration::from_millis(150), "{outage}");
+
+    let wrong = Outage::during(&talk.client, &[Answer::Www1], || Ok(()))?;
+    assert_eq!(wrong.failed(), wrong.requests(), "ha1's page is not www1's: {wrong}");
     Ok(())
 }
 
@@ -90,7 +194,7 @@ fn owner_of_a_lab() -> Result<()> {
     // A process that is not on record either: started on a node by hand.
     let _by_hand = talk.client.command("sleep").arg("600").spawn()?;
     println!("\nup");
-    std::thread::sleep(Duration::from_secs(600));
+    thread::sleep(Duration::from_secs(600));
     Ok(())
 }
 

@@ -1,13 +1,31 @@
-//! `cargo xtask bench`: what a packet costs.
+//! `cargo xtask bench`: what a packet costs, and what clients notice of a take-over.
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::setup::{self, Scope};
 use crate::workspace;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    benchmark: Option<Benchmark>,
+    #[command(flatten)]
+    packets: Packets,
+}
+
+#[derive(Debug, Subcommand)]
+enum Benchmark {
+    /// Nanoseconds per packet, next to floor programs of the same run; what is measured unless told otherwise.
+    Packets(Packets),
+    /// The gap that clients see when a director fails or hands over. `--help` lists its options.
+    #[command(disable_help_flag = true)]
+    Failover(Failover),
+}
+
+#[derive(Debug, Args)]
+struct Packets {
     /// Print JSON, and nothing but JSON, on standard output.
     #[arg(long)]
     json: bool,
@@ -16,14 +34,36 @@ pub struct Options {
     args: Vec<String>,
 }
 
-pub fn run(options: &Options) -> Result<()> {
-    setup::ensure(Scope::Lab)?;
+#[derive(Debug, Args)]
+struct Failover {
+    /// Handed on to the benchmark.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+pub fn run(Options { benchmark, packets }: &Options) -> Result<()> {
+    match benchmark {
+        None => run_packets(packets),
+        Some(Benchmark::Packets(packets)) => run_packets(packets),
+        Some(Benchmark::Failover(failover)) => run_failover(failover),
+    }
+}
+
+fn run_packets(Packets { json, args }: &Packets) -> Result<()> {
+    let json = json.then(|| "--json".to_owned());
+    measure("packets", Scope::Lab, json.iter().chain(args))
+}
+
+fn run_failover(Failover { args }: &Failover) -> Result<()> {
+    let with_keepalived = args.iter().any(|argument| argument == "--with-keepalived");
+    measure("failover", if with_keepalived { Scope::Comparison } else { Scope::Lab }, args)
+}
+
+fn measure<'a>(name: &str, scope: Scope, args: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    setup::ensure(scope)?;
     // Cargo and we ourselves talk on standard error, so standard output is the benchmark's alone.
     let lb = workspace::build_lb()?;
     let mut command = workspace::cargo();
-    command.env("LB_BINARY", lb).args(["bench", "--package", "lb-tests", "--bench", "packets", "--"]);
-    if options.json {
-        command.arg("--json");
-    }
-    workspace::run("the benchmark", command.args(&options.args))
+    command.env("LB_BINARY", lb).args(["bench", "--package", "lb-tests", "--bench", name, "--"]);
+    workspace::run("the benchmark", command.args(args))
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Node, Process, shell};
@@ -48,6 +49,16 @@ impl Director {
         Ok(director)
     }
 
+    /// Starts `lb` again, after its process has ended, with the configuration file as it is now.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let file = self.configuration()?;
+        let configuration =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        *self = Self::start(&self.node, &configuration)?;
+        Ok(())
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         while let Err(error) = self.status() {
@@ -72,9 +83,19 @@ impl Director {
     }
 
     fn lb_status(&self) -> Command {
+        self.lb("status")
+    }
+
+    /// `lb WORD` for this director.
+    fn lb(&self, word: &str) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg("status").arg("--socket").arg(self.socket());
+        command.arg(word).arg("--socket").arg(self.socket());
         command
+    }
+
+    /// `lb failover`: another node shall take what this one holds.
+    pub fn failover(&self) -> Result<()> {
+        shell::run(&mut self.lb("failover")).map(drop)
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -148,8 +169,24 @@ impl Director {
     }
 
     /// Ends `lb` by SIGTERM, as systemd would.
-    pub fn stop(self) -> Result<()> {
+    pub fn stop(&self) -> Result<()> {
         self.process.stop(Duration::from_secs(10))
+    }
+
+    /// Ends `lb` by SIGKILL: it can do nothing about it, as in a crash.
+    pub fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL);
+        ensure!(self.process.ends_within(Duration::from_secs(5)), "lb on {} does not end", self.node.name());
+        Ok(())
+    }
+
+    /// Stops all threads of `lb` where they are, until [`Director::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
     }
 }
 
@@ -201,6 +238,31 @@ pub struct Status {
     pub mode: String,
     pub config_error: Option<String>,
     pub services: Vec<Service>,
+    /// `None`: a single director.
+    pub cluster: Option<Cluster>,
+}
+
+/// The cluster as one director sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cluster {
+    /// The director's own name.
+    pub node: String,
+    pub nodes: Vec<ClusterNode>,
+    pub groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ClusterNode {
+    pub name: String,
+    pub alive: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Group {
+    /// This director's: `active`, `standby`, `acquiring`, `releasing` or `fault`.
+    pub role: String,
+    /// Name of the node that is active for the group.
+    pub holder: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -230,6 +292,19 @@ impl Status {
     /// The server of this name, in whichever service.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
+    }
+
+    /// True if the director says that `holder` is active for every group, and its own roles fit that.
+    pub fn held_by(&self, holder: &str) -> bool {
+        let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
+        let fits = |group: &Group| (group.role == "active") == (node == holder);
+        groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    /// True if the director hears the node `name`.
+    pub fn hears(&self, name: &str) -> bool {
+        let nodes = self.cluster.iter().flat_map(|cluster| &cluster.nodes);
+        nodes.into_iter().any(|node| node.name == name && node.alive)
     }
 
     /// True while the first service is served by its fallback.

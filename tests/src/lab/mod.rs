@@ -1,4 +1,4 @@
-//! Network namespaces that stand for machines, joined by a switch.
+//! Network namespaces that stand for machines, joined by a switch and, where wanted, by serial lines.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -22,6 +22,7 @@ pub mod director;
 pub mod namespace;
 pub mod node;
 pub mod process;
+pub mod serial_line;
 pub mod shell;
 pub mod state;
 pub mod switch;
@@ -34,11 +35,14 @@ use anyhow::{Result, ensure};
 
 pub use director::Director;
 pub use namespace::Namespace;
-pub use node::{Node, Prefix};
+pub use node::{Link, Node, Prefix};
 pub use process::Process;
+pub use serial_line::SerialLine;
 pub use state::State;
 pub use switch::Switch;
 pub use web_server::WebServer;
+
+use switch::Segment;
 
 /// A running lab. Dropping it removes everything it made.
 #[derive(Debug)]
@@ -69,6 +73,16 @@ impl Lab {
     /// A machine on the switch, with `address` on its `eth0`.
     pub fn node(&self, name: &str, address: Prefix) -> Result<Node> {
         Node::new(&self.state, &self.switch, name, address)
+    }
+
+    /// Gives `node` an `eth1` with `address`, on a segment apart: the directors' own, for heartbeats.
+    pub fn join_heartbeat_segment(&self, node: &Node, address: Prefix) -> Result<()> {
+        node.connect(&self.switch, Segment::Heartbeat, address)
+    }
+
+    /// A null-modem cable, recorded under `name`.
+    pub fn serial_line(&self, name: &str) -> Result<SerialLine> {
+        SerialLine::new(&self.state, name)
     }
 
     pub fn state(&self) -> &State {

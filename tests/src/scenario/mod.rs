@@ -2,7 +2,9 @@
 //! not listen.
 
 pub mod one;
+pub mod open_loop;
 pub mod traffic;
+pub mod two;
 
 /// Receives one sentence per thing that happened.
 pub type Tell<'a> = &'a mut dyn FnMut(&str);

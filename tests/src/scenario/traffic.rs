@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::cluster::{FALLBACK_PAGE, URL, WWW1_PAGE, WWW2_PAGE};
+use crate::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, URL, WWW1_PAGE, WWW2_PAGE};
 use crate::lab::Node;
 
 /// Between the requests of a [`Stream`].
@@ -20,7 +20,10 @@ const PACE: Duration = Duration::from_millis(20);
 pub enum Answer {
     Www1,
     Www2,
+    /// The fallback page of ha1.
     Fallback,
+    /// The fallback page of ha2.
+    Ha2Fallback,
     /// Something answered, but not with one of the cluster's pages.
     Stranger,
     /// Nobody.
@@ -33,18 +36,24 @@ impl Answer {
             Self::Www1 => "www1",
             Self::Www2 => "www2",
             Self::Fallback => "ha1's fallback page",
+            Self::Ha2Fallback => "ha2's fallback page",
             Self::Stranger => "an unknown page",
             Self::None => "no answer",
         }
     }
 
     fn to_request_of(client: &Node) -> Self {
-        match client.get(URL).as_deref().map(str::trim) {
-            Ok(WWW1_PAGE) => Self::Www1,
-            Ok(WWW2_PAGE) => Self::Www2,
-            Ok(FALLBACK_PAGE) => Self::Fallback,
-            Ok(_) => Self::Stranger,
-            Err(_) => Self::None,
+        client.get(URL).map_or(Self::None, |page| Self::of_page(&page))
+    }
+
+    /// Whose page it is.
+    pub fn of_page(page: &str) -> Self {
+        match page.trim() {
+            WWW1_PAGE => Self::Www1,
+            WWW2_PAGE => Self::Www2,
+            FALLBACK_PAGE => Self::Fallback,
+            HA2_FALLBACK_PAGE => Self::Ha2Fallback,
+            _ => Self::Stranger,
         }
     }
 }

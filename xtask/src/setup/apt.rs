@@ -42,12 +42,12 @@ pub fn choose(alternatives: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Installs `packages`. nginx and prometheus are services: they are neither started now nor at the next boot.
+/// Installs `packages`. Some of them are services: they are neither started now nor at the next boot.
 pub fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let services: Vec<_> = ["nginx", "prometheus"]
+    let services: Vec<_> = ["nginx", "prometheus", "keepalived"]
         .into_iter()
         .filter(|service| packages.iter().any(|name| name.starts_with(service)))
         .collect();

@@ -16,6 +16,8 @@ pub enum Scope {
     Build,
     /// Building it and running it in the lab.
     Lab,
+    /// The same, and keepalived to compare it with.
+    Comparison,
     /// Formatting, lints and tests that need no root.
     QuickTest,
     /// Everything.
@@ -24,7 +26,7 @@ pub enum Scope {
 
 impl Scope {
     fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Test)
+        matches!(self, Self::Lab | Self::Comparison | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -87,6 +89,12 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
         program("ethtool", "ethtool", "switches checksum offload off in the lab");
         program("nginx", "nginx-light|nginx", "is the lab's web server");
         program("curl", "curl", "is the lab's client");
+        program("arping", "iputils-arping", "asks in the lab who has an address");
+        program("nft", "nftables", "cuts heartbeats in the lab");
+        program("socat", "socat", "is the lab's serial line");
+    }
+    if scope == Scope::Comparison {
+        program("keepalived", "keepalived", "is what the benchmark compares with");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");

@@ -1,0 +1,161 @@
+//! Two directors on the talk's cluster: ha1, which is preferred, and ha2.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Talk, configuration, heartbeat_address};
+use crate::lab::{Director, Node, SerialLine};
+
+/// For whatever the directors do among themselves: start-up, the first checks of the servers, a return.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two looks at both directors: seldom enough to leave the machine to what is measured.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A key line of a lab, which has no secrets.
+const KEY: &str = "1 6c6162206c6162206c6162206c6162206c6162206c6162206c6162206c616220\n";
+
+/// How the directors watch each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// From one heartbeat to the next.
+    pub interval: Duration,
+    /// A node that was silent for so long is dead.
+    pub dead: Duration,
+    /// A serial line beside the two networks.
+    pub serial: bool,
+}
+
+impl Settings {
+    /// `lb`'s defaults.
+    pub const DEFAULT: Self =
+        Self { interval: Duration::from_millis(50), dead: Duration::from_millis(200), serial: false };
+
+    /// The shortest interval that `lb` takes.
+    pub const FAST: Self =
+        Self { interval: Duration::from_millis(10), dead: Duration::from_millis(40), serial: false };
+}
+
+/// `lb` on both directors.
+#[derive(Debug)]
+pub struct Pair {
+    pub ha1: Director,
+    pub ha2: Director,
+}
+
+impl Pair {
+    /// Starts both and returns once ha1 is active, ha2 stands by, and both know the servers.
+    pub fn start(talk: &Talk, settings: Settings) -> Result<Self> {
+        let serial = settings.serial.then(|| talk.lab.serial_line("serial")).transpose()?;
+        let key_file = write_key(talk.lab.state().folder())?;
+        let [ha1, ha2] = [(0, &talk.ha1), (1, &talk.ha2)].map(|(place, node)| {
+            let serial = serial.as_ref().map(|SerialLine { ends }| ends[place].as_path());
+            let cluster = cluster(talk, node, settings, &key_file, serial)?;
+            Director::start(node, &(configuration()? + &cluster))
+        });
+        let pair = Self { ha1: ha1?, ha2: ha2? };
+        pair.wait_until_held_by("ha1")?;
+        Ok(pair)
+    }
+
+    /// Returns once both directors run, hear each other, know the servers and agree that `holder` is the active one.
+    pub fn wait_until_held_by(&self, holder: &str) -> Result<()> {
+        self.wait_until_held_by_one_of(&[holder]).map(drop)
+    }
+
+    /// The same for the first of `holders` that both agree on.
+    pub fn wait_until_held_by_one_of<'a>(&self, holders: &[&'a str]) -> Result<&'a str> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for holder in holders {
+                if self.agree_on(holder)? {
+                    return Ok(holder);
+                }
+            }
+            if Instant::now() > deadline {
+                let holders = holders.join(" or ");
+                bail!("waited {PATIENCE:?} for both directors to agree on {holders}.\n{}", self.shown());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn agree_on(&self, holder: &str) -> Result<bool> {
+        let (ha1, ha2) = (self.ha1.status()?, self.ha2.status()?);
+        let ready = [&ha1, &ha2].iter().all(|status| status.serves("www1") && status.serves("www2"));
+        Ok(ready && ha1.hears("ha2") && ha2.hears("ha1") && ha1.held_by(holder) && ha2.held_by(holder))
+    }
+
+    /// What both show and have logged, for error messages.
+    pub fn shown(&self) -> String {
+        let shown = [&self.ha1, &self.ha2].map(|director| {
+            format!(
+                "{} shows:\n{}\nThe end of its log:\n{}",
+                director.node().name(),
+                director.listing().unwrap_or_else(|error| format!("{error:#}")),
+                director.log_tail()
+            )
+        });
+        shown.join("\n\n")
+    }
+}
+
+/// The `cluster:` section of `node`.
+fn cluster(
+    talk: &Talk,
+    node: &Node,
+    settings: Settings,
+    key_file: &Path,
+    serial: Option<&Path>,
+) -> Result<String> {
+    let Settings { interval, dead, serial: _ } = settings;
+    let state = node.folder()?.join("state");
+    let (ha1, ha2) = (talk.ha1.address(), talk.ha2.address());
+    let (eth1_of_ha1, eth1_of_ha2) =
+        (heartbeat_address(&talk.ha1).address, heartbeat_address(&talk.ha2).address);
+    let serial = serial.map_or_else(String::new, |device| {
+        format!("    - {{ type: serial, device: {}, baud: 115200 }}\n", device.display())
+    });
+    Ok(format!(
+        "\
+cluster:
+  name: wowlinux
+  node: {}
+  key_file: {}
+  interval: {}ms
+  dead: {}ms
+  state: {}
+  nodes: [{{ name: ha1, address: {ha1} }}, {{ name: ha2, address: {ha2} }}]
+  paths:
+    - {{ type: unicast, interface: eth0 }}
+    - {{ type: unicast, interface: eth1, addresses: {{ ha1: {eth1_of_ha1}, ha2: {eth1_of_ha2} }} }}
+{serial}",
+        node.name(),
+        key_file.display(),
+        interval.as_millis(),
+        dead.as_millis(),
+        state.display()
+    ))
+}
+
+/// Both nodes read the same file; nobody else may.
+fn write_key(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("keys");
+    let write = || {
+        OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?
+            .write_all(KEY.as_bytes())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}

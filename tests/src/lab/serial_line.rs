@@ -1,0 +1,41 @@
+//! A serial line between two nodes: a pair of pseudo-terminals.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::State;
+
+/// A null-modem cable, held by a process of the lab: either end can be closed and opened again at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SerialLine {
+    /// Device files, `/dev/pts/N`, one for each node. Both are in raw mode.
+    pub ends: [PathBuf; 2],
+}
+
+impl SerialLine {
+    /// Lays the line and returns once both ends can be opened.
+    pub(super) fn new(state: &State, name: &str) -> Result<Self> {
+        let links = ["a", "b"].map(|end| state.folder().join(format!("{name}-{end}")));
+        let mut command = Command::new("socat");
+        command.args(links.each_ref().map(|link| format!("PTY,raw,echo=0,link={}", link.display())));
+        let process = state.start(name, &mut command)?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !links.iter().all(|link| link.exists()) {
+            if !process.is_alive() || Instant::now() > deadline {
+                bail!("socat does not lay the serial line:\n{}", state.log_tail(name));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let [a, b] = links.each_ref().map(|link| device(link));
+        Ok(Self { ends: [a?, b?] })
+    }
+}
+
+fn device(link: &Path) -> Result<PathBuf> {
+    fs::read_link(link).with_context(|| format!("cannot read {}", link.display()))
+}

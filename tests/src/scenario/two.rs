@@ -1,0 +1,190 @@
+//! Scenario 2 of the talk: the active director stops and the standby serves; it returns and takes back. Then what the talk
+//! did not dare to show: it is killed, loses its link, freezes, and at last the two do not hear each other.
+//!
+//! A client asks every millisecond all the while, and each step tells the gap that it saw.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::Tell;
+use super::open_loop::Outage;
+use super::traffic::Answer;
+use crate::cluster::pair::{PATIENCE, Pair};
+use crate::cluster::{Talk, VIP};
+use crate::lab::{Link, Node};
+
+/// Who must answer, whichever director is active.
+const SERVERS: &[Answer] = &[Answer::Www1, Answer::Www2];
+
+/// For a take-over that nobody has planned: the dead time of 200 ms and a lot for a machine that is busy with other
+/// things. What it takes on an idle one is what `cargo xtask bench failover` measures.
+const TAKE_OVER: Duration = Duration::from_secs(1);
+
+/// Plays the whole scenario on directors of which ha1 is active.
+pub fn play(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
+    ha1_stops_and_returns(talk, pair, tell)?;
+    ha1_is_killed(talk, pair, tell)?;
+    ha1_loses_its_link(talk, pair, tell)?;
+    ha1_loses_its_carrier(talk, pair, tell)?;
+    ha1_freezes(talk, pair, tell)?;
+    heartbeats_are_cut(talk, pair, tell)
+}
+
+fn ha1_stops_and_returns(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        pair.ha1.stop()?;
+        ha2_takes_over(pair)
+    })?;
+    tell(&format!("lb on ha1 is stopped (SIGTERM), ha2 serves: {outage}"));
+    nothing_failed(&outage)?;
+    answers_alone(talk, &talk.ha2)?;
+    ha1_starts_and_takes_back(talk, pair, tell)
+}
+
+fn ha1_starts_and_takes_back(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        pair.ha1.restart()?;
+        pair.wait_until_held_by("ha1")
+    })?;
+    tell(&format!("lb on ha1 is started again and has taken back: {outage}"));
+    nothing_failed(&outage)?;
+    answers_alone(talk, &talk.ha1)
+}
+
+fn ha1_is_killed(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        pair.ha1.kill()?;
+        ha2_takes_over(pair)
+    })?;
+    let left_behind = talk.ha1.ip("-oneline address show dev eth0")?.contains(&format!(" {VIP}/"));
+    let left_behind = if left_behind { "; the address is still on ha1's interface" } else { "" };
+    tell(&format!("lb on ha1 is killed (SIGKILL), ha2 serves: {outage}{left_behind}"));
+    short(&outage)?;
+    answers_alone(talk, &talk.ha2)?;
+    tell("asked by ARP who has the VIP, ha2 answers alone");
+    ha1_starts_and_takes_back(talk, pair, tell)
+}
+
+fn ha1_loses_its_link(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+    let set = |link| talk.ha1.set_link("eth0", link);
+    ha1_is_cut_off(talk, pair, set, "ha1's eth0 is set down", tell)
+}
+
+fn ha1_loses_its_carrier(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+    let set = |link| talk.ha1.set_carrier("eth0", link);
+    ha1_is_cut_off(talk, pair, set, "ha1's cable is pulled", tell)
+}
+
+fn ha1_is_cut_off(
+    talk: &Talk,
+    pair: &Pair,
+    set: impl Fn(Link) -> Result<()>,
+    what: &str,
+    tell: Tell,
+) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        set(Link::Down)?;
+        ha2_takes_over(pair)?;
+        // It hears of that by the other path.
+        pair.ha1.wait_until("ha1 to know", PATIENCE, |status| status.held_by("ha2")).map(drop)
+    })?;
+    tell(&format!("{what}, ha2 serves: {outage}"));
+    short(&outage)?;
+    answers_alone(talk, &talk.ha2)?;
+
+    let outage = under_traffic(talk, || {
+        set(Link::Up)?;
+        pair.wait_until_held_by("ha1")
+    })?;
+    tell(&format!("ha1 has its link again and has taken back: {outage}"));
+    nothing_failed(&outage)?;
+    answers_alone(talk, &talk.ha1)
+}
+
+fn ha1_freezes(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        pair.ha1.freeze();
+        ha2_takes_over(pair)
+    })?;
+    tell(&format!("lb on ha1 is frozen (SIGSTOP), ha2 serves: {outage}"));
+    short(&outage)?;
+    answers_alone(talk, &talk.ha2)?;
+
+    // Had it acted on what it believed when it froze, requests would have failed.
+    let outage = under_traffic(talk, || {
+        pair.ha1.thaw();
+        pair.wait_until_held_by("ha1")
+    })?;
+    tell(&format!("lb on ha1 is thawed (SIGCONT), keeps still, and then takes back in order: {outage}"));
+    nothing_failed(&outage)?;
+    answers_alone(talk, &talk.ha1)
+}
+
+fn heartbeats_are_cut(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+    let outage = under_traffic(talk, || {
+        talk.cut_heartbeats("eth0")?;
+        talk.cut_heartbeats("eth1")?;
+        thread::sleep(TAKE_OVER);
+        Ok(())
+    })?;
+    let holders = names(talk, &talk.client.who_has(VIP)?);
+    tell(&format!(
+        "the heartbeats of both paths are cut; asked by ARP who has the VIP, {holders} answers: {outage}"
+    ));
+
+    let mut holder = "";
+    let outage = under_traffic(talk, || {
+        talk.heal_heartbeats("eth0")?;
+        talk.heal_heartbeats("eth1")?;
+        holder = pair.wait_until_held_by_one_of(&["ha1", "ha2"])?;
+        Ok(())
+    })?;
+    tell(&format!("both paths are healed, and {holder} is the active one: {outage}"));
+    answers_alone(talk, if holder == "ha1" { &talk.ha1 } else { &talk.ha2 })
+}
+
+fn under_traffic(talk: &Talk, act: impl FnOnce() -> Result<()>) -> Result<Outage> {
+    Outage::during(&talk.client, SERVERS, act)
+}
+
+/// Waits for it, as ha2 sees it: ha1 cannot be asked.
+fn ha2_takes_over(pair: &Pair) -> Result<()> {
+    pair.ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).map(drop)
+}
+
+fn nothing_failed(outage: &Outage) -> Result<()> {
+    ensure!(outage.failed() == 0, "a planned change must cost no request, but: {outage}");
+    Ok(())
+}
+
+fn short(outage: &Outage) -> Result<()> {
+    ensure!(outage.gap <= TAKE_OVER, "a take-over may take {TAKE_OVER:?} here, but: {outage}");
+    Ok(())
+}
+
+fn answers_alone(talk: &Talk, node: &Node) -> Result<()> {
+    let macs = talk.client.who_has(VIP)?;
+    ensure!(
+        macs == BTreeSet::from([node.mac()]),
+        "asked by ARP who has the VIP, {} alone should have answered, but it was: {}",
+        node.name(),
+        names(talk, &macs)
+    );
+    Ok(())
+}
+
+/// The nodes with these MACs, `ha1 and ha2`.
+fn names(talk: &Talk, macs: &BTreeSet<String>) -> String {
+    let nodes = [&talk.client, &talk.ha1, &talk.ha2, talk.www1.node(), talk.www2.node()];
+    let name = |mac: &String| {
+        nodes
+            .iter()
+            .find(|node| node.mac() == *mac)
+            .map_or_else(|| mac.clone(), |node| node.name().to_owned())
+    };
+    let names: Vec<_> = macs.iter().map(name).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
+}
