@@ -295,6 +295,10 @@ fn a_node_knows_itself_by_its_hosts_name() {
     assert_eq!(me("ha1.example.org", &whole), 1);
     assert_eq!(me("ha1.example.net", &whole), 0);
     assert_eq!(me("ha1", &LEAST_CLUSTER.replace("cluster:\n", "cluster:\n  node: ha2\n")), 1);
+
+    let here = fs::read_to_string("/proc/sys/kernel/hostname").expect("a kernel of Linux");
+    let text = LEAST_CLUSTER.replace("ha2", &format!("{:?}", here.trim_end()));
+    assert_eq!(accepted(&text).cluster.expect("a cluster").me, 1);
 }
 
 #[test]
