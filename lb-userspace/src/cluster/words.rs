@@ -82,11 +82,10 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
         Event::RoleChanged { group, from, to, cause, after } => {
             let name = names.group(*group);
             let (was, is) = (role(*from), role(*to));
-            let (level, lasted) = match to {
-                Role::Fault => (Warning, String::new()),
-                Role::Active => (Info, format!(" after {}", millis(*after))),
-                _ => (Info, String::new()),
-            };
+            let meant = matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand);
+            let level = if *to == Role::Fault && !meant { Warning } else { Info };
+            let lasted =
+                if *to == Role::Active { format!(" after {}", millis(*after)) } else { String::new() };
             let why = self::cause(cause, names);
             let text = format!("group {name}: {was} -> {is}{lasted}: {why}");
             Record::new(level, "role_changed", text).group(name).roles(was, is).cause(why).took(*after)

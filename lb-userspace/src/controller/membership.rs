@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::Controller;
 use super::files::Watched;
 use crate::cluster::machine::{self, Event, LocalReadiness};
-use crate::cluster::member::driver::{Report, Sight};
+use crate::cluster::member::driver::{Report, Sight, Told};
 use crate::cluster::member::{Member, Place};
 use crate::cluster::message::{GroupId, NodeId, Role};
 use crate::cluster::reason::DropReason;
@@ -53,7 +53,7 @@ struct RoleHere {
 
 impl Membership {
     /// `place.maintenance` is found out here.
-    pub(super) fn start(config: &Config, mut place: Place) -> Result<(Self, UnboundedReceiver<Report>)> {
+    pub(super) fn start(config: &Config, mut place: Place) -> Result<(Self, UnboundedReceiver<Told>)> {
         let Some(cluster) = &config.cluster else {
             let holder = Holder::start(place.interface, place.mac, holder::orders(), |_| {})?;
             return Ok((Self::Alone(holder), unbounded_channel().1));
@@ -85,7 +85,9 @@ impl Membership {
     pub(super) fn begin(&mut self, groups: &[Group]) {
         match self {
             Self::Alone(holder) => holder.orders().hold_all(groups),
-            Self::Clustered(_) => self.set_readiness(|readiness| readiness.data_path = true),
+            Self::Clustered(clustered) => {
+                clustered.member.set_readiness(|readiness| readiness.data_path = true);
+            }
         }
     }
 
@@ -165,7 +167,7 @@ struct Traffic {
 
 impl Controller {
     /// Something happened in the cluster.
-    pub(super) fn report(&mut self, report: &Report) {
+    pub(super) fn report(&mut self, Told { at, report }: &Told) {
         let Membership::Clustered(clustered) = &mut self.membership else { return };
         let record = words::record(report, clustered.names(&self.config.groups));
         if let Report::Event(Event::RoleChanged { group, cause, .. }) = report {
@@ -174,7 +176,7 @@ impl Controller {
                 *role = RoleHere { since: Instant::now(), cause };
             }
         }
-        self.events.record(record);
+        self.events.record(record.at(*at));
     }
 
     /// Which groups move because of the order; or why it is refused.
@@ -240,7 +242,7 @@ impl Controller {
     }
 
     /// Waits for the connections that still run through this director after another has taken its groups.
-    pub(super) async fn linger(&mut self, reports: &mut UnboundedReceiver<Report>) {
+    pub(super) async fn linger(&mut self, reports: &mut UnboundedReceiver<Told>) {
         let Some(clustered) = self.membership.clustered() else { return };
         let deadline = Instant::now() + clustered.cluster.linger;
         let (mut last, mut quiet_since) = (self.traffic(), Instant::now());

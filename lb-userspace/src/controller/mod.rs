@@ -37,7 +37,7 @@ use self::files::Watched;
 use self::instance::Instance;
 use self::membership::Membership;
 use crate::cluster::member::Place;
-use crate::cluster::member::driver::Report;
+use crate::cluster::member::driver::Told;
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::lease::Start;
@@ -119,7 +119,7 @@ struct Inputs {
     neighbours: UnboundedReceiver<neighbours::Event>,
     inquiries: mpsc::Receiver<Inquiry>,
     /// Of the cluster; a director that is alone hears none.
-    reports: UnboundedReceiver<Report>,
+    reports: UnboundedReceiver<Told>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
@@ -240,6 +240,13 @@ impl Controller {
         let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
         let attachment = Attachment::new(program, interface, index)?;
+        if self.config.cluster.is_some() && !attachment.is_pinned() {
+            attachment.detach()?;
+            bail!(
+                "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
+                 up by itself: mount -t bpf bpf /sys/fs/bpf"
+            );
+        }
         tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
         self.attachment = Some(attachment);
         report::missing_vips(&self.config);
@@ -423,6 +430,8 @@ impl Controller {
             self.follow_configuration();
         }
         self.membership.look_at_keys();
+        let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
+        self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");
         }
@@ -430,7 +439,7 @@ impl Controller {
 
     /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
     /// with the process.
-    async fn close(mut self, reports: &mut UnboundedReceiver<Report>) {
+    async fn close(mut self, reports: &mut UnboundedReceiver<Told>) {
         self.membership.release().await;
         self.linger(reports).await;
         self.membership.end();

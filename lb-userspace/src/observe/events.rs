@@ -44,9 +44,10 @@ pub struct Record {
 }
 
 impl Record {
+    /// Of this moment.
     pub fn new(level: Level, event: &str, text: String) -> Self {
         Self {
-            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            time: rfc3339(SystemTime::now()),
             level,
             event: event.to_owned(),
             text,
@@ -57,6 +58,10 @@ impl Record {
             cause: None,
             took_ms: None,
         }
+    }
+
+    pub fn at(self, time: SystemTime) -> Self {
+        Self { time: rfc3339(time), ..self }
     }
 
     pub fn group(self, group: String) -> Self {
@@ -78,6 +83,10 @@ impl Record {
     pub fn took(self, took: Duration) -> Self {
         Self { took_ms: Some((took.as_secs_f64() * 1e6).round() / 1e3), ..self }
     }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// The last events, oldest first.

@@ -1,6 +1,6 @@
 //! The machine on the heartbeat thread: hands in what happened, carries out what comes of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -26,7 +26,19 @@ pub enum Command {
     Look(oneshot::Sender<Sight>),
 }
 
-/// What the driver tells the controller.
+/// What the driver tells the controller, and when it happened.
+#[derive(Debug)]
+pub struct Told {
+    pub at: SystemTime,
+    pub report: Report,
+}
+
+impl From<Report> for Told {
+    fn from(report: Report) -> Self {
+        Self { at: SystemTime::now(), report }
+    }
+}
+
 #[derive(Debug)]
 pub enum Report {
     Event(Event),
@@ -70,7 +82,7 @@ pub struct Driver {
     leases: Leases,
     orders: Orders,
     fence: Option<Fence>,
-    reports: UnboundedSender<Report>,
+    reports: UnboundedSender<Told>,
     peers: Peers,
     handovers: Handovers,
     outbox: Vec<Heartbeat>,
@@ -82,7 +94,7 @@ impl Driver {
         leases: Leases,
         orders: Orders,
         fence: Option<Fence>,
-        reports: UnboundedSender<Report>,
+        reports: UnboundedSender<Told>,
     ) -> Self {
         Self {
             machine,
@@ -193,7 +205,7 @@ impl Driver {
 
     /// A controller that has gone listens to nobody.
     fn report(&self, report: Report) {
-        let _ = self.reports.send(report);
+        let _ = self.reports.send(report.into());
     }
 }
 

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Fence, Report, Sight};
+use self::driver::{Command, Driver, Fence, Report, Sight, Told};
 use super::auth::{self, ClusterId};
 use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
@@ -66,7 +66,7 @@ impl Member {
         config: &Config,
         cluster: &Cluster,
         place: Place,
-    ) -> Result<(Self, UnboundedReceiver<Report>)> {
+    ) -> Result<(Self, UnboundedReceiver<Told>)> {
         let session = session_at(SystemTime::now());
         let settings = settings::machine(config, cluster, session, place.maintenance);
         settings.check().context("cluster")?;
@@ -80,7 +80,7 @@ impl Member {
         let transport = {
             let reports = reports.clone();
             // The controller that has gone listens to nobody.
-            Box::new(move |report| drop(reports.send(Report::Transport(report))))
+            Box::new(move |report| drop(reports.send(Report::Transport(report).into())))
         };
         let (event_loop, handle) = Loop::new(channel, settings::paths(cluster), driver, transport)
             .context("cannot set the heartbeat thread up")?;
@@ -194,11 +194,11 @@ fn channel(cluster: &Cluster, session: u64) -> Result<Channel> {
 }
 
 /// The heartbeat thread.
-fn beat(event_loop: Loop<Driver>, reports: &UnboundedSender<Report>) {
+fn beat(event_loop: Loop<Driver>, reports: &UnboundedSender<Told>) {
     if let Err(missing) = realtime::enter() {
         tracing::warn!("{missing}");
     }
     if let Err(error) = event_loop.run() {
-        let _ = reports.send(Report::Ended(error.to_string()));
+        let _ = reports.send(Report::Ended(error.to_string()).into());
     }
 }
