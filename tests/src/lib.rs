@@ -5,6 +5,7 @@
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
 //! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
+//! | [`statistics`] | what benchmarks do with their figures |
 //!
 //! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
 //! toolchain is there.
@@ -12,3 +13,4 @@
 pub mod cluster;
 pub mod lab;
 pub mod scenario;
+pub mod statistics;

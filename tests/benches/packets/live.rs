@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode, links::FdLink};
 use lb_tests::lab::shell;
+use lb_tests::statistics::median;
 use lb_userspace::config::Scheduler;
 use lb_userspace::dataplane::mapped::Mapped;
 use nix::net::if_::if_nametoindex;
@@ -16,7 +17,7 @@ use nix::net::if_::if_nametoindex;
 use crate::bed::{Bed, Order, port};
 use crate::cases;
 use crate::frames::Packet;
-use crate::report::{Live, median};
+use crate::report::Live;
 
 const SENDER: &str = "sender";
 const DIRECTOR: &str = "director";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use lb_tests::statistics::{median, round_to};
 use serde::Serialize;
 
 use crate::bed::MILLION;
@@ -28,7 +29,7 @@ impl Times {
         let case = |case: &(String, u64)| Case {
             name: case.0.clone(),
             flows: case.1,
-            ns: round_to(median(self.times[case].clone()), 0.01),
+            ns: round_to(median(self.times[case].clone()), 2),
         };
         let mut cases: Vec<Case> = self.order.iter().map(case).collect();
         // Kinds in the order they were first met, each by its number of connections.
@@ -65,17 +66,6 @@ pub struct Report {
     cases: Vec<Case>,
     live: Vec<Live>,
     goals: Vec<Goal>,
-}
-
-/// The value in the middle. `values` is not empty.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
-}
-
-fn round_to(value: f64, step: f64) -> f64 {
-    (value / step).round() * step
 }
 
 /// A case's name and its number of connections.
@@ -151,12 +141,12 @@ fn find(cases: &[Case], name: &str, flows: u64) -> Option<f64> {
 fn goal(cases: &[Case], case: (&str, u64), floor: (&str, u64), limit: f64) -> Option<Goal> {
     let ratio = find(cases, case.0, case.1)? / find(cases, floor.0, floor.1)?;
     let name = format!("{} at {} / {} at {}", case.0, case.1, floor.0, floor.1);
-    Some(Goal { name, limit, ratio: round_to(ratio, 0.001), met: ratio <= limit })
+    Some(Goal { name, limit, ratio: round_to(ratio, 3), met: ratio <= limit })
 }
 
 fn live_goal(live: &[Live]) -> Option<Goal> {
     let pps = |name| live.iter().find(|rate| rate.name == name).map(|rate| rate.pps);
     let ratio = pps("live-director")? / pps("live-swap")?;
     let name = "live-director / live-swap, at least".to_owned();
-    Some(Goal { name, limit: LIVE_LIMIT, ratio: round_to(ratio, 0.001), met: ratio >= LIVE_LIMIT })
+    Some(Goal { name, limit: LIVE_LIMIT, ratio: round_to(ratio, 3), met: ratio >= LIVE_LIMIT })
 }

@@ -86,6 +86,11 @@ impl Pair {
         }
     }
 
+    /// Returns once ha2 is active, as ha2 sees it: ha1 may be in no state to be asked.
+    pub fn wait_for_take_over(&self) -> Result<()> {
+        self.ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).map(drop)
+    }
+
     fn agree_on(&self, holder: &str) -> Result<bool> {
         let (ha1, ha2) = (self.ha1.status()?, self.ha2.status()?);
         let ready = [&ha1, &ha2].iter().all(|status| status.serves("www1") && status.serves("www2"));

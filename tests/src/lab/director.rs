@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -98,6 +99,11 @@ impl Director {
         shell::run(&mut self.lb("failover")).map(drop)
     }
 
+    /// `lb failback`: this node shall have back what it is preferred for.
+    pub fn failback(&self) -> Result<()> {
+        shell::run(&mut self.lb("failback")).map(drop)
+    }
+
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
     pub fn wait_until(
         &self,
@@ -158,6 +164,12 @@ impl Director {
     pub fn log(&self) -> Result<String> {
         let path = self.node.state().log(&format!("{}-lb", self.node.name()));
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// How often it has taken `vip`, by its log.
+    pub fn takes(&self, vip: Ipv4Addr) -> Result<usize> {
+        let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
+        Ok(self.log()?.lines().filter(taken).count())
     }
 
     pub fn node(&self) -> &Node {

@@ -31,6 +31,9 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The real servers, who answer as long as one of them is well.
+    pub const SERVERS: &'static [Self] = &[Self::Www1, Self::Www2];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Www1 => "www1",

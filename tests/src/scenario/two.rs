@@ -16,9 +16,6 @@ use crate::cluster::pair::{PATIENCE, Pair};
 use crate::cluster::{Talk, VIP};
 use crate::lab::{Link, Node};
 
-/// Who must answer, whichever director is active.
-const SERVERS: &[Answer] = &[Answer::Www1, Answer::Www2];
-
 /// For a take-over that nobody has planned: the dead time of 200 ms and a lot for a machine that is busy with other
 /// things. What it takes on an idle one is what `cargo xtask bench failover` measures.
 const TAKE_OVER: Duration = Duration::from_secs(1);
@@ -36,7 +33,7 @@ pub fn play(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
 fn ha1_stops_and_returns(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
         pair.ha1.stop()?;
-        ha2_takes_over(pair)
+        pair.wait_for_take_over()
     })?;
     tell(&format!("lb on ha1 is stopped (SIGTERM), ha2 serves: {outage}"));
     nothing_failed(&outage)?;
@@ -57,7 +54,7 @@ fn ha1_starts_and_takes_back(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result
 fn ha1_is_killed(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
         pair.ha1.kill()?;
-        ha2_takes_over(pair)
+        pair.wait_for_take_over()
     })?;
     let left_behind = talk.ha1.ip("-oneline address show dev eth0")?.contains(&format!(" {VIP}/"));
     let left_behind = if left_behind { "; the address is still on ha1's interface" } else { "" };
@@ -87,7 +84,7 @@ fn ha1_is_cut_off(
 ) -> Result<()> {
     let outage = under_traffic(talk, || {
         set(Link::Down)?;
-        ha2_takes_over(pair)?;
+        pair.wait_for_take_over()?;
         // It hears of that by the other path.
         pair.ha1.wait_until("ha1 to know", PATIENCE, |status| status.held_by("ha2")).map(drop)
     })?;
@@ -107,7 +104,7 @@ fn ha1_is_cut_off(
 fn ha1_freezes(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
         pair.ha1.freeze();
-        ha2_takes_over(pair)
+        pair.wait_for_take_over()
     })?;
     tell(&format!("lb on ha1 is frozen (SIGSTOP), ha2 serves: {outage}"));
     short(&outage)?;
@@ -147,12 +144,7 @@ fn heartbeats_are_cut(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
 }
 
 fn under_traffic(talk: &Talk, act: impl FnOnce() -> Result<()>) -> Result<Outage> {
-    Outage::during(&talk.client, SERVERS, act)
-}
-
-/// Waits for it, as ha2 sees it: ha1 cannot be asked.
-fn ha2_takes_over(pair: &Pair) -> Result<()> {
-    pair.ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).map(drop)
+    Outage::during(&talk.client, Answer::SERVERS, act)
 }
 
 fn nothing_failed(outage: &Outage) -> Result<()> {

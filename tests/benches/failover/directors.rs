@@ -1,0 +1,89 @@
+//! `lb` on ha1 and ha2. Each run begins and ends with ha1 active and ha2 standing by.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use lb_tests::cluster::Talk;
+use lb_tests::cluster::pair::{Pair, Settings};
+use lb_tests::lab::{Link, unique_name};
+use lb_tests::scenario::open_loop::Outage;
+use lb_tests::scenario::traffic::Answer;
+
+/// How long the machine is left to what is measured, before anybody is asked how far it has come.
+const QUIET: Duration = Duration::from_millis(500);
+
+pub struct Directors {
+    // Before the lab that it runs in.
+    pair: Pair,
+    talk: Talk,
+}
+
+impl Directors {
+    pub fn start(settings: Settings) -> Result<Self> {
+        let talk = Talk::new(&unique_name("failover"))?;
+        let pair = Pair::start(&talk, settings)?;
+        Ok(Self { pair, talk })
+    }
+
+    pub fn shown(&self) -> String {
+        self.pair.shown()
+    }
+
+    /// `lb` on ha1 is killed.
+    pub fn kill(&mut self) -> Result<Outage> {
+        let outage = self.take_over(|pair, _| pair.ha1.kill())?;
+        self.pair.ha1.restart()?;
+        self.back_to_ha1(outage)
+    }
+
+    /// ha1 loses the link by which clients and servers are reached.
+    pub fn link_down(&mut self) -> Result<Outage> {
+        let outage = self.take_over(|_, talk| talk.ha1.set_link("eth0", Link::Down))?;
+        self.talk.ha1.set_link("eth0", Link::Up)?;
+        self.back_to_ha1(outage)
+    }
+
+    /// `lb` on ha1 stands still, and goes on when ha2 has taken over.
+    pub fn freeze(&mut self) -> Result<Outage> {
+        let outage = self.take_over(|pair, _| {
+            pair.ha1.freeze();
+            Ok(())
+        });
+        // Also after a failure: what is shown then is asked of both.
+        self.pair.ha1.thaw();
+        self.back_to_ha1(outage?)
+    }
+
+    /// An operator moves the address from ha1 to ha2.
+    pub fn hand_over(&mut self) -> Result<Outage> {
+        let outage = self.take_over(|pair, _| pair.ha1.failover())?;
+        self.pair.wait_until_held_by("ha2")?;
+        self.pair.ha1.failback()?;
+        self.back_to_ha1(outage)
+    }
+
+    /// ha1 was stopped; it starts and takes back by itself.
+    pub fn fail_back(&mut self) -> Result<Outage> {
+        self.pair.ha1.stop()?;
+        self.pair.wait_for_take_over()?;
+        let Self { pair, talk } = self;
+        Outage::during(&talk.client, Answer::SERVERS, || {
+            pair.ha1.restart()?;
+            pair.wait_until_held_by("ha1")
+        })
+    }
+
+    fn take_over(&self, happens: impl FnOnce(&Pair, &Talk) -> Result<()>) -> Result<Outage> {
+        Outage::during(&self.talk.client, Answer::SERVERS, || {
+            happens(&self.pair, &self.talk)?;
+            thread::sleep(QUIET);
+            self.pair.wait_for_take_over()
+        })
+    }
+
+    fn back_to_ha1(&self, outage: Outage) -> Result<Outage> {
+        self.pair.wait_until_held_by("ha1")?;
+        Ok(outage)
+    }
+}

@@ -1,0 +1,111 @@
+//! Median and worst gap of each case, the goals, and all of it as a table or as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use lb_tests::scenario::open_loop::Outage;
+use lb_tests::statistics::{median, round_to};
+use serde::Serialize;
+use serde_json::json;
+
+/// What a case must reach: issue 3, point 9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    NothingFails,
+    /// In the worst run.
+    GapAtMost(Duration),
+}
+
+impl Goal {
+    fn is_met_by(self, case: &Case) -> bool {
+        match self {
+            Self::NothingFails => case.failed_requests == 0,
+            Self::GapAtMost(limit) => case.gap_ms_worst <= limit.as_secs_f64() * 1e3,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingFails => f.write_str("no failed request"),
+            Self::GapAtMost(limit) => write!(f, "worst gap at most {} ms", limit.as_millis()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Case {
+    name: &'static str,
+    gap_ms_median: f64,
+    gap_ms_worst: f64,
+    /// Of all runs together.
+    failed_requests: usize,
+    runs: usize,
+    #[serde(skip)]
+    goal: Option<Goal>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    cases: Vec<Case>,
+}
+
+impl Report {
+    /// A case without any run is left out.
+    pub fn add(&mut self, name: &'static str, goal: Option<Goal>, outages: &[Outage]) {
+        let gaps: Vec<f64> = outages.iter().map(Outage::gap_ms).collect();
+        let Some(worst) = gaps.iter().copied().max_by(f64::total_cmp) else { return };
+        self.cases.push(Case {
+            name,
+            gap_ms_median: round_to(median(gaps), 1),
+            gap_ms_worst: round_to(worst, 1),
+            failed_requests: outages.iter().map(Outage::failed).sum(),
+            runs: outages.len(),
+            goal,
+        });
+    }
+
+    pub fn print(&self, json: bool) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(self)?);
+        } else {
+            self.print_table();
+        }
+        Ok(())
+    }
+
+    fn print_table(&self) {
+        println!("{:<20}{:>12}{:>11}{:>8}{:>6}  goal", "case", "median ms", "worst ms", "failed", "runs");
+        for case in &self.cases {
+            let goal = case.goal.map_or_else(String::new, |goal| {
+                format!("  {goal}: {}", if goal.is_met_by(case) { "met" } else { "missed" })
+            });
+            println!(
+                "{:<20}{:>12.1}{:>11.1}{:>8}{:>6}{goal}",
+                case.name, case.gap_ms_median, case.gap_ms_worst, case.failed_requests, case.runs
+            );
+        }
+    }
+}
+
+/// Take-overs on a busy machine, of which there should be none.
+#[derive(Debug, Serialize)]
+pub struct Load {
+    pub minutes: u64,
+    pub false_take_overs: usize,
+}
+
+impl Load {
+    pub fn print(&self, json: bool) -> Result<()> {
+        let Self { minutes, false_take_overs } = self;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&json!({ "load": self }))?);
+        } else {
+            let verdict = if *false_take_overs == 0 { "met" } else { "missed" };
+            println!("load: {false_take_overs} false take-overs in {minutes} minutes; goal none: {verdict}");
+        }
+        Ok(())
+    }
+}
