@@ -9,14 +9,21 @@
 //! - [`reason`]: why a received message was dropped
 //! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
 //! - [`realtime`]: that thread is not kept waiting
+//! - [`conflict`]: who announces our VIPs on the segment
+//! - [`references`]: how many reference hosts are reached
 //! - [`machine`]: who is active; decides and nothing else
 
 pub mod auth;
+#[cfg(test)]
+mod cable;
 pub mod channel;
+pub mod conflict;
+mod filter;
 pub mod machine;
 pub mod message;
 pub mod realtime;
 pub mod reason;
+pub mod references;
 pub mod replay;
 pub mod takeover;
 pub mod transport;
