@@ -11,6 +11,7 @@
 //! - [`realtime`]: that thread is not kept waiting
 //! - [`conflict`]: who announces our VIPs on the segment
 //! - [`references`]: how many reference hosts are reached
+//! - [`hooks`]: commands that are run when a role has changed, and fencing
 //! - [`machine`]: who is active; decides and nothing else
 
 pub mod auth;
@@ -19,6 +20,7 @@ mod cable;
 pub mod channel;
 pub mod conflict;
 mod filter;
+pub mod hooks;
 pub mod machine;
 pub mod message;
 pub mod realtime;
