@@ -36,7 +36,7 @@ impl Drop for References {
 }
 
 impl References {
-    /// Reports how many of `hosts` are reached: first when all have answered, or after [`INTERVAL`], and then whenever
+    /// Reports how many of `hosts` are reached: first when all have answered, or after half a second, and then whenever
     /// the number changes. `interface` is the index of the one that link-local addresses are on.
     ///
     /// Needs CAP_NET_RAW, and a tokio runtime around it.
