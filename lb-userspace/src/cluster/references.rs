@@ -1,7 +1,7 @@
 //! Reference hosts, also called ping nodes: machines that everybody can reach whose network works. Of two directors that
 //! do not hear each other, the one that reaches fewer of them gives way.
 //!
-//! Each is asked by an ICMP echo request every half second, all at once. [`Reach`] decides who is reached; the task asks,
+//! Each is asked by an ICMP echo request every half second, all at once. `reach` decides who is reached; the task asks,
 //! hears the replies and reports how many there are.
 
 mod echo;
