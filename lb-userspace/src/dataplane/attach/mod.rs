@@ -9,7 +9,6 @@
 mod link;
 mod pins;
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -165,10 +164,7 @@ fn pin(link: &Link, path: PathBuf) -> Result<PathBuf> {
 
 fn detach(link: &Link, pin: Option<&Path>) -> Result<()> {
     link.detach().context("cannot detach the XDP program")?;
-    match pin {
-        None => Ok(()),
-        Some(path) => fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display())),
-    }
+    pin.map_or(Ok(()), pins::remove)
 }
 
 /// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network namespace's interfaces.

@@ -53,13 +53,21 @@ impl Pins {
     pub fn sweep(&self) {
         let names = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in names.filter(|path| is_pin(path) && is_defunct(path)) {
-            match fs::remove_file(&path) {
+            match remove(&path) {
                 Ok(()) => tracing::info!("{} removed: its interface is gone", path.display()),
-                // Another lb that starts now was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(%error, "cannot remove {}", path.display()),
+                Err(error) => tracing::warn!("{error:#}"),
             }
         }
+    }
+}
+
+/// One that is gone already was of a link without interface, and another lb was faster.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 
