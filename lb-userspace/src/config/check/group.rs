@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_common::lease::MAX_GROUPS;
-
 use super::{Checker, Unique, Value, values};
 use crate::config::model::{Failback, Group, GroupVip};
 use crate::config::places::Place;
@@ -20,10 +18,6 @@ impl Checker {
         let mut names = Unique::default();
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
-        if groups.len() > MAX_GROUPS {
-            let message = format!("at most {MAX_GROUPS} groups, not {}", groups.len());
-            self.mistake(place.at(), message);
-        }
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
             let group = self.group(group, place, interface, &mut vips);
