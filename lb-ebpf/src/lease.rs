@@ -24,7 +24,7 @@ pub fn read(control: &Control, slot: Slot) -> Lease {
 /// Whether the host must not be heard to have `address`: it is a VIP, and its group has no lease.
 #[inline(always)]
 pub fn silences(control: &Control, address: &[u64; 2], now_ns: u64) -> bool {
-    // SAFETY: the value is a plain word that is never changed in place to anything but another slot.
+    // SAFETY: the value is a plain word, and any word makes a slot.
     let Some(slot) = (unsafe { VIPS.get(address) }) else { return false };
     !read(control, Slot::from_number(*slot as u8)).answers(now_ns)
 }

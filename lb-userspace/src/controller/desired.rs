@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
+
+use lb_common::lease::MAX_GROUPS;
 
 use crate::config::{self, Config, Fallback, Group, ServiceKey};
 use crate::observe::view::Health;
@@ -20,14 +23,20 @@ pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
     let services: BTreeMap<ServiceKey, Service> = config
         .services
         .iter()
-        .map(|service| (service.key, self::service(service, config.group_of(service.key.vip), knowledge)))
+        .map(|service| {
+            let group = config.group_of(service.key.vip).filter(|group| LEASES.contains(group));
+            (service.key, self::service(service, group, knowledge))
+        })
         .collect();
     State { services }
 }
 
-/// The groups' VIPs, each with the number of its group.
+/// Numbers of the groups that have a lease. There are more only without a cluster, where no lease ever ends.
+const LEASES: Range<u8> = 0..MAX_GROUPS as u8;
+
+/// The VIPs that are under a lease, each with the number of its group.
 pub fn vips(groups: &[Group]) -> Vec<(IpAddr, u8)> {
-    let numbered = groups.iter().zip(0..);
+    let numbered = groups.iter().zip(LEASES);
     numbered.flat_map(|(group, number)| group.vips.iter().map(move |vip| (vip.address, number))).collect()
 }
 
@@ -178,5 +187,7 @@ mod tests {
         config.groups = vec![group(&[WWW1]), group(&[WWW2, service.key.vip])];
         assert_eq!(group_of(&config), Some(1));
         assert_eq!(vips(&config.groups), [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
+        config.groups.splice(0..0, vec![group(&[]); 300]);
+        assert_eq!((group_of(&config), vips(&config.groups)), (None, vec![]), "more groups than leases");
     }
 }

@@ -1,6 +1,6 @@
 //! Carries out the plan's changes in the maps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -99,7 +99,7 @@ impl Executor {
     /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
     /// its lease.
     pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
-        let vips: HashMap<[u64; 2], Slot> =
+        let vips: BTreeMap<[u64; 2], Slot> =
             vips.iter().map(|(vip, group)| (address(*vip), Slot::group(*group))).collect();
         self.maps.vips.set(&vips)
     }

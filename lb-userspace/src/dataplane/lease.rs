@@ -1,13 +1,14 @@
 //! The leases of the VIP groups, for whoever decides who is active.
 //!
-//! Every store is one word that packets see at once, from one on to the next. What a packet may see in between is safe
-//! by the order of the stores:
+//! Each word is stored whole, one after the other, while packets come in. The order makes what they may see in between
+//! safe:
 //!
-//! - A lease is renewed from back to front: packets are balanced before the host may answer for the address.
-//! - It is given up from front to back: the host is silent before the first packet is not balanced.
-//! - A relay has no time while its MAC changes, so no packet goes to the old one for the new one's time.
+//! - Taken or renewed: first `balance_until`, then `answer_until`. Given up: first `answer_until`, then `balance_until`. In
+//!   between packets are balanced and the host is silent, as in a grace time; it never answers for what is not balanced.
+//! - A relay has no time left while its MAC changes: a packet goes to the old director, to the new one or to none.
 //!
-//! A lease belongs to one writer at a time; nothing here reads before it writes but the readers.
+//! A packet that reads on while the words change is dropped rather than passed, see `lb_common::lease::Lease::refusal`.
+//! One thread at a time changes the lease of a group.
 
 use std::mem::offset_of;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! All maps of the program by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -70,7 +71,7 @@ impl Vips {
     }
 
     /// Adds and changes before it removes: none that stays is away for a moment.
-    pub fn set(&mut self, vips: &std::collections::HashMap<[u64; 2], Slot>) -> Result<()> {
+    pub fn set(&mut self, vips: &BTreeMap<[u64; 2], Slot>) -> Result<()> {
         for (address, slot) in vips {
             self.0
                 .insert(address, u32::from(slot.number()), 0)

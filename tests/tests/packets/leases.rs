@@ -1,7 +1,10 @@
 //! Who balances when: a lease per group, what happens when it runs out, a planned hand-over between two directors.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lb_common::reason::{Reason, TableEvent};
 use lb_userspace::config::{ServiceKey, Stray};
+use lb_userspace::dataplane::lease::Leases;
 use lb_userspace::plan::Service;
 
 use crate::harness::*;
@@ -171,6 +174,68 @@ fn a_relay_comes_before_the_hash_of_a_crowded_table() {
     director.data_path.leases().relay(GROUP, Some((OTHER_DIRECTOR, within(60))));
     assert_eq!(director.send(&stray).frame[..6], OTHER_DIRECTOR);
     assert_eq!(director.send(&Packet { source: OTHER_DIRECTOR, ..stray }).server(), 1);
+}
+
+/// Changes a director's leases again and again while packets are sent.
+fn while_it_changes(director: &Director, change: impl Fn(&Leases) + Sync, send: impl Fn(u32)) {
+    let done = AtomicBool::new(false);
+    let leases = director.data_path.leases();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                change(&leases);
+            }
+        });
+        (0..2000).for_each(send);
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn no_change_of_a_lease_that_is_held_shows() {
+    let director = Director::new([(WEB, rr([1]))]);
+    director.open(client(1));
+    director.data_path.leases().relay(GROUP, Some((OTHER_DIRECTOR, within(60))));
+    let change = |leases: &Leases| {
+        leases.renew(GROUP, within(60));
+        leases.grace(GROUP, within(50));
+        leases.unlimited(GROUP);
+    };
+    while_it_changes(&director, change, |_| {
+        assert_eq!(director.send(&Packet::ack(client(1))).server(), 1);
+        assert_eq!(director.send(&Packet::ack(client(2))).frame[..6], OTHER_DIRECTOR);
+    });
+}
+
+/// The host, which still has the address, would answer with a reset.
+#[test]
+fn a_lease_that_is_renewed_late_passes_nothing_to_the_host() {
+    let director = Director::new([(WEB, rr([1]))]);
+    let change = |leases: &Leases| {
+        leases.renew(GROUP, ago(1));
+        leases.renew(GROUP, within(60));
+    };
+    while_it_changes(&director, change, |number| {
+        assert_ne!(director.send(&Packet::syn(client(number))).verdict, Verdict::Pass);
+    });
+}
+
+#[test]
+fn a_relay_that_changes_names_one_director_or_none() {
+    let third = [0x02, 0, 0, 0, 0, 0x07];
+    let director = Director::new([(WEB, rr([1]))]);
+    let change = |leases: &Leases| {
+        leases.relay(GROUP, Some((OTHER_DIRECTOR, within(60))));
+        leases.relay(GROUP, None);
+        leases.relay(GROUP, Some((third, within(60))));
+    };
+    while_it_changes(&director, change, |number| {
+        let outcome = director.send(&Packet::ack(client(number)));
+        match outcome.verdict {
+            Verdict::Tx => assert!([OTHER_DIRECTOR, third].iter().any(|mac| outcome.frame[..6] == *mac)),
+            verdict => assert_eq!(verdict, Verdict::Pass),
+        }
+    });
 }
 
 /// What a director believes to be.

@@ -1,12 +1,13 @@
 //! Services and servers in tests. Servers have numbers from 1 on, which their addresses and MACs carry.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_userspace::plan::{Server, Service, Settings, Target};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
 pub const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 7);
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 6);
 /// Port of the services below.
 pub const PORT: u16 = 80;
 
