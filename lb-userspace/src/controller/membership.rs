@@ -6,20 +6,25 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Controller;
 use super::files::Watched;
+use crate::cluster::conflict::{Claim, Listener};
+use crate::cluster::hooks::{self, Hooks};
 use crate::cluster::machine::{self, Event, LocalReadiness};
-use crate::cluster::member::driver::{Report, Sight, Told};
+use crate::cluster::member::driver::{Fence, Report, Sight, Told};
 use crate::cluster::member::{Member, Place};
 use crate::cluster::message::{GroupId, NodeId, Role};
 use crate::cluster::reason::DropReason;
+use crate::cluster::references::References;
 use crate::cluster::takeover::holder::{self, Holder};
 use crate::cluster::transport::now;
 use crate::cluster::transport::statistics::Statistics;
 use crate::cluster::words::{self, Names};
 use crate::config::{Cluster, Config, Group};
+use crate::dataplane::lease::Leases;
+use crate::observe::events::Record;
 use crate::observe::inquiries::Order;
 use crate::observe::view::{
     ClusterStatus, Count, GroupStatus, Heard, Move, NodeReadiness, NodeStatus, PathStatus,
@@ -44,6 +49,19 @@ pub(super) struct Clustered {
     /// Of each group here, and since when and why.
     roles: Vec<RoleHere>,
     paths: Vec<String>,
+    hooks: Hooks,
+    /// This node's own on the VIPs' interface: announcements with it are no conflict.
+    mac: [u8; 6],
+    _references: Option<References>,
+}
+
+/// What the cluster's part of the controller is told.
+pub(super) enum News {
+    Told(Told),
+    /// Somebody announces an address.
+    Claim(Claim),
+    /// So many reference hosts answer.
+    References(u8),
 }
 
 struct RoleHere {
@@ -52,26 +70,39 @@ struct RoleHere {
 }
 
 impl Membership {
-    /// `place.maintenance` is found out here.
-    pub(super) fn start(config: &Config, mut place: Place) -> Result<(Self, UnboundedReceiver<Told>)> {
+    /// Needs a tokio runtime around it. A director that is alone hears no news.
+    pub(super) fn start(
+        config: &Config,
+        interface: u32,
+        mac: [u8; 6],
+        leases: Leases,
+    ) -> Result<(Self, UnboundedReceiver<News>)> {
+        let (sender, news) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
-            let holder = Holder::start(place.interface, place.mac, holder::orders(), |_| {})?;
-            return Ok((Self::Alone(holder), unbounded_channel().1));
+            let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
+            return Ok((Self::Alone(holder), news));
         };
-        place.maintenance = maintenance_file(cluster).exists();
-        if place.maintenance {
+        let maintenance = maintenance_file(cluster).exists();
+        if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
-        let (member, reports) = Member::start(config, cluster, place)?;
+        let place = Place { interface, mac, leases, maintenance, fence: fence(config, cluster) };
+        let reports = sender.clone();
+        let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
+        listen_for_claims(interface, sender.clone())?;
+        let references = watch_references(cluster, interface, sender)?;
         let started = || RoleHere { since: Instant::now(), cause: "starting".to_owned() };
         let clustered = Clustered {
             key_file: Watched::new(cluster.key_file.clone()),
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             roles: config.groups.iter().map(|_| started()).collect(),
+            hooks: Hooks::new(cluster.hooks.clone()),
+            mac,
+            _references: references,
             cluster: cluster.clone(),
             member,
         };
-        Ok((Self::Clustered(Box::new(clustered)), reports))
+        Ok((Self::Clustered(Box::new(clustered)), news))
     }
 
     fn clustered(&self) -> Option<&Clustered> {
@@ -104,15 +135,18 @@ impl Membership {
         }
     }
 
-    pub(super) fn set_mac(&self, mac: [u8; 6]) {
+    pub(super) fn set_mac(&mut self, mac: [u8; 6]) {
         match self {
             Self::Alone(holder) => holder.orders().set_mac(mac),
-            Self::Clustered(clustered) => clustered.member.set_mac(mac),
+            Self::Clustered(clustered) => {
+                clustered.mac = mac;
+                clustered.member.set_mac(mac);
+            }
         }
     }
 
     /// The MAC of another node's address.
-    pub(super) fn set_node_mac(&self, address: IpAddr, mac: Option<[u8; 6]>) {
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: [u8; 6]) {
         let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
         if let Some(node) = (0..=u8::MAX).zip(&cluster.nodes).find(|(_, node)| node.address == address) {
             member.set_node_mac(node.0, mac);
@@ -140,12 +174,67 @@ impl Membership {
         }
     }
 
-    pub(super) fn end(self) {
+    pub(super) async fn end(self) {
         match self {
             Self::Alone(holder) => holder.end(),
-            Self::Clustered(clustered) => clustered.member.end(),
+            Self::Clustered(clustered) => {
+                clustered.member.end();
+                clustered.hooks.finish().await;
+            }
         }
     }
+}
+
+/// Without a fence command nothing is waited for.
+fn fence(config: &Config, cluster: &Cluster) -> Option<Fence> {
+    let command = cluster.fence.clone()?;
+    let nodes: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    let groups: Vec<String> = config.groups.iter().map(|group| group.name.clone()).collect();
+    let me = nodes.get(usize::from(cluster.me)).cloned().unwrap_or_default();
+    // Called on the heartbeat thread; what it returns runs on the holder's.
+    Some(Box::new(move |dead, group| {
+        let name = |names: &[String], place: u8| names.get(usize::from(place)).cloned().unwrap_or_default();
+        let (command, dead, group) = (command.clone(), name(&nodes, dead.0), name(&groups, group.0));
+        let environment = environment([("NODE", &me), ("DEAD_NODE", &dead), ("GROUP", &group)]);
+        Box::pin(async move {
+            tracing::warn!("fencing node {dead} before group {group} is taken");
+            hooks::fence(&command, &environment).await.map_err(|why| format!("fencing {dead}: {why}"))
+        })
+    }))
+}
+
+/// As hooks and fence commands see it: LB_NAME.
+fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String, String)> {
+    variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
+}
+
+fn listen_for_claims(interface: u32, news: UnboundedSender<News>) -> Result<()> {
+    let mut listener =
+        Listener::open(interface).context("cannot listen for others that announce the VIPs")?;
+    tokio::spawn(async move {
+        loop {
+            match listener.next().await {
+                Ok(claim) if news.send(News::Claim(claim)).is_err() => return,
+                Ok(_) => {}
+                Err(error) => {
+                    return tracing::error!("announcements of VIPs by others are not seen any more: {error}");
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+fn watch_references(
+    cluster: &Cluster,
+    interface: u32,
+    news: UnboundedSender<News>,
+) -> Result<Option<References>> {
+    if cluster.references.is_empty() {
+        return Ok(None);
+    }
+    let report = move |reached| drop(news.send(News::References(reached)));
+    References::start(cluster.references.clone(), interface, report).map(Some).context("reference hosts")
 }
 
 fn maintenance_file(cluster: &Cluster) -> PathBuf {
@@ -153,6 +242,33 @@ fn maintenance_file(cluster: &Cluster) -> PathBuf {
 }
 
 impl Clustered {
+    fn role_changed(&mut self, group: GroupId, to: Role, record: &Record, groups: &[Group]) {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let cause = text(&record.cause);
+        let event = match to {
+            Role::Active => Some(hooks::Event::Active),
+            Role::Standby => Some(hooks::Event::Standby),
+            Role::Fault => Some(hooks::Event::Fault),
+            Role::Acquiring | Role::Releasing => None,
+        };
+        if let (Some(event), Some(config)) = (event, groups.get(usize::from(group.0))) {
+            let vips: Vec<String> = config.vips.iter().map(|vip| vip.address.to_string()).collect();
+            let node = self.names(groups).node(NodeId(self.cluster.me));
+            let environment = environment([
+                ("GROUP", &config.name),
+                ("ROLE", event.name()),
+                ("PREVIOUS_ROLE", &text(&record.from)),
+                ("CAUSE", &cause),
+                ("NODE", &node),
+                ("VIPS", &vips.join(" ")),
+            ]);
+            self.hooks.run(&config.name, event, environment);
+        }
+        if let Some(role) = self.roles.get_mut(usize::from(group.0)) {
+            *role = RoleHere { since: Instant::now(), cause };
+        }
+    }
+
     fn names<'a>(&'a self, groups: &'a [Group]) -> Names<'a> {
         Names { cluster: &self.cluster, groups, paths: &self.paths }
     }
@@ -167,16 +283,36 @@ struct Traffic {
 
 impl Controller {
     /// Something happened in the cluster.
-    pub(super) fn report(&mut self, Told { at, report }: &Told) {
-        let Membership::Clustered(clustered) = &mut self.membership else { return };
-        let record = words::record(report, clustered.names(&self.config.groups));
-        if let Report::Event(Event::RoleChanged { group, cause, .. }) = report {
-            let cause = words::cause(cause, clustered.names(&self.config.groups));
-            if let Some(role) = clustered.roles.get_mut(usize::from(group.0)) {
-                *role = RoleHere { since: Instant::now(), cause };
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Told(told) => self.told(&told),
+            News::Claim(claim) => self.claimed(claim),
+            News::References(reached) => {
+                self.membership.set_readiness(|readiness| readiness.references = reached);
             }
         }
+    }
+
+    fn told(&mut self, Told { at, report }: &Told) {
+        let Membership::Clustered(clustered) = &mut self.membership else { return };
+        let record = words::record(report, clustered.names(&self.config.groups));
+        if let Report::Event(Event::RoleChanged { group, to, .. }) = report {
+            clustered.role_changed(*group, *to, &record, &self.config.groups);
+        }
         self.events.record(record.at(*at));
+    }
+
+    /// Somebody announces an address: a conflict if it is one of ours and somebody else. The machine knows whether this
+    /// node means to have it.
+    fn claimed(&self, claim: Claim) {
+        let Some(clustered) = self.membership.clustered() else { return };
+        if claim.mac == clustered.mac {
+            return;
+        }
+        if let Some(group) = self.config.group_of(claim.address) {
+            tracing::debug!("{} is announced by {}", claim.address, super::report::mac(claim.mac));
+            clustered.member.conflict(group);
+        }
     }
 
     /// Which groups move because of the order; or why it is refused.
@@ -242,14 +378,14 @@ impl Controller {
     }
 
     /// Waits for the connections that still run through this director after another has taken its groups.
-    pub(super) async fn linger(&mut self, reports: &mut UnboundedReceiver<Told>) {
+    pub(super) async fn linger(&mut self, news: &mut UnboundedReceiver<News>) {
         let Some(clustered) = self.membership.clustered() else { return };
         let deadline = Instant::now() + clustered.cluster.linger;
         let (mut last, mut quiet_since) = (self.traffic(), Instant::now());
         while Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
-            while let Ok(report) = reports.try_recv() {
-                self.report(&report);
+            while let Ok(news) = news.try_recv() {
+                self.hear(news);
             }
             let traffic = self.traffic();
             if traffic.packets != last.packets {

@@ -35,9 +35,7 @@ use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
-use self::membership::Membership;
-use crate::cluster::member::Place;
-use crate::cluster::member::driver::Told;
+use self::membership::{Membership, News};
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::lease::Start;
@@ -119,7 +117,7 @@ struct Inputs {
     neighbours: UnboundedReceiver<neighbours::Event>,
     inquiries: mpsc::Receiver<Inquiry>,
     /// Of the cluster; a director that is alone hears none.
-    reports: UnboundedReceiver<Told>,
+    news: UnboundedReceiver<News>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
@@ -150,13 +148,13 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 }
                 controller.refresh();
             }
-            Some(report) = inputs.reports.recv() => controller.report(&report),
+            Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
             _ = housekeeping.tick() => controller.keep_house(),
         }
     }
     tell_supervisor(NotifyState::Stopping);
-    controller.close(&mut inputs.reports).await;
+    controller.close(&mut inputs.news).await;
     Ok(())
 }
 
@@ -174,9 +172,7 @@ impl Controller {
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
 
-        let place =
-            Place { interface: index, mac, leases: data_path.leases(), maintenance: false, fence: None };
-        let (membership, reports) = Membership::start(&config, place)?;
+        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();
@@ -197,7 +193,7 @@ impl Controller {
             _instance: instance,
             config,
         };
-        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, reports };
+        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
@@ -212,8 +208,8 @@ impl Controller {
         Ok((controller, inputs))
     }
 
-    /// Takes in what is told until something is known of every server: a director that starts should not send its first
-    /// clients to the fallback because it has not looked yet.
+    /// Takes in what is told until something is known of every server and node: a director that starts should not send
+    /// its first clients to the fallback because it has not looked yet.
     async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
         while !self.has_seen_all() {
             tokio::select! {
@@ -225,13 +221,16 @@ impl Controller {
     }
 
     fn has_seen_all(&self) -> bool {
-        self.config.services.iter().all(|service| {
-            service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
-                Health::Unknown => false,
-                Health::Down => true,
-                _ => self.knowledge.mac(server.address).is_some(),
+        let mut nodes = self.config.cluster.iter().flat_map(Cluster::others);
+        let nodes_seen = nodes.all(|node| self.knowledge.mac(node.address).is_some());
+        nodes_seen
+            && self.config.services.iter().all(|service| {
+                service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
+                    Health::Unknown => false,
+                    Health::Down => true,
+                    _ => self.knowledge.mac(server.address).is_some(),
+                })
             })
-        })
     }
 
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
@@ -363,7 +362,7 @@ impl Controller {
     }
 
     fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
-        if let neighbours::Event::Neighbour(address, mac) = &event {
+        if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
@@ -439,10 +438,10 @@ impl Controller {
 
     /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
     /// with the process.
-    async fn close(mut self, reports: &mut UnboundedReceiver<Told>) {
+    async fn close(mut self, news: &mut UnboundedReceiver<News>) {
         self.membership.release().await;
-        self.linger(reports).await;
-        self.membership.end();
+        self.linger(news).await;
+        self.membership.end().await;
         if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
             tracing::warn!("{error:#}");
         }

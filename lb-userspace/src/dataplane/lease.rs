@@ -20,8 +20,6 @@ use lb_common::lease::{Lease, MAX_GROUPS, SLOTS, Slot};
 
 use super::mapped::Mapped;
 
-const _: () = assert!(MAX_GROUPS == crate::cluster::message::MAX_GROUPS);
-
 /// What a director is to all groups when its maps are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {

@@ -1,8 +1,8 @@
 //! The machine on the heartbeat thread: hands in what happened, carries out what comes of it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::handover::Handovers;
@@ -22,7 +22,7 @@ pub enum Command {
     /// Somebody else announces an address of the group.
     Conflict(GroupId),
     /// The node's MAC on the VIPs' interface.
-    Mac(NodeId, Option<[u8; 6]>),
+    Mac(NodeId, [u8; 6]),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -38,6 +38,9 @@ impl From<Report> for Told {
         Self { at: SystemTime::now(), report }
     }
 }
+
+/// How the controller is told. Must not wait.
+pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
 
 #[derive(Debug)]
 pub enum Report {
@@ -82,26 +85,20 @@ pub struct Driver {
     leases: Leases,
     orders: Orders,
     fence: Option<Fence>,
-    reports: UnboundedSender<Told>,
+    tell: Tell,
     peers: Peers,
     handovers: Handovers,
     outbox: Vec<Heartbeat>,
 }
 
 impl Driver {
-    pub fn new(
-        machine: Machine,
-        leases: Leases,
-        orders: Orders,
-        fence: Option<Fence>,
-        reports: UnboundedSender<Told>,
-    ) -> Self {
+    pub fn new(machine: Machine, leases: Leases, orders: Orders, fence: Option<Fence>, tell: Tell) -> Self {
         Self {
             machine,
             leases,
             orders,
             fence,
-            reports,
+            tell,
             peers: Peers::default(),
             handovers: Handovers::default(),
             outbox: Vec::new(),
@@ -138,7 +135,7 @@ impl Driver {
             Output::Release { group, why } => self.release(group, &why, now),
             Output::Announce { group } => self.orders.announce(group.0),
             Output::LeaseLost => {}
-            Output::Event(event) => self.report(Report::Event(event)),
+            Output::Event(event) => (self.tell)(Report::Event(event).into()),
         }
     }
 
@@ -201,11 +198,6 @@ impl Driver {
 
     fn look_at_ourselves(&self) -> NodeSight {
         NodeSight { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
-    }
-
-    /// A controller that has gone listens to nobody.
-    fn report(&self, report: Report) {
-        let _ = self.reports.send(report.into());
     }
 }
 

@@ -14,10 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Fence, Report, Sight, Told};
+use self::driver::{Command, Driver, Fence, Report, Sight, Tell, Told};
 use super::auth::{self, ClusterId};
 use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
@@ -62,11 +61,13 @@ pub struct Member {
 
 impl Member {
     /// Starts the threads. Groups that an earlier life has left on the interface are given up first of all.
+    /// `tell` is called on the heartbeat thread and must not wait.
     pub fn start(
         config: &Config,
         cluster: &Cluster,
         place: Place,
-    ) -> Result<(Self, UnboundedReceiver<Told>)> {
+        tell: impl Fn(Told) + Send + Sync + 'static,
+    ) -> Result<Self> {
         let session = session_at(SystemTime::now());
         let settings = settings::machine(config, cluster, session, place.maintenance);
         settings.check().context("cluster")?;
@@ -74,13 +75,12 @@ impl Member {
 
         let (orders, pending) = holder::orders();
         orders.set_groups(&config.groups);
-        let (reports, receiver) = unbounded_channel();
+        let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
-        let driver = Driver::new(machine, place.leases, orders.clone(), place.fence, reports.clone());
+        let driver = Driver::new(machine, place.leases, orders.clone(), place.fence, Arc::clone(&tell));
         let transport = {
-            let reports = reports.clone();
-            // The controller that has gone listens to nobody.
-            Box::new(move |report| drop(reports.send(Report::Transport(report).into())))
+            let tell = Arc::clone(&tell);
+            Box::new(move |report| tell(Report::Transport(report).into()))
         };
         let (event_loop, handle) = Loop::new(channel, settings::paths(cluster), driver, transport)
             .context("cannot set the heartbeat thread up")?;
@@ -93,10 +93,10 @@ impl Member {
         };
         let heartbeat = std::thread::Builder::new()
             .name("heartbeat".to_owned())
-            .spawn(move || beat(event_loop, &reports))
+            .spawn(move || beat(event_loop, &tell))
             .context("cannot start the heartbeat thread")?;
         let readiness = LocalReadiness::default();
-        Ok((Self { handle, heartbeat, holder, statistics, readiness }, receiver))
+        Ok(Self { handle, heartbeat, holder, statistics, readiness })
     }
 
     /// What this node could serve with now.
@@ -121,7 +121,7 @@ impl Member {
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it.
-    pub fn set_node_mac(&self, node: u8, mac: Option<[u8; 6]>) {
+    pub fn set_node_mac(&self, node: u8, mac: [u8; 6]) {
         self.handle.command(Command::Mac(NodeId(node), mac));
     }
 
@@ -194,11 +194,11 @@ fn channel(cluster: &Cluster, session: u64) -> Result<Channel> {
 }
 
 /// The heartbeat thread.
-fn beat(event_loop: Loop<Driver>, reports: &UnboundedSender<Told>) {
+fn beat(event_loop: Loop<Driver>, tell: &Tell) {
     if let Err(missing) = realtime::enter() {
         tracing::warn!("{missing}");
     }
     if let Err(error) = event_loop.run() {
-        let _ = reports.send(Report::Ended(error.to_string()).into());
+        tell(Report::Ended(error.to_string()).into());
     }
 }

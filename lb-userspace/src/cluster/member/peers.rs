@@ -30,9 +30,10 @@ impl Peers {
         heartbeat.session = peer.life;
     }
 
-    /// The node's MAC on the VIPs' interface.
-    pub fn set_mac(&mut self, node: NodeId, mac: Option<[u8; 6]>) {
-        self.0.entry(node).or_default().mac = mac;
+    /// The node's MAC on the VIPs' interface. The last one known stays: the kernel forgets MACs when the interface loses its
+    /// link, and when it returns the first packets to be relayed come before the MAC is known again.
+    pub fn set_mac(&mut self, node: NodeId, mac: [u8; 6]) {
+        self.0.entry(node).or_default().mac = Some(mac);
     }
 
     fn get(&self, node: NodeId) -> Peer {
