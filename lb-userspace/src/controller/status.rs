@@ -31,6 +31,7 @@ impl Controller {
             services,
             drops: counts(counters, Action::Drop),
             passes: counts(counters, Action::Pass),
+            relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
         }
     }
 

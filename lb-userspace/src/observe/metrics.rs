@@ -55,10 +55,11 @@ const SERVICE_GAUGES: [Metric<ServiceStatus>; 5] = [
     ("lb_service_on_fallback", "1 while no server is usable", |s| s.on_fallback.into()),
 ];
 
-const COUNTERS: [Metric<Status>; 4] = [
+const COUNTERS: [Metric<Status>; 5] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
+    ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
@@ -281,6 +282,7 @@ mod tests {
             (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
             (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
             (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
+            ("lb_relayed_packets_total", 0.0),
             (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
             (r#"lb_server_active_connections{server="www2",service="web"}"#, 3.0),
             (r#"lb_server_bytes_total{server="www1",service="web"}"#, 64000.0),

@@ -96,5 +96,6 @@ pub fn cluster() -> Status {
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],
+        relayed: 0,
     }
 }
