@@ -86,6 +86,11 @@ impl Machine {
         &self.node.settings
     }
 
+    /// The configuration was read anew: from the next heartbeat on this is its digest.
+    pub fn set_config_digest(&mut self, digest: u64) {
+        self.node.settings.config_digest = digest;
+    }
+
     /// The group's role here; `Fault` for a group that does not exist.
     pub fn role(&self, group: GroupId) -> Role {
         self.groups.get(usize::from(group.0)).map_or(Role::Fault, |group| group.role(&self.node))

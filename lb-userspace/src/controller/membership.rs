@@ -128,10 +128,10 @@ impl Membership {
         }
     }
 
-    pub(super) fn set_groups(&self, groups: &[Group]) {
+    pub(super) fn set_config(&self, config: &Config) {
         match self {
-            Self::Alone(holder) => holder.orders().hold_all(groups),
-            Self::Clustered(clustered) => clustered.member.set_groups(groups),
+            Self::Alone(holder) => holder.orders().hold_all(&config.groups),
+            Self::Clustered(clustered) => clustered.member.set_config(config),
         }
     }
 

@@ -303,7 +303,7 @@ impl Controller {
                     tracing::error!("the data path could not be changed: {error:#}");
                 }
                 self.follow_configuration();
-                self.membership.set_groups(&self.config.groups);
+                self.membership.set_config(&self.config);
             }
             Err(error) => {
                 tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");

@@ -104,6 +104,20 @@ impl Director {
         shell::run(&mut self.lb("failback")).map(drop)
     }
 
+    /// `lb WORDS` as an operator gives it; returns what it prints.
+    pub fn order(&self, words: &[&str]) -> Result<String> {
+        let (word, rest) = words.split_first().context("no command")?;
+        shell::run(self.lb(word).args(rest))
+    }
+
+    /// This node's role for the group, in `lb status`'s word.
+    pub fn role_of(&self, group: &str) -> Result<String> {
+        let status = self.status()?;
+        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
+        let found = groups.iter().find(|shown| shown.name == group);
+        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
+    }
+
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
     pub fn wait_until(
         &self,
@@ -271,6 +285,7 @@ pub struct ClusterNode {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Group {
+    pub name: String,
     /// This director's: `active`, `standby`, `acquiring`, `releasing` or `fault`.
     pub role: String,
     /// Name of the node that is active for the group.

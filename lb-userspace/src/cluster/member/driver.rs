@@ -23,6 +23,8 @@ pub enum Command {
     Conflict(GroupId),
     /// The node's MAC on the VIPs' interface.
     Mac(NodeId, [u8; 6]),
+    /// Of the configuration, which was read anew.
+    Digest(u64),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -219,6 +221,7 @@ impl event_loop::Driver for Driver {
             Command::Outcome(outcome) => self.outcome(outcome, now),
             Command::Conflict(group) => self.tell_machine(Input::Conflict { group }, now),
             Command::Mac(node, mac) => self.peers.set_mac(node, mac),
+            Command::Digest(digest) => self.machine.set_config_digest(digest),
             Command::Look(reply) => {
                 let _ = reply.send(self.look());
             }

@@ -27,7 +27,7 @@ use super::takeover::holder::{self, Holder};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::now;
 use super::transport::statistics::Statistics;
-use crate::config::{Cluster, Config, Group};
+use crate::config::{Cluster, Config};
 use crate::dataplane::lease::Leases;
 
 pub mod driver;
@@ -130,9 +130,10 @@ impl Member {
         self.holder.orders().set_mac(mac);
     }
 
-    /// VIPs, prefixes, labels and refresh times have changed; which groups there are has not.
-    pub fn set_groups(&self, groups: &[Group]) {
-        self.holder.orders().set_groups(groups);
+    /// The configuration was read anew. Which groups there are has not changed, nor anything in `cluster`.
+    pub fn set_config(&self, config: &Config) {
+        self.handle.command(Command::Digest(config.digest()));
+        self.holder.orders().set_groups(&config.groups);
     }
 
     /// Reads the key file again.
