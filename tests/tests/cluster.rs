@@ -322,6 +322,7 @@ fn with_two_groups_both_directors_work() {
 #[test]
 fn somebody_else_who_announces_the_vip_is_told_and_answered() {
     let cluster = Cluster::start("conflict", &Plan::default());
+    cluster.talk.client.get(URL).expect("the VIP serves");
     let www1 = cluster.talk.www1.node();
     let mut arping = www1.command("arping");
     let output = arping.args(["-U", "-c", "1", "-I", "eth0", "211.58.250.6"]).output().expect("arping runs");
