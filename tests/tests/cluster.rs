@@ -267,12 +267,30 @@ fn standby_resume_and_orders_to_the_wrong_node() {
 fn with_manual_failback_a_group_stays_until_told() {
     let groups = "groups: [{ name: web, vips: [211.58.250.6/25], failback: manual }]";
     let mut cluster = Cluster::start("manual", &Plan { groups, ..Plan::default() });
-    cluster.directors[0].stop().expect("it stops");
+    cluster.directors[0].kill().expect("it dies");
     cluster.wait_until_held_by("ha2");
+    let ha1 = cluster.talk.ha1.clone();
+    let vip_is_on_ha1 =
+        move || ha1.ip("-oneline address show dev eth0").expect("ip works").contains(" 211.58.250.6/");
+    assert!(vip_is_on_ha1(), "a killed director cannot take its address off");
     cluster.directors[0].restart().expect("it starts");
     sleep(Duration::from_secs(3)); // automatic failback would have happened
     cluster.wait_until_held_by("ha2");
+    assert!(!vip_is_on_ha1(), "what the earlier life left on the interface is removed at start");
     cluster.directors[0].failback().expect("the order is taken");
+    cluster.wait_until_held_by("ha1");
+}
+
+/// The session of its second life is smaller than that of the first.
+#[test]
+fn a_node_whose_clock_was_set_back_a_day_is_heard_after_its_restart() {
+    let mut cluster = Cluster::start("clock", &Plan::default());
+    cluster.directors[0].stop().expect("it stops");
+    cluster.wait_until_held_by("ha2");
+    cluster.directors[0].restart_a_day_earlier().expect("it starts");
+    cluster.wait_until_held_by("ha1");
+    cluster.directors[0].stop().expect("it stops");
+    cluster.directors[0].restart().expect("it starts, a day later");
     cluster.wait_until_held_by("ha1");
 }
 
