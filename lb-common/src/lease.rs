@@ -101,14 +101,18 @@ impl Lease {
     ///
     /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
     /// predecessor, in its grace time, sends what still reaches it to its successor, whose table has the younger ones.
-    /// A packet never goes back to the director it came from; there the service's own rule for strays decides. So with
-    /// two directors it is relayed once at most, whatever either of them believes to be at that moment. That is why the
-    /// predecessor does not return what its successor asked it about: both may be in their grace time for a moment, if the
-    /// group is handed back at once. (Three directors could make a circle while each of them hands over to the next and
-    /// none has the group yet.)
+    /// What comes back to the holder is known to neither, and the service's own rule decides: see [`Self::returns`].
     #[inline(always)]
     pub const fn relay(&self, now_ns: u64) -> Option<u64> {
         if now_ns < self.relay_until && self.relay != 0 { Some(self.relay) } else { None }
+    }
+
+    /// Whether a packet that the other director has sent goes back to it when no entry knows it here either: in the grace
+    /// time, because only the holder's host has the address and can answer it. It costs a hop of its time to live, which
+    /// ends it should both be in their grace time for a moment, when the group is handed back at once.
+    #[inline(always)]
+    pub const fn returns(&self, now_ns: u64) -> bool {
+        !self.answers(now_ns)
     }
 }
 

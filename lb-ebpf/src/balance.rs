@@ -51,7 +51,7 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
         return Err(lease::read(control, slot).refusal(now));
     }
     let flags = frame::check(packet, flow)?;
-    if owner.is_stray(flow, flags) && forward::relay(packet, control, slot, now)? {
+    if owner.is_stray(flow, flags) && forward::relay(packet, control, flow, slot, now)? {
         return Ok(xdp_action::XDP_TX);
     }
     let target = connection::target(owner, flow, flags, now)?;

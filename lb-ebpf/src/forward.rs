@@ -36,15 +36,43 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if rewrite(packet, control, target.forward.mac())? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
 }
 
-/// Sends a packet to the other director of a hand-over. `false`: there is none, or the packet came from there.
+/// Sends a packet to the other director of a hand-over. `false`: there is none, or it does not know the packet either.
 #[inline(always)]
-pub fn relay(packet: &Packet, control: &Control, slot: Slot, now_ns: u64) -> Result<bool, Reason> {
-    let Some(director) = lease::read(control, slot).relay(now_ns) else { return Ok(false) };
-    let sent = rewrite(packet, control, director)?;
-    if sent {
-        count::table(TableEvent::Relayed);
+pub fn relay(
+    packet: &Packet,
+    control: &Control,
+    flow: &Flow,
+    slot: Slot,
+    now_ns: u64,
+) -> Result<bool, Reason> {
+    let lease = lease::read(control, slot);
+    let Some(director) = lease.relay(now_ns) else { return Ok(false) };
+    if !rewrite(packet, control, director)? {
+        if !lease.returns(now_ns) {
+            return Ok(false);
+        }
+        take_hop(packet, flow)?;
+        write(packet, control, director)?;
     }
-    Ok(sent)
+    count::table(TableEvent::Relayed);
+    Ok(true)
+}
+
+/// Takes one from the time to live and mends the header's checksum (RFC 1141).
+#[inline(always)]
+fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
+    if flow.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let word = |at| packet.at::<u16>(flow.network + at).ok_or(Reason::BadLength);
+    let (ttl_and_protocol, checksum) = (word(8)?, word(10)?);
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        *ttl_and_protocol = u16::from_be(*ttl_and_protocol).wrapping_sub(0x100).to_be();
+        let sum = u32::from(u16::from_be(*checksum)) + 0x100;
+        *checksum = ((sum + (sum >> 16)) as u16).to_be();
+    }
+    Ok(())
 }
 
 /// Writes the MACs, unless the packet came from the very station it would go to: `false`.
@@ -52,13 +80,20 @@ pub fn relay(packet: &Packet, control: &Control, slot: Slot, now_ns: u64) -> Res
 pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reason> {
     let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    let source = unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 };
+    if source == to {
+        return Ok(false);
+    }
+    write(packet, control, to).map(|()| true)
+}
+
+#[inline(always)]
+fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: as above.
     unsafe {
-        let source = u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16;
-        if source == to {
-            return Ok(false);
-        }
         *low = (to | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();
     }
-    Ok(true)
+    Ok(())
 }
