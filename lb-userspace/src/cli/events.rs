@@ -1,11 +1,9 @@
 //! `lb events`: what happened in the cluster.
 
-use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::output::{Director, print};
 use crate::observe::events::{Level, Record};
 use crate::observe::socket;
 
@@ -14,13 +12,12 @@ pub struct Options {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-    /// Control socket of the running lb
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
-    socket: PathBuf,
+    #[command(flatten)]
+    director: Director,
 }
 
-pub fn run(Options { json, socket }: Options) -> Result<()> {
-    let events = socket::request_events(&socket)?;
+pub fn run(Options { json, director }: Options) -> Result<()> {
+    let events = socket::request_events(&director.socket)?;
     let mut text = String::new();
     for event in &events {
         text += &if json {
@@ -30,10 +27,7 @@ pub fn run(Options { json, socket }: Options) -> Result<()> {
         };
         text.push('\n');
     }
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("printing the events"),
-    }
+    print(&text)
 }
 
 fn line(event: &Record) -> String {

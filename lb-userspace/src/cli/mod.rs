@@ -3,6 +3,7 @@
 mod check;
 mod events;
 mod orders;
+mod output;
 mod run;
 mod status;
 
@@ -32,9 +33,9 @@ enum Command {
     /// Give a group, or all that are not there, to its preferred node
     Failback(orders::GroupOptions),
     /// Give everything here to the other nodes and stay out until `lb resume` or a restart
-    Standby(orders::Options),
+    Standby(output::Director),
     /// Be ready to take groups again after `lb standby`
-    Resume(orders::Options),
+    Resume(output::Director),
     /// Stay out, over restarts too, until maintenance is off
     Maintenance(orders::MaintenanceOptions),
 }

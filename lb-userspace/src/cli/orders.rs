@@ -1,12 +1,13 @@
 //! `lb failover`, `lb failback`, `lb standby`, `lb resume`, `lb maintenance`: what operators want done in the cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::output::Director;
 use crate::observe::socket::{self, Request};
 use crate::observe::view::{ClusterStatus, Move};
 
@@ -14,18 +15,11 @@ use crate::observe::view::{ClusterStatus, Move};
 const ARRIVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
-pub struct Options {
-    /// Control socket of the running lb
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
-    socket: PathBuf,
-}
-
-#[derive(Debug, Args)]
 pub struct GroupOptions {
     /// The group's name; without it, all that it concerns
     group: Option<String>,
     #[command(flatten)]
-    options: Options,
+    director: Director,
 }
 
 #[derive(Debug, Args)]
@@ -33,7 +27,7 @@ pub struct MaintenanceOptions {
     #[arg(value_enum)]
     switch: Switch,
     #[command(flatten)]
-    options: Options,
+    director: Director,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,29 +36,29 @@ enum Switch {
     Off,
 }
 
-pub fn failover(GroupOptions { group, options }: GroupOptions) -> Result<()> {
-    give(&options.socket, &Request::Failover { group })
+pub fn failover(GroupOptions { group, director }: GroupOptions) -> Result<()> {
+    give(&director.socket, &Request::Failover { group })
 }
 
-pub fn failback(GroupOptions { group, options }: GroupOptions) -> Result<()> {
-    give(&options.socket, &Request::Failback { group })
+pub fn failback(GroupOptions { group, director }: GroupOptions) -> Result<()> {
+    give(&director.socket, &Request::Failback { group })
 }
 
-pub fn standby(options: &Options) -> Result<()> {
-    give(&options.socket, &Request::Standby)?;
+pub fn standby(director: &Director) -> Result<()> {
+    give(&director.socket, &Request::Standby)?;
     println!("standby: this node stays out until `lb resume` or a restart");
     Ok(())
 }
 
-pub fn resume(options: &Options) -> Result<()> {
-    give(&options.socket, &Request::Resume)?;
+pub fn resume(director: &Director) -> Result<()> {
+    give(&director.socket, &Request::Resume)?;
     println!("resumed: this node takes groups again as soon as it is ready");
     Ok(())
 }
 
-pub fn maintenance(MaintenanceOptions { switch, options }: &MaintenanceOptions) -> Result<()> {
+pub fn maintenance(MaintenanceOptions { switch, director }: &MaintenanceOptions) -> Result<()> {
     let on = *switch == Switch::On;
-    give(&options.socket, &Request::Maintenance { on })?;
+    give(&director.socket, &Request::Maintenance { on })?;
     println!(
         "{}",
         match on {

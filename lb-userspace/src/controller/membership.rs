@@ -167,6 +167,10 @@ impl Membership {
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.clustered().is_some_and(|clustered| clustered.member.has_failed())
+    }
+
     /// Gives all VIPs up; in a cluster another node takes them.
     pub(super) async fn release(&self) {
         if let Some(clustered) = self.clustered() {
@@ -380,6 +384,11 @@ impl Controller {
     /// Waits for the connections that still run through this director after another has taken its groups.
     pub(super) async fn linger(&mut self, news: &mut UnboundedReceiver<News>) {
         let Some(clustered) = self.membership.clustered() else { return };
+        // This node itself is one of them.
+        let living = |sight: &Sight| sight.nodes.iter().filter(|node| node.alive).count();
+        if clustered.member.look().await.is_ok_and(|sight| living(&sight) < 2) {
+            return;
+        }
         let deadline = Instant::now() + clustered.cluster.linger;
         let (mut last, mut quiet_since) = (self.traffic(), Instant::now());
         while Instant::now() < deadline {

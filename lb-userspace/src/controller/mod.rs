@@ -150,7 +150,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
             }
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
-            _ = housekeeping.tick() => controller.keep_house(),
+            _ = housekeeping.tick() => controller.keep_house()?,
         }
     }
     tell_supervisor(NotifyState::Stopping);
@@ -415,7 +415,10 @@ impl Controller {
         self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
-    fn keep_house(&mut self) {
+    fn keep_house(&mut self) -> Result<()> {
+        if self.membership.has_failed() {
+            bail!("the heartbeat thread has ended: the other nodes take over what was here");
+        }
         for server in self.sweeper.purged() {
             self.purged(server);
         }
@@ -434,6 +437,7 @@ impl Controller {
         if self.file.changed() {
             self.reload("the file changed");
         }
+        Ok(())
     }
 
     /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes

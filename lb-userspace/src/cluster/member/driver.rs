@@ -142,6 +142,7 @@ impl Driver {
     }
 
     fn acquire(&mut self, group: GroupId, why: &Cause) {
+        self.leases.relay(group.0, None);
         self.handovers.takes(group, why, &self.peers);
         let condition = match (why, &self.fence) {
             (&Cause::PeerDead { peer }, Some(fence)) => Some(fence(peer, group)),

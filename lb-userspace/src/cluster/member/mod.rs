@@ -142,6 +142,11 @@ impl Member {
         Ok(())
     }
 
+    /// Without its heartbeat thread a node is dead to the others, and its leases run out.
+    pub fn has_failed(&self) -> bool {
+        self.heartbeat.is_finished()
+    }
+
     /// In the order of the configuration's paths.
     pub fn statistics(&self) -> &[Arc<Statistics>] {
         &self.statistics
