@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::machine::{Cause, Event, Refusal, Seen};
+use super::machine::{Cause, Command, Event, Refusal, Seen};
 use super::member::driver::Report;
 use super::message::{GroupId, NodeId, Role};
 use super::transport::PathId;
@@ -117,7 +117,7 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
                 .node(node)
         }
         Event::CommandRefused { command, why } => {
-            let text = format!("{command:?} refused: {}", refusal(*why, names));
+            let text = format!("{} refused: {}", self::command(*command, names), refusal(*why, names));
             Record::new(Warning, "command_refused", text)
         }
         Event::Stalled { pause } => {
@@ -127,6 +127,16 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
             );
             Record::new(Warning, "stalled", text).took(*pause)
         }
+    }
+}
+
+fn command(command: Command, names: Names<'_>) -> String {
+    match command {
+        Command::Failover(group) => format!("failover of group {}", names.group(group)),
+        Command::Failback(group) => format!("failback of group {}", names.group(group)),
+        Command::Standby => "standby".to_owned(),
+        Command::Resume => "resume".to_owned(),
+        Command::Maintenance(on) => format!("maintenance {}", if on { "on" } else { "off" }),
     }
 }
 
@@ -218,5 +228,45 @@ fn millis(time: Duration) -> String {
         time if time < Duration::from_millis(10) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
         time if time < Duration::from_secs(10) => format!("{} ms", time.as_millis()),
         time => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Every name is the configuration's, and the fields say what the text says.
+    #[test]
+    fn a_change_of_role_says_who_what_and_why() {
+        let config = config::parse(
+            "interface: eth0\ngroups: [{ name: web, vips: [192.0.2.10/24] }]\n\
+             cluster: { node: a, nodes: [{ name: a, address: 192.0.2.1 }, { name: b, address: 192.0.2.2 }], \
+             paths: [{ type: unicast }] }\n\
+             services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]\n",
+            "test.yaml",
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+        let cluster = config.cluster.as_ref().expect("a cluster");
+        let names = Names { cluster, groups: &config.groups, paths: &[] };
+        let report = Report::Event(Event::RoleChanged {
+            group: GroupId(0),
+            from: Role::Acquiring,
+            to: Role::Active,
+            cause: Cause::PeerDead { peer: NodeId(1) },
+            after: Duration::from_micros(8400),
+        });
+        let record = record(&report, names);
+        assert_eq!(record.text, "group web: acquiring -> active after 8.4 ms: node b is dead");
+        let fields = (record.group.as_deref(), record.from.as_deref(), record.to.as_deref());
+        assert_eq!(fields, (Some("web"), Some("acquiring"), Some("active")));
+        assert_eq!((record.cause.as_deref(), record.took_ms), (Some("node b is dead"), Some(8.4)));
+
+        let refused = Report::Event(Event::CommandRefused {
+            command: Command::Failover(GroupId(0)),
+            why: Refusal::NotHere { holder: Some(NodeId(1)) },
+        });
+        let text = "failover of group web refused: it is on b: give the command there";
+        assert_eq!(super::record(&refused, names).text, text);
     }
 }
