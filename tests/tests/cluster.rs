@@ -366,6 +366,17 @@ fn the_node_that_loses_its_reference_hosts_gives_way() {
 }
 
 #[test]
+fn an_address_that_somebody_removes_is_put_back() {
+    let cluster = Cluster::start("flushed", &Plan::default());
+    cluster.talk.ha1.ip("address del 211.58.250.6/25 dev eth0").expect("it was there");
+    wait_for("the address to be back", || {
+        let shown = cluster.talk.ha1.ip("-oneline address show dev eth0").expect("ip works");
+        shown.contains(" 211.58.250.6/")
+    });
+    cluster.wait_until_held_by("ha1");
+}
+
+#[test]
 fn hooks_are_told_what_happened() {
     let folder = tempfile::tempdir().expect("a folder");
     let told = folder.path().join("told");
@@ -381,10 +392,11 @@ fn hooks_are_told_what_happened() {
     let cluster = Cluster::start("hooks", &Plan { cluster, ..Plan::default() });
     let has_told =
         |line: &str| fs::read_to_string(&told).unwrap_or_default().lines().any(|told| told == line);
-    wait_for("ha1 active", || has_told("ha1 web acquiring active 211.58.250.6: done"));
+    wait_for("ha2 standby", || has_told("ha2 web fault standby 211.58.250.6: ready"));
     cluster.directors[0].kill().expect("it dies");
-    wait_for("ha2 active", || has_told("ha2 web acquiring active 211.58.250.6: done"));
-    assert!(has_told("ha2 web fault standby 211.58.250.6: ready"));
+    wait_for("ha2 active", || has_told("ha2 web standby active 211.58.250.6: node ha1 is dead"));
+    let all = fs::read_to_string(&told).expect("told");
+    assert!(!all.contains(" fault 211"), "nothing was wrong with either: {all}");
 }
 
 #[test]
@@ -394,13 +406,16 @@ fn a_dead_node_is_fenced_before_its_group_is_taken() {
     let fence = script(
         folder.path(),
         "fence",
-        &format!("echo fencing $LB_DEAD_NODE for $LB_GROUP; test -e {}", permission.display()),
+        &format!("echo fencing $LB_DEAD_NODE for $LB_GROUP; sleep 0.5; test -e {}", permission.display()),
     );
     let cluster = format!("  fence: {{ command: [{fence}], timeout: 5s }}");
     let cluster = Cluster::start("fence", &Plan { cluster, ..Plan::default() });
     let ha2 = &cluster.directors[1];
     cluster.directors[0].kill().expect("it dies");
     wait_for_log(ha2, "the take-over failed: fencing ha1: ");
+    sleep(Duration::from_secs(7)); // by now it has tried again
+    let log = ha2.log().expect("a log");
+    assert!(log.matches("the take-over failed: fencing ha1: ").count() >= 2, "{log}");
     assert_eq!(ha2.takes(VIP).expect("a log"), 0, "taken although the fence failed");
     fs::write(&permission, "").expect("a file");
     cluster.wait_until_held_by("ha2");

@@ -82,8 +82,7 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
         Event::RoleChanged { group, from, to, cause, after } => {
             let name = names.group(*group);
             let (was, is) = (role(*from), role(*to));
-            let meant = matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand);
-            let level = if *to == Role::Fault && !meant { Warning } else { Info };
+            let level = if *to == Role::Fault && !is_meant(cause) { Warning } else { Info };
             let lasted =
                 if *to == Role::Active { format!(" after {}", millis(*after)) } else { String::new() };
             let why = self::cause(cause, names);
@@ -174,6 +173,11 @@ fn transport_event(report: &event_loop::Report, names: Names<'_>) -> Record {
             Record::new(Level::Error, "message_not_sent", format!("a heartbeat could not be sent: {why}"))
         }
     }
+}
+
+/// Nothing is wrong with a node that could not serve for this reason.
+pub const fn is_meant(cause: &Cause) -> bool {
+    matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand)
 }
 
 pub fn cause(cause: &Cause, names: Names<'_>) -> String {

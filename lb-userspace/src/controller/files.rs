@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// What tells one version of a file from another: device, inode, size, time of change in seconds and nanoseconds.
+/// What tells one version of a file from another: device, inode, size, and when its content or its mode last changed.
 type Version = (u64, u64, u64, i64, i64);
 
 /// A file and the version that was read last.
@@ -47,7 +47,7 @@ impl Watched {
 
 fn version(path: &Path) -> Option<Version> {
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+    Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 #[cfg(test)]

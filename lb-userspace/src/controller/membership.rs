@@ -12,7 +12,7 @@ use super::Controller;
 use super::files::Watched;
 use crate::cluster::conflict::{Claim, Listener};
 use crate::cluster::hooks::{self, Hooks};
-use crate::cluster::machine::{self, Event, LocalReadiness};
+use crate::cluster::machine::{self, Cause, Event, LocalReadiness, Refusal};
 use crate::cluster::member::driver::{Fence, Report, Sight, Told};
 use crate::cluster::member::{Member, Place};
 use crate::cluster::message::{GroupId, NodeId, Role};
@@ -24,7 +24,6 @@ use crate::cluster::transport::statistics::Statistics;
 use crate::cluster::words::{self, Names};
 use crate::config::{Cluster, Config, Group};
 use crate::dataplane::lease::Leases;
-use crate::observe::events::Record;
 use crate::observe::inquiries::Order;
 use crate::observe::view::{
     ClusterStatus, Count, GroupStatus, Heard, Move, NodeReadiness, NodeStatus, PathStatus,
@@ -32,6 +31,8 @@ use crate::observe::view::{
 
 /// How often a stopping director looks whether connections still run through it.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a stop waits for hooks.
+const HOOKS: Duration = Duration::from_secs(5);
 /// A director through which nothing came for so long is not needed any more.
 const QUIET: Duration = Duration::from_millis(250);
 
@@ -66,7 +67,10 @@ pub(super) enum News {
 
 struct RoleHere {
     since: Instant,
+    /// Why the group was taken, released or cannot be taken; not merely that this is done.
     cause: String,
+    /// The last one that was neither acquiring nor releasing.
+    settled: Role,
 }
 
 impl Membership {
@@ -88,12 +92,15 @@ impl Membership {
         }
         let place = Place { interface, mac, leases, maintenance, fence: fence(config, cluster) };
         let reports = sender.clone();
+        // Before it is read, so that no change is missed.
+        let key_file = Watched::new(cluster.key_file.clone());
         let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
         listen_for_claims(interface, sender.clone())?;
         let references = watch_references(cluster, interface, sender)?;
-        let started = || RoleHere { since: Instant::now(), cause: "starting".to_owned() };
+        let started =
+            || RoleHere { since: Instant::now(), cause: "starting".to_owned(), settled: Role::Fault };
         let clustered = Clustered {
-            key_file: Watched::new(cluster.key_file.clone()),
+            key_file,
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             roles: config.groups.iter().map(|_| started()).collect(),
             hooks: Hooks::new(cluster.hooks.clone()),
@@ -155,20 +162,27 @@ impl Membership {
 
     /// Reads the key file again if it has changed.
     pub(super) fn look_at_keys(&mut self) {
+        if let Self::Clustered(clustered) = self
+            && clustered.key_file.changed()
+        {
+            self.reload_keys();
+        }
+    }
+
+    pub(super) fn reload_keys(&mut self) {
         let Self::Clustered(clustered) = self else { return };
-        if clustered.key_file.changed() {
-            clustered.key_file.seen();
-            match clustered.member.reload_keys(&clustered.cluster) {
-                Ok(()) => tracing::info!("heartbeat keys reloaded"),
-                Err(error) => {
-                    tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}");
-                }
-            }
+        clustered.key_file.seen();
+        match clustered.member.reload_keys(&clustered.cluster) {
+            Ok(()) => tracing::info!("heartbeat keys reloaded"),
+            Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
         }
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.clustered().is_some_and(|clustered| clustered.member.has_failed())
+        match self {
+            Self::Alone(holder) => holder.has_failed(),
+            Self::Clustered(clustered) => clustered.member.has_failed(),
+        }
     }
 
     /// Gives all VIPs up; in a cluster another node takes them.
@@ -183,7 +197,9 @@ impl Membership {
             Self::Alone(holder) => holder.end(),
             Self::Clustered(clustered) => {
                 clustered.member.end();
-                clustered.hooks.finish().await;
+                if tokio::time::timeout(HOOKS, clustered.hooks.finish()).await.is_err() {
+                    tracing::warn!("hooks still run after {} s; stopping all the same", HOOKS.as_secs());
+                }
             }
         }
     }
@@ -196,13 +212,18 @@ fn fence(config: &Config, cluster: &Cluster) -> Option<Fence> {
     let groups: Vec<String> = config.groups.iter().map(|group| group.name.clone()).collect();
     let me = nodes.get(usize::from(cluster.me)).cloned().unwrap_or_default();
     // Called on the heartbeat thread; what it returns runs on the holder's.
-    Some(Box::new(move |dead, group| {
+    Some(Box::new(move |silent, group| {
         let name = |names: &[String], place: u8| names.get(usize::from(place)).cloned().unwrap_or_default();
-        let (command, dead, group) = (command.clone(), name(&nodes, dead.0), name(&groups, group.0));
-        let environment = environment([("NODE", &me), ("DEAD_NODE", &dead), ("GROUP", &group)]);
+        let silent: Vec<String> = silent.iter().map(|node| name(&nodes, node.0)).collect();
+        let (command, me, group) = (command.clone(), me.clone(), name(&groups, group.0));
         Box::pin(async move {
-            tracing::warn!("fencing node {dead} before group {group} is taken");
-            hooks::fence(&command, &environment).await.map_err(|why| format!("fencing {dead}: {why}"))
+            for node in silent {
+                tracing::warn!("fencing node {node} before group {group} is taken");
+                let environment = environment([("NODE", &me), ("DEAD_NODE", &node), ("GROUP", &group)]);
+                let fenced = hooks::fence(&command, &environment).await;
+                fenced.map_err(|why| format!("fencing {node}: {why}"))?;
+            }
+            Ok(())
         })
     }))
 }
@@ -246,31 +267,38 @@ fn maintenance_file(cluster: &Cluster) -> PathBuf {
 }
 
 impl Clustered {
-    fn role_changed(&mut self, group: GroupId, to: Role, record: &Record, groups: &[Group]) {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let cause = text(&record.cause);
-        let event = match to {
-            Role::Active => Some(hooks::Event::Active),
-            Role::Standby => Some(hooks::Event::Standby),
-            Role::Fault => Some(hooks::Event::Fault),
-            Role::Acquiring | Role::Releasing => None,
+    fn role_changed(&mut self, group: GroupId, to: Role, cause: &Cause, groups: &[Group]) {
+        let (text, node) = {
+            let names = self.names(groups);
+            (words::cause(cause, names), names.node(NodeId(self.cluster.me)))
         };
-        if let (Some(event), Some(config)) = (event, groups.get(usize::from(group.0))) {
-            let vips: Vec<String> = config.vips.iter().map(|vip| vip.address.to_string()).collect();
-            let node = self.names(groups).node(NodeId(self.cluster.me));
-            let environment = environment([
-                ("GROUP", &config.name),
-                ("ROLE", event.name()),
-                ("PREVIOUS_ROLE", &text(&record.from)),
-                ("CAUSE", &cause),
-                ("NODE", &node),
-                ("VIPS", &vips.join(" ")),
-            ]);
-            self.hooks.run(&config.name, event, environment);
+        let place = usize::from(group.0);
+        let (Some(here), Some(config)) = (self.roles.get_mut(place), groups.get(place)) else { return };
+        here.since = Instant::now();
+        if *cause != Cause::Done {
+            here.cause = text;
         }
-        if let Some(role) = self.roles.get_mut(usize::from(group.0)) {
-            *role = RoleHere { since: Instant::now(), cause };
+        let event = match to {
+            Role::Active => hooks::Event::Active,
+            Role::Standby => hooks::Event::Standby,
+            Role::Fault if words::is_meant(cause) => return here.settled = to,
+            Role::Fault => hooks::Event::Fault,
+            Role::Acquiring | Role::Releasing => return,
+        };
+        let previous = std::mem::replace(&mut here.settled, to);
+        if previous == to {
+            return;
         }
+        let vips: Vec<String> = config.vips.iter().map(|vip| vip.address.to_string()).collect();
+        let environment = environment([
+            ("GROUP", &config.name),
+            ("ROLE", event.name()),
+            ("PREVIOUS_ROLE", words::role(previous)),
+            ("CAUSE", &here.cause),
+            ("NODE", &node),
+            ("VIPS", &vips.join(" ")),
+        ]);
+        self.hooks.run(&config.name, event, environment);
     }
 
     fn names<'a>(&'a self, groups: &'a [Group]) -> Names<'a> {
@@ -300,8 +328,8 @@ impl Controller {
     fn told(&mut self, Told { at, report }: &Told) {
         let Membership::Clustered(clustered) = &mut self.membership else { return };
         let record = words::record(report, clustered.names(&self.config.groups));
-        if let Report::Event(Event::RoleChanged { group, to, .. }) = report {
-            clustered.role_changed(*group, *to, &record, &self.config.groups);
+        if let Report::Event(Event::RoleChanged { group, to, cause, .. }) = report {
+            clustered.role_changed(*group, *to, cause, &self.config.groups);
         }
         self.events.record(record.at(*at));
     }
@@ -331,15 +359,11 @@ impl Controller {
             Order::Failover(group) => ordered.move_groups(group, machine::Command::Failover).await,
             Order::Failback(group) => ordered.move_groups(group, machine::Command::Failback).await,
             Order::Standby => ordered.leave(machine::Command::Standby).await,
-            Order::Resume => ordered.give(machine::Command::Resume).await.map(|()| Vec::new()),
+            Order::Resume => ordered.tell(machine::Command::Resume).await,
             Order::Maintenance(on) => {
                 remember(&clustered.cluster, on).map_err(|error| format!("{error:#}"))?;
                 let command = machine::Command::Maintenance(on);
-                if on {
-                    ordered.leave(command).await
-                } else {
-                    ordered.give(command).await.map(|()| Vec::new())
-                }
+                if on { ordered.leave(command).await } else { ordered.tell(command).await }
             }
         }
     }
@@ -383,6 +407,9 @@ impl Controller {
 
     /// Waits for the connections that still run through this director after another has taken its groups.
     pub(super) async fn linger(&mut self, news: &mut UnboundedReceiver<News>) {
+        while let Ok(news) = news.try_recv() {
+            self.hear(news);
+        }
         let Some(clustered) = self.membership.clustered() else { return };
         // This node itself is one of them.
         let living = |sight: &Sight| sight.nodes.iter().filter(|node| node.alive).count();
@@ -440,12 +467,14 @@ struct Ordered<'a> {
 }
 
 impl Ordered<'_> {
-    async fn give(&self, command: machine::Command) -> Result<(), String> {
-        let names = self.clustered.names(self.groups);
-        match self.clustered.member.command(command).await {
-            Ok(done) => done.map_err(|why| words::refusal(why, names)),
-            Err(error) => Err(format!("{error:#}")),
-        }
+    /// The outer error: nobody could be asked.
+    async fn give(&self, command: machine::Command) -> Result<Result<(), Refusal>, String> {
+        self.clustered.member.command(command).await.map_err(|error| format!("{error:#}"))
+    }
+
+    /// For commands that are never refused.
+    async fn tell(&self, command: machine::Command) -> Result<Vec<Move>, String> {
+        self.give(command).await.map(|_| Vec::new())
     }
 
     /// The named group, or all that the command is for. Those it is not for are passed over, unless none is left.
@@ -463,19 +492,29 @@ impl Ordered<'_> {
                 vec![*found.ok_or_else(|| format!("there is no group {name:?}; there are: {}", known()))?]
             }
         };
-        let (mut moves, mut refused) = (Vec::new(), Vec::new());
+        let (mut moves, mut refused, mut not_meant) = (Vec::new(), Vec::new(), Vec::new());
         for (id, group) in chosen {
-            match self.give(command(id)).await {
-                Ok(()) => moves.extend(self.leaving(id, group)),
-                Err(why) => refused.push(format!("{}: {why}", group.name)),
-            }
+            let why = match self.give(command(id)).await? {
+                Ok(()) => {
+                    moves.extend(self.leaving(id, group));
+                    continue;
+                }
+                Err(why) => why,
+            };
+            let text = format!("{}: {}", group.name, words::refusal(why, self.clustered.names(self.groups)));
+            let passed_over = matches!(why, Refusal::NotHere { .. } | Refusal::AlreadyThere);
+            if passed_over { not_meant.push(text) } else { refused.push(text) }
         }
-        if moves.is_empty() { Err(refused.join("\n")) } else { Ok(moves) }
+        if refused.is_empty() && !moves.is_empty() {
+            return Ok(moves);
+        }
+        refused.extend(moves.iter().map(|moved| format!("{}: leaves {}", moved.group, moved.from)));
+        Err(if refused.is_empty() { not_meant } else { refused }.join("\n"))
     }
 
     /// Everything that is here goes.
     async fn leave(&self, command: machine::Command) -> Result<Vec<Move>, String> {
-        self.give(command).await?;
+        self.tell(command).await?;
         let here = (0..=u8::MAX).map(GroupId).zip(self.groups).filter(|(id, _)| self.is_here(*id));
         let another_lives = self.sight.nodes.iter().filter(|node| node.alive).count() > 1;
         Ok(if another_lives {

@@ -293,6 +293,7 @@ impl Controller {
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
     fn reload(&mut self, why: &str) {
         tell_supervisor(NotifyState::Reloading);
+        self.membership.reload_keys();
         match self.reloaded() {
             Ok(config) => {
                 tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
@@ -417,7 +418,7 @@ impl Controller {
 
     fn keep_house(&mut self) -> Result<()> {
         if self.membership.has_failed() {
-            bail!("the heartbeat thread has ended: the other nodes take over what was here");
+            bail!("the thread of the heartbeats or the one that holds the VIPs has ended");
         }
         for server in self.sweeper.purged() {
             self.purged(server);
@@ -445,10 +446,10 @@ impl Controller {
     async fn close(mut self, news: &mut UnboundedReceiver<News>) {
         self.membership.release().await;
         self.linger(news).await;
-        self.membership.end().await;
         if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
             tracing::warn!("{error:#}");
         }
+        self.membership.end().await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());

@@ -85,8 +85,11 @@ impl Leases {
     /// at this MAC; `None`: from now on by their service's rule.
     pub fn relay(&self, group: u8, to: Option<([u8; 6], Duration)>) {
         let (mac, until) = to.map_or((0, 0), |(mac, until)| (mac_to_word(mac), nanoseconds(until)));
-        self.store(group, offset_of!(Lease, relay_until), 0);
-        self.store(group, offset_of!(Lease, relay), mac);
+        // A renewal must not leave a moment without a relay.
+        if self.word(group, offset_of!(Lease, relay)).load(Ordering::Acquire) != mac {
+            self.store(group, offset_of!(Lease, relay_until), 0);
+            self.store(group, offset_of!(Lease, relay), mac);
+        }
         self.store(group, offset_of!(Lease, relay_until), until);
     }
 

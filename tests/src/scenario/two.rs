@@ -140,6 +140,7 @@ fn heartbeats_are_cut(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
         Ok(())
     })?;
     tell(&format!("both paths are healed, and {holder} is the active one: {outage}"));
+    short(&outage)?;
     answers_alone(talk, if holder == "ha1" { &talk.ha1 } else { &talk.ha2 })
 }
 

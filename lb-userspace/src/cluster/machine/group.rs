@@ -180,7 +180,10 @@ impl Group {
 
     fn remember(&mut self, node: &Node) {
         if self.is_held() {
-            self.holder = None;
+            // A take-over that fails is tried again for the same reason: a dead node is fenced then too.
+            if self.phase == Phase::Active {
+                self.holder = None;
+            }
             return;
         }
         self.term = self.term.max(self.newest_term(node));
@@ -228,6 +231,11 @@ impl Group {
             (self.told.role, self.told.since) = (status.role, node.now);
         }
         self.told.status.replace(status) != Some(status)
+    }
+
+    /// How the group stands here, as the others were told last.
+    pub fn last_told(&self) -> Option<GroupStatus> {
+        self.told.status
     }
 
     pub fn place_of(&self, node: NodeId) -> Option<usize> {

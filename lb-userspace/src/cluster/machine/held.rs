@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::super::message::GroupStatus;
 use super::group::{Group, Phase, Plan, PlanWhy, Rival};
 use super::node::Node;
 use super::peer::Peer;
-use super::{Cause, Event, Failback, NodeId, Output, Seen};
+use super::{Cause, Event, Failback, NodeId, Output, Role, Seen};
 
 /// A foreign announcement is answered at most so often: two that both mean to be right would flood the network.
 const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
@@ -123,9 +124,12 @@ impl Group {
     fn loses_to(&self, peer: &Peer, node: &Node) -> bool {
         let said = &node.said.0;
         let place = |id| Reverse(self.place_of(id).unwrap_or(usize::MAX));
-        let ours = (said.references, said.servers > 0, self.term, place(node.settings.me));
-        let term = peer.group(self.id).map_or(0, |status| status.term);
-        let theirs = (peer.references(), peer.servers() > 0, term, place(peer.id));
+        // One that serves comes before one that is only about to, and may still be fencing the other.
+        let serves = |status: &GroupStatus| (status.role == Role::Active, status.term);
+        let (active, term) = self.last_told().map_or((false, self.term), |status| serves(&status));
+        let ours = (said.references, said.servers > 0, active, term, place(node.settings.me));
+        let (active, term) = peer.group(self.id).map_or((false, 0), serves);
+        let theirs = (peer.references(), peer.servers() > 0, active, term, place(peer.id));
         ours < theirs
     }
 

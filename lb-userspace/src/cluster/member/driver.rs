@@ -79,8 +79,8 @@ pub struct NodeSight {
     pub config_agrees: bool,
 }
 
-/// Makes the condition under which a dead node's group may be taken: the fence command.
-pub type Fence = Box<dyn Fn(NodeId, GroupId) -> Condition + Send>;
+/// Makes the condition under which a group may be taken that silent nodes may still have: the fence command, once for each.
+pub type Fence = Box<dyn Fn(Vec<NodeId>, GroupId) -> Condition + Send>;
 
 pub struct Driver {
     machine: Machine,
@@ -144,11 +144,24 @@ impl Driver {
     fn acquire(&mut self, group: GroupId, why: &Cause) {
         self.leases.relay(group.0, None);
         self.handovers.takes(group, why, &self.peers);
-        let condition = match (why, &self.fence) {
-            (&Cause::PeerDead { peer }, Some(fence)) => Some(fence(peer, group)),
-            _ => None,
-        };
+        let condition = self.fence.as_ref().and_then(|fence| {
+            let silent = self.silent(why);
+            (!silent.is_empty()).then(|| fence(silent, group))
+        });
         self.orders.take(group.0, condition);
+    }
+
+    /// The nodes that may still have a group that is taken without their consent.
+    fn silent(&self, why: &Cause) -> Vec<NodeId> {
+        let settings = self.machine.settings();
+        match *why {
+            Cause::PeerDead { peer } => vec![peer],
+            Cause::NobodyHasIt => {
+                let others = (0..settings.nodes).map(NodeId).filter(|node| *node != settings.me);
+                others.filter(|node| !self.machine.hears(*node)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// The lease first: from here on the addresses are not answered for.

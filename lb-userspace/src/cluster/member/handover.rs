@@ -47,7 +47,8 @@ impl Handovers {
     pub fn takes(&mut self, group: GroupId, why: &Cause, peers: &Peers) {
         let from = match *why {
             Cause::Offered { by } => Some(by),
-            Cause::PeerGaveUp { peer } => Some(peer),
+            // One that gave up because it had to does not serve on.
+            Cause::PeerGaveUp { peer } if peers.leaves_as_meant(peer) => Some(peer),
             _ => None,
         };
         match from {

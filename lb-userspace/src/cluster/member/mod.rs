@@ -49,7 +49,7 @@ pub struct Place {
     pub fence: Option<Fence>,
 }
 
-/// Dropping it ends the heartbeats without a word; [`Self::release`] and then [`Self::end`] part in peace.
+/// [`Self::release`] and then [`Self::end`] part in peace. Dropped without these, its threads go on until the process ends.
 pub struct Member {
     handle: Handle<Command>,
     heartbeat: JoinHandle<()>,
@@ -144,7 +144,7 @@ impl Member {
 
     /// Without its heartbeat thread a node is dead to the others, and its leases run out.
     pub fn has_failed(&self) -> bool {
-        self.heartbeat.is_finished()
+        self.heartbeat.is_finished() || self.holder.has_failed()
     }
 
     /// In the order of the configuration's paths.

@@ -57,6 +57,11 @@ impl Peers {
         self.get(node).config_digest
     }
 
+    /// An operator wants it to stay out, or it stops.
+    pub fn leaves_as_meant(&self, node: NodeId) -> bool {
+        self.readiness(node).is_some_and(|readiness| readiness.maintenance)
+    }
+
     /// Whether packets sent to it arrive and are balanced.
     pub fn carries(&self, node: NodeId) -> bool {
         self.readiness(node).is_some_and(|readiness| readiness.link && readiness.data_path)

@@ -50,17 +50,24 @@ impl Addresses {
 
     /// Deletes the VIPs in every form they have on the interface; returns those that were there.
     pub async fn delete(&self, vips: BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>> {
-        let mut deleted = BTreeSet::new();
+        let (mut deleted, mut failed) = (BTreeSet::new(), Ok(()));
         if vips.is_empty() {
             return Ok(deleted);
         }
         for message in self.messages().await? {
             let Some(vip) = address_of(&message).filter(|address| vips.contains(address)) else { continue };
-            let request = self.handle.address().del(message);
-            request.execute().await.with_context(|| format!("cannot delete {vip}"))?;
+            match self.handle.address().del(message).execute().await {
+                Ok(()) => {}
+                // The kernel has removed it together with the first address of its subnet.
+                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EADDRNOTAVAIL => {}
+                Err(error) => {
+                    failed = Err(error).with_context(|| format!("cannot delete {vip}"));
+                    continue;
+                }
+            }
             deleted.insert(vip);
         }
-        Ok(deleted)
+        failed.map(|()| deleted)
     }
 
     /// What the interface holds.

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
@@ -141,7 +141,6 @@ impl Holder {
             wanted: BTreeSet::new(),
             conditions: FuturesUnordered::new(),
             expected: BTreeMap::new(),
-            asked: 0,
             held: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new()
@@ -153,6 +152,10 @@ impl Holder {
 
     pub fn orders(&self) -> &Orders {
         &self.orders
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Gives all VIPs up; returns when they are off the interface.
@@ -173,18 +176,16 @@ struct Keeper {
     /// Groups that are held.
     wanted: BTreeSet<GroupNumber>,
     conditions: FuturesUnordered<BoxFuture<'static, Met>>,
-    /// Which condition a take-over waits for: one that comes after the release, or for an earlier take-over, is stale.
-    expected: BTreeMap<GroupNumber, u64>,
-    /// Conditions so far; the number of the next.
-    asked: u64,
+    /// Take-overs that wait for their condition, and how to call it off.
+    expected: BTreeMap<GroupNumber, AbortHandle>,
     held: BTreeMap<VipAddress, News>,
 }
 
 /// What became of a condition.
 struct Met {
     group: GroupNumber,
-    number: u64,
-    outcome: Result<(), String>,
+    /// Called off: nobody waits for it any more.
+    outcome: Result<Result<(), String>, Aborted>,
 }
 
 /// When a held VIP is announced next.
@@ -224,7 +225,7 @@ impl Keeper {
                     Some(order) => self.obey(order).await,
                 },
                 Some(met) = self.conditions.next() => self.met(met).await,
-                () = sleep_until(next) => {}
+                () = sleep_until(next) => self.look_after().await,
             }
             self.announce_due();
         }
@@ -258,20 +259,25 @@ impl Keeper {
     }
 
     fn wait_for(&mut self, group: GroupNumber, condition: Condition) {
-        let number = self.asked;
-        self.asked += 1;
-        self.expected.insert(group, number);
-        self.conditions.push(Box::pin(async move { Met { group, number, outcome: condition.await } }));
+        self.call_off(group);
+        let (condition, handle) = abortable(condition);
+        self.expected.insert(group, handle);
+        self.conditions.push(Box::pin(async move { Met { group, outcome: condition.await } }));
     }
 
-    async fn met(&mut self, Met { group, number, outcome }: Met) {
-        if self.expected.get(&group) != Some(&number) {
-            return; // released meanwhile
-        }
+    async fn met(&mut self, Met { group, outcome }: Met) {
+        let Ok(outcome) = outcome else { return };
         self.expected.remove(&group);
         match outcome {
             Ok(()) => self.take(group).await,
             Err(why) => (self.tell)(Outcome::Failed(group, why)),
+        }
+    }
+
+    /// A fence command that runs is killed.
+    fn call_off(&mut self, group: GroupNumber) {
+        if let Some(condition) = self.expected.remove(&group) {
+            condition.abort();
         }
     }
 
@@ -284,13 +290,12 @@ impl Keeper {
         if vips.keys().all(|vip| self.held.contains_key(vip)) {
             return (self.tell)(Outcome::Taken(group));
         }
-        let why = errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; ");
         self.give_up(group).await;
-        (self.tell)(Outcome::Failed(group, why));
+        (self.tell)(Outcome::Failed(group, texts(&errors)));
     }
 
     async fn release(&mut self, group: GroupNumber) {
-        self.expected.remove(&group);
+        self.call_off(group);
         self.give_up(group).await;
         (self.tell)(Outcome::Released(group));
     }
@@ -306,6 +311,26 @@ impl Keeper {
             Ok(deleted) => report_released(&deleted),
             Err(error) => tracing::error!("{error:#}"),
         }
+    }
+
+    /// Addresses that somebody has removed are put back before they are announced again: an operator's `ip address flush`, or
+    /// the kernel, which removes a subnet's other addresses with its first one. What cannot be had is told.
+    async fn look_after(&mut self) {
+        match self.addresses.present().await {
+            Ok(present) => self.held.retain(|vip, _| present.contains(&vip.address)),
+            Err(error) => return tracing::warn!("{error:#}"),
+        }
+        let errors = self.follow().await;
+        if errors.is_empty() {
+            return;
+        }
+        let why = texts(&errors);
+        for &group in &self.wanted {
+            if !self.vips_of(group).keys().all(|vip| self.held.contains_key(vip)) {
+                (self.tell)(Outcome::Failed(group, why.clone()));
+            }
+        }
+        tracing::error!("{why}");
     }
 
     async fn end(mut self) {
@@ -364,6 +389,10 @@ impl Keeper {
             }
         }
     }
+}
+
+fn texts(errors: &[anyhow::Error]) -> String {
+    errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; ")
 }
 
 fn report_released(vips: &BTreeSet<IpAddr>) {
