@@ -1,20 +1,21 @@
-//! `cargo xtask demo`: the talk's cluster serves real clients, and scenario 1 is played on it.
+//! `cargo xtask demo`: the talk's cluster serves real clients, and both scenarios are played on it.
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use lb_tests::cluster::pair::{Pair, Settings};
 use lb_tests::cluster::{NODES, Talk};
 use lb_tests::lab::state::Owner;
 use lb_tests::lab::{State, cleanup, director};
-use lb_tests::scenario::one;
+use lb_tests::scenario::{Tell, one, two};
 
 use crate::setup::{self, Scope};
 use crate::{lab, workspace};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Leave the cluster and the director running at the end, and print how to look around.
+    /// Leave the cluster and the directors running at the end, and print how to look around.
     #[arg(long)]
     keep: bool,
 }
@@ -35,9 +36,12 @@ pub fn run(options: &Options) -> Result<()> {
         tell("everything went as told");
     }
     if options.keep {
-        let socket = director::socket(&talk.ha1);
+        let sockets = [&talk.ha1, &talk.ha2].map(director::socket);
         talk.lab.keep()?;
-        println!("\nLeft running. Look around:\n    {} status --socket {}", lb.display(), socket.display());
+        println!("\nLeft running. Look around:");
+        for socket in sockets {
+            println!("    {} status --socket {}", lb.display(), socket.display());
+        }
         println!("{}", lab::how_to_look_around(lab::DEFAULT_NAME));
     } else {
         drop(talk);
@@ -46,11 +50,28 @@ pub fn run(options: &Options) -> Result<()> {
     played
 }
 
-fn play(talk: &Talk, tell: &mut dyn FnMut(&str)) -> Result<()> {
+fn play(talk: &Talk, tell: Tell) -> Result<()> {
+    play_one(talk, tell)?;
+    play_two(talk, tell)
+}
+
+fn play_one(talk: &Talk, tell: Tell) -> Result<()> {
     let director = talk.start_director()?;
     tell(&format!("lb runs on ha1 (pid {}) and answers for 211.58.250.6", director.process().pid()));
     one::play(talk, &director, tell)
-        .with_context(|| format!("The end of lb's log:\n{}\n\nNot as told", director.log_tail()))
+        .with_context(|| format!("The end of lb's log:\n{}\n\nNot as told", director.log_tail()))?;
+    director.stop()
+}
+
+fn play_two(talk: &Talk, tell: Tell) -> Result<()> {
+    let mut pair = Pair::start(talk, Settings::DEFAULT)?;
+    tell(&format!(
+        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; they hear each other by two networks",
+        pair.ha1.process().pid(),
+        pair.ha2.process().pid()
+    ));
+    let played = two::play(talk, &mut pair, tell);
+    played.with_context(|| format!("{}\n\nNot as told", pair.shown()))
 }
 
 /// A lab that was kept for looking at makes room for the next demo.

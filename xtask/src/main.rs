@@ -23,11 +23,11 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Lays out the talk's cluster in network namespaces and lets you at it.
     Lab(lab::Options),
-    /// Plays the talk's scenario 1 on the talk's cluster, from nothing to the clean-up.
+    /// Plays the talk's scenarios 1 and 2 on the talk's cluster, from nothing to the clean-up.
     Demo(demo::Options),
     /// Formatting, lints, and every test there is.
     Test(test::Options),
-    /// Measures the data path.
+    /// Measures the data path, and take-overs.
     Bench(bench::Options),
 }
 
