@@ -1,16 +1,13 @@
-//! The settings that hold for the whole program, written by the controller, read once per packet.
+//! The settings that hold for the whole program, written by the controller, read by every packet.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A lease that never ends: a single director.
-pub const LEASE_UNLIMITED: u64 = u64::MAX;
+use crate::lease::{Lease, SLOTS};
 
-/// The one entry of the map `CONTROL`. Two cache lines.
+/// The one entry of the map `CONTROL`. Two cache lines and the leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Control {
-    /// Until when this director is active: nanoseconds of CLOCK_MONOTONIC; 0 is standby, `LEASE_UNLIMITED` for ever.
-    pub lease_until: u64,
     /// Our own MAC on the interface, see [`mac_to_word`].
     pub mac: u64,
     /// Secret keys of the connection table's hash; the second one odd.
@@ -21,12 +18,14 @@ pub struct Control {
     pub page_mask: u32,
     /// Slots of one half of the service table minus one; a power of two minus one.
     pub service_mask: u32,
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 3],
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Vips,
+    /// By [`crate::lease::Slot`].
+    pub leases: [Lease; SLOTS],
 }
 
-const _: () = assert!(size_of::<Control>() == 128);
+const _: () = assert!(size_of::<Control>() == 128 + SLOTS * size_of::<Lease>());
 
 /// A Bloom filter of one bit per VIP: a packet to any other address is told apart without a lookup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -72,14 +71,6 @@ impl Half {
     #[inline(always)]
     pub const fn seed(self) -> u32 {
         (self.0 >> 32) as u32
-    }
-}
-
-impl Control {
-    /// Whether a packet at `now_ns` (CLOCK_MONOTONIC) may be balanced.
-    #[inline(always)]
-    pub const fn is_active(&self, now_ns: u64) -> bool {
-        now_ns < self.lease_until
     }
 }
 

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::connection::{self, tcp_flags};
 use crate::reason::Reason;
-use crate::service::Protocol;
+use crate::service::{Protocol, v4_mapped};
 
 /// A frame from its Ethernet header on.
 pub trait Frame {
@@ -90,6 +90,38 @@ struct Ports {
     destination: u16,
 }
 
+/// RFC 826, for Ethernet and IPv4. Addresses as they stand in the packet.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Arp {
+    hardware: Net16,
+    protocol: Net16,
+    lengths: [u8; 2],
+    operation: Net16,
+    _sender_mac: [u8; 6],
+    /// Not aligned in it.
+    sender: [u8; 4],
+    _target_mac: [u8; 6],
+    target: u32,
+}
+
+/// An IPv6 header (RFC 8200, section 3) and what follows in a neighbour solicitation (RFC 4861, section 4.3).
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Solicitation {
+    version_and_class: u8,
+    _class_and_label: [u8; 3],
+    _payload_length: Net16,
+    next_header: u8,
+    _hop_limit: u8,
+    _addresses: [u64; 4],
+    kind: u8,
+    _code: u8,
+    _checksum: u16,
+    _reserved: u32,
+    target: [u64; 2],
+}
+
 /// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so that the words of the
 /// IP header are aligned in it.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -113,7 +145,10 @@ const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() == ETHERNET_LENGTH + siz
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
+const _: () = assert!(size_of::<Arp>() == 28 && size_of::<Solicitation>() == 64);
 const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 /// Tags that are looked through: 802.1ad has two.
@@ -121,13 +156,19 @@ const MAX_VLAN_TAGS: usize = 2;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 const UDP_LENGTH: usize = 8;
 const TCP_LENGTH: usize = 20;
+const ARP_REQUEST: u16 = 1;
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 
 /// What the addresses of a frame say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// IPv4 with TCP or UDP ports: look the service up.
     Flow(Flow),
-    /// ARP, IPv6, ICMP, …: the host's.
+    /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address (see
+    /// [`crate::service::ServiceAddress`]). The host's, if it may answer.
+    WhoHas([u64; 2]),
+    /// IPv6, ICMP, …: the host's.
     NotOurs,
     /// Cannot be read as far as the ports.
     Malformed(Reason),
@@ -166,10 +207,37 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
         network += size_of::<VlanTag>();
         tags += 1;
     }
-    if kind != ETHERTYPE_IPV4 {
-        return Parsed::NotOurs;
+    match kind {
+        ETHERTYPE_IPV4 => parse_ipv4(frame, network),
+        ETHERTYPE_ARP => parse_arp(frame, network).map_or(Parsed::NotOurs, Parsed::WhoHas),
+        ETHERTYPE_IPV6 => parse_solicitation(frame, network).map_or(Parsed::NotOurs, Parsed::WhoHas),
+        _ => Parsed::NotOurs,
     }
-    parse_ipv4(frame, network)
+}
+
+/// The address that an ARP request asks for. `None`: another message, a malformed one, or one that asks for nothing:
+/// an announcement has its own address as the target (RFC 5227, section 3), and must reach whoever watches for conflicts;
+/// a probe has no sender (section 2.1.1), its answer gets into nobody's ARP cache and truly says that the address is still
+/// here.
+#[inline(always)]
+fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<[u64; 2]> {
+    let arp = frame.read::<Arp>(network)?;
+    let is_ethernet_ipv4 =
+        arp.hardware.host() == 1 && arp.protocol.host() == ETHERTYPE_IPV4 && arp.lengths == [6, 4];
+    let sender = u32::from_ne_bytes(arp.sender);
+    let asks = arp.operation.host() == ARP_REQUEST && sender != arp.target && sender != 0;
+    (is_ethernet_ipv4 && asks).then_some(v4_mapped(arp.target))
+}
+
+/// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
+/// answer goes to all nodes and gets into their caches (RFC 4861, section 7.2.4).
+#[inline(always)]
+fn parse_solicitation<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<[u64; 2]> {
+    let message = frame.read::<Solicitation>(network)?;
+    let asks = message.version_and_class >> 4 == 6
+        && message.next_header == ICMPV6
+        && message.kind == NEIGHBOUR_SOLICITATION;
+    asks.then_some(message.target)
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@
 //! - `compile`: from a list of servers to a plan (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
+//! - [`lease`]: until when a group of VIPs is served here
 #![no_std]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -21,6 +22,7 @@ pub mod compile;
 pub mod connection;
 pub mod control;
 pub mod frame;
+pub mod lease;
 pub mod reason;
 pub mod schedule;
 pub mod server;

@@ -46,7 +46,7 @@ reasons! {
     TruncatedPorts = 3, Pass, "truncated_ports";
     /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would duplicate it.
     OtherStation = 4, Pass, "other_station";
-    /// This director is on standby, or its lease of the active role has expired.
+    /// This director is on standby for the VIP's group: it gave its lease up or never had one.
     Standby = 5, Pass, "standby";
     /// In mid-connection, no entry knows it, and the service passes such packets to the host.
     Stray = 6, Pass, "stray";
@@ -68,6 +68,10 @@ reasons! {
     NoMac = 14, Drop, "no_mac";
     /// A map held nothing where something must be: a defect, here or in the controller.
     Hole = 15, Drop, "hole";
+    /// The lease of the VIP's group ran out not long ago, and the address may still be on the interface.
+    LeaseLapsed = 16, Drop, "lease_lapsed";
+    /// An ARP request or neighbour solicitation for a VIP whose group has no lease here.
+    ArpSilenced = 17, Drop, "arp_silenced";
 }
 
 impl Reason {
@@ -84,10 +88,12 @@ pub enum TableEvent {
     Full = 1,
     /// Another CPU claimed the slot first; the next one was tried.
     Contended = 2,
+    /// It did not know a packet in mid-connection, and the other director of a hand-over got it.
+    Relayed = 3,
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 #[cfg(test)]

@@ -170,7 +170,13 @@ impl Default for Least {
 }
 
 impl Least {
-    pub const NONE: Self = Self { load: 0, weight: 0, server: 0 };
+    pub const NONE: Self = Self::from_zero(0);
+
+    /// [`Self::NONE`] of a zero that somebody else shall not know to be one.
+    #[inline(always)]
+    pub const fn from_zero(zero: u64) -> Self {
+        Self { load: zero, weight: zero, server: zero as u32 }
+    }
 
     /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no overflow. Equal: the
     /// earlier one stays.

@@ -7,6 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::connection::Timeouts;
+use crate::lease::Slot;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,13 +57,19 @@ pub struct ServiceAddress {
     pub port_and_protocol: u32,
 }
 
+/// An IPv4 address, as it stands in a packet, as ::ffff:a.b.c.d.
+#[inline(always)]
+pub const fn v4_mapped(address: u32) -> [u64; 2] {
+    let [a, b, c, d] = address.to_ne_bytes();
+    [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
+}
+
 impl ServiceAddress {
     /// `address` and `port` as they stand in a packet (network byte order in memory).
     #[inline(always)]
     pub const fn v4(address: u32, port: u16, protocol: Protocol) -> Self {
-        let [a, b, c, d] = address.to_ne_bytes();
         Self {
-            address: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])],
+            address: v4_mapped(address),
             port_and_protocol: (protocol.number() as u32) << 16 | port as u32,
         }
     }
@@ -89,16 +96,25 @@ pub struct ServiceInfo {
     pub port_and_protocol: u32,
     /// 0: unset.
     pub id: u16,
-    pub flags: u16,
+    pub flags: u8,
+    /// The lease of its VIP's group.
+    pub lease: Slot,
     /// Ticks, by the number of the connection's state.
     pub timeouts: Timeouts,
 }
 
 impl ServiceInfo {
-    pub const UNSET: Self = Self { address: [0; 2], port_and_protocol: 0, id: 0, flags: 0, timeouts: [0; 8] };
+    pub const UNSET: Self = Self {
+        address: [0; 2],
+        port_and_protocol: 0,
+        id: 0,
+        flags: 0,
+        lease: Slot::UNGROUPED,
+        timeouts: [0; 8],
+    };
 
     /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
-    pub const STRAY_BY_HASH: u16 = 1;
+    pub const STRAY_BY_HASH: u8 = 1;
 
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {

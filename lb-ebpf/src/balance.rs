@@ -7,10 +7,9 @@ use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::Reason;
 
 use crate::clock::now_ns;
-use crate::connection::Target;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, report, shortcut};
+use crate::{connection, count, forward, lease, report, shortcut};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
@@ -28,6 +27,7 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     let packet = Packet::new(context);
     let flow = match frame::parse(&packet) {
         Parsed::Flow(flow) => flow,
+        Parsed::WhoHas(address) => return who_has(&address),
         Parsed::NotOurs => return xdp_action::XDP_PASS,
         Parsed::Malformed(reason) => return count::refuse(reason),
     };
@@ -35,28 +35,37 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     if !control.vips.may_contain(flow.destination) {
         return xdp_action::XDP_PASS;
     }
-    match serve(&packet, control, &flow) {
-        Ok(Some(target)) => forward::direct(&packet, control, &flow, target).unwrap_or_else(count::refuse),
-        Ok(None) => xdp_action::XDP_PASS,
-        Err(reason) => count::refuse(reason),
-    }
+    serve(&packet, control, &flow).unwrap_or_else(count::refuse)
 }
 
-/// Where a packet to a VIP goes; `None` if it is for none of the VIP's services.
+/// Sends a packet to a VIP on its way, or says why not. Returns the XDP action.
 #[inline(always)]
-fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<Option<Target>, Reason> {
-    let Some(owner) = connection::owner(control, flow)? else { return Ok(None) };
+fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason> {
+    let Some(owner) = connection::owner(control, flow)? else { return Ok(xdp_action::XDP_PASS) };
     if forward::destination(packet) != Some(control.mac) {
         return Err(Reason::OtherStation);
     }
     let now = now_ns();
-    if !control.is_active(now) {
-        return Err(Reason::Standby);
+    let slot = owner.lease();
+    if !lease::balances(control, slot, now) {
+        return Err(lease::read(control, slot).refusal(now));
     }
     let flags = frame::check(packet, flow)?;
+    if owner.is_stray(flow, flags) && forward::relay(packet, control, flow, slot, now)? {
+        return Ok(xdp_action::XDP_TX);
+    }
     let target = connection::target(owner, flow, flags, now)?;
     if target.without_entry {
         report::table_full(packet.context(), flow.source, now);
     }
-    Ok(Some(target))
+    forward::direct(packet, control, flow, target)
+}
+
+/// The host answers who asks for a MAC, unless the address is a VIP that is not served here.
+#[inline(never)]
+fn who_has(address: &[u64; 2]) -> u32 {
+    match CONTROL.get(0) {
+        Some(control) if lease::silences(control, address, now_ns()) => count::refuse(Reason::ArpSilenced),
+        _ => xdp_action::XDP_PASS,
+    }
 }

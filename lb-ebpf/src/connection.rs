@@ -3,6 +3,7 @@
 use lb_common::connection::{self, Entry, Key, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
+use lb_common::lease::Slot;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
@@ -76,6 +77,20 @@ pub struct Owner {
     service: &'static ServiceInfo,
     /// What the table knows of its connection.
     known: Option<(Seen, Forward)>,
+}
+
+impl Owner {
+    /// The lease of its service.
+    #[inline(always)]
+    pub fn lease(&self) -> Slot {
+        self.service.lease
+    }
+
+    /// Whether the packet is a TCP packet in mid-connection that no entry knows.
+    #[inline(always)]
+    pub fn is_stray(&self, flow: &Flow, flags: u8) -> bool {
+        self.known.is_none() && connection::first(flow.protocol, flags).is_none()
+    }
 }
 
 /// Looks for the packet's connection, and if the table knows none, for its service. `None`: for none of our services.

@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::xdp_action;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
-use lb_common::reason::Reason;
-use lb_common::server::Forward;
+use lb_common::lease::Slot;
+use lb_common::reason::{Reason, TableEvent};
 
 use crate::connection::Target;
-use crate::count;
 use crate::packet::Packet;
+use crate::{count, lease};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
 /// Where the frame is shorter, `None`.
@@ -33,21 +33,67 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if target.forward.is_local() {
         return Err(Reason::LocalFallback);
     }
-    if rewrite(packet, control, target.forward)? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
+    if rewrite(packet, control, target.forward.mac())? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
 }
 
-/// Writes the MACs, unless the packet came from the very server it would go to: `false`.
+/// Sends a packet to the other director of a hand-over. `false`: there is none, or it does not know the packet either.
 #[inline(always)]
-pub fn rewrite(packet: &Packet, control: &Control, forward: Forward) -> Result<bool, Reason> {
-    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    unsafe {
-        let source = u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16;
-        if source == forward.mac() {
+pub fn relay(
+    packet: &Packet,
+    control: &Control,
+    flow: &Flow,
+    slot: Slot,
+    now_ns: u64,
+) -> Result<bool, Reason> {
+    let lease = lease::read(control, slot);
+    let Some(director) = lease.relay(now_ns) else { return Ok(false) };
+    if !rewrite(packet, control, director)? {
+        if !lease.returns(now_ns) {
             return Ok(false);
         }
-        *low = (forward.mac() | control.mac << 48).to_le();
+        take_hop(packet, flow)?;
+        write(packet, control, director)?;
+    }
+    count::table(TableEvent::Relayed);
+    Ok(true)
+}
+
+/// Takes one from the time to live and mends the header's checksum (RFC 1141).
+#[inline(always)]
+fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
+    if flow.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let word = |at| packet.at::<u16>(flow.network + at).ok_or(Reason::BadLength);
+    let (ttl_and_protocol, checksum) = (word(8)?, word(10)?);
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        *ttl_and_protocol = u16::from_be(*ttl_and_protocol).wrapping_sub(0x100).to_be();
+        let sum = u32::from(u16::from_be(*checksum)) + 0x100;
+        *checksum = ((sum + (sum >> 16)) as u16).to_be();
+    }
+    Ok(())
+}
+
+/// Writes the MACs, unless the packet came from the very station it would go to: `false`.
+#[inline(always)]
+pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reason> {
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    let source = unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 };
+    if source == to {
+        return Ok(false);
+    }
+    write(packet, control, to).map(|()| true)
+}
+
+#[inline(always)]
+fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: as above.
+    unsafe {
+        *low = (to | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();
     }
-    Ok(true)
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! - [`balance`]: the whole way of a packet, each step a line
 //! - [`shortcut`]: the short way of packets of established connections
 //! - [`service`]: which service the packet is for
+//! - [`lease`]: whether this director balances the service now
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
 //! - [`schedule`]: the pick among a service's servers
 //! - [`forward`]: MACs rewritten, out of the interface it came in by
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod connection;
 pub mod count;
 pub mod forward;
+pub mod lease;
 pub mod maps;
 pub mod packet;
 pub mod report;

@@ -1,6 +1,6 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least that loads.
 
-use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::control::Control;
 use lb_common::reason::{Reason, TableEvent};
@@ -17,6 +17,10 @@ const SHARED: usize = 1 << 10;
 /// The settings that hold for the whole program.
 #[btf_map]
 pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
+
+/// By VIP (see `lb_common::service::ServiceAddress`): the lease of its group. VIPs of no group are not in it.
+#[btf_map]
+pub static VIPS: HashMap<[u64; 2], u32, 1> = HashMap::new();
 
 /// Two halves of the table of services; see `lb_common::service`.
 #[btf_map]

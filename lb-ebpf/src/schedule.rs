@@ -7,8 +7,8 @@ use lb_common::schedule::{self, Cells, Least, MAX_MEMBERS, Member, Plan};
 use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
 
-use crate::atomic;
 use crate::maps::{CELLS, CHOICES, COUNTS, PLANS, TURNS};
+use crate::{atomic, unknown_to_the_compiler};
 
 struct MapCells;
 
@@ -56,7 +56,14 @@ struct Walk {
 
 #[inline(always)]
 fn least_loaded(plan: &Plan) -> Option<ServerId> {
-    let mut walk = Walk { least: Least::NONE, members: plan.members, weighs: u32::from(plan.weighs()) };
+    // The verifier of 6.1 follows one step of the loop only. If it knew that nothing is held before that one, it would cut
+    // out of the step what compares with what earlier steps held, and the last member would always win.
+    let zero = plan.members as usize ^ unknown_to_the_compiler(plan.members as usize);
+    let mut walk = Walk {
+        least: Least::from_zero(zero as u64),
+        members: plan.members,
+        weighs: u32::from(plan.weighs()),
+    };
     // SAFETY: `weigh_one` has the signature that bpf_loop calls (kernel 5.17 and later), and `walk` outlives the loop.
     unsafe {
         bpf_loop(

@@ -13,9 +13,9 @@ use lb_common::table::{self, Place};
 
 use crate::clock::now_ns;
 use crate::connection::{MapPage, forward, server};
-use crate::count;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
+use crate::{count, lease};
 
 /// The packet's XDP action; `None`: nothing was done, take the whole way.
 #[inline(always)]
@@ -40,10 +40,12 @@ pub fn take(context: &XdpContext) -> Option<u32> {
     let now = now_ns();
     let state = connection::settled(flow.protocol);
     let timeout = server.service.timeouts[state as usize & 7];
-    if !control.is_active(now) || !entry.is_settled(state, Tick::from_ns(now), timeout) {
+    if !lease::balances(control, server.service.lease, now)
+        || !entry.is_settled(state, Tick::from_ns(now), timeout)
+    {
         return None;
     }
-    match crate::forward::rewrite(&packet, control, forward) {
+    match crate::forward::rewrite(&packet, control, forward.mac()) {
         Ok(true) => {
             count::forwarded(entry.server(), flow.network + flow.total_length, false);
             Some(xdp_action::XDP_TX)

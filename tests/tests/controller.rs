@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, unique_name};
+use lb_tests::lab::{Director, Node, cleanup, unique_name};
 use lb_tests::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
@@ -165,10 +166,83 @@ fn sigterm_stops_cleanly_and_leaves_nothing_behind() {
     assert!(!process.is_alive());
     let detached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!detached.contains("prog/xdp"), "{detached}");
+    assert!(pins(&talk.ha1).is_empty(), "{:?}", pins(&talk.ha1));
     assert!(!socket.exists(), "the control socket is gone");
     let addresses = talk.ha1.ip("address show dev eth0").expect("ip works");
     assert!(!addresses.contains(&VIP.to_string()), "the VIP is released: {addresses}");
     talk.start_director().expect("another lb can start at once");
+}
+
+fn pins(node: &Node) -> Vec<PathBuf> {
+    cleanup::pins(&node.state().namespace(node.name()))
+}
+
+/// Number of the program on the director's interface.
+fn program(node: &Node) -> String {
+    let shown = node.ip("-details link show dev eth0").expect("ip works");
+    let (_, after) = shown.split_once("prog/xdp id ").unwrap_or_else(|| panic!("no program: {shown}"));
+    after.split_whitespace().next().expect("a number").to_owned()
+}
+
+fn kill(director: &Director) {
+    director.process().signal(Signal::SIGKILL);
+    assert!(director.process().ends_within(Duration::from_secs(5)), "SIGKILL ends it");
+}
+
+#[test]
+fn a_killed_lb_leaves_its_program_forwarding_and_the_next_one_takes_over() {
+    let (talk, director) = start("killed");
+    let mut open = KeptOpen::open(&talk.client);
+    let page = open.get();
+    let before = program(&talk.ha1);
+    kill(&director);
+    assert_eq!(open.get(), page, "a connection goes on");
+    let spread = Spread::of_requests(&talk.client, 4);
+    assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2), "and new ones are served");
+    assert_eq!(program(&talk.ha1), before);
+
+    let director = talk.start_director().expect("another lb starts");
+    let log = director.log().expect("a log");
+    assert!(
+        log.contains(&format!("taken over from an lb that did not stop by itself (program {before})")),
+        "{log}"
+    );
+    assert_ne!(program(&talk.ha1), before);
+    assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0);
+    director.stop().expect("lb ends within 10 s");
+    assert!(pins(&talk.ha1).is_empty(), "{:?}", pins(&talk.ha1));
+}
+
+#[test]
+fn the_next_lb_removes_the_pin_of_an_interface_that_is_gone() {
+    let (talk, director) = start("defunct");
+    kill(&director);
+    assert_eq!(pins(&talk.ha1).len(), 1);
+    talk.ha1.ip("link delete eth0").expect("the interface is deleted");
+    Director::start(talk.www1.node(), &with_servers(WWW2)).expect("lb starts on another node");
+    assert!(pins(&talk.ha1).is_empty(), "{:?}", pins(&talk.ha1));
+}
+
+#[test]
+fn the_lab_removes_the_pins_of_a_killed_lb() {
+    let (talk, director) = start("pins");
+    kill(&director);
+    let left = pins(&talk.ha1);
+    assert_eq!(left.len(), 1);
+    drop(talk);
+    assert!(!left[0].exists(), "{left:?}");
+}
+
+#[test]
+fn without_a_bpf_file_system_lb_runs_with_a_warning_and_takes_its_program_along() {
+    let talk = Talk::new(&unique_name("nobpffs")).expect("the cluster comes up");
+    let director = Director::start_without_bpffs(&talk.ha1, &with_servers(WWW1)).expect("lb starts");
+    let log = director.log().expect("a log");
+    assert!(log.contains("mount -t bpf bpf /sys/fs/bpf"), "{log}");
+    program(&talk.ha1);
+    kill(&director);
+    let detached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
+    assert!(!detached.contains("prog/xdp"), "{detached}");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use lb_tests::scenario::traffic::Answer;
 use lb_tests::scenario::two;
 
 #[test]
-#[ignore = "`lb run` takes no cluster yet"]
 fn the_standby_serves_whatever_happens_to_the_active_one() {
     let talk = Talk::new(&unique_name("two")).expect("the cluster comes up");
     let mut pair = Pair::start(&talk, Settings::DEFAULT).expect("lb starts on both directors");
@@ -19,7 +18,6 @@ fn the_standby_serves_whatever_happens_to_the_active_one() {
 }
 
 #[test]
-#[ignore = "`lb run` takes no cluster yet"]
 fn a_serial_line_alone_holds_the_cluster_together() {
     let talk = Talk::new(&unique_name("serial")).expect("the cluster comes up");
     let settings = Settings { serial: true, ..Settings::DEFAULT };

@@ -66,9 +66,10 @@ fn play_one(talk: &Talk, tell: Tell) -> Result<()> {
 fn play_two(talk: &Talk, tell: Tell) -> Result<()> {
     let mut pair = Pair::start(talk, Settings::DEFAULT)?;
     tell(&format!(
-        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; they hear each other by two networks",
+        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; they hear each other by two networks:\n\n{}",
         pair.ha1.process().pid(),
-        pair.ha2.process().pid()
+        pair.ha2.process().pid(),
+        pair.ha1.listing()?
     ));
     let played = two::play(talk, &mut pair, tell);
     played.with_context(|| format!("{}\n\nNot as told", pair.shown()))

@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod events;
+mod orders;
 mod run;
 mod status;
 
@@ -23,6 +25,18 @@ enum Command {
     Check(check::Options),
     /// Show the running director's services and servers
     Status(status::Options),
+    /// Show what happened in the cluster: who, what, why, how long it took
+    Events(events::Options),
+    /// Give a group, or all that are here, to the next node
+    Failover(orders::GroupOptions),
+    /// Give a group, or all that are not there, to its preferred node
+    Failback(orders::GroupOptions),
+    /// Give everything here to the other nodes and stay out until `lb resume` or a restart
+    Standby(orders::Options),
+    /// Be ready to take groups again after `lb standby`
+    Resume(orders::Options),
+    /// Stay out, over restarts too, until maintenance is off
+    Maintenance(orders::MaintenanceOptions),
 }
 
 /// The program.
@@ -31,5 +45,11 @@ pub fn main() -> Result<()> {
         Command::Run(options) => run::run(options),
         Command::Check(options) => check::run(options),
         Command::Status(options) => status::run(options),
+        Command::Events(options) => events::run(options),
+        Command::Failover(options) => orders::failover(options),
+        Command::Failback(options) => orders::failback(options),
+        Command::Standby(options) => orders::standby(&options),
+        Command::Resume(options) => orders::resume(&options),
+        Command::Maintenance(options) => orders::maintenance(&options),
     }
 }

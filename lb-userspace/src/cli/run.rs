@@ -1,11 +1,14 @@
 //! `lb run`: the director, in the foreground.
 
+use std::fmt::{self, Debug};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::controller;
 
@@ -34,6 +37,17 @@ pub fn run(options: Options) -> Result<()> {
     runtime.block_on(controller::run(options.config))
 }
 
+/// Fields of the event log that its text tells already; in JSON they stand beside it.
+const TOLD_IN_TEXT: [&str; 7] = ["event", "group", "node", "from", "to", "cause", "took_ms"];
+
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name if TOLD_IN_TEXT.contains(&name) => Ok(()),
+        name => write!(writer, " {name}={value:?}"),
+    }
+}
+
 /// To standard error. `RUST_LOG` chooses what is logged; the default is `info`.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -43,7 +57,7 @@ fn start_log(format: LogFormat) {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Text => log.init(),
+        LogFormat::Text => log.fmt_fields(debug_fn(write_field)).init(),
         LogFormat::Json => log.json().init(),
     }
 }

@@ -86,6 +86,11 @@ impl Machine {
         &self.node.settings
     }
 
+    /// The configuration was read anew: from the next heartbeat on this is its digest.
+    pub fn set_config_digest(&mut self, digest: u64) {
+        self.node.settings.config_digest = digest;
+    }
+
     /// The group's role here; `Fault` for a group that does not exist.
     pub fn role(&self, group: GroupId) -> Role {
         self.groups.get(usize::from(group.0)).map_or(Role::Fault, |group| group.role(&self.node))
@@ -100,6 +105,11 @@ impl Machine {
     /// Whether a peer was heard within the dead time.
     pub fn hears(&self, peer: NodeId) -> bool {
         self.node.peer(peer).is_some_and(|peer| peer.alive)
+    }
+
+    /// What the others are told of this node.
+    pub fn readiness(&self) -> Readiness {
+        self.node.to_say().0
     }
 
     /// Nothing is held or being released: a controller that wants to stop can do so.

@@ -10,9 +10,10 @@ pub struct NodeId(pub u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u8);
 
-/// Nodes and groups at most.
+/// Nodes at most.
 pub const MAX_NODES: usize = 16;
-pub const MAX_GROUPS: usize = 32;
+
+pub use lb_common::lease::MAX_GROUPS;
 
 /// Sent to all other nodes over all paths, every interval and at once when something changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

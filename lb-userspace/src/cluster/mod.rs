@@ -9,15 +9,28 @@
 //! - [`reason`]: why a received message was dropped
 //! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
 //! - [`realtime`]: that thread is not kept waiting
+//! - [`words`]: what happened, for people and programs
+//! - [`conflict`]: who announces our VIPs on the segment
+//! - [`references`]: how many reference hosts are reached
+//! - [`hooks`]: commands that are run when a role has changed, and fencing
 //! - [`machine`]: who is active; decides and nothing else
+//! - [`member`]: all of these together, as the controller sees them
 
 pub mod auth;
+#[cfg(test)]
+mod cable;
 pub mod channel;
+pub mod conflict;
+mod filter;
+pub mod hooks;
 pub mod machine;
+pub mod member;
 pub mod message;
 pub mod realtime;
 pub mod reason;
+pub mod references;
 pub mod replay;
 pub mod takeover;
 pub mod transport;
 pub mod wire;
+pub mod words;

@@ -1,27 +1,39 @@
 //! From what is written to the checked model; all wrong values of a file are found in one pass.
 
+mod cluster;
+mod command;
 mod group;
 mod health;
+mod path;
 mod server;
 mod service;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{Found, SHOWN};
-use super::model::{Config, Control, Metrics, Timeouts};
+use super::model::{Config, Control, Group, Metrics, Service, Timeouts};
 use super::places::{Place, Position};
 use super::values;
 use super::yaml::{self, Scalar};
 
-/// Builds the model of `file`, whose values stand at `root`; or says everything that is wrong with it.
-pub fn check(file: &yaml::File, root: Place<'_>) -> Result<Config, Vec<Found>> {
+/// Builds the model of `file`, whose values stand at `root`, on a host called `host`; or says everything that is wrong
+/// with it.
+pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, Vec<Found>> {
     let mut checker = Checker::default();
+    let cluster = file.cluster.as_ref().map(|cluster| (cluster, root.key("cluster")));
+    let names = cluster.map(|(cluster, place)| checker.node_names(cluster, place));
     let timeouts = checker.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
+    let groups = checker.groups(file, root.key("groups"), names.as_deref());
+    if let Some((_, place)) = cluster.filter(|_| groups.is_empty()) {
+        let message = "a cluster without `groups` has nothing to take over, expected at least one group";
+        checker.mistake(place.key_at(), message);
+    }
+    let services = checker.services(file.services.as_deref(), root.key("services"), timeouts);
     let config = Config {
         interface: checker
             .needed(
@@ -38,11 +50,31 @@ pub fn check(file: &yaml::File, root: Place<'_>) -> Result<Config, Vec<Found>> {
         control: checker.control(file.control.as_ref(), root.key("control")),
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
-        cluster: None,
-        groups: checker.groups(file, root.key("groups")),
-        services: checker.services(file.services.as_deref(), root.key("services"), timeouts),
+        cluster: cluster.map(|(cluster, place)| {
+            let vips = vips(&groups, &services);
+            let around = Surroundings { names: names.unwrap_or_default(), vips, host };
+            checker.cluster(cluster, place, &around)
+        }),
+        groups,
+        services,
     };
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
+}
+
+/// What a cluster's values are held against.
+struct Surroundings<'a> {
+    /// The nodes', in their order.
+    names: Vec<String>,
+    vips: HashSet<IpAddr>,
+    /// This host's name.
+    host: &'a str,
+}
+
+fn vips(groups: &[Group], services: &[Service]) -> HashSet<IpAddr> {
+    let held = groups.iter().flat_map(|group| &group.vips).map(|vip| vip.address);
+    let served = services.iter().map(|service| service.key.vip);
+    // An unspecified address stands for one that is missing or wrong.
+    held.chain(served).filter(|vip| !vip.is_unspecified()).collect()
 }
 
 /// Collects mistakes. After one, a placeholder goes into the model, which is then never handed out.
@@ -77,12 +109,16 @@ impl Checker {
 
     /// Reports `wrong` of a value that is given.
     fn wrong(&mut self, value: Value<'_>, wrong: &str) {
-        let Value { key, .. } = value;
-        let message = match value.text.unwrap_or_default() {
+        self.wrong_at(value.place().at(), value.key, value.text.unwrap_or_default(), wrong);
+    }
+
+    /// Reports `wrong` of the value `text` at `at`; `key` is its own or that of the list it is in.
+    fn wrong_at(&mut self, at: Position, key: &str, text: &str, wrong: &str) {
+        let message = match text {
             "" => format!("{key}: found nothing, {wrong}"),
             text => format!("{key} {}: {wrong}", quoted(text)),
         };
-        self.mistake(value.place().at(), message);
+        self.mistake(at, message);
     }
 
     /// `None` if the key is not given or its value is wrong.
@@ -107,6 +143,36 @@ impl Checker {
             self.mistake(value.map.key_at(), format!("`{}` is missing, expected {expected}", value.key));
         }
         self.optional(value, read)
+    }
+
+    /// Like [`Self::optional`] for one of a few words.
+    fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
+        self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
+    }
+
+    /// The items of a list of scalars that `read` finds right.
+    fn items<T>(
+        &mut self,
+        given: &[Scalar],
+        key: &str,
+        list: Place<'_>,
+        mut read: impl FnMut(&str, Position) -> Result<T, String>,
+    ) -> Vec<T> {
+        let each = given.iter().enumerate();
+        let items = each.filter_map(|(index, item)| {
+            let at = list.item(index).at();
+            let text = item.0.as_deref().unwrap_or_default();
+            read(text, at).map_err(|wrong| self.wrong_at(at, key, text, &wrong)).ok()
+        });
+        items.collect()
+    }
+
+    /// Reports the first item that is one too many.
+    fn at_most(&mut self, most: usize, given: usize, what: &str, list: Place<'_>) {
+        if given > most {
+            let message = format!("found {given} {what}, expected at most {most}");
+            self.mistake(list.item(most).at(), message);
+        }
     }
 
     fn control(&mut self, control: Option<&yaml::Control>, place: Place<'_>) -> Control {
@@ -183,6 +249,17 @@ impl<K: Eq + Hash> Unique<K> {
                 vacant.insert(at);
                 Ok(())
             }
+        }
+    }
+
+    /// `key` itself if it is the first of its kind; `what` is its kind.
+    fn only(&mut self, key: K, what: &str, at: Position) -> Result<K, String>
+    where
+        K: Copy,
+    {
+        match self.insert(key, at) {
+            Ok(()) => Ok(key),
+            Err(line) => Err(format!("line {line} has this {what} already")),
         }
     }
 }

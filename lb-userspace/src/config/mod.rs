@@ -5,6 +5,7 @@
 //! a mistake found by either of them is reported where it stands.
 
 mod check;
+mod digest;
 mod error;
 mod model;
 mod places;
@@ -19,17 +20,27 @@ pub use model::*;
 
 /// Reads and checks the configuration file at `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let origin = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &origin),
-        Err(cause) => Err(syntax::not_utf8(&bytes, &cause, &origin)),
-    }
+    load_on(path, &host_name())
 }
 
 /// Checks the configuration in `text`; `origin` is what its mistakes are reported under, usually a file name.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    parse_on(text, origin, &host_name())
+}
+
+/// Like [`load`], on a host called `host`: that tells which node of a cluster it is, unless the file does.
+pub fn load_on(path: &Path, host: &str) -> Result<Config, ConfigError> {
+    let origin = path.display().to_string();
+    let bytes =
+        std::fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse_on(text, &origin, host),
+        Err(cause) => Err(syntax::not_utf8(&bytes, &cause, &origin)),
+    }
+}
+
+/// Like [`parse`], on a host called `host`.
+pub fn parse_on(text: &str, origin: &str, host: &str) -> Result<Config, ConfigError> {
     // An editor's byte order mark is no character of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let places = places::Places::of(text);
@@ -38,8 +49,13 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
         return Err(ConfigError::of(vec![(places::Position::START, message.into())], text, origin));
     }
     let checked = match serde_yaml::from_str::<yaml::File>(text) {
-        Ok(file) => check::check(&file, places.root()),
+        Ok(file) => check::check(&file, places.root(), host),
         Err(cause) => Err(vec![syntax::explain(&cause, text, &places)]),
     };
     checked.map_err(|found| ConfigError::of(found, text, origin))
+}
+
+/// Empty if it cannot be had or is no text: then no node is called so.
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }

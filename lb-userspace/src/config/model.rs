@@ -134,6 +134,14 @@ pub struct Cluster {
     pub fence: Option<Command>,
 }
 
+impl Cluster {
+    /// All nodes but this one.
+    pub fn others(&self) -> impl Iterator<Item = &Node> {
+        let me = usize::from(self.me);
+        self.nodes.iter().enumerate().filter(move |(place, _)| *place != me).map(|(_, node)| node)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Unique.

@@ -4,6 +4,7 @@ use std::str::Utf8Error;
 
 use super::error::{ConfigError, Found, SHOWN};
 use super::places::{Place, Places, Position, lines};
+use super::values;
 
 /// The file is no text at all.
 pub fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
@@ -61,14 +62,11 @@ fn unknown_key(key: &str, expected: &str) -> String {
             .into();
     }
     let names = expected.split('`').skip(1).step_by(2);
-    let nearest = names
-        .map(|name| (strsim::damerau_levenshtein(key, name), name))
-        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6))
-        .min();
+    let nearest = values::nearest(key, names);
     let key = key.chars().take(SHOWN).collect::<String>();
     let key = key.escape_debug();
     match nearest {
-        Some((_, name)) => format!("unknown field `{key}`, did you mean `{name}`?"),
+        Some(name) => format!("unknown field `{key}`, did you mean `{name}`?"),
         None => format!("unknown field `{key}`, expected {expected}"),
     }
 }

@@ -20,6 +20,20 @@ pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
+/// The one of `names` that `text` is most likely a slip for; `None` if there are several.
+pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let mut near: Vec<_> = names
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6))
+        .collect();
+    near.sort_unstable();
+    match near.as_slice() {
+        [(least, _), (next, _), ..] if least == next => None,
+        [(_, name), ..] => Some(*name),
+        [] => None,
+    }
+}
+
 /// A whole number in decimal. `1_000_000` is one; `010` is not, for YAML 1.1 read it as octal.
 pub fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
@@ -67,14 +81,25 @@ pub fn interface(text: &str) -> Result<String, String> {
 const LONGEST_SOCKET_PATH: usize = 107;
 
 pub fn socket_path(text: &str) -> Result<PathBuf, String> {
-    let path = Path::new(text);
-    if !path.is_absolute() || text.ends_with('/') || text.contains('\0') {
-        Err("expected an absolute path, such as /run/lb/lb.sock".into())
-    } else if text.len() > LONGEST_SOCKET_PATH {
+    let path = file_path(text, "/run/lb/lb.sock")?;
+    if text.len() > LONGEST_SOCKET_PATH {
         Err(format!("expected at most {LONGEST_SOCKET_PATH} bytes, a Unix socket's path cannot be longer"))
     } else {
-        Ok(path.to_owned())
+        Ok(path)
     }
+}
+
+pub fn file_path(text: &str, example: &str) -> Result<PathBuf, String> {
+    if text.ends_with('/') { Err(no_path(example)) } else { folder(text, example) }
+}
+
+pub fn folder(text: &str, example: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if path.is_absolute() && !text.contains('\0') { Ok(path.to_owned()) } else { Err(no_path(example)) }
+}
+
+fn no_path(example: &str) -> String {
+    format!("expected an absolute path, such as {example}")
 }
 
 /// The own address that an HTTP server listens on; IPv6 is fine here.
@@ -99,10 +124,37 @@ pub fn group_vip(text: &str) -> Result<GroupVip, String> {
         }
         None => (text, 32),
     };
-    match endpoint(address, GROUP_VIP)? {
-        (address, None) => Ok(GroupVip { address, prefix }),
-        (_, Some(_)) => Err(format!("found a port, expected {GROUP_VIP}")),
+    Ok(GroupVip { address: host_address(address, GROUP_VIP)?, prefix })
+}
+
+/// A director's own address on the VIPs' network.
+pub fn node_address(text: &str) -> Result<IpAddr, String> {
+    host_address(text, NODE)
+}
+
+/// Any host's address, IPv6 included.
+pub fn any_host(text: &str) -> Result<IpAddr, String> {
+    let Ok(address) = text.parse() else { return Err(no_address(text, text, ANY_HOST)) };
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected the address of a host that others can reach")),
+        None => Ok(address),
     }
+}
+
+/// A multicast group and port, IPv4 or IPv6.
+pub fn multicast(text: &str) -> Result<SocketAddr, String> {
+    socket_address(text, MULTICAST, |address| address.is_multicast())
+}
+
+/// An IPv4 network's broadcast address and a port. Which one it is depends on the network, so much is let through.
+pub fn broadcast(text: &str) -> Result<SocketAddr, String> {
+    let like_one = |address| matches!(unfit(address), None | Some(LIMITED_BROADCAST));
+    socket_address(text, BROADCAST, |address| address.is_ipv4() && like_one(address))
+}
+
+fn socket_address(text: &str, expected: &str, fits: impl Fn(IpAddr) -> bool) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0 && fits(address.ip()));
+    address.ok_or_else(|| format!("expected {expected}"))
 }
 
 /// Label of an address: the kernel takes names of 15 bytes, ifconfig(8) shows those that begin with the interface's.
@@ -125,6 +177,18 @@ pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
 const GROUP_VIP: &str = "an IPv4 address with its prefix length, such as 211.58.250.6/25";
 pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
+pub const NODE: &str = "an IPv4 address, such as 211.58.250.5";
+const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
+pub const MULTICAST: &str = "a multicast address and port, such as 239.192.76.66:694 or \"[ff02::4c42]:694\"";
+pub const BROADCAST: &str = "an IPv4 network's broadcast address and a port, such as 10.0.0.255:694";
+
+/// An IPv4 address without a port.
+fn host_address(text: &str, expected: &str) -> Result<IpAddr, String> {
+    match endpoint(text, expected)? {
+        (address, None) => Ok(address),
+        (_, Some(_)) => Err(format!("found a port, expected {expected}")),
+    }
+}
 
 fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String> {
     let (host, port) = match text.rsplit_once(':') {
@@ -135,7 +199,7 @@ fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String>
         return Err(format!("IPv6 is not supported yet, expected {expected}"));
     }
     let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
-    if let Some(kind) = unfit(address) {
+    if let Some(kind) = unfit(address.into()) {
         return Err(format!("found {kind}, expected a unicast address that other hosts can reach"));
     }
     let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
@@ -155,13 +219,17 @@ fn no_address(text: &str, host: &str, expected: &str) -> String {
     }
 }
 
-/// Addresses that no packet to a single host carries.
-fn unfit(address: Ipv4Addr) -> Option<&'static str> {
+const LIMITED_BROADCAST: &str = "the broadcast address";
+
+/// Addresses that no packet to a single host carries, and those of this host alone.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    let of_this_network = matches!(address, IpAddr::V4(address) if address.octets()[0] == 0);
     match address {
-        address if address.octets()[0] == 0 => Some("the unspecified address"),
+        address if address.is_unspecified() || of_this_network => Some("the unspecified address"),
         address if address.is_loopback() => Some("a loopback address"),
         address if address.is_multicast() => Some("a multicast address"),
-        address if address.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(LIMITED_BROADCAST),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
         _ => None,
     }
 }

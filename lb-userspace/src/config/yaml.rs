@@ -4,8 +4,8 @@
 //! once and quote it literally.
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
@@ -15,6 +15,8 @@ pub struct File {
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
+    #[serde(deserialize_with = "given")]
+    pub cluster: Option<Cluster>,
     pub groups: Option<Vec<Group>>,
     pub services: Option<Vec<Service>>,
 }
@@ -26,7 +28,80 @@ pub struct Group {
     pub vips: Option<Vec<Scalar>>,
     pub label: Scalar,
     pub refresh: Scalar,
+    pub nodes: Option<Vec<Scalar>>,
+    pub failback: Scalar,
+    pub failback_delay: Scalar,
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `nodes` and `paths`")]
+pub struct Cluster {
+    pub name: Scalar,
+    pub node: Scalar,
+    pub key_file: Scalar,
+    pub interval: Scalar,
+    pub dead: Scalar,
+    pub late: Scalar,
+    pub initial_dead: Scalar,
+    pub linger: Scalar,
+    pub state: Scalar,
+    pub nodes: Option<Vec<Node>>,
+    pub paths: Option<Vec<Path>>,
+    pub references: Option<Vec<Scalar>>,
+    pub hooks: Option<Hooks>,
+    #[serde(deserialize_with = "given")]
+    pub fence: Option<Command>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a node: a mapping with `name` and `address`")]
+pub struct Node {
+    pub name: Scalar,
+    pub address: Scalar,
+}
+
+/// The keys of all types of heartbeat paths.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a path: a mapping with `type`")]
+pub struct Path {
+    pub r#type: Scalar,
+    pub interface: Scalar,
+    pub port: Scalar,
+    pub addresses: Option<ByNode>,
+    pub group: Scalar,
+    pub address: Scalar,
+    pub device: Scalar,
+    pub baud: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of roles and commands")]
+pub struct Hooks {
+    #[serde(deserialize_with = "given")]
+    pub active: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub standby: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub fault: Option<Command>,
+}
+
+#[derive(Debug)]
+pub enum Command {
+    /// The list of words alone.
+    Words(Vec<Scalar>),
+    Timed(TimedCommand),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimedCommand {
+    pub command: Option<Vec<Scalar>>,
+    pub timeout: Scalar,
+}
+
+/// A value for each of some nodes, in file order; a doubled name is here twice.
+#[derive(Debug)]
+pub struct ByNode(pub Vec<(String, Scalar)>);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `socket`")]
@@ -127,7 +202,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// A key without a value is an empty mapping here, not an absent one: an empty `check` must not turn checking off.
+/// A key without a value is not an absent one: an empty `check` must not turn checking off.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -155,5 +230,49 @@ impl<'de> Deserialize<'de> for Metrics {
             }
         }
         deserializer.deserialize_any(SwitchOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMap;
+        impl<'de> Visitor<'de> for ListOrMap {
+            type Value = Command;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of a program and its arguments, or a mapping with `command`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Command, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Command::Words)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Command, A::Error> {
+                TimedCommand::deserialize(MapAccessDeserializer::new(map)).map(Command::Timed)
+            }
+        }
+        deserializer.deserialize_any(ListOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = ByNode;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping of nodes and their addresses")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByNode, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(ByNode(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }

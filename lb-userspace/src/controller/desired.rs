@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
-use crate::config::{self, Fallback, ServiceKey};
+use lb_common::lease::MAX_GROUPS;
+
+use crate::config::{self, Config, Fallback, Group, ServiceKey};
 use crate::observe::view::Health;
 use crate::plan::{Server, Service, Settings, State, Target};
 
@@ -16,13 +19,28 @@ pub trait Knowledge {
 }
 
 /// What the data path shall hold.
-pub fn state(services: &[config::Service], knowledge: &impl Knowledge) -> State {
-    let services: BTreeMap<ServiceKey, Service> =
-        services.iter().map(|service| (service.key, self::service(service, knowledge))).collect();
+pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
+    let services: BTreeMap<ServiceKey, Service> = config
+        .services
+        .iter()
+        .map(|service| {
+            let group = config.group_of(service.key.vip).filter(|group| LEASES.contains(group));
+            (service.key, self::service(service, group, knowledge))
+        })
+        .collect();
     State { services }
 }
 
-fn service(service: &config::Service, knowledge: &impl Knowledge) -> Service {
+/// Numbers of the groups that have a lease. There are more only without a cluster, where no lease ever ends.
+const LEASES: Range<u8> = 0..MAX_GROUPS as u8;
+
+/// The VIPs that are under a lease, each with the number of its group.
+pub fn vips(groups: &[Group]) -> Vec<(IpAddr, u8)> {
+    let numbered = groups.iter().zip(LEASES);
+    numbered.flat_map(|(group, number)| group.vips.iter().map(move |vip| (vip.address, number))).collect()
+}
+
+fn service(service: &config::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
     let mut servers: Vec<Server> = service
         .servers
         .iter()
@@ -48,7 +66,7 @@ fn service(service: &config::Service, knowledge: &impl Knowledge) -> Service {
         servers.push(Server { target: Target::Local, weight: 1, mac: None, usable: needed });
     }
     Service {
-        settings: Settings { stray: service.stray, timeouts: service.timeouts },
+        settings: Settings { stray: service.stray, timeouts: service.timeouts, group },
         scheduler: service.scheduler,
         servers,
     }
@@ -57,9 +75,10 @@ fn service(service: &config::Service, knowledge: &impl Knowledge) -> Service {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
-    use crate::config::{Protocol, Scheduler, Stray, Timeouts};
+    use crate::config::{Failback, GroupVip, Protocol, Scheduler, Stray, Timeouts};
 
     struct Facts {
         health: Health,
@@ -92,14 +111,28 @@ mod tests {
             fallback,
             stray: Stray::Pass,
             timeouts: Timeouts::default(),
-            drain: std::time::Duration::ZERO,
+            drain: Duration::ZERO,
             check: None,
             servers: vec![config::Server { name: "www1".to_owned(), address: WWW1, port: 80, weight }],
         }
     }
 
+    /// A director of this service.
+    fn config(service: &config::Service) -> Config {
+        Config {
+            interface: "eth0".to_owned(),
+            connections: 1,
+            control: config::Control { socket: "/run/lb/lb.sock".into() },
+            metrics: None,
+            timeouts: Timeouts::default(),
+            cluster: None,
+            groups: Vec::new(),
+            services: vec![service.clone()],
+        }
+    }
+
     fn members(service: &config::Service, facts: &Facts) -> Vec<Target> {
-        let state = state(std::slice::from_ref(service), facts);
+        let state = state(&config(service), facts);
         state.services[&service.key].members().map(|server| server.target).collect()
     }
 
@@ -131,8 +164,30 @@ mod tests {
     fn a_draining_server_keeps_its_mac_and_takes_nothing_new() {
         let facts = Facts { health: Health::Up, mac: Some(MAC), draining: vec![WWW2] };
         let service = web(1, Fallback::None);
-        let state = state(std::slice::from_ref(&service), &facts);
+        let state = state(&config(&service), &facts);
         let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
         assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
+    }
+
+    #[test]
+    fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
+        let service = web(1, Fallback::None);
+        let group = |addresses: &[IpAddr]| Group {
+            name: "group".to_owned(),
+            vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
+            label: None,
+            refresh: Duration::ZERO,
+            nodes: Vec::new(),
+            failback: Failback::Manual,
+        };
+        let facts = Facts { health: Health::Unknown, mac: None, draining: vec![] };
+        let mut config = config(&service);
+        let group_of = |config: &Config| state(config, &facts).services[&service.key].settings.group;
+        assert_eq!(group_of(&config), None);
+        config.groups = vec![group(&[WWW1]), group(&[WWW2, service.key.vip])];
+        assert_eq!(group_of(&config), Some(1));
+        assert_eq!(vips(&config.groups), [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
+        config.groups.splice(0..0, vec![group(&[]); 300]);
+        assert_eq!((group_of(&config), vips(&config.groups)), (None, vec![]), "more groups than leases");
     }
 }

@@ -6,6 +6,7 @@
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `draining`: servers on their way out
 //! - [`instance`]: one `lb` per interface
+//! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `status`: what they ask for
 
@@ -13,6 +14,7 @@ pub mod desired;
 mod draining;
 mod files;
 pub mod instance;
+mod membership;
 mod report;
 mod status;
 
@@ -33,19 +35,21 @@ use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
-use crate::cluster::takeover::holder::Holder;
-use crate::config::{self, Config, Service, ServiceKey};
-use crate::dataplane::attach::{self, Mode};
+use self::membership::{Membership, News};
+use crate::config::{self, Cluster, Config, Service, ServiceKey};
+use crate::dataplane::attach::{self, Attachment};
+use crate::dataplane::lease::Start;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::{Checker, Verdict};
-use crate::observe::snapshots::Snapshots;
-use crate::observe::view::{Health, Totals};
+use crate::observe::events::Events;
+use crate::observe::inquiries::{Inquiries, Inquiry};
+use crate::observe::view::{Health, Status, Totals};
 use crate::observe::{http, socket};
-use crate::plan::{State, Target};
+use crate::plan::{self, State, Target};
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -91,12 +95,14 @@ pub struct Controller {
     file: Watched,
     config_error: Option<String>,
     started: Instant,
-    mode: Mode,
+    /// Held from the end of the start on.
+    attachment: Option<Attachment>,
     data_path: DataPath,
     sweeper: Sweeper,
     checker: Checker,
     neighbours: Neighbours,
-    holder: Holder,
+    membership: Membership,
+    events: Events,
     knowledge: Knowledge,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
@@ -109,7 +115,9 @@ pub struct Controller {
 struct Inputs {
     verdicts: UnboundedReceiver<Verdict>,
     neighbours: UnboundedReceiver<neighbours::Event>,
-    snapshots: mpsc::Receiver<tokio::sync::oneshot::Sender<crate::observe::view::Status>>,
+    inquiries: mpsc::Receiver<Inquiry>,
+    /// Of the cluster; a director that is alone hears none.
+    news: UnboundedReceiver<News>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
@@ -140,15 +148,13 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 }
                 controller.refresh();
             }
-            Some(reply) = inputs.snapshots.recv() => {
-                // Whoever asked may have gone; that is no concern of ours.
-                let _ = reply.send(controller.status());
-            }
+            Some(news) = inputs.news.recv() => controller.hear(news),
+            Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
             _ = housekeeping.tick() => controller.keep_house(),
         }
     }
     tell_supervisor(NotifyState::Stopping);
-    controller.close().await;
+    controller.close(&mut inputs.news).await;
     Ok(())
 }
 
@@ -159,47 +165,51 @@ impl Controller {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
         })?;
         let sizes = Sizes::for_connections(config.connections);
+        let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?)?;
+        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?, start)?;
         report::table(&data_path.table, config.connections);
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
 
+        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (snapshots, requests) = Snapshots::new();
+        let (inquiries, requests) = Inquiries::new();
         let mut controller = Self {
             file: Watched::new(path),
             config_error: None,
             started: Instant::now(),
-            mode: Mode::Native,
+            attachment: None,
             data_path,
             sweeper,
             checker: Checker::new(verdict_sender),
             neighbours: Neighbours::start(index, event_sender)?,
-            holder: Holder::start(index, mac)?,
+            membership,
+            events: Events::default(),
             knowledge: Knowledge::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
             config,
         };
-        let mut inputs = Inputs { verdicts, neighbours: events, snapshots: requests };
+        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
+        controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();
-        controller.attach()?;
-        controller.serve(snapshots).await?;
-        controller.holder.hold(&controller.config.groups);
+        controller.serve(inquiries).await?;
+        controller.attach(index)?;
+        controller.membership.begin(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
     }
 
-    /// Takes in what is told until something is known of every server: a director that starts should not send its first
-    /// clients to the fallback because it has not looked yet.
+    /// Takes in what is told until something is known of every server and node: a director that starts should not send
+    /// its first clients to the fallback because it has not looked yet.
     async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
         while !self.has_seen_all() {
             tokio::select! {
@@ -211,35 +221,47 @@ impl Controller {
     }
 
     fn has_seen_all(&self) -> bool {
-        self.config.services.iter().all(|service| {
-            service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
-                Health::Unknown => false,
-                Health::Down => true,
-                _ => self.knowledge.mac(server.address).is_some(),
+        let mut nodes = self.config.cluster.iter().flat_map(Cluster::others);
+        let nodes_seen = nodes.all(|node| self.knowledge.mac(node.address).is_some());
+        nodes_seen
+            && self.config.services.iter().all(|service| {
+                service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
+                    Health::Unknown => false,
+                    Health::Down => true,
+                    _ => self.knowledge.mac(server.address).is_some(),
+                })
             })
-        })
     }
 
-    /// The maps are filled by now: the first packet finds everything in its place.
-    fn attach(&mut self) -> Result<()> {
-        let interface = self.config.interface.clone();
+    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
+    /// this, so that a start that failed leaves no program behind.
+    fn attach(&mut self, index: u32) -> Result<()> {
+        let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        self.mode = attach::attach(program, &interface)?;
-        tracing::info!("XDP program attached to {interface} ({} mode)", self.mode.name());
+        let attachment = Attachment::new(program, interface, index)?;
+        if self.config.cluster.is_some() && !attachment.is_pinned() {
+            attachment.detach()?;
+            bail!(
+                "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
+                 up by itself: mount -t bpf bpf /sys/fs/bpf"
+            );
+        }
+        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        self.attachment = Some(attachment);
         report::missing_vips(&self.config);
         Ok(())
     }
 
-    async fn serve(&self, snapshots: Snapshots) -> Result<()> {
+    async fn serve(&self, inquiries: Inquiries) -> Result<()> {
         let path = &self.config.control.socket;
         let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, snapshots.clone())));
+        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
         if let Some(metrics) = &self.config.metrics {
             let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
                 format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
             })?;
             tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(told("metrics", http::serve(listener, snapshots)));
+            tokio::spawn(told("metrics", http::serve(listener, inquiries)));
         }
         Ok(())
     }
@@ -254,8 +276,12 @@ impl Controller {
     fn follow_servers(&mut self) {
         self.checker.set(&self.config.services);
         let servers = self.config.services.iter().flat_map(|service| &service.servers);
-        let addresses: BTreeSet<IpAddr> =
-            servers.map(|server| server.address).chain(self.knowledge.draining.addresses()).collect();
+        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
+        let addresses: BTreeSet<IpAddr> = servers
+            .map(|server| server.address)
+            .chain(self.knowledge.draining.addresses())
+            .chain(nodes)
+            .collect();
         self.knowledge.macs.retain(|address, _| addresses.contains(address));
         self.neighbours.want(addresses);
         self.knowledge.health.retain(|(key, address), _| {
@@ -273,8 +299,11 @@ impl Controller {
                 let old = std::mem::replace(&mut self.config, config);
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
+                if let Err(error) = self.data_path.executor.set_vips(&desired::vips(&self.config.groups)) {
+                    tracing::error!("the data path could not be changed: {error:#}");
+                }
                 self.follow_configuration();
-                self.holder.hold(&self.config.groups);
+                self.membership.set_config(&self.config);
             }
             Err(error) => {
                 tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
@@ -299,6 +328,12 @@ impl Controller {
             if changed {
                 bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
             }
+        }
+        if let Some(changed) = self.cluster_change(&new) {
+            bail!(
+                "{}: {changed} cannot change while lb runs in a cluster; restart it",
+                self.file.path().display()
+            );
         }
         Ok(new)
     }
@@ -327,6 +362,9 @@ impl Controller {
     }
 
     fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+        if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
+            self.membership.set_node_mac(*address, *mac);
+        }
         match event {
             neighbours::Event::Neighbour(address, Some(mac)) => {
                 if self.knowledge.macs.insert(address, mac) != Some(mac) {
@@ -338,9 +376,10 @@ impl Controller {
                     tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
                 }
             }
-            neighbours::Event::Interface { mac, up: _ } => {
+            neighbours::Event::Interface { mac, up } => {
                 self.data_path.executor.set_mac(mac);
-                self.holder.set_mac(mac);
+                self.membership.set_mac(mac);
+                self.membership.set_readiness(|readiness| readiness.link = up);
             }
             neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
         }
@@ -349,7 +388,7 @@ impl Controller {
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
-        let desired = desired::state(&self.config.services, &self.knowledge);
+        let desired = desired::state(&self.config, &self.knowledge);
         let before: State = self.data_path.applied().clone();
         let Applied { changes, purge, errors } = self.data_path.apply(desired);
         for change in &changes {
@@ -365,6 +404,15 @@ impl Controller {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
         }
+        self.tell_servers();
+    }
+
+    /// How many servers this director could send clients to.
+    fn tell_servers(&mut self) {
+        let real = |server: &&plan::Server| matches!(server.target, Target::Real(_));
+        let services = self.data_path.applied().services.values();
+        let servers = services.flat_map(plan::Service::members).filter(real).count();
+        self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
     fn keep_house(&mut self) {
@@ -380,17 +428,41 @@ impl Controller {
         if finished {
             self.follow_configuration();
         }
+        self.membership.look_at_keys();
+        let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
+        self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");
         }
     }
 
-    /// Gives the VIPs up and takes the control socket away. All else (program, maps, checks) goes with the process.
-    async fn close(self) {
-        self.holder.release().await;
+    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
+    /// with the process.
+    async fn close(mut self, news: &mut UnboundedReceiver<News>) {
+        self.membership.release().await;
+        self.linger(news).await;
+        self.membership.end().await;
+        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
+            tracing::warn!("{error:#}");
+        }
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
+        }
+    }
+
+    async fn answer(&mut self, inquiry: Inquiry) {
+        // Whoever asked may have gone; that is no concern of ours.
+        match inquiry {
+            Inquiry::Status(reply) => {
+                let status = Status { cluster: self.cluster_status().await, ..self.status() };
+                let _ = reply.send(status);
+            }
+            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Order(order, reply) => {
+                let done = self.order(order).await;
+                let _ = reply.send(done);
+            }
         }
     }
 

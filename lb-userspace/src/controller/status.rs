@@ -7,7 +7,7 @@ use lb_common::reason::{Action, Reason, TableEvent};
 
 use super::desired::Knowledge as _;
 use super::{Controller, report};
-use crate::config::{Fallback, Server, Service};
+use crate::config::{Fallback, Server, Service, ServiceKey};
 use crate::dataplane::maps::{Counters, read_totals};
 use crate::observe::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
 use crate::plan::Target;
@@ -22,14 +22,16 @@ impl Controller {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
-            mode: self.mode.name().to_owned(),
+            mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
             table: self.table_status(counters, &services),
+            cluster: None,
             services,
             drops: counts(counters, Action::Drop),
             passes: counts(counters, Action::Pass),
+            relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
         }
     }
 
@@ -116,6 +118,16 @@ impl Controller {
             packets: totals.packets,
             bytes: totals.bytes,
         }
+    }
+
+    /// Established connections and totals of each server that the service has or is about to lose.
+    pub(super) fn carried(&self, service: &ServiceKey) -> Vec<(u32, Totals)> {
+        let applied = self.data_path.applied().services.get(service);
+        let servers = applied.into_iter().flat_map(|service| &service.servers);
+        let executor = &self.data_path.executor;
+        let ids = servers.filter_map(|server| executor.server_id(service, server.target));
+        ids.map(|id| (self.data_path.table.counts(id).active(), read_totals(&executor.maps().stats, id)))
+            .collect()
     }
 
     fn without_mac(&self, address: IpAddr) -> String {

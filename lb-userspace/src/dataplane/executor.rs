@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::control::{Control, Half, LEASE_UNLIMITED, Vips, mac_to_word};
+use lb_common::control::{Control, Half, Vips, mac_to_word};
+use lb_common::lease::Slot;
 use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
 
 use super::cells::{CellAllocator, Region};
 use super::ids::Ids;
+use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use crate::config::{self, Scheduler, ServiceKey, Stray};
@@ -55,18 +57,18 @@ struct ServiceRecord {
 
 impl Executor {
     /// `hash_keys` are random and secret.
-    pub fn new(maps: Maps, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Self {
+    pub fn new(maps: Maps, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2], start: Start) -> Self {
         maps.control.write(
             0,
             Control {
-                lease_until: LEASE_UNLIMITED,
                 mac: mac_to_word(mac),
                 hash_keys,
                 half: Half::new(0, 1).0,
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
-                reserved: [0; 2],
+                reserved: [0; 3],
                 vips: Vips::default(),
+                leases: start.leases(),
             },
         );
         Self {
@@ -94,9 +96,12 @@ impl Executor {
         self.services.get(service)?.servers.get(&target).copied()
     }
 
-    /// Until when this director is active, nanoseconds of CLOCK_MONOTONIC; 0 is standby.
-    pub fn set_lease(&self, until_ns: u64) {
-        self.maps.control.word(0, offset_of!(Control, lease_until)).store(until_ns, Ordering::Release);
+    /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
+    /// its lease.
+    pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
+        let vips: BTreeMap<[u64; 2], Slot> =
+            vips.iter().map(|(vip, group)| (address(*vip), Slot::group(*group))).collect();
+        self.maps.vips.set(&vips)
     }
 
     pub fn set_mac(&self, mac: [u8; 6]) {
@@ -365,8 +370,18 @@ fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
             Stray::Hash => ServiceInfo::STRAY_BY_HASH,
             Stray::Pass => 0,
         },
+        lease: record.settings.group.map_or(Slot::UNGROUPED, Slot::group),
         timeouts: timeouts(&record.settings.timeouts),
     }
+}
+
+/// An address as the maps hold it, see [`ServiceAddress`].
+fn address(ip: IpAddr) -> [u64; 2] {
+    let ip = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    zerocopy::transmute!(ip.octets())
 }
 
 fn timeouts(config: &config::Timeouts) -> Timeouts {

@@ -1,9 +1,13 @@
 //! All maps of the program by name.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use lb_common::control::Control;
+use lb_common::lease::Slot;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
@@ -15,7 +19,9 @@ use crate::observe::view::Totals;
 
 /// The maps, taken out of a loaded object.
 pub struct Maps {
-    pub control: Mapped<Control>,
+    /// Shared with whoever renews the leases.
+    pub control: Arc<Mapped<Control>>,
+    pub vips: Vips,
     pub services: Mapped<ServiceSlot>,
     pub choices: Mapped<u32>,
     pub plans: Mapped<Plan>,
@@ -29,7 +35,8 @@ impl Maps {
     /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep shares, apart.
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
         let maps = Self {
-            control: mapped(ebpf, "CONTROL")?,
+            control: Arc::new(mapped(ebpf, "CONTROL")?),
+            vips: Vips::new(take(ebpf, "VIPS")?)?,
             services: mapped(ebpf, "SERVICES")?,
             choices: mapped(ebpf, "CHOICES")?,
             plans: mapped(ebpf, "PLANS")?,
@@ -53,6 +60,30 @@ fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
 
 fn per_cpu<V: aya::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
     take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+/// The VIPs of the groups, exactly.
+pub struct Vips(HashMap<MapData, [u64; 2], u32>);
+
+impl Vips {
+    fn new(map: Map) -> Result<Self> {
+        map.try_into().map(Self).context("map VIPS is not of the expected kind")
+    }
+
+    /// Adds and changes before it removes: none that stays is away for a moment.
+    pub fn set(&mut self, vips: &BTreeMap<[u64; 2], Slot>) -> Result<()> {
+        for (address, slot) in vips {
+            self.0
+                .insert(address, u32::from(slot.number()), 0)
+                .context("no room for all VIPs of the groups")?;
+        }
+        let present: Vec<[u64; 2]> =
+            self.0.keys().collect::<Result<_, _>>().context("cannot list the VIPs in the map")?;
+        for address in present.iter().filter(|address| !vips.contains_key(*address)) {
+            self.0.remove(address).context("cannot remove a VIP from the map")?;
+        }
+        Ok(())
+    }
 }
 
 /// A [`ServerStats`] as the words it consists of, which aya can copy.

@@ -4,6 +4,7 @@
 //! - [`attach`]: on the interface, native if the driver can
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
+//! - [`lease`]: until when each group of VIPs is served
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
@@ -12,6 +13,7 @@ pub mod attach;
 mod cells;
 pub mod executor;
 mod ids;
+pub mod lease;
 pub mod mapped;
 pub mod maps;
 pub mod neighbours;
@@ -27,6 +29,7 @@ use aya::Ebpf;
 use lb_common::server::ServerId;
 
 use self::executor::Executor;
+use self::lease::{Leases, Start};
 use self::maps::Maps;
 use self::object::Sizes;
 use self::sweep::Table;
@@ -54,9 +57,15 @@ pub struct Applied {
 
 impl DataPath {
     /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret.
-    pub fn new(mut ebpf: Ebpf, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2]) -> Result<Self> {
+    pub fn new(
+        mut ebpf: Ebpf,
+        sizes: Sizes,
+        mac: [u8; 6],
+        hash_keys: [u64; 2],
+        start: Start,
+    ) -> Result<Self> {
         let (maps, table) = Maps::take(&mut ebpf)?;
-        let executor = Executor::new(maps, sizes, mac, hash_keys);
+        let executor = Executor::new(maps, sizes, mac, hash_keys, start);
         Ok(Self {
             ebpf,
             executor,
@@ -68,6 +77,11 @@ impl DataPath {
 
     pub fn applied(&self) -> &State {
         &self.applied
+    }
+
+    /// A handle on the leases of the VIP groups.
+    pub fn leases(&self) -> Leases {
+        Leases::new(Arc::clone(&self.executor.maps().control))
     }
 
     /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors` and tried again with

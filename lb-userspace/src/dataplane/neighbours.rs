@@ -123,6 +123,7 @@ impl Follower {
                     }
                 }
                 _ = probe.tick() => {
+                    self.read_link().await;
                     self.read_all().await;
                     self.probe(|_| true).await;
                 }
@@ -164,7 +165,7 @@ impl Follower {
             _ => None,
         });
         if let Some(mac) = mac {
-            let up = message.header.flags.contains(LinkFlags::LowerUp);
+            let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
             let _ = self.events.send(Event::Interface { mac, up });
         }
     }
@@ -201,6 +202,16 @@ impl Follower {
         };
         if before != mac && self.wanted.borrow().contains(&address) {
             let _ = self.events.send(Event::Neighbour(address, mac));
+        }
+    }
+
+    /// The interface itself, should an event have been lost.
+    async fn read_link(&self) {
+        let mut links = self.handle.link().get().match_index(self.interface).execute();
+        match links.try_next().await {
+            Ok(Some(message)) => self.link(&message),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the interface cannot be looked at"),
         }
     }
 

@@ -58,6 +58,8 @@ pub fn load(sizes: &Sizes) -> Result<Ebpf> {
 pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
     aya::EbpfLoader::new()
         .map_max_entries("SERVICES", sizes.service_slots() * 2)
+        // What a reload brings and what it takes away are in the map together for a moment.
+        .map_max_entries("VIPS", sizes.services * 2)
         .map_max_entries("CHOICES", sizes.services + 1)
         .map_max_entries("PLANS", (sizes.services + 1) * 2)
         .map_max_entries("TURNS", sizes.services + 1)

@@ -1,5 +1,6 @@
 //! The listing of `lb status`: laid out as ipvsadm's, with health and link-layer address beside each server.
 
+mod cluster;
 mod table;
 mod words;
 
@@ -54,6 +55,9 @@ pub fn render(status: &Status, colour: bool) -> String {
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
     );
+    if let Some(cluster) = &status.cluster {
+        text += &cluster::render(cluster, colour);
+    }
     if status.services.is_empty() {
         return text + "(no services)\n";
     }

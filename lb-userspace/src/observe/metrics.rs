@@ -6,7 +6,9 @@
 use anyhow::Context;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::view::{Count, Health, ServerStatus, ServiceStatus, Status};
+use super::view::{
+    ClusterStatus, Count, GroupStatus, Health, NodeStatus, PathStatus, ServerStatus, ServiceStatus, Status,
+};
 
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,10 +55,11 @@ const SERVICE_GAUGES: [Metric<ServiceStatus>; 5] = [
     ("lb_service_on_fallback", "1 while no server is usable", |s| s.on_fallback.into()),
 ];
 
-const COUNTERS: [Metric<Status>; 4] = [
+const COUNTERS: [Metric<Status>; 5] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
+    ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
@@ -69,6 +72,35 @@ const GAUGES: [Metric<Status>; 5] = [
         s.config_error.is_none().into()
     }),
 ];
+
+const GROUP_GAUGES: [Metric<GroupStatus>; 3] = [
+    ("lb_cluster_group_active", "1 while this node is active for the group", |g| (g.role == "active").into()),
+    ("lb_cluster_group_ready", "1 while this node has the group or could take it", |g| {
+        (g.role != "fault").into()
+    }),
+    ("lb_cluster_group_at_home", "1 while the group is on its preferred node", |g| {
+        (g.holder.as_ref() == Some(&g.preferred)).into()
+    }),
+];
+
+const NODE_GAUGES: [Metric<NodeStatus>; 3] = [
+    ("lb_cluster_node_up", "1 while the node is heard, on any path", |n| n.alive.into()),
+    ("lb_cluster_node_servers", "Real servers that the node last said it finds healthy", |n| {
+        n.readiness.map_or(0, |readiness| readiness.servers.into())
+    }),
+    ("lb_cluster_node_config_agrees", "1 while the node's configuration is the same", |n| {
+        n.config_agrees.into()
+    }),
+];
+
+const PATH_COUNTERS: [Metric<PathStatus>; 3] = [
+    ("lb_heartbeat_sent_total", "Heartbeats sent on the path", |p| p.sent),
+    ("lb_heartbeat_send_errors_total", "Heartbeats that could not be sent on the path", |p| p.send_errors),
+    ("lb_heartbeat_received_total", "Heartbeats that came on the path first", |p| p.received),
+];
+
+const PATH_GAUGES: [Metric<PathStatus>; 1] =
+    [("lb_heartbeat_path_open", "1 while the path is open", |p| p.open.into())];
 
 /// The snapshot in Prometheus' text format.
 ///
@@ -89,6 +121,9 @@ pub fn encode(status: &Status) -> anyhow::Result<String> {
         "Frames for a VIP handed to the host's own stack",
         &status.passes,
     )?;
+    if let Some(cluster) = &status.cluster {
+        page.cluster(cluster)?;
+    }
     page.services(&status.services)?;
     page.servers(&status.services)?;
     TextEncoder::new().encode_to_string(&page.0.gather()).context("encoding the metrics")
@@ -139,6 +174,43 @@ impl Page {
             self.gauge(name, help, &LABELS, rows(value))?;
         }
         Ok(())
+    }
+
+    fn cluster(&self, cluster: &ClusterStatus) -> anyhow::Result<()> {
+        for (name, help, value) in GROUP_GAUGES {
+            self.gauge(
+                name,
+                help,
+                &["group"],
+                cluster.groups.iter().map(|group| (vec![&*group.name], value(group))),
+            )?;
+        }
+        for (name, help, value) in NODE_GAUGES {
+            self.gauge(
+                name,
+                help,
+                &["node"],
+                cluster.nodes.iter().map(|node| (vec![&*node.name], value(node))),
+            )?;
+        }
+        let paths = |value: fn(&PathStatus) -> u64| {
+            cluster.paths.iter().map(move |path| (vec![&*path.name], value(path)))
+        };
+        for (name, help, value) in PATH_COUNTERS {
+            self.counter(name, help, &["path"], paths(value))?;
+        }
+        for (name, help, value) in PATH_GAUGES {
+            self.gauge(name, help, &["path"], paths(value))?;
+        }
+        let dropped = cluster.paths.iter().flat_map(|path| {
+            path.dropped.iter().map(|count| (vec![&*path.name, &*count.reason], count.count))
+        });
+        self.counter(
+            "lb_heartbeat_dropped_total",
+            "Messages dropped, by path and reason",
+            &["path", "reason"],
+            dropped,
+        )
     }
 
     fn reasons(&self, name: &str, help: &str, counts: &[Count]) -> anyhow::Result<()> {
@@ -210,6 +282,7 @@ mod tests {
             (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
             (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
             (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
+            ("lb_relayed_packets_total", 0.0),
             (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
             (r#"lb_server_active_connections{server="www2",service="web"}"#, 3.0),
             (r#"lb_server_bytes_total{server="www1",service="web"}"#, 64000.0),
@@ -247,8 +320,32 @@ mod tests {
     }
 
     #[test]
+    fn says_what_the_cluster_says() {
+        let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
+        let samples = encoded(&status);
+        let path = "serial /dev/ttyS0 19200 baud";
+        for (name, value) in [
+            (r#"lb_cluster_group_active{group="web"}"#, 1.0),
+            (r#"lb_cluster_group_at_home{group="web"}"#, 1.0),
+            (r#"lb_cluster_group_ready{group="web"}"#, 1.0),
+            (r#"lb_cluster_node_up{node="ha1"}"#, 1.0),
+            (r#"lb_cluster_node_up{node="ha2"}"#, 0.0),
+            (r#"lb_cluster_node_servers{node="ha1"}"#, 2.0),
+            (r#"lb_cluster_node_config_agrees{node="ha2"}"#, 1.0),
+            (&format!("lb_heartbeat_sent_total{{path=\"{path}\"}}"), 3000.0),
+            (&format!("lb_heartbeat_send_errors_total{{path=\"{path}\"}}"), 1.0),
+            (&format!("lb_heartbeat_received_total{{path=\"{path}\"}}"), 2900.0),
+            (&format!("lb_heartbeat_path_open{{path=\"{path}\"}}"), 1.0),
+            (&format!("lb_heartbeat_dropped_total{{path=\"{path}\",reason=\"bad_mac\"}}"), 4.0),
+        ] {
+            assert_eq!(samples.get(name), Some(&value), "{name}");
+        }
+    }
+
+    #[test]
     fn each_metric_has_help_and_type() {
-        let page = encode(&samples::cluster()).expect("metrics");
+        let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
+        let page = encode(&status).expect("metrics");
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect(line);
             let kind = if name.ends_with("_total") { "counter" } else { "gauge" };

@@ -1,9 +1,10 @@
-//! What the controller shows: snapshots, metrics, listing, HTTP endpoint, control socket.
+//! What the controller shows: inquiries, metrics, listing, HTTP endpoint, control socket.
 
+pub mod events;
 pub mod http;
+pub mod inquiries;
 pub mod listing;
 pub mod metrics;
-pub mod snapshots;
 pub mod socket;
 pub mod view;
 

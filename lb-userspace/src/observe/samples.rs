@@ -1,6 +1,9 @@
 //! Snapshots for the tests of this folder.
 
-use super::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
+use super::view::{
+    ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus, PathStatus, ServerStatus,
+    ServiceStatus, Status, TableStatus, Totals,
+};
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
     ServerStatus {
@@ -18,6 +21,43 @@ pub fn server(number: u8, health: Health) -> ServerStatus {
         connections: 100,
         packets: 1000,
         bytes: 64000,
+    }
+}
+
+/// Both directors of the talk, seen from ha1; ha2 has died.
+pub fn directors() -> ClusterStatus {
+    let readiness =
+        |servers| NodeReadiness { data_path: true, link: true, maintenance: false, servers, references: 1 };
+    let node = |name: &str, last, alive, servers| NodeStatus {
+        name: name.into(),
+        address: [211, 58, 250, last].into(),
+        alive,
+        readiness: Some(readiness(servers)),
+        config_agrees: true,
+    };
+    ClusterStatus {
+        name: "wowlinux".into(),
+        node: "ha1".into(),
+        nodes: vec![node("ha1", 5, true, 2), node("ha2", 7, false, 1)],
+        groups: vec![GroupStatus {
+            name: "web".into(),
+            vips: vec![[211, 58, 250, 6].into()],
+            role: "active".into(),
+            since_s: 75,
+            cause: "done".into(),
+            holder: Some("ha1".into()),
+            preferred: "ha1".into(),
+            serves_on: false,
+        }],
+        paths: vec![PathStatus {
+            name: "serial /dev/ttyS0 19200 baud".into(),
+            open: true,
+            sent: 3000,
+            send_errors: 1,
+            received: 2900,
+            heard: vec![Heard { node: "ha2".into(), ago_ms: 9120 }],
+            dropped: vec![Count { reason: "bad_mac".into(), count: 4 }],
+        }],
     }
 }
 
@@ -42,6 +82,7 @@ pub fn cluster() -> Status {
             evicted: 7,
             full: 2,
         },
+        cluster: None,
         services: vec![ServiceStatus {
             name: "web".into(),
             vip: [211, 58, 250, 6].into(),
@@ -55,5 +96,6 @@ pub fn cluster() -> Status {
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],
+        relayed: 0,
     }
 }

@@ -20,12 +20,104 @@ pub struct Status {
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
     pub config_error: Option<String>,
     pub table: TableStatus,
+    /// `None`: this director is alone.
+    #[serde(default)]
+    pub cluster: Option<ClusterStatus>,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// Frames dropped since start, by reason; every reason is listed, in a fixed order.
     pub drops: Vec<Count>,
     /// Frames for a VIP that were handed to the host's own stack, by reason.
     pub passes: Vec<Count>,
+    /// Frames of connections unknown here that were sent to the other director of a hand-over.
+    #[serde(default)]
+    pub relayed: u64,
+}
+
+/// The directors as this one sees them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub name: String,
+    /// This node.
+    pub node: String,
+    /// All nodes, in configured order.
+    pub nodes: Vec<NodeStatus>,
+    /// In configured order.
+    pub groups: Vec<GroupStatus>,
+    pub paths: Vec<PathStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub address: IpAddr,
+    /// This node itself, or heard within the dead time.
+    pub alive: bool,
+    /// As the node last told; `None`: it was never heard.
+    pub readiness: Option<NodeReadiness>,
+    /// Its configuration is the same as this node's, as far as it must be.
+    pub config_agrees: bool,
+}
+
+/// What a node could serve with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReadiness {
+    /// The XDP program is attached.
+    pub data_path: bool,
+    /// The interface carries packets.
+    pub link: bool,
+    /// An operator wants it to stay out.
+    pub maintenance: bool,
+    /// Real servers that it finds healthy.
+    pub servers: u16,
+    /// Reference hosts that it reaches.
+    pub references: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    pub name: String,
+    pub vips: Vec<IpAddr>,
+    /// This node's: `active`, `standby`, `acquiring`, `releasing` or `fault`.
+    pub role: String,
+    /// Seconds since the role last changed.
+    pub since_s: u64,
+    /// Why it has this role, in words.
+    pub cause: String,
+    /// The node that has the group, as far as this one knows.
+    pub holder: Option<String>,
+    /// The node that has it when all is well.
+    pub preferred: String,
+    /// It was handed over, and connections that began here are served on.
+    pub serves_on: bool,
+}
+
+/// A way that heartbeats travel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathStatus {
+    pub name: String,
+    pub open: bool,
+    pub sent: u64,
+    pub send_errors: u64,
+    /// Heartbeats that were new.
+    pub received: u64,
+    /// Milliseconds since each node was last heard here; nodes that never were are left out.
+    pub heard: Vec<Heard>,
+    /// Messages dropped, by reason; every reason is listed.
+    pub dropped: Vec<Count>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    pub node: String,
+    pub ago_ms: u64,
+}
+
+/// A group that goes from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub group: String,
+    pub from: String,
 }
 
 /// A named counter.

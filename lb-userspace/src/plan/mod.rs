@@ -32,6 +32,8 @@ pub struct Service {
 pub struct Settings {
     pub stray: Stray,
     pub timeouts: Timeouts,
+    /// The group of its VIP, whose lease it is under; `None`: always active.
+    pub group: Option<u8>,
 }
 
 /// Where packets can go: a real server, or the director's own host.

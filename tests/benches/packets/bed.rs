@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
 use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_userspace::dataplane::lease::Start;
 use lb_userspace::dataplane::mapped::Mapped;
 use lb_userspace::dataplane::object::{self, Sizes};
 use lb_userspace::dataplane::{DataPath, now_ns};
@@ -57,7 +58,7 @@ impl Bed {
     pub fn new() -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32);
         let ebpf = object::load_object(object::BENCH_OBJECT, &sizes)?;
-        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS)?;
+        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active)?;
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
         let applied = data_path.apply(services());
@@ -154,7 +155,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
         }
     };
     Service {
-        settings: Settings { stray: Stray::Pass, timeouts: Timeouts::default() },
+        settings: Settings { stray: Stray::Pass, timeouts: Timeouts::default(), group: Some(0) },
         scheduler,
         servers: (1..=servers).map(server).collect(),
     }

@@ -3,10 +3,11 @@
 //! Three ways lead to [`remove`]: the owner drops its [`Lab`](super::Lab); a signal reaches the owner, whose watcher
 //! thread removes every lab it owns and ends the process; the next lab of anybody sweeps those whose owner is dead.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::{Read as _, pipe};
 use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
@@ -76,6 +77,7 @@ fn remove_now(state: &State) {
     }
     for namespace in state.namespaces() {
         end_members(&namespace);
+        remove_pins(&namespace);
         let path = format!("/run/netns/{namespace}");
         if fs::exists(&path).unwrap_or(false)
             && let Err(error) = shell::ip(&format!("netns delete {namespace}"))
@@ -101,10 +103,33 @@ fn end_members(namespace: &str) {
     }
 }
 
-/// The processes in a namespace, by the inode that `/proc/PID/ns/net` and the namespace's own file share.
+/// Removes what an `lb` that was killed has left pinned for the interfaces of the namespace: it would keep its program
+/// and its connection table in the kernel's memory.
+fn remove_pins(namespace: &str) {
+    for pin in pins(namespace) {
+        if let Err(error) = fs::remove_file(&pin) {
+            eprintln!("namespace {namespace}: cannot remove {}: {error}", pin.display());
+        }
+    }
+}
+
+/// The BPF links that `lb` has pinned for the interfaces of a namespace; their names begin with its inode.
+pub fn pins(namespace: &str) -> Vec<PathBuf> {
+    let Some(inode) = inode(namespace) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/sys/fs/bpf/lb") else { return Vec::new() };
+    let is_ours = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(&format!("{inode}-"));
+    entries.flatten().filter(is_ours).map(|entry| entry.path()).collect()
+}
+
+/// What `/proc/PID/ns/net` of its members and the namespace's own file share.
+fn inode(namespace: &str) -> Option<u64> {
+    Some(fs::metadata(format!("/run/netns/{namespace}")).ok()?.ino())
+}
+
+/// The processes in a namespace.
 pub fn members(namespace: &str) -> Vec<Process> {
-    let Ok(file) = fs::metadata(format!("/run/netns/{namespace}")) else { return Vec::new() };
-    let inode = format!("net:[{}]", file.ino());
+    let Some(inode) = inode(namespace) else { return Vec::new() };
+    let inode = format!("net:[{inode}]");
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))

@@ -27,12 +27,24 @@ impl Director {
     ///
     /// A `control:` section of the configuration is replaced: labs must not share a socket.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&[], node, configuration)
+    }
+
+    /// Starts it where no BPF file system is mounted.
+    pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
+        let unmount = "umount /sys/fs/bpf; exec \"$@\"";
+        Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
+    }
+
+    /// `launcher` is a command that runs the words after it in its place.
+    fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
-        let process = node.start("lb", program, &["run", "--config", file])?;
+        let words = [launcher, &[program, "run", "--config", file]].concat();
+        let process = node.start("lb", words[0], &words[1..])?;
         let director = Self { node: node.clone(), binary, process };
         director.wait_until_ready()?;
         Ok(director)
@@ -45,6 +57,16 @@ impl Director {
         let configuration =
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         *self = Self::start(&self.node, &configuration)?;
+        Ok(())
+    }
+
+    /// The same with its wall clock set back; what it measures times with goes on as ever.
+    pub fn restart_a_day_earlier(&mut self) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let configuration = fs::read_to_string(self.configuration()?)?;
+        let launcher =
+            ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", "-1d"];
+        *self = Self::start_behind(&launcher, &self.node, &configuration)?;
         Ok(())
     }
 
@@ -90,6 +112,20 @@ impl Director {
     /// `lb failback`: this node shall have back what it is preferred for.
     pub fn failback(&self) -> Result<()> {
         shell::run(&mut self.lb("failback")).map(drop)
+    }
+
+    /// `lb WORDS` as an operator gives it; returns what it prints.
+    pub fn order(&self, words: &[&str]) -> Result<String> {
+        let (word, rest) = words.split_first().context("no command")?;
+        shell::run(self.lb(word).args(rest))
+    }
+
+    /// This node's role for the group, in `lb status`'s word.
+    pub fn role_of(&self, group: &str) -> Result<String> {
+        let status = self.status()?;
+        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
+        let found = groups.iter().find(|shown| shown.name == group);
+        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -259,6 +295,7 @@ pub struct ClusterNode {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Group {
+    pub name: String,
     /// This director's: `active`, `standby`, `acquiring`, `releasing` or `fault`.
     pub role: String,
     /// Name of the node that is active for the group.

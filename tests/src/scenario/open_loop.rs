@@ -118,8 +118,8 @@ impl Drop for OpenLoop {
 
 fn drive(expected: &'static [Answer], stop: &AtomicBool) -> Result<Vec<Request>> {
     allow_open_files()?;
-    // The client stands for a machine of its own, which whatever keeps this one busy would not hold up. This is
-    // the highest of the ordinary priorities, for this thread alone.
+    // The client stands for a machine of its own, which whatever keeps this one busy would not hold up. Zero is this
+    // thread, -20 the highest of the ordinary priorities.
     setpriority_process(None, -20).context("cannot raise the client's priority")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut requests = runtime.block_on(async {

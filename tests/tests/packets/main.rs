@@ -8,6 +8,8 @@
 //! | [`reasons`] | every reason not to forward: provoked, acted on, counted |
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
+//! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
+//! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
@@ -18,10 +20,12 @@ mod connections;
 mod cpus;
 mod forwarding;
 mod harness;
+mod leases;
 mod malformed;
 mod passed;
 mod reasons;
 mod schedulers;
 mod servers;
+mod silence;
 mod table;
 mod table_model;

@@ -11,17 +11,23 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::harness::*;
 
-/// Both services forward whatever is well-formed, strays too.
+/// Both services forward whatever is well-formed, strays too; the host must not answer for the VIPs.
 fn director() -> Director {
     let mut web = rr([1, 2]);
     web.settings.stray = Stray::Hash;
-    Director::new([(WEB, web), (WEB_UDP, rr([1, 2]))])
+    let mut director = Director::new([(WEB, web), (WEB_UDP, rr([1, 2]))]);
+    let without_lease = GROUP + 1;
+    director.data_path.executor.set_vips(&[VIP.into(), VIP6.into()].map(|vip| (vip, without_lease))).unwrap();
+    director.data_path.leases().end(without_lease);
+    director
 }
 
 /// What the host makes of the frame. Either the reason not to forward it, or the verdict of what is not refused.
 fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
         Parsed::NotOurs => Ok(Verdict::Pass),
+        Parsed::WhoHas(address) if is_silenced(address) => Err(Reason::ArpSilenced),
+        Parsed::WhoHas(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
         Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::OtherStation),
@@ -32,6 +38,11 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
 fn is_for_us(flow: &Flow) -> bool {
     let served = matches!(flow.protocol, Protocol::Tcp | Protocol::Udp);
     served && flow.destination.to_ne_bytes() == VIP.octets() && u16::from_be(flow.destination_port) == PORT
+}
+
+fn is_silenced(address: [u64; 2]) -> bool {
+    let vips = [VIP.to_ipv6_mapped(), VIP6];
+    vips.iter().any(|vip| vip.octets()[..] == *address.map(u64::to_ne_bytes).as_flattened())
 }
 
 fn check(director: &Director, bytes: &[u8]) -> Result<String, TestCaseError> {
@@ -86,12 +97,19 @@ fn valid() -> impl Strategy<Value = Packet> {
     )
 }
 
-/// A packet with some bytes of its headers changed, cut short or made longer.
+/// A packet, or a question for the MAC of a VIP.
+fn well_formed() -> impl Strategy<Value = Vec<u8>> {
+    let question = prop_oneof![Just(arp_request(VIP)), Just(solicitation(VIP6))];
+    let tags = proptest::collection::vec(Just(DOT1Q), 0..=3);
+    let question = (question, tags).prop_map(|(question, tags)| tagged(&tags, &question));
+    prop_oneof![3 => valid().prop_map(|packet| packet.bytes()), 1 => question]
+}
+
+/// A frame with some bytes of its headers changed, cut short or made longer.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let changes = proptest::collection::vec((12usize..80, any::<u8>()), 0..3);
     let length = prop_oneof![3 => Just(None), 1 => (14usize..140).prop_map(Some)];
-    (valid(), changes, length).prop_map(|(packet, changes, length)| {
-        let mut bytes = packet.bytes();
+    (well_formed(), changes, length).prop_map(|(mut bytes, changes, length)| {
         bytes.resize(length.unwrap_or(bytes.len()), 0xaa);
         for (index, byte) in changes {
             if let Some(place) = bytes.get_mut(index) {
@@ -122,7 +140,16 @@ fn arbitrary_bytes_that_begin_like_ours() {
 #[test]
 fn damaged_packets() {
     let answers = run(4000, damaged());
-    for answer in ["Pass", "Tx", "bad_length", "bad_tcp_flags", "fragment", "bad_ip_header", "truncated_ip"] {
+    for answer in [
+        "Pass",
+        "Tx",
+        "bad_length",
+        "bad_tcp_flags",
+        "fragment",
+        "bad_ip_header",
+        "truncated_ip",
+        "arp_silenced",
+    ] {
         assert!(answers.contains_key(answer), "{answer} never came up: {answers:?}");
     }
 }

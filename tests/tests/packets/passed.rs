@@ -4,11 +4,6 @@ use std::net::Ipv4Addr;
 
 use crate::harness::*;
 
-/// A frame of this EtherType with something in it.
-fn frame(ether_type: u16, content: &[u8]) -> Vec<u8> {
-    [&MAC[..], &ROUTER, &ether_type.to_be_bytes(), content].concat()
-}
-
 /// A packet of another IP protocol to the VIP.
 fn protocol(number: u8) -> Vec<u8> {
     Packet { payload: 32, ..Packet::udp(client(1)) }.bytes_with(|frame| frame[14 + 9] = number)
@@ -24,7 +19,7 @@ fn ipv6() -> Vec<u8> {
     packet.extend([0; 10].iter().chain(&[0xff, 0xff]).chain(&[10, 128, 0, 1]));
     packet.extend([0; 10].iter().chain(&[0xff, 0xff]).chain(&VIP.octets()));
     packet.extend(&Packet::syn(client(1)).bytes()[34..]);
-    frame(0x86dd, &packet)
+    frame(IPV6, &packet)
 }
 
 #[test]

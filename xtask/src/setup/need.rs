@@ -98,6 +98,7 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
+        program("faketime", "faketime", "sets a director's clock back in a test");
     }
     if scope.tests() {
         missing.extend(rust_components());

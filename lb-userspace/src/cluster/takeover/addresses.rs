@@ -48,15 +48,19 @@ impl Addresses {
         request.execute().await.with_context(|| format!("cannot add {}/{}", vip.address, vip.prefix))
     }
 
-    /// Deletes the VIP in every form it has on the interface. One that is not there is no mistake.
-    pub async fn delete(&self, vip: IpAddr) -> Result<()> {
-        for message in self.messages().await? {
-            if address_of(&message) == Some(vip) {
-                let request = self.handle.address().del(message);
-                request.execute().await.with_context(|| format!("cannot delete {vip}"))?;
-            }
+    /// Deletes the VIPs in every form they have on the interface; returns those that were there.
+    pub async fn delete(&self, vips: BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>> {
+        let mut deleted = BTreeSet::new();
+        if vips.is_empty() {
+            return Ok(deleted);
         }
-        Ok(())
+        for message in self.messages().await? {
+            let Some(vip) = address_of(&message).filter(|address| vips.contains(address)) else { continue };
+            let request = self.handle.address().del(message);
+            request.execute().await.with_context(|| format!("cannot delete {vip}"))?;
+            deleted.insert(vip);
+        }
+        Ok(deleted)
     }
 
     /// What the interface holds.

@@ -1,12 +1,18 @@
-//! Keeps VIPs on the interface and the segment informed, for as long as this node holds them.
+//! Takes groups of VIPs and gives them up, and keeps the segment informed while they are held.
+//!
+//! On a thread of its own: a take-over must not wait until the controller has read a file or a check has ended. Orders
+//! are carried out one after the other; only a fence command is waited for in the background, so that a release does
+//! not wait behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::addresses::{Addresses, VipAddress};
@@ -22,57 +28,138 @@ const BURST: [Duration; 5] = [
     Duration::from_millis(2000),
 ];
 
-/// What shall be held, and by which MAC.
+/// A group's place in the configuration.
+pub type GroupNumber = u8;
+
+/// Something to wait for before a group is taken, such as a fence command; its error is why the group is not.
+pub type Condition = BoxFuture<'static, Result<(), String>>;
+
+/// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
-    groups: Vec<Group>,
-    mac: [u8; 6],
-    /// Give everything up and end.
-    end: bool,
+pub enum Outcome {
+    Taken(GroupNumber),
+    /// Nothing of the group is left on the interface, and why.
+    Failed(GroupNumber, String),
+    Released(GroupNumber),
 }
 
-/// A task that holds VIPs. Dropping it leaves them where they are; [`Self::release`] gives them up.
-#[derive(Debug)]
-pub struct Holder {
-    wanted: watch::Sender<Wanted>,
-    task: JoinHandle<()>,
+enum Order {
+    /// From now on these are the groups; those that are held follow. With `hold_all` all of them are.
+    Groups {
+        groups: Vec<Group>,
+        hold_all: bool,
+    },
+    Mac([u8; 6]),
+    Take(GroupNumber, Option<Condition>),
+    Release(GroupNumber),
+    Announce(GroupNumber),
+    End,
 }
 
-impl Holder {
-    /// Needs a tokio runtime around it. `interface` is the interface's index.
-    pub fn start(interface: u32, mac: [u8; 6]) -> Result<Self> {
-        let (wanted, receiver) = watch::channel(Wanted { groups: Vec::new(), mac, end: false });
-        let keeper = Keeper {
-            addresses: Addresses::of(interface)?,
-            announcer: Announcer::new(interface)?,
-            held: BTreeMap::new(),
-        };
-        let task = tokio::spawn(keeper.run(receiver));
-        Ok(Self { wanted, task })
+/// Where orders are given. Nothing here waits.
+#[derive(Debug, Clone)]
+pub struct Orders(UnboundedSender<Order>);
+
+/// The other end of [`Orders`], for [`Holder::start`].
+pub struct Pending(UnboundedReceiver<Order>);
+
+/// Orders may be given before the holder has started.
+pub fn orders() -> (Orders, Pending) {
+    let (sender, receiver) = unbounded_channel();
+    (Orders(sender), Pending(receiver))
+}
+
+impl Orders {
+    /// Takes the group once `condition` holds; answered by [`Outcome::Taken`] or [`Outcome::Failed`], or, if a release
+    /// comes before that, by [`Outcome::Released`] alone.
+    pub fn take(&self, group: GroupNumber, condition: Option<Condition>) {
+        self.give(Order::Take(group, condition));
     }
 
-    /// From now on these groups' VIPs are held, and no others of those it held before.
-    pub fn hold(&self, groups: &[Group]) {
-        self.wanted.send_if_modified(|wanted| {
-            let changed = wanted.groups != groups;
-            wanted.groups = groups.to_vec();
-            changed
-        });
+    /// Gives the group up, whoever put its VIPs on the interface; answered by [`Outcome::Released`].
+    pub fn release(&self, group: GroupNumber) {
+        self.give(Order::Release(group));
+    }
+
+    /// Announces a group that is held, at once and in a new burst.
+    pub fn announce(&self, group: GroupNumber) {
+        self.give(Order::Announce(group));
+    }
+
+    /// The configuration's groups. What is held of them stays, what was held and is in none is given up.
+    pub fn set_groups(&self, groups: &[Group]) {
+        self.give(Order::Groups { groups: groups.to_vec(), hold_all: false });
+    }
+
+    /// The same, and all of them are held: a director that is alone.
+    pub fn hold_all(&self, groups: &[Group]) {
+        self.give(Order::Groups { groups: groups.to_vec(), hold_all: true });
     }
 
     /// The interface's MAC has changed: everyone is told.
     pub fn set_mac(&self, mac: [u8; 6]) {
-        self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.mac, mac) != mac);
+        self.give(Order::Mac(mac));
+    }
+
+    /// A holder that has ended takes no orders any more, and holds nothing.
+    fn give(&self, order: Order) {
+        let _ = self.0.send(order);
+    }
+}
+
+/// The thread that holds VIPs. Dropping it leaves them where they are; [`Self::end`] gives them up.
+#[derive(Debug)]
+pub struct Holder {
+    orders: Orders,
+    thread: JoinHandle<()>,
+}
+
+impl Holder {
+    /// `interface` is the interface's index. `tell` is called on the holder's thread and must not wait.
+    pub fn start(
+        interface: u32,
+        mac: [u8; 6],
+        (orders, pending): (Orders, Pending),
+        tell: impl Fn(Outcome) + Send + 'static,
+    ) -> Result<Self> {
+        let announcer = Announcer::new(interface)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime of the VIPs' thread")?;
+        let addresses = {
+            // Its tasks belong to this thread's runtime, not to the caller's.
+            let _guard = runtime.enter();
+            Addresses::of(interface)?
+        };
+        let keeper = Keeper {
+            addresses,
+            announcer,
+            mac,
+            tell: Box::new(tell),
+            groups: Vec::new(),
+            wanted: BTreeSet::new(),
+            conditions: FuturesUnordered::new(),
+            expected: BTreeMap::new(),
+            asked: 0,
+            held: BTreeMap::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("takeover".to_owned())
+            .spawn(move || runtime.block_on(keeper.run(pending.0)))
+            .context("cannot start the VIPs' thread")?;
+        Ok(Self { orders, thread })
+    }
+
+    pub fn orders(&self) -> &Orders {
+        &self.orders
     }
 
     /// Gives all VIPs up; returns when they are off the interface.
-    pub async fn release(self) {
-        self.wanted.send_modify(|wanted| {
-            wanted.groups.clear();
-            wanted.end = true;
-        });
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the task that holds the VIPs has failed");
+    pub fn end(self) {
+        self.orders.give(Order::End);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that holds the VIPs has failed");
         }
     }
 }
@@ -80,7 +167,24 @@ impl Holder {
 struct Keeper {
     addresses: Addresses,
     announcer: Announcer,
+    mac: [u8; 6],
+    tell: Box<dyn Fn(Outcome) + Send>,
+    groups: Vec<Group>,
+    /// Groups that are held.
+    wanted: BTreeSet<GroupNumber>,
+    conditions: FuturesUnordered<BoxFuture<'static, Met>>,
+    /// Which condition a take-over waits for: one that comes after the release, or for an earlier take-over, is stale.
+    expected: BTreeMap<GroupNumber, u64>,
+    /// Conditions so far; the number of the next.
+    asked: u64,
     held: BTreeMap<VipAddress, News>,
+}
+
+/// What became of a condition.
+struct Met {
+    group: GroupNumber,
+    number: u64,
+    outcome: Result<(), String>,
 }
 
 /// When a held VIP is announced next.
@@ -109,41 +213,119 @@ impl News {
 }
 
 impl Keeper {
-    async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
         loop {
-            let now = wanted.borrow_and_update().clone();
-            self.follow(&now).await;
-            if now.end {
-                return;
-            }
-            self.announce(now.mac);
             let next = self.held.values().filter_map(|news| news.next).min();
             tokio::select! {
-                changed = wanted.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    if wanted.borrow().mac != now.mac {
-                        let begin = Instant::now();
-                        self.held.values_mut().for_each(|news| *news = News::from(begin, news.refresh));
-                    }
-                }
+                biased;
+                order = orders.recv() => match order {
+                    None => return,
+                    Some(Order::End) => return self.end().await,
+                    Some(order) => self.obey(order).await,
+                },
+                Some(met) = self.conditions.next() => self.met(met).await,
                 () = sleep_until(next) => {}
             }
+            self.announce_due();
         }
     }
 
-    /// Takes what is wanted and not held, gives up what is held and not wanted.
-    async fn follow(&mut self, wanted: &Wanted) {
-        let wanted = vips(&wanted.groups);
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Groups { groups, hold_all } => {
+                if hold_all {
+                    self.wanted = (0..=u8::MAX).zip(&groups).map(|(number, _)| number).collect();
+                }
+                self.groups = groups;
+                for error in self.follow().await {
+                    tracing::error!("{error:#}");
+                }
+            }
+            Order::Mac(mac) => {
+                if std::mem::replace(&mut self.mac, mac) != mac {
+                    self.begin_burst(|_| true);
+                }
+            }
+            Order::Take(group, None) => self.take(group).await,
+            Order::Take(group, Some(condition)) => self.wait_for(group, condition),
+            Order::Release(group) => self.release(group).await,
+            Order::Announce(group) => {
+                let vips = self.vips_of(group);
+                self.begin_burst(|vip| vips.contains_key(vip));
+            }
+            Order::End => {}
+        }
+    }
+
+    fn wait_for(&mut self, group: GroupNumber, condition: Condition) {
+        let number = self.asked;
+        self.asked += 1;
+        self.expected.insert(group, number);
+        self.conditions.push(Box::pin(async move { Met { group, number, outcome: condition.await } }));
+    }
+
+    async fn met(&mut self, Met { group, number, outcome }: Met) {
+        if self.expected.get(&group) != Some(&number) {
+            return; // released meanwhile
+        }
+        self.expected.remove(&group);
+        match outcome {
+            Ok(()) => self.take(group).await,
+            Err(why) => (self.tell)(Outcome::Failed(group, why)),
+        }
+    }
+
+    /// All of the group's VIPs or none.
+    async fn take(&mut self, group: GroupNumber) {
+        self.wanted.insert(group);
+        let errors = self.follow().await;
+        self.announce_due();
+        let vips = self.vips_of(group);
+        if vips.keys().all(|vip| self.held.contains_key(vip)) {
+            return (self.tell)(Outcome::Taken(group));
+        }
+        let why = errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; ");
+        self.give_up(group).await;
+        (self.tell)(Outcome::Failed(group, why));
+    }
+
+    async fn release(&mut self, group: GroupNumber) {
+        self.expected.remove(&group);
+        self.give_up(group).await;
+        (self.tell)(Outcome::Released(group));
+    }
+
+    /// Takes the group's VIPs off the interface, those that an earlier life has left there too.
+    async fn give_up(&mut self, group: GroupNumber) {
+        self.wanted.remove(&group);
+        let vips: Vec<VipAddress> = self.vips_of(group).into_keys().collect();
+        for vip in &vips {
+            self.held.remove(vip);
+        }
+        match self.addresses.delete(vips.iter().map(|vip| vip.address).collect()).await {
+            Ok(deleted) => report_released(&deleted),
+            Err(error) => tracing::error!("{error:#}"),
+        }
+    }
+
+    async fn end(mut self) {
+        self.wanted.clear();
+        for error in self.follow().await {
+            tracing::error!("{error:#}");
+        }
+    }
+
+    /// Takes what is wanted and not held, gives up what is held and not wanted. Returns what went wrong.
+    async fn follow(&mut self) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        let wanted: BTreeMap<VipAddress, Duration> =
+            self.wanted.iter().flat_map(|&group| self.vips_of(group)).collect();
         let surplus: Vec<VipAddress> =
             self.held.keys().filter(|vip| !wanted.contains_key(vip)).cloned().collect();
-        for vip in surplus {
-            self.held.remove(&vip);
-            match self.addresses.delete(vip.address).await {
-                Ok(()) => tracing::info!("IP address {} released", vip.address),
-                Err(error) => tracing::error!("{error:#}"),
-            }
+        self.held.retain(|vip, _| wanted.contains_key(vip));
+        match self.addresses.delete(surplus.iter().map(|vip| vip.address).collect()).await {
+            Ok(deleted) => report_released(&deleted),
+            Err(error) => errors.push(error),
         }
         for (vip, refresh) in wanted {
             if self.held.contains_key(&vip) {
@@ -154,16 +336,28 @@ impl Keeper {
                     tracing::info!("IP address {}/{} taken, sending gratuitous ARP", vip.address, vip.prefix);
                     self.held.insert(vip, News::from(Instant::now(), refresh));
                 }
-                Err(error) => tracing::error!("{error:#}"),
+                Err(error) => errors.push(error),
             }
+        }
+        errors
+    }
+
+    fn vips_of(&self, group: GroupNumber) -> BTreeMap<VipAddress, Duration> {
+        self.groups.get(usize::from(group)).map(vips).unwrap_or_default()
+    }
+
+    fn begin_burst(&mut self, which: impl Fn(&VipAddress) -> bool) {
+        let begin = Instant::now();
+        for (_, news) in self.held.iter_mut().filter(|(vip, _)| which(vip)) {
+            *news = News::from(begin, news.refresh);
         }
     }
 
-    fn announce(&mut self, mac: [u8; 6]) {
+    fn announce_due(&mut self) {
         let now = Instant::now();
         for (vip, news) in &mut self.held {
             if news.next.is_some_and(|next| next <= now) {
-                if let Err(error) = self.announcer.announce(vip.address, mac) {
+                if let Err(error) = self.announcer.announce(vip.address, self.mac) {
                     tracing::warn!("{error:#}");
                 }
                 news.made(now);
@@ -172,16 +366,19 @@ impl Keeper {
     }
 }
 
-fn vips(groups: &[Group]) -> BTreeMap<VipAddress, Duration> {
-    let of_group = |group: &Group| {
-        let Group { name: _, vips, label, refresh, nodes: _, failback: _ } = group.clone();
-        vips.into_iter().map(move |vip| {
-            // IPv6 addresses have no labels.
-            let label = label.clone().filter(|_| vip.address.is_ipv4());
-            (VipAddress { address: vip.address, prefix: vip.prefix, label }, refresh)
-        })
+fn report_released(vips: &BTreeSet<IpAddr>) {
+    for vip in vips {
+        tracing::info!("IP address {vip} released");
+    }
+}
+
+fn vips(group: &Group) -> BTreeMap<VipAddress, Duration> {
+    let of_vip = |vip: &crate::config::GroupVip| {
+        // IPv6 addresses have no labels.
+        let label = group.label.clone().filter(|_| vip.address.is_ipv4());
+        (VipAddress { address: vip.address, prefix: vip.prefix, label }, group.refresh)
     };
-    groups.iter().flat_map(of_group).collect()
+    group.vips.iter().map(of_vip).collect()
 }
 
 /// Every address that `groups` name.

@@ -2,7 +2,7 @@
 //!
 //! - [`addresses`]: the VIPs as addresses of the interface, by netlink
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
-//! - [`holder`]: the task that does both while this node holds the VIPs
+//! - [`holder`]: the thread that does both, group by group, as it is told
 //!
 //! The order that keeps packets safe is the caller's: on taking, address, then data path, then the announcement; on
 //! giving up, data path and address first, and only then a word to the peer.

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Checker, Unique, Value, values};
+use super::cluster::node;
+use super::{Checker, DAY, Unique, Value, values};
+use crate::cluster::message::MAX_GROUPS;
 use crate::config::model::{Failback, Group, GroupVip};
 use crate::config::places::Place;
 use crate::config::yaml;
@@ -12,15 +14,30 @@ use crate::config::yaml;
 const REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Auto,
+    Manual,
+}
+
+const FAILBACKS: [(&str, Kind); 2] = [("auto", Kind::Auto), ("manual", Kind::Manual)];
+
 impl Checker {
-    pub(super) fn groups(&mut self, file: &yaml::File, place: Place<'_>) -> Vec<Group> {
+    /// `cluster` are the names of its nodes, if there is one.
+    pub(super) fn groups(
+        &mut self,
+        file: &yaml::File,
+        place: Place<'_>,
+        cluster: Option<&[String]>,
+    ) -> Vec<Group> {
         let interface = file.interface.0.as_deref().unwrap_or("eth0");
         let mut names = Unique::default();
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
+        self.at_most(MAX_GROUPS, groups.len(), "groups", place);
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
-            let group = self.group(group, place, interface, &mut vips);
+            let group = self.group(group, place, interface, cluster, &mut vips);
             if let Err(line) = names.insert(group.name.clone(), place.key("name").at()) {
                 let message = format!("name {:?}: the group in line {line} has it already", group.name);
                 self.mistake(place.key("name").at(), message);
@@ -35,23 +52,76 @@ impl Checker {
         group: &yaml::Group,
         place: Place<'_>,
         interface: &str,
+        cluster: Option<&[String]>,
         taken: &mut Unique<IpAddr>,
     ) -> Group {
-        let yaml::Group { name, vips: _, label, refresh } = group;
+        let yaml::Group { name, vips: _, label, refresh, nodes: _, failback: _, failback_delay: _ } = group;
         let vips = self.group_vips(group, place, taken);
         let name = self.optional(Value::of(name, "name", place), values::name);
         let label = self.optional(Value::of(label, "label", place), |text| values::label(text, interface));
         let refresh = self.optional(Value::of(refresh, "refresh", place), |text| {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
+        let (nodes, failback) = match cluster {
+            Some(names) => (self.group_nodes(group, place.key("nodes"), names), self.failback(group, place)),
+            None => {
+                self.nothing_of_a_cluster(group, place);
+                (Vec::new(), Failback::Auto { delay: Duration::ZERO })
+            }
+        };
         let first = || vips.first().map_or_else(String::new, |vip| vip.address.to_string());
         Group {
             name: name.unwrap_or_else(first),
             label,
             refresh: refresh.unwrap_or(REFRESH),
             vips,
-            nodes: Vec::new(),
-            failback: Failback::Auto { delay: Duration::ZERO },
+            nodes,
+            failback,
+        }
+    }
+
+    fn group_nodes(&mut self, group: &yaml::Group, list: Place<'_>, names: &[String]) -> Vec<u8> {
+        let Some(given) = &group.nodes else {
+            return (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
+        };
+        if given.is_empty() {
+            self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may have the group");
+        }
+        // Without nodes, which is said elsewhere, no name can be right.
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let mut taken = Unique::default();
+        self.items(given, "nodes", list, |text, at| taken.only(node(names, text)?, "node", at))
+    }
+
+    /// One director alone has no choice.
+    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, place: Place<'_>) {
+        let yaml::Group { nodes, failback, failback_delay, .. } = group;
+        let given = [
+            ("nodes", nodes.is_some()),
+            ("failback", failback.0.is_some()),
+            ("failback_delay", failback_delay.0.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            let message = format!("`{key}` belongs to a group of a cluster, this file has no `cluster`");
+            self.mistake(place.key(key).key_at(), message);
+        }
+    }
+
+    fn failback(&mut self, group: &yaml::Group, place: Place<'_>) -> Failback {
+        let kind = self.one_of(Value::of(&group.failback, "failback", place), &FAILBACKS, Kind::Auto);
+        let delay = Value::of(&group.failback_delay, "failback_delay", place);
+        let read = self.optional(delay, |text| values::time(text, Duration::ZERO..=DAY));
+        match kind {
+            Kind::Auto => Failback::Auto { delay: read.unwrap_or_default() },
+            Kind::Manual => {
+                if delay.text.is_some() {
+                    let message = "`failback_delay` belongs to `failback: auto`, this group's is manual";
+                    self.mistake(delay.place().key_at(), message);
+                }
+                Failback::Manual
+            }
         }
     }
 
@@ -69,19 +139,10 @@ impl Checker {
                 "`vips` is missing, expected a list of addresses with prefix length",
             );
         }
-        let mut vips = Vec::new();
-        for (index, scalar) in given.iter().enumerate() {
-            let at = list.item(index).at();
-            let text = scalar.0.as_deref().unwrap_or_default();
-            let vip = values::group_vip(text).and_then(|vip| match taken.insert(vip.address, at) {
-                Ok(()) => Ok(vip),
-                Err(line) => Err(format!("line {line} has this address already")),
-            });
-            match vip {
-                Ok(vip) => vips.push(vip),
-                Err(wrong) => self.mistake(at, format!("vips {text:?}: {wrong}")),
-            }
-        }
-        vips
+        self.items(given, "vips", list, |text, at| {
+            let vip = values::group_vip(text)?;
+            taken.only(vip.address, "address", at)?;
+            Ok(vip)
+        })
     }
 }

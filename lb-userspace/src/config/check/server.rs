@@ -16,12 +16,7 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 impl Checker {
     /// `port` is the service's, 0 if it is not known.
     pub(super) fn servers(&mut self, servers: &[yaml::Server], place: Place<'_>, port: u16) -> Vec<Server> {
-        if servers.len() > MOST_SERVERS_OF_ONE {
-            let count = servers.len();
-            let message =
-                format!("found {count} servers of one service, expected at most {MOST_SERVERS_OF_ONE}");
-            self.mistake(place.item(MOST_SERVERS_OF_ONE).at(), message);
-        }
+        self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", place);
         let each = servers.iter().enumerate();
         let checked: Vec<_> =
             each.map(|(index, server)| self.server(server, place.item(index), port)).collect();

@@ -66,10 +66,6 @@ impl Checker {
         }
     }
 
-    fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
-        self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
-    }
-
     /// Somebody must be there to serve: without servers, the director itself.
     fn fallback(&mut self, service: &yaml::Service, place: Place<'_>) -> Fallback {
         let given = Value::of(&service.fallback, "fallback", place);
@@ -83,10 +79,7 @@ impl Checker {
     }
 
     fn limits(&mut self, services: &[Service], place: Place<'_>) {
-        if services.len() > MOST_SERVICES {
-            let message = format!("found {} services, expected at most {MOST_SERVICES}", services.len());
-            self.mistake(place.item(MOST_SERVICES).at(), message);
-        }
+        self.at_most(MOST_SERVICES, services.len(), "services", place);
         let mut sum = 0;
         let crosses = services.iter().position(|service| {
             sum += service.servers.len();

@@ -120,3 +120,43 @@ fn what_a_server_says_cannot_play_with_the_terminal() {
     let listing = render(&status, true);
     assert!(!listing.contains("\x1b[2J") && listing.contains("[2J all is well"), "{listing}");
 }
+
+#[test]
+fn two_directors() {
+    let mut status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
+    status.services.clear();
+    assert_listing(
+        &status,
+        "
+lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
+Cluster wowlinux
+Node            Address      State Servers
+ha1 (this node) 211.58.250.5 up    2
+ha2             211.58.250.7 DEAD
+Heartbeats by                State Last heard
+serial /dev/ttyS0 19200 baud open  ha2 9120 ms ago
+Group VIPs         Is on Preferred Here
+web   211.58.250.6 ha1   ha1       active 1m
+(no services)
+",
+    );
+}
+
+#[test]
+fn a_standby_that_could_not_take_over_says_why() {
+    let mut cluster = samples::directors();
+    cluster.nodes[1].alive = true;
+    (cluster.nodes[1].config_agrees, cluster.nodes[0].readiness.as_mut().expect("told").link) =
+        (false, false);
+    let group = &mut cluster.groups[0];
+    (group.role, group.cause) = ("fault".into(), "the interface has no link".into());
+    (group.holder, group.since_s) = (None, 4);
+    let listing = render(&Status { cluster: Some(cluster), ..samples::cluster() }, false);
+    for wanted in [
+        "ha1 (this node) 211.58.250.5 up: no link               2\n",
+        "ha2             211.58.250.7 up: ANOTHER CONFIGURATION 1\n",
+        "web   211.58.250.6 NOBODY ha1       fault 4s the interface has no link\n",
+    ] {
+        assert!(listing.contains(wanted), "{listing}");
+    }
+}

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use super::{Reply, Request};
-use crate::observe::view::Status;
+use crate::observe::events::Record;
+use crate::observe::view::{Move, Status};
 
 /// How long `lb` may be silent; its own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +21,31 @@ const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
 pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     match request(path, &Request::Status)? {
         Reply::Status(status) => Ok(*status),
-        Reply::Error(error) => bail!("lb on {} answered: {error}", path.display()),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// The last events, oldest first.
+pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
+    match request(path, &Request::Events)? {
+        Reply::Events(events) => Ok(events),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Gives an order; returns the groups that move because of it. A refusal is an error in the director's words.
+pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Vec<Move>> {
+    match request(path, order)? {
+        Reply::Moves(moves) => Ok(moves),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+fn unexpected(path: &Path, reply: Reply) -> anyhow::Error {
+    match reply {
+        Reply::Error(error) => anyhow!("lb on {} answered: {error}", path.display()),
+        _ => anyhow!("lb on {} answered something else than it was asked for", path.display()),
     }
 }
 

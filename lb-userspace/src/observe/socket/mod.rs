@@ -5,25 +5,45 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::request_status;
+pub use self::client::{request_events, request_order, request_status};
 pub use self::server::{bind, serve};
-use super::view::Status;
+use super::events::Record;
+use super::view::{Move, Status};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 
-/// What can be asked: `{"command":"status"}`.
+/// What can be asked: `{"command":"status"}`, `{"command":"failover","group":"web"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
+    Events,
+    /// Without a group: each that is here.
+    Failover {
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// Without a group: each that is not where it belongs.
+    Failback {
+        #[serde(default)]
+        group: Option<String>,
+    },
+    Standby,
+    Resume,
+    Maintenance {
+        on: bool,
+    },
 }
 
-/// What comes back: `{"status":{…}}` or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Status(Box<Status>),
+    Events(Vec<Record>),
+    /// The order was accepted; these groups are on their way.
+    Moves(Vec<Move>),
     Error(String),
 }
 

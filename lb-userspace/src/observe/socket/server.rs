@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use super::{Reply, Request};
-use crate::observe::snapshots::Snapshots;
+use crate::observe::inquiries::{Inquiries, Order};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -61,13 +61,13 @@ fn clear(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Answers requests for as long as it is polled.
-pub async fn serve(listener: UnixListener, snapshots: Snapshots) -> anyhow::Result<()> {
+pub async fn serve(listener: UnixListener, inquiries: Inquiries) -> anyhow::Result<()> {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let snapshots = snapshots.clone();
+                let inquiries = inquiries.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, snapshots).await {
+                    if let Err(error) = converse(stream, inquiries).await {
                         debug!("control connection: {error}");
                     }
                 });
@@ -82,7 +82,7 @@ pub async fn serve(listener: UnixListener, snapshots: Snapshots) -> anyhow::Resu
 }
 
 /// Answers the requests of one connection, in their order.
-async fn converse(stream: UnixStream, snapshots: Snapshots) -> io::Result<()> {
+async fn converse(stream: UnixStream, inquiries: Inquiries) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -90,7 +90,7 @@ async fn converse(stream: UnixStream, snapshots: Snapshots) -> io::Result<()> {
             Line::End => return Ok(()),
             Line::TooLong => Reply::Error(format!("request longer than {REQUEST_LIMIT} bytes")),
             Line::Text(line) if line.trim_ascii().is_empty() => continue,
-            Line::Text(line) => answer(&line, &snapshots).await,
+            Line::Text(line) => answer(&line, &inquiries).await,
         };
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
@@ -98,16 +98,31 @@ async fn converse(stream: UnixStream, snapshots: Snapshots) -> io::Result<()> {
     }
 }
 
-async fn answer(line: &[u8], snapshots: &Snapshots) -> Reply {
+async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
     match serde_json::from_slice(line) {
-        Ok(Request::Status) => match snapshots.get().await {
-            Ok(status) => Reply::Status(Box::new(status)),
-            Err(error) => Reply::Error(format!("{error:#}")),
-        },
+        Ok(request) => {
+            fulfil(request, inquiries).await.unwrap_or_else(|error| Reply::Error(format!("{error:#}")))
+        }
         Err(error) => {
             Reply::Error(format!("request not understood: {error}; try {{\"command\":\"status\"}}"))
         }
     }
+}
+
+async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply> {
+    let order = match request {
+        Request::Status => return Ok(Reply::Status(Box::new(inquiries.status().await?))),
+        Request::Events => return Ok(Reply::Events(inquiries.events().await?)),
+        Request::Failover { group } => Order::Failover(group),
+        Request::Failback { group } => Order::Failback(group),
+        Request::Standby => Order::Standby,
+        Request::Resume => Order::Resume,
+        Request::Maintenance { on } => Order::Maintenance(on),
+    };
+    Ok(match inquiries.order(order).await? {
+        Ok(moves) => Reply::Moves(moves),
+        Err(why) => Reply::Error(why),
+    })
 }
 
 /// One line of a connection.

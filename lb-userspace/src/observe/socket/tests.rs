@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::observe::inquiries::{self, Inquiries};
 use crate::observe::samples;
-use crate::observe::snapshots::{self, Snapshots};
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -18,7 +18,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 
 /// A server on `path` that answers with [`samples::cluster`].
 fn serving(path: &Path) {
-    tokio::spawn(serve(bind(path).expect("a socket"), snapshots::fixed(samples::cluster())));
+    tokio::spawn(serve(bind(path).expect("a socket"), inquiries::fixed(samples::cluster())));
 }
 
 /// Runs `client` beside the server, which shares this thread's runtime.
@@ -48,7 +48,7 @@ async fn replies(path: &Path, text: &'static [u8]) -> Vec<Reply> {
 fn error(reply: &Reply) -> &str {
     match reply {
         Reply::Error(error) => error,
-        Reply::Status(_) => panic!("no error: {reply:?}"),
+        _ => panic!("no error: {reply:?}"),
     }
 }
 
@@ -99,9 +99,9 @@ async fn an_idle_connection_keeps_nobody_waiting() {
 #[tokio::test]
 async fn a_controller_that_is_gone_is_told() {
     let (_folder, path) = folder();
-    let (snapshots, requests) = Snapshots::new();
+    let (inquiries, requests) = Inquiries::new();
     drop(requests);
-    tokio::spawn(serve(bind(&path).expect("a socket"), snapshots));
+    tokio::spawn(serve(bind(&path).expect("a socket"), inquiries));
     let error = ask(&path).await.expect_err("no status").to_string();
     assert!(error.ends_with("answered: the controller has ended"), "{error}");
 }

@@ -1,12 +1,13 @@
 //! Services and servers in tests. Servers have numbers from 1 on, which their addresses and MACs carry.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_userspace::plan::{Server, Service, Settings, Target};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
 pub const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 7);
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 6);
 /// Port of the services below.
 pub const PORT: u16 = 80;
 
@@ -23,10 +24,13 @@ pub const WEB: ServiceKey = tcp(VIP, PORT);
 /// Where [`super::Packet::udp`] goes.
 pub const WEB_UDP: ServiceKey = udp(VIP, PORT);
 
+/// The group of the services below, and so the number of their lease.
+pub const GROUP: u8 = 0;
+
 /// Servers 1, 2, 3, … of these weights; strays pass, default time-outs.
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
-    let settings = Settings { stray: Stray::Pass, timeouts: Timeouts::default() };
+    let settings = Settings { stray: Stray::Pass, timeouts: Timeouts::default(), group: Some(GROUP) };
     Service { settings, scheduler, servers }
 }
 

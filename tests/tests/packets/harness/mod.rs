@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
-use lb_common::reason::{Reason, TableEvent};
+use lb_common::reason::{Action, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_userspace::config::ServiceKey;
 use lb_userspace::dataplane::now_ns;
@@ -62,6 +62,16 @@ pub enum Verdict {
     Redirect = 4,
 }
 
+impl Verdict {
+    /// On a frame that is refused for this reason.
+    pub const fn of(reason: Reason) -> Self {
+        match reason.action() {
+            Action::Drop => Self::Drop,
+            Action::Pass => Self::Pass,
+        }
+    }
+}
+
 /// What came of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -80,6 +90,28 @@ impl Outcome {
     pub fn sent_to(&self) -> Option<u16> {
         (self.verdict == Verdict::Tx).then(|| server_of_mac(&self.frame[..6]))
     }
+}
+
+/// A description, a frame, and why it is not forwarded; `None`: it is.
+pub type Row = (&'static str, Vec<u8>, Option<Reason>);
+
+#[track_caller]
+pub fn assert_rows(director: &Director, rows: impl IntoIterator<Item = Row>) {
+    for (description, frame, reason) in rows {
+        let (outcome, reasons) = director.explain(&frame);
+        assert_eq!(reasons, Vec::from_iter(reason), "{description}");
+        assert_eq!(outcome.verdict, reason.map_or(Verdict::Tx, Verdict::of), "{description}");
+    }
+}
+
+/// CLOCK_MONOTONIC some seconds ago.
+pub fn ago(seconds: u64) -> Duration {
+    Duration::from_nanos(now_ns()) - Duration::from_secs(seconds)
+}
+
+/// CLOCK_MONOTONIC in some seconds.
+pub fn within(seconds: u64) -> Duration {
+    Duration::from_nanos(now_ns()) + Duration::from_secs(seconds)
 }
 
 impl Director {

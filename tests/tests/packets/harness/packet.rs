@@ -1,6 +1,6 @@
 //! Frames from fields.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 pub use lb_common::connection::tcp_flags::{ACK, FIN, RST, SYN};
 
@@ -17,6 +17,8 @@ pub fn client(number: u32) -> Client {
 /// MAC of the router that clients are behind.
 pub const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x64];
 
+pub const ARP: u16 = 0x0806;
+pub const IPV6: u16 = 0x86dd;
 pub const DOT1Q: u16 = 0x8100;
 pub const DOT1AD: u16 = 0x88a8;
 
@@ -25,6 +27,40 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// The program neither checks nor writes checksums: a value that a recomputation would change.
 const CHECKSUM: [u8; 2] = [0xbe, 0xef];
+
+/// A frame of this EtherType with something in it.
+pub fn frame(ether_type: u16, content: &[u8]) -> Vec<u8> {
+    [&MAC[..], &ROUTER, &ether_type.to_be_bytes(), content].concat()
+}
+
+/// The router asks who has `target` (RFC 826).
+pub fn arp_request(target: Ipv4Addr) -> Vec<u8> {
+    let router = Ipv4Addr::new(211, 58, 250, 1);
+    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+    let content = [&head[..], &ROUTER, &router.octets(), &[0; 6], &target.octets()];
+    frame(ARP, &content.concat())
+}
+
+/// The router solicits `target` (RFC 4861, section 4.3).
+pub fn solicitation(target: Ipv6Addr) -> Vec<u8> {
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let [.., a, b, c] = target.octets();
+    let multicast = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
+    let head = [0x60, 0, 0, 0, 0, 32, 58, 255];
+    let message = [135, 0, 0xbe, 0xef, 0, 0, 0, 0];
+    let source_mac = [&[1, 1][..], &ROUTER].concat();
+    let content = [&head[..], &router.octets(), &multicast, &message, &target.octets(), &source_mac];
+    frame(IPV6, &content.concat())
+}
+
+/// The frame behind these VLAN tags, outermost first.
+pub fn tagged(tags: &[u16], frame: &[u8]) -> Vec<u8> {
+    let tags = tags.iter().flat_map(|tag| {
+        let [a, b] = tag.to_be_bytes();
+        [a, b, 0x20, 0x05] // priority 1, VLAN 5
+    });
+    frame[..12].iter().copied().chain(tags).chain(frame[12..].iter().copied()).collect()
+}
 
 /// An IPv4 packet in its frame.
 #[derive(Debug, Clone)]
@@ -102,17 +138,13 @@ impl Packet {
         let mut frame = Vec::new();
         frame.extend(self.destination);
         frame.extend(self.source);
-        for tag in &self.tags {
-            frame.extend(tag.to_be_bytes());
-            frame.extend([0x20, 0x05]); // priority 1, VLAN 5
-        }
         frame.extend([0x08, 0x00]);
         let transport = self.transport_bytes();
         self.add_ip(&mut frame, transport.len() + self.payload);
         frame.extend(transport);
         frame.extend((0..self.payload).map(|index| index as u8));
         frame.extend((0..self.padding).map(|index| !(index as u8)));
-        frame
+        tagged(&self.tags, &frame)
     }
 
     /// The frame after a change of its bytes.

@@ -3,10 +3,11 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use lb_common::control::LEASE_UNLIMITED;
+use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_userspace::dataplane::DataPath;
+use lb_userspace::dataplane::lease::Start;
 use lb_userspace::dataplane::mapped::Mapped;
 use lb_userspace::dataplane::object::{self, PROGRAM, Sizes};
 use lb_userspace::plan::State;
@@ -49,7 +50,7 @@ pub fn take(sizes: Sizes) -> Loaded {
 
 /// In the order of their numbers.
 const EVENTS: [TableEvent; TableEvent::COUNT] =
-    [TableEvent::Evicted, TableEvent::Full, TableEvent::Contended];
+    [TableEvent::Evicted, TableEvent::Full, TableEvent::Contended, TableEvent::Relayed];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes)?;
@@ -58,7 +59,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let turns = Mapped::new("TURNS", mapped("TURNS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
     Ok(Loaded {
-        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS)?,
+        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active)?,
         leaving: Vec::new(),
         reasons_before: Vec::new(),
         events_before: Vec::new(),
@@ -81,7 +82,12 @@ pub fn give_back(loaded: Loaded) {
         assert_eq!(counts.0, 0, "connections of {server:?} in an empty table");
     }
     director.purge(&leaving);
-    director.data_path.executor.set_lease(LEASE_UNLIMITED);
+    let leases = director.data_path.leases();
+    for group in 0..MAX_GROUPS as u8 {
+        leases.unlimited(group);
+        leases.relay(group, None);
+    }
+    director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_mac(MAC);
     let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
     (0..turns).for_each(|index| director.turns.write(index, [0; 8]));

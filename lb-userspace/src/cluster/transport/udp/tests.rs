@@ -1,12 +1,9 @@
 //! Real sockets: unicast on the loopback, multicast and broadcast between two network namespaces.
 
-use std::fs::File;
-use std::process::Command;
 use std::time::Instant;
 
-use nix::sched::{CloneFlags, setns};
-
 use super::*;
+use crate::cluster::cable::{Cable, ip};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -50,6 +47,11 @@ fn both_ways(a: &mut UdpPath, b: &mut UdpPath) {
         assert!(reaches(a, b, message), "there");
         assert!(reaches(b, a, back), "back");
     }
+}
+
+/// The path's sockets at both ends of a cable. A socket stays in the namespace that it was made in.
+fn ends(cable: &Cable, [a, b]: [&Udp; 2]) -> [UdpPath; 2] {
+    [cable.run(0, |_| open(a)), cable.run(1, |_| open(b))]
 }
 
 /// Two sockets that send to each other; their ports are the kernel's choice.
@@ -123,59 +125,6 @@ fn what_cannot_work_is_refused_with_the_reason() {
     }
 }
 
-/// Two namespaces joined by a cable; gone when dropped.
-struct Cable {
-    names: [String; 2],
-}
-
-impl Cable {
-    fn new(purpose: &str) -> Self {
-        let names = ["a", "b"].map(|end| format!("lbw-{purpose}-{}-{end}", std::process::id()));
-        let cable = Self { names };
-        let [a, b] = &cable.names;
-        for name in [a, b] {
-            ip(&format!("netns add {name}"));
-        }
-        ip(&format!("-n {a} link add eth0 type veth peer name eth0 netns {b}"));
-        for (name, number) in [(a, 1), (b, 2)] {
-            ip(&format!("-n {name} address add 10.9.9.{number}/24 broadcast 10.9.9.255 dev eth0"));
-            ip(&format!("-n {name} address add fe80::{number}/64 dev eth0 nodad"));
-            ip(&format!("-n {name} link set eth0 up"));
-        }
-        cable
-    }
-
-    /// The path's sockets at both ends.
-    fn open(&self, [a, b]: [&Udp; 2]) -> [UdpPath; 2] {
-        [self.at(0, a), self.at(1, b)]
-    }
-
-    /// A socket stays in the namespace that it was made in; only a thread of its own goes there.
-    fn at(&self, end: usize, udp: &Udp) -> UdpPath {
-        let namespace = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace");
-        std::thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                setns(&namespace, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
-                open(udp)
-            });
-            there.join().expect("a socket")
-        })
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "delete", name]).status();
-        }
-    }
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip");
-    assert!(status.success(), "ip {arguments} (network namespaces need root: run the tests as root)");
-}
-
 #[test]
 fn multicast_and_broadcast_reach_the_other_machine_and_not_this_one() {
     let cable = Cable::new("group");
@@ -186,7 +135,7 @@ fn multicast_and_broadcast_reach_the_other_machine_and_not_this_one() {
         on_eth0(To::Broadcast { address: "10.9.9.255:6940".parse().unwrap() }),
         on_eth0(To::Broadcast { address: "255.255.255.255:6940".parse().unwrap() }),
     ] {
-        let [mut a, mut b] = cable.open([&udp, &udp]);
+        let [mut a, mut b] = ends(&cable, [&udp, &udp]);
         both_ways(&mut a, &mut b);
         if matches!(udp.to, To::Multicast { .. }) {
             while a.receive(&mut Vec::new()).unwrap().is_some() {}
@@ -204,7 +153,7 @@ fn link_local_addresses_work_on_an_interface() {
         interface: Some("eth0".into()),
     };
     let [mut a, mut b] =
-        cable.open([&udp("[fe80::1]:6940", "[fe80::2]:6940"), &udp("[fe80::2]:6940", "[fe80::1]:6940")]);
+        ends(&cable, [&udp("[fe80::1]:6940", "[fe80::2]:6940"), &udp("[fe80::2]:6940", "[fe80::1]:6940")]);
     both_ways(&mut a, &mut b);
 }
 
@@ -216,7 +165,7 @@ fn a_link_that_was_down_works_again() {
         to: To::Broadcast { address: "10.9.9.255:6940".parse().unwrap() },
         interface: Some("eth0".into()),
     };
-    let [mut a, mut b] = cable.open([&udp, &udp]);
+    let [mut a, mut b] = ends(&cable, [&udp, &udp]);
     both_ways(&mut a, &mut b);
     ip(&format!("-n {} link set eth0 down", cable.names[0]));
     assert!(a.send(b"lost", NOW).is_err());

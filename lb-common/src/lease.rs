@@ -1,0 +1,162 @@
+//! Leases: until when this director serves a group of VIPs.
+//!
+//! The controller renews the lease of each group that it is active for. A controller that is killed, frozen or starved
+//! renews nothing, so its director falls silent by itself before another one takes the group over, although the
+//! addresses are still on its interface. All times are nanoseconds of CLOCK_MONOTONIC.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::reason::Reason;
+
+/// Groups of VIPs at most, each with a lease of its own.
+pub const MAX_GROUPS: usize = 32;
+
+/// Leases in [`crate::control::Control`]: the groups', one for services of no group, and unused ones up to a power of
+/// two, so that a mask bounds an index.
+pub const SLOTS: usize = 64;
+
+const _: () = assert!(SLOTS.is_power_of_two() && SLOTS > MAX_GROUPS);
+
+/// For so long after its lease has run out a director drops its group's packets; see [`Lease::refusal`].
+pub const LAPSE_NS: u64 = 10_000_000_000;
+
+/// The place of a lease: which one a service, or a VIP, is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Slot(u8);
+
+impl Slot {
+    /// Services whose VIP is in no group: always active.
+    pub const UNGROUPED: Self = Self(MAX_GROUPS as u8);
+
+    /// The lease of group `number`, below [`MAX_GROUPS`].
+    pub const fn group(number: u8) -> Self {
+        assert!((number as usize) < MAX_GROUPS);
+        Self(number)
+    }
+
+    /// From the number in a map; any number is within bounds once it is an [`Self::index`].
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        Self(number)
+    }
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize & (SLOTS - 1)
+    }
+}
+
+/// What a group's lease allows. All zero: standby.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Lease {
+    /// Packets are balanced until then. The one word that every packet reads.
+    pub balance_until: u64,
+    /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before `balance_until`
+    /// ends only in the grace time of a planned hand-over, when it is 0.
+    pub answer_until: u64,
+    /// MAC of the other director of a planned hand-over (see [`crate::control::mac_to_word`]), which may know the
+    /// connections that this one does not know; 0: there is none.
+    pub relay: u64,
+    /// `relay` holds until then.
+    pub relay_until: u64,
+}
+
+impl Lease {
+    /// A time that never comes: a single director's lease.
+    pub const NEVER_ENDS: u64 = u64::MAX;
+
+    /// The lease of a director that is alone.
+    pub const UNLIMITED: Self =
+        Self { balance_until: Self::NEVER_ENDS, answer_until: Self::NEVER_ENDS, relay: 0, relay_until: 0 };
+
+    #[inline(always)]
+    pub const fn answers(&self, now_ns: u64) -> bool {
+        now_ns < self.answer_until
+    }
+
+    /// Why a packet is not balanced, for a lease that has ended.
+    ///
+    /// Given up in order (`answer_until` is 0): the address is gone from the interface, and the packet passes. A standby
+    /// may be a real server itself, and its host must get what another director sends it.
+    ///
+    /// Run out: nobody has removed the address, so the host would take a packet of the next director's connections for
+    /// its own and answer with a reset. It is dropped until clients have learnt the next director's MAC. A lease that
+    /// is renewed at this moment, of which a packet may see one word and not the other, counts as run out too: a
+    /// packet that is dropped comes again, a connection that is reset does not.
+    #[inline(always)]
+    pub const fn refusal(&self, now_ns: u64) -> Reason {
+        if self.answer_until != 0 && now_ns.saturating_sub(self.balance_until) < LAPSE_NS {
+            Reason::LeaseLapsed
+        } else {
+            Reason::Standby
+        }
+    }
+
+    /// Where a TCP packet in mid-connection may be sent that no entry knows: to the other director of a hand-over.
+    ///
+    /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
+    /// predecessor, in its grace time, sends what still reaches it to its successor, whose table has the younger ones.
+    /// What comes back to the holder is known to neither, and the service's own rule decides: see [`Self::returns`].
+    #[inline(always)]
+    pub const fn relay(&self, now_ns: u64) -> Option<u64> {
+        if now_ns < self.relay_until && self.relay != 0 { Some(self.relay) } else { None }
+    }
+
+    /// Whether a packet that the other director has sent goes back to it when no entry knows it here either: in the grace
+    /// time, because only the holder's host has the address and can answer it. It costs a hop of its time to live, which
+    /// ends it should both be in their grace time for a moment, when the group is handed back at once.
+    #[inline(always)]
+    pub const fn returns(&self, now_ns: u64) -> bool {
+        !self.answers(now_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const NOW: u64 = 100 * SECOND;
+
+    const fn held_until(until: u64) -> Lease {
+        Lease { balance_until: until, answer_until: until, relay: 0, relay_until: 0 }
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_drops_for_a_while_and_one_given_up_passes() {
+        for (description, lease, reason) in [
+            ("never had", Lease::default(), Reason::Standby),
+            ("ran out now", held_until(NOW), Reason::LeaseLapsed),
+            ("ran out 9 s ago", held_until(NOW - 9 * SECOND), Reason::LeaseLapsed),
+            ("ran out 10 s ago", held_until(NOW - LAPSE_NS), Reason::Standby),
+            ("renewed meanwhile", held_until(NOW + SECOND), Reason::LeaseLapsed),
+            ("grace is over", Lease { balance_until: NOW - SECOND, ..Lease::default() }, Reason::Standby),
+        ] {
+            assert_eq!(lease.refusal(NOW), reason, "{description}");
+        }
+        assert_eq!(held_until(1).refusal(NOW), Reason::Standby, "long ago");
+        assert_eq!(Lease::default().refusal(SECOND), Reason::Standby, "a second after the machine's start");
+    }
+
+    #[test]
+    fn a_relay_needs_a_mac_and_time() {
+        let lease = |relay, relay_until| Lease { relay, relay_until, ..Lease::default() };
+        assert_eq!(lease(7, NOW + 1).relay(NOW), Some(7));
+        assert_eq!(lease(7, NOW).relay(NOW), None);
+        assert_eq!(lease(0, NOW + 1).relay(NOW), None);
+    }
+
+    #[test]
+    fn every_slot_is_within_bounds() {
+        for number in 0..=u8::MAX {
+            assert!(Slot::from_number(number).index() < SLOTS);
+        }
+        assert_eq!(Slot::group(31).index(), 31);
+        assert_eq!(Slot::UNGROUPED.index(), 32);
+    }
+}

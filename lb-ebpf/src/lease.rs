@@ -1,0 +1,30 @@
+//! Whether this director serves a group of VIPs now: rules from `lb_common::lease`, words from the map.
+
+use lb_common::control::Control;
+use lb_common::lease::{Lease, Slot};
+
+use crate::maps::VIPS;
+
+/// Whether packets of services under this lease are balanced.
+#[inline(always)]
+pub fn balances(control: &Control, slot: Slot, now_ns: u64) -> bool {
+    let until = &raw const control.leases[slot.index()].balance_until;
+    // SAFETY: a map's value, aligned; volatile, because the controller renews it at any time.
+    now_ns < unsafe { until.read_volatile() }
+}
+
+/// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have
+/// written some of them anew and not yet the others; see `dataplane::lease` of the controller.
+#[inline(always)]
+pub fn read(control: &Control, slot: Slot) -> Lease {
+    // SAFETY: as above.
+    unsafe { (&raw const control.leases[slot.index()]).read_volatile() }
+}
+
+/// Whether the host must not be heard to have `address`: it is a VIP, and its group has no lease.
+#[inline(always)]
+pub fn silences(control: &Control, address: &[u64; 2], now_ns: u64) -> bool {
+    // SAFETY: the value is a plain word, and any word makes a slot.
+    let Some(slot) = (unsafe { VIPS.get(address) }) else { return false };
+    !read(control, Slot::from_number(*slot as u8)).answers(now_ns)
+}

@@ -1,0 +1,181 @@
+//! Who announces which address on the segment: two nodes that hold one VIP are seen here, whatever the heartbeats say.
+//!
+//! Everyone who answers for an address claims it: in ARP as the sender of a request or a reply (RFC 5227, section 2.4),
+//! in IPv6 as the target of a neighbour advertisement. Which claims are of concern, the caller knows: its own VIPs, by
+//! another MAC than its own.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd as _;
+
+use nix::errno::Errno;
+use nix::sys::socket::{LinkAddr, recvfrom};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use super::filter;
+
+#[cfg(test)]
+mod tests;
+
+const ETHERNET: usize = 14;
+const IPV6: usize = 40;
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
+
+/// More than any advertisement with its options; of a longer frame the rest is cut off.
+const FRAME: usize = 1514;
+
+/// Somebody says that an address is theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub address: IpAddr,
+    pub mac: [u8; 6],
+}
+
+/// The claim in an Ethernet frame without VLAN tag, if it is one.
+pub fn claim(frame: &[u8]) -> Option<Claim> {
+    let packet = frame.get(ETHERNET..)?;
+    match frame[12..14] {
+        [0x08, 0x06] => arp(packet),
+        [0x86, 0xdd] => ipv6(packet),
+        _ => None,
+    }
+}
+
+/// RFC 826, for IPv4 over Ethernet.
+fn arp(packet: &[u8]) -> Option<Claim> {
+    const ETHERNET_AND_IPV4: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
+    let packet: &[u8; 28] = packet.first_chunk()?;
+    let is_request_or_reply = matches!(packet[6..8], [0, 1 | 2]);
+    if packet[..6] != ETHERNET_AND_IPV4 || !is_request_or_reply {
+        return None;
+    }
+    let address = Ipv4Addr::from(array(packet, 14)?);
+    // A sender without an address asks whether it may have the one that it asks for (RFC 5227, section 2.1).
+    (!address.is_unspecified()).then_some(Claim { address: address.into(), mac: array(packet, 8)? })
+}
+
+fn ipv6(packet: &[u8]) -> Option<Claim> {
+    let (header, rest) = packet.split_first_chunk::<IPV6>()?;
+    let length = usize::from(u16::from_be_bytes(array(header, 4)?));
+    // A hop limit of 255 has passed no router: it is from this segment (RFC 4861, section 7.1.2).
+    if header[0] >> 4 != 6 || header[6] != ICMPV6 || header[7] != 255 {
+        return None;
+    }
+    advertisement(rest.get(..length)?)
+}
+
+/// RFC 4861, section 4.4. One without a link-layer address changes nobody's cache, and is no claim. The checksum is not
+/// looked at: the frame's own has held, and the host checks it again.
+fn advertisement(message: &[u8]) -> Option<Claim> {
+    let (fixed, options) = message.split_first_chunk::<24>()?;
+    if fixed[..2] != [NEIGHBOUR_ADVERTISEMENT, 0] {
+        return None;
+    }
+    let address = Ipv6Addr::from(array::<16>(fixed, 8)?);
+    Some(Claim { address: address.into(), mac: link_layer_address(options)? })
+}
+
+/// Options are type, length in units of 8 bytes, value.
+fn link_layer_address(mut options: &[u8]) -> Option<[u8; 6]> {
+    loop {
+        let &[kind, units, ..] = options else { return None };
+        let (option, rest) = options.split_at_checked(usize::from(units) * 8)?;
+        if kind == TARGET_LINK_LAYER_ADDRESS {
+            return array(option, 2);
+        }
+        if option.is_empty() {
+            return None;
+        }
+        options = rest;
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
+    bytes.get(from..)?.first_chunk().copied()
+}
+
+/// Hears the claims on one interface.
+#[derive(Debug)]
+pub struct Listener {
+    arp: AsyncFd<Socket>,
+    ipv6: AsyncFd<Socket>,
+}
+
+impl Listener {
+    /// Needs CAP_NET_RAW, and a tokio runtime around it. `interface` is the interface's index.
+    pub fn open(interface: u32) -> io::Result<Self> {
+        Ok(Self {
+            arp: listen(interface, libc::ETH_P_ARP as u16, &[])?,
+            ipv6: listen(interface, libc::ETH_P_IPV6 as u16, &advertisements())?,
+        })
+    }
+
+    /// The next claim of somebody else. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> io::Result<Claim> {
+        tokio::select! {
+            claim = next_on(&self.arp) => claim,
+            claim = next_on(&self.ipv6) => claim,
+        }
+    }
+}
+
+async fn next_on(socket: &AsyncFd<Socket>) -> io::Result<Claim> {
+    loop {
+        match socket.readable().await?.try_io(|socket| receive(socket.get_ref())) {
+            Ok(Ok(Some(claim))) => return Ok(claim),
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => return Err(error),
+        }
+    }
+}
+
+fn receive(socket: &Socket) -> io::Result<Option<Claim>> {
+    let mut frame = [0; FRAME];
+    match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
+        Ok((_, Some(from))) if from.pkttype() == libc::PACKET_OUTGOING => Ok(None),
+        Ok((length, _)) => Ok(claim(&frame[..length])),
+        // Told once when the interface goes down; the socket hears again when it is up.
+        Err(Errno::ENETDOWN) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bound last: until then the socket hears nothing, and so nothing that the filter would not have let through.
+fn listen(interface: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<AsyncFd<Socket>> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+    socket.set_nonblocking(true)?;
+    if !filter.is_empty() {
+        socket.attach_filter(filter)?;
+    }
+    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an integer.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = &mut *storage.cast::<libc::sockaddr_ll>();
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = ethertype.to_be();
+            address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
+            *length = size_of::<libc::sockaddr_ll>() as u32;
+            Ok(())
+        })?
+    };
+    socket.bind(&address)?;
+    // SAFETY: the descriptor is the socket's own, and open as long as that is.
+    Ok(unsafe { AsyncFd::register(socket) }?)
+}
+
+/// Of all IPv6 packets only neighbour advertisements.
+fn advertisements() -> [SockFilter; 6] {
+    const NEXT_HEADER: usize = ETHERNET + 6;
+    const TYPE: usize = ETHERNET + IPV6;
+    [
+        filter::load_byte(NEXT_HEADER as u32),
+        filter::unless(ICMPV6.into(), 3),
+        filter::load_byte(TYPE as u32),
+        filter::unless(NEIGHBOUR_ADVERTISEMENT.into(), 1),
+        filter::take(FRAME as u32),
+        filter::take(0),
+    ]
+}

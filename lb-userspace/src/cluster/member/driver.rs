@@ -1,0 +1,242 @@
+//! The machine on the heartbeat thread: hands in what happened, carries out what comes of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::handover::Handovers;
+use super::peers::Peers;
+use crate::cluster::machine::{self, Cause, Event, Input, LocalReadiness, Machine, Output, Refusal};
+use crate::cluster::message::{GroupId, Heartbeat, NodeId, Readiness, Role};
+use crate::cluster::takeover::holder::{Condition, Orders, Outcome};
+use crate::cluster::transport::{PathId, event_loop};
+use crate::dataplane::lease::Leases;
+
+/// What other threads tell the driver.
+pub enum Command {
+    Readiness(LocalReadiness),
+    Operator(machine::Command, oneshot::Sender<Result<(), Refusal>>),
+    /// Of an order to the holder of addresses.
+    Outcome(Outcome),
+    /// Somebody else announces an address of the group.
+    Conflict(GroupId),
+    /// The node's MAC on the VIPs' interface.
+    Mac(NodeId, [u8; 6]),
+    /// Of the configuration, which was read anew.
+    Digest(u64),
+    Look(oneshot::Sender<Sight>),
+}
+
+/// What the driver tells the controller, and when it happened.
+#[derive(Debug)]
+pub struct Told {
+    pub at: SystemTime,
+    pub report: Report,
+}
+
+impl From<Report> for Told {
+    fn from(report: Report) -> Self {
+        Self { at: SystemTime::now(), report }
+    }
+}
+
+/// How the controller is told. Must not wait.
+pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+
+#[derive(Debug)]
+pub enum Report {
+    Event(Event),
+    Transport(event_loop::Report),
+    /// The thread has ended by itself, and why.
+    Ended(String),
+}
+
+/// The cluster as this node sees it, at one moment.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// Nothing is held here, nor being taken or released.
+    pub idle: bool,
+    /// In the configuration's order.
+    pub groups: Vec<GroupSight>,
+    pub nodes: Vec<NodeSight>,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupSight {
+    pub role: Role,
+    pub holder: Option<NodeId>,
+    /// The group was handed over, and connections that began here are served on.
+    pub serves_on: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct NodeSight {
+    /// This node itself, or heard within the dead time.
+    pub alive: bool,
+    /// As it last told; `None`: never heard.
+    pub readiness: Option<Readiness>,
+    pub config_agrees: bool,
+}
+
+/// Makes the condition under which a dead node's group may be taken: the fence command.
+pub type Fence = Box<dyn Fn(NodeId, GroupId) -> Condition + Send>;
+
+pub struct Driver {
+    machine: Machine,
+    leases: Leases,
+    orders: Orders,
+    fence: Option<Fence>,
+    tell: Tell,
+    peers: Peers,
+    handovers: Handovers,
+    outbox: Vec<Heartbeat>,
+}
+
+impl Driver {
+    pub fn new(machine: Machine, leases: Leases, orders: Orders, fence: Option<Fence>, tell: Tell) -> Self {
+        Self {
+            machine,
+            leases,
+            orders,
+            fence,
+            tell,
+            peers: Peers::default(),
+            handovers: Handovers::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Returns why an operator's command was refused, if `input` was one.
+    fn handle(&mut self, input: Input, now: Duration) -> Result<(), Refusal> {
+        let mut done = Ok(());
+        for output in self.machine.handle(input, now) {
+            if let Output::Event(Event::CommandRefused { why, .. }) = &output {
+                done = Err(*why);
+            }
+            self.carry_out(output, now);
+        }
+        done
+    }
+
+    fn tell_machine(&mut self, input: Input, now: Duration) {
+        // Only operators are refused anything.
+        let _ = self.handle(input, now);
+    }
+
+    fn carry_out(&mut self, output: Output, now: Duration) {
+        match output {
+            Output::Send(heartbeat) => {
+                self.outbox.push(heartbeat);
+                let settings = self.machine.settings();
+                let (lease, heard) = (now + settings.lease, now + settings.dead);
+                self.handovers.renew(&self.machine, &self.peers, &self.leases, lease, heard);
+            }
+            Output::RenewLease { group, until } => self.leases.renew(group.0, until),
+            Output::Acquire { group, why } => self.acquire(group, &why),
+            Output::Release { group, why } => self.release(group, &why, now),
+            Output::Announce { group } => self.orders.announce(group.0),
+            Output::LeaseLost => {}
+            Output::Event(event) => (self.tell)(Report::Event(event).into()),
+        }
+    }
+
+    fn acquire(&mut self, group: GroupId, why: &Cause) {
+        self.handovers.takes(group, why, &self.peers);
+        let condition = match (why, &self.fence) {
+            (&Cause::PeerDead { peer }, Some(fence)) => Some(fence(peer, group)),
+            _ => None,
+        };
+        self.orders.take(group.0, condition);
+    }
+
+    /// The lease first: from here on the addresses are not answered for.
+    fn release(&mut self, group: GroupId, why: &Cause, now: Duration) {
+        match self.handovers.gives(group, why) {
+            true => self.leases.grace(group.0, now + self.machine.settings().lease),
+            false => self.leases.lapse(group.0, now),
+        }
+        self.leases.relay(group.0, None);
+        self.orders.release(group.0);
+    }
+
+    fn outcome(&mut self, outcome: Outcome, now: Duration) {
+        let input = match outcome {
+            Outcome::Taken(group) => Input::TakeoverDone { group: GroupId(group) },
+            Outcome::Failed(group, why) => Input::TakeoverFailed { group: GroupId(group), why },
+            Outcome::Released(group) => {
+                if !self.handovers.is_served_on(GroupId(group)) {
+                    self.leases.end(group);
+                }
+                Input::ReleaseDone { group: GroupId(group) }
+            }
+        };
+        self.tell_machine(input, now);
+    }
+
+    fn look(&self) -> Sight {
+        let settings = self.machine.settings();
+        let groups = (0..settings.groups.len()).map(|index| {
+            let group = GroupId(u8::try_from(index).unwrap_or(u8::MAX));
+            GroupSight {
+                role: self.machine.role(group),
+                holder: self.machine.holder(group),
+                serves_on: self.handovers.is_served_on(group),
+            }
+        });
+        let nodes = (0..settings.nodes).map(NodeId).map(|node| match node == settings.me {
+            true => self.look_at_ourselves(),
+            false => NodeSight {
+                alive: self.machine.hears(node),
+                readiness: self.peers.readiness(node),
+                config_agrees: self
+                    .peers
+                    .config_digest(node)
+                    .is_none_or(|digest| digest == settings.config_digest),
+            },
+        });
+        Sight { idle: self.machine.is_idle(), groups: groups.collect(), nodes: nodes.collect() }
+    }
+
+    fn look_at_ourselves(&self) -> NodeSight {
+        NodeSight { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
+    }
+}
+
+impl event_loop::Driver for Driver {
+    type Command = Command;
+
+    fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
+        self.peers.heard(&mut heartbeat);
+        self.tell_machine(Input::Heartbeat(heartbeat), arrived);
+    }
+
+    fn command(&mut self, command: Command, now: Duration) {
+        match command {
+            Command::Readiness(readiness) => self.tell_machine(Input::Readiness(readiness), now),
+            Command::Operator(command, reply) => {
+                let done = self.handle(Input::Command(command), now);
+                let _ = reply.send(done);
+            }
+            Command::Outcome(outcome) => self.outcome(outcome, now),
+            Command::Conflict(group) => self.tell_machine(Input::Conflict { group }, now),
+            Command::Mac(node, mac) => self.peers.set_mac(node, mac),
+            Command::Digest(digest) => self.machine.set_config_digest(digest),
+            Command::Look(reply) => {
+                let _ = reply.send(self.look());
+            }
+        }
+    }
+
+    fn timer(&mut self, now: Duration) {
+        self.tell_machine(Input::Timer, now);
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.machine.next_timeout()
+    }
+
+    fn outgoing(&mut self) -> Vec<Heartbeat> {
+        std::mem::take(&mut self.outbox)
+    }
+}

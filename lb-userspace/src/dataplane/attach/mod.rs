@@ -1,0 +1,177 @@
+//! The program on its interface: native if the driver can, generic with a warning if not.
+//!
+//! The link is pinned: when the controller is killed the program goes on forwarding, and the next controller puts its own
+//! program in that one's place between two packets.
+//!
+//! - `link`: a BPF link
+//! - `pins`: where links are pinned
+
+mod link;
+mod pins;
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::Xdp;
+use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+
+use self::link::Link;
+use self::pins::Pins;
+
+/// How the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, before the kernel allocates anything for the packet.
+    Native,
+    /// In the kernel's stack: works everywhere, several times slower.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => XDP_FLAGS_DRV_MODE,
+            Self::Generic => XDP_FLAGS_SKB_MODE,
+        }
+    }
+}
+
+/// A program on an interface. Dropped, as when lb is killed, it leaves the program there, if that is pinned;
+/// [`Self::detach`] takes it off.
+#[derive(Debug)]
+pub struct Attachment {
+    link: Link,
+    mode: Mode,
+    /// Index of the interface.
+    interface: u32,
+    pin: Option<PathBuf>,
+}
+
+impl Attachment {
+    /// Attaches a loaded program to `interface`, whose index is `index`: in the place of the one that a killed lb has
+    /// left there, if any. Without a BPF file system the program is not pinned, which is told in the log.
+    pub fn new(program: &Xdp, interface: &str, index: u32) -> Result<Self> {
+        let program = program.fd().context("the program is not loaded")?.as_fd();
+        let pins = Pins::of(interface);
+        if let Ok(pins) = &pins {
+            pins.sweep();
+            if let Some(attachment) = Self::take_over(program, pins, interface, index) {
+                return Ok(attachment);
+            }
+        }
+        let (link, mode) = attach(program, interface, index)?;
+        let pin = pins.and_then(|pins| pin(&link, pins.path(mode)));
+        if let Err(error) = &pin {
+            tracing::warn!(
+                "the program on {interface} is not pinned, so it goes when lb is killed, and connections with it: {error:#}"
+            );
+        }
+        Ok(Self { link, mode, interface: index, pin: pin.ok() })
+    }
+
+    fn take_over(program: BorrowedFd<'_>, pins: &Pins, interface: &str, index: u32) -> Option<Self> {
+        for mode in Mode::ALL {
+            let path = pins.path(mode);
+            let link = match Link::open(&path) {
+                Ok(link) => link,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot open {}", path.display());
+                    continue;
+                }
+            };
+            match replace(&link, program, index) {
+                Ok(before) => {
+                    tracing::info!(
+                        "{interface}: taken over from an lb that did not stop by itself (program {before})"
+                    );
+                    return Some(Self { link, mode, interface: index, pin: Some(path) });
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        "{interface}: the program that is on it cannot be replaced: {error:#}; attaching anew"
+                    );
+                    if let Err(error) = detach(&link, Some(&path)) {
+                        tracing::warn!("{error:#}");
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether the program stays when lb is killed.
+    pub const fn is_pinned(&self) -> bool {
+        self.pin.is_some()
+    }
+
+    /// Asks the kernel whether the program is on the interface: someone may have detached it, and an interface can go.
+    pub fn is_attached(&self) -> bool {
+        self.link.interface().is_ok_and(|interface| interface == Some(self.interface))
+    }
+
+    /// Takes the program off the interface, and its pin away.
+    pub fn detach(self) -> Result<()> {
+        detach(&self.link, self.pin.as_deref())
+    }
+}
+
+fn attach(program: BorrowedFd<'_>, interface: &str, index: u32) -> Result<(Link, Mode)> {
+    let native = match Link::create(program, index, Mode::Native.flags()) {
+        Ok(link) => return Ok((link, Mode::Native)),
+        Err(error) => error,
+    };
+    tracing::warn!(
+        interface,
+        reason = %native,
+        "no native XDP on {interface}; using generic mode, which costs several times as much per packet"
+    );
+    let link = Link::create(program, index, Mode::Generic.flags()).with_context(|| {
+        format!("interface {interface}: XDP cannot be attached (native: {native}); is another XDP program on it? `ip link show {interface}` tells")
+    })?;
+    Ok((link, Mode::Generic))
+}
+
+/// Puts `program` in the place of the link's own; returns that one's number.
+fn replace(link: &Link, program: BorrowedFd<'_>, index: u32) -> Result<u32> {
+    let interface = link.interface()?;
+    // The interface may have got another name, and another one its name.
+    ensure!(interface == Some(index), "it is not on this interface any more");
+    let before = link.program_id()?;
+    link.replace_program(program)?;
+    Ok(before)
+}
+
+fn pin(link: &Link, path: PathBuf) -> Result<PathBuf> {
+    link.pin(&path).with_context(|| format!("cannot pin it to {}", path.display()))?;
+    Ok(path)
+}
+
+fn detach(link: &Link, pin: Option<&Path>) -> Result<()> {
+    link.detach().context("cannot detach the XDP program")?;
+    pin.map_or(Ok(()), pins::remove)
+}
+
+/// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network namespace's interfaces.
+pub fn mac_of(interface: &str) -> Result<[u8; 6]> {
+    let addresses = nix::ifaddrs::getifaddrs().context("cannot list the interfaces")?;
+    addresses
+        .filter(|entry| entry.interface_name == interface)
+        .find_map(|entry| entry.address?.as_link_addr()?.addr())
+        .with_context(|| format!("interface {interface}: it has no Ethernet address"))
+}

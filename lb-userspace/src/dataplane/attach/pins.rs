@@ -1,0 +1,103 @@
+//! Where links are pinned: files in the BPF file system that keep a program on its interface without a process.
+//!
+//! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE`: interfaces belong to a network namespace (here by its inode), the file
+//! system is shared by all of them. A link does not tell its mode, so its name does.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::Mode;
+use super::link::Link;
+
+const FILE_SYSTEM: &str = "/sys/fs/bpf";
+
+/// The pins of one interface, and the folder that they share with others.
+#[derive(Debug)]
+pub struct Pins {
+    folder: PathBuf,
+    stem: String,
+}
+
+impl Pins {
+    /// # Errors
+    /// There is no BPF file system, or it cannot be written to.
+    pub fn of(interface: &str) -> Result<Self> {
+        let kind = statfs(FILE_SYSTEM).with_context(|| format!("{FILE_SYSTEM} cannot be looked at"))?;
+        ensure!(
+            kind.filesystem_type() == BPF_FS_MAGIC,
+            "there is no BPF file system; `mount -t bpf bpf {FILE_SYSTEM}` makes it"
+        );
+        let folder = Path::new(FILE_SYSTEM).join("lb");
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+            _ => {}
+        }
+        // The thread's own, as interfaces are looked up.
+        let namespace =
+            fs::metadata("/proc/thread-self/ns/net").context("cannot tell the network namespace")?.ino();
+        Ok(Self { folder, stem: format!("{namespace}-{}", without_dots(interface)) })
+    }
+
+    pub fn path(&self, mode: Mode) -> PathBuf {
+        self.folder.join(format!("{}-{}", self.stem, mode.name()))
+    }
+
+    /// Removes pins whose interface is gone: each keeps a program and its connection table in the kernel's memory.
+    pub fn sweep(&self) {
+        let names = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in names.filter(|path| is_pin(path) && is_defunct(path)) {
+            match remove(&path) {
+                Ok(()) => tracing::info!("{} removed: its interface is gone", path.display()),
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+        }
+    }
+}
+
+/// One that is gone already was of a link without interface, and another lb was faster.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The BPF file system keeps names with dots for itself, and no interface's name has a colon.
+fn without_dots(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+fn is_pin(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.rsplit_once('-').is_some_and(|(_, mode)| Mode::ALL.iter().any(|known| known.name() == mode))
+}
+
+fn is_defunct(path: &Path) -> bool {
+    Link::open(path).and_then(|link| link.interface()).is_ok_and(|interface| interface.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_with_dots_become_names_that_can_be_pinned() {
+        let pins = Pins {
+            folder: "/sys/fs/bpf/lb".into(),
+            stem: format!("4026531840-{}", without_dots("eth0.100")),
+        };
+        let path = pins.path(Mode::Native);
+        assert_eq!(path, Path::new("/sys/fs/bpf/lb/4026531840-eth0:100-native"));
+        assert!(is_pin(&path));
+        assert!(!is_pin(Path::new("/sys/fs/bpf/lb/somebody-elses")));
+    }
+}

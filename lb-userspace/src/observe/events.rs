@@ -1,0 +1,149 @@
+//! The event log: what happened, to whom, why and how long it took. Each event goes into the log as one line for people
+//! (with `--log-format json` as fields for programs), and the last ones are kept for `lb events`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// Events kept.
+const KEPT: usize = 500;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// One event. Nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// UTC, RFC 3339 with milliseconds.
+    pub time: String,
+    pub level: Level,
+    /// What kind of event, in `snake_case`; these names stay.
+    pub event: String,
+    /// The whole of it for people.
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<String>,
+    /// The other node it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// Milliseconds: how long it took, or how long the state before had lasted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub took_ms: Option<f64>,
+}
+
+impl Record {
+    /// Of this moment.
+    pub fn new(level: Level, event: &str, text: String) -> Self {
+        Self {
+            time: rfc3339(SystemTime::now()),
+            level,
+            event: event.to_owned(),
+            text,
+            group: None,
+            node: None,
+            from: None,
+            to: None,
+            cause: None,
+            took_ms: None,
+        }
+    }
+
+    pub fn at(self, time: SystemTime) -> Self {
+        Self { time: rfc3339(time), ..self }
+    }
+
+    pub fn group(self, group: String) -> Self {
+        Self { group: Some(group), ..self }
+    }
+
+    pub fn node(self, node: String) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    pub fn roles(self, from: &str, to: &str) -> Self {
+        Self { from: Some(from.to_owned()), to: Some(to.to_owned()), ..self }
+    }
+
+    pub fn cause(self, cause: String) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
+    pub fn took(self, took: Duration) -> Self {
+        Self { took_ms: Some((took.as_secs_f64() * 1e6).round() / 1e3), ..self }
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// The last events, oldest first.
+#[derive(Debug, Default)]
+pub struct Events(VecDeque<Record>);
+
+impl Events {
+    /// Writes it into the log, and keeps it.
+    pub fn record(&mut self, record: Record) {
+        log(&record);
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(record);
+    }
+
+    pub fn recent(&self) -> Vec<Record> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// Fields that an event lacks are left out of its line.
+fn log(record: &Record) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                event = record.event,
+                group = record.group,
+                node = record.node,
+                from = record.from,
+                to = record.to,
+                cause = record.cause,
+                took_ms = record.took_ms,
+                "{}",
+                record.text
+            )
+        };
+    }
+    match record.level {
+        Level::Info => line!(info),
+        Level::Warning => line!(warn),
+        Level::Error => line!(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_events_make_room() {
+        let mut events = Events::default();
+        for number in 0..KEPT + 3 {
+            events.record(Record::new(Level::Info, "test", number.to_string()));
+        }
+        let recent = events.recent();
+        assert_eq!(recent.len(), KEPT);
+        assert_eq!((&*recent[0].text, &*recent[KEPT - 1].text), ("3", "502"));
+    }
+}

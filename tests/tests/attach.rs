@@ -1,0 +1,89 @@
+//! The program on an interface, off it, and what is left when nobody took it off.
+
+use anyhow::{Context as _, Result};
+use lb_tests::lab::{Lab, Node, cleanup, unique_name};
+use lb_userspace::dataplane::attach::{Attachment, Mode};
+use lb_userspace::dataplane::object::{self, Sizes};
+use nix::net::if_::if_nametoindex;
+
+fn node() -> Result<(Lab, Node)> {
+    let lab = Lab::new(&unique_name("attach"))?;
+    let node = lab.node("ha1", "10.0.0.1/24".parse()?)?;
+    Ok((lab, node))
+}
+
+/// Attaches a program of its own to an interface of the node. The program lives on by its attachment.
+fn attach(node: &Node, interface: &str) -> Result<Attachment> {
+    node.run(|| {
+        let sizes = Sizes { connections: 1000, services: 16, servers: 16, cells: 64 };
+        let mut ebpf = object::load(&sizes)?;
+        let program = object::load_program(&mut ebpf, object::PROGRAM)?;
+        Attachment::new(program, interface, if_nametoindex(interface)?)
+    })?
+}
+
+/// Number of the program on an interface.
+fn program(node: &Node, interface: &str) -> Result<Option<u32>> {
+    let shown = node.ip(&format!("-details link show dev {interface}"))?;
+    let Some((_, after)) = shown.split_once("prog/xdp id ") else { return Ok(None) };
+    Ok(Some(after.split_whitespace().next().context("a number")?.parse()?))
+}
+
+fn pins(node: &Node) -> usize {
+    cleanup::pins(&node.state().namespace(node.name())).len()
+}
+
+#[test]
+fn a_program_that_was_left_is_replaced_in_either_mode() -> Result<()> {
+    let (_lab, node) = node()?;
+    // lo has no native XDP.
+    for (interface, mode) in [("eth0", Mode::Native), ("lo", Mode::Generic)] {
+        let first = attach(&node, interface)?;
+        assert_eq!((first.mode(), first.is_pinned(), first.is_attached()), (mode, true, true));
+        drop(first);
+        let left = program(&node, interface)?;
+        assert!(left.is_some(), "it stays on {interface}");
+
+        let second = attach(&node, interface)?;
+        assert_eq!((second.mode(), second.is_pinned(), second.is_attached()), (mode, true, true));
+        let now = program(&node, interface)?;
+        assert!(now.is_some() && now != left, "{left:?}, then {now:?}");
+        second.detach()?;
+        assert_eq!((program(&node, interface)?, pins(&node)), (None, 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_with_a_dot_in_its_name_can_be_left_too() -> Result<()> {
+    let (_lab, node) = node()?;
+    node.ip("link add eth0.100 type veth peer name other")?;
+    drop(attach(&node, "eth0.100")?);
+    assert!(program(&node, "eth0.100")?.is_some());
+    attach(&node, "eth0.100")?.detach()?;
+    assert_eq!(pins(&node), 0);
+    Ok(())
+}
+
+#[test]
+fn a_program_whose_interface_is_gone_is_attached_no_more() -> Result<()> {
+    let (_lab, node) = node()?;
+    let attachment = attach(&node, "eth0")?;
+    assert!(attachment.is_attached());
+    node.ip("link delete eth0")?;
+    assert!(!attachment.is_attached());
+    Ok(())
+}
+
+#[test]
+fn a_program_that_went_with_its_renamed_interface_is_not_taken_for_this_ones() -> Result<()> {
+    let (_lab, node) = node()?;
+    drop(attach(&node, "eth0")?);
+    node.ip("link set eth0 down")?;
+    node.ip("link set eth0 name old")?;
+    node.ip("link add eth0 type veth peer name other")?;
+    let attachment = attach(&node, "eth0")?;
+    assert!(attachment.is_attached() && program(&node, "eth0")?.is_some());
+    assert_eq!((program(&node, "old")?, pins(&node)), (None, 1));
+    Ok(())
+}
