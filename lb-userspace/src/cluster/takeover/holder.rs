@@ -298,6 +298,9 @@ impl Keeper {
         self.call_off(group);
         self.give_up(group).await;
         (self.tell)(Outcome::Released(group));
+        if !self.held.is_empty() {
+            self.look_after().await;
+        }
     }
 
     /// Takes the group's VIPs off the interface, those that an earlier life has left there too.

@@ -10,3 +10,5 @@
 pub mod addresses;
 pub mod announce;
 pub mod holder;
+#[cfg(test)]
+mod tests;
