@@ -44,6 +44,7 @@ use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
+use crate::health::net::Net;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
 use crate::observe::inquiries::{Inquiries, Inquiry};
@@ -75,10 +76,11 @@ struct Knowledge {
 
 impl desired::Knowledge for Knowledge {
     fn health(&self, service: &Service, server: IpAddr) -> Health {
-        match (&service.check, self.health.get(&(service.key, server))) {
-            (None, _) => Health::Unchecked,
-            (Some(_), Some(record)) => record.health,
-            (Some(_), None) => Health::Unknown,
+        let checked = service.servers.iter().any(|one| one.address == server && !one.checks.is_empty());
+        match (checked, self.health.get(&(service.key, server))) {
+            (false, _) => Health::Unchecked,
+            (true, Some(record)) => record.health,
+            (true, None) => Health::Unknown,
         }
     }
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
@@ -183,7 +185,8 @@ impl Controller {
             attachment: None,
             data_path,
             sweeper,
-            checker: Checker::new(verdict_sender),
+            checker: Checker::start(verdict_sender, Net::default())
+                .context("cannot start the checks' thread")?,
             neighbours: Neighbours::start(index, event_sender)?,
             membership,
             events: Events::default(),
@@ -317,8 +320,17 @@ impl Controller {
     fn reloaded(&mut self) -> Result<Config> {
         self.file.seen();
         let new = config::load(self.file.path())?;
-        let Config { interface, connections, control, metrics, timeouts: _, cluster, groups: _, services: _ } =
-            &self.config;
+        let Config {
+            interface,
+            connections,
+            control,
+            metrics,
+            timeouts: _,
+            maintenance: _,
+            cluster,
+            groups: _,
+            services: _,
+        } = &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
@@ -340,7 +352,8 @@ impl Controller {
     }
 
     fn verdict(&mut self, verdict: Verdict) {
-        let Verdict { service, server, health, reason, latency: _ } = verdict;
+        let Verdict { service, server, place: _, state, reason, advice: _, warning: _ } = verdict;
+        let health = Health::from(state);
         let known = self.config.services.iter().find(|candidate| candidate.key == service);
         if !known.is_some_and(|service| service.servers.iter().any(|candidate| candidate.address == server)) {
             return; // it was under way when the server left the configuration

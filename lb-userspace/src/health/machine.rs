@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::observe::view::Health;
+
 /// What the results so far say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -13,6 +15,16 @@ pub enum State {
     Unknown,
     Up,
     Down,
+}
+
+impl From<State> for Health {
+    fn from(state: State) -> Self {
+        match state {
+            State::Unknown => Self::Unknown,
+            State::Up => Self::Up,
+            State::Down => Self::Down,
+        }
+    }
 }
 
 /// The part of a check that is about time and counts.

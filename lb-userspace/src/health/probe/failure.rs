@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::config::Statuses;
+
 /// Why a probe failed; its display is the reason shown by `lb status`.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -16,16 +18,22 @@ pub enum Failure {
     Unreachable,
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("connected, but no answer within {}", words(.0))]
+    #[error("no answer within {}", words(.0))]
     NoAnswer(Duration),
-    #[error("closed before the answer's header")]
-    ClosedEarly,
-    #[error("reset before the answer's header")]
-    ResetEarly,
+    /// `wanted` says what did not come.
+    #[error("no {wanted} within {}", words(.within))]
+    Late { wanted: &'static str, within: Duration },
+    #[error("closed before the {wanted}")]
+    Closed { wanted: &'static str },
+    #[error("reset before the {wanted}")]
+    Reset { wanted: &'static str },
+    /// The whole of it, in words.
+    #[error("{0}")]
+    Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
-    #[error("status {got}, wanted {}", status_words(.wanted))]
-    Status { got: u16, wanted: Option<u16> },
+    #[error("status {got}, wanted {wanted}")]
+    Status { got: u16, wanted: Statuses },
     /// `seen` bytes of the body were looked through, all there are if `whole`.
     #[error("no '{text}' in the {}", extent(*.seen, *.whole))]
     TextMissing { text: String, seen: usize, whole: bool },
@@ -33,8 +41,6 @@ pub enum Failure {
     TextLate { text: String, seen: usize, within: Duration },
     #[error("connection lost after {seen} bytes of the answer, no '{text}' in them")]
     BodyBroken { text: String, seen: usize },
-    #[error("{0}")]
-    Exchange(String),
     /// Nothing could be sent at all, for want of something on this host.
     #[error("{0} on this host")]
     Local(io::Error),
@@ -65,10 +71,6 @@ fn words(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 
-fn status_words(status: &Option<u16>) -> String {
-    status.map_or_else(|| "2xx".to_owned(), |status| status.to_string())
-}
-
 fn extent(seen: usize, whole: bool) -> String {
     if whole { format!("answer's {seen} bytes") } else { format!("first {seen} bytes of the answer") }
 }
@@ -82,8 +84,11 @@ mod tests {
         let text = || "Test Page".to_owned();
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
-            (Failure::Status { got: 500, wanted: None }, "status 500, wanted 2xx"),
-            (Failure::Status { got: 200, wanted: Some(204) }, "status 200, wanted 204"),
+            (Failure::Status { got: 500, wanted: Statuses::default() }, "status 500, wanted 200-299"),
+            (
+                Failure::Status { got: 200, wanted: Statuses(vec![204..=204, 300..=399]) },
+                "status 200, wanted 204, 300-399",
+            ),
             (
                 Failure::TextMissing { text: text(), seen: 612, whole: false },
                 "no 'Test Page' in the first 612 bytes of the answer",

@@ -1,6 +1,6 @@
 //! HTTP/1.1: `GET path` answers with the wanted status and, if asked for, the wanted text.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -8,23 +8,19 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::{Failure, Limit, tcp};
-use crate::config::HttpProbe;
+use super::{Answer, Attempt, Failure, Limit};
+use crate::config::{HttpProbe, ServiceKey};
 
 /// How much of a body is looked through; a page that has not said its text by then is taken not to have it.
 pub const BODY_LIMIT: usize = 256 * 1024;
 
 const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 
-/// Fetches the page from `target`. Redirects are not followed: they are answers like any other.
-pub async fn probe(
-    target: SocketAddr,
-    check: &HttpProbe,
-    default_host: &str,
-    limit: Limit,
-) -> Result<(), Failure> {
-    let request = request(check, check.host.as_deref().unwrap_or(default_host))?;
-    let stream = tcp::probe(target, limit).await?;
+/// Fetches the page. Redirects are not followed: they are answers like any other.
+pub async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
+    let request = request(check, attempt)?;
+    let limit = attempt.limit;
+    let stream = attempt.connect().await?;
     let (mut sender, connection) = limit
         .wait(http1::handshake(TokioIo::new(stream)), Failure::NoAnswer)
         .await?
@@ -35,7 +31,7 @@ pub async fn probe(
             .wait(sender.send_request(request), Failure::NoAnswer)
             .await?
             .map_err(|error| header_failure(&error))?;
-        judge(check, response, limit).await
+        judge(check, response, attempt).await
     };
     // The connection is driven here and not by a task of its own, so that dropping this future closes the socket.
     let mut exchange = std::pin::pin!(exchange);
@@ -48,27 +44,45 @@ pub async fn probe(
     exchange.await
 }
 
-fn request(check: &HttpProbe, host: &str) -> Result<Request<Empty<Bytes>>, Failure> {
-    Request::get(&check.request)
-        .header("host", host)
+fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<Request<Empty<Bytes>>, Failure> {
+    let host = match &check.host {
+        Some(host) => host.clone(),
+        None => default_host(attempt.subject.service),
+    };
+    Request::builder()
+        .method(check.method.name())
+        .uri(&check.request)
+        .header("host", &host)
         .header("user-agent", USER_AGENT)
         .header("accept", "*/*")
         .header("connection", "close")
         .body(Empty::new())
-        .map_err(|error| {
-            Failure::Exchange(format!("cannot ask for '{}' of '{host}': {error}", check.request))
-        })
+        .map_err(|error| Failure::Wrong(format!("cannot ask for '{}' of '{host}': {error}", check.request)))
 }
 
-async fn judge(check: &HttpProbe, response: Response<Incoming>, limit: Limit) -> Result<(), Failure> {
+/// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
+fn default_host(service: ServiceKey) -> String {
+    match (service.vip, service.port) {
+        (IpAddr::V4(vip), 80) => vip.to_string(),
+        (IpAddr::V6(vip), 80) => format!("[{vip}]"),
+        (vip, port) => SocketAddr::new(vip, port).to_string(),
+    }
+}
+
+async fn judge(
+    check: &HttpProbe,
+    response: Response<Incoming>,
+    attempt: &Attempt<'_>,
+) -> Result<Answer, Failure> {
     let status = response.status();
-    if !check.status.map_or(status.is_success(), |wanted| wanted == status.as_u16()) {
-        return Err(Failure::Status { got: status.as_u16(), wanted: check.status });
+    attempt.step(format!("got status {}", status.as_u16()));
+    if !check.status.contain(status.as_u16()) {
+        return Err(Failure::Status { got: status.as_u16(), wanted: check.status.clone() });
     }
-    match &check.receive {
-        Some(text) => find(text, response.into_body(), limit).await,
-        None => Ok(()),
+    if let Some(text) = &check.wanted.text {
+        find(text, response.into_body(), attempt.limit).await?;
     }
+    Ok(Answer::default())
 }
 
 /// Reads the body until it has said `text`.
@@ -89,18 +103,22 @@ async fn find(text: &str, mut body: Incoming, limit: Limit) -> Result<(), Failur
     Err(Failure::TextMissing { text: text.to_owned(), seen: finder.seen, whole: false })
 }
 
+const HEADER: &str = "answer's header";
+
 /// What an error before the answer's header means.
 fn header_failure(error: &hyper::Error) -> Failure {
     if error.is_incomplete_message() || error.is_canceled() {
-        return Failure::ClosedEarly;
+        return Failure::Closed { wanted: HEADER };
     }
     if error.is_parse() {
         return Failure::NotHttp(error.to_string());
     }
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     match source.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe) => Failure::ResetEarly,
-        _ => Failure::Exchange(error.to_string()),
+        Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe) => {
+            Failure::Reset { wanted: HEADER }
+        }
+        _ => Failure::Wrong(error.to_string()),
     }
 }
 

@@ -1,21 +1,13 @@
-//! TCP: a connection is accepted.
+//! TCP: a connection is accepted; if something is sent or wanted, that is answered.
 
-use std::net::SocketAddr;
+use super::{Answer, Attempt, Failure};
+use crate::config::Exchange;
 
-use tokio::net::TcpStream;
-
-use super::{Failure, Limit};
-
-/// Connects to `target`. Who only wants to know drops the stream, which closes the connection by a FIN.
-pub async fn probe(target: SocketAddr, limit: Limit) -> Result<TcpStream, Failure> {
-    match limit.wait(TcpStream::connect(target), Failure::NoAnswerToSyn).await? {
-        Ok(stream) => Ok(stream),
-        // The kernel's own patience with SYNs, should it be shorter than ours.
-        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
-            Err(Failure::NoAnswerToSyn(limit.whole))
-        }
-        Err(error) => Err(Failure::from_connect(error)),
-    }
+/// Who only wants to know whether it is accepted drops the stream, which closes the connection by a FIN.
+pub async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<Answer, Failure> {
+    let _stream = attempt.connect().await?;
+    let Exchange { send: _, wanted: _ } = exchange;
+    Ok(Answer::default())
 }
 
 #[cfg(test)]
@@ -23,28 +15,30 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::health::probe::servers;
+    use crate::health::probe::servers::{self, Asked};
 
     const LIMIT: Duration = Duration::from_millis(300);
+
+    async fn tcp(address: std::net::SocketAddr) -> Result<Answer, String> {
+        Asked::of(crate::config::Probe::Tcp(Exchange::default()), LIMIT).at(address).await
+    }
 
     #[tokio::test]
     async fn a_listener_is_good() {
         let server = servers::silent().await;
-        probe(server.address, Limit::new(LIMIT)).await.expect("a connection");
+        assert_eq!(tcp(server.address).await, Ok(Answer::default()));
     }
 
     #[tokio::test]
     async fn a_closed_port_is_refused() {
-        let failure = probe(servers::closed().await, Limit::new(LIMIT)).await.expect_err("no connection");
-        assert_eq!(failure.to_string(), "connection refused");
+        assert_eq!(tcp(servers::closed().await).await, Err("connection refused".into()));
     }
 
     #[tokio::test]
     async fn an_unanswered_syn_ends_with_the_time() {
         let (address, _queue) = servers::full_backlog();
         let start = Instant::now();
-        let failure = probe(address, Limit::new(LIMIT)).await.expect_err("no connection");
-        assert_eq!(failure.to_string(), "no answer to SYN within 300ms");
+        assert_eq!(tcp(address).await, Err("no answer to SYN within 300ms".into()));
         assert!(start.elapsed() < LIMIT * 3, "{:?}", start.elapsed());
     }
 }

@@ -6,20 +6,22 @@ use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::health::probe::servers::{self, TestServer};
+use crate::config::{Probe, Statuses, Wanted};
+use crate::health::probe::servers::{self, Asked, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn check(receive: Option<&str>) -> HttpProbe {
-    HttpProbe { request: "/.testpage".into(), host: None, receive: receive.map(Into::into), status: None }
+    let wanted = Wanted { text: receive.map(Into::into), pattern: None };
+    HttpProbe { request: "/.testpage".into(), wanted, ..HttpProbe::default() }
 }
 
 /// Probes `server`; panics if that takes notably longer than the limit.
 async fn run(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     let start = Instant::now();
-    let result = probe(server.address, check, "211.58.250.6", Limit::new(LIMIT)).await;
+    let result = Asked::of(Probe::Http(check.clone()), LIMIT).at(server.address).await;
     assert!(start.elapsed() < LIMIT * 3, "took {:?}", start.elapsed());
-    result.map_err(|failure| failure.to_string())
+    result.map(drop)
 }
 
 async fn run_pieces(pieces: &'static [&'static str]) -> Result<(), String> {
@@ -79,13 +81,13 @@ async fn asks_as_a_client_would() {
 async fn wrong_status() {
     let server =
         servers::answering(&["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 500, wanted 2xx"));
-    assert_eq!(run(&server, &HttpProbe { status: Some(500), ..check(None) }).await, Ok(()));
+    assert_eq!(run(&server, &check(None)).await, fails("status 500, wanted 200-299"));
+    assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![500..=500]), ..check(None) }).await, Ok(()));
     let server =
         servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"]).await;
     assert_eq!(
         run(&server, &check(None)).await,
-        fails("status 302, wanted 2xx"),
+        fails("status 302, wanted 200-299"),
         "redirects are not followed"
     );
 }
@@ -107,14 +109,14 @@ async fn body_cut_short() {
 #[tokio::test]
 async fn no_listener() {
     let address = servers::closed().await;
-    let failure = probe(address, &check(None), "vip", Limit::new(LIMIT)).await.expect_err("nobody there");
-    assert_eq!(failure.to_string(), "connection refused");
+    let asked = Asked::of(Probe::Http(check(None)), LIMIT);
+    assert_eq!(asked.at(address).await, Err("connection refused".into()));
 }
 
 #[tokio::test]
 async fn accepts_and_says_nothing() {
     let server = servers::silent().await;
-    assert_eq!(run(&server, &check(None)).await, fails("connected, but no answer within 300ms"));
+    assert_eq!(run(&server, &check(None)).await, fails("no answer within 300ms"));
 }
 
 #[tokio::test]
@@ -125,7 +127,7 @@ async fn half_a_header() {
         std::future::pending::<()>().await;
     })
     .await;
-    assert_eq!(run(&server, &check(None)).await, fails("connected, but no answer within 300ms"));
+    assert_eq!(run(&server, &check(None)).await, fails("no answer within 300ms"));
     let closed = run_pieces(&["HTTP/1.1 200 OK\r\nContent-"]).await;
     assert_eq!(closed, fails("closed before the answer's header"));
 }
@@ -201,8 +203,8 @@ async fn a_dropped_probe_closes_its_socket() {
         }
     })
     .await;
-    let check = check(None);
-    let mut running = Box::pin(probe(server.address, &check, "vip", Limit::new(LIMIT * 10)));
+    let asked = Asked::of(Probe::Http(check(None)), LIMIT * 10);
+    let mut running = Box::pin(asked.at(server.address));
     tokio::select! {
         _ = &mut running => panic!("it cannot end"),
         asked = ended.recv() => assert_eq!(asked, Some("asked")),
@@ -212,11 +214,15 @@ async fn a_dropped_probe_closes_its_socket() {
     assert_eq!(closed, Ok(Some("closed")));
 }
 
-#[test]
-fn a_request_that_cannot_be_is_a_failure() {
+#[tokio::test]
+async fn a_request_that_cannot_be_is_a_failure() {
+    let server = servers::silent().await;
     let odd = HttpProbe { request: "/a b".into(), ..check(None) };
-    assert!(request(&odd, "vip").is_err());
-    assert!(request(&check(None), "a\nb").is_err());
+    let foreign = HttpProbe { host: Some("a\nb".into()), ..check(None) };
+    for odd in [odd, foreign] {
+        let failure = run(&server, &odd).await.expect_err("no such request");
+        assert!(failure.starts_with("cannot ask for '"), "{failure}");
+    }
 }
 
 proptest! {
