@@ -51,12 +51,15 @@ fn assert_all(director: &Director, target: Ipv6Addr, reason: Option<Reason>, whe
     }
 }
 
+/// What is done to the lease, and why packets are refused then.
+type Step<'a> = (&'static str, &'a dyn Fn(), Option<Reason>);
+
 #[test]
 fn a_vip_is_served_by_the_host_until_the_lease_runs_out() {
     let director = director();
     let leases = director.data_path.leases();
     let (standby, lapsed) = (Some(Reason::Standby), Some(Reason::LeaseLapsed));
-    let steps: [(&str, &dyn Fn(), Option<Reason>); 8] = [
+    let steps: [Step; 8] = [
         ("alone", &|| leases.unlimited(GROUP), None),
         ("standby", &|| leases.end(GROUP), standby),
         ("active", &|| leases.renew(GROUP, within(60)), None),
