@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -191,7 +191,8 @@ impl Director {
     }
 
     /// How often it has taken `vip`, by its log.
-    pub fn takes(&self, vip: Ipv4Addr) -> Result<usize> {
+    pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
+        let vip = vip.into();
         let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
         Ok(self.log()?.lines().filter(taken).count())
     }
