@@ -1,5 +1,7 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod misbehaving;
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::misbehaving::fails_at_all;
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Probe, Protocol, ServiceKey};
 use crate::health::net::Net;
