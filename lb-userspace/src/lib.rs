@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
