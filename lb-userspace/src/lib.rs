@@ -6,6 +6,8 @@ pub mod command;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
+mod filter;
 pub mod health;
+mod icmp;
 pub mod observe;
 pub mod plan;

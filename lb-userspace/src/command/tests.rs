@@ -36,8 +36,7 @@ async fn what_a_command_leaves_running_delays_nothing_and_stays() {
     let (lines, outcome) = outcome(&shell("sleep 60 & echo $!", LONG)).await;
     assert!(outcome.is_ok() && begin.elapsed() < Duration::from_secs(5), "{outcome:?}");
     assert!(runs(&lines[0]), "{lines:?}");
-    let pid = nix::unistd::Pid::from_raw(lines[0].parse().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(Pid::from_raw(lines[0].parse().unwrap()), Signal::SIGKILL).unwrap();
 }
 
 #[tokio::test]

@@ -149,9 +149,14 @@ impl Asked {
     }
 
     pub async fn report(&self, address: SocketAddr) -> Report {
+        self.by(&Net::default(), address).await
+    }
+
+    /// Probes the server by what other probes use too.
+    pub async fn by(&self, net: &Net, address: SocketAddr) -> Report {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
         let subject = Subject { service, server: address.ip(), port: address.port() };
-        super::run(&self.0, subject, &Net::default()).await
+        super::run(&self.0, subject, net).await
     }
 }
