@@ -141,6 +141,11 @@ impl<'a> Attempt<'a> {
         self.net.datagrams(self).await
     }
 
+    /// Waits for the target host's ICMP echo reply.
+    pub async fn echo(&self) -> Result<(), Failure> {
+        self.net.echo(self).await
+    }
+
     /// Notes what was done just now.
     pub fn step(&self, what: impl Into<Cow<'static, str>>) {
         let after_us = u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -225,6 +225,11 @@ async fn a_request_that_cannot_be_is_a_failure() {
     }
 }
 
+#[tokio::test]
+async fn whatever_is_not_http_is_a_failure() {
+    servers::fails_at_all(&Asked::of(Probe::Http(check(Some("Test Page"))), LIMIT)).await;
+}
+
 proptest! {
     #[test]
     fn finder_finds_what_is_there(
