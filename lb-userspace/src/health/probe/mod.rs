@@ -8,9 +8,12 @@ pub mod ping;
 pub mod tcp;
 
 mod attempt;
+mod excerpt;
 mod failure;
+mod wanted;
 
 pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, millis};
+pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe};
