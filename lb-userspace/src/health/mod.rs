@@ -1,8 +1,11 @@
-//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them.
+//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
+//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
 
 pub mod machine;
 pub mod net;
 pub mod probe;
+pub mod quorum;
+pub mod server;
 
 mod recent;
 mod task;
