@@ -10,6 +10,7 @@
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
+//! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
@@ -23,6 +24,7 @@ mod harness;
 mod leases;
 mod malformed;
 mod passed;
+mod probes;
 mod reasons;
 mod schedulers;
 mod servers;
