@@ -8,13 +8,14 @@
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
-//! - `report`: what operators read in the log; `status`: what they ask for
+//! - `report`: what operators read in the log; `status`: what they ask for; `probing`: checks that they ask for
 
 pub mod desired;
 mod draining;
 mod files;
 pub mod instance;
 mod membership;
+mod probing;
 mod report;
 mod status;
 
@@ -481,6 +482,7 @@ impl Controller {
                 let done = self.order(order).await;
                 let _ = reply.send(done);
             }
+            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
         }
     }
 

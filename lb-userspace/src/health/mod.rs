@@ -11,14 +11,16 @@ mod thread;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::machine::State;
 use self::net::Net;
-use self::probe::{Advice, Subject};
+use self::probe::{Advice, Report, Subject};
 use self::recent::Recent;
 use self::task::Job;
 use self::thread::CheckThread;
@@ -100,6 +102,18 @@ impl Checker {
     pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
         let running = |place| self.running.get(&(service, server, place));
         (0..checks).map(|place| running(place).map(|check| check.recent.all()).unwrap_or_default()).collect()
+    }
+
+    /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
+    pub fn probe(&self, subject: Subject, checks: Arc<[Check]>) -> oneshot::Receiver<Vec<Report>> {
+        let (sender, reports) = oneshot::channel();
+        let net = self.net.clone();
+        self.thread.handle().spawn(async move {
+            let probes = checks.iter().map(|check| probe::run(check, subject, &net));
+            // Whoever asked may have gone.
+            let _ = sender.send(join_all(probes).await);
+        });
+        reports
     }
 
     fn begin(&mut self, id: Id, subject: Subject, check: &Check, first: Duration) {

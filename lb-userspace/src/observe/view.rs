@@ -1,8 +1,10 @@
 //! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::probe::Step;
 
 /// The running director at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +120,25 @@ pub struct Heard {
 pub struct Move {
     pub group: String,
     pub from: String,
+}
+
+/// A check made at once because somebody asked, of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// The check's type: `http`, `tcp`, …
+    pub check: String,
+    /// Where its packets went.
+    pub target: SocketAddr,
+    /// They went to the VIP at the server's MAC.
+    pub via_vip: bool,
+    pub took_us: u64,
+    pub steps: Vec<Step>,
+    /// What is not wrong yet.
+    pub warning: Option<String>,
+    /// What the server says of its weight.
+    pub advice: Option<String>,
+    /// `None`: passed.
+    pub failure: Option<String>,
 }
 
 /// A named counter.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Failure;
-use crate::config::{Check, ServiceKey, Via};
+use crate::config::{Check, ServiceKey};
 use crate::health::net::{Datagrams, Net, Stream};
 
 /// Until when a probe has time, and how long that was from its start on, for the words of a failure.
@@ -125,11 +125,8 @@ impl<'a> Attempt<'a> {
 
     /// Where packets go: the server's own address or the VIP, and the port that is probed.
     pub fn target(&self) -> SocketAddr {
-        let port = self.check.port.unwrap_or(self.subject.port);
-        match self.check.via {
-            Via::Server => SocketAddr::new(self.subject.server, port),
-            Via::Vip => SocketAddr::new(self.subject.service.vip, port),
-        }
+        let Subject { service, server, port } = self.subject;
+        self.check.target(service.vip, server, port)
     }
 
     /// A connection to the target, with TLS if the check wants it.

@@ -9,7 +9,7 @@ pub mod tcp;
 mod attempt;
 mod failure;
 
-pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject};
+pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, millis};
 pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe};

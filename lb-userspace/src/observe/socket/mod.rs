@@ -5,10 +5,10 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{request_events, request_order, request_status};
+pub use self::client::{request_events, request_order, request_probe, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
-use super::view::{Move, Status};
+use super::view::{Move, ProbeReport, Status};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -34,9 +34,14 @@ pub enum Request {
     Maintenance {
         on: bool,
     },
+    /// The checks of one server, at once; both by name or address.
+    Probe {
+        service: String,
+        server: String,
+    },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}` or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}`, `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -44,6 +49,8 @@ pub enum Reply {
     Events(Vec<Record>),
     /// The order was accepted; these groups are on their way.
     Moves(Vec<Move>),
+    /// One for each check.
+    Probes(Vec<ProbeReport>),
     Error(String),
 }
 
