@@ -30,6 +30,11 @@ impl Limit {
         self.whole
     }
 
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
     pub async fn wait<T>(
         self,

@@ -65,6 +65,17 @@ impl Failure {
             _ => Self::Connect(error),
         }
     }
+
+    /// What an error of an open connection means, while `wanted` was waited for.
+    pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Self::Reset { wanted }
+            }
+            _ => Self::Wrong(format!("no {wanted}: {error}")),
+        }
+    }
 }
 
 fn words(time: &Duration) -> String {

@@ -1,5 +1,6 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod dialogue;
 mod misbehaving;
 
 use std::future::Future;
@@ -10,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub use self::misbehaving::fails_at_all;
+pub use self::dialogue::{Turn, dialogue, hears, says};
+pub use self::misbehaving::{fails_at_all, saying};
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Probe, Protocol, ServiceKey};
 use crate::health::net::Net;
