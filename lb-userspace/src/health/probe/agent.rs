@@ -3,7 +3,7 @@
 //! Each answer stands for itself: what an earlier one said does not linger as it does in HAProxy.
 
 use super::conversation::{Conversation, wrong};
-use super::quote::{clean, quote};
+use super::excerpt::{clean, quote};
 use super::{Advice, Answer, Attempt, Failure};
 
 const ANSWER: &str = "agent's answer";

@@ -1,13 +1,12 @@
 //! A conversation with a server over a stream: each turn is bounded in length, and all of them by the attempt's limit.
 
-use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::time::timeout;
 
-use super::quote::quote;
-use super::{Attempt, Failure, Limit};
+use super::excerpt::quote;
+use super::{Attempt, Failure};
 use crate::health::net::Stream;
 
 /// Bytes of a line. The protocols themselves allow 500 to 1000, greetings that list capabilities take more.
@@ -18,21 +17,20 @@ const MESSAGE: usize = 16 * 1024;
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// In its methods `wanted` is what the server is to say next, for the words of a failure: `greeting`, say.
-pub struct Conversation {
+pub struct Conversation<'a> {
+    attempt: &'a Attempt<'a>,
     stream: BufReader<Stream>,
-    limit: Limit,
 }
 
-impl Conversation {
+impl<'a> Conversation<'a> {
     /// Connects to the attempt's target.
-    pub async fn open(attempt: &Attempt<'_>) -> Result<Self, Failure> {
+    pub async fn open(attempt: &'a Attempt<'a>) -> Result<Self, Failure> {
         let stream = attempt.connect().await?;
-        Ok(Self { stream: BufReader::with_capacity(LINE, stream), limit: attempt.limit })
+        Ok(Self { attempt, stream: BufReader::with_capacity(LINE, stream) })
     }
 
     pub async fn say(&mut self, words: &[u8], wanted: &'static str) -> Result<(), Failure> {
-        let said = self.limit.wait(send(&mut self.stream, words), late(wanted)).await?;
-        said.map_err(|error| Failure::from_stream(&error, wanted))
+        self.attempt.send(self.stream.get_mut(), words, wanted).await
     }
 
     /// The next line, without its end.
@@ -47,8 +45,7 @@ impl Conversation {
     pub async fn line_or_rest(&mut self, wanted: &'static str) -> Result<(Vec<u8>, bool), Failure> {
         let mut line = Vec::new();
         while line.len() < LINE {
-            let part = self.limit.wait(self.stream.fill_buf(), late(wanted)).await?;
-            let part = part.map_err(|error| Failure::from_stream(&error, wanted))?;
+            let part = self.attempt.in_time(self.stream.fill_buf(), wanted).await?;
             if part.is_empty() {
                 return Ok((line, false));
             }
@@ -70,38 +67,28 @@ impl Conversation {
             return Err(Failure::Wrong(format!("the {wanted} claims to be {length} bytes long")));
         }
         let mut message = vec![0; length];
-        let read = self.limit.wait(self.stream.read_exact(&mut message), late(wanted)).await?;
-        read.map_err(|error| Failure::from_stream(&error, wanted))?;
+        self.attempt.in_time(self.stream.read_exact(&mut message), wanted).await?;
         Ok(message)
     }
 
     /// The next `N` bytes.
     pub async fn bytes<const N: usize>(&mut self, wanted: &'static str) -> Result<[u8; N], Failure> {
         let mut bytes = [0; N];
-        let read = self.limit.wait(self.stream.read_exact(&mut bytes), late(wanted)).await?;
-        read.map_err(|error| Failure::from_stream(&error, wanted))?;
+        self.attempt.in_time(self.stream.read_exact(&mut bytes), wanted).await?;
         Ok(bytes)
     }
 
     /// Says the last word and lets the server close, as it likes best: one that is cut off may log it, or answer into
     /// a closed connection. How that goes is not part of the check.
     pub async fn farewell(mut self, words: &[u8]) {
-        let patience = FAREWELL.min(self.limit.left() / 2);
-        let _ = timeout(patience, async {
-            send(&mut self.stream, words).await?;
-            self.stream.take(MESSAGE as u64).read_to_end(&mut Vec::new()).await
-        })
-        .await;
+        let patience = FAREWELL.min(self.attempt.limit.left() / 2);
+        let parting = async {
+            self.say(words, "farewell").await?;
+            let rest = self.stream.take(MESSAGE as u64).read_to_end(&mut Vec::new()).await;
+            rest.map_err(|error| Failure::from_stream(&error, "farewell"))
+        };
+        let _ = timeout(patience, parting).await;
     }
-}
-
-async fn send(stream: &mut BufReader<Stream>, words: &[u8]) -> io::Result<()> {
-    stream.write_all(words).await?;
-    stream.flush().await
-}
-
-fn late(wanted: &'static str) -> impl FnOnce(Duration) -> Failure {
-    move |within| Failure::Late { wanted, within }
 }
 
 /// What was said is not what was wanted.

@@ -3,7 +3,7 @@
 //! It gets ldirectord's four arguments behind its own (VIP, its port, the server's address, its port), and the same in
 //! its environment: LB_VIP, LB_PORT, LB_PROTOCOL, LB_SERVER_ADDRESS, LB_SERVER_PORT.
 
-use super::quote::clean;
+use super::excerpt::clean;
 use super::{Advice, Answer, Attempt, Failure};
 use crate::command::{self, Failure as Ended};
 use crate::config::{Command, ExternalProbe};

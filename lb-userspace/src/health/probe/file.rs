@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::quote::quote;
+use super::excerpt::quote;
 use super::{Advice, Answer, Failure};
 
 /// Bytes looked at; a number has five.
@@ -76,7 +76,7 @@ mod tests {
             (b"-1", "'-1' is not a weight from 0 to 65535"),
             (b"1\n2", "'1\\n2' is not a weight from 0 to 65535"),
             (b"heavy", "'heavy' is not a weight from 0 to 65535"),
-            (b"\xff\x1b", "'\\xff\\u{1b}' is not a weight from 0 to 65535"),
+            (b"\xff\x1b", "'�\\u{1b}' is not a weight from 0 to 65535"),
         ];
         for (bytes, words) in cases {
             fs::write(&path, bytes).unwrap();

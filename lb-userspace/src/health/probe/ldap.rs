@@ -1,7 +1,7 @@
 //! LDAP (RFC 4511): an anonymous bind is answered. The few bytes of BER that this takes are read here.
 
 use super::conversation::Conversation;
-use super::quote::quote;
+use super::excerpt::quote;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the bind";
@@ -33,7 +33,7 @@ pub async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 }
 
 /// The content of the sequence that each message is.
-async fn message(server: &mut Conversation) -> Result<Vec<u8>, Failure> {
+async fn message(server: &mut Conversation<'_>) -> Result<Vec<u8>, Failure> {
     let head: [u8; 2] = server.bytes(ANSWER).await?;
     let [SEQUENCE, first] = head else { return Err(not_ldap(&head)) };
     let mut more = [0; 4];

@@ -20,11 +20,13 @@ pub mod tcp;
 
 mod attempt;
 mod conversation;
+mod excerpt;
 mod failure;
-mod quote;
 mod reply;
+mod wanted;
 
 pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject};
+pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe};
@@ -59,3 +61,5 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 
 #[cfg(test)]
 pub(super) mod servers;
+#[cfg(test)]
+mod tests;

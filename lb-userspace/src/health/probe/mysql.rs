@@ -4,7 +4,7 @@
 //! an answer to it. A login that is refused does not count. See "Connection Phase" in MySQL's internals documentation.
 
 use super::conversation::Conversation;
-use super::quote::{clean, quote};
+use super::excerpt::{clean, quote};
 use super::{Answer, Attempt, Failure};
 
 const GREETING: &str = "greeting";
@@ -64,7 +64,7 @@ pub async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, Failure>
 }
 
 /// The number of the next packet and its content.
-async fn packet(server: &mut Conversation, wanted: &'static str) -> Result<(u8, Vec<u8>), Failure> {
+async fn packet(server: &mut Conversation<'_>, wanted: &'static str) -> Result<(u8, Vec<u8>), Failure> {
     let [a, b, c, number] = server.bytes(wanted).await?;
     let length = u32::from_le_bytes([a, b, c, 0]);
     Ok((number, server.message(length as usize, wanted).await?))

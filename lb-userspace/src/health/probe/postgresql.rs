@@ -4,7 +4,7 @@
 //! See "Message Formats" in PostgreSQL's documentation.
 
 use super::conversation::Conversation;
-use super::quote::{clean, quote};
+use super::excerpt::{clean, quote};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the start-up message";
@@ -52,7 +52,7 @@ fn start_up(user: &str, database: &str) -> Vec<u8> {
 }
 
 /// Type and content of the next message. Its length counts itself.
-async fn message(server: &mut Conversation) -> Result<(u8, Vec<u8>), Failure> {
+async fn message(server: &mut Conversation<'_>) -> Result<(u8, Vec<u8>), Failure> {
     let head: [u8; 5] = server.bytes(ANSWER).await?;
     let [kind, length @ ..] = head;
     let content = u32::from_be_bytes(length).checked_sub(4).ok_or_else(|| not_postgresql(&head))?;

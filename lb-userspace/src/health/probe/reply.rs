@@ -11,7 +11,7 @@ const LINES: usize = 200;
 /// `220-` opens a reply of many lines, and the first that begins with a number and a space ends it. That may be another
 /// number: a mail server that has second thoughts.
 pub async fn expect(
-    server: &mut Conversation,
+    server: &mut Conversation<'_>,
     what: &'static str,
     number: &'static str,
 ) -> Result<(), Failure> {

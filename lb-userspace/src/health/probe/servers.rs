@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub use self::dialogue::{Turn, dialogue, hears, says};
-pub use self::misbehaving::{fails_at_all, saying};
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
 use super::{Answer, Report, Subject};
-use crate::config::{Check, Probe, Protocol, ServiceKey};
+use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
 use crate::health::net::Net;
 
 /// A server that lives as long as this value.
@@ -161,4 +161,10 @@ impl Asked {
         let subject = Subject { service, server: address.ip(), port: address.port() };
         super::run(&self.0, subject, net).await
     }
+}
+
+/// What an answer must contain.
+pub fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+    let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
+    Wanted { text: text.map(Into::into), pattern }
 }

@@ -76,8 +76,8 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
 
 #[tokio::test]
 async fn what_is_not_mysql_is_told() {
-    let words = found(vec![says(framed(0, b"\x09" as &[u8]))]).await.0;
-    assert_eq!(words, Err("the greeting is not MySQL's: '\\t'".into()));
+    let words = found(vec![says(framed(0, b"\x09." as &[u8]))]).await.0;
+    assert_eq!(words, Err("the greeting is not MySQL's: '\\t.'".into()));
     assert_eq!(found(vec![says(framed(0, b""))]).await.0, Err("the greeting is not MySQL's: ''".into()));
     let words = found(vec![says("220 hello\r\n")]).await.0;
     assert_eq!(words, Err("the greeting claims to be 3158578 bytes long".into()));

@@ -105,12 +105,16 @@ pub async fn closing_after(words: &'static [u8]) -> TestServer {
 
 /// Says `piece` again and again, `pause` apart.
 pub async fn endless(piece: &'static [u8], pause: Duration) -> TestServer {
-    super::serving(move |mut stream| async move {
-        while stream.write_all(piece).await.is_ok() {
+    super::serving(move |stream| repeat(stream, piece, pause)).await
+}
+
+/// The same on one connection, as long as it lasts.
+pub async fn repeat(mut stream: TcpStream, piece: &[u8], pause: Duration) {
+    while stream.write_all(piece).await.is_ok() {
+        if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-    })
-    .await
+    }
 }
 
 async fn half_open(mut stream: TcpStream) {
