@@ -32,6 +32,11 @@ impl Limit {
         self.whole
     }
 
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
     pub async fn wait<T>(
         self,
@@ -167,7 +172,8 @@ impl<'a> Attempt<'a> {
         self.in_time(stream.read(buffer), wanted).await
     }
 
-    async fn in_time<T>(
+    /// Does `work`, which is to bring `wanted`, while there is time.
+    pub async fn in_time<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,
         wanted: &'static str,
