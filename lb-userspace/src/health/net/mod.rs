@@ -1,11 +1,13 @@
 //! How probes reach a server: through the kernel's sockets to its own address, or to the VIP at the server's MAC.
 
 mod kernel;
+mod pings;
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::pings::Pings;
 use super::probe::{Attempt, Failure};
 use crate::config::Via;
 
@@ -18,7 +20,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What probes need besides the kernel's sockets. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Net {}
+pub struct Net {
+    pings: Pings,
+}
 
 /// A way for datagrams to and from one server.
 #[derive(Debug)]
@@ -55,6 +59,11 @@ impl Net {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
             Via::Vip => Err(no_vip()),
         }
+    }
+
+    /// Asks the attempt's host for an ICMP echo reply, and waits for it.
+    pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
+        self.pings.ask(attempt).await
     }
 }
 

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -28,6 +30,11 @@ impl Limit {
 
     pub fn whole(self) -> Duration {
         self.whole
+    }
+
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
@@ -142,6 +149,40 @@ impl<'a> Attempt<'a> {
     /// A way for datagrams to and from the target.
     pub async fn datagrams(&self) -> Result<Datagrams, Failure> {
         self.net.datagrams(self).await
+    }
+
+    /// Waits for the target host's ICMP echo reply.
+    pub async fn echo(&self) -> Result<(), Failure> {
+        self.net.echo(self).await
+    }
+
+    /// Sends all of `bytes`; `wanted` is what comes back for them, for the words of a failure.
+    pub async fn send(&self, stream: &mut Stream, bytes: &[u8], wanted: &'static str) -> Result<(), Failure> {
+        let sending = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        self.in_time(sending, wanted).await
+    }
+
+    /// Reads what comes next, as much as fits into `buffer`; 0 at the end.
+    pub async fn receive(
+        &self,
+        stream: &mut Stream,
+        buffer: &mut [u8],
+        wanted: &'static str,
+    ) -> Result<usize, Failure> {
+        self.in_time(stream.read(buffer), wanted).await
+    }
+
+    /// Does `work`, which is to bring `wanted`, while there is time.
+    pub async fn in_time<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+        wanted: &'static str,
+    ) -> Result<T, Failure> {
+        let done = self.limit.wait(work, |within| Failure::Late { wanted, within }).await?;
+        done.map_err(|error| Failure::from_stream(&error, wanted))
     }
 
     /// Notes what was done just now.
