@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
@@ -148,7 +148,9 @@ impl Follower {
             RouteNetlinkMessage::NewLink(message) if message.header.index == self.interface => {
                 self.link(&message);
             }
-            RouteNetlinkMessage::DelLink(message) if message.header.index == self.interface => {
+            RouteNetlinkMessage::DelLink(LinkMessage { header, .. })
+                if header.index == self.interface && !is_a_bridges(&header) =>
+            {
                 let _ = self.events.send(Event::InterfaceGone);
             }
             _ => {}
@@ -265,6 +267,11 @@ impl Follower {
             tracing::debug!(%address, %error, "the kernel does not resolve this address");
         }
     }
+}
+
+/// An interface that leaves a bridge is told to be deleted, as its port.
+fn is_a_bridges(link: &LinkHeader) -> bool {
+    link.interface_family == AddressFamily::Bridge
 }
 
 fn address_of(message: &NeighbourMessage) -> Option<IpAddr> {
