@@ -9,6 +9,7 @@
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `status`: what they ask for
+//! - `stop`: the way out
 
 pub mod desired;
 mod draining;
@@ -17,6 +18,7 @@ pub mod instance;
 mod membership;
 mod report;
 mod status;
+mod stop;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -24,11 +26,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use lb_common::server::ServerId;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use self::desired::Knowledge as _;
@@ -36,6 +37,7 @@ use self::draining::Draining;
 use self::files::Watched;
 use self::instance::Instance;
 use self::membership::{Membership, News};
+use self::stop::{Leaving, Signals};
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::lease::Start;
@@ -47,7 +49,7 @@ use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
 use crate::observe::inquiries::{Inquiries, Inquiry};
-use crate::observe::view::{Health, Status, Totals};
+use crate::observe::view::{Health, Totals};
 use crate::observe::{http, socket};
 use crate::plan::{self, State, Target};
 
@@ -103,6 +105,8 @@ pub struct Controller {
     neighbours: Neighbours,
     membership: Membership,
     events: Events,
+    /// Set once it stops.
+    leaving: Option<Leaving>,
     knowledge: Knowledge,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
@@ -120,20 +124,21 @@ struct Inputs {
     news: UnboundedReceiver<News>,
 }
 
-/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
+/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 pub async fn run(path: PathBuf) -> Result<()> {
     let config = config::load(&path)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let (mut controller, mut inputs) = Controller::start(config, path).await?;
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(stop::LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
-            _ = hangup.recv() => controller.reload("SIGHUP"),
+            told = signals.next() => match told {
+                stop::Told::Stop(signal) => controller.told_to_stop(signal),
+                stop::Told::Reload => controller.reload("SIGHUP"),
+            },
             Some(verdict) = inputs.verdicts.recv() => {
                 controller.verdict(verdict);
                 while let Ok(verdict) = inputs.verdicts.try_recv() {
@@ -142,20 +147,25 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 controller.refresh();
             }
             Some(event) = inputs.neighbours.recv() => {
-                controller.neighbour(event)?;
+                controller.neighbour(event);
                 while let Ok(event) = inputs.neighbours.try_recv() {
-                    controller.neighbour(event)?;
+                    controller.neighbour(event);
                 }
                 controller.refresh();
             }
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
-            _ = housekeeping.tick() => controller.keep_house()?,
+            _ = housekeeping.tick() => controller.keep_house(),
+            _ = looks.tick(), if controller.leaving.is_some() => if controller.has_left().await {
+                break;
+            },
         }
     }
-    tell_supervisor(NotifyState::Stopping);
-    controller.close(&mut inputs.news).await;
-    Ok(())
+    // Hooks are run for what has happened up to now.
+    while let Ok(news) = inputs.news.try_recv() {
+        controller.hear(news);
+    }
+    controller.close().await
 }
 
 impl Controller {
@@ -187,6 +197,7 @@ impl Controller {
             neighbours: Neighbours::start(index, event_sender)?,
             membership,
             events: Events::default(),
+            leaving: None,
             knowledge: Knowledge::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
@@ -210,14 +221,13 @@ impl Controller {
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send
     /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
+    async fn look_around(&mut self, inputs: &mut Inputs) {
         while !self.has_seen_all() {
             tokio::select! {
                 Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
-                Some(event) = inputs.neighbours.recv() => self.neighbour(event)?,
+                Some(event) = inputs.neighbours.recv() => self.neighbour(event),
             }
         }
-        Ok(())
     }
 
     fn has_seen_all(&self) -> bool {
@@ -292,6 +302,10 @@ impl Controller {
 
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
     fn reload(&mut self, why: &str) {
+        if self.leaving.is_some() {
+            self.file.seen();
+            return tracing::info!("{why}: not reloaded, this director is stopping");
+        }
         tell_supervisor(NotifyState::Reloading);
         self.membership.reload_keys();
         match self.reloaded() {
@@ -362,7 +376,7 @@ impl Controller {
         record.reason = reason;
     }
 
-    fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+    fn neighbour(&mut self, event: neighbours::Event) {
         if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
             self.membership.set_node_mac(*address, *mac);
         }
@@ -382,9 +396,10 @@ impl Controller {
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
             }
-            neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
+            neighbours::Event::InterfaceGone => {
+                self.fail(anyhow!("interface {} is gone", self.config.interface));
+            }
         }
-        Ok(())
     }
 
     /// Brings the maps to what is known now.
@@ -416,9 +431,9 @@ impl Controller {
         self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
-    fn keep_house(&mut self) -> Result<()> {
+    fn keep_house(&mut self) {
         if self.membership.has_failed() {
-            bail!("the thread of the heartbeats or the one that holds the VIPs has ended");
+            self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
         for server in self.sweeper.purged() {
             self.purged(server);
@@ -437,37 +452,6 @@ impl Controller {
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");
-        }
-        Ok(())
-    }
-
-    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
-    /// with the process.
-    async fn close(mut self, news: &mut UnboundedReceiver<News>) {
-        self.membership.release().await;
-        self.linger(news).await;
-        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
-            tracing::warn!("{error:#}");
-        }
-        self.membership.end().await;
-        let path = &self.config.control.socket;
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(%error, "cannot remove {}", path.display());
-        }
-    }
-
-    async fn answer(&mut self, inquiry: Inquiry) {
-        // Whoever asked may have gone; that is no concern of ours.
-        match inquiry {
-            Inquiry::Status(reply) => {
-                let status = Status { cluster: self.cluster_status().await, ..self.status() };
-                let _ = reply.send(status);
-            }
-            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
-            Inquiry::Order(order, reply) => {
-                let done = self.order(order).await;
-                let _ = reply.send(done);
-            }
         }
     }
 
