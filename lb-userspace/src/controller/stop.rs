@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Controller, tell_supervisor};
+use crate::cluster::member::driver::Sight;
 
 /// How often a stopping director looks whether it is needed any longer.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -55,6 +56,31 @@ pub(super) struct Leaving {
     /// It was told again: nothing is waited for any longer.
     at_once: bool,
     lingering: Option<Lingering>,
+}
+
+impl Leaving {
+    fn new(since: Instant, error: Option<anyhow::Error>) -> Self {
+        Self { since, error, at_once: false, lingering: None }
+    }
+
+    fn is_over(&mut self, now: Instant, sight: &Sight, traffic: Traffic, linger: Duration) -> bool {
+        if self.at_once {
+            return true;
+        }
+        if let Some(lingering) = &mut self.lingering {
+            return self.error.is_some() || lingering.is_over(now, traffic);
+        }
+        if !sight.idle {
+            if now - self.since < RELEASE {
+                return false;
+            }
+            tracing::warn!("not everything could be released within {RELEASE:?}; stopping all the same");
+        }
+        self.lingering = Some(Lingering { until: now + linger, last: traffic, quiet_since: now });
+        // This node itself is one of them.
+        let living = sight.nodes.iter().filter(|node| node.alive).count();
+        self.error.is_some() || living < 2
+    }
 }
 
 /// Of all groups together: what must not be cut off.
@@ -112,38 +138,19 @@ impl Controller {
     fn leave(&mut self, error: Option<anyhow::Error>) {
         tell_supervisor(NotifyState::Stopping);
         self.membership.leave();
-        self.leaving = Some(Leaving { since: Instant::now(), error, at_once: false, lingering: None });
+        self.leaving = Some(Leaving::new(Instant::now(), error));
     }
 
     /// Whether nobody needs this director any longer.
     pub(super) async fn has_left(&mut self) -> bool {
         let sight = self.membership.look().await;
         let traffic = self.traffic();
-        let (Some(leaving), Some(cluster), Some(sight)) = (&mut self.leaving, &self.config.cluster, sight)
-        else {
-            return true;
-        };
-        let now = Instant::now();
-        if leaving.at_once {
-            return true;
-        }
-        if leaving.lingering.is_none() && !sight.idle {
-            let patient = now - leaving.since < RELEASE;
-            if !patient {
-                tracing::warn!("not everything could be released within {RELEASE:?}; stopping all the same");
+        match (&mut self.leaving, &self.config.cluster, sight) {
+            (Some(leaving), Some(cluster), Some(sight)) => {
+                leaving.is_over(Instant::now(), &sight, traffic, cluster.linger)
             }
-            return !patient;
+            _ => true,
         }
-        let has_peers = sight.nodes.iter().filter(|node| node.alive).count() > 1;
-        if leaving.error.is_some() || (leaving.lingering.is_none() && !has_peers) {
-            return true;
-        }
-        let lingering = leaving.lingering.get_or_insert(Lingering {
-            until: now + cluster.linger,
-            last: traffic,
-            quiet_since: now,
-        });
-        lingering.is_over(now, traffic)
     }
 
     fn traffic(&self) -> Traffic {
@@ -189,7 +196,10 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
+    use crate::cluster::member::driver::NodeSight;
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -218,5 +228,47 @@ mod tests {
     fn it_lingers_no_longer_than_it_may() {
         assert_eq!(lingers(|_| Traffic { established: 1, packets: 7 }), Duration::from_secs(5));
         assert_eq!(lingers(|at| Traffic { established: 0, packets: at }), Duration::from_secs(5));
+    }
+
+    /// With one other node, which lives or not.
+    fn sight(idle: bool, other_lives: bool) -> Sight {
+        let node = |alive| NodeSight { alive, readiness: None, config_agrees: true };
+        Sight { idle, groups: Vec::new(), nodes: vec![node(true), node(other_lives)] }
+    }
+
+    /// How it stands after so long with a connection that does not end.
+    fn is_over(leaving: &mut Leaving, after: Duration, sight: &Sight) -> bool {
+        let busy = Traffic { established: 1, packets: 1 };
+        leaving.is_over(leaving.since + after, sight, busy, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn it_waits_for_the_release_and_then_for_connections() {
+        let mut leaving = Leaving::new(Instant::now(), None);
+        assert!(!is_over(&mut leaving, millis(100), &sight(false, true)));
+        assert!(!is_over(&mut leaving, millis(200), &sight(true, true)));
+        assert!(!is_over(&mut leaving, millis(60_100), &sight(true, false)), "they run on whoever else dies");
+        assert!(is_over(&mut leaving, millis(60_200), &sight(true, true)), "a minute after the release");
+    }
+
+    #[test]
+    fn a_release_that_does_not_end_is_not_waited_for_without_end() {
+        let mut leaving = Leaving::new(Instant::now(), None);
+        assert!(!is_over(&mut leaving, RELEASE - millis(1), &sight(false, true)));
+        assert!(is_over(&mut leaving, RELEASE, &sight(false, false)), "nobody else lives");
+    }
+
+    #[test]
+    fn nothing_is_lingered_for_without_another_node_after_an_error_or_when_told_again() {
+        assert!(is_over(&mut Leaving::new(Instant::now(), None), millis(100), &sight(true, false)));
+
+        let mut failed = Leaving::new(Instant::now(), Some(anyhow!("the interface is gone")));
+        assert!(!is_over(&mut failed, millis(100), &sight(false, true)), "the groups still go in order");
+        assert!(is_over(&mut failed, millis(200), &sight(true, true)));
+
+        let mut hurried = Leaving::new(Instant::now(), None);
+        assert!(!is_over(&mut hurried, millis(100), &sight(true, true)));
+        hurried.at_once = true;
+        assert!(is_over(&mut hurried, millis(200), &sight(true, true)));
     }
 }
