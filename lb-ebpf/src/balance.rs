@@ -9,7 +9,7 @@ use lb_common::reason::Reason;
 use crate::clock::now_ns;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, lease, report, shortcut};
+use crate::{connection, count, forward, lease, probe, report, shortcut};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
@@ -34,7 +34,7 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     };
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     if !control.vips.may_contain(flow.destination) {
-        return xdp_action::XDP_PASS;
+        return probe::pass(&packet, control, &flow);
     }
     serve(&packet, control, &flow).unwrap_or_else(count::refuse)
 }
@@ -42,7 +42,9 @@ fn whole_way(context: *mut xdp_md) -> u32 {
 /// Sends a packet to a VIP on its way, or says why not. Returns the XDP action.
 #[inline(always)]
 fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason> {
-    let Some(owner) = connection::owner(control, flow)? else { return Ok(xdp_action::XDP_PASS) };
+    let Some(owner) = connection::owner(control, flow)? else {
+        return Ok(probe::pass(packet, control, flow));
+    };
     if forward::destination(packet) != Some(control.mac) {
         return Err(Reason::OtherStation);
     }
@@ -55,7 +57,7 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
     if owner.is_stray(flow, flags) && forward::relay(packet, control, flow, slot, now)? {
         return Ok(xdp_action::XDP_TX);
     }
-    let target = connection::target(owner, flow, flags, now)?;
+    let target = connection::target(control, owner, flow, flags, now)?;
     if target.without_entry {
         report::table_full(packet.context(), flow.source, now);
     }

@@ -5,6 +5,7 @@ mod command;
 mod group;
 mod health;
 mod path;
+mod probe;
 mod server;
 mod service;
 
@@ -50,6 +51,11 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
         control: checker.control(file.control.as_ref(), root.key("control")),
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
+        maintenance: checker
+            .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {
+                values::folder(text, MAINTENANCE)
+            })
+            .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
         cluster: cluster.map(|(cluster, place)| {
             let vips = vips(&groups, &services);
             let around = Surroundings { names: names.unwrap_or_default(), vips, host };
@@ -60,6 +66,8 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
     };
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
 }
+
+const MAINTENANCE: &str = "/var/lib/lb/maintenance";
 
 /// What a cluster's values are held against.
 struct Surroundings<'a> {

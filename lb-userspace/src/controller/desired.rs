@@ -78,7 +78,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Failback, GroupVip, Protocol, Scheduler, Stray, Timeouts};
+    use crate::config::{Failback, GroupVip, Protocol, Timeouts};
 
     struct Facts {
         health: Health,
@@ -104,17 +104,9 @@ mod tests {
 
     fn web(weight: u16, fallback: Fallback) -> config::Service {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
-        config::Service {
-            name: "web".to_owned(),
-            key: ServiceKey { vip, port: 80, protocol: Protocol::Tcp },
-            scheduler: Scheduler::Rr,
-            fallback,
-            stray: Stray::Pass,
-            timeouts: Timeouts::default(),
-            drain: Duration::ZERO,
-            check: None,
-            servers: vec![config::Server { name: "www1".to_owned(), address: WWW1, port: 80, weight }],
-        }
+        let key = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
+        let server = config::Server { weight, ..config::Server::new(WWW1, 80) };
+        config::Service { fallback, servers: vec![server], ..config::Service::new("web".to_owned(), key) }
     }
 
     /// A director of this service.
@@ -125,6 +117,7 @@ mod tests {
             control: config::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),
+            maintenance: "/var/lib/lb/maintenance".into(),
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],

@@ -8,14 +8,17 @@
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
-//! - `report`: what operators read in the log; `status`: what they ask for
+//! - `endpoints`: where it is asked
+//! - `report`: what operators read in the log; `status`: what they ask for; `probing`: checks that they ask for
 //! - `stop`: the way out
 
 pub mod desired;
 mod draining;
+mod endpoints;
 mod files;
 pub mod instance;
 mod membership;
+mod probing;
 mod report;
 mod status;
 mod stop;
@@ -46,11 +49,11 @@ use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
+use crate::health::net::Net;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
 use crate::observe::inquiries::{Inquiries, Inquiry};
 use crate::observe::view::{Health, Totals};
-use crate::observe::{http, socket};
 use crate::plan::{self, State, Target};
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
@@ -77,10 +80,11 @@ struct Knowledge {
 
 impl desired::Knowledge for Knowledge {
     fn health(&self, service: &Service, server: IpAddr) -> Health {
-        match (&service.check, self.health.get(&(service.key, server))) {
-            (None, _) => Health::Unchecked,
-            (Some(_), Some(record)) => record.health,
-            (Some(_), None) => Health::Unknown,
+        let checked = service.servers.iter().any(|one| one.address == server && !one.checks.is_empty());
+        match (checked, self.health.get(&(service.key, server))) {
+            (false, _) => Health::Unchecked,
+            (true, Some(record)) => record.health,
+            (true, None) => Health::Unknown,
         }
     }
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
@@ -193,7 +197,8 @@ impl Controller {
             attachment: None,
             data_path,
             sweeper,
-            checker: Checker::new(verdict_sender),
+            checker: Checker::start(verdict_sender, Net::default())
+                .context("cannot start the checks' thread")?,
             neighbours: Neighbours::start(index, event_sender)?,
             membership,
             events: Events::default(),
@@ -262,20 +267,6 @@ impl Controller {
         Ok(())
     }
 
-    async fn serve(&self, inquiries: Inquiries) -> Result<()> {
-        let path = &self.config.control.socket;
-        let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
-        if let Some(metrics) = &self.config.metrics {
-            let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
-                format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
-            })?;
-            tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(told("metrics", http::serve(listener, inquiries)));
-        }
-        Ok(())
-    }
-
     /// Makes checks, neighbours and maps those of the configuration.
     fn follow_configuration(&mut self) {
         self.follow_servers();
@@ -331,8 +322,17 @@ impl Controller {
     fn reloaded(&mut self) -> Result<Config> {
         self.file.seen();
         let new = config::load(self.file.path())?;
-        let Config { interface, connections, control, metrics, timeouts: _, cluster, groups: _, services: _ } =
-            &self.config;
+        let Config {
+            interface,
+            connections,
+            control,
+            metrics,
+            timeouts: _,
+            maintenance: _,
+            cluster,
+            groups: _,
+            services: _,
+        } = &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
@@ -354,7 +354,8 @@ impl Controller {
     }
 
     fn verdict(&mut self, verdict: Verdict) {
-        let Verdict { service, server, health, reason, latency: _ } = verdict;
+        let Verdict { service, server, place: _, state, reason, advice: _, warning: _ } = verdict;
+        let health = Health::from(state);
         let known = self.config.services.iter().find(|candidate| candidate.key == service);
         if !known.is_some_and(|service| service.servers.iter().any(|candidate| candidate.address == server)) {
             return; // it was under way when the server left the configuration
@@ -465,13 +466,6 @@ impl Controller {
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
-    }
-}
-
-/// An endpoint that fails leaves the data path alone, but not in silence.
-async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!("{what}: {error:#}");
     }
 }
 

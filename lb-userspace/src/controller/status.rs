@@ -26,6 +26,7 @@ impl Controller {
                 let done = self.order(order).await;
                 let _ = reply.send(done);
             }
+            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
         }
     }
 
@@ -95,11 +96,12 @@ impl Controller {
             port: service.key.port,
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
-            fallback: match service.fallback {
-                Fallback::None => "none",
-                Fallback::Local => "local",
-            }
-            .to_owned(),
+            fallback: match &service.fallback {
+                Fallback::None => "none".to_owned(),
+                Fallback::Local => "local".to_owned(),
+                Fallback::Server(address) => address.to_string(),
+                Fallback::Sorry(_) => "sorry".to_owned(),
+            },
             on_fallback,
             servers: configured.chain(draining).collect(),
             former,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::Record;
-use super::view::{Obeyed, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,7 +20,21 @@ pub enum Inquiry {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
     Order(Order, oneshot::Sender<Result<Obeyed, String>>),
+    /// The answer is that the checks are under way.
+    Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
 }
+
+/// The checks of one server, to be made at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// Name or `VIP:PORT`.
+    pub service: String,
+    /// Name or address.
+    pub server: String,
+}
+
+/// Where the reports come when the checks have ended.
+pub type Probing = oneshot::Receiver<Vec<ProbeReport>>;
 
 /// What an operator wants done in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +84,14 @@ impl Inquiries {
         self.ask(|reply| Inquiry::Order(order, reply)).await
     }
 
+    /// One report for each check of the server, or why there is none. Takes as long as the checks do.
+    pub async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
+        match self.ask(|reply| Inquiry::Probe(order, reply)).await? {
+            Ok(probing) => Ok(Ok(probing.await.context("the checks were given up")?)),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
     async fn ask<T>(&self, inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry) -> anyhow::Result<T> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
@@ -90,6 +112,7 @@ pub fn fixed(status: Status) -> Inquiries {
                 Inquiry::Status(reply) => drop(reply.send(status.clone())),
                 Inquiry::Events(reply) => drop(reply.send(Vec::new())),
                 Inquiry::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                Inquiry::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
             }
         }
     });

@@ -1,8 +1,10 @@
 //! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::probe::Step;
 
 /// The running director at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +138,25 @@ pub struct Move {
     pub from: String,
 }
 
+/// A check made at once because somebody asked, of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// The check's type: `http`, `tcp`, …
+    pub check: String,
+    /// Where its packets went.
+    pub target: SocketAddr,
+    /// They went to the VIP at the server's MAC.
+    pub via_vip: bool,
+    pub took_us: u64,
+    pub steps: Vec<Step>,
+    /// What is not wrong yet.
+    pub warning: Option<String>,
+    /// What the server says of its weight.
+    pub advice: Option<String>,
+    /// `None`: passed.
+    pub failure: Option<String>,
+}
+
 /// A named counter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
@@ -219,7 +240,7 @@ pub struct ServerStatus {
     pub bytes: u64,
 }
 
-/// What the checks say of a server, and whether it is on its way out.
+/// What becomes of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -229,6 +250,8 @@ pub enum Health {
     Down,
     /// No check is configured.
     Unchecked,
+    /// An operator keeps it out, whatever its checks say.
+    Maintenance,
     /// It left the configuration and keeps what connections it has.
     Draining,
 }

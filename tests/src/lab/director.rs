@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Node, Process, shell};
+use crate::workspace;
 
 /// `lb run` on a node, with its configuration, socket and log in the lab's folder.
 #[derive(Debug)]
@@ -238,14 +239,7 @@ pub fn socket(node: &Node) -> PathBuf {
 
 /// The `lb` under test: `LB_BINARY`, or the workspace's release build.
 pub fn binary() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = env::var_os("LB_BINARY").map_or_else(
-        || {
-            let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-            workspace.join(target).join("release/lb")
-        },
-        PathBuf::from,
-    );
+    let path = env::var_os("LB_BINARY").map_or_else(|| workspace::target().join("release/lb"), PathBuf::from);
     ensure!(path.is_file(), "there is no {}: run `cargo xtask test`, which builds it first", path.display());
     Ok(path)
 }

@@ -1,12 +1,14 @@
 //! A machine of the lab.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::switch::{self, Segment};
 use super::{Namespace, Process, State, Switch, WebServer, shell};
@@ -72,7 +74,32 @@ impl Node {
 
     /// Starts `program` in the background, under the name `NODE-PURPOSE` in the lab's records and logs.
     pub fn start(&self, purpose: &str, program: &str, arguments: &[&str]) -> Result<Process> {
-        self.state.start(&format!("{}-{purpose}", self.name), self.command(program).args(arguments))
+        self.state.start(&self.record(purpose), self.command(program).args(arguments))
+    }
+
+    /// The same for a server: returns once it accepts connections on `port`.
+    pub fn start_server(
+        &self,
+        purpose: &str,
+        program: &str,
+        arguments: &[&str],
+        port: u16,
+    ) -> Result<Process> {
+        let process = self.start(purpose, program, arguments)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())? {
+            if !process.is_alive() || Instant::now() > deadline {
+                let said = self.state.log_tail(&self.record(purpose));
+                bail!("{purpose} on {} does not come up:\n{said}", self.name);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(process)
+    }
+
+    /// Under which a background process stands in the lab's records and logs.
+    pub(super) fn record(&self, purpose: &str) -> String {
+        format!("{}-{purpose}", self.name)
     }
 
     /// Makes the node a real server of direct routing: it takes packets for the VIP, and tells nobody so.

@@ -11,6 +11,7 @@
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
+//! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
@@ -25,6 +26,7 @@ mod ipv6;
 mod leases;
 mod malformed;
 mod passed;
+mod probes;
 mod reasons;
 mod schedulers;
 mod servers;

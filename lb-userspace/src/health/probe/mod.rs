@@ -1,61 +1,36 @@
 //! Probes: one file per kind, each an async function that can be dropped at any moment.
+//!
+//! A probe gets an [`Attempt`]: whom to ask, until when, and by what way. It notes each step that it takes, so that a
+//! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
 
 pub mod http;
+pub mod ping;
 pub mod tcp;
 
+mod attempt;
+mod excerpt;
 mod failure;
+mod wanted;
 
-use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use tokio::time::Instant;
-
+pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, millis};
+pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
-use crate::config::{Probe, ServiceKey};
+use super::net::Net;
+use crate::config::{Check, Probe};
 
-/// Until when a probe has time, and how long that was from its start on, for the words of a failure.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    at: Instant,
-    whole: Duration,
+/// Makes one probe as `check` asks for.
+pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
+    let attempt = Attempt::new(check, subject, net);
+    let result = ask(&attempt).await;
+    attempt.report(result)
 }
 
-impl Limit {
-    pub fn new(whole: Duration) -> Self {
-        Self { at: Instant::now() + whole, whole }
-    }
-
-    /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
-    async fn wait<T>(
-        self,
-        future: impl Future<Output = T>,
-        late: impl FnOnce(Duration) -> Failure,
-    ) -> Result<T, Failure> {
-        tokio::time::timeout_at(self.at, future).await.map_err(|_| late(self.whole))
-    }
-}
-
-/// Makes the probe that a check asks for.
-pub async fn probe(
-    kind: &Probe,
-    target: SocketAddr,
-    service: ServiceKey,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    let limit = Limit::new(timeout);
-    match kind {
-        Probe::Tcp => tcp::probe(target, limit).await.map(drop),
-        Probe::Http(http) => http::probe(target, http, &default_host(service), limit).await,
-    }
-}
-
-/// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
-fn default_host(service: ServiceKey) -> String {
-    match (service.vip, service.port) {
-        (IpAddr::V4(vip), 80) => vip.to_string(),
-        (IpAddr::V6(vip), 80) => format!("[{vip}]"),
-        (vip, port) => SocketAddr::new(vip, port).to_string(),
+async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
+    match &attempt.check.probe {
+        Probe::Tcp(exchange) => tcp::probe(attempt, exchange).await,
+        Probe::Http(http) => http::probe(attempt, http).await,
+        Probe::Ping => ping::probe(attempt).await,
+        other => Err(Failure::Wrong(format!("checks of type {} are not built yet", other.name()))),
     }
 }
 

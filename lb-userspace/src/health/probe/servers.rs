@@ -1,11 +1,19 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod misbehaving;
+
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
+use super::{Answer, Report, Subject};
+use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
+use crate::health::net::Net;
 
 /// A server that lives as long as this value.
 pub struct TestServer {
@@ -56,7 +64,7 @@ pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
         if stream.write_all(piece.as_bytes()).await.is_err() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -105,7 +113,7 @@ pub fn full_backlog() -> (SocketAddr, impl Drop) {
     let address = listener.local_addr().expect("an address");
     let mut waiting = Vec::new();
     // One more than the queue holds never completes, hence the short time-out.
-    while let Ok(stream) = StdStream::connect_timeout(&address, std::time::Duration::from_millis(100)) {
+    while let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_millis(100)) {
         waiting.push(stream);
     }
     (address, Queue { _listener: listener, _waiting: waiting })
@@ -118,4 +126,43 @@ struct Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {}
+}
+
+/// A check to be made of test servers.
+pub struct Asked(Check);
+
+impl Asked {
+    /// By this probe, over the kernel's sockets.
+    pub fn of(probe: Probe, timeout: Duration) -> Self {
+        Self(Check { timeout, ..Check::new(probe) })
+    }
+
+    pub fn with(self, change: impl FnOnce(&mut Check)) -> Self {
+        let mut check = self.0;
+        change(&mut check);
+        Self(check)
+    }
+
+    /// Probes the server at `address` once; a failure comes in its words.
+    pub async fn at(&self, address: SocketAddr) -> Result<Answer, String> {
+        self.report(address).await.result.map_err(|failure| failure.to_string())
+    }
+
+    pub async fn report(&self, address: SocketAddr) -> Report {
+        self.by(&Net::default(), address).await
+    }
+
+    /// Probes the server by what other probes use too.
+    pub async fn by(&self, net: &Net, address: SocketAddr) -> Report {
+        let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
+        let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
+        let subject = Subject { service, server: address.ip(), port: address.port() };
+        super::run(&self.0, subject, net).await
+    }
+}
+
+/// What an answer must contain.
+pub fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+    let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
+    Wanted { text: text.map(Into::into), pattern }
 }

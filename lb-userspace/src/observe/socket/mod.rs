@@ -5,10 +5,10 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{request_events, request_order, request_status};
+pub use self::client::{request_events, request_order, request_probe, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
-use super::view::{Obeyed, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -40,9 +40,15 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// The checks of one server, at once; both by name or address.
+    Probe {
+        service: String,
+        server: String,
+    },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}` or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"probes":[…]}` or
+/// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -50,6 +56,8 @@ pub enum Reply {
     Events(Vec<Record>),
     /// The order was accepted.
     Obeyed(Obeyed),
+    /// One for each check.
+    Probes(Vec<ProbeReport>),
     Error(String),
 }
 

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use super::{Reply, Request};
-use crate::observe::inquiries::{Inquiries, Order};
+use crate::observe::inquiries::{Inquiries, Order, ProbeOrder};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -118,6 +118,12 @@ async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply
         Request::Standby { force } => Order::Standby { force },
         Request::Resume => Order::Resume,
         Request::Maintenance { on, force } => Order::Maintenance { on, force },
+        Request::Probe { service, server } => {
+            return Ok(match inquiries.probe(ProbeOrder { service, server }).await? {
+                Ok(reports) => Reply::Probes(reports),
+                Err(why) => Reply::Error(why),
+            });
+        }
     };
     Ok(match inquiries.order(order).await? {
         Ok(obeyed) => Reply::Obeyed(obeyed),

@@ -1,0 +1,72 @@
+//! How probes reach a server: through the kernel's sockets to its own address, or to the VIP at the server's MAC.
+
+mod kernel;
+mod pings;
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::pings::Pings;
+use super::probe::{Attempt, Failure};
+use crate::config::Via;
+
+/// A connection, whatever it is made of. Dropping it closes it.
+pub type Stream = Box<dyn Duplex>;
+
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// What probes need besides the kernel's sockets. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Net {
+    pings: Pings,
+}
+
+/// A way for datagrams to and from one server.
+#[derive(Debug)]
+pub enum Datagrams {
+    Kernel(tokio::net::UdpSocket),
+}
+
+impl Datagrams {
+    pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Kernel(socket) => socket.send(datagram).await.map(drop),
+        }
+    }
+
+    /// The next one's length; what does not fit into `buffer` is cut off.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Kernel(socket) => socket.recv(buffer).await,
+        }
+    }
+}
+
+impl Net {
+    /// A TCP connection to the attempt's target.
+    pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<Stream, Failure> {
+        match attempt.check.via {
+            Via::Server => Ok(Box::new(kernel::connect(attempt).await?)),
+            Via::Vip => Err(no_vip()),
+        }
+    }
+
+    pub async fn datagrams(&self, attempt: &Attempt<'_>) -> Result<Datagrams, Failure> {
+        match attempt.check.via {
+            Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
+            Via::Vip => Err(no_vip()),
+        }
+    }
+
+    /// Asks the attempt's host for an ICMP echo reply, and waits for it.
+    pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
+        self.pings.ask(attempt).await
+    }
+}
+
+fn no_vip() -> Failure {
+    Failure::Local(io::Error::other("no way to the VIP"))
+}
