@@ -181,7 +181,7 @@ impl Director {
         let output = self
             .node
             .command("timeout")
-            .arg("10")
+            .arg("60")
             .arg(&self.binary)
             .arg("run")
             .arg("--config")
@@ -272,6 +272,8 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 pub struct Status {
     /// How the program is attached: `native` or `generic`.
     pub mode: String,
+    /// It was told to stop and still serves connections.
+    pub stopping: bool,
     pub config_error: Option<String>,
     pub services: Vec<Service>,
     /// `None`: a single director.
@@ -300,6 +302,8 @@ pub struct Group {
     pub role: String,
     /// Name of the node that is active for the group.
     pub holder: Option<String>,
+    /// Another node is ready to take it.
+    pub has_successor: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -338,6 +342,17 @@ impl Status {
         let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &Group| (group.role == "active") == (node == holder);
         groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    /// True if another node is ready for every group that this one has.
+    pub fn can_leave(&self) -> bool {
+        let groups = self.cluster.iter().flat_map(|cluster| &cluster.groups);
+        groups.filter(|group| group.role == "active").all(|group| group.has_successor)
+    }
+
+    /// True if no node has any of the groups.
+    pub fn is_held_by_nobody(&self) -> bool {
+        self.cluster.iter().flat_map(|cluster| &cluster.groups).all(|group| group.holder.is_none())
     }
 
     /// True if the director hears the node `name`.

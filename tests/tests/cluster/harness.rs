@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lb_tests::cluster::Talk;
+use lb_tests::lab::director::Status;
 use lb_tests::lab::{Director, Node, unique_name};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ pub fn key_file(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("keys")
 }
 
-fn state_folder(node: &Node) -> PathBuf {
+pub fn state_folder(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("state")
 }
 
@@ -91,7 +92,7 @@ pub fn write_keys(node: &Node, keys: &str) {
 }
 
 impl Cluster {
-    /// Starts all nodes of the plan, and returns when the first one has the group `web`.
+    /// Starts all nodes of the plan, and returns when the first one has the group `web` and another one is ready to take it.
     pub fn start(purpose: &str, plan: &Plan) -> Self {
         let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
         if plan.ipv6 {
@@ -112,6 +113,8 @@ impl Cluster {
         }
         let cluster = Self { talk, directors };
         cluster.wait_until_held_by("ha1");
+        let ready = cluster.directors[0].wait_until("another one to be ready", PATIENCE, Status::can_leave);
+        ready.expect("one is");
         cluster
     }
 
