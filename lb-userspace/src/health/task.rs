@@ -43,6 +43,7 @@ impl Job {
         let Check { interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
         let mut machine = Machine::new(Rules { interval, timeout, rise, fall }, state, first);
+        self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight> = None;
         let mut found = Findings::default();

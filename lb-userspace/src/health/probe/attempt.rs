@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,15 @@ impl Limit {
 
     pub fn whole(self) -> Duration {
         self.whole
+    }
+
+    /// When half of the time is gone.
+    pub fn halfway(self) -> Instant {
+        self.at - self.whole / 2
+    }
+
+    pub fn left(self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
     }
 
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
@@ -109,6 +119,17 @@ pub struct Attempt<'a> {
     net: &'a Net,
     begin: Instant,
     told: Mutex<Told>,
+    heard: Heard,
+}
+
+/// Whether anything has come from the server through the VIP. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +141,12 @@ struct Told {
 impl<'a> Attempt<'a> {
     pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
         let (limit, begin) = (Limit::new(check.timeout), Instant::now());
-        Self { check, subject, limit, net, begin, told: Mutex::default() }
+        Self { check, subject, limit, net, begin, told: Mutex::default(), heard: Heard::default() }
+    }
+
+    /// Another one of the same subject, of which nothing is told.
+    pub fn beside<'b>(&'b self, check: &'b Check) -> Attempt<'b> {
+        Attempt::new(check, self.subject, self.net)
     }
 
     /// Where packets go: the server's own address or the VIP, and the port that is probed.
@@ -139,6 +165,14 @@ impl<'a> Attempt<'a> {
     /// A way for datagrams to and from the target.
     pub async fn datagrams(&self) -> Result<Datagrams, Failure> {
         self.net.datagrams(self).await
+    }
+
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
+    pub fn is_heard(&self) -> bool {
+        self.heard.0.load(Ordering::Relaxed)
     }
 
     /// Notes what was done just now.

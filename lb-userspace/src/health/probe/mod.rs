@@ -8,16 +8,20 @@ pub mod tcp;
 
 mod attempt;
 mod failure;
+mod second_look;
 
-pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, millis};
+pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, millis};
 pub use self::failure::Failure;
 use super::net::Net;
-use crate::config::{Check, Probe};
+use crate::config::{Check, Probe, Via};
 
 /// Makes one probe as `check` asks for.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
     let attempt = Attempt::new(check, subject, net);
-    let result = ask(&attempt).await;
+    let result = match check.via {
+        Via::Server => ask(&attempt).await,
+        Via::Vip => second_look::ask(&attempt).await,
+    };
     attempt.report(result)
 }
 
