@@ -28,6 +28,7 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     let flow = match frame::parse(&packet) {
         Parsed::Flow(flow) => flow,
         Parsed::WhoHas(address) => return who_has(&address),
+        Parsed::Ipv6(address) => return ipv6(forward::destination(&packet), &address),
         Parsed::NotOurs => return xdp_action::XDP_PASS,
         Parsed::Malformed(reason) => return count::refuse(reason),
     };
@@ -69,5 +70,21 @@ fn who_has(address: &[u64; 2]) -> u32 {
     match CONTROL.get(0) {
         Some(control) if lease::silences(control, address, now_ns()) => count::refuse(Reason::ArpSilenced),
         _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// The host has what comes by IPv6, unless it is for a VIP whose lease has run out: another director may have that by now.
+/// `station` is the frame's destination MAC.
+#[inline(never)]
+fn ipv6(station: Option<u64>, address: &[u64; 2]) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    let Some(slot) = lease::slot_of(address) else { return xdp_action::XDP_PASS };
+    if station != Some(control.mac) {
+        return count::refuse(Reason::OtherStation);
+    }
+    let now = now_ns();
+    match lease::balances(control, slot, now) {
+        true => xdp_action::XDP_PASS,
+        false => count::refuse(lease::read(control, slot).refusal(now)),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -124,6 +124,16 @@ fn all_who_answer_for_an_address_are_found() -> Result<()> {
     assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac()]));
     talk.ha2.own_vip(VIP)?;
     assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac(), talk.ha2.mac()]));
+
+    let vip6: Ipv6Addr = "fd00::6".parse()?;
+    for (node, own) in [(&talk.client, 100), (&talk.ha1, 5), (&talk.ha2, 7)] {
+        node.add_ipv6(&format!("fd00::{own}/64"))?;
+    }
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::new());
+    talk.ha1.add_ipv6("fd00::6/64")?;
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::from([talk.ha1.mac()]));
+    talk.ha2.add_ipv6("fd00::6/64")?;
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::from([talk.ha1.mac(), talk.ha2.mac()]));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::filter;
+use crate::filter;
 
 #[cfg(test)]
 mod tests;

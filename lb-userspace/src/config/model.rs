@@ -89,9 +89,9 @@ pub struct Group {
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
-    /// What ifconfig(8) shows the addresses as, such as `eth0:0`; at most 15 bytes.
+    /// What ifconfig(8) shows the IPv4 addresses as, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
-    /// From one gratuitous ARP to the next while the VIPs are held; zero: only when they are taken.
+    /// From one announcement to the next while the VIPs are held; zero: only when they are taken.
     pub refresh: Duration,
     /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
     pub nodes: Vec<u8>,
@@ -189,7 +189,7 @@ pub struct Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVip {
     pub address: IpAddr,
-    /// Prefix length, 1 to 32.
+    /// Prefix length, 1 to 32 or, of an IPv6 address, to 128.
     pub prefix: u8,
 }
 

@@ -1,14 +1,18 @@
-//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them.
+//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
+//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
 
 pub mod machine;
 pub mod net;
 pub mod probe;
+pub mod quorum;
+pub mod server;
 
 mod recent;
 mod task;
 mod thread;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -130,10 +134,18 @@ impl Checker {
             verdicts: self.sender.clone(),
             state: state_sender,
             recent: recent.clone(),
+            seed: seed(&id),
         };
         let task = self.thread.handle().spawn(job.run(first));
         self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });
     }
+}
+
+/// The same for a check whenever it starts, another for each check.
+fn seed(id: &Id) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The checks that a service wants of its servers.

@@ -26,6 +26,8 @@ pub struct Job {
     /// The machine's state, for whoever takes over from this task.
     pub state: watch::Sender<State>,
     pub recent: Recent,
+    /// Decides how the starts of probes are moved around their beat.
+    pub seed: u64,
 }
 
 type Flight = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send>>);
@@ -40,9 +42,10 @@ struct Findings {
 impl Job {
     /// Runs until nobody wants to hear of it any more, or the task is aborted.
     pub async fn run(self, first: Duration) {
-        let Check { interval, timeout, rise, fall, .. } = self.check;
+        let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
-        let mut machine = Machine::new(Rules { interval, timeout, rise, fall }, state, first);
+        let mut machine =
+            Machine::new(Rules { interval, fast_interval, timeout, rise, fall }, state, first, self.seed);
         self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight> = None;

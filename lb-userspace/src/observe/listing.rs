@@ -155,6 +155,7 @@ fn health_cell(server: &ServerStatus) -> Cell {
         Health::Up => ("up", Tone::Good),
         Health::Down => ("down", Tone::Bad),
         Health::Unchecked => return Cell::plain("unchecked"),
+        Health::Maintenance => ("maintenance", Tone::Warning),
         Health::Draining => ("draining", Tone::Warning),
     };
     Cell::new(&format!("{word} {}", words::since(server.since_s)), tone)

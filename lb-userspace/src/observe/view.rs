@@ -224,7 +224,7 @@ pub struct ServerStatus {
     pub bytes: u64,
 }
 
-/// What the checks say of a server, and whether it is on its way out.
+/// What becomes of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -234,6 +234,8 @@ pub enum Health {
     Down,
     /// No check is configured.
     Unchecked,
+    /// An operator keeps it out, whatever its checks say.
+    Maintenance,
     /// It left the configuration and keeps what connections it has.
     Draining,
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Node, Process, shell};
+use crate::workspace;
 
 /// `lb run` on a node, with its configuration, socket and log in the lab's folder.
 #[derive(Debug)]
@@ -191,7 +192,8 @@ impl Director {
     }
 
     /// How often it has taken `vip`, by its log.
-    pub fn takes(&self, vip: Ipv4Addr) -> Result<usize> {
+    pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
+        let vip = vip.into();
         let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
         Ok(self.log()?.lines().filter(taken).count())
     }
@@ -237,14 +239,7 @@ pub fn socket(node: &Node) -> PathBuf {
 
 /// The `lb` under test: `LB_BINARY`, or the workspace's release build.
 pub fn binary() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = env::var_os("LB_BINARY").map_or_else(
-        || {
-            let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-            workspace.join(target).join("release/lb")
-        },
-        PathBuf::from,
-    );
+    let path = env::var_os("LB_BINARY").map_or_else(|| workspace::target().join("release/lb"), PathBuf::from);
     ensure!(path.is_file(), "there is no {}: run `cargo xtask test`, which builds it first", path.display());
     Ok(path)
 }

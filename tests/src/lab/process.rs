@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -58,6 +58,12 @@ impl Process {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
+    }
+
+    /// Sends a signal to the process and the children that it has kept in its group.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        // Background processes of a lab lead a group, see `State::start`.
+        killpg(Pid::from_raw(self.pid), signal).with_context(|| format!("cannot signal group {}", self.pid))
     }
 
     /// Asks it to end, waits, and after `patience` makes it.

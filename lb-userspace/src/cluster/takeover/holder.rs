@@ -361,7 +361,9 @@ impl Keeper {
             }
             match self.addresses.add(&vip).await {
                 Ok(()) => {
-                    tracing::info!("IP address {}/{} taken, sending gratuitous ARP", vip.address, vip.prefix);
+                    let news =
+                        if vip.address.is_ipv4() { "gratuitous ARP" } else { "neighbour advertisements" };
+                    tracing::info!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix);
                     self.held.insert(vip, News::from(Instant::now(), refresh));
                 }
                 Err(error) => errors.push(error),

@@ -74,6 +74,10 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
     assert!(addresses.contains("10.9.9.100/24") && addresses.contains("eth0:0"), "{addresses}");
     let v6 = addresses.lines().find(|line| line.contains("2001:db8::100/64")).expect("the IPv6 VIP");
     assert!(v6.contains("nodad") && !v6.contains("tentative"), "usable at once: {v6}");
+    assert!(
+        v6.contains("deprecated") && v6.contains("valid_lft forever"),
+        "no source of the host's own: {v6}"
+    );
 
     holder.orders().release(0);
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
@@ -92,6 +96,20 @@ fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
     let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
     assert!(why.contains("cannot add 10.9.9.100/24"), "{why}");
     assert!(!shown(&cable).contains("::100"), "{}", shown(&cable));
+    holder.end();
+}
+
+#[test]
+fn where_ipv6_is_off_a_group_with_an_ipv6_vip_is_not_taken_and_says_so() {
+    let cable = Cable::new("noipv6");
+    cable.run(0, |_| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")).expect("a sysctl");
+    let (holder, outcomes) =
+        start(&cable, &[group("web", &[("10.9.9.100", 24), ("2001:db8::100", 64)], None)]);
+    holder.orders().take(0, None);
+    let outcome = outcomes.recv_timeout(PATIENCE).expect("an outcome");
+    let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("cannot add 2001:db8::100/64: IPv6 is off on the interface"), "{why}");
+    assert!(!shown(&cable).contains("9.100"), "{}", shown(&cable));
     holder.end();
 }
 

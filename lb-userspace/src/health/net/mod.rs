@@ -1,12 +1,14 @@
 //! How probes reach a server: through the kernel's sockets to its own address, or to the VIP at the server's MAC.
 
 mod kernel;
+mod pings;
 mod vip;
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::pings::Pings;
 pub use self::vip::{Station, Stations, VipDatagrams, VipNet};
 use super::probe::{Attempt, Failure};
 use crate::config::Via;
@@ -21,6 +23,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// What probes need besides the kernel's sockets. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
+    pings: Pings,
     pub vip: VipNet,
 }
 
@@ -70,5 +73,10 @@ impl Net {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
             Via::Vip => self.vip.datagrams(attempt).map(Datagrams::Vip),
         }
+    }
+
+    /// Asks the attempt's host for an ICMP echo reply, and waits for it.
+    pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
+        self.pings.ask(attempt).await
     }
 }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -173,6 +175,39 @@ impl<'a> Attempt<'a> {
 
     pub fn is_heard(&self) -> bool {
         self.heard.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the target host's ICMP echo reply.
+    pub async fn echo(&self) -> Result<(), Failure> {
+        self.net.echo(self).await
+    }
+
+    /// Sends all of `bytes`; `wanted` is what comes back for them, for the words of a failure.
+    pub async fn send(&self, stream: &mut Stream, bytes: &[u8], wanted: &'static str) -> Result<(), Failure> {
+        let sending = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        self.in_time(sending, wanted).await
+    }
+
+    /// Reads what comes next, as much as fits into `buffer`; 0 at the end.
+    pub async fn receive(
+        &self,
+        stream: &mut Stream,
+        buffer: &mut [u8],
+        wanted: &'static str,
+    ) -> Result<usize, Failure> {
+        self.in_time(stream.read(buffer), wanted).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+        wanted: &'static str,
+    ) -> Result<T, Failure> {
+        let done = self.limit.wait(work, |within| Failure::Late { wanted, within }).await?;
+        done.map_err(|error| Failure::from_stream(&error, wanted))
     }
 
     /// Notes what was done just now.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::wanted::Unmet;
 use crate::config::Statuses;
 
 /// Why a probe failed; its display is the reason shown by `lb status`.
@@ -52,15 +53,16 @@ pub enum Failure {
     Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
+    /// `got` is the code and the server's words for it.
     #[error("status {got}, wanted {wanted}")]
-    Status { got: u16, wanted: Statuses },
-    /// `seen` bytes of the body were looked through, all there are if `whole`.
-    #[error("no '{text}' in the {}", extent(*.seen, *.whole))]
-    TextMissing { text: String, seen: usize, whole: bool },
-    #[error("no '{text}' within {}, in the first {seen} bytes of the answer", words(.within))]
-    TextLate { text: String, seen: usize, within: Duration },
-    #[error("connection lost after {seen} bytes of the answer, no '{text}' in them")]
-    BodyBroken { text: String, seen: usize },
+    Status { got: String, wanted: Statuses },
+    /// All of the answer was looked through if `whole`.
+    #[error("no {} in the {}{}", .unmet.sought, extent(.unmet, *.whole), got(.unmet))]
+    Unmet { unmet: Unmet, whole: bool },
+    #[error("no {} within {}{}", .unmet.sought, words(.within), so_far(.unmet))]
+    UnmetLate { unmet: Unmet, within: Duration },
+    #[error("no {} before the connection was lost{}", .unmet.sought, so_far(.unmet))]
+    UnmetLost { unmet: Unmet },
     /// Nothing could be sent at all, for want of something on this host.
     #[error("{0} on this host")]
     Local(io::Error),
@@ -85,14 +87,38 @@ impl Failure {
             _ => Self::Connect(error),
         }
     }
+
+    /// What an error of an open connection means, while `wanted` was waited for.
+    pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Self::Reset { wanted }
+            }
+            _ => Self::Wrong(format!("no {wanted}: {error}")),
+        }
+    }
 }
 
 fn words(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 
-fn extent(seen: usize, whole: bool) -> String {
-    if whole { format!("answer's {seen} bytes") } else { format!("first {seen} bytes of the answer") }
+fn extent(unmet: &Unmet, whole: bool) -> String {
+    match (unmet.seen, whole) {
+        (0, true) => "empty answer".into(),
+        (seen, true) => format!("answer's {seen} bytes"),
+        (seen, false) => format!("first {seen} bytes of the answer"),
+    }
+}
+
+/// For an answer that was still to go on.
+fn so_far(unmet: &Unmet) -> String {
+    if unmet.seen == 0 { String::new() } else { format!(", in the {}{}", extent(unmet, false), got(unmet)) }
+}
+
+fn got(unmet: &Unmet) -> String {
+    if unmet.seen == 0 { String::new() } else { format!(": got {}", unmet.begins) }
 }
 
 #[cfg(test)]
@@ -106,25 +132,33 @@ mod tests {
 
     #[test]
     fn reads_as_a_sentence() {
-        let text = || "Test Page".to_owned();
+        let unmet = |seen, begins: &str| Unmet { sought: "'Test Page'".into(), seen, begins: begins.into() };
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
-            (Failure::Status { got: 500, wanted: Statuses::default() }, "status 500, wanted 200-299"),
             (
-                Failure::Status { got: 200, wanted: Statuses(vec![204..=204, 300..=399]) },
-                "status 200, wanted 204, 300-399",
+                Failure::Status { got: "500".into(), wanted: Statuses::default() },
+                "status 500, wanted 200-299",
             ),
             (
-                Failure::TextMissing { text: text(), seen: 612, whole: false },
-                "no 'Test Page' in the first 612 bytes of the answer",
+                Failure::Status { got: "200 OK".into(), wanted: Statuses(vec![204..=204, 300..=399]) },
+                "status 200 OK, wanted 204, 300-399",
             ),
             (
-                Failure::TextMissing { text: text(), seen: 612, whole: true },
-                "no 'Test Page' in the answer's 612 bytes",
+                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: false },
+                "no 'Test Page' in the first 612 bytes of the answer: got 'It works!'",
             ),
             (
-                Failure::TextLate { text: text(), seen: 9, within: Duration::from_millis(1500) },
-                "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer",
+                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: true },
+                "no 'Test Page' in the answer's 612 bytes: got 'It works!'",
+            ),
+            (Failure::Unmet { unmet: unmet(0, "''"), whole: true }, "no 'Test Page' in the empty answer"),
+            (
+                Failure::UnmetLate { unmet: unmet(9, "'It works!'"), within: Duration::from_millis(1500) },
+                "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer: got 'It works!'",
+            ),
+            (
+                Failure::UnmetLate { unmet: unmet(0, "''"), within: Duration::from_secs(3) },
+                "no 'Test Page' within 3s",
             ),
             (
                 Failure::NoMac { server: WWW1.ip(), interface: "eth0".into() },

@@ -4,13 +4,17 @@
 //! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
 
 pub mod http;
+pub mod ping;
 pub mod tcp;
 
 mod attempt;
+mod excerpt;
 mod failure;
 mod second_look;
+mod wanted;
 
 pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, millis};
+pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe, Via};
@@ -29,6 +33,7 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     match &attempt.check.probe {
         Probe::Tcp(exchange) => tcp::probe(attempt, exchange).await,
         Probe::Http(http) => http::probe(attempt, http).await,
+        Probe::Ping => ping::probe(attempt).await,
         other => Err(Failure::Wrong(format!("checks of type {} are not built yet", other.name()))),
     }
 }

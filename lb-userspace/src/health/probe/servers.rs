@@ -1,5 +1,7 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod misbehaving;
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
@@ -8,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
 use super::{Answer, Report, Subject};
-use crate::config::{Check, Probe, Protocol, ServiceKey};
+use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
 use crate::health::net::Net;
 
 /// A server that lives as long as this value.
@@ -146,9 +149,20 @@ impl Asked {
     }
 
     pub async fn report(&self, address: SocketAddr) -> Report {
+        self.by(&Net::default(), address).await
+    }
+
+    /// Probes the server by what other probes use too.
+    pub async fn by(&self, net: &Net, address: SocketAddr) -> Report {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
         let subject = Subject { service, server: address.ip(), port: address.port() };
-        super::run(&self.0, subject, &Net::default()).await
+        super::run(&self.0, subject, net).await
     }
+}
+
+/// What an answer must contain.
+pub fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+    let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
+    Wanted { text: text.map(Into::into), pattern }
 }

@@ -1,4 +1,12 @@
 //! Runs a command of the operator's, in a process group of its own, for a limited time.
+//!
+//! - `output`: what it says, line by line
+
+mod output;
+#[cfg(test)]
+pub mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,7 +22,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::output::Lines;
+use self::output::Lines;
 use crate::config;
 
 /// How long the output of a command that has ended is waited for: what it has left running may hold the pipe open.
