@@ -33,13 +33,14 @@ impl Limit {
         self.whole
     }
 
-    /// When half of the time is gone.
+    /// When half of it is gone.
     pub fn halfway(self) -> Instant {
         self.at - self.whole / 2
     }
 
-    pub fn left(self, now: Instant) -> Duration {
-        self.at.saturating_duration_since(now)
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
@@ -201,7 +202,8 @@ impl<'a> Attempt<'a> {
         self.in_time(stream.read(buffer), wanted).await
     }
 
-    async fn in_time<T>(
+    /// Does `work`, which is to bring `wanted`, while there is time.
+    pub async fn in_time<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,
         wanted: &'static str,

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{Answer, Attempt, Failure};
 use crate::config::{Check, Probe, Via};
@@ -66,7 +66,7 @@ fn own_address(attempt: &Attempt<'_>) -> SocketAddr {
 
 /// Whether the server's own address accepts connections or, where there are none, answers the same question.
 async fn looks_well(attempt: &Attempt<'_>) -> bool {
-    let left = attempt.limit.left(Instant::now());
+    let left = attempt.limit.left();
     let check = Check { via: Via::Server, tls: None, timeout: left, ..attempt.check.clone() };
     let own = attempt.beside(&check);
     if has_connections(&check.probe) { own.connect().await.is_ok() } else { super::ask(&own).await.is_ok() }
