@@ -51,6 +51,7 @@ use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiry;
 use crate::observe::view::{Status, Totals};
 use crate::plan::{State, Target};
+use crate::sorry::Sorry;
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -71,6 +72,7 @@ pub struct Controller {
     events: Events,
     knowledge: Knowledge,
     fallbacks: Fallbacks,
+    sorry: Sorry,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.

@@ -30,6 +30,7 @@ use crate::health::net::Net;
 use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiries;
 use crate::observe::{http, socket};
+use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -66,6 +67,7 @@ impl Controller {
             events: Events::default(),
             knowledge: Knowledge::default(),
             fallbacks: Fallbacks::default(),
+            sorry: Sorry::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
