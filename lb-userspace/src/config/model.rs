@@ -204,6 +204,12 @@ pub struct ServiceKey {
     pub protocol: Protocol,
 }
 
+impl ServiceKey {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, self.port)
+    }
+}
+
 /// One virtual service: VIP, port and protocol, and the real servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {

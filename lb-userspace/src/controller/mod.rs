@@ -54,6 +54,7 @@ use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiry;
 use crate::observe::view::Totals;
 use crate::plan::{State, Target};
+use crate::sorry::Sorry;
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -76,6 +77,7 @@ pub struct Controller {
     leaving: Option<Leaving>,
     knowledge: Knowledge,
     fallbacks: Fallbacks,
+    sorry: Sorry,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.

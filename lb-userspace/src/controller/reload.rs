@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
 use super::{Controller, desired, tell_supervisor};
-use crate::config::{self, Cluster, Config};
+use crate::config::{self, Cluster, Config, Fallback};
 
 impl Controller {
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
@@ -92,5 +92,16 @@ impl Controller {
         let addresses: BTreeSet<IpAddr> = servers.chain(fallbacks).chain(nodes).chain(draining).collect();
         self.knowledge.keep_macs(|address| addresses.contains(address));
         self.neighbours.want(addresses);
+        self.follow_sorry_pages();
+    }
+
+    fn follow_sorry_pages(&mut self) {
+        let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
+            Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
+            Fallback::None | Fallback::Local | Fallback::Server(_) => None,
+        });
+        if let Err(error) = self.sorry.set(&pages.collect()) {
+            tracing::error!("cannot start the thread of the sorry pages: {error}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use crate::health::Checker;
 use crate::health::net::Net;
 use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiries;
+use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -66,6 +67,7 @@ impl Controller {
             leaving: None,
             knowledge: Knowledge::default(),
             fallbacks: Fallbacks::default(),
+            sorry: Sorry::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,

@@ -9,7 +9,6 @@ pub mod server;
 
 mod recent;
 mod task;
-mod thread;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -27,8 +26,8 @@ use self::net::Net;
 use self::probe::{Advice, Report, Subject};
 use self::recent::Recent;
 use self::task::Job;
-use self::thread::CheckThread;
 use crate::config::{Check, Service, ServiceKey};
+use crate::worker::Worker;
 
 /// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
 const STAGGER: Duration = Duration::from_millis(5);
@@ -55,7 +54,7 @@ type Id = (ServiceKey, IpAddr, usize);
 /// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
 #[derive(Debug)]
 pub struct Checker {
-    thread: CheckThread,
+    thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
     running: HashMap<Id, Running>,
@@ -78,7 +77,7 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        Ok(Self { thread: CheckThread::start()?, net, sender, running: HashMap::new() })
+        Ok(Self { thread: Worker::start("checks")?, net, sender, running: HashMap::new() })
     }
 
     /// Makes the running checks those of `services`.
