@@ -46,6 +46,7 @@ impl Job {
         let state = *self.state.borrow();
         let mut machine =
             Machine::new(Rules { interval, fast_interval, timeout, rise, fall }, state, first, self.seed);
+        self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight> = None;
         let mut found = Findings::default();

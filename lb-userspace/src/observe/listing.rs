@@ -156,15 +156,13 @@ fn name_cell(name: &str, default: &str) -> Cell {
 }
 
 fn health_cell(server: &ServerStatus) -> Cell {
-    let (word, tone) = match server.health {
-        Health::Unknown => ("unknown", Tone::Warning),
-        Health::Up => ("up", Tone::Good),
-        Health::Down => ("down", Tone::Bad),
-        Health::Unchecked => return Cell::plain("unchecked"),
-        Health::Maintenance => ("maintenance", Tone::Warning),
-        Health::Draining => ("draining", Tone::Warning),
+    let tone = match server.health {
+        Health::Up => Tone::Good,
+        Health::Down => Tone::Bad,
+        Health::Unknown | Health::Maintenance | Health::Draining => Tone::Warning,
+        Health::Unchecked => return Cell::plain(server.health.word()),
     };
-    Cell::new(&format!("{word} {}", words::since(server.since_s)), tone)
+    Cell::new(&format!("{} {}", server.health.word(), words::since(server.since_s)), tone)
 }
 
 #[cfg(test)]

@@ -255,3 +255,16 @@ pub enum Health {
     /// It left the configuration and keeps what connections it has.
     Draining,
 }
+
+impl Health {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unchecked => "unchecked",
+            Self::Maintenance => "maintenance",
+            Self::Draining => "draining",
+        }
+    }
+}

@@ -37,6 +37,11 @@ impl Director {
         Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
     }
 
+    /// Starts it where the certificates in the file `roots` are trusted, and no others.
+    pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&["env", &format!("SSL_CERT_FILE={}", roots.display())], node, configuration)
+    }
+
     /// `launcher` is a command that runs the words after it in its place.
     fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
@@ -311,6 +316,8 @@ pub struct Server {
     pub name: String,
     /// `unknown`, `up`, `down`, `unchecked` or `draining`.
     pub health: String,
+    /// Why its last check failed.
+    pub reason: Option<String>,
     pub mac: Option<String>,
     pub active: u32,
     pub inactive: u32,
