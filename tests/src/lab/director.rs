@@ -129,9 +129,8 @@ impl Director {
     /// This node's role for the group, in `lb status`'s word.
     pub fn role_of(&self, group: &str) -> Result<String> {
         let status = self.status()?;
-        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
-        let found = groups.iter().find(|shown| shown.name == group);
-        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
+        let found = status.group(group).map(|shown| shown.role.clone());
+        found.with_context(|| format!("lb shows no group {group}"))
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -342,6 +341,10 @@ impl Status {
         let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &Group| (group.role == "active") == (node == holder);
         groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.cluster.as_ref()?.groups.iter().find(|group| group.name == name)
     }
 
     /// True if another node is ready for every group that this one has.
