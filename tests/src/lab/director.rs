@@ -313,6 +313,8 @@ pub struct Server {
     pub name: String,
     /// `unknown`, `up`, `down`, `unchecked` or `draining`.
     pub health: String,
+    /// Why it is down, or what is to say of it.
+    pub reason: Option<String>,
     pub mac: Option<String>,
     pub active: u32,
     pub inactive: u32,
