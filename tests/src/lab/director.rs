@@ -316,7 +316,7 @@ pub struct Server {
     pub name: String,
     /// `unknown`, `up`, `down`, `unchecked` or `draining`.
     pub health: String,
-    /// Why its last check failed.
+    /// Why it is down, or what is to say of it.
     pub reason: Option<String>,
     pub mac: Option<String>,
     pub active: u32,
