@@ -88,5 +88,6 @@ impl Controller {
         let addresses: BTreeSet<IpAddr> = servers.chain(fallbacks).chain(nodes).chain(draining).collect();
         self.knowledge.keep_macs(|address| addresses.contains(address));
         self.neighbours.want(addresses);
+        self.follow_vip_checks();
     }
 }
