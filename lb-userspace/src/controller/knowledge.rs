@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::desired;
 use super::draining::Draining;
-use crate::config::{Server, Service, ServiceKey};
+use super::vip_checks::checked_through_vip;
+use crate::config::{Config, Server, Service, ServiceKey};
 use crate::health::Verdict;
+use crate::health::machine::State;
 use crate::health::quorum::{Quorum, Turn};
 use crate::health::server::{Finding, Input, Machine, Output, Rules, Worth};
 
@@ -65,6 +67,18 @@ impl Knowledge {
         let Verdict { service, server, place, state, reason, advice, warning } = verdict;
         let finding = Finding { state, reason, advice, warning };
         self.give(service, server, Input::Found { place, finding }, now)
+    }
+
+    /// Until a check through the VIP has spoken, its server is taken to have passed it.
+    pub fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notice> {
+        let through_vip = checked_through_vip(config);
+        through_vip
+            .flat_map(|(service, server, place)| {
+                let reason = "not checked yet, and taken to be well until then".to_owned();
+                let finding = Finding { state: State::Up, reason: Some(reason), advice: None, warning: None };
+                self.give(service.key, server.address, Input::Found { place, finding }, now)
+            })
+            .collect()
     }
 
     /// The servers' timers.
@@ -185,7 +199,6 @@ fn rules(service: &Service, server: &Server) -> Rules {
 mod tests {
     use super::*;
     use crate::config::{self, Protocol};
-    use crate::health::machine::State;
     use crate::observe::view::Health;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

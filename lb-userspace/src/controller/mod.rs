@@ -12,6 +12,7 @@
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
 //!   `probing`: checks that they ask for; `endpoints`: where
 //! - `stop`: the way out
+//! - `vip_checks`: what checks through the VIP need
 
 pub mod desired;
 mod draining;
@@ -27,6 +28,7 @@ mod report;
 mod start;
 mod status;
 mod stop;
+mod vip_checks;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,6 +45,7 @@ use self::knowledge::Knowledge;
 use self::membership::{Membership, News};
 use self::notices::Fallbacks;
 use self::stop::{Leaving, Signals};
+use self::vip_checks::VipChecks;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
@@ -62,6 +65,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// The running director.
 pub struct Controller {
     config: Config,
+    /// Of the interface.
+    index: u32,
     file: Watched,
     config_error: Option<String>,
     started: Instant,
@@ -78,6 +83,7 @@ pub struct Controller {
     knowledge: Knowledge,
     fallbacks: Fallbacks,
     sorry: Sorry,
+    vip_checks: VipChecks,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.
@@ -167,6 +173,7 @@ impl Controller {
                 self.data_path.executor.set_mac(mac);
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
+                self.follow_vip_checks();
             }
             neighbours::Event::InterfaceGone => {
                 self.fail(anyhow!("interface {} is gone", self.config.interface));
@@ -198,6 +205,7 @@ impl Controller {
             self.knowledge.server(&key, address).and_then(Machine::reason)
         });
         self.tell_fallbacks();
+        self.tell_stations();
         for (service, server) in purge {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
@@ -235,6 +243,7 @@ impl Controller {
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.refresh_if_needed();
+        self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
         self.membership.set_readiness(|readiness| readiness.data_path = attached);

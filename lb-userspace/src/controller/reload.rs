@@ -93,6 +93,7 @@ impl Controller {
         self.knowledge.keep_macs(|address| addresses.contains(address));
         self.neighbours.want(addresses);
         self.follow_sorry_pages();
+        self.follow_vip_checks();
     }
 
     fn follow_sorry_pages(&mut self) {

@@ -16,6 +16,7 @@ use super::instance::Instance;
 use super::knowledge::Knowledge;
 use super::membership::Membership;
 use super::notices::Fallbacks;
+use super::vip_checks::VipChecks;
 use super::{Controller, Inputs, report, tell_supervisor};
 use crate::config::{Cluster, Config};
 use crate::dataplane::DataPath;
@@ -68,21 +69,25 @@ impl Controller {
             knowledge: Knowledge::default(),
             fallbacks: Fallbacks::default(),
             sorry: Sorry::default(),
+            vip_checks: VipChecks::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
             config,
+            index,
         };
         let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
+        controller.presume();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();
         controller.serve(inquiries).await?;
-        controller.attach(index)?;
+        controller.attach()?;
+        controller.follow_vip_checks();
         controller.membership.begin(&controller.config.groups);
         tell_supervisor(NotifyState::Ready);
         Ok((controller, inputs))
@@ -99,6 +104,13 @@ impl Controller {
         }
     }
 
+    /// Checks through the VIP are answered only once the program is there. Until then their servers are taken to be well:
+    /// a restart should take nobody out.
+    fn presume(&mut self) {
+        let notices = self.knowledge.presume(&self.config, self.started.elapsed());
+        self.tell(notices);
+    }
+
     fn has_seen_all(&self) -> bool {
         let mut nodes = self.config.cluster.iter().flat_map(Cluster::others);
         nodes.all(|node| self.knowledge.mac(node.address).is_some()) && self.knowledge.has_seen_all()
@@ -106,10 +118,10 @@ impl Controller {
 
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
     /// this, so that a start that failed leaves no program behind.
-    fn attach(&mut self, index: u32) -> Result<()> {
+    fn attach(&mut self) -> Result<()> {
         let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        let attachment = Attachment::new(program, interface, index)?;
+        let attachment = Attachment::new(program, interface, self.index)?;
         if self.config.cluster.is_some() && !attachment.is_pinned() {
             attachment.detach()?;
             bail!(

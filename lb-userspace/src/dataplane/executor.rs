@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::control::{Control, Half, Vips, mac_to_word};
+use lb_common::control::{Control, Half, Vips, mac_to_word, word_to_mac};
 use lb_common::lease::Slot;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
@@ -119,6 +119,12 @@ impl Executor {
     /// Has answers that come in by `queue` go to this AF_XDP socket, as long as that is open.
     pub fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
         self.maps.xsks.set(queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+    }
+
+    /// The interface's own, as [`Self::set_mac`] has set it.
+    pub fn mac(&self) -> [u8; 6] {
+        let word = self.maps.control.word(0, offset_of!(Control, mac));
+        word_to_mac(word.load(Ordering::Acquire))
     }
 
     pub fn set_mac(&self, mac: [u8; 6]) {

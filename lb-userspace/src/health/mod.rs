@@ -22,11 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::machine::State;
-use self::net::Net;
+use self::net::{Net, VipNet};
 use self::probe::{Advice, Report, Subject};
 use self::recent::Recent;
 use self::task::Job;
 use crate::config::{Check, Service, ServiceKey};
+use crate::dataplane::xsk::Xsk;
 use crate::worker::Worker;
 
 /// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
@@ -99,6 +100,16 @@ impl Checker {
             let first = (check.interval / count).min(STAGGER).saturating_mul(turn);
             self.begin(id, subject, check, first);
         }
+    }
+
+    /// The way of probes through VIPs.
+    pub fn vip(&self) -> &VipNet {
+        &self.net.vip
+    }
+
+    /// Has probes through VIPs go by these sockets, beside those that they have.
+    pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
+        self.net.vip.add_sockets(sockets, self.thread.handle())
     }
 
     /// Latencies of the last good probes of a server's checks, the newest first.

@@ -275,8 +275,16 @@ pub struct Status {
     pub stopping: bool,
     pub config_error: Option<String>,
     pub services: Vec<Service>,
+    pub drops: Vec<Count>,
     /// `None`: a single director.
     pub cluster: Option<Cluster>,
+}
+
+/// Packets that were dropped for one reason.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Count {
+    pub reason: String,
+    pub count: u64,
 }
 
 /// The cluster as one director sees it.
@@ -334,6 +342,11 @@ impl Status {
     /// The server of this name, in whichever service.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
+    }
+
+    /// Packets dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.count).sum()
     }
 
     /// True if the director says that `holder` is active for every group, and its own roles fit that.

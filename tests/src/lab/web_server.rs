@@ -22,12 +22,13 @@ http {
     fastcgi_temp_path fastcgi;
     default_type text/plain;
     server {
-        listen 0.0.0.0:80;
-        listen [::]:80;
+        include listen.conf;
         root html;
     }
 }
 ";
+
+const EVERYWHERE: &str = "listen 0.0.0.0:80; listen [::]:80;";
 
 /// An nginx on port 80 of a node, which can be stopped and started again.
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ impl WebServer {
         fs::create_dir_all(folder.join("html"))?;
         fs::write(folder.join("html/index.html"), format!("{page}\n"))?;
         fs::write(folder.join("nginx.conf"), CONFIGURATION)?;
+        fs::write(folder.join("listen.conf"), EVERYWHERE)?;
         Ok(Self { node: node.clone() })
     }
 
@@ -56,6 +58,12 @@ impl WebServer {
 
     fn process(&self) -> Option<Process> {
         self.node.state().process(&self.node.record("nginx"))
+    }
+
+    /// From its next start on it listens on the node's own address and on no other, but for loopback's.
+    pub fn listen_on_own_address(&self) -> Result<()> {
+        let own = format!("listen {}:80; listen 127.0.0.1:80;", self.node.address());
+        fs::write(self.node.folder()?.join("listen.conf"), own).context("cannot write nginx's configuration")
     }
 
     /// Starts it and returns once it accepts connections. Does nothing if it runs.
