@@ -5,16 +5,20 @@
 //!
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `draining`: servers on their way out
+//! - `inputs`: what it is told
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
+//! - `pace`: how often the difference is carried out
 //! - `report`: what operators read in the log; `status`: what they ask for; `probing`: checks that they ask for
 
 pub mod desired;
 mod draining;
 mod files;
+mod inputs;
 pub mod instance;
 mod membership;
+mod pace;
 mod probing;
 mod report;
 mod status;
@@ -35,8 +39,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use self::desired::Knowledge as _;
 use self::draining::Draining;
 use self::files::Watched;
+use self::inputs::{Finding, Findings, Inputs};
 use self::instance::Instance;
 use self::membership::{Membership, News};
+use self::pace::Pace;
 use crate::config::{self, Cluster, Config, Service, ServiceKey};
 use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::lease::Start;
@@ -58,6 +64,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// From one look at what is known by then to the next.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What is known of a server's health.
 #[derive(Debug, Clone)]
@@ -107,20 +115,12 @@ pub struct Controller {
     membership: Membership,
     events: Events,
     knowledge: Knowledge,
+    pace: Pace,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.
     purging: HashMap<ServerId, ServiceKey>,
     _instance: Instance,
-}
-
-/// What the controller is told.
-struct Inputs {
-    verdicts: UnboundedReceiver<Verdict>,
-    neighbours: UnboundedReceiver<neighbours::Event>,
-    inquiries: mpsc::Receiver<Inquiry>,
-    /// Of the cluster; a director that is alone hears none.
-    news: UnboundedReceiver<News>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
@@ -137,20 +137,14 @@ pub async fn run(path: PathBuf) -> Result<()> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
             _ = hangup.recv() => controller.reload("SIGHUP"),
-            Some(verdict) = inputs.verdicts.recv() => {
-                controller.verdict(verdict);
-                while let Ok(verdict) = inputs.verdicts.try_recv() {
-                    controller.verdict(verdict);
+            what = inputs.findings.next() => {
+                controller.find_out(what)?;
+                while let Some(what) = inputs.findings.waiting() {
+                    controller.find_out(what)?;
                 }
-                controller.refresh();
+                controller.pace.want();
             }
-            Some(event) = inputs.neighbours.recv() => {
-                controller.neighbour(event)?;
-                while let Ok(event) = inputs.neighbours.try_recv() {
-                    controller.neighbour(event)?;
-                }
-                controller.refresh();
-            }
+            () = at(controller.pace.due()) => controller.refresh(),
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
             _ = housekeeping.tick() => controller.keep_house()?,
@@ -192,18 +186,20 @@ impl Controller {
             membership,
             events: Events::default(),
             knowledge: Knowledge::default(),
+            pace: Pace::new(Instant::now()),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
             config,
         };
-        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
+        let findings = Findings { verdicts, neighbours: events };
+        let mut inputs = Inputs { findings, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
         // What is not known by then comes in as it does while running.
-        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
+        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
         controller.refresh();
         controller.serve(inquiries).await?;
         controller.attach(index)?;
@@ -214,11 +210,14 @@ impl Controller {
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send
     /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
+    async fn look_around(&mut self, findings: &mut Findings) -> Result<()> {
         while !self.has_seen_all() {
-            tokio::select! {
-                Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
-                Some(event) = inputs.neighbours.recv() => self.neighbour(event)?,
+            let what = findings.next().await;
+            self.find_out(what)?;
+            // More comes meanwhile: with thousands of servers a look at all of them is work.
+            tokio::time::sleep(LOOK).await;
+            while let Some(what) = findings.waiting() {
+                self.find_out(what)?;
             }
         }
         Ok(())
@@ -352,6 +351,14 @@ impl Controller {
         Ok(new)
     }
 
+    fn find_out(&mut self, what: Finding) -> Result<()> {
+        match what {
+            Finding::Verdict(verdict) => self.verdict(verdict),
+            Finding::Neighbour(event) => self.neighbour(event)?,
+        }
+        Ok(())
+    }
+
     fn verdict(&mut self, verdict: Verdict) {
         let Verdict { service, server, place: _, state, reason, advice: _, warning: _ } = verdict;
         let health = Health::from(state);
@@ -403,6 +410,7 @@ impl Controller {
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
+        let began = Instant::now();
         let desired = desired::state(&self.config, &self.knowledge);
         let before: State = self.data_path.applied().clone();
         let Applied { changes, purge, errors } = self.data_path.apply(desired);
@@ -420,6 +428,7 @@ impl Controller {
             self.sweeper.purge(server);
         }
         self.tell_servers();
+        self.pace.done(began, Instant::now());
     }
 
     /// How many servers this director could send clients to.
@@ -503,6 +512,14 @@ impl Controller {
 async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
     if let Err(error) = serving.await {
         tracing::error!("{what}: {error:#}");
+    }
+}
+
+/// Then, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What operators read in the log, in the words that ldirectord used.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::SLOTS_PER_LINE;
@@ -73,9 +74,10 @@ fn changes(
     name: &str,
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
 ) {
-    let old: Vec<(Target, u16)> = before.map_or_else(Vec::new, members);
-    let new = members(after);
-    for (target, weight) in new.iter().filter(|member| !old.contains(member)) {
+    let (old, new) = (before.map_or_else(Vec::new, members), members(after));
+    let by_target = |members: &[(Target, u16)]| members.iter().copied().collect::<BTreeMap<_, _>>();
+    let (was, is) = (by_target(&old), by_target(&new));
+    for (target, weight) in new.iter().filter(|(target, weight)| was.get(target) != Some(weight)) {
         match target {
             Target::Real(address) => tracing::info!(
                 service = name,
@@ -85,7 +87,7 @@ fn changes(
             Target::Local => tracing::warn!(service = name, "Starting fallback server for: {key}"),
         }
     }
-    for (target, weight) in old.iter().filter(|(target, _)| !new.iter().any(|(other, _)| other == target)) {
+    for (target, weight) in old.iter().filter(|(target, _)| !is.contains_key(target)) {
         match target {
             Target::Real(address) => tracing::warn!(
                 service = name,
