@@ -3,6 +3,7 @@
 //! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
 //! direct-routing server has the service's own port. Nothing in this file knows about YAML.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -203,6 +204,12 @@ pub struct ServiceKey {
     pub protocol: Protocol,
 }
 
+impl ServiceKey {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, self.port)
+    }
+}
+
 /// One virtual service: VIP, port and protocol, and the real servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -249,6 +256,14 @@ impl Service {
             servers: Vec::new(),
         }
     }
+
+    /// The one that is not among the servers and serves when they do not.
+    pub fn fallback_server(&self) -> Option<Server> {
+        match self.fallback {
+            Fallback::Server(address) => Some(Server::new(address, self.key.port)),
+            Fallback::None | Fallback::Local | Fallback::Sorry(_) => None,
+        }
+    }
 }
 
 /// Who serves when no real server is usable.
@@ -262,6 +277,18 @@ pub enum Fallback {
     Server(IpAddr),
     /// `lb` itself: it answers HTTP requests with status 503 and this page, or one of its own.
     Sorry(Option<PathBuf>),
+}
+
+/// As in the configuration.
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Local => f.write_str("local"),
+            Self::Server(address) => address.fmt(f),
+            Self::Sorry(_) => f.write_str("sorry"),
+        }
+    }
 }
 
 /// When a server that comes and goes is kept out.

@@ -26,8 +26,15 @@ impl Pace {
         self.wanted = true;
     }
 
-    /// When to refresh; `None`: the maps are as they should be.
-    pub fn due(&self) -> Option<Instant> {
+    /// Comes when it is time to refresh; never, if the maps are as they should be.
+    pub async fn due(&self) {
+        match self.next() {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
         self.wanted.then_some(self.rested)
     }
 
@@ -46,15 +53,15 @@ mod tests {
     fn short_refreshes_follow_at_once_and_long_ones_after_a_rest() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        assert_eq!(pace.due(), None);
+        assert_eq!(pace.next(), None);
         pace.want();
-        assert_eq!(pace.due(), Some(now), "the first one does not wait");
+        assert_eq!(pace.next(), Some(now), "the first one does not wait");
         for (took, rest) in [(0, 0), (10, 90), (1_000, 9_000), (100_000, 20_000)] {
             let end = now + Duration::from_micros(took);
             pace.done(now, end);
-            assert_eq!(pace.due(), None);
+            assert_eq!(pace.next(), None);
             pace.want();
-            assert_eq!(pace.due(), Some(end + Duration::from_micros(rest)), "after {took} us");
+            assert_eq!(pace.next(), Some(end + Duration::from_micros(rest)), "after {took} us");
         }
     }
 }

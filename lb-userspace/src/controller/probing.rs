@@ -1,7 +1,5 @@
 //! `lb probe`: the checks of a server made at once, because somebody wants to see them.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 
 use super::Controller;
@@ -38,7 +36,7 @@ impl Controller {
 
 fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c Server), String> {
     let ProbeOrder { service, server } = order;
-    let address = |service: &Service| SocketAddr::new(service.key.vip, service.key.port).to_string();
+    let address = |service: &Service| service.key.address().to_string();
     let found = config.services.iter().find(|one| one.name == *service || address(one) == *service);
     let found = found.ok_or_else(|| {
         let names = config.services.iter().map(|service| service.name.as_str());

@@ -12,11 +12,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
@@ -156,7 +156,9 @@ impl Follower {
             RouteNetlinkMessage::NewLink(message) if message.header.index == self.interface => {
                 self.link(&message);
             }
-            RouteNetlinkMessage::DelLink(message) if message.header.index == self.interface => {
+            RouteNetlinkMessage::DelLink(LinkMessage { header, .. })
+                if header.index == self.interface && !is_a_bridges(&header) =>
+            {
                 let _ = self.events.send(Event::InterfaceGone);
             }
             _ => {}
@@ -276,6 +278,11 @@ impl Follower {
 async fn answered<T, E: Into<anyhow::Error>>(request: impl Future<Output = Result<T, E>>) -> Result<T> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, request).await;
     answer.context("the kernel's answer was lost")?.map_err(Into::into)
+}
+
+/// An interface that leaves a bridge is told to be deleted, as its port.
+fn is_a_bridges(link: &LinkHeader) -> bool {
+    link.interface_family == AddressFamily::Bridge
 }
 
 fn address_of(message: &NeighbourMessage) -> Option<IpAddr> {

@@ -9,7 +9,6 @@ mod beat;
 use std::time::Duration;
 
 use self::beat::Beat;
-use crate::observe::view::Health;
 
 /// What the results so far say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,16 +17,6 @@ pub enum State {
     Unknown,
     Up,
     Down,
-}
-
-impl From<State> for Health {
-    fn from(state: State) -> Self {
-        match state {
-            State::Unknown => Self::Unknown,
-            State::Up => Self::Up,
-            State::Down => Self::Down,
-        }
-    }
 }
 
 /// The part of a check that is about time and counts.

@@ -11,7 +11,6 @@ mod descriptors;
 mod punctuality;
 mod recent;
 mod task;
-mod thread;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -31,8 +30,8 @@ use self::probe::{Advice, Report, Subject};
 use self::punctuality::Punctuality;
 use self::recent::Recent;
 use self::task::Job;
-use self::thread::CheckThread;
 use crate::config::{Check, Service, ServiceKey};
+use crate::worker::Worker;
 
 /// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
 const STAGGER: Duration = Duration::from_millis(5);
@@ -59,7 +58,7 @@ type Id = (ServiceKey, IpAddr, usize);
 /// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
 #[derive(Debug)]
 pub struct Checker {
-    thread: CheckThread,
+    thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
     punctuality: Punctuality,
@@ -85,7 +84,7 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        let (thread, punctuality) = (CheckThread::start()?, Punctuality::default());
+        let (thread, punctuality) = (Worker::start("checks")?, Punctuality::default());
         let descriptors = descriptors::raise_limit()?;
         Ok(Self { thread, net, sender, punctuality, descriptors, running: HashMap::new() })
     }

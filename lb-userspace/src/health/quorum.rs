@@ -9,6 +9,8 @@ use crate::config;
 pub struct Quorum {
     /// `None`: it was not looked at yet.
     won: Option<bool>,
+    /// It was won at some time. Until then it cannot be won back.
+    was_won: bool,
     since: Duration,
     /// Sum of the weights of the servers that were usable at the last look.
     sum: u64,
@@ -24,20 +26,21 @@ pub struct Turn {
 
 impl Quorum {
     pub fn new(now: Duration) -> Self {
-        Self { won: None, since: now, sum: 0 }
+        Self { won: None, was_won: false, since: now, sum: 0 }
     }
 
-    /// What has been neither won nor lost needs neither more nor less than the quorum itself.
+    /// To be won for the first time it needs the quorum itself.
     pub fn count(&mut self, quorum: config::Quorum, sum: u64, now: Duration) -> Option<Turn> {
         let config::Quorum { weight, hysteresis } = quorum;
         let [weight, hysteresis] = [weight, hysteresis].map(u64::from);
-        let needed = match self.won {
-            None => weight,
-            Some(true) => weight.saturating_sub(hysteresis),
-            Some(false) => weight + hysteresis,
+        let needed = match self.is_won() {
+            true => weight.saturating_sub(hysteresis),
+            false if self.was_won => weight + hysteresis,
+            false => weight,
         };
         self.sum = sum;
         let won = sum >= needed;
+        self.was_won |= won;
         if self.won == Some(won) {
             return None;
         }
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn hysteresis_wants_less_to_keep_it_and_more_to_win_it_back() {
         assert_eq!(course(10, 3, &[10, 7, 6, 10, 12, 13, 7]), [true, true, false, false, false, true, true]);
-        assert_eq!(course(10, 3, &[9, 12, 13]), [false, false, true]);
+        assert_eq!(course(10, 3, &[9, 10, 7, 6]), [false, true, true, false], "it was not lost at first");
     }
 
     #[test]

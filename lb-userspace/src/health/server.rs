@@ -181,13 +181,16 @@ impl Machine {
     pub fn reason(&self) -> Option<String> {
         let down = self.checks().find(|(_, finding)| finding.state == State::Down);
         let any = || self.checks().find(|(_, finding)| finding.reason.is_some());
-        let checks = down.or_else(any).and_then(|(place, finding)| {
-            finding.reason.as_ref().map(|reason| self.of_check(place, reason))
-        });
-        let damped = self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
-            let [within, hold] = [within, hold].map(humantime::format_duration);
-            format!("kept out until it has been well for {hold}: it went down {falls} times within {within}")
-        });
+        let checks = down
+            .or_else(any)
+            .and_then(|(place, finding)| finding.reason.as_ref().map(|reason| self.of_check(place, reason)));
+        let damped =
+            self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
+                let [within, hold] = [within, hold].map(humantime::format_duration);
+                format!(
+                    "kept out until it has been well for {hold}: it went down {falls} times within {within}"
+                )
+            });
         let parts: Vec<String> = [self.maintenance.clone(), checks, damped].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }

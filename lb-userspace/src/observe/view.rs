@@ -17,6 +17,9 @@ pub struct Status {
     pub mode: String,
     /// Seconds since the controller started.
     pub uptime_s: u64,
+    /// It was told to stop, and still serves the connections that run through it.
+    #[serde(default)]
+    pub stopping: bool,
     /// Path of the configuration file.
     pub config: String,
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
@@ -103,6 +106,9 @@ pub struct GroupStatus {
     pub holder: Option<String>,
     /// The node that has it when all is well.
     pub preferred: String,
+    /// Another node is ready to take it.
+    #[serde(default)]
+    pub has_successor: bool,
     /// It was handed over, and connections that began here are served on.
     pub serves_on: bool,
 }
@@ -126,6 +132,16 @@ pub struct PathStatus {
 pub struct Heard {
     pub node: String,
     pub ago_ms: u64,
+}
+
+/// What came of an operator's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Groups that are on their way.
+    pub moves: Vec<Move>,
+    /// What the order does not change, although one might think so.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// A group that goes from one node to another.
@@ -251,4 +267,17 @@ pub enum Health {
     Maintenance,
     /// It left the configuration and keeps what connections it has.
     Draining,
+}
+
+impl Health {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unchecked => "unchecked",
+            Self::Maintenance => "maintenance",
+            Self::Draining => "draining",
+        }
+    }
 }

@@ -49,7 +49,10 @@ mod tests {
             let growth = Growth::new(Duration::ZERO).at(Duration::from_secs(seconds), slow_start);
             growth.map(|growth| growth.weight(full))
         };
-        assert_eq!([0, 1, 10, 19, 20].map(|at| weight(101, at)), [Some(1), Some(6), Some(51), Some(96), None]);
+        assert_eq!(
+            [0, 1, 10, 19, 20].map(|at| weight(101, at)),
+            [Some(1), Some(6), Some(51), Some(96), None]
+        );
         assert_eq!([0, 10, 19].map(|at| weight(65535, at)), [Some(1), Some(32768), Some(62258)]);
         assert_eq!([0, 1].map(|full| weight(full, 19)), [Some(0), Some(1)], "there is nothing to grow");
     }

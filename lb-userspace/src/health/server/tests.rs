@@ -244,9 +244,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn any_rules() -> impl Strategy<Value = Rules> {
-    let damping = proptest::option::of((2..4u32, 1..100u64, 1..40u64).prop_map(|(falls, within, hold)| {
-        Damping { falls, within: s(within), hold: s(hold) }
-    }));
+    let damping =
+        proptest::option::of((2..4u32, 1..100u64, 1..40u64).prop_map(|(falls, within, hold)| Damping {
+            falls,
+            within: s(within),
+            hold: s(hold),
+        }));
     (0..40u16, 0..60u64, damping).prop_map(|(weight, slow_start, damping)| Rules {
         weight,
         slow_start: s(slow_start),

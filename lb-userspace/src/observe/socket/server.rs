@@ -115,9 +115,9 @@ async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply
         Request::Events => return Ok(Reply::Events(inquiries.events().await?)),
         Request::Failover { group } => Order::Failover(group),
         Request::Failback { group } => Order::Failback(group),
-        Request::Standby => Order::Standby,
+        Request::Standby { force } => Order::Standby { force },
         Request::Resume => Order::Resume,
-        Request::Maintenance { on } => Order::Maintenance(on),
+        Request::Maintenance { on, force } => Order::Maintenance { on, force },
         Request::Probe { service, server } => {
             return Ok(match inquiries.probe(ProbeOrder { service, server }).await? {
                 Ok(reports) => Reply::Probes(reports),
@@ -126,7 +126,7 @@ async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply
         }
     };
     Ok(match inquiries.order(order).await? {
-        Ok(moves) => Reply::Moves(moves),
+        Ok(obeyed) => Reply::Obeyed(obeyed),
         Err(why) => Reply::Error(why),
     })
 }
