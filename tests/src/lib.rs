@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
+//! | [`crowd`] | a director and thousands of servers |
 //! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
 //! | [`statistics`] | what benchmarks do with their figures |
 //! | [`workspace`] | where things are |
@@ -12,6 +13,7 @@
 //! toolchain is there.
 
 pub mod cluster;
+pub mod crowd;
 pub mod lab;
 pub mod scenario;
 pub mod statistics;

@@ -54,6 +54,18 @@ impl Check {
         }
     }
 
+    /// Once connected the server waits for us: to say something, or to close the connection.
+    pub fn speaks_first(&self) -> bool {
+        let speaks = match &self.probe {
+            Probe::Tcp(Exchange { send, wanted }) => !send.is_empty() || wanted.is_nothing(),
+            Probe::Http(_) | Probe::Grpc { .. } | Probe::Ldap | Probe::Postgresql { .. } | Probe::Redis => {
+                true
+            }
+            _ => false,
+        };
+        speaks || self.tls.is_some()
+    }
+
     /// Where probes of a server that serves on `port` go.
     pub fn target(&self, vip: IpAddr, server: IpAddr, port: u16) -> SocketAddr {
         let address = match self.via {

@@ -6,6 +6,7 @@
 //! - `start`: before the first packet; `reload`: when the configuration has changed
 //! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
 //! - [`desired`]: from what is known to what the maps shall hold: pure
+//! - `inputs`: what it is told; `pace`: how soon the maps follow
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
@@ -18,10 +19,12 @@ pub mod desired;
 mod draining;
 mod endpoints;
 mod files;
+mod inputs;
 pub mod instance;
 mod knowledge;
 mod membership;
 mod notices;
+mod pace;
 mod probing;
 mod reload;
 mod report;
@@ -37,13 +40,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use lb_common::server::ServerId;
 use sd_notify::NotifyState;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use self::files::Watched;
+use self::inputs::Finding;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
-use self::membership::{Membership, News};
+use self::membership::Membership;
 use self::notices::Fallbacks;
+use self::pace::Pace;
 use self::stop::{Leaving, Signals};
 use self::vip_checks::VipChecks;
 use crate::config::{self, Config, ServiceKey};
@@ -54,7 +58,6 @@ use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
-use crate::observe::inquiries::Inquiry;
 use crate::observe::view::Totals;
 use crate::plan::{State, Target};
 use crate::sorry::Sorry;
@@ -81,6 +84,7 @@ pub struct Controller {
     /// Set once it stops.
     leaving: Option<Leaving>,
     knowledge: Knowledge,
+    pace: Pace,
     fallbacks: Fallbacks,
     sorry: Sorry,
     vip_checks: VipChecks,
@@ -89,15 +93,6 @@ pub struct Controller {
     /// Servers being purged, and whose they were.
     purging: HashMap<ServerId, ServiceKey>,
     _instance: Instance,
-}
-
-/// What the controller is told.
-struct Inputs {
-    verdicts: UnboundedReceiver<Verdict>,
-    neighbours: UnboundedReceiver<neighbours::Event>,
-    inquiries: mpsc::Receiver<Inquiry>,
-    /// Of the cluster; a director that is alone hears none.
-    news: UnboundedReceiver<News>,
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
@@ -115,20 +110,14 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 stop::Told::Stop(signal) => controller.told_to_stop(signal),
                 stop::Told::Reload => controller.reload("SIGHUP"),
             },
-            Some(verdict) = inputs.verdicts.recv() => {
-                controller.verdict(verdict);
-                while let Ok(verdict) = inputs.verdicts.try_recv() {
-                    controller.verdict(verdict);
+            what = inputs.findings.next() => {
+                controller.find_out(what);
+                while let Some(what) = inputs.findings.waiting() {
+                    controller.find_out(what);
                 }
-                controller.refresh_if_needed();
+                controller.plan_refresh();
             }
-            Some(event) = inputs.neighbours.recv() => {
-                controller.neighbour(event);
-                while let Ok(event) = inputs.neighbours.try_recv() {
-                    controller.neighbour(event);
-                }
-                controller.refresh_if_needed();
-            }
+            () = controller.pace.due() => controller.refresh(),
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
             _ = housekeeping.tick() => controller.keep_house(),
@@ -145,6 +134,13 @@ pub async fn run(path: PathBuf) -> Result<()> {
 }
 
 impl Controller {
+    fn find_out(&mut self, what: Finding) {
+        match what {
+            Finding::Verdict(verdict) => self.verdict(verdict),
+            Finding::Neighbour(event) => self.neighbour(event),
+        }
+    }
+
     fn verdict(&mut self, verdict: Verdict) {
         if verdict.reason.is_some() {
             // It may have another MAC now, which the kernel would notice only half a minute later.
@@ -181,15 +177,16 @@ impl Controller {
         }
     }
 
-    /// Brings the maps to what is known now, if that is not what they hold.
-    fn refresh_if_needed(&mut self) {
+    /// Has the maps brought to what is known now, if that is not what they hold.
+    fn plan_refresh(&mut self) {
         if self.knowledge.take_changed() {
-            self.refresh();
+            self.pace.want();
         }
     }
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
+        let began = Instant::now();
         let notices = self.knowledge.count(&self.config.services, self.started.elapsed());
         self.tell(notices);
         let desired = desired::state(&self.config, &self.knowledge);
@@ -211,6 +208,7 @@ impl Controller {
             self.sweeper.purge(server);
         }
         self.tell_servers();
+        self.pace.done(began, Instant::now());
     }
 
     /// How many servers this director could send clients to.
@@ -242,7 +240,7 @@ impl Controller {
         }
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
-        self.refresh_if_needed();
+        self.plan_refresh();
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);

@@ -1,5 +1,6 @@
 //! What operators read in the log, in the words that ldirectord used.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::SLOTS_PER_LINE;
@@ -96,20 +97,20 @@ fn changes(
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
 ) {
     let Subject { key, name: service, .. } = subject;
-    let old: Vec<(Target, u16)> = before.map_or_else(Vec::new, members);
-    let new = members(after);
-    let among = |members: &[(Target, u16)], target| members.iter().any(|(other, _)| *other == target);
-    for (target, weight) in new.iter().filter(|member| !old.contains(member)) {
+    let (old, new) = (before.map_or_else(Vec::new, members), members(after));
+    let by_target = |members: &[(Target, u16)]| members.iter().copied().collect::<BTreeMap<_, _>>();
+    let (was, is) = (by_target(&old), by_target(&new));
+    for (target, weight) in new.iter().filter(|(target, weight)| was.get(target) != Some(weight)) {
         match subject.real_server(*target, *weight) {
             // Agents and slow starts change weights all the time.
-            Some((_, server)) if among(&old, *target) => {
+            Some((_, server)) if was.contains_key(target) => {
                 tracing::debug!(service, "Changing real server: {server}");
             }
             Some((_, server)) => tracing::info!(service, "Adding real server: {server}"),
             None => tracing::warn!(service, "Starting fallback server for: {key}"),
         }
     }
-    for (target, weight) in old.iter().filter(|(target, _)| !among(&new, *target)) {
+    for (target, weight) in old.iter().filter(|(target, _)| !is.contains_key(target)) {
         match subject.real_server(*target, *weight) {
             Some((address, server)) => {
                 let reason = reason(*key, address);

@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 
 use super::desired::{self, Knowledge as _};
 use super::files::Watched;
+use super::inputs::{Findings, Inputs};
 use super::instance::Instance;
 use super::knowledge::Knowledge;
 use super::membership::Membership;
 use super::notices::Fallbacks;
+use super::pace::Pace;
 use super::vip_checks::VipChecks;
-use super::{Controller, Inputs, report, tell_supervisor};
+use super::{Controller, report, tell_supervisor};
 use crate::config::{Cluster, Config};
 use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
@@ -67,6 +69,7 @@ impl Controller {
             events: Events::default(),
             leaving: None,
             knowledge: Knowledge::default(),
+            pace: Pace::new(Instant::now()),
             fallbacks: Fallbacks::default(),
             sorry: Sorry::default(),
             vip_checks: VipChecks::default(),
@@ -76,14 +79,15 @@ impl Controller {
             config,
             index,
         };
-        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
+        let findings = Findings { verdicts, neighbours: events };
+        let mut inputs = Inputs { findings, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
         controller.presume();
         // What is not known by then comes in as it does while running.
-        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
+        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
         controller.refresh();
         controller.serve(inquiries).await?;
         controller.attach()?;
@@ -95,12 +99,10 @@ impl Controller {
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send
     /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, inputs: &mut Inputs) {
+    async fn look_around(&mut self, findings: &mut Findings) {
         while !self.has_seen_all() {
-            tokio::select! {
-                Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
-                Some(event) = inputs.neighbours.recv() => self.neighbour(event),
-            }
+            let what = findings.next().await;
+            self.find_out(what);
         }
     }
 

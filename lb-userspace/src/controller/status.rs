@@ -12,7 +12,9 @@ use crate::config::{Server, Service, ServiceKey};
 use crate::dataplane::maps::{Counters, read_totals};
 use crate::health::server::Machine;
 use crate::observe::inquiries::Inquiry;
-use crate::observe::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
+use crate::observe::view::{
+    ChecksStatus, Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals,
+};
 use crate::plan::Target;
 
 impl Controller {
@@ -47,11 +49,21 @@ impl Controller {
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
             table: self.table_status(counters, &services),
+            checks: self.checks_status(),
             cluster: None,
             services,
             drops: counts(counters, Action::Drop),
             passes: counts(counters, Action::Pass),
             relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
+        }
+    }
+
+    fn checks_status(&self) -> ChecksStatus {
+        let punctuality = self.checker.punctuality();
+        ChecksStatus {
+            running: self.checker.count() as u64,
+            started: punctuality.starts(),
+            late: punctuality.late(),
         }
     }
 

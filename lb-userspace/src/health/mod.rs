@@ -7,6 +7,8 @@ pub mod probe;
 pub mod quorum;
 pub mod server;
 
+mod descriptors;
+mod punctuality;
 mod recent;
 mod task;
 
@@ -20,10 +22,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use self::machine::State;
 use self::net::{Net, VipNet};
 use self::probe::{Advice, Report, Subject};
+use self::punctuality::Punctuality;
 use self::recent::Recent;
 use self::task::Job;
 use crate::config::{Check, Service, ServiceKey};
@@ -58,6 +62,9 @@ pub struct Checker {
     thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
+    punctuality: Punctuality,
+    /// That this process may have open.
+    descriptors: u64,
     running: HashMap<Id, Running>,
 }
 
@@ -78,7 +85,9 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        Ok(Self { thread: Worker::start("checks")?, net, sender, running: HashMap::new() })
+        let (thread, punctuality) = (Worker::start("checks")?, Punctuality::default());
+        let descriptors = descriptors::raise_limit()?;
+        Ok(Self { thread, net, sender, punctuality, descriptors, running: HashMap::new() })
     }
 
     /// Makes the running checks those of `services`.
@@ -87,6 +96,9 @@ impl Checker {
     /// changed, its state stays until the first result of the new check, which then decides alone.
     pub fn set(&mut self, services: &[Service]) {
         let wanted: Vec<_> = services.iter().flat_map(checks).collect();
+        if let Some(text) = descriptors::too_few(wanted.len(), self.descriptors) {
+            warn!("{text}");
+        }
         let ids: HashSet<Id> = wanted.iter().map(|(id, ..)| *id).collect();
         self.running.retain(|id, _| ids.contains(id));
         let new: Vec<_> = wanted
@@ -110,6 +122,15 @@ impl Checker {
     /// Has probes through VIPs go by these sockets, beside those that they have.
     pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
         self.net.vip.add_sockets(sockets, self.thread.handle())
+    }
+
+    /// How many checks run.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn punctuality(&self) -> &Punctuality {
+        &self.punctuality
     }
 
     /// Latencies of the last good probes of a server's checks, the newest first.
@@ -145,6 +166,7 @@ impl Checker {
             state: state_sender,
             recent: recent.clone(),
             seed: seed(&id),
+            punctuality: self.punctuality.clone(),
         };
         let task = self.thread.handle().spawn(job.run(first));
         self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });

@@ -11,6 +11,7 @@ use tracing::debug;
 use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, State};
 use super::net::Net;
 use super::probe::{Advice, Report, Subject};
+use super::punctuality::Punctuality;
 use super::recent::Recent;
 use super::{Verdict, probe};
 use crate::config::Check;
@@ -31,9 +32,10 @@ pub struct Job {
     pub recent: Recent,
     /// Decides how the starts of probes are moved around their beat.
     pub seed: u64,
+    pub punctuality: Punctuality,
 }
 
-type Flight = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send>>);
+type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
 
 /// What the last probe found, beside the machine's judgement.
 #[derive(Default, Clone, PartialEq)]
@@ -52,11 +54,15 @@ impl Job {
         let mut machine = Machine::new(rules, state, first, self.seed);
         self.net.is_open(self.check.via).await;
         let begin = Instant::now();
-        let mut flight: Option<Flight> = None;
+        let mut flight: Option<Flight<'_>> = None;
         let mut found = Findings::default();
         while !self.verdicts.is_closed() {
+            let due = machine.next_timeout().unwrap_or_default();
             let (input, report) = match next_event(&machine, begin, &mut flight).await {
-                Event::Timer => (Input::Timer, None),
+                Event::Timer => {
+                    self.punctuality.woken(begin.elapsed().saturating_sub(due));
+                    (Input::Timer, None)
+                }
                 Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
             };
             let before = found.clone();
@@ -67,7 +73,10 @@ impl Job {
             let mut told = false;
             for output in machine.handle(input, begin.elapsed()) {
                 match output {
-                    Output::StartProbe { id, deadline: _ } => flight = Some((id, self.probe())),
+                    Output::StartProbe { id, deadline: _ } => {
+                        self.punctuality.started();
+                        flight = Some((id, self.probe()));
+                    }
                     Output::AbandonProbe { id: _ } => flight = None,
                     Output::Changed { from: _, to, reason } => {
                         self.state.send_replace(to);
@@ -88,9 +97,8 @@ impl Job {
 
     /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
     /// machine's is there for a probe that does not keep to it.
-    fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send>> {
-        let (check, subject, net) = (self.check.clone(), self.subject, self.net.clone());
-        Box::pin(async move { probe::run(&check, subject, &net).await })
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+        Box::pin(probe::run(&self.check, self.subject, &self.net))
     }
 
     fn tell(&self, state: State, reason: Option<String>, found: &Findings) {
@@ -128,7 +136,7 @@ enum Event {
 
 /// Waits for the probe in flight or the machine's time-out. The probe goes first: a result that is there counts, even
 /// if this task was held up and the deadline has passed.
-async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Flight>) -> Event {
+async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Flight<'_>>) -> Event {
     let timeout = machine.next_timeout();
     let running = async {
         match flight {

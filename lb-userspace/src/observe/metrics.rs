@@ -55,15 +55,18 @@ const SERVICE_GAUGES: [Metric<ServiceStatus>; 5] = [
     ("lb_service_on_fallback", "1 while no server is usable", |s| s.on_fallback.into()),
 ];
 
-const COUNTERS: [Metric<Status>; 5] = [
+const COUNTERS: [Metric<Status>; 7] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
     ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
+    ("lb_check_probes_total", "Probes that health checks have started", |s| s.checks.started),
+    ("lb_check_late_probes_total", "Probes that came more than 10 ms after they were due", |s| s.checks.late),
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
-const GAUGES: [Metric<Status>; 5] = [
+const GAUGES: [Metric<Status>; 6] = [
+    ("lb_checks", "Health checks that are made", |s| s.checks.running),
     ("lb_table_slots", "Slots of the connection table", |s| s.table.capacity),
     ("lb_table_used_slots", "Slots in use at the last sweep", |s| s.table.used),
     ("lb_table_memory_bytes", "Memory of the connection table", |s| s.table.memory_bytes),
@@ -310,6 +313,9 @@ mod tests {
             (r#"lb_service_servers{service="web"}"#, 2.0),
             ("lb_table_evicted_total", 7.0),
             ("lb_table_expired_total", 3000.0),
+            ("lb_check_probes_total", 380.0),
+            ("lb_check_late_probes_total", 1.0),
+            ("lb_checks", 2.0),
             ("lb_table_full_total", 2.0),
             ("lb_table_inserted_total", 5000.0),
             ("lb_table_memory_bytes", 33_554_432.0),

@@ -1,8 +1,8 @@
 //! Snapshots for the tests of this folder.
 
 use super::view::{
-    ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus, PathStatus, ServerStatus,
-    ServiceStatus, Status, TableStatus, Totals,
+    ChecksStatus, ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus, PathStatus,
+    ServerStatus, ServiceStatus, Status, TableStatus, Totals,
 };
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
@@ -84,6 +84,7 @@ pub fn cluster() -> Status {
             evicted: 7,
             full: 2,
         },
+        checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
         services: vec![ServiceStatus {
             name: "web".into(),

@@ -25,6 +25,8 @@ pub struct Status {
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
     pub config_error: Option<String>,
     pub table: TableStatus,
+    #[serde(default)]
+    pub checks: ChecksStatus,
     /// `None`: this director is alone.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
@@ -37,6 +39,17 @@ pub struct Status {
     /// Frames of connections unknown here that were sent to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+}
+
+/// The health checks of all servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChecksStatus {
+    /// Checks that are made again and again.
+    pub running: u64,
+    /// Probes started since start.
+    pub started: u64,
+    /// Turns of checks that came more than 10 ms after they were due: this host has too little time for them.
+    pub late: u64,
 }
 
 /// The directors as this one sees them.

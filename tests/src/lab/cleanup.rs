@@ -18,7 +18,7 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::state::{Owner, State};
-use super::{Process, shell};
+use super::{Process, global, shell};
 
 /// Labs of this process. Held while something is added to a lab, so that clean-up never misses what is being made.
 static OWNED: Mutex<Vec<State>> = Mutex::new(Vec::new());
@@ -87,6 +87,7 @@ fn remove_now(state: &State) {
             eprintln!("lab {}: {error:#}", state.name());
         }
     }
+    global::give_back(state);
     if let Err(error) = fs::remove_dir_all(state.folder())
         && state.exists()
     {

@@ -19,6 +19,7 @@
 
 pub mod cleanup;
 pub mod director;
+mod global;
 pub mod namespace;
 mod neighbours;
 pub mod node;
@@ -90,6 +91,15 @@ impl Lab {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Makes room in the kernel for so many neighbours. Its limits are the whole machine's: they are given back with the lab.
+    pub fn make_room_for_neighbours(&self, count: usize) -> Result<()> {
+        // Beyond the second limit the kernel throws entries away, beyond the third it makes no more.
+        for limit in ["gc_thresh3", "gc_thresh2"] {
+            global::raise(&self.state, &format!("net/ipv4/neigh/default/{limit}"), 1024 + 2 * count as u64)?;
+        }
+        Ok(())
     }
 
     /// Leaves the lab running after this process; `cargo xtask lab down` removes it.

@@ -1,11 +1,13 @@
 //! A real web server on a node: nginx with a folder, a configuration and logs of its own.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 
-use super::{Node, Process};
+use super::{Node, Process, cleanup};
 
 /// All paths are relative to the folder that `nginx -p` names.
 const CONFIGURATION: &str = "\
@@ -14,9 +16,10 @@ user root;  # it must read its page from a folder of root's, whatever the distri
 worker_processes 1;
 pid nginx.pid;
 error_log stderr;
-events { worker_connections 512; }
+events { worker_connections 4096; }
 http {
-    access_log access.log;
+    log_format timed '$msec $server_addr $status';
+    access_log access.log timed;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -85,7 +88,48 @@ impl WebServer {
         }
     }
 
+    /// Stops it where it is, until [`WebServer::thaw`]: the kernel goes on accepting connections, and nobody answers.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    /// Its workers too: the node has no other processes of its own.
+    fn signal_all(&self, signal: Signal) {
+        let members = cleanup::members(&self.node.state().namespace(self.node.name()));
+        members.iter().for_each(|process| process.signal(signal));
+    }
+
+    /// The requests that it has answered so far.
+    pub fn requests(&self) -> Result<Vec<Request>> {
+        let log = self.node.folder()?.join("access.log");
+        let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        // The last line may still be written.
+        Ok(text.lines().filter_map(Request::parse).collect())
+    }
+
     pub fn is_running(&self) -> bool {
         self.process().is_some()
+    }
+}
+
+/// A request that was answered, as it stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request {
+    /// Seconds since 1970, to the millisecond.
+    pub at: f64,
+    /// The address it came to.
+    pub server: Ipv4Addr,
+    pub status: u16,
+}
+
+impl Request {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut next = || words.next();
+        Some(Self { at: next()?.parse().ok()?, server: next()?.parse().ok()?, status: next()?.parse().ok()? })
     }
 }
