@@ -11,3 +11,5 @@ pub mod health;
 mod icmp;
 pub mod observe;
 pub mod plan;
+pub mod sorry;
+pub mod worker;

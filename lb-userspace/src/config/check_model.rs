@@ -1,7 +1,7 @@
 //! The part of the model that says how a server is checked.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,6 +52,15 @@ impl Check {
             source: None,
             interface: None,
         }
+    }
+
+    /// Where probes of a server that serves on `port` go.
+    pub fn target(&self, vip: IpAddr, server: IpAddr, port: u16) -> SocketAddr {
+        let address = match self.via {
+            Via::Server => server,
+            Via::Vip => vip,
+        };
+        SocketAddr::new(address, self.port.unwrap_or(port))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -129,9 +129,8 @@ impl Director {
     /// This node's role for the group, in `lb status`'s word.
     pub fn role_of(&self, group: &str) -> Result<String> {
         let status = self.status()?;
-        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
-        let found = groups.iter().find(|shown| shown.name == group);
-        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
+        let found = status.group(group).map(|shown| shown.role.clone());
+        found.with_context(|| format!("lb shows no group {group}"))
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -181,7 +180,7 @@ impl Director {
         let output = self
             .node
             .command("timeout")
-            .arg("10")
+            .arg("60")
             .arg(&self.binary)
             .arg("run")
             .arg("--config")
@@ -197,7 +196,8 @@ impl Director {
     }
 
     /// How often it has taken `vip`, by its log.
-    pub fn takes(&self, vip: Ipv4Addr) -> Result<usize> {
+    pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
+        let vip = vip.into();
         let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
         Ok(self.log()?.lines().filter(taken).count())
     }
@@ -271,6 +271,8 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 pub struct Status {
     /// How the program is attached: `native` or `generic`.
     pub mode: String,
+    /// It was told to stop and still serves connections.
+    pub stopping: bool,
     pub config_error: Option<String>,
     pub services: Vec<Service>,
     /// `None`: a single director.
@@ -299,6 +301,8 @@ pub struct Group {
     pub role: String,
     /// Name of the node that is active for the group.
     pub holder: Option<String>,
+    /// Another node is ready to take it.
+    pub has_successor: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -337,6 +341,21 @@ impl Status {
         let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &Group| (group.role == "active") == (node == holder);
         groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.cluster.as_ref()?.groups.iter().find(|group| group.name == name)
+    }
+
+    /// True if another node is ready for every group that this one has.
+    pub fn can_leave(&self) -> bool {
+        let groups = self.cluster.iter().flat_map(|cluster| &cluster.groups);
+        groups.filter(|group| group.role == "active").all(|group| group.has_successor)
+    }
+
+    /// True if no node has any of the groups.
+    pub fn is_held_by_nobody(&self) -> bool {
+        self.cluster.iter().flat_map(|cluster| &cluster.groups).all(|group| group.holder.is_none())
     }
 
     /// True if the director hears the node `name`.

@@ -20,6 +20,7 @@
 pub mod cleanup;
 pub mod director;
 pub mod namespace;
+mod neighbours;
 pub mod node;
 pub mod process;
 pub mod serial_line;

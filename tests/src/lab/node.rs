@@ -1,6 +1,5 @@
 //! A machine of the lab.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Deref;
@@ -119,6 +118,12 @@ impl Node {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
     }
 
+    /// Gives `eth0` IPv6, which nodes are without, and `address`, such as `fd00::5/64`; it can be used at once.
+    pub fn add_ipv6(&self, address: &str) -> Result<()> {
+        self.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+        self.ip(&format!("address add {address} dev eth0 nodad")).map(drop)
+    }
+
     /// Sets `interface` up or down, as an administrator does it on the node.
     pub fn set_link(&self, interface: &str, link: Link) -> Result<()> {
         self.ip(&format!("link set {interface} {link}")).map(drop)
@@ -143,25 +148,6 @@ impl Node {
     /// Ends what [`Node::drop_udp`] has begun on `interface`.
     pub fn pass_udp(&self, interface: &str) -> Result<()> {
         shell::run(self.command("nft").arg(format!("delete table ip drop_udp_{interface}"))).map(drop)
-    }
-
-    /// The MACs of all who answer when the node asks the segment of `eth0` who has `address`. Listens for a second.
-    pub fn who_has(&self, address: Ipv4Addr) -> Result<BTreeSet<String>> {
-        let mut command = self.command("arping");
-        command.args(["-b", "-w", "1", "-I", "eth0"]).arg(address.to_string());
-        // Its exit code says whether anybody has answered, and that we see ourselves.
-        let output = command.output().with_context(|| format!("cannot start {}", shell::line(&command)))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            text.starts_with("ARPING"),
-            "{} failed: {}",
-            shell::line(&command),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        // Unicast reply from 211.58.250.6 [02:00:D3:3A:FA:05]  0.612ms
-        let replies = text.lines().filter(|line| line.contains("reply from"));
-        let macs = replies.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0));
-        Ok(macs.map(str::to_ascii_lowercase).collect())
     }
 
     /// A web server whose `/index.html` is `page`; not started yet.

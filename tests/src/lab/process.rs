@@ -43,11 +43,12 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
             Some((state, start)) if start == self.start => {
-                if state == 'Z' {
+                let ended = state == 'Z' && threads(self.pid) <= 1;
+                if ended {
                     // An error means that it is somebody else's child, and theirs to reap.
                     let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
                 }
-                state != 'Z'
+                !ended
             }
             _ => false,
         }
@@ -116,6 +117,11 @@ fn stat(pid: i32) -> Option<(char, u64)> {
     // `state` is field 3, the start time field 22.
     let start = fields.nth(18)?.parse().ok()?;
     Some((state, start))
+}
+
+/// The first thread of a killed process can be gone while the others still hold its files open.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ http {
     default_type text/plain;
     server {
         listen 0.0.0.0:80;
+        listen [::]:80;
         root html;
     }
 }

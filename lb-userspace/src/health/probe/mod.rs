@@ -23,18 +23,22 @@ mod conversation;
 mod excerpt;
 mod failure;
 mod reply;
+mod second_look;
 mod wanted;
 
-pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject};
+pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, millis};
 pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;
-use crate::config::{Check, Probe};
+use crate::config::{Check, Probe, Via};
 
 /// Makes one probe as `check` asks for.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
     let attempt = Attempt::new(check, subject, net);
-    let result = ask(&attempt).await;
+    let result = match check.via {
+        Via::Server => ask(&attempt).await,
+        Via::Vip => second_look::ask(&attempt).await,
+    };
     attempt.report(result)
 }
 

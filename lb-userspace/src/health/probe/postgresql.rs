@@ -13,8 +13,8 @@ const ANSWER: &str = "answer to the start-up message";
 const VERSION: u32 = 3 << 16;
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
-/// Notices before the answer.
-const NOTICES: usize = 10;
+/// Messages until the answer. Who is let in hears a dozen settings first.
+const MESSAGES: usize = 100;
 
 /// Classes of SQLSTATE, or whole ones: invalid authorization (28), invalid catalog name (3D), no right to connect.
 const GOOD_REFUSALS: [&[u8]; 3] = [b"28", b"3D", b"42501"];
@@ -22,14 +22,19 @@ const GOOD_REFUSALS: [&[u8]; 3] = [b"28", b"3D", b"42501"];
 pub async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> Result<Answer, Failure> {
     let mut server = Conversation::open(attempt).await?;
     server.say(&start_up(user, database), ANSWER).await?;
-    for _ in 0..=NOTICES {
+    let mut is_in = false;
+    for _ in 0..MESSAGES {
         match message(&mut server).await? {
-            (b'R', method) => {
-                attempt.step("answered the start-up message");
-                // Asked for a password the server takes a closed connection for an answer, and nothing else.
-                if method == [0; 4] {
-                    server.farewell(&TERMINATE).await;
-                }
+            // Whether the server has room for one who needs no password is yet to be seen.
+            (b'R', method) if method == [0; 4] => is_in = true,
+            // It takes a closed connection for an answer to this, but no other words than the password.
+            (b'R', _) => {
+                attempt.step("asked for a password");
+                return Ok(Answer::default());
+            }
+            (b'Z', _) if is_in => {
+                attempt.step("let us in");
+                server.farewell(&TERMINATE).await;
                 return Ok(Answer::default());
             }
             (b'E', fields) => {
@@ -37,12 +42,12 @@ pub async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> Result<
                 attempt.step("refused the user or the database, as a server that serves does");
                 return Ok(Answer::default());
             }
-            // A notice, or news of the protocol's version.
-            (b'N' | b'v', _) => {}
+            // A notice, news of the protocol's version, a setting, the key to cancel queries by.
+            (b'N' | b'v' | b'S' | b'K', _) => {}
             (kind, rest) => return Err(not_postgresql(&[&[kind], &rest[..]].concat())),
         }
     }
-    Err(Failure::Wrong(format!("more than {NOTICES} notices before the {ANSWER}")))
+    Err(Failure::Wrong(format!("no {ANSWER} in {MESSAGES} messages")))
 }
 
 fn start_up(user: &str, database: &str) -> Vec<u8> {

@@ -81,11 +81,16 @@ async fn endless_words_end_with_the_time() {
 async fn a_dropped_check_leaves_nothing_running() {
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
-    let asked = external(&format!("sleep 60 & echo $! > {}; wait", pid.display()), LONG);
+    let parent = folder.path().join("parent");
+    let script = format!("echo $$ > {}; sleep 60 & echo $! > {}; wait", parent.display(), pid.display());
+    let asked = external(&script, LONG);
     let running = tokio::spawn(async move { asked.at(server()).await });
     wait_for("the start", || runs(read(&pid).trim())).await;
     running.abort();
     wait_for("the end", || !runs(read(&pid).trim())).await;
+    // Not even a zombie.
+    let parent = std::path::Path::new("/proc").join(read(&parent).trim());
+    wait_for("the end of the shell", || !parent.exists()).await;
 }
 
 /// It would take the servers out for an upgrade of the program's package.

@@ -5,7 +5,7 @@ use crate::config::Probe;
 use crate::health::probe::servers::{self, Asked, Turn, hears, says};
 
 /// The beginning of MariaDB's greeting. Behind the version nothing is looked at.
-const GREETED: &[u8] = b"\x0a10.11.6-MariaDB\0\x05\0\0\0abcdefgh\0";
+const GREETED: &[u8] = b"\x0a5.5.5-10.11.6-MariaDB\0\x05\0\0\0abcdefgh\0";
 
 fn mysql(limit: Duration) -> Asked {
     Asked::of(Probe::Mysql { user: "lb".into() }, limit)

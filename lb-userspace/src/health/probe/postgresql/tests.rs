@@ -31,8 +31,18 @@ async fn a_request_to_authenticate_is_good() {
     for answer in [sasl, message(b'R', &[0, 0, 0, 3]), noticed] {
         assert_eq!(found(&answer).await, (Ok(Answer::default()), vec![]), "{answer:?}");
     }
-    let trusted = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
-    assert_eq!(found(trusted).await, (Ok(Answer::default()), b"X\0\0\0\x04".to_vec()));
+}
+
+#[tokio::test]
+async fn who_needs_no_password_is_let_in_or_not() {
+    let let_in = [message(b'R', &[0; 4]), message(b'S', b"TimeZone\0UTC\0"), message(b'K', &[1; 8])].concat();
+    let ready = [&let_in[..], &message(b'Z', b"I")].concat();
+    assert_eq!(found(ready).await, (Ok(Answer::default()), TERMINATE.to_vec()));
+    let no_role = [&let_in[..], &error("28000", "role \"lb\" does not exist")].concat();
+    assert_eq!(found(no_role).await, (Ok(Answer::default()), vec![]));
+    let full = [&let_in[..], &error("53300", "remaining connection slots are reserved")].concat();
+    let words = "the server says 'remaining connection slots are reserved' (SQLSTATE 53300)";
+    assert_eq!(found(full).await.0, Err(words.into()));
 }
 
 #[tokio::test]
@@ -68,8 +78,8 @@ async fn what_is_not_postgresql_is_told() {
         let words = found(answer).await.0.expect_err("it fails");
         assert!(words.starts_with("the answer to the start-up message "), "{words}");
     }
-    let notices = message(b'N', b"\0").repeat(NOTICES + 1);
-    let words = format!("more than {NOTICES} notices before the answer to the start-up message");
+    let notices = message(b'N', b"\0").repeat(MESSAGES);
+    let words = format!("no answer to the start-up message in {MESSAGES} messages");
     assert_eq!(found(notices).await.0, Err(words));
 }
 
