@@ -1,13 +1,14 @@
 //! How probes reach a server: through the kernel's sockets to its own address, or to the VIP at the server's MAC.
 
 mod kernel;
+mod tls;
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::probe::{Attempt, Failure};
-use crate::config::Via;
+use crate::config::{Tls, Via};
 
 /// A connection, whatever it is made of. Dropping it closes it.
 pub type Stream = Box<dyn Duplex>;
@@ -18,7 +19,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What probes need besides the kernel's sockets. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Net {}
+pub struct Net {
+    tls: tls::Clients,
+}
 
 /// A way for datagrams to and from one server.
 #[derive(Debug)]
@@ -50,11 +53,24 @@ impl Net {
         }
     }
 
+    /// TLS inside a connection that [`Net::connect`] made.
+    pub async fn secure(&self, attempt: &Attempt<'_>, tls: &Tls, stream: Stream) -> Result<Stream, Failure> {
+        tls::wrap(attempt, tls, &self.tls, stream).await
+    }
+
     pub async fn datagrams(&self, attempt: &Attempt<'_>) -> Result<Datagrams, Failure> {
         match attempt.check.via {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
             Via::Vip => Err(no_vip()),
         }
+    }
+}
+
+#[cfg(test)]
+impl Net {
+    /// With these roots for TLS, in place of this host's.
+    pub fn trusting(roots: tokio_rustls::rustls::RootCertStore) -> Self {
+        Self { tls: tls::Clients::trusting(roots) }
     }
 }
 

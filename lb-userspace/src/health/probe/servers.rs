@@ -1,19 +1,21 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
 mod misbehaving;
+mod tls;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
+pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
-use crate::health::net::Net;
+use crate::health::net::{Duplex, Net};
 
 /// A server that lives as long as this value.
 pub struct TestServer {
@@ -58,7 +60,7 @@ pub async fn answering(pieces: &'static [&'static str]) -> TestServer {
 }
 
 /// Answers one connection with these pieces.
-pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
+pub async fn answer(mut stream: impl Duplex, pieces: &'static [&'static str]) {
     read_header(&mut stream).await;
     for piece in pieces {
         if stream.write_all(piece.as_bytes()).await.is_err() {
@@ -69,7 +71,7 @@ pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
 }
 
 /// Reads until the empty line that ends a request's header; returns what came.
-pub async fn read_header(stream: &mut TcpStream) -> String {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -129,18 +131,24 @@ impl Drop for Queue {
 }
 
 /// A check to be made of test servers.
-pub struct Asked(Check);
+pub struct Asked {
+    check: Check,
+    net: Net,
+}
 
 impl Asked {
     /// By this probe, over the kernel's sockets.
     pub fn of(probe: Probe, timeout: Duration) -> Self {
-        Self(Check { timeout, ..Check::new(probe) })
+        Self { check: Check { timeout, ..Check::new(probe) }, net: Net::default() }
     }
 
-    pub fn with(self, change: impl FnOnce(&mut Check)) -> Self {
-        let mut check = self.0;
-        change(&mut check);
-        Self(check)
+    pub fn with(mut self, change: impl FnOnce(&mut Check)) -> Self {
+        change(&mut self.check);
+        self
+    }
+
+    pub fn through(self, net: Net) -> Self {
+        Self { net, ..self }
     }
 
     /// Probes the server at `address` once; a failure comes in its words.
@@ -152,7 +160,7 @@ impl Asked {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
         let subject = Subject { service, server: address.ip(), port: address.port() };
-        super::run(&self.0, subject, &Net::default()).await
+        super::run(&self.check, subject, &self.net).await
     }
 }
 
