@@ -410,6 +410,17 @@ fn full_cluster_states_the_defaults(full: &Config) {
 }
 
 #[test]
+fn vips_of_both_families() {
+    let vips =
+        "groups: [{ vips: [192.0.2.10, 2001:db8::6/64, '2001:DB8:0::7', fd00::8/127], label: 'eth0:0' }]";
+    let config = accepted(&format!("{vips}{LEAST}"));
+    let vip = |text: &str, prefix| GroupVip { address: text.parse().expect("an address"), prefix };
+    let expected =
+        [vip("192.0.2.10", 32), vip("2001:db8::6", 64), vip("2001:db8::7", 128), vip("fd00::8", 127)];
+    assert_eq!(config.groups[0].vips, expected);
+}
+
+#[test]
 fn metrics_can_be_switched() {
     for (value, on) in [
         ("off", false),

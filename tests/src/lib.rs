@@ -6,6 +6,7 @@
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
 //! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
 //! | [`statistics`] | what benchmarks do with their figures |
+//! | [`workspace`] | where things are |
 //!
 //! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
 //! toolchain is there.
@@ -14,3 +15,4 @@ pub mod cluster;
 pub mod lab;
 pub mod scenario;
 pub mod statistics;
+pub mod workspace;

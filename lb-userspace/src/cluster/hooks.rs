@@ -1,12 +1,7 @@
 //! Hooks: commands of the operator's that are run when a group's role here has changed, and the fencing command.
 //!
-//! - `command`: runs one, within its time limit
-//! - `output`: what it says, for the log
-//!
 //! Nothing waits for a hook but the next hook of the same group: each group has a task of its own.
 
-mod command;
-mod output;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::config;
+use crate::{command, config};
 
 /// What became of a group here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

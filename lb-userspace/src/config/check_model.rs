@@ -1,7 +1,7 @@
 //! The part of the model that says how a server is checked.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +53,15 @@ impl Check {
             interface: None,
         }
     }
+
+    /// Where probes of a server that serves on `port` go.
+    pub fn target(&self, vip: IpAddr, server: IpAddr, port: u16) -> SocketAddr {
+        let address = match self.via {
+            Via::Server => server,
+            Via::Vip => vip,
+        };
+        SocketAddr::new(address, self.port.unwrap_or(port))
+    }
 }
 
 /// Which address of the server is probed.
@@ -94,8 +103,10 @@ pub enum Probe {
     Ftp,
     /// An anonymous bind is answered.
     Ldap,
-    /// Greets.
-    Mysql,
+    /// Greets, and answers a login of this user; that it is refused is fine.
+    Mysql {
+        user: String,
+    },
     /// A start-up message of this user for this database is answered by anything but a refusal to serve.
     Postgresql {
         user: String,
@@ -133,7 +144,7 @@ impl Probe {
             Self::Pop3 => "pop3",
             Self::Ftp => "ftp",
             Self::Ldap => "ldap",
-            Self::Mysql => "mysql",
+            Self::Mysql { .. } => "mysql",
             Self::Postgresql { .. } => "postgresql",
             Self::Redis => "redis",
             Self::Ping => "ping",

@@ -3,6 +3,7 @@
 //! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
 //! direct-routing server has the service's own port. Nothing in this file knows about YAML.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,9 +90,9 @@ pub struct Group {
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
-    /// What ifconfig(8) shows the addresses as, such as `eth0:0`; at most 15 bytes.
+    /// What ifconfig(8) shows the IPv4 addresses as, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
-    /// From one gratuitous ARP to the next while the VIPs are held; zero: only when they are taken.
+    /// From one announcement to the next while the VIPs are held; zero: only when they are taken.
     pub refresh: Duration,
     /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
     pub nodes: Vec<u8>,
@@ -189,7 +190,7 @@ pub struct Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVip {
     pub address: IpAddr,
-    /// Prefix length, 1 to 32.
+    /// Prefix length, 1 to 32 or, of an IPv6 address, to 128.
     pub prefix: u8,
 }
 
@@ -201,6 +202,12 @@ pub struct ServiceKey {
     /// Host byte order, 1 to 65535.
     pub port: u16,
     pub protocol: Protocol,
+}
+
+impl ServiceKey {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, self.port)
+    }
 }
 
 /// One virtual service: VIP, port and protocol, and the real servers behind it.
@@ -249,6 +256,14 @@ impl Service {
             servers: Vec::new(),
         }
     }
+
+    /// The one that is not among the servers and serves when they do not.
+    pub fn fallback_server(&self) -> Option<Server> {
+        match self.fallback {
+            Fallback::Server(address) => Some(Server::new(address, self.key.port)),
+            Fallback::None | Fallback::Local | Fallback::Sorry(_) => None,
+        }
+    }
 }
 
 /// Who serves when no real server is usable.
@@ -262,6 +277,18 @@ pub enum Fallback {
     Server(IpAddr),
     /// `lb` itself: it answers HTTP requests with status 503 and this page, or one of its own.
     Sorry(Option<PathBuf>),
+}
+
+/// As in the configuration.
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Local => f.write_str("local"),
+            Self::Server(address) => address.fmt(f),
+            Self::Sorry(_) => f.write_str("sorry"),
+        }
+    }
 }
 
 /// When a server that comes and goes is kept out.

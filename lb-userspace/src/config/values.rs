@@ -118,15 +118,29 @@ pub fn vip(text: &str) -> Result<(IpAddr, u16), String> {
     }
 }
 
-/// A VIP as an address of an interface; without a prefix length it is a /32.
+/// A VIP as an address of an interface; without a prefix length it stands for itself alone.
 pub fn group_vip(text: &str) -> Result<GroupVip, String> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => {
-            (address, whole(prefix, 1..=32).map_err(|wrong| format!("{wrong} for the prefix length"))?)
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
+    let address = group_address(address)?;
+    let longest = if address.is_ipv4() { 32_u8 } else { 128 };
+    let prefix = prefix.map(|prefix| {
+        whole(prefix, 1..=longest.into()).map_err(|wrong| format!("{wrong} for the prefix length"))
+    });
+    Ok(GroupVip { address, prefix: prefix.transpose()?.unwrap_or(longest) })
+}
+
+fn group_address(text: &str) -> Result<IpAddr, String> {
+    if !is_ipv6(text) && !text.starts_with('[') {
+        return host_address(text, GROUP_VIP);
+    }
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    match address.parse() {
+        Ok(address) if Ipv6Addr::is_unicast_link_local(&address) => {
+            Err("found a link-local address, expected one that hosts beyond a router can reach too".into())
         }
-        None => (text, 32),
-    };
-    Ok(GroupVip { address: host_address(address, GROUP_VIP)?, prefix })
+        Ok(address) if zone.is_none() => unicast(address.into()),
+        _ => Err(format!("expected {GROUP_VIP}")),
+    }
 }
 
 /// A director's own address on the VIPs' network.
@@ -177,7 +191,7 @@ pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 }
 
 pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
-const GROUP_VIP: &str = "an IPv4 address with its prefix length, such as 211.58.250.6/25";
+const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
 const FALLBACK: &str = "none, local, sorry or a server's IPv4 address";
 pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
 pub const NODE: &str = "an IPv4 address, such as 211.58.250.5";
@@ -202,11 +216,16 @@ fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String>
         return Err(format!("IPv6 is not supported yet, expected {expected}"));
     }
     let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
-    if let Some(kind) = unfit(address.into()) {
-        return Err(format!("found {kind}, expected a unicast address that other hosts can reach"));
-    }
+    let address = unicast(address.into())?;
     let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
-    Ok((address.into(), port.transpose()?))
+    Ok((address, port.transpose()?))
+}
+
+fn unicast(address: IpAddr) -> Result<IpAddr, String> {
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected a unicast address that other hosts can reach")),
+        None => Ok(address),
+    }
 }
 
 fn is_ipv6(text: &str) -> bool {

@@ -1,20 +1,39 @@
 //! The running director as operators ask for it.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::Duration;
 
 use lb_common::reason::{Action, Reason, TableEvent};
 
 use super::desired::Knowledge as _;
+use super::notices::fallback;
 use super::{Controller, report};
-use crate::config::{Fallback, Server, Service, ServiceKey};
+use crate::config::{Server, Service, ServiceKey};
 use crate::dataplane::maps::{Counters, read_totals};
+use crate::health::server::Machine;
+use crate::observe::inquiries::Inquiry;
 use crate::observe::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
 use crate::plan::Target;
 
 impl Controller {
+    pub(super) async fn answer(&mut self, inquiry: Inquiry) {
+        // Whoever asked may have gone; that is no concern of ours.
+        match inquiry {
+            Inquiry::Status(reply) => {
+                let status = Status { cluster: self.cluster_status().await, ..self.status() };
+                let _ = reply.send(status);
+            }
+            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Order(order, reply) => {
+                let done = self.order(order).await;
+                let _ = reply.send(done);
+            }
+            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
+        }
+    }
+
     /// This moment.
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let services: Vec<ServiceStatus> =
             self.config.services.iter().map(|service| self.service_status(service)).collect();
         let counters = &self.data_path.executor.maps().counters;
@@ -24,6 +43,7 @@ impl Controller {
             interface: self.config.interface.clone(),
             mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
+            stopping: self.leaving.is_some(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
             table: self.table_status(counters, &services),
@@ -61,9 +81,9 @@ impl Controller {
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let applied = self.data_path.applied().services.get(&service.key);
-        let real_member = |target| matches!(target, Target::Real(_));
-        let on_fallback =
-            !applied.is_some_and(|applied| applied.members().any(|server| real_member(server.target)));
+        let fallback = fallback(service);
+        let mut members = applied.into_iter().flat_map(|applied| applied.members());
+        let on_fallback = members.all(|server| server.target == fallback);
         let configured = service.servers.iter().map(|server| self.server_status(service, server, false));
         let draining = self.knowledge.draining.of(&service.key);
         let draining = draining.map(|server| self.server_status(service, server, true));
@@ -78,12 +98,7 @@ impl Controller {
             port: service.key.port,
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
-            fallback: match &service.fallback {
-                Fallback::None => "none".to_owned(),
-                Fallback::Local => "local".to_owned(),
-                Fallback::Server(address) => address.to_string(),
-                Fallback::Sorry(_) => "sorry".to_owned(),
-            },
+            fallback: service.fallback.to_string(),
             on_fallback,
             servers: configured.chain(draining).collect(),
             former,
@@ -94,13 +109,9 @@ impl Controller {
         let id = self.data_path.executor.server_id(&service.key, Target::Real(server.address));
         let counts = id.map(|id| self.data_path.table.counts(id)).unwrap_or_default();
         let totals = self.totals(service, Target::Real(server.address));
-        let record = self.knowledge.health.get(&(service.key, server.address));
         let mac = self.knowledge.mac(server.address);
-        let health = match draining {
-            true => Health::Draining,
-            false => self.knowledge.health(service, server.address),
-        };
-        let since = record.map_or(self.started, |record| record.since);
+        let machine = self.knowledge.server(&service.key, server.address).filter(|_| !draining);
+        let now = self.started.elapsed();
         ServerStatus {
             name: server.name.clone(),
             address: server.address,
@@ -109,11 +120,11 @@ impl Controller {
             weight: if draining { 0 } else { server.weight },
             active: counts.active(),
             inactive: counts.inactive(),
-            health,
-            reason: record
-                .and_then(|record| record.reason.clone())
+            health: machine.map_or(Health::Draining, Machine::health),
+            reason: machine
+                .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
-            since_s: Instant::now().duration_since(since).as_secs(),
+            since_s: now.saturating_sub(machine.map_or(Duration::ZERO, Machine::since)).as_secs(),
             mac: mac.map(report::mac),
             connections: totals.connections,
             packets: totals.packets,

@@ -1,28 +1,33 @@
-//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them.
+//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
+//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
 
 pub mod machine;
 pub mod net;
 pub mod probe;
+pub mod quorum;
+pub mod server;
 
 mod recent;
 mod task;
-mod thread;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::machine::State;
 use self::net::Net;
-use self::probe::{Advice, Subject};
+use self::probe::{Advice, Report, Subject};
 use self::recent::Recent;
 use self::task::Job;
-use self::thread::CheckThread;
 use crate::config::{Check, Service, ServiceKey};
+use crate::worker::Worker;
 
 /// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
 const STAGGER: Duration = Duration::from_millis(5);
@@ -49,7 +54,7 @@ type Id = (ServiceKey, IpAddr, usize);
 /// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
 #[derive(Debug)]
 pub struct Checker {
-    thread: CheckThread,
+    thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
     running: HashMap<Id, Running>,
@@ -72,7 +77,7 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        Ok(Self { thread: CheckThread::start()?, net, sender, running: HashMap::new() })
+        Ok(Self { thread: Worker::start("checks")?, net, sender, running: HashMap::new() })
     }
 
     /// Makes the running checks those of `services`.
@@ -102,6 +107,18 @@ impl Checker {
         (0..checks).map(|place| running(place).map(|check| check.recent.all()).unwrap_or_default()).collect()
     }
 
+    /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
+    pub fn probe(&self, subject: Subject, checks: Arc<[Check]>) -> oneshot::Receiver<Vec<Report>> {
+        let (sender, reports) = oneshot::channel();
+        let net = self.net.clone();
+        self.thread.handle().spawn(async move {
+            let probes = checks.iter().map(|check| probe::run(check, subject, &net));
+            // Whoever asked may have gone.
+            let _ = sender.send(join_all(probes).await);
+        });
+        reports
+    }
+
     fn begin(&mut self, id: Id, subject: Subject, check: &Check, first: Duration) {
         let old = self.running.remove(&id);
         let before = old.as_ref().map_or(State::Unknown, |old| *old.state.borrow());
@@ -116,10 +133,18 @@ impl Checker {
             verdicts: self.sender.clone(),
             state: state_sender,
             recent: recent.clone(),
+            seed: seed(&id),
         };
         let task = self.thread.handle().spawn(job.run(first));
         self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });
     }
+}
+
+/// The same for a check whenever it starts, another for each check.
+fn seed(id: &Id) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The checks that a service wants of its servers.

@@ -15,6 +15,9 @@ use super::recent::Recent;
 use super::{Verdict, probe};
 use crate::config::Check;
 
+/// What the machine waits longer than the probe itself: the probe's words say more.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// One check of one server.
 pub struct Job {
     pub subject: Subject,
@@ -26,6 +29,8 @@ pub struct Job {
     /// The machine's state, for whoever takes over from this task.
     pub state: watch::Sender<State>,
     pub recent: Recent,
+    /// Decides how the starts of probes are moved around their beat.
+    pub seed: u64,
 }
 
 type Flight = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send>>);
@@ -40,9 +45,12 @@ struct Findings {
 impl Job {
     /// Runs until nobody wants to hear of it any more, or the task is aborted.
     pub async fn run(self, first: Duration) {
-        let Check { interval, timeout, rise, fall, .. } = self.check;
+        let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
-        let mut machine = Machine::new(Rules { interval, timeout, rise, fall }, state, first);
+        let timeout = timeout + GRACE;
+        let rules = Rules { interval, fast_interval, timeout, rise, fall };
+        let mut machine = Machine::new(rules, state, first, self.seed);
+        self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight> = None;
         let mut found = Findings::default();
@@ -78,8 +86,8 @@ impl Job {
         }
     }
 
-    /// A probe as the machine wants it. It has the machine's own time limit inside, because it alone can say what was
-    /// waited for; the machine's is there for a probe that does not keep to it.
+    /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
+    /// machine's is there for a probe that does not keep to it.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send>> {
         let (check, subject, net) = (self.check.clone(), self.subject, self.net.clone());
         Box::pin(async move { probe::run(&check, subject, &net).await })

@@ -1,7 +1,6 @@
 //! Checks against servers that come, go and misbehave.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;

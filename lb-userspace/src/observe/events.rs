@@ -29,6 +29,11 @@ pub struct Record {
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
+    /// Of the service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<String>,
     /// The other node it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<String>,
@@ -52,6 +57,8 @@ impl Record {
             event: event.to_owned(),
             text,
             group: None,
+            service: None,
+            server: None,
             node: None,
             from: None,
             to: None,
@@ -68,11 +75,19 @@ impl Record {
         Self { group: Some(group), ..self }
     }
 
+    pub fn service(self, service: &str) -> Self {
+        Self { service: Some(service.to_owned()), ..self }
+    }
+
+    pub fn server(self, server: &str) -> Self {
+        Self { server: Some(server.to_owned()), ..self }
+    }
+
     pub fn node(self, node: String) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    pub fn roles(self, from: &str, to: &str) -> Self {
+    pub fn from_to(self, from: &str, to: &str) -> Self {
         Self { from: Some(from.to_owned()), to: Some(to.to_owned()), ..self }
     }
 
@@ -115,6 +130,8 @@ fn log(record: &Record) {
             tracing::$level!(
                 event = record.event,
                 group = record.group,
+                service = record.service,
+                server = record.server,
                 node = record.node,
                 from = record.from,
                 to = record.to,

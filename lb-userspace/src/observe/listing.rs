@@ -55,8 +55,11 @@ pub fn render(status: &Status, colour: bool) -> String {
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
     );
+    if status.stopping {
+        text += &(Tone::Warning.paint(STOPPING, colour) + "\n");
+    }
     if let Some(cluster) = &status.cluster {
-        text += &cluster::render(cluster, colour);
+        text += &cluster::render(cluster, status.stopping, colour);
     }
     if status.services.is_empty() {
         return text + "(no services)\n";
@@ -65,6 +68,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     text += &counted("Dropped packets:", &status.drops);
     text + &counted("Passed to the host:", &status.passes)
 }
+
+const STOPPING: &str = "STOPPING: its groups go to other nodes, and it waits for the connections that run through it; told \
+                        to stop again, it does not wait";
 
 /// Packets that were not forwarded, by reason; nothing where there were none.
 fn counted(what: &str, counts: &[Count]) -> String {
@@ -150,14 +156,13 @@ fn name_cell(name: &str, default: &str) -> Cell {
 }
 
 fn health_cell(server: &ServerStatus) -> Cell {
-    let (word, tone) = match server.health {
-        Health::Unknown => ("unknown", Tone::Warning),
-        Health::Up => ("up", Tone::Good),
-        Health::Down => ("down", Tone::Bad),
-        Health::Unchecked => return Cell::plain("unchecked"),
-        Health::Draining => ("draining", Tone::Warning),
+    let tone = match server.health {
+        Health::Up => Tone::Good,
+        Health::Down => Tone::Bad,
+        Health::Unknown | Health::Maintenance | Health::Draining => Tone::Warning,
+        Health::Unchecked => return Cell::plain(server.health.word()),
     };
-    Cell::new(&format!("{word} {}", words::since(server.since_s)), tone)
+    Cell::new(&format!("{} {}", server.health.word(), words::since(server.since_s)), tone)
 }
 
 #[cfg(test)]

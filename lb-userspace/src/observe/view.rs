@@ -1,8 +1,10 @@
 //! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::probe::Step;
 
 /// The running director at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +17,9 @@ pub struct Status {
     pub mode: String,
     /// Seconds since the controller started.
     pub uptime_s: u64,
+    /// It was told to stop, and still serves the connections that run through it.
+    #[serde(default)]
+    pub stopping: bool,
     /// Path of the configuration file.
     pub config: String,
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
@@ -88,6 +93,9 @@ pub struct GroupStatus {
     pub holder: Option<String>,
     /// The node that has it when all is well.
     pub preferred: String,
+    /// Another node is ready to take it.
+    #[serde(default)]
+    pub has_successor: bool,
     /// It was handed over, and connections that began here are served on.
     pub serves_on: bool,
 }
@@ -113,11 +121,40 @@ pub struct Heard {
     pub ago_ms: u64,
 }
 
+/// What came of an operator's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Groups that are on their way.
+    pub moves: Vec<Move>,
+    /// What the order does not change, although one might think so.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
 /// A group that goes from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub group: String,
     pub from: String,
+}
+
+/// A check made at once because somebody asked, of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// The check's type: `http`, `tcp`, …
+    pub check: String,
+    /// Where its packets went.
+    pub target: SocketAddr,
+    /// They went to the VIP at the server's MAC.
+    pub via_vip: bool,
+    pub took_us: u64,
+    pub steps: Vec<Step>,
+    /// What is not wrong yet.
+    pub warning: Option<String>,
+    /// What the server says of its weight.
+    pub advice: Option<String>,
+    /// `None`: passed.
+    pub failure: Option<String>,
 }
 
 /// A named counter.
@@ -203,7 +240,7 @@ pub struct ServerStatus {
     pub bytes: u64,
 }
 
-/// What the checks say of a server, and whether it is on its way out.
+/// What becomes of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -213,6 +250,21 @@ pub enum Health {
     Down,
     /// No check is configured.
     Unchecked,
+    /// An operator keeps it out, whatever its checks say.
+    Maintenance,
     /// It left the configuration and keeps what connections it has.
     Draining,
+}
+
+impl Health {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unchecked => "unchecked",
+            Self::Maintenance => "maintenance",
+            Self::Draining => "draining",
+        }
+    }
 }

@@ -69,6 +69,8 @@ fn remove_now(state: &State) {
     let processes = state.processes();
     for (_, process) in &processes {
         process.signal(Signal::SIGTERM);
+        // One that was stopped does not hear it otherwise.
+        process.signal(Signal::SIGCONT);
     }
     for (name, process) in &processes {
         if let Err(error) = process.stop(Duration::from_secs(3)) {

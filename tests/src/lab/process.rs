@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -43,11 +43,12 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
             Some((state, start)) if start == self.start => {
-                if state == 'Z' {
+                let ended = state == 'Z' && threads(self.pid) <= 1;
+                if ended {
                     // An error means that it is somebody else's child, and theirs to reap.
                     let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
                 }
-                state != 'Z'
+                !ended
             }
             _ => false,
         }
@@ -58,6 +59,12 @@ impl Process {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
+    }
+
+    /// Sends a signal to the process and the children that it has kept in its group.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        // Background processes of a lab lead a group, see `State::start`.
+        killpg(Pid::from_raw(self.pid), signal).with_context(|| format!("cannot signal group {}", self.pid))
     }
 
     /// Asks it to end, waits, and after `patience` makes it.
@@ -110,6 +117,11 @@ fn stat(pid: i32) -> Option<(char, u64)> {
     // `state` is field 3, the start time field 22.
     let start = fields.nth(18)?.parse().ok()?;
     Some((state, start))
+}
+
+/// The first thread of a killed process can be gone while the others still hold its files open.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 #[cfg(test)]

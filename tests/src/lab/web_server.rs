@@ -1,11 +1,9 @@
 //! A real web server on a node: nginx with a folder, a configuration and logs of its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Node, Process};
 
@@ -25,6 +23,7 @@ http {
     default_type text/plain;
     server {
         listen 0.0.0.0:80;
+        listen [::]:80;
         root html;
     }
 }
@@ -55,12 +54,8 @@ impl WebServer {
         &self.node
     }
 
-    fn record(&self) -> String {
-        format!("{}-nginx", self.node.name())
-    }
-
     fn process(&self) -> Option<Process> {
-        self.node.state().process(&self.record())
+        self.node.state().process(&self.node.record("nginx"))
     }
 
     /// Starts it and returns once it accepts connections. Does nothing if it runs.
@@ -70,17 +65,8 @@ impl WebServer {
         }
         let folder = self.node.folder()?;
         let folder = folder.to_str().context("the lab's folder is not UTF-8")?;
-        let process =
-            self.node.start("nginx", "nginx", &["-e", "stderr", "-p", folder, "-c", "nginx.conf"])?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.accepts()? {
-            if !process.is_alive() || Instant::now() > deadline {
-                let said = self.node.state().log_tail(&self.record());
-                bail!("nginx on {} does not come up:\n{said}", self.node.name());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx.conf"];
+        self.node.start_server("nginx", "nginx", &arguments, 80).map(drop)
     }
 
     /// Stops it and returns once its port is closed. Does nothing if it does not run.
@@ -93,9 +79,5 @@ impl WebServer {
 
     pub fn is_running(&self) -> bool {
         self.process().is_some()
-    }
-
-    fn accepts(&self) -> Result<bool> {
-        self.node.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 80)).is_ok())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_tests::lab::servers::{catalog, root};
 
 use crate::ebpf;
 
@@ -53,6 +54,8 @@ pub enum How {
     BpfLinker { llvm: u32, prefix: PathBuf },
     /// Components of the toolchain that runs us.
     Rustup(Vec<String>),
+    /// A file system of the lab, from Debian packages.
+    Servers,
 }
 
 pub const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -72,6 +75,12 @@ impl fmt::Display for How {
                 prefix.display()
             ),
             Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
+            Self::Servers => write!(
+                f,
+                "download 140 MB of Debian packages and unpack them to 500 MB in {}, which takes a minute; none of \
+                 it is installed or started on this machine",
+                root::path().display()
+            ),
         }
     }
 }
@@ -99,6 +108,11 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
         program("faketime", "faketime", "sets a director's clock back in a test");
+    }
+    if scope == Scope::Test && !root::is_complete() {
+        let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
+        let what = format!("real servers ({})", names.join(", "));
+        missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
     }
     if scope.tests() {
         missing.extend(rust_components());

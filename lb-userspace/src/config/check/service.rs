@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Checker, DAY, SECOND, Unique, Value};
 use crate::config::model::{
-    Damping, Fallback, Protocol, Quorum, Scheduler, Service, ServiceKey, Stray, Timeouts,
+    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
 };
 use crate::config::places::Place;
 use crate::config::{values, yaml};
@@ -44,6 +44,7 @@ impl Checker {
         self.limits(&checked, place);
         self.distinct_services(services, &checked, place);
         self.servers_are_not_vips(&checked, place);
+        self.fallbacks_are_others(services, &checked, place);
         checked
     }
 
@@ -180,6 +181,19 @@ impl Checker {
                         format!("address {address} is a VIP here, expected a real server's own address");
                     self.mistake(place.item(index).key("address").at(), message);
                 }
+            }
+        }
+    }
+
+    /// The fallback serves when the servers do not, and a packet to a VIP would come straight back.
+    fn fallbacks_are_others(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let Some(Server { address, .. }) = service.fallback_server() else { continue };
+            let value = Value::of(&given.fallback, "fallback", place.item(index));
+            if service.servers.iter().any(|server| server.address == address) {
+                self.wrong(value, "expected a server that is not among the service's own");
+            } else if services.iter().any(|other| other.key.vip == address) {
+                self.wrong(value, "found a VIP, expected a real server's own address");
             }
         }
     }

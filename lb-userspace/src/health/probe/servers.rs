@@ -1,5 +1,6 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod dialogue;
 mod misbehaving;
 mod tls;
 
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::dialogue::{Turn, dialogue, hears, says};
 pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
 pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
 use super::{Answer, Report, Subject};
@@ -131,24 +133,18 @@ impl Drop for Queue {
 }
 
 /// A check to be made of test servers.
-pub struct Asked {
-    check: Check,
-    net: Net,
-}
+pub struct Asked(Check);
 
 impl Asked {
     /// By this probe, over the kernel's sockets.
     pub fn of(probe: Probe, timeout: Duration) -> Self {
-        Self { check: Check { timeout, ..Check::new(probe) }, net: Net::default() }
+        Self(Check { timeout, ..Check::new(probe) })
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut Check)) -> Self {
-        change(&mut self.check);
-        self
-    }
-
-    pub fn through(self, net: Net) -> Self {
-        Self { net, ..self }
+    pub fn with(self, change: impl FnOnce(&mut Check)) -> Self {
+        let mut check = self.0;
+        change(&mut check);
+        Self(check)
     }
 
     /// Probes the server at `address` once; a failure comes in its words.
@@ -157,10 +153,15 @@ impl Asked {
     }
 
     pub async fn report(&self, address: SocketAddr) -> Report {
+        self.by(&Net::default(), address).await
+    }
+
+    /// Probes the server by what other probes use too.
+    pub async fn by(&self, net: &Net, address: SocketAddr) -> Report {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
         let subject = Subject { service, server: address.ip(), port: address.port() };
-        super::run(&self.check, subject, &self.net).await
+        super::run(&self.0, subject, net).await
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use super::{Reply, Request};
-use crate::observe::inquiries::{Inquiries, Order};
+use crate::observe::inquiries::{Inquiries, Order, ProbeOrder};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -115,12 +115,18 @@ async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply
         Request::Events => return Ok(Reply::Events(inquiries.events().await?)),
         Request::Failover { group } => Order::Failover(group),
         Request::Failback { group } => Order::Failback(group),
-        Request::Standby => Order::Standby,
+        Request::Standby { force } => Order::Standby { force },
         Request::Resume => Order::Resume,
-        Request::Maintenance { on } => Order::Maintenance(on),
+        Request::Maintenance { on, force } => Order::Maintenance { on, force },
+        Request::Probe { service, server } => {
+            return Ok(match inquiries.probe(ProbeOrder { service, server }).await? {
+                Ok(reports) => Reply::Probes(reports),
+                Err(why) => Reply::Error(why),
+            });
+        }
     };
     Ok(match inquiries.order(order).await? {
-        Ok(moves) => Reply::Moves(moves),
+        Ok(obeyed) => Reply::Obeyed(obeyed),
         Err(why) => Reply::Error(why),
     })
 }

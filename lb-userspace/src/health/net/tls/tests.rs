@@ -7,6 +7,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::*;
 use crate::config::{Exchange, HttpProbe};
+use crate::health::net::Net;
 use crate::health::probe::servers::{self, Asked, Authority, Certificate, TestServer};
 use crate::health::probe::{Answer, Report};
 
@@ -64,12 +65,13 @@ async fn a_verified_certificate_is_trusted_in_time_and_of_this_name() {
             "certificate is for *.example.net, not for www.example.org",
         ),
     ];
+    let trust = authority.trusted();
     for (certificate, words) in cases {
         let server = page(certificate).await;
-        let asked = asked(tls(Some(NAME), true)).through(authority.trusted());
-        match asked.at(server.address).await {
+        match asked(tls(Some(NAME), true)).by(&trust, server.address).await.result {
             Ok(_) => assert_eq!(words, ""),
             Err(failure) => {
+                let failure = failure.to_string();
                 assert!(!words.is_empty() && failure.starts_with(words), "{failure}, not {words}");
             }
         }
@@ -80,8 +82,8 @@ async fn a_verified_certificate_is_trusted_in_time_and_of_this_name() {
 async fn without_a_name_the_certificate_is_the_vips() {
     let authority = Authority::new();
     let server = page(authority.certificate("211.58.250.6", -1..=100)).await;
-    let asked = asked(tls(None, true)).through(authority.trusted());
-    assert_eq!(asked.at(server.address).await, Ok(Answer::default()));
+    let report = asked(tls(None, true)).by(&authority.trusted(), server.address).await;
+    assert_eq!(report.result.expect("an address in the certificate"), Answer::default());
 }
 
 #[tokio::test]
@@ -102,12 +104,12 @@ async fn an_end_that_is_near_is_a_warning() {
     let past = page(authority.certificate(NAME, -10..=-2)).await;
     let far = page(authority.certificate(NAME, -1..=100)).await;
     for verify in [false, true] {
-        let asked = asked(tls(Some(NAME), verify)).through(authority.trusted());
-        let report = asked.report(near.address).await;
+        let (asked, trust) = (asked(tls(Some(NAME), verify)), authority.trusted());
+        let report = asked.by(&trust, near.address).await;
         assert!(report.result.is_ok());
         let warning = report.warning.expect("5 days left");
         assert!(warning.starts_with("certificate ends in 5 days, on 20"), "{warning}");
-        assert_eq!(asked.report(far.address).await.warning, None);
+        assert_eq!(asked.by(&trust, far.address).await.warning, None);
     }
     let report = asked(tls(Some(NAME), false)).report(past.address).await;
     assert!(report.result.is_ok());
@@ -177,9 +179,9 @@ async fn what_is_not_tls_is_told() {
 #[tokio::test]
 async fn this_hosts_roots_are_read_once_and_trust_no_stranger() {
     let server = page(Authority::new().certificate(NAME, -1..=100)).await;
-    let asked = asked(tls(Some(NAME), true));
-    let first = asked.report(server.address).await.result.expect_err("a stranger");
-    let again = asked.report(server.address).await.result.expect_err("a stranger");
+    let (asked, net) = (asked(tls(Some(NAME), true)), Net::default());
+    let first = asked.by(&net, server.address).await.result.expect_err("a stranger");
+    let again = asked.by(&net, server.address).await.result.expect_err("a stranger");
     // On a host without roots the failure is its own.
     assert!(first.is_local() || first.to_string().contains("nobody whom this host trusts"), "{first}");
     assert_eq!(first.to_string(), again.to_string());

@@ -3,10 +3,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use crate::cluster::filter;
+use crate::filter;
 
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
@@ -19,7 +21,7 @@ const LENGTH: usize = 8;
 /// Asks and hears hosts of both families.
 #[derive(Debug)]
 pub struct Echo {
-    /// Tells our requests from those of other processes.
+    /// Tells our requests from those of others.
     id: u16,
     /// Index of the interface that link-local addresses are on.
     interface: u32,
@@ -50,17 +52,37 @@ impl Echo {
         })
     }
 
-    /// A request that cannot be sent is one without an answer.
-    pub async fn request(&self, host: IpAddr, sequence: u16) {
+    /// From now on requests come from `source` and leave by `interface`, where given.
+    pub fn leave_by(&self, interface: Option<&str>, source: Option<IpAddr>) -> io::Result<()> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            let socket = SockRef::from(socket);
+            if let Some(interface) = interface {
+                socket.bind_device(Some(interface.as_bytes()))?;
+            }
+            if let Some(source) = source {
+                socket.bind(&SocketAddr::new(source, 0).into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for replies that come in while nobody reads, in bytes. The kernel counts some 800 for each.
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            setsockopt(socket, RcvBufForce, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// An error means that nothing was sent.
+    pub async fn request(&self, host: IpAddr, sequence: u16) -> io::Result<()> {
         let (socket, kind) = match host {
             IpAddr::V4(_) => (&self.v4, ECHO_REQUEST),
             IpAddr::V6(_) => (&self.v6, ECHO_REQUEST_V6),
         };
-        let Some(socket) = socket else { return };
+        let socket = socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let message = request(kind, self.id, sequence);
-        if let Err(error) = socket.send_to(&message, self.destination(host)).await {
-            tracing::debug!(%error, "cannot ask reference host {host}");
-        }
+        socket.send_to(&message, self.destination(host)).await.map(drop)
     }
 
     fn destination(&self, host: IpAddr) -> SocketAddr {
@@ -114,7 +136,7 @@ async fn next_on(socket: Option<&UdpSocket>, parse: impl Fn(&[u8]) -> Option<u16
                 }
             }
             // An ICMP error, say; whom it is about will not answer.
-            Err(error) => tracing::debug!(%error, "cannot hear reference hosts"),
+            Err(error) => tracing::debug!(%error, "cannot hear echo replies"),
         }
     }
 }

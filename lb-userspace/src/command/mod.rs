@@ -1,4 +1,12 @@
 //! Runs a command of the operator's, in a process group of its own, for a limited time.
+//!
+//! - `output`: what it says, line by line
+
+mod output;
+#[cfg(test)]
+pub mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,7 +22,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::output::Lines;
+use self::output::Lines;
 use crate::config;
 
 /// How long the output of a command that has ended is waited for: what it has left running may hold the pipe open.
@@ -40,12 +48,21 @@ pub enum Failure {
     Wait(io::Error),
 }
 
-/// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line. It is killed if the
-/// future is dropped.
+/// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line, for the log. It is
+/// killed if the future is dropped.
 pub async fn run(
     command: &config::Command,
     environment: &[(String, String)],
     told: impl FnMut(&str),
+) -> Result<(), Failure> {
+    listen(command, environment, output::for_log(told)).await
+}
+
+/// The same, and `told` gets every line, whatever its bytes.
+pub async fn listen(
+    command: &config::Command,
+    environment: &[(String, String)],
+    told: impl FnMut(&[u8]),
 ) -> Result<(), Failure> {
     let start = |error| Failure::Start { program: program(command).to_owned(), error };
     let (mut running, output) = Running::start(command, environment).map_err(start)?;
@@ -125,7 +142,7 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
 }
 
 /// Until everyone has closed the other end.
-async fn forward(mut output: pipe::Receiver, mut lines: Lines<impl FnMut(&str)>) {
+async fn forward(mut output: pipe::Receiver, mut lines: Lines<impl FnMut(&[u8])>) {
     let mut part = [0; 4096];
     while let Ok(length @ 1..) = output.read(&mut part).await {
         lines.feed(&part[..length]);

@@ -1,0 +1,204 @@
+//! What becomes of servers and services, as events for operators.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Controller;
+use super::knowledge::Notice;
+use crate::config::{Config, Server, Service, ServiceKey};
+use crate::health::quorum::Turn;
+use crate::health::server::Output;
+use crate::observe::events::{Level, Record};
+use crate::observe::view::Health;
+use crate::plan::Target;
+
+/// Services that their fallback serves, and since when.
+pub type Fallbacks = HashMap<ServiceKey, Instant>;
+
+impl Controller {
+    pub(super) fn tell(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            let record = match notice {
+                Notice::Server(key, address, output) => {
+                    let Some(service) = service(&self.config, &key) else { continue };
+                    let server = service.servers.iter().find(|server| server.address == address);
+                    server.and_then(|server| server_record(service, server, &output))
+                }
+                Notice::Quorum(key, turn) => {
+                    let Some(service) = service(&self.config, &key) else { continue };
+                    let sum = self.knowledge.quorum(&key).map_or(0, |quorum| quorum.sum());
+                    Some(quorum_record(service, turn, sum))
+                }
+            };
+            if let Some(record) = record {
+                self.events.record(record);
+            }
+        }
+    }
+
+    /// Which fallbacks have begun and ceased to serve.
+    pub(super) fn tell_fallbacks(&mut self) {
+        for service in &self.config.services {
+            let serves = self.fallback_serves(service);
+            let since = self.fallbacks.get(&service.key).copied();
+            if serves == since.is_some() {
+                continue;
+            }
+            self.events.record(fallback_record(service, since.map(|since| since.elapsed())));
+            match serves {
+                true => self.fallbacks.insert(service.key, Instant::now()),
+                false => self.fallbacks.remove(&service.key),
+            };
+        }
+        self.fallbacks.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+    }
+
+    /// Whether new connections go to the fallback.
+    fn fallback_serves(&self, service: &Service) -> bool {
+        let fallback = fallback(service);
+        let applied = self.data_path.applied().services.get(&service.key);
+        applied.is_some_and(|applied| applied.members().any(|server| server.target == fallback))
+    }
+}
+
+/// Where connections go when the fallback serves, if there is one.
+pub fn fallback(service: &Service) -> Target {
+    service.fallback_server().map_or(Target::Local, |server| Target::Real(server.address))
+}
+
+fn service<'c>(config: &'c Config, key: &ServiceKey) -> Option<&'c Service> {
+    config.services.iter().find(|service| service.key == *key)
+}
+
+/// Nothing where a server is simply found to be well.
+fn server_record(service: &Service, server: &Server, output: &Output) -> Option<Record> {
+    let Output::Changed { from, to, lasted, reason } = output else { return None };
+    let (level, event, is) = match (from, to) {
+        (_, Health::Down) => (Level::Warning, "server_down", "is down"),
+        (_, Health::Maintenance) => (Level::Info, "server_maintenance", "is in maintenance"),
+        (Health::Down | Health::Maintenance, Health::Up | Health::Unchecked) => {
+            (Level::Info, "server_up", "is up")
+        }
+        _ => return None,
+    };
+    let mut text = format!("{}: {} {is}", service.name, server.name);
+    if let Some(reason) = reason.as_ref().filter(|_| *to != Health::Up) {
+        text += &format!(": {reason}");
+    }
+    if *from != Health::Unknown {
+        text += &format!("; before it was {} for {}", from.word(), words(*lasted));
+    }
+    let record = Record::new(level, event, text).service(&service.name).server(&server.name);
+    let record = record.from_to(from.word(), to.word()).took(*lasted);
+    Some(match reason {
+        Some(reason) => record.cause(reason.clone()),
+        None => record,
+    })
+}
+
+fn quorum_record(service: &Service, Turn { won, lasted }: Turn, sum: u64) -> Record {
+    let (level, event, is) = match (won, lasted) {
+        (true, _) => (Level::Info, "quorum_won", "has its quorum"),
+        (false, Some(_)) => (Level::Error, "quorum_lost", "has lost its quorum"),
+        (false, None) => (Level::Error, "quorum_lost", "lacks its quorum from the start"),
+    };
+    let cause = format!("usable servers weigh {sum}, the quorum is {}", service.quorum.weight);
+    let mut text = format!("{} {is}: {cause}", service.name);
+    let mut record = Record::new(level, event, String::new()).service(&service.name).cause(cause);
+    if let Some(lasted) = lasted {
+        let before = if won { "lacked it" } else { "had it" };
+        text += &format!("; it {before} for {}", words(lasted));
+        record = record.took(lasted);
+    }
+    Record { text, ..record }
+}
+
+/// `served`: it has ended, and had served for so long.
+fn fallback_record(service: &Service, served: Option<Duration>) -> Record {
+    let (name, fallback) = (&service.name, &service.fallback);
+    match served {
+        None => {
+            let text = format!("{name}: the fallback ({fallback}) serves");
+            Record::new(Level::Warning, "fallback_started", text).service(name)
+        }
+        Some(served) => {
+            let text = format!("{name}: the fallback ({fallback}) serves no more, after {}", words(served));
+            Record::new(Level::Info, "fallback_ended", text).service(name).took(served)
+        }
+    }
+}
+
+/// `3m 2s`: nobody wants to know of the milliseconds in it.
+fn words(time: Duration) -> String {
+    let exact = match time {
+        time if time < Duration::from_secs(1) => Duration::from_millis(time.subsec_millis().into()),
+        time => Duration::from_secs(time.as_secs()),
+    };
+    humantime::format_duration(exact).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Fallback, Protocol};
+
+    fn web() -> Service {
+        let key = ServiceKey { vip: [192, 0, 2, 10].into(), port: 80, protocol: Protocol::Tcp };
+        let server = Server { name: "www1".to_owned(), ..Server::new([192, 0, 2, 21].into(), 80) };
+        Service {
+            servers: vec![server],
+            fallback: Fallback::Sorry(None),
+            ..Service::new("web".to_owned(), key)
+        }
+    }
+
+    fn told(from: Health, to: Health, reason: Option<&str>) -> Option<Record> {
+        let (lasted, reason) = (Duration::from_millis(182_345), reason.map(str::to_owned));
+        let web = web();
+        server_record(&web, &web.servers[0], &Output::Changed { from, to, lasted, reason })
+    }
+
+    #[test]
+    fn servers_are_told_with_what_was_before() {
+        let down = told(Health::Up, Health::Down, Some("connection refused")).expect("an event");
+        assert_eq!(down.text, "web: www1 is down: connection refused; before it was up for 3m 2s");
+        let fields = [&down.service, &down.server, &down.from, &down.to, &down.cause].map(Option::as_deref);
+        let wanted = ["web", "www1", "up", "down", "connection refused"].map(Some);
+        assert_eq!((fields, down.took_ms), (wanted, Some(182_345.0)));
+
+        let up = told(Health::Down, Health::Up, None).expect("an event");
+        assert_eq!((&*up.event, &*up.text), ("server_up", "web: www1 is up; before it was down for 3m 2s"));
+        let out = told(Health::Up, Health::Maintenance, Some("new disk")).expect("an event");
+        assert_eq!(out.text, "web: www1 is in maintenance: new disk; before it was up for 3m 2s");
+        let first = told(Health::Unknown, Health::Down, Some("connection refused")).expect("an event");
+        assert_eq!(first.text, "web: www1 is down: connection refused");
+    }
+
+    #[test]
+    fn a_server_that_is_found_well_is_no_event() {
+        for (from, to) in [
+            (Health::Unknown, Health::Up),
+            (Health::Unknown, Health::Unchecked),
+            (Health::Unchecked, Health::Up),
+            (Health::Maintenance, Health::Unknown),
+        ] {
+            assert_eq!(told(from, to, None), None, "{from:?} -> {to:?}");
+        }
+    }
+
+    #[test]
+    fn quorums_and_fallbacks_are_told_with_what_was_before() {
+        let lost = Turn { won: false, lasted: Some(Duration::from_millis(40)) };
+        let text = quorum_record(&web(), lost, 0).text;
+        assert_eq!(
+            text,
+            "web has lost its quorum: usable servers weigh 0, the quorum is 1; it had it for 40ms"
+        );
+        let won = quorum_record(&web(), Turn { won: true, lasted: None }, 3);
+        assert_eq!(won.text, "web has its quorum: usable servers weigh 3, the quorum is 1");
+        assert_eq!(fallback_record(&web(), None).text, "web: the fallback (sorry) serves");
+        let ended = fallback_record(&web(), Some(Duration::from_secs(61)));
+        assert_eq!(ended.text, "web: the fallback (sorry) serves no more, after 1m 1s");
+        assert_eq!((&*ended.event, ended.took_ms), ("fallback_ended", Some(61_000.0)));
+    }
+}
