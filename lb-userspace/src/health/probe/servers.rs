@@ -1,5 +1,6 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod datagrams;
 mod dialogue;
 mod misbehaving;
 mod tls;
@@ -12,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::datagrams::{answering_datagrams, answering_datagrams_on};
 pub use self::dialogue::{Turn, dialogue, hears, says};
-pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying, sockets_to};
 pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
@@ -28,6 +30,14 @@ pub struct TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl TestServer {
+    /// Ends it; its port is free then.
+    pub async fn stopped(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 }
 
