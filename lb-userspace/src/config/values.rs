@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use regex::bytes::Regex;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::model::{Fallback, GroupVip, Pattern, Statuses};
 
@@ -325,6 +326,14 @@ pub fn dns_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected a domain name, such as www.example.org".into())
+    }
+}
+
+/// What a certificate can be for.
+pub fn tls_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a name that a certificate can be for, such as www.example.org".into()),
     }
 }
 

@@ -8,7 +8,7 @@ pub struct Case {
     /// `PORT/PROTOCOL`.
     pub port: &'static str,
     /// As in the configuration; `FOLDER` stands for the node's.
-    pub check: &'static str,
+    pub checks: &'static [&'static str],
     pub by: &'static Program,
     /// What the reason contains while the server is stopped; `None`: it is not asked.
     pub stopped: Option<&'static str>,
@@ -25,7 +25,7 @@ pub enum Illness {
     File(&'static str, &'static str, Told),
     /// The node answers no ICMP echo.
     NoEcho,
-    /// The node's file `weight` says 0.
+    /// The node's file `weight` holds none.
     NoWeight,
 }
 
@@ -49,21 +49,25 @@ const NO_GREETING: Option<&str> = Some("no greeting within");
 /// IMAP and POP3 at each other's port.
 const SWAPPED: &str = "service imap-login {\n inet_listener imap {\n port = 110\n }\n}\n\
                        service pop3-login {\n inet_listener pop3 {\n port = 143\n }\n}\n";
+/// With another text, and another address of www.
 const OTHER_ZONE: &str = "\
 $ORIGIN lab.example.
 $TTL 60
-@    SOA  ns hostmaster 2 3600 600 86400 60
-     NS   ns
-     TXT  \"Another lab\"
-ns   A    192.0.2.53
-www  A    192.0.2.81
+@     SOA   ns hostmaster 2 3600 600 86400 60
+      NS    ns
+      MX    10 mail
+      TXT   \"Another lab\"
+ns    A     192.0.2.53
+mail  A     192.0.2.25
+www   A     192.0.2.81
+      AAAA  2001:db8::80
 ";
 
 pub const CASES: &[Case] = &[
     Case {
         name: "http",
         port: "80/tcp",
-        check: "type: http, request: index.html, host: www.lab.example, receive: It works",
+        checks: &["type: http, request: index.html, host: www.lab.example, receive: It works"],
         by: &catalog::NGINX,
         stopped: REFUSED,
         frozen: Some("no answer within"),
@@ -73,28 +77,35 @@ pub const CASES: &[Case] = &[
     Case {
         name: "https",
         port: "443/tcp",
-        check: "type: https, request: index.html, host: www.lab.example, verify: on",
+        checks: &["type: https, request: index.html, host: www.lab.example, verify: on"],
         by: &catalog::NGINX,
         stopped: REFUSED,
-        frozen: Some("connected"),
+        frozen: Some("no agreement on TLS within"),
         illness: File("names", "subjectAltName=DNS:www.other.example\n", Restart),
-        ill: "certificate",
+        ill: "certificate is for www.other.example, not for www.lab.example",
     },
     Case {
         name: "external",
         port: "81/tcp",
-        check: "type: external, command: { timeout: 2s, command: [/bin/sh, -c, \
-                'curl -q -sS --noproxy \"*\" http://$3/index.html | tee /dev/stderr | grep -q works', check] }",
+        checks: &["type: external, command: { timeout: 2s, command: [/bin/sh, -c, \
+                'curl -q -sS --noproxy \"*\" http://$3/index.html | tee /dev/stderr | grep -q works', check] }"],
         by: &catalog::NGINX,
         stopped: Some("curl: (7)"),
-        frozen: Some(""),
+        frozen: Some("not done within 2s"),
         illness: File("page", "Maintenance\n", Nothing),
         ill: "Maintenance",
     },
     Case {
         name: "dns",
         port: "53/tcp",
-        check: "type: dns, query: www.lab.example, record: A, answer: 192.0.2.80",
+        checks: &[
+            "type: dns, query: www.lab.example, record: A, answer: 192.0.2.80",
+            "type: dns, query: www.lab.example, record: AAAA, answer: 2001:db8::80",
+            "type: dns, query: lab.example, record: NS, answer: ns.lab.example.",
+            "type: dns, query: lab.example, record: MX, answer: 10 mail.lab.example.",
+            "type: dns, query: lab.example, record: TXT",
+            "type: dns, query: lab.example, record: SOA",
+        ],
         by: &catalog::NSD,
         stopped: Some("refused"),
         frozen: Some("no answer within"),
@@ -105,8 +116,10 @@ pub const CASES: &[Case] = &[
         name: "udp",
         port: "53/udp",
         // A question for the zone's TXT record.
-        check: "type: udp, send_hex: 10a0 0000 0001 0000 0000 0000 036c6162 076578616d706c65 00 0010 0001, \
+        checks: &[
+            "type: udp, send_hex: 10a0 0000 0001 0000 0000 0000 036c6162 076578616d706c65 00 0010 0001, \
                 receive: The lab of lb",
+        ],
         by: &catalog::NSD,
         stopped: Some("refused"),
         frozen: Some("no answer within"),
@@ -116,7 +129,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "smtp",
         port: "25/tcp",
-        check: "type: smtp, helo: lb1.lab.example",
+        checks: &["type: smtp, helo: lb1.lab.example"],
         by: &catalog::EXIM,
         stopped: REFUSED,
         frozen: NO_GREETING,
@@ -126,7 +139,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "imap",
         port: "143/tcp",
-        check: "type: imap",
+        checks: &["type: imap"],
         by: &catalog::DOVECOT,
         stopped: REFUSED,
         frozen: NO_GREETING,
@@ -136,7 +149,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "pop3",
         port: "110/tcp",
-        check: "type: pop3",
+        checks: &["type: pop3"],
         by: &catalog::DOVECOT,
         stopped: REFUSED,
         frozen: NO_GREETING,
@@ -146,7 +159,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "ftp",
         port: "21/tcp",
-        check: "type: ftp",
+        checks: &["type: ftp"],
         by: &catalog::VSFTPD,
         stopped: REFUSED,
         frozen: NO_GREETING,
@@ -156,7 +169,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "ldap",
         port: "389/tcp",
-        check: "type: ldap",
+        checks: &["type: ldap"],
         by: &catalog::SLAPD,
         stopped: REFUSED,
         frozen: Some("no answer to the bind within"),
@@ -166,17 +179,17 @@ pub const CASES: &[Case] = &[
     Case {
         name: "mysql",
         port: "3306/tcp",
-        check: "type: mysql",
+        checks: &["type: mysql"],
         by: &catalog::MARIADB,
         stopped: REFUSED,
         frozen: NO_GREETING,
-        illness: File("users.sql", "DROP USER IF EXISTS lb@'%';\n", Restart),
+        illness: File("users.sql", "DROP USER IF EXISTS lb@'%';\nFLUSH PRIVILEGES;\n", Restart),
         ill: "is not allowed to connect to this MariaDB server",
     },
     Case {
         name: "postgresql",
         port: "5432/tcp",
-        check: "type: postgresql",
+        checks: &["type: postgresql, database: postgres"],
         by: &catalog::POSTGRESQL,
         stopped: REFUSED,
         frozen: Some("no answer to the start-up message within"),
@@ -187,7 +200,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "redis",
         port: "6379/tcp",
-        check: "type: redis",
+        checks: &["type: redis"],
         by: &catalog::REDIS,
         stopped: REFUSED,
         frozen: Some("no answer to PING within"),
@@ -197,7 +210,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "grpc",
         port: "50051/tcp",
-        check: "type: grpc",
+        checks: &["type: grpc"],
         by: &catalog::GRPC,
         stopped: REFUSED,
         frozen: Some("connected"),
@@ -207,21 +220,21 @@ pub const CASES: &[Case] = &[
     Case {
         name: "ping",
         port: "7/udp",
-        check: "type: ping",
+        checks: &["type: ping"],
         by: &catalog::NGINX,
         stopped: None,
         frozen: None,
         illness: NoEcho,
-        ill: "no answer within",
+        ill: "no echo reply within",
     },
     Case {
         name: "file",
         port: "7/tcp",
-        check: "type: file, path: FOLDER/weight",
+        checks: &["type: file, path: FOLDER/weight"],
         by: &catalog::NGINX,
         stopped: None,
         frozen: None,
         illness: NoWeight,
-        ill: "0",
+        ill: "'soon' is not a weight",
     },
 ];

@@ -69,7 +69,7 @@ impl Farm {
                     let ignore = if ill { "1" } else { "0" };
                     self.node.sysctl("net/ipv4/icmp_echo_ignore_all", ignore).expect("a setting changes");
                 }
-                Illness::NoWeight => set_weight(&self.node, if ill { "0" } else { "1" }),
+                Illness::NoWeight => set_weight(&self.node, if ill { "soon" } else { "1" }),
             }
         }
         at_once(&self.servers, |server| match how_told(server) {
@@ -113,12 +113,13 @@ fn set_weight(node: &Node, weight: &str) {
 fn configuration(node: &Node) -> String {
     let folder = node.folder().expect("a folder");
     let folder = folder.to_str().expect("a path of ours");
-    let services = CASES.iter().map(|Case { name, port, check, .. }| {
+    let services = CASES.iter().map(|Case { name, port, checks, .. }| {
         let (port, protocol) = port.split_once('/').expect("a port and a protocol");
-        let check = check.replace("FOLDER", folder);
+        let one = |check: &&str| format!("{{ interval: 250ms, timeout: 2s, {check} }}");
+        let checks: Vec<_> = checks.iter().map(one).collect();
+        let checks = checks.join(", ").replace("FOLDER", folder);
         format!(
-            "  - name: {name}\n    vip: 10.9.0.100:{port}\n    protocol: {protocol}\n    \
-             check: {{ interval: 250ms, timeout: 2s, {check} }}\n    \
+            "  - name: {name}\n    vip: 10.9.0.100:{port}\n    protocol: {protocol}\n    check: [{checks}]\n    \
              servers: [{{ name: {name}, address: {} }}]\n",
             node.address()
         )

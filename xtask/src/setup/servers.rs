@@ -21,7 +21,9 @@ pub fn make() -> Result<()> {
     ensure!(apt::available(), "the servers are unpacked from Debian's packages, which takes apt");
     let place = root::path();
     let workshop = place.with_extension("new");
-    fs::create_dir_all(&workshop).with_context(|| format!("cannot make {}", workshop.display()))?;
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
     let _lock = lock(&place.with_extension("lock"))?;
     if root::is_complete() {
         return Ok(());

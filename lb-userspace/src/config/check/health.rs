@@ -109,7 +109,7 @@ impl Checker {
             return None;
         }
         Some(Tls {
-            name: self.optional(name, values::dns_name),
+            name: self.optional(name, values::tls_name),
             verify: self.one_of(verify, &values::SWITCH, false),
             expiry_warning: self
                 .optional(warning, |text| values::time(text, Duration::ZERO..=1000 * DAY))

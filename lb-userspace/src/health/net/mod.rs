@@ -2,6 +2,7 @@
 
 mod kernel;
 mod pings;
+mod tls;
 mod vip;
 
 use std::io;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::pings::Pings;
 pub use self::vip::{Station, Stations, VipDatagrams, VipNet};
 use super::probe::{Attempt, Failure};
-use crate::config::Via;
+use crate::config::{Tls, Via};
 
 /// A connection, whatever it is made of. Dropping it closes it.
 pub type Stream = Box<dyn Duplex>;
@@ -24,6 +25,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 #[derive(Debug, Clone, Default)]
 pub struct Net {
     pings: Pings,
+    tls: tls::Clients,
     pub vip: VipNet,
 }
 
@@ -68,6 +70,11 @@ impl Net {
         }
     }
 
+    /// TLS inside a connection that [`Net::connect`] made.
+    pub async fn secure(&self, attempt: &Attempt<'_>, tls: &Tls, stream: Stream) -> Result<Stream, Failure> {
+        tls::wrap(attempt, tls, &self.tls, stream).await
+    }
+
     pub async fn datagrams(&self, attempt: &Attempt<'_>) -> Result<Datagrams, Failure> {
         match attempt.check.via {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
@@ -78,5 +85,13 @@ impl Net {
     /// Asks the attempt's host for an ICMP echo reply, and waits for it.
     pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
         self.pings.ask(attempt).await
+    }
+}
+
+#[cfg(test)]
+impl Net {
+    /// With these roots for TLS, in place of this host's.
+    pub fn trusting(roots: tokio_rustls::rustls::RootCertStore) -> Self {
+        Self { tls: tls::Clients::trusting(roots), ..Self::default() }
     }
 }

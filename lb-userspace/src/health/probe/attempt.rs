@@ -162,7 +162,10 @@ impl<'a> Attempt<'a> {
     pub async fn connect(&self) -> Result<Stream, Failure> {
         let stream = self.net.connect(self).await?;
         self.step("connected");
-        Ok(stream)
+        match &self.check.tls {
+            Some(tls) => self.net.secure(self, tls, stream).await,
+            None => Ok(stream),
+        }
     }
 
     /// A way for datagrams to and from the target.

@@ -88,14 +88,17 @@ impl Failure {
         }
     }
 
-    /// What an error of an open connection means, while `wanted` was waited for.
+    /// What an error of an open connection, or of a socket for datagrams, means while `wanted` was waited for.
     pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
                 Self::Reset { wanted }
             }
-            _ => Self::Wrong(format!("no {wanted}: {error}")),
+            _ => match error.raw_os_error().map(io::Error::from_raw_os_error).map(Self::from_connect) {
+                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {wanted}: {error}")),
+                Some(known) => known,
+            },
         }
     }
 }

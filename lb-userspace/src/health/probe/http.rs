@@ -24,7 +24,7 @@ const HEADER_LIMIT: usize = 64 * 1024;
 
 const HEADER: &str = "answer's header";
 const BODY_END: &str = "end of the answer";
-const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches the page. Redirects are not followed: they are answers like any other.
 pub async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
@@ -77,7 +77,7 @@ fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<Request<Empty<Byt
 }
 
 /// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
-fn default_host(service: ServiceKey, tls: bool) -> String {
+pub fn default_host(service: ServiceKey, tls: bool) -> String {
     let default_port = if tls { 443 } else { 80 };
     match service.vip {
         vip if service.port != default_port => SocketAddr::new(vip, service.port).to_string(),

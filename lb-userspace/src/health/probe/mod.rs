@@ -4,9 +4,11 @@
 //! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
 
 pub mod agent;
+pub mod dns;
 pub mod external;
 pub mod file;
 pub mod ftp;
+pub mod grpc;
 pub mod http;
 pub mod imap;
 pub mod ldap;
@@ -17,6 +19,7 @@ pub mod postgresql;
 pub mod redis;
 pub mod smtp;
 pub mod tcp;
+pub mod udp;
 
 mod attempt;
 mod conversation;
@@ -46,6 +49,9 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     match &attempt.check.probe {
         Probe::Tcp(exchange) => tcp::probe(attempt, exchange).await,
         Probe::Http(http) => http::probe(attempt, http).await,
+        Probe::Udp(exchange) => udp::probe(attempt, exchange).await,
+        Probe::Dns(dns) => dns::probe(attempt, dns).await,
+        Probe::Grpc { service } => grpc::probe(attempt, service).await,
         Probe::Smtp { helo } => smtp::probe(attempt, helo).await,
         Probe::Imap => imap::probe(attempt).await,
         Probe::Pop3 => pop3::probe(attempt).await,
@@ -59,7 +65,6 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         Probe::External(external) => external::probe(attempt, external).await,
         Probe::File(path) => file::probe(path),
         Probe::Off => Err(Failure::Wrong("checks are off for this server".into())),
-        other => Err(Failure::Wrong(format!("checks of type {} are not built yet", other.name()))),
     }
 }
 

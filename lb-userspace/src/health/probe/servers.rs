@@ -1,21 +1,25 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod datagrams;
 mod dialogue;
 mod misbehaving;
+mod tls;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::datagrams::{answering_datagrams, answering_datagrams_on};
 pub use self::dialogue::{Turn, dialogue, hears, says};
-pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying, sockets_to};
+pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
-use crate::health::net::Net;
+use crate::health::net::{Duplex, Net};
 
 /// A server that lives as long as this value.
 pub struct TestServer {
@@ -26,6 +30,14 @@ pub struct TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl TestServer {
+    /// Ends it; its port is free then.
+    pub async fn stopped(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -60,7 +72,7 @@ pub async fn answering(pieces: &'static [&'static str]) -> TestServer {
 }
 
 /// Answers one connection with these pieces.
-pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
+pub async fn answer(mut stream: impl Duplex, pieces: &'static [&'static str]) {
     read_header(&mut stream).await;
     for piece in pieces {
         if stream.write_all(piece.as_bytes()).await.is_err() {
@@ -71,7 +83,7 @@ pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
 }
 
 /// Reads until the empty line that ends a request's header; returns what came.
-pub async fn read_header(stream: &mut TcpStream) -> String {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

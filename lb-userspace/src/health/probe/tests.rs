@@ -31,7 +31,7 @@ fn stream_probes() -> Vec<Probe> {
 }
 
 /// What good servers say, for answers that are nearly right.
-const GOOD: [&[u8]; 9] = [
+const GOOD: [&[u8]; 10] = [
     b"220-mail\r\n220 mail\r\n250-mail\r\n250 HELP\r\n",
     b"* OK ready\r\n",
     b"+OK ready\r\n",
@@ -41,6 +41,8 @@ const GOOD: [&[u8]; 9] = [
     b"+PONG\r\n-LOADING\r\n",
     b"up 75% # fine\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    // HTTP/2: SETTINGS, their acknowledgement, HEADERS with status 200 and no more.
+    b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88",
 ];
 
 /// Arbitrary bytes, or a good answer with a few other bytes and its end cut off.

@@ -13,7 +13,8 @@ const BASE: [&str; 2] = ["dash", "coreutils"];
 /// The unprivileged user, as uid and as `chroot --userspec` wants it.
 pub const LAB_USER: u32 = 64_000;
 
-/// The packages' scripts, which would make users, are never run. Exim and dovecot insist on these names.
+/// The packages' scripts, which would make users, are never run. Exim, dovecot and vsftpd insist on these
+/// names.
 pub const USERS: &str = "\
 root:x:0:0::/:/bin/sh
 nobody:x:65534:65534::/:/bin/sh
@@ -21,6 +22,7 @@ lab:x:64000:64000::/srv:/bin/sh
 Debian-exim:x:64000:64000::/srv:/bin/sh
 dovecot:x:64000:64000::/srv:/bin/sh
 dovenull:x:64001:64001::/srv:/bin/sh
+ftp:x:64000:64000::/srv:/bin/sh
 ";
 
 const GROUPS: &str = "\
