@@ -133,7 +133,8 @@ fn every_check_knows_its_real_server_well_stopped_frozen_and_ill() {
     farm.expect_all_up("at first");
 
     at_once(&farm.servers, RealServer::stop);
-    assert!(cleanup::members(farm.node.name()).is_empty(), "what was stopped has left nobody behind");
+    let namespace = farm.node.state().namespace(farm.node.name());
+    assert!(cleanup::members(&namespace).is_empty(), "what was stopped has left nobody behind");
     farm.expect("stopped", |case| case.stopped);
     at_once(&farm.servers, RealServer::start);
     farm.expect_all_up("started again");
