@@ -92,9 +92,12 @@ fn meets(status: &Status, case: &Case, wanted: Option<&str>) -> bool {
 
 /// A restart, if one of the server's illnesses takes it.
 fn how_told(server: &RealServer) -> Told {
-    let mut all = CASES.iter().filter(|case| case.by == server.program()).map(|case| case.illness);
-    let told = |illness| if let Illness::File(_, _, told) = illness { told } else { Told::Nothing };
-    all.by_ref().map(told).max().unwrap_or(Told::Nothing)
+    let cases = CASES.iter().filter(|case| case.by == server.program());
+    let told = cases.filter_map(|case| match case.illness {
+        Illness::File(_, _, told) => Some(told),
+        Illness::NoEcho | Illness::NoWeight => None,
+    });
+    told.max().unwrap_or(Told::Nothing)
 }
 
 fn at_once(servers: &[RealServer], work: impl Fn(&RealServer) -> anyhow::Result<()> + Sync) {
