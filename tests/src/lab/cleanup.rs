@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::process::pids;
 use super::state::{Owner, State};
 use super::{Process, global, shell};
 
@@ -133,9 +134,8 @@ fn inode(namespace: &str) -> Option<u64> {
 pub fn members(namespace: &str) -> Vec<Process> {
     let Some(inode) = inode(namespace) else { return Vec::new() };
     let inode = format!("net:[{inode}]");
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))
+    pids()
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))
         .filter_map(|pid| Process::with_pid(pid).ok())
         .collect()
 }

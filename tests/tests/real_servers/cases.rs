@@ -110,7 +110,7 @@ pub const CASES: &[Case] = &[
         stopped: Some("refused"),
         frozen: Some("no answer within"),
         illness: File("lab.example.zone", OTHER_ZONE, Reload),
-        ill: "192.0.2.81",
+        ill: "no 192.0.2.80 among the answers: 192.0.2.81",
     },
     Case {
         name: "udp",
@@ -125,6 +125,16 @@ pub const CASES: &[Case] = &[
         frozen: Some("no answer within"),
         illness: File("lab.example.zone", OTHER_ZONE, Reload),
         ill: "no 'The lab of lb'",
+    },
+    Case {
+        name: "tcp",
+        port: "6380/tcp",
+        checks: &["type: tcp, port: 6379, send: \"PING\\r\\n\", receive: PONG"],
+        by: &catalog::REDIS,
+        stopped: REFUSED,
+        frozen: Some("no answer within"),
+        illness: File("commands.conf", "rename-command PING \"\"\n", Restart),
+        ill: "no 'PONG'",
     },
     Case {
         name: "smtp",
@@ -213,9 +223,9 @@ pub const CASES: &[Case] = &[
         checks: &["type: grpc"],
         by: &catalog::GRPC,
         stopped: REFUSED,
-        frozen: Some("connected"),
+        frozen: Some("no answer within"),
         illness: File("status", "2\n", Nothing),
-        ill: "NOT_SERVING",
+        ill: "the server is NOT_SERVING, wanted SERVING",
     },
     Case {
         name: "ping",

@@ -92,9 +92,12 @@ fn meets(status: &Status, case: &Case, wanted: Option<&str>) -> bool {
 
 /// A restart, if one of the server's illnesses takes it.
 fn how_told(server: &RealServer) -> Told {
-    let mut all = CASES.iter().filter(|case| case.by == server.program()).map(|case| case.illness);
-    let told = |illness| if let Illness::File(_, _, told) = illness { told } else { Told::Nothing };
-    all.by_ref().map(told).max().unwrap_or(Told::Nothing)
+    let cases = CASES.iter().filter(|case| case.by == server.program());
+    let told = cases.filter_map(|case| match case.illness {
+        Illness::File(_, _, told) => Some(told),
+        Illness::NoEcho | Illness::NoWeight => None,
+    });
+    told.max().unwrap_or(Told::Nothing)
 }
 
 fn at_once(servers: &[RealServer], work: impl Fn(&RealServer) -> anyhow::Result<()> + Sync) {
@@ -133,7 +136,8 @@ fn every_check_knows_its_real_server_well_stopped_frozen_and_ill() {
     farm.expect_all_up("at first");
 
     at_once(&farm.servers, RealServer::stop);
-    assert!(cleanup::members(farm.node.name()).is_empty(), "what was stopped has left nobody behind");
+    let namespace = farm.node.state().namespace(farm.node.name());
+    assert!(cleanup::members(&namespace).is_empty(), "what was stopped has left nobody behind");
     farm.expect("stopped", |case| case.stopped);
     at_once(&farm.servers, RealServer::start);
     farm.expect_all_up("started again");

@@ -104,9 +104,16 @@ impl RealServer {
         process.with_context(|| format!("{} does not run", self.program.name))
     }
 
-    /// Ends it in order.
+    /// Ends it in order. When this returns nobody is left who holds its port.
     pub fn stop(&self) -> Result<()> {
-        self.process()?.stop(Duration::from_secs(10))
+        let process = self.process()?;
+        process.stop(Duration::from_secs(10))?;
+        ensure!(
+            process.group_ends_within(Duration::from_secs(10)),
+            "{} has left children behind",
+            self.program.name
+        );
+        Ok(())
     }
 
     /// Makes it read its files again.

@@ -10,7 +10,7 @@ use crate::workspace;
 /// What the start scripts are run with.
 const BASE: [&str; 2] = ["dash", "coreutils"];
 
-/// The unprivileged user, as uid and as `chroot --userspec` wants it.
+/// Uid and gid of the unprivileged user `lab`.
 pub const LAB_USER: u32 = 64_000;
 
 /// The packages' scripts, which would make users, are never run. Exim, dovecot and vsftpd insist on these
