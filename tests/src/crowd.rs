@@ -60,8 +60,13 @@ impl Crowd {
 
     /// The crowd in services of at most a thousand servers, all checked by `check`, a YAML mapping.
     pub fn configuration(&self, check: &str) -> String {
+        self.configuration_of(&self.servers, check)
+    }
+
+    /// The same with some of them.
+    pub fn configuration_of(&self, servers: &[Ipv4Addr], check: &str) -> String {
         let mut text = "interface: eth0\nmetrics: off\nservices:\n".to_owned();
-        for (vip, servers) in (1..).zip(self.servers.chunks(SERVICE)) {
+        for (vip, servers) in (1..).zip(servers.chunks(SERVICE)) {
             let [a, b] = NETWORK;
             let _ = write!(text, "  - vip: {a}.{b}.1.{vip}:80\n    check: {check}\n    servers:\n");
             for server in servers {

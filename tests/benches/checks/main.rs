@@ -1,64 +1,84 @@
-//! prototype
-use anyhow::Result;
-use lb_tests::crowd::Crowd;
-use lb_tests::lab::{Director, unique_name};
-use std::thread;
-use std::time::{Duration, Instant};
+//! What health checks cost with thousands of servers, and how soon servers that hang are taken out.
+//!
+//! - [`director`]: `lb` with the crowd of servers
+//! - [`ldirectord`]: the same servers under ldirectord, which checks one after the other
+//! - [`detection`]: when each of the servers that hang is told of
+//! - [`meter`]: processor time, and checks that servers have answered
+//! - [`report`]: figures, goals, table and JSON
+
+mod detection;
+mod director;
+mod ldirectord;
+mod meter;
+mod report;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+
+use report::{Case, Report};
+
+/// Health checks: their cost with 5,000 servers, and the time until servers that hang are out.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench checks")]
+struct Options {
+    /// Print JSON instead of a listing.
+    #[arg(long)]
+    json: bool,
+    /// How often servers of `hanging-200` begin to hang; the worst counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Only the case of this name. May be given several times.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CASES))]
+    only: Vec<String>,
+    /// Install ldirectord first, if it is missing. Without it, its case is left out.
+    #[arg(long)]
+    with_ldirectord: bool,
+    /// Cargo adds this to every benchmark's arguments.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const SCALE: &str = "scale-5000";
+const HANGING: &str = "hanging-200";
+const LDIRECTORD: &str = "ldirectord-200";
+const CASES: [&str; 3] = [SCALE, HANGING, LDIRECTORD];
+
+impl Options {
+    fn wants(&self, case: &str) -> bool {
+        if !self.only.is_empty() {
+            return self.only.iter().any(|name| name == case);
+        }
+        let possible = case != LDIRECTORD || ldirectord::is_installed();
+        if !possible {
+            eprintln!("{case}: left out, ldirectord is not installed (--with-ldirectord does it)");
+        }
+        possible
+    }
+
+    fn play(&self, case: &'static str) -> Result<Case> {
+        match case {
+            SCALE => director::scale(case),
+            HANGING => director::hanging(case, self.runs),
+            _ => ldirectord::hanging(case),
+        }
+    }
+}
 
 fn main() -> Result<()> {
-    let n: usize = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(5000);
-    let check = std::env::var("CHECK").unwrap_or(
-        "{ type: http, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s }".into(),
-    );
-    let begun = Instant::now();
-    let crowd = Crowd::new(&unique_name("scale"), n, 50)?;
-    println!("lab {:?}", begun.elapsed());
-    let begun = Instant::now();
-    let director = Director::start(&crowd.director, &crowd.configuration(&check))?;
-    println!("status answers {:?}, cpu {:?}", begun.elapsed(), director.process().cpu_time()?);
-    loop {
-        let status = director.status()?;
-        let count = |health: &str| {
-            status.services.iter().flat_map(|s| &s.servers).filter(|s| s.health == health).count()
-        };
-        let macs = status.services.iter().flat_map(|s| &s.servers).filter(|s| s.mac.is_some()).count();
-        println!(
-            "{:?} up {} down {} unknown {} macs {macs}, cpu {:?}",
-            begun.elapsed(),
-            count("up"),
-            count("down"),
-            count("unknown"),
-            director.process().cpu_time()?
-        );
-        if count("up") == n && macs == n {
-            break;
+    let options = Options::parse();
+    let mut report = Report::default();
+    let mut broken_off = Vec::new();
+    for case in CASES.into_iter().filter(|case| options.wants(case)) {
+        match options.play(case) {
+            Ok(played) => report.add(played),
+            Err(error) => {
+                eprintln!("{case} broke off: {error:#}");
+                broken_off.push(case);
+            }
         }
-        if begun.elapsed() > Duration::from_secs(30) {
-            println!("{}", director.log_tail());
-            break;
-        }
-        thread::sleep(Duration::from_millis(200));
     }
-    thread::sleep(Duration::from_secs(5));
-    println!("pid {}", director.process().pid());
-    for _ in 0..3 {
-        let before = (
-            Instant::now(),
-            director.process().cpu_time()?,
-            crowd.steady.requests()?.len() + crowd.frail.requests()?.len(),
-        );
-        thread::sleep(Duration::from_secs(5));
-        let (wall, cpu) = (before.0.elapsed(), director.process().cpu_time()? - before.1);
-        let requests = crowd.steady.requests()?.len() + crowd.frail.requests()?.len() - before.2;
-        println!(
-            "cpu share {:.3}, checks/s {:.0}, fds {}",
-            cpu.as_secs_f64() / wall.as_secs_f64(),
-            requests as f64 / wall.as_secs_f64(),
-            director.process().open_files()?
-        );
-    }
-    if std::env::var("HOLD").is_ok() {
-        thread::sleep(Duration::from_secs(60));
-    }
+    report.print(options.json)?;
+    ensure!(broken_off.is_empty(), "not all cases could be played: {}", broken_off.join(", "));
     Ok(())
 }

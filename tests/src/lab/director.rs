@@ -274,6 +274,7 @@ pub struct Status {
     /// It was told to stop and still serves connections.
     pub stopping: bool,
     pub config_error: Option<String>,
+    pub checks: Checks,
     pub services: Vec<Service>,
     pub drops: Vec<Count>,
     /// `None`: a single director.
@@ -285,6 +286,16 @@ pub struct Status {
 pub struct Count {
     pub reason: String,
     pub count: u64,
+}
+
+/// All health checks together.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Checks {
+    pub running: usize,
+    /// Probes, since the director's start.
+    pub started: u64,
+    /// More than 10 ms late.
+    pub late: u64,
 }
 
 /// The cluster as one director sees it.

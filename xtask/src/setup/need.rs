@@ -18,7 +18,9 @@ pub enum Scope {
     /// Building it and running it in the lab.
     Lab,
     /// The same, and keepalived to compare it with.
-    Comparison,
+    Keepalived,
+    /// The same, and ldirectord to compare it with.
+    Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
     /// Everything.
@@ -27,7 +29,7 @@ pub enum Scope {
 
 impl Scope {
     fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Comparison | Self::Test)
+        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -102,8 +104,11 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
         program("nft", "nftables", "cuts heartbeats in the lab");
         program("socat", "socat", "is the lab's serial line");
     }
-    if scope == Scope::Comparison {
+    if scope == Scope::Keepalived {
         program("keepalived", "keepalived", "is what the benchmark compares with");
+    }
+    if scope == Scope::Ldirectord {
+        program("ldirectord", "ldirectord", "is what the benchmark compares with");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
