@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -86,7 +85,7 @@ impl Membership {
             let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
             return Ok((Self::Alone(holder), news));
         };
-        let maintenance = maintenance_file(cluster).exists();
+        let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
@@ -260,10 +259,6 @@ fn watch_references(
     }
     let report = move |reached| drop(news.send(News::References(reached)));
     References::start(cluster.references.clone(), interface, report).map(Some).context("reference hosts")
-}
-
-fn maintenance_file(cluster: &Cluster) -> PathBuf {
-    cluster.state.join("maintenance")
 }
 
 impl Clustered {
@@ -540,7 +535,7 @@ impl Ordered<'_> {
 
 /// Maintenance outlives a restart.
 fn remember(cluster: &Cluster, maintenance: bool) -> Result<()> {
-    let file = maintenance_file(cluster);
+    let file = cluster.maintenance_file();
     let remember = || match maintenance {
         true => {
             fs::create_dir_all(&cluster.state)?;

@@ -5,6 +5,7 @@
 //!
 //! - `start`: before the first packet; `reload`: when the configuration has changed
 //! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
+//! - `maintenance`: servers that operators keep out
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
@@ -17,6 +18,7 @@ mod draining;
 mod files;
 pub mod instance;
 mod knowledge;
+mod maintenance;
 mod membership;
 mod notices;
 mod probing;
@@ -38,6 +40,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use self::files::Watched;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
+use self::maintenance::Maintenance;
 use self::membership::{Membership, News};
 use self::notices::Fallbacks;
 use crate::config::{self, Config, ServiceKey};
@@ -72,6 +75,7 @@ pub struct Controller {
     events: Events,
     knowledge: Knowledge,
     fallbacks: Fallbacks,
+    maintenance: Maintenance,
     sorry: Sorry,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
@@ -220,6 +224,7 @@ impl Controller {
         if finished {
             self.follow_configuration();
         }
+        self.look_at_maintenance();
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.refresh_if_needed();
@@ -259,6 +264,7 @@ impl Controller {
                 let done = self.order(order).await;
                 let _ = reply.send(done);
             }
+            Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
             Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
         }
     }

@@ -51,7 +51,7 @@ fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c 
 }
 
 /// The first ones by name, and how many more there are.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let names: Vec<&str> = names.collect();
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");

@@ -14,6 +14,7 @@ use super::desired::{self, Knowledge as _};
 use super::files::Watched;
 use super::instance::Instance;
 use super::knowledge::Knowledge;
+use super::maintenance::Maintenance;
 use super::membership::Membership;
 use super::notices::Fallbacks;
 use super::{Controller, Inputs, report, tell_supervisor};
@@ -67,6 +68,7 @@ impl Controller {
             events: Events::default(),
             knowledge: Knowledge::default(),
             fallbacks: Fallbacks::default(),
+            maintenance: Maintenance::default(),
             sorry: Sorry::default(),
             former: HashMap::new(),
             purging: HashMap::new(),
@@ -78,6 +80,7 @@ impl Controller {
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
+        controller.look_at_maintenance();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
         controller.refresh();

@@ -5,7 +5,7 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{request_events, request_order, request_probe, request_status};
+pub use self::client::{request_events, request_order, request_probe, request_server_order, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
 use super::view::{Move, ProbeReport, Status};
@@ -34,6 +34,15 @@ pub enum Request {
     Maintenance {
         on: bool,
     },
+    /// No new connections for a server; by name or address, with a port or without.
+    Disable {
+        server: String,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    Enable {
+        server: String,
+    },
     /// The checks of one server, at once; both by name or address.
     Probe {
         service: String,
@@ -41,7 +50,8 @@ pub enum Request {
     },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}`, `{"probes":[…]}` or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}`, `{"done":"…"}`, `{"probes":[…]}`
+/// or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -49,6 +59,8 @@ pub enum Reply {
     Events(Vec<Record>),
     /// The order was accepted; these groups are on their way.
     Moves(Vec<Move>),
+    /// In words.
+    Done(String),
     /// One for each check.
     Probes(Vec<ProbeReport>),
     Error(String),
