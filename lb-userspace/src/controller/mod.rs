@@ -272,10 +272,7 @@ impl Controller {
     fn purged(&mut self, server: ServerId) {
         let totals = read_totals(&self.data_path.executor.maps().stats, server);
         if let Some(service) = self.purging.remove(&server) {
-            let former = self.former.entry(service).or_default();
-            former.connections += totals.connections;
-            former.packets += totals.packets;
-            former.bytes += totals.bytes;
+            self.former.entry(service).or_default().add(totals);
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));

@@ -12,7 +12,7 @@ mod excerpt;
 mod failure;
 mod wanted;
 
-pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, millis};
+pub use self::attempt::{Advice, Answer, Attempt, Limit, Report, Step, Subject, micros, millis};
 pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;
