@@ -21,6 +21,7 @@ use crate::cluster::takeover::holder::{self, Holder};
 use crate::cluster::transport::now;
 use crate::cluster::transport::statistics::Statistics;
 use crate::cluster::words::{self, Names};
+use crate::command::environment;
 use crate::config::{Cluster, Config, Group};
 use crate::dataplane::lease::Leases;
 use crate::observe::inquiries::Order;
@@ -31,7 +32,7 @@ use crate::observe::view::{
 /// How often a stopping director looks whether connections still run through it.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a stop waits for hooks.
-const HOOKS: Duration = Duration::from_secs(5);
+pub(super) const HOOKS: Duration = Duration::from_secs(5);
 /// A director through which nothing came for so long is not needed any more.
 const QUIET: Duration = Duration::from_millis(250);
 
@@ -196,9 +197,7 @@ impl Membership {
             Self::Alone(holder) => holder.end(),
             Self::Clustered(clustered) => {
                 clustered.member.end();
-                if tokio::time::timeout(HOOKS, clustered.hooks.finish()).await.is_err() {
-                    tracing::warn!("hooks still run after {} s; stopping all the same", HOOKS.as_secs());
-                }
+                clustered.hooks.finish(HOOKS).await;
             }
         }
     }
@@ -225,11 +224,6 @@ fn fence(config: &Config, cluster: &Cluster) -> Option<Fence> {
             Ok(())
         })
     }))
-}
-
-/// As hooks and fence commands see it: LB_NAME.
-fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String, String)> {
-    variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
 }
 
 fn listen_for_claims(interface: u32, news: UnboundedSender<News>) -> Result<()> {

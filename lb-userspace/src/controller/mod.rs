@@ -41,8 +41,9 @@ use self::files::Watched;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
 use self::maintenance::Maintenance;
-use self::membership::{Membership, News};
+use self::membership::{HOOKS, Membership, News};
 use self::notices::Fallbacks;
+use crate::command::queue::Queues;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
@@ -77,6 +78,8 @@ pub struct Controller {
     fallbacks: Fallbacks,
     maintenance: Maintenance,
     sorry: Sorry,
+    /// Of services and servers.
+    hooks: Queues,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.
@@ -246,6 +249,7 @@ impl Controller {
             tracing::warn!("{error:#}");
         }
         self.membership.end().await;
+        self.hooks.finish(HOOKS).await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());

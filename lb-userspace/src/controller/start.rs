@@ -18,6 +18,7 @@ use super::maintenance::Maintenance;
 use super::membership::Membership;
 use super::notices::Fallbacks;
 use super::{Controller, Inputs, report, tell_supervisor};
+use crate::command::queue::Queues;
 use crate::config::{Cluster, Config};
 use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
@@ -35,6 +36,9 @@ use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Hooks of servers and services that run at once.
+const HOOKS_TOGETHER: usize = 64;
 
 impl Controller {
     pub(super) async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
@@ -70,6 +74,7 @@ impl Controller {
             fallbacks: Fallbacks::default(),
             maintenance: Maintenance::default(),
             sorry: Sorry::default(),
+            hooks: Queues::new(HOOKS_TOGETHER),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
