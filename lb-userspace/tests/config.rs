@@ -115,7 +115,8 @@ fn the_cluster_of_the_talk() {
     let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
     let page = HttpProbe { request: "/index.html".into(), wanted, ..HttpProbe::default() };
     let (interval, timeout) = (seconds(1), seconds(3));
-    let check = Check { interval, fast_interval: interval, timeout, ..Check::new(Probe::Http(page)) };
+    let check =
+        Check { via: Via::Vip, interval, fast_interval: interval, timeout, ..Check::new(Probe::Http(page)) };
     let server = |name: &str, last| Server {
         name: name.into(),
         checks: [check.clone()].into(),

@@ -1,7 +1,6 @@
 //! The lab itself: nodes reach each other, links and lines can be cut, and whatever happens to its owner nothing is left behind.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -200,19 +199,6 @@ fn signals_remove_the_lab() -> Result<()> {
     Ok(())
 }
 
-/// Not a test of its own: the process that [`Owner`] starts and that gets killed.
-#[test]
-#[ignore = "run by the tests that kill a lab's owner"]
-fn owner_of_a_lab() -> Result<()> {
-    let name = env::var("LAB_NAME")?;
-    let talk = Talk::new(&name)?;
-    // A process that is not on record either: started on a node by hand.
-    let _by_hand = talk.client.command("sleep").arg("600").spawn()?;
-    println!("\nup");
-    thread::sleep(Duration::from_secs(600));
-    Ok(())
-}
-
 /// Another process that owns the cluster.
 struct Owner(Child);
 
@@ -220,11 +206,8 @@ impl Owner {
     /// Starts it and returns once its cluster is up.
     fn start() -> Result<(Self, String, Traces)> {
         let name = unique_name("owned");
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--ignored", "--exact", "--nocapture", "owner_of_a_lab"])
-            .env("LAB_NAME", &name)
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_lab-owner")).arg(&name).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let owner = Self(child);
         let up = output.lines().map_while(Result::ok).any(|line| line == "up");

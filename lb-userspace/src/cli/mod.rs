@@ -41,7 +41,7 @@ enum Command {
     /// Give a group, or all that are not there, to its preferred node
     Failback(orders::GroupOptions),
     /// Give everything here to the other nodes and stay out until `lb resume` or a restart
-    Standby(output::Director),
+    Standby(orders::StandbyOptions),
     /// Be ready to take groups again after `lb standby`
     Resume(output::Director),
     /// Stay out, over restarts too, until maintenance is off

@@ -55,12 +55,21 @@ pub fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String,
     variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
 }
 
-/// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line. It is killed if the
-/// future is dropped.
+/// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line, for the log. It is
+/// killed if the future is dropped.
 pub async fn run(
     command: &config::Command,
     environment: &[(String, String)],
     told: impl FnMut(&str),
+) -> Result<(), Failure> {
+    listen(command, environment, output::for_log(told)).await
+}
+
+/// The same, and `told` gets every line, whatever its bytes.
+pub async fn listen(
+    command: &config::Command,
+    environment: &[(String, String)],
+    told: impl FnMut(&[u8]),
 ) -> Result<(), Failure> {
     let start = |error| Failure::Start { program: program(command).to_owned(), error };
     let (mut running, output) = Running::start(command, environment).map_err(start)?;
@@ -140,7 +149,7 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
 }
 
 /// Until everyone has closed the other end.
-async fn forward(mut output: pipe::Receiver, mut lines: Lines<impl FnMut(&str)>) {
+async fn forward(mut output: pipe::Receiver, mut lines: Lines<impl FnMut(&[u8])>) {
     let mut part = [0; 4096];
     while let Ok(length @ 1..) = output.read(&mut part).await {
         lines.feed(&part[..length]);

@@ -1,20 +1,19 @@
 //! A command's output, cut into lines for the log, and cut short where it is too much.
 
-/// Lines of one command; more are not told.
+/// Lines of one command that are logged.
 const LINES: usize = 100;
 /// Bytes of a line; more are not told.
 const LENGTH: usize = 500;
 
 /// Hands lines on, and with its end the last one.
-pub struct Lines<F: FnMut(&str)> {
+pub struct Lines<F: FnMut(&[u8])> {
     told: F,
     line: Vec<u8>,
-    count: usize,
 }
 
-impl<F: FnMut(&str)> Lines<F> {
+impl<F: FnMut(&[u8])> Lines<F> {
     pub fn new(told: F) -> Self {
-        Self { told, line: Vec::new(), count: 0 }
+        Self { told, line: Vec::new() }
     }
 
     pub fn feed(&mut self, output: &[u8]) {
@@ -29,24 +28,32 @@ impl<F: FnMut(&str)> Lines<F> {
     }
 
     fn tell(&mut self) {
-        self.count += 1;
-        match self.count {
-            ..=LINES => {
-                // What moves a cursor must not make the log say something else.
-                let line = String::from_utf8_lossy(&self.line).replace(char::is_control, " ");
-                (self.told)(line.trim_end());
-            }
-            count if count == LINES + 1 => (self.told)("(and more, which is not logged)"),
-            _ => {}
-        }
+        (self.told)(&self.line);
         self.line.clear();
     }
 }
 
-impl<F: FnMut(&str)> Drop for Lines<F> {
+impl<F: FnMut(&[u8])> Drop for Lines<F> {
     fn drop(&mut self) {
         if !self.line.is_empty() {
             self.tell();
+        }
+    }
+}
+
+/// Takes lines for `told` to log.
+pub fn for_log(mut told: impl FnMut(&str)) -> impl FnMut(&[u8]) {
+    let mut count = 0;
+    move |line| {
+        count += 1;
+        match count {
+            ..=LINES => {
+                // What moves a cursor must not make the log say something else.
+                let line = String::from_utf8_lossy(line).replace(char::is_control, " ");
+                told(line.trim_end());
+            }
+            count if count == LINES + 1 => told("(and more, which is not logged)"),
+            _ => {}
         }
     }
 }
@@ -57,7 +64,7 @@ mod tests {
 
     fn lines(parts: &[&[u8]]) -> Vec<String> {
         let mut told = Vec::new();
-        let mut lines = Lines::new(|line: &str| told.push(line.to_owned()));
+        let mut lines = Lines::new(for_log(|line| told.push(line.to_owned())));
         parts.iter().for_each(|part| lines.feed(part));
         drop(lines);
         told

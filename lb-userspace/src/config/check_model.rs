@@ -103,8 +103,10 @@ pub enum Probe {
     Ftp,
     /// An anonymous bind is answered.
     Ldap,
-    /// Greets.
-    Mysql,
+    /// Greets, and answers a login of this user; that it is refused is fine.
+    Mysql {
+        user: String,
+    },
     /// A start-up message of this user for this database is answered by anything but a refusal to serve.
     Postgresql {
         user: String,
@@ -142,7 +144,7 @@ impl Probe {
             Self::Pop3 => "pop3",
             Self::Ftp => "ftp",
             Self::Ldap => "ldap",
-            Self::Mysql => "mysql",
+            Self::Mysql { .. } => "mysql",
             Self::Postgresql { .. } => "postgresql",
             Self::Redis => "redis",
             Self::Ping => "ping",

@@ -11,10 +11,12 @@
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
-//!   `probing`: checks that they ask for
+//!   `probing`: checks that they ask for; `endpoints`: where
+//! - `stop`: the way out
 
 pub mod desired;
 mod draining;
+mod endpoints;
 mod files;
 pub mod instance;
 mod knowledge;
@@ -26,23 +28,24 @@ mod reload;
 mod report;
 mod start;
 mod status;
+mod stop;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use lb_common::server::ServerId;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use self::files::Watched;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
 use self::maintenance::Maintenance;
-use self::membership::{HOOKS, Membership, News};
+use self::membership::{Membership, News};
 use self::notices::Fallbacks;
+use self::stop::{Leaving, Signals};
 use crate::command::queue::Queues;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
@@ -53,7 +56,7 @@ use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiry;
-use crate::observe::view::{Status, Totals};
+use crate::observe::view::Totals;
 use crate::plan::{State, Target};
 use crate::sorry::Sorry;
 
@@ -74,6 +77,8 @@ pub struct Controller {
     neighbours: Neighbours,
     membership: Membership,
     events: Events,
+    /// Set once it stops.
+    leaving: Option<Leaving>,
     knowledge: Knowledge,
     fallbacks: Fallbacks,
     maintenance: Maintenance,
@@ -96,20 +101,21 @@ struct Inputs {
     news: UnboundedReceiver<News>,
 }
 
-/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
+/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 pub async fn run(path: PathBuf) -> Result<()> {
     let config = config::load(&path)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let (mut controller, mut inputs) = Controller::start(config, path).await?;
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(stop::LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
-            _ = hangup.recv() => controller.reload("SIGHUP"),
+            told = signals.next() => match told {
+                stop::Told::Stop(signal) => controller.told_to_stop(signal),
+                stop::Told::Reload => controller.reload("SIGHUP"),
+            },
             Some(verdict) = inputs.verdicts.recv() => {
                 controller.verdict(verdict);
                 while let Ok(verdict) = inputs.verdicts.try_recv() {
@@ -118,20 +124,25 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 controller.refresh_if_needed();
             }
             Some(event) = inputs.neighbours.recv() => {
-                controller.neighbour(event)?;
+                controller.neighbour(event);
                 while let Ok(event) = inputs.neighbours.try_recv() {
-                    controller.neighbour(event)?;
+                    controller.neighbour(event);
                 }
                 controller.refresh_if_needed();
             }
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
-            _ = housekeeping.tick() => controller.keep_house()?,
+            _ = housekeeping.tick() => controller.keep_house(),
+            _ = looks.tick(), if controller.leaving.is_some() => if controller.has_left().await {
+                break;
+            },
         }
     }
-    tell_supervisor(NotifyState::Stopping);
-    controller.close(&mut inputs.news).await;
-    Ok(())
+    // Hooks are run for what has happened up to now.
+    while let Ok(news) = inputs.news.try_recv() {
+        controller.hear(news);
+    }
+    controller.close().await
 }
 
 impl Controller {
@@ -144,7 +155,7 @@ impl Controller {
         self.tell(notices);
     }
 
-    fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+    fn neighbour(&mut self, event: neighbours::Event) {
         if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
             self.membership.set_node_mac(*address, *mac);
         }
@@ -164,9 +175,10 @@ impl Controller {
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
             }
-            neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
+            neighbours::Event::InterfaceGone => {
+                self.fail(anyhow!("interface {} is gone", self.config.interface));
+            }
         }
-        Ok(())
     }
 
     /// Brings the maps to what is known now, if that is not what they hold.
@@ -206,9 +218,9 @@ impl Controller {
         self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
-    fn keep_house(&mut self) -> Result<()> {
+    fn keep_house(&mut self) {
         if self.membership.has_failed() {
-            bail!("the thread of the heartbeats or the one that holds the VIPs has ended");
+            self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
         let purged = self.sweeper.purged();
         for server in &purged {
@@ -236,40 +248,6 @@ impl Controller {
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");
-        }
-        Ok(())
-    }
-
-    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
-    /// with the process.
-    async fn close(mut self, news: &mut UnboundedReceiver<News>) {
-        self.membership.release().await;
-        self.linger(news).await;
-        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
-            tracing::warn!("{error:#}");
-        }
-        self.membership.end().await;
-        self.hooks.finish(HOOKS).await;
-        let path = &self.config.control.socket;
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(%error, "cannot remove {}", path.display());
-        }
-    }
-
-    async fn answer(&mut self, inquiry: Inquiry) {
-        // Whoever asked may have gone; that is no concern of ours.
-        match inquiry {
-            Inquiry::Status(reply) => {
-                let status = Status { cluster: self.cluster_status().await, ..self.status() };
-                let _ = reply.send(status);
-            }
-            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
-            Inquiry::Order(order, reply) => {
-                let done = self.order(order).await;
-                let _ = reply.send(done);
-            }
-            Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
-            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
         }
     }
 

@@ -13,6 +13,10 @@ use crate::config::{self, Cluster, Config, Fallback};
 impl Controller {
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
     pub(super) fn reload(&mut self, why: &str) {
+        if self.leaving.is_some() {
+            self.file.seen();
+            return tracing::info!("{why}: not reloaded, this director is stopping");
+        }
         tell_supervisor(NotifyState::Reloading);
         self.membership.reload_keys();
         match self.reloaded() {

@@ -31,7 +31,6 @@ use crate::health::Checker;
 use crate::health::net::Net;
 use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiries;
-use crate::observe::{http, socket};
 use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
@@ -70,6 +69,7 @@ impl Controller {
             neighbours: Neighbours::start(index, event_sender)?,
             membership,
             events: Events::default(),
+            leaving: None,
             knowledge: Knowledge::default(),
             fallbacks: Fallbacks::default(),
             maintenance: Maintenance::default(),
@@ -98,14 +98,13 @@ impl Controller {
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send
     /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
+    async fn look_around(&mut self, inputs: &mut Inputs) {
         while !self.has_seen_all() {
             tokio::select! {
                 Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
-                Some(event) = inputs.neighbours.recv() => self.neighbour(event)?,
+                Some(event) = inputs.neighbours.recv() => self.neighbour(event),
             }
         }
-        Ok(())
     }
 
     fn has_seen_all(&self) -> bool {
@@ -130,27 +129,6 @@ impl Controller {
         self.attachment = Some(attachment);
         report::missing_vips(&self.config);
         Ok(())
-    }
-
-    async fn serve(&self, inquiries: Inquiries) -> Result<()> {
-        let path = &self.config.control.socket;
-        let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
-        if let Some(metrics) = &self.config.metrics {
-            let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
-                format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
-            })?;
-            tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(told("metrics", http::serve(listener, inquiries)));
-        }
-        Ok(())
-    }
-}
-
-/// An endpoint that fails leaves the data path alone, but not in silence.
-async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!("{what}: {error:#}");
     }
 }
 

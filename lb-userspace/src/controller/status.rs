@@ -13,14 +13,32 @@ use crate::dataplane::maps::{Counters, read_totals};
 use crate::health::probe::micros;
 use crate::health::quorum::Quorum;
 use crate::health::server::Machine;
+use crate::observe::inquiries::Inquiry;
 use crate::observe::view::{
     CheckStatus, Count, Health, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus, Totals,
 };
 use crate::plan::Target;
 
 impl Controller {
+    pub(super) async fn answer(&mut self, inquiry: Inquiry) {
+        // Whoever asked may have gone; that is no concern of ours.
+        match inquiry {
+            Inquiry::Status(reply) => {
+                let status = Status { cluster: self.cluster_status().await, ..self.status() };
+                let _ = reply.send(status);
+            }
+            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Order(order, reply) => {
+                let done = self.order(order).await;
+                let _ = reply.send(done);
+            }
+            Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
+            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
+        }
+    }
+
     /// This moment.
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let services: Vec<ServiceStatus> =
             self.config.services.iter().map(|service| self.service_status(service)).collect();
         let counters = &self.data_path.executor.maps().counters;
@@ -30,6 +48,7 @@ impl Controller {
             interface: self.config.interface.clone(),
             mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
+            stopping: self.leaving.is_some(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
             table: self.table_status(counters, &services),

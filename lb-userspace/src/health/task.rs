@@ -15,6 +15,9 @@ use super::recent::Recent;
 use super::{Verdict, probe};
 use crate::config::Check;
 
+/// What the machine waits longer than the probe itself: the probe's words say more.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// One check of one server.
 pub struct Job {
     pub subject: Subject,
@@ -44,8 +47,10 @@ impl Job {
     pub async fn run(self, first: Duration) {
         let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
-        let mut machine =
-            Machine::new(Rules { interval, fast_interval, timeout, rise, fall }, state, first, self.seed);
+        let timeout = timeout + GRACE;
+        let rules = Rules { interval, fast_interval, timeout, rise, fall };
+        let mut machine = Machine::new(rules, state, first, self.seed);
+        self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight> = None;
         let mut found = Findings::default();
@@ -81,8 +86,8 @@ impl Job {
         }
     }
 
-    /// A probe as the machine wants it. It has the machine's own time limit inside, because it alone can say what was
-    /// waited for; the machine's is there for a probe that does not keep to it.
+    /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
+    /// machine's is there for a probe that does not keep to it.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send>> {
         let (check, subject, net) = (self.check.clone(), self.subject, self.net.clone());
         Box::pin(async move { probe::run(&check, subject, &net).await })

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::Record;
-use super::view::{Move, ProbeReport, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const QUEUE: usize = 16;
 pub enum Inquiry {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
-    Order(Order, oneshot::Sender<Result<Vec<Move>, String>>),
+    Order(Order, oneshot::Sender<Result<Obeyed, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
     /// The answer is that the checks are under way.
@@ -58,11 +58,16 @@ pub enum Order {
     Failover(Option<String>),
     /// The group, or each that is not there, goes to its preferred node.
     Failback(Option<String>),
-    /// Everything here goes elsewhere, until resumed or restarted.
-    Standby,
+    /// Everything here goes elsewhere, until resumed or restarted; with `force` even if nobody takes it.
+    Standby {
+        force: bool,
+    },
     Resume,
     /// Like standby, and remembered over restarts.
-    Maintenance(bool),
+    Maintenance {
+        on: bool,
+        force: bool,
+    },
 }
 
 /// The asking side.
@@ -89,8 +94,8 @@ impl Inquiries {
         self.ask(Inquiry::Events).await
     }
 
-    /// Which groups move because of it; or why it is refused.
-    pub async fn order(&self, order: Order) -> anyhow::Result<Result<Vec<Move>, String>> {
+    /// What came of it; or why it is refused.
+    pub async fn order(&self, order: Order) -> anyhow::Result<Result<Obeyed, String>> {
         self.ask(|reply| Inquiry::Order(order, reply)).await
     }
 
@@ -144,7 +149,7 @@ mod tests {
     async fn gets_what_the_controller_says() {
         let inquiries = fixed(samples::cluster());
         assert_eq!(inquiries.status().await.expect("a status"), samples::cluster());
-        assert_eq!(inquiries.order(Order::Standby).await.expect("an answer"), Err("not today".to_owned()));
+        assert_eq!(inquiries.order(Order::Resume).await.expect("an answer"), Err("not today".to_owned()));
     }
 
     #[tokio::test]

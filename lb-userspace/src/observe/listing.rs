@@ -56,8 +56,11 @@ pub fn render(status: &Status, colour: bool) -> String {
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
     );
+    if status.stopping {
+        text += &(Tone::Warning.paint(STOPPING, colour) + "\n");
+    }
     if let Some(cluster) = &status.cluster {
-        text += &cluster::render(cluster, colour);
+        text += &cluster::render(cluster, status.stopping, colour);
     }
     if status.services.is_empty() {
         return text + "(no services)\n";
@@ -66,6 +69,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     text += &counted("Dropped packets:", &status.drops);
     text + &counted("Passed to the host:", &status.passes)
 }
+
+const STOPPING: &str = "STOPPING: its groups go to other nodes, and it waits for the connections that run through it; told \
+                        to stop again, it does not wait";
 
 /// Packets that were not forwarded, by reason; nothing where there were none.
 fn counted(what: &str, counts: &[Count]) -> String {

@@ -51,6 +51,7 @@ pub fn directors() -> ClusterStatus {
             cause: "done".into(),
             holder: Some("ha1".into()),
             preferred: "ha1".into(),
+            has_successor: false,
             serves_on: false,
         }],
         paths: vec![PathStatus {
@@ -73,6 +74,7 @@ pub fn cluster() -> Status {
         pid: 4711,
         interface: "eth0".into(),
         mode: "native".into(),
+        stopping: false,
         uptime_s: 192,
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,

@@ -17,6 +17,9 @@ pub struct Status {
     pub mode: String,
     /// Seconds since the controller started.
     pub uptime_s: u64,
+    /// It was told to stop, and still serves the connections that run through it.
+    #[serde(default)]
+    pub stopping: bool,
     /// Path of the configuration file.
     pub config: String,
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
@@ -90,6 +93,9 @@ pub struct GroupStatus {
     pub holder: Option<String>,
     /// The node that has it when all is well.
     pub preferred: String,
+    /// Another node is ready to take it.
+    #[serde(default)]
+    pub has_successor: bool,
     /// It was handed over, and connections that began here are served on.
     pub serves_on: bool,
 }
@@ -113,6 +119,16 @@ pub struct PathStatus {
 pub struct Heard {
     pub node: String,
     pub ago_ms: u64,
+}
+
+/// What came of an operator's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Groups that are on their way.
+    pub moves: Vec<Move>,
+    /// What the order does not change, although one might think so.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// A group that goes from one node to another.

@@ -37,6 +37,11 @@ impl Director {
         Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
     }
 
+    /// Starts it where the certificates in the file `roots` are trusted, and no others.
+    pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&["env", &format!("SSL_CERT_FILE={}", roots.display())], node, configuration)
+    }
+
     /// `launcher` is a command that runs the words after it in its place.
     fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
@@ -124,9 +129,8 @@ impl Director {
     /// This node's role for the group, in `lb status`'s word.
     pub fn role_of(&self, group: &str) -> Result<String> {
         let status = self.status()?;
-        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
-        let found = groups.iter().find(|shown| shown.name == group);
-        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
+        let found = status.group(group).map(|shown| shown.role.clone());
+        found.with_context(|| format!("lb shows no group {group}"))
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -176,7 +180,7 @@ impl Director {
         let output = self
             .node
             .command("timeout")
-            .arg("10")
+            .arg("60")
             .arg(&self.binary)
             .arg("run")
             .arg("--config")
@@ -267,6 +271,8 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 pub struct Status {
     /// How the program is attached: `native` or `generic`.
     pub mode: String,
+    /// It was told to stop and still serves connections.
+    pub stopping: bool,
     pub config_error: Option<String>,
     pub services: Vec<Service>,
     /// `None`: a single director.
@@ -295,6 +301,8 @@ pub struct Group {
     pub role: String,
     /// Name of the node that is active for the group.
     pub holder: Option<String>,
+    /// Another node is ready to take it.
+    pub has_successor: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -308,6 +316,8 @@ pub struct Server {
     pub name: String,
     /// `unknown`, `up`, `down`, `unchecked` or `draining`.
     pub health: String,
+    /// Why it is down, or what is to say of it.
+    pub reason: Option<String>,
     pub mac: Option<String>,
     pub active: u32,
     pub inactive: u32,
@@ -331,6 +341,21 @@ impl Status {
         let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &Group| (group.role == "active") == (node == holder);
         groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.cluster.as_ref()?.groups.iter().find(|group| group.name == name)
+    }
+
+    /// True if another node is ready for every group that this one has.
+    pub fn can_leave(&self) -> bool {
+        let groups = self.cluster.iter().flat_map(|cluster| &cluster.groups);
+        groups.filter(|group| group.role == "active").all(|group| group.has_successor)
+    }
+
+    /// True if no node has any of the groups.
+    pub fn is_held_by_nobody(&self) -> bool {
+        self.cluster.iter().flat_map(|cluster| &cluster.groups).all(|group| group.holder.is_none())
     }
 
     /// True if the director hears the node `name`.

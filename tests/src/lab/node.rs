@@ -113,6 +113,11 @@ impl Node {
         self.ip(&format!("address add {vip}/32 dev lo")).map(drop)
     }
 
+    /// Ends what [`Node::hold_vip`] has begun, as a slip of the hand does it.
+    pub fn lose_vip(&self, vip: Ipv4Addr) -> Result<()> {
+        self.ip(&format!("address del {vip}/32 dev lo")).map(drop)
+    }
+
     /// Gives the node the VIP on `eth0`, as the active director has it.
     pub fn own_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)

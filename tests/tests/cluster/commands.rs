@@ -55,3 +55,26 @@ fn a_dead_node_is_fenced_before_its_group_is_taken() {
     cluster.wait_until_held_by("ha2");
     cluster.holder_answers_alone(ha2.node(), VIP);
 }
+
+#[test]
+fn a_node_that_had_two_groups_is_fenced_once_each_time_it_dies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    let fence =
+        script(folder.path(), "fence", &format!("echo $LB_DEAD_NODE >> {}; sleep 0.2", told.display()));
+    let groups =
+        "groups: [{ name: web, vips: [211.58.250.6/25] }, { name: second, vips: [211.58.250.8/25] }]";
+    let cluster = format!("  fence: {{ command: [{fence}], timeout: 5s }}");
+    let mut cluster = Cluster::start("fenceonce", &Plan { groups, cluster, ..Plan::default() });
+    let fenced = || fs::read_to_string(&told).unwrap_or_default().matches("ha1").count();
+    // At the start the two may not have heard each other in time.
+    let mut expected = fenced();
+    for _ in 0..2 {
+        cluster.directors[0].kill().expect("it dies");
+        cluster.wait_until_held_by("ha2");
+        expected += 1;
+        assert_eq!(fenced(), expected);
+        cluster.directors[0].restart().expect("it starts");
+        cluster.wait_until_held_by("ha1");
+    }
+}

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lb_tests::cluster::Talk;
+use lb_tests::lab::director::Status;
 use lb_tests::lab::{Director, Node, unique_name};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ pub fn key_file(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("keys")
 }
 
-fn state_folder(node: &Node) -> PathBuf {
+pub fn state_folder(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("state")
 }
 
@@ -91,7 +92,7 @@ pub fn write_keys(node: &Node, keys: &str) {
 }
 
 impl Cluster {
-    /// Starts all nodes of the plan, and returns when the first one has the group `web`.
+    /// Starts all nodes of the plan, and returns when the first one has the group `web` and another one is ready to take it.
     pub fn start(purpose: &str, plan: &Plan) -> Self {
         let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
         if plan.ipv6 {
@@ -111,16 +112,26 @@ impl Cluster {
             directors.push(Director::start(&node, &plan.configuration(&node)).expect("lb starts"));
         }
         let cluster = Self { talk, directors };
-        cluster.wait_until_held_by("ha1");
+        let web_is_on_ha1 =
+            |status: &Status| status.group("web").is_some_and(|group| group.holder.as_deref() == Some("ha1"));
+        cluster.wait_until("web on ha1", web_is_on_ha1);
+        let ready = cluster.directors[0].wait_until("another one to be ready", PATIENCE, Status::can_leave);
+        ready.expect("one is");
         cluster
     }
 
     /// Until all directors that run agree on who is active and know the servers.
     #[track_caller]
     pub fn wait_until_held_by(&self, holder: &str) {
+        self.wait_until(&format!("{holder} active"), |status| status.held_by(holder));
+    }
+
+    /// Until it holds of all directors that run, and they know the servers.
+    #[track_caller]
+    fn wait_until(&self, what: &str, holds: impl Fn(&Status) -> bool) {
         for director in self.directors.iter().filter(|director| director.process().is_alive()) {
-            let agreed = director.wait_until(&format!("{holder} active"), PATIENCE, |status| {
-                status.held_by(holder) && status.serves("www1") && status.serves("www2")
+            let agreed = director.wait_until(what, PATIENCE, |status| {
+                holds(status) && status.serves("www1") && status.serves("www2")
             });
             if let Err(error) = agreed {
                 panic!("{}: {error:#}\n{}", director.node().name(), director.log_tail());

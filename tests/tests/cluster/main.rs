@@ -10,6 +10,7 @@
 //! | [`addresses`] | VIPs on the segment |
 //! | [`dual_stack`] | a group with an IPv6 VIP |
 //! | [`commands`] | hooks and fencing |
+//! | [`stop`] | the way out: connections that are waited for, an interface that is gone |
 
 mod addresses;
 mod commands;
@@ -18,3 +19,4 @@ mod files;
 mod harness;
 mod nodes;
 mod orders;
+mod stop;

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lb_tests::cluster::VIP;
+use lb_tests::lab::director::Status;
 use lb_tests::scenario::open_loop::Outage;
 use lb_tests::scenario::traffic::Answer;
 
@@ -63,5 +64,46 @@ fn with_manual_failback_a_group_stays_until_told() {
     cluster.wait_until_held_by("ha2");
     assert!(!vip_is_on_ha1(), "what the earlier life left on the interface is removed at start");
     cluster.directors[0].failback().expect("the order is taken");
+    cluster.wait_until_held_by("ha1");
+}
+
+#[test]
+fn the_last_node_that_is_ready_leaves_only_if_that_is_meant() {
+    let cluster = Cluster::start("lastready", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    ha2.order(&["standby"]).expect("nothing is on ha2");
+    wait_for("ha1 to know", || ha1.listing().expect("a listing").contains("standby or maintenance"));
+    for order in [&["standby"][..], &["maintenance", "on"]] {
+        let refused = ha1.order(order).expect_err("nobody else is ready").to_string();
+        assert!(
+            refused.contains("no other node is ready for web") && refused.contains("--force"),
+            "{refused}"
+        );
+    }
+    assert!(!state_folder(ha1.node()).join("maintenance").exists(), "remembered although refused");
+    cluster.wait_until_held_by("ha1");
+
+    ha1.order(&["maintenance", "on", "--force"]).expect("it is meant");
+    ha1.wait_until("nobody has it", PATIENCE, Status::is_held_by_nobody).expect("it goes");
+    ha2.order(&["resume"]).expect("the order is taken");
+    cluster.wait_until_held_by("ha2");
+}
+
+#[test]
+fn who_ends_one_of_standby_and_maintenance_is_told_of_the_other() {
+    let cluster = Cluster::start("both", &Plan::default());
+    let ha1 = &cluster.directors[0];
+    let order = |words: &[&str]| ha1.order(words).expect("the order is taken");
+    let back = "this node takes groups again";
+    order(&["standby"]);
+    order(&["maintenance", "on"]);
+    let told = order(&["resume"]);
+    assert!(told.contains("maintenance still keeps this node out") && !told.contains(back), "{told}");
+    order(&["standby"]);
+    let told = order(&["maintenance", "off"]);
+    assert!(told.contains("standby still keeps this node out") && !told.contains(back), "{told}");
+    cluster.wait_until_held_by("ha2");
+    let told = order(&["resume"]);
+    assert!(told.contains(back), "{told}");
     cluster.wait_until_held_by("ha1");
 }

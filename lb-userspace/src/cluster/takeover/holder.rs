@@ -158,12 +158,14 @@ impl Holder {
         self.thread.is_finished()
     }
 
-    /// Gives all VIPs up; returns when they are off the interface.
-    pub fn end(self) {
+    /// Gives all VIPs up; returns when they are off the interface, or `false` if the thread had failed before.
+    pub fn end(self) -> bool {
         self.orders.give(Order::End);
-        if self.thread.join().is_err() {
+        let ended = self.thread.join().is_ok();
+        if !ended {
             tracing::error!("the thread that holds the VIPs has failed");
         }
+        ended
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::holder::{Holder, Outcome, orders};
-use crate::cluster::cable::{Cable, block_on};
+use crate::cluster::cable::{Cable, block_on, ip};
 use crate::cluster::conflict::{Claim, Listener};
 use crate::config::{Failback, Group, GroupVip};
 
@@ -127,6 +127,21 @@ fn giving_up_one_group_does_not_cost_another_its_address() {
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
     wait_for_shown(&cable, "10.8.8.2/24");
     assert!(!shown(&cable).contains("10.8.8.1/"), "{}", shown(&cable));
+    holder.end();
+}
+
+/// With its link the kernel takes an interface's IPv6 addresses away, unlike IPv4 ones.
+#[test]
+fn an_ipv6_vip_is_back_after_the_interface_was_down() {
+    let cable = Cable::new("flap");
+    let (holder, outcomes) = start(&cable, &[group("web", &[("2001:db8::100", 64)], None)]);
+    holder.orders().take(0, None);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    for state in ["down", "up"] {
+        ip(&format!("-n {} link set eth0 {state}", cable.names[0]));
+    }
+    wait_for_shown(&cable, "2001:db8::100/64");
+    assert!(outcomes.try_recv().is_err(), "it never was without the group");
     holder.end();
 }
 

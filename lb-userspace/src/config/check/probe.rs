@@ -92,7 +92,7 @@ fn keys(check: &yaml::Check) -> [(&'static str, bool, &'static [Kind]); 25] {
         ("record", given(&check.record), &[Dns]),
         ("answer", given(&check.answer), &[Dns]),
         ("helo", given(&check.helo), &[Smtp]),
-        ("user", given(&check.user), &[Postgresql]),
+        ("user", given(&check.user), &[Mysql, Postgresql]),
         ("database", given(&check.database), &[Postgresql]),
         ("grpc_service", given(&check.grpc_service), &[Grpc]),
         ("command", check.command.is_some(), &[External]),
@@ -153,10 +153,9 @@ impl Checker {
             Pop3 => Probe::Pop3,
             Ftp => Probe::Ftp,
             Ldap => Probe::Ldap,
-            Mysql => Probe::Mysql,
+            Mysql => Probe::Mysql { user: self.user(check, place) },
             Postgresql => {
-                let user = self.optional(value(&check.user, "user"), values::word);
-                let user = user.unwrap_or_else(|| "lb".into());
+                let user = self.user(check, place);
                 let database = self.optional(value(&check.database, "database"), values::word);
                 Probe::Postgresql { database: database.unwrap_or_else(|| user.clone()), user }
             }
@@ -177,6 +176,11 @@ impl Checker {
             Kind::Off => Probe::Off,
         };
         Some(probe)
+    }
+
+    fn user(&mut self, check: &yaml::Check, place: Place<'_>) -> String {
+        let user = self.optional(Value::of(&check.user, "user", place), values::word);
+        user.unwrap_or_else(|| "lb".into())
     }
 
     fn exchange(&mut self, check: &yaml::Check, place: Place<'_>) -> Exchange {

@@ -53,6 +53,7 @@ impl Writer {
                 self.option(answer.as_deref(), Self::text);
             }
             Probe::Smtp { helo } => self.text(helo),
+            Probe::Mysql { user } => self.text(user),
             Probe::Postgresql { user, database } => {
                 self.text(user);
                 self.text(database);
@@ -65,7 +66,6 @@ impl Writer {
             | Probe::Pop3
             | Probe::Ftp
             | Probe::Ldap
-            | Probe::Mysql
             | Probe::Redis
             | Probe::Ping
             | Probe::Off => {}

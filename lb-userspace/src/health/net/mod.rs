@@ -2,12 +2,14 @@
 
 mod kernel;
 mod pings;
+mod vip;
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::pings::Pings;
+pub use self::vip::{Station, Stations, VipDatagrams, VipNet};
 use super::probe::{Attempt, Failure};
 use crate::config::Via;
 
@@ -22,18 +24,21 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 #[derive(Debug, Clone, Default)]
 pub struct Net {
     pings: Pings,
+    pub vip: VipNet,
 }
 
 /// A way for datagrams to and from one server.
 #[derive(Debug)]
 pub enum Datagrams {
     Kernel(tokio::net::UdpSocket),
+    Vip(VipDatagrams),
 }
 
 impl Datagrams {
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
         match self {
             Self::Kernel(socket) => socket.send(datagram).await.map(drop),
+            Self::Vip(datagrams) => datagrams.send(datagram),
         }
     }
 
@@ -41,23 +46,32 @@ impl Datagrams {
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Kernel(socket) => socket.recv(buffer).await,
+            Self::Vip(datagrams) => datagrams.receive(buffer).await,
         }
     }
 }
 
 impl Net {
+    /// Waits until probes by this way can be answered at all.
+    pub async fn is_open(&self, via: Via) {
+        match via {
+            Via::Server => {}
+            Via::Vip => self.vip.is_open().await,
+        }
+    }
+
     /// A TCP connection to the attempt's target.
     pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<Stream, Failure> {
         match attempt.check.via {
             Via::Server => Ok(Box::new(kernel::connect(attempt).await?)),
-            Via::Vip => Err(no_vip()),
+            Via::Vip => Ok(Box::new(self.vip.connect(attempt).await?)),
         }
     }
 
     pub async fn datagrams(&self, attempt: &Attempt<'_>) -> Result<Datagrams, Failure> {
         match attempt.check.via {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
-            Via::Vip => Err(no_vip()),
+            Via::Vip => self.vip.datagrams(attempt).map(Datagrams::Vip),
         }
     }
 
@@ -65,8 +79,4 @@ impl Net {
     pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
         self.pings.ask(attempt).await
     }
-}
-
-fn no_vip() -> Failure {
-    Failure::Local(io::Error::other("no way to the VIP"))
 }

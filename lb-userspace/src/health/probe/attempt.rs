@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,16 @@ impl Limit {
 
     pub fn whole(self) -> Duration {
         self.whole
+    }
+
+    /// When half of it is gone.
+    pub fn halfway(self) -> Instant {
+        self.at - self.whole / 2
+    }
+
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 
     /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
@@ -115,6 +126,17 @@ pub struct Attempt<'a> {
     net: &'a Net,
     begin: Instant,
     told: Mutex<Told>,
+    heard: Heard,
+}
+
+/// Whether anything has come from the server through the VIP. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +148,12 @@ struct Told {
 impl<'a> Attempt<'a> {
     pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
         let (limit, begin) = (Limit::new(check.timeout), Instant::now());
-        Self { check, subject, limit, net, begin, told: Mutex::default() }
+        Self { check, subject, limit, net, begin, told: Mutex::default(), heard: Heard::default() }
+    }
+
+    /// Another one of the same subject, of which nothing is told.
+    pub fn beside<'b>(&'b self, check: &'b Check) -> Attempt<'b> {
+        Attempt::new(check, self.subject, self.net)
     }
 
     /// Where packets go: the server's own address or the VIP, and the port that is probed.
@@ -145,6 +172,14 @@ impl<'a> Attempt<'a> {
     /// A way for datagrams to and from the target.
     pub async fn datagrams(&self) -> Result<Datagrams, Failure> {
         self.net.datagrams(self).await
+    }
+
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
+    pub fn is_heard(&self) -> bool {
+        self.heard.0.load(Ordering::Relaxed)
     }
 
     /// Waits for the target host's ICMP echo reply.
@@ -171,7 +206,8 @@ impl<'a> Attempt<'a> {
         self.in_time(stream.read(buffer), wanted).await
     }
 
-    async fn in_time<T>(
+    /// Does `work`, which is to bring `wanted`, while there is time.
+    pub async fn in_time<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,
         wanted: &'static str,

@@ -5,26 +5,46 @@ const SHOWN: usize = 40;
 /// Enough bytes for that many characters, and to tell that there are more.
 pub const EXCERPT_BYTES: usize = 4 * (SHOWN + 1);
 
+/// The same of what is said in words, such as an error.
+const WORDS: usize = 80;
+
 /// In quotes and cut: `'It works!'`. Bytes that are no UTF-8 show as `�`.
 pub fn excerpt(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_BYTES)]);
-    let text = text.trim_end();
-    let mut shown = String::from("'");
-    for character in text.chars().take(SHOWN) {
+    format!("'{}'", shown(&bytes[..bytes.len().min(EXCERPT_BYTES)], SHOWN))
+}
+
+/// In quotes.
+pub fn quote(words: &[u8]) -> String {
+    format!("'{}'", clean(words))
+}
+
+pub fn clean(words: &[u8]) -> String {
+    shown(words, WORDS)
+}
+
+/// At most so many characters.
+fn shown(bytes: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let (mut shown, mut count) = (String::new(), 0);
+    for character in text.trim_end().chars() {
+        let before = shown.len();
         match character {
             '\'' | '"' | '\\' => shown.push(character),
             other => shown.extend(other.escape_debug()),
         }
+        count += shown[before..].chars().count();
+        if count > most {
+            shown.replace_range(before.., "…");
+            break;
+        }
     }
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown.push('\'');
     shown
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -42,6 +62,21 @@ mod tests {
         ];
         for (bytes, shown) in cases {
             assert_eq!(excerpt(bytes), shown, "{bytes:?}");
+        }
+    }
+    #[test]
+    fn words_have_more_room() {
+        assert_eq!(clean(&[b'x'; WORDS]), "x".repeat(WORDS));
+        assert_eq!(quote(&[b'x'; WORDS + 1]), format!("'{}…'", "x".repeat(WORDS)));
+        assert_eq!(clean(&[0; WORDS]), "\\0".repeat(WORDS / 2) + "…");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_stays_one_short_line(words in prop::collection::vec(any::<u8>(), 0..400)) {
+            let text = quote(&words);
+            prop_assert!(text.chars().count() <= WORDS + "'…'".chars().count());
+            prop_assert!(!text.contains(char::is_control));
         }
     }
 }

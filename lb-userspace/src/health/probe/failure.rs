@@ -1,6 +1,7 @@
 //! Why a probe failed, in the words that an operator reads beside the server.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::wanted::Unmet;
@@ -17,6 +18,25 @@ pub enum Failure {
     /// The kernel gave up on the neighbour (ICMP or ARP), or has no route.
     #[error("host unreachable: no answer to ARP, or no route to it")]
     Unreachable,
+    #[error("no answer to ARP for {server} on {interface}")]
+    NoMac { server: IpAddr, interface: String },
+    /// No answer to a SYN at the VIP, while the server's own address accepts connections.
+    #[error(
+        "no answer at the VIP {vip}, though its own address {own} accepts connections: is the VIP on its loopback? \
+         (ip address add {vip}/32 dev lo)"
+    )]
+    VipUnreachable { vip: IpAddr, own: SocketAddr },
+    /// The same of datagrams.
+    #[error(
+        "no answer at the VIP {vip}, though its own address {own} answers: does the service listen on the VIP, and is \
+         that on its loopback? (ip address add {vip}/32 dev lo)"
+    )]
+    VipSilent { vip: IpAddr, own: SocketAddr },
+    #[error(
+        "refuses connections to the VIP {vip}, though its own address {own} accepts them: the service does not listen \
+         on the VIP"
+    )]
+    VipRefuses { vip: IpAddr, own: SocketAddr },
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error("no answer within {}", words(.0))]
@@ -103,7 +123,12 @@ fn got(unmet: &Unmet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+    const WWW1: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21)), 80);
 
     #[test]
     fn reads_as_a_sentence() {
@@ -134,6 +159,25 @@ mod tests {
             (
                 Failure::UnmetLate { unmet: unmet(0, "''"), within: Duration::from_secs(3) },
                 "no 'Test Page' within 3s",
+            ),
+            (
+                Failure::NoMac { server: WWW1.ip(), interface: "eth0".into() },
+                "no answer to ARP for 192.0.2.21 on eth0",
+            ),
+            (
+                Failure::VipUnreachable { vip: VIP, own: WWW1 },
+                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts connections: is the VIP \
+                 on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+            ),
+            (
+                Failure::VipSilent { vip: VIP, own: WWW1 },
+                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 answers: does the service listen \
+                 on the VIP, and is that on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+            ),
+            (
+                Failure::VipRefuses { vip: VIP, own: WWW1 },
+                "refuses connections to the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts them: the \
+                 service does not listen on the VIP",
             ),
         ];
         for (failure, wanted) in cases {

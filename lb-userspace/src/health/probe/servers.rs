@@ -1,5 +1,6 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
+mod dialogue;
 mod misbehaving;
 
 use std::future::Future;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub use self::dialogue::{Turn, dialogue, hears, says};
 pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying};
 use super::{Answer, Report, Subject};
 use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};

@@ -184,7 +184,7 @@ ha2             211.58.250.7 DEAD
 Heartbeats by                State Last heard
 serial /dev/ttyS0 19200 baud open  ha2 9120 ms ago
 Group VIPs         Is on Preferred Here
-web   211.58.250.6 ha1   ha1       active 1m
+web   211.58.250.6 ha1   ha1       active 1m no other node is ready
 (no services)
 ",
     );
@@ -204,6 +204,21 @@ fn a_standby_that_could_not_take_over_says_why() {
         "ha1 (this node) 211.58.250.5 up: no link               2\n",
         "ha2             211.58.250.7 up: ANOTHER CONFIGURATION 1\n",
         "web   211.58.250.6 NOBODY ha1       fault 4s the interface has no link\n",
+    ] {
+        assert!(listing.contains(wanted), "{listing}");
+    }
+}
+
+#[test]
+fn a_director_that_stops_says_what_it_waits_for() {
+    let mut cluster = samples::directors();
+    let group = &mut cluster.groups[0];
+    (group.role, group.serves_on) = ("fault".into(), true);
+    (group.holder, group.since_s) = (Some("ha2".into()), 2);
+    let listing = render(&Status { cluster: Some(cluster), stopping: true, ..samples::cluster() }, false);
+    for wanted in [
+        "slots used\nSTOPPING: its groups go to",
+        "ha2   ha1       stopping 2s serves its earlier connections on\n",
     ] {
         assert!(listing.contains(wanted), "{listing}");
     }

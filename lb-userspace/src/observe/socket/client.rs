@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::{Reply, Request};
 use crate::observe::events::Record;
-use crate::observe::view::{Move, ProbeReport, Status};
+use crate::observe::view::{Obeyed, ProbeReport, Status};
 
 /// How long `lb` may be silent; its own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,10 +36,10 @@ pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
     }
 }
 
-/// Gives an order; returns the groups that move because of it. A refusal is an error in the director's words.
-pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Vec<Move>> {
+/// Gives an order; returns what came of it. A refusal is an error in the director's words.
+pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
     match request(path, order)? {
-        Reply::Moves(moves) => Ok(moves),
+        Reply::Obeyed(obeyed) => Ok(obeyed),
         Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }

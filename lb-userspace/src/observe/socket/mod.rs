@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use self::client::{request_events, request_order, request_probe, request_server_order, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
-use super::view::{Move, ProbeReport, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -29,10 +29,16 @@ pub enum Request {
         #[serde(default)]
         group: Option<String>,
     },
-    Standby,
+    /// With `force` even if no other node is ready for what is here.
+    Standby {
+        #[serde(default)]
+        force: bool,
+    },
     Resume,
     Maintenance {
         on: bool,
+        #[serde(default)]
+        force: bool,
     },
     /// No new connections for a server; by name or address, with a port or without.
     Disable {
@@ -50,15 +56,15 @@ pub enum Request {
     },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}`, `{"done":"…"}`, `{"probes":[…]}`
-/// or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"done":"…"}`,
+/// `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
-    /// The order was accepted; these groups are on their way.
-    Moves(Vec<Move>),
+    /// The order was accepted.
+    Obeyed(Obeyed),
     /// In words.
     Done(String),
     /// One for each check.

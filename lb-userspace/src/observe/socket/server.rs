@@ -110,16 +110,16 @@ async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
 }
 
 async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply> {
-    let cluster = async |order| anyhow::Ok(inquiries.order(order).await?.map(Reply::Moves));
+    let cluster = async |order| anyhow::Ok(inquiries.order(order).await?.map(Reply::Obeyed));
     let server = async |order| anyhow::Ok(inquiries.order_server(order).await?.map(Reply::Done));
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(inquiries.status().await?))),
         Request::Events => Ok(Reply::Events(inquiries.events().await?)),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,
         Request::Failback { group } => cluster(Order::Failback(group)).await?,
-        Request::Standby => cluster(Order::Standby).await?,
+        Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
-        Request::Maintenance { on } => cluster(Order::Maintenance(on)).await?,
+        Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
         Request::Disable { server: name, reason } => {
             server(ServerOrder::Disable { server: name, reason }).await?
         }

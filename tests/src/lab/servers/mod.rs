@@ -32,18 +32,19 @@ impl RealServer {
         node.sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
         let server = Self { node: node.clone(), program };
         let folder = server.folder()?;
-        let fixtures = workspace::root().join("tests/fixtures/servers").join(program.name);
         fs::create_dir_all(&folder)?;
+        server.hand_over(&folder)?;
+        let fixtures = server.fixtures();
         let entries =
             fs::read_dir(&fixtures).with_context(|| format!("cannot read {}", fixtures.display()))?;
         for entry in entries {
-            let entry = entry?;
-            let copy = folder.join(entry.file_name());
-            fs::copy(entry.path(), &copy)?;
-            server.hand_over(&copy)?;
+            server.restore(entry?.file_name())?;
         }
-        server.hand_over(&folder)?;
         Ok(server)
+    }
+
+    fn fixtures(&self) -> PathBuf {
+        workspace::root().join("tests/fixtures/servers").join(self.program.name)
     }
 
     pub fn program(&self) -> &'static Program {
@@ -72,6 +73,16 @@ impl RealServer {
         let path = self.folder()?.join(file);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         self.hand_over(&path)
+    }
+
+    /// Makes a file what it was at first, or removes it if there was none.
+    pub fn restore(&self, file: impl AsRef<Path>) -> Result<()> {
+        let (original, copy) = (self.fixtures().join(&file), self.folder()?.join(&file));
+        if !original.exists() {
+            return fs::remove_file(&copy).with_context(|| format!("cannot remove {}", copy.display()));
+        }
+        fs::copy(&original, &copy).with_context(|| format!("cannot copy {}", original.display()))?;
+        self.hand_over(&copy)
     }
 
     /// Starts it and returns once it accepts connections.
