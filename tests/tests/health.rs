@@ -111,15 +111,8 @@ fn without_its_quorum_a_service_says_sorry() {
     let spread = Spread::of_requests(&talk.client, 4);
     assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2));
     let told = events(&director);
-    let course = [
-        "quorum_won",
-        "server_down",
-        "quorum_lost",
-        "fallback_started",
-        "server_up",
-        "quorum_won",
-        "fallback_ended",
-    ];
+    let course =
+        ["server_down", "quorum_lost", "fallback_started", "server_up", "quorum_won", "fallback_ended"];
     assert!(told.ends_with(&course.map(str::to_owned)), "{told:?}");
 }
 

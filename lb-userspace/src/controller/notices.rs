@@ -39,7 +39,7 @@ impl Controller {
                     let sum = self.knowledge.quorum(&key).map_or(0, Quorum::sum);
                     let cause = quorum_cause(service, sum);
                     self.hooks.run(&service.name, quorum_hook(service, turn, &cause));
-                    Some(quorum_record(service, turn, cause))
+                    quorum_record(service, turn, cause)
                 }
             };
             if let Some(record) = record {
@@ -141,20 +141,28 @@ fn quorum_cause(service: &Service, sum: u64) -> String {
     format!("usable servers weigh {sum}, the quorum is {}", service.quorum.weight)
 }
 
-fn quorum_record(service: &Service, Turn { won, lasted }: Turn, cause: String) -> Record {
-    let (level, event, is) = match (won, lasted) {
-        (true, _) => (Level::Info, "quorum_won", "has its quorum"),
-        (false, Some(_)) => (Level::Error, "quorum_lost", "has lost its quorum"),
-        (false, None) => (Level::Error, "quorum_lost", "lacks its quorum from the start"),
+/// Nothing where a service simply has its quorum from the start.
+fn quorum_record(service: &Service, Turn { won, lasted }: Turn, cause: String) -> Option<Record> {
+    let name = &service.name;
+    let (level, event, text) = match (won, lasted) {
+        (true, None) => return None,
+        (true, Some(lasted)) => {
+            let text = format!("{name} has its quorum: {cause}; it lacked it for {}", words(lasted));
+            (Level::Info, "quorum_won", text)
+        }
+        (false, Some(lasted)) => {
+            let text = format!("{name} has lost its quorum: {cause}; it had it for {}", words(lasted));
+            (Level::Error, "quorum_lost", text)
+        }
+        (false, None) => {
+            (Level::Error, "quorum_lost", format!("{name} lacks its quorum from the start: {cause}"))
+        }
     };
-    let mut text = format!("{} {is}: {cause}", service.name);
-    let mut record = Record::new(level, event, String::new()).service(&service.name).cause(cause);
-    if let Some(lasted) = lasted {
-        let before = if won { "lacked it" } else { "had it" };
-        text += &format!("; it {before} for {}", words(lasted));
-        record = record.took(lasted);
-    }
-    Record { text, ..record }
+    let record = Record::new(level, event, text).service(name).cause(cause);
+    Some(match lasted {
+        Some(lasted) => record.took(lasted),
+        None => record,
+    })
 }
 
 /// `served`: it has ended, and had served for so long.
@@ -255,14 +263,18 @@ mod tests {
 
     #[test]
     fn quorums_and_fallbacks_are_told_with_what_was_before() {
-        let lost = Turn { won: false, lasted: Some(Duration::from_millis(40)) };
-        let text = quorum_record(&web(), lost, quorum_cause(&web(), 0)).text;
-        assert_eq!(
-            text,
-            "web has lost its quorum: usable servers weigh 0, the quorum is 1; it had it for 40ms"
-        );
-        let won = quorum_record(&web(), Turn { won: true, lasted: None }, quorum_cause(&web(), 3));
-        assert_eq!(won.text, "web has its quorum: usable servers weigh 3, the quorum is 1");
+        let told = |won, lasted, sum| {
+            let record = quorum_record(&web(), Turn { won, lasted }, quorum_cause(&web(), sum));
+            record.map(|record| record.text)
+        };
+        let lasted = Some(Duration::from_millis(40));
+        let lost = "web has lost its quorum: usable servers weigh 0, the quorum is 1; it had it for 40ms";
+        assert_eq!(told(false, lasted, 0).as_deref(), Some(lost));
+        let won = "web has its quorum: usable servers weigh 3, the quorum is 1; it lacked it for 40ms";
+        assert_eq!(told(true, lasted, 3).as_deref(), Some(won));
+        assert_eq!(told(true, None, 3), None);
+        let never = "web lacks its quorum from the start: usable servers weigh 0, the quorum is 1";
+        assert_eq!(told(false, None, 0).as_deref(), Some(never));
         assert_eq!(fallback_record(&web(), None).text, "web: the fallback (sorry) serves");
         let ended = fallback_record(&web(), Some(Duration::from_secs(61)));
         assert_eq!(ended.text, "web: the fallback (sorry) serves no more, after 1m 1s");
