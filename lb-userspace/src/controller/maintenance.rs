@@ -151,20 +151,26 @@ impl Controller {
 
     /// `lb disable` and `lb enable`; returns what there is to say of it, or why it is refused.
     pub(super) fn order_server(&mut self, order: &ServerOrder) -> Result<String, String> {
-        let (ServerOrder::Disable { server: name, .. } | ServerOrder::Enable { server: name }) = order;
-        let meant = covered(&self.config, name);
-        if meant.is_empty() {
-            let known: BTreeSet<&str> = servers(&self.config).map(|(_, server)| &*server.name).collect();
-            return Err(format!("there is no server {name:?}, there are {}", list(known.into_iter())));
-        }
         self.look_at_maintenance();
-        let told = match order {
-            ServerOrder::Disable { server, reason } => self.disable(server, reason.as_deref(), &meant),
-            ServerOrder::Enable { server } => self.enable(server, &meant),
-        };
+        let told = self.maintenance.obey(order, &self.config);
         self.look_at_maintenance();
         self.refresh_if_needed();
         told
+    }
+}
+
+impl Maintenance {
+    fn obey(&self, order: &ServerOrder, config: &Config) -> Result<String, String> {
+        let (ServerOrder::Disable { server: name, .. } | ServerOrder::Enable { server: name }) = order;
+        let meant = covered(config, name);
+        if meant.is_empty() {
+            let known: BTreeSet<&str> = servers(config).map(|(_, server)| &*server.name).collect();
+            return Err(format!("there is no server {name:?}, there are {}", list(known.into_iter())));
+        }
+        match order {
+            ServerOrder::Disable { reason, .. } => self.disable(name, reason.as_deref(), &meant),
+            ServerOrder::Enable { .. } => self.enable(name, &meant, config),
+        }
     }
 
     fn disable(&self, name: &str, reason: Option<&str>, meant: &BTreeSet<String>) -> Result<String, String> {
@@ -173,22 +179,19 @@ impl Controller {
         }
         let reason = reason.map(plain).filter(|reason| !reason.is_empty());
         let reason = reason.unwrap_or_else(|| "lb disable".to_owned());
-        let file = self.maintenance.folder.join(name);
-        self.maintenance
-            .add(name, &reason)
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        let file = self.folder.join(name);
+        self.add(name, &reason).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         Ok(format!("in maintenance on this director until `lb enable {name}`: {}", all(meant)))
     }
 
     /// Removes the files that keep out nobody but these servers.
-    fn enable(&self, name: &str, meant: &BTreeSet<String>) -> Result<String, String> {
-        let files = self.maintenance.files.keys().map(|file| (file, covered(&self.config, file)));
+    fn enable(&self, name: &str, meant: &BTreeSet<String>, config: &Config) -> Result<String, String> {
+        let files = self.files.keys().map(|file| (file, covered(config, file)));
         let (mut removed, mut wider) = (false, Vec::new());
         for (file, covered) in files.filter(|(_, covered)| !covered.is_disjoint(meant)) {
             if covered.is_subset(meant) {
-                self.maintenance.remove(file).map_err(|error| {
-                    format!("cannot remove {}: {error}", self.maintenance.folder.join(file).display())
-                })?;
+                let path = self.folder.join(file);
+                self.remove(file).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
                 removed = true;
             } else {
                 wider.push(format!("{name} stays in maintenance with others: use `lb enable {file}`"));
@@ -289,5 +292,49 @@ services:
         assert!(maintenance.look(folder.path()));
         assert!(!maintenance.look(&folder.path().join("www1")), "a file is no folder");
         assert!(maintenance.trouble.is_some() && maintenance.files.contains_key("www1"));
+    }
+
+    #[test]
+    fn orders_make_and_remove_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (config, mut maintenance) = (config(), Maintenance::default());
+        let mut obey = |words: &str| {
+            let (word, server) = words.split_once(' ').expect("a word and a server");
+            let server = server.to_owned();
+            let order = match word {
+                "disable" => ServerOrder::Disable { server, reason: None },
+                _ => ServerOrder::Enable { server },
+            };
+            maintenance.look(folder.path());
+            maintenance.obey(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
+        };
+        for (words, told) in [
+            ("disable www9", "refused: there is no server \"www9\", there are 192.0.2.22, www1"),
+            ("enable www1", "not in maintenance: www1 of tls, www1 of web"),
+            (
+                "disable www1",
+                "in maintenance on this director until `lb enable www1`: www1 of tls, www1 of web",
+            ),
+            (
+                "disable 192.0.2.21:80",
+                "in maintenance on this director until `lb enable 192.0.2.21:80`: www1 of web",
+            ),
+            ("enable www1:443", "refused: www1:443 stays in maintenance with others: use `lb enable www1`"),
+            ("enable 192.0.2.21", "in maintenance no more: www1 of tls, www1 of web"),
+            ("enable www1:80", "not in maintenance: www1 of web"),
+        ] {
+            assert_eq!(obey(words), told, "{words}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_folder_is_no_file() {
+        let text =
+            CONFIG.replace("name: www1, address: 192.0.2.21 }, {", "name: ../x, address: 192.0.2.21 }, {");
+        let config = crate::config::parse(&text, "test.yaml").expect("a configuration");
+        let order = ServerOrder::Disable { server: "../x".to_owned(), reason: None };
+        let refused = Maintenance::default().obey(&order, &config).expect_err("it is refused");
+        assert_eq!(refused, "no file can be called \"../x\": use the server's address");
     }
 }
