@@ -135,7 +135,7 @@ fn the_cluster_of_the_talk() {
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
-        maintenance: "/var/lib/lb/maintenance".into(),
+        maintenance: "/var/lib/lb/disabled".into(),
         cluster: None,
         groups: vec![Group {
             name: "211.58.250.6".into(),

@@ -6,6 +6,7 @@ mod orders;
 mod output;
 mod probe;
 mod run;
+mod servers;
 mod status;
 
 use anyhow::Result;
@@ -29,7 +30,11 @@ enum Command {
     Status(status::Options),
     /// Make the checks of a service's servers at once, and show each step
     Probe(probe::Options),
-    /// Show what happened in the cluster: who, what, why, how long it took
+    /// Keep a server out: no new connections, over restarts too, until `lb enable`
+    Disable(servers::DisableOptions),
+    /// Let a server back in
+    Enable(servers::EnableOptions),
+    /// Show what happened: who, what, why, how long it took
     Events(events::Options),
     /// Give a group, or all that are here, to the next node
     Failover(orders::GroupOptions),
@@ -50,6 +55,8 @@ pub fn main() -> Result<()> {
         Command::Check(options) => check::run(options),
         Command::Status(options) => status::run(options),
         Command::Probe(options) => probe::run(options),
+        Command::Disable(options) => servers::disable(options),
+        Command::Enable(options) => servers::enable(options),
         Command::Events(options) => events::run(options),
         Command::Failover(options) => orders::failover(options),
         Command::Failback(options) => orders::failback(options),

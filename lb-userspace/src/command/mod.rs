@@ -1,8 +1,10 @@
 //! Runs a command of the operator's, in a process group of its own, for a limited time.
 //!
 //! - `output`: what it says, line by line
+//! - [`queue`]: commands that are run when something has changed
 
 mod output;
+pub mod queue;
 #[cfg(test)]
 pub mod shell;
 #[cfg(test)]
@@ -46,6 +48,11 @@ pub enum Failure {
     TimeLimit(Duration),
     #[error("cannot be waited for: {0}")]
     Wait(io::Error),
+}
+
+/// As commands see it: LB_NAME.
+pub fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String, String)> {
+    variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
 }
 
 /// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line, for the log. It is

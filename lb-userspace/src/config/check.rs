@@ -64,10 +64,14 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
         groups,
         services,
     };
+    if config.cluster.as_ref().is_some_and(|cluster| cluster.maintenance_file() == config.maintenance) {
+        let value = Value::of(&file.maintenance_dir, "maintenance_dir", root);
+        checker.wrong(value, "expected another folder: `lb maintenance on` makes a file of this name");
+    }
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
 }
 
-const MAINTENANCE: &str = "/var/lib/lb/maintenance";
+const MAINTENANCE: &str = "/var/lib/lb/disabled";
 
 /// What a cluster's values are held against.
 struct Surroundings<'a> {

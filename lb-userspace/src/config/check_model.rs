@@ -144,6 +144,15 @@ pub enum Probe {
 }
 
 impl Probe {
+    /// Its answers may say what weight the server shall have.
+    pub fn advises(&self) -> bool {
+        match self {
+            Self::Agent { .. } | Self::File(_) => true,
+            Self::External(external) => external.dynamic,
+            _ => false,
+        }
+    }
+
     /// Its `type` in the configuration; https is http with TLS.
     pub fn name(&self) -> &'static str {
         match self {

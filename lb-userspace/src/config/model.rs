@@ -24,7 +24,7 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
     /// A file in it puts the server of its name, `ADDRESS` or `ADDRESS:PORT` into maintenance. Default
-    /// `/var/lib/lb/maintenance`.
+    /// `/var/lib/lb/disabled`.
     pub maintenance: PathBuf,
     /// The directors that share the work; `None`: this one is alone and always active.
     pub cluster: Option<Cluster>,
@@ -141,6 +141,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// There while this node is in maintenance.
+    pub fn maintenance_file(&self) -> PathBuf {
+        self.state.join("maintenance")
+    }
+
     /// All nodes but this one.
     pub fn others(&self) -> impl Iterator<Item = &Node> {
         let me = usize::from(self.me);

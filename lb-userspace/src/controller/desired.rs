@@ -139,7 +139,7 @@ mod tests {
             control: config::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),
-            maintenance: "/var/lib/lb/maintenance".into(),
+            maintenance: "/var/lib/lb/disabled".into(),
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],

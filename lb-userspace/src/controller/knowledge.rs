@@ -81,6 +81,20 @@ impl Knowledge {
             .collect()
     }
 
+    /// Keeps out the servers for which there is a reason, and no others.
+    pub fn keep_out(
+        &mut self,
+        services: &[Service],
+        reason: impl Fn(&Server) -> Option<String>,
+        now: Duration,
+    ) -> Vec<Notice> {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
+        servers
+            .flat_map(|(key, server)| self.give(key, server.address, Input::Maintenance(reason(server)), now))
+            .collect()
+    }
+
     /// The servers' timers.
     pub fn pass_time(&mut self, now: Duration) -> Vec<Notice> {
         let due = |machine: &Machine| machine.next_timeout().is_some_and(|at| at <= now);

@@ -5,6 +5,7 @@
 //!
 //! - `start`: before the first packet; `reload`: when the configuration has changed
 //! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
+//! - `maintenance`: servers that operators keep out
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `inputs`: what it is told; `pace`: how soon the maps follow
 //! - [`instance`]: one `lb` per interface
@@ -22,6 +23,7 @@ mod files;
 mod inputs;
 pub mod instance;
 mod knowledge;
+mod maintenance;
 mod membership;
 mod notices;
 mod pace;
@@ -45,11 +47,13 @@ use self::files::Watched;
 use self::inputs::Finding;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
+use self::maintenance::Maintenance;
 use self::membership::Membership;
 use self::notices::Fallbacks;
 use self::pace::Pace;
 use self::stop::{Leaving, Signals};
 use self::vip_checks::VipChecks;
+use crate::command::queue::Queues;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
@@ -86,8 +90,11 @@ pub struct Controller {
     knowledge: Knowledge,
     pace: Pace,
     fallbacks: Fallbacks,
+    maintenance: Maintenance,
     sorry: Sorry,
     vip_checks: VipChecks,
+    /// Of services and servers.
+    hooks: Queues,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.
@@ -238,6 +245,7 @@ impl Controller {
         if finished {
             self.follow_configuration();
         }
+        self.look_at_maintenance();
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.plan_refresh();
@@ -253,10 +261,7 @@ impl Controller {
     fn purged(&mut self, server: ServerId) {
         let totals = read_totals(&self.data_path.executor.maps().stats, server);
         if let Some(service) = self.purging.remove(&server) {
-            let former = self.former.entry(service).or_default();
-            former.connections += totals.connections;
-            former.packets += totals.packets;
-            former.bytes += totals.bytes;
+            self.former.entry(service).or_default().add(totals);
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));

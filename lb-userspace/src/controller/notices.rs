@@ -1,13 +1,15 @@
-//! What becomes of servers and services, as events for operators.
+//! What becomes of servers and services: events for operators, and commands of theirs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Controller;
 use super::knowledge::Notice;
-use crate::config::{Config, Server, Service, ServiceKey};
-use crate::health::quorum::Turn;
-use crate::health::server::Output;
+use crate::command;
+use crate::command::queue::Job;
+use crate::config::{Server, Service, ServiceKey};
+use crate::health::quorum::{Quorum, Turn};
+use crate::health::server::{Machine, Output};
 use crate::observe::events::{Level, Record};
 use crate::observe::view::Health;
 use crate::plan::Target;
@@ -18,16 +20,26 @@ pub type Fallbacks = HashMap<ServiceKey, Instant>;
 impl Controller {
     pub(super) fn tell(&mut self, notices: Vec<Notice>) {
         for notice in notices {
+            let (Notice::Server(key, ..) | Notice::Quorum(key, _)) = notice;
+            let Some(service) = self.config.services.iter().find(|service| service.key == key) else {
+                continue;
+            };
             let record = match notice {
-                Notice::Server(key, address, output) => {
-                    let Some(service) = service(&self.config, &key) else { continue };
+                Notice::Server(_, address, output) => {
                     let server = service.servers.iter().find(|server| server.address == address);
-                    server.and_then(|server| server_record(service, server, &output))
+                    let Some(server) = server else { continue };
+                    let machine = self.knowledge.server(&key, address);
+                    let reason = machine.and_then(Machine::reason).unwrap_or_default();
+                    if let Some((subject, job)) = server_hook(service, server, &output, &reason) {
+                        self.hooks.run(&subject, job);
+                    }
+                    server_record(service, server, &output)
                 }
-                Notice::Quorum(key, turn) => {
-                    let Some(service) = service(&self.config, &key) else { continue };
-                    let sum = self.knowledge.quorum(&key).map_or(0, |quorum| quorum.sum());
-                    Some(quorum_record(service, turn, sum))
+                Notice::Quorum(_, turn) => {
+                    let sum = self.knowledge.quorum(&key).map_or(0, Quorum::sum);
+                    let cause = quorum_cause(service, sum);
+                    self.hooks.run(&service.name, quorum_hook(service, turn, &cause));
+                    quorum_record(service, turn, cause)
                 }
             };
             if let Some(record) = record {
@@ -66,8 +78,37 @@ pub fn fallback(service: &Service) -> Target {
     service.fallback_server().map_or(Target::Local, |server| Target::Real(server.address))
 }
 
-fn service<'c>(config: &'c Config, key: &ServiceKey) -> Option<&'c Service> {
-    config.services.iter().find(|service| service.key == *key)
+/// The hook of a server that went down or came back, and whose it is.
+fn server_hook(service: &Service, server: &Server, output: &Output, reason: &str) -> Option<(String, Job)> {
+    let (event, command) = match output {
+        Output::Changed { .. } => return None,
+        Output::WentDown => ("server_down", &service.hooks.server_down),
+        Output::CameBack => ("server_up", &service.hooks.server_up),
+    };
+    let mut environment = service_environment(service, reason);
+    let address = server.address.to_string();
+    environment.extend(command::environment([("SERVER", &server.name), ("SERVER_ADDRESS", &address)]));
+    let subject = format!("{} of {}", server.name, service.name);
+    Some((subject, Job { event, command: command.clone(), environment }))
+}
+
+fn quorum_hook(service: &Service, turn: Turn, cause: &str) -> Job {
+    let (event, command) = match turn.won {
+        true => ("quorum_up", &service.hooks.quorum_up),
+        false => ("quorum_down", &service.hooks.quorum_down),
+    };
+    Job { event, command: command.clone(), environment: service_environment(service, cause) }
+}
+
+fn service_environment(service: &Service, reason: &str) -> Vec<(String, String)> {
+    let ServiceKey { vip, port, protocol } = service.key;
+    command::environment([
+        ("SERVICE", &service.name),
+        ("VIP", &vip.to_string()),
+        ("PORT", &port.to_string()),
+        ("PROTOCOL", protocol.name()),
+        ("REASON", reason),
+    ])
 }
 
 /// Nothing where a server is simply found to be well.
@@ -96,21 +137,32 @@ fn server_record(service: &Service, server: &Server, output: &Output) -> Option<
     })
 }
 
-fn quorum_record(service: &Service, Turn { won, lasted }: Turn, sum: u64) -> Record {
-    let (level, event, is) = match (won, lasted) {
-        (true, _) => (Level::Info, "quorum_won", "has its quorum"),
-        (false, Some(_)) => (Level::Error, "quorum_lost", "has lost its quorum"),
-        (false, None) => (Level::Error, "quorum_lost", "lacks its quorum from the start"),
+fn quorum_cause(service: &Service, sum: u64) -> String {
+    format!("usable servers weigh {sum}, the quorum is {}", service.quorum.weight)
+}
+
+/// Nothing where a service simply has its quorum from the start.
+fn quorum_record(service: &Service, Turn { won, lasted }: Turn, cause: String) -> Option<Record> {
+    let name = &service.name;
+    let (level, event, text) = match (won, lasted) {
+        (true, None) => return None,
+        (true, Some(lasted)) => {
+            let text = format!("{name} has its quorum: {cause}; it lacked it for {}", words(lasted));
+            (Level::Info, "quorum_won", text)
+        }
+        (false, Some(lasted)) => {
+            let text = format!("{name} has lost its quorum: {cause}; it had it for {}", words(lasted));
+            (Level::Error, "quorum_lost", text)
+        }
+        (false, None) => {
+            (Level::Error, "quorum_lost", format!("{name} lacks its quorum from the start: {cause}"))
+        }
     };
-    let cause = format!("usable servers weigh {sum}, the quorum is {}", service.quorum.weight);
-    let mut text = format!("{} {is}: {cause}", service.name);
-    let mut record = Record::new(level, event, String::new()).service(&service.name).cause(cause);
-    if let Some(lasted) = lasted {
-        let before = if won { "lacked it" } else { "had it" };
-        text += &format!("; it {before} for {}", words(lasted));
-        record = record.took(lasted);
-    }
-    Record { text, ..record }
+    let record = Record::new(level, event, text).service(name).cause(cause);
+    Some(match lasted {
+        Some(lasted) => record.took(lasted),
+        None => record,
+    })
 }
 
 /// `served`: it has ended, and had served for so long.
@@ -187,15 +239,42 @@ mod tests {
     }
 
     #[test]
+    fn hooks_are_told_who_and_why() {
+        let hook = |word: &str| {
+            let words = vec![word.to_owned()];
+            Some(crate::config::Command { words, timeout: Duration::from_secs(1) })
+        };
+        let mut service = web();
+        service.hooks.server_down = hook("/bin/down");
+        service.hooks.quorum_up = hook("/bin/won");
+        let down = server_hook(&service, &service.servers[0], &Output::WentDown, "connection refused");
+        let (subject, down) = down.expect("a hook");
+        assert_eq!((&*subject, down.command), ("www1 of web", hook("/bin/down")));
+        let variables: Vec<_> =
+            down.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let wanted = "LB_SERVICE=web LB_VIP=192.0.2.10 LB_PORT=80 LB_PROTOCOL=tcp LB_REASON=connection refused \
+                      LB_SERVER=www1 LB_SERVER_ADDRESS=192.0.2.21";
+        assert_eq!(variables.join(" "), wanted);
+        let (_, up) = server_hook(&service, &service.servers[0], &Output::CameBack, "").expect("a job");
+        assert_eq!((up.event, up.command), ("server_up", None), "it overtakes what waits");
+        let won = quorum_hook(&service, Turn { won: true, lasted: None }, "");
+        assert_eq!((won.event, won.command), ("quorum_up", hook("/bin/won")));
+    }
+
+    #[test]
     fn quorums_and_fallbacks_are_told_with_what_was_before() {
-        let lost = Turn { won: false, lasted: Some(Duration::from_millis(40)) };
-        let text = quorum_record(&web(), lost, 0).text;
-        assert_eq!(
-            text,
-            "web has lost its quorum: usable servers weigh 0, the quorum is 1; it had it for 40ms"
-        );
-        let won = quorum_record(&web(), Turn { won: true, lasted: None }, 3);
-        assert_eq!(won.text, "web has its quorum: usable servers weigh 3, the quorum is 1");
+        let told = |won, lasted, sum| {
+            let record = quorum_record(&web(), Turn { won, lasted }, quorum_cause(&web(), sum));
+            record.map(|record| record.text)
+        };
+        let lasted = Some(Duration::from_millis(40));
+        let lost = "web has lost its quorum: usable servers weigh 0, the quorum is 1; it had it for 40ms";
+        assert_eq!(told(false, lasted, 0).as_deref(), Some(lost));
+        let won = "web has its quorum: usable servers weigh 3, the quorum is 1; it lacked it for 40ms";
+        assert_eq!(told(true, lasted, 3).as_deref(), Some(won));
+        assert_eq!(told(true, None, 3), None);
+        let never = "web lacks its quorum from the start: usable servers weigh 0, the quorum is 1";
+        assert_eq!(told(false, None, 0).as_deref(), Some(never));
         assert_eq!(fallback_record(&web(), None).text, "web: the fallback (sorry) serves");
         let ended = fallback_record(&web(), Some(Duration::from_secs(61)));
         assert_eq!(ended.text, "web: the fallback (sorry) serves no more, after 1m 1s");

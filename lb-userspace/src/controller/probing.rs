@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::Controller;
 use crate::config::{Check, Config, Server, Service, Via};
-use crate::health::probe::{Advice, Report, Subject};
+use crate::health::probe::{Advice, Report, Subject, micros};
 use crate::observe::inquiries::{ProbeOrder, Probing};
 use crate::observe::view::ProbeReport;
 
@@ -51,7 +51,7 @@ fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c 
 }
 
 /// The first ones by name, and how many more there are.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let names: Vec<&str> = names.collect();
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
@@ -72,7 +72,7 @@ fn describe(check: &Check, subject: Subject, report: Report) -> ProbeReport {
         check: check.probe.name().to_owned(),
         target: check.target(subject.service.vip, subject.server, subject.port),
         via_vip: check.via == Via::Vip,
-        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        took_us: micros(took),
         steps,
         warning,
         advice: advice.map(|advice| match advice {

@@ -84,6 +84,7 @@ impl Controller {
         self.checker.set(&self.config.services);
         let notices = self.knowledge.follow(&self.config.services, self.started.elapsed());
         self.tell(notices);
+        self.follow_maintenance();
         let services = self.config.services.iter();
         let servers = services.clone().flat_map(|service| &service.servers).map(|server| server.address);
         let fallbacks = services.filter_map(|service| service.fallback_server()).map(|server| server.address);

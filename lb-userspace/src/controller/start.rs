@@ -15,11 +15,13 @@ use super::files::Watched;
 use super::inputs::{Findings, Inputs};
 use super::instance::Instance;
 use super::knowledge::Knowledge;
+use super::maintenance::Maintenance;
 use super::membership::Membership;
 use super::notices::Fallbacks;
 use super::pace::Pace;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
+use crate::command::queue::Queues;
 use crate::config::{Cluster, Config};
 use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
@@ -36,6 +38,9 @@ use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Hooks of servers and services that run at once.
+const HOOKS_TOGETHER: usize = 64;
 
 impl Controller {
     pub(super) async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
@@ -71,8 +76,10 @@ impl Controller {
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),
             fallbacks: Fallbacks::default(),
+            maintenance: Maintenance::default(),
             sorry: Sorry::default(),
             vip_checks: VipChecks::default(),
+            hooks: Queues::new(HOOKS_TOGETHER),
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
@@ -86,6 +93,7 @@ impl Controller {
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
         controller.follow_servers();
         controller.presume();
+        controller.look_at_maintenance();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
         controller.refresh();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::membership::HOOKS;
 use super::{Controller, tell_supervisor};
 use crate::cluster::member::driver::Sight;
 
@@ -186,6 +187,7 @@ impl Controller {
             ),
             None => {}
         }
+        self.hooks.finish(HOOKS).await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());

@@ -83,6 +83,15 @@ pub enum Brake {
     Advice,
 }
 
+impl Brake {
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::SlowStart => "slow start",
+            Self::Advice => "advised",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Machine {
     rules: Rules,

@@ -20,8 +20,23 @@ pub enum Inquiry {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
     Order(Order, oneshot::Sender<Result<Obeyed, String>>),
+    /// The answer is what there is to say of it, or why it is refused.
+    Server(ServerOrder, oneshot::Sender<Result<String, String>>),
     /// The answer is that the checks are under way.
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
+}
+
+/// What an operator wants done with a server, which goes by name or address, with a port or without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerOrder {
+    /// It gets no new connections, over restarts too.
+    Disable {
+        server: String,
+        reason: Option<String>,
+    },
+    Enable {
+        server: String,
+    },
 }
 
 /// The checks of one server, to be made at once.
@@ -84,6 +99,11 @@ impl Inquiries {
         self.ask(|reply| Inquiry::Order(order, reply)).await
     }
 
+    /// What there is to say of it; or why it is refused.
+    pub async fn order_server(&self, order: ServerOrder) -> anyhow::Result<Result<String, String>> {
+        self.ask(|reply| Inquiry::Server(order, reply)).await
+    }
+
     /// One report for each check of the server, or why there is none. Takes as long as the checks do.
     pub async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
         match self.ask(|reply| Inquiry::Probe(order, reply)).await? {
@@ -112,6 +132,7 @@ pub fn fixed(status: Status) -> Inquiries {
                 Inquiry::Status(reply) => drop(reply.send(status.clone())),
                 Inquiry::Events(reply) => drop(reply.send(Vec::new())),
                 Inquiry::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                Inquiry::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 Inquiry::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
             }
         }

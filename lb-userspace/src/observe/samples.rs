@@ -1,8 +1,8 @@
 //! Snapshots for the tests of this folder.
 
 use super::view::{
-    ChecksStatus, ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus, PathStatus,
-    ServerStatus, ServiceStatus, Status, TableStatus, Totals,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus,
+    PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus, Totals,
 };
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
@@ -12,10 +12,14 @@ pub fn server(number: u8, health: Health) -> ServerStatus {
         port: 80,
         method: "Route".into(),
         weight: 1,
+        effective_weight: u16::from(health == Health::Up),
+        weight_reason: None,
         active: 3,
         inactive: 12,
         health,
         reason: None,
+        warning: None,
+        checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388] }],
         since_s: 130,
         mac: Some(format!("02:00:d3:3a:fa:{:02x}", 23 + 2 * number)),
         connections: 100,
@@ -94,6 +98,10 @@ pub fn cluster() -> Status {
             scheduler: "rr".into(),
             fallback: "local".into(),
             on_fallback: false,
+            fallback_ready: true,
+            fallback_error: None,
+            quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
+            fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],
             former: Totals::default(),
         }],

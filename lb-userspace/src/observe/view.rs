@@ -207,15 +207,35 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// `rr`, `wrr`, `lc` or `wlc`.
     pub scheduler: String,
-    /// `none` or `local`.
+    /// `none`, `local`, `sorry` or a server's address.
     pub fallback: String,
-    /// True while no server is usable and the fallback answers (or nobody does).
+    /// True while the service's own servers do not serve, but the fallback (or nobody).
     pub on_fallback: bool,
+    /// The fallback serves, or would if it were needed.
+    pub fallback_ready: bool,
+    /// Why the fallback cannot serve as it should; `None` when all is well.
+    pub fallback_error: Option<String>,
+    pub quorum: QuorumStatus,
     pub servers: Vec<ServerStatus>,
+    /// The fallback, if it is a server.
+    pub fallback_server: Option<ServerStatus>,
     /// What servers had carried that have left since start: without it the service's totals would fall when one
     /// leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub former: Totals,
+}
+
+/// Whether enough servers are usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumStatus {
+    /// As configured.
+    pub weight: u32,
+    pub hysteresis: u32,
+    /// Sum of the weights of the servers that are usable now.
+    pub usable: u64,
+    pub won: bool,
+    /// Seconds since `won` last changed.
+    pub since_s: u64,
 }
 
 /// What was carried since some moment.
@@ -224,6 +244,15 @@ pub struct Totals {
     pub connections: u64,
     pub packets: u64,
     pub bytes: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: Self) {
+        let Self { connections, packets, bytes } = other;
+        self.connections += connections;
+        self.packets += packets;
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,13 +264,21 @@ pub struct ServerStatus {
     pub method: String,
     /// Configured weight.
     pub weight: u16,
+    /// The weight that it has now; 0 while it takes no new connections.
+    pub effective_weight: u16,
+    /// Why a server that is up has another weight than the configured one: `slow start` or `advised`.
+    pub weight_reason: Option<String>,
     /// Connections in state ESTABLISHED.
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
     pub health: Health,
-    /// Why the last check failed, or what the server waits for; `None` when all is well.
+    /// Why the last check failed, why the server is kept out, or what it waits for; `None` when all is well.
     pub reason: Option<String>,
+    /// What is not wrong yet: a certificate that ends soon.
+    pub warning: Option<String>,
+    /// In configured order.
+    pub checks: Vec<CheckStatus>,
     /// Seconds since `health` last changed.
     pub since_s: u64,
     /// Link-layer address that packets go to, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
@@ -251,6 +288,15 @@ pub struct ServerStatus {
     pub packets: u64,
     /// Bytes of the frames from the Ethernet header on.
     pub bytes: u64,
+}
+
+/// A check of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Its type: `http`, `tcp`, …
+    pub check: String,
+    /// How long the last good probes took, the newest first, in microseconds.
+    pub latencies_us: Vec<u64>,
 }
 
 /// What becomes of a server.

@@ -75,6 +75,11 @@ impl Sorry {
         Ok(())
     }
 
+    /// Whether it can be told there.
+    pub fn listens(&self, address: &SocketAddr) -> bool {
+        self.running.get(address).is_some_and(|running| running.trouble.listens())
+    }
+
     /// Why nobody can be told sorry there, or not with the operator's own page.
     pub fn trouble(&self, address: &SocketAddr) -> Option<String> {
         self.running.get(address)?.trouble.told()

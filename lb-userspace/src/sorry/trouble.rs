@@ -12,6 +12,7 @@ pub struct Trouble {
 
 #[derive(Debug, Default)]
 struct Told {
+    listens: bool,
     listen: Option<String>,
     page: Option<String>,
 }
@@ -23,6 +24,7 @@ impl Trouble {
 
     /// `None`: it is there.
     pub fn listening(&self, why_not: Option<String>) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).listens = why_not.is_none();
         self.note(|told| &mut told.listen, why_not, "the sorry page cannot be shown");
     }
 
@@ -31,9 +33,14 @@ impl Trouble {
         self.note(|told| &mut told.page, why_not, "the built-in sorry page is shown");
     }
 
+    pub fn listens(&self) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).listens
+    }
+
     pub fn told(&self) -> Option<String> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.listen.clone().or_else(|| told.page.clone())
+        let page = || told.page.as_ref().map(|why| format!("the built-in page in place of {why}"));
+        told.listen.clone().or_else(page)
     }
 
     /// Into the log when it changes: it is looked at again and again.

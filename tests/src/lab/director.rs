@@ -327,14 +327,21 @@ pub struct Group {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Service {
     pub on_fallback: bool,
+    pub fallback_ready: bool,
+    pub fallback_error: Option<String>,
     pub servers: Vec<Server>,
+    /// The fallback, if it is a server.
+    pub fallback_server: Option<Server>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Server {
     pub name: String,
-    /// `unknown`, `up`, `down`, `unchecked` or `draining`.
+    /// `unknown`, `up`, `down`, `unchecked`, `maintenance` or `draining`.
     pub health: String,
+    /// 0 while it takes no new connections.
+    pub effective_weight: u16,
+    pub weight_reason: Option<String>,
     /// Why it is down, or what is to say of it.
     pub reason: Option<String>,
     pub mac: Option<String>,

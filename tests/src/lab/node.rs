@@ -155,6 +155,19 @@ impl Node {
         shell::run(self.command("nft").arg(format!("delete table ip drop_udp_{interface}"))).map(drop)
     }
 
+    /// From now on what the node's own programs send to TCP `port` is lost. What XDP forwards goes through as before.
+    pub fn drop_own_tcp(&self, port: u16) -> Result<()> {
+        let rules = format!(
+            "table ip drop_own_tcp {{ chain output {{ type filter hook output priority 0; tcp dport {port} drop; }}; }}"
+        );
+        shell::run(self.command("nft").arg(rules)).map(drop)
+    }
+
+    /// Ends what [`Node::drop_own_tcp`] has begun.
+    pub fn pass_own_tcp(&self) -> Result<()> {
+        shell::run(self.command("nft").arg("delete table ip drop_own_tcp")).map(drop)
+    }
+
     /// A web server whose `/index.html` is `page`; not started yet.
     pub fn web_server(&self, page: &str) -> Result<WebServer> {
         WebServer::new(self, page)

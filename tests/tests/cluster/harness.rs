@@ -32,7 +32,7 @@ pub struct Plan {
     pub groups: &'static str,
     /// More lines of `cluster:`.
     pub cluster: String,
-    /// More services.
+    /// More of the service, and more services.
     pub services: &'static str,
     /// The client and the first two directors have addresses of fd00::/64, with the last number of their IPv4 ones.
     pub ipv6: bool,
@@ -56,6 +56,7 @@ impl Plan {
             "\
 interface: eth0
 metrics: off
+maintenance_dir: {}
 {groups}
 cluster:
   node: {}
@@ -70,6 +71,7 @@ services:
     check: {{ type: http, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s }}
     servers: [{{ address: 211.58.250.25, name: www1 }}, {{ address: 211.58.250.27, name: www2 }}]
 {services}",
+            node.folder().expect("a folder").join("disabled").display(),
             node.name(),
             key_file(node).display(),
             state_folder(node).display(),

@@ -10,6 +10,7 @@
 //! | [`addresses`] | VIPs on the segment |
 //! | [`dual_stack`] | a group with an IPv6 VIP |
 //! | [`commands`] | hooks and fencing |
+//! | [`servers`] | a node that finds no server gives way |
 //! | [`stop`] | the way out: connections that are waited for, an interface that is gone |
 
 mod addresses;
@@ -19,4 +20,5 @@ mod files;
 mod harness;
 mod nodes;
 mod orders;
+mod servers;
 mod stop;

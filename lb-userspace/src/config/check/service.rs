@@ -45,6 +45,7 @@ impl Checker {
         self.distinct_services(services, &checked, place);
         self.servers_are_not_vips(&checked, place);
         self.fallbacks_are_others(services, &checked, place);
+        self.weights_can_grow(services, &checked, place);
         checked
     }
 
@@ -194,6 +195,18 @@ impl Checker {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
                 self.wrong(value, "found a VIP, expected a real server's own address");
+            }
+        }
+    }
+
+    /// Slow start begins at weight 1.
+    fn weights_can_grow(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let advised = |server: &Server| server.checks.iter().any(|check| check.probe.advises());
+            let none_can = service.servers.iter().all(|server| server.weight <= 1 && !advised(server));
+            if !service.slow_start.is_zero() && !service.servers.is_empty() && none_can {
+                let value = Value::of(&given.slow_start, "slow_start", place.item(index));
+                self.wrong(value, "weights grow from 1, expected servers with greater weights, such as 100");
             }
         }
     }

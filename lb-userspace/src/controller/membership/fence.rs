@@ -1,8 +1,8 @@
 //! The fence command as the cluster's member runs it.
 
-use super::environment;
 use crate::cluster::hooks;
 use crate::cluster::member::fencing::Fence;
+use crate::command::environment;
 use crate::config::{Cluster, Config};
 
 /// `None`: the configuration has no fence command.

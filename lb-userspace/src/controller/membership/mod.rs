@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::fence::fence;
-use self::orders::{Out, maintenance_file};
+use self::orders::Out;
 use self::roles::RoleHere;
 use super::files::Watched;
 use super::{Controller, desired};
@@ -33,7 +33,7 @@ mod roles;
 mod status;
 
 /// How long a stop waits for hooks.
-const HOOKS: Duration = Duration::from_secs(5);
+pub(super) const HOOKS: Duration = Duration::from_secs(5);
 
 pub(super) enum Membership {
     /// Always active; the holder has the groups' VIPs.
@@ -75,7 +75,7 @@ impl Membership {
             let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
             return Ok((Self::Alone(holder), news));
         };
-        let maintenance = maintenance_file(cluster).exists();
+        let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
@@ -196,18 +196,11 @@ impl Membership {
             Self::Alone(holder) => holder.end(),
             Self::Clustered(clustered) => {
                 let released = clustered.member.end();
-                if tokio::time::timeout(HOOKS, clustered.hooks.finish()).await.is_err() {
-                    tracing::warn!("hooks still run after {} s; stopping all the same", HOOKS.as_secs());
-                }
+                clustered.hooks.finish(HOOKS).await;
                 released
             }
         }
     }
-}
-
-/// As hooks and fence commands see it: LB_NAME.
-fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String, String)> {
-    variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
 }
 
 fn watch_references(

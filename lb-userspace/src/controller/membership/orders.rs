@@ -1,7 +1,6 @@
 //! What operators order, see `cli::orders` for the other end.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -174,13 +173,8 @@ impl Ordered<'_> {
     }
 }
 
-/// There while the node is in maintenance, which outlives a restart.
-pub(super) fn maintenance_file(cluster: &Cluster) -> PathBuf {
-    cluster.state.join("maintenance")
-}
-
 fn remember(cluster: &Cluster, maintenance: bool) -> Result<()> {
-    let file = maintenance_file(cluster);
+    let file = cluster.maintenance_file();
     let remember = || match maintenance {
         true => {
             fs::create_dir_all(&cluster.state)?;

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Clustered, environment};
+use super::Clustered;
 use crate::cluster::hooks;
 use crate::cluster::machine::Cause;
 use crate::cluster::message::{GroupId, NodeId, Role};
 use crate::cluster::words;
+use crate::command::environment;
 use crate::config::Group;
 
 /// Of one group.

@@ -107,6 +107,10 @@ impl Report {
     }
 }
 
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Microseconds in milliseconds, with as many digits as are of use.
 pub fn millis(micros: u64) -> String {
     let millis = micros as f64 / 1000.0;
@@ -217,7 +221,7 @@ impl<'a> Attempt<'a> {
 
     /// Notes what was done just now.
     pub fn step(&self, what: impl Into<Cow<'static, str>>) {
-        let after_us = u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let after_us = micros(self.begin.elapsed());
         self.told().steps.push(Step { after_us, what: what.into() });
     }
 

@@ -29,7 +29,7 @@ mod reply;
 mod second_look;
 mod wanted;
 
-pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, millis};
+pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, micros, millis};
 pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
 use super::net::Net;

@@ -45,6 +45,15 @@ pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
     }
 }
 
+/// Has a server enabled or disabled; returns the director's words. A refusal is an error in them.
+pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
+    match request(path, order)? {
+        Reply::Done(told) => Ok(told),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
 /// Makes the checks of a server; returns when they have ended. A refusal is an error in the director's words.
 pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result<Vec<ProbeReport>> {
     let probe = Request::Probe { service: service.to_owned(), server: server.to_owned() };

@@ -5,7 +5,7 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{request_events, request_order, request_probe, request_status};
+pub use self::client::{request_events, request_order, request_probe, request_server_order, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
 use super::view::{Obeyed, ProbeReport, Status};
@@ -40,6 +40,15 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// No new connections for a server; by name or address, with a port or without.
+    Disable {
+        server: String,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    Enable {
+        server: String,
+    },
     /// The checks of one server, at once; both by name or address.
     Probe {
         service: String,
@@ -47,8 +56,8 @@ pub enum Request {
     },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"probes":[…]}` or
-/// `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"done":"…"}`,
+/// `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -56,6 +65,8 @@ pub enum Reply {
     Events(Vec<Record>),
     /// The order was accepted.
     Obeyed(Obeyed),
+    /// In words.
+    Done(String),
     /// One for each check.
     Probes(Vec<ProbeReport>),
     Error(String),
