@@ -100,6 +100,8 @@ struct Told {
     role: Role,
     since: Duration,
     status: Option<GroupStatus>,
+    /// Since there was a rival.
+    rival: bool,
 }
 
 impl Group {
@@ -123,7 +125,7 @@ impl Group {
             rival: None,
             holder: None,
             defended: None,
-            told: Told { role: Role::Releasing, since: node.now, status: None },
+            told: Told { role: Role::Releasing, since: node.now, status: None, rival: false },
         }
     }
 
@@ -230,7 +232,10 @@ impl Group {
             outputs.push(Output::Event(Event::RoleChanged { group, from, to, cause, after }));
             (self.told.role, self.told.since) = (status.role, node.now);
         }
-        self.told.status.replace(status) != Some(status)
+        // A rival may not know of this node yet, and is waited for: see [`Node::unheard`].
+        let had = std::mem::replace(&mut self.told.rival, self.rival.is_some());
+        let met = self.rival.is_some() && !had;
+        self.told.status.replace(status) != Some(status) || met
     }
 
     /// How the group stands here, as the others were told last.
@@ -262,7 +267,7 @@ impl Group {
             Some(self.shy_until),
             self.turn.and_then(|turn| after(turn.since, self.wait_behind(turn.ahead, node))),
             self.plan.and_then(|plan| after(plan.since, self.plan_delay(plan.why, node))),
-            self.rival.and_then(|rival| after(rival.since, settings.dead)),
+            self.rival.and_then(|rival| after(rival.since, node.unheard())),
         ];
         deadlines.into_iter().flatten()
     }

@@ -90,10 +90,11 @@ impl Group {
                 self.report_rival(peer.id, outputs);
                 self.rival = Some(Rival { peer: peer.id, since: node.watched });
             }
-            (Some(peer), Some(rival)) => {
-                let lasts = node.patient(rival.since, node.settings.dead);
-                if lasts && !peer.hears(node.settings.me) {
-                    self.release(Cause::NotHeard { peer: peer.id }, node, outputs);
+            (Some(_), Some(rival)) => {
+                let lasts = node.patient(rival.since, node.unheard());
+                let deaf = holders().find(|peer| lasts && !peer.hears(node.settings.me)).map(|peer| peer.id);
+                if let Some(peer) = deaf {
+                    self.release(Cause::NotHeard { peer }, node, outputs);
                 }
             }
             (None, Some(rival)) => self.triumph(rival, node, outputs),

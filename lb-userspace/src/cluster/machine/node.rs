@@ -88,6 +88,13 @@ impl Node {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.interval.saturating_mul(2) }
     }
 
+    /// How long an active node waits to be heard by a rival before it gives way. A rival that can hear answers within an
+    /// interval, and one lost heartbeat must not matter: that is two intervals by default, and at least one and two
+    /// thirds. Together with an interval until the rival is first heard it is less than the dead time, by a slow clock too.
+    pub fn unheard(&self) -> Duration {
+        self.settings.dead / 2
+    }
+
     pub fn hear(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
         let (watched, late, ours) = (self.watched, self.settings.late, self.settings.config_digest);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == message.from) else { return };

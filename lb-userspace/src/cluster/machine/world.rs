@@ -4,9 +4,16 @@
 //! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 4 ms over the second, so
 //! each comes twice. A node that thaws gets its timer first and the messages that waited after it, the worst order.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use overlap::Clocks;
+
+pub use faults::Fault;
+
+mod faults;
+mod overlap;
 
 pub const INTERVAL: Duration = Duration::from_millis(10);
 pub const DEAD: Duration = Duration::from_millis(40);
@@ -21,34 +28,6 @@ const PARTITION: u32 = 2;
 /// How long after a partition its two actives may still be seen, ticks.
 const HEALING: u32 = 12;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    Crash(usize),
-    Freeze(usize),
-    /// All paths from the first to the second, this way only.
-    CutOneWay(usize, usize),
-    /// All paths of all nodes.
-    CutAll,
-    CutPath(usize),
-    /// The next heartbeat of the node is lost on all paths.
-    Lose(usize),
-    /// Its next heartbeat arrives 35 ms late, after those that follow.
-    Delay(usize),
-    /// Its next heartbeat arrives again 50 ms later.
-    Repeat(usize),
-    LinkDown(usize),
-    DataPathDown(usize),
-    /// Neither reference hosts nor servers are reached.
-    CutOff(usize),
-    TakeoverFails(usize),
-    Command(usize, Command),
-    // Ends of faults.
-    Restart(usize),
-    Thaw(usize),
-    Heal,
-    Mend(usize),
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub tick: u32,
@@ -59,10 +38,12 @@ pub struct World {
     cut: Vec<(usize, usize, usize)>,
     /// Heartbeats in a row that came over no path in time, for each ordered pair.
     silence: Vec<u32>,
+    /// The same, of those only for which a path was there.
+    lost: Vec<u32>,
     /// Until when two actives are excused by a partition.
     excused_until: u32,
-    /// Two were active at the same moment without excuse.
-    two_actives: Option<GroupId>,
+    clocks: Clocks,
+    broken: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,6 +56,8 @@ pub struct NodeWorld {
     offset: Duration,
     /// End of the lease in the data path, per group; outlives the controller.
     pub lease: Vec<Duration>,
+    /// The group is to be released, or never was held. Until that is done, the lease counts on for the first promise.
+    given_up: Vec<bool>,
     /// What the executor has to do, and when it is done.
     work: Vec<(u64, Input)>,
     work_time: u64,
@@ -147,6 +130,7 @@ impl World {
             rate: speeds.rates[me],
             offset: Duration::from_secs(100 + me as u64),
             lease: vec![Duration::ZERO; groups],
+            given_up: vec![true; groups],
             work: Vec::new(),
             work_time: speeds.work[me],
             inbox: Vec::new(),
@@ -162,8 +146,10 @@ impl World {
             packets: Vec::new(),
             cut: Vec::new(),
             silence: vec![0; nodes * nodes],
+            lost: vec![0; nodes * nodes],
             excused_until: 0,
-            two_actives: None,
+            clocks: Clocks::new(),
+            broken: None,
         };
         (0..nodes).for_each(|node| world.start(node));
         world
@@ -177,116 +163,19 @@ impl World {
         self.input(node, Input::Readiness(local));
     }
 
-    /// Whether the fault would change anything.
-    pub fn can(&self, fault: Fault) -> bool {
-        let runs = |node: usize| self.nodes[node].machine.is_some() && !self.nodes[node].frozen;
-        match fault {
-            Fault::Crash(node) => self.nodes[node].machine.is_some(),
-            Fault::Freeze(node)
-            | Fault::Lose(node)
-            | Fault::Delay(node)
-            | Fault::Repeat(node)
-            | Fault::Command(node, _) => runs(node),
-            Fault::TakeoverFails(node) => runs(node) && !self.nodes[node].fails,
-            Fault::LinkDown(node) => self.nodes[node].local.link,
-            Fault::DataPathDown(node) => self.nodes[node].local.data_path,
-            Fault::CutOff(node) => self.nodes[node].local.references > 0,
-            Fault::CutOneWay(..) | Fault::CutAll | Fault::CutPath(_) => self.cut.is_empty(),
-            Fault::Restart(node) => self.nodes[node].machine.is_none(),
-            Fault::Thaw(node) => self.nodes[node].frozen,
-            Fault::Heal => !self.cut.is_empty(),
-            Fault::Mend(node) => self.nodes[node].local != READY || self.nodes[node].fails,
-        }
-    }
-
-    pub fn strike(&mut self, fault: Fault) {
-        let count = self.nodes.len();
-        match fault {
-            Fault::Crash(node) => self.crash(node),
-            Fault::Freeze(node) => self.nodes[node].frozen = true,
-            Fault::CutOneWay(from, to) => self.cut.extend((0..PATHS.len()).map(|path| (path, from, to))),
-            Fault::CutAll => (0..PATHS.len()).for_each(|path| self.cut_path(path, count)),
-            Fault::CutPath(path) => self.cut_path(path, count),
-            Fault::Lose(node) => self.nodes[node].fate.lost = true,
-            Fault::Delay(node) => self.nodes[node].fate.delayed = true,
-            Fault::Repeat(node) => self.nodes[node].fate.repeated = true,
-            Fault::LinkDown(node) => self.change(node, |local| local.link = false),
-            Fault::DataPathDown(node) => self.change(node, |local| local.data_path = false),
-            Fault::CutOff(node) => self.change(node, |local| (local.references, local.servers) = (0, 0)),
-            Fault::TakeoverFails(node) => self.nodes[node].fails = true,
-            Fault::Command(node, command) => self.input(node, Input::Command(command)),
-            Fault::Restart(node) => self.restart(node),
-            Fault::Thaw(node) => self.thaw(node),
-            Fault::Heal => self.cut.clear(),
-            Fault::Mend(node) => {
-                self.nodes[node].fails = false;
-                self.change(node, |local| *local = READY);
-            }
-        }
-    }
-
-    /// Ends all faults.
-    pub fn heal(&mut self) {
-        self.cut.clear();
-        for node in 0..self.nodes.len() {
-            for end in [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node)] {
-                if self.can(end) {
-                    self.strike(end);
-                }
-            }
-            self.input(node, Input::Command(Command::Resume));
-            self.input(node, Input::Command(Command::Maintenance(false)));
-        }
-    }
-
-    fn cut_path(&mut self, path: usize, count: usize) {
-        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
-        self.cut.extend(pairs.map(|(from, to)| (path, from, to)));
-    }
-
-    /// The controller is gone; kernel, data path and lease stay.
-    fn crash(&mut self, node: usize) {
-        let node = &mut self.nodes[node];
-        (node.machine, node.frozen, node.fails) = (None, false, false);
-        node.work.clear();
-        node.inbox.clear();
-    }
-
-    fn restart(&mut self, node: usize) {
-        self.nodes[node].settings.session += 1;
-        self.start(node);
-    }
-
-    /// The timer comes first, the messages that waited come after it.
-    fn thaw(&mut self, node: usize) {
-        self.nodes[node].frozen = false;
-        self.input(node, Input::Timer);
-        let local = self.nodes[node].local;
-        for message in std::mem::take(&mut self.nodes[node].inbox) {
-            self.input(node, Input::Heartbeat(message));
-        }
-        self.input(node, Input::Readiness(local));
-    }
-
-    fn change(&mut self, node: usize, change: impl FnOnce(&mut LocalReadiness)) {
-        change(&mut self.nodes[node].local);
-        let local = self.nodes[node].local;
-        self.input(node, Input::Readiness(local));
-    }
-
     /// One tick of true time.
     pub fn step(&mut self) {
         self.tick += 1;
         let end = u64::from(self.tick) * TICK;
         while let Some((due, node)) = self.next_event().filter(|&(due, _)| due <= end) {
-            self.now = self.now.max(due);
+            self.pass_time(self.now.max(due));
             match node {
                 Some(node) => self.run(node),
                 None => self.deliver(),
             }
             self.judge();
         }
-        self.now = end;
+        self.pass_time(end);
         self.judge();
     }
 
@@ -347,8 +236,12 @@ impl World {
                     |input: &Input| matches!(input, Input::TakeoverDone { group: g } if *g == group);
                 state.work.retain(|(_, input)| !of_group(input));
                 state.work.push((due, Input::ReleaseDone { group }));
+                state.given_up[usize::from(group.0)] = true;
             }
-            Output::RenewLease { group, until } => state.lease[usize::from(group.0)] = until,
+            Output::RenewLease { group, until } => {
+                state.lease[usize::from(group.0)] = until;
+                state.given_up[usize::from(group.0)] = false;
+            }
             Output::Announce { .. } | Output::LeaseLost | Output::Event(_) => {}
         }
     }
@@ -361,8 +254,10 @@ impl World {
             let times: Vec<u64> = paths.map(|path| self.now + PATHS[path]).collect();
             let silence = &mut self.silence[from * count + to];
             *silence = if times.is_empty() || delayed { *silence + 1 } else { 0 };
+            let counted = &mut self.lost[from * count + to];
+            *counted = if lost || delayed { *counted + 1 } else { 0 };
             if *silence >= PARTITION {
-                self.excused_until = self.tick + HEALING;
+                self.excused_until = self.excused_until.max(self.tick + HEALING);
             }
             for due in times {
                 let due = due + if delayed { 35_000 } else { 0 };
@@ -374,21 +269,46 @@ impl World {
         }
     }
 
+    /// What must be true after each event.
     fn judge(&mut self) {
         let silence = self.silence.iter().max().copied().unwrap_or(0);
         if silence >= PARTITION {
-            self.excused_until = self.tick + HEALING;
+            self.excused_until = self.excused_until.max(self.tick + HEALING);
         }
-        if !self.is_excused() && self.two_actives.is_none() {
-            let two = self.groups().find(|&group| self.actives(group).len() > 1);
-            self.two_actives = two;
+        for group in self.groups() {
+            if !self.is_excused() && self.actives(group).len() > 1 {
+                self.broken(format!("two are active at one moment for {group:?}"));
+            }
+            if let Some(unfit) = (0..self.nodes.len()).find(|&node| self.is_unfit_and_active(node, group)) {
+                self.broken(format!("node {unfit} cannot serve {group:?} and is active"));
+            }
         }
+    }
+
+    /// By its role or by its lease; one that does not run keeps what is left of the lease.
+    fn is_unfit_and_active(&self, node: usize, group: GroupId) -> bool {
+        let state = &self.nodes[node];
+        let fit = state.local.link && state.local.data_path;
+        let role = state.machine.as_ref().map(|machine| machine.role(group));
+        let holds = matches!(role, Some(Role::Acquiring | Role::Active));
+        state.runs() && !fit && (holds || self.active_until(node, group) > self.now)
+    }
+
+    fn broken(&mut self, why: String) {
+        self.broken.get_or_insert(why);
     }
 
     /// The nodes whose data path is active for the group.
     pub fn actives(&self, group: GroupId) -> Vec<usize> {
         let active = |node: &NodeWorld| node.lease[usize::from(group.0)] > node.clock(self.now);
         (0..self.nodes.len()).filter(|&node| active(&self.nodes[node])).collect()
+    }
+
+    /// Until when, in true time, if it is not told to give the group up.
+    fn active_until(&self, node: usize, group: GroupId) -> u64 {
+        let node = &self.nodes[node];
+        let group = usize::from(group.0);
+        if node.given_up[group] { 0 } else { node.true_time(node.lease[group]) }
     }
 
     /// One line for a trace: of each node the roles of the groups and what is left of their leases.
@@ -411,8 +331,13 @@ impl World {
         format!("tick {:4}: {}{excused}", self.tick, nodes.join(" | "))
     }
 
-    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..=u8::MAX).map(GroupId).take(self.nodes[0].lease.len())
+    }
+
+    /// Only the second promise counts from here on.
+    pub fn excuse_moments(&mut self) {
+        self.excused_until = u32::MAX;
     }
 
     pub fn is_excused(&self) -> bool {
@@ -423,21 +348,9 @@ impl World {
         self.nodes.iter().map(|node| node.acquired).sum()
     }
 
-    /// What must be true at the end of each tick.
+    /// What was broken first.
     pub fn check(&self) -> Result<(), String> {
-        for group in self.groups() {
-            if self.two_actives == Some(group) {
-                return Err(format!("two are active for {group:?}"));
-            }
-            for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen) {
-                let role = node.machine.as_ref().map(|machine| machine.role(group));
-                let fit = node.local.link && node.local.data_path;
-                if !fit && matches!(role, Some(Role::Acquiring | Role::Active)) {
-                    return Err(format!("node {index} cannot serve {group:?} and is {role:?}"));
-                }
-            }
-        }
-        Ok(())
+        self.broken.clone().map_or(Ok(()), Err)
     }
 
     /// One node is active for each group, the others stand by, nothing is under way.
@@ -457,21 +370,29 @@ impl NodeWorld {
         self.offset + Duration::from_nanos(now * self.rate)
     }
 
+    /// When its clock shows that, rounded up.
+    fn true_time(&self, clock: Duration) -> u64 {
+        let passed = clock.saturating_sub(self.offset).as_nanos();
+        u64::try_from(passed).unwrap_or(u64::MAX).div_ceil(self.rate)
+    }
+
+    fn runs(&self) -> bool {
+        self.machine.is_some() && !self.frozen
+    }
+
     /// The true time of the next timer or the end of the next piece of work.
     fn next_event(&self) -> Option<u64> {
-        let timeout = self.machine.as_ref()?.next_timeout()?.saturating_sub(self.offset);
-        let timer = u64::try_from(timeout.as_nanos()).ok()?.div_ceil(self.rate);
+        let timer = self.true_time(self.machine.as_ref()?.next_timeout()?);
         self.work.iter().map(|(due, _)| *due).chain([timer]).min()
     }
 }
 
-/// Ends all faults and sees the cluster through: someone active after so many ticks, exactly one, few moves, then none
+/// Sees a cluster through that has no faults any more: someone active after so many ticks, exactly one, few moves, then none
 /// for longer than any delay that is set here.
 pub fn comes_to_rest(mut world: World, soon: u32) -> Result<(), String> {
     const REST: u32 = 240;
     const STILL: u32 = 16;
     const MOVES: u32 = 4;
-    world.heal();
     let before = world.acquired();
     let groups = world.groups().count();
     let mut still = 0;
@@ -491,4 +412,24 @@ pub fn comes_to_rest(mut world: World, soon: u32) -> Result<(), String> {
         }
     }
     Err(format!("no rest {REST} ticks after the last fault"))
+}
+
+/// Everyone up, and the preferred node active.
+pub fn put_to_work(mut world: World) -> World {
+    for _ in 0..30 {
+        world.step();
+        world.check().unwrap();
+    }
+    assert_eq!(world.actives(GROUP), [0], "{world:#?}");
+    world
+}
+
+/// All paths were cut until everyone was active, and still are.
+pub fn split(mut world: World) -> World {
+    world.strike(Fault::CutAll);
+    while world.actives(GROUP).len() < world.nodes.len() {
+        world.step();
+        world.check().unwrap();
+    }
+    world
 }

@@ -78,10 +78,28 @@ fn the_loser_stands_by_afterwards() {
 #[test]
 fn one_that_is_not_heard_gives_way_though_it_would_win() {
     let mut story = meets(Story::active(0, 2), |peer| peer.hears = 0);
-    story.pass(199);
+    story.pass(99);
     assert_eq!(story.releases(), [], "the first message after a cut does not know of us yet");
     story.pass(1);
     assert_eq!(story.releases(), [Cause::NotHeard { peer: NodeId(1) }]);
+}
+
+#[test]
+fn a_rival_is_told_at_once_and_waited_for_though_one_heartbeat_is_lost() {
+    let mut story = Story::active(0, 2);
+    story.pass(20);
+    story.forget();
+    let mut story = meets(story, |peer| peer.hears = 0);
+    assert_eq!(
+        story.told().groups[0].role,
+        Role::Active,
+        "it may have taken over because it did not hear us"
+    );
+    story.pass(90);
+    story.peer(1).message.hears = u16::MAX;
+    story.speaks(1);
+    story.pass(1000);
+    assert_eq!(story.releases(), []);
 }
 
 #[test]
