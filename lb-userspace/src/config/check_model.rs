@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use super::model::Command;
+use super::model::{Command, Protocol};
 
 /// How a server's health is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,16 @@ pub enum Probe {
 }
 
 impl Probe {
+    /// What it speaks to the server, first things first.
+    pub const fn transports(&self) -> &'static [Protocol] {
+        match self {
+            Self::Udp(_) => &[Protocol::Udp],
+            // TCP is for answers that do not fit.
+            Self::Dns(_) => &[Protocol::Udp, Protocol::Tcp],
+            _ => &[Protocol::Tcp],
+        }
+    }
+
     /// Its `type` in the configuration; https is http with TLS.
     pub fn name(&self) -> &'static str {
         match self {
