@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_tests::cluster::pair::{Pair, Settings};
 use lb_tests::cluster::{Talk, VIP};
 use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, Node, unique_name};
+use lb_tests::lab::{Director, Node, Responder, unique_name};
 use lb_tests::scenario::open_loop::{OpenLoop, Outcome};
 use lb_tests::scenario::traffic::{Answer, Spread};
 
@@ -22,8 +22,15 @@ const NOT_ON_LOOPBACK: &str = "no answer at the VIP 211.58.250.6, though its own
 const NOT_LISTENING: &str = "refuses connections to the VIP 211.58.250.6, though its own address 211.58.250.25:80 accepts \
      them: the service does not listen on the VIP";
 
+const SILENT: &str = "no answer at the VIP 211.58.250.6, though its own address 211.58.250.25:5353 answers: does the \
+     service listen on the VIP, and is that on its loopback? (ip address add 211.58.250.6/32 dev lo)";
+
 /// The talk's service with another check.
 fn configuration(check: &str) -> String {
+    service("tcp", 80, check)
+}
+
+fn service(protocol: &str, port: u16, check: &str) -> String {
     format!(
         "\
 interface: eth0
@@ -31,7 +38,8 @@ metrics: off
 groups: [{{ vips: [{VIP}/25] }}]
 services:
   - name: web
-    vip: {VIP}:80
+    vip: {VIP}:{port}
+    protocol: {protocol}
     scheduler: rr
     check: {check}
     servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}]
@@ -58,13 +66,13 @@ fn wait_until_up(director: &Director, servers: &[&str]) {
         .expect("servers that are well come up");
 }
 
-/// Waits until www1 is down for exactly this reason, and sees that www2 is left alone.
+/// Waits until www1 is down for exactly this reason, after steps or at once, and sees that www2 is left alone.
 #[track_caller]
 fn wait_until_www1_is_out(director: &Director, reason: &str) {
     let is_out = |status: &Status| {
-        status
-            .server("www1")
-            .is_some_and(|www1| www1.health == "down" && www1.reason.as_deref() == Some(reason))
+        let www1 = status.server("www1").filter(|www1| www1.health == "down");
+        let told = www1.and_then(|www1| www1.reason.as_deref());
+        told.is_some_and(|told| told == reason || told.ends_with(&format!(", then {reason}")))
     };
     let status = director.wait_until(&format!("www1 down: {reason}"), PATIENCE, is_out);
     assert!(status.expect("www1 is taken out").serves("www2"));
@@ -151,6 +159,36 @@ fn a_restart_after_a_crash_turns_no_client_away() {
     let requests = requests.finish().expect("the client can ask");
     let served = requests.iter().filter(|request| matches!(request.outcome, Outcome::Page(_))).count();
     assert!(served > requests.len() / 2, "{served} of {}", requests.len());
+}
+
+/// A DNS answer (RFC 1035): whatever is asked for is at 192.0.2.80.
+fn dns_answer(question: &[u8]) -> Vec<u8> {
+    let header = [0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 80];
+    [&question[..2], &header, &question[12..], &record].concat()
+}
+
+#[test]
+fn datagrams_are_checked_through_the_vip_as_well() {
+    const PORT: u16 = 5353;
+    let limits = "via: vip, interval: 300ms, timeout: 1s";
+    let dns = format!("{{ type: dns, query: www.example.net, answer: 192.0.2.80, {limits} }}");
+    let udp = format!("{{ type: udp, send: 'is anybody there?', {limits} }}");
+    let talk = Talk::new(&unique_name("vipudp")).expect("the cluster comes up");
+    let respond =
+        |node: &Node, address| Responder::start(node, (address, PORT), dns_answer).expect("a responder");
+    let [www1, www2] = [talk.www1.node(), talk.www2.node()];
+    let _others = [respond(www1, www1.address()), respond(www2, www2.address()), respond(www2, VIP)];
+    let mut at_vip = respond(www1, VIP);
+    let director = Director::start(&talk.ha1, &service("udp", PORT, &dns)).expect("lb starts on ha1");
+    for check in [dns, udp] {
+        director.reconfigure(&service("udp", PORT, &check)).expect("the file is written");
+        wait_until_up(&director, &["www1", "www2"]);
+        drop(at_vip);
+        wait_until_www1_is_out(&director, SILENT);
+        at_vip = respond(www1, VIP);
+        wait_until_up(&director, &["www1", "www2"]);
+    }
 }
 
 /// macvlan has no native XDP.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use super::model::Command;
+use super::model::{Command, Protocol};
 
 /// How a server's health is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,16 @@ impl Probe {
             Self::Agent { .. } | Self::File(_) => true,
             Self::External(external) => external.dynamic,
             _ => false,
+        }
+    }
+
+    /// What it speaks to the server, first things first.
+    pub const fn transports(&self) -> &'static [Protocol] {
+        match self {
+            Self::Udp(_) => &[Protocol::Udp],
+            // TCP is for answers that do not fit.
+            Self::Dns(_) => &[Protocol::Udp, Protocol::Tcp],
+            _ => &[Protocol::Tcp],
         }
     }
 

@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use super::Controller;
 use super::desired::Knowledge as _;
-use crate::config::{Config, Server, Service, Via};
+use crate::config::{Config, Protocol, Server, Service, Via};
 use crate::dataplane::xsk::{self, Copying};
 use crate::health::net::{Station, Stations};
 
@@ -69,10 +69,11 @@ impl Controller {
     fn follow_answers(&mut self) -> Result<()> {
         let own = &self.vip_checks.own;
         let answers: BTreeSet<Answer> = checked_through_vip(&self.config)
-            .filter_map(|(service, server, place)| {
-                let own =
-                    server.checks[place].source.or_else(|| own.get(&server.address)?.map(IpAddr::V4))?;
-                answer(service, own)
+            .flat_map(|(service, server, place)| {
+                let check = &server.checks[place];
+                let own = check.source.or_else(|| own.get(&server.address)?.map(IpAddr::V4));
+                let transports = check.probe.transports().iter();
+                transports.filter_map(move |transport| answer(service, *transport, own?))
             })
             .collect();
         if answers != self.vip_checks.answers {
@@ -130,14 +131,14 @@ pub fn checked_through_vip(config: &Config) -> impl Iterator<Item = (&Service, &
     })
 }
 
-fn answer(service: &Service, own: IpAddr) -> Option<Answer> {
+fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer> {
     let (IpAddr::V4(vip), IpAddr::V4(own)) = (service.key.vip, own) else { return None };
     let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
     Some(Answer {
         vip: word(vip),
         own: word(own),
         port: service.key.port.to_be(),
-        protocol: u16::from(service.key.protocol.number()),
+        protocol: u16::from(transport.number()),
     })
 }
 

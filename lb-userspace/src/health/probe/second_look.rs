@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use tokio::time::sleep_until;
 
 use super::{Answer, Attempt, Failure};
-use crate::config::{Check, Probe, Via};
+use crate::config::{Check, Probe, Protocol, Via};
 
 /// Makes a probe through the VIP. While the answer is late the server's own address is asked as well, so that all is known
 /// when the time is up.
@@ -56,7 +56,7 @@ fn is_silence(attempt: &Attempt<'_>, failure: &Failure) -> bool {
 }
 
 fn has_connections(probe: &Probe) -> bool {
-    !matches!(probe, Probe::Udp(_) | Probe::Dns(_))
+    probe.transports().first() == Some(&Protocol::Tcp)
 }
 
 fn own_address(attempt: &Attempt<'_>) -> SocketAddr {
