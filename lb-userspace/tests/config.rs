@@ -136,6 +136,7 @@ fn the_cluster_of_the_talk() {
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
+        zero_copy: false,
         cluster: None,
         groups: vec![Group {
             name: "211.58.250.6".into(),

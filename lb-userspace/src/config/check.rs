@@ -56,6 +56,7 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
                 values::folder(text, MAINTENANCE)
             })
             .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
+        zero_copy: checker.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
         cluster: cluster.map(|(cluster, place)| {
             let vips = vips(&groups, &services);
             let around = Surroundings { names: names.unwrap_or_default(), vips, host };

@@ -33,6 +33,7 @@ impl Config {
             metrics: _,
             timeouts: _,
             maintenance: _,
+            zero_copy: _,
             cluster,
             groups,
             services,

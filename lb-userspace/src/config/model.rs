@@ -26,6 +26,8 @@ pub struct Config {
     /// A file in it puts the server of its name, `ADDRESS` or `ADDRESS:PORT` into maintenance. Default
     /// `/var/lib/lb/disabled`.
     pub maintenance: PathBuf,
+    /// Sockets of checks through the VIP share their memory with the driver, if it can do that.
+    pub zero_copy: bool,
     /// The directors that share the work; `None`: this one is alone and always active.
     pub cluster: Option<Cluster>,
     /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.

@@ -16,6 +16,7 @@ pub struct File {
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
     pub maintenance_dir: Scalar,
+    pub zero_copy: Scalar,
     #[serde(deserialize_with = "given")]
     pub cluster: Option<Cluster>,
     pub groups: Option<Vec<Group>>,

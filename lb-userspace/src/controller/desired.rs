@@ -140,6 +140,7 @@ mod tests {
             metrics: None,
             timeouts: Timeouts::default(),
             maintenance: "/var/lib/lb/disabled".into(),
+            zero_copy: false,
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],

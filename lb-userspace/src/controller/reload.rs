@@ -49,6 +49,7 @@ impl Controller {
             metrics,
             timeouts: _,
             maintenance: _,
+            zero_copy,
             cluster,
             groups: _,
             services: _,
@@ -58,6 +59,7 @@ impl Controller {
             ("connections", *connections != new.connections),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
+            ("zero_copy", *zero_copy != new.zero_copy),
             ("cluster", *cluster != new.cluster),
         ] {
             if changed {

@@ -95,11 +95,17 @@ impl Controller {
         if self.attachment.is_none() {
             return Ok(());
         }
-        let sockets = xsk::open_from(open, self.index, Copying::Copy)?;
+        let copying = if self.config.zero_copy { Copying::Zero } else { Copying::Copy };
+        let sockets = xsk::open_from(open, self.index, copying)?;
         for socket in &sockets {
             self.data_path.executor.set_xsk(socket.queue(), socket.fd())?;
         }
-        if !sockets.is_empty() {
+        if let Some(socket) = sockets.first() {
+            tracing::info!(
+                "checks through the VIP: {} AF_XDP sockets, {}",
+                sockets.len(),
+                socket.copying().name()
+            );
             self.checker.add_sockets(sockets).context("cannot wait at an AF_XDP socket")?;
             self.look_at_ports();
         }

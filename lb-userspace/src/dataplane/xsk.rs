@@ -29,6 +29,15 @@ pub enum Copying {
     Zero,
 }
 
+impl Copying {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy mode",
+            Self::Zero => "zero-copy",
+        }
+    }
+}
+
 /// How many frames a socket holds.
 #[derive(Debug, Clone, Copy)]
 struct Room {
@@ -42,6 +51,16 @@ impl Room {
     /// Whatever is sent goes out by the first queue. Many interfaces have no other.
     const FIRST: Self = Self { receive: 512, send: 256 };
     const OTHER: Self = Self { receive: 128, send: 0 };
+    /// All frames of a queue lie in the socket's memory then, and a flood must find room.
+    const RECEIVE_ZERO: u32 = 4096;
+
+    fn of(queue: u32, copying: Copying) -> Self {
+        let room = if queue == 0 { Self::FIRST } else { Self::OTHER };
+        match copying {
+            Copying::Copy => room,
+            Copying::Zero => Self { receive: Self::RECEIVE_ZERO, ..room },
+        }
+    }
 }
 
 /// Sockets on all queues of the interface from number `first` on; on none, if it has no more than that.
@@ -90,7 +109,7 @@ impl Xsk {
     }
 
     fn bind(interface: u32, queue: u32, copying: Copying) -> Result<Self> {
-        let room = if queue == 0 { Room::FIRST } else { Room::OTHER };
+        let room = Room::of(queue, copying);
         let umem = UmemCfgBuilder {
             frame_size: FrameSize::FourK,
             frame_count: room.receive + room.send,
