@@ -82,9 +82,10 @@ impl Controller {
         let findings = Findings { verdicts, neighbours: events };
         let mut inputs = Inputs { findings, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
+        // Checks run meanwhile: the kernel takes half a second to verify the program.
+        controller.follow_servers();
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
-        controller.follow_servers();
         controller.presume();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
