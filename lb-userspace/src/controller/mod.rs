@@ -193,7 +193,7 @@ impl Controller {
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
-        let began = Instant::now();
+        let before_work = pace::worked();
         let notices = self.knowledge.count(&self.config.services, self.started.elapsed());
         self.tell(notices);
         let desired = desired::state(&self.config, &self.knowledge);
@@ -215,7 +215,7 @@ impl Controller {
             self.sweeper.purge(server);
         }
         self.tell_servers();
-        self.pace.done(began, Instant::now());
+        self.pace.done(pace::worked().saturating_sub(before_work), Instant::now());
     }
 
     /// How many servers this director could send clients to.

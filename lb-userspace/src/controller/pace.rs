@@ -1,11 +1,13 @@
 //! When the maps are next brought to what is known.
 //!
 //! At once, as long as that is little work. With thousands of servers, whose verdicts come one by one when a director
-//! starts or a rack goes, each refresh takes in what has come meanwhile, and all of them together take a tenth of the time.
+//! starts or a rack goes, each refresh takes in what has come meanwhile, and all of them together take a tenth of a core.
 
 use std::time::{Duration, Instant};
 
-/// After a refresh the next one waits for this many times as long as it took,
+use nix::time::{ClockId, clock_gettime};
+
+/// After a refresh the next one waits for this many times the processor time that it took,
 const REST: u32 = 9;
 /// but no longer than this: a server that is down is to be out.
 const LONGEST: Duration = Duration::from_millis(20);
@@ -39,10 +41,15 @@ impl Pace {
     }
 
     /// A refresh is done, which has taken everything in.
-    pub fn done(&mut self, began: Instant, now: Instant) {
+    pub fn done(&mut self, worked: Duration, now: Instant) {
         self.wanted = false;
-        self.rested = now + ((now - began) * REST).min(LONGEST);
+        self.rested = now + (worked * REST).min(LONGEST);
     }
+}
+
+/// Processor time of the calling thread. A refresh also waits for packets that are under way, which costs nothing.
+pub fn worked() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -57,11 +64,10 @@ mod tests {
         pace.want();
         assert_eq!(pace.next(), Some(now), "the first one does not wait");
         for (took, rest) in [(0, 0), (10, 90), (1_000, 9_000), (100_000, 20_000)] {
-            let end = now + Duration::from_micros(took);
-            pace.done(now, end);
+            pace.done(Duration::from_micros(took), now);
             assert_eq!(pace.next(), None);
             pace.want();
-            assert_eq!(pace.next(), Some(end + Duration::from_micros(rest)), "after {took} us");
+            assert_eq!(pace.next(), Some(now + Duration::from_micros(rest)), "after {took} us");
         }
     }
 }

@@ -89,9 +89,10 @@ impl Controller {
         let findings = Findings { verdicts, neighbours: events };
         let mut inputs = Inputs { findings, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
+        // Checks run meanwhile: the kernel takes half a second to verify the program.
+        controller.follow_servers();
         object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
         controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
-        controller.follow_servers();
         controller.presume();
         controller.look_at_maintenance();
         // What is not known by then comes in as it does while running.

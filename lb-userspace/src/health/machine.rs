@@ -9,6 +9,7 @@ mod beat;
 use std::time::Duration;
 
 use self::beat::Beat;
+pub use self::beat::Start;
 
 /// What the results so far say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +91,12 @@ struct Flight {
 }
 
 impl Machine {
-    /// A machine that starts its first probe at `first`; `seed` decides how later ones are moved around their beat.
+    /// A machine that begins at `start`; `seed` decides how later probes are moved around their beat.
     ///
     /// `state` is [`State::Unknown`] for a new server. A server whose check was changed keeps what the old check
     /// said until the first result of the new one.
-    pub fn new(rules: Rules, state: State, first: Duration, seed: u64) -> Self {
-        let beat = Beat::new(first, seed);
+    pub fn new(rules: Rules, state: State, start: Start, seed: u64) -> Self {
+        let beat = Beat::new(start, seed);
         Self { rules, state, fresh: true, against: 0, reason: None, beat, flight: None, last_id: 0 }
     }
 

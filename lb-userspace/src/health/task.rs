@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, State};
+use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
 use super::net::Net;
 use super::probe::{Advice, Report, Subject};
 use super::punctuality::Punctuality;
@@ -46,12 +46,12 @@ struct Findings {
 
 impl Job {
     /// Runs until nobody wants to hear of it any more, or the task is aborted.
-    pub async fn run(self, first: Duration) {
+    pub async fn run(self, start: Start) {
         let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
         let timeout = timeout + GRACE;
         let rules = Rules { interval, fast_interval, timeout, rise, fall };
-        let mut machine = Machine::new(rules, state, first, self.seed);
+        let mut machine = Machine::new(rules, state, start, self.seed);
         self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight<'_>> = None;

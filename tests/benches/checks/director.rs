@@ -33,6 +33,8 @@ pub fn scale(name: &'static str) -> Result<Case> {
     crowd.frail.freeze();
     let begun = Instant::now();
     let director = Director::start(&crowd.director, &crowd.configuration(CHECK))?;
+    // Not before, some hang; and each look at thousands of servers is work for lb.
+    thread::sleep(TIMEOUT.saturating_sub(begun.elapsed()));
     director.wait_until("a verdict on every server", PATIENCE, |status| count(status, "unknown") == 0)?;
     let full_verdict = begun.elapsed();
     eprintln!("{name}: a verdict on every server after {} ms", full_verdict.as_millis());
@@ -50,11 +52,14 @@ pub fn scale(name: &'static str) -> Result<Case> {
     thread::sleep(WINDOW);
     let after = director.status()?.checks;
     let files = director.process().open_files()?;
+    let longest_gap = meter::longest_gap(&crowd, WINDOW)?;
     crowd.frail.thaw();
     eprintln!(
-        "{name}: while they hang {} of {} probes are late, {files_before} files are open, then {files}",
+        "{name}: while they hang {} of {} probes are late, the longest gap at another server is {} ms, {files_before} files \
+         are open, then {files}",
         after.late - before.late,
-        after.started - before.started
+        after.started - before.started,
+        longest_gap.as_millis()
     );
 
     director.reconfigure(&crowd.configuration_of(&crowd.servers()[..2], CHECK))?;
@@ -66,6 +71,7 @@ pub fn scale(name: &'static str) -> Result<Case> {
         full_verdict_ms: full_verdict.as_millis(),
         probes_while_hanging: after.started - before.started,
         late_probes_while_hanging: after.late - before.late,
+        longest_gap_ms: longest_gap.as_millis(),
         open_files: [files_before, files],
         cpu_share_of_two_servers: idle.cpu_share,
     };

@@ -1,11 +1,13 @@
 //! How much processor time checks take, and how many of them servers have answered in that time.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use lb_tests::crowd::Crowd;
 use lb_tests::lab::Process;
+use lb_tests::lab::web_server::Request;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Use {
@@ -33,6 +35,20 @@ pub fn measure(crowd: &Crowd, process: Process, duration: Duration) -> Result<Us
         cpu_share: cpu.as_secs_f64() / took.as_secs_f64(),
         checks_per_s: checks as f64 / took.as_secs_f64(),
     })
+}
+
+/// The longest time between two checks of a server that answers, within the last `duration`.
+pub fn longest_gap(crowd: &Crowd, duration: Duration) -> Result<Duration> {
+    let begun_at = seconds()? - duration.as_secs_f64();
+    let mut last = BTreeMap::new();
+    let mut longest = 0_f64;
+    for Request { at, server, .. } in crowd.steady.requests()?.iter().filter(|request| request.at > begun_at)
+    {
+        if let Some(before) = last.insert(server, at) {
+            longest = longest.max(at - before);
+        }
+    }
+    Ok(Duration::from_secs_f64(longest))
 }
 
 fn seconds() -> Result<f64> {

@@ -18,7 +18,7 @@ pid nginx.pid;
 error_log stderr;
 events { worker_connections 4096; }
 http {
-    log_format timed '$msec $server_addr $status';
+    log_format timed '$msec $server_addr $remote_addr';
     access_log access.log timed;
     client_body_temp_path body;
     proxy_temp_path proxy;
@@ -123,13 +123,14 @@ pub struct Request {
     pub at: f64,
     /// The address it came to.
     pub server: Ipv4Addr,
-    pub status: u16,
+    /// The address it came from.
+    pub client: Ipv4Addr,
 }
 
 impl Request {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let mut next = || words.next();
-        Some(Self { at: next()?.parse().ok()?, server: next()?.parse().ok()?, status: next()?.parse().ok()? })
+        Some(Self { at: next()?.parse().ok()?, server: next()?.parse().ok()?, client: next()?.parse().ok()? })
     }
 }

@@ -26,10 +26,19 @@ pub struct Beat {
     random: Rng,
 }
 
+/// When a check begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Its first probe: nothing is known of the server before.
+    pub first: Duration,
+    /// What the later ones keep to: an interval after this, and so on.
+    pub beat: Duration,
+}
+
 impl Beat {
-    /// The first one is at `first`. Beats of the same `seed` make the same moves.
-    pub fn new(first: Duration, seed: u64) -> Self {
-        Self { at: first, offset: 0, due: first, random: Rng::with_seed(seed) }
+    /// Beats of the same `seed` make the same moves.
+    pub fn new(start: Start, seed: u64) -> Self {
+        Self { at: start.beat, offset: 0, due: start.first, random: Rng::with_seed(seed) }
     }
 
     /// When the next probe starts; for the one in flight when it was to start.
@@ -85,7 +94,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(1);
 
     fn starts(seed: u64, count: usize) -> Vec<Duration> {
-        let mut beat = Beat::new(INTERVAL, seed);
+        let mut beat = Beat::new(Start { first: INTERVAL, beat: INTERVAL }, seed);
         let mut next = || {
             beat.next(INTERVAL);
             beat.due()
@@ -122,8 +131,11 @@ mod tests {
     #[test]
     fn checks_that_were_held_up_together_do_not_start_together() {
         let (interval, now) = (Duration::from_millis(1000), Duration::from_millis(7777));
-        let mut overdue: Vec<Beat> =
-            (0..100).map(|turn| Beat::new(Duration::from_millis(turn * 10), turn)).collect();
+        let start = |turn| {
+            let beat = Duration::from_millis(turn * 10);
+            Start { first: beat / 2, beat }
+        };
+        let mut overdue: Vec<Beat> = (0..100).map(|turn| Beat::new(start(turn), turn)).collect();
         overdue.iter_mut().for_each(|beat| beat.held_up(interval, now));
         let phases: std::collections::BTreeSet<_> =
             overdue.iter().map(|beat| beat.due().subsec_millis()).collect();

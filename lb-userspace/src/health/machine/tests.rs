@@ -34,7 +34,8 @@ struct Bench {
 
 impl Bench {
     fn new(rules: Rules, state: State) -> Self {
-        Self { machine: Machine::new(rules, state, s(1), 7), now: s(0), flight: None, starts: Vec::new() }
+        let start = Start { first: s(1), beat: s(1) };
+        Self { machine: Machine::new(rules, state, start, 7), now: s(0), flight: None, starts: Vec::new() }
     }
 
     /// Hands `input` in and returns what is not about probes.
