@@ -36,6 +36,12 @@ fn both_serve(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     })?;
     let before = connections(&status);
     tell(&format!("www1 and www2 are in the table:\n\n{}", director.listing()?));
+    let probe = director.order(&["probe", "web", "www1"])?;
+    tell(&format!("lb probe web www1 makes the check at once:\n\n{probe}"));
+    ensure!(
+        probe.contains("connected") && probe.trim_end().ends_with("passed"),
+        "lb probe should have shown its steps and passed: {probe}"
+    );
     spreads_evenly(talk, tell)?;
 
     // The pages alone could come past the director; its own count tells.
