@@ -28,6 +28,10 @@ impl Pace {
         self.wanted = true;
     }
 
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Comes when it is time to refresh; never, if the maps are as they should be.
     pub async fn due(&self) {
         match self.next() {

@@ -25,6 +25,10 @@ impl Controller {
         // Whoever asked may have gone; that is no concern of ours.
         match inquiry {
             Inquiry::Status(reply) => {
+                // A server that is shown as up gets connections.
+                if self.pace.is_wanted() {
+                    self.refresh();
+                }
                 let status = Status { cluster: self.cluster_status().await, ..self.status() };
                 let _ = reply.send(status);
             }
