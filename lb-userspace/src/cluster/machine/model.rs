@@ -277,15 +277,15 @@ fn a_node_that_waits_too_long_to_be_heard_is_found() {
     walk("long wait", &world, Bounds::of(losses(2), (8, 0), (8, 0)));
 }
 
-/// Both take the group in their first moments, apart, and each holds itself for the preferred one.
+/// Both take the group in their first moments, apart, and beat together.
 #[test]
 #[should_panic(expected = "two stay active for GroupId(0) beyond the dead time: Mutual")]
-fn nodes_that_do_not_agree_who_gives_way_are_found() {
-    let preferring = |me: usize| {
-        let mut settings = settings(me, 2, 1);
-        settings.groups[0].preference.sort_by_key(|node| usize::from(node.0) != me);
-        settings
-    };
-    let world = split(World::with((0..2).map(preferring).collect(), speeds(SLOW_FIRST, QUICK)));
-    walk("both preferred", &world, Bounds::of(losses(2), (8, 0), (8, 0)));
+fn heartbeats_that_are_too_far_apart_are_found() {
+    let settings = (0..2).map(|me| {
+        let (interval, dead) = (DEAD * 3 / 2, DEAD * 6);
+        let lease = Settings::longest_lease(interval, dead);
+        Settings { interval, dead, lease, initial_dead: dead, ..settings(me, 2, 1) }
+    });
+    let world = split(World::with(settings.collect(), speeds(EVEN, QUICK)));
+    walk("far apart", &world, Bounds::of(Vec::new(), (8, 0), (8, 0)));
 }
