@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::lease::{Lease, SLOTS};
+use crate::probe::Ports;
 
 /// The one entry of the map `CONTROL`. Two cache lines and the leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -18,7 +19,9 @@ pub struct Control {
     pub page_mask: u32,
     /// Slots of one half of the service table minus one; a power of two minus one.
     pub service_mask: u32,
-    pub reserved: [u64; 3],
+    /// Where probes through a VIP come from; one word, so that it changes in one store.
+    pub probe_ports: Ports,
+    pub reserved: [u64; 2],
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Vips,
     /// By [`crate::lease::Slot`].

@@ -105,16 +105,23 @@ struct Arp {
     target: u32,
 }
 
-/// An IPv6 header (RFC 8200, section 3) and what follows in a neighbour solicitation (RFC 4861, section 4.3).
+/// RFC 8200, section 3. Addresses as they stand in the packet.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Solicitation {
+struct Ipv6 {
     version_and_class: u8,
     _class_and_label: [u8; 3],
     _payload_length: Net16,
     next_header: u8,
     _hop_limit: u8,
-    _addresses: [u64; 4],
+    _source: [u64; 2],
+    destination: [u64; 2],
+}
+
+/// RFC 4861, section 4.3.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Solicitation {
     kind: u8,
     _code: u8,
     _checksum: u16,
@@ -145,7 +152,8 @@ const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() == ETHERNET_LENGTH + siz
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
-const _: () = assert!(size_of::<Arp>() == 28 && size_of::<Solicitation>() == 64);
+const _: () = assert!(size_of::<Arp>() == 28);
+const _: () = assert!(size_of::<Ipv6>() == 40 && size_of::<Solicitation>() == 24);
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -168,7 +176,9 @@ pub enum Parsed {
     /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address (see
     /// [`crate::service::ServiceAddress`]). The host's, if it may answer.
     WhoHas([u64; 2]),
-    /// IPv6, ICMP, …: the host's.
+    /// Any other IPv6 packet, to this address. The host's: services are IPv4.
+    Ipv6([u64; 2]),
+    /// ICMP, …: the host's.
     NotOurs,
     /// Cannot be read as far as the ports.
     Malformed(Reason),
@@ -210,7 +220,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     match kind {
         ETHERTYPE_IPV4 => parse_ipv4(frame, network),
         ETHERTYPE_ARP => parse_arp(frame, network).map_or(Parsed::NotOurs, Parsed::WhoHas),
-        ETHERTYPE_IPV6 => parse_solicitation(frame, network).map_or(Parsed::NotOurs, Parsed::WhoHas),
+        ETHERTYPE_IPV6 => parse_ipv6(frame, network),
         _ => Parsed::NotOurs,
     }
 }
@@ -229,15 +239,27 @@ fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<[u64; 2]> {
     (is_ethernet_ipv4 && asks).then_some(v4_mapped(arp.target))
 }
 
+#[inline(always)]
+fn parse_ipv6<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
+    let Some(ip) = frame.read::<Ipv6>(network) else { return Parsed::NotOurs };
+    if ip.version_and_class >> 4 != 6 {
+        return Parsed::NotOurs;
+    }
+    match parse_solicitation(frame, &ip, network + size_of::<Ipv6>()) {
+        Some(target) => Parsed::WhoHas(target),
+        None => Parsed::Ipv6(ip.destination),
+    }
+}
+
 /// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
 /// answer goes to all nodes and gets into their caches (RFC 4861, section 7.2.4).
 #[inline(always)]
-fn parse_solicitation<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<[u64; 2]> {
-    let message = frame.read::<Solicitation>(network)?;
-    let asks = message.version_and_class >> 4 == 6
-        && message.next_header == ICMPV6
-        && message.kind == NEIGHBOUR_SOLICITATION;
-    asks.then_some(message.target)
+fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Ipv6, transport: usize) -> Option<[u64; 2]> {
+    if ip.next_header != ICMPV6 {
+        return None;
+    }
+    let message = frame.read::<Solicitation>(transport)?;
+    (message.kind == NEIGHBOUR_SOLICITATION).then_some(message.target)
 }
 
 #[inline(always)]

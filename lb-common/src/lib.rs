@@ -12,6 +12,7 @@
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
+//! - [`probe`]: the controller's own packets to servers, and the answers to them
 #![no_std]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -23,6 +24,7 @@ pub mod connection;
 pub mod control;
 pub mod frame;
 pub mod lease;
+pub mod probe;
 pub mod reason;
 pub mod schedule;
 pub mod server;

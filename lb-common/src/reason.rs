@@ -72,6 +72,10 @@ reasons! {
     LeaseLapsed = 16, Drop, "lease_lapsed";
     /// An ARP request or neighbour solicitation for a VIP whose group has no lease here.
     ArpSilenced = 17, Drop, "arp_silenced";
+    /// The answer to a probe through a VIP, and no socket of the controller is there to take it.
+    ProbeUnheard = 18, Drop, "probe_unheard";
+    /// A probe through a VIP that its server has sent on instead of answering it.
+    ProbeAstray = 19, Drop, "probe_astray";
 }
 
 impl Reason {

@@ -9,7 +9,7 @@ use lb_common::reason::Reason;
 use crate::clock::now_ns;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, lease, report, shortcut};
+use crate::{connection, count, forward, lease, probe, report, shortcut};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
@@ -28,12 +28,13 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     let flow = match frame::parse(&packet) {
         Parsed::Flow(flow) => flow,
         Parsed::WhoHas(address) => return who_has(&address),
+        Parsed::Ipv6(address) => return ipv6(forward::destination(&packet), &address),
         Parsed::NotOurs => return xdp_action::XDP_PASS,
         Parsed::Malformed(reason) => return count::refuse(reason),
     };
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     if !control.vips.may_contain(flow.destination) {
-        return xdp_action::XDP_PASS;
+        return probe::pass(&packet, control, &flow);
     }
     serve(&packet, control, &flow).unwrap_or_else(count::refuse)
 }
@@ -41,7 +42,9 @@ fn whole_way(context: *mut xdp_md) -> u32 {
 /// Sends a packet to a VIP on its way, or says why not. Returns the XDP action.
 #[inline(always)]
 fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason> {
-    let Some(owner) = connection::owner(control, flow)? else { return Ok(xdp_action::XDP_PASS) };
+    let Some(owner) = connection::owner(control, flow)? else {
+        return Ok(probe::pass(packet, control, flow));
+    };
     if forward::destination(packet) != Some(control.mac) {
         return Err(Reason::OtherStation);
     }
@@ -54,7 +57,7 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
     if owner.is_stray(flow, flags) && forward::relay(packet, control, flow, slot, now)? {
         return Ok(xdp_action::XDP_TX);
     }
-    let target = connection::target(owner, flow, flags, now)?;
+    let target = connection::target(control, owner, flow, flags, now)?;
     if target.without_entry {
         report::table_full(packet.context(), flow.source, now);
     }
@@ -67,5 +70,21 @@ fn who_has(address: &[u64; 2]) -> u32 {
     match CONTROL.get(0) {
         Some(control) if lease::silences(control, address, now_ns()) => count::refuse(Reason::ArpSilenced),
         _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// The host has what comes by IPv6, unless it is for a VIP whose lease has run out: another director may have that by now.
+/// `station` is the frame's destination MAC.
+#[inline(never)]
+fn ipv6(station: Option<u64>, address: &[u64; 2]) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    let Some(slot) = lease::slot_of(address) else { return xdp_action::XDP_PASS };
+    if station != Some(control.mac) {
+        return count::refuse(Reason::OtherStation);
+    }
+    let now = now_ns();
+    match lease::balances(control, slot, now) {
+        true => xdp_action::XDP_PASS,
+        false => count::refuse(lease::read(control, slot).refusal(now)),
     }
 }

@@ -4,6 +4,7 @@ use lb_common::connection::{self, Entry, Key, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::lease::Slot;
+use lb_common::probe;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
@@ -128,10 +129,17 @@ pub fn forward(server: &ServerEntry) -> Forward {
 
 /// The server of this packet, after the table has learnt what the packet tells.
 #[inline(always)]
-pub fn target(owner: Owner, flow: &Flow, flags: u8, now_ns: u64) -> Result<Target, Reason> {
+pub fn target(
+    control: &Control,
+    owner: Owner,
+    flow: &Flow,
+    flags: u8,
+    now_ns: u64,
+) -> Result<Target, Reason> {
     let packet = Packet { flow, flags, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
+        None if probe::is_astray(flow, crate::probe::ports(control)) => Err(Reason::ProbeAstray),
         None => unknown(&owner, &packet),
     }
 }

@@ -21,10 +21,15 @@ pub fn read(control: &Control, slot: Slot) -> Lease {
     unsafe { (&raw const control.leases[slot.index()]).read_volatile() }
 }
 
+/// The lease that a VIP is under; `None`: the address is no VIP, or one of no group.
+#[inline(always)]
+pub fn slot_of(address: &[u64; 2]) -> Option<Slot> {
+    // SAFETY: the value is a plain word, and any word makes a slot.
+    unsafe { VIPS.get(address) }.map(|slot| Slot::from_number(*slot as u8))
+}
+
 /// Whether the host must not be heard to have `address`: it is a VIP, and its group has no lease.
 #[inline(always)]
 pub fn silences(control: &Control, address: &[u64; 2], now_ns: u64) -> bool {
-    // SAFETY: the value is a plain word, and any word makes a slot.
-    let Some(slot) = (unsafe { VIPS.get(address) }) else { return false };
-    !read(control, Slot::from_number(*slot as u8)).answers(now_ns)
+    slot_of(address).is_some_and(|slot| !read(control, slot).answers(now_ns))
 }

@@ -7,6 +7,7 @@
 //! - [`lease`]: whether this director balances the service now
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
 //! - [`schedule`]: the pick among a service's servers
+//! - [`probe`]: answers to the controller's own probes, to its sockets
 //! - [`forward`]: MACs rewritten, out of the interface it came in by
 //! - [`count`]: statistics, drops and passes by reason
 //! - [`clock`]: the time, read once per tick
@@ -25,6 +26,7 @@ pub mod forward;
 pub mod lease;
 pub mod maps;
 pub mod packet;
+pub mod probe;
 pub mod report;
 pub mod schedule;
 pub mod service;

@@ -1,8 +1,9 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_common::control::Control;
+use lb_common::probe::Answer;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerStats};
@@ -21,6 +22,14 @@ pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 /// By VIP (see `lb_common::service::ServiceAddress`): the lease of its group. VIPs of no group are not in it.
 #[btf_map]
 pub static VIPS: HashMap<[u64; 2], u32, 1> = HashMap::new();
+
+/// Which packets are answers to the controller's own probes; there is nothing to know of them but that.
+#[btf_map]
+pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
+
+/// By the queue that an answer came in by: the controller's socket on that queue.
+#[btf_map]
+pub static XSKS: XskMap<1> = XskMap::new();
 
 /// Two halves of the table of services; see `lb_common::service`.
 #[btf_map]

@@ -26,6 +26,13 @@ impl<'a> Packet<'a> {
         self.context.ctx
     }
 
+    /// The queue of the interface that it came in by.
+    #[inline(always)]
+    pub fn queue(&self) -> u32 {
+        // SAFETY: the context is the one the kernel handed to this program.
+        unsafe { (*self.context.ctx).rx_queue_index }
+    }
+
     /// The value at `offset` in place, `None` if the frame ends before its last byte.
     #[inline(always)]
     pub fn at<T>(&self, offset: usize) -> Option<*mut T> {

@@ -15,7 +15,7 @@ use crate::clock::now_ns;
 use crate::connection::{MapPage, forward, server};
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{count, lease};
+use crate::{count, lease, probe};
 
 /// The packet's XDP action; `None`: nothing was done, take the whole way.
 #[inline(always)]
@@ -24,7 +24,8 @@ pub fn take(context: &XdpContext) -> Option<u32> {
     let flow = frame::plain(&packet)?;
     let control = CONTROL.get(0)?;
     if !control.vips.may_contain(flow.destination) {
-        return Some(xdp_action::XDP_PASS);
+        let pass = !probe::ports(control).contain(flow.destination_port);
+        return pass.then_some(xdp_action::XDP_PASS);
     }
     let place = Place::of(&flow, control.hash_keys, control.page_mask);
     let key = Key::new(flow.source, flow.source_port, flow.destination_port);

@@ -2,9 +2,14 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
+mod filter;
 pub mod health;
+mod icmp;
 pub mod observe;
 pub mod plan;
+pub mod sorry;
+pub mod worker;

@@ -8,11 +8,7 @@ use std::time::Duration;
 
 use lb_userspace::cluster::machine::Settings;
 use lb_userspace::cluster::message::NodeId;
-use lb_userspace::config::{
-    Check, Cluster, Command, Config, ConfigError, Control, Failback, Fallback, Group, GroupVip,
-    HeartbeatPath, Hooks, HttpProbe, Metrics, Node, Probe, Protocol, Scheduler, Server, Service, ServiceKey,
-    Stray, Timeouts, load, load_on, parse, parse_on,
-};
+use lb_userspace::config::*;
 use proptest::prelude::*;
 use serde_yaml::Value;
 
@@ -116,34 +112,22 @@ fn every_example_is_accepted() {
 
 #[test]
 fn the_cluster_of_the_talk() {
+    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
+    let page = HttpProbe { request: "/index.html".into(), wanted, ..HttpProbe::default() };
+    let (interval, timeout) = (seconds(1), seconds(3));
+    let check =
+        Check { via: Via::Vip, interval, fast_interval: interval, timeout, ..Check::new(Probe::Http(page)) };
     let server = |name: &str, last| Server {
         name: name.into(),
-        address: v4([211, 58, 250, last]),
-        port: 80,
-        weight: 1,
+        checks: [check.clone()].into(),
+        ..Server::new(v4([211, 58, 250, last]), 80)
     };
+    let key = ServiceKey { vip: v4([211, 58, 250, 6]), port: 80, protocol: Protocol::Tcp };
     let web = Service {
-        name: "web".into(),
-        key: ServiceKey { vip: v4([211, 58, 250, 6]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Rr,
         fallback: Fallback::Local,
-        stray: Stray::Pass,
-        timeouts: Timeouts::default(),
-        drain: seconds(30),
-        check: Some(Check {
-            probe: Probe::Http(HttpProbe {
-                request: "/index.html".into(),
-                host: None,
-                receive: Some("Test Page".into()),
-                status: None,
-            }),
-            interval: seconds(1),
-            timeout: seconds(3),
-            rise: 1,
-            fall: 1,
-            port: None,
-        }),
         servers: vec![server("www1", 25), server("www2", 27)],
+        ..Service::new("web".into(), key)
     };
     let config = Config {
         interface: "eth0".into(),
@@ -151,6 +135,8 @@ fn the_cluster_of_the_talk() {
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
+        maintenance: "/var/lib/lb/disabled".into(),
+        zero_copy: false,
         cluster: None,
         groups: vec![Group {
             name: "211.58.250.6".into(),
@@ -207,18 +193,35 @@ services:
 fn defaults() {
     let config = accepted(LEAST);
     let check = Check {
-        probe: Probe::Http(HttpProbe { request: "/".into(), host: None, receive: None, status: None }),
+        probe: Probe::Http(HttpProbe {
+            method: Method::Get,
+            request: "/".into(),
+            host: None,
+            status: Statuses(vec![200..=299]),
+            wanted: Wanted { text: None, pattern: None },
+            digest: None,
+        }),
+        via: Via::Server,
+        tls: None,
         interval: seconds(2),
+        fast_interval: seconds(2),
         timeout: seconds(3),
         rise: 1,
         fall: 1,
         port: None,
+        source: None,
+        interface: None,
     };
     let service = Service {
         name: "tcp/192.0.2.10:80".into(),
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
         fallback: Fallback::None,
+        quiescent: true,
+        slow_start: Duration::ZERO,
+        damping: None,
+        quorum: Quorum { weight: 1, hysteresis: 0 },
+        hooks: ServiceHooks::default(),
         stray: Stray::Pass,
         timeouts: Timeouts {
             syn_recv: seconds(60),
@@ -228,12 +231,12 @@ fn defaults() {
             udp: seconds(300),
         },
         drain: seconds(30),
-        check: Some(check),
         servers: vec![Server {
             name: "192.0.2.21".into(),
             address: v4([192, 0, 2, 21]),
             port: 80,
             weight: 1,
+            checks: [check].into(),
         }],
     };
     assert_eq!(config.services, [service]);
@@ -384,7 +387,7 @@ fn full_example_states_the_defaults() {
     full_cluster_states_the_defaults(&full);
     let (full, least) = (&full.services[0], &least.services[0]);
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
-    let (full, least) = (full.check.as_ref().expect("checked"), least.check.as_ref().expect("checked"));
+    let (full, least) = (&full.servers[0].checks[0], &least.servers[0].checks[0]);
     assert_eq!((full.interval, full.timeout), (least.interval, least.timeout));
     assert_eq!((full.rise, full.fall), (least.rise, least.fall));
 }
@@ -406,6 +409,17 @@ fn full_cluster_states_the_defaults(full: &Config) {
         example("full.yaml").replace("      timeout: 10s", "").replace("    timeout: 10s", "");
     let without_times = accepted(&without_times).cluster.expect("a cluster");
     assert_eq!((&full.hooks, &full.fence), (&without_times.hooks, &without_times.fence));
+}
+
+#[test]
+fn vips_of_both_families() {
+    let vips =
+        "groups: [{ vips: [192.0.2.10, 2001:db8::6/64, '2001:DB8:0::7', fd00::8/127], label: 'eth0:0' }]";
+    let config = accepted(&format!("{vips}{LEAST}"));
+    let vip = |text: &str, prefix| GroupVip { address: text.parse().expect("an address"), prefix };
+    let expected =
+        [vip("192.0.2.10", 32), vip("2001:db8::6", 64), vip("2001:db8::7", 128), vip("fd00::8", 127)];
+    assert_eq!(config.groups[0].vips, expected);
 }
 
 #[test]

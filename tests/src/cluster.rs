@@ -34,7 +34,7 @@ services:
     vip: 211.58.250.6:80
     scheduler: rr
     fallback: local
-    check: { type: http, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s, rise: 1, fall: 1 }
+    check: { type: http, via: vip, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s, rise: 1, fall: 1 }
     servers:
       - { address: 211.58.250.25, name: www1, weight: 1 }
       - { address: 211.58.250.27, name: www2, weight: 1 }

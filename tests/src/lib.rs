@@ -4,13 +4,17 @@
 //! |---|---|
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
+//! | [`crowd`] | a director and thousands of servers |
 //! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
 //! | [`statistics`] | what benchmarks do with their figures |
+//! | [`workspace`] | where things are |
 //!
 //! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
 //! toolchain is there.
 
 pub mod cluster;
+pub mod crowd;
 pub mod lab;
 pub mod scenario;
 pub mod statistics;
+pub mod workspace;

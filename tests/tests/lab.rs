@@ -1,10 +1,9 @@
 //! The lab itself: nodes reach each other, links and lines can be cut, and whatever happens to its owner nothing is left behind.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -124,6 +123,16 @@ fn all_who_answer_for_an_address_are_found() -> Result<()> {
     assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac()]));
     talk.ha2.own_vip(VIP)?;
     assert_eq!(talk.client.who_has(VIP)?, BTreeSet::from([talk.ha1.mac(), talk.ha2.mac()]));
+
+    let vip6: Ipv6Addr = "fd00::6".parse()?;
+    for (node, own) in [(&talk.client, 100), (&talk.ha1, 5), (&talk.ha2, 7)] {
+        node.add_ipv6(&format!("fd00::{own}/64"))?;
+    }
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::new());
+    talk.ha1.add_ipv6("fd00::6/64")?;
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::from([talk.ha1.mac()]));
+    talk.ha2.add_ipv6("fd00::6/64")?;
+    assert_eq!(talk.client.who_has(vip6)?, BTreeSet::from([talk.ha1.mac(), talk.ha2.mac()]));
     Ok(())
 }
 
@@ -190,19 +199,6 @@ fn signals_remove_the_lab() -> Result<()> {
     Ok(())
 }
 
-/// Not a test of its own: the process that [`Owner`] starts and that gets killed.
-#[test]
-#[ignore = "run by the tests that kill a lab's owner"]
-fn owner_of_a_lab() -> Result<()> {
-    let name = env::var("LAB_NAME")?;
-    let talk = Talk::new(&name)?;
-    // A process that is not on record either: started on a node by hand.
-    let _by_hand = talk.client.command("sleep").arg("600").spawn()?;
-    println!("\nup");
-    thread::sleep(Duration::from_secs(600));
-    Ok(())
-}
-
 /// Another process that owns the cluster.
 struct Owner(Child);
 
@@ -210,11 +206,8 @@ impl Owner {
     /// Starts it and returns once its cluster is up.
     fn start() -> Result<(Self, String, Traces)> {
         let name = unique_name("owned");
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--ignored", "--exact", "--nocapture", "owner_of_a_lab"])
-            .env("LAB_NAME", &name)
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_lab-owner")).arg(&name).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let owner = Self(child);
         let up = output.lines().map_while(Result::ok).any(|line| line == "up");

@@ -2,49 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, unique_name};
+use lb_tests::lab::{Director, Node, Responder, unique_name};
 
 const PORT: u16 = 5353;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers each datagram to the VIP with its own name.
-struct Responder {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Responder {
-    fn start(node: &Node) -> Self {
-        let socket = node.run(|| UdpSocket::bind((VIP, PORT))).expect("in the node's namespace");
-        let socket = socket.expect("the node holds the VIP");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a read time-out");
-        let (name, stop) = (node.name().to_owned(), Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut question = [0; 64];
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok((_, client)) = socket.recv_from(&mut question) {
-                    socket.send_to(name.as_bytes(), client).expect("an answer is sent");
-                }
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+fn responder(node: &Node) -> Responder {
+    let name = node.name().to_owned();
+    let answer = move |_: &[u8]| name.clone().into_bytes();
+    Responder::start(node, (VIP, PORT), answer).expect("the node holds the VIP")
 }
 
 struct Client(UdpSocket);
@@ -77,7 +47,7 @@ fn configuration(check: &str) -> String {
 #[test]
 fn datagrams_of_a_client_go_to_one_server_and_clients_are_spread() {
     let talk = Talk::new(&unique_name("udp")).expect("the cluster comes up");
-    let _responders = [Responder::start(talk.www1.node()), Responder::start(talk.www2.node())];
+    let _responders = [responder(talk.www1.node()), responder(talk.www2.node())];
     // The servers' health is told by their web servers: a check may go to another port.
     let check = "{ type: tcp, port: 80, interval: 200ms, timeout: 1s }";
     let director = Director::start(&talk.ha1, &configuration(check)).expect("lb starts");

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a packet costs, and what clients notice of a take-over.
+//! `cargo xtask bench`: what a packet costs, what clients notice of a take-over, and what health checks cost.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -21,7 +21,10 @@ enum Benchmark {
     Packets(Packets),
     /// The gap that clients see when a director fails or hands over. `--help` lists its options.
     #[command(disable_help_flag = true)]
-    Failover(Failover),
+    Failover(HandedOn),
+    /// What health checks cost with 5,000 servers, and how soon servers that hang are out. `--help` lists its options.
+    #[command(disable_help_flag = true)]
+    Checks(HandedOn),
 }
 
 #[derive(Debug, Args)]
@@ -35,7 +38,7 @@ struct Packets {
 }
 
 #[derive(Debug, Args)]
-struct Failover {
+struct HandedOn {
     /// Handed on to the benchmark.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -45,7 +48,12 @@ pub fn run(Options { benchmark, packets }: &Options) -> Result<()> {
     match benchmark {
         None => run_packets(packets),
         Some(Benchmark::Packets(packets)) => run_packets(packets),
-        Some(Benchmark::Failover(failover)) => run_failover(failover),
+        Some(Benchmark::Failover(HandedOn { args })) => {
+            measure("failover", beside(args, "--with-keepalived", Scope::Keepalived), args)
+        }
+        Some(Benchmark::Checks(HandedOn { args })) => {
+            measure("checks", beside(args, "--with-ldirectord", Scope::Ldirectord), args)
+        }
     }
 }
 
@@ -54,9 +62,9 @@ fn run_packets(Packets { json, args }: &Packets) -> Result<()> {
     measure("packets", Scope::Lab, json.iter().chain(args))
 }
 
-fn run_failover(Failover { args }: &Failover) -> Result<()> {
-    let with_keepalived = args.iter().any(|argument| argument == "--with-keepalived");
-    measure("failover", if with_keepalived { Scope::Comparison } else { Scope::Lab }, args)
+/// What a benchmark needs that is asked by `option` to measure something else as well.
+fn beside(args: &[String], option: &str, comparison: Scope) -> Scope {
+    if args.iter().any(|argument| argument == option) { comparison } else { Scope::Lab }
 }
 
 fn measure<'a>(name: &str, scope: Scope, args: impl IntoIterator<Item = &'a String>) -> Result<()> {

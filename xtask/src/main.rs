@@ -27,7 +27,7 @@ enum Command {
     Demo(demo::Options),
     /// Formatting, lints, and every test there is.
     Test(test::Options),
-    /// Measures the data path, and take-overs.
+    /// Measures the data path, take-overs and health checks.
     Bench(bench::Options),
 }
 

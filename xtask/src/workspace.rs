@@ -1,15 +1,12 @@
 //! Where the workspace is, and calls of its cargo.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-
-pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask is a folder of the workspace").to_owned()
-}
+pub use lb_tests::workspace::root;
+use lb_tests::workspace::target;
 
 /// The cargo that runs us.
 pub fn cargo() -> Command {
@@ -28,6 +25,5 @@ pub fn run(what: &str, command: &mut Command) -> Result<()> {
 /// Builds `lb` in release, the XDP program with it, and returns its path.
 pub fn build_lb() -> Result<PathBuf> {
     run("building lb", cargo().args(["build", "--release", "--package", "lb-userspace"]))?;
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(root().join(target).join("release/lb"))
+    Ok(target().join("release/lb"))
 }

@@ -1,4 +1,4 @@
-//! `lb events`: what happened in the cluster.
+//! `lb events`: what happened to the cluster, services and servers.
 
 use anyhow::{Context as _, Result};
 use clap::Args;

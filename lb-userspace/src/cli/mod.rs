@@ -4,7 +4,9 @@ mod check;
 mod events;
 mod orders;
 mod output;
+mod probe;
 mod run;
+mod servers;
 mod status;
 
 use anyhow::Result;
@@ -26,14 +28,20 @@ enum Command {
     Check(check::Options),
     /// Show the running director's services and servers
     Status(status::Options),
-    /// Show what happened in the cluster: who, what, why, how long it took
+    /// Make the checks of a service's servers at once, and show each step
+    Probe(probe::Options),
+    /// Keep a server out: no new connections, over restarts too, until `lb enable`
+    Disable(servers::DisableOptions),
+    /// Let a server back in
+    Enable(servers::EnableOptions),
+    /// Show what happened: who, what, why, how long it took
     Events(events::Options),
     /// Give a group, or all that are here, to the next node
     Failover(orders::GroupOptions),
     /// Give a group, or all that are not there, to its preferred node
     Failback(orders::GroupOptions),
     /// Give everything here to the other nodes and stay out until `lb resume` or a restart
-    Standby(output::Director),
+    Standby(orders::StandbyOptions),
     /// Be ready to take groups again after `lb standby`
     Resume(output::Director),
     /// Stay out, over restarts too, until maintenance is off
@@ -46,6 +54,9 @@ pub fn main() -> Result<()> {
         Command::Run(options) => run::run(options),
         Command::Check(options) => check::run(options),
         Command::Status(options) => status::run(options),
+        Command::Probe(options) => probe::run(options),
+        Command::Disable(options) => servers::disable(options),
+        Command::Enable(options) => servers::enable(options),
         Command::Events(options) => events::run(options),
         Command::Failover(options) => orders::failover(options),
         Command::Failback(options) => orders::failback(options),

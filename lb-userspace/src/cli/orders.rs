@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::Director;
 use crate::observe::socket::{self, Request};
-use crate::observe::view::{ClusterStatus, Move};
+use crate::observe::view::{ClusterStatus, Move, Obeyed};
 
 /// How long a group may take to arrive where it goes.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -23,11 +23,28 @@ pub struct GroupOptions {
 }
 
 #[derive(Debug, Args)]
+pub struct StandbyOptions {
+    #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Args)]
 pub struct MaintenanceOptions {
     #[arg(value_enum)]
     switch: Switch,
     #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
     director: Director,
+}
+
+#[derive(Debug, Args)]
+struct Force {
+    /// Even if no other node is ready, and nobody has the addresses then
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,42 +54,42 @@ enum Switch {
 }
 
 pub fn failover(GroupOptions { group, director }: GroupOptions) -> Result<()> {
-    give(&director.socket, &Request::Failover { group })
+    give(&director.socket, &Request::Failover { group }).map(drop)
 }
 
 pub fn failback(GroupOptions { group, director }: GroupOptions) -> Result<()> {
-    give(&director.socket, &Request::Failback { group })
+    give(&director.socket, &Request::Failback { group }).map(drop)
 }
 
-pub fn standby(director: &Director) -> Result<()> {
-    give(&director.socket, &Request::Standby)?;
+pub fn standby(StandbyOptions { force, director }: &StandbyOptions) -> Result<()> {
+    give(&director.socket, &Request::Standby { force: force.force })?;
     println!("standby: this node stays out until `lb resume` or a restart");
     Ok(())
 }
 
 pub fn resume(director: &Director) -> Result<()> {
-    give(&director.socket, &Request::Resume)?;
-    println!("resumed: this node takes groups again as soon as it is ready");
+    let note = give(&director.socket, &Request::Resume)?;
+    println!("resumed: {}", note.as_deref().unwrap_or(BACK));
     Ok(())
 }
 
-pub fn maintenance(MaintenanceOptions { switch, director }: &MaintenanceOptions) -> Result<()> {
+pub fn maintenance(MaintenanceOptions { switch, force, director }: &MaintenanceOptions) -> Result<()> {
     let on = *switch == Switch::On;
-    give(&director.socket, &Request::Maintenance { on })?;
-    println!(
-        "{}",
-        match on {
-            true => "maintenance on: this node stays out, over restarts too, until `lb maintenance off`",
-            false => "maintenance off: this node takes groups again as soon as it is ready",
-        }
-    );
+    let note = give(&director.socket, &Request::Maintenance { on, force: force.force })?;
+    let what = match on {
+        true => "on: this node stays out, over restarts too, until `lb maintenance off`".to_owned(),
+        false => format!("off: {}", note.as_deref().unwrap_or(BACK)),
+    };
+    println!("maintenance {what}");
     Ok(())
 }
 
-/// Gives the order and waits until the groups that it moves have arrived.
-fn give(socket: &Path, order: &Request) -> Result<()> {
+const BACK: &str = "this node takes groups again as soon as it is ready";
+
+/// Gives the order and waits until the groups that it moves have arrived. Returns the director's note.
+fn give(socket: &Path, order: &Request) -> Result<Option<String>> {
     let start = Instant::now();
-    let mut moves = socket::request_order(socket, order)?;
+    let Obeyed { mut moves, note } = socket::request_order(socket, order)?;
     while !moves.is_empty() {
         let status = socket::request_status(socket)?;
         let cluster = status.cluster.as_ref();
@@ -94,7 +111,7 @@ fn give(socket: &Path, order: &Request) -> Result<()> {
         }
         sleep(Duration::from_millis(10));
     }
-    Ok(())
+    Ok(note)
 }
 
 fn arrived<'a>(cluster: &'a ClusterStatus, under_way: &Move) -> Option<&'a str> {

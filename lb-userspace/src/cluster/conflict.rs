@@ -1,8 +1,7 @@
 //! Who announces which address on the segment: two nodes that hold one VIP are seen here, whatever the heartbeats say.
 //!
 //! Everyone who answers for an address claims it: in ARP as the sender of a request or a reply (RFC 5227, section 2.4),
-//! in IPv6 as the target of a neighbour advertisement. Which claims are of concern, the caller knows: its own VIPs, by
-//! another MAC than its own.
+//! in IPv6 as the target of a neighbour advertisement. [`watch`] knows which claims are of concern.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,10 +12,11 @@ use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::filter;
+use crate::filter;
 
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;

@@ -18,10 +18,9 @@
 
 pub mod auth;
 #[cfg(test)]
-mod cable;
+pub mod cable;
 pub mod channel;
 pub mod conflict;
-mod filter;
 pub mod hooks;
 pub mod machine;
 pub mod member;

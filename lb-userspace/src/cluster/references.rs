@@ -4,7 +4,6 @@
 //! Each is asked by an ICMP echo request every half second, all at once. `reach` decides who is reached; the task asks,
 //! hears the replies and reports how many there are.
 
-mod echo;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -15,8 +14,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use self::echo::Echo;
 use self::reach::Reach;
+use crate::icmp::Echo;
 
 /// How often each host is asked.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -69,7 +68,10 @@ async fn watch(echo: Echo, mut reach: Reach, report: impl Fn(u8)) {
             _ = round.tick() => {
                 let sequence = reach.begin_round(begin.elapsed());
                 for host in reach.hosts() {
-                    echo.request(host, sequence).await;
+                    // One that cannot be sent is one without an answer.
+                    if let Err(error) = echo.request(host, sequence).await {
+                        tracing::debug!(%error, "cannot ask reference host {host}");
+                    }
                 }
             }
             () = sleep_until(stale.map(|stale| begin + stale)) => {}

@@ -87,7 +87,7 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
                 if *to == Role::Active { format!(" after {}", millis(*after)) } else { String::new() };
             let why = self::cause(cause, names);
             let text = format!("group {name}: {was} -> {is}{lasted}: {why}");
-            Record::new(level, "role_changed", text).group(name).roles(was, is).cause(why).took(*after)
+            Record::new(level, "role_changed", text).group(name).from_to(was, is).cause(why).took(*after)
         }
         Event::SplitBrain { group, seen } => {
             let name = names.group(*group);

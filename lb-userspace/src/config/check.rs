@@ -5,6 +5,7 @@ mod command;
 mod group;
 mod health;
 mod path;
+mod probe;
 mod server;
 mod service;
 
@@ -50,6 +51,12 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
         control: checker.control(file.control.as_ref(), root.key("control")),
         metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
+        maintenance: checker
+            .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {
+                values::folder(text, MAINTENANCE)
+            })
+            .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
+        zero_copy: checker.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
         cluster: cluster.map(|(cluster, place)| {
             let vips = vips(&groups, &services);
             let around = Surroundings { names: names.unwrap_or_default(), vips, host };
@@ -58,8 +65,14 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
         groups,
         services,
     };
+    if config.cluster.as_ref().is_some_and(|cluster| cluster.maintenance_file() == config.maintenance) {
+        let value = Value::of(&file.maintenance_dir, "maintenance_dir", root);
+        checker.wrong(value, "expected another folder: `lb maintenance on` makes a file of this name");
+    }
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
 }
+
+const MAINTENANCE: &str = "/var/lib/lb/disabled";
 
 /// What a cluster's values are held against.
 struct Surroundings<'a> {

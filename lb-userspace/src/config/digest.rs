@@ -10,15 +10,16 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::model::{
-    Check, Cluster, Config, Failback, Fallback, Group, GroupVip, HeartbeatPath, HttpProbe, Node, Probe,
-    Server, Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, HeartbeatPath, Node, Quorum, Server,
+    Service, ServiceKey, Stray, Timeouts,
 };
 
+mod check;
 #[cfg(test)]
 mod tests;
 
 /// The encoding's version: to be changed with it.
-const FORMAT: &str = "lb configuration 1";
+const FORMAT: &str = "lb configuration 2";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. What belongs to one machine (its
@@ -31,6 +32,8 @@ impl Config {
             control: _,
             metrics: _,
             timeouts: _,
+            maintenance: _,
+            zero_copy: _,
             cluster,
             groups,
             services,
@@ -179,23 +182,51 @@ impl Writer {
     }
 
     fn service(&mut self, service: &Service) {
-        let Service { name: _, key, scheduler, fallback, stray, timeouts, drain, check, servers } = service;
+        let Service {
+            name: _,
+            key,
+            scheduler,
+            fallback,
+            quiescent,
+            slow_start,
+            damping,
+            quorum,
+            hooks: _,
+            stray,
+            timeouts,
+            drain,
+            servers,
+        } = service;
         let ServiceKey { vip, port, protocol } = key;
         self.address(*vip);
         self.number(*port);
         self.text(protocol.name());
         self.text(scheduler.name());
-        self.text(match fallback {
-            Fallback::None => "none",
-            Fallback::Local => "local",
+        match fallback {
+            Fallback::None => self.text("none"),
+            Fallback::Local => self.text("local"),
+            Fallback::Server(address) => {
+                self.text("server");
+                self.address(*address);
+            }
+            Fallback::Sorry(_) => self.text("sorry"),
+        }
+        self.number(*quiescent);
+        self.time(*slow_start);
+        self.option(damping.as_ref(), |writer, Damping { falls, within, hold }| {
+            writer.number(*falls);
+            writer.time(*within);
+            writer.time(*hold);
         });
+        let Quorum { weight, hysteresis } = quorum;
+        self.number(*weight);
+        self.number(*hysteresis);
         self.text(match stray {
             Stray::Hash => "hash",
             Stray::Pass => "pass",
         });
         self.timeouts(timeouts);
         self.time(*drain);
-        self.option(check.as_ref(), Self::check);
         self.list(servers, Self::server);
     }
 
@@ -206,29 +237,11 @@ impl Writer {
         }
     }
 
-    fn check(&mut self, check: &Check) {
-        let Check { probe, interval, timeout, rise, fall, port } = check;
-        match probe {
-            Probe::Tcp => self.text("tcp"),
-            Probe::Http(HttpProbe { request, host, receive, status }) => {
-                self.text("http");
-                self.text(request);
-                self.option(host.as_deref(), Self::text);
-                self.option(receive.as_deref(), Self::text);
-                self.option(*status, Self::number);
-            }
-        }
-        self.time(*interval);
-        self.time(*timeout);
-        self.number(*rise);
-        self.number(*fall);
-        self.option(*port, Self::number);
-    }
-
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, weight } = server;
+        let Server { name: _, address, port, weight, checks } = server;
         self.address(*address);
         self.number(*port);
         self.number(*weight);
+        self.list(checks.iter(), Self::check);
     }
 }

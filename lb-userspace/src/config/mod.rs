@@ -5,6 +5,7 @@
 //! a mistake found by either of them is reported where it stands.
 
 mod check;
+mod check_model;
 mod digest;
 mod error;
 mod model;

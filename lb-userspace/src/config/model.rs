@@ -3,10 +3,13 @@
 //! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
 //! direct-routing server has the service's own port. Nothing in this file knows about YAML.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::check_model::*;
 pub use lb_common::schedule::Scheduler;
 pub use lb_common::service::Protocol;
 
@@ -20,6 +23,11 @@ pub struct Config {
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
+    /// A file in it puts the server of its name, `ADDRESS` or `ADDRESS:PORT` into maintenance. Default
+    /// `/var/lib/lb/disabled`.
+    pub maintenance: PathBuf,
+    /// Sockets of checks through the VIP share their memory with the driver, if it can do that.
+    pub zero_copy: bool,
     /// The directors that share the work; `None`: this one is alone and always active.
     pub cluster: Option<Cluster>,
     /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.
@@ -84,9 +92,9 @@ pub struct Group {
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
-    /// What ifconfig(8) shows the addresses as, such as `eth0:0`; at most 15 bytes.
+    /// What ifconfig(8) shows the IPv4 addresses as, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
-    /// From one gratuitous ARP to the next while the VIPs are held; zero: only when they are taken.
+    /// From one announcement to the next while the VIPs are held; zero: only when they are taken.
     pub refresh: Duration,
     /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
     pub nodes: Vec<u8>,
@@ -135,6 +143,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// There while this node is in maintenance.
+    pub fn maintenance_file(&self) -> PathBuf {
+        self.state.join("maintenance")
+    }
+
     /// All nodes but this one.
     pub fn others(&self) -> impl Iterator<Item = &Node> {
         let me = usize::from(self.me);
@@ -184,7 +197,7 @@ pub struct Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVip {
     pub address: IpAddr,
-    /// Prefix length, 1 to 32.
+    /// Prefix length, 1 to 32 or, of an IPv6 address, to 128.
     pub prefix: u8,
 }
 
@@ -198,6 +211,12 @@ pub struct ServiceKey {
     pub protocol: Protocol,
 }
 
+impl ServiceKey {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, self.port)
+    }
+}
+
 /// One virtual service: VIP, port and protocol, and the real servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -205,27 +224,113 @@ pub struct Service {
     pub name: String,
     pub key: ServiceKey,
     pub scheduler: Scheduler,
-    /// Who serves when no real server is usable.
+    /// Who serves when no real server is usable, or fewer than the quorum.
     pub fallback: Fallback,
+    /// A server that is down keeps the connections it has; else they are given up with it.
+    pub quiescent: bool,
+    /// How long the weight of a server that came back takes to grow to its own; zero: it has it at once.
+    pub slow_start: Duration,
+    /// `None`: a server may come and go as often as its checks say.
+    pub damping: Option<Damping>,
+    pub quorum: Quorum,
+    pub hooks: ServiceHooks,
     /// What happens to a packet in mid-connection that no entry of the table knows.
     pub stray: Stray,
     /// Idle times of this service's connections: the file's, with the service's own on top.
     pub timeouts: Timeouts,
     /// How long a server that left the configuration keeps serving the connections it has.
     pub drain: Duration,
-    /// `None`: servers are taken to be healthy.
-    pub check: Option<Check>,
     /// In file order, which is the order schedulers prefer.
     pub servers: Vec<Server>,
 }
 
+impl Service {
+    /// With the defaults of the configuration, and no servers.
+    pub fn new(name: String, key: ServiceKey) -> Self {
+        Self {
+            name,
+            key,
+            scheduler: Scheduler::Wlc,
+            fallback: Fallback::None,
+            quiescent: true,
+            slow_start: Duration::ZERO,
+            damping: None,
+            quorum: Quorum::default(),
+            hooks: ServiceHooks::default(),
+            stray: Stray::Pass,
+            timeouts: Timeouts::default(),
+            drain: Duration::from_secs(30),
+            servers: Vec::new(),
+        }
+    }
+
+    /// The one that is not among the servers and serves when they do not.
+    pub fn fallback_server(&self) -> Option<Server> {
+        match self.fallback {
+            Fallback::Server(address) => Some(Server::new(address, self.key.port)),
+            Fallback::None | Fallback::Local | Fallback::Sorry(_) => None,
+        }
+    }
+}
+
 /// Who serves when no real server is usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fallback {
     /// Nobody: packets of new connections are dropped and counted.
     None,
     /// The director's own host, which owns the VIP: packets are passed up its stack.
     Local,
+    /// A server that is not checked and not among the service's own.
+    Server(IpAddr),
+    /// `lb` itself: it answers HTTP requests with status 503 and this page, or one of its own.
+    Sorry(Option<PathBuf>),
+}
+
+/// As in the configuration.
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Local => f.write_str("local"),
+            Self::Server(address) => address.fmt(f),
+            Self::Sorry(_) => f.write_str("sorry"),
+        }
+    }
+}
+
+/// When a server that comes and goes is kept out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damping {
+    /// So many times it went down, at least 2,
+    pub falls: u32,
+    /// within this time;
+    pub within: Duration,
+    /// then it must have been well for this long before it comes back.
+    pub hold: Duration,
+}
+
+/// How much must be up before the real servers serve: less than that would be crushed by what is meant for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorum {
+    /// Sum of the weights of usable servers, at least 1. Default 1.
+    pub weight: u32,
+    /// Lost below `weight - hysteresis`, won at `weight + hysteresis`; less than `weight`. Default 0.
+    pub hysteresis: u32,
+}
+
+impl Default for Quorum {
+    fn default() -> Self {
+        Self { weight: 1, hysteresis: 0 }
+    }
+}
+
+/// Commands that are run when the health of a service or one of its servers changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceHooks {
+    pub server_up: Option<Command>,
+    pub server_down: Option<Command>,
+    pub quorum_up: Option<Command>,
+    pub quorum_down: Option<Command>,
 }
 
 /// What happens to a TCP packet in mid-connection that no entry of the table knows.
@@ -247,40 +352,13 @@ pub struct Server {
     pub port: u16,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
+    /// All must be passed; none: the server is taken to be healthy.
+    pub checks: Arc<[Check]>,
 }
 
-/// How a server's health is checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    pub probe: Probe,
-    /// From the start of one probe to the start of the next.
-    pub interval: Duration,
-    /// A probe without a result by then has failed.
-    pub timeout: Duration,
-    /// Successes in a row that bring a server up, at least 1.
-    pub rise: u32,
-    /// Failures in a row that take it down, at least 1.
-    pub fall: u32,
-    /// Port to probe instead of the server's own, host byte order.
-    pub port: Option<u16>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// A TCP connection is accepted.
-    Tcp,
-    /// `GET path` answers with status 2xx (or the one given) and, if given, a body that contains `receive`.
-    Http(HttpProbe),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// Request path, begins with `/`.
-    pub request: String,
-    /// Host header; default the VIP.
-    pub host: Option<String>,
-    /// Text that the body must contain.
-    pub receive: Option<String>,
-    /// Exact status wanted; `None`: any 2xx.
-    pub status: Option<u16>,
+impl Server {
+    /// Of weight 1, unchecked, called by its address.
+    pub fn new(address: IpAddr, port: u16) -> Self {
+        Self { name: address.to_string(), address, port, weight: 1, checks: Arc::default() }
+    }
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
+use regex::bytes::Regex;
+use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::model::GroupVip;
+use super::model::{Fallback, GroupVip, Pattern, Statuses};
 
 /// One of a few words.
 pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -116,15 +118,29 @@ pub fn vip(text: &str) -> Result<(IpAddr, u16), String> {
     }
 }
 
-/// A VIP as an address of an interface; without a prefix length it is a /32.
+/// A VIP as an address of an interface; without a prefix length it stands for itself alone.
 pub fn group_vip(text: &str) -> Result<GroupVip, String> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => {
-            (address, whole(prefix, 1..=32).map_err(|wrong| format!("{wrong} for the prefix length"))?)
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
+    let address = group_address(address)?;
+    let longest = if address.is_ipv4() { 32_u8 } else { 128 };
+    let prefix = prefix.map(|prefix| {
+        whole(prefix, 1..=longest.into()).map_err(|wrong| format!("{wrong} for the prefix length"))
+    });
+    Ok(GroupVip { address, prefix: prefix.transpose()?.unwrap_or(longest) })
+}
+
+fn group_address(text: &str) -> Result<IpAddr, String> {
+    if !is_ipv6(text) && !text.starts_with('[') {
+        return host_address(text, GROUP_VIP);
+    }
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    match address.parse() {
+        Ok(address) if Ipv6Addr::is_unicast_link_local(&address) => {
+            Err("found a link-local address, expected one that hosts beyond a router can reach too".into())
         }
-        None => (text, 32),
-    };
-    Ok(GroupVip { address: host_address(address, GROUP_VIP)?, prefix })
+        Ok(address) if zone.is_none() => unicast(address.into()),
+        _ => Err(format!("expected {GROUP_VIP}")),
+    }
 }
 
 /// A director's own address on the VIPs' network.
@@ -175,7 +191,8 @@ pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 }
 
 pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
-const GROUP_VIP: &str = "an IPv4 address with its prefix length, such as 211.58.250.6/25";
+const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
+const FALLBACK: &str = "none, local, sorry or a server's IPv4 address";
 pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
 pub const NODE: &str = "an IPv4 address, such as 211.58.250.5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
@@ -199,11 +216,16 @@ fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String>
         return Err(format!("IPv6 is not supported yet, expected {expected}"));
     }
     let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
-    if let Some(kind) = unfit(address.into()) {
-        return Err(format!("found {kind}, expected a unicast address that other hosts can reach"));
-    }
+    let address = unicast(address.into())?;
     let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
-    Ok((address.into(), port.transpose()?))
+    Ok((address, port.transpose()?))
+}
+
+fn unicast(address: IpAddr) -> Result<IpAddr, String> {
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected a unicast address that other hosts can reach")),
+        None => Ok(address),
+    }
 }
 
 fn is_ipv6(text: &str) -> bool {
@@ -231,6 +253,96 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(Ipv4Addr::BROADCAST) => Some(LIMITED_BROADCAST),
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
         _ => None,
+    }
+}
+
+/// Who serves when no real server does; `page` is the sorry page's file, if one is given.
+pub fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, String> {
+    match text {
+        "none" => Ok(Fallback::None),
+        "local" => Ok(Fallback::Local),
+        "sorry" => Ok(Fallback::Sorry(page)),
+        address if address.starts_with(|char: char| char.is_ascii_digit()) => {
+            host_address(address, FALLBACK).map(Fallback::Server)
+        }
+        _ => Err(format!("expected {FALLBACK}")),
+    }
+}
+
+/// `off` and its like.
+pub const SWITCH: [(&str, bool); 6] =
+    [("on", true), ("off", false), ("yes", true), ("no", false), ("true", true), ("false", false)];
+
+/// Statuses and ranges of them, as in `200-299, 304`.
+pub fn statuses(text: &str) -> Result<Statuses, String> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|status| whole(status.trim(), 100..=599));
+        let (first, last) = (first?, last?);
+        if first <= last { Ok(first..=last) } else { Err(String::new()) }
+    };
+    let ranges: Result<Vec<_>, String> = text.split(',').map(range).collect();
+    ranges
+        .map(Statuses)
+        .map_err(|_| "expected statuses from 100 to 599 or ranges of them, such as 200-299, 304".into())
+}
+
+/// Bytes as pairs of hexadecimal digits; blanks between them do no harm.
+pub fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        if pair.starts_with('+') { None } else { u8::from_str_radix(pair, 16).ok() }
+    };
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    bytes
+        .filter(|bytes| !bytes.is_empty())
+        .ok_or_else(|| "expected bytes in hexadecimal, such as 0d0a".into())
+}
+
+pub fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let digest = hex(text).ok().and_then(|bytes| bytes.try_into().ok());
+    digest.ok_or_else(|| "expected a SHA-256 digest, 64 hexadecimal digits".into())
+}
+
+pub fn pattern(text: &str) -> Result<Pattern, String> {
+    match Regex::new(text) {
+        Ok(regex) => Ok(Pattern(regex)),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Err(format!("expected a regular expression: {why}"))
+        }
+    }
+}
+
+/// A DNS name that can be asked for.
+pub fn dns_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    };
+    if text == "." || (name.len() <= 253 && name.split('.').all(fits)) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a domain name, such as www.example.org".into())
+    }
+}
+
+/// What a certificate can be for.
+pub fn tls_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a name that a certificate can be for, such as www.example.org".into()),
+    }
+}
+
+/// A word that goes into a protocol's message as it is.
+pub fn word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 255 ASCII characters without blanks".into())
     }
 }
 

@@ -15,6 +15,8 @@ pub struct File {
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
+    pub maintenance_dir: Scalar,
+    pub zero_copy: Scalar,
     #[serde(deserialize_with = "given")]
     pub cluster: Option<Cluster>,
     pub groups: Option<Vec<Group>>,
@@ -140,27 +142,88 @@ pub struct Service {
     pub protocol: Scalar,
     pub scheduler: Scalar,
     pub fallback: Scalar,
+    pub sorry_page: Scalar,
     pub stray: Scalar,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
+    pub quiescent: Scalar,
+    pub slow_start: Scalar,
     #[serde(deserialize_with = "given")]
-    pub check: Option<Check>,
+    pub damping: Option<Damping>,
+    pub quorum: Scalar,
+    pub hysteresis: Scalar,
+    pub hooks: Option<ServiceHooks>,
+    #[serde(deserialize_with = "given")]
+    pub check: Option<Checks>,
     pub servers: Option<Vec<Server>>,
 }
 
+/// One check or several.
+#[derive(Debug)]
+pub enum Checks {
+    One(Box<Check>),
+    Several(Vec<Check>),
+}
+
+/// The keys of all types of checks.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `type`")]
 pub struct Check {
     pub r#type: Scalar,
-    pub request: Scalar,
-    pub receive: Scalar,
-    pub host: Scalar,
-    pub status: Scalar,
+    pub via: Scalar,
     pub interval: Scalar,
+    pub fast_interval: Scalar,
     pub timeout: Scalar,
     pub rise: Scalar,
     pub fall: Scalar,
     pub port: Scalar,
+    pub source: Scalar,
+    pub interface: Scalar,
+    pub tls: Scalar,
+    pub tls_name: Scalar,
+    pub verify: Scalar,
+    pub expiry_warning: Scalar,
+    pub send: Scalar,
+    pub send_hex: Scalar,
+    pub receive: Scalar,
+    pub matches: Scalar,
+    pub method: Scalar,
+    pub request: Scalar,
+    pub host: Scalar,
+    pub status: Scalar,
+    pub digest: Scalar,
+    pub query: Scalar,
+    pub record: Scalar,
+    pub answer: Scalar,
+    pub helo: Scalar,
+    pub user: Scalar,
+    pub database: Scalar,
+    pub grpc_service: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub command: Option<Command>,
+    pub dynamic: Scalar,
+    pub path: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of changes and commands")]
+pub struct ServiceHooks {
+    #[serde(deserialize_with = "given")]
+    pub server_up: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub server_down: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub quorum_up: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub quorum_down: Option<Command>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `falls`, `within` and `hold`")]
+pub struct Damping {
+    pub falls: Scalar,
+    pub within: Scalar,
+    pub hold: Scalar,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,6 +232,8 @@ pub struct Server {
     pub address: Scalar,
     pub name: Scalar,
     pub weight: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub check: Option<Checks>,
 }
 
 /// The text of a scalar, if its key was given. An absent value and `null` are given, and empty.
@@ -249,6 +314,29 @@ impl<'de> Deserialize<'de> for Command {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Command, A::Error> {
                 TimedCommand::deserialize(MapAccessDeserializer::new(map)).map(Command::Timed)
+            }
+        }
+        deserializer.deserialize_any(ListOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMap;
+        impl<'de> Visitor<'de> for ListOrMap {
+            type Value = Checks;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping with `type`, or a list of such mappings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Checks, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Checks::Several)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Checks, A::Error> {
+                let check = Check::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Checks::One(Box::new(check)))
             }
         }
         deserializer.deserialize_any(ListOrMap)

@@ -7,12 +7,14 @@ use std::ops::Range;
 use lb_common::lease::MAX_GROUPS;
 
 use crate::config::{self, Config, Fallback, Group, ServiceKey};
-use crate::observe::view::Health;
+use crate::health::server::Worth;
 use crate::plan::{Server, Service, Settings, State, Target};
 
 /// What is known of the servers besides the configuration.
 pub trait Knowledge {
-    fn health(&self, service: &config::Service, server: IpAddr) -> Health;
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth;
+    /// Whether enough servers are usable for the real ones to serve.
+    fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
     /// Servers that left the configuration and still serve the connections they have.
     fn draining(&self, service: &ServiceKey) -> Vec<IpAddr>;
@@ -41,35 +43,47 @@ pub fn vips(groups: &[Group]) -> Vec<(IpAddr, u8)> {
 }
 
 fn service(service: &config::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
-    let mut servers: Vec<Server> = service
-        .servers
-        .iter()
-        .map(|server| {
-            let mac = knowledge.mac(server.address);
-            let healthy = matches!(knowledge.health(service, server.address), Health::Up | Health::Unchecked);
-            Server {
-                target: Target::Real(server.address),
-                weight: server.weight,
-                mac,
-                usable: healthy && mac.is_some(),
-            }
-        })
-        .collect();
+    let servers = service.servers.iter();
+    let mut servers: Vec<Server> =
+        servers.filter_map(|server| real_server(service, server.address, knowledge)).collect();
+    let unneeded = servers.iter().any(|server| server.usable && server.weight > 0);
+    let fallback = fallback(service, !unneeded, knowledge);
     servers.extend(knowledge.draining(&service.key).into_iter().map(|address| Server {
         target: Target::Real(address),
         weight: 0,
         mac: knowledge.mac(address),
         usable: false,
     }));
-    if service.fallback == Fallback::Local {
-        let needed = !servers.iter().any(|server| server.usable && server.weight > 0);
-        servers.push(Server { target: Target::Local, weight: 1, mac: None, usable: needed });
-    }
+    servers.extend(fallback);
     Service {
         settings: Settings { stray: service.stray, timeouts: service.timeouts, group },
         scheduler: service.scheduler,
         servers,
     }
+}
+
+/// `None`: the server is down, and its connections are given up with it.
+fn real_server(service: &config::Service, address: IpAddr, knowledge: &impl Knowledge) -> Option<Server> {
+    let mac = knowledge.mac(address);
+    let (usable, weight) = match knowledge.worth(&service.key, address) {
+        Worth::Down if !service.quiescent => return None,
+        Worth::Down | Worth::Unknown => (false, 0),
+        // Without the quorum it keeps what it has.
+        Worth::Usable { weight } => {
+            (mac.is_some(), if knowledge.has_quorum(&service.key) { weight } else { 0 })
+        }
+    };
+    Some(Server { target: Target::Real(address), weight, mac, usable })
+}
+
+fn fallback(service: &config::Service, needed: bool, knowledge: &impl Knowledge) -> Option<Server> {
+    let (target, mac) = match service.fallback {
+        Fallback::None => return None,
+        Fallback::Local | Fallback::Sorry(_) => (Target::Local, None),
+        Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),
+    };
+    let reached = target == Target::Local || mac.is_some();
+    Some(Server { target, weight: 1, mac, usable: needed && reached })
 }
 
 #[cfg(test)]
@@ -78,17 +92,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Failback, GroupVip, Protocol, Scheduler, Stray, Timeouts};
+    use crate::config::{Failback, GroupVip, Protocol, Timeouts};
 
     struct Facts {
-        health: Health,
+        worth: Worth,
+        quorum: bool,
         mac: Option<[u8; 6]>,
         draining: Vec<IpAddr>,
     }
 
+    const UP: Facts =
+        Facts { worth: Worth::Usable { weight: 3 }, quorum: true, mac: Some(MAC), draining: Vec::new() };
+    const DOWN: Facts = Facts { worth: Worth::Down, quorum: false, mac: Some(MAC), draining: Vec::new() };
+
     impl Knowledge for Facts {
-        fn health(&self, _: &config::Service, _: IpAddr) -> Health {
-            self.health
+        fn worth(&self, _: &ServiceKey, _: IpAddr) -> Worth {
+            self.worth
+        }
+        fn has_quorum(&self, _: &ServiceKey) -> bool {
+            self.quorum
         }
         fn mac(&self, _: IpAddr) -> Option<[u8; 6]> {
             self.mac
@@ -102,19 +124,11 @@ mod tests {
     const WWW2: IpAddr = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 27));
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 25];
 
-    fn web(weight: u16, fallback: Fallback) -> config::Service {
+    fn web(fallback: Fallback) -> config::Service {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
-        config::Service {
-            name: "web".to_owned(),
-            key: ServiceKey { vip, port: 80, protocol: Protocol::Tcp },
-            scheduler: Scheduler::Rr,
-            fallback,
-            stray: Stray::Pass,
-            timeouts: Timeouts::default(),
-            drain: Duration::ZERO,
-            check: None,
-            servers: vec![config::Server { name: "www1".to_owned(), address: WWW1, port: 80, weight }],
-        }
+        let key = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
+        let servers = vec![config::Server::new(WWW1, 80)];
+        config::Service { fallback, servers, ..config::Service::new("web".to_owned(), key) }
     }
 
     /// A director of this service.
@@ -125,6 +139,8 @@ mod tests {
             control: config::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),
+            maintenance: "/var/lib/lb/disabled".into(),
+            zero_copy: false,
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],
@@ -138,32 +154,64 @@ mod tests {
 
     #[test]
     fn a_server_takes_new_connections_when_healthy_and_reachable() {
-        let service = web(1, Fallback::None);
-        for (health, mac, expected) in [
-            (Health::Up, Some(MAC), vec![Target::Real(WWW1)]),
-            (Health::Unchecked, Some(MAC), vec![Target::Real(WWW1)]),
-            (Health::Up, None, vec![]),
-            (Health::Down, Some(MAC), vec![]),
-            (Health::Unknown, Some(MAC), vec![]),
+        let service = web(Fallback::None);
+        for (worth, mac, expected) in [
+            (Worth::Usable { weight: 1 }, Some(MAC), vec![Target::Real(WWW1)]),
+            (Worth::Usable { weight: 0 }, Some(MAC), vec![]),
+            (Worth::Usable { weight: 1 }, None, vec![]),
+            (Worth::Down, Some(MAC), vec![]),
+            (Worth::Unknown, Some(MAC), vec![]),
         ] {
-            let facts = Facts { health, mac, draining: vec![] };
-            assert_eq!(members(&service, &facts), expected, "{health:?} {mac:?}");
+            assert_eq!(members(&service, &Facts { worth, mac, ..UP }), expected, "{worth:?} {mac:?}");
         }
     }
 
     #[test]
     fn the_fallback_serves_exactly_while_nobody_else_does() {
-        let up = Facts { health: Health::Up, mac: Some(MAC), draining: vec![] };
-        let down = Facts { health: Health::Down, mac: Some(MAC), draining: vec![] };
-        assert_eq!(members(&web(1, Fallback::Local), &up), vec![Target::Real(WWW1)]);
-        assert_eq!(members(&web(1, Fallback::Local), &down), vec![Target::Local]);
-        assert_eq!(members(&web(0, Fallback::Local), &up), vec![Target::Local], "weight 0 takes nothing new");
+        for (fallback, target) in [
+            (Fallback::Local, Target::Local),
+            (Fallback::Sorry(None), Target::Local),
+            (Fallback::Server(WWW2), Target::Real(WWW2)),
+        ] {
+            let service = web(fallback);
+            assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
+            assert_eq!(members(&service, &DOWN), vec![target]);
+            let none_left = Facts { worth: Worth::Usable { weight: 0 }, ..UP };
+            assert_eq!(members(&service, &none_left), vec![target], "weight 0 takes nothing new");
+            let too_few = Facts { quorum: false, ..UP };
+            assert_eq!(members(&service, &too_few), vec![target], "without the quorum");
+        }
+        assert_eq!(
+            members(&web(Fallback::Server(WWW2)), &Facts { mac: None, ..DOWN }),
+            vec![],
+            "not reached"
+        );
+    }
+
+    #[test]
+    fn without_the_quorum_servers_keep_what_they_have() {
+        let service = web(Fallback::Local);
+        let state = state(&config(&service), &Facts { quorum: false, ..UP });
+        let server = state.services[&service.key].server(Target::Real(WWW1)).unwrap();
+        assert_eq!((server.usable, server.weight), (true, 0));
+    }
+
+    #[test]
+    fn a_server_that_is_down_goes_with_its_connections_unless_quiescent() {
+        for quiescent in [true, false] {
+            let service = config::Service { quiescent, ..web(Fallback::None) };
+            let has_it = |facts: &Facts| {
+                state(&config(&service), facts).services[&service.key].server(Target::Real(WWW1)).is_some()
+            };
+            assert_eq!(has_it(&DOWN), quiescent);
+            assert!(has_it(&UP) && has_it(&Facts { worth: Worth::Unknown, ..UP }));
+        }
     }
 
     #[test]
     fn a_draining_server_keeps_its_mac_and_takes_nothing_new() {
-        let facts = Facts { health: Health::Up, mac: Some(MAC), draining: vec![WWW2] };
-        let service = web(1, Fallback::None);
+        let facts = Facts { draining: vec![WWW2], ..UP };
+        let service = web(Fallback::None);
         let state = state(&config(&service), &facts);
         let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
         assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
@@ -171,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
-        let service = web(1, Fallback::None);
+        let service = web(Fallback::None);
         let group = |addresses: &[IpAddr]| Group {
             name: "group".to_owned(),
             vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
@@ -180,9 +228,8 @@ mod tests {
             nodes: Vec::new(),
             failback: Failback::Manual,
         };
-        let facts = Facts { health: Health::Unknown, mac: None, draining: vec![] };
         let mut config = config(&service);
-        let group_of = |config: &Config| state(config, &facts).services[&service.key].settings.group;
+        let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;
         assert_eq!(group_of(&config), None);
         config.groups = vec![group(&[WWW1]), group(&[WWW2, service.key.vip])];
         assert_eq!(group_of(&config), Some(1));

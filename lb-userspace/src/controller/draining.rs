@@ -22,14 +22,14 @@ impl Draining {
     pub fn reload(&mut self, old: &[Service], new: &[Service], now: Instant) {
         for service in old {
             let Some(successor) = new.iter().find(|candidate| candidate.key == service.key) else { continue };
-            for server in &service.servers {
-                let leaving = Leaving { server: server.clone(), until: now + successor.drain };
-                self.0.entry((service.key, server.address)).or_insert(leaving);
+            for server in service.servers.iter().cloned().chain(service.fallback_server()) {
+                let key = (service.key, server.address);
+                self.0.entry(key).or_insert(Leaving { server, until: now + successor.drain });
             }
         }
         self.0.retain(|(key, address), _| {
             let service = new.iter().find(|service| service.key == *key);
-            service.is_some_and(|service| service.servers.iter().all(|server| server.address != *address))
+            service.is_some_and(|service| !has(service, *address))
         });
     }
 
@@ -48,4 +48,9 @@ impl Draining {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.0.keys().map(|(_, address)| *address)
     }
+}
+
+fn has(service: &Service, address: IpAddr) -> bool {
+    let fallback = service.fallback_server().is_some_and(|server| server.address == address);
+    fallback || service.servers.iter().any(|server| server.address == address)
 }

@@ -3,95 +3,77 @@
 //! Whatever happens (a verdict, a MAC, a reload) changes what is known; then the desired state is made anew and the
 //! difference is carried out. There is no other way into the maps.
 //!
+//! - `start`: before the first packet; `reload`: when the configuration has changed
+//! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
+//! - `maintenance`: servers that operators keep out
 //! - [`desired`]: from what is known to what the maps shall hold: pure
-//! - `draining`: servers on their way out
+//! - `inputs`: what it is told; `pace`: how soon the maps follow
 //! - [`instance`]: one `lb` per interface
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
-//! - `report`: what operators read in the log; `status`: what they ask for
+//! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
+//!   `probing`: checks that they ask for; `endpoints`: where
+//! - `stop`: the way out
+//! - `vip_checks`: what checks through the VIP need
 
 pub mod desired;
 mod draining;
+mod endpoints;
 mod files;
+mod inputs;
 pub mod instance;
+mod knowledge;
+mod maintenance;
 mod membership;
+mod notices;
+mod pace;
+mod probing;
+mod reload;
 mod report;
+mod start;
 mod status;
+mod stop;
+mod vip_checks;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow};
 use lb_common::server::ServerId;
-use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use self::desired::Knowledge as _;
-use self::draining::Draining;
 use self::files::Watched;
+use self::inputs::Finding;
 use self::instance::Instance;
-use self::membership::{Membership, News};
-use crate::config::{self, Cluster, Config, Service, ServiceKey};
-use crate::dataplane::attach::{self, Attachment};
-use crate::dataplane::lease::Start;
+use self::knowledge::Knowledge;
+use self::maintenance::Maintenance;
+use self::membership::Membership;
+use self::notices::Fallbacks;
+use self::pace::Pace;
+use self::stop::{Leaving, Signals};
+use self::vip_checks::VipChecks;
+use crate::command::queue::Queues;
+use crate::config::{self, Config, ServiceKey};
+use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
-use crate::dataplane::object::{self, Sizes};
-use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
+use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
-use crate::observe::inquiries::{Inquiries, Inquiry};
-use crate::observe::view::{Health, Status, Totals};
-use crate::observe::{http, socket};
-use crate::plan::{self, State, Target};
+use crate::observe::view::Totals;
+use crate::plan::{State, Target};
+use crate::sorry::Sorry;
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
-/// How long a starting director waits for the first results of checks and for MACs.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-
-/// What is known of a server's health.
-#[derive(Debug, Clone)]
-struct Record {
-    health: Health,
-    reason: Option<String>,
-    since: Instant,
-}
-
-/// All that is known besides the configuration.
-#[derive(Default)]
-struct Knowledge {
-    health: HashMap<(ServiceKey, IpAddr), Record>,
-    macs: HashMap<IpAddr, [u8; 6]>,
-    draining: Draining,
-}
-
-impl desired::Knowledge for Knowledge {
-    fn health(&self, service: &Service, server: IpAddr) -> Health {
-        match (&service.check, self.health.get(&(service.key, server))) {
-            (None, _) => Health::Unchecked,
-            (Some(_), Some(record)) => record.health,
-            (Some(_), None) => Health::Unknown,
-        }
-    }
-    fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
-        self.macs.get(&server).copied()
-    }
-    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
-        self.draining.of(service).map(|server| server.address).collect()
-    }
-}
-
 /// The running director.
 pub struct Controller {
     config: Config,
+    /// Of the interface.
+    index: u32,
     file: Watched,
     config_error: Option<String>,
     started: Instant,
@@ -103,7 +85,16 @@ pub struct Controller {
     neighbours: Neighbours,
     membership: Membership,
     events: Events,
+    /// Set once it stops.
+    leaving: Option<Leaving>,
     knowledge: Knowledge,
+    pace: Pace,
+    fallbacks: Fallbacks,
+    maintenance: Maintenance,
+    sorry: Sorry,
+    vip_checks: VipChecks,
+    /// Of services and servers.
+    hooks: Queues,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.
@@ -111,269 +102,73 @@ pub struct Controller {
     _instance: Instance,
 }
 
-/// What the controller is told.
-struct Inputs {
-    verdicts: UnboundedReceiver<Verdict>,
-    neighbours: UnboundedReceiver<neighbours::Event>,
-    inquiries: mpsc::Receiver<Inquiry>,
-    /// Of the cluster; a director that is alone hears none.
-    news: UnboundedReceiver<News>,
-}
-
-/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT).
+/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 pub async fn run(path: PathBuf) -> Result<()> {
     let config = config::load(&path)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let (mut controller, mut inputs) = Controller::start(config, path).await?;
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(stop::LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
-            _ = hangup.recv() => controller.reload("SIGHUP"),
-            Some(verdict) = inputs.verdicts.recv() => {
-                controller.verdict(verdict);
-                while let Ok(verdict) = inputs.verdicts.try_recv() {
-                    controller.verdict(verdict);
+            told = signals.next() => match told {
+                stop::Told::Stop(signal) => controller.told_to_stop(signal),
+                stop::Told::Reload => controller.reload("SIGHUP"),
+            },
+            what = inputs.findings.next() => {
+                controller.find_out(what);
+                while let Some(what) = inputs.findings.waiting() {
+                    controller.find_out(what);
                 }
-                controller.refresh();
+                controller.plan_refresh();
             }
-            Some(event) = inputs.neighbours.recv() => {
-                controller.neighbour(event)?;
-                while let Ok(event) = inputs.neighbours.try_recv() {
-                    controller.neighbour(event)?;
-                }
-                controller.refresh();
-            }
+            () = controller.pace.due() => controller.refresh(),
             Some(news) = inputs.news.recv() => controller.hear(news),
             Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
-            _ = housekeeping.tick() => controller.keep_house()?,
+            _ = housekeeping.tick() => controller.keep_house(),
+            _ = looks.tick(), if controller.leaving.is_some() => if controller.has_left().await {
+                break;
+            },
         }
     }
-    tell_supervisor(NotifyState::Stopping);
-    controller.close(&mut inputs.news).await;
-    Ok(())
+    // Hooks are run for what has happened up to now.
+    while let Ok(news) = inputs.news.try_recv() {
+        controller.hear(news);
+    }
+    controller.close().await
 }
 
 impl Controller {
-    async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
-        let instance = Instance::claim(&config.interface)?;
-        let index = if_nametoindex(config.interface.as_str()).with_context(|| {
-            format!("interface {}: not found; `ip link` lists those there are", config.interface)
-        })?;
-        let sizes = Sizes::for_connections(config.connections);
-        let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
-        let mac = attach::mac_of(&config.interface)?;
-        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?, start)?;
-        report::table(&data_path.table, config.connections);
-        let sweeper =
-            Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
-
-        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
-        let (verdict_sender, verdicts) = mpsc::unbounded_channel();
-        let (event_sender, events) = mpsc::unbounded_channel();
-        let (inquiries, requests) = Inquiries::new();
-        let mut controller = Self {
-            file: Watched::new(path),
-            config_error: None,
-            started: Instant::now(),
-            attachment: None,
-            data_path,
-            sweeper,
-            checker: Checker::new(verdict_sender),
-            neighbours: Neighbours::start(index, event_sender)?,
-            membership,
-            events: Events::default(),
-            knowledge: Knowledge::default(),
-            former: HashMap::new(),
-            purging: HashMap::new(),
-            _instance: instance,
-            config,
-        };
-        let mut inputs = Inputs { verdicts, neighbours: events, inquiries: requests, news };
-        program_log::follow(&mut controller.data_path.ebpf)?;
-        object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
-        controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
-        controller.follow_servers();
-        // What is not known by then comes in as it does while running.
-        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs)).await;
-        controller.refresh();
-        controller.serve(inquiries).await?;
-        controller.attach(index)?;
-        controller.membership.begin(&controller.config.groups);
-        tell_supervisor(NotifyState::Ready);
-        Ok((controller, inputs))
-    }
-
-    /// Takes in what is told until something is known of every server and node: a director that starts should not send
-    /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, inputs: &mut Inputs) -> Result<()> {
-        while !self.has_seen_all() {
-            tokio::select! {
-                Some(verdict) = inputs.verdicts.recv() => self.verdict(verdict),
-                Some(event) = inputs.neighbours.recv() => self.neighbour(event)?,
-            }
+    fn find_out(&mut self, what: Finding) {
+        match what {
+            Finding::Verdict(verdict) => self.verdict(verdict),
+            Finding::Neighbour(event) => self.neighbour(event),
         }
-        Ok(())
-    }
-
-    fn has_seen_all(&self) -> bool {
-        let mut nodes = self.config.cluster.iter().flat_map(Cluster::others);
-        let nodes_seen = nodes.all(|node| self.knowledge.mac(node.address).is_some());
-        nodes_seen
-            && self.config.services.iter().all(|service| {
-                service.servers.iter().all(|server| match self.knowledge.health(service, server.address) {
-                    Health::Unknown => false,
-                    Health::Down => true,
-                    _ => self.knowledge.mac(server.address).is_some(),
-                })
-            })
-    }
-
-    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
-    /// this, so that a start that failed leaves no program behind.
-    fn attach(&mut self, index: u32) -> Result<()> {
-        let interface = &self.config.interface;
-        let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        let attachment = Attachment::new(program, interface, index)?;
-        if self.config.cluster.is_some() && !attachment.is_pinned() {
-            attachment.detach()?;
-            bail!(
-                "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
-                 up by itself: mount -t bpf bpf /sys/fs/bpf"
-            );
-        }
-        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
-        self.attachment = Some(attachment);
-        report::missing_vips(&self.config);
-        Ok(())
-    }
-
-    async fn serve(&self, inquiries: Inquiries) -> Result<()> {
-        let path = &self.config.control.socket;
-        let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
-        if let Some(metrics) = &self.config.metrics {
-            let listener = tokio::net::TcpListener::bind(metrics.listen).await.with_context(|| {
-                format!("metrics: cannot listen on {}: is another program there?", metrics.listen)
-            })?;
-            tracing::info!("metrics on http://{}/metrics", metrics.listen);
-            tokio::spawn(told("metrics", http::serve(listener, inquiries)));
-        }
-        Ok(())
-    }
-
-    /// Makes checks, neighbours and maps those of the configuration.
-    fn follow_configuration(&mut self) {
-        self.follow_servers();
-        self.refresh();
-    }
-
-    /// Checks the configuration's servers and follows their MACs, and forgets what was known of others.
-    fn follow_servers(&mut self) {
-        self.checker.set(&self.config.services);
-        let servers = self.config.services.iter().flat_map(|service| &service.servers);
-        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
-        let addresses: BTreeSet<IpAddr> = servers
-            .map(|server| server.address)
-            .chain(self.knowledge.draining.addresses())
-            .chain(nodes)
-            .collect();
-        self.knowledge.macs.retain(|address, _| addresses.contains(address));
-        self.neighbours.want(addresses);
-        self.knowledge.health.retain(|(key, address), _| {
-            let service = self.config.services.iter().find(|service| service.key == *key);
-            service.is_some_and(|service| service.servers.iter().any(|server| server.address == *address))
-        });
-    }
-
-    /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
-    fn reload(&mut self, why: &str) {
-        tell_supervisor(NotifyState::Reloading);
-        self.membership.reload_keys();
-        match self.reloaded() {
-            Ok(config) => {
-                tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
-                let old = std::mem::replace(&mut self.config, config);
-                self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
-                self.config_error = None;
-                if let Err(error) = self.data_path.executor.set_vips(&desired::vips(&self.config.groups)) {
-                    tracing::error!("the data path could not be changed: {error:#}");
-                }
-                self.follow_configuration();
-                self.membership.set_config(&self.config);
-            }
-            Err(error) => {
-                tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
-                self.config_error = Some(format!("{error:#}"));
-            }
-        }
-        tell_supervisor(NotifyState::Ready);
-    }
-
-    fn reloaded(&mut self) -> Result<Config> {
-        self.file.seen();
-        let new = config::load(self.file.path())?;
-        let Config { interface, connections, control, metrics, timeouts: _, cluster, groups: _, services: _ } =
-            &self.config;
-        for (key, changed) in [
-            ("interface", *interface != new.interface),
-            ("connections", *connections != new.connections),
-            ("control", *control != new.control),
-            ("metrics", *metrics != new.metrics),
-            ("cluster", *cluster != new.cluster),
-        ] {
-            if changed {
-                bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
-            }
-        }
-        if let Some(changed) = self.cluster_change(&new) {
-            bail!(
-                "{}: {changed} cannot change while lb runs in a cluster; restart it",
-                self.file.path().display()
-            );
-        }
-        Ok(new)
     }
 
     fn verdict(&mut self, verdict: Verdict) {
-        let Verdict { service, server, health, reason, latency: _ } = verdict;
-        let known = self.config.services.iter().find(|candidate| candidate.key == service);
-        if !known.is_some_and(|service| service.servers.iter().any(|candidate| candidate.address == server)) {
-            return; // it was under way when the server left the configuration
-        }
-        if reason.is_some() {
+        if verdict.reason.is_some() {
             // It may have another MAC now, which the kernel would notice only half a minute later.
-            self.neighbours.verify(server);
+            self.neighbours.verify(verdict.server);
         }
-        let now = Instant::now();
-        let record = self.knowledge.health.entry((service, server)).or_insert(Record {
-            health: Health::Unknown,
-            reason: None,
-            since: now,
-        });
-        if record.health != health {
-            record.since = now;
-        }
-        record.health = health;
-        record.reason = reason;
+        let notices = self.knowledge.verdict(verdict, self.started.elapsed());
+        self.tell(notices);
     }
 
-    fn neighbour(&mut self, event: neighbours::Event) -> Result<()> {
+    fn neighbour(&mut self, event: neighbours::Event) {
         if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
             neighbours::Event::Neighbour(address, Some(mac)) => {
-                if self.knowledge.macs.insert(address, mac) != Some(mac) {
+                if self.knowledge.set_mac(address, Some(mac)) != Some(mac) {
                     tracing::info!("{address} is at {}", report::mac(mac));
                 }
             }
             neighbours::Event::Neighbour(address, None) => {
-                if self.knowledge.macs.remove(&address).is_some() {
+                if self.knowledge.set_mac(address, None).is_some() {
                     tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
                 }
             }
@@ -381,14 +176,26 @@ impl Controller {
                 self.data_path.executor.set_mac(mac);
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
+                self.follow_vip_checks();
             }
-            neighbours::Event::InterfaceGone => bail!("interface {} is gone", self.config.interface),
+            neighbours::Event::InterfaceGone => {
+                self.fail(anyhow!("interface {} is gone", self.config.interface));
+            }
         }
-        Ok(())
+    }
+
+    /// Has the maps brought to what is known now, if that is not what they hold.
+    fn plan_refresh(&mut self) {
+        if self.knowledge.take_changed() {
+            self.pace.want();
+        }
     }
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
+        let before_work = pace::worked();
+        let notices = self.knowledge.count(&self.config.services, self.started.elapsed());
+        self.tell(notices);
         let desired = desired::state(&self.config, &self.knowledge);
         let before: State = self.data_path.applied().clone();
         let Applied { changes, purge, errors } = self.data_path.apply(desired);
@@ -399,29 +206,35 @@ impl Controller {
             tracing::error!("the data path could not be changed: {error:#}");
         }
         report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
-            self.knowledge.health.get(&(key, address)).and_then(|record| record.reason.clone())
+            self.knowledge.server(&key, address).and_then(Machine::reason)
         });
+        self.tell_fallbacks();
+        self.tell_stations();
         for (service, server) in purge {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
         }
         self.tell_servers();
+        self.pace.done(pace::worked().saturating_sub(before_work), Instant::now());
     }
 
     /// How many servers this director could send clients to.
     fn tell_servers(&mut self) {
-        let real = |server: &&plan::Server| matches!(server.target, Target::Real(_));
-        let services = self.data_path.applied().services.values();
-        let servers = services.flat_map(plan::Service::members).filter(real).count();
+        let servers = self.knowledge.serving();
         self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
     }
 
-    fn keep_house(&mut self) -> Result<()> {
+    fn keep_house(&mut self) {
         if self.membership.has_failed() {
-            bail!("the thread of the heartbeats or the one that holds the VIPs has ended");
+            self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
-        for server in self.sweeper.purged() {
-            self.purged(server);
+        let purged = self.sweeper.purged();
+        for server in &purged {
+            self.purged(*server);
+        }
+        if !purged.is_empty() {
+            // Their numbers are free for servers that there were none left for.
+            self.refresh();
         }
         let executor = &self.data_path.executor;
         let table = &self.data_path.table;
@@ -432,62 +245,26 @@ impl Controller {
         if finished {
             self.follow_configuration();
         }
+        self.look_at_maintenance();
+        let notices = self.knowledge.pass_time(self.started.elapsed());
+        self.tell(notices);
+        self.plan_refresh();
+        self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");
         }
-        Ok(())
-    }
-
-    /// Gives the VIPs up, takes the program off the interface and the control socket away. All else (maps, checks) goes
-    /// with the process.
-    async fn close(mut self, news: &mut UnboundedReceiver<News>) {
-        self.membership.release().await;
-        self.linger(news).await;
-        if let Some(Err(error)) = self.attachment.map(Attachment::detach) {
-            tracing::warn!("{error:#}");
-        }
-        self.membership.end().await;
-        let path = &self.config.control.socket;
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(%error, "cannot remove {}", path.display());
-        }
-    }
-
-    async fn answer(&mut self, inquiry: Inquiry) {
-        // Whoever asked may have gone; that is no concern of ours.
-        match inquiry {
-            Inquiry::Status(reply) => {
-                let status = Status { cluster: self.cluster_status().await, ..self.status() };
-                let _ = reply.send(status);
-            }
-            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
-            Inquiry::Order(order, reply) => {
-                let done = self.order(order).await;
-                let _ = reply.send(done);
-            }
-        }
     }
 
     fn purged(&mut self, server: ServerId) {
         let totals = read_totals(&self.data_path.executor.maps().stats, server);
         if let Some(service) = self.purging.remove(&server) {
-            let former = self.former.entry(service).or_default();
-            former.connections += totals.connections;
-            former.packets += totals.packets;
-            former.bytes += totals.bytes;
+            self.former.entry(service).or_default().add(totals);
         }
         self.data_path.executor.purged(server);
         self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
-    }
-}
-
-/// An endpoint that fails leaves the data path alone, but not in silence.
-async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!("{what}: {error:#}");
     }
 }
 
@@ -496,13 +273,4 @@ fn tell_supervisor(state: NotifyState) {
     if let Err(error) = sd_notify::notify(false, &[state]) {
         tracing::warn!(%error, "cannot tell the service manager");
     }
-}
-
-/// Keys of the connection table's hash.
-fn random_keys() -> Result<[u64; 2]> {
-    let mut keys = [0; 2];
-    for key in &mut keys {
-        *key = getrandom::u64().context("no random numbers for the connection table's keys")?;
-    }
-    Ok(keys)
 }

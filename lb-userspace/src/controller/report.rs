@@ -1,11 +1,12 @@
 //! What operators read in the log, in the words that ldirectord used.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::SLOTS_PER_LINE;
 
 use crate::cluster::takeover::holder::addresses_of;
-use crate::config::{Config, ServiceKey};
+use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::sweep::Table;
 use crate::plan::{Service, State, Target};
 
@@ -49,51 +50,73 @@ pub fn membership(
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
 ) {
     for (key, service) in &after.services {
-        let name =
-            config.services.iter().find(|service| service.key == *key).map_or("", |service| &service.name);
+        let configured = config.services.iter().find(|service| service.key == *key);
+        let name = configured.map_or("", |service| &service.name);
+        let fallback = configured.and_then(config::Service::fallback_server).map(|server| server.address);
         let old = before.services.get(key);
         if old.is_none() {
             tracing::info!(service = name, "Adding virtual server: {key}");
         }
-        changes(key, old, service, name, &reason);
+        changes(Subject { key, name, fallback }, old, service, &reason);
     }
     for (key, service) in &before.services {
         if !after.services.contains_key(key) {
             let empty = Service { servers: Vec::new(), ..service.clone() };
-            changes(key, Some(service), &empty, "", &reason);
+            changes(Subject { key, name: "", fallback: None }, Some(service), &empty, &reason);
             tracing::info!("Removing virtual server: {key}");
         }
     }
 }
 
-fn changes(
-    key: &ServiceKey,
-    before: Option<&Service>,
-    after: &Service,
-    name: &str,
-    reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
-) {
-    let old: Vec<(Target, u16)> = before.map_or_else(Vec::new, members);
-    let new = members(after);
-    for (target, weight) in new.iter().filter(|member| !old.contains(member)) {
+/// A service.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    key: &'a ServiceKey,
+    name: &'a str,
+    fallback: Option<IpAddr>,
+}
+
+impl Subject<'_> {
+    /// The server as ldirectord wrote it; `None`: it is the fallback.
+    fn real_server(&self, target: Target, weight: u16) -> Option<(IpAddr, String)> {
         match target {
-            Target::Real(address) => tracing::info!(
-                service = name,
-                "Adding real server: {} ({weight}*{key})",
-                SocketAddr::new(*address, key.port)
-            ),
-            Target::Local => tracing::warn!(service = name, "Starting fallback server for: {key}"),
+            Target::Real(address) if self.fallback != Some(address) => {
+                let Self { key, .. } = self;
+                let text = format!("{} ({weight}*{key})", SocketAddr::new(address, key.port));
+                Some((address, text))
+            }
+            Target::Real(_) | Target::Local => None,
         }
     }
-    for (target, weight) in old.iter().filter(|(target, _)| !new.iter().any(|(other, _)| other == target)) {
-        match target {
-            Target::Real(address) => tracing::warn!(
-                service = name,
-                reason = reason(*key, *address),
-                "Removing real server: {} ({weight}*{key})",
-                SocketAddr::new(*address, key.port)
-            ),
-            Target::Local => tracing::info!(service = name, "Turning off fallback server for: {key}"),
+}
+
+fn changes(
+    subject: Subject<'_>,
+    before: Option<&Service>,
+    after: &Service,
+    reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
+) {
+    let Subject { key, name: service, .. } = subject;
+    let (old, new) = (before.map_or_else(Vec::new, members), members(after));
+    let by_target = |members: &[(Target, u16)]| members.iter().copied().collect::<BTreeMap<_, _>>();
+    let (was, is) = (by_target(&old), by_target(&new));
+    for (target, weight) in new.iter().filter(|(target, weight)| was.get(target) != Some(weight)) {
+        match subject.real_server(*target, *weight) {
+            // Agents and slow starts change weights all the time.
+            Some((_, server)) if was.contains_key(target) => {
+                tracing::debug!(service, "Changing real server: {server}");
+            }
+            Some((_, server)) => tracing::info!(service, "Adding real server: {server}"),
+            None => tracing::warn!(service, "Starting fallback server for: {key}"),
+        }
+    }
+    for (target, weight) in old.iter().filter(|(target, _)| !is.contains_key(target)) {
+        match subject.real_server(*target, *weight) {
+            Some((address, server)) => {
+                let reason = reason(*key, address);
+                tracing::warn!(service, reason, "Removing real server: {server}");
+            }
+            None => tracing::info!(service, "Turning off fallback server for: {key}"),
         }
     }
 }

@@ -1,20 +1,45 @@
 //! The running director as operators ask for it.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::Duration;
 
 use lb_common::reason::{Action, Reason, TableEvent};
 
 use super::desired::Knowledge as _;
+use super::notices::fallback;
 use super::{Controller, report};
-use crate::config::{Fallback, Server, Service, ServiceKey};
+use crate::config::{self, Fallback, Server, Service, ServiceKey};
 use crate::dataplane::maps::{Counters, read_totals};
-use crate::observe::view::{Count, Health, ServerStatus, ServiceStatus, Status, TableStatus, Totals};
+use crate::health::probe::micros;
+use crate::health::quorum::Quorum;
+use crate::health::server::Machine;
+use crate::observe::inquiries::Inquiry;
+use crate::observe::view::{
+    CheckStatus, ChecksStatus, Count, Health, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
+    Totals,
+};
 use crate::plan::Target;
 
 impl Controller {
+    pub(super) async fn answer(&mut self, inquiry: Inquiry) {
+        // Whoever asked may have gone; that is no concern of ours.
+        match inquiry {
+            Inquiry::Status(reply) => {
+                let status = Status { cluster: self.cluster_status().await, ..self.status() };
+                let _ = reply.send(status);
+            }
+            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Order(order, reply) => {
+                let done = self.order(order).await;
+                let _ = reply.send(done);
+            }
+            Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
+            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
+        }
+    }
+
     /// This moment.
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let services: Vec<ServiceStatus> =
             self.config.services.iter().map(|service| self.service_status(service)).collect();
         let counters = &self.data_path.executor.maps().counters;
@@ -24,14 +49,25 @@ impl Controller {
             interface: self.config.interface.clone(),
             mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
+            stopping: self.leaving.is_some(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
             table: self.table_status(counters, &services),
+            checks: self.checks_status(),
             cluster: None,
             services,
             drops: counts(counters, Action::Drop),
             passes: counts(counters, Action::Pass),
             relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
+        }
+    }
+
+    fn checks_status(&self) -> ChecksStatus {
+        let punctuality = self.checker.punctuality();
+        ChecksStatus {
+            running: self.checker.count() as u64,
+            started: punctuality.starts(),
+            late: punctuality.late(),
         }
     }
 
@@ -42,7 +78,8 @@ impl Controller {
         let scheduled: u64 = services
             .iter()
             .map(|service| {
-                let servers: u64 = service.servers.iter().map(|server| server.connections).sum();
+                let servers = service.servers.iter().chain(&service.fallback_server);
+                let servers: u64 = servers.map(|server| server.connections).sum();
                 servers + service.former.connections
             })
             .sum();
@@ -61,63 +98,115 @@ impl Controller {
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let applied = self.data_path.applied().services.get(&service.key);
-        let real_member = |target| matches!(target, Target::Real(_));
-        let on_fallback =
-            !applied.is_some_and(|applied| applied.members().any(|server| real_member(server.target)));
-        let configured = service.servers.iter().map(|server| self.server_status(service, server, false));
+        let fallback = fallback(service);
+        let mut members = applied.into_iter().flat_map(|applied| applied.members());
+        let on_fallback = members.all(|server| server.target == fallback);
+        let status = |server: &Server, health| self.server_status(service, server, health);
+        let configured = service.servers.iter().map(|server| status(server, Health::Unknown));
         let draining = self.knowledge.draining.of(&service.key);
-        let draining = draining.map(|server| self.server_status(service, server, true));
-        let mut former = self.former.get(&service.key).copied().unwrap_or_default();
-        let local = self.totals(service, Target::Local);
-        former.connections += local.connections;
-        former.packets += local.packets;
-        former.bytes += local.bytes;
+        let draining = draining.map(|server| ServerStatus { weight: 0, ..status(server, Health::Draining) });
+        let fallback_server = service.fallback_server();
+        let (fallback_ready, fallback_error) = self.fallback_status(service);
         ServiceStatus {
             name: service.name.clone(),
             vip: service.key.vip,
             port: service.key.port,
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
-            fallback: match service.fallback {
-                Fallback::None => "none",
-                Fallback::Local => "local",
-            }
-            .to_owned(),
+            fallback: service.fallback.to_string(),
             on_fallback,
+            fallback_ready,
+            fallback_error,
+            quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
-            former,
+            fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
+            former: self.former_totals(service),
         }
     }
 
-    fn server_status(&self, service: &Service, server: &Server, draining: bool) -> ServerStatus {
-        let id = self.data_path.executor.server_id(&service.key, Target::Real(server.address));
+    /// Whether it could serve, and what is wrong with it.
+    fn fallback_status(&self, service: &Service) -> (bool, Option<String>) {
+        match service.fallback {
+            Fallback::None => (false, None),
+            Fallback::Local => (true, None),
+            Fallback::Sorry(_) => {
+                let address = service.key.address();
+                (self.sorry.listens(&address), self.sorry.trouble(&address))
+            }
+            Fallback::Server(address) => {
+                let reached = self.knowledge.mac(address).is_some();
+                (reached, (!reached).then(|| self.without_mac(address)))
+            }
+        }
+    }
+
+    fn quorum_status(&self, service: &Service) -> QuorumStatus {
+        let config::Quorum { weight, hysteresis } = service.quorum;
+        let quorum = self.knowledge.quorum(&service.key);
+        QuorumStatus {
+            weight,
+            hysteresis,
+            usable: quorum.map_or(0, Quorum::sum),
+            won: quorum.is_some_and(Quorum::is_won),
+            since_s: self.seconds_since(quorum.map_or(Duration::ZERO, Quorum::since)),
+        }
+    }
+
+    /// What the director's host and servers that have left have carried, those included that are just being purged.
+    fn former_totals(&self, service: &Service) -> Totals {
+        let mut former = self.former.get(&service.key).copied().unwrap_or_default();
+        former.add(self.totals(service, Target::Local));
+        let purging = self.purging.iter().filter(|(_, key)| **key == service.key);
+        purging.for_each(|(id, _)| former.add(read_totals(&self.data_path.executor.maps().stats, *id)));
+        former
+    }
+
+    /// `plain` is the health of one that is not among the service's servers in service.
+    fn server_status(&self, service: &Service, server: &Server, plain: Health) -> ServerStatus {
+        let target = Target::Real(server.address);
+        let id = self.data_path.executor.server_id(&service.key, target);
         let counts = id.map(|id| self.data_path.table.counts(id)).unwrap_or_default();
-        let totals = self.totals(service, Target::Real(server.address));
-        let record = self.knowledge.health.get(&(service.key, server.address));
+        let totals = self.totals(service, target);
         let mac = self.knowledge.mac(server.address);
-        let health = match draining {
-            true => Health::Draining,
-            false => self.knowledge.health(service, server.address),
-        };
-        let since = record.map_or(self.started, |record| record.since);
+        let machine = self.knowledge.server(&service.key, server.address);
+        let applied = self.data_path.applied().services.get(&service.key);
+        let member = applied.and_then(|applied| applied.server(target)).filter(|server| server.usable);
         ServerStatus {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
             method: "Route".to_owned(),
-            weight: if draining { 0 } else { server.weight },
+            weight: server.weight,
+            effective_weight: member.map_or(0, |server| server.weight),
+            weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),
             active: counts.active(),
             inactive: counts.inactive(),
-            health,
-            reason: record
-                .and_then(|record| record.reason.clone())
+            health: machine.map_or(plain, Machine::health),
+            reason: machine
+                .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
-            since_s: Instant::now().duration_since(since).as_secs(),
+            warning: machine.and_then(Machine::warning),
+            checks: self.check_status(service, server),
+            since_s: self.seconds_since(machine.map_or(Duration::ZERO, Machine::since)),
             mac: mac.map(report::mac),
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,
         }
+    }
+
+    fn check_status(&self, service: &Service, server: &Server) -> Vec<CheckStatus> {
+        let latencies = self.checker.latencies(service.key, server.address, server.checks.len());
+        let each = server.checks.iter().zip(latencies);
+        each.map(|(check, latencies)| CheckStatus {
+            check: check.probe.name().to_owned(),
+            latencies_us: latencies.iter().map(|latency| micros(*latency)).collect(),
+        })
+        .collect()
+    }
+
+    fn seconds_since(&self, moment: Duration) -> u64 {
+        self.started.elapsed().saturating_sub(moment).as_secs()
     }
 
     /// Established connections and totals of each server that the service has or is about to lose.

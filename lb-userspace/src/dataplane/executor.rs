@@ -1,15 +1,17 @@
 //! Carries out the plan's changes in the maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::control::{Control, Half, Vips, mac_to_word};
+use lb_common::control::{Control, Half, Vips, mac_to_word, word_to_mac};
 use lb_common::lease::Slot;
+use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
@@ -66,7 +68,8 @@ impl Executor {
                 half: Half::new(0, 1).0,
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
-                reserved: [0; 3],
+                probe_ports: Ports::NONE,
+                reserved: [0; 2],
                 vips: Vips::default(),
                 leases: start.leases(),
             },
@@ -99,9 +102,29 @@ impl Executor {
     /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
     /// its lease.
     pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
-        let vips: BTreeMap<[u64; 2], Slot> =
-            vips.iter().map(|(vip, group)| (address(*vip), Slot::group(*group))).collect();
-        self.maps.vips.set(&vips)
+        let slot = |group: u8| u32::from(Slot::group(group).number());
+        let vips = vips.iter().map(|(vip, group)| (address(*vip), slot(*group))).collect();
+        self.maps.vips.set("VIPs of the groups", &vips)
+    }
+
+    /// From now on these are the answers to probes through a VIP, and no others.
+    pub fn set_answers(&mut self, answers: &BTreeSet<Answer>) -> Result<()> {
+        let ports = if answers.is_empty() { Ports::NONE } else { Ports::OWN };
+        let word = self.maps.control.word(0, offset_of!(Control, probe_ports));
+        word.store(zerocopy::transmute!(ports), Ordering::Release);
+        let answers = answers.iter().map(|answer| (zerocopy::transmute!(*answer), 0)).collect();
+        self.maps.answers.set("services with checks through the VIP", &answers)
+    }
+
+    /// Has answers that come in by `queue` go to this AF_XDP socket, as long as that is open.
+    pub fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.maps.xsks.set(queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+    }
+
+    /// The interface's own, as [`Self::set_mac`] has set it.
+    pub fn mac(&self) -> [u8; 6] {
+        let word = self.maps.control.word(0, offset_of!(Control, mac));
+        word_to_mac(word.load(Ordering::Acquire))
     }
 
     pub fn set_mac(&self, mac: [u8; 6]) {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, XskMap};
+use aya::{Ebpf, Pod};
 use lb_common::control::Control;
-use lb_common::lease::Slot;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
@@ -21,7 +20,11 @@ use crate::observe::view::Totals;
 pub struct Maps {
     /// Shared with whoever renews the leases.
     pub control: Arc<Mapped<Control>>,
-    pub vips: Vips,
+    /// The VIPs of the groups, and which lease each is under.
+    pub vips: Exact<[u64; 2], u32>,
+    /// By [`lb_common::probe::Answer`].
+    pub answers: Exact<[u32; 3], u32>,
+    pub xsks: XskMap<MapData>,
     pub services: Mapped<ServiceSlot>,
     pub choices: Mapped<u32>,
     pub plans: Mapped<Plan>,
@@ -36,7 +39,9 @@ impl Maps {
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
         let maps = Self {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
-            vips: Vips::new(take(ebpf, "VIPS")?)?,
+            vips: Exact::take(ebpf, "VIPS")?,
+            answers: Exact::take(ebpf, "ANSWERS")?,
+            xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
             services: mapped(ebpf, "SERVICES")?,
             choices: mapped(ebpf, "CHOICES")?,
             plans: mapped(ebpf, "PLANS")?,
@@ -58,29 +63,28 @@ fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
     Mapped::new(name, take(ebpf, name)?)
 }
 
-fn per_cpu<V: aya::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
     take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
 }
 
-/// The VIPs of the groups, exactly.
-pub struct Vips(HashMap<MapData, [u64; 2], u32>);
+/// A hash map that holds exactly what it was last set to.
+pub struct Exact<K, V>(HashMap<MapData, K, V>);
 
-impl Vips {
-    fn new(map: Map) -> Result<Self> {
-        map.try_into().map(Self).context("map VIPS is not of the expected kind")
+impl<K: Pod + Ord, V: Pod> Exact<K, V> {
+    fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
+        let map = take(ebpf, name)?.try_into();
+        map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))
     }
 
-    /// Adds and changes before it removes: none that stays is away for a moment.
-    pub fn set(&mut self, vips: &BTreeMap<[u64; 2], Slot>) -> Result<()> {
-        for (address, slot) in vips {
-            self.0
-                .insert(address, u32::from(slot.number()), 0)
-                .context("no room for all VIPs of the groups")?;
+    /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds is for errors.
+    pub fn set(&mut self, what: &str, wanted: &BTreeMap<K, V>) -> Result<()> {
+        for (key, value) in wanted {
+            self.0.insert(key, value, 0).with_context(|| format!("no room for all {what}"))?;
         }
-        let present: Vec<[u64; 2]> =
-            self.0.keys().collect::<Result<_, _>>().context("cannot list the VIPs in the map")?;
-        for address in present.iter().filter(|address| !vips.contains_key(*address)) {
-            self.0.remove(address).context("cannot remove a VIP from the map")?;
+        let present: Vec<K> =
+            self.0.keys().collect::<Result<_, _>>().with_context(|| format!("cannot list the {what}"))?;
+        for key in present.iter().filter(|key| !wanted.contains_key(*key)) {
+            self.0.remove(key).with_context(|| format!("cannot remove one of the {what}"))?;
         }
         Ok(())
     }

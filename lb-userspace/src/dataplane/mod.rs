@@ -8,6 +8,7 @@
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
+//! - [`xsk`]: AF_XDP sockets on the interface's queues
 
 pub mod attach;
 mod cells;
@@ -20,6 +21,7 @@ pub mod neighbours;
 pub mod object;
 pub mod program_log;
 pub mod sweep;
+pub mod xsk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! The kernel resolves addresses (ARP) and checks that they still answer; this task names the addresses to it and hands
 //! on what it says. A packet is never forwarded to a MAC that the kernel has given up on.
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,11 +12,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +24,10 @@ use tokio::sync::{mpsc, watch};
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How often an address without an answer is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// The kernel answers at once, unless the answer was lost because our socket was full.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Requests under way at once: few enough for their answers and the events they cause to fit into the socket.
+const REQUESTS: usize = 32;
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +113,9 @@ impl Follower {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
+                    Some((message, _)) if matches!(message.payload, NetlinkPayload::Overrun(_)) => {
+                        self.read_all().await;
+                    }
                     Some((message, _)) => self.message(message.payload),
                     None => return,
                 },
@@ -114,6 +123,8 @@ impl Follower {
                     if changed.is_err() {
                         return;
                     }
+                    let count = self.wanted.borrow().len();
+                    limits::warn(&mut self.handle, count).await;
                     self.read_all().await;
                     self.probe(|_| true).await;
                 }
@@ -127,10 +138,7 @@ impl Follower {
                     self.read_all().await;
                     self.probe(|_| true).await;
                 }
-                _ = retry.tick() => {
-                    let known = self.known.clone();
-                    self.probe(|address| !known.contains_key(address)).await;
-                }
+                _ = retry.tick() => self.probe(|address| !self.known.contains_key(address)).await,
             }
         }
     }
@@ -148,7 +156,9 @@ impl Follower {
             RouteNetlinkMessage::NewLink(message) if message.header.index == self.interface => {
                 self.link(&message);
             }
-            RouteNetlinkMessage::DelLink(message) if message.header.index == self.interface => {
+            RouteNetlinkMessage::DelLink(LinkMessage { header, .. })
+                if header.index == self.interface && !is_a_bridges(&header) =>
+            {
                 let _ = self.events.send(Event::InterfaceGone);
             }
             _ => {}
@@ -217,22 +227,20 @@ impl Follower {
 
     /// The kernel's whole table: at start, and now and then, should an event have been lost.
     async fn read_all(&mut self) {
-        let mut entries = self.handle.neighbours().get().execute();
-        let mut present = BTreeSet::new();
-        loop {
-            match entries.try_next().await {
-                Ok(Some(message)) => {
-                    if self.is_ours(&message) {
-                        present.extend(address_of(&message));
-                    }
-                    self.neighbour(&message);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read the kernel's neighbour table; trying again in 5 s");
-                    return;
-                }
+        let entries = self.handle.neighbours().get().execute().try_collect::<Vec<_>>();
+        let entries = match answered(entries).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the kernel's neighbour table; trying again in 5 s");
+                return;
             }
+        };
+        let mut present = BTreeSet::new();
+        for message in entries {
+            if self.is_ours(&message) {
+                present.extend(address_of(&message));
+            }
+            self.neighbour(&message);
         }
         let gone: Vec<IpAddr> = self.known.keys().filter(|known| !present.contains(known)).copied().collect();
         for address in gone {
@@ -250,9 +258,8 @@ impl Follower {
     async fn probe(&self, which: impl Fn(&IpAddr) -> bool) {
         let addresses: Vec<IpAddr> =
             self.wanted.borrow().iter().filter(|address| which(address)).copied().collect();
-        for address in addresses {
-            self.ask(address, NeighbourState::None, NeighbourFlags::Use).await;
-        }
+        let ask = |address| self.ask(address, NeighbourState::None, NeighbourFlags::Use);
+        futures::stream::iter(addresses).for_each_concurrent(REQUESTS, ask).await;
     }
 
     async fn ask(&self, address: IpAddr, state: NeighbourState, flags: NeighbourFlags) {
@@ -261,10 +268,21 @@ impl Follower {
         }
         let request =
             self.handle.neighbours().add(self.interface, address).state(state).flags(flags).replace();
-        if let Err(error) = request.execute().await {
+        if let Err(error) = answered(request.execute()).await {
             tracing::debug!(%address, %error, "the kernel does not resolve this address");
         }
     }
+}
+
+/// What the kernel answers, if it does in time.
+async fn answered<T, E: Into<anyhow::Error>>(request: impl Future<Output = Result<T, E>>) -> Result<T> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, request).await;
+    answer.context("the kernel's answer was lost")?.map_err(Into::into)
+}
+
+/// An interface that leaves a bridge is told to be deleted, as its port.
+fn is_a_bridges(link: &LinkHeader) -> bool {
+    link.interface_family == AddressFamily::Bridge
 }
 
 fn address_of(message: &NeighbourMessage) -> Option<IpAddr> {

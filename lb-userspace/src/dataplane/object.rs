@@ -15,6 +15,9 @@ pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_D
 /// Name of the program in the object.
 pub const PROGRAM: &str = "lb";
 
+/// Receive queues of an interface at most.
+pub const MAX_QUEUES: u32 = 1024;
+
 /// How much the maps hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -60,6 +63,8 @@ pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
         .map_max_entries("SERVICES", sizes.service_slots() * 2)
         // What a reload brings and what it takes away are in the map together for a moment.
         .map_max_entries("VIPS", sizes.services * 2)
+        .map_max_entries("ANSWERS", sizes.services * 2)
+        .map_max_entries("XSKS", MAX_QUEUES)
         .map_max_entries("CHOICES", sizes.services + 1)
         .map_max_entries("PLANS", (sizes.services + 1) * 2)
         .map_max_entries("TURNS", sizes.services + 1)

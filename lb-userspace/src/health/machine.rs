@@ -1,10 +1,15 @@
-//! When one server is probed and what its results mean: rise and fall, interval and time-out.
+//! When one server is probed and what its results mean: rise and fall, intervals and time-out.
 //!
-//! The machine decides and nothing else: it has no socket, no clock and no randomness. Its driver hands in what
-//! happened and the time since some fixed moment, does what comes out, and calls again with [`Input::Timer`] at
-//! [`Machine::next_timeout`]. At most one probe is in flight.
+//! The machine decides and nothing else: it has no socket and no clock, and what is random about it comes from a seed. Its
+//! driver hands in what happened and the time since some fixed moment, does what comes out, and calls again with
+//! [`Input::Timer`] at [`Machine::next_timeout`]. At most one probe is in flight.
+
+mod beat;
 
 use std::time::Duration;
+
+use self::beat::Beat;
+pub use self::beat::Start;
 
 /// What the results so far say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub enum State {
 pub struct Rules {
     /// From the start of one probe to the start of the next, greater than zero.
     pub interval: Duration,
+    /// The same while results speak against the state, greater than zero.
+    pub fast_interval: Duration,
     /// A probe without a result by then has failed, greater than zero.
     pub timeout: Duration,
     /// Successes in a row that bring the server up, at least 1.
@@ -71,8 +78,7 @@ pub struct Machine {
     /// Results in a row that speak against `state`.
     against: u32,
     reason: Option<String>,
-    /// When the next probe starts, or for the one in flight when it was to start.
-    due: Duration,
+    beat: Beat,
     flight: Option<Flight>,
     last_id: u64,
 }
@@ -80,16 +86,18 @@ pub struct Machine {
 #[derive(Debug)]
 struct Flight {
     id: ProbeId,
+    started: Duration,
     deadline: Duration,
 }
 
 impl Machine {
-    /// A machine that starts its first probe at `first`.
+    /// A machine that begins at `start`; `seed` decides how later probes are moved around their beat.
     ///
     /// `state` is [`State::Unknown`] for a new server. A server whose check was changed keeps what the old check
     /// said until the first result of the new one.
-    pub fn new(rules: Rules, state: State, first: Duration) -> Self {
-        Self { rules, state, fresh: true, against: 0, reason: None, due: first, flight: None, last_id: 0 }
+    pub fn new(rules: Rules, state: State, start: Start, seed: u64) -> Self {
+        let beat = Beat::new(start, seed);
+        Self { rules, state, fresh: true, against: 0, reason: None, beat, flight: None, last_id: 0 }
     }
 
     pub fn state(&self) -> State {
@@ -98,7 +106,7 @@ impl Machine {
 
     /// When [`Input::Timer`] is wanted. A machine of today always wants one.
     pub fn next_timeout(&self) -> Option<Duration> {
-        Some(self.flight.as_ref().map_or(self.due, |flight| flight.deadline))
+        Some(self.flight.as_ref().map_or(self.beat.due(), |flight| flight.deadline))
     }
 
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Output> {
@@ -111,9 +119,7 @@ impl Machine {
                 }
             }
         }
-        if self.flight.is_none() && self.due <= now {
-            self.start(now, &mut outputs);
-        }
+        self.start_if_due(now, &mut outputs);
         self.check_invariants(now);
         outputs
     }
@@ -125,22 +131,47 @@ impl Machine {
         self.finish(Outcome::Bad(format!("no result within {timeout}")), now, outputs);
     }
 
-    /// Starts a probe. One that is late by more than half an interval sets the beat anew, so that a controller which
-    /// was held up does not make up for it in a burst.
-    fn start(&mut self, now: Duration, outputs: &mut Vec<Output>) {
-        if now - self.due > self.rules.interval / 2 {
-            self.due = now;
+    fn start_if_due(&mut self, now: Duration, outputs: &mut Vec<Output>) {
+        if self.flight.is_some() {
+            return;
+        }
+        let interval = self.interval();
+        let overdue = self.beat.due() <= now;
+        if self.fresh && overdue {
+            // Servers wait for their first result: it starts now, however late, and the beat goes on as it would have.
+            self.beat.overrun(interval, now);
+        } else {
+            self.beat.held_up(interval, now);
+            if self.beat.due() > now {
+                return;
+            }
         }
         self.last_id += 1;
-        let flight = Flight { id: ProbeId(self.last_id), deadline: now + self.rules.timeout };
-        outputs.push(Output::StartProbe { id: flight.id, deadline: flight.deadline });
+        let deadline = now + self.rules.timeout;
+        let flight = Flight { id: ProbeId(self.last_id), started: now, deadline };
+        outputs.push(Output::StartProbe { id: flight.id, deadline });
         self.flight = Some(flight);
     }
 
-    /// Ends the probe in flight. Starts keep their beat, `due` + interval, as long as probes are shorter than that.
+    /// What counts from the last start to the next.
+    fn interval(&self) -> Duration {
+        if self.against > 0 { self.rules.fast_interval } else { self.rules.interval }
+    }
+
+    /// Ends the probe in flight.
     fn finish(&mut self, outcome: Outcome, now: Duration, outputs: &mut Vec<Output>) {
-        self.flight = None;
-        self.due = now.max(self.due + self.rules.interval);
+        let Some(Flight { started, .. }) = self.flight.take() else { return };
+        self.weigh(outcome, outputs);
+        let interval = self.interval();
+        if self.against > 0 {
+            self.beat.next_from(started, interval);
+        } else {
+            self.beat.next(interval);
+        }
+        self.beat.overrun(interval, now);
+    }
+
+    fn weigh(&mut self, outcome: Outcome, outputs: &mut Vec<Output>) {
         let (verdict, reason) = match outcome {
             Outcome::Good(_) => (Some(State::Up), None),
             Outcome::Bad(reason) => (Some(State::Down), Some(reason)),
@@ -181,7 +212,10 @@ impl Machine {
     }
 
     fn check_invariants(&self, now: Duration) {
-        debug_assert!(self.flight.is_some() || self.due > now, "neither a probe in flight nor one to come");
+        debug_assert!(
+            self.flight.is_some() || self.beat.due() > now,
+            "neither a probe in flight nor one to come"
+        );
         debug_assert!(self.against < self.rules.rise.max(self.rules.fall).max(1), "a verdict is overdue");
         debug_assert!(self.fresh || self.state != State::Unknown, "a result must have decided");
     }

@@ -1,92 +1,142 @@
 //! The task behind one check: gives the machine time and results, makes the probes it asks for, tells what changed.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, State};
-use super::{Id, Verdict, probe};
+use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
+use super::net::Net;
+use super::probe::{Advice, Report, Subject};
+use super::punctuality::Punctuality;
+use super::recent::Recent;
+use super::{Verdict, probe};
 use crate::config::Check;
+
+/// What the machine waits longer than the probe itself: the probe's words say more.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// One check of one server.
 pub struct Job {
-    pub id: Id,
-    pub target: SocketAddr,
+    pub subject: Subject,
+    /// Place among the server's checks.
+    pub place: usize,
     pub check: Check,
+    pub net: Net,
     pub verdicts: mpsc::UnboundedSender<Verdict>,
     /// The machine's state, for whoever takes over from this task.
     pub state: watch::Sender<State>,
+    pub recent: Recent,
+    /// Decides how the starts of probes are moved around their beat.
+    pub seed: u64,
+    pub punctuality: Punctuality,
 }
 
-type Flight = (ProbeId, Pin<Box<dyn Future<Output = Outcome> + Send>>);
+type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
+
+/// What the last probe found, beside the machine's judgement.
+#[derive(Default, Clone, PartialEq)]
+struct Findings {
+    advice: Option<Advice>,
+    warning: Option<String>,
+}
 
 impl Job {
     /// Runs until nobody wants to hear of it any more, or the task is aborted.
-    pub async fn run(self, first: Duration) {
-        let Check { probe: _, interval, timeout, rise, fall, port: _ } = self.check;
+    pub async fn run(self, start: Start) {
+        let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
-        let mut machine = Machine::new(Rules { interval, timeout, rise, fall }, state, first);
+        let timeout = timeout + GRACE;
+        let rules = Rules { interval, fast_interval, timeout, rise, fall };
+        let mut machine = Machine::new(rules, state, start, self.seed);
+        self.net.is_open(self.check.via).await;
         let begin = Instant::now();
-        let mut flight: Option<Flight> = None;
+        let mut flight: Option<Flight<'_>> = None;
+        let mut found = Findings::default();
         while !self.verdicts.is_closed() {
-            let input = next_input(&machine, begin, &mut flight).await;
-            let latency = match &input {
-                Input::ProbeDone(_, Outcome::Good(latency)) => Some(*latency),
-                _ => None,
+            let due = machine.next_timeout().unwrap_or_default();
+            let (input, report) = match next_event(&machine, begin, &mut flight).await {
+                Event::Timer => {
+                    self.punctuality.woken(begin.elapsed().saturating_sub(due));
+                    (Input::Timer, None)
+                }
+                Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
             };
+            let before = found.clone();
+            if let Some(Report { took, warning, result: Ok(answer), .. }) = &report {
+                self.recent.add(*took);
+                found = Findings { advice: answer.advice, warning: warning.clone() };
+            }
+            let mut told = false;
             for output in machine.handle(input, begin.elapsed()) {
                 match output {
-                    Output::StartProbe { id, deadline: _ } => flight = Some((id, self.probe())),
+                    Output::StartProbe { id, deadline: _ } => {
+                        self.punctuality.started();
+                        flight = Some((id, self.probe()));
+                    }
                     Output::AbandonProbe { id: _ } => flight = None,
-                    Output::Changed { from, to, reason } => self.changed(from, to, reason, latency),
-                    Output::Explained { reason } => self.tell(machine.state(), reason, latency),
+                    Output::Changed { from: _, to, reason } => {
+                        self.state.send_replace(to);
+                        self.tell(to, explain(report.as_ref(), reason), &found);
+                        told = true;
+                    }
+                    Output::Explained { reason } => {
+                        self.tell(machine.state(), explain(report.as_ref(), reason), &found);
+                        told = true;
+                    }
                 }
             }
-        }
-    }
-
-    /// A probe as the machine wants it. It has the machine's own time limit inside, because it alone can say what was
-    /// waited for; the machine's is there for a probe that does not keep to it.
-    fn probe(&self) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-        let (service, _) = self.id;
-        let (kind, target, timeout) = (self.check.probe.clone(), self.target, self.check.timeout);
-        Box::pin(async move {
-            let start = Instant::now();
-            match probe::probe(&kind, target, service, timeout).await {
-                Ok(()) => Outcome::Good(start.elapsed()),
-                Err(failure) if failure.is_local() => Outcome::Void(failure.to_string()),
-                Err(failure) => Outcome::Bad(failure.to_string()),
+            if !told && found != before {
+                self.tell(machine.state(), None, &found);
             }
-        })
-    }
-
-    fn changed(&self, from: State, to: State, reason: Option<String>, latency: Option<Duration>) {
-        let (service, server) = self.id;
-        let (vip, port, protocol) = (service.vip, service.port, service.protocol.name());
-        match (to, reason.as_deref()) {
-            (State::Down, Some(why)) => warn!(%vip, port, protocol, %server, "server is down: {why}"),
-            _ => info!(%vip, port, protocol, %server, ?from, "server is {to:?}"),
         }
-        self.state.send_replace(to);
-        self.tell(to, reason, latency);
     }
 
-    fn tell(&self, state: State, reason: Option<String>, latency: Option<Duration>) {
-        let (service, server) = self.id;
-        debug!(%server, ?state, reason, ?latency, "check");
-        // Nobody listening ends the loop in `run`.
-        let _ = self.verdicts.send(Verdict { service, server, health: state.into(), reason, latency });
+    /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
+    /// machine's is there for a probe that does not keep to it.
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+        Box::pin(probe::run(&self.check, self.subject, &self.net))
     }
+
+    fn tell(&self, state: State, reason: Option<String>, found: &Findings) {
+        let Subject { service, server, port: _ } = self.subject;
+        let Findings { advice, warning } = found.clone();
+        debug!(%server, ?state, reason, "check");
+        let verdict = Verdict { service, server, place: self.place, state, reason, advice, warning };
+        // Nobody listening ends the loop in `run`.
+        let _ = self.verdicts.send(verdict);
+    }
+}
+
+fn outcome(report: &Report) -> Outcome {
+    match &report.result {
+        Ok(_) => Outcome::Good(report.took),
+        Err(failure) if failure.is_local() => Outcome::Void(failure.to_string()),
+        Err(failure) => Outcome::Bad(failure.to_string()),
+    }
+}
+
+/// The machine's reason with the steps that the probe had taken before. They are not the machine's concern: their
+/// times differ from one probe to the next, which is no news.
+fn explain(report: Option<&Report>, reason: Option<String>) -> Option<String> {
+    let reason = reason?;
+    match report {
+        Some(report) if report.result.is_err() => Some(report.explain(&reason)),
+        _ => Some(reason),
+    }
+}
+
+enum Event {
+    Timer,
+    Done(ProbeId, Report),
 }
 
 /// Waits for the probe in flight or the machine's time-out. The probe goes first: a result that is there counts, even
 /// if this task was held up and the deadline has passed.
-async fn next_input(machine: &Machine, begin: Instant, flight: &mut Option<Flight>) -> Input {
+async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Flight<'_>>) -> Event {
     let timeout = machine.next_timeout();
     let running = async {
         match flight {
@@ -102,10 +152,10 @@ async fn next_input(machine: &Machine, begin: Instant, flight: &mut Option<Fligh
     };
     tokio::select! {
         biased;
-        (id, outcome) = running => {
+        (id, report) = running => {
             *flight = None;
-            Input::ProbeDone(id, outcome)
+            Event::Done(id, report)
         }
-        () = timer => Input::Timer,
+        () = timer => Event::Timer,
     }
 }

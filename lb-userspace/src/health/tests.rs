@@ -1,13 +1,13 @@
 //! Checks against servers that come, go and misbehave.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::probe::servers::{self, TestServer};
 use super::*;
-use crate::config::{Fallback, HttpProbe, Probe, Protocol, Scheduler, Server, Stray, Timeouts};
+use crate::config::{Exchange, HttpProbe, Probe, Protocol, Scheduler, Server, Wanted};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
@@ -15,41 +15,26 @@ const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"]
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn http() -> Check {
-    let probe =
-        HttpProbe { request: "/".into(), host: None, receive: Some("Test Page".into()), status: None };
-    Check {
-        probe: Probe::Http(probe),
-        interval: Duration::from_millis(30),
-        timeout: Duration::from_millis(200),
-        rise: 2,
-        fall: 2,
-        port: None,
-    }
+    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
+    let probe = Probe::Http(HttpProbe { wanted, ..HttpProbe::default() });
+    let interval = Duration::from_millis(30);
+    let timeout = Duration::from_millis(200);
+    Check { interval, fast_interval: interval, timeout, rise: 2, fall: 2, ..Check::new(probe) }
 }
 
 fn service(vip: u8, check: Option<Check>, servers: &[SocketAddr]) -> Service {
+    let checks: Arc<[Check]> = check.into_iter().collect();
     let server = |address: &SocketAddr| Server {
-        name: address.ip().to_string(),
-        address: address.ip(),
-        port: address.port(),
-        weight: 1,
+        checks: Arc::clone(&checks),
+        ..Server::new(address.ip(), address.port())
     };
-    Service {
-        name: format!("web{vip}"),
-        key: ServiceKey { vip: Ipv4Addr::new(192, 0, 2, vip).into(), port: 80, protocol: Protocol::Tcp },
-        scheduler: Scheduler::Rr,
-        fallback: Fallback::None,
-        stray: Stray::Hash,
-        timeouts: Timeouts::default(),
-        drain: Duration::ZERO,
-        check,
-        servers: servers.iter().map(server).collect(),
-    }
+    let key = ServiceKey { vip: Ipv4Addr::new(192, 0, 2, vip).into(), port: 80, protocol: Protocol::Tcp };
+    Service { servers: servers.iter().map(server).collect(), ..Service::new(format!("web{vip}"), key) }
 }
 
 fn checker() -> (Checker, UnboundedReceiver<Verdict>) {
     let (sender, verdicts) = mpsc::unbounded_channel();
-    (Checker::new(sender), verdicts)
+    (Checker::start(sender, Net::default()).expect("a thread"), verdicts)
 }
 
 async fn next(verdicts: &mut UnboundedReceiver<Verdict>) -> Verdict {
@@ -57,10 +42,10 @@ async fn next(verdicts: &mut UnboundedReceiver<Verdict>) -> Verdict {
 }
 
 /// The next verdict with this health.
-async fn until(verdicts: &mut UnboundedReceiver<Verdict>, health: Health) -> Verdict {
+async fn until(verdicts: &mut UnboundedReceiver<Verdict>, state: State) -> Verdict {
     loop {
         let verdict = next(verdicts).await;
-        if verdict.health == health && (health == Health::Up) == verdict.reason.is_none() {
+        if verdict.state == state && (state == State::Up) == verdict.reason.is_none() {
             return verdict;
         }
     }
@@ -85,20 +70,22 @@ async fn follows_a_server_down_and_up_again() {
     checker.set(&[service(1, Some(http()), &[address])]);
 
     let up = next(&mut verdicts).await;
-    assert_eq!((up.health, up.server, up.reason.as_deref()), (Health::Up, LOOPBACK, None));
-    assert!(up.latency.is_some_and(|latency| latency < Duration::from_millis(200)));
+    assert_eq!((up.state, up.server, up.reason.as_deref()), (State::Up, LOOPBACK, None));
+    let latencies = checker.latencies(up.service, up.server, 1);
+    assert!(latencies[0].iter().all(|latency| *latency < Duration::from_millis(200)), "{latencies:?}");
+    assert!(!latencies[0].is_empty());
     drop(server);
     let warned = next(&mut verdicts).await;
-    assert_eq!(warned.health, Health::Up);
-    let down = until(&mut verdicts, Health::Down).await;
+    assert_eq!(warned.state, State::Up);
+    let down = until(&mut verdicts, State::Down).await;
     assert_eq!(down.reason.as_deref(), Some("connection refused"));
     let _server = restarted(address).await;
     let rising = next(&mut verdicts).await;
     assert_eq!(
-        (rising.health, rising.reason.as_deref()),
-        (Health::Down, Some("answers again, 1 of 2 in a row"))
+        (rising.state, rising.reason.as_deref()),
+        (State::Down, Some("answers again, 1 of 2 in a row"))
     );
-    until(&mut verdicts, Health::Up).await;
+    until(&mut verdicts, State::Up).await;
 }
 
 #[tokio::test]
@@ -107,7 +94,7 @@ async fn a_reload_leaves_unchanged_checks_alone() {
     let (mut checker, mut verdicts) = checker();
     let first = service(1, Some(http()), &[good.address]);
     checker.set(std::slice::from_ref(&first));
-    until(&mut verdicts, Health::Up).await;
+    until(&mut verdicts, State::Up).await;
 
     let renamed = Service { name: "renamed".into(), scheduler: Scheduler::Wlc, ..first };
     let second = service(2, Some(http()), &[other.address]);
@@ -122,7 +109,7 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
     let server = servers::answering(PAGE).await;
     let (mut checker, mut verdicts) = checker();
     checker.set(&[service(1, Some(http()), &[server.address])]);
-    until(&mut verdicts, Health::Up).await;
+    until(&mut verdicts, State::Up).await;
 
     checker.set(&[service(1, Some(Check { fall: 5, ..http() }), &[server.address])]);
     quiet(&mut verdicts).await;
@@ -132,7 +119,7 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
         &[server.address],
     )]);
     let down = next(&mut verdicts).await;
-    assert_eq!((down.health, down.reason.as_deref()), (Health::Down, Some("connection refused")));
+    assert_eq!((down.state, down.reason.as_deref()), (State::Down, Some("connection refused")));
 }
 
 #[tokio::test]
@@ -165,22 +152,25 @@ async fn one_that_hangs_holds_up_no_other() {
     let (mut checker, mut verdicts) = checker();
     checker.set(&[service(1, Some(http()), &[silent.address]), service(2, Some(http()), &[good.address])]);
     let (first, second) = (next(&mut verdicts).await, next(&mut verdicts).await);
-    assert_eq!(first.health, Health::Up);
-    assert_eq!(second.health, Health::Down);
-    assert_eq!(second.reason.as_deref(), Some("connected, but no answer within 200ms"));
+    assert_eq!(first.state, State::Up);
+    assert_eq!(second.state, State::Down);
+    let reason = second.reason.expect("a reason");
+    assert!(reason.starts_with("connected after "), "{reason}");
+    assert!(reason.ends_with(", then no answer within 200ms"), "{reason}");
 }
 
 #[tokio::test]
 async fn many_checks_at_once_all_come_to_a_verdict() {
     let server = servers::silent().await;
     let (mut checker, mut verdicts) = checker();
-    let tcp = Check { probe: Probe::Tcp, interval: Duration::from_millis(100), ..http() };
+    let tcp =
+        Check { probe: Probe::Tcp(Exchange::default()), interval: Duration::from_millis(100), ..http() };
     let services: Vec<_> = (0..200).map(|vip| service(vip, Some(tcp.clone()), &[server.address])).collect();
     checker.set(&services);
     let mut seen = HashSet::new();
     while seen.len() < services.len() {
         let verdict = next(&mut verdicts).await;
-        assert_eq!(verdict.health, Health::Up, "{verdict:?}");
+        assert_eq!(verdict.state, State::Up, "{verdict:?}");
         assert!(seen.insert(verdict.service), "told once");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// Events kept.
+/// Events kept of servers, and as many others: a rack that goes down does not make a take-over forgotten.
 const KEPT: usize = 500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,11 @@ pub struct Record {
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
+    /// Of the service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<String>,
     /// The other node it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<String>,
@@ -52,6 +57,8 @@ impl Record {
             event: event.to_owned(),
             text,
             group: None,
+            service: None,
+            server: None,
             node: None,
             from: None,
             to: None,
@@ -68,11 +75,19 @@ impl Record {
         Self { group: Some(group), ..self }
     }
 
+    pub fn service(self, service: &str) -> Self {
+        Self { service: Some(service.to_owned()), ..self }
+    }
+
+    pub fn server(self, server: &str) -> Self {
+        Self { server: Some(server.to_owned()), ..self }
+    }
+
     pub fn node(self, node: String) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    pub fn roles(self, from: &str, to: &str) -> Self {
+    pub fn from_to(self, from: &str, to: &str) -> Self {
         Self { from: Some(from.to_owned()), to: Some(to.to_owned()), ..self }
     }
 
@@ -89,22 +104,32 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// The last events, oldest first.
+/// The last events.
 #[derive(Debug, Default)]
-pub struct Events(VecDeque<Record>);
+pub struct Events {
+    of_servers: VecDeque<(u64, Record)>,
+    others: VecDeque<(u64, Record)>,
+    /// Events so far.
+    count: u64,
+}
 
 impl Events {
     /// Writes it into the log, and keeps it.
     pub fn record(&mut self, record: Record) {
         log(&record);
-        if self.0.len() == KEPT {
-            self.0.pop_front();
+        let kept = if record.server.is_some() { &mut self.of_servers } else { &mut self.others };
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        self.0.push_back(record);
+        kept.push_back((self.count, record));
+        self.count += 1;
     }
 
+    /// In the order in which they were recorded.
     pub fn recent(&self) -> Vec<Record> {
-        self.0.iter().cloned().collect()
+        let mut all: Vec<&(u64, Record)> = self.of_servers.iter().chain(&self.others).collect();
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, record)| record.clone()).collect()
     }
 }
 
@@ -115,6 +140,8 @@ fn log(record: &Record) {
             tracing::$level!(
                 event = record.event,
                 group = record.group,
+                service = record.service,
+                server = record.server,
                 node = record.node,
                 from = record.from,
                 to = record.to,
@@ -139,11 +166,14 @@ mod tests {
     #[test]
     fn the_oldest_events_make_room() {
         let mut events = Events::default();
+        events.record(Record::new(Level::Info, "test", "take-over".to_owned()));
         for number in 0..KEPT + 3 {
-            events.record(Record::new(Level::Info, "test", number.to_string()));
+            events.record(Record::new(Level::Info, "test", number.to_string()).server("www1"));
         }
+        events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
         let recent = events.recent();
-        assert_eq!(recent.len(), KEPT);
-        assert_eq!((&*recent[0].text, &*recent[KEPT - 1].text), ("3", "502"));
+        assert_eq!(recent.len(), KEPT + 2);
+        let texts = [0, 1, KEPT, KEPT + 1].map(|place| &*recent[place].text);
+        assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
     }
 }

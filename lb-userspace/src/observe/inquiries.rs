@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::Record;
-use super::view::{Move, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,8 +19,37 @@ const QUEUE: usize = 16;
 pub enum Inquiry {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
-    Order(Order, oneshot::Sender<Result<Vec<Move>, String>>),
+    Order(Order, oneshot::Sender<Result<Obeyed, String>>),
+    /// The answer is what there is to say of it, or why it is refused.
+    Server(ServerOrder, oneshot::Sender<Result<String, String>>),
+    /// The answer is that the checks are under way.
+    Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
 }
+
+/// What an operator wants done with a server, which goes by name or address, with a port or without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerOrder {
+    /// It gets no new connections, over restarts too.
+    Disable {
+        server: String,
+        reason: Option<String>,
+    },
+    Enable {
+        server: String,
+    },
+}
+
+/// The checks of one server, to be made at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// Name or `VIP:PORT`.
+    pub service: String,
+    /// Name or address.
+    pub server: String,
+}
+
+/// Where the reports come when the checks have ended.
+pub type Probing = oneshot::Receiver<Vec<ProbeReport>>;
 
 /// What an operator wants done in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +58,16 @@ pub enum Order {
     Failover(Option<String>),
     /// The group, or each that is not there, goes to its preferred node.
     Failback(Option<String>),
-    /// Everything here goes elsewhere, until resumed or restarted.
-    Standby,
+    /// Everything here goes elsewhere, until resumed or restarted; with `force` even if nobody takes it.
+    Standby {
+        force: bool,
+    },
     Resume,
     /// Like standby, and remembered over restarts.
-    Maintenance(bool),
+    Maintenance {
+        on: bool,
+        force: bool,
+    },
 }
 
 /// The asking side.
@@ -60,9 +94,22 @@ impl Inquiries {
         self.ask(Inquiry::Events).await
     }
 
-    /// Which groups move because of it; or why it is refused.
-    pub async fn order(&self, order: Order) -> anyhow::Result<Result<Vec<Move>, String>> {
+    /// What came of it; or why it is refused.
+    pub async fn order(&self, order: Order) -> anyhow::Result<Result<Obeyed, String>> {
         self.ask(|reply| Inquiry::Order(order, reply)).await
+    }
+
+    /// What there is to say of it; or why it is refused.
+    pub async fn order_server(&self, order: ServerOrder) -> anyhow::Result<Result<String, String>> {
+        self.ask(|reply| Inquiry::Server(order, reply)).await
+    }
+
+    /// One report for each check of the server, or why there is none. Takes as long as the checks do.
+    pub async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
+        match self.ask(|reply| Inquiry::Probe(order, reply)).await? {
+            Ok(probing) => Ok(Ok(probing.await.context("the checks were given up")?)),
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     async fn ask<T>(&self, inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry) -> anyhow::Result<T> {
@@ -85,6 +132,8 @@ pub fn fixed(status: Status) -> Inquiries {
                 Inquiry::Status(reply) => drop(reply.send(status.clone())),
                 Inquiry::Events(reply) => drop(reply.send(Vec::new())),
                 Inquiry::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                Inquiry::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                Inquiry::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
             }
         }
     });
@@ -100,7 +149,7 @@ mod tests {
     async fn gets_what_the_controller_says() {
         let inquiries = fixed(samples::cluster());
         assert_eq!(inquiries.status().await.expect("a status"), samples::cluster());
-        assert_eq!(inquiries.order(Order::Standby).await.expect("an answer"), Err("not today".to_owned()));
+        assert_eq!(inquiries.order(Order::Resume).await.expect("an answer"), Err("not today".to_owned()));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use self::table::{Cell, Table};
 use super::view::{Count, Health, ServerStatus, ServiceStatus, Status};
+use crate::health::probe::millis;
 
 /// How something stands out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,11 @@ pub fn render(status: &Status, colour: bool) -> String {
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
     );
+    if status.stopping {
+        text += &(Tone::Warning.paint(STOPPING, colour) + "\n");
+    }
     if let Some(cluster) = &status.cluster {
-        text += &cluster::render(cluster, colour);
+        text += &cluster::render(cluster, status.stopping, colour);
     }
     if status.services.is_empty() {
         return text + "(no services)\n";
@@ -65,6 +69,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     text += &counted("Dropped packets:", &status.drops);
     text + &counted("Passed to the host:", &status.passes)
 }
+
+const STOPPING: &str = "STOPPING: its groups go to other nodes, and it waits for the connections that run through it; told \
+                        to stop again, it does not wait";
 
 /// Packets that were not forwarded, by reason; nothing where there were none.
 fn counted(what: &str, counts: &[Count]) -> String {
@@ -89,16 +96,22 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
     let mut heads = Table::new("", colour);
     heads.row(["Prot", "VIP:Port", "Scheduler", "", "Fallback"].map(Cell::plain));
     let mut servers = Table::new("  -> ", colour);
-    let columns = ["Server:Port", "Forward", "Weight", "ActiveConn", "InActConn", "Health", "MAC", ""];
+    let columns =
+        ["Server:Port", "Forward", "Weight", "ActiveConn", "InActConn", "Health", "Check", "MAC", ""];
     servers.row(columns.map(Cell::plain));
     for service in services {
         heads.row(service_row(service));
         for server in &service.servers {
             servers.row(server_row(server));
         }
+        if let Some(fallback) = &service.fallback_server {
+            servers.row(fallback_row(fallback));
+        }
     }
     let mut servers = servers.lines();
-    let counts = std::iter::once(1).chain(services.iter().map(|service| service.servers.len()));
+    let rows =
+        |service: &ServiceStatus| service.servers.len() + usize::from(service.fallback_server.is_some());
+    let counts = std::iter::once(1).chain(services.iter().map(rows));
     let mut text = String::new();
     for (head, count) in heads.lines().zip(counts) {
         text += &head;
@@ -115,15 +128,35 @@ fn service_row(service: &ServiceStatus) -> [Cell; 5] {
         Cell::new(&address, Tone::Strong),
         Cell::plain(&service.scheduler),
         name_cell(&service.name, &default_name),
-        match (service.on_fallback, &*service.fallback) {
-            (false, fallback) => Cell::plain(fallback),
-            (true, "none") => Cell::new("none: NOBODY SERVES, new connections are dropped", Tone::Bad),
-            (true, fallback) => Cell::new(&format!("{fallback}: SERVING, no server is usable"), Tone::Bad),
-        },
+        fallback_cell(service),
     ]
 }
 
-fn server_row(server: &ServerStatus) -> [Cell; 8] {
+/// The fallback, whether it serves and why, and what is wrong with it.
+fn fallback_cell(service: &ServiceStatus) -> Cell {
+    let ServiceStatus { fallback, on_fallback, fallback_ready, fallback_error, quorum, .. } = service;
+    let why = match quorum.usable {
+        0 => "no server is usable".to_owned(),
+        usable => format!("usable servers weigh {usable}, the quorum is {}", quorum.weight),
+    };
+    let error = fallback_error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+    let text = match (on_fallback, fallback_ready) {
+        (true, true) => format!("{fallback}: SERVING, {why}{error}"),
+        (true, false) => {
+            format!("{fallback}: NOBODY SERVES, new connections are dropped or refused: {why}{error}")
+        }
+        (false, _) if fallback_error.is_some() => format!("{fallback}{error}"),
+        (false, _) if quorum.weight > 1 => {
+            let text =
+                format!("{fallback}, quorum {}: usable servers weigh {}", quorum.weight, quorum.usable);
+            return Cell::plain(&text);
+        }
+        (false, _) => return Cell::plain(fallback),
+    };
+    Cell::new(&text, Tone::Bad)
+}
+
+fn server_row(server: &ServerStatus) -> [Cell; 9] {
     let address = words::address(server.address, server.port);
     let named = match name_cell(&server.name, &server.address.to_string()) {
         Cell { text, .. } if text.is_empty() => address,
@@ -132,16 +165,48 @@ fn server_row(server: &ServerStatus) -> [Cell; 8] {
     [
         Cell::plain(&named),
         Cell::plain(&server.method),
-        Cell::plain(&server.weight.to_string()),
+        weight_cell(server),
         Cell::plain(&server.active.to_string()),
         Cell::plain(&server.inactive.to_string()),
         health_cell(server),
+        Cell::plain(&last_latency(server).map_or_else(String::new, millis)),
         match &server.mac {
             Some(mac) => Cell::plain(mac),
             None => Cell::new("unresolved", Tone::Warning),
         },
-        Cell::plain(server.reason.as_deref().unwrap_or("")),
+        Cell::plain(&notes(server)),
     ]
+}
+
+/// A server that is not checked, and has no weight to speak of.
+fn fallback_row(server: &ServerStatus) -> [Cell; 9] {
+    let mut row = server_row(server);
+    row[2] = Cell::plain("");
+    row[5] =
+        if server.effective_weight > 0 { Cell::new("SERVING", Tone::Bad) } else { Cell::plain("fallback") };
+    row
+}
+
+/// What a server that is down would have goes without saying.
+fn weight_cell(server: &ServerStatus) -> Cell {
+    let ServerStatus { weight, effective_weight: now, health, .. } = server;
+    match health {
+        Health::Up | Health::Unchecked | Health::Maintenance if now != weight => {
+            Cell::new(&format!("{now} of {weight}"), Tone::Warning)
+        }
+        _ => Cell::plain(&weight.to_string()),
+    }
+}
+
+/// Of the slowest check.
+fn last_latency(server: &ServerStatus) -> Option<u64> {
+    server.checks.iter().filter_map(|check| check.latencies_us.first()).max().copied()
+}
+
+fn notes(server: &ServerStatus) -> String {
+    let warning = server.warning.as_ref().map(|warning| format!("warning: {warning}"));
+    let notes = [server.reason.clone(), server.weight_reason.clone(), warning];
+    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The name in brackets, unless it says no more than the address.
@@ -150,14 +215,13 @@ fn name_cell(name: &str, default: &str) -> Cell {
 }
 
 fn health_cell(server: &ServerStatus) -> Cell {
-    let (word, tone) = match server.health {
-        Health::Unknown => ("unknown", Tone::Warning),
-        Health::Up => ("up", Tone::Good),
-        Health::Down => ("down", Tone::Bad),
-        Health::Unchecked => return Cell::plain("unchecked"),
-        Health::Draining => ("draining", Tone::Warning),
+    let tone = match server.health {
+        Health::Up => Tone::Good,
+        Health::Down => Tone::Bad,
+        Health::Unknown | Health::Maintenance | Health::Draining => Tone::Warning,
+        Health::Unchecked => return Cell::plain(server.health.word()),
     };
-    Cell::new(&format!("{word} {}", words::since(server.since_s)), tone)
+    Cell::new(&format!("{} {}", server.health.word(), words::since(server.since_s)), tone)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! labels of servers that are long gone.
 
 use anyhow::Context;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::view::{
     ClusterStatus, Count, GroupStatus, Health, NodeStatus, PathStatus, ServerStatus, ServiceStatus, Status,
@@ -22,48 +22,59 @@ const SERVER_COUNTERS: [Metric<ServerStatus>; 3] = [
     ("lb_server_bytes_total", "Bytes forwarded to the server, from the Ethernet header on", |s| s.bytes),
 ];
 
-const SERVER_GAUGES: [Metric<ServerStatus>; 4] = [
+const SERVER_GAUGES: [Metric<ServerStatus>; 6] = [
     ("lb_server_active_connections", "Connections in state ESTABLISHED", |s| s.active.into()),
     ("lb_server_inactive_connections", "Connections in any other state", |s| s.inactive.into()),
     ("lb_server_up", "1 if the server's check says that it is up, or if it has none", |s| is_up(s).into()),
     ("lb_server_weight", "Configured weight; 0 while the server drains", |s| {
         if is_draining(s) { 0 } else { s.weight.into() }
     }),
+    ("lb_server_effective_weight", "The weight that the server has now", |s| s.effective_weight.into()),
+    ("lb_server_maintenance", "1 while an operator keeps the server out", |s| {
+        (s.health == Health::Maintenance).into()
+    }),
 ];
 
 const SERVICE_COUNTERS: [Metric<ServiceStatus>; 3] = [
     ("lb_service_connections_total", "Connections given to the service's servers", |s| {
-        s.former.connections + sum(s, |server| server.connections)
+        s.former.connections + sum_all(s, |server| server.connections)
     }),
     ("lb_service_packets_total", "Packets forwarded to the service's servers", |s| {
-        s.former.packets + sum(s, |server| server.packets)
+        s.former.packets + sum_all(s, |server| server.packets)
     }),
     ("lb_service_bytes_total", "Bytes forwarded, from the Ethernet header on", |s| {
-        s.former.bytes + sum(s, |server| server.bytes)
+        s.former.bytes + sum_all(s, |server| server.bytes)
     }),
 ];
 
-const SERVICE_GAUGES: [Metric<ServiceStatus>; 5] = [
+const SERVICE_GAUGES: [Metric<ServiceStatus>; 9] = [
     ("lb_service_active_connections", "Connections in state ESTABLISHED", |s| {
-        sum(s, |server| server.active.into())
+        sum_all(s, |server| server.active.into())
     }),
     ("lb_service_inactive_connections", "Connections in any other state", |s| {
-        sum(s, |server| server.inactive.into())
+        sum_all(s, |server| server.inactive.into())
     }),
     ("lb_service_servers", "Configured servers", |s| sum(s, |server| (!is_draining(server)).into())),
     ("lb_service_servers_up", "Configured servers that are up", |s| sum(s, |server| is_up(server).into())),
-    ("lb_service_on_fallback", "1 while no server is usable", |s| s.on_fallback.into()),
+    ("lb_service_on_fallback", "1 while the service's own servers do not serve", |s| s.on_fallback.into()),
+    ("lb_service_fallback_ready", "1 if the fallback serves or could", |s| s.fallback_ready.into()),
+    ("lb_service_quorum", "Weight of usable servers that the service needs", |s| s.quorum.weight.into()),
+    ("lb_service_quorum_won", "1 while the service has its quorum", |s| s.quorum.won.into()),
+    ("lb_service_usable_weight", "Sum of the weights of usable servers", |s| s.quorum.usable),
 ];
 
-const COUNTERS: [Metric<Status>; 5] = [
+const COUNTERS: [Metric<Status>; 7] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
     ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
+    ("lb_check_probes_total", "Probes that health checks have started", |s| s.checks.started),
+    ("lb_check_late_probes_total", "Probes that came more than 10 ms after they were due", |s| s.checks.late),
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
-const GAUGES: [Metric<Status>; 5] = [
+const GAUGES: [Metric<Status>; 6] = [
+    ("lb_checks", "Health checks that are made", |s| s.checks.running),
     ("lb_table_slots", "Slots of the connection table", |s| s.table.capacity),
     ("lb_table_used_slots", "Slots in use at the last sweep", |s| s.table.used),
     ("lb_table_memory_bytes", "Memory of the connection table", |s| s.table.memory_bytes),
@@ -73,10 +84,13 @@ const GAUGES: [Metric<Status>; 5] = [
     }),
 ];
 
-const GROUP_GAUGES: [Metric<GroupStatus>; 3] = [
+const GROUP_GAUGES: [Metric<GroupStatus>; 4] = [
     ("lb_cluster_group_active", "1 while this node is active for the group", |g| (g.role == "active").into()),
     ("lb_cluster_group_ready", "1 while this node has the group or could take it", |g| {
         (g.role != "fault").into()
+    }),
+    ("lb_cluster_group_has_successor", "1 while another node is ready to take the group", |g| {
+        g.has_successor.into()
     }),
     ("lb_cluster_group_at_home", "1 while the group is on its preferred node", |g| {
         (g.holder.as_ref() == Some(&g.preferred)).into()
@@ -141,6 +155,15 @@ fn sum(service: &ServiceStatus, value: fn(&ServerStatus) -> u64) -> u64 {
     service.servers.iter().map(value).sum()
 }
 
+fn sum_all(service: &ServiceStatus, value: fn(&ServerStatus) -> u64) -> u64 {
+    all_servers(service).map(value).sum()
+}
+
+/// With the one of the fallback, which is no configured server.
+fn all_servers(service: &ServiceStatus) -> impl Iterator<Item = &ServerStatus> {
+    service.servers.iter().chain(&service.fallback_server)
+}
+
 /// The metrics of one scrape.
 struct Page(Registry);
 
@@ -163,7 +186,7 @@ impl Page {
         const LABELS: [&str; 2] = ["service", "server"];
         let rows = |value: fn(&ServerStatus) -> u64| {
             services.iter().flat_map(move |service| {
-                let servers = service.servers.iter();
+                let servers = all_servers(service);
                 servers.map(move |server| (vec![&*service.name, &*server.name], value(server)))
             })
         };
@@ -173,7 +196,25 @@ impl Page {
         for (name, help, value) in SERVER_GAUGES {
             self.gauge(name, help, &LABELS, rows(value))?;
         }
-        Ok(())
+        self.check_latencies(services)
+    }
+
+    /// Seconds as Prometheus wants them, of whole microseconds.
+    fn check_latencies(&self, services: &[ServiceStatus]) -> anyhow::Result<()> {
+        let opts =
+            Opts::new("lb_server_check_latency_seconds", "How long the last good probe of the check took");
+        let family = GaugeVec::new(opts, &["service", "server", "check", "type"])?;
+        for service in services {
+            for server in &service.servers {
+                for (place, check) in (1..).zip(&server.checks) {
+                    if let Some(latency) = check.latencies_us.first() {
+                        let labels = [&*service.name, &*server.name, &*u32::to_string(&place), &*check.check];
+                        family.get_metric_with_label_values(&labels)?.set(*latency as f64 / 1e6);
+                    }
+                }
+            }
+        }
+        Ok(self.0.register(Box::new(family))?)
     }
 
     fn cluster(&self, cluster: &ClusterStatus) -> anyhow::Result<()> {
@@ -249,149 +290,4 @@ impl Page {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::observe::samples;
-    use crate::observe::view::Totals;
-
-    /// Every sample of the page, by name and labels.
-    fn samples_of(page: &str) -> BTreeMap<String, f64> {
-        let mut samples = BTreeMap::new();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let (name, value) = line.rsplit_once(' ').expect(line);
-            let value = value.parse().expect(line);
-            assert_eq!(samples.insert(name.to_owned(), value), None, "twice: {line}");
-        }
-        samples
-    }
-
-    fn encoded(status: &Status) -> BTreeMap<String, f64> {
-        samples_of(&encode(status).expect("metrics"))
-    }
-
-    #[test]
-    fn says_what_the_snapshot_says() {
-        let mut status = samples::cluster();
-        status.services[0].servers[1].health = Health::Down;
-        status.services[0].former = Totals { connections: 5, packets: 50, bytes: 500 };
-        let wanted: BTreeMap<String, f64> = [
-            (r#"lb_build_info{version="0.1.0"}"#, 1.0),
-            ("lb_config_reload_ok", 1.0),
-            (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
-            (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
-            (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
-            ("lb_relayed_packets_total", 0.0),
-            (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
-            (r#"lb_server_active_connections{server="www2",service="web"}"#, 3.0),
-            (r#"lb_server_bytes_total{server="www1",service="web"}"#, 64000.0),
-            (r#"lb_server_bytes_total{server="www2",service="web"}"#, 64000.0),
-            (r#"lb_server_connections_total{server="www1",service="web"}"#, 100.0),
-            (r#"lb_server_connections_total{server="www2",service="web"}"#, 100.0),
-            (r#"lb_server_inactive_connections{server="www1",service="web"}"#, 12.0),
-            (r#"lb_server_inactive_connections{server="www2",service="web"}"#, 12.0),
-            (r#"lb_server_packets_total{server="www1",service="web"}"#, 1000.0),
-            (r#"lb_server_packets_total{server="www2",service="web"}"#, 1000.0),
-            (r#"lb_server_up{server="www1",service="web"}"#, 1.0),
-            (r#"lb_server_up{server="www2",service="web"}"#, 0.0),
-            (r#"lb_server_weight{server="www1",service="web"}"#, 1.0),
-            (r#"lb_server_weight{server="www2",service="web"}"#, 1.0),
-            (r#"lb_service_active_connections{service="web"}"#, 6.0),
-            (r#"lb_service_bytes_total{service="web"}"#, 128_500.0),
-            (r#"lb_service_connections_total{service="web"}"#, 205.0),
-            (r#"lb_service_inactive_connections{service="web"}"#, 24.0),
-            (r#"lb_service_on_fallback{service="web"}"#, 0.0),
-            (r#"lb_service_packets_total{service="web"}"#, 2050.0),
-            (r#"lb_service_servers_up{service="web"}"#, 1.0),
-            (r#"lb_service_servers{service="web"}"#, 2.0),
-            ("lb_table_evicted_total", 7.0),
-            ("lb_table_expired_total", 3000.0),
-            ("lb_table_full_total", 2.0),
-            ("lb_table_inserted_total", 5000.0),
-            ("lb_table_memory_bytes", 33_554_432.0),
-            ("lb_table_slots", 2_097_152.0),
-            ("lb_table_used_slots", 1024.0),
-            ("lb_uptime_seconds", 192.0),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        assert_eq!(encoded(&status), wanted);
-    }
-
-    #[test]
-    fn says_what_the_cluster_says() {
-        let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
-        let samples = encoded(&status);
-        let path = "serial /dev/ttyS0 19200 baud";
-        for (name, value) in [
-            (r#"lb_cluster_group_active{group="web"}"#, 1.0),
-            (r#"lb_cluster_group_at_home{group="web"}"#, 1.0),
-            (r#"lb_cluster_group_ready{group="web"}"#, 1.0),
-            (r#"lb_cluster_node_up{node="ha1"}"#, 1.0),
-            (r#"lb_cluster_node_up{node="ha2"}"#, 0.0),
-            (r#"lb_cluster_node_servers{node="ha1"}"#, 2.0),
-            (r#"lb_cluster_node_config_agrees{node="ha2"}"#, 1.0),
-            (&format!("lb_heartbeat_sent_total{{path=\"{path}\"}}"), 3000.0),
-            (&format!("lb_heartbeat_send_errors_total{{path=\"{path}\"}}"), 1.0),
-            (&format!("lb_heartbeat_received_total{{path=\"{path}\"}}"), 2900.0),
-            (&format!("lb_heartbeat_path_open{{path=\"{path}\"}}"), 1.0),
-            (&format!("lb_heartbeat_dropped_total{{path=\"{path}\",reason=\"bad_mac\"}}"), 4.0),
-        ] {
-            assert_eq!(samples.get(name), Some(&value), "{name}");
-        }
-    }
-
-    #[test]
-    fn each_metric_has_help_and_type() {
-        let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
-        let page = encode(&status).expect("metrics");
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let name = line.split(['{', ' ']).next().expect(line);
-            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-            assert!(page.contains(&format!("# HELP {name} ")), "{name}");
-            assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
-        }
-    }
-
-    #[test]
-    fn labels_are_escaped() {
-        let mut status = samples::cluster();
-        status.services[0].name = "a \"b\" \\ c\nd".into();
-        let page = encode(&status).expect("metrics");
-        assert!(page.contains(r#"lb_service_servers{service="a \"b\" \\ c\nd"} 2"#), "{page}");
-    }
-
-    #[test]
-    fn a_draining_server_and_its_successor_share_a_name() {
-        let mut status = samples::cluster();
-        let draining = ServerStatus { health: Health::Draining, weight: 9, ..samples::server(1, Health::Up) };
-        status.services[0].servers.push(draining);
-        let samples = encoded(&status);
-        for (name, value) in [
-            (r#"lb_server_connections_total{server="www1",service="web"}"#, 200.0),
-            (r#"lb_server_up{server="www1",service="web"}"#, 1.0),
-            (r#"lb_server_weight{server="www1",service="web"}"#, 1.0),
-            (r#"lb_service_servers{service="web"}"#, 2.0),
-        ] {
-            assert_eq!(samples.get(name), Some(&value), "{name}");
-        }
-    }
-
-    #[test]
-    fn fallback_and_refused_reload() {
-        let mut status = samples::cluster();
-        status.services[0].on_fallback = true;
-        status.config_error = Some("line 3: …".into());
-        let samples = encoded(&status);
-        assert_eq!(samples[r#"lb_service_on_fallback{service="web"}"#], 1.0);
-        assert_eq!(samples["lb_config_reload_ok"], 0.0);
-    }
-
-    #[test]
-    fn nothing_configured() {
-        let mut status = samples::cluster();
-        status.services.clear();
-        assert!(!encoded(&status).keys().any(|name| name.starts_with("lb_service")));
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
 //! Snapshots for the tests of this folder.
 
 use super::view::{
-    ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus, PathStatus, ServerStatus,
-    ServiceStatus, Status, TableStatus, Totals,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus,
+    PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus, Totals,
 };
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
@@ -12,10 +12,14 @@ pub fn server(number: u8, health: Health) -> ServerStatus {
         port: 80,
         method: "Route".into(),
         weight: 1,
+        effective_weight: u16::from(health == Health::Up),
+        weight_reason: None,
         active: 3,
         inactive: 12,
         health,
         reason: None,
+        warning: None,
+        checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388] }],
         since_s: 130,
         mac: Some(format!("02:00:d3:3a:fa:{:02x}", 23 + 2 * number)),
         connections: 100,
@@ -47,6 +51,7 @@ pub fn directors() -> ClusterStatus {
             cause: "done".into(),
             holder: Some("ha1".into()),
             preferred: "ha1".into(),
+            has_successor: false,
             serves_on: false,
         }],
         paths: vec![PathStatus {
@@ -69,6 +74,7 @@ pub fn cluster() -> Status {
         pid: 4711,
         interface: "eth0".into(),
         mode: "native".into(),
+        stopping: false,
         uptime_s: 192,
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,
@@ -82,6 +88,7 @@ pub fn cluster() -> Status {
             evicted: 7,
             full: 2,
         },
+        checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
         services: vec![ServiceStatus {
             name: "web".into(),
@@ -91,6 +98,10 @@ pub fn cluster() -> Status {
             scheduler: "rr".into(),
             fallback: "local".into(),
             on_fallback: false,
+            fallback_ready: true,
+            fallback_error: None,
+            quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
+            fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],
             former: Totals::default(),
         }],

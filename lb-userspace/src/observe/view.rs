@@ -1,8 +1,10 @@
 //! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::probe::Step;
 
 /// The running director at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,11 +17,16 @@ pub struct Status {
     pub mode: String,
     /// Seconds since the controller started.
     pub uptime_s: u64,
+    /// It was told to stop, and still serves the connections that run through it.
+    #[serde(default)]
+    pub stopping: bool,
     /// Path of the configuration file.
     pub config: String,
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
     pub config_error: Option<String>,
     pub table: TableStatus,
+    #[serde(default)]
+    pub checks: ChecksStatus,
     /// `None`: this director is alone.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
@@ -32,6 +39,17 @@ pub struct Status {
     /// Frames of connections unknown here that were sent to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+}
+
+/// The health checks of all servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChecksStatus {
+    /// Checks that are made again and again.
+    pub running: u64,
+    /// Probes started since start.
+    pub started: u64,
+    /// Turns of checks that came more than 10 ms after they were due: this host has too little time for them.
+    pub late: u64,
 }
 
 /// The directors as this one sees them.
@@ -88,6 +106,9 @@ pub struct GroupStatus {
     pub holder: Option<String>,
     /// The node that has it when all is well.
     pub preferred: String,
+    /// Another node is ready to take it.
+    #[serde(default)]
+    pub has_successor: bool,
     /// It was handed over, and connections that began here are served on.
     pub serves_on: bool,
 }
@@ -113,11 +134,40 @@ pub struct Heard {
     pub ago_ms: u64,
 }
 
+/// What came of an operator's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Groups that are on their way.
+    pub moves: Vec<Move>,
+    /// What the order does not change, although one might think so.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
 /// A group that goes from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub group: String,
     pub from: String,
+}
+
+/// A check made at once because somebody asked, of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// The check's type: `http`, `tcp`, …
+    pub check: String,
+    /// Where its packets went.
+    pub target: SocketAddr,
+    /// They went to the VIP at the server's MAC.
+    pub via_vip: bool,
+    pub took_us: u64,
+    pub steps: Vec<Step>,
+    /// What is not wrong yet.
+    pub warning: Option<String>,
+    /// What the server says of its weight.
+    pub advice: Option<String>,
+    /// `None`: passed.
+    pub failure: Option<String>,
 }
 
 /// A named counter.
@@ -157,15 +207,35 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// `rr`, `wrr`, `lc` or `wlc`.
     pub scheduler: String,
-    /// `none` or `local`.
+    /// `none`, `local`, `sorry` or a server's address.
     pub fallback: String,
-    /// True while no server is usable and the fallback answers (or nobody does).
+    /// True while the service's own servers do not serve, but the fallback (or nobody).
     pub on_fallback: bool,
+    /// The fallback serves, or would if it were needed.
+    pub fallback_ready: bool,
+    /// Why the fallback cannot serve as it should; `None` when all is well.
+    pub fallback_error: Option<String>,
+    pub quorum: QuorumStatus,
     pub servers: Vec<ServerStatus>,
+    /// The fallback, if it is a server.
+    pub fallback_server: Option<ServerStatus>,
     /// What servers had carried that have left since start: without it the service's totals would fall when one
     /// leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub former: Totals,
+}
+
+/// Whether enough servers are usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumStatus {
+    /// As configured.
+    pub weight: u32,
+    pub hysteresis: u32,
+    /// Sum of the weights of the servers that are usable now.
+    pub usable: u64,
+    pub won: bool,
+    /// Seconds since `won` last changed.
+    pub since_s: u64,
 }
 
 /// What was carried since some moment.
@@ -174,6 +244,15 @@ pub struct Totals {
     pub connections: u64,
     pub packets: u64,
     pub bytes: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: Self) {
+        let Self { connections, packets, bytes } = other;
+        self.connections += connections;
+        self.packets += packets;
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,13 +264,21 @@ pub struct ServerStatus {
     pub method: String,
     /// Configured weight.
     pub weight: u16,
+    /// The weight that it has now; 0 while it takes no new connections.
+    pub effective_weight: u16,
+    /// Why a server that is up has another weight than the configured one: `slow start` or `advised`.
+    pub weight_reason: Option<String>,
     /// Connections in state ESTABLISHED.
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
     pub health: Health,
-    /// Why the last check failed, or what the server waits for; `None` when all is well.
+    /// Why the last check failed, why the server is kept out, or what it waits for; `None` when all is well.
     pub reason: Option<String>,
+    /// What is not wrong yet: a certificate that ends soon.
+    pub warning: Option<String>,
+    /// In configured order.
+    pub checks: Vec<CheckStatus>,
     /// Seconds since `health` last changed.
     pub since_s: u64,
     /// Link-layer address that packets go to, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
@@ -203,7 +290,16 @@ pub struct ServerStatus {
     pub bytes: u64,
 }
 
-/// What the checks say of a server, and whether it is on its way out.
+/// A check of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Its type: `http`, `tcp`, …
+    pub check: String,
+    /// How long the last good probes took, the newest first, in microseconds.
+    pub latencies_us: Vec<u64>,
+}
+
+/// What becomes of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -213,6 +309,21 @@ pub enum Health {
     Down,
     /// No check is configured.
     Unchecked,
+    /// An operator keeps it out, whatever its checks say.
+    Maintenance,
     /// It left the configuration and keeps what connections it has.
     Draining,
+}
+
+impl Health {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unchecked => "unchecked",
+            Self::Maintenance => "maintenance",
+            Self::Draining => "draining",
+        }
+    }
 }

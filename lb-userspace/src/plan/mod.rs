@@ -23,7 +23,7 @@ pub struct State {
 pub struct Service {
     pub settings: Settings,
     pub scheduler: Scheduler,
-    /// In configured order; the local fallback, if the service has one, and draining servers are at the end.
+    /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
 

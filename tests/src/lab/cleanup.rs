@@ -17,8 +17,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::process::pids;
 use super::state::{Owner, State};
-use super::{Process, shell};
+use super::{Process, global, shell};
 
 /// Labs of this process. Held while something is added to a lab, so that clean-up never misses what is being made.
 static OWNED: Mutex<Vec<State>> = Mutex::new(Vec::new());
@@ -69,6 +70,8 @@ fn remove_now(state: &State) {
     let processes = state.processes();
     for (_, process) in &processes {
         process.signal(Signal::SIGTERM);
+        // One that was stopped does not hear it otherwise.
+        process.signal(Signal::SIGCONT);
     }
     for (name, process) in &processes {
         if let Err(error) = process.stop(Duration::from_secs(3)) {
@@ -85,6 +88,7 @@ fn remove_now(state: &State) {
             eprintln!("lab {}: {error:#}", state.name());
         }
     }
+    global::give_back(state);
     if let Err(error) = fs::remove_dir_all(state.folder())
         && state.exists()
     {
@@ -130,9 +134,8 @@ fn inode(namespace: &str) -> Option<u64> {
 pub fn members(namespace: &str) -> Vec<Process> {
     let Some(inode) = inode(namespace) else { return Vec::new() };
     let inode = format!("net:[{inode}]");
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))
+    pids()
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| *link == *inode))
         .filter_map(|pid| Process::with_pid(pid).ok())
         .collect()
 }

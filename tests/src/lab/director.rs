@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Node, Process, shell};
+use crate::workspace;
 
 /// `lb run` on a node, with its configuration, socket and log in the lab's folder.
 #[derive(Debug)]
@@ -34,6 +35,11 @@ impl Director {
     pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
         let unmount = "umount /sys/fs/bpf; exec \"$@\"";
         Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
+    }
+
+    /// Starts it where the certificates in the file `roots` are trusted, and no others.
+    pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&["env", &format!("SSL_CERT_FILE={}", roots.display())], node, configuration)
     }
 
     /// `launcher` is a command that runs the words after it in its place.
@@ -123,9 +129,8 @@ impl Director {
     /// This node's role for the group, in `lb status`'s word.
     pub fn role_of(&self, group: &str) -> Result<String> {
         let status = self.status()?;
-        let groups = status.cluster.as_ref().map(|cluster| cluster.groups.as_slice()).unwrap_or_default();
-        let found = groups.iter().find(|shown| shown.name == group);
-        found.map(|shown| shown.role.clone()).with_context(|| format!("lb shows no group {group}"))
+        let found = status.group(group).map(|shown| shown.role.clone());
+        found.with_context(|| format!("lb shows no group {group}"))
     }
 
     /// Polls the status until `wanted` holds of it; an error says what was waited for.
@@ -175,7 +180,7 @@ impl Director {
         let output = self
             .node
             .command("timeout")
-            .arg("10")
+            .arg("60")
             .arg(&self.binary)
             .arg("run")
             .arg("--config")
@@ -191,7 +196,8 @@ impl Director {
     }
 
     /// How often it has taken `vip`, by its log.
-    pub fn takes(&self, vip: Ipv4Addr) -> Result<usize> {
+    pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
+        let vip = vip.into();
         let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
         Ok(self.log()?.lines().filter(taken).count())
     }
@@ -237,14 +243,7 @@ pub fn socket(node: &Node) -> PathBuf {
 
 /// The `lb` under test: `LB_BINARY`, or the workspace's release build.
 pub fn binary() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = env::var_os("LB_BINARY").map_or_else(
-        || {
-            let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-            workspace.join(target).join("release/lb")
-        },
-        PathBuf::from,
-    );
+    let path = env::var_os("LB_BINARY").map_or_else(|| workspace::target().join("release/lb"), PathBuf::from);
     ensure!(path.is_file(), "there is no {}: run `cargo xtask test`, which builds it first", path.display());
     Ok(path)
 }
@@ -272,10 +271,31 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 pub struct Status {
     /// How the program is attached: `native` or `generic`.
     pub mode: String,
+    /// It was told to stop and still serves connections.
+    pub stopping: bool,
     pub config_error: Option<String>,
+    pub checks: Checks,
     pub services: Vec<Service>,
+    pub drops: Vec<Count>,
     /// `None`: a single director.
     pub cluster: Option<Cluster>,
+}
+
+/// Packets that were dropped for one reason.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Count {
+    pub reason: String,
+    pub count: u64,
+}
+
+/// All health checks together.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Checks {
+    pub running: usize,
+    /// Probes, since the director's start.
+    pub started: u64,
+    /// More than 10 ms late.
+    pub late: u64,
 }
 
 /// The cluster as one director sees it.
@@ -300,19 +320,30 @@ pub struct Group {
     pub role: String,
     /// Name of the node that is active for the group.
     pub holder: Option<String>,
+    /// Another node is ready to take it.
+    pub has_successor: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Service {
     pub on_fallback: bool,
+    pub fallback_ready: bool,
+    pub fallback_error: Option<String>,
     pub servers: Vec<Server>,
+    /// The fallback, if it is a server.
+    pub fallback_server: Option<Server>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Server {
     pub name: String,
-    /// `unknown`, `up`, `down`, `unchecked` or `draining`.
+    /// `unknown`, `up`, `down`, `unchecked`, `maintenance` or `draining`.
     pub health: String,
+    /// 0 while it takes no new connections.
+    pub effective_weight: u16,
+    pub weight_reason: Option<String>,
+    /// Why it is down, or what is to say of it.
+    pub reason: Option<String>,
     pub mac: Option<String>,
     pub active: u32,
     pub inactive: u32,
@@ -331,11 +362,31 @@ impl Status {
         self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
     }
 
+    /// Packets dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.count).sum()
+    }
+
     /// True if the director says that `holder` is active for every group, and its own roles fit that.
     pub fn held_by(&self, holder: &str) -> bool {
         let Some(Cluster { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &Group| (group.role == "active") == (node == holder);
         groups.iter().all(|group| group.holder.as_deref() == Some(holder) && fits(group))
+    }
+
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.cluster.as_ref()?.groups.iter().find(|group| group.name == name)
+    }
+
+    /// True if another node is ready for every group that this one has.
+    pub fn can_leave(&self) -> bool {
+        let groups = self.cluster.iter().flat_map(|cluster| &cluster.groups);
+        groups.filter(|group| group.role == "active").all(|group| group.has_successor)
+    }
+
+    /// True if no node has any of the groups.
+    pub fn is_held_by_nobody(&self) -> bool {
+        self.cluster.iter().flat_map(|cluster| &cluster.groups).all(|group| group.holder.is_none())
     }
 
     /// True if the director hears the node `name`.

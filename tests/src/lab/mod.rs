@@ -19,10 +19,14 @@
 
 pub mod cleanup;
 pub mod director;
+mod global;
 pub mod namespace;
+mod neighbours;
 pub mod node;
 pub mod process;
+pub mod responder;
 pub mod serial_line;
+pub mod servers;
 pub mod shell;
 pub mod state;
 pub mod switch;
@@ -37,7 +41,9 @@ pub use director::Director;
 pub use namespace::Namespace;
 pub use node::{Link, Node, Prefix};
 pub use process::Process;
+pub use responder::Responder;
 pub use serial_line::SerialLine;
+pub use servers::RealServer;
 pub use state::State;
 pub use switch::Switch;
 pub use web_server::WebServer;
@@ -87,6 +93,15 @@ impl Lab {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Makes room in the kernel for so many neighbours. Its limits are the whole machine's: they are given back with the lab.
+    pub fn make_room_for_neighbours(&self, count: usize) -> Result<()> {
+        // Beyond the second limit the kernel throws entries away, beyond the third it makes no more.
+        for limit in ["gc_thresh3", "gc_thresh2"] {
+            global::raise(&self.state, &format!("net/ipv4/neigh/default/{limit}"), 1024 + 2 * count as u64)?;
+        }
+        Ok(())
     }
 
     /// Leaves the lab running after this process; `cargo xtask lab down` removes it.

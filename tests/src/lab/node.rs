@@ -1,13 +1,14 @@
 //! A machine of the lab.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::switch::{self, Segment};
 use super::{Namespace, Process, State, Switch, WebServer, shell};
@@ -73,7 +74,32 @@ impl Node {
 
     /// Starts `program` in the background, under the name `NODE-PURPOSE` in the lab's records and logs.
     pub fn start(&self, purpose: &str, program: &str, arguments: &[&str]) -> Result<Process> {
-        self.state.start(&format!("{}-{purpose}", self.name), self.command(program).args(arguments))
+        self.state.start(&self.record(purpose), self.command(program).args(arguments))
+    }
+
+    /// The same for a server: returns once it accepts connections on `port`.
+    pub fn start_server(
+        &self,
+        purpose: &str,
+        program: &str,
+        arguments: &[&str],
+        port: u16,
+    ) -> Result<Process> {
+        let process = self.start(purpose, program, arguments)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())? {
+            if !process.is_alive() || Instant::now() > deadline {
+                let said = self.state.log_tail(&self.record(purpose));
+                bail!("{purpose} on {} does not come up:\n{said}", self.name);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(process)
+    }
+
+    /// Under which a background process stands in the lab's records and logs.
+    pub(super) fn record(&self, purpose: &str) -> String {
+        format!("{}-{purpose}", self.name)
     }
 
     /// Makes the node a real server of direct routing: it takes packets for the VIP, and tells nobody so.
@@ -87,9 +113,20 @@ impl Node {
         self.ip(&format!("address add {vip}/32 dev lo")).map(drop)
     }
 
+    /// Ends what [`Node::hold_vip`] has begun, as a slip of the hand does it.
+    pub fn lose_vip(&self, vip: Ipv4Addr) -> Result<()> {
+        self.ip(&format!("address del {vip}/32 dev lo")).map(drop)
+    }
+
     /// Gives the node the VIP on `eth0`, as the active director has it.
     pub fn own_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
+    }
+
+    /// Gives `eth0` IPv6, which nodes are without, and `address`, such as `fd00::5/64`; it can be used at once.
+    pub fn add_ipv6(&self, address: &str) -> Result<()> {
+        self.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+        self.ip(&format!("address add {address} dev eth0 nodad")).map(drop)
     }
 
     /// Sets `interface` up or down, as an administrator does it on the node.
@@ -118,23 +155,17 @@ impl Node {
         shell::run(self.command("nft").arg(format!("delete table ip drop_udp_{interface}"))).map(drop)
     }
 
-    /// The MACs of all who answer when the node asks the segment of `eth0` who has `address`. Listens for a second.
-    pub fn who_has(&self, address: Ipv4Addr) -> Result<BTreeSet<String>> {
-        let mut command = self.command("arping");
-        command.args(["-b", "-w", "1", "-I", "eth0"]).arg(address.to_string());
-        // Its exit code says whether anybody has answered, and that we see ourselves.
-        let output = command.output().with_context(|| format!("cannot start {}", shell::line(&command)))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            text.starts_with("ARPING"),
-            "{} failed: {}",
-            shell::line(&command),
-            String::from_utf8_lossy(&output.stderr).trim()
+    /// From now on what the node's own programs send to TCP `port` is lost. What XDP forwards goes through as before.
+    pub fn drop_own_tcp(&self, port: u16) -> Result<()> {
+        let rules = format!(
+            "table ip drop_own_tcp {{ chain output {{ type filter hook output priority 0; tcp dport {port} drop; }}; }}"
         );
-        // Unicast reply from 211.58.250.6 [02:00:D3:3A:FA:05]  0.612ms
-        let replies = text.lines().filter(|line| line.contains("reply from"));
-        let macs = replies.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0));
-        Ok(macs.map(str::to_ascii_lowercase).collect())
+        shell::run(self.command("nft").arg(rules)).map(drop)
+    }
+
+    /// Ends what [`Node::drop_own_tcp`] has begun.
+    pub fn pass_own_tcp(&self) -> Result<()> {
+        shell::run(self.command("nft").arg("delete table ip drop_own_tcp")).map(drop)
     }
 
     /// A web server whose `/index.html` is `page`; not started yet.

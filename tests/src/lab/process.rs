@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// A pid and the moment the process started: together they name one process until the next reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Process {
     }
 
     pub(super) fn with_pid(pid: i32) -> Result<Self> {
-        let (_, start) = stat(pid).with_context(|| format!("process {pid} is gone"))?;
+        let Stat { start, .. } = stat(pid).with_context(|| format!("process {pid} is gone"))?;
         Ok(Self { pid, start })
     }
 
@@ -42,15 +42,33 @@ impl Process {
     /// True until it has ended. Ended children of ours are reaped on the way.
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
-            Some((state, start)) if start == self.start => {
-                if state == 'Z' {
+            Some(Stat { state, start, .. }) if start == self.start => {
+                let ended = state == 'Z' && threads(self.pid) <= 1;
+                if ended {
                     // An error means that it is somebody else's child, and theirs to reap.
                     let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
                 }
-                state != 'Z'
+                !ended
             }
             _ => false,
         }
+    }
+
+    /// The processor time that it has taken so far, that of its threads and of its ended children included.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the process is gone")?;
+        let (_, after_name) = text.rsplit_once(')').context("/proc/PID/stat without a name")?;
+        // User and system time are fields 14 and 15, its children's 16 and 17; the state is field 3.
+        let ticks =
+            after_name.split_whitespace().skip(11).take(4).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock ticks")?;
+        Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+    }
+
+    /// How many file descriptors it has open.
+    pub fn open_files(&self) -> Result<usize> {
+        let folder = format!("/proc/{}/fd", self.pid);
+        Ok(fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?.count())
     }
 
     /// Sends a signal, if the process still runs.
@@ -58,6 +76,12 @@ impl Process {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
+    }
+
+    /// Sends a signal to the process and the children that it has kept in its group.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        // Background processes of a lab lead a group, see `State::start`.
+        killpg(Pid::from_raw(self.pid), signal).with_context(|| format!("cannot signal group {}", self.pid))
     }
 
     /// Asks it to end, waits, and after `patience` makes it.
@@ -75,15 +99,31 @@ impl Process {
 
     /// True when it has ended, or does so within `patience`.
     pub fn ends_within(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while self.is_alive() {
-            if Instant::now() > deadline {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
+        holds_within(patience, || !self.is_alive())
     }
+
+    /// The same of the group that it leads, or led: some servers' children outlive them for a moment.
+    pub fn group_ends_within(&self, patience: Duration) -> bool {
+        let is_left = |pid| stat(pid).is_some_and(|stat| stat.group == self.pid && stat.state != 'Z');
+        holds_within(patience, || !pids().any(is_left))
+    }
+}
+
+fn holds_within(patience: Duration, condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Of all processes.
+pub(super) fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 impl fmt::Display for Process {
@@ -101,19 +141,33 @@ impl FromStr for Process {
     }
 }
 
-/// State letter and start time. The command's name stands in parentheses and may contain anything, parentheses too.
-fn stat(pid: i32) -> Option<(char, u64)> {
+/// Some fields of `/proc/PID/stat`.
+struct Stat {
+    state: char,
+    group: i32,
+    start: u64,
+}
+
+/// The command's name stands in parentheses and may contain anything, parentheses too.
+fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = text.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    // `state` is field 3, the start time field 22.
-    let start = fields.nth(18)?.parse().ok()?;
-    Some((state, start))
+    // `state` is field 3, the group field 5, the start time field 22.
+    let group = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, group, start })
+}
+
+/// The first thread of a killed process can be gone while the others still hold its files open.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
     use std::process::Command;
 
     use super::*;
@@ -126,6 +180,17 @@ mod tests {
         assert!(process.is_alive());
         process.stop(Duration::from_secs(5)).expect("it ends");
         assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn a_group_ends_with_its_last_member() {
+        let mut leader =
+            Command::new("sh").args(["-c", "sleep 60 &"]).process_group(0).spawn().expect("sh starts");
+        let process = Process::of_child(&leader).expect("it has a start time");
+        leader.wait().expect("it ends");
+        assert!(!process.group_ends_within(Duration::from_millis(20)), "the leader's child is left");
+        process.signal_group(Signal::SIGKILL).expect("there is a group");
+        assert!(process.group_ends_within(Duration::from_secs(5)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `owner` | pid and start time of the process that removes the lab, or `kept` |
 //! | `namespaces` | the lab's namespaces, one per line |
 //! | `processes/NAME` | pid and start time of a background process |
+//! | `globals` | settings of the whole machine that were raised: path, value before, value now |
 //! | `NODE/`, `*.log` | configuration and logs of what runs on the nodes |
 
 use std::fs::{self, File, OpenOptions};

@@ -3,6 +3,8 @@
 //! Their own, because in the machine's namespace bridged frames can go through iptables (`bridge-nf-call-iptables`),
 //! which loses frames that cross the bridge twice, as those of direct routing do.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{Namespace, State, xdp_pass};
@@ -52,6 +54,11 @@ impl Switch {
             namespace
                 .ip(&format!("link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
             namespace.ip(&format!("link set {bridge} up"))?;
+        }
+        // A switch has no firewall. The setting is there only where the machine's kernel has loaded that part.
+        if namespace.run(|| Path::new("/proc/sys/net/bridge").is_dir())? {
+            namespace.sysctl("net/bridge/bridge-nf-call-iptables", "0")?;
+            namespace.sysctl("net/bridge/bridge-nf-call-arptables", "0")?;
         }
         Ok(Self { namespace })
     }

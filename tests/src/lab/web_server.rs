@@ -1,13 +1,13 @@
 //! A real web server on a node: nginx with a folder, a configuration and logs of its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 
-use super::{Node, Process};
+use super::{Node, Process, cleanup};
 
 /// All paths are relative to the folder that `nginx -p` names.
 const CONFIGURATION: &str = "\
@@ -16,19 +16,22 @@ user root;  # it must read its page from a folder of root's, whatever the distri
 worker_processes 1;
 pid nginx.pid;
 error_log stderr;
-events { worker_connections 512; }
+events { worker_connections 4096; }
 http {
-    access_log access.log;
+    log_format timed '$msec $server_addr $remote_addr';
+    access_log access.log timed;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
     default_type text/plain;
     server {
-        listen 0.0.0.0:80;
+        include listen.conf;
         root html;
     }
 }
 ";
+
+const EVERYWHERE: &str = "listen 0.0.0.0:80; listen [::]:80;";
 
 /// An nginx on port 80 of a node, which can be stopped and started again.
 #[derive(Debug, Clone)]
@@ -42,6 +45,7 @@ impl WebServer {
         fs::create_dir_all(folder.join("html"))?;
         fs::write(folder.join("html/index.html"), format!("{page}\n"))?;
         fs::write(folder.join("nginx.conf"), CONFIGURATION)?;
+        fs::write(folder.join("listen.conf"), EVERYWHERE)?;
         Ok(Self { node: node.clone() })
     }
 
@@ -55,12 +59,14 @@ impl WebServer {
         &self.node
     }
 
-    fn record(&self) -> String {
-        format!("{}-nginx", self.node.name())
+    fn process(&self) -> Option<Process> {
+        self.node.state().process(&self.node.record("nginx"))
     }
 
-    fn process(&self) -> Option<Process> {
-        self.node.state().process(&self.record())
+    /// From its next start on it listens on the node's own address and on no other, but for loopback's.
+    pub fn listen_on_own_address(&self) -> Result<()> {
+        let own = format!("listen {}:80; listen 127.0.0.1:80;", self.node.address());
+        fs::write(self.node.folder()?.join("listen.conf"), own).context("cannot write nginx's configuration")
     }
 
     /// Starts it and returns once it accepts connections. Does nothing if it runs.
@@ -70,17 +76,8 @@ impl WebServer {
         }
         let folder = self.node.folder()?;
         let folder = folder.to_str().context("the lab's folder is not UTF-8")?;
-        let process =
-            self.node.start("nginx", "nginx", &["-e", "stderr", "-p", folder, "-c", "nginx.conf"])?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.accepts()? {
-            if !process.is_alive() || Instant::now() > deadline {
-                let said = self.node.state().log_tail(&self.record());
-                bail!("nginx on {} does not come up:\n{said}", self.node.name());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx.conf"];
+        self.node.start_server("nginx", "nginx", &arguments, 80).map(drop)
     }
 
     /// Stops it and returns once its port is closed. Does nothing if it does not run.
@@ -91,11 +88,49 @@ impl WebServer {
         }
     }
 
+    /// Stops it where it is, until [`WebServer::thaw`]: the kernel goes on accepting connections, and nobody answers.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    /// Its workers too: the node has no other processes of its own.
+    fn signal_all(&self, signal: Signal) {
+        let members = cleanup::members(&self.node.state().namespace(self.node.name()));
+        members.iter().for_each(|process| process.signal(signal));
+    }
+
+    /// The requests that it has answered so far.
+    pub fn requests(&self) -> Result<Vec<Request>> {
+        let log = self.node.folder()?.join("access.log");
+        let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        // The last line may still be written.
+        Ok(text.lines().filter_map(Request::parse).collect())
+    }
+
     pub fn is_running(&self) -> bool {
         self.process().is_some()
     }
+}
 
-    fn accepts(&self) -> Result<bool> {
-        self.node.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 80)).is_ok())
+/// A request that was answered, as it stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request {
+    /// Seconds since 1970, to the millisecond.
+    pub at: f64,
+    /// The address it came to.
+    pub server: Ipv4Addr,
+    /// The address it came from.
+    pub client: Ipv4Addr,
+}
+
+impl Request {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut next = || words.next();
+        Some(Self { at: next()?.parse().ok()?, server: next()?.parse().ok()?, client: next()?.parse().ok()? })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::Tell;
 use super::traffic::{Answer, Spread, Stream};
-use crate::cluster::Talk;
+use crate::cluster::{Talk, VIP};
 use crate::lab::Director;
 
 /// Sent where the spread is counted; even, so that round robin halves it.
@@ -24,6 +24,8 @@ pub fn play(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     both_serve(talk, director, tell)?;
     www1_stops(talk, director, tell)?;
     www1_starts(talk, director, tell)?;
+    www1_loses_its_vip(talk, director, tell)?;
+    www1_has_its_vip_again(talk, director, tell)?;
     both_stop(talk, director, tell)?;
     both_start(talk, director, tell)
 }
@@ -88,6 +90,42 @@ fn www1_starts(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     tell(&format!("www1 has returned, {:.1} s after", started.elapsed().as_secs_f64()));
     let answers: Spread = stream.finish()?.iter().collect();
     ensure!(answers.by(Answer::None) == 0, "requests failed while www1 came back: {answers}");
+    spreads_evenly(talk, tell)
+}
+
+/// What neither ldirectord nor keepalived can see: they look at the server's own address, which still answers.
+fn www1_loses_its_vip(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
+    let node = talk.www1.node();
+    node.lose_vip(VIP)?;
+    let lost = Instant::now();
+    let page = talk.ha1.get(&format!("http://{}/index.html", node.address()))?;
+    tell(&format!(
+        "www1 has lost the VIP on its loopback; its web server runs on, and answers on its own address: {}",
+        page.trim()
+    ));
+    let status = director.wait_until("www1 out of the table for want of the VIP", DETECTION, |status| {
+        !status.serves("www1")
+    })?;
+    let reason = status.server("www1").and_then(|server| server.reason.clone()).unwrap_or_default();
+    tell(&format!(
+        "www1 has left the table, {:.1} s after; lb status says why:\n{reason}",
+        lost.elapsed().as_secs_f64()
+    ));
+    ensure!(
+        reason.contains(&VIP.to_string()) && reason.contains("loopback"),
+        "the reason should be the missing VIP on www1's loopback, but it is: {reason}"
+    );
+    let spread = Spread::of_requests(&talk.client, REQUESTS);
+    tell(&format!("{REQUESTS} requests to the VIP were answered by: {spread}"));
+    ensure!(spread.by(Answer::Www2) == REQUESTS, "www2 should have answered all: {spread}");
+    Ok(())
+}
+
+fn www1_has_its_vip_again(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
+    talk.www1.node().hold_vip(VIP)?;
+    let held = Instant::now();
+    director.wait_until("www1 back in the table", DETECTION, |status| status.serves("www1"))?;
+    tell(&format!("www1 has the VIP again, and has returned {:.1} s after", held.elapsed().as_secs_f64()));
     spreads_evenly(talk, tell)
 }
 

@@ -10,6 +10,8 @@
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
+//! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
+//! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
@@ -20,9 +22,11 @@ mod connections;
 mod cpus;
 mod forwarding;
 mod harness;
+mod ipv6;
 mod leases;
 mod malformed;
 mod passed;
+mod probes;
 mod reasons;
 mod schedulers;
 mod servers;

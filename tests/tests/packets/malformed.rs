@@ -26,8 +26,10 @@ fn director() -> Director {
 fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
         Parsed::NotOurs => Ok(Verdict::Pass),
-        Parsed::WhoHas(address) if is_silenced(address) => Err(Reason::ArpSilenced),
-        Parsed::WhoHas(_) => Ok(Verdict::Pass),
+        Parsed::WhoHas(address) if is_vip(address) => Err(Reason::ArpSilenced),
+        Parsed::Ipv6(address) if is_vip(address) && bytes[..6] != MAC => Err(Reason::OtherStation),
+        Parsed::Ipv6(address) if is_vip(address) => Err(Reason::Standby),
+        Parsed::WhoHas(_) | Parsed::Ipv6(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
         Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::OtherStation),
@@ -40,7 +42,7 @@ fn is_for_us(flow: &Flow) -> bool {
     served && flow.destination.to_ne_bytes() == VIP.octets() && u16::from_be(flow.destination_port) == PORT
 }
 
-fn is_silenced(address: [u64; 2]) -> bool {
+fn is_vip(address: [u64; 2]) -> bool {
     let vips = [VIP.to_ipv6_mapped(), VIP6];
     vips.iter().any(|vip| vip.octets()[..] == *address.map(u64::to_ne_bytes).as_flattened())
 }
@@ -97,12 +99,13 @@ fn valid() -> impl Strategy<Value = Packet> {
     )
 }
 
-/// A packet, or a question for the MAC of a VIP.
+/// A packet, a question for the MAC of a VIP, or a packet to the IPv6 one.
 fn well_formed() -> impl Strategy<Value = Vec<u8>> {
-    let question = prop_oneof![Just(arp_request(VIP)), Just(solicitation(VIP6))];
+    let for_the_host =
+        prop_oneof![Just(arp_request(VIP)), Just(solicitation(VIP6)), Just(ipv6(TCP, VIP6, &[0; 20]))];
     let tags = proptest::collection::vec(Just(DOT1Q), 0..=3);
-    let question = (question, tags).prop_map(|(question, tags)| tagged(&tags, &question));
-    prop_oneof![3 => valid().prop_map(|packet| packet.bytes()), 1 => question]
+    let for_the_host = (for_the_host, tags).prop_map(|(frame, tags)| tagged(&tags, &frame));
+    prop_oneof![3 => valid().prop_map(|packet| packet.bytes()), 1 => for_the_host]
 }
 
 /// A frame with some bytes of its headers changed, cut short or made longer.
@@ -149,6 +152,7 @@ fn damaged_packets() {
         "bad_ip_header",
         "truncated_ip",
         "arp_silenced",
+        "standby",
     ] {
         assert!(answers.contains_key(answer), "{answer} never came up: {answers:?}");
     }

@@ -14,7 +14,7 @@ fn three_tags() -> Vec<u8> {
 }
 
 /// The addresses of an IPv6 packet whose ports and bytes could be mistaken for the VIP's.
-fn ipv6() -> Vec<u8> {
+fn ipv6_with_the_vip() -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 20, 6, 64];
     packet.extend([0; 10].iter().chain(&[0xff, 0xff]).chain(&[10, 128, 0, 1]));
     packet.extend([0; 10].iter().chain(&[0xff, 0xff]).chain(&VIP.octets()));
@@ -28,7 +28,7 @@ fn what_is_not_ours_passes_unchanged_and_uncounted() {
     let udp = Packet::udp(client(1));
     let cases = [
         ("ARP", frame(0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 211, 58])),
-        ("IPv6 with TCP", ipv6()),
+        ("IPv6 with TCP", ipv6_with_the_vip()),
         ("LLDP", frame(0x88cc, &[2, 7, 4])),
         ("no EtherType at all, an 802.3 length", frame(0x0026, &[0x42, 0x42, 3])),
         ("nothing but an Ethernet header", frame(0x0800, &[])[..14].to_vec()),

@@ -4,6 +4,7 @@ use lb_common::reason::Reason;
 use lb_common::server::ServerEntry;
 
 use crate::harness::*;
+use crate::probes;
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason needs a scene.
 fn scene(reason: Reason) -> (Director, Vec<u8>) {
@@ -28,6 +29,8 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::Hole => (with_a_hole(), syn.bytes()),
         Reason::LeaseLapsed => (with_a_lapsed_lease(), syn.bytes()),
         Reason::ArpSilenced => (silent(), arp_request(VIP)),
+        Reason::ProbeUnheard => (probes::director(), probes::answers()[0].1.bytes()),
+        Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }
 

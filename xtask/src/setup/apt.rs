@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,6 +65,28 @@ pub fn install(packages: &[String]) -> Result<()> {
         let _ = command.status();
     }
     Ok(())
+}
+
+/// Downloads `packages` and all that they need to run, as if nothing were installed here, into `folder`. Returns the
+/// archives.
+pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+    let archives = folder.join("archives");
+    fs::create_dir_all(archives.join("partial"))
+        .with_context(|| format!("cannot make {}", archives.display()))?;
+    let status = folder.join("status");
+    fs::write(&status, "")?;
+    let mut command = apt_get();
+    for (option, path) in [("Dir::State::status", status.as_path()), ("Dir::Cache", folder)] {
+        command.arg("-o").arg(format!("{option}={}", path.display()));
+    }
+    // apt's own user may not be able to reach the folder.
+    command.args(["-o", "APT::Sandbox::User=root", "-qq", "install", "--download-only", "--yes"]);
+    command.arg("--no-install-recommends").args(packages);
+    announce(&command);
+    workspace::run("downloading packages", &mut command)?;
+    let entries = fs::read_dir(&archives)?.map(|entry| Ok(entry?.path()));
+    let paths: Vec<PathBuf> = entries.collect::<Result<_>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "deb")).collect())
 }
 
 fn apt_get() -> Command {

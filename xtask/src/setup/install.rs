@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, list};
+use super::{apt, list, servers};
 use crate::workspace;
 
 /// The release whose options the build relies on.
@@ -17,7 +17,9 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 pub fn install(missing: &[Missing]) -> Result<()> {
     eprintln!("setup: this machine lacks some things; they are installed now:\n{}", list(missing));
     let apt = apt::available();
-    if apt && missing.iter().any(|missing| matches!(missing.how, How::Apt(_) | How::BpfToolchain)) {
+    if apt
+        && missing.iter().any(|missing| matches!(missing.how, How::Apt(_) | How::BpfToolchain | How::Servers))
+    {
         apt::update()?;
     }
     let mut packages = Vec::new();
@@ -54,6 +56,7 @@ fn without_apt(how: &How) -> Result<()> {
             rustup(&arguments)
         }
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
+        How::Servers => servers::make(),
     }
 }
 

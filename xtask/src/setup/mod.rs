@@ -8,6 +8,7 @@ use clap::Args;
 mod apt;
 mod install;
 mod need;
+mod servers;
 
 pub use need::Scope;
 use need::{Missing, missing};

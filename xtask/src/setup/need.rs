@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_tests::lab::servers::{catalog, root};
 
 use crate::ebpf;
 
@@ -17,7 +18,9 @@ pub enum Scope {
     /// Building it and running it in the lab.
     Lab,
     /// The same, and keepalived to compare it with.
-    Comparison,
+    Keepalived,
+    /// The same, and ldirectord to compare it with.
+    Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
     /// Everything.
@@ -26,7 +29,7 @@ pub enum Scope {
 
 impl Scope {
     fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Comparison | Self::Test)
+        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -53,6 +56,8 @@ pub enum How {
     BpfLinker { llvm: u32, prefix: PathBuf },
     /// Components of the toolchain that runs us.
     Rustup(Vec<String>),
+    /// A file system of the lab, from Debian packages.
+    Servers,
 }
 
 pub const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -72,6 +77,12 @@ impl fmt::Display for How {
                 prefix.display()
             ),
             Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
+            Self::Servers => write!(
+                f,
+                "download 140 MB of Debian packages and unpack them to 500 MB in {}, which takes a minute; none of \
+                 it is installed or started on this machine",
+                root::path().display()
+            ),
         }
     }
 }
@@ -93,12 +104,20 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
         program("nft", "nftables", "cuts heartbeats in the lab");
         program("socat", "socat", "is the lab's serial line");
     }
-    if scope == Scope::Comparison {
+    if scope == Scope::Keepalived {
         program("keepalived", "keepalived", "is what the benchmark compares with");
+    }
+    if scope == Scope::Ldirectord {
+        program("ldirectord", "ldirectord", "is what the benchmark compares with");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
         program("faketime", "faketime", "sets a director's clock back in a test");
+    }
+    if scope == Scope::Test && !root::is_complete() {
+        let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
+        let what = format!("real servers ({})", names.join(", "));
+        missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
     }
     if scope.tests() {
         missing.extend(rust_components());

@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::fencing::Fencing;
 use super::handover::Handovers;
 use super::peers::Peers;
 use crate::cluster::machine::{self, Cause, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::cluster::message::{GroupId, Heartbeat, NodeId, Readiness, Role};
-use crate::cluster::takeover::holder::{Condition, Orders, Outcome};
+use crate::cluster::takeover::holder::{Orders, Outcome};
 use crate::cluster::transport::{PathId, event_loop};
 use crate::dataplane::lease::Leases;
 
@@ -66,6 +67,8 @@ pub struct Sight {
 pub struct GroupSight {
     pub role: Role,
     pub holder: Option<NodeId>,
+    /// Another node says that it could take the group.
+    pub has_successor: bool,
     /// The group was handed over, and connections that began here are served on.
     pub serves_on: bool,
 }
@@ -79,14 +82,11 @@ pub struct NodeSight {
     pub config_agrees: bool,
 }
 
-/// Makes the condition under which a group may be taken that silent nodes may still have: the fence command, once for each.
-pub type Fence = Box<dyn Fn(Vec<NodeId>, GroupId) -> Condition + Send>;
-
 pub struct Driver {
     machine: Machine,
     leases: Leases,
     orders: Orders,
-    fence: Option<Fence>,
+    fencing: Fencing,
     tell: Tell,
     peers: Peers,
     handovers: Handovers,
@@ -94,12 +94,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(machine: Machine, leases: Leases, orders: Orders, fence: Option<Fence>, tell: Tell) -> Self {
+    pub fn new(machine: Machine, leases: Leases, orders: Orders, fencing: Fencing, tell: Tell) -> Self {
         Self {
             machine,
             leases,
             orders,
-            fence,
+            fencing,
             tell,
             peers: Peers::default(),
             handovers: Handovers::default(),
@@ -144,10 +144,7 @@ impl Driver {
     fn acquire(&mut self, group: GroupId, why: &Cause) {
         self.leases.relay(group.0, None);
         self.handovers.takes(group, why, &self.peers);
-        let condition = self.fence.as_ref().and_then(|fence| {
-            let silent = self.silent(why);
-            (!silent.is_empty()).then(|| fence(silent, group))
-        });
+        let condition = self.fencing.before(group, &self.silent(why));
         self.orders.take(group.0, condition);
     }
 
@@ -195,6 +192,7 @@ impl Driver {
             GroupSight {
                 role: self.machine.role(group),
                 holder: self.machine.holder(group),
+                has_successor: self.has_successor(group),
                 serves_on: self.handovers.is_served_on(group),
             }
         });
@@ -212,6 +210,11 @@ impl Driver {
         Sight { idle: self.machine.is_idle(), groups: groups.collect(), nodes: nodes.collect() }
     }
 
+    fn has_successor(&self, group: GroupId) -> bool {
+        let mut others = (0..self.machine.settings().nodes).map(NodeId);
+        others.any(|node| self.machine.hears(node) && self.peers.stands_by(node, group))
+    }
+
     fn look_at_ourselves(&self) -> NodeSight {
         NodeSight { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
     }
@@ -222,6 +225,7 @@ impl event_loop::Driver for Driver {
 
     fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
         self.peers.heard(&mut heartbeat);
+        self.fencing.heard(heartbeat.from);
         self.tell_machine(Input::Heartbeat(heartbeat), arrived);
     }
 

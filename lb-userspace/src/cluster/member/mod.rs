@@ -6,17 +6,19 @@
 //!
 //! - [`settings`]: from the configuration to the machine's settings and the paths
 //! - [`driver`]: the machine on the heartbeat thread
+//! - [`fencing`]: dead nodes are fenced before their groups are taken
 //! - [`handover`]: connections that began on the node that had a group before
 //! - [`peers`]: what is known of the other nodes
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Fence, Report, Sight, Tell, Told};
+use self::driver::{Command, Driver, Report, Sight, Tell, Told};
+use self::fencing::{Fence, Fencing};
 use super::auth::{self, ClusterId};
 use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
@@ -31,12 +33,10 @@ use crate::config::{Cluster, Config};
 use crate::dataplane::lease::Leases;
 
 pub mod driver;
+pub mod fencing;
 mod handover;
 mod peers;
 mod settings;
-
-/// How long a release may take before a stop goes on without it.
-const RELEASE: Duration = Duration::from_secs(3);
 
 /// What the member finds where it runs.
 pub struct Place {
@@ -49,7 +49,7 @@ pub struct Place {
     pub fence: Option<Fence>,
 }
 
-/// [`Self::release`] and then [`Self::end`] part in peace. Dropped without these, its threads go on until the process ends.
+/// [`Self::leave`] and then [`Self::end`] part in peace. Dropped without these, its threads go on until the process ends.
 pub struct Member {
     handle: Handle<Command>,
     heartbeat: JoinHandle<()>,
@@ -77,7 +77,8 @@ impl Member {
         orders.set_groups(&config.groups);
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
-        let driver = Driver::new(machine, place.leases, orders.clone(), place.fence, Arc::clone(&tell));
+        let fencing = Fencing::new(place.fence);
+        let driver = Driver::new(machine, place.leases, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
             Box::new(move |report| tell(Report::Transport(report).into()))
@@ -115,9 +116,10 @@ impl Member {
         answer.await.context(ENDED)
     }
 
-    /// Someone else announces an address of the group.
-    pub fn conflict(&self, group: u8) {
-        self.handle.command(Command::Conflict(GroupId(group)));
+    /// Where to tell that someone else announces an address of the group.
+    pub fn conflicts(&self) -> impl Fn(u8) + use<> {
+        let handle = self.handle.clone();
+        move |group| handle.command(Command::Conflict(GroupId(group)))
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it.
@@ -158,32 +160,21 @@ impl Member {
         async { answer.await.context(ENDED) }
     }
 
-    /// Gives everything up, for another node to take; returns when nothing is held here. Heartbeats go on, and so does
-    /// the service of connections that began here.
-    pub async fn release(&self) {
-        let released = async {
-            if self.command(machine::Command::Standby).await.is_err() {
-                return;
-            }
-            while self.look().await.is_ok_and(|sight| !sight.idle) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(RELEASE, released).await.is_err() {
-            tracing::warn!(
-                "not everything could be released within {} s; stopping all the same",
-                RELEASE.as_secs()
-            );
-        }
+    /// Gives everything up, for another node to take; [`Self::look`] tells when nothing is held here. Heartbeats go on,
+    /// and so does the service of connections that began here.
+    pub fn leave(&self) {
+        // Never refused, so nobody waits for the answer.
+        let (reply, _) = oneshot::channel();
+        self.handle.command(Command::Operator(machine::Command::Standby, reply));
     }
 
-    /// Ends the heartbeats and takes off the interface what may be left there.
-    pub fn end(self) {
+    /// Ends the heartbeats and takes off the interface what may be left there; `false`: it cannot.
+    pub fn end(self) -> bool {
         self.handle.stop();
         if self.heartbeat.join().is_err() {
             tracing::error!("the heartbeat thread has failed");
         }
-        self.holder.end();
+        self.holder.end()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::message::{Heartbeat, NodeId, Readiness};
+use crate::cluster::message::{GroupId, Heartbeat, MAX_GROUPS, NodeId, Readiness, Role};
 
 #[derive(Debug, Default)]
 pub struct Peers(BTreeMap<NodeId, Peer>);
@@ -14,8 +14,12 @@ struct Peer {
     life: u64,
     readiness: Option<Readiness>,
     config_digest: Option<u64>,
+    /// Groups that it could take, bit `1 << GroupId`.
+    stands_by: u32,
     mac: Option<[u8; 6]>,
 }
+
+const _: () = assert!(MAX_GROUPS <= u32::BITS as usize);
 
 impl Peers {
     /// Numbers the sessions in the order in which they were proven. A session's own number is the sender's clock at its
@@ -27,6 +31,8 @@ impl Peers {
         }
         peer.readiness = Some(heartbeat.readiness);
         peer.config_digest = Some(heartbeat.config_digest);
+        let standby = (0..u32::BITS).zip(&heartbeat.groups).filter(|(_, group)| group.role == Role::Standby);
+        peer.stands_by = standby.fold(0, |groups, (number, _)| groups | 1 << number);
         heartbeat.session = peer.life;
     }
 
@@ -62,6 +68,11 @@ impl Peers {
         self.readiness(node).is_some_and(|readiness| readiness.maintenance)
     }
 
+    /// Whether it could take the group, as it last said.
+    pub fn stands_by(&self, node: NodeId, group: GroupId) -> bool {
+        1_u32.checked_shl(group.0.into()).is_some_and(|bit| self.get(node).stands_by & bit != 0)
+    }
+
     /// Whether packets sent to it arrive and are balanced.
     pub fn carries(&self, node: NodeId) -> bool {
         self.readiness(node).is_some_and(|readiness| readiness.link && readiness.data_path)
@@ -71,6 +82,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::message::GroupStatus;
 
     fn heartbeat(session: u64, sequence: u64) -> Heartbeat {
         Heartbeat {
@@ -100,5 +112,22 @@ mod tests {
         });
         assert_eq!(lives, [1, 1, 2, 2, 3]);
         assert!(peers.carries(NodeId(1)) && !peers.carries(NodeId(2)));
+    }
+
+    #[test]
+    fn a_node_stands_by_for_the_groups_of_which_it_says_so() {
+        let status = |role| GroupStatus { role, term: 1, offered_to: None, yielded: false };
+        let mut message = heartbeat(1, 1);
+        message.groups = [Role::Standby, Role::Fault, Role::Active, Role::Standby].map(status).into();
+        let mut peers = Peers::default();
+        peers.heard(&mut message);
+        let stands_by = |peers: &Peers| -> Vec<u8> {
+            (0..=u8::MAX).filter(|&group| peers.stands_by(NodeId(1), GroupId(group))).collect()
+        };
+        assert_eq!(stands_by(&peers), [0, 3]);
+        assert!(!peers.stands_by(NodeId(2), GroupId(0)), "never heard");
+        message.groups.iter_mut().for_each(|group| group.role = Role::Fault);
+        peers.heard(&mut message);
+        assert!(stands_by(&peers).is_empty());
     }
 }

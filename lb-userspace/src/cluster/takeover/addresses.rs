@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use futures::TryStreamExt as _;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::{Handle, new_connection};
 
 /// A VIP as it stands on the interface.
@@ -44,8 +44,13 @@ impl Addresses {
         if vip.address.is_ipv6() {
             // The other node may still hold it for a moment: duplicate address detection would refuse it.
             attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            attributes.push(AddressAttribute::CacheInfo(deprecated()));
         }
-        request.execute().await.with_context(|| format!("cannot add {}/{}", vip.address, vip.prefix))
+        request.execute().await.map_err(|error| {
+            let off = vip.address.is_ipv6() && is(&error, libc::EACCES);
+            let hint = if off { ": IPv6 is off on the interface, see its sysctl disable_ipv6" } else { "" };
+            anyhow!(error).context(format!("cannot add {}/{}{hint}", vip.address, vip.prefix))
+        })
     }
 
     /// Deletes the VIPs in every form they have on the interface; returns those that were there.
@@ -59,7 +64,7 @@ impl Addresses {
             match self.handle.address().del(message).execute().await {
                 Ok(()) => {}
                 // The kernel has removed it together with the first address of its subnet.
-                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EADDRNOTAVAIL => {}
+                Err(error) if is(&error, libc::EADDRNOTAVAIL) => {}
                 Err(error) => {
                     failed = Err(error).with_context(|| format!("cannot delete {vip}"));
                     continue;
@@ -79,6 +84,18 @@ impl Addresses {
         let request = self.handle.address().get().set_link_index_filter(self.interface);
         request.execute().try_collect().await.context("cannot list the interface's addresses")
     }
+}
+
+fn is(error: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(refusal) if refusal.raw_code() == -errno)
+}
+
+/// Lifetimes of an address that is served and that no connection of the host's own begins with, as an IPv4 address is that
+/// comes second to another one of its network (RFC 4862, section 5.5.4).
+fn deprecated() -> CacheInfo {
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_valid = u32::MAX;
+    lifetimes
 }
 
 /// IFA_LOCAL where there is one (IPv4), else IFA_ADDRESS.

@@ -158,12 +158,14 @@ impl Holder {
         self.thread.is_finished()
     }
 
-    /// Gives all VIPs up; returns when they are off the interface.
-    pub fn end(self) {
+    /// Gives all VIPs up; returns when they are off the interface, or `false` if the thread had failed before.
+    pub fn end(self) -> bool {
         self.orders.give(Order::End);
-        if self.thread.join().is_err() {
+        let ended = self.thread.join().is_ok();
+        if !ended {
             tracing::error!("the thread that holds the VIPs has failed");
         }
+        ended
     }
 }
 
@@ -361,7 +363,9 @@ impl Keeper {
             }
             match self.addresses.add(&vip).await {
                 Ok(()) => {
-                    tracing::info!("IP address {}/{} taken, sending gratuitous ARP", vip.address, vip.prefix);
+                    let news =
+                        if vip.address.is_ipv4() { "gratuitous ARP" } else { "neighbour advertisements" };
+                    tracing::info!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix);
                     self.held.insert(vip, News::from(Instant::now(), refresh));
                 }
                 Err(error) => errors.push(error),

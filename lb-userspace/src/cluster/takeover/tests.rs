@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::holder::{Holder, Outcome, orders};
-use crate::cluster::cable::{Cable, block_on};
+use crate::cluster::cable::{Cable, block_on, ip};
 use crate::cluster::conflict::{Claim, Listener};
 use crate::config::{Failback, Group, GroupVip};
 
@@ -74,6 +74,10 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
     assert!(addresses.contains("10.9.9.100/24") && addresses.contains("eth0:0"), "{addresses}");
     let v6 = addresses.lines().find(|line| line.contains("2001:db8::100/64")).expect("the IPv6 VIP");
     assert!(v6.contains("nodad") && !v6.contains("tentative"), "usable at once: {v6}");
+    assert!(
+        v6.contains("deprecated") && v6.contains("valid_lft forever"),
+        "no source of the host's own: {v6}"
+    );
 
     holder.orders().release(0);
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
@@ -95,6 +99,20 @@ fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
     holder.end();
 }
 
+#[test]
+fn where_ipv6_is_off_a_group_with_an_ipv6_vip_is_not_taken_and_says_so() {
+    let cable = Cable::new("noipv6");
+    cable.run(0, |_| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")).expect("a sysctl");
+    let (holder, outcomes) =
+        start(&cable, &[group("web", &[("10.9.9.100", 24), ("2001:db8::100", 64)], None)]);
+    holder.orders().take(0, None);
+    let outcome = outcomes.recv_timeout(PATIENCE).expect("an outcome");
+    let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("cannot add 2001:db8::100/64: IPv6 is off on the interface"), "{why}");
+    assert!(!shown(&cable).contains("9.100"), "{}", shown(&cable));
+    holder.end();
+}
+
 /// The kernel removes the other addresses of a subnet with its first one.
 #[test]
 fn giving_up_one_group_does_not_cost_another_its_address() {
@@ -109,6 +127,21 @@ fn giving_up_one_group_does_not_cost_another_its_address() {
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
     wait_for_shown(&cable, "10.8.8.2/24");
     assert!(!shown(&cable).contains("10.8.8.1/"), "{}", shown(&cable));
+    holder.end();
+}
+
+/// With its link the kernel takes an interface's IPv6 addresses away, unlike IPv4 ones.
+#[test]
+fn an_ipv6_vip_is_back_after_the_interface_was_down() {
+    let cable = Cable::new("flap");
+    let (holder, outcomes) = start(&cable, &[group("web", &[("2001:db8::100", 64)], None)]);
+    holder.orders().take(0, None);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    for state in ["down", "up"] {
+        ip(&format!("-n {} link set eth0 {state}", cable.names[0]));
+    }
+    wait_for_shown(&cable, "2001:db8::100/64");
+    assert!(outcomes.try_recv().is_err(), "it never was without the group");
     holder.end();
 }
 

@@ -1,9 +1,9 @@
-//! Commands that are run when something happens in the cluster.
+//! Commands that are run when something happens.
 
 use std::time::Duration;
 
 use super::{Checker, Value};
-use crate::config::model::{Command, Hooks};
+use crate::config::model::{Command, Hooks, ServiceHooks};
 use crate::config::places::Place;
 use crate::config::{values, yaml};
 
@@ -18,6 +18,22 @@ impl Checker {
             active: self.command(active.as_ref(), place.key("active")),
             standby: self.command(standby.as_ref(), place.key("standby")),
             fault: self.command(fault.as_ref(), place.key("fault")),
+        }
+    }
+
+    pub(super) fn service_hooks(
+        &mut self,
+        hooks: Option<&yaml::ServiceHooks>,
+        place: Place<'_>,
+    ) -> ServiceHooks {
+        let Some(yaml::ServiceHooks { server_up, server_down, quorum_up, quorum_down }) = hooks else {
+            return ServiceHooks::default();
+        };
+        ServiceHooks {
+            server_up: self.command(server_up.as_ref(), place.key("server_up")),
+            server_down: self.command(server_down.as_ref(), place.key("server_down")),
+            quorum_up: self.command(quorum_up.as_ref(), place.key("quorum_up")),
+            quorum_down: self.command(quorum_down.as_ref(), place.key("quorum_down")),
         }
     }
 

@@ -38,7 +38,10 @@ impl Checker {
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
             let group = self.group(group, place, interface, cluster, &mut vips);
-            if let Err(line) = names.insert(group.name.clone(), place.key("name").at()) {
+            // Without a name and a VIP that is right, which is said elsewhere, the name is empty.
+            if !group.name.is_empty()
+                && let Err(line) = names.insert(group.name.clone(), place.key("name").at())
+            {
                 let message = format!("name {:?}: the group in line {line} has it already", group.name);
                 self.mistake(place.key("name").at(), message);
             }

@@ -1,9 +1,10 @@
 //! The real servers of a service.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::{Checker, Unique, Value};
-use crate::config::model::Server;
+use crate::config::model::{Check, Server};
 use crate::config::places::Place;
 use crate::config::{values, yaml};
 
@@ -15,16 +16,29 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Checker {
     /// `port` is the service's, 0 if it is not known.
-    pub(super) fn servers(&mut self, servers: &[yaml::Server], place: Place<'_>, port: u16) -> Vec<Server> {
+    /// `checks` are the service's.
+    pub(super) fn servers(
+        &mut self,
+        servers: &[yaml::Server],
+        place: Place<'_>,
+        port: u16,
+        checks: &Arc<[Check]>,
+    ) -> Vec<Server> {
         self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", place);
         let each = servers.iter().enumerate();
         let checked: Vec<_> =
-            each.map(|(index, server)| self.server(server, place.item(index), port)).collect();
+            each.map(|(index, server)| self.server(server, place.item(index), port, checks)).collect();
         self.distinct_servers(servers, &checked, place);
         checked
     }
 
-    fn server(&mut self, server: &yaml::Server, place: Place<'_>, port: u16) -> Server {
+    fn server(
+        &mut self,
+        server: &yaml::Server,
+        place: Place<'_>,
+        port: u16,
+        checks: &Arc<[Check]>,
+    ) -> Server {
         let address = Value::of(&server.address, "address", place);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
@@ -43,6 +57,10 @@ impl Checker {
             address: ip,
             port,
             weight: weight.unwrap_or(1),
+            checks: match &server.check {
+                None => Arc::clone(checks),
+                own => self.checks(own.as_ref(), place.key("check")),
+            },
         }
     }
 

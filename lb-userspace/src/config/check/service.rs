@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Checker, DAY, Unique, Value};
-use crate::config::model::{Fallback, Protocol, Scheduler, Service, ServiceKey, Stray, Timeouts};
+use super::{Checker, DAY, SECOND, Unique, Value};
+use crate::config::model::{
+    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
+};
 use crate::config::places::Place;
 use crate::config::{values, yaml};
 
@@ -19,9 +21,8 @@ const SCHEDULERS: [(&str, Scheduler); 4] = {
     let [rr, wrr, lc, wlc] = Scheduler::ALL;
     [(rr.name(), rr), (wrr.name(), wrr), (lc.name(), lc), (wlc.name(), wlc)]
 };
-const FALLBACKS: [(&str, Fallback); 2] = [("none", Fallback::None), ("local", Fallback::Local)];
 const STRAYS: [(&str, Stray); 2] = [("hash", Stray::Hash), ("pass", Stray::Pass)];
-const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Stands for the address and port of a service whose `vip` is missing or wrong; port 0 tells it from a real one.
 const NO_VIP: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -43,6 +44,8 @@ impl Checker {
         self.limits(&checked, place);
         self.distinct_services(services, &checked, place);
         self.servers_are_not_vips(&checked, place);
+        self.fallbacks_are_others(services, &checked, place);
+        self.weights_can_grow(services, &checked, place);
         checked
     }
 
@@ -53,23 +56,68 @@ impl Checker {
         let name = self.optional(value(&service.name, "name"), values::name);
         let drain =
             self.optional(value(&service.drain, "drain"), |text| values::time(text, Duration::ZERO..=DAY));
+        let name = name.unwrap_or_else(|| format!("{}/{}", protocol.name(), SocketAddr::new(vip, port)));
+        let default = Service::new(name, ServiceKey { vip, port, protocol });
+        let slow_start = self.optional(value(&service.slow_start, "slow_start"), |text| {
+            values::time(text, Duration::ZERO..=DAY)
+        });
+        let checks = self.checks(service.check.as_ref(), place.key("check"));
+        let servers = service.servers.as_deref().unwrap_or_default();
         Service {
-            name: name.unwrap_or_else(|| format!("{}/{}", protocol.name(), SocketAddr::new(vip, port))),
-            key: ServiceKey { vip, port, protocol },
-            scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, Scheduler::Wlc),
-            fallback: self.fallback(service, place),
-            stray: self.one_of(value(&service.stray, "stray"), &STRAYS, Stray::Pass),
+            scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, default.scheduler),
+            fallback: self.fallback(service, place, protocol),
+            quiescent: self.one_of(
+                value(&service.quiescent, "quiescent"),
+                &values::SWITCH,
+                default.quiescent,
+            ),
+            slow_start: slow_start.unwrap_or(default.slow_start),
+            damping: service.damping.as_ref().map(|damping| self.damping(damping, place.key("damping"))),
+            quorum: self.quorum(service, place),
+            hooks: self.service_hooks(service.hooks.as_ref(), place.key("hooks")),
+            stray: self.one_of(value(&service.stray, "stray"), &STRAYS, default.stray),
             timeouts: self.timeouts(service.timeouts.as_ref(), place.key("timeouts"), timeouts),
-            drain: drain.unwrap_or(DEFAULT_DRAIN),
-            check: service.check.as_ref().map(|check| self.health(check, place.key("check"))),
-            servers: self.servers(service.servers.as_deref().unwrap_or_default(), place.key("servers"), port),
+            drain: drain.unwrap_or(default.drain),
+            servers: self.servers(servers, place.key("servers"), port, &checks),
+            ..default
         }
     }
 
-    /// Somebody must be there to serve: without servers, the director itself.
-    fn fallback(&mut self, service: &yaml::Service, place: Place<'_>) -> Fallback {
+    fn damping(&mut self, damping: &yaml::Damping, place: Place<'_>) -> Damping {
+        let yaml::Damping { falls, within, hold } = damping;
+        let falls = self.optional(Value::of(falls, "falls", place), |text| values::whole(text, 2..=100));
+        let mut time = |scalar, key| {
+            let value = Value::of(scalar, key, place);
+            self.optional(value, |text| values::time(text, SECOND..=DAY)).unwrap_or(MINUTE)
+        };
+        Damping { falls: falls.unwrap_or(3), within: time(within, "within"), hold: time(hold, "hold") }
+    }
+
+    fn quorum(&mut self, service: &yaml::Service, place: Place<'_>) -> Quorum {
+        let weight = Value::of(&service.quorum, "quorum", place);
+        let weight = self.optional(weight, |text| values::whole(text, 1..=1_000_000_000)).unwrap_or(1);
+        let hysteresis = Value::of(&service.hysteresis, "hysteresis", place);
+        let most = u64::from(weight - 1);
+        let hysteresis = self.optional(hysteresis, |text| {
+            let less = |_| format!("expected a whole number below `quorum`, which is {weight}");
+            values::whole(text, 0..=most).map_err(less)
+        });
+        Quorum { weight, hysteresis: hysteresis.unwrap_or_default() }
+    }
+
+    /// Somebody must be there to serve: without servers, the fallback.
+    fn fallback(&mut self, service: &yaml::Service, place: Place<'_>, protocol: Protocol) -> Fallback {
+        let page = Value::of(&service.sorry_page, "sorry_page", place);
+        let file = self.optional(page, |text| values::file_path(text, "/etc/lb/sorry.html"));
         let given = Value::of(&service.fallback, "fallback", place);
-        let read = self.optional(given, |text| values::choice(text, &FALLBACKS));
+        let read = self.optional(given, |text| values::fallback(text, file));
+        if page.text.is_some() && !matches!(read, Some(Fallback::Sorry(_))) {
+            let message = "`sorry_page` belongs to `fallback: sorry`";
+            self.mistake(page.place().key_at(), message);
+        }
+        if protocol == Protocol::Udp && matches!(read, Some(Fallback::Sorry(_))) {
+            self.wrong(given, "expected another fallback: the sorry page is HTTP, this service is of UDP");
+        }
         let nobody = read == Some(Fallback::None) || given.text.is_none();
         if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
             let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
@@ -134,6 +182,31 @@ impl Checker {
                         format!("address {address} is a VIP here, expected a real server's own address");
                     self.mistake(place.item(index).key("address").at(), message);
                 }
+            }
+        }
+    }
+
+    /// The fallback serves when the servers do not, and a packet to a VIP would come straight back.
+    fn fallbacks_are_others(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let Some(Server { address, .. }) = service.fallback_server() else { continue };
+            let value = Value::of(&given.fallback, "fallback", place.item(index));
+            if service.servers.iter().any(|server| server.address == address) {
+                self.wrong(value, "expected a server that is not among the service's own");
+            } else if services.iter().any(|other| other.key.vip == address) {
+                self.wrong(value, "found a VIP, expected a real server's own address");
+            }
+        }
+    }
+
+    /// Slow start begins at weight 1.
+    fn weights_can_grow(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let advised = |server: &Server| server.checks.iter().any(|check| check.probe.advises());
+            let none_can = service.servers.iter().all(|server| server.weight <= 1 && !advised(server));
+            if !service.slow_start.is_zero() && !service.servers.is_empty() && none_can {
+                let value = Value::of(&given.slow_start, "slow_start", place.item(index));
+                self.wrong(value, "weights grow from 1, expected servers with greater weights, such as 100");
             }
         }
     }

@@ -1,15 +1,18 @@
 //! What counts changes the digest, what does not leaves it alone.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use lb_common::schedule::Scheduler;
 use lb_common::service::Protocol;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use regex::bytes::Regex;
 
 use super::*;
 use crate::config::model::{Command, Control, Hooks, Metrics};
 use crate::config::parse_on;
+use crate::config::{Check, HttpProbe, Method, Pattern, Probe, Statuses, Tls, Via, Wanted};
 
 fn full() -> Config {
     let text = include_str!("../../../../deploy/examples/full.yaml");
@@ -49,13 +52,19 @@ fn service(config: &mut Config) -> &mut Service {
 }
 
 fn check(config: &mut Config) -> &mut Check {
-    service(config).check.as_mut().expect("a check")
+    let checks = &mut service(config).servers[0].checks;
+    Arc::make_mut(checks).first_mut().expect("a check")
+}
+
+fn every_check(config: &mut Config, change: impl Fn(&mut Check)) {
+    let servers = config.services.iter_mut().flat_map(|service| &mut service.servers);
+    servers.for_each(|server| Arc::make_mut(&mut server.checks).iter_mut().for_each(&change));
 }
 
 fn http(config: &mut Config) -> &mut HttpProbe {
     match &mut check(config).probe {
         Probe::Http(http) => http,
-        Probe::Tcp => panic!("not http"),
+        other => panic!("not http: {}", other.name()),
     }
 }
 
@@ -111,13 +120,23 @@ const COVERED: &[Change] = &[
     |config, matter| service(config).drain = matter.time,
     |config, matter| http(config).request = matter.text.clone(),
     |config, matter| http(config).host = Some(matter.text.clone()),
-    |config, matter| http(config).receive = Some(matter.text.clone()),
-    |config, _| http(config).receive = None,
-    |config, matter| http(config).status = Some(matter.number),
+    |config, matter| http(config).wanted.text = Some(matter.text.clone()),
+    |config, _| http(config).wanted.text = None,
+    |config, matter| http(config).status = Statuses(vec![matter.number..=matter.number]),
     |config, matter| check(config).interval = matter.time,
     |config, matter| check(config).timeout = matter.time,
     |config, matter| check(config).rise = matter.number.into(),
     |config, matter| check(config).fall = matter.number.into(),
+    |config, matter| check(config).fast_interval = matter.time,
+    |config, _| check(config).via = Via::Vip,
+    |config, _| check(config).tls = Some(Tls { name: None, verify: false, expiry_warning: Duration::ZERO }),
+    |config, _| http(config).method = Method::Head,
+    |config, _| http(config).digest = Some([7; 32]),
+    |config, _| http(config).wanted.pattern = Some(Pattern(Regex::new("a.b").expect("a pattern"))),
+    |config, _| service(config).quiescent = false,
+    |config, matter| service(config).slow_start = matter.time,
+    |config, matter| service(config).quorum.weight = matter.number.into(),
+    |config, matter| service(config).fallback = Fallback::Server(matter.address),
     |config, matter| check(config).port = Some(matter.number),
     |config, matter| of(&mut service(config).servers, matter.place).address = matter.address,
     |config, matter| of(&mut service(config).servers, matter.place).port = matter.number,
@@ -134,8 +153,8 @@ const REMOVALS: &[Change] = &[
     |config, _| config.cluster = None,
     |config, _| config.groups.clear(),
     |config, _| config.services.truncate(1),
-    |config, _| service(config).check = None,
-    |config, _| check(config).probe = Probe::Tcp,
+    |config, _| service(config).servers[0].checks = Arc::default(),
+    |config, _| check(config).probe = Probe::Off,
     |config, _| service(config).servers.clear(),
     |config, _| service(config).servers.swap(0, 1),
 ];
@@ -149,6 +168,10 @@ const FREE: &[Change] = &[
         config.metrics = Some(Metrics { listen: (matter.address, matter.number).into() });
     },
     |config, _| config.metrics = None,
+    |config, matter| config.maintenance = matter.text.clone().into(),
+    |config, _| config.zero_copy = true,
+    |config, matter| every_check(config, |check| check.source = Some(matter.address)),
+    |config, matter| every_check(config, |check| check.interface = Some(matter.text.clone())),
     // Each service has its own copy of the file's.
     |config, matter| config.timeouts.udp = matter.time,
     |config, matter| cluster(config).me = matter.number.to_be_bytes()[0],
@@ -219,12 +242,8 @@ proptest! {
         let [one, other] = cuts.map(|cut| {
             let (request, receive) = text.split_at(cut.index(text.len()));
             let mut config = full();
-            *http(&mut config) = HttpProbe {
-                request: request.into(),
-                host: None,
-                receive: Some(receive.into()),
-                status: None,
-            };
+            let wanted = Wanted { text: Some(receive.into()), pattern: None };
+            *http(&mut config) = HttpProbe { request: request.into(), wanted, ..HttpProbe::default() };
             config
         });
         prop_assert_eq!(one == other, one.digest() == other.digest());
@@ -277,7 +296,11 @@ services:
     stray: pass
     timeouts: { established: 900s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
     drain: 30s
-    check: { type: http, request: /, receive: ok, interval: 2s, timeout: 3s, rise: 1, fall: 2, port: 8080 }
+    quiescent: on
+    slow_start: 0s
+    quorum: 1
+    hysteresis: 0
+    check: { type: http, via: server, method: GET, status: 200-299, request: /, receive: ok, interval: 2s, fast_interval: 2s, timeout: 3s, rise: 1, fall: 2, port: 8080 }
     servers: [{ address: 192.0.2.21, weight: 1 }, { address: 192.0.2.22, weight: 3 }]
   - vip: 192.0.2.11:53
     protocol: udp
@@ -286,7 +309,11 @@ services:
     stray: hash
     timeouts: { established: 900s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
     drain: 30s
-    check: { type: tcp, interval: 2s, timeout: 3s, rise: 1, fall: 1 }
+    quiescent: on
+    slow_start: 0s
+    quorum: 1
+    hysteresis: 0
+    check: { type: tcp, via: server, interval: 2s, fast_interval: 2s, timeout: 3s, rise: 1, fall: 1 }
     servers: [{ address: 192.0.2.31, weight: 1 }]
 ";
 
@@ -295,5 +322,5 @@ services:
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.digest(), 0xb878_4839_476c_d637, "{:#x}", config.digest());
+    assert_eq!(config.digest(), 0x7c07_02dd_d416_f70e, "{:#x}", config.digest());
 }

@@ -1,7 +1,11 @@
 //! Why a probe failed, in the words that an operator reads beside the server.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use super::wanted::Unmet;
+use crate::config::Statuses;
 
 /// Why a probe failed; its display is the reason shown by `lb status`.
 #[derive(Debug, thiserror::Error)]
@@ -14,27 +18,51 @@ pub enum Failure {
     /// The kernel gave up on the neighbour (ICMP or ARP), or has no route.
     #[error("host unreachable: no answer to ARP, or no route to it")]
     Unreachable,
+    #[error("no answer to ARP for {server} on {interface}")]
+    NoMac { server: IpAddr, interface: String },
+    /// No answer to a SYN at the VIP, while the server's own address accepts connections.
+    #[error(
+        "no answer at the VIP {vip}, though its own address {own} accepts connections: is the VIP on its loopback? \
+         (ip address add {vip}/32 dev lo)"
+    )]
+    VipUnreachable { vip: IpAddr, own: SocketAddr },
+    /// The same of datagrams.
+    #[error(
+        "no answer at the VIP {vip}, though its own address {own} answers: does the service listen on the VIP, and is \
+         that on its loopback? (ip address add {vip}/32 dev lo)"
+    )]
+    VipSilent { vip: IpAddr, own: SocketAddr },
+    #[error(
+        "refuses connections to the VIP {vip}, though its own address {own} accepts them: the service does not listen \
+         on the VIP"
+    )]
+    VipRefuses { vip: IpAddr, own: SocketAddr },
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("connected, but no answer within {}", words(.0))]
+    #[error("no answer within {}", words(.0))]
     NoAnswer(Duration),
-    #[error("closed before the answer's header")]
-    ClosedEarly,
-    #[error("reset before the answer's header")]
-    ResetEarly,
+    /// `wanted` says what did not come.
+    #[error("no {wanted} within {}", words(.within))]
+    Late { wanted: &'static str, within: Duration },
+    #[error("closed before the {wanted}")]
+    Closed { wanted: &'static str },
+    #[error("reset before the {wanted}")]
+    Reset { wanted: &'static str },
+    /// The whole of it, in words.
+    #[error("{0}")]
+    Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
-    #[error("status {got}, wanted {}", status_words(.wanted))]
-    Status { got: u16, wanted: Option<u16> },
-    /// `seen` bytes of the body were looked through, all there are if `whole`.
-    #[error("no '{text}' in the {}", extent(*.seen, *.whole))]
-    TextMissing { text: String, seen: usize, whole: bool },
-    #[error("no '{text}' within {}, in the first {seen} bytes of the answer", words(.within))]
-    TextLate { text: String, seen: usize, within: Duration },
-    #[error("connection lost after {seen} bytes of the answer, no '{text}' in them")]
-    BodyBroken { text: String, seen: usize },
-    #[error("{0}")]
-    Exchange(String),
+    /// `got` is the code and the server's words for it.
+    #[error("status {got}, wanted {wanted}")]
+    Status { got: String, wanted: Statuses },
+    /// All of the answer was looked through if `whole`.
+    #[error("no {} in the {}{}", .unmet.sought, extent(.unmet, *.whole), got(.unmet))]
+    Unmet { unmet: Unmet, whole: bool },
+    #[error("no {} within {}{}", .unmet.sought, words(.within), so_far(.unmet))]
+    UnmetLate { unmet: Unmet, within: Duration },
+    #[error("no {} before the connection was lost{}", .unmet.sought, so_far(.unmet))]
+    UnmetLost { unmet: Unmet },
     /// Nothing could be sent at all, for want of something on this host.
     #[error("{0} on this host")]
     Local(io::Error),
@@ -59,42 +87,100 @@ impl Failure {
             _ => Self::Connect(error),
         }
     }
+
+    /// What an error of an open connection, or of a socket for datagrams, means while `wanted` was waited for.
+    pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Self::Reset { wanted }
+            }
+            _ => match error.raw_os_error().map(io::Error::from_raw_os_error).map(Self::from_connect) {
+                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {wanted}: {error}")),
+                Some(known) => known,
+            },
+        }
+    }
 }
 
 fn words(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 
-fn status_words(status: &Option<u16>) -> String {
-    status.map_or_else(|| "2xx".to_owned(), |status| status.to_string())
+fn extent(unmet: &Unmet, whole: bool) -> String {
+    match (unmet.seen, whole) {
+        (0, true) => "empty answer".into(),
+        (seen, true) => format!("answer's {seen} bytes"),
+        (seen, false) => format!("first {seen} bytes of the answer"),
+    }
 }
 
-fn extent(seen: usize, whole: bool) -> String {
-    if whole { format!("answer's {seen} bytes") } else { format!("first {seen} bytes of the answer") }
+/// For an answer that was still to go on.
+fn so_far(unmet: &Unmet) -> String {
+    if unmet.seen == 0 { String::new() } else { format!(", in the {}{}", extent(unmet, false), got(unmet)) }
+}
+
+fn got(unmet: &Unmet) -> String {
+    if unmet.seen == 0 { String::new() } else { format!(": got {}", unmet.begins) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+    const WWW1: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21)), 80);
 
     #[test]
     fn reads_as_a_sentence() {
-        let text = || "Test Page".to_owned();
+        let unmet = |seen, begins: &str| Unmet { sought: "'Test Page'".into(), seen, begins: begins.into() };
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
-            (Failure::Status { got: 500, wanted: None }, "status 500, wanted 2xx"),
-            (Failure::Status { got: 200, wanted: Some(204) }, "status 200, wanted 204"),
             (
-                Failure::TextMissing { text: text(), seen: 612, whole: false },
-                "no 'Test Page' in the first 612 bytes of the answer",
+                Failure::Status { got: "500".into(), wanted: Statuses::default() },
+                "status 500, wanted 200-299",
             ),
             (
-                Failure::TextMissing { text: text(), seen: 612, whole: true },
-                "no 'Test Page' in the answer's 612 bytes",
+                Failure::Status { got: "200 OK".into(), wanted: Statuses(vec![204..=204, 300..=399]) },
+                "status 200 OK, wanted 204, 300-399",
             ),
             (
-                Failure::TextLate { text: text(), seen: 9, within: Duration::from_millis(1500) },
-                "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer",
+                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: false },
+                "no 'Test Page' in the first 612 bytes of the answer: got 'It works!'",
+            ),
+            (
+                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: true },
+                "no 'Test Page' in the answer's 612 bytes: got 'It works!'",
+            ),
+            (Failure::Unmet { unmet: unmet(0, "''"), whole: true }, "no 'Test Page' in the empty answer"),
+            (
+                Failure::UnmetLate { unmet: unmet(9, "'It works!'"), within: Duration::from_millis(1500) },
+                "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer: got 'It works!'",
+            ),
+            (
+                Failure::UnmetLate { unmet: unmet(0, "''"), within: Duration::from_secs(3) },
+                "no 'Test Page' within 3s",
+            ),
+            (
+                Failure::NoMac { server: WWW1.ip(), interface: "eth0".into() },
+                "no answer to ARP for 192.0.2.21 on eth0",
+            ),
+            (
+                Failure::VipUnreachable { vip: VIP, own: WWW1 },
+                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts connections: is the VIP \
+                 on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+            ),
+            (
+                Failure::VipSilent { vip: VIP, own: WWW1 },
+                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 answers: does the service listen \
+                 on the VIP, and is that on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+            ),
+            (
+                Failure::VipRefuses { vip: VIP, own: WWW1 },
+                "refuses connections to the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts them: the \
+                 service does not listen on the VIP",
             ),
         ];
         for (failure, wanted) in cases {

@@ -1,63 +1,74 @@
 //! Probes: one file per kind, each an async function that can be dropped at any moment.
+//!
+//! A probe gets an [`Attempt`]: whom to ask, until when, and by what way. It notes each step that it takes, so that a
+//! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
 
+pub mod agent;
+pub mod dns;
+pub mod external;
+pub mod file;
+pub mod ftp;
+pub mod grpc;
 pub mod http;
+pub mod imap;
+pub mod ldap;
+pub mod mysql;
+pub mod ping;
+pub mod pop3;
+pub mod postgresql;
+pub mod redis;
+pub mod smtp;
 pub mod tcp;
+pub mod udp;
 
+mod attempt;
+mod conversation;
+mod excerpt;
 mod failure;
+mod reply;
+mod second_look;
+mod wanted;
 
-use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use tokio::time::Instant;
-
+pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, micros, millis};
+pub use self::excerpt::excerpt;
 pub use self::failure::Failure;
-use crate::config::{Probe, ServiceKey};
+use super::net::Net;
+use crate::config::{Check, Probe, Via};
 
-/// Until when a probe has time, and how long that was from its start on, for the words of a failure.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    at: Instant,
-    whole: Duration,
+/// Makes one probe as `check` asks for.
+pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
+    let attempt = Attempt::new(check, subject, net);
+    let result = match check.via {
+        Via::Server => ask(&attempt).await,
+        Via::Vip => second_look::ask(&attempt).await,
+    };
+    attempt.report(result)
 }
 
-impl Limit {
-    pub fn new(whole: Duration) -> Self {
-        Self { at: Instant::now() + whole, whole }
-    }
-
-    /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
-    async fn wait<T>(
-        self,
-        future: impl Future<Output = T>,
-        late: impl FnOnce(Duration) -> Failure,
-    ) -> Result<T, Failure> {
-        tokio::time::timeout_at(self.at, future).await.map_err(|_| late(self.whole))
-    }
-}
-
-/// Makes the probe that a check asks for.
-pub async fn probe(
-    kind: &Probe,
-    target: SocketAddr,
-    service: ServiceKey,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    let limit = Limit::new(timeout);
-    match kind {
-        Probe::Tcp => tcp::probe(target, limit).await.map(drop),
-        Probe::Http(http) => http::probe(target, http, &default_host(service), limit).await,
-    }
-}
-
-/// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
-fn default_host(service: ServiceKey) -> String {
-    match (service.vip, service.port) {
-        (IpAddr::V4(vip), 80) => vip.to_string(),
-        (IpAddr::V6(vip), 80) => format!("[{vip}]"),
-        (vip, port) => SocketAddr::new(vip, port).to_string(),
+async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
+    match &attempt.check.probe {
+        Probe::Tcp(exchange) => tcp::probe(attempt, exchange).await,
+        Probe::Http(http) => http::probe(attempt, http).await,
+        Probe::Udp(exchange) => udp::probe(attempt, exchange).await,
+        Probe::Dns(dns) => dns::probe(attempt, dns).await,
+        Probe::Grpc { service } => grpc::probe(attempt, service).await,
+        Probe::Smtp { helo } => smtp::probe(attempt, helo).await,
+        Probe::Imap => imap::probe(attempt).await,
+        Probe::Pop3 => pop3::probe(attempt).await,
+        Probe::Ftp => ftp::probe(attempt).await,
+        Probe::Ldap => ldap::probe(attempt).await,
+        Probe::Mysql { user } => mysql::probe(attempt, user).await,
+        Probe::Postgresql { user, database } => postgresql::probe(attempt, user, database).await,
+        Probe::Redis => redis::probe(attempt).await,
+        Probe::Ping => ping::probe(attempt).await,
+        Probe::Agent { send } => agent::probe(attempt, send.as_deref()).await,
+        Probe::External(external) => external::probe(attempt, external).await,
+        Probe::File(path) => file::probe(path),
+        Probe::Off => Err(Failure::Wrong("checks are off for this server".into())),
     }
 }
 
 #[cfg(test)]
 pub(super) mod servers;
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,25 @@
 //! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
 
-use std::future::Future;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+mod datagrams;
+mod dialogue;
+mod misbehaving;
+mod tls;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+pub use self::datagrams::{answering_datagrams, answering_datagrams_on};
+pub use self::dialogue::{Turn, dialogue, hears, says};
+pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying, sockets_to};
+pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
+use super::{Answer, Report, Subject};
+use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
+use crate::health::net::{Duplex, Net};
 
 /// A server that lives as long as this value.
 pub struct TestServer {
@@ -16,6 +30,14 @@ pub struct TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl TestServer {
+    /// Ends it; its port is free then.
+    pub async fn stopped(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -50,18 +72,18 @@ pub async fn answering(pieces: &'static [&'static str]) -> TestServer {
 }
 
 /// Answers one connection with these pieces.
-pub async fn answer(mut stream: TcpStream, pieces: &'static [&'static str]) {
+pub async fn answer(mut stream: impl Duplex, pieces: &'static [&'static str]) {
     read_header(&mut stream).await;
     for piece in pieces {
         if stream.write_all(piece.as_bytes()).await.is_err() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// Reads until the empty line that ends a request's header; returns what came.
-pub async fn read_header(stream: &mut TcpStream) -> String {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -105,7 +127,7 @@ pub fn full_backlog() -> (SocketAddr, impl Drop) {
     let address = listener.local_addr().expect("an address");
     let mut waiting = Vec::new();
     // One more than the queue holds never completes, hence the short time-out.
-    while let Ok(stream) = StdStream::connect_timeout(&address, std::time::Duration::from_millis(100)) {
+    while let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_millis(100)) {
         waiting.push(stream);
     }
     (address, Queue { _listener: listener, _waiting: waiting })
@@ -118,4 +140,43 @@ struct Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {}
+}
+
+/// A check to be made of test servers.
+pub struct Asked(Check);
+
+impl Asked {
+    /// By this probe, over the kernel's sockets.
+    pub fn of(probe: Probe, timeout: Duration) -> Self {
+        Self(Check { timeout, ..Check::new(probe) })
+    }
+
+    pub fn with(self, change: impl FnOnce(&mut Check)) -> Self {
+        let mut check = self.0;
+        change(&mut check);
+        Self(check)
+    }
+
+    /// Probes the server at `address` once; a failure comes in its words.
+    pub async fn at(&self, address: SocketAddr) -> Result<Answer, String> {
+        self.report(address).await.result.map_err(|failure| failure.to_string())
+    }
+
+    pub async fn report(&self, address: SocketAddr) -> Report {
+        self.by(&Net::default(), address).await
+    }
+
+    /// Probes the server by what other probes use too.
+    pub async fn by(&self, net: &Net, address: SocketAddr) -> Report {
+        let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
+        let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
+        let subject = Subject { service, server: address.ip(), port: address.port() };
+        super::run(&self.0, subject, net).await
+    }
+}
+
+/// What an answer must contain.
+pub fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+    let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
+    Wanted { text: text.map(Into::into), pattern }
 }

@@ -1,50 +1,51 @@
-//! TCP: a connection is accepted.
+//! TCP: a connection is accepted; if something is sent or wanted, that is answered.
 
-use std::net::SocketAddr;
+use super::wanted::Search;
+use super::{Answer, Attempt, Failure};
+use crate::config::Exchange;
+use crate::health::net::Stream;
 
-use tokio::net::TcpStream;
+/// How much of an answer is looked through.
+const ANSWER_LIMIT: usize = 16 * 1024;
+const ANSWER: &str = "answer";
 
-use super::{Failure, Limit};
+/// Who only wants to know whether it is accepted drops the stream, which closes the connection by a FIN.
+pub async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<Answer, Failure> {
+    let mut stream = attempt.connect().await?;
+    if !exchange.send.is_empty() {
+        attempt.send(&mut stream, &exchange.send, ANSWER).await?;
+        attempt.step(format!("sent {} bytes", exchange.send.len()));
+    }
+    if !exchange.send.is_empty() || !exchange.wanted.is_nothing() {
+        answer(attempt, &mut stream, exchange).await?;
+    }
+    Ok(Answer::default())
+}
 
-/// Connects to `target`. Who only wants to know drops the stream, which closes the connection by a FIN.
-pub async fn probe(target: SocketAddr, limit: Limit) -> Result<TcpStream, Failure> {
-    match limit.wait(TcpStream::connect(target), Failure::NoAnswerToSyn).await? {
-        Ok(stream) => Ok(stream),
-        // The kernel's own patience with SYNs, should it be shorter than ours.
-        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
-            Err(Failure::NoAnswerToSyn(limit.whole))
+/// Reads until what came is as wanted. That no more may follow is not waited for: a server that keeps its connections
+/// open would never be good.
+async fn answer(attempt: &Attempt<'_>, stream: &mut Stream, exchange: &Exchange) -> Result<(), Failure> {
+    let mut search = Search::new(&exchange.wanted);
+    let mut buffer = [0; 2048];
+    loop {
+        let room = buffer.len().min(ANSWER_LIMIT - search.seen());
+        let came = match attempt.receive(stream, &mut buffer[..room], ANSWER).await {
+            Ok(came) => &buffer[..came],
+            Err(failure) if search.seen() == 0 => return Err(failure),
+            Err(failure) => return Err(search.cut_short(failure)),
+        };
+        match (search.seen(), came) {
+            (0, []) => return Err(Failure::Closed { wanted: ANSWER }),
+            (0, _) => attempt.step("got an answer"),
+            _ => {}
         }
-        Err(error) => Err(Failure::from_connect(error)),
+        search.feed(came);
+        let Some(unmet) = search.unmet() else { return Ok(()) };
+        if came.is_empty() || unmet.seen == ANSWER_LIMIT {
+            return Err(Failure::Unmet { whole: came.is_empty(), unmet });
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::health::probe::servers;
-
-    const LIMIT: Duration = Duration::from_millis(300);
-
-    #[tokio::test]
-    async fn a_listener_is_good() {
-        let server = servers::silent().await;
-        probe(server.address, Limit::new(LIMIT)).await.expect("a connection");
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_refused() {
-        let failure = probe(servers::closed().await, Limit::new(LIMIT)).await.expect_err("no connection");
-        assert_eq!(failure.to_string(), "connection refused");
-    }
-
-    #[tokio::test]
-    async fn an_unanswered_syn_ends_with_the_time() {
-        let (address, _queue) = servers::full_backlog();
-        let start = Instant::now();
-        let failure = probe(address, Limit::new(LIMIT)).await.expect_err("no connection");
-        assert_eq!(failure.to_string(), "no answer to SYN within 300ms");
-        assert!(start.elapsed() < LIMIT * 3, "{:?}", start.elapsed());
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@ use super::table::{Cell, Table};
 use super::{Tone, words};
 use crate::observe::view::{ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
 
-pub fn render(cluster: &ClusterStatus, colour: bool) -> String {
+/// `stopping`: this node was told to.
+pub fn render(cluster: &ClusterStatus, stopping: bool, colour: bool) -> String {
     let mut nodes = Table::new("", colour);
     nodes.row(["Node", "Address", "State", "Servers"].map(Cell::plain));
     cluster.nodes.iter().for_each(|node| nodes.row(node_row(node, &cluster.node)));
@@ -15,7 +16,7 @@ pub fn render(cluster: &ClusterStatus, colour: bool) -> String {
 
     let mut groups = Table::new("", colour);
     groups.row(["Group", "VIPs", "Is on", "Preferred", "Here", ""].map(Cell::plain));
-    cluster.groups.iter().for_each(|group| groups.row(group_row(group)));
+    cluster.groups.iter().for_each(|group| groups.row(group_row(group, stopping)));
 
     let heading = Tone::Strong.paint(&format!("Cluster {}", words::printable(&cluster.name)), colour) + "\n";
     [heading].into_iter().chain(nodes.lines()).chain(paths.lines()).chain(groups.lines()).collect()
@@ -67,10 +68,11 @@ fn path_row(path: &PathStatus) -> [Cell; 3] {
     ]
 }
 
-fn group_row(group: &GroupStatus) -> [Cell; 6] {
+fn group_row(group: &GroupStatus, stopping: bool) -> [Cell; 6] {
     let vips: Vec<String> = group.vips.iter().map(ToString::to_string).collect();
     let away = group.holder.as_ref() != Some(&group.preferred);
-    let tone = match &*group.role {
+    let role = if stopping && group.role == "fault" { "stopping" } else { &*group.role };
+    let tone = match role {
         "active" => Tone::Good,
         "fault" => Tone::Bad,
         "standby" => Tone::Plain,
@@ -84,11 +86,12 @@ fn group_row(group: &GroupStatus) -> [Cell; 6] {
             None => Cell::new("NOBODY", Tone::Bad),
         },
         Cell::plain(&group.preferred),
-        Cell::new(&format!("{} {}", group.role, words::since(group.since_s)), tone),
+        Cell::new(&format!("{role} {}", words::since(group.since_s)), tone),
         // Why a node is active or standby is in the event log; why it cannot be is asked here.
-        match (&*group.role, group.serves_on) {
-            ("fault", _) => Cell::new(&group.cause, Tone::Bad),
-            (_, true) => Cell::plain("serves its earlier connections on"),
+        match role {
+            "fault" => Cell::new(&group.cause, Tone::Bad),
+            "active" if !group.has_successor => Cell::new("no other node is ready", Tone::Warning),
+            _ if group.serves_on => Cell::plain("serves its earlier connections on"),
             _ => Cell::plain(""),
         },
     ]

@@ -9,10 +9,13 @@ use anyhow::{Context, anyhow, bail};
 
 use super::{Reply, Request};
 use crate::observe::events::Record;
-use crate::observe::view::{Move, Status};
+use crate::observe::view::{Obeyed, ProbeReport, Status};
 
 /// How long `lb` may be silent; its own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A check may take an hour; whoever waits for it can end that.
+const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
 
 /// Longest reply taken, some hundred thousand servers: what is longer does not come from `lb`.
 const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
@@ -33,10 +36,29 @@ pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
     }
 }
 
-/// Gives an order; returns the groups that move because of it. A refusal is an error in the director's words.
-pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Vec<Move>> {
+/// Gives an order; returns what came of it. A refusal is an error in the director's words.
+pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
     match request(path, order)? {
-        Reply::Moves(moves) => Ok(moves),
+        Reply::Obeyed(obeyed) => Ok(obeyed),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Has a server enabled or disabled; returns the director's words. A refusal is an error in them.
+pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
+    match request(path, order)? {
+        Reply::Done(told) => Ok(told),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Makes the checks of a server; returns when they have ended. A refusal is an error in the director's words.
+pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result<Vec<ProbeReport>> {
+    let probe = Request::Probe { service: service.to_owned(), server: server.to_owned() };
+    match request_within(path, &probe, LONGEST_CHECK)? {
+        Reply::Probes(reports) => Ok(reports),
         Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }
@@ -50,11 +72,15 @@ fn unexpected(path: &Path, reply: Reply) -> anyhow::Error {
 }
 
 fn request(path: &Path, request: &Request) -> anyhow::Result<Reply> {
+    request_within(path, request, PATIENCE)
+}
+
+fn request_within(path: &Path, request: &Request, patience: Duration) -> anyhow::Result<Reply> {
     let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
     let shown = path.display();
-    let text = exchange(stream, request).map_err(|error| match error.kind() {
+    let text = exchange(stream, request, patience).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            anyhow!("lb on {shown} does not answer within {} s", PATIENCE.as_secs())
+            anyhow!("lb on {shown} does not answer within {} s", patience.as_secs())
         }
         _ => anyhow!("asking lb on {shown}: {error}"),
     })?;
@@ -66,8 +92,8 @@ fn request(path: &Path, request: &Request) -> anyhow::Result<Reply> {
     })
 }
 
-fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');

@@ -5,10 +5,10 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{request_events, request_order, request_status};
+pub use self::client::{request_events, request_order, request_probe, request_server_order, request_status};
 pub use self::server::{bind, serve};
 use super::events::Record;
-use super::view::{Move, Status};
+use super::view::{Obeyed, ProbeReport, Status};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -29,21 +29,46 @@ pub enum Request {
         #[serde(default)]
         group: Option<String>,
     },
-    Standby,
+    /// With `force` even if no other node is ready for what is here.
+    Standby {
+        #[serde(default)]
+        force: bool,
+    },
     Resume,
     Maintenance {
         on: bool,
+        #[serde(default)]
+        force: bool,
+    },
+    /// No new connections for a server; by name or address, with a port or without.
+    Disable {
+        server: String,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    Enable {
+        server: String,
+    },
+    /// The checks of one server, at once; both by name or address.
+    Probe {
+        service: String,
+        server: String,
     },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"moves":[…]}` or `{"error":"…"}`.
+/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"done":"…"}`,
+/// `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
-    /// The order was accepted; these groups are on their way.
-    Moves(Vec<Move>),
+    /// The order was accepted.
+    Obeyed(Obeyed),
+    /// In words.
+    Done(String),
+    /// One for each check.
+    Probes(Vec<ProbeReport>),
     Error(String),
 }
 

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use super::{Reply, Request};
-use crate::observe::inquiries::{Inquiries, Order};
+use crate::observe::inquiries::{Inquiries, Order, ProbeOrder, ServerOrder};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -110,19 +110,25 @@ async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
 }
 
 async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply> {
-    let order = match request {
-        Request::Status => return Ok(Reply::Status(Box::new(inquiries.status().await?))),
-        Request::Events => return Ok(Reply::Events(inquiries.events().await?)),
-        Request::Failover { group } => Order::Failover(group),
-        Request::Failback { group } => Order::Failback(group),
-        Request::Standby => Order::Standby,
-        Request::Resume => Order::Resume,
-        Request::Maintenance { on } => Order::Maintenance(on),
+    let cluster = async |order| anyhow::Ok(inquiries.order(order).await?.map(Reply::Obeyed));
+    let server = async |order| anyhow::Ok(inquiries.order_server(order).await?.map(Reply::Done));
+    let answer = match request {
+        Request::Status => Ok(Reply::Status(Box::new(inquiries.status().await?))),
+        Request::Events => Ok(Reply::Events(inquiries.events().await?)),
+        Request::Failover { group } => cluster(Order::Failover(group)).await?,
+        Request::Failback { group } => cluster(Order::Failback(group)).await?,
+        Request::Standby { force } => cluster(Order::Standby { force }).await?,
+        Request::Resume => cluster(Order::Resume).await?,
+        Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
+        Request::Disable { server: name, reason } => {
+            server(ServerOrder::Disable { server: name, reason }).await?
+        }
+        Request::Enable { server: name } => server(ServerOrder::Enable { server: name }).await?,
+        Request::Probe { service, server } => {
+            inquiries.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
+        }
     };
-    Ok(match inquiries.order(order).await? {
-        Ok(moves) => Reply::Moves(moves),
-        Err(why) => Reply::Error(why),
-    })
+    Ok(answer.unwrap_or_else(Reply::Error))
 }
 
 /// One line of a connection.

@@ -19,6 +19,9 @@ pub const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x64];
 
 pub const ARP: u16 = 0x0806;
 pub const IPV6: u16 = 0x86dd;
+/// Protocols of IP packets.
+pub const TCP: u8 = 6;
+pub const ICMPV6: u8 = 58;
 pub const DOT1Q: u16 = 0x8100;
 pub const DOT1AD: u16 = 0x88a8;
 
@@ -43,14 +46,19 @@ pub fn arp_request(target: Ipv4Addr) -> Vec<u8> {
 
 /// The router solicits `target` (RFC 4861, section 4.3).
 pub fn solicitation(target: Ipv6Addr) -> Vec<u8> {
-    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     let [.., a, b, c] = target.octets();
-    let multicast = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
-    let head = [0x60, 0, 0, 0, 0, 32, 58, 255];
+    let multicast = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
     let message = [135, 0, 0xbe, 0xef, 0, 0, 0, 0];
     let source_mac = [&[1, 1][..], &ROUTER].concat();
-    let content = [&head[..], &router.octets(), &multicast, &message, &target.octets(), &source_mac];
-    frame(IPV6, &content.concat())
+    ipv6(ICMPV6, multicast, &[&message, &target.octets()[..], &source_mac].concat())
+}
+
+/// The router sends `content` to `target`; RFC 8200, section 3.
+pub fn ipv6(next_header: u8, target: Ipv6Addr, content: &[u8]) -> Vec<u8> {
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let head = [0x60, 0, 0, 0, high, low, next_header, 255];
+    frame(IPV6, &[&head[..], &router.octets(), &target.octets(), content].concat())
 }
 
 /// The frame behind these VLAN tags, outermost first.

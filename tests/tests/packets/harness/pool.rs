@@ -1,5 +1,6 @@
 //! Loaded programs, used by one test after the other: the verifier takes most of a second for each.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ pub fn give_back(loaded: Loaded) {
         leases.relay(group, None);
     }
     director.data_path.executor.set_vips(&[]).unwrap();
+    director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
     director.data_path.executor.set_mac(MAC);
     let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
     (0..turns).for_each(|index| director.turns.write(index, [0; 8]));

@@ -2,24 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::health::probe::servers::{self, TestServer};
+use crate::config::{Method, Probe, Protocol, Statuses};
+use crate::health::probe::servers::{self, Asked, TestServer, wanted};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn check(receive: Option<&str>) -> HttpProbe {
-    HttpProbe { request: "/.testpage".into(), host: None, receive: receive.map(Into::into), status: None }
+    HttpProbe { request: "/.testpage".into(), wanted: wanted(receive, None), ..HttpProbe::default() }
 }
 
 /// Probes `server`; panics if that takes notably longer than the limit.
 async fn run(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     let start = Instant::now();
-    let result = probe(server.address, check, "211.58.250.6", Limit::new(LIMIT)).await;
+    let result = Asked::of(Probe::Http(check.clone()), LIMIT).at(server.address).await;
     assert!(start.elapsed() < LIMIT * 3, "took {:?}", start.elapsed());
-    result.map_err(|failure| failure.to_string())
+    result.map(drop)
 }
 
 async fn run_pieces(pieces: &'static [&'static str]) -> Result<(), String> {
@@ -50,8 +50,8 @@ async fn finds_the_text_across_chunks() {
     );
 }
 
-#[tokio::test]
-async fn asks_as_a_client_would() {
+/// The header that a server is sent, answering it with 204.
+async fn request_of(check: HttpProbe) -> String {
     let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
     let server = servers::serving(move |mut stream| {
         let sender = sender.clone();
@@ -61,60 +61,145 @@ async fn asks_as_a_client_would() {
         }
     })
     .await;
-    assert_eq!(run(&server, &check(None)).await, Ok(()));
+    assert_eq!(run(&server, &check).await, Ok(()));
+    requests.recv().await.expect("a request")
+}
+
+#[tokio::test]
+async fn asks_as_a_client_would() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        requests.recv().await.expect("a request"),
+        request_of(check(None)).await,
         format!(
             "GET /.testpage HTTP/1.1\r\nhost: 211.58.250.6\r\nuser-agent: lb/{version}\r\naccept: */*\r\n\
              connection: close\r\n\r\n"
         )
     );
     let named = HttpProbe { host: Some("ha.wowlinux.com".into()), ..check(None) };
-    assert_eq!(run(&server, &named).await, Ok(()));
-    assert!(requests.recv().await.expect("a request").contains("\r\nhost: ha.wowlinux.com\r\n"));
+    assert!(request_of(named).await.contains("\r\nhost: ha.wowlinux.com\r\n"));
+}
+
+#[tokio::test]
+async fn asks_by_any_method() {
+    for method in Method::ALL {
+        let header = request_of(HttpProbe { method, ..check(None) }).await;
+        assert!(header.starts_with(&format!("{} /.testpage HTTP/1.1\r\n", method.name())), "{header}");
+        // A POST without a length is refused by some servers.
+        assert_eq!(header.contains("\r\ncontent-length: 0\r\n"), method == Method::Post, "{header}");
+    }
+}
+
+#[test]
+fn the_vip_is_the_host_by_default() {
+    let host = |vip: &str, port, tls| {
+        let vip = vip.parse().expect("an address");
+        default_host(ServiceKey { vip, port, protocol: Protocol::Tcp }, tls)
+    };
+    assert_eq!(host("192.0.2.10", 80, false), "192.0.2.10");
+    assert_eq!(host("192.0.2.10", 443, false), "192.0.2.10:443");
+    assert_eq!(host("192.0.2.10", 443, true), "192.0.2.10");
+    assert_eq!(host("2001:db8::10", 80, false), "[2001:db8::10]");
+    assert_eq!(host("2001:db8::10", 80, true), "[2001:db8::10]:80");
 }
 
 #[tokio::test]
 async fn wrong_status() {
     let server =
         servers::answering(&["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 500, wanted 2xx"));
-    assert_eq!(run(&server, &HttpProbe { status: Some(500), ..check(None) }).await, Ok(()));
-    let server =
-        servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(
-        run(&server, &check(None)).await,
-        fails("status 302, wanted 2xx"),
-        "redirects are not followed"
-    );
+    let words = "status 500 Internal Server Error, wanted 200-299";
+    assert_eq!(run(&server, &check(None)).await, fails(words));
+    assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![500..=500]), ..check(None) }).await, Ok(()));
+
+    let server = servers::answering(&["HTTP/1.1 503 Back at 5\r\nContent-Length: 0\r\n\r\n"]).await;
+    assert_eq!(run(&server, &check(None)).await, fails("status 503 'Back at 5', wanted 200-299"));
 }
 
 #[tokio::test]
+async fn redirects_are_not_followed() {
+    let server =
+        servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /new\r\nContent-Length: 0\r\n\r\n"]).await;
+    assert_eq!(run(&server, &check(None)).await, fails("status 302 Found to '/new', wanted 200-299"));
+    assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![302..=302]), ..check(None) }).await, Ok(()));
+}
+
+const IT_WORKS: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt works!"];
+
+#[tokio::test]
 async fn wrong_text() {
-    const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt works!";
-    assert_eq!(run_pieces(&[PAGE]).await, fails("no 'Test Page' in the answer's 9 bytes"));
-    assert_eq!(run(&servers::answering(&[PAGE]).await, &check(None)).await, Ok(()), "no text was asked for");
+    let words = "no 'Test Page' in the answer's 9 bytes: got 'It works!'";
+    assert_eq!(run_pieces(IT_WORKS).await, fails(words));
+    assert_eq!(run(&servers::answering(IT_WORKS).await, &check(None)).await, Ok(()), "no text was asked for");
+    let empty = run_pieces(&["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]).await;
+    assert_eq!(empty, fails("no 'Test Page' in the empty answer"));
+}
+
+#[tokio::test]
+async fn a_pattern_is_of_the_whole_body() {
+    let server = servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt ", "works", "!"]).await;
+    for (pattern, result) in [
+        ("^It w[a-z]+s!$", Ok(())),
+        ("^works", fails("no match for '^works' in the answer's 9 bytes: got 'It works!'")),
+        ("works$", fails("no match for 'works$' in the answer's 9 bytes: got 'It works!'")),
+    ] {
+        let check = HttpProbe { wanted: wanted(None, Some(pattern)), ..check(None) };
+        assert_eq!(run(&server, &check).await, result, "{pattern}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_is_of_the_whole_body() {
+    let server = servers::answering(IT_WORKS).await;
+    let digest = Some(Sha256::digest("It works!").into());
+    assert_eq!(run(&server, &HttpProbe { digest, ..check(None) }).await, Ok(()));
+    let text_too = HttpProbe { digest, ..check(Some("Test Page")) };
+    let words = "no 'Test Page' in the answer's 9 bytes: got 'It works!'";
+    assert_eq!(run(&server, &text_too).await, fails(words));
+    let other = HttpProbe { digest: Some([0; 32]), ..check(None) };
+    let words = "the answer's 9 bytes have the digest \
+                 b80023da98fb0df840a9368dd2b5e0466d14251d4704d488e50043ae4fcfc5f1";
+    assert_eq!(run(&server, &other).await, fails(words));
+}
+
+#[tokio::test]
+async fn a_digest_needs_the_end() {
+    let check = HttpProbe { digest: Some([0; 32]), ..check(None) };
+    let cut = servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nIt works!"]).await;
+    assert_eq!(run(&cut, &check).await, fails("closed before the end of the answer"));
+    let server = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 8192], Duration::ZERO).await;
+    assert_eq!(
+        run(&server, &check).await,
+        fails("the answer has more than 262144 bytes, too many to digest")
+    );
+    let server = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(50)).await;
+    assert_eq!(run(&server, &check).await, fails("no end of the answer within 300ms"));
 }
 
 #[tokio::test]
 async fn body_cut_short() {
     const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nIt works!";
-    let words = "connection lost after 9 bytes of the answer, no 'Test Page' in them";
+    let words =
+        "no 'Test Page' before the connection was lost, in the first 9 bytes of the answer: got 'It works!'";
     assert_eq!(run_pieces(&[PAGE]).await, fails(words));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_its_encoding_is_not_http() {
+    const BROKEN: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+    let words = run_pieces(&[BROKEN]).await.expect_err("no such chunk");
+    assert!(words.contains("chunk"), "{words}");
 }
 
 #[tokio::test]
 async fn no_listener() {
     let address = servers::closed().await;
-    let failure = probe(address, &check(None), "vip", Limit::new(LIMIT)).await.expect_err("nobody there");
-    assert_eq!(failure.to_string(), "connection refused");
+    let asked = Asked::of(Probe::Http(check(None)), LIMIT);
+    assert_eq!(asked.at(address).await, Err("connection refused".into()));
 }
 
 #[tokio::test]
 async fn accepts_and_says_nothing() {
     let server = servers::silent().await;
-    assert_eq!(run(&server, &check(None)).await, fails("connected, but no answer within 300ms"));
+    assert_eq!(run(&server, &check(None)).await, fails("no answer within 300ms"));
 }
 
 #[tokio::test]
@@ -125,7 +210,7 @@ async fn half_a_header() {
         std::future::pending::<()>().await;
     })
     .await;
-    assert_eq!(run(&server, &check(None)).await, fails("connected, but no answer within 300ms"));
+    assert_eq!(run(&server, &check(None)).await, fails("no answer within 300ms"));
     let closed = run_pieces(&["HTTP/1.1 200 OK\r\nContent-"]).await;
     assert_eq!(closed, fails("closed before the answer's header"));
 }
@@ -154,10 +239,8 @@ async fn endless(header: &'static str, piece: Vec<u8>, pause: Duration) -> TestS
         let piece = piece.clone();
         async move {
             servers::read_header(&mut stream).await;
-            let mut result = stream.write_all(header.as_bytes()).await;
-            while result.is_ok() {
-                tokio::time::sleep(pause).await;
-                result = stream.write_all(&piece).await;
+            if stream.write_all(header.as_bytes()).await.is_ok() {
+                servers::repeat(stream, &piece, pause).await;
             }
         }
     })
@@ -169,9 +252,7 @@ async fn endless_body() {
     let server = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 8192], Duration::ZERO).await;
     assert_eq!(run(&server, &check(None)).await, Ok(()), "the body is not read when nobody asks for it");
     let words = run(&server, &check(Some("Test Page"))).await.expect_err("it is not there");
-    let seen = words.strip_prefix("no 'Test Page' in the first ").expect(&words);
-    let seen: usize = seen.strip_suffix(" bytes of the answer").expect(&words).parse().expect(&words);
-    assert!((BODY_LIMIT..2 * BODY_LIMIT).contains(&seen), "{words}");
+    assert!(words.starts_with("no 'Test Page' in the first 262144 bytes of the answer: got 'xxx"), "{words}");
 }
 
 #[tokio::test]
@@ -185,6 +266,9 @@ async fn dribbling_body() {
 async fn endless_header() {
     let server = endless("HTTP/1.1 200 OK\r\n", b"x: y\r\n".repeat(1000), Duration::ZERO).await;
     let words = run(&server, &check(None)).await.expect_err("no end of a header");
+    assert!(words.starts_with("the answer is not HTTP"), "{words}");
+    let server = endless("HTTP/1.1 200 OK\r\nx: ", vec![b'y'; 8192], Duration::ZERO).await;
+    let words = run(&server, &check(None)).await.expect_err("no end of a line");
     assert!(words.starts_with("the answer is not HTTP"), "{words}");
 }
 
@@ -201,8 +285,8 @@ async fn a_dropped_probe_closes_its_socket() {
         }
     })
     .await;
-    let check = check(None);
-    let mut running = Box::pin(probe(server.address, &check, "vip", Limit::new(LIMIT * 10)));
+    let asked = Asked::of(Probe::Http(check(None)), LIMIT * 10);
+    let mut running = Box::pin(asked.at(server.address));
     tokio::select! {
         _ = &mut running => panic!("it cannot end"),
         asked = ended.recv() => assert_eq!(asked, Some("asked")),
@@ -212,22 +296,18 @@ async fn a_dropped_probe_closes_its_socket() {
     assert_eq!(closed, Ok(Some("closed")));
 }
 
-#[test]
-fn a_request_that_cannot_be_is_a_failure() {
+#[tokio::test]
+async fn a_request_that_cannot_be_is_a_failure() {
+    let server = servers::silent().await;
     let odd = HttpProbe { request: "/a b".into(), ..check(None) };
-    assert!(request(&odd, "vip").is_err());
-    assert!(request(&check(None), "a\nb").is_err());
+    let foreign = HttpProbe { host: Some("a\nb".into()), ..check(None) };
+    for odd in [odd, foreign] {
+        let failure = run(&server, &odd).await.expect_err("no such request");
+        assert!(failure.starts_with("cannot ask for '"), "{failure}");
+    }
 }
 
-proptest! {
-    #[test]
-    fn finder_finds_what_is_there(
-        chunks in prop::collection::vec("[ab]{0,6}", 0..8),
-        text in "[ab]{1,5}",
-    ) {
-        let whole = chunks.concat();
-        let mut finder = Finder::new(&text);
-        let found = chunks.iter().any(|chunk| finder.feed(chunk.as_bytes()));
-        prop_assert_eq!(found, whole.contains(&text), "'{}' in {:?}", text, chunks);
-    }
+#[tokio::test]
+async fn whatever_is_not_http_is_a_failure() {
+    servers::fails_at_all(&Asked::of(Probe::Http(check(Some("Test Page"))), LIMIT)).await;
 }

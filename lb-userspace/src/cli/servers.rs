@@ -1,0 +1,40 @@
+//! `lb disable` and `lb enable`: a server is kept out for a while.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output::{Director, print};
+use crate::observe::socket::{self, Request};
+
+#[derive(Debug, Args)]
+pub struct DisableOptions {
+    /// Name or address, with `:PORT` for one of its services alone
+    #[arg(value_name = "SERVER[:PORT]")]
+    server: String,
+    /// Shown beside the server
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Args)]
+pub struct EnableOptions {
+    /// Name or address, with `:PORT` for one of its services alone
+    #[arg(value_name = "SERVER[:PORT]")]
+    server: String,
+    #[command(flatten)]
+    director: Director,
+}
+
+pub fn disable(DisableOptions { server, reason, director }: DisableOptions) -> Result<()> {
+    give(&director, &Request::Disable { server, reason })
+}
+
+pub fn enable(EnableOptions { server, director }: EnableOptions) -> Result<()> {
+    give(&director, &Request::Enable { server })
+}
+
+fn give(director: &Director, order: &Request) -> Result<()> {
+    print(&(socket::request_server_order(&director.socket, order)? + "\n"))
+}

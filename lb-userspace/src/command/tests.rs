@@ -1,0 +1,86 @@
+//! Real commands, run by /bin/sh.
+
+use std::time::{Duration, Instant};
+
+use super::shell::{LONG, read, runs, shell, wait_for};
+use super::*;
+
+/// Output and outcome.
+async fn outcome(command: &config::Command) -> (Vec<String>, Result<(), Failure>) {
+    let mut lines = Vec::new();
+    let outcome = run(command, &[], |line| lines.push(line.to_owned())).await;
+    (lines, outcome)
+}
+
+async fn failure(command: &config::Command) -> String {
+    outcome(command).await.1.expect_err("it fails").to_string()
+}
+
+#[tokio::test]
+async fn the_time_limit_ends_all_that_a_command_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let script = format!("sleep 60 & echo $! > {}; echo waiting; wait", pid.display());
+    let limit = Duration::from_millis(300);
+    let begin = Instant::now();
+    let (lines, outcome) = outcome(&shell(&script, limit)).await;
+    assert!(matches!(outcome, Err(Failure::TimeLimit(told)) if told == limit), "{outcome:?}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(lines, ["waiting"]);
+    wait_for("the end of the grandchild", || !runs(read(&pid).trim())).await;
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_delays_nothing_and_stays() {
+    let begin = Instant::now();
+    let (lines, outcome) = outcome(&shell("sleep 60 & echo $!", LONG)).await;
+    assert!(outcome.is_ok() && begin.elapsed() < Duration::from_secs(5), "{outcome:?}");
+    assert!(runs(&lines[0]), "{lines:?}");
+    nix::sys::signal::kill(Pid::from_raw(lines[0].parse().unwrap()), Signal::SIGKILL).unwrap();
+}
+
+#[tokio::test]
+async fn output_is_kept_in_order_from_both_streams() {
+    let (lines, outcome) = outcome(&shell("echo one; echo two >&2; printf three", LONG)).await;
+    assert!(outcome.is_ok());
+    assert_eq!(lines, ["one", "two", "three"]);
+}
+
+/// More than a pipe holds: a command must not wait for a reader.
+#[tokio::test]
+async fn much_output_stops_nobody() {
+    let (lines, outcome) = outcome(&shell("yes | head -c 1000000", LONG)).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(lines.len(), 101);
+}
+
+#[tokio::test]
+async fn a_command_sees_path_and_what_it_is_given() {
+    let environment = [("LB_GROUP".to_owned(), "web".to_owned())];
+    let mut lines = Vec::new();
+    let command = config::Command { words: vec!["/usr/bin/env".into()], timeout: LONG };
+    run(&command, &environment, |line| lines.push(line.to_owned())).await.unwrap();
+    lines.sort();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0] == "LB_GROUP=web" && lines[1].starts_with("PATH="), "{lines:?}");
+}
+
+#[tokio::test]
+async fn failures_are_told_in_words() {
+    assert_eq!(failure(&shell("exit 3", LONG)).await, "exit code 3");
+    assert_eq!(failure(&shell("kill -9 $$", LONG)).await, "ended by signal 9");
+    let missing = config::Command { words: vec!["/nowhere/fence".into()], timeout: LONG };
+    let text = failure(&missing).await;
+    assert!(text.contains("/nowhere/fence") && text.contains("No such file"), "{text}");
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_waits_for_any_more_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let command = shell(&format!("echo $$ > {}; sleep 60", pid.display()), LONG);
+    let running = tokio::spawn(async move { run(&command, &[], |_| {}).await });
+    wait_for("the start", || runs(read(&pid).trim())).await;
+    running.abort();
+    wait_for("the end", || !runs(read(&pid).trim())).await;
+}

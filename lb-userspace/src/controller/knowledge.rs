@@ -1,0 +1,299 @@
+//! All that is known besides the configuration: what each server is worth, which services have their quorum, MACs, and
+//! who is on its way out. Times are since the controller's start.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::desired;
+use super::draining::Draining;
+use super::vip_checks::checked_through_vip;
+use crate::config::{Config, Server, Service, ServiceKey};
+use crate::health::Verdict;
+use crate::health::machine::State;
+use crate::health::quorum::{Quorum, Turn};
+use crate::health::server::{Finding, Input, Machine, Output, Rules, Worth};
+
+/// Something that operators want to hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Notice {
+    Server(ServiceKey, IpAddr, Output),
+    Quorum(ServiceKey, Turn),
+}
+
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    services: HashMap<ServiceKey, Known>,
+    macs: HashMap<IpAddr, [u8; 6]>,
+    pub draining: Draining,
+    /// What the data path goes by has changed.
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    quorum: Quorum,
+    servers: HashMap<IpAddr, Machine>,
+}
+
+impl Knowledge {
+    /// From now on these are the services. What is known of others is forgotten.
+    pub fn follow(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
+        let keys: HashSet<ServiceKey> = services.iter().map(|service| service.key).collect();
+        self.services.retain(|key, _| keys.contains(key));
+        let mut notices = Vec::new();
+        for service in services {
+            let new = || Known { quorum: Quorum::new(now), servers: HashMap::new() };
+            let known = self.services.entry(service.key).or_insert_with(new);
+            let addresses: HashSet<IpAddr> = service.servers.iter().map(|server| server.address).collect();
+            known.servers.retain(|address, _| addresses.contains(address));
+            for server in &service.servers {
+                let rules = rules(service, server);
+                let Some(machine) = known.servers.get_mut(&server.address) else {
+                    known.servers.insert(server.address, Machine::new(rules, now));
+                    continue;
+                };
+                let outputs = machine.handle(Input::Rules(rules), now);
+                notices
+                    .extend(outputs.into_iter().map(|out| Notice::Server(service.key, server.address, out)));
+            }
+        }
+        self.changed = true;
+        notices
+    }
+
+    /// A check has spoken. If its server has left the configuration meanwhile, that is no news.
+    pub fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notice> {
+        let Verdict { service, server, place, state, reason, advice, warning } = verdict;
+        let finding = Finding { state, reason, advice, warning };
+        self.give(service, server, Input::Found { place, finding }, now)
+    }
+
+    /// Until a check through the VIP has spoken, its server is taken to have passed it.
+    pub fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notice> {
+        let through_vip = checked_through_vip(config);
+        through_vip
+            .flat_map(|(service, server, place)| {
+                let reason = "not checked yet, and taken to be well until then".to_owned();
+                let finding = Finding { state: State::Up, reason: Some(reason), advice: None, warning: None };
+                self.give(service.key, server.address, Input::Found { place, finding }, now)
+            })
+            .collect()
+    }
+
+    /// Keeps out the servers for which there is a reason, and no others.
+    pub fn keep_out(
+        &mut self,
+        services: &[Service],
+        reason: impl Fn(&Server) -> Option<String>,
+        now: Duration,
+    ) -> Vec<Notice> {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
+        servers
+            .flat_map(|(key, server)| self.give(key, server.address, Input::Maintenance(reason(server)), now))
+            .collect()
+    }
+
+    /// The servers' timers.
+    pub fn pass_time(&mut self, now: Duration) -> Vec<Notice> {
+        let due = |machine: &Machine| machine.next_timeout().is_some_and(|at| at <= now);
+        let due: Vec<(ServiceKey, IpAddr)> = self
+            .services
+            .iter()
+            .flat_map(|(key, known)| {
+                known.servers.iter().map(move |(server, machine)| (*key, *server, machine))
+            })
+            .filter(|(.., machine)| due(machine))
+            .map(|(key, server, _)| (key, server))
+            .collect();
+        due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)).collect()
+    }
+
+    fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notice> {
+        let known = self.services.get_mut(&key).and_then(|known| known.servers.get_mut(&server));
+        let Some(machine) = known else { return Vec::new() };
+        let before = machine.worth();
+        let outputs = machine.handle(input, now);
+        self.changed |= machine.worth() != before;
+        outputs.into_iter().map(|output| Notice::Server(key, server, output)).collect()
+    }
+
+    /// Returns what it was before.
+    pub fn set_mac(&mut self, address: IpAddr, mac: Option<[u8; 6]>) -> Option<[u8; 6]> {
+        let before = match mac {
+            Some(mac) => self.macs.insert(address, mac),
+            None => self.macs.remove(&address),
+        };
+        self.changed |= before != mac;
+        before
+    }
+
+    /// Forgets the MACs of all others.
+    pub fn keep_macs(&mut self, mut wanted: impl FnMut(&IpAddr) -> bool) {
+        self.macs.retain(|address, _| wanted(address));
+    }
+
+    /// Whether anything changed since the last call that the data path goes by.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Counts what is usable, and looks whether it is enough.
+    pub fn count(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for service in services {
+            let sum = self.usable(&service.key).map(u64::from).sum();
+            let Some(known) = self.services.get_mut(&service.key) else { continue };
+            let turn = known.quorum.count(service.quorum, sum, now);
+            notices.extend(turn.map(|turn| Notice::Quorum(service.key, turn)));
+        }
+        notices
+    }
+
+    /// The servers that this director could send clients to: a service without its quorum has none.
+    pub fn serving(&self) -> usize {
+        let with_quorum = self.services.iter().filter(|(_, known)| known.quorum.is_won());
+        with_quorum.map(|(key, _)| self.usable(key).filter(|weight| *weight > 0).count()).sum()
+    }
+
+    /// The weights of a service's servers that are well and reached.
+    fn usable(&self, service: &ServiceKey) -> impl Iterator<Item = u16> {
+        let servers = self.services.get(service).into_iter().flat_map(|known| &known.servers);
+        servers.filter_map(|(address, machine)| match machine.worth() {
+            Worth::Usable { weight } if self.macs.contains_key(address) => Some(weight),
+            _ => None,
+        })
+    }
+
+    pub fn server(&self, service: &ServiceKey, server: IpAddr) -> Option<&Machine> {
+        self.services.get(service)?.servers.get(&server)
+    }
+
+    pub fn quorum(&self, service: &ServiceKey) -> Option<&Quorum> {
+        self.services.get(service).map(|known| &known.quorum)
+    }
+
+    /// Of each server whether it is down, or well and reached.
+    pub fn has_seen_all(&self) -> bool {
+        let mut servers = self.services.values().flat_map(|known| &known.servers);
+        servers.all(|(address, machine)| match machine.worth() {
+            Worth::Unknown => false,
+            Worth::Down => true,
+            Worth::Usable { .. } => self.macs.contains_key(address),
+        })
+    }
+}
+
+impl desired::Knowledge for Knowledge {
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth {
+        self.server(service, server).map_or(Worth::Unknown, Machine::worth)
+    }
+    fn has_quorum(&self, service: &ServiceKey) -> bool {
+        self.quorum(service).is_some_and(Quorum::is_won)
+    }
+    fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
+        self.macs.get(&server).copied()
+    }
+    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
+        self.draining.of(service).map(|server| server.address).collect()
+    }
+}
+
+fn rules(service: &Service, server: &Server) -> Rules {
+    Rules {
+        weight: server.weight,
+        checks: server.checks.iter().map(|check| check.probe.name()).collect(),
+        slow_start: service.slow_start,
+        damping: service.damping,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Protocol};
+    use crate::observe::view::Health;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const NOW: Duration = Duration::ZERO;
+
+    fn address(host: u8) -> IpAddr {
+        [192, 0, 2, host].into()
+    }
+
+    /// A service of servers with these weights, each checked, of which two together make the quorum.
+    fn service(weights: &[u16]) -> Service {
+        let key = ServiceKey { vip: address(10), port: 80, protocol: Protocol::Tcp };
+        let check = config::Check::new(config::Probe::Tcp(config::Exchange::default()));
+        let servers = (21..).zip(weights).map(|(host, weight)| Server {
+            weight: *weight,
+            checks: [check.clone()].into(),
+            ..Server::new(address(host), 80)
+        });
+        let quorum = config::Quorum { weight: 2, hysteresis: 0 };
+        Service { quorum, servers: servers.collect(), ..Service::new("web".to_owned(), key) }
+    }
+
+    fn verdict(service: &Service, host: u8, state: State) -> Verdict {
+        let (key, server) = (service.key, address(host));
+        Verdict { service: key, server, place: 0, state, reason: None, advice: None, warning: None }
+    }
+
+    /// With every server up, and a MAC of each.
+    fn all_up(service: &Service) -> Knowledge {
+        let mut knowledge = Knowledge::default();
+        knowledge.follow(std::slice::from_ref(service), NOW);
+        for server in &service.servers {
+            let IpAddr::V4(ip) = server.address else { panic!("IPv4 throughout") };
+            knowledge.verdict(verdict(service, ip.octets()[3], State::Up), NOW);
+            knowledge.set_mac(server.address, Some(MAC));
+        }
+        knowledge
+    }
+
+    #[test]
+    fn the_quorum_is_the_weight_of_servers_that_are_well_and_reached() {
+        let service = service(&[1, 1, 0]);
+        let mut knowledge = all_up(&service);
+        let count = |knowledge: &mut Knowledge| {
+            let notices = knowledge.count(std::slice::from_ref(&service), NOW);
+            (notices.len(), knowledge.serving())
+        };
+        assert_eq!(count(&mut knowledge), (1, 2), "won; the one of weight 0 serves nobody");
+        knowledge.set_mac(address(21), None);
+        assert_eq!(count(&mut knowledge), (1, 0), "lost, and with it the server that is left");
+        knowledge.set_mac(address(21), Some(MAC));
+        knowledge.verdict(verdict(&service, 22, State::Down), NOW);
+        assert_eq!(count(&mut knowledge), (0, 0));
+        knowledge.verdict(verdict(&service, 22, State::Up), NOW);
+        assert_eq!(count(&mut knowledge), (1, 2));
+    }
+
+    #[test]
+    fn only_what_the_data_path_goes_by_is_a_change() {
+        let service = service(&[1]);
+        let mut knowledge = all_up(&service);
+        assert!(knowledge.take_changed() && !knowledge.take_changed());
+        let explained = Verdict { reason: Some("late".to_owned()), ..verdict(&service, 21, State::Up) };
+        assert_eq!(knowledge.verdict(explained, NOW), []);
+        knowledge.set_mac(address(21), Some(MAC));
+        assert!(!knowledge.take_changed());
+        let notices = knowledge.verdict(verdict(&service, 21, State::Down), NOW);
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert!(knowledge.take_changed());
+    }
+
+    #[test]
+    fn a_server_that_leaves_and_returns_is_a_new_one() {
+        let both = service(&[1, 1]);
+        let mut knowledge = all_up(&both);
+        let one = service(&[1]);
+        knowledge.follow(std::slice::from_ref(&one), NOW);
+        assert_eq!(knowledge.verdict(verdict(&both, 22, State::Down), NOW), [], "it has left");
+        knowledge.follow(std::slice::from_ref(&both), NOW);
+        let health = |host| knowledge.server(&both.key, address(host)).map(Machine::health);
+        assert_eq!([21, 22].map(health), [Some(Health::Up), Some(Health::Unknown)]);
+        assert!(!knowledge.has_seen_all());
+    }
+}

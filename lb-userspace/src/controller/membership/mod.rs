@@ -1,0 +1,251 @@
+//! This director alone, or one of several: what the rest of the controller need not tell apart.
+//!
+//! - [`orders`]: what operators want done
+//! - [`roles`]: the groups' roles here, and their hooks
+//! - [`status`]: the cluster as operators ask for it
+//! - [`fence`]: the fence command
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use self::fence::fence;
+use self::orders::Out;
+use self::roles::RoleHere;
+use super::files::Watched;
+use super::{Controller, desired};
+use crate::cluster::conflict::watch::{Ours, Watch};
+use crate::cluster::hooks::Hooks;
+use crate::cluster::machine::{Event, LocalReadiness};
+use crate::cluster::member::driver::{Report, Sight, Told};
+use crate::cluster::member::{Member, Place};
+use crate::cluster::references::References;
+use crate::cluster::takeover::holder::{self, Holder};
+use crate::cluster::words::{self, Names};
+use crate::config::{Cluster, Config, Group};
+use crate::dataplane::lease::Leases;
+
+mod fence;
+mod orders;
+mod roles;
+mod status;
+
+/// How long a stop waits for hooks.
+pub(super) const HOOKS: Duration = Duration::from_secs(5);
+
+pub(super) enum Membership {
+    /// Always active; the holder has the groups' VIPs.
+    Alone(Holder),
+    Clustered(Box<Clustered>),
+}
+
+/// One node of several.
+pub(super) struct Clustered {
+    cluster: Cluster,
+    member: Member,
+    key_file: Watched,
+    /// Of each group.
+    roles: Vec<RoleHere>,
+    paths: Vec<String>,
+    hooks: Hooks,
+    out: Out,
+    conflicts: Watch,
+    _references: Option<References>,
+}
+
+/// What the cluster's part of the controller is told.
+pub(super) enum News {
+    Told(Told),
+    /// So many reference hosts answer.
+    References(u8),
+}
+
+impl Membership {
+    /// Needs a tokio runtime around it. A director that is alone hears no news.
+    pub(super) fn start(
+        config: &Config,
+        interface: u32,
+        mac: [u8; 6],
+        leases: Leases,
+    ) -> Result<(Self, UnboundedReceiver<News>)> {
+        let (sender, news) = unbounded_channel();
+        let Some(cluster) = &config.cluster else {
+            let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
+            return Ok((Self::Alone(holder), news));
+        };
+        let maintenance = cluster.maintenance_file().is_file();
+        if maintenance {
+            tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
+        }
+        let place = Place { interface, mac, leases, maintenance, fence: fence(config, cluster) };
+        let reports = sender.clone();
+        // Before it is read, so that no change is missed.
+        let key_file = Watched::new(cluster.key_file.clone());
+        let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
+        let ours = Ours { mac, vips: desired::vips(&config.groups).into_iter().collect() };
+        let conflicts = Watch::start(interface, ours, member.conflicts())?;
+        let references = watch_references(cluster, interface, sender)?;
+        let clustered = Clustered {
+            key_file,
+            paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
+            roles: config.groups.iter().map(|_| RoleHere::starting()).collect(),
+            hooks: Hooks::new(cluster.hooks.clone()),
+            out: Out { standby: false, maintenance },
+            conflicts,
+            _references: references,
+            cluster: cluster.clone(),
+            member,
+        };
+        Ok((Self::Clustered(Box::new(clustered)), news))
+    }
+
+    fn clustered(&self) -> Option<&Clustered> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Clustered(clustered) => Some(clustered),
+        }
+    }
+
+    /// The data path is in place: a director that is alone takes its VIPs.
+    pub(super) fn begin(&mut self, groups: &[Group]) {
+        match self {
+            Self::Alone(holder) => holder.orders().hold_all(groups),
+            Self::Clustered(clustered) => {
+                clustered.member.set_readiness(|readiness| readiness.data_path = true);
+            }
+        }
+    }
+
+    pub(super) fn set_readiness(&mut self, change: impl FnOnce(&mut LocalReadiness)) {
+        if let Self::Clustered(clustered) = self {
+            clustered.member.set_readiness(change);
+        }
+    }
+
+    pub(super) fn set_config(&self, config: &Config) {
+        match self {
+            Self::Alone(holder) => holder.orders().hold_all(&config.groups),
+            Self::Clustered(clustered) => {
+                let vips = desired::vips(&config.groups).into_iter().collect();
+                clustered.conflicts.change(|ours| ours.vips = vips);
+                clustered.member.set_config(config);
+            }
+        }
+    }
+
+    pub(super) fn set_mac(&self, mac: [u8; 6]) {
+        match self {
+            Self::Alone(holder) => holder.orders().set_mac(mac),
+            Self::Clustered(clustered) => {
+                clustered.conflicts.change(|ours| ours.mac = mac);
+                clustered.member.set_mac(mac);
+            }
+        }
+    }
+
+    /// The MAC of another node's address.
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: [u8; 6]) {
+        let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
+        if let Some(node) = (0..=u8::MAX).zip(&cluster.nodes).find(|(_, node)| node.address == address) {
+            member.set_node_mac(node.0, mac);
+        }
+    }
+
+    /// Reads the key file again if it has changed.
+    pub(super) fn look_at_keys(&mut self) {
+        if let Self::Clustered(clustered) = self
+            && clustered.key_file.changed()
+        {
+            self.reload_keys();
+        }
+    }
+
+    pub(super) fn reload_keys(&mut self) {
+        let Self::Clustered(clustered) = self else { return };
+        clustered.key_file.seen();
+        match clustered.member.reload_keys(&clustered.cluster) {
+            Ok(()) => tracing::info!("heartbeat keys reloaded"),
+            Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        match self {
+            Self::Alone(holder) => holder.has_failed(),
+            Self::Clustered(clustered) => clustered.member.has_failed(),
+        }
+    }
+
+    /// The cluster as this node sees it; `None`: it is alone, or can see nothing any more.
+    pub(super) async fn look(&self) -> Option<Sight> {
+        self.clustered()?.member.look().await.ok()
+    }
+
+    /// Has other nodes take what is here.
+    pub(super) fn leave(&self) {
+        if let Some(clustered) = self.clustered() {
+            clustered.member.leave();
+        }
+    }
+
+    /// Gives up what VIPs are left. `false`: some may still be on the interface.
+    pub(super) async fn end(self) -> bool {
+        match self {
+            Self::Alone(holder) => holder.end(),
+            Self::Clustered(clustered) => {
+                let released = clustered.member.end();
+                clustered.hooks.finish(HOOKS).await;
+                released
+            }
+        }
+    }
+}
+
+fn watch_references(
+    cluster: &Cluster,
+    interface: u32,
+    news: UnboundedSender<News>,
+) -> Result<Option<References>> {
+    if cluster.references.is_empty() {
+        return Ok(None);
+    }
+    let report = move |reached| drop(news.send(News::References(reached)));
+    References::start(cluster.references.clone(), interface, report).map(Some).context("reference hosts")
+}
+
+impl Clustered {
+    fn names<'a>(&'a self, groups: &'a [Group]) -> Names<'a> {
+        Names { cluster: &self.cluster, groups, paths: &self.paths }
+    }
+}
+
+impl Controller {
+    /// Something happened in the cluster.
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Told(told) => self.told(&told),
+            News::References(reached) => {
+                self.membership.set_readiness(|readiness| readiness.references = reached);
+            }
+        }
+    }
+
+    fn told(&mut self, Told { at, report }: &Told) {
+        let Membership::Clustered(clustered) = &mut self.membership else { return };
+        let record = words::record(report, clustered.names(&self.config.groups));
+        if let Report::Event(Event::RoleChanged { group, to, cause, .. }) = report {
+            clustered.role_changed(*group, *to, cause, &self.config.groups);
+        }
+        self.events.record(record.at(*at));
+    }
+
+    /// `None`: nothing that the cluster goes by has changed. Otherwise what may not change while `lb` runs.
+    pub(super) fn cluster_change(&self, new: &Config) -> Option<&'static str> {
+        self.config.cluster.as_ref()?;
+        let fixed = |group: &Group| (group.name.clone(), group.nodes.clone(), group.failback);
+        let same = self.config.groups.iter().map(fixed).eq(new.groups.iter().map(fixed));
+        (!same).then_some("groups (their names, order, `nodes` and `failback`)")
+    }
+}

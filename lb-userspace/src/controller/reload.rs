@@ -1,0 +1,111 @@
+//! What follows when the configuration has changed.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use sd_notify::NotifyState;
+
+use super::{Controller, desired, tell_supervisor};
+use crate::config::{self, Cluster, Config, Fallback};
+
+impl Controller {
+    /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
+    pub(super) fn reload(&mut self, why: &str) {
+        if self.leaving.is_some() {
+            self.file.seen();
+            return tracing::info!("{why}: not reloaded, this director is stopping");
+        }
+        tell_supervisor(NotifyState::Reloading);
+        self.membership.reload_keys();
+        match self.reloaded() {
+            Ok(config) => {
+                tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
+                let old = std::mem::replace(&mut self.config, config);
+                self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
+                self.config_error = None;
+                if let Err(error) = self.data_path.executor.set_vips(&desired::vips(&self.config.groups)) {
+                    tracing::error!("the data path could not be changed: {error:#}");
+                }
+                self.follow_configuration();
+                self.membership.set_config(&self.config);
+            }
+            Err(error) => {
+                tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
+                self.config_error = Some(format!("{error:#}"));
+            }
+        }
+        tell_supervisor(NotifyState::Ready);
+    }
+
+    fn reloaded(&mut self) -> Result<Config> {
+        self.file.seen();
+        let new = config::load(self.file.path())?;
+        let Config {
+            interface,
+            connections,
+            control,
+            metrics,
+            timeouts: _,
+            maintenance: _,
+            zero_copy,
+            cluster,
+            groups: _,
+            services: _,
+        } = &self.config;
+        for (key, changed) in [
+            ("interface", *interface != new.interface),
+            ("connections", *connections != new.connections),
+            ("control", *control != new.control),
+            ("metrics", *metrics != new.metrics),
+            ("zero_copy", *zero_copy != new.zero_copy),
+            ("cluster", *cluster != new.cluster),
+        ] {
+            if changed {
+                bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
+            }
+        }
+        if let Some(changed) = self.cluster_change(&new) {
+            bail!(
+                "{}: {changed} cannot change while lb runs in a cluster; restart it",
+                self.file.path().display()
+            );
+        }
+        Ok(new)
+    }
+
+    /// Makes checks, neighbours and maps those of the configuration.
+    pub(super) fn follow_configuration(&mut self) {
+        self.follow_servers();
+        self.refresh();
+    }
+
+    /// Checks the configuration's servers and follows their MACs, and forgets what was known of others.
+    pub(super) fn follow_servers(&mut self) {
+        self.checker.set(&self.config.services);
+        let notices = self.knowledge.follow(&self.config.services, self.started.elapsed());
+        self.tell(notices);
+        self.follow_maintenance();
+        let services = self.config.services.iter();
+        let servers = services.clone().flat_map(|service| &service.servers).map(|server| server.address);
+        let fallbacks = services.filter_map(|service| service.fallback_server()).map(|server| server.address);
+        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
+        let draining = self.knowledge.draining.addresses();
+        let addresses: BTreeSet<IpAddr> = servers.chain(fallbacks).chain(nodes).chain(draining).collect();
+        self.knowledge.keep_macs(|address| addresses.contains(address));
+        self.neighbours.want(addresses);
+        self.follow_sorry_pages();
+        self.follow_vip_checks();
+    }
+
+    fn follow_sorry_pages(&mut self) {
+        let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
+            Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
+            Fallback::None | Fallback::Local | Fallback::Server(_) => None,
+        });
+        if let Err(error) = self.sorry.set(&pages.collect()) {
+            tracing::error!("cannot start the thread of the sorry pages: {error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The start: everything is made, filled and looked at before the first packet is taken.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::net::if_::if_nametoindex;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+
+use super::desired::{self, Knowledge as _};
+use super::files::Watched;
+use super::inputs::{Findings, Inputs};
+use super::instance::Instance;
+use super::knowledge::Knowledge;
+use super::maintenance::Maintenance;
+use super::membership::Membership;
+use super::notices::Fallbacks;
+use super::pace::Pace;
+use super::vip_checks::VipChecks;
+use super::{Controller, report, tell_supervisor};
+use crate::command::queue::Queues;
+use crate::config::{Cluster, Config};
+use crate::dataplane::DataPath;
+use crate::dataplane::attach::{self, Attachment};
+use crate::dataplane::lease::Start;
+use crate::dataplane::neighbours::Neighbours;
+use crate::dataplane::object::{self, Sizes};
+use crate::dataplane::program_log;
+use crate::dataplane::sweep::Sweeper;
+use crate::health::Checker;
+use crate::health::net::Net;
+use crate::observe::events::Events;
+use crate::observe::inquiries::Inquiries;
+use crate::sorry::Sorry;
+
+/// How long a starting director waits for the first results of checks and for MACs.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Hooks of servers and services that run at once.
+const HOOKS_TOGETHER: usize = 64;
+
+impl Controller {
+    pub(super) async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
+        let instance = Instance::claim(&config.interface)?;
+        let index = if_nametoindex(config.interface.as_str()).with_context(|| {
+            format!("interface {}: not found; `ip link` lists those there are", config.interface)
+        })?;
+        let sizes = Sizes::for_connections(config.connections);
+        let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
+        let mac = attach::mac_of(&config.interface)?;
+        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?, start)?;
+        report::table(&data_path.table, config.connections);
+        let sweeper =
+            Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
+
+        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
+        let (verdict_sender, verdicts) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (inquiries, requests) = Inquiries::new();
+        let mut controller = Self {
+            file: Watched::new(path),
+            config_error: None,
+            started: Instant::now(),
+            attachment: None,
+            data_path,
+            sweeper,
+            checker: Checker::start(verdict_sender, Net::default())
+                .context("cannot start the checks' thread")?,
+            neighbours: Neighbours::start(index, event_sender)?,
+            membership,
+            events: Events::default(),
+            leaving: None,
+            knowledge: Knowledge::default(),
+            pace: Pace::new(Instant::now()),
+            fallbacks: Fallbacks::default(),
+            maintenance: Maintenance::default(),
+            sorry: Sorry::default(),
+            vip_checks: VipChecks::default(),
+            hooks: Queues::new(HOOKS_TOGETHER),
+            former: HashMap::new(),
+            purging: HashMap::new(),
+            _instance: instance,
+            config,
+            index,
+        };
+        let findings = Findings { verdicts, neighbours: events };
+        let mut inputs = Inputs { findings, inquiries: requests, news };
+        program_log::follow(&mut controller.data_path.ebpf)?;
+        // Checks run meanwhile: the kernel takes half a second to verify the program.
+        controller.follow_servers();
+        object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
+        controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
+        controller.presume();
+        controller.look_at_maintenance();
+        // What is not known by then comes in as it does while running.
+        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
+        controller.refresh();
+        controller.serve(inquiries).await?;
+        controller.attach()?;
+        controller.follow_vip_checks();
+        controller.membership.begin(&controller.config.groups);
+        tell_supervisor(NotifyState::Ready);
+        Ok((controller, inputs))
+    }
+
+    /// Takes in what is told until something is known of every server and node: a director that starts should not send
+    /// its first clients to the fallback because it has not looked yet.
+    async fn look_around(&mut self, findings: &mut Findings) {
+        while !self.has_seen_all() {
+            let what = findings.next().await;
+            self.find_out(what);
+        }
+    }
+
+    /// Checks through the VIP are answered only once the program is there. Until then their servers are taken to be well:
+    /// a restart should take nobody out.
+    fn presume(&mut self) {
+        let notices = self.knowledge.presume(&self.config, self.started.elapsed());
+        self.tell(notices);
+    }
+
+    fn has_seen_all(&self) -> bool {
+        let mut nodes = self.config.cluster.iter().flat_map(Cluster::others);
+        nodes.all(|node| self.knowledge.mac(node.address).is_some()) && self.knowledge.has_seen_all()
+    }
+
+    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
+    /// this, so that a start that failed leaves no program behind.
+    fn attach(&mut self) -> Result<()> {
+        let interface = &self.config.interface;
+        let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        let attachment = Attachment::new(program, interface, self.index)?;
+        if self.config.cluster.is_some() && !attachment.is_pinned() {
+            attachment.detach()?;
+            bail!(
+                "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
+                 up by itself: mount -t bpf bpf /sys/fs/bpf"
+            );
+        }
+        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        self.attachment = Some(attachment);
+        report::missing_vips(&self.config);
+        Ok(())
+    }
+}
+
+/// Keys of the connection table's hash.
+fn random_keys() -> Result<[u64; 2]> {
+    let mut keys = [0; 2];
+    for key in &mut keys {
+        *key = getrandom::u64().context("no random numbers for the connection table's keys")?;
+    }
+    Ok(keys)
+}

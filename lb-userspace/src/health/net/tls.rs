@@ -1,0 +1,92 @@
+//! TLS inside a connection: the handshake, and what the certificate says.
+
+mod certificate;
+mod trust;
+
+use std::io;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::{ServerName, UnixTime};
+use tokio_rustls::rustls::{self, CertificateError, ProtocolVersion};
+
+use self::certificate::{begins, ended};
+pub use self::trust::Clients;
+use super::Stream;
+use crate::config::{Probe, Tls};
+use crate::health::probe::{Attempt, Failure};
+
+const AGREEMENT: &str = "agreement on TLS";
+
+/// Makes `stream` a TLS connection.
+pub async fn wrap(
+    attempt: &Attempt<'_>,
+    tls: &Tls,
+    clients: &Clients,
+    stream: Stream,
+) -> Result<Stream, Failure> {
+    let http2 = matches!(attempt.check.probe, Probe::Grpc { .. });
+    let client = clients.get(tls.verify, http2).await?;
+    let handshake = TlsConnector::from(client).connect(name(attempt, tls), stream);
+    let late = |within| Failure::Late { wanted: AGREEMENT, within };
+    let stream = attempt.limit.wait(handshake, late).await?.map_err(|error| failure(&error))?;
+    let (_, connection) = stream.get_ref();
+    attempt.step(match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3 agreed",
+        _ => "TLS 1.2 agreed",
+    });
+    let presented = connection.peer_certificates().and_then(<[_]>::first);
+    let warning = presented.and_then(|der| certificate::warning(der, UnixTime::now(), tls.expiry_warning));
+    if let Some(warning) = warning {
+        attempt.warn(warning);
+    }
+    Ok(Box::new(stream))
+}
+
+/// Who is asked for, and must be in the certificate: what is configured, else the host that is asked by HTTP, else the
+/// VIP, as clients know it. An address is not sent (RFC 6066 section 3).
+fn name(attempt: &Attempt<'_>, tls: &Tls) -> ServerName<'static> {
+    let host = match &attempt.check.probe {
+        Probe::Http(http) => http.host.as_deref().map(without_port),
+        _ => None,
+    };
+    let name = tls.name.as_deref().or(host).and_then(|name| ServerName::try_from(name.to_owned()).ok());
+    name.unwrap_or_else(|| attempt.subject.service.vip.into())
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _port)) => address,
+        None => host.rsplit_once(':').map_or(host, |(host, _port)| host),
+    }
+}
+
+fn failure(error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Failure::Wrong(words(error)),
+        None => Failure::from_stream(error, AGREEMENT),
+    }
+}
+
+fn words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate_words(error),
+        rustls::Error::InvalidMessage(_) => format!("the answer is not TLS: {error}"),
+        rustls::Error::AlertReceived(alert) => format!("TLS refused: {alert:?}"),
+        other => format!("no {AGREEMENT}: {other}"),
+    }
+}
+
+fn certificate_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::ExpiredContext { not_after, .. } => ended(*not_after),
+        CertificateError::NotValidYetContext { not_before, .. } => begins(*not_before),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            certificate::not_for(&expected.to_str(), presented)
+        }
+        CertificateError::UnknownIssuer => "certificate is signed by nobody whom this host trusts".into(),
+        other => format!("certificate cannot be trusted: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Probes inside TLS, against certificates good and bad.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use super::*;
+use crate::config::{Exchange, HttpProbe};
+use crate::health::net::Net;
+use crate::health::probe::servers::{self, Asked, Authority, Certificate, TestServer};
+use crate::health::probe::{Answer, Report};
+
+const LIMIT: Duration = Duration::from_secs(2);
+const NAME: &str = "www.example.org";
+
+fn tls(name: Option<&str>, verify: bool) -> Tls {
+    let expiry_warning = Duration::from_secs(14 * 24 * 60 * 60);
+    Tls { name: name.map(Into::into), verify, expiry_warning }
+}
+
+/// A connection inside TLS and no more.
+fn asked(tls: Tls) -> Asked {
+    Asked::of(Probe::Tcp(Exchange::default()), LIMIT).with(|check| check.tls = Some(tls))
+}
+
+async fn page(certificate: Certificate) -> TestServer {
+    let page = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
+    servers::serving_tls(certificate, &[], |stream| servers::answer(stream, page)).await
+}
+
+fn steps(report: &Report) -> Vec<&str> {
+    report.steps.iter().map(|step| step.what.as_ref()).collect()
+}
+
+#[tokio::test]
+async fn any_certificate_will_do_unless_verified() {
+    let authority = Authority::new();
+    let certificates = [
+        ("self-signed", servers::self_signed("nobody.example.net")),
+        ("expired", authority.certificate(NAME, -10..=-2)),
+        ("not yet", authority.certificate(NAME, 2..=10)),
+        ("another's", authority.certificate("nobody.example.net", -1..=100)),
+    ];
+    for (what, certificate) in certificates {
+        let server = page(certificate).await;
+        assert_eq!(asked(tls(Some(NAME), false)).at(server.address).await, Ok(Answer::default()), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_verified_certificate_is_trusted_in_time_and_of_this_name() {
+    let authority = Authority::new();
+    let cases = [
+        (authority.certificate(NAME, -1..=100), ""),
+        (servers::self_signed(NAME), "certificate is signed by nobody whom this host trusts"),
+        (
+            Authority::new().certificate(NAME, -1..=100),
+            "certificate is signed by nobody whom this host trusts",
+        ),
+        (authority.certificate(NAME, -10..=-2), "certificate ended on 2"),
+        (authority.certificate(NAME, 2..=10), "certificate begins only on 2"),
+        (
+            authority.certificate("*.example.net", -1..=100),
+            "certificate is for *.example.net, not for www.example.org",
+        ),
+    ];
+    let trust = authority.trusted();
+    for (certificate, words) in cases {
+        let server = page(certificate).await;
+        match asked(tls(Some(NAME), true)).by(&trust, server.address).await.result {
+            Ok(_) => assert_eq!(words, ""),
+            Err(failure) => {
+                let failure = failure.to_string();
+                assert!(!words.is_empty() && failure.starts_with(words), "{failure}, not {words}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_name_the_certificate_is_the_vips() {
+    let authority = Authority::new();
+    let server = page(authority.certificate("211.58.250.6", -1..=100)).await;
+    let report = asked(tls(None, true)).by(&authority.trusted(), server.address).await;
+    assert_eq!(report.result.expect("an address in the certificate"), Answer::default());
+}
+
+#[tokio::test]
+async fn steps_and_versions_are_told() {
+    for (versions, step) in [(&[&TLS13][..], "TLS 1.3 agreed"), (&[&TLS12], "TLS 1.2 agreed")] {
+        let certificate = servers::self_signed(NAME);
+        let server = servers::serving_tls_of(versions, certificate, &[], |_| async {}).await;
+        let report = asked(tls(None, false)).report(server.address).await;
+        assert_eq!(steps(&report), ["connected", step]);
+        assert!(report.result.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_near_is_a_warning() {
+    let authority = Authority::new();
+    let near = page(authority.certificate(NAME, -1..=6)).await;
+    let past = page(authority.certificate(NAME, -10..=-2)).await;
+    let far = page(authority.certificate(NAME, -1..=100)).await;
+    for verify in [false, true] {
+        let (asked, trust) = (asked(tls(Some(NAME), verify)), authority.trusted());
+        let report = asked.by(&trust, near.address).await;
+        assert!(report.result.is_ok());
+        let warning = report.warning.expect("5 days left");
+        assert!(warning.starts_with("certificate ends in 5 days, on 20"), "{warning}");
+        assert_eq!(asked.by(&trust, far.address).await.warning, None);
+    }
+    let report = asked(tls(Some(NAME), false)).report(past.address).await;
+    assert!(report.result.is_ok());
+    assert!(report.warning.expect("it is past").starts_with("certificate ended on 20"));
+}
+
+/// The name that a server was asked for, beside its page.
+async fn name_asked_for(probe: Probe, name: Option<&str>) -> Option<String> {
+    let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
+    let server = servers::serving_tls(servers::self_signed(NAME), &[], move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            sender.send(stream.get_ref().1.server_name().map(str::to_owned)).expect("a test that listens");
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        }
+    })
+    .await;
+    let asked = Asked::of(probe, LIMIT).with(|check| check.tls = Some(tls(name, false)));
+    assert_eq!(asked.at(server.address).await, Ok(Answer::default()));
+    names.recv().await.expect("a connection")
+}
+
+#[tokio::test]
+async fn the_name_asked_for_is_the_hosts_unless_configured() {
+    let http =
+        |host: Option<&str>| Probe::Http(HttpProbe { host: host.map(Into::into), ..HttpProbe::default() });
+    for (host, name, sent) in [
+        (None, None, None),
+        (Some("www.example.org"), None, Some("www.example.org")),
+        (Some("www.example.org:8443"), None, Some("www.example.org")),
+        (Some("192.0.2.1:8443"), None, None),
+        (Some("[2001:db8::1]:8443"), None, None),
+        (Some("www.example.org"), Some("other.example.org"), Some("other.example.org")),
+    ] {
+        assert_eq!(name_asked_for(http(host), name).await.as_deref(), sent, "{host:?} {name:?}");
+    }
+    assert_eq!(name_asked_for(Probe::Tcp(Exchange::default()), Some(NAME)).await.as_deref(), Some(NAME));
+}
+
+#[tokio::test]
+async fn a_page_is_read_inside() {
+    let server = page(servers::self_signed(NAME)).await;
+    let probe = HttpProbe { wanted: servers::wanted(Some("Test Page"), None), ..HttpProbe::default() };
+    let asked = Asked::of(Probe::Http(probe), LIMIT).with(|check| check.tls = Some(tls(None, false)));
+    let report = asked.report(server.address).await;
+    assert_eq!(steps(&report), ["connected", "TLS 1.3 agreed", "got status 200", "read 9 bytes as wanted"]);
+    assert!(report.result.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_not_tls_is_told() {
+    let asked = asked(tls(None, false)).with(|check| check.timeout = Duration::from_millis(300));
+    let cases = [
+        (servers::silent().await, "no agreement on TLS within 300ms"),
+        (servers::closing_after(b"").await, "closed before the agreement on TLS"),
+        (servers::resetting().await, "reset before the agreement on TLS"),
+        (servers::closing_after(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "the answer is not TLS"),
+        (servers::closing_after(b"\x15\x03\x03\0\x02\x02\x28").await, "TLS refused: HandshakeFailure"),
+    ];
+    for (server, words) in cases {
+        let failure = asked.at(server.address).await.expect_err(words);
+        assert!(failure.starts_with(words), "{failure}, not {words}");
+    }
+    servers::fails_at_all(&asked).await;
+}
+
+#[tokio::test]
+async fn this_hosts_roots_are_read_once_and_trust_no_stranger() {
+    let server = page(Authority::new().certificate(NAME, -1..=100)).await;
+    let (asked, net) = (asked(tls(Some(NAME), true)), Net::default());
+    let first = asked.by(&net, server.address).await.result.expect_err("a stranger");
+    let again = asked.by(&net, server.address).await.result.expect_err("a stranger");
+    // On a host without roots the failure is its own.
+    assert!(first.is_local() || first.to_string().contains("nobody whom this host trusts"), "{first}");
+    assert_eq!(first.to_string(), again.to_string());
+}

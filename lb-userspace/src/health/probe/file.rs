@@ -1,0 +1,97 @@
+//! File: it holds the server's weight, written by whatever knows it.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::excerpt::quote;
+use super::{Advice, Answer, Failure};
+
+/// Bytes looked at; a number has five.
+const LENGTH: u64 = 64;
+
+/// Reads without a time limit: a few bytes of a regular file, on a local file system, do not keep anyone waiting.
+pub fn probe(path: &Path) -> Result<Answer, Failure> {
+    let told = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
+    let bytes = match read(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(told("not a file")),
+        Err(error) => return Err(told(&error.to_string())),
+    };
+    let text = bytes.trim_ascii();
+    if text.is_empty() {
+        return Err(told("empty, wanted a weight from 0 to 65535"));
+    }
+    let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    match weight {
+        Some(weight) => Ok(Answer { advice: Some(Advice::Weight(weight)) }),
+        None => Err(told(&format!("{} is not a weight from 0 to 65535", quote(text)))),
+    }
+}
+
+/// `None`: something else than a regular file. Opened so that a FIFO nobody writes to does not hold us up.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(LENGTH).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn failure(path: &Path) -> String {
+        let words = probe(path).expect_err("it fails").to_string();
+        let rest = words.strip_prefix(&format!("{}: ", path.display()));
+        rest.expect("the path first").to_owned()
+    }
+
+    #[test]
+    fn a_number_is_the_weight() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weight");
+        for (text, weight) in [("0", 0), ("7\n", 7), (" 65535\r\n", 65535), ("007", 7)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(probe(&path).unwrap().advice, Some(Advice::Weight(weight)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_a_failure_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weight");
+        assert_eq!(failure(&path), "No such file or directory (os error 2)");
+        assert_eq!(failure(folder.path()), "not a file");
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "empty, wanted a weight from 0 to 65535"),
+            (b" \n", "empty, wanted a weight from 0 to 65535"),
+            (b"65536", "'65536' is not a weight from 0 to 65535"),
+            (b"-1", "'-1' is not a weight from 0 to 65535"),
+            (b"1\n2", "'1\\n2' is not a weight from 0 to 65535"),
+            (b"heavy", "'heavy' is not a weight from 0 to 65535"),
+            (b"\xff\x1b", "'�\\u{1b}' is not a weight from 0 to 65535"),
+        ];
+        for (bytes, words) in cases {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(failure(&path), words);
+        }
+        fs::write(&path, "1".repeat(1 << 20)).unwrap();
+        assert_eq!(failure(&path), format!("'{}' is not a weight from 0 to 65535", "1".repeat(64)));
+    }
+
+    #[test]
+    fn what_is_not_a_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(failure(&path), "not a file");
+        assert_eq!(failure(Path::new("/dev/zero")), "not a file");
+    }
+}

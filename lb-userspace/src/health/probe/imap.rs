@@ -1,0 +1,61 @@
+//! IMAP (RFC 9051): the server greets.
+
+use super::conversation::{Conversation, wrong};
+use super::{Answer, Attempt, Failure};
+
+pub async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
+    let mut server = Conversation::open(attempt).await?;
+    let greeting = server.line("greeting").await?;
+    if !is_welcome(&greeting) {
+        return Err(wrong("greeting", &greeting, "* OK"));
+    }
+    attempt.step("greeted");
+    server.farewell(b"lb LOGOUT\r\n").await;
+    Ok(Answer::default())
+}
+
+/// `* BYE` is the third that a server can say.
+fn is_welcome(greeting: &[u8]) -> bool {
+    let mut words = greeting.split(|byte| *byte == b' ');
+    let (mark, word) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    mark == b"*" && [&b"OK"[..], b"PREAUTH"].iter().any(|welcome| word.eq_ignore_ascii_case(welcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Probe;
+    use crate::health::probe::servers::{self, Asked, says};
+
+    fn imap(limit: Duration) -> Asked {
+        Asked::of(Probe::Imap, limit)
+    }
+
+    #[tokio::test]
+    async fn a_greeting_is_good() {
+        for greeting in ["* OK [CAPABILITY IMAP4rev1] ready\r\n", "* PREAUTH welcome back\r\n", "* ok\n"] {
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"lb LOGOUT\r\n"[..]), "{greeting}");
+        }
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_told() {
+        let cases = [
+            ("* BYE too many connections\r\n", "the greeting is '* BYE too many connections', wanted * OK"),
+            ("* OKAY\r\n", "the greeting is '* OKAY', wanted * OK"),
+            ("OK\r\n", "the greeting is 'OK', wanted * OK"),
+        ];
+        for (greeting, words) in cases {
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn misbehaving_servers_fail_in_words() {
+        servers::fails_at_all(&imap(Duration::from_millis(200))).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! The UDP probe against servers good and bad.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Probe, Wanted};
+use crate::health::probe::servers::{self, Asked, wanted};
+
+const LIMIT: Duration = Duration::from_millis(300);
+
+fn asked(wanted: Wanted) -> Asked {
+    Asked::of(Probe::Udp(Exchange { send: b"ping".to_vec(), wanted }), LIMIT)
+}
+
+/// Asks a server that answers with these datagrams.
+async fn ask(wanted: Wanted, answers: &'static [&'static [u8]]) -> Result<Answer, String> {
+    let server = servers::answering_datagrams(move |asked| {
+        assert_eq!(asked, b"ping");
+        answers.iter().map(|answer| answer.to_vec()).collect()
+    })
+    .await;
+    asked(wanted).at(server.address).await
+}
+
+fn fails(words: &str) -> Result<Answer, String> {
+    Err(words.to_owned())
+}
+
+#[tokio::test]
+async fn any_answer_is_good_unless_one_is_wanted() {
+    assert_eq!(ask(Wanted::default(), &[b"\0\xff"]).await, Ok(Answer::default()));
+    assert_eq!(ask(Wanted::default(), &[b""]).await, Ok(Answer::default()), "an empty one is one");
+    assert_eq!(ask(wanted(Some("pong"), Some("^po")), &[b"pong"]).await, Ok(Answer::default()));
+    let words = "no 'pong' in the answer's 5 bytes: got 'error'";
+    assert_eq!(ask(wanted(Some("pong"), None), &[b"error", b"pong"]).await, fails(words));
+    assert_eq!(ask(wanted(Some("pong"), None), &[b""]).await, fails("no 'pong' in the empty answer"));
+}
+
+#[tokio::test]
+async fn a_long_answer_is_looked_at_up_to_the_limit() {
+    static LONG: [&[u8]; 1] = [&[b'x'; 9000]];
+    let failure = ask(wanted(Some("pong"), None), &LONG).await.expect_err("no pong");
+    assert!(failure.starts_with("no 'pong' in the first 4096 bytes of the answer: got 'xxx"), "{failure}");
+}
+
+#[tokio::test]
+async fn silence_lasts_until_the_time_is_up() {
+    assert_eq!(ask(Wanted::default(), &[]).await, fails("no answer within 300ms"));
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on_refuses() {
+    let server = servers::answering_datagrams(|_| Vec::new()).await;
+    let address = server.address;
+    server.stopped().await;
+    assert_eq!(asked(Wanted::default()).at(address).await, fails("connection refused"));
+}
+
+#[tokio::test]
+async fn a_probe_leaves_no_socket() {
+    let server = servers::answering_datagrams(|_| Vec::new()).await;
+    for _ in 0..3 {
+        asked(Wanted::default())
+            .with(|check| check.timeout = Duration::from_millis(10))
+            .at(server.address)
+            .await
+            .unwrap_err();
+        assert_eq!(servers::sockets_to(server.address), 0);
+    }
+}

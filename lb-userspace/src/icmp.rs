@@ -1,0 +1,226 @@
+//! ICMP echo: requests out, replies in (RFC 792; RFC 4443, section 4).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+use crate::filter;
+
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
+
+/// Type, code, checksum, identifier, sequence number; nothing after them.
+const LENGTH: usize = 8;
+
+/// Asks and hears hosts of both families.
+#[derive(Debug)]
+pub struct Echo {
+    /// Tells our requests from those of others.
+    id: u16,
+    /// Index of the interface that link-local addresses are on.
+    interface: u32,
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
+}
+
+/// An answer to one of our requests, or what looks like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    pub from: IpAddr,
+    pub sequence: u16,
+}
+
+impl Echo {
+    /// Opens a socket for each family that `hosts` are of. Raw sockets, since the kernel's ping sockets are for those
+    /// groups of users only that `net.ipv4.ping_group_range` names, root not among them by default.
+    pub fn open(hosts: &[IpAddr], interface: u32) -> io::Result<Self> {
+        let id = getrandom::u32().map_err(io::Error::other)? as u16;
+        let v4 =
+            || open(Domain::IPV4, Protocol::ICMPV4, &replies(filter::index_behind_ipv4(0), ECHO_REPLY, id));
+        let v6 = || open(Domain::IPV6, Protocol::ICMPV6, &replies(filter::index(0), ECHO_REPLY_V6, id));
+        Ok(Self {
+            id,
+            interface,
+            v4: hosts.iter().any(IpAddr::is_ipv4).then(v4).transpose()?,
+            v6: hosts.iter().any(IpAddr::is_ipv6).then(v6).transpose()?,
+        })
+    }
+
+    /// From now on requests come from `source` and leave by `interface`, where given.
+    pub fn leave_by(&self, interface: Option<&str>, source: Option<IpAddr>) -> io::Result<()> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            let socket = SockRef::from(socket);
+            if let Some(interface) = interface {
+                socket.bind_device(Some(interface.as_bytes()))?;
+            }
+            if let Some(source) = source {
+                socket.bind(&SocketAddr::new(source, 0).into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for replies that come in while nobody reads, in bytes. The kernel counts some 800 for each.
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            setsockopt(socket, RcvBufForce, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// An error means that nothing was sent.
+    pub async fn request(&self, host: IpAddr, sequence: u16) -> io::Result<()> {
+        let (socket, kind) = match host {
+            IpAddr::V4(_) => (&self.v4, ECHO_REQUEST),
+            IpAddr::V6(_) => (&self.v6, ECHO_REQUEST_V6),
+        };
+        let socket = socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let message = request(kind, self.id, sequence);
+        socket.send_to(&message, self.destination(host)).await.map(drop)
+    }
+
+    fn destination(&self, host: IpAddr) -> SocketAddr {
+        match host {
+            IpAddr::V6(host) if host.is_unicast_link_local() => {
+                SocketAddrV6::new(host, 0, 0, self.interface).into()
+            }
+            host => SocketAddr::new(host, 0),
+        }
+    }
+
+    /// The next reply. Nothing is lost if the future is dropped.
+    pub async fn next(&self) -> Reply {
+        tokio::select! {
+            reply = next_on(self.v4.as_ref(), |packet| reply_v4(packet, self.id)) => reply,
+            reply = next_on(self.v6.as_ref(), |message| sequence_of(message, ECHO_REPLY_V6, self.id)) => reply,
+        }
+    }
+}
+
+/// Sending and receiving are the same system calls for a raw socket as for the UDP sockets that tokio knows.
+fn open(domain: Domain, protocol: Protocol, filter: &[SockFilter]) -> io::Result<UdpSocket> {
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.attach_filter(filter)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Of all ICMP messages only the replies to `id`. `index_message` finds the message in what the socket hears.
+fn replies(index_message: SockFilter, kind: u8, id: u16) -> [SockFilter; 7] {
+    [
+        index_message,
+        filter::load_indexed_byte(0),
+        filter::unless(kind.into(), 3),
+        filter::load_indexed_half(4),
+        filter::unless(id.into(), 1),
+        filter::take(u32::MAX),
+        filter::take(0),
+    ]
+}
+
+/// The next reply on one socket; without a socket never. `parse` finds the sequence number of a reply to us.
+async fn next_on(socket: Option<&UdpSocket>, parse: impl Fn(&[u8]) -> Option<u16>) -> Reply {
+    let Some(socket) = socket else { return std::future::pending().await };
+    loop {
+        let mut packet = [0; 128];
+        match socket.recv_from(&mut packet).await {
+            Ok((length, from)) => {
+                if let Some(sequence) = parse(&packet[..length]) {
+                    return Reply { from: from.ip(), sequence };
+                }
+            }
+            // An ICMP error, say; whom it is about will not answer.
+            Err(error) => tracing::debug!(%error, "cannot hear echo replies"),
+        }
+    }
+}
+
+fn request(kind: u8, id: u16, sequence: u16) -> [u8; LENGTH] {
+    let mut message = [0; LENGTH];
+    message[0] = kind;
+    message[4..6].copy_from_slice(&id.to_be_bytes());
+    message[6..8].copy_from_slice(&sequence.to_be_bytes());
+    // In ICMPv6 the kernel fills it in.
+    let checksum = checksum(&message).to_be_bytes();
+    message[2..4].copy_from_slice(&checksum);
+    message
+}
+
+/// IPv4 raw sockets hear whole packets, before the kernel has looked at the message's checksum.
+fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
+    let header = usize::from(packet.first()? & 0xf) * 4;
+    let message = packet.get(header..)?;
+    if checksum(message) != 0 {
+        return None;
+    }
+    sequence_of(message, ECHO_REPLY, id)
+}
+
+/// The sequence number in a reply of type `kind` to a request of `id`.
+fn sequence_of(message: &[u8], kind: u8, id: u16) -> Option<u16> {
+    let &[its_kind, 0, _, _, a, b, c, d] = message else { return None };
+    (its_kind == kind && [a, b] == id.to_be_bytes()).then_some(u16::from_be_bytes([c, d]))
+}
+
+/// RFC 1071. Zero for a message that has its checksum in it.
+fn checksum(message: &[u8]) -> u16 {
+    let words = message.chunks(2).map(|pair| u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    // Ones' complement: a carry is added again.
+    !words.fold(0_u16, |sum, word| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u16::from(carry)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: u16 = 0x1234;
+
+    fn reply(sequence: u16) -> Vec<u8> {
+        let mut header = vec![0; 20];
+        header[0] = 0x45;
+        [header, request(ECHO_REPLY, ID, sequence).to_vec()].concat()
+    }
+
+    #[test]
+    fn a_message_with_its_checksum_sums_to_zero() {
+        // RFC 1071, section 3: the sum of these words is ddf2.
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(checksum(&request(ECHO_REQUEST, ID, 7)), 0);
+    }
+
+    #[test]
+    fn a_reply_is_known_by_type_id_and_checksum() {
+        assert_eq!(reply_v4(&reply(7), ID), Some(7));
+        assert_eq!(reply_v4(&reply(7), ID + 1), None, "somebody else's");
+        for (what, at) in [("an echo request", 20), ("a code", 21), ("a broken checksum", 23)] {
+            let mut packet = reply(7);
+            packet[at] ^= 8;
+            assert_eq!(reply_v4(&packet, ID), None, "{what}");
+        }
+        let mut options = reply(7);
+        options[0] = 0x46;
+        options.splice(20..20, [1; 4]);
+        assert_eq!(reply_v4(&options, ID), Some(7), "behind IP options");
+        let long = [reply(7), vec![0; 4]].concat();
+        assert_eq!(reply_v4(&long, ID), None, "we have sent no data");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(packet in prop::collection::vec(any::<u8>(), 0..100)) {
+            reply_v4(&packet, ID);
+            sequence_of(&packet, ECHO_REPLY_V6, ID);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One VIP and port at which every request is answered with a sorry page.
+//!
+//! Nothing here grows with what is asked of it: connections are counted, each has little time, a request's header little
+//! room, and one request is all that a connection gets, so that clients come back to the real servers when these do.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::page;
+use super::trouble::Trouble;
+
+/// Connections that are served at once at one VIP and port. Others wait in the kernel's queue.
+const MOST: usize = 128;
+/// That queue.
+const QUEUE: i32 = 256;
+/// A port that is taken is tried again this often.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a client may take for its request's header, for its body, and for all together.
+const HEADER: Duration = Duration::from_secs(3);
+const BODY: Duration = Duration::from_secs(1);
+const WHOLE: Duration = Duration::from_secs(10);
+/// A request's header, in bytes.
+const LONGEST_HEADER: usize = 16 * 1024;
+/// Of a request's body so much is taken before the answer: a client that still sends might not see it.
+const LONGEST_BODY: usize = 16 * 1024;
+/// In seconds: what clients and search engines are told to wait.
+const COME_BACK: HeaderValue = HeaderValue::from_static("10");
+
+pub struct Listener {
+    pub address: SocketAddr,
+    /// The operator's page.
+    pub page: watch::Receiver<Option<PathBuf>>,
+    pub trouble: Trouble,
+    /// Room for connections, shared with other listeners.
+    pub all_connections: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub async fn run(self) {
+        let listener = self.bound().await;
+        let own = Arc::new(Semaphore::new(MOST));
+        let mut serving = JoinSet::new();
+        loop {
+            let Ok(own) = Arc::clone(&own).acquire_owned().await else { return };
+            while serving.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let Ok(all) = Arc::clone(&self.all_connections).acquire_owned().await else { return };
+                    let (page, trouble) = (self.page.borrow().clone(), self.trouble.clone());
+                    serving.spawn(serve(stream, page, trouble, [own, all]));
+                }
+                Err(error) => {
+                    // Descriptors may have run out; they come back.
+                    tracing::debug!(%error, "accepting a connection to the sorry page");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the port is free.
+    async fn bound(&self) -> TcpListener {
+        loop {
+            match bind(self.address) {
+                Ok(listener) => {
+                    self.trouble.listening(None);
+                    return listener;
+                }
+                Err(error) => {
+                    let hint = if error.kind() == io::ErrorKind::AddrInUse {
+                        ": another program listens there, or on all addresses"
+                    } else {
+                        ""
+                    };
+                    self.trouble.listening(Some(format!("cannot listen: {error}{hint}")));
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// A director that stands by does not have the VIP, and listens all the same.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(QUEUE)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// One connection, from its first byte to its end.
+async fn serve(stream: TcpStream, page: Option<PathBuf>, trouble: Trouble, _room: [OwnedSemaphorePermit; 2]) {
+    let answer = service_fn(|request| {
+        let (page, trouble) = (page.clone(), trouble.clone());
+        async move { Ok::<_, Infallible>(answer(request, page, &trouble).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(LONGEST_HEADER);
+    // Whatever goes wrong is the client's affair.
+    let _ = timeout(WHOLE, http.serve_connection(TokioIo::new(stream), answer)).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    page: Option<PathBuf>,
+    trouble: &Trouble,
+) -> Response<Full<Bytes>> {
+    // One that waits to be asked for its body need not send it.
+    if !request.headers().contains_key(EXPECT) {
+        let _ = timeout(BODY, Limited::new(request.into_body(), LONGEST_BODY).collect()).await;
+    }
+    let (text, kind) = match page.as_deref().map(page::read) {
+        Some(Ok(text)) => {
+            trouble.reading(None);
+            (text, "text/html")
+        }
+        unreadable => {
+            trouble.reading(unreadable.and_then(Result::err));
+            (Bytes::from_static(page::BUILT_IN.as_bytes()), "text/html; charset=utf-8")
+        }
+    };
+    let mut response = Response::new(Full::new(text));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(RETRY_AFTER, COME_BACK);
+    response
+}

@@ -1,0 +1,58 @@
+//! Something on a node that answers datagrams.
+
+use std::fmt;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::Node;
+
+/// Answers as long as it lives.
+pub struct Responder {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    /// On one address of the node, so that answers come from there.
+    pub fn start(
+        node: &Node,
+        address: (Ipv4Addr, u16),
+        answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
+        let socket = node.run(|| UdpSocket::bind(address))?;
+        let socket = socket.with_context(|| format!("{} cannot bind {address:?}", node.name()))?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut question = [0; 1500];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((length, client)) = socket.recv_from(&mut question) {
+                    // A client that is gone, or an address, shows as one that is not answered.
+                    let _ = socket.send_to(&answer(&question[..length]), client);
+                }
+            }
+        });
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,43 @@
+//! One connection to the VIP that is kept open, and requests over it.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::cluster::VIP;
+use crate::lab::Node;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub struct KeptOpen(TcpStream);
+
+impl KeptOpen {
+    pub fn open(client: &Node) -> Self {
+        let stream = client.run(|| TcpStream::connect((VIP, 80))).expect("in the client's namespace");
+        let stream = stream.expect("the VIP takes connections");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
+        Self(stream)
+    }
+
+    /// The page of whoever has the connection; panics if it is broken.
+    pub fn get(&mut self) -> String {
+        self.try_get().expect("the connection answers")
+    }
+
+    /// The page of whoever has the connection.
+    pub fn try_get(&mut self) -> io::Result<String> {
+        let request = format!("GET /index.html HTTP/1.1\r\nHost: {VIP}\r\n\r\n");
+        self.0.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while !answer.windows(9).any(|window| window == b"Test Page") || !answer.ends_with(b"\n") {
+            match self.0.read(&mut part)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                length => answer.extend_from_slice(&part[..length]),
+            }
+        }
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        Ok(text.lines().last().unwrap_or_default().to_owned())
+    }
+}

@@ -1,0 +1,33 @@
+//! The VIPs on the segment: somebody else announces one, somebody removes one.
+
+use lb_tests::cluster::URL;
+
+use crate::harness::*;
+
+#[test]
+fn somebody_else_who_announces_the_vip_is_told_and_answered() {
+    let cluster = Cluster::start("conflict", &Plan::default());
+    cluster.talk.client.get(URL).expect("the VIP serves");
+    let www1 = cluster.talk.www1.node();
+    let mut arping = www1.command("arping");
+    let output = arping.args(["-U", "-c", "1", "-I", "eth0", "211.58.250.6"]).output().expect("arping runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("ARPING"), "{output:?}");
+    wait_for_log(&cluster.directors[0], "SPLIT BRAIN: somebody else announces one of its addresses");
+    cluster.wait_until_held_by("ha1");
+    let client = &cluster.talk.client;
+    wait_for("the client to be told better", || {
+        client.ip("neighbour show 211.58.250.6").expect("ip works").contains(&cluster.talk.ha1.mac())
+    });
+    client.get(URL).expect("the VIP serves");
+}
+
+#[test]
+fn an_address_that_somebody_removes_is_put_back() {
+    let cluster = Cluster::start("flushed", &Plan::default());
+    cluster.talk.ha1.ip("address del 211.58.250.6/25 dev eth0").expect("it was there");
+    wait_for("the address to be back", || {
+        let shown = cluster.talk.ha1.ip("-oneline address show dev eth0").expect("ip works");
+        shown.contains(" 211.58.250.6/")
+    });
+    cluster.wait_until_held_by("ha1");
+}

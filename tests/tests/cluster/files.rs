@@ -1,0 +1,82 @@
+//! What lies on the machine: key files, the configuration, the BPF file system.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use lb_tests::cluster::{Talk, VIP};
+use lb_tests::lab::{Director, unique_name};
+use lb_tests::scenario::open_loop::Outage;
+use lb_tests::scenario::traffic::Answer;
+
+use crate::harness::*;
+
+#[test]
+fn keys_are_changed_without_a_stop() {
+    let cluster = Cluster::start("keys", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    let steps = [
+        ("both accept the new key", format!("{OLD_KEY}{NEW_KEY}sign 1\n")),
+        ("both sign with it", format!("{OLD_KEY}{NEW_KEY}sign 2\n")),
+        ("the old one is gone", NEW_KEY.to_owned()),
+    ];
+    let outage = Outage::during(&cluster.talk.client, Answer::SERVERS, || {
+        for (done, (step, keys)) in steps.iter().enumerate() {
+            for director in [ha1, ha2] {
+                write_keys(director.node(), keys);
+                wait_for(step, || {
+                    let log = director.log().expect("a log");
+                    log.matches("heartbeat keys reloaded").count() == done + 1
+                });
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(outage.expect("the client can ask").failed(), 0);
+    cluster.wait_until_held_by("ha1");
+    assert_eq!(ha2.takes(VIP).expect("a log"), 0, "ha2 has taken the VIP in between");
+
+    // The check of the check: with another key the two are strangers, and say why.
+    write_keys(ha2.node(), OLD_KEY);
+    wait_for_log(ha1, "unknown_key");
+    wait_for_log(ha2, "node ha1 is dead");
+    write_keys(ha2.node(), NEW_KEY);
+    cluster.wait_until_held_by("ha1");
+    cluster.holder_answers_alone(ha1.node(), VIP);
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_refused() {
+    let talk = Talk::new(&unique_name("keymode")).expect("the cluster comes up");
+    write_keys(&talk.ha1, OLD_KEY);
+    fs::set_permissions(key_file(&talk.ha1), fs::Permissions::from_mode(0o644)).expect("chmod");
+    let refused = Director::start(&talk.ha1, &Plan::default().configuration(&talk.ha1));
+    let error = format!("{:#}", refused.expect_err("lb must not start"));
+    assert!(error.contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn without_a_bpf_file_system_a_cluster_does_not_start() {
+    let talk = Talk::new(&unique_name("nobpffs")).expect("the cluster comes up");
+    write_keys(&talk.ha1, OLD_KEY);
+    let refused = Director::start_without_bpffs(&talk.ha1, &Plan::default().configuration(&talk.ha1));
+    let error = format!("{:#}", refused.expect_err("lb must not start"));
+    assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
+    let link = talk.ha1.ip("link show dev eth0").expect("ip works");
+    assert!(!link.contains("xdp"), "a program is left behind: {link}");
+}
+
+#[test]
+fn different_configurations_are_told_on_both_sides() {
+    let plan = Plan::default();
+    let cluster = Cluster::start("differs", &plan);
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    let same = plan.configuration(ha2.node());
+    ha2.reconfigure(&same.replace("scheduler: rr", "scheduler: wlc")).expect("a new file");
+    wait_for_log(ha1, "node ha2 has another configuration");
+    wait_for_log(ha2, "node ha1 has another configuration");
+    assert!(ha1.listing().expect("a listing").contains("ANOTHER CONFIGURATION"));
+    ha2.reconfigure(&same).expect("the old file");
+    wait_for_log(ha1, "node ha2 has the same configuration again");
+    wait_for_log(ha2, "node ha1 has the same configuration again");
+    cluster.wait_until_held_by("ha1");
+}

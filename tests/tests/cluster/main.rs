@@ -1,0 +1,24 @@
+//! Several directors, with the real `lb`: what operators do to them and what else happens. The talk's own scenario is in
+//! scenario_two.rs.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | [`harness`] | the talk's cluster with as many directors as a test wants |
+//! | [`files`] | keys, configurations, the BPF file system |
+//! | [`orders`] | what operators order |
+//! | [`nodes`] | which node has a group |
+//! | [`addresses`] | VIPs on the segment |
+//! | [`dual_stack`] | a group with an IPv6 VIP |
+//! | [`commands`] | hooks and fencing |
+//! | [`servers`] | a node that finds no server gives way |
+//! | [`stop`] | the way out: connections that are waited for, an interface that is gone |
+
+mod addresses;
+mod commands;
+mod dual_stack;
+mod files;
+mod harness;
+mod nodes;
+mod orders;
+mod servers;
+mod stop;

@@ -1,0 +1,109 @@
+//! What operators order, and what becomes of it.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use lb_tests::cluster::VIP;
+use lb_tests::lab::director::Status;
+use lb_tests::scenario::open_loop::Outage;
+use lb_tests::scenario::traffic::Answer;
+
+use crate::harness::*;
+
+#[test]
+fn maintenance_survives_a_restart() {
+    let mut cluster = Cluster::start("maintain", &Plan::default());
+    let outage = Outage::during(&cluster.talk.client, Answer::SERVERS, || {
+        cluster.directors[0].order(&["maintenance", "on"]).map(drop)
+    });
+    assert_eq!(outage.expect("the client can ask").failed(), 0);
+    cluster.wait_until_held_by("ha2");
+    let ha1 = &mut cluster.directors[0];
+    ha1.stop().expect("it stops");
+    ha1.restart().expect("it starts");
+    wait_for_log(ha1, "this node is in maintenance");
+    sleep(Duration::from_secs(3)); // it would have taken the group back long ago
+    cluster.wait_until_held_by("ha2");
+    cluster.directors[0].order(&["maintenance", "off"]).expect("the order is taken");
+    cluster.wait_until_held_by("ha1");
+    cluster.holder_answers_alone(&cluster.talk.ha1, VIP);
+}
+
+#[test]
+fn standby_resume_and_orders_to_the_wrong_node() {
+    let cluster = Cluster::start("standby", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    let refused = ha2.order(&["failover"]).expect_err("the group is on ha1").to_string();
+    assert!(refused.contains("it is on ha1"), "{refused}");
+    let refused = ha1.order(&["failover", "nothing"]).expect_err("no such group").to_string();
+    assert!(refused.contains("there are: web"), "{refused}");
+    let moved = ha1.order(&["standby"]).expect("the order is taken");
+    assert!(moved.contains("web: ha1 -> ha2"), "{moved}");
+    cluster.wait_until_held_by("ha2");
+    let refused = ha2.order(&["failover"]).expect_err("nobody else is ready").to_string();
+    assert!(refused.contains("no other node is ready"), "{refused}");
+    ha1.order(&["resume"]).expect("the order is taken");
+    cluster.wait_until_held_by("ha1");
+    let events = ha1.order(&["events", "--json"]).expect("events");
+    let moves = events.lines().filter(|line| line.contains(r#""to":"active""#)).count();
+    assert_eq!(moves, 2, "at start and now: {events}");
+}
+
+#[test]
+fn with_manual_failback_a_group_stays_until_told() {
+    let groups = "groups: [{ name: web, vips: [211.58.250.6/25], failback: manual }]";
+    let mut cluster = Cluster::start("manual", &Plan { groups, ..Plan::default() });
+    cluster.directors[0].kill().expect("it dies");
+    cluster.wait_until_held_by("ha2");
+    let ha1 = cluster.talk.ha1.clone();
+    let vip_is_on_ha1 =
+        move || ha1.ip("-oneline address show dev eth0").expect("ip works").contains(" 211.58.250.6/");
+    assert!(vip_is_on_ha1(), "a killed director cannot take its address off");
+    cluster.directors[0].restart().expect("it starts");
+    sleep(Duration::from_secs(3)); // automatic failback would have happened
+    cluster.wait_until_held_by("ha2");
+    assert!(!vip_is_on_ha1(), "what the earlier life left on the interface is removed at start");
+    cluster.directors[0].failback().expect("the order is taken");
+    cluster.wait_until_held_by("ha1");
+}
+
+#[test]
+fn the_last_node_that_is_ready_leaves_only_if_that_is_meant() {
+    let cluster = Cluster::start("lastready", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    ha2.order(&["standby"]).expect("nothing is on ha2");
+    wait_for("ha1 to know", || ha1.listing().expect("a listing").contains("standby or maintenance"));
+    for order in [&["standby"][..], &["maintenance", "on"]] {
+        let refused = ha1.order(order).expect_err("nobody else is ready").to_string();
+        assert!(
+            refused.contains("no other node is ready for web") && refused.contains("--force"),
+            "{refused}"
+        );
+    }
+    assert!(!state_folder(ha1.node()).join("maintenance").exists(), "remembered although refused");
+    cluster.wait_until_held_by("ha1");
+
+    ha1.order(&["maintenance", "on", "--force"]).expect("it is meant");
+    ha1.wait_until("nobody has it", PATIENCE, Status::is_held_by_nobody).expect("it goes");
+    ha2.order(&["resume"]).expect("the order is taken");
+    cluster.wait_until_held_by("ha2");
+}
+
+#[test]
+fn who_ends_one_of_standby_and_maintenance_is_told_of_the_other() {
+    let cluster = Cluster::start("both", &Plan::default());
+    let ha1 = &cluster.directors[0];
+    let order = |words: &[&str]| ha1.order(words).expect("the order is taken");
+    let back = "this node takes groups again";
+    order(&["standby"]);
+    order(&["maintenance", "on"]);
+    let told = order(&["resume"]);
+    assert!(told.contains("maintenance still keeps this node out") && !told.contains(back), "{told}");
+    order(&["standby"]);
+    let told = order(&["maintenance", "off"]);
+    assert!(told.contains("standby still keeps this node out") && !told.contains(back), "{told}");
+    cluster.wait_until_held_by("ha2");
+    let told = order(&["resume"]);
+    assert!(told.contains(back), "{told}");
+    cluster.wait_until_held_by("ha1");
+}

@@ -1,0 +1,51 @@
+//! A director that finds no server, or too few, gives way to one that does.
+
+use lb_tests::cluster::URL;
+use lb_tests::scenario::traffic::Answer;
+
+use super::harness::{Cluster, PATIENCE, Plan};
+
+/// The servers' web servers answer ha2's checks, and not ha1's.
+fn ha1_is_cut_off(cluster: &Cluster) {
+    cluster.talk.ha1.drop_own_tcp(80).expect("nft works");
+}
+
+#[track_caller]
+fn wait_until_both_see(cluster: &Cluster, holder: &str) {
+    for director in &cluster.directors {
+        let seen =
+            director.wait_until(&format!("{holder} active"), PATIENCE, |status| status.held_by(holder));
+        seen.unwrap_or_else(|error| panic!("{error:#}\n{}", director.log_tail()));
+    }
+}
+
+#[test]
+fn a_director_that_reaches_no_server_gives_way_to_one_that_does() {
+    let cluster = Cluster::start("reach", &Plan::default());
+    ha1_is_cut_off(&cluster);
+    wait_until_both_see(&cluster, "ha2");
+    let page = cluster.talk.client.get(URL).expect("a page");
+    assert!(Answer::SERVERS.contains(&Answer::of_page(&page)), "{page}");
+    let [ha1, _] = &cluster.directors[..] else { panic!("two directors") };
+    let down = ha1.status().expect("a status");
+    assert!(!down.serves("www1") && !down.serves("www2") && down.on_fallback());
+    let events = ha1.order(&["events"]).expect("lb events answers");
+    let told = ["www1 is down", "www2 is down", "has lost its quorum"];
+    assert!(told.iter().all(|told| events.contains(told)), "{events}");
+
+    cluster.talk.ha1.pass_own_tcp().expect("nft works");
+    cluster.wait_until_held_by("ha1");
+}
+
+/// One server is left to ha1, which is fewer than the service needs: as good as none.
+#[test]
+fn a_director_without_the_quorum_gives_way_to_one_that_has_it() {
+    let plan = Plan { services: "    quorum: 2\n", ..Plan::default() };
+    let cluster = Cluster::start("noquorum", &plan);
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    ha1.order(&["disable", "www1"]).expect("www1 is known");
+    wait_until_both_see(&cluster, "ha2");
+    assert!(ha1.status().expect("a status").serves("www2") && ha2.status().expect("a status").serves("www1"));
+    ha1.order(&["enable", "www1"]).expect("www1 is known");
+    cluster.wait_until_held_by("ha1");
+}

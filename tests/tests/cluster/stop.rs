@@ -1,0 +1,75 @@
+//! The way out: a director that waits for its connections, and one whose interface is gone.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use lb_tests::cluster::VIP;
+use lb_tests::lab::cleanup;
+use lb_tests::lab::director::Status;
+use nix::sys::signal::Signal;
+
+use crate::harness::*;
+
+/// Asks for a page over the connection, which stays open.
+fn ask(connection: &mut TcpStream) -> String {
+    connection.write_all(b"GET /index.html HTTP/1.1\r\nHost: lb\r\n\r\n").expect("it can be sent");
+    let mut answer = [0; 2048];
+    let length = connection.read(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn a_director_that_waits_for_connections_answers_and_can_be_told_not_to() {
+    let cluster = Cluster::start("linger", &Plan { cluster: "  linger: 1h".to_owned(), ..Plan::default() });
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    let connected = cluster.talk.client.run(|| TcpStream::connect((VIP, 80)));
+    let mut connection = connected.expect("the client runs").expect("the VIP serves");
+    connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    assert!(ask(&mut connection).contains("200 OK"));
+
+    ha1.process().signal(Signal::SIGTERM);
+    let gone = |status: &Status| status.stopping && status.held_by("ha2");
+    ha1.wait_until("ha1 to stop", PATIENCE, gone).expect("it answers");
+    ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).expect("it takes over");
+    let listing = ha1.listing().expect("it answers");
+    for shown in ["STOPPING", "serves its earlier connections on"] {
+        assert!(listing.contains(shown), "{listing}");
+    }
+    let refused = ha1.order(&["resume"]).expect_err("it is too late for that").to_string();
+    assert!(refused.contains("this node is stopping"), "{refused}");
+    let events = ha1.order(&["events"]).expect("it answers");
+    assert!(events.contains("standby by command, or stopping"), "{events}");
+    // Longer than it stays for nothing.
+    thread::sleep(Duration::from_secs(1));
+    assert!(ask(&mut connection).contains("200 OK"), "the connection goes on");
+    assert!(ha1.process().is_alive());
+
+    ha1.process().signal(Signal::SIGTERM);
+    assert!(ha1.process().ends_within(PATIENCE), "told twice, it does not wait");
+    assert!(ha1.log().expect("a log").contains("SIGTERM again: stopping at once"));
+    assert!(!ha1.socket().exists());
+}
+
+#[test]
+fn a_director_whose_interface_is_gone_stops_in_order() {
+    let cluster = Cluster::start("vanished", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    ha1.stop().expect("it stops");
+    let (code, said) = thread::scope(|scope| {
+        let run = scope.spawn(|| ha1.second().expect("it runs"));
+        wait_for("ha1 to be back", || ha1.status().is_ok_and(|status| status.held_by("ha1")));
+        ha1.node().ip("link delete eth0").expect("it was there");
+        run.join().expect("no panic")
+    });
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("lb: interface eth0 is gone"), "{said}");
+    assert!(!ha1.socket().exists(), "{said}");
+    assert_eq!(
+        cleanup::pins(&cluster.talk.lab.state().namespace("ha1")),
+        Vec::<std::path::PathBuf>::new(),
+        "{said}"
+    );
+    ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).expect("it takes over");
+}

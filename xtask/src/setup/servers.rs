@@ -1,0 +1,130 @@
+//! The file system of the real servers that checks are tested against: packages from where the machine's apt has them,
+//! unpacked beside it. None of their scripts runs, nothing is installed, no service is started.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::num::NonZero;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_tests::lab::servers::root;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::apt;
+
+/// Makes it, and puts it in the place of an old one only when it is whole.
+pub fn make() -> Result<()> {
+    ensure!(apt::available(), "the servers are unpacked from Debian's packages, which takes apt");
+    let place = root::path();
+    let workshop = place.with_extension("new");
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let _lock = lock(&place.with_extension("lock"))?;
+    if root::is_complete() {
+        return Ok(());
+    }
+    // Another one may have been killed at this.
+    remove(&workshop)?;
+
+    let made = workshop.join("root");
+    let archives = download(&workshop.join("apt"))?;
+    eprintln!("setup: unpacking {} packages into {}", archives.len(), place.display());
+    lay_out(&made)?;
+    unpack(&archives, &made)?;
+    for (path, content) in root::FILES {
+        fs::write(made.join(path), content)?;
+    }
+    fs::write(made.join(root::RECIPE), root::recipe())?;
+
+    match fs::rename(&place, workshop.join("old")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::rename(&made, &place).with_context(|| format!("cannot put {} in its place", made.display()))?;
+    remove(&workshop)
+}
+
+/// One `cargo xtask` at a time.
+fn lock(path: &Path) -> Result<Flock<File>> {
+    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("cannot lock {}", path.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove {}", folder.display())),
+    }
+}
+
+/// Downloads the packages and everything that they need, down to the C library.
+fn download(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
+    for alternatives in root::packages() {
+        let package = apt::choose(alternatives)?;
+        packages.push(package.with_context(|| format!("apt knows no {alternatives} here"))?);
+    }
+    apt::download(&packages, folder)
+}
+
+/// The folders that packages take for granted.
+fn lay_out(root: &Path) -> Result<()> {
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        fs::create_dir_all(root.join("usr").join(folder))?;
+        symlink(Path::new("usr").join(folder), root.join(folder))?;
+    }
+    for folder in root::MOUNT_POINTS {
+        fs::create_dir(root.join(folder))?;
+    }
+    Ok(())
+}
+
+/// Unpacks all archives, on all processors: most of it is decompression.
+fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let left = Mutex::new(archives.iter());
+    let next = || left.lock().expect("no thread panics with it").next();
+    let work = || -> Result<()> {
+        while let Some(archive) = next() {
+            unpack_one(archive, root)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("unpacking does not panic"))
+    })
+}
+
+/// What nobody reads here.
+const LEFT_OUT: [&str; 4] = ["doc", "i18n", "locale", "man"];
+
+fn unpack_one(archive: &Path, root: &Path) -> Result<()> {
+    let mut reader = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(archive)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let files = reader.stdout.take().context("dpkg-deb has an output")?;
+    // All is root's, readable for everybody, and nothing is setuid.
+    let written = Command::new("sh")
+        .args(["-c", "umask 022; exec tar \"$@\"", "tar"])
+        .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--no-same-permissions"])
+        .args(LEFT_OUT.map(|folder| format!("--exclude=./usr/share/{folder}")))
+        .arg("--directory")
+        .arg(root)
+        .stdin(files)
+        .status()
+        .context("cannot start tar")?;
+    let read = reader.wait()?;
+    ensure!(read.success() && written.success(), "cannot unpack {}", archive.display());
+    Ok(())
+}
