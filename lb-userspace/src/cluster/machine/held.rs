@@ -91,7 +91,7 @@ impl Group {
                 self.rival = Some(Rival { peer: peer.id, since: node.watched });
             }
             (Some(peer), Some(rival)) => {
-                // Whether it says that it hears us does not count: it may have heard only what we said long ago.
+                // Even if it says that it hears us: it may have heard only what we said long ago.
                 if node.patient(rival.since, node.unheard()) {
                     self.release(Cause::NotHeard { peer: peer.id }, node, outputs);
                 }
