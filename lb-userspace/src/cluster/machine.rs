@@ -22,13 +22,23 @@
 //! - **After a partition** the two compare what they last told each other: more reference hosts reached, then any
 //!   servers at all, then the newer claim (the higher term: it announced last, so caches point to it already), then
 //!   the order of preference. The loser releases; the winner announces again. If the path is cut one way, the one that
-//!   hears and is not heard gives way after a dead time, whatever the comparison says, because the other cannot know.
+//!   hears and is not heard gives way after half a dead time, whatever the comparison says, because the other cannot know.
 //!
-//! What this takes for granted: between two working nodes at most one heartbeat in a row is lost on all paths, or all
-//! paths together are late by at most one interval. Beyond that it is a partition, and two may be active until one hears
-//! the other: for instance when two heartbeats are lost and the sender freezes in just that moment. With more than two
-//! nodes, two that hear a third but not each other are partitioned for as long as that lasts. A path on which messages
-//! queue up for longer than an interval (a slow serial line) keeps a node from being found dead, but does not count here.
+//! # What is promised, and what that takes for granted
+//! 1. **Never two at one moment**, as long as between two working nodes at most one heartbeat in a row is lost on all
+//!    paths, or all paths together are late by at most one interval. Beyond that it is a partition, and two may be active
+//!    until one hears the other: for instance when two heartbeats are lost and the sender freezes in just that moment.
+//! 2. **Never two for longer than the dead time while a path works between them**, whatever was lost or late before. The
+//!    time counts from the moment at which the path works again, and while both nodes run: one that is frozen or killed
+//!    stops with its lease, by itself. If heartbeats come through both ways, of two in a row at least one, it is over after
+//!    two intervals and a message's way. If they come through one way only, it takes an interval, a message's way and half
+//!    a dead time; here a lost heartbeat starts the time anew.
+//!
+//! Both take nodes that are configured alike, and clocks that are fast or slow by up to 5 % (1 %, if a lost heartbeat, a
+//! late one and a pause come together within one lease). The second takes messages that arrive within a seventh of the
+//! dead time. A path on which they queue up for longer (a slow serial line) keeps a node from being found dead, but does
+//! not count here. With more than two nodes, two that hear a third but not each other are partitioned for as long as that
+//! lasts.
 //!
 //! # How groups do not swap without end
 //! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or that is equal and

@@ -232,7 +232,7 @@ impl Group {
             outputs.push(Output::Event(Event::RoleChanged { group, from, to, cause, after }));
             (self.told.role, self.told.since) = (status.role, node.now);
         }
-        // A rival may not know of this node yet, and is waited for: see [`Node::unheard`].
+        // A new rival may not know of this node, and is waited for only for so long, see [`Node::unheard`].
         let had = std::mem::replace(&mut self.told.rival, self.rival.is_some());
         let met = self.rival.is_some() && !had;
         self.told.status.replace(status) != Some(status) || met

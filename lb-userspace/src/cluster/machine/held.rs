@@ -90,11 +90,10 @@ impl Group {
                 self.report_rival(peer.id, outputs);
                 self.rival = Some(Rival { peer: peer.id, since: node.watched });
             }
-            (Some(_), Some(rival)) => {
-                let lasts = node.patient(rival.since, node.unheard());
-                let deaf = holders().find(|peer| lasts && !peer.hears(node.settings.me)).map(|peer| peer.id);
-                if let Some(peer) = deaf {
-                    self.release(Cause::NotHeard { peer }, node, outputs);
+            (Some(peer), Some(rival)) => {
+                // Even if it says that it hears us: it may have heard only what we said long ago.
+                if node.patient(rival.since, node.unheard()) {
+                    self.release(Cause::NotHeard { peer: peer.id }, node, outputs);
                 }
             }
             (None, Some(rival)) => self.triumph(rival, node, outputs),

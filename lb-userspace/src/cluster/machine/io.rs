@@ -216,7 +216,7 @@ pub enum Cause {
     SplitBrain {
         winner: NodeId,
     },
-    /// Both are active, and the peer does not hear us: it cannot give way.
+    /// Both are active, and the peer, which should give way, does not: it cannot hear us.
     NotHeard {
         peer: NodeId,
     },

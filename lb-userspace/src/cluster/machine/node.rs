@@ -88,9 +88,10 @@ impl Node {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.interval.saturating_mul(2) }
     }
 
-    /// How long an active node waits to be heard by a rival before it gives way. A rival that can hear answers within an
-    /// interval, and one lost heartbeat must not matter: that is two intervals by default, and at least one and two
-    /// thirds. Together with an interval until the rival is first heard it is less than the dead time, by a slow clock too.
+    /// How long an active node waits for a rival that should give way, before it does so itself: the rival does not hear it.
+    /// One that hears obeys at once, and it is told at once and every interval after that; so this is long enough for one
+    /// lost heartbeat, being two intervals by default and never less than one and two thirds. And it is so short that the
+    /// dead time has room for an interval until the rival is heard, a message's way, and a clock that is slow by 5 %.
     pub fn unheard(&self) -> Duration {
         self.settings.dead / 2
     }

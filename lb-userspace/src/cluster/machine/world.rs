@@ -22,8 +22,8 @@ const PATHS: [u64; 2] = [1_000, 4_000];
 const TICK: u64 = 10_000;
 pub const GROUP: GroupId = GroupId(0);
 
-/// So many heartbeats in a row lost on all paths make a partition in the sense of the safety property: the lease allows
-/// for one, see the machine's documentation.
+/// So many heartbeats in a row lost on all paths make a partition in the sense of the first promise, and so many lost on
+/// paths that are there are a path that does not work in the sense of the second; see the machine's documentation.
 const PARTITION: u32 = 2;
 /// How long after a partition its two actives may still be seen, ticks.
 const HEALING: u32 = 12;
@@ -56,7 +56,8 @@ pub struct NodeWorld {
     offset: Duration,
     /// End of the lease in the data path, per group; outlives the controller.
     pub lease: Vec<Duration>,
-    /// The group is to be released, or never was held. Until that is done, the lease counts on for the first promise.
+    /// Told to release the group, which ends the lease. For the first promise it counts until the release is done: whoever
+    /// takes the group before that is too early.
     given_up: Vec<bool>,
     /// What the executor has to do, and when it is done.
     work: Vec<(u64, Input)>,

@@ -85,6 +85,13 @@ fn one_that_is_not_heard_gives_way_though_it_would_win() {
 }
 
 #[test]
+fn one_that_should_be_obeyed_and_is_not_gives_way_though_the_rival_says_that_it_hears() {
+    let mut story = meets(Story::active(0, 2), |_| {});
+    story.pass(100);
+    assert_eq!(story.releases(), [Cause::NotHeard { peer: NodeId(1) }]);
+}
+
+#[test]
 fn a_rival_is_told_at_once_and_waited_for_though_one_heartbeat_is_lost() {
     let mut story = Story::active(0, 2);
     story.pass(20);
@@ -96,8 +103,7 @@ fn a_rival_is_told_at_once_and_waited_for_though_one_heartbeat_is_lost() {
         "it may have taken over because it did not hear us"
     );
     story.pass(90);
-    story.peer(1).message.hears = u16::MAX;
-    story.speaks(1);
+    story.says(1, Role::Releasing);
     story.pass(1000);
     assert_eq!(story.releases(), []);
 }
