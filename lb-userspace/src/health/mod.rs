@@ -112,7 +112,7 @@ impl Checker {
             let beat = (check.interval / count).min(STAGGER).saturating_mul(turn);
             // Nothing is known of these servers: the first round is quicker by so much that a director's start and an
             // interval and a time-out at the most lie before the last verdict.
-            let start = Start { first: beat * 3 / 4, beat };
+            let start = Start { first: beat * 2 / 3, beat };
             self.begin(id, subject, check, start);
         }
     }

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use lb_tests::crowd::Crowd;
 use lb_tests::lab::director::Status;
 use lb_tests::lab::{Director, unique_name};
+use lb_tests::statistics::round_to;
 
-use crate::report::{Case, Scale};
+use crate::report::{Case, Punctuality, Scale};
 use crate::{detection, meter};
 
 /// What is asked of each server.
@@ -41,26 +42,20 @@ pub fn scale(name: &'static str) -> Result<Case> {
 
     crowd.frail.thaw();
     wait_until_all_are_up(&director)?;
-    thread::sleep(REST);
-    let steady = meter::measure(&crowd, director.process(), WINDOW)?;
+    let (steady, while_all_answer) =
+        punctuality(&crowd, &director, || meter::measure(&crowd, director.process(), WINDOW))?;
     eprintln!("{name}: {:.3} of a core for {:.0} checks/s", steady.cpu_share, steady.checks_per_s);
 
     let worst = detection::worst(&crowd, &log(&director), PATIENCE, removed)?;
     eprintln!("{name}: {HANGING} began to hang, the last one was out after {} ms", worst.as_millis());
-    let before = director.status()?.checks;
     let files_before = director.process().open_files()?;
-    thread::sleep(WINDOW);
-    let after = director.status()?.checks;
+    let ((), while_some_hang) = punctuality(&crowd, &director, || {
+        thread::sleep(WINDOW);
+        Ok(())
+    })?;
     let files = director.process().open_files()?;
-    let longest_gap = meter::longest_gap(&crowd, WINDOW)?;
     crowd.frail.thaw();
-    eprintln!(
-        "{name}: while they hang {} of {} probes are late, the longest gap at another server is {} ms, {files_before} files \
-         are open, then {files}",
-        after.late - before.late,
-        after.started - before.started,
-        longest_gap.as_millis()
-    );
+    eprintln!("{name}: {} of {} probes late while they hang", while_some_hang.late, while_some_hang.probes);
 
     director.reconfigure(&crowd.configuration_of(&crowd.servers()[..2], CHECK))?;
     director.wait_until("two servers", PATIENCE, |status| count(status, "up") == 2)?;
@@ -69,13 +64,32 @@ pub fn scale(name: &'static str) -> Result<Case> {
     eprintln!("{name}: {:.3} of a core with two servers", idle.cpu_share);
     let scale = Scale {
         full_verdict_ms: full_verdict.as_millis(),
-        probes_while_hanging: after.started - before.started,
-        late_probes_while_hanging: after.late - before.late,
-        longest_gap_ms: longest_gap.as_millis(),
+        while_all_answer,
+        while_some_hang,
         open_files: [files_before, files],
-        cpu_share_of_two_servers: idle.cpu_share,
+        cpu_share_of_two_servers: round_to(idle.cpu_share, 3),
     };
     Ok(Case::new(name, 5000, worst, steady).with_goals().with_scale(scale))
+}
+
+/// Whether checks come when they are due, while something is `measured` for a window.
+fn punctuality<T>(
+    crowd: &Crowd,
+    director: &Director,
+    measured: impl FnOnce() -> Result<T>,
+) -> Result<(T, Punctuality)> {
+    let before = director.status()?.checks;
+    // A status of 5,000 servers is work, for lb and for us.
+    thread::sleep(REST);
+    let measured = measured()?;
+    let longest_gap = meter::longest_gap(crowd, WINDOW)?;
+    let after = director.status()?.checks;
+    let checks = Punctuality {
+        probes: after.started - before.started,
+        late: after.late - before.late,
+        longest_gap_ms: longest_gap.as_millis(),
+    };
+    Ok((measured, checks))
 }
 
 /// 200 servers, of which 50 begin to hang, at another moment between two checks in each run.

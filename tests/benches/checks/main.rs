@@ -12,9 +12,12 @@ mod ldirectord;
 mod meter;
 mod report;
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use lb_tests::lab::shell;
 
 use report::{Case, Report};
 
@@ -34,6 +37,10 @@ struct Options {
     /// Install ldirectord first, if it is missing. Without it, its case is left out.
     #[arg(long)]
     with_ldirectord: bool,
+    /// Have lb, the servers and this program go before all others: on a machine that does something else meanwhile, what
+    /// comes late would be the machine's fault.
+    #[arg(long)]
+    realtime: bool,
     /// Cargo adds this to every benchmark's arguments.
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,6 +74,11 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.realtime {
+        // Whatever is started from here on inherits it.
+        let me = std::process::id().to_string();
+        shell::run(Command::new("chrt").args(["--rr", "--pid", "5", &me]))?;
+    }
     let mut report = Report::default();
     let mut broken_off = Vec::new();
     for case in CASES.into_iter().filter(|case| options.wants(case)) {

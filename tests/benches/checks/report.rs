@@ -12,9 +12,6 @@ use crate::meter::Use;
 /// What a server may take longer to be out than an interval and a time-out.
 const DETECTION_SLACK: Duration = Duration::from_millis(50);
 
-/// What servers that hang may delay the checks of others by.
-const DELAY: Duration = Duration::from_millis(10);
-
 #[derive(Debug, Serialize)]
 pub struct Case {
     name: &'static str,
@@ -37,14 +34,25 @@ pub struct Case {
 pub struct Scale {
     /// From the start of `lb` until something was known of every server, of those that hang too.
     pub full_verdict_ms: u128,
-    pub probes_while_hanging: u64,
-    /// Of these, started more than 10 ms after they were due.
-    pub late_probes_while_hanging: u64,
-    /// Between two checks of a server that answers, as that server saw it; starts wander by a fiftieth of the interval.
-    pub longest_gap_ms: u128,
+    pub while_all_answer: Punctuality,
+    pub while_some_hang: Punctuality,
     /// File descriptors of `lb` soon after servers have begun to hang, and later on.
     pub open_files: [usize; 2],
     pub cpu_share_of_two_servers: f64,
+}
+
+/// What servers that hang may delay the checks of others by.
+const DELAY: Duration = Duration::from_millis(10);
+
+/// Whether checks come when they are due, over some seconds.
+#[derive(Debug, Serialize)]
+pub struct Punctuality {
+    pub probes: u64,
+    /// Of these, more than 10 ms after they were due, by `lb`'s own count.
+    pub late: u64,
+    /// Between two checks of a server that answers, by that server's log. `lb` moves starts by up to a fiftieth of the
+    /// interval, and the web server, which logs an answer when it has given it, takes its time too.
+    pub longest_gap_ms: u128,
 }
 
 impl Case {
@@ -85,7 +93,7 @@ impl Case {
                 (format!("a verdict on every server within {verdict} ms"), scale.full_verdict_ms <= verdict),
                 (
                     "no probe more than 10 ms late while others hang".to_owned(),
-                    scale.late_probes_while_hanging == 0 && scale.longest_gap_ms <= gap,
+                    scale.while_some_hang.late == 0 && scale.while_some_hang.longest_gap_ms <= gap,
                 ),
                 ("idle with two servers".to_owned(), scale.cpu_share_of_two_servers < 0.02),
             ]);
@@ -131,10 +139,14 @@ impl Report {
             if let Some(scale) = &case.scale {
                 let [before, after] = scale.open_files;
                 println!("    a verdict on every server after {} ms", scale.full_verdict_ms);
-                println!(
-                    "    {} of {} probes late while servers hang, at most {} ms between two of one server that answers",
-                    scale.late_probes_while_hanging, scale.probes_while_hanging, scale.longest_gap_ms
-                );
+                for (when, checks) in
+                    [("all answer", &scale.while_all_answer), ("some hang", &scale.while_some_hang)]
+                {
+                    let Punctuality { probes, late, longest_gap_ms } = checks;
+                    println!(
+                        "    while {when}: {late} of {probes} probes late; at most {longest_gap_ms} ms between two of a server"
+                    );
+                }
                 println!("    {before} files open when servers begin to hang, {after} later on");
                 println!("    {:.3} of a core with two servers", scale.cpu_share_of_two_servers);
             }
