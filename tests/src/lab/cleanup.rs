@@ -88,7 +88,9 @@ fn remove_now(state: &State) {
             eprintln!("lab {}: {error:#}", state.name());
         }
     }
-    global::give_back(state);
+    if let Err(error) = global::give_back(state) {
+        eprintln!("lab {}: {error:#}", state.name());
+    }
     if let Err(error) = fs::remove_dir_all(state.folder())
         && state.exists()
     {

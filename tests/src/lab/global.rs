@@ -1,45 +1,72 @@
-//! Settings of the whole machine, not of a namespace, which a lab raises and gives back when it is removed.
+//! Settings of the whole machine, not of a namespace, which labs raise and the last of them gives back.
 //!
-//! What they were stands in the lab's `globals`, so that the next lab gives back what a killed owner could not.
+//! What they were stands in each lab's `globals`, so that the next lab gives back what a killed owner could not.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use super::State;
+use super::state::lock;
+
+/// A setting as it was before any lab raised it.
+#[derive(Debug, PartialEq, Eq)]
+struct Before {
+    path: String,
+    value: u64,
+}
 
 /// Raises `/proc/sys/PATH` to at least `value` for as long as the lab is there.
 pub(super) fn raise(state: &State, path: &str, value: u64) -> Result<()> {
-    let file = format!("/proc/sys/{path}");
+    let _lock = lock("globals")?;
+    let file = file_of(path);
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    let before: u64 = text.trim().parse().with_context(|| format!("{file} is no number: {text}"))?;
-    if before >= value {
-        return Ok(());
-    }
+    let now: u64 = text.trim().parse().with_context(|| format!("{file} is no number: {text}"))?;
+    let others = raised_by_others(state)?.into_iter().find(|before| before.path == path);
+    let before = others.map_or(now, |before| before.value);
     let mut record = OpenOptions::new().create(true).append(true).open(record_of(state))?;
-    writeln!(record, "{path} {before} {value}")?;
-    fs::write(&file, value.to_string()).with_context(|| format!("cannot set {file}"))
-}
-
-/// Gives back what the lab has raised, unless somebody has changed it since.
-pub(super) fn give_back(state: &State) {
-    let text = fs::read_to_string(record_of(state)).unwrap_or_default();
-    for line in text.lines() {
-        let Some((path, before, raised)) = parse(line) else { continue };
-        let file = format!("/proc/sys/{path}");
-        let unchanged = fs::read_to_string(&file).is_ok_and(|now| now.trim() == raised);
-        if unchanged && let Err(error) = fs::write(&file, before) {
-            eprintln!("lab {}: cannot set {file} back to {before}: {error}", state.name());
-        }
+    writeln!(record, "{path} {before}")?;
+    if now < value {
+        fs::write(&file, value.to_string()).with_context(|| format!("cannot set {file}"))?;
     }
+    Ok(())
 }
 
-fn record_of(state: &State) -> std::path::PathBuf {
+/// Gives back what the lab has raised, unless another lab needs it.
+pub(super) fn give_back(state: &State) -> Result<()> {
+    let _lock = lock("globals")?;
+    let others = raised_by_others(state)?;
+    for before in raised_by(state) {
+        if others.contains(&before) {
+            continue;
+        }
+        let file = file_of(&before.path);
+        fs::write(&file, before.value.to_string()).with_context(|| format!("cannot set {file} back"))?;
+    }
+    // From here on it is no concern of this lab, whose folder still stands.
+    let record = record_of(state);
+    if record.exists() { fs::remove_file(record).context("cannot remove the record") } else { Ok(()) }
+}
+
+fn raised_by_others(state: &State) -> Result<Vec<Before>> {
+    Ok(State::all()?.iter().filter(|other| *other != state).flat_map(raised_by).collect())
+}
+
+fn raised_by(state: &State) -> Vec<Before> {
+    let text = fs::read_to_string(record_of(state)).unwrap_or_default();
+    let parse = |line: &str| {
+        let (path, value) = line.split_once(' ')?;
+        Some(Before { path: path.to_owned(), value: value.parse().ok()? })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+fn record_of(state: &State) -> PathBuf {
     state.folder().join("globals")
 }
 
-fn parse(line: &str) -> Option<(&str, &str, &str)> {
-    let mut words = line.split_whitespace();
-    Some((words.next()?, words.next()?, words.next()?))
+fn file_of(path: &str) -> String {
+    format!("/proc/sys/{path}")
 }

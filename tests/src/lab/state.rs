@@ -5,7 +5,7 @@
 //! | `owner` | pid and start time of the process that removes the lab, or `kept` |
 //! | `namespaces` | the lab's namespaces, one per line |
 //! | `processes/NAME` | pid and start time of a background process |
-//! | `globals` | settings of the whole machine that were raised: path, value before, value now |
+//! | `globals` | settings of the whole machine that were raised: path, value before any lab did |
 //! | `NODE/`, `*.log` | configuration and logs of what runs on the nodes |
 
 use std::fs::{self, File, OpenOptions};
@@ -47,7 +47,7 @@ impl State {
             "lab name `{name}`: lower-case letters and digits, please (it becomes part of namespace names)"
         );
         fs::create_dir_all(ROOT).with_context(|| format!("cannot make {ROOT}"))?;
-        let _lock = lock()?;
+        let _lock = lock("lock")?;
         cleanup::sweep()?;
         let state = Self { name: name.to_owned(), folder: Path::new(ROOT).join(name) };
         match state.exists().then(|| state.owner()) {
@@ -133,7 +133,7 @@ impl State {
     pub(super) fn make_namespace(&self, node: &str, make: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         // `ip netns add` of two processes at once can trip over the mount point they both make. The lock comes before the
         // gate, here as in `claim`.
-        let _lock = lock()?;
+        let _lock = lock("lock")?;
         let _gate = cleanup::gate()?;
         let name = self.namespace(node);
         let mut file = OpenOptions::new().create(true).append(true).open(self.folder.join("namespaces"))?;
@@ -199,9 +199,9 @@ impl State {
     }
 }
 
-/// One process at a time makes, sweeps or names labs.
-fn lock() -> Result<Flock<File>> {
-    let path = Path::new(ROOT).join("lock");
+/// One process at a time does what the file `name` stands for; `lock`: makes, sweeps or names labs.
+pub(super) fn lock(name: &str) -> Result<Flock<File>> {
+    let path = Path::new(ROOT).join(name);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
