@@ -1,16 +1,15 @@
 //! The configuration from the outside: files that are right, files that are wrong, and text that is neither.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod any_text;
+mod cluster;
+mod keys;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lb_userspace::cluster::machine::Settings;
-use lb_userspace::cluster::message::NodeId;
 use lb_userspace::config::*;
-use proptest::prelude::*;
-use serde_yaml::Value;
 
 fn yaml_files(dir: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
@@ -246,135 +245,6 @@ fn defaults() {
     assert_eq!(config.timeouts, Timeouts::default());
 }
 
-const LEAST_CLUSTER: &str = "
-interface: eth0
-cluster:
-  nodes: [{ name: ha1, address: 192.0.2.2 }, { name: ha2, address: 192.0.2.3 }]
-  paths: [{ type: unicast }]
-groups: [{ vips: [192.0.2.10/24] }]
-services:
-  - vip: 192.0.2.10:80
-    servers: [{ address: 192.0.2.21 }]
-";
-
-/// `LEAST_CLUSTER` with more keys in its cluster, read on ha1.
-#[track_caller]
-fn cluster_with(keys: &str) -> Cluster {
-    let text = LEAST_CLUSTER.replace("cluster:\n", &format!("cluster:\n{keys}"));
-    accepted_on("ha1", &text).cluster.expect("a cluster")
-}
-
-#[test]
-fn defaults_of_a_cluster() {
-    let config = accepted_on("ha2", LEAST_CLUSTER);
-    let addresses = vec![v4([192, 0, 2, 2]), v4([192, 0, 2, 3])];
-    let nodes = ["ha1", "ha2"].into_iter().zip(&addresses);
-    let cluster = Cluster {
-        name: "lb".into(),
-        me: 1,
-        nodes: nodes.map(|(name, address)| Node { name: name.into(), address: *address }).collect(),
-        key_file: "/etc/lb/keys".into(),
-        interval: millis(50),
-        dead: millis(200),
-        late: millis(100),
-        initial_dead: seconds(1),
-        linger: seconds(5),
-        paths: vec![HeartbeatPath::Unicast { interface: None, port: 694, addresses }],
-        references: vec![],
-        state: "/var/lib/lb".into(),
-        hooks: Hooks::default(),
-        fence: None,
-    };
-    assert_eq!(config.cluster, Some(cluster));
-    assert_eq!(config.groups[0].nodes, [0, 1]);
-    assert_eq!(config.groups[0].failback, Failback::Auto { delay: Duration::ZERO });
-}
-
-#[test]
-fn a_node_knows_itself_by_its_hosts_name() {
-    let me = |host: &str, text: &str| accepted_on(host, text).cluster.expect("a cluster").me;
-    let whole = LEAST_CLUSTER.replace("ha2", "ha1.example.org");
-    assert_eq!(me("ha2.example.org", LEAST_CLUSTER), 1);
-    assert_eq!(me("ha1.example.org", &whole), 1);
-    assert_eq!(me("ha1.example.net", &whole), 0);
-    assert_eq!(me("ha1", &LEAST_CLUSTER.replace("cluster:\n", "cluster:\n  node: ha2\n")), 1);
-
-    let here = fs::read_to_string("/proc/sys/kernel/hostname").expect("a kernel of Linux");
-    let text = LEAST_CLUSTER.replace("ha2", &format!("{:?}", here.trim_end()));
-    assert_eq!(accepted(&text).cluster.expect("a cluster").me, 1);
-}
-
-#[test]
-fn a_slow_heartbeat_slows_the_other_times() {
-    let times = |keys: &str| {
-        let Cluster { interval, dead, late, initial_dead, .. } = cluster_with(keys);
-        [interval, dead, late, initial_dead].map(|time| time.as_millis())
-    };
-    assert_eq!(times("  interval: 10ms\n"), [10, 200, 100, 1000]);
-    assert_eq!(times("  interval: 10ms\n  dead: 40ms\n"), [10, 40, 20, 1000]);
-    assert_eq!(times("  interval: 100ms\n"), [100, 400, 200, 1000]);
-    assert_eq!(times("  interval: 10s\n"), [10_000, 40_000, 20_000, 40_000]);
-    assert_eq!(times("  dead: 3s\n  late: 50ms\n  initial_dead: 9s\n"), [50, 3000, 50, 9000]);
-}
-
-#[test]
-fn commands_with_and_without_a_time() {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let cluster = cluster_with(
-        "  hooks: { active: [/bin/a, \"\", 1], fault: { command: [/bin/b], timeout: 5m } }\n  fence: [/bin/c]\n",
-    );
-    let active = Command { words: words(&["/bin/a", "", "1"]), timeout: seconds(10) };
-    let fault = Command { words: words(&["/bin/b"]), timeout: seconds(300) };
-    assert_eq!(cluster.hooks, Hooks { active: Some(active), standby: None, fault: Some(fault) });
-    assert_eq!(cluster.fence, Some(Command { words: words(&["/bin/c"]), timeout: seconds(10) }));
-}
-
-#[test]
-fn paths_of_every_kind() {
-    let text = LEAST_CLUSTER.replace(
-        "[{ type: unicast }]",
-        r#"
-    - { type: unicast, interface: eth0, addresses: { ha2: "fe80::2", ha1: "fe80::1" } }
-    - { type: unicast, interface: eth1, addresses: { ha1: "fe80::1", ha2: "fe80::2" } }
-    - { type: unicast, port: 695 }
-    - { type: multicast, interface: eth1, group: "[ff02::4c42]:694" }
-    - { type: multicast, interface: eth2, group: "[ff02::4c42]:694" }
-    - { type: broadcast, interface: eth2, address: 255.255.255.255:694 }
-    - { type: serial, device: /dev/ttyUSB0, baud: 1_000_000 }"#,
-    );
-    let cluster = accepted_on("ha1", &text).cluster.expect("a cluster");
-    let link_local: Vec<IpAddr> = ["fe80::1", "fe80::2"].map(|text| text.parse().expect("an address")).into();
-    let unicast = |interface: Option<&str>, port, addresses: &[IpAddr]| HeartbeatPath::Unicast {
-        interface: interface.map(str::to_owned),
-        port,
-        addresses: addresses.to_vec(),
-    };
-    let multicast = |interface: &str| HeartbeatPath::Multicast {
-        interface: interface.into(),
-        group: "[ff02::4c42]:694".parse().expect("a group"),
-    };
-    let expected = [
-        unicast(Some("eth0"), 694, &link_local),
-        unicast(Some("eth1"), 694, &link_local),
-        unicast(None, 695, &[v4([192, 0, 2, 2]), v4([192, 0, 2, 3])]),
-        multicast("eth1"),
-        multicast("eth2"),
-        HeartbeatPath::Broadcast {
-            interface: Some("eth2".into()),
-            address: ([255, 255, 255, 255], 694).into(),
-        },
-        HeartbeatPath::Serial { device: "/dev/ttyUSB0".into(), baud: 1_000_000 },
-    ];
-    assert_eq!(cluster.paths, expected);
-}
-
-#[test]
-fn one_node_needs_no_paths() {
-    let text = LEAST_CLUSTER.replace(", { name: ha2, address: 192.0.2.3 }", "");
-    let text = text.replace("  paths: [{ type: unicast }]\n", "");
-    assert_eq!(accepted_on("ha1", &text).cluster.expect("a cluster").paths, []);
-}
-
 /// `full.yaml` says in a comment what each default is; where its value is that default, leaving it out changes nothing.
 #[test]
 fn full_example_states_the_defaults() {
@@ -384,31 +254,18 @@ fn full_example_states_the_defaults() {
     assert_eq!(full.control, least.control);
     assert_eq!(full.metrics, least.metrics);
     assert_eq!(full.timeouts, least.timeouts);
-    full_cluster_states_the_defaults(&full);
+    assert_eq!((&full.maintenance, full.zero_copy), (&least.maintenance, least.zero_copy));
+    cluster::full_cluster_states_the_defaults(&full);
     let (full, least) = (&full.services[0], &least.services[0]);
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
+    assert_eq!(
+        (full.quiescent, full.slow_start, full.quorum),
+        (least.quiescent, least.slow_start, least.quorum)
+    );
     let (full, least) = (&full.servers[0].checks[0], &least.servers[0].checks[0]);
     assert_eq!((full.interval, full.timeout), (least.interval, least.timeout));
     assert_eq!((full.rise, full.fall), (least.rise, least.fall));
-}
-
-fn full_cluster_states_the_defaults(full: &Config) {
-    let least = accepted_on("ha1", LEAST_CLUSTER);
-    let group = |config: &Config| (config.groups[0].nodes.clone(), config.groups[0].failback);
-    assert_eq!(group(full), group(&least));
-    let (full, least) = (full.cluster.as_ref().expect("a cluster"), least.cluster.expect("a cluster"));
-    assert_eq!((&full.name, &full.key_file, &full.state), (&least.name, &least.key_file, &least.state));
-    assert_eq!((full.interval, full.dead, full.late), (least.interval, least.dead, least.late));
-    assert_eq!((full.initial_dead, full.linger), (least.initial_dead, least.linger));
-    let port_and_addresses = |cluster: &Cluster| match &cluster.paths[0] {
-        HeartbeatPath::Unicast { port, addresses, .. } => (*port, addresses.clone()),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(port_and_addresses(full), port_and_addresses(&least));
-    let without_times =
-        example("full.yaml").replace("      timeout: 10s", "").replace("    timeout: 10s", "");
-    let without_times = accepted(&without_times).cluster.expect("a cluster");
-    assert_eq!((&full.hooks, &full.fence), (&without_times.hooks, &without_times.fence));
+    assert_eq!((full.via, full.fast_interval), (least.via, least.fast_interval));
 }
 
 #[test]
@@ -535,161 +392,5 @@ fn a_long_value_is_not_repeated_in_full() {
     for text in [long.clone(), format!("{long}: 1"), LEAST.replace("eth0", &long)] {
         let told = refused(&text).to_string();
         assert!(told.len() < 600, "{} bytes: {told:.600}", told.len());
-    }
-}
-
-/// Nesting is the file's choice; the parser's stack must not depend on it.
-#[test]
-fn deep_nesting_is_a_mistake_like_others() {
-    for deep in ["[".repeat(50_000), "{a: ".repeat(20_000), format!("services: {}", "- ".repeat(20_000))] {
-        check_any_text(&deep);
-    }
-}
-
-/// Asks the parser itself which keys it knows: an unknown one is answered with all that are expected in its place.
-#[test]
-fn full_example_names_every_key() {
-    let full: Value = serde_yaml::from_str(&example("full.yaml")).expect("checked by another test");
-    let mut given = BTreeMap::new();
-    collect_keys(&full, &mut Vec::new(), "", &mut given);
-    for (place, (path, keys)) in given {
-        assert_eq!(known_keys(&full, &path), keys, "keys at `{place}`");
-    }
-}
-
-/// One step into a YAML document.
-#[derive(Clone)]
-enum Step {
-    Key(String),
-    Item(usize),
-}
-
-/// Its keys are names of nodes.
-const FREE_KEYS: &str = ".cluster.paths[].addresses";
-
-/// The keys of each mapping, all items of a list taken together, and the path of one such mapping.
-fn collect_keys(
-    value: &Value,
-    path: &mut Vec<Step>,
-    place: &str,
-    found: &mut BTreeMap<String, (Vec<Step>, BTreeSet<String>)>,
-) {
-    match value {
-        Value::Mapping(map) if place != FREE_KEYS => {
-            let (_, keys) = found.entry(place.to_owned()).or_insert((path.clone(), BTreeSet::new()));
-            keys.extend(map.keys().map(|key| key.as_str().expect("a text").to_owned()));
-            for (key, value) in map {
-                let key = key.as_str().expect("a text");
-                path.push(Step::Key(key.to_owned()));
-                collect_keys(value, path, &format!("{place}.{key}"), found);
-                path.pop();
-            }
-        }
-        Value::Sequence(items) => {
-            for (index, item) in items.iter().enumerate() {
-                path.push(Step::Item(index));
-                collect_keys(item, path, &format!("{place}[]"), found);
-                path.pop();
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The keys that the parser expects in the mapping at `path`.
-fn known_keys(full: &Value, path: &[Step]) -> BTreeSet<String> {
-    let mut file = full.clone();
-    let map = path.iter().fold(&mut file, |value, step| match step {
-        Step::Key(key) => &mut value[key.as_str()],
-        Step::Item(index) => &mut value[*index],
-    });
-    const UNLIKE_ANY: &str = "0123456789012345678901234567890123456789";
-    map[UNLIKE_ANY] = Value::Null;
-    let (_, message) = only_message(&serde_yaml::to_string(&file).expect("a value"));
-    let (_, expected) =
-        message.split_once(&format!("unknown field `{UNLIKE_ANY}`, expected ")).expect(&message);
-    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// No text makes the parser panic, and every mistake stands within the text.
-fn check_any_text(text: &str) {
-    let Err(error) = parse(text, "any.yaml") else { return };
-    assert!(!error.mistakes().is_empty());
-    assert!(error.to_string().starts_with("any.yaml:"));
-    let lines = text.split(['\n', '\r']).count();
-    for mistake in error.mistakes() {
-        assert!((1..=lines).contains(&mistake.line), "{mistake:?}");
-        assert!((1..=mistake.source_line.chars().count() + 1).contains(&mistake.column), "{mistake:?}");
-        assert!(!mistake.message.is_empty());
-    }
-}
-
-/// One edit: where, how many characters go, what comes.
-fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, String)>> {
-    let bits = "[-:{}\\[\\],&*!#|>'\"%@`?~ \t\n0-9a-z]{0,4}|- |: |\\*a|&a |vip|- vip: |\\.\\.\\.|---\n|ha1|nodes|\\PC";
-    prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, bits), 1..6)
-}
-
-proptest! {
-    #[test]
-    fn any_text(text in any::<String>()) {
-        check_any_text(&text);
-    }
-
-    #[test]
-    fn any_text_of_yaml_signs(text in "([-:{}\\[\\],&*!#|>'\"%@`?~ \t\r\n]|a|vip|services|: |- |\n  ){0,60}") {
-        check_any_text(&text);
-    }
-
-    #[test]
-    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        fs::write(file.path(), &bytes).expect("a writable file");
-        if let Err(error) = load(file.path()) {
-            prop_assert!(!error.to_string().is_empty());
-        }
-    }
-
-    /// What is accepted, the cluster's machine accepts too.
-    #[test]
-    fn any_times_of_a_cluster(
-        interval in 5..11_000_u64,
-        dead in prop::option::of((300..600_u64, 0..700_u64)),
-        late in prop::option::of(0..1000_u64),
-        initial_dead in prop::option::of(0..5000_u64),
-    ) {
-        // Near the limits, which the interval moves.
-        let dead = dead.map(|(percent, more)| interval * percent / 100 + more);
-        let mut keys = format!("  interval: {interval}ms\n");
-        for (key, time) in [("dead", dead), ("late", late), ("initial_dead", initial_dead)] {
-            if let Some(time) = time {
-                keys += &format!("  {key}: {time}ms\n");
-            }
-        }
-        let text = LEAST_CLUSTER.replace("cluster:\n", &format!("cluster:\n{keys}"));
-        let accepted = parse_on(&text, "test.yaml", "ha1");
-        let dead = dead.unwrap_or_else(|| 200.max(4 * interval));
-        let right = (10..=10_000).contains(&interval)
-            && dead >= 4 * interval
-            && late.is_none_or(|late| late >= interval)
-            && initial_dead.is_none_or(|initial_dead| initial_dead >= dead);
-        prop_assert_eq!(accepted.is_ok(), right, "{}\n{:?}", keys, accepted);
-        if let Ok(Config { cluster: Some(Cluster { interval, dead, late, initial_dead, .. }), .. }) = accepted {
-            let lease = Settings::longest_lease(interval, dead);
-            let settings =
-                Settings { interval, dead, late, initial_dead, lease, ..Settings::new(NodeId(0), 2, 1) };
-            prop_assert_eq!(settings.check(), Ok(()));
-        }
-    }
-
-    #[test]
-    fn any_edit_of_a_whole_file(edits in edits()) {
-        let mut chars: Vec<char> = example("full.yaml").chars().collect();
-        for (at, gone, comes) in edits {
-            let start = at.index(chars.len());
-            let end = (start + gone).min(chars.len());
-            chars.splice(start..end, comes.chars());
-        }
-        check_any_text(&chars.into_iter().collect::<String>());
     }
 }
