@@ -7,6 +7,7 @@ pub mod config;
 pub mod controller;
 pub mod dataplane;
 mod filter;
+pub mod findings;
 pub mod health;
 mod icmp;
 pub mod observe;

@@ -8,35 +8,35 @@ use crate::health::Verdict;
 use crate::observe::inquiries::Inquiry;
 
 pub(super) struct Inputs {
-    pub findings: Findings,
+    pub observations: Observations,
     pub inquiries: Receiver<Inquiry>,
     /// Of the cluster; a director that is alone hears none.
     pub news: UnboundedReceiver<News>,
 }
 
 /// What is found out about servers.
-pub(super) struct Findings {
+pub(super) struct Observations {
     pub verdicts: UnboundedReceiver<Verdict>,
     pub neighbours: UnboundedReceiver<neighbours::Event>,
 }
 
-pub(super) enum Finding {
+pub(super) enum Observation {
     Verdict(Verdict),
     Neighbour(neighbours::Event),
 }
 
-impl Findings {
-    pub(super) async fn next(&mut self) -> Finding {
+impl Observations {
+    pub(super) async fn next(&mut self) -> Observation {
         tokio::select! {
-            Some(verdict) = self.verdicts.recv() => Finding::Verdict(verdict),
-            Some(event) = self.neighbours.recv() => Finding::Neighbour(event),
+            Some(verdict) = self.verdicts.recv() => Observation::Verdict(verdict),
+            Some(event) = self.neighbours.recv() => Observation::Neighbour(event),
             else => std::future::pending().await,
         }
     }
 
     /// The next one, if it is there already.
-    pub(super) fn waiting(&mut self) -> Option<Finding> {
-        let verdict = self.verdicts.try_recv().ok().map(Finding::Verdict);
-        verdict.or_else(|| self.neighbours.try_recv().ok().map(Finding::Neighbour))
+    pub(super) fn waiting(&mut self) -> Option<Observation> {
+        let verdict = self.verdicts.try_recv().ok().map(Observation::Verdict);
+        verdict.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
     }
 }

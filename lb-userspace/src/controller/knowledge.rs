@@ -12,7 +12,7 @@ use crate::config::{Config, Server, Service, ServiceKey};
 use crate::health::Verdict;
 use crate::health::machine::State;
 use crate::health::quorum::{Quorum, Turn};
-use crate::health::server::{Finding, Input, Machine, Output, Rules, Worth};
+use crate::health::server::{CheckResult, Input, Machine, Output, Rules, Worth};
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Knowledge {
     /// A check has spoken. If its server has left the configuration meanwhile, that is no news.
     pub fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notice> {
         let Verdict { service, server, place, state, reason, advice, warning } = verdict;
-        let finding = Finding { state, reason, advice, warning };
-        self.give(service, server, Input::Found { place, finding }, now)
+        let result = CheckResult { state, reason, advice, warning };
+        self.give(service, server, Input::Found { place, result }, now)
     }
 
     /// Until a check through the VIP has spoken, its server is taken to have passed it.
@@ -75,8 +75,9 @@ impl Knowledge {
         through_vip
             .flat_map(|(service, server, place)| {
                 let reason = "not checked yet, and taken to be well until then".to_owned();
-                let finding = Finding { state: State::Up, reason: Some(reason), advice: None, warning: None };
-                self.give(service.key, server.address, Input::Found { place, finding }, now)
+                let result =
+                    CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
+                self.give(service.key, server.address, Input::Found { place, result }, now)
             })
             .collect()
     }

@@ -44,7 +44,7 @@ use lb_common::server::ServerId;
 use sd_notify::NotifyState;
 
 use self::files::Watched;
-use self::inputs::Finding;
+use self::inputs::Observation;
 use self::instance::Instance;
 use self::knowledge::Knowledge;
 use self::maintenance::Maintenance;
@@ -59,6 +59,7 @@ use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
+use crate::findings::Findings;
 use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
@@ -85,6 +86,7 @@ pub struct Controller {
     neighbours: Neighbours,
     membership: Membership,
     events: Events,
+    findings: Findings,
     /// Set once it stops.
     leaving: Option<Leaving>,
     knowledge: Knowledge,
@@ -117,9 +119,9 @@ pub async fn run(path: PathBuf) -> Result<()> {
                 stop::Told::Stop(signal) => controller.told_to_stop(signal),
                 stop::Told::Reload => controller.reload("SIGHUP"),
             },
-            what = inputs.findings.next() => {
+            what = inputs.observations.next() => {
                 controller.find_out(what);
-                while let Some(what) = inputs.findings.waiting() {
+                while let Some(what) = inputs.observations.waiting() {
                     controller.find_out(what);
                 }
                 controller.plan_refresh();
@@ -141,10 +143,10 @@ pub async fn run(path: PathBuf) -> Result<()> {
 }
 
 impl Controller {
-    fn find_out(&mut self, what: Finding) {
+    fn find_out(&mut self, what: Observation) {
         match what {
-            Finding::Verdict(verdict) => self.verdict(verdict),
-            Finding::Neighbour(event) => self.neighbour(event),
+            Observation::Verdict(verdict) => self.verdict(verdict),
+            Observation::Neighbour(event) => self.neighbour(event),
         }
     }
 
@@ -249,6 +251,9 @@ impl Controller {
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.plan_refresh();
+        for record in self.findings.take_records() {
+            self.events.record(record);
+        }
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::desired::{self, Knowledge as _};
 use super::files::Watched;
-use super::inputs::{Findings, Inputs};
+use super::inputs::{Inputs, Observations};
 use super::instance::Instance;
 use super::knowledge::Knowledge;
 use super::maintenance::Maintenance;
@@ -30,6 +30,7 @@ use crate::dataplane::neighbours::Neighbours;
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
+use crate::findings::Findings;
 use crate::health::Checker;
 use crate::health::net::Net;
 use crate::observe::events::Events;
@@ -72,6 +73,7 @@ impl Controller {
             neighbours: Neighbours::start(index, event_sender)?,
             membership,
             events: Events::default(),
+            findings: Findings::default(),
             leaving: None,
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),
@@ -86,8 +88,8 @@ impl Controller {
             config,
             index,
         };
-        let findings = Findings { verdicts, neighbours: events };
-        let mut inputs = Inputs { findings, inquiries: requests, news };
+        let observations = Observations { verdicts, neighbours: events };
+        let mut inputs = Inputs { observations, inquiries: requests, news };
         program_log::follow(&mut controller.data_path.ebpf)?;
         // Checks run meanwhile: the kernel takes half a second to verify the program.
         controller.follow_servers();
@@ -96,7 +98,7 @@ impl Controller {
         controller.presume();
         controller.look_at_maintenance();
         // What is not known by then comes in as it does while running.
-        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.findings)).await;
+        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.observations)).await;
         controller.refresh();
         controller.serve(inquiries).await?;
         controller.attach()?;
@@ -108,9 +110,9 @@ impl Controller {
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send
     /// its first clients to the fallback because it has not looked yet.
-    async fn look_around(&mut self, findings: &mut Findings) {
+    async fn look_around(&mut self, observations: &mut Observations) {
         while !self.has_seen_all() {
-            let what = findings.next().await;
+            let what = observations.next().await;
             self.find_out(what);
         }
     }

@@ -56,6 +56,7 @@ impl Controller {
             stopping: self.leaving.is_some(),
             config: self.file.path().display().to_string(),
             config_error: self.config_error.clone(),
+            findings: self.findings.status(),
             table: self.table_status(counters, &services),
             checks: self.checks_status(),
             cluster: None,

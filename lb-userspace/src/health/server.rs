@@ -29,7 +29,7 @@ pub struct Rules {
 
 /// What one check says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct CheckResult {
     pub state: State,
     /// Why it is down, or what speaks against it.
     pub reason: Option<String>,
@@ -37,7 +37,7 @@ pub struct Finding {
     pub warning: Option<String>,
 }
 
-impl Finding {
+impl CheckResult {
     const NOTHING: Self = Self { state: State::Unknown, reason: None, advice: None, warning: None };
 }
 
@@ -46,7 +46,7 @@ pub enum Input {
     /// [`Machine::next_timeout`] has come; too early or too often does no harm.
     Timer,
     /// The check at `place` has news.
-    Found { place: usize, finding: Finding },
+    Found { place: usize, result: CheckResult },
     /// The reason for maintenance; `None`: it is over.
     Maintenance(Option<String>),
     /// The configuration has changed.
@@ -95,7 +95,7 @@ impl Brake {
 #[derive(Debug)]
 pub struct Machine {
     rules: Rules,
-    findings: Vec<Finding>,
+    results: Vec<CheckResult>,
     maintenance: Option<String>,
     /// What the checks say together.
     found: State,
@@ -112,7 +112,7 @@ impl Machine {
     /// A server of which nothing is known yet.
     pub fn new(rules: Rules, now: Duration) -> Self {
         let mut machine = Self {
-            findings: vec![Finding::NOTHING; rules.checks.len()],
+            results: vec![CheckResult::NOTHING; rules.checks.len()],
             rules,
             maintenance: None,
             found: State::Unknown,
@@ -130,15 +130,15 @@ impl Machine {
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Output> {
         match input {
             Input::Timer => {}
-            Input::Found { place, finding } => {
+            Input::Found { place, result } => {
                 // There is none for the late word of a check that has left the configuration.
-                if let Some(old) = self.findings.get_mut(place) {
-                    *old = finding;
+                if let Some(old) = self.results.get_mut(place) {
+                    *old = result;
                 }
             }
             Input::Maintenance(reason) => self.maintenance = reason,
             Input::Rules(rules) => {
-                self.findings.resize(rules.checks.len(), Finding::NOTHING);
+                self.results.resize(rules.checks.len(), CheckResult::NOTHING);
                 self.rules = rules;
             }
         }
@@ -188,11 +188,11 @@ impl Machine {
 
     /// Why it is not up, or what speaks against it.
     pub fn reason(&self) -> Option<String> {
-        let down = self.checks().find(|(_, finding)| finding.state == State::Down);
-        let any = || self.checks().find(|(_, finding)| finding.reason.is_some());
+        let down = self.checks().find(|(_, result)| result.state == State::Down);
+        let any = || self.checks().find(|(_, result)| result.reason.is_some());
         let checks = down
             .or_else(any)
-            .and_then(|(place, finding)| finding.reason.as_ref().map(|reason| self.of_check(place, reason)));
+            .and_then(|(place, result)| result.reason.as_ref().map(|reason| self.of_check(place, reason)));
         let damped =
             self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
                 let [within, hold] = [within, hold].map(humantime::format_duration);
@@ -206,15 +206,15 @@ impl Machine {
 
     /// What is not wrong yet.
     pub fn warning(&self) -> Option<String> {
-        let told = self.checks().filter_map(|(place, finding)| {
-            finding.warning.as_ref().map(|warning| self.of_check(place, warning))
+        let told = self.checks().filter_map(|(place, result)| {
+            result.warning.as_ref().map(|warning| self.of_check(place, warning))
         });
         let told: Vec<String> = told.collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
 
-    fn checks(&self) -> impl Iterator<Item = (usize, &Finding)> {
-        self.findings.iter().enumerate()
+    fn checks(&self) -> impl Iterator<Item = (usize, &CheckResult)> {
+        self.results.iter().enumerate()
     }
 
     /// Which check it is goes without saying if there is only one.
@@ -248,7 +248,7 @@ impl Machine {
 
     /// A check that has not said anything yet changes nothing: its server may be in service.
     fn together(&self) -> State {
-        let states = || self.findings.iter().map(|finding| finding.state);
+        let states = || self.results.iter().map(|result| result.state);
         match () {
             () if states().any(|state| state == State::Down) => State::Down,
             () if states().all(|state| state == State::Up) => State::Up,
@@ -296,7 +296,7 @@ impl Machine {
     /// The weight that it has when it does not grow. Several checks may say something of it: the least counts.
     fn limit(&self) -> u16 {
         let configured = self.rules.weight;
-        let advised = self.findings.iter().filter_map(|finding| finding.advice);
+        let advised = self.results.iter().filter_map(|result| result.advice);
         let weights = advised.map(|advice| match advice {
             Advice::Weight(weight) => weight,
             Advice::Percent(percent) => {

@@ -39,7 +39,7 @@ type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
 
 /// What the last probe found, beside the machine's judgement.
 #[derive(Default, Clone, PartialEq)]
-struct Findings {
+struct Notes {
     advice: Option<Advice>,
     warning: Option<String>,
 }
@@ -55,7 +55,7 @@ impl Job {
         self.net.is_open(self.check.via).await;
         let begin = Instant::now();
         let mut flight: Option<Flight<'_>> = None;
-        let mut found = Findings::default();
+        let mut found = Notes::default();
         while !self.verdicts.is_closed() {
             let due = machine.next_timeout().unwrap_or_default();
             let (input, report) = match next_event(&machine, begin, &mut flight).await {
@@ -68,7 +68,7 @@ impl Job {
             let before = found.clone();
             if let Some(Report { took, warning, result: Ok(answer), .. }) = &report {
                 self.recent.add(*took);
-                found = Findings { advice: answer.advice, warning: warning.clone() };
+                found = Notes { advice: answer.advice, warning: warning.clone() };
             }
             let mut told = false;
             for output in machine.handle(input, begin.elapsed()) {
@@ -101,9 +101,9 @@ impl Job {
         Box::pin(probe::run(&self.check, self.subject, &self.net))
     }
 
-    fn tell(&self, state: State, reason: Option<String>, found: &Findings) {
+    fn tell(&self, state: State, reason: Option<String>, found: &Notes) {
         let Subject { service, server, port: _ } = self.subject;
-        let Findings { advice, warning } = found.clone();
+        let Notes { advice, warning } = found.clone();
         debug!(%server, ?state, reason, "check");
         let verdict = Verdict { service, server, place: self.place, state, reason, advice, warning };
         // Nobody listening ends the loop in `run`.

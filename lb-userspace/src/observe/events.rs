@@ -37,6 +37,9 @@ pub struct Record {
     /// The other node it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<String>,
+    /// Id of the finding that has begun or ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finding: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -60,6 +63,7 @@ impl Record {
             service: None,
             server: None,
             node: None,
+            finding: None,
             from: None,
             to: None,
             cause: None,
@@ -85,6 +89,10 @@ impl Record {
 
     pub fn node(self, node: String) -> Self {
         Self { node: Some(node), ..self }
+    }
+
+    pub fn finding(self, finding: &str) -> Self {
+        Self { finding: Some(finding.to_owned()), ..self }
     }
 
     pub fn from_to(self, from: &str, to: &str) -> Self {
@@ -143,6 +151,7 @@ fn log(record: &Record) {
                 service = record.service,
                 server = record.server,
                 node = record.node,
+                finding = record.finding,
                 from = record.from,
                 to = record.to,
                 cause = record.cause,

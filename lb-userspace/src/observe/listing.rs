@@ -7,7 +7,8 @@ mod words;
 use std::fmt::Write as _;
 
 use self::table::{Cell, Table};
-use super::view::{Count, Health, ServerStatus, ServiceStatus, Status};
+use super::events::Level;
+use super::view::{Count, FindingStatus, Health, ServerStatus, ServiceStatus, Status};
 use crate::health::probe::millis;
 
 /// How something stands out on a terminal.
@@ -59,6 +60,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     if status.stopping {
         text += &(Tone::Warning.paint(STOPPING, colour) + "\n");
     }
+    for finding in &status.findings {
+        text += &finding_lines(finding, colour);
+    }
     if let Some(cluster) = &status.cluster {
         text += &cluster::render(cluster, status.stopping, colour);
     }
@@ -72,6 +76,17 @@ pub fn render(status: &Status, colour: bool) -> String {
 
 const STOPPING: &str = "STOPPING: its groups go to other nodes, and it waits for the connections that run through it; told \
                         to stop again, it does not wait";
+
+/// What is wrong, and below it what to do about it.
+fn finding_lines(finding: &FindingStatus, colour: bool) -> String {
+    let FindingStatus { finding, text, mend, level, since_s, .. } = finding;
+    let (word, tone) = match level {
+        Level::Error => ("ERROR", Tone::Bad),
+        Level::Warning | Level::Info => ("WARNING", Tone::Warning),
+    };
+    let head = format!("{word} {finding}, for {}: {}", words::since(*since_s), words::printable(text));
+    format!("{}\n    {}\n", tone.paint(&head, colour), words::printable(mend))
+}
 
 /// Packets that were not forwarded, by reason; nothing where there were none.
 fn counted(what: &str, counts: &[Count]) -> String {

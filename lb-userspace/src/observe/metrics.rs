@@ -7,8 +7,10 @@ use anyhow::Context;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::view::{
-    ClusterStatus, Count, GroupStatus, Health, NodeStatus, PathStatus, ServerStatus, ServiceStatus, Status,
+    ClusterStatus, Count, FindingStatus, GroupStatus, Health, NodeStatus, PathStatus, ServerStatus,
+    ServiceStatus, Status,
 };
+use crate::findings::Kind;
 
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -129,6 +131,7 @@ pub fn encode(status: &Status) -> anyhow::Result<String> {
     for (name, help, value) in GAUGES {
         page.gauge(name, help, &[], [(vec![], value(status))])?;
     }
+    page.findings(&status.findings)?;
     page.reasons("lb_dropped_packets_total", "Frames dropped, by reason", &status.drops)?;
     page.reasons(
         "lb_passed_packets_total",
@@ -251,6 +254,20 @@ impl Page {
             "Messages dropped, by path and reason",
             &["path", "reason"],
             dropped,
+        )
+    }
+
+    /// Every kind is there, so that an alert can be written on one that was never seen.
+    fn findings(&self, findings: &[FindingStatus]) -> anyhow::Result<()> {
+        let rows = Kind::ALL.iter().map(|kind| {
+            let count = findings.iter().filter(|finding| finding.finding == kind.label()).count();
+            (vec![kind.label()], count as u64)
+        });
+        self.gauge(
+            "lb_finding",
+            "What is wrong around the director: findings that last, by kind",
+            &["finding"],
+            rows,
         )
     }
 

@@ -1,8 +1,10 @@
 //! Snapshots for the tests of this folder.
 
+use super::events::Level;
 use super::view::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, GroupStatus, Health, Heard, NodeReadiness, NodeStatus,
-    PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus, Totals,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Health, Heard,
+    NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
+    Totals,
 };
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
@@ -66,6 +68,18 @@ pub fn directors() -> ClusterStatus {
     }
 }
 
+/// A finding about `subject`.
+pub fn finding(id: &str, subject: &str) -> FindingStatus {
+    FindingStatus {
+        finding: id.into(),
+        subject: subject.into(),
+        level: Level::Error,
+        text: format!("www1 (02:00:d3:3a:fa:19) answers ARP for the VIP {subject}"),
+        mend: "on www1: sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2".into(),
+        since_s: 75,
+    }
+}
+
 /// The talk's cluster, all well.
 pub fn cluster() -> Status {
     let count = |reason: &str, count| Count { reason: reason.into(), count };
@@ -78,6 +92,7 @@ pub fn cluster() -> Status {
         uptime_s: 192,
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,
+        findings: Vec::new(),
         table: TableStatus {
             capacity: 2_097_152,
             configured: 1_000_000,

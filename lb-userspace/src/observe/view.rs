@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Level;
 use crate::health::probe::Step;
 
 /// The running director at one moment.
@@ -24,6 +25,9 @@ pub struct Status {
     pub config: String,
     /// The last reload that was refused, in its own words; `None` when the running state is the file's.
     pub config_error: Option<String>,
+    /// What is wrong around the director, errors first.
+    #[serde(default)]
+    pub findings: Vec<FindingStatus>,
     pub table: TableStatus,
     #[serde(default)]
     pub checks: ChecksStatus,
@@ -39,6 +43,21 @@ pub struct Status {
     /// Frames of connections unknown here that were sent to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+}
+
+/// Something that is wrong around the director although the configuration is right, see [`crate::findings`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingStatus {
+    /// Its id, in `snake_case`: the label of the metric `lb_finding`.
+    pub finding: String,
+    /// What it is about, such as a VIP or an interface.
+    pub subject: String,
+    pub level: Level,
+    pub text: String,
+    /// What the operator can do about it.
+    pub mend: String,
+    /// Seconds since it began.
+    pub since_s: u64,
 }
 
 /// The health checks of all servers.

@@ -274,11 +274,27 @@ pub struct Status {
     /// It was told to stop and still serves connections.
     pub stopping: bool,
     pub config_error: Option<String>,
+    /// What is wrong around the director.
+    pub findings: Vec<Finding>,
     pub checks: Checks,
     pub services: Vec<Service>,
     pub drops: Vec<Count>,
     /// `None`: a single director.
     pub cluster: Option<Cluster>,
+}
+
+/// Something that is wrong around the director.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Finding {
+    /// Its id, such as `vip_claimed`.
+    pub finding: String,
+    /// What it is about, such as a VIP or an interface.
+    pub subject: String,
+    /// `warning` or `error`.
+    pub level: String,
+    pub text: String,
+    /// What to do about it.
+    pub mend: String,
 }
 
 /// Packets that were dropped for one reason.
@@ -360,6 +376,11 @@ impl Status {
     /// The server of this name, in whichever service.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
+    }
+
+    /// The finding with this id, about whatever subject.
+    pub fn finding(&self, id: &str) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.finding == id)
     }
 
     /// Packets dropped for this reason.

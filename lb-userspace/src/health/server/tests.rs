@@ -49,13 +49,16 @@ impl Bench {
     }
 
     fn advise(&mut self, place: usize, advice: Advice) {
-        let finding = Finding { state: State::Up, advice: Some(advice), ..Finding::NOTHING };
-        self.give(Input::Found { place, finding });
+        let result = CheckResult { state: State::Up, advice: Some(advice), ..CheckResult::NOTHING };
+        self.give(Input::Found { place, result });
     }
 }
 
 fn found(place: usize, state: State, reason: Option<&str>) -> Input {
-    Input::Found { place, finding: Finding { state, reason: reason.map(str::to_owned), ..Finding::NOTHING } }
+    Input::Found {
+        place,
+        result: CheckResult { state, reason: reason.map(str::to_owned), ..CheckResult::NOTHING },
+    }
 }
 
 fn changed(from: Health, to: Health, lasted: u64, reason: Option<&str>) -> Output {
@@ -214,7 +217,10 @@ fn a_server_that_comes_and_goes_is_kept_out() {
 fn warnings_are_told_with_their_check() {
     let mut bench = Bench::new(Rules { checks: vec!["tcp", "https"], ..rules(0) });
     let warning = Some("its certificate ends in 3days".to_owned());
-    bench.give(Input::Found { place: 1, finding: Finding { state: State::Up, warning, ..Finding::NOTHING } });
+    bench.give(Input::Found {
+        place: 1,
+        result: CheckResult { state: State::Up, warning, ..CheckResult::NOTHING },
+    });
     let told = bench.machine.warning();
     assert_eq!(told.as_deref(), Some("check 2 (https): its certificate ends in 3days"));
 }
@@ -323,8 +329,8 @@ proptest! {
                 Step::Found(place, up, advice) => {
                     let (state, reason) =
                         if *up { (State::Up, None) } else { (State::Down, Some("refused".to_owned())) };
-                    let finding = Finding { state, reason, advice: *advice, warning: None };
-                    bench.give(Input::Found { place: *place, finding })
+                    let result = CheckResult { state, reason, advice: *advice, warning: None };
+                    bench.give(Input::Found { place: *place, result })
                 }
                 Step::Maintenance(on) => bench.give(Input::Maintenance(on.then(|| "a reason".to_owned()))),
                 Step::Sleep(seconds) => bench.pass(*seconds),

@@ -32,6 +32,21 @@ Passed to the host: not_a_service 12
 }
 
 #[test]
+fn findings_come_first_with_what_to_do() {
+    let findings = vec![samples::finding("vip_claimed", "211.58.250.6")];
+    let status = Status { findings, services: Vec::new(), ..samples::cluster() };
+    assert_listing(
+        &status,
+        "
+lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
+ERROR vip_claimed, for 1m: www1 (02:00:d3:3a:fa:19) answers ARP for the VIP 211.58.250.6
+    on www1: sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
+(no services)
+",
+    );
+}
+
+#[test]
 fn columns_are_as_wide_as_what_is_in_them() {
     let mut status = samples::cluster();
     let mut dns = status.services[0].clone();

@@ -79,7 +79,21 @@ fn says_what_the_snapshot_says() {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    assert_eq!(encoded(&status), wanted);
+    let mut samples = encoded(&status);
+    samples.retain(|name, _| !name.starts_with("lb_finding{"));
+    assert_eq!(samples, wanted);
+}
+
+#[test]
+fn every_kind_of_finding_is_there_and_counts_those_that_last() {
+    let finding = samples::finding("vip_claimed", "10.77.0.6");
+    let other = samples::finding("vip_claimed", "10.77.0.7");
+    let samples = encoded(&Status { findings: vec![finding, other], ..samples::cluster() });
+    for kind in Kind::ALL {
+        let name = format!("lb_finding{{finding=\"{}\"}}", kind.label());
+        let wanted = if *kind == Kind::VipClaimed { 2.0 } else { 0.0 };
+        assert_eq!(samples.get(&name), Some(&wanted), "{name}");
+    }
 }
 
 #[test]
