@@ -13,6 +13,7 @@
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
 //! - [`probe`]: the controller's own packets to servers, and the answers to them
+//! - `kernel`: which kernels all this runs on (the host only)
 #![no_std]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -23,6 +24,8 @@ pub mod compile;
 pub mod connection;
 pub mod control;
 pub mod frame;
+#[cfg(not(target_arch = "bpf"))]
+pub mod kernel;
 pub mod lease;
 pub mod probe;
 pub mod reason;

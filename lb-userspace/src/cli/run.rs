@@ -4,7 +4,7 @@ use std::fmt::{self, Debug};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
@@ -30,11 +30,7 @@ enum LogFormat {
 
 pub fn run(options: Options) -> Result<()> {
     start_log(options.log_format);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(controller::run(options.config))
+    controller::run(options.config)
 }
 
 /// Fields of the event log that its text tells already; in JSON they stand beside it.

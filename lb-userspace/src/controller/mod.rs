@@ -9,6 +9,7 @@
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `inputs`: what it is told; `pace`: how soon the maps follow
 //! - [`instance`]: one `lb` per interface
+//! - `lives`: from one life to the next, when the interface comes late or goes and comes back
 //! - `membership`: alone, or one of several directors
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
@@ -23,6 +24,7 @@ mod files;
 mod inputs;
 pub mod instance;
 mod knowledge;
+mod lives;
 mod maintenance;
 mod membership;
 mod notices;
@@ -36,17 +38,19 @@ mod stop;
 mod vip_checks;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use lb_common::server::ServerId;
+use nix::net::if_::if_indextoname;
 use sd_notify::NotifyState;
 
 use self::files::Watched;
-use self::inputs::Observation;
+use self::inputs::{Inputs, Observation};
 use self::instance::Instance;
 use self::knowledge::Knowledge;
+use self::lives::End;
+pub use self::lives::run;
 use self::maintenance::Maintenance;
 use self::membership::Membership;
 use self::notices::Fallbacks;
@@ -54,7 +58,7 @@ use self::pace::Pace;
 use self::stop::{Leaving, Signals};
 use self::vip_checks::VipChecks;
 use crate::command::queue::Queues;
-use crate::config::{self, Config, ServiceKey};
+use crate::config::{Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
@@ -104,45 +108,42 @@ pub struct Controller {
     _instance: Instance,
 }
 
-/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
-pub async fn run(path: PathBuf) -> Result<()> {
-    let config = config::load(&path)?;
-    let mut signals = Signals::new()?;
-    let (mut controller, mut inputs) = Controller::start(config, path).await?;
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looks = tokio::time::interval(stop::LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            told = signals.next() => match told {
-                stop::Told::Stop(signal) => controller.told_to_stop(signal),
-                stop::Told::Reload => controller.reload("SIGHUP"),
-            },
-            what = inputs.observations.next() => {
-                controller.find_out(what);
-                while let Some(what) = inputs.observations.waiting() {
-                    controller.find_out(what);
-                }
-                controller.plan_refresh();
-            }
-            () = controller.pace.due() => controller.refresh(),
-            Some(news) = inputs.news.recv() => controller.hear(news),
-            Some(inquiry) = inputs.inquiries.recv() => controller.answer(inquiry).await,
-            _ = housekeeping.tick() => controller.keep_house(),
-            _ = looks.tick(), if controller.leaving.is_some() => if controller.has_left().await {
-                break;
-            },
-        }
-    }
-    // Hooks are run for what has happened up to now.
-    while let Ok(news) = inputs.news.try_recv() {
-        controller.hear(news);
-    }
-    controller.close().await
-}
-
 impl Controller {
+    /// From the end of the start to the end of this life.
+    async fn run(mut self, mut inputs: Inputs, signals: &mut Signals) -> Result<End> {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = tokio::time::interval(stop::LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    stop::Told::Stop(signal) => self.told_to_stop(signal),
+                    stop::Told::Reload => self.reload("SIGHUP"),
+                },
+                what = inputs.observations.next() => {
+                    self.find_out(what);
+                    while let Some(what) = inputs.observations.waiting() {
+                        self.find_out(what);
+                    }
+                    self.plan_refresh();
+                }
+                () = self.pace.due() => self.refresh(),
+                Some(news) = inputs.news.recv() => self.hear(news),
+                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry).await,
+                _ = housekeeping.tick() => self.keep_house(),
+                _ = looks.tick(), if self.leaving.is_some() => if self.has_left().await {
+                    break;
+                },
+            }
+        }
+        // Hooks are run for what has happened up to now.
+        while let Ok(news) = inputs.news.try_recv() {
+            self.hear(news);
+        }
+        self.close().await
+    }
+
     fn find_out(&mut self, what: Observation) {
         match what {
             Observation::Verdict(verdict) => self.verdict(verdict),
@@ -180,9 +181,7 @@ impl Controller {
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();
             }
-            neighbours::Event::InterfaceGone => {
-                self.fail(anyhow!("interface {} is gone", self.config.interface));
-            }
+            neighbours::Event::InterfaceGone => self.interface_gone(),
         }
     }
 
@@ -257,6 +256,10 @@ impl Controller {
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
+        if !attached && if_indextoname(self.index).is_err() {
+            // The kernel's word of it was lost.
+            self.interface_gone();
+        }
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
         if self.file.changed() {
             self.reload("the file changed");

@@ -1,7 +1,6 @@
 //! The start: everything is made, filled and looked at before the first packet is taken.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,10 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use super::desired::{self, Knowledge as _};
-use super::files::Watched;
 use super::inputs::{Inputs, Observations};
 use super::instance::Instance;
 use super::knowledge::Knowledge;
+use super::lives::Estate;
 use super::maintenance::Maintenance;
 use super::membership::Membership;
 use super::notices::Fallbacks;
@@ -22,9 +21,10 @@ use super::pace::Pace;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
 use crate::command::queue::Queues;
-use crate::config::{Cluster, Config};
+use crate::config::Cluster;
 use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
+use crate::dataplane::kernel;
 use crate::dataplane::lease::Start;
 use crate::dataplane::neighbours::Neighbours;
 use crate::dataplane::object::{self, Sizes};
@@ -33,7 +33,6 @@ use crate::dataplane::sweep::Sweeper;
 use crate::findings::Findings;
 use crate::health::Checker;
 use crate::health::net::Net;
-use crate::observe::events::Events;
 use crate::observe::inquiries::Inquiries;
 use crate::sorry::Sorry;
 
@@ -44,7 +43,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 const HOOKS_TOGETHER: usize = 64;
 
 impl Controller {
-    pub(super) async fn start(config: Config, path: PathBuf) -> Result<(Self, Inputs)> {
+    pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
+        let Estate { config, file, events } = estate;
+        kernel::check()?;
         let instance = Instance::claim(&config.interface)?;
         let index = if_nametoindex(config.interface.as_str()).with_context(|| {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
@@ -59,10 +60,10 @@ impl Controller {
 
         let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
-        let (event_sender, events) = mpsc::unbounded_channel();
+        let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();
         let mut controller = Self {
-            file: Watched::new(path),
+            file,
             config_error: None,
             started: Instant::now(),
             attachment: None,
@@ -70,9 +71,9 @@ impl Controller {
             sweeper,
             checker: Checker::start(verdict_sender, Net::default())
                 .context("cannot start the checks' thread")?,
-            neighbours: Neighbours::start(index, event_sender)?,
+            neighbours: Neighbours::start(index, neighbour_sender)?,
             membership,
-            events: Events::default(),
+            events,
             findings: Findings::default(),
             leaving: None,
             knowledge: Knowledge::default(),
@@ -88,24 +89,35 @@ impl Controller {
             config,
             index,
         };
-        let observations = Observations { verdicts, neighbours: events };
+        let observations = Observations { verdicts, neighbours };
         let mut inputs = Inputs { observations, inquiries: requests, news };
-        program_log::follow(&mut controller.data_path.ebpf)?;
+        match controller.begin(&mut inputs.observations, inquiries).await {
+            Ok(()) => Ok((controller, inputs)),
+            Err(error) => {
+                controller.membership.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(&mut self, observations: &mut Observations, inquiries: Inquiries) -> Result<()> {
+        program_log::follow(&mut self.data_path.ebpf)?;
         // Checks run meanwhile: the kernel takes half a second to verify the program.
-        controller.follow_servers();
-        object::load_program(&mut controller.data_path.ebpf, object::PROGRAM)?;
-        controller.data_path.executor.set_vips(&desired::vips(&controller.config.groups))?;
-        controller.presume();
-        controller.look_at_maintenance();
+        self.follow_servers();
+        object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        self.data_path.executor.set_vips(&desired::vips(&self.config.groups))?;
+        self.presume();
+        self.look_at_maintenance();
         // What is not known by then comes in as it does while running.
-        let _ = tokio::time::timeout(FIRST_LOOK, controller.look_around(&mut inputs.observations)).await;
-        controller.refresh();
-        controller.serve(inquiries).await?;
-        controller.attach()?;
-        controller.follow_vip_checks();
-        controller.membership.begin(&controller.config.groups);
+        let _ = tokio::time::timeout(FIRST_LOOK, self.look_around(observations)).await;
+        self.refresh();
+        self.serve(inquiries).await?;
+        self.attach()?;
+        self.follow_vip_checks();
+        self.membership.begin(&self.config.groups);
         tell_supervisor(NotifyState::Ready);
-        Ok((controller, inputs))
+        tell_supervisor(NotifyState::Status(&format!("running on {}", self.config.interface)));
+        Ok(())
     }
 
     /// Takes in what is told until something is known of every server and node: a director that starts should not send

@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::lives::{End, Estate};
 use super::membership::HOOKS;
 use super::{Controller, tell_supervisor};
 use crate::cluster::member::driver::Sight;
+use crate::observe::events::{Level, Record};
+use crate::worker::Worker;
 
 /// How often a stopping director looks whether it is needed any longer.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -18,11 +22,11 @@ const RELEASE: Duration = Duration::from_secs(3);
 /// A director through which nothing came for so long is not needed any more.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// What the process is told by signals.
+/// What the process is told by signals, from its start to its end: they are heard on a thread of their own, whose runtime
+/// outlives the director's.
 pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+    told: UnboundedReceiver<Told>,
+    _thread: Worker,
 }
 
 pub(super) enum Told {
@@ -32,36 +36,64 @@ pub(super) enum Told {
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+    pub(super) fn start() -> Result<Self> {
+        let thread = Worker::start("signals").context("cannot start the signals' thread")?;
+        let (sender, told) = unbounded_channel();
+        let (mut terminate, mut interrupt, mut hangup) = {
+            let _runtime = thread.handle().enter();
+            (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::hangup())?,
+            )
+        };
+        thread.handle().spawn(async move {
+            loop {
+                let what = tokio::select! {
+                    _ = terminate.recv() => Told::Stop("SIGTERM"),
+                    _ = interrupt.recv() => Told::Stop("SIGINT"),
+                    _ = hangup.recv() => Told::Reload,
+                };
+                if sender.send(what).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { told, _thread: thread })
     }
 
     pub(super) async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hangup.recv() => Told::Reload,
+        match self.told.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
         }
     }
+}
+
+/// Why a director leaves.
+enum Cause {
+    Told,
+    Failed(anyhow::Error),
+    InterfaceGone,
 }
 
 /// A director on its way out.
 pub(super) struct Leaving {
     since: Instant,
-    /// What went wrong; without it, it was told to.
-    error: Option<anyhow::Error>,
+    cause: Cause,
     /// It was told again: nothing is waited for any longer.
     at_once: bool,
     lingering: Option<Lingering>,
 }
 
 impl Leaving {
-    fn new(since: Instant, error: Option<anyhow::Error>) -> Self {
-        Self { since, error, at_once: false, lingering: None }
+    fn new(since: Instant, cause: Cause) -> Self {
+        Self { since, cause, at_once: false, lingering: None }
+    }
+
+    /// Only one that was told to waits for connections: no others can be saved.
+    const fn is_told(&self) -> bool {
+        matches!(self.cause, Cause::Told)
     }
 
     fn is_over(&mut self, now: Instant, sight: &Sight, traffic: Traffic, linger: Duration) -> bool {
@@ -69,7 +101,7 @@ impl Leaving {
             return true;
         }
         if let Some(lingering) = &mut self.lingering {
-            return self.error.is_some() || lingering.is_over(now, traffic);
+            return !matches!(self.cause, Cause::Told) || lingering.is_over(now, traffic);
         }
         if !sight.idle {
             if now - self.since < RELEASE {
@@ -80,7 +112,7 @@ impl Leaving {
         self.lingering = Some(Lingering { until: now + linger, last: traffic, quiet_since: now });
         // This node itself is one of them.
         let living = sight.nodes.iter().filter(|node| node.alive).count();
-        self.error.is_some() || living < 2
+        !self.is_told() || living < 2
     }
 }
 
@@ -113,15 +145,17 @@ impl Lingering {
 impl Controller {
     /// The first time its groups go; the second time it goes itself.
     pub(super) fn told_to_stop(&mut self, signal: &str) {
-        match &mut self.leaving {
-            None => {
-                tracing::info!("{signal}: stopping");
-                self.leave(None);
-            }
-            Some(leaving) => {
-                tracing::warn!("{signal} again: stopping at once");
-                leaving.at_once = true;
-            }
+        let Some(leaving) = &mut self.leaving else {
+            tracing::info!("{signal}: stopping");
+            return self.leave(Cause::Told);
+        };
+        let again = if leaving.is_told() { " again" } else { "" };
+        tracing::warn!("{signal}{again}: stopping at once");
+        leaving.at_once = true;
+        if matches!(leaving.cause, Cause::InterfaceGone) {
+            // It is not to come back.
+            leaving.cause = Cause::Told;
+            tell_supervisor(NotifyState::Stopping);
         }
     }
 
@@ -130,16 +164,31 @@ impl Controller {
         match &mut self.leaving {
             None => {
                 tracing::error!("stopping: {error:#}");
-                self.leave(Some(error));
+                self.leave(Cause::Failed(error));
             }
-            Some(leaving) => _ = leaving.error.get_or_insert(error),
+            Some(leaving) if leaving.is_told() => leaving.cause = Cause::Failed(error),
+            Some(_) => {}
         }
     }
 
-    fn leave(&mut self, error: Option<anyhow::Error>) {
-        tell_supervisor(NotifyState::Stopping);
+    /// It ends in order, to begin again when the interface is back.
+    pub(super) fn interface_gone(&mut self) {
+        if self.leaving.is_none() {
+            let text = format!(
+                "interface {} is gone: all that runs on it ends until it is back",
+                self.config.interface
+            );
+            self.events.record(Record::new(Level::Error, "interface_gone", text));
+            self.leave(Cause::InterfaceGone);
+        }
+    }
+
+    fn leave(&mut self, cause: Cause) {
+        if !matches!(cause, Cause::InterfaceGone) {
+            tell_supervisor(NotifyState::Stopping);
+        }
         self.membership.leave();
-        self.leaving = Some(Leaving::new(Instant::now(), error));
+        self.leaving = Some(Leaving::new(Instant::now(), cause));
     }
 
     /// Whether nobody needs this director any longer.
@@ -168,8 +217,8 @@ impl Controller {
     }
 
     /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away. All else (maps,
-    /// checks) goes with the process. The error is why it could not go on.
-    pub(super) async fn close(self) -> Result<()> {
+    /// checks) goes with the controller and its runtime. The error is why it could not go on.
+    pub(super) async fn close(self) -> Result<End> {
         let established = self.traffic().established;
         if established > 0 && self.config.cluster.is_some() {
             tracing::warn!("stopping while {established} connections still run through this director");
@@ -192,7 +241,14 @@ impl Controller {
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
         }
-        self.leaving.and_then(|leaving| leaving.error).map_or(Ok(()), Err)
+        match self.leaving.map_or(Cause::Told, |leaving| leaving.cause) {
+            Cause::Told => Ok(End::Stopped),
+            Cause::Failed(error) => Err(error),
+            Cause::InterfaceGone => {
+                let Self { config, file, events, .. } = self;
+                Ok(End::InterfaceGone(Box::new(Estate { config, file, events })))
+            }
+        }
     }
 }
 
@@ -246,7 +302,7 @@ mod tests {
 
     #[test]
     fn it_waits_for_the_release_and_then_for_connections() {
-        let mut leaving = Leaving::new(Instant::now(), None);
+        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
         assert!(!is_over(&mut leaving, millis(100), &sight(false, true)));
         assert!(!is_over(&mut leaving, millis(200), &sight(true, true)));
         assert!(!is_over(&mut leaving, millis(60_100), &sight(true, false)), "they run on whoever else dies");
@@ -255,20 +311,22 @@ mod tests {
 
     #[test]
     fn a_release_that_does_not_end_is_not_waited_for_without_end() {
-        let mut leaving = Leaving::new(Instant::now(), None);
+        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
         assert!(!is_over(&mut leaving, RELEASE - millis(1), &sight(false, true)));
         assert!(is_over(&mut leaving, RELEASE, &sight(false, false)), "nobody else lives");
     }
 
     #[test]
     fn nothing_is_lingered_for_without_another_node_after_an_error_or_when_told_again() {
-        assert!(is_over(&mut Leaving::new(Instant::now(), None), millis(100), &sight(true, false)));
+        assert!(is_over(&mut Leaving::new(Instant::now(), Cause::Told), millis(100), &sight(true, false)));
 
-        let mut failed = Leaving::new(Instant::now(), Some(anyhow!("the interface is gone")));
-        assert!(!is_over(&mut failed, millis(100), &sight(false, true)), "the groups still go in order");
-        assert!(is_over(&mut failed, millis(200), &sight(true, true)));
+        for cause in [Cause::Failed(anyhow!("a thread has ended")), Cause::InterfaceGone] {
+            let mut failed = Leaving::new(Instant::now(), cause);
+            assert!(!is_over(&mut failed, millis(100), &sight(false, true)), "the groups still go in order");
+            assert!(is_over(&mut failed, millis(200), &sight(true, true)));
+        }
 
-        let mut hurried = Leaving::new(Instant::now(), None);
+        let mut hurried = Leaving::new(Instant::now(), Cause::Told);
         assert!(!is_over(&mut hurried, millis(100), &sight(true, true)));
         hurried.at_once = true;
         assert!(is_over(&mut hurried, millis(200), &sight(true, true)));

@@ -1,5 +1,6 @@
 //! The data path as the controller holds it: loaded, attached, kept in step with the plan.
 //!
+//! - [`kernel`]: whether the running kernel can have it; `bpf`: bpf(2)
 //! - [`object`]: the embedded program, loaded with the sizes of the configuration
 //! - [`attach`]: on the interface, native if the driver can
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
@@ -11,9 +12,11 @@
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
 
 pub mod attach;
+mod bpf;
 mod cells;
 pub mod executor;
 mod ids;
+pub mod kernel;
 pub mod lease;
 pub mod mapped;
 pub mod maps;

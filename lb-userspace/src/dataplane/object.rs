@@ -5,6 +5,8 @@ use aya::Ebpf;
 use aya::programs::Xdp;
 use lb_common::table::{SLOTS_PER_PAGE, pages_for};
 
+use super::kernel;
+
 /// The BPF object that build.rs compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
@@ -74,16 +76,19 @@ pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages())
         .load(object)
-        .context(
-            "cannot create the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN), a kernel from 6.1 on and memory \
-             for the connection table",
-        )
+        .with_context(|| {
+            format!(
+                "Linux {} does not make the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN) and memory for the \
+                 connection table",
+                kernel::release()
+            )
+        })
 }
 
 /// Hands the program to the kernel's verifier.
 pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(ebpf, name)?;
-    program.load().with_context(|| format!("the kernel's verifier refuses the program {name}"))?;
+    program.load().map_err(|error| kernel::refusal(name, error))?;
     Ok(program)
 }
 

@@ -43,7 +43,14 @@ impl Director {
     }
 
     /// `launcher` is a command that runs the words after it in its place.
-    fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
+    pub fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
+        let director = Self::launch(launcher, node, configuration)?;
+        director.wait_until_ready()?;
+        Ok(director)
+    }
+
+    /// The same, but returns at once: `lb status` may not answer for a while.
+    pub fn launch(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
@@ -51,9 +58,7 @@ impl Director {
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
         let words = [launcher, &[program, "run", "--config", file]].concat();
         let process = node.start("lb", words[0], &words[1..])?;
-        let director = Self { node: node.clone(), binary, process };
-        director.wait_until_ready()?;
-        Ok(director)
+        Ok(Self { node: node.clone(), binary, process })
     }
 
     /// Starts `lb` again, after its process has ended, with the configuration file as it is now.
@@ -76,7 +81,8 @@ impl Director {
         Ok(())
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
+    /// Until `lb status` answers.
+    pub fn wait_until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {

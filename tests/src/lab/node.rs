@@ -34,8 +34,12 @@ impl Node {
 
     /// Gives the node its interface on `segment`, with `address`.
     pub(super) fn connect(&self, switch: &Switch, segment: Segment, address: Prefix) -> Result<()> {
+        self.connect_as(&mac(address.address), switch, segment, address)
+    }
+
+    fn connect_as(&self, mac: &str, switch: &Switch, segment: Segment, address: Prefix) -> Result<()> {
         let interface = segment.interface();
-        switch.connect(segment, &self.namespace, &self.name, &mac(address.address))?;
+        switch.connect(segment, &self.namespace, &self.name, mac)?;
         // XDP on veth loses the mark "checksum still to be filled in", and the far end drops the segment.
         shell::run(self.command("ethtool").args(["--offload", interface, "tx", "off"]))?;
         self.ip(&format!("address add {address} dev {interface}"))?;
@@ -134,10 +138,20 @@ impl Node {
         self.ip(&format!("link set {interface} {link}")).map(drop)
     }
 
+    /// Takes `eth0` away, as when its driver is unloaded or a bond is deleted.
+    pub fn remove_interface(&self) -> Result<()> {
+        self.ip("link delete eth0").map(drop)
+    }
+
+    /// Makes `eth0` anew, with this MAC and the node's own address, after [`Node::remove_interface`].
+    pub fn make_interface(&self, mac: &str) -> Result<()> {
+        self.connect_as(mac, &Switch::open(&self.state), Segment::Shared, self.address)
+    }
+
     /// Plugs the cable of `interface` in or pulls it: the interface stays as it is and gains or loses its carrier.
     pub fn set_carrier(&self, interface: &str, link: Link) -> Result<()> {
-        let switch = Namespace::open(&self.state.namespace("switch"));
-        switch.ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
+        let switch = Switch::open(&self.state);
+        switch.namespace().ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
     }
 
     /// From now on drops what comes to the UDP `port` by `interface`; everything else goes through as before.

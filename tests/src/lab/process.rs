@@ -71,6 +71,11 @@ impl Process {
         Ok(fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?.count())
     }
 
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        threads(self.pid)
+    }
+
     /// Sends a signal, if the process still runs.
     pub fn signal(&self, signal: Signal) {
         if self.is_alive() {

@@ -63,6 +63,11 @@ impl Switch {
         Ok(Self { namespace })
     }
 
+    /// The switch of a lab that exists.
+    pub(super) fn open(state: &State) -> Self {
+        Self { namespace: Namespace::open(&state.namespace("switch")) }
+    }
+
     /// Connects the node `name`: its end is the segment's interface with the address `mac`, the switch's is [`port`].
     ///
     /// The port gets an XDP program that passes everything. Without one, what an XDP program on the node's end sends

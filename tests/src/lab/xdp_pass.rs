@@ -17,10 +17,22 @@ use super::Namespace;
 /// Attaches the program to `interface` in native mode.
 pub fn attach(namespace: &Namespace, interface: &str) -> Result<()> {
     let program =
-        load().context("cannot load an XDP program of two instructions: is bpf(2) allowed here?")?;
+        load(0).context("cannot load an XDP program of two instructions: is bpf(2) allowed here?")?;
     namespace
         .run(|| set_xdp(if_nametoindex(interface)?, &program))?
         .with_context(|| format!("{}: cannot attach an XDP program to {interface}", namespace.name()))
+}
+
+/// Whether this kernel takes XDP programs for packets of several buffers, which came with Linux 5.18.
+pub fn takes_frags() -> Result<bool> {
+    const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+    match load(BPF_F_XDP_HAS_FRAGS) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        Err(error) => {
+            Err(error).context("cannot load an XDP program of two instructions: is bpf(2) allowed here?")
+        }
+    }
 }
 
 /// `struct bpf_insn` of linux/bpf.h; both register numbers share the second byte.
@@ -39,9 +51,14 @@ struct ProgramLoad {
     instruction_count: u32,
     instructions: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(flags: u32) -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: libc::c_long = 5;
     const BPF_PROG_TYPE_XDP: u32 = 6;
     const MOV64_IMM: u8 = 0xb7;
@@ -57,6 +74,11 @@ fn load() -> io::Result<OwnedFd> {
         instruction_count: program.len() as u32,
         instructions: program.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags,
     };
     // SAFETY: `attributes` has the layout of the kernel's struct and the size that is passed; it points to `program` and
     // to a C string, both alive until the call returns.

@@ -53,23 +53,23 @@ fn a_director_that_waits_for_connections_answers_and_can_be_told_not_to() {
 }
 
 #[test]
-fn a_director_whose_interface_is_gone_stops_in_order() {
+fn a4_a_director_whose_interface_is_gone_leaves_in_order_and_comes_back_with_it() {
     let cluster = Cluster::start("vanished", &Plan::default());
     let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
-    ha1.stop().expect("it stops");
-    let (code, said) = thread::scope(|scope| {
-        let run = scope.spawn(|| ha1.second().expect("it runs"));
-        wait_for("ha1 to be back", || ha1.status().is_ok_and(|status| status.held_by("ha1")));
-        ha1.node().ip("link delete eth0").expect("it was there");
-        run.join().expect("no panic")
-    });
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("lb: interface eth0 is gone"), "{said}");
-    assert!(!ha1.socket().exists(), "{said}");
-    assert_eq!(
-        cleanup::pins(&cluster.talk.lab.state().namespace("ha1")),
-        Vec::<std::path::PathBuf>::new(),
-        "{said}"
-    );
+    let node = ha1.node();
+    node.remove_interface().expect("it was there");
     ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).expect("it takes over");
+    wait_for_log(ha1, "waiting for interface eth0");
+    assert!(ha1.process().is_alive());
+    assert!(!ha1.socket().exists(), "{}", ha1.log_tail());
+    let pins = cleanup::pins(&node.state().namespace("ha1"));
+    assert!(pins.is_empty(), "{pins:?}, {}", ha1.log_tail());
+
+    node.make_interface("02:00:00:00:aa:05").expect("a new one");
+    wait_for("ha1 to answer", || ha1.status().is_ok());
+    cluster.wait_until_held_by("ha1");
+    let answers = cluster.talk.client.who_has(VIP).expect("arping works");
+    assert_eq!(Vec::from_iter(answers), ["02:00:00:00:aa:05"]);
+    let events = ha1.order(&["events"]).expect("it answers");
+    assert!(events.contains("interface eth0 is gone"), "{events}");
 }

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Installs what `scope` needs and this machine lacks, after saying so on standard error.
 pub fn ensure(scope: Scope) -> Result<()> {
-    need::kernel(scope)?;
+    need::machine(scope)?;
     let mut before = Vec::new();
     loop {
         let missing = missing(scope);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_common::kernel;
 use lb_tests::lab::servers::{catalog, root};
+use lb_tests::lab::xdp_pass;
 
 use crate::ebpf;
 
@@ -187,7 +189,7 @@ pub fn on_path(program: &str) -> bool {
 }
 
 /// What no package brings: root, and a kernel that can do what the data path and the lab are made of.
-pub fn kernel(scope: Scope) -> Result<()> {
+pub fn machine(scope: Scope) -> Result<()> {
     if !scope.lab() {
         return Ok(());
     }
@@ -198,21 +200,14 @@ pub fn kernel(scope: Scope) -> Result<()> {
     );
     let name = nix::sys::utsname::uname().context("uname")?;
     let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    ensure!(
-        version >= MINIMUM_KERNEL,
-        "Linux {}.{} or newer is needed, this is {release}: use a newer machine",
-        MINIMUM_KERNEL.0,
-        MINIMUM_KERNEL.1
-    );
+    if let Some(why) = kernel::too_old(&release) {
+        // Some distributors add to old kernels what is missing there.
+        ensure!(xdp_pass::takes_frags()?, "{why}: use a newer kernel");
+        eprintln!("setup: {why}; but this one takes XDP programs for packets of several buffers: going on");
+    }
     ensure!(
         Path::new("/sys/kernel/btf/vmlinux").is_file(),
         "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): use a distribution's own kernel"
     );
     Ok(())
 }
-
-/// Atomic BPF instructions came with 5.12, live frames, which the benchmark sends, with 5.18; 5.15 is the oldest long-term
-/// release between.
-const MINIMUM_KERNEL: (u32, u32) = (5, 15);

@@ -85,8 +85,15 @@ impl Membership {
         let key_file = Watched::new(cluster.key_file.clone());
         let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
         let ours = Ours { mac, vips: desired::vips(&config.groups).into_iter().collect() };
-        let conflicts = Watch::start(interface, ours, member.conflicts())?;
-        let references = watch_references(cluster, interface, sender)?;
+        let watches = Watch::start(interface, ours, member.conflicts())
+            .and_then(|conflicts| Ok((conflicts, watch_references(cluster, interface, sender)?)));
+        let (conflicts, references) = match watches {
+            Ok(watches) => watches,
+            Err(error) => {
+                member.end();
+                return Err(error);
+            }
+        };
         let clustered = Clustered {
             key_file,
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),

@@ -5,13 +5,15 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use aya_obj::generated::bpf_attach_type::BPF_XDP;
 use aya_obj::generated::bpf_link_type::BPF_LINK_TYPE_XDP;
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_cmd, bpf_link_info};
+
+use crate::dataplane::bpf;
 
 /// Closing the last descriptor detaches the program, unless the link is pinned.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct Link(OwnedFd);
 impl Link {
     /// Attaches `program` to the interface of this index. `flags` are the mode, `XDP_FLAGS_*`.
     pub fn create(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<Self> {
-        bpf_descriptor(bpf_cmd::BPF_LINK_CREATE, |attr| {
+        bpf::descriptor(bpf_cmd::BPF_LINK_CREATE, |attr| {
             attr.link_create.__bindgen_anon_1.prog_fd = number(program);
             attr.link_create.__bindgen_anon_2.target_ifindex = interface;
             attr.link_create.attach_type = BPF_XDP as u32;
@@ -32,7 +34,7 @@ impl Link {
     /// The link that is pinned at `path`.
     pub fn open(path: &Path) -> io::Result<Self> {
         let name = name(path)?;
-        let link = bpf_descriptor(bpf_cmd::BPF_OBJ_GET, |attr| {
+        let link = bpf::descriptor(bpf_cmd::BPF_OBJ_GET, |attr| {
             attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
         })
         .map(Self)?;
@@ -43,7 +45,7 @@ impl Link {
     /// Keeps the link in place when this process is gone. `path` is in a BPF file system.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
         let name = name(path)?;
-        bpf(bpf_cmd::BPF_OBJ_PIN, |attr| {
+        bpf::call(bpf_cmd::BPF_OBJ_PIN, |attr| {
             attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
             attr.__bindgen_anon_4.bpf_fd = self.number();
         })
@@ -52,7 +54,7 @@ impl Link {
 
     /// Puts `program` in the place of the one before: no packet meets neither or both.
     pub fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        bpf(bpf_cmd::BPF_LINK_UPDATE, |attr| {
+        bpf::call(bpf_cmd::BPF_LINK_UPDATE, |attr| {
             attr.link_update.link_fd = self.number();
             attr.link_update.__bindgen_anon_1.new_prog_fd = number(program);
         })
@@ -61,7 +63,7 @@ impl Link {
 
     /// Takes the program off the interface now; merely closing and unpinning takes the kernel a while.
     pub fn detach(&self) -> io::Result<()> {
-        bpf(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = self.number()).map(drop)
+        bpf::call(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = self.number()).map(drop)
     }
 
     /// Index of the interface, `None` once that is gone or the link was detached.
@@ -80,7 +82,7 @@ impl Link {
     fn info(&self) -> io::Result<bpf_link_info> {
         // SAFETY: the struct consists of integers, for which zeros are fine.
         let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
-        bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
+        bpf::call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
             attr.info.bpf_fd = self.number();
             attr.info.info_len = size_of::<bpf_link_info>() as u32;
             attr.info.info = (&raw mut info) as u64;
@@ -103,23 +105,4 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 
 fn name(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
-}
-
-/// bpf(2), for commands that return a new descriptor.
-fn bpf_descriptor(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<OwnedFd> {
-    let fd = bpf(command, fill)?;
-    // SAFETY: the kernel has just made this descriptor, for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// bpf(2). What `fill` points to must live until this returns.
-fn bpf(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i32> {
-    // SAFETY: the union consists of integers, for which zeros are fine, and unset fields must be zero.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    fill(&mut attr);
-    // SAFETY: the size is the union's; the pointers in it are of this module's callers, which keep what they point to.
-    match unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut attr, size_of::<bpf_attr>()) } {
-        result if result < 0 => Err(io::Error::last_os_error()),
-        result => Ok(result as i32),
-    }
 }

@@ -1,0 +1,153 @@
+//! What a director finds on its machine: an interface that comes late or goes, a key file that comes late, an old kernel.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lb_tests::cluster::{Talk, VIP};
+use lb_tests::lab::{Director, unique_name};
+use lb_tests::scenario::traffic::{Answer, Spread};
+use nix::sys::signal::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Both servers, without a cluster.
+const CONFIGURATION: &str = "\
+interface: eth0
+metrics: off
+groups: [{ vips: [211.58.250.6/25] }]
+services:
+  - vip: 211.58.250.6:80
+    scheduler: rr
+    check: { type: http, via: vip, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s, rise: 1, fall: 1 }
+    servers: [{ address: 211.58.250.25, name: www1 }, { address: 211.58.250.27, name: www2 }]
+";
+
+fn talk(purpose: &str) -> Talk {
+    Talk::new(&unique_name(purpose)).expect("the cluster comes up")
+}
+
+#[track_caller]
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Until the director's log has `text` so often.
+#[track_caller]
+fn wait_for_log(director: &Director, text: &str, times: usize) {
+    let count = || director.log().expect("a log").matches(text).count();
+    wait_for(&format!("{text:?} in the log, {times} times"), || count() >= times);
+    assert_eq!(count(), times, "it is said once:\n{}", director.log_tail());
+}
+
+/// Until both servers answer clients by way of the director.
+#[track_caller]
+fn wait_until_served(talk: &Talk, director: &Director) {
+    director.wait_until_ready().expect("lb comes up");
+    let both = |status: &lb_tests::lab::director::Status| status.serves("www1") && status.serves("www2");
+    director.wait_until("both servers up", PATIENCE, both).expect("they come up");
+    wait_for("a client to be served", || {
+        let spread = Spread::of_requests(&talk.client, 4);
+        spread.by(Answer::Www1) == 2 && spread.by(Answer::Www2) == 2
+    });
+}
+
+#[test]
+fn a4_an_interface_that_comes_after_the_start_is_waited_for() {
+    let talk = talk("late");
+    talk.ha1.remove_interface().expect("it was there");
+    let director = Director::launch(&[], &talk.ha1, CONFIGURATION).expect("lb starts");
+    wait_for_log(&director, "waiting for interface eth0", 1);
+    assert!(director.process().is_alive());
+    talk.ha1.make_interface(&talk.ha1.mac()).expect("an interface");
+    wait_until_served(&talk, &director);
+    wait_for_log(&director, "waiting for interface eth0", 1);
+}
+
+#[test]
+fn a4_an_interface_that_goes_and_comes_back_is_served_again() {
+    let talk = talk("flaps");
+    let director = Director::start(&talk.ha1, CONFIGURATION).expect("lb starts");
+    wait_until_served(&talk, &director);
+    let held = || (director.process().threads(), director.process().open_files().expect("it runs"));
+    let mut first = None;
+    for round in 1..=4 {
+        talk.ha1.remove_interface().expect("it was there");
+        wait_for_log(&director, "waiting for interface eth0", round);
+        assert!(!director.socket().exists(), "{}", director.log_tail());
+        // Whoever makes it anew may give it another MAC.
+        talk.ha1.make_interface(&format!("02:00:00:00:aa:0{round}")).expect("an interface");
+        wait_until_served(&talk, &director);
+        // What an earlier life had is given back, so that it can happen any number of times.
+        let first = *first.get_or_insert_with(held);
+        wait_for("what the lives before had to be gone", || held() <= first);
+    }
+    let events = director.order(&["events"]).expect("it answers");
+    assert_eq!(events.matches("interface eth0 is gone").count(), 4, "{events}");
+    director.stop().expect("it stops");
+    assert!(!director.log().expect("a log").contains("ERROR the thread"), "{}", director.log_tail());
+}
+
+#[test]
+fn a4_a_configuration_that_changes_while_an_interface_is_waited_for_is_taken() {
+    let talk = talk("renamed");
+    let director =
+        Director::launch(&[], &talk.ha1, &CONFIGURATION.replace("eth0", "bond0")).expect("lb starts");
+    wait_for_log(&director, "waiting for interface bond0", 1);
+    director.reconfigure("interface: [").expect("a broken file");
+    wait_for_log(&director, "configuration refused", 1);
+    director.reconfigure(CONFIGURATION).expect("the right file");
+    wait_until_served(&talk, &director);
+}
+
+#[test]
+fn a4_a_director_that_waits_ends_at_once_when_told_to() {
+    let talk = talk("waiting");
+    talk.ha1.remove_interface().expect("it was there");
+    let director = Director::launch(&[], &talk.ha1, CONFIGURATION).expect("lb starts");
+    wait_for_log(&director, "waiting for interface eth0", 1);
+    director.process().signal(Signal::SIGTERM);
+    assert!(director.process().ends_within(Duration::from_secs(5)), "{}", director.log_tail());
+    let log = director.log().expect("a log");
+    assert!(log.contains("SIGTERM: stopping") && !log.contains("\nlb: "), "{log}");
+}
+
+#[test]
+fn a4_a_key_file_that_comes_late_is_waited_for() {
+    const KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
+    let talk = talk("latekeys");
+    let folder = talk.ha1.folder().expect("a folder");
+    let keys = folder.join("keys");
+    let cluster = format!(
+        "cluster:\n  node: ha1\n  key_file: {}\n  state: {}\n  nodes: [{{ name: ha1, address: 211.58.250.5 }}, \
+         {{ name: ha2, address: 211.58.250.7 }}]\n  paths: [{{ type: unicast, interface: eth0 }}]\n",
+        keys.display(),
+        folder.join("state").display()
+    );
+    let director = Director::launch(&[], &talk.ha1, &format!("{CONFIGURATION}{cluster}")).expect("lb starts");
+    wait_for_log(&director, "waiting for the heartbeat keys", 1);
+    // As scp makes it: first for all to read, and empty.
+    fs::write(&keys, "").expect("a file");
+    fs::set_permissions(&keys, Permissions::from_mode(0o644)).expect("chmod");
+    wait_for_log(&director, "chmod 600", 1);
+    fs::write(&keys, KEY).expect("a file");
+    fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("chmod");
+    wait_until_served(&talk, &director);
+    let answers = talk.client.who_has(VIP).expect("arping works");
+    assert_eq!(Vec::from_iter(answers), [talk.ha1.mac()]);
+}
+
+/// As Red Hat's kernels are: old by their number, with the newer kernels' BPF.
+#[test]
+fn a_kernel_with_an_old_number_that_can_do_all_is_warned_of() {
+    let talk = talk("oldkernel");
+    let launcher = ["setarch", std::env::consts::ARCH, "--uname-2.6"];
+    let director = Director::start_behind(&launcher, &talk.ha1, CONFIGURATION).expect("lb starts");
+    wait_for_log(&director, "is older than 6.1, the oldest kernel that lb is tested on", 1);
+    wait_until_served(&talk, &director);
+}
