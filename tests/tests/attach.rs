@@ -14,11 +14,16 @@ fn node() -> Result<(Lab, Node)> {
 
 /// Attaches a program of its own to an interface of the node. The program lives on by its attachment.
 fn attach(node: &Node, interface: &str) -> Result<Attachment> {
+    attach_in(&Mode::ALL, node, interface)
+}
+
+/// The same in the first of these modes that can be had.
+fn attach_in(modes: &[Mode], node: &Node, interface: &str) -> Result<Attachment> {
     node.run(|| {
         let sizes = Sizes { connections: 1000, services: 16, servers: 16, cells: 64 };
         let mut ebpf = object::load(&sizes)?;
         let program = object::load_program(&mut ebpf, object::PROGRAM)?;
-        Attachment::new(program, interface, if_nametoindex(interface)?)
+        Attachment::new(program, interface, if_nametoindex(interface)?, modes)
     })?
 }
 
@@ -85,5 +90,26 @@ fn a_program_that_went_with_its_renamed_interface_is_not_taken_for_this_ones() -
     let attachment = attach(&node, "eth0")?;
     assert!(attachment.is_attached() && program(&node, "eth0")?.is_some());
     assert_eq!((program(&node, "old")?, pins(&node)), (None, 1));
+    Ok(())
+}
+
+#[test]
+fn a_program_that_was_left_in_another_mode_makes_room() -> Result<()> {
+    let (_lab, node) = node()?;
+    for (left, wanted) in [(Mode::Native, Mode::Generic), (Mode::Generic, Mode::Native)] {
+        drop(attach_in(&[left], &node, "eth0")?);
+        assert_eq!(pins(&node), 1);
+        let attachment = attach_in(&[wanted], &node, "eth0")?;
+        assert_eq!((attachment.mode(), attachment.is_attached(), pins(&node)), (wanted, true, 1));
+        attachment.detach()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn native_mode_alone_is_refused_where_the_driver_cannot() -> Result<()> {
+    let (_lab, node) = node()?;
+    let error = attach_in(&[Mode::Native], &node, "lo").expect_err("lo has no native XDP");
+    assert!(error.to_string().contains("`xdp_mode: auto`"), "{error:#}");
     Ok(())
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{Found, SHOWN};
-use super::model::{Config, Control, Group, Metrics, Service, Timeouts};
+use super::model::{Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
 use super::places::{Place, Position};
 use super::values;
 use super::yaml::{self, Scalar};
@@ -43,6 +43,7 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
                 values::interface,
             )
             .unwrap_or_default(),
+        xdp_mode: checker.one_of(Value::of(&file.xdp_mode, "xdp_mode", root), &XDP_MODES, XdpMode::Auto),
         connections: checker
             .optional(Value::of(&file.connections, "connections", root), |text| {
                 values::whole(text, 1..=64_000_000)
@@ -71,6 +72,9 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
     }
     if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
 }
+
+const XDP_MODES: [(&str, XdpMode); 3] =
+    [("native", XdpMode::Native), ("generic", XdpMode::Generic), ("auto", XdpMode::Auto)];
 
 const MAINTENANCE: &str = "/var/lib/lb/disabled";
 

@@ -28,6 +28,7 @@ impl Config {
     pub fn digest(&self) -> u64 {
         let Self {
             interface: _,
+            xdp_mode: _,
             connections: _,
             control: _,
             metrics: _,

@@ -18,6 +18,7 @@ pub use lb_common::service::Protocol;
 pub struct Config {
     /// Interface that receives the VIPs' packets and reaches the real servers, such as `eth0`.
     pub interface: String,
+    pub xdp_mode: XdpMode,
     /// How many connections the table must hold (1 to 64 million).
     pub connections: u32,
     pub control: Control,
@@ -42,6 +43,17 @@ impl Config {
         let holds = |group: &Group| group.vips.iter().any(|held| held.address == vip);
         self.groups.iter().position(holds).and_then(|place| u8::try_from(place).ok())
     }
+}
+
+/// Where the XDP program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver, or not at all.
+    Native,
+    /// In the kernel's stack.
+    Generic,
+    /// In the driver if it can and what the program sends gets through, else in the kernel's stack.
+    Auto,
 }
 
 /// The Unix socket that `lb status` talks to.

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
 pub struct File {
     pub interface: Scalar,
+    pub xdp_mode: Scalar,
     pub connections: Scalar,
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,

@@ -135,6 +135,7 @@ mod tests {
     fn config(service: &config::Service) -> Config {
         Config {
             interface: "eth0".to_owned(),
+            xdp_mode: config::XdpMode::Auto,
             connections: 1,
             control: config::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,

@@ -16,6 +16,7 @@
 //!   `probing`: checks that they ask for; `endpoints`: where
 //! - `stop`: the way out
 //! - `vip_checks`: what checks through the VIP need
+//! - `xdp_mode`: native or generic
 
 pub mod desired;
 mod draining;
@@ -36,6 +37,7 @@ mod start;
 mod status;
 mod stop;
 mod vip_checks;
+mod xdp_mode;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,6 +62,7 @@ use self::vip_checks::VipChecks;
 use crate::command::queue::Queues;
 use crate::config::{Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
+use crate::dataplane::device::watch::Watch;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
@@ -84,6 +87,7 @@ pub struct Controller {
     started: Instant,
     /// Held from the end of the start on.
     attachment: Option<Attachment>,
+    device: Watch,
     data_path: DataPath,
     sweeper: Sweeper,
     checker: Checker,
@@ -253,6 +257,7 @@ impl Controller {
         for record in self.findings.take_records() {
             self.events.record(record);
         }
+        self.follow_device();
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);

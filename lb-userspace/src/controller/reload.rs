@@ -29,6 +29,9 @@ impl Controller {
                     tracing::error!("the data path could not be changed: {error:#}");
                 }
                 self.follow_configuration();
+                if self.config.xdp_mode != old.xdp_mode {
+                    self.follow_xdp_mode();
+                }
                 self.membership.set_config(&self.config);
             }
             Err(error) => {
@@ -44,6 +47,7 @@ impl Controller {
         let new = config::load(self.file.path())?;
         let Config {
             interface,
+            xdp_mode: _,
             connections,
             control,
             metrics,

@@ -24,6 +24,7 @@ use crate::command::queue::Queues;
 use crate::config::Cluster;
 use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
+use crate::dataplane::device::watch::Watch;
 use crate::dataplane::kernel;
 use crate::dataplane::lease::Start;
 use crate::dataplane::neighbours::Neighbours;
@@ -62,11 +63,14 @@ impl Controller {
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();
+        let findings = Findings::default();
         let mut controller = Self {
             file,
             config_error: None,
             started: Instant::now(),
             attachment: None,
+            device: Watch::start(&config.interface, index, findings.clone())
+                .context("cannot start the thread that watches the interface")?,
             data_path,
             sweeper,
             checker: Checker::start(verdict_sender, Net::default())
@@ -74,7 +78,7 @@ impl Controller {
             neighbours: Neighbours::start(index, neighbour_sender)?,
             membership,
             events,
-            findings: Findings::default(),
+            findings,
             leaving: None,
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),
@@ -144,9 +148,10 @@ impl Controller {
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
     /// this, so that a start that failed leaves no program behind.
     fn attach(&mut self) -> Result<()> {
+        let modes = self.modes();
         let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        let attachment = Attachment::new(program, interface, self.index)?;
+        let attachment = Attachment::new(program, interface, self.index, modes)?;
         if self.config.cluster.is_some() && !attachment.is_pinned() {
             attachment.detach()?;
             bail!(
@@ -156,6 +161,7 @@ impl Controller {
         }
         tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
         self.attachment = Some(attachment);
+        self.watch_device();
         report::missing_vips(&self.config);
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! - [`kernel`]: whether the running kernel can have it; `bpf`: bpf(2)
 //! - [`object`]: the embedded program, loaded with the sizes of the configuration
-//! - [`attach`]: on the interface, native if the driver can
+//! - [`attach`]: on the interface, native or generic
+//! - [`device`]: whether what the program sends gets through the interface's driver
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
 //! - [`lease`]: until when each group of VIPs is served
@@ -14,6 +15,7 @@
 pub mod attach;
 mod bpf;
 mod cells;
+pub mod device;
 pub mod executor;
 mod ids;
 pub mod kernel;

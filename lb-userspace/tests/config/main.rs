@@ -130,6 +130,7 @@ fn the_cluster_of_the_talk() {
     };
     let config = Config {
         interface: "eth0".into(),
+        xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
@@ -250,7 +251,7 @@ fn defaults() {
 fn full_example_states_the_defaults() {
     let full = accepted(&example("full.yaml"));
     let least = accepted(LEAST);
-    assert_eq!(full.connections, least.connections);
+    assert_eq!((full.xdp_mode, full.connections), (least.xdp_mode, least.connections));
     assert_eq!(full.control, least.control);
     assert_eq!(full.metrics, least.metrics);
     assert_eq!(full.timeouts, least.timeouts);

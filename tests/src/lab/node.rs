@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::switch::{self, Segment};
-use super::{Namespace, Process, State, Switch, WebServer, shell};
+use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
 
 /// A namespace with an interface, `eth0`, on the switch. Everything a [`Namespace`] can do, it can.
 #[derive(Debug, Clone)]
@@ -152,6 +152,24 @@ impl Node {
     pub fn set_carrier(&self, interface: &str, link: Link) -> Result<()> {
         let switch = Switch::open(&self.state);
         switch.namespace().ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
+    }
+
+    /// Takes the XDP program off the switch's end of `eth0`'s cable: a plain veth, as containers have it.
+    pub fn make_plain_veth(&self) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        switch.ip(&format!("link set {} xdp off", switch::port(&self.name, "eth0"))).map(drop)
+    }
+
+    /// Ends what [`Node::make_plain_veth`] has begun.
+    pub fn undo_plain_veth(&self) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        xdp_pass::attach(&switch, &switch::port(&self.name, "eth0"))
+    }
+
+    /// Whether `eth0` leaves the checksums of what the node sends to others ("offload"), as interfaces of containers do.
+    pub fn set_checksum_offload(&self, on: bool) -> Result<()> {
+        let switch = if on { "on" } else { "off" };
+        shell::run(self.command("ethtool").args(["--offload", "eth0", "tx", switch])).map(drop)
     }
 
     /// From now on drops what comes to the UDP `port` by `interface`; everything else goes through as before.

@@ -12,7 +12,7 @@ use regex::bytes::Regex;
 use super::*;
 use crate::config::model::{Command, Control, Hooks, Metrics};
 use crate::config::parse_on;
-use crate::config::{Check, HttpProbe, Method, Pattern, Probe, Statuses, Tls, Via, Wanted};
+use crate::config::{Check, HttpProbe, Method, Pattern, Probe, Statuses, Tls, Via, Wanted, XdpMode};
 
 fn full() -> Config {
     let text = include_str!("../../../../deploy/examples/full.yaml");
@@ -162,6 +162,7 @@ const REMOVALS: &[Change] = &[
 /// What may differ from node to node.
 const FREE: &[Change] = &[
     |config, matter| config.interface = matter.text.clone(),
+    |config, _| config.xdp_mode = XdpMode::Generic,
     |config, matter| config.connections = matter.number.into(),
     |config, matter| config.control = Control { socket: matter.text.clone().into() },
     |config, matter| {

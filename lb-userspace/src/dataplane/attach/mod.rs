@@ -1,4 +1,4 @@
-//! The program on its interface: native if the driver can, generic with a warning if not.
+//! The program on its interface, in the first of the wanted modes that can be had.
 //!
 //! The link is pinned: when the controller is killed the program goes on forwarding, and the next controller puts its own
 //! program in that one's place between two packets.
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::programs::Xdp;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 
@@ -30,7 +30,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -59,18 +59,19 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Attaches a loaded program to `interface`, whose index is `index`: in the place of the one that a killed lb has
-    /// left there, if any. Without a BPF file system the program is not pinned, which is told in the log.
-    pub fn new(program: &Xdp, interface: &str, index: u32) -> Result<Self> {
+    /// Attaches a loaded program to `interface`, whose index is `index`, in the first of these `modes` that can be had: in
+    /// the place of the one that a killed lb has left there, if that is in one of them. Without a BPF file system the
+    /// program is not pinned, which is told in the log.
+    pub fn new(program: &Xdp, interface: &str, index: u32, modes: &[Mode]) -> Result<Self> {
         let program = program.fd().context("the program is not loaded")?.as_fd();
         let pins = Pins::of(interface);
         if let Ok(pins) = &pins {
             pins.sweep();
-            if let Some(attachment) = Self::take_over(program, pins, interface, index) {
+            if let Some(attachment) = Self::take_over(program, pins, interface, index, modes) {
                 return Ok(attachment);
             }
         }
-        let (link, mode) = attach(program, interface, index)?;
+        let (link, mode) = attach(program, interface, index, modes)?;
         let pin = pins.and_then(|pins| pin(&link, pins.path(mode)));
         if let Err(error) = &pin {
             tracing::warn!(
@@ -80,7 +81,13 @@ impl Attachment {
         Ok(Self { link, mode, interface: index, pin: pin.ok() })
     }
 
-    fn take_over(program: BorrowedFd<'_>, pins: &Pins, interface: &str, index: u32) -> Option<Self> {
+    fn take_over(
+        program: BorrowedFd<'_>,
+        pins: &Pins,
+        interface: &str,
+        index: u32,
+        modes: &[Mode],
+    ) -> Option<Self> {
         for mode in Mode::ALL {
             let path = pins.path(mode);
             let link = match Link::open(&path) {
@@ -91,7 +98,11 @@ impl Attachment {
                     continue;
                 }
             };
-            match replace(&link, program, index) {
+            let replaced = match modes.contains(&mode) {
+                true => replace(&link, program, index),
+                false => Err(anyhow!("it is there in {} mode", mode.name())),
+            };
+            match replaced {
                 Ok(before) => {
                     tracing::info!(
                         "{interface}: taken over from an lb that did not stop by itself (program {before})"
@@ -131,20 +142,32 @@ impl Attachment {
     }
 }
 
-fn attach(program: BorrowedFd<'_>, interface: &str, index: u32) -> Result<(Link, Mode)> {
-    let native = match Link::create(program, index, Mode::Native.flags()) {
-        Ok(link) => return Ok((link, Mode::Native)),
-        Err(error) => error,
+fn attach(program: BorrowedFd<'_>, interface: &str, index: u32, modes: &[Mode]) -> Result<(Link, Mode)> {
+    let mut refused = Vec::new();
+    for &mode in modes {
+        match Link::create(program, index, mode.flags()) {
+            Ok(link) => {
+                if let Some(reason) = refused.first() {
+                    tracing::warn!(
+                        interface,
+                        reason,
+                        "no native XDP on {interface}; using generic mode, which costs several times as much per packet"
+                    );
+                }
+                return Ok((link, mode));
+            }
+            Err(error) => refused.push(format!("{}: {error}", mode.name())),
+        }
+    }
+    let hint = match modes {
+        [Mode::Native] => "; `xdp_mode: auto` uses generic mode where the driver can do no better",
+        _ => "",
     };
-    tracing::warn!(
-        interface,
-        reason = %native,
-        "no native XDP on {interface}; using generic mode, which costs several times as much per packet"
-    );
-    let link = Link::create(program, index, Mode::Generic.flags()).with_context(|| {
-        format!("interface {interface}: XDP cannot be attached (native: {native}); is another XDP program on it? `ip link show {interface}` tells")
-    })?;
-    Ok((link, Mode::Generic))
+    bail!(
+        "interface {interface}: XDP cannot be attached ({}); is another XDP program on it? `ip link show {interface}` \
+         tells{hint}",
+        refused.join(", ")
+    )
 }
 
 /// Puts `program` in the place of the link's own; returns that one's number.

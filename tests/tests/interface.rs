@@ -1,0 +1,125 @@
+//! Interfaces that lose what the XDP program sends: a container's veth, and checksums that were left to hardware.
+
+use std::time::{Duration, Instant};
+
+use lb_tests::cluster::{Talk, URL, VIP};
+use lb_tests::lab::{Director, unique_name};
+use lb_tests::scenario::traffic::{Answer, Spread};
+
+/// How long a check, a reload or a look at the interface may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The talk's service without a fallback, with these lines beside `interface`.
+fn configuration(lines: &str) -> String {
+    format!(
+        "\
+interface: eth0
+{lines}
+metrics: off
+groups: [{{ vips: [{VIP}/25] }}]
+services:
+  - name: web
+    vip: {VIP}:80
+    scheduler: rr
+    check: {{ type: http, request: /index.html, receive: Test Page, interval: 300ms, timeout: 3s }}
+    servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}]
+"
+    )
+}
+
+/// A director on ha1, and both servers up.
+fn start(talk: &Talk, lines: &str) -> Director {
+    let director = Director::start(&talk.ha1, &configuration(lines)).expect("lb starts on ha1");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    director
+}
+
+fn assert_served(talk: &Talk) {
+    let spread = Spread::of_requests(&talk.client, 4);
+    assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2), "{spread:?}");
+}
+
+#[test]
+fn b3_a_plain_veth_is_served_at_once() {
+    let talk = Talk::new(&unique_name("plain")).expect("the cluster comes up");
+    talk.ha1.make_plain_veth().expect("ip works");
+    let director = start(&talk, "");
+    let status = director.status().expect("a status");
+    assert_eq!((status.mode.as_str(), status.findings.len()), ("generic", 0), "{status:?}");
+    assert_served(&talk);
+    let log = director.log().expect("a log");
+    assert!(log.contains("eth0 is a veth whose far end has no XDP program"), "{log}");
+}
+
+/// Ping and checks work all the while.
+#[test]
+fn b3_native_mode_on_a_plain_veth_is_told_of_with_the_frames_it_lost() {
+    let talk = Talk::new(&unique_name("lost")).expect("the cluster comes up");
+    talk.ha1.make_plain_veth().expect("ip works");
+    let director = start(&talk, "xdp_mode: native");
+    assert_eq!(director.status().expect("a status").mode, "native");
+    talk.client.get(URL).expect_err("nothing gets through");
+    let status = director
+        .wait_until("a finding that counts the frames", PATIENCE, |status| {
+            status.finding("frames_lost").is_some_and(|finding| finding.text.contains("xdp_tx_errors"))
+        })
+        .expect("lb counts what is lost");
+    let finding = status.finding("frames_lost").expect("just seen");
+    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("eth0", "error"));
+    assert!(finding.text.contains("the far end of the veth eth0 has no XDP program"), "{}", finding.text);
+    assert!(finding.mend.contains("xdp_mode: auto"), "{}", finding.mend);
+
+    director.reconfigure(&configuration("xdp_mode: auto")).expect("the file is written");
+    let status = director
+        .wait_until("generic mode", PATIENCE, |status| status.mode == "generic")
+        .expect("a reload changes the mode");
+    assert!(status.finding("frames_lost").is_none(), "{status:?}");
+    assert_served(&talk);
+}
+
+/// Measured some times: a busy machine holds up whoever looks.
+#[test]
+fn b3_a_veth_that_loses_frames_later_is_told_of_within_a_second() {
+    let talk = Talk::new(&unique_name("later")).expect("the cluster comes up");
+    let director = start(&talk, "xdp_mode: native");
+    assert_served(&talk);
+    let mut took = Vec::new();
+    while took.len() < 8 {
+        assert!(director.status().expect("a status").findings.is_empty());
+        let begun = Instant::now();
+        talk.ha1.make_plain_veth().expect("ip works");
+        director
+            .wait_until("the finding", PATIENCE, |status| status.finding("frames_lost").is_some())
+            .expect("lb notices");
+        took.push(begun.elapsed());
+        if begun.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        talk.ha1.undo_plain_veth().expect("the program is attached");
+        director
+            .wait_until("no finding", PATIENCE, |status| status.findings.is_empty())
+            .expect("lb notices that too");
+    }
+    panic!("took {took:?}");
+}
+
+/// With auto it goes over to generic mode by itself, and says so.
+#[test]
+fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
+    let talk = Talk::new(&unique_name("auto")).expect("the cluster comes up");
+    let director = start(&talk, "xdp_mode: auto");
+    assert_eq!(director.status().expect("a status").mode, "native");
+    assert_served(&talk);
+    talk.ha1.make_plain_veth().expect("ip works");
+    director
+        .wait_until("generic mode", PATIENCE, |status| status.mode == "generic")
+        .expect("the mode changes");
+    assert_served(&talk);
+    let events = director.order(&["events"]).expect("events");
+    assert!(events.contains("generic mode, was native: what native mode sends gets lost"), "{events}");
+    director.stop().expect("lb ends within 10 s");
+    let left = talk.ha1.ip("-details link show dev eth0").expect("ip works");
+    assert!(!left.contains("prog/xdp"), "{left}");
+}
