@@ -12,5 +12,6 @@ pub mod health;
 mod icmp;
 pub mod observe;
 pub mod plan;
+pub mod segment;
 pub mod sorry;
 pub mod worker;

@@ -28,6 +28,8 @@ pub struct Dropped {
     pub reason: DropReason,
     /// Who made it, if its signature was right.
     pub signed_by: Option<NodeId>,
+    /// Who it says to be from, if its signature does not fit: nothing to act upon, but something to tell.
+    pub claims_to_be: Option<NodeId>,
 }
 
 impl Dropped {
@@ -42,7 +44,7 @@ impl Dropped {
 
 impl From<DropReason> for Dropped {
     fn from(reason: DropReason) -> Self {
-        Self { reason, signed_by: None }
+        Self { reason, signed_by: None, claims_to_be: None }
     }
 }
 
@@ -83,17 +85,18 @@ impl Channel {
         if parts.header.cluster != self.cluster.0 {
             return Err(DropReason::ForeignCluster.into());
         }
-        self.keys.verify(KeyId(parts.header.key), parts.signed, parts.tag).map_err(
-            |refused| match refused {
+        self.keys.verify(KeyId(parts.header.key), parts.signed, parts.tag).map_err(|refused| {
+            let reason = match refused {
                 Refused::UnknownKey => DropReason::UnknownKey,
                 Refused::BadMac => DropReason::BadMac,
-            },
-        )?;
+            };
+            Dropped { reason, signed_by: None, claims_to_be: wire::claimed_sender(&parts) }
+        })?;
         let envelope = wire::decode(parts).map_err(|_| DropReason::Malformed)?;
         let signed_by = Some(envelope.heartbeat.from);
         match self.guard.check(&envelope, now) {
             Ok(()) => Ok(envelope.heartbeat),
-            Err(reason) => Err(Dropped { reason, signed_by }),
+            Err(reason) => Err(Dropped { reason, signed_by, claims_to_be: None }),
         }
     }
 }

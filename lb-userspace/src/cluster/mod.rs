@@ -10,7 +10,6 @@
 //! - [`transport`]: the paths (UDP, serial line) and the thread that serves them
 //! - [`realtime`]: that thread is not kept waiting
 //! - [`words`]: what happened, for people and programs
-//! - [`conflict`]: who announces our VIPs on the segment
 //! - [`references`]: how many reference hosts are reached
 //! - [`hooks`]: commands that are run when a role has changed, and fencing
 //! - [`machine`]: who is active; decides and nothing else
@@ -20,7 +19,6 @@ pub mod auth;
 #[cfg(test)]
 pub mod cable;
 pub mod channel;
-pub mod conflict;
 pub mod hooks;
 pub mod machine;
 pub mod member;

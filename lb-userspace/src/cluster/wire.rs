@@ -183,6 +183,12 @@ pub struct Parts<'a> {
     pub tag: &'a [u8; TAG_LENGTH],
 }
 
+/// The sender that a message names, which nobody has verified.
+pub fn claimed_sender(parts: &Parts<'_>) -> Option<NodeId> {
+    let sender = *parts.signed.get(HEADER_LENGTH)?;
+    (usize::from(sender) < MAX_NODES).then_some(NodeId(sender))
+}
+
 /// Takes a message apart as far as is possible without believing it.
 pub fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
     if bytes.len() < MIN_LENGTH {

@@ -14,6 +14,7 @@
 //! - `files`: notices that the configuration file changed
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
 //!   `probing`: checks that they ask for; `endpoints`: where
+//! - `stations`: the machines of the configuration by their MACs
 //! - `stop`: the way out
 //! - `vip_checks`: what checks through the VIP need
 //! - `xdp_mode`: native or generic
@@ -34,6 +35,7 @@ mod probing;
 mod reload;
 mod report;
 mod start;
+mod stations;
 mod status;
 mod stop;
 mod vip_checks;
@@ -220,6 +222,7 @@ impl Controller {
             self.sweeper.purge(server);
         }
         self.tell_servers();
+        self.membership.set_machines(stations::machines(&self.config, &self.knowledge));
         self.pace.done(pace::worked().saturating_sub(before_work), Instant::now());
     }
 

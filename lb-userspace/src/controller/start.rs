@@ -15,7 +15,7 @@ use super::instance::Instance;
 use super::knowledge::Knowledge;
 use super::lives::Estate;
 use super::maintenance::Maintenance;
-use super::membership::Membership;
+use super::membership::{Membership, Surrounding};
 use super::notices::Fallbacks;
 use super::pace::Pace;
 use super::vip_checks::VipChecks;
@@ -59,7 +59,10 @@ impl Controller {
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
 
-        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
+        let findings = Findings::default();
+        let surrounding =
+            Surrounding { interface: index, mac, leases: data_path.leases(), findings: findings.clone() };
+        let (membership, news) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();

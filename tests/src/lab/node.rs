@@ -108,12 +108,7 @@ impl Node {
 
     /// Makes the node a real server of direct routing: it takes packets for the VIP, and tells nobody so.
     pub fn hold_vip(&self, vip: Ipv4Addr) -> Result<()> {
-        for interface in ["all", "lo", "eth0"] {
-            // Answer ARP only for addresses of the interface that the question came in by, and never ask with the VIP
-            // as the sender.
-            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_ignore"), "1")?;
-            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_announce"), "2")?;
-        }
+        self.answer_arp_for_own()?;
         self.ip(&format!("address add {vip}/32 dev lo")).map(drop)
     }
 
@@ -170,6 +165,32 @@ impl Node {
     pub fn set_checksum_offload(&self, on: bool) -> Result<()> {
         let switch = if on { "on" } else { "off" };
         shell::run(self.command("ethtool").args(["--offload", "eth0", "tx", switch])).map(drop)
+    }
+
+    /// Plugs the cable of `interface`, one of another segment, into the switch that all nodes are on.
+    pub fn plug_into_shared_segment(&self, interface: &str) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        let bridge = Segment::Shared.bridge();
+        switch.ip(&format!("link set {} master {bridge}", switch::port(&self.name, interface))).map(drop)
+    }
+
+    /// Ends what [`Node::hold_vip`] does against answers, as a server is that nobody has set up: it answers ARP for every
+    /// address that it has.
+    pub fn answer_arp_for_all(&self) -> Result<()> {
+        self.set_arp_silence("0", "0")
+    }
+
+    /// The node answers ARP for addresses of the asked interface alone, and asks with no other: what a real server needs.
+    pub fn answer_arp_for_own(&self) -> Result<()> {
+        self.set_arp_silence("1", "2")
+    }
+
+    fn set_arp_silence(&self, ignore: &str, announce: &str) -> Result<()> {
+        for interface in ["all", "lo", "eth0"] {
+            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_ignore"), ignore)?;
+            self.sysctl(&format!("net/ipv4/conf/{interface}/arp_announce"), announce)?;
+        }
+        Ok(())
     }
 
     /// From now on drops what comes to the UDP `port` by `interface`; everything else goes through as before.

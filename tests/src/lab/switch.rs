@@ -21,7 +21,7 @@ pub enum Segment {
 impl Segment {
     const ALL: [Self; 2] = [Self::Shared, Self::Heartbeat];
 
-    fn bridge(self) -> &'static str {
+    pub(super) fn bridge(self) -> &'static str {
         match self {
             Self::Shared => "br0",
             Self::Heartbeat => "br1",

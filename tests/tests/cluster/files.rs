@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread::sleep;
+use std::time::Duration;
 
 use lb_tests::cluster::{Talk, VIP};
+use lb_tests::lab::director::Status;
 use lb_tests::lab::{Director, unique_name};
 use lb_tests::scenario::open_loop::Outage;
 use lb_tests::scenario::traffic::Answer;
@@ -79,4 +82,39 @@ fn different_configurations_are_told_on_both_sides() {
     wait_for_log(ha1, "node ha2 has the same configuration again");
     wait_for_log(ha2, "node ha1 has the same configuration again");
     cluster.wait_until_held_by("ha1");
+}
+
+#[test]
+fn b10_keys_that_differ_are_told_in_words_and_once() {
+    let cluster = Cluster::start("twokeys", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    // The same id, another key.
+    write_keys(ha2.node(), &NEW_KEY.replacen('2', "1", 1));
+    for (director, other) in [(ha1, "ha2"), (ha2, "ha1")] {
+        let told = director.wait_until("the other's key to be named", PATIENCE, |status| {
+            status.finding("key_mismatch").is_some_and(|finding| {
+                finding.text.starts_with(&format!("messages from {other} are signed with another key"))
+                    && finding.mend.contains("copy ")
+            })
+        });
+        told.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    // Both are active and announce by turns, which each says once and not each second.
+    for director in [ha1, ha2] {
+        let claimed = |status: &Status| status.finding("vip_claimed").is_some();
+        director.wait_until("the other's announcements to be seen", PATIENCE, claimed).expect("they are");
+    }
+    sleep(Duration::from_secs(5));
+    for director in [ha1, ha2] {
+        let log = director.log().expect("a log");
+        let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        assert!(lines("SPLIT BRAIN: somebody else announces") <= 1, "{log}");
+        assert_eq!(lines("are signed with another key"), 1, "{log}");
+    }
+    write_keys(ha2.node(), OLD_KEY);
+    cluster.wait_until_held_by("ha1");
+    for director in [ha1, ha2] {
+        let over = |status: &Status| status.finding("key_mismatch").is_none();
+        director.wait_until("the finding to end", PATIENCE, over).expect("it ends");
+    }
 }

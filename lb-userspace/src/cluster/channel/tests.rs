@@ -60,7 +60,10 @@ fn a_message_arrives_as_it_was_sent() {
     let bytes = a.seal(heartbeat(0, 10), NOW).unwrap();
     assert_eq!(b.open(&bytes, NOW), Ok(heartbeat(0, 10)));
     let duplicate = b.open(&bytes, NOW).unwrap_err();
-    assert_eq!(duplicate, Dropped { reason: DropReason::Duplicate, signed_by: Some(NodeId(0)) });
+    assert_eq!(
+        duplicate,
+        Dropped { reason: DropReason::Duplicate, signed_by: Some(NodeId(0)), claims_to_be: None }
+    );
     assert_eq!(duplicate.heard_from(), Some(NodeId(0)));
 }
 

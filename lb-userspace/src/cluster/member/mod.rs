@@ -25,7 +25,7 @@ use super::machine::{self, LocalReadiness, Machine, Refusal};
 use super::message::{GroupId, NodeId};
 use super::realtime;
 use super::replay::{Identity, session_at};
-use super::takeover::holder::{self, Holder};
+use super::takeover::holder::{self, Holder, Orders};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::now;
 use super::transport::statistics::Statistics;
@@ -114,6 +114,11 @@ impl Member {
         let (reply, answer) = oneshot::channel();
         self.handle.command(Command::Operator(command, reply));
         answer.await.context(ENDED)
+    }
+
+    /// Orders to the thread that holds the VIPs.
+    pub fn orders(&self) -> &Orders {
+        self.holder.orders()
     }
 
     /// Where to tell that someone else announces an address of the group.

@@ -44,6 +44,12 @@ impl Announcer {
         })
     }
 
+    /// Asks who has `vip`, in nobody's name: no cache changes by the question (RFC 5227, section 2.1.1).
+    pub fn ask(&self, vip: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
+        self.send(&question(vip, mac))
+            .with_context(|| format!("cannot ask who has {vip} on interface {}", self.interface))
+    }
+
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: all-zero bytes are a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -73,6 +79,19 @@ fn frames(vip: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
 }
 
 fn arp(vip: Ipv4Addr, mac: [u8; 6], operation: u16) -> Vec<u8> {
+    // The target's MAC: unknown in a request, our own in a reply.
+    let target = if operation == ARP_REPLY { mac } else { [0; 6] };
+    arp_frame(operation, (mac, vip), (target, vip))
+}
+
+fn question(vip: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
+    arp_frame(ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), ([0; 6], vip))
+}
+
+type Party = ([u8; 6], Ipv4Addr);
+
+/// To everybody.
+fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
     frame.extend(BROADCAST);
     frame.extend(mac);
@@ -81,10 +100,9 @@ fn arp(vip: Ipv4Addr, mac: [u8; 6], operation: u16) -> Vec<u8> {
     frame.extend([0, 1, 0x08, 0x00, 6, 4]);
     frame.extend(operation.to_be_bytes());
     frame.extend(mac);
-    frame.extend(vip.octets());
-    // The target's MAC: unknown in a request, our own in a reply.
-    frame.extend(if operation == ARP_REPLY { mac } else { [0; 6] });
-    frame.extend(vip.octets());
+    frame.extend(sender.octets());
+    frame.extend(target_mac);
+    frame.extend(target.octets());
     frame
 }
 
@@ -141,6 +159,15 @@ mod tests {
             assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &vip.octets()[..]));
             assert_eq!(&frame[38..42], vip.octets());
         }
+    }
+
+    #[test]
+    fn a_question_names_no_sender() {
+        let vip = Ipv4Addr::new(211, 58, 250, 6);
+        let frame = question(vip, MAC);
+        assert_eq!((frame.len(), frame[21]), (42, 1));
+        assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &[0; 4][..]));
+        assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &vip.octets()[..]));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::holder::{Holder, Outcome, orders};
 use crate::cluster::cable::{Cable, block_on, ip};
-use crate::cluster::conflict::{Claim, Listener};
 use crate::config::{Failback, Group, GroupVip};
+use crate::segment::claims::{Claim, Listener};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x5a];
 const PATIENCE: Duration = Duration::from_secs(5);

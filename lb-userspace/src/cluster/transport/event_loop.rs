@@ -278,6 +278,9 @@ impl<D: Driver> Loop<D> {
                 if let Some(node) = dropped.heard_from() {
                     statistics.note_heard(node, arrived);
                 }
+                if let Some(node) = dropped.claims_to_be {
+                    statistics.note_refused(node);
+                }
                 let (reason, count) = (dropped.reason, statistics.count_dropped(dropped.reason));
                 if !reason.is_normal() && is_power_of_ten(count) {
                     (self.report)(Report::Dropped { path: path_id(index), reason, count });

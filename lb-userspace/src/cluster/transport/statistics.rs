@@ -19,6 +19,8 @@ pub struct Statistics {
     dropped: [AtomicU64; DropReason::COUNT],
     /// When each node was last heard here, in nanoseconds of `CLOCK_MONOTONIC`; 0 is never.
     heard: [AtomicU64; MAX_NODES],
+    /// Messages in a row that said to be from the node and whose signature did not fit.
+    refused: [AtomicU64; MAX_NODES],
 }
 
 impl Statistics {
@@ -31,6 +33,7 @@ impl Statistics {
             received: AtomicU64::new(0),
             dropped: std::array::from_fn(|_| AtomicU64::new(0)),
             heard: std::array::from_fn(|_| AtomicU64::new(0)),
+            refused: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -55,5 +58,20 @@ impl Statistics {
         if let Some(heard) = self.heard.get(usize::from(node.0)) {
             heard.store(at.as_nanos() as u64, Ordering::Relaxed);
         }
+        if let Some(refused) = self.refused.get(usize::from(node.0)) {
+            refused.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A message said to be from the node, and its signature did not fit.
+    pub fn note_refused(&self, node: NodeId) {
+        if let Some(refused) = self.refused.get(usize::from(node.0)) {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many such messages have come since the last one whose signature did.
+    pub fn refused(&self, node: NodeId) -> u64 {
+        self.refused.get(usize::from(node.0)).map_or(0, |refused| refused.load(Ordering::Relaxed))
     }
 }

@@ -4,6 +4,8 @@
 //! - [`roles`]: the groups' roles here, and their hooks
 //! - [`status`]: the cluster as operators ask for it
 //! - [`fence`]: the fence command
+//! - [`keys`]: another node signs with a key that this one does not have
+//! - [`split_brains`]: which news of two active nodes is worth a line
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,33 +14,55 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::fence::fence;
+use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
+use self::split_brains::SplitBrains;
 use super::files::Watched;
 use super::{Controller, desired};
-use crate::cluster::conflict::watch::{Ours, Watch};
 use crate::cluster::hooks::Hooks;
 use crate::cluster::machine::{Event, LocalReadiness};
 use crate::cluster::member::driver::{Report, Sight, Told};
 use crate::cluster::member::{Member, Place};
 use crate::cluster::references::References;
-use crate::cluster::takeover::holder::{self, Holder};
+use crate::cluster::takeover::holder::{self, Holder, Orders};
+use crate::cluster::transport;
 use crate::cluster::words::{self, Names};
 use crate::config::{Cluster, Config, Group};
 use crate::dataplane::lease::Leases;
+use crate::findings::Findings;
+use crate::segment::claimant::Machines;
+use crate::segment::watch::{Ours, Response, Surroundings, Watch};
 
 mod fence;
+mod keys;
 mod orders;
 mod roles;
+mod split_brains;
 mod status;
 
 /// How long a stop waits for hooks.
 pub(super) const HOOKS: Duration = Duration::from_secs(5);
 
 pub(super) enum Membership {
-    /// Always active; the holder has the groups' VIPs.
-    Alone(Holder),
+    Alone(Alone),
     Clustered(Box<Clustered>),
+}
+
+/// A director that is always active.
+pub(super) struct Alone {
+    /// Has the groups' VIPs.
+    holder: Holder,
+    segment: Watch,
+}
+
+/// What the membership finds where the director runs.
+pub(super) struct Surrounding {
+    /// Index and MAC of the interface.
+    pub interface: u32,
+    pub mac: [u8; 6],
+    pub leases: Leases,
+    pub findings: Findings,
 }
 
 /// One node of several.
@@ -51,7 +75,9 @@ pub(super) struct Clustered {
     paths: Vec<String>,
     hooks: Hooks,
     out: Out,
-    conflicts: Watch,
+    segment: Watch,
+    keys: KeyWatch,
+    split_brains: SplitBrains,
     _references: Option<References>,
 }
 
@@ -64,30 +90,40 @@ pub(super) enum News {
 
 impl Membership {
     /// Needs a tokio runtime around it. A director that is alone hears no news.
-    pub(super) fn start(
+    pub(super) async fn start(
         config: &Config,
-        interface: u32,
-        mac: [u8; 6],
-        leases: Leases,
+        surrounding: Surrounding,
     ) -> Result<(Self, UnboundedReceiver<News>)> {
+        let Surrounding { interface, mac, leases, findings } = surrounding;
         let (sender, news) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
             let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
-            return Ok((Self::Alone(holder), news));
+            let orders = holder.orders().clone();
+            let respond =
+                move |(Response::Conflict(group) | Response::Announce(group))| orders.announce(group);
+            return match watch_segment(config, interface, mac, leases, findings, respond).await {
+                Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), news)),
+                Err(error) => {
+                    holder.end();
+                    Err(error)
+                }
+            };
         };
         let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
-        let place = Place { interface, mac, leases, maintenance, fence: fence(config, cluster) };
+        let place =
+            Place { interface, mac, leases: leases.clone(), maintenance, fence: fence(config, cluster) };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
         let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
-        let ours = Ours { mac, vips: desired::vips(&config.groups).into_iter().collect() };
-        let watches = Watch::start(interface, ours, member.conflicts())
-            .and_then(|conflicts| Ok((conflicts, watch_references(cluster, interface, sender)?)));
-        let (conflicts, references) = match watches {
+        let respond = respond(member.conflicts(), member.orders().clone());
+        let segment = watch_segment(config, interface, mac, leases, findings.clone(), respond).await;
+        let watches =
+            segment.and_then(|segment| Ok((segment, watch_references(cluster, interface, sender)?)));
+        let (segment, references) = match watches {
             Ok(watches) => watches,
             Err(error) => {
                 member.end();
@@ -100,7 +136,9 @@ impl Membership {
             roles: config.groups.iter().map(|_| RoleHere::starting()).collect(),
             hooks: Hooks::new(cluster.hooks.clone()),
             out: Out { standby: false, maintenance },
-            conflicts,
+            segment,
+            keys: KeyWatch::new(findings),
+            split_brains: SplitBrains::default(),
             _references: references,
             cluster: cluster.clone(),
             member,
@@ -118,7 +156,7 @@ impl Membership {
     /// The data path is in place: a director that is alone takes its VIPs.
     pub(super) fn begin(&mut self, groups: &[Group]) {
         match self {
-            Self::Alone(holder) => holder.orders().hold_all(groups),
+            Self::Alone(alone) => alone.holder.orders().hold_all(groups),
             Self::Clustered(clustered) => {
                 clustered.member.set_readiness(|readiness| readiness.data_path = true);
             }
@@ -132,23 +170,31 @@ impl Membership {
     }
 
     pub(super) fn set_config(&self, config: &Config) {
+        let vips = desired::vips(&config.groups).into_iter().collect();
+        self.segment().change(|ours| ours.vips = vips);
         match self {
-            Self::Alone(holder) => holder.orders().hold_all(&config.groups),
-            Self::Clustered(clustered) => {
-                let vips = desired::vips(&config.groups).into_iter().collect();
-                clustered.conflicts.change(|ours| ours.vips = vips);
-                clustered.member.set_config(config);
-            }
+            Self::Alone(alone) => alone.holder.orders().hold_all(&config.groups),
+            Self::Clustered(clustered) => clustered.member.set_config(config),
         }
     }
 
     pub(super) fn set_mac(&self, mac: [u8; 6]) {
+        self.segment().change(|ours| ours.mac = mac);
         match self {
-            Self::Alone(holder) => holder.orders().set_mac(mac),
-            Self::Clustered(clustered) => {
-                clustered.conflicts.change(|ours| ours.mac = mac);
-                clustered.member.set_mac(mac);
-            }
+            Self::Alone(alone) => alone.holder.orders().set_mac(mac),
+            Self::Clustered(clustered) => clustered.member.set_mac(mac),
+        }
+    }
+
+    /// The machines that are known on the segment.
+    pub(super) fn set_machines(&self, machines: Machines) {
+        self.segment().change(|ours| ours.machines = machines);
+    }
+
+    fn segment(&self) -> &Watch {
+        match self {
+            Self::Alone(alone) => &alone.segment,
+            Self::Clustered(clustered) => &clustered.segment,
         }
     }
 
@@ -167,6 +213,9 @@ impl Membership {
         {
             self.reload_keys();
         }
+        if let Self::Clustered(clustered) = self {
+            clustered.keys.look(&clustered.cluster, clustered.member.statistics());
+        }
     }
 
     pub(super) fn reload_keys(&mut self) {
@@ -180,7 +229,7 @@ impl Membership {
 
     pub(super) fn has_failed(&self) -> bool {
         match self {
-            Self::Alone(holder) => holder.has_failed(),
+            Self::Alone(alone) => alone.holder.has_failed(),
             Self::Clustered(clustered) => clustered.member.has_failed(),
         }
     }
@@ -200,13 +249,41 @@ impl Membership {
     /// Gives up what VIPs are left. `false`: some may still be on the interface.
     pub(super) async fn end(self) -> bool {
         match self {
-            Self::Alone(holder) => holder.end(),
+            Self::Alone(alone) => alone.holder.end(),
             Self::Clustered(clustered) => {
                 let released = clustered.member.end();
                 clustered.hooks.finish(HOOKS).await;
                 released
             }
         }
+    }
+}
+
+async fn watch_segment(
+    config: &Config,
+    interface: u32,
+    mac: [u8; 6],
+    leases: Leases,
+    findings: Findings,
+    respond: impl Fn(Response) + Send + 'static,
+) -> Result<Watch> {
+    let ours = Ours {
+        interface: config.interface.clone(),
+        mac,
+        vips: desired::vips(&config.groups).into_iter().collect(),
+        machines: Machines::new(),
+    };
+    let holds = move |group| leases.answer_until(group).is_some_and(|until| transport::now() < until);
+    let surroundings =
+        Surroundings { interface, findings, holds: Box::new(holds), respond: Box::new(respond) };
+    Watch::start(ours, surroundings).await
+}
+
+/// Of several directors one that meets a rival lets the cluster's rules decide.
+fn respond(conflict: impl Fn(u8) + Send, orders: Orders) -> impl Fn(Response) + Send {
+    move |response| match response {
+        Response::Conflict(group) => conflict(group),
+        Response::Announce(group) => orders.announce(group),
     }
 }
 
@@ -241,6 +318,9 @@ impl Controller {
 
     fn told(&mut self, Told { at, report }: &Told) {
         let Membership::Clustered(clustered) = &mut self.membership else { return };
+        if !clustered.split_brains.is_news(report) {
+            return;
+        }
         let record = words::record(report, clustered.names(&self.config.groups));
         if let Report::Event(Event::RoleChanged { group, to, cause, .. }) = report {
             clustered.role_changed(*group, *to, cause, &self.config.groups);

@@ -1,7 +1,7 @@
 //! Who announces which address on the segment: two nodes that hold one VIP are seen here, whatever the heartbeats say.
 //!
 //! Everyone who answers for an address claims it: in ARP as the sender of a request or a reply (RFC 5227, section 2.4),
-//! in IPv6 as the target of a neighbour advertisement. [`watch`] knows which claims are of concern.
+//! in IPv6 as the target of a neighbour advertisement. [`watch`](super::watch) knows which claims are of concern.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,6 @@ use crate::filter;
 
 #[cfg(test)]
 mod tests;
-pub mod watch;
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;

@@ -1,0 +1,130 @@
+//! Claims are scripted; time stands still but for what is waited for.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::segment::claimant::Machine;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 21];
+const ETH1: [u8; 6] = [2, 0, 0, 0, 1, 5];
+
+/// Has nothing more to say after the last one.
+struct Script(VecDeque<io::Result<Claim>>);
+
+impl Source for Script {
+    async fn next(&mut self) -> io::Result<Claim> {
+        match self.0.pop_front() {
+            Some(said) => said,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn claim(address: &str, mac: [u8; 6]) -> io::Result<Claim> {
+    Ok(Claim { address: address.parse().expect("an address"), mac })
+}
+
+fn failure() -> io::Result<Claim> {
+    Err(io::Error::other("no buffer space"))
+}
+
+fn ours() -> watch::Receiver<Ours> {
+    let vips = [("10.9.9.6", 0), ("2001:db8::6", 3)];
+    let vips = vips.map(|(vip, group)| (vip.parse().expect("an address"), group));
+    let server = Machine::Server { name: "w1".to_owned(), address: [10, 9, 9, 21].into() };
+    let machines = Machines::from([(SERVER, vec![server])]);
+    watch::channel(Ours { interface: "eth0".to_owned(), mac: MAC, vips: vips.into(), machines }).1
+}
+
+/// What is done within a minute, and the ids of the findings, of which each source that is opened says its part.
+async fn heard(sources: Vec<Vec<io::Result<Claim>>>, holds: bool) -> (Vec<Response>, Vec<String>) {
+    let responses: Arc<Mutex<Vec<Response>>> = Arc::default();
+    let told = Arc::clone(&responses);
+    let findings = Findings::default();
+    let judge = Judge {
+        ours: ours(),
+        own_interface: Box::new(|mac, _| (mac == ETH1).then(|| "no-such-interface".to_owned())),
+        findings: findings.clone(),
+        holds: Arc::new(move |_| holds),
+        respond: Box::new(move |response| told.lock().unwrap_or_else(PoisonError::into_inner).push(response)),
+        defended: HashMap::new(),
+    };
+    let mut sources = sources.into_iter().map(|said| Script(said.into()));
+    let first = sources.next().expect("a source");
+    let rest: Rc<RefCell<VecDeque<Script>>> = Rc::new(RefCell::new(sources.collect()));
+    let open = || rest.borrow_mut().pop_front().ok_or_else(|| io::Error::other("no such device"));
+    let listening = listen(first, open, judge);
+    assert!(tokio::time::timeout(Duration::from_secs(60), listening).await.is_err(), "it goes on");
+    let ids = findings.status().into_iter().map(|finding| finding.finding).collect();
+    let responses = std::mem::take(&mut *responses.lock().unwrap_or_else(PoisonError::into_inner));
+    (responses, ids)
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_vips_announced_by_others_are_told_and_nothing_else() {
+    let said = vec![
+        claim("10.9.9.6", MAC),
+        claim("10.9.9.7", OTHER),
+        claim("2001:db8::6", OTHER),
+        claim("2001:db8::7", OTHER),
+        claim("10.9.9.6", OTHER),
+    ];
+    let (responses, findings) = heard(vec![said], true).await;
+    assert_eq!(responses, [Response::Conflict(3), Response::Conflict(0)]);
+    assert_eq!(findings, ["vip_claimed", "vip_claimed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_is_no_rival_and_clients_are_told_again() {
+    let (responses, findings) = heard(vec![vec![claim("10.9.9.6", SERVER)]], true).await;
+    assert_eq!(responses, [Response::Announce(0)]);
+    assert_eq!(findings, ["vip_claimed"]);
+    let (responses, findings) = heard(vec![vec![claim("10.9.9.6", SERVER)]], false).await;
+    assert!(responses.is_empty() && findings.is_empty(), "the director that holds the VIP sees to it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_of_our_own_is_named() {
+    let (responses, findings) = heard(vec![vec![claim("10.9.9.6", ETH1)]], true).await;
+    assert_eq!(responses, [Response::Announce(0)]);
+    assert_eq!(findings, ["vip_on_other_interface"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_it_hears_again() {
+    let sources = vec![
+        vec![failure()],
+        vec![failure(), claim("10.9.9.6", OTHER), failure()],
+        vec![claim("2001:db8::6", OTHER), failure(), claim("10.9.9.6", OTHER)],
+    ];
+    let (responses, _) = heard(sources, false).await;
+    let wanted = [Response::Conflict(3), Response::Conflict(0)];
+    assert_eq!(responses, wanted, "the old source is kept where there is no new one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_conflicts_is_answered_at_a_pace() {
+    let flood = (0..1_000_000).map(|_| claim("10.9.9.6", OTHER)).collect();
+    let most = Duration::from_secs(60).as_millis() / DEFENCE_PAUSE.as_millis();
+    let (responses, findings) = heard(vec![flood], true).await;
+    assert!((1..=most as usize + 1).contains(&responses.len()), "{} times", responses.len());
+    assert_eq!(findings.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_vip_that_is_held_has_its_turn() {
+    let vips: HashMap<IpAddr, u8> =
+        (0..=255).flat_map(|host| [([10, 0, 0, host].into(), 0), ([10, 0, 1, host].into(), 1)]).collect();
+    let holds = |group: u8| group == 0;
+    let mut questions = Questions::default();
+    let start = Instant::now();
+    let asked: Vec<usize> =
+        (0..13).map(|second| questions.due(&vips, &holds, start + second * ROUND).len()).collect();
+    assert_eq!(asked, [100, 100, 56, 0, 0, 0, 0, 0, 0, 0, 100, 100, 56]);
+    assert!(questions.due(&vips, &|_| false, start + Duration::from_secs(60)).is_empty(), "on standby");
+}
