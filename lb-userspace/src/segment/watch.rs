@@ -128,11 +128,13 @@ impl Watch {
     }
 }
 
+/// Tells the interface of this host that has a MAC and is not the one named.
+type OwnInterface = Box<dyn Fn([u8; 6], &str) -> Option<String> + Send>;
+
 /// Says of claims what is wrong and what is to be done.
 struct Judge {
     ours: watch::Receiver<Ours>,
-    /// The interface of this host with a MAC, other than the one named.
-    own_interface: Box<dyn Fn([u8; 6], &str) -> Option<String> + Send>,
+    own_interface: OwnInterface,
     findings: Findings,
     holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
     respond: Box<dyn Fn(Response) + Send>,
