@@ -2,7 +2,8 @@
 //!
 //! A file passes three stages. `yaml` reads its shape with serde_yaml and keeps every value as it was written;
 //! `check` reads the values and builds the `model`; `places` knows the line and column of each value, so that
-//! a mistake found by either of them is reported where it stands.
+//! a mistake found by either of them is reported where it stands. `surplus` reads on past mistakes of shape, so that all
+//! mistakes of a file are told in one go.
 
 mod check;
 mod check_model;
@@ -10,6 +11,7 @@ mod digest;
 mod error;
 mod model;
 mod places;
+mod surplus;
 mod syntax;
 mod values;
 mod yaml;
@@ -51,7 +53,7 @@ pub fn parse_on(text: &str, origin: &str, host: &str) -> Result<Config, ConfigEr
     }
     let checked = match serde_yaml::from_str::<yaml::File>(text) {
         Ok(file) => check::check(&file, places.root(), host),
-        Err(cause) => Err(vec![syntax::explain(&cause, text, &places)]),
+        Err(_) => Err(surplus::mistakes(text, host)),
     };
     checked.map_err(|found| ConfigError::of(found, text, origin))
 }

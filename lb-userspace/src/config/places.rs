@@ -4,6 +4,7 @@
 //! So the file is read a second time, as events, into a tree that holds nothing but positions.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, Span};
 
@@ -48,6 +49,8 @@ pub struct Places {
 #[derive(Debug)]
 struct Node {
     at: Position,
+    /// Where it begins and ends, in characters of the text; the end is not part of it.
+    span: Range<usize>,
     content: Content,
 }
 
@@ -67,6 +70,8 @@ type NodeId = usize;
 struct Entry {
     key: String,
     key_at: Position,
+    /// Of the key's first character in the text.
+    key_start: usize,
     value: NodeId,
 }
 
@@ -84,6 +89,31 @@ impl Places {
         reader.places
     }
 
+    /// The entry, key and value, whose key or value begins at `at`; of several the innermost. Of an item of a list the
+    /// entry that the list is the value of.
+    pub fn entry_at(&self, at: Position) -> Option<EntryText> {
+        let ids = 0..self.nodes.len();
+        // Children come after their parents, so the last is the innermost.
+        ids.rev().find_map(|id| {
+            let Content::Map(entries) = &self.nodes[id].content else { return None };
+            let entry = entries.iter().find(|entry| entry.key_at == at || self.begins_at(entry.value, at))?;
+            Some(EntryText {
+                key: entry.key.clone(),
+                span: entry.key_start..self.nodes[entry.value].span.end,
+            })
+        })
+    }
+
+    /// The node, or an item of it if it is a list.
+    fn begins_at(&self, node: NodeId, at: Position) -> bool {
+        let Node { at: begins, content, .. } = &self.nodes[node];
+        let in_list = || match content {
+            Content::List(items) => items.iter().any(|item| self.nodes[*item].at == at),
+            _ => false,
+        };
+        *begins == at || in_list()
+    }
+
     /// Whether the file holds comments and document marks at most.
     pub fn is_blank(&self) -> bool {
         matches!(self.nodes.as_slice(), [] | [Node { content: Content::Nothing, .. }])
@@ -93,6 +123,14 @@ impl Places {
         let at = self.nodes.first().map_or(Position::START, |root| root.at);
         Place { places: self, node: (!self.nodes.is_empty()).then_some(0), at, key_at: at }
     }
+}
+
+/// An entry of a mapping as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryText {
+    pub key: String,
+    /// In characters of the file.
+    pub span: Range<usize>,
 }
 
 /// A cursor into [`Places`]. A step to what is not there stays where it is, so that there always is a position.
@@ -155,7 +193,14 @@ struct Reader {
     /// By saphyr's anchor number.
     anchors: HashMap<usize, NodeId>,
     /// The lists and mappings that are open, and of a mapping the key whose value comes next.
-    open: Vec<(NodeId, Option<(String, Position)>)>,
+    open: Vec<(NodeId, Option<Key>)>,
+}
+
+/// A key whose value comes next.
+struct Key {
+    text: String,
+    at: Position,
+    start: usize,
 }
 
 impl Reader {
@@ -172,22 +217,24 @@ impl Reader {
                 } else {
                     (at, Content::Scalar)
                 };
-                self.node(at, content, anchor, &text);
+                self.node(at, span, content, anchor, &text);
             }
             Event::SequenceStart(anchor, _) => {
-                let node = self.node(at, Content::List(Vec::new()), anchor, "");
+                let node = self.node(at, span, Content::List(Vec::new()), anchor, "");
                 self.open.push((node, None));
             }
             Event::MappingStart(anchor, _) => {
-                let node = self.node(at, Content::Map(Vec::new()), anchor, "");
+                let node = self.node(at, span, Content::Map(Vec::new()), anchor, "");
                 self.open.push((node, None));
             }
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).map_or(Content::Scalar, |node| Content::Alias(*node));
-                self.node(at, target, 0, "");
+                self.node(at, span, target, 0, "");
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                self.open.pop();
+                if let Some((node, _)) = self.open.pop() {
+                    self.places.nodes[node].span.end = span.end.index();
+                }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
@@ -196,13 +243,15 @@ impl Reader {
     /// An absent value has no place of its own: it is reported at its key.
     fn pending_key(&self) -> Option<Position> {
         let (_, key) = self.open.last()?;
-        key.as_ref().map(|(_, at)| *at)
+        key.as_ref().map(|key| key.at)
     }
 
     /// Adds a node to the list or mapping that is open; in a mapping every other node is a key.
-    fn node(&mut self, at: Position, content: Content, anchor: usize, text: &str) -> NodeId {
+    fn node(&mut self, at: Position, span: Span, content: Content, anchor: usize, text: &str) -> NodeId {
         let id = self.places.nodes.len();
-        self.places.nodes.push(Node { at, content });
+        let span = span.start.index()..span.end.index();
+        let start = span.start;
+        self.places.nodes.push(Node { at, span, content });
         if anchor != 0 {
             self.anchors.insert(anchor, id);
         }
@@ -210,8 +259,10 @@ impl Reader {
             match &mut self.places.nodes[*parent].content {
                 Content::List(items) => items.push(id),
                 Content::Map(entries) => match key.take() {
-                    Some((key, key_at)) => entries.push(Entry { key, key_at, value: id }),
-                    None => *key = Some((text.to_owned(), at)),
+                    Some(Key { text: key, at: key_at, start: key_start }) => {
+                        entries.push(Entry { key, key_at, key_start, value: id });
+                    }
+                    None => *key = Some(Key { text: text.to_owned(), at, start }),
                 },
                 Content::Nothing | Content::Scalar | Content::Alias(_) => {}
             }

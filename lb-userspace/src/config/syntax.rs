@@ -16,8 +16,19 @@ pub fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
     ConfigError::of(vec![(at, message)], &text, origin)
 }
 
+/// What the reading may go on without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Surplus {
+    /// The entry at the mistake: its key is not one of ours, or given twice. `meant` is the key that was probably meant.
+    Entry { meant: Option<String> },
+    /// The value at the mistake is of the wrong type; `single`: a single value was expected.
+    Value { single: bool },
+    /// Nothing: what follows cannot be read.
+    Nothing,
+}
+
 /// What is wrong with `text`, for which serde_yaml gave `cause`.
-pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> Found {
+pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> (Found, Surplus) {
     let full = cause.to_string();
     let (at, suffix) = match cause.location() {
         // The offset is sure; lines are counted otherwise than editors do.
@@ -28,10 +39,11 @@ pub fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> Found 
         None => (Position::START, String::new()),
     };
     let message = full.strip_suffix(&suffix).unwrap_or(&full);
+    let nothing = |found| (found, Surplus::Nothing);
     wrong_key(message, at, places)
         .or_else(|| wrong_type(message, at, text))
-        .or_else(|| wrong_text(message, text, places))
-        .unwrap_or_else(|| wrong_yaml(message, at, text))
+        .or_else(|| wrong_text(message, text, places).map(nothing))
+        .unwrap_or_else(|| nothing(wrong_yaml(message, at, text)))
 }
 
 /// Splits `PATH: MARK REST` into `PATH` and `REST`; the path is absent at the top of the file.
@@ -40,19 +52,22 @@ fn split<'m>(message: &'m str, mark: &str) -> Option<(&'m str, &'m str)> {
     Some((message[..start].trim_end_matches(": "), &message[start + mark.len()..]))
 }
 
-fn wrong_key(message: &str, at: Position, places: &Places) -> Option<Found> {
+fn wrong_key(message: &str, at: Position, places: &Places) -> Option<(Found, Surplus)> {
     if let Some((path, rest)) = split(message, "unknown field `") {
         // The names that are expected follow the last mention of one that is not.
         let (key, expected) = rest.split_once("`, expected ")?;
         let at = follow(places, path).occurrence(key, 0).map_or(at, Place::key_at);
-        return Some((at, unknown_key(key, expected)));
+        let names = expected.split('`').skip(1).step_by(2);
+        let meant = values::nearest(key, names).map(str::to_owned);
+        return Some(((at, unknown_key(key, expected)), Surplus::Entry { meant }));
     }
     let (path, rest) = split(message, "duplicate field `")?;
     let key = rest.strip_suffix('`')?;
     let map = follow(places, path);
     let first = map.key(key).key_at().line;
     let at = map.occurrence(key, 1).map_or(at, Place::key_at);
-    Some((at, format!("duplicate field `{key}`, first given in line {first}")))
+    let message = format!("duplicate field `{key}`, first given in line {first}");
+    Some(((at, message), Surplus::Entry { meant: None }))
 }
 
 /// `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`, `b`, `c`".
@@ -80,7 +95,7 @@ fn follow<'a>(places: &'a Places, path: &str) -> Place<'a> {
     })
 }
 
-fn wrong_type(message: &str, at: Position, text: &str) -> Option<Found> {
+fn wrong_type(message: &str, at: Position, text: &str) -> Option<(Found, Surplus)> {
     let (path, rest) = split(message, "invalid type: ")?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
     let expected = match expected {
@@ -91,7 +106,12 @@ fn wrong_type(message: &str, at: Position, text: &str) -> Option<Found> {
     let name = path.rsplit('.').next().filter(|name| !name.is_empty());
     let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
     let hint = hint(found, line_from(text, at));
-    Some((at, format!("{name}found {}, expected {expected}{hint}", in_yaml_terms(found))))
+    let message = format!("{name}found {}, expected {expected}{hint}", in_yaml_terms(found));
+    let surplus = match expected {
+        "the name of a key" => Surplus::Nothing,
+        other => Surplus::Value { single: other == "a single value" },
+    };
+    Some(((at, message), surplus))
 }
 
 /// serde's name of what it found.
