@@ -153,7 +153,7 @@ fn request(kind: u8, id: u16, sequence: u16) -> [u8; LENGTH] {
 }
 
 /// IPv4 raw sockets hear whole packets, before the kernel has looked at the message's checksum.
-fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
+pub(crate) fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     let message = packet.get(header..)?;
     if checksum(message) != 0 {

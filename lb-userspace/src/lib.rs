@@ -8,6 +8,8 @@ pub mod controller;
 pub mod dataplane;
 mod filter;
 pub mod findings;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 mod icmp;
 pub mod observe;

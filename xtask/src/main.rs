@@ -8,6 +8,7 @@ mod bench;
 mod build_ebpf;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lab;
 mod setup;
 mod test;
@@ -27,6 +28,8 @@ enum Command {
     Demo(demo::Options),
     /// Formatting, lints, and every test there is.
     Test(test::Options),
+    /// Makes up what strangers may send, with new seeds, and says what fails.
+    Fuzz(fuzz::Options),
     /// Measures the data path, take-overs and health checks.
     Bench(bench::Options),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Lab(options) => lab::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
     };
     match result {

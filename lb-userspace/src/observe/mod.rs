@@ -9,4 +9,4 @@ pub mod socket;
 pub mod view;
 
 #[cfg(test)]
-mod samples;
+pub mod samples;

@@ -112,7 +112,12 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// One connection, from its first byte to its end.
-async fn serve(stream: TcpStream, page: Option<PathBuf>, trouble: Trouble, _room: [OwnedSemaphorePermit; 2]) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    page: Option<PathBuf>,
+    trouble: Trouble,
+    _room: [OwnedSemaphorePermit; 2],
+) {
     let answer = service_fn(|request| {
         let (page, trouble) = (page.clone(), trouble.clone());
         async move { Ok::<_, Infallible>(answer(request, page, &trouble).await) }

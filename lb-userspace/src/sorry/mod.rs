@@ -105,3 +105,11 @@ impl Sorry {
         Ok(Running { page, trouble, task })
     }
 }
+
+/// Serves one connection with the built-in page.
+#[cfg(test)]
+pub async fn serve_one(stream: tokio::net::TcpStream) {
+    let room = || Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room for one");
+    let trouble = Trouble::new(SocketAddr::from(([127, 0, 0, 1], 80)));
+    listener::serve(stream, None, trouble, [room(), room()]).await;
+}

@@ -1,6 +1,5 @@
 //! The configuration from the outside: files that are right, files that are wrong, and text that is neither.
 
-mod any_text;
 mod cluster;
 mod keys;
 

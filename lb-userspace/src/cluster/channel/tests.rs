@@ -33,6 +33,12 @@ pub fn channel_of_session(node: u8, session: u64) -> Channel {
     Channel::new(ClusterId::of("test"), me, [NodeId(0), NodeId(1)], keys, [node ^ session as u8; 32])
 }
 
+/// What there is of a message, signed with the cluster's key.
+pub fn resigned(message: &[u8]) -> Vec<u8> {
+    let signed = &message[..message.len().saturating_sub(wire::TAG_LENGTH)];
+    [signed, &channel(0).keys.sign(signed)[..]].concat()
+}
+
 fn with_keys(node: u8, keys: Keys) -> Channel {
     let me = Identity { node: NodeId(node), session: 7 };
     Channel::new(ClusterId::of("test"), me, [NodeId(0), NodeId(1)], keys, [node; 32])

@@ -10,6 +10,10 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::pings::Pings;
+#[cfg(test)]
+pub use self::tls::certificate_warning;
+#[cfg(test)]
+pub use self::vip::fuzz as vip_fuzz;
 pub use self::vip::{Station, Stations, VipDatagrams, VipNet};
 use super::probe::{Attempt, Failure};
 use crate::config::{Tls, Via};

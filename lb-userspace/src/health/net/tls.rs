@@ -9,6 +9,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{ServerName, UnixTime};
 use tokio_rustls::rustls::{self, CertificateError, ProtocolVersion};
 
+#[cfg(test)]
+pub use self::certificate::warning as certificate_warning;
 use self::certificate::{begins, ended};
 pub use self::trust::Clients;
 use super::Stream;

@@ -8,6 +8,8 @@
 //! - `link`: the sockets, and the tasks that wait at them
 //! - `stream`: what probes read from and write to
 
+#[cfg(test)]
+pub mod fuzz;
 mod host;
 mod link;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::host::{Ends, Host};
 use crate::config::Protocol;
 
 /// How long a connection that nobody wants any more has for an orderly end; then it is reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// From one turn of a flow to the next, where no frame comes.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
@@ -136,14 +136,8 @@ impl Stack {
     /// A frame has come. One that belongs to no flow is answered with a reset, if it is TCP: a server may still speak to
     /// an earlier `lb`.
     pub fn receive(&mut self, frame: &[u8], now: Instant) {
-        let Parsed::Flow(flow) = frame::parse(frame) else { return };
-        let Some(packet) = frame.get(flow.network..flow.network + flow.total_length) else { return };
-        let end = |address: u32, port: u16| {
-            SocketAddrV4::new(Ipv4Addr::from(address.to_ne_bytes()), u16::from_be(port))
-        };
-        let own = end(flow.destination, flow.destination_port);
-        let remote = end(flow.source, flow.source_port);
-        let key = Key { remote, protocol: flow.protocol, port: own.port() };
+        let Some(Arrival { packet, protocol, own, remote }) = Arrival::of(frame) else { return };
+        let key = Key { remote, protocol, port: own.port() };
         if self.flows.contains_key(&key) {
             self.turn(key, Some(packet), now);
         } else if let (Protocol::Tcp, Some(way)) = (key.protocol, back(frame, *own.ip())) {
@@ -215,6 +209,31 @@ impl Stack {
     }
 }
 
+/// A packet that smoltcp may see. Strangers send it, and smoltcp asserts that addresses of hosts are unicast: whatever
+/// could not have been meant for a flow of ours ends here.
+struct Arrival<'a> {
+    packet: &'a [u8],
+    protocol: Protocol,
+    own: SocketAddrV4,
+    remote: SocketAddrV4,
+}
+
+impl<'a> Arrival<'a> {
+    fn of(frame: &'a [u8]) -> Option<Self> {
+        let Parsed::Flow(flow) = frame::parse(frame) else { return None };
+        frame::check(frame, &flow).ok()?;
+        let packet = frame.get(flow.network..flow.network + flow.total_length)?;
+        let end = |address: u32, port: u16| {
+            let address = Ipv4Addr::from(address.to_ne_bytes());
+            let is_a_host = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
+            (is_a_host && port != 0).then(|| SocketAddrV4::new(address, u16::from_be(port)))
+        };
+        let own = end(flow.destination, flow.destination_port)?;
+        let remote = end(flow.source, flow.source_port)?;
+        Some(Self { packet, protocol: flow.protocol, own, remote })
+    }
+}
+
 /// The way back to whoever has sent `frame`.
 fn back(frame: &[u8], own: Ipv4Addr) -> Option<Way> {
     let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
@@ -222,4 +241,4 @@ fn back(frame: &[u8], own: Ipv4Addr) -> Option<Way> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -28,6 +28,12 @@ pub struct Certificate {
     key: KeyPair,
 }
 
+impl Certificate {
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key")
+    }
+}
+
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).expect("an authority without names");
@@ -94,8 +100,7 @@ where
     F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    let Certificate { chain, key } = certificate;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let (key, chain) = (certificate.private_key(), certificate.chain);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions)
         .expect("versions")

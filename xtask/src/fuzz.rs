@@ -1,0 +1,91 @@
+//! `cargo xtask fuzz`: what strangers send, made up with new seeds for as long as there is time.
+//!
+//! The targets are in `lb-userspace/src/fuzz`; the normal suite runs each with a fixed seed.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::setup::{self, Scope};
+use crate::workspace;
+
+/// Not one of the registry's: every property test of the crates, whole.
+const PROPERTIES: &str = "properties";
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// One target alone, see --list; `properties` for the property tests of all crates. Without it all targets by turns.
+    target: Option<String>,
+    /// Says which targets there are.
+    #[arg(long)]
+    list: bool,
+    /// How long, for all targets together.
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// This seed once, in place of new ones: what failed comes again.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Cases with that seed, in place of the target's own number.
+    #[arg(long, requires = "seed")]
+    cases: Option<u32>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    setup::ensure(Scope::Build)?;
+    if options.list {
+        session(|command| command.env("LB_FUZZ_LIST", "1"))?;
+        println!("{PROPERTIES:12} the property tests of all crates, whatever they are about");
+        return Ok(());
+    }
+    let time = Duration::try_from_secs_f64(options.minutes * 60.0).context("--minutes")?;
+    if options.target.as_deref() == Some(PROPERTIES) {
+        return properties(options, time);
+    }
+    session(|command| {
+        command.env("LB_FUZZ_SECONDS", time.as_secs().to_string());
+        let settings = [
+            ("LB_FUZZ_TARGET", options.target.clone()),
+            ("LB_FUZZ_SEED", options.seed.map(|seed| seed.to_string())),
+            ("LB_FUZZ_CASES", options.cases.map(|cases| cases.to_string())),
+        ];
+        command.envs(settings.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    })
+}
+
+/// Runs the test that knows the targets. What it says is on standard error, and the test harness's own words are not.
+fn session(set: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["test", "--quiet", "--package", "lb-userspace", "--lib", "--", "--exact", "--ignored"]);
+    command.args(["--nocapture", "fuzz::session::session"]).stdout(Stdio::null());
+    workspace::run("fuzzing", set(&mut command))
+}
+
+/// Runs whole suites, each time with a new seed for every property in them.
+fn properties(options: &Options, time: Duration) -> Result<()> {
+    let first = match options.seed {
+        Some(seed) => seed,
+        None => SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?.as_secs(),
+    };
+    let begin = Instant::now();
+    for seed in first.. {
+        let mut command = workspace::cargo();
+        command.args(["test", "--quiet", "--package", "lb-common", "--package", "lb-userspace"]);
+        command.env("PROPTEST_RNG_SEED", seed.to_string());
+        if let Some(cases) = options.cases {
+            command.env("PROPTEST_CASES", cases.to_string());
+        }
+        let status = command.status().context("cannot start cargo")?;
+        ensure!(
+            status.success(),
+            "failed with seed {seed}; it comes again with:\n    cargo xtask fuzz {PROPERTIES} --seed {seed}\n\
+             Mend it, and add the input above as a test beside the code that was mended."
+        );
+        println!("{PROPERTIES}: seed {seed} holds");
+        if options.seed.is_some() || begin.elapsed() >= time {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
