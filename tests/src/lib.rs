@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`busy`] | figures that are measured again on a busy machine |
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
 //! | [`crowd`] | a director and thousands of servers |
@@ -12,6 +13,7 @@
 //! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
 //! toolchain is there.
 
+pub mod busy;
 pub mod cluster;
 pub mod crowd;
 pub mod lab;

@@ -11,7 +11,7 @@ use lb_tests::scenario::open_loop::{OpenLoop, Outcome};
 use lb_tests::scenario::traffic::{Answer, Spread};
 
 /// How long a verdict may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const HTTP: &str =
     "{ type: http, via: vip, request: /index.html, receive: Test Page, interval: 300ms, timeout: 1s }";

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+use lb_tests::busy::measured;
 use lb_tests::cluster::{Talk, VIP};
 use lb_tests::lab::{Director, Node, cleanup, unique_name};
 use lb_tests::scenario::kept_open::KeptOpen;
@@ -10,7 +12,7 @@ use lb_tests::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
 /// How long a check, a reload or a purge may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(purpose: &str) -> (Talk, Director) {
     let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
@@ -158,7 +160,7 @@ fn program(node: &Node) -> String {
 
 fn kill(director: &Director) {
     director.process().signal(Signal::SIGKILL);
-    assert!(director.process().ends_within(Duration::from_secs(5)), "SIGKILL ends it");
+    assert!(director.process().ends_within(Duration::from_secs(30)), "SIGKILL ends it");
 }
 
 #[test]
@@ -288,17 +290,21 @@ fn an_interface_without_native_xdp_is_served_in_generic_mode_with_a_warning() {
 
 #[test]
 fn a_thousand_services_are_up_at_once() {
-    let talk = Talk::new(&unique_name("many")).expect("the cluster comes up");
     let mut configuration = with_servers(&format!("{WWW1}, {WWW2}"));
     for port in 10_000..11_000 {
         configuration += &format!("  - vip: {VIP}:{port}\n    servers: [{{ address: 211.58.250.25 }}]\n");
     }
-    let begun = Instant::now();
-    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
-    director
-        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
-        .expect("both servers come up");
-    assert!(begun.elapsed() < PATIENCE, "took {:?}", begun.elapsed());
+    let started = measured("a thousand services", || {
+        let talk = Talk::new(&unique_name("many"))?;
+        let begun = Instant::now();
+        let director = Director::start(&talk.ha1, &configuration)?;
+        director.wait_until("both servers up", PATIENCE, |status| {
+            status.serves("www1") && status.serves("www2")
+        })?;
+        ensure!(begun.elapsed() < Duration::from_secs(20), "took {:?}", begun.elapsed());
+        Ok((talk, director))
+    });
+    let (talk, director) = started.expect("both servers come up");
     assert_eq!(director.status().expect("a status").services.len(), 1001);
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }

@@ -15,7 +15,7 @@ use lb_tests::scenario::kept_open::KeptOpen;
 use lb_tests::scenario::traffic::{Answer, Spread};
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const SERVERS: &str = "{ name: www1, address: 211.58.250.25 }, { name: www2, address: 211.58.250.27 }";
 

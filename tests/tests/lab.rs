@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use lb_tests::busy::measured;
 use lb_tests::cluster::{FALLBACK_PAGE, Talk, URL, VIP, WWW1_PAGE};
 use lb_tests::lab::{Lab, Link, Node, Process, State, cleanup, shell, unique_name};
 use lb_tests::scenario::open_loop::Outage;
@@ -142,9 +143,12 @@ fn an_open_loop_client_sees_an_outage_as_long_as_it_was() -> Result<()> {
     let talk = Talk::new(&unique_name("loop"))?;
     talk.ha1.own_vip(VIP)?;
     let during = |act: &mut dyn FnMut() -> Result<()>| Outage::during(&talk.client, &[Answer::Fallback], act);
-    let undisturbed = during(&mut || Ok(()))?;
-    assert_eq!(undisturbed.failed(), 0, "{undisturbed}");
-    assert!(undisturbed.requests() > 900, "{undisturbed}");
+    measured("a client that is left alone", || {
+        let undisturbed = during(&mut || Ok(()))?;
+        ensure!(undisturbed.failed() == 0, "{undisturbed}");
+        ensure!(undisturbed.requests() > 900, "{undisturbed}");
+        Ok(())
+    })?;
 
     // Not by a link that goes down: the kernel looks after links that come up once a second only.
     let send_to = |mac: &str| {
@@ -152,13 +156,16 @@ fn an_open_loop_client_sees_an_outage_as_long_as_it_was() -> Result<()> {
         talk.client.ip(&entry).map(drop)
     };
     let cut = Duration::from_millis(300);
-    let outage = during(&mut || {
-        send_to("02:00:00:00:00:01")?;
-        thread::sleep(cut);
-        send_to(&talk.ha1.mac())
+    measured("an outage of known length", || {
+        let outage = during(&mut || {
+            send_to("02:00:00:00:00:01")?;
+            thread::sleep(cut);
+            send_to(&talk.ha1.mac())
+        })?;
+        ensure!(outage.failed() == 0, "a second later each SYN is sent again: {outage}");
+        ensure!(outage.gap >= cut && outage.gap < cut + Duration::from_millis(150), "{outage}");
+        Ok(())
     })?;
-    assert_eq!(outage.failed(), 0, "a second later each SYN is sent again: {outage}");
-    assert!(outage.gap >= cut && outage.gap < cut + Duration::from_millis(150), "{outage}");
 
     let wrong = Outage::during(&talk.client, &[Answer::Www1], || Ok(()))?;
     assert_eq!(wrong.failed(), wrong.requests(), "ha1's page is not www1's: {wrong}");
@@ -263,7 +270,7 @@ impl Traces {
             assert!(!listed.contains(namespace.as_str()), "{namespace} is still there");
         }
         for process in &self.processes {
-            assert!(process.ends_within(Duration::from_secs(1)), "process {} still runs", process.pid());
+            assert!(process.ends_within(Duration::from_secs(30)), "process {} still runs", process.pid());
         }
         assert!(State::open(name).is_err(), "the record of {name} is still there");
     }

@@ -8,7 +8,7 @@ use lb_tests::cluster::{Talk, VIP};
 use lb_tests::lab::{Director, Node, Responder, unique_name};
 
 const PORT: u16 = 5353;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers each datagram to the VIP with its own name.
 fn responder(node: &Node) -> Responder {

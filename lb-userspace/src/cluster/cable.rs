@@ -56,6 +56,6 @@ pub fn ip(arguments: &str) {
 }
 
 /// On a runtime of the calling thread, whose network namespace its sockets are then in.
-pub fn block_on(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
+pub fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config;
 
 /// Longer than anything here may take.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(50);
 
 pub fn shell(script: &str, timeout: Duration) -> config::Command {
     config::Command { words: ["/bin/sh", "-c", script].map(str::to_owned).into(), timeout }

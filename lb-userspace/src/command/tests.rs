@@ -25,7 +25,7 @@ async fn the_time_limit_ends_all_that_a_command_has_started() {
     let begin = Instant::now();
     let (lines, outcome) = outcome(&shell(&script, limit)).await;
     assert!(matches!(outcome, Err(Failure::TimeLimit(told)) if told == limit), "{outcome:?}");
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
     assert_eq!(lines, ["waiting"]);
     wait_for("the end of the grandchild", || !runs(read(&pid).trim())).await;
 }
@@ -34,7 +34,7 @@ async fn the_time_limit_ends_all_that_a_command_has_started() {
 async fn what_a_command_leaves_running_delays_nothing_and_stays() {
     let begin = Instant::now();
     let (lines, outcome) = outcome(&shell("sleep 60 & echo $!", LONG)).await;
-    assert!(outcome.is_ok() && begin.elapsed() < Duration::from_secs(5), "{outcome:?}");
+    assert!(outcome.is_ok() && begin.elapsed() < LONG, "{outcome:?}");
     assert!(runs(&lines[0]), "{lines:?}");
     nix::sys::signal::kill(Pid::from_raw(lines[0].parse().unwrap()), Signal::SIGKILL).unwrap();
 }

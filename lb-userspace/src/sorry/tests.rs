@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A free port of 127.0.0.1.
 fn free() -> SocketAddr {

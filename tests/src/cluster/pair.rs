@@ -13,7 +13,7 @@ use super::{Talk, configuration, heartbeat_address};
 use crate::lab::{Director, Node, SerialLine};
 
 /// For whatever the directors do among themselves: start-up, the first checks of the servers, a return.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at both directors: seldom enough to leave the machine to what is measured.
 const POLL: Duration = Duration::from_millis(50);

@@ -83,7 +83,8 @@ impl Director {
 
     /// Until `lb status` answers.
     pub fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        // The kernel verifies the program meanwhile: a second of processor time, and many more on a busy machine.
+        let deadline = Instant::now() + Duration::from_secs(120);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {
                 let log = self.log_tail();
@@ -218,13 +219,13 @@ impl Director {
 
     /// Ends `lb` by SIGTERM, as systemd would.
     pub fn stop(&self) -> Result<()> {
-        self.process.stop(Duration::from_secs(10))
+        self.process.stop(Duration::from_secs(60))
     }
 
     /// Ends `lb` by SIGKILL: it can do nothing about it, as in a crash.
     pub fn kill(&self) -> Result<()> {
         self.process.signal(Signal::SIGKILL);
-        ensure!(self.process.ends_within(Duration::from_secs(5)), "lb on {} does not end", self.node.name());
+        ensure!(self.process.ends_within(Duration::from_secs(30)), "lb on {} does not end", self.node.name());
         Ok(())
     }
 

@@ -96,7 +96,7 @@ impl Process {
             return Ok(());
         }
         self.signal(Signal::SIGKILL);
-        if !self.ends_within(Duration::from_secs(5)) {
+        if !self.ends_within(Duration::from_secs(30)) {
             bail!("process {} does not end", self.pid);
         }
         Ok(())

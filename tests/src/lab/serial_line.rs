@@ -24,7 +24,7 @@ impl SerialLine {
         let mut command = Command::new("socat");
         command.args(links.each_ref().map(|link| format!("PTY,raw,echo=0,link={}", link.display())));
         let process = state.start(name, &mut command)?;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !links.iter().all(|link| link.exists()) {
             if !process.is_alive() || Instant::now() > deadline {
                 bail!("socat does not lay the serial line:\n{}", state.log_tail(name));

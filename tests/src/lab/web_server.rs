@@ -83,7 +83,7 @@ impl WebServer {
     /// Stops it and returns once its port is closed. Does nothing if it does not run.
     pub fn stop(&self) -> Result<()> {
         match self.process() {
-            Some(process) => process.stop(Duration::from_secs(5)),
+            Some(process) => process.stop(Duration::from_secs(30)),
             None => Ok(()),
         }
     }

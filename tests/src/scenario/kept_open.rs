@@ -8,7 +8,7 @@ use crate::cluster::VIP;
 use crate::lab::Node;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct KeptOpen(TcpStream);
 

@@ -11,7 +11,7 @@ use lb_tests::cluster::Talk;
 use lb_tests::lab::director::Status;
 use lb_tests::lab::{Director, Node, unique_name};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const OLD_KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
 pub const NEW_KEY: &str = "2 6e6577206e6577206e6577206e6577206e6577206e6577206e6577206e657720\n";

@@ -11,7 +11,7 @@ use crate::config::{Failback, Group, GroupVip};
 use crate::segment::claims::{Claim, Listener};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x5a];
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
     let vip =

@@ -60,7 +60,7 @@ async fn a_stuck_hook_delays_no_other_subject_and_not_the_caller() {
     let begin = Instant::now();
     queues.run("stuck", job("stuck", "active", Some(&hook)));
     queues.run("web", job("web", "active", Some(&hook)));
-    assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
     wait_for("the other one's hook", || read(&log) == "web active\n").await;
 }
 

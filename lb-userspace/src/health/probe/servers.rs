@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStre
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 pub use self::datagrams::{answering_datagrams, answering_datagrams_on};
@@ -113,10 +113,13 @@ pub async fn resetting() -> TestServer {
     .await
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, nor will while this process lives.
 pub async fn closed() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
-    listener.local_addr().expect("an address")
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port on loopback");
+    let address = socket.local_addr().expect("an address");
+    std::mem::forget(socket);
+    address
 }
 
 /// A listener whose queue is full: the kernel leaves further SYNs unanswered while what is returned lives.
@@ -142,6 +145,9 @@ impl Drop for Queue {
     fn drop(&mut self) {}
 }
 
+/// How long a probe may take whose server answers: nobody waits for so long, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A check to be made of test servers.
 pub struct Asked(Check);
 
@@ -155,6 +161,11 @@ impl Asked {
         let mut check = self.0;
         change(&mut check);
         Self(check)
+    }
+
+    /// With a time limit that is about to be waited for.
+    pub fn within(self, limit: Duration) -> Self {
+        self.with(|check| check.timeout = limit)
     }
 
     /// Probes the server at `address` once; a failure comes in its words.

@@ -24,7 +24,7 @@ fn serving(path: &Path) {
 /// Runs `client` beside the server, which shares this thread's runtime.
 async fn beside<T: Send + 'static>(client: impl FnOnce() -> T + Send + 'static) -> T {
     let running = tokio::task::spawn_blocking(client);
-    tokio::time::timeout(Duration::from_secs(5), running).await.expect("an end").expect("no panic")
+    tokio::time::timeout(Duration::from_secs(60), running).await.expect("an end").expect("no panic")
 }
 
 async fn ask(path: &Path) -> anyhow::Result<Status> {

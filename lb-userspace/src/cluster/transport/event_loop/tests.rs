@@ -114,7 +114,7 @@ impl Node {
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let start = now();
     while !condition() {
-        assert!(now() - start < Duration::from_secs(10), "{what}");
+        assert!(now() - start < Duration::from_secs(60), "{what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Probe;
 use crate::health::net::Net;
 use crate::health::probe::servers::Asked;
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn ping(limit: Duration) -> Asked {
     Asked::of(Probe::Ping, limit)

@@ -12,8 +12,8 @@ use crate::config::{Check, Exchange, Probe, ServiceKey, Via};
 use crate::health::net::{Net, Station, Stations};
 use crate::health::probe::{self, Report, Subject, servers};
 
-/// Ample for what is answered, and not too long to wait for what is not.
-const LIMIT: Duration = Duration::from_millis(400);
+/// For what is not answered: half of it must do for a look at the server's own address, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(4);
 
 /// What is on the segment behind the director.
 struct Segment {
@@ -52,7 +52,8 @@ impl Segment {
     }
 
     async fn probe(&mut self, probe: Probe) -> Report {
-        let check = Check { via: Via::Vip, timeout: LIMIT, ..Check::new(probe) };
+        let timeout = if self.server.is_some() { servers::PATIENCE } else { LIMIT };
+        let check = Check { via: Via::Vip, timeout, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         self.during(async move { probe::run(&check, subject, &net).await }).await
     }
@@ -64,7 +65,8 @@ impl Segment {
 
     /// A connection to the VIP, as probes get it.
     async fn connect(&mut self) -> VipStream {
-        let check = Check { via: Via::Vip, timeout: LIMIT, ..Check::new(Probe::Tcp(Exchange::default())) };
+        let probe = Probe::Tcp(Exchange::default());
+        let check = Check { via: Via::Vip, timeout: servers::PATIENCE, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         let connecting = async { net.vip.connect(&Attempt::new(&check, subject, &net)).await };
         self.during(connecting).await.expect("the server accepts")
@@ -129,7 +131,7 @@ async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
     let mut segment = Segment::new(own, Some(Server::deaf(Instant::now())));
     assert_eq!(segment.tcp().await, Err("connection refused".into()));
     let mut segment = Segment::new(own, None);
-    assert_eq!(segment.tcp().await, Err("no answer to SYN within 400ms".into()));
+    assert_eq!(segment.tcp().await, Err("no answer to SYN within 4s".into()));
 }
 
 #[tokio::test]
@@ -187,8 +189,9 @@ async fn bytes_go_both_ways_however_many() {
     segment.during(stream.read_to_end(&mut answer)).await.expect("an orderly end");
     assert!(answer == sent, "what comes back is what was sent");
     drop(stream);
-    segment.during(tokio::time::sleep(Duration::from_millis(10))).await;
-    assert_eq!(segment.flows(), 0);
+    while segment.flows() > 0 {
+        segment.during(tokio::time::sleep(Duration::from_millis(10))).await;
+    }
 }
 
 #[tokio::test]

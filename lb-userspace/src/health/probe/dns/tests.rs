@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::config::{Probe, RecordType};
-use crate::health::probe::servers::{self, Asked, TestServer};
+use crate::health::probe::servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const TTL: Ttl = Ttl::from_secs(60);
@@ -27,7 +27,7 @@ fn check(record: RecordType, answer: Option<&str>) -> DnsProbe {
 }
 
 fn asked(check: DnsProbe) -> Asked {
-    Asked::of(Probe::Dns(check), LIMIT)
+    Asked::of(Probe::Dns(check), PATIENCE)
 }
 
 /// A server that finishes the answer to whatever it is asked.
@@ -159,16 +159,18 @@ async fn answers_to_other_questions_are_waited_through() {
     );
     let server = servers::answering_datagrams(strangers).await;
     let words = "no answer to this very question within 300ms";
-    assert_eq!(asked(check(RecordType::A, None)).at(server.address).await, Err(words.into()));
+    let asked = asked(check(RecordType::A, None)).within(LIMIT);
+    assert_eq!(asked.at(server.address).await, Err(words.into()));
 }
 
 #[tokio::test]
 async fn silence_refusal_and_garbage_are_told() {
     let silent = servers::answering_datagrams(|_| Vec::new()).await;
-    let asked = asked(check(RecordType::A, None));
-    assert_eq!(asked.at(silent.address).await, Err("no answer within 300ms".into()));
+    let brief = asked(check(RecordType::A, None)).within(LIMIT);
+    assert_eq!(brief.at(silent.address).await, Err("no answer within 300ms".into()));
     let address = silent.address;
     silent.stopped().await;
+    let asked = asked(check(RecordType::A, None));
     assert_eq!(asked.at(address).await, Err("connection refused".into()));
     let garbage = servers::answering_datagrams(|_| vec![b"HTTP/1.1 40".to_vec()]).await;
     assert_eq!(asked.at(garbage.address).await, Err("the answer is not DNS: 'HTTP/1.1 40'".into()));

@@ -10,7 +10,7 @@ use super::message::{HealthCheckResponse, ServingStatus, prefixed};
 use super::*;
 use crate::config::{Probe, Tls};
 use crate::health::net::Duplex;
-use crate::health::probe::servers::{self, Asked, TestServer};
+use crate::health::probe::servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(500);
 
@@ -78,7 +78,7 @@ async fn server(script: Script) -> TestServer {
 }
 
 fn asked(service: &str) -> Asked {
-    Asked::of(Probe::Grpc { service: service.into() }, LIMIT)
+    Asked::of(Probe::Grpc { service: service.into() }, PATIENCE)
 }
 
 async fn ask(service: &str, script: Script) -> Result<Answer, String> {
@@ -168,8 +168,10 @@ async fn speaks_http2_inside_tls() {
 #[tokio::test]
 async fn silence_and_endings_are_told() {
     let http1 = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let silent = servers::silent().await;
+    let found = asked("").within(LIMIT).at(silent.address).await;
+    assert_eq!(found, Err("no answer within 500ms".into()));
     let cases = [
-        (servers::silent().await, "no answer within 500ms"),
         (servers::closing_after(b"").await, "closed before the answer"),
         (servers::resetting().await, "reset before the answer"),
         (servers::closing_after(http1).await, "the answer is not HTTP/2: "),
@@ -187,9 +189,9 @@ async fn silence_and_endings_are_told() {
 
 #[tokio::test]
 async fn whatever_is_not_grpc_is_a_failure() {
-    servers::fails_at_all(&asked("")).await;
+    servers::fails_at_all(&asked("").within(LIMIT)).await;
     // SETTINGS without end.
     let server = servers::endless(b"\0\0\0\x04\0\0\0\0\0", Duration::ZERO).await;
-    let failure = asked("").at(server.address).await.expect_err("no answer");
+    let failure = asked("").within(LIMIT).at(server.address).await.expect_err("no answer");
     assert!(!failure.is_empty());
 }

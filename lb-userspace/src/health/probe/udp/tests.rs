@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Probe, Wanted};
-use crate::health::probe::servers::{self, Asked, wanted};
+use crate::health::probe::servers::{self, Asked, PATIENCE, wanted};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn asked(wanted: Wanted) -> Asked {
-    Asked::of(Probe::Udp(Exchange { send: b"ping".to_vec(), wanted }), LIMIT)
+    Asked::of(Probe::Udp(Exchange { send: b"ping".to_vec(), wanted }), PATIENCE)
 }
 
 /// Asks a server that answers with these datagrams.
@@ -45,7 +45,9 @@ async fn a_long_answer_is_looked_at_up_to_the_limit() {
 
 #[tokio::test]
 async fn silence_lasts_until_the_time_is_up() {
-    assert_eq!(ask(Wanted::default(), &[]).await, fails("no answer within 300ms"));
+    let silent = servers::answering_datagrams(|_| Vec::new()).await;
+    let found = asked(Wanted::default()).within(LIMIT).at(silent.address).await;
+    assert_eq!(found, fails("no answer within 300ms"));
 }
 
 #[tokio::test]
