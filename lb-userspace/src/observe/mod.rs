@@ -9,4 +9,4 @@ pub mod socket;
 pub mod view;
 
 #[cfg(test)]
-pub mod samples;
+pub(crate) mod samples;

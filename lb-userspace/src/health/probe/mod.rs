@@ -29,8 +29,14 @@ mod reply;
 mod second_look;
 mod wanted;
 
+use std::io;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+
 pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Step, Subject, micros, millis};
 pub use self::excerpt::excerpt;
+use self::excerpt::quote;
 pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe, Via};
@@ -38,11 +44,24 @@ use crate::config::{Check, Probe, Via};
 /// Makes one probe as `check` asks for.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
     let attempt = Attempt::new(check, subject, net);
-    let result = match check.via {
-        Via::Server => ask(&attempt).await,
-        Via::Vip => second_look::ask(&attempt).await,
+    let probe = async {
+        match check.via {
+            Via::Server => ask(&attempt).await,
+            Via::Vip => second_look::ask(&attempt).await,
+        }
     };
+    let result = unless_it_panics(probe).await;
     attempt.report(result)
+}
+
+/// A panic would end the check's task, and its last word about the server would stand for ever.
+async fn unless_it_panics(probe: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
+    AssertUnwindSafe(probe).catch_unwind().await.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let words = format!("a mistake in lb's own probe, please report it: {}", quote(said.as_bytes()));
+        Err(Failure::Local(io::Error::other(words)))
+    })
 }
 
 async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
@@ -69,4 +88,14 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 }
 
 #[cfg(test)]
-pub mod servers;
+pub(crate) mod servers;
+
+#[cfg(test)]
+#[tokio::test]
+async fn a2_a_probe_that_panics_is_told_of_and_blames_no_server() {
+    let failure =
+        unless_it_panics(async { panic!("index {} is too large", 7) }).await.expect_err("no answer");
+    let words = "a mistake in lb's own probe, please report it: 'index 7 is too large' on this host";
+    assert!(failure.is_local());
+    assert_eq!(failure.to_string(), words);
+}

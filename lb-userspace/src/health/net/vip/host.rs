@@ -4,6 +4,7 @@
 //! one VIP is at many MACs.
 
 use std::net::SocketAddrV4;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use lb_common::probe::TTL;
@@ -102,7 +103,17 @@ impl Host {
     }
 
     /// Takes a packet in, if one came, and does what is due. Returns what is to be sent.
+    ///
+    /// Should smoltcp panic all the same, this flow alone is lost, and not the task that serves all of them.
     pub fn turn(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll(incoming, now)));
+        polled.unwrap_or_else(|_| {
+            self.sockets = SocketSet::new(Vec::new());
+            Packets::new()
+        })
+    }
+
+    fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
         let now = at(self.begin, now);
         let mut packets = Vec::new();
         let mut wire = Wire { incoming, outgoing: &mut packets };
