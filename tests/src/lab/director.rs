@@ -83,7 +83,7 @@ impl Director {
 
     /// Until `lb status` answers.
     pub fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {
                 let log = self.log_tail();
@@ -348,6 +348,7 @@ pub struct Group {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Service {
+    pub name: String,
     pub on_fallback: bool,
     pub fallback_ready: bool,
     pub fallback_error: Option<String>,
