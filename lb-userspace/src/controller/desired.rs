@@ -22,11 +22,12 @@ pub trait Knowledge {
 
 /// What the data path shall hold.
 pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
+    let grouped = config.grouped_vips();
     let services: BTreeMap<ServiceKey, Service> = config
         .services
         .iter()
         .map(|service| {
-            let group = config.group_of(service.key.vip).filter(|group| LEASES.contains(group));
+            let group = grouped.get(&service.key.vip).copied().filter(|group| LEASES.contains(group));
             (service.key, self::service(service, group, knowledge))
         })
         .collect();
@@ -142,6 +143,7 @@ mod tests {
             timeouts: Timeouts::default(),
             maintenance: "/var/lib/lb/disabled".into(),
             zero_copy: false,
+            announce_rate: config::ANNOUNCE_RATE,
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],

@@ -18,6 +18,7 @@ use super::maintenance::Maintenance;
 use super::membership::Membership;
 use super::notices::Fallbacks;
 use super::pace::Pace;
+use super::sources::Sources;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
 use crate::command::queue::Queues;
@@ -59,7 +60,8 @@ impl Controller {
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
 
-        let (membership, news) = Membership::start(&config, index, mac, data_path.leases())?;
+        let findings = Findings::default();
+        let (membership, news) = Membership::start(&config, index, mac, data_path.leases(), &findings)?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();
@@ -79,6 +81,7 @@ impl Controller {
             membership,
             events,
             findings,
+            sources: Sources::default(),
             leaving: None,
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),

@@ -24,7 +24,7 @@ fn somebody_else_who_announces_the_vip_is_told_and_answered() {
 #[test]
 fn an_address_that_somebody_removes_is_put_back() {
     let cluster = Cluster::start("flushed", &Plan::default());
-    cluster.talk.ha1.ip("address del 211.58.250.6/25 dev eth0").expect("it was there");
+    cluster.talk.ha1.ip("address del 211.58.250.6/32 dev eth0").expect("it was there");
     wait_for("the address to be back", || {
         let shown = cluster.talk.ha1.ip("-oneline address show dev eth0").expect("ip works");
         shown.contains(" 211.58.250.6/")

@@ -26,6 +26,7 @@ use crate::cluster::takeover::holder::{self, Holder};
 use crate::cluster::words::{self, Names};
 use crate::config::{Cluster, Config, Group};
 use crate::dataplane::lease::Leases;
+use crate::findings::Findings;
 
 mod fence;
 mod orders;
@@ -69,17 +70,20 @@ impl Membership {
         interface: u32,
         mac: [u8; 6],
         leases: Leases,
+        findings: &Findings,
     ) -> Result<(Self, UnboundedReceiver<News>)> {
         let (sender, news) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
-            let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
+            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| {})?;
+            holder.orders().set_rate(config.announce_rate);
             return Ok((Self::Alone(holder), news));
         };
         let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
-        let place = Place { interface, mac, leases, maintenance, fence: fence(config, cluster) };
+        let fence = fence(config, cluster);
+        let place = Place { interface, mac, leases, maintenance, fence, findings: findings.clone() };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
@@ -133,7 +137,10 @@ impl Membership {
 
     pub(super) fn set_config(&self, config: &Config) {
         match self {
-            Self::Alone(holder) => holder.orders().hold_all(&config.groups),
+            Self::Alone(holder) => {
+                holder.orders().set_rate(config.announce_rate);
+                holder.orders().hold_all(&config.groups);
+            }
             Self::Clustered(clustered) => {
                 let vips = desired::vips(&config.groups).into_iter().collect();
                 clustered.conflicts.change(|ours| ours.vips = vips);
