@@ -251,13 +251,13 @@ fn the_vip_is_taken_with_its_label_and_announced() {
 
     let director = talk.start_director().expect("lb starts on ha1");
     let addresses = talk.ha1.ip("address show dev eth0").expect("ip works");
-    assert!(addresses.contains("211.58.250.6/25") && addresses.contains("eth0:0"), "{addresses}");
+    assert!(addresses.contains("211.58.250.6/32") && addresses.contains("eth0:0"), "{addresses}");
     let deadline = Instant::now() + PATIENCE;
     while !cache().contains(&talk.ha1.mac()) {
         assert!(Instant::now() < deadline, "the client's ARP cache did not change: {}", cache());
     }
     let log = director.log().expect("a log");
-    assert!(log.contains("IP address 211.58.250.6/25 taken"), "{log}");
+    assert!(log.contains("IP address 211.58.250.6/32 taken"), "{log}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::config;
+use crate::controller::sources;
+use crate::findings::Finding;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -24,6 +26,9 @@ pub fn run(options: Options) -> Result<()> {
         config.interface,
         count(servers, "server")
     );
+    for Finding { text, mend, .. } in sources::findings(&config) {
+        println!("warning: {text}; {mend}");
+    }
     Ok(())
 }
 

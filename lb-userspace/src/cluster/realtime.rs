@@ -25,16 +25,23 @@ pub struct Missing {
 /// Gives the calling thread real-time priority and locks the process's memory, present and future. `Ok` if both were
 /// permitted; otherwise what was, is in effect.
 pub fn enter() -> Result<(), Missing> {
-    let missing = Missing { scheduling: schedule().err(), memory: lock_memory().err() };
+    let missing = Missing { scheduling: schedule(PRIORITY).err(), memory: lock_memory().err() };
     match missing {
         Missing { scheduling: None, memory: None } => Ok(()),
         missing => Err(missing),
     }
 }
 
+/// Gives the calling thread real-time priority if that is permitted, less than heartbeats have. They tell whether it is.
+pub fn hurry() {
+    if let Err(error) = schedule(PRIORITY - 1) {
+        tracing::debug!(%error, "a thread without real-time priority");
+    }
+}
+
 /// Only this thread, and not what it starts (a hook must not inherit it).
-fn schedule() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+fn schedule(priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the call reads one sched_param, which lives until it returns; 0 is the calling thread. The system
     // call itself is used because musl's wrapper always fails.

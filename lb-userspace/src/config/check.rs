@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{Found, SHOWN};
-use super::model::{Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
+use super::model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
 use super::places::{Place, Position};
 use super::values;
 use super::yaml::{self, Scalar};
@@ -58,6 +58,11 @@ pub fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, V
             })
             .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
         zero_copy: checker.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
+        announce_rate: checker
+            .optional(Value::of(&file.announce_rate, "announce_rate", root), |text| {
+                values::whole(text, 10..=1_000_000)
+            })
+            .unwrap_or(ANNOUNCE_RATE),
         cluster: cluster.map(|(cluster, place)| {
             let vips = vips(&groups, &services);
             let around = Surroundings { names: names.unwrap_or_default(), vips, host };

@@ -35,6 +35,7 @@ impl Config {
             timeouts: _,
             maintenance: _,
             zero_copy: _,
+            announce_rate: _,
             cluster,
             groups,
             services,

@@ -3,6 +3,7 @@
 //! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
 //! direct-routing server has the service's own port. Nothing in this file knows about YAML.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub struct Config {
     pub maintenance: PathBuf,
     /// Sockets of checks through the VIP share their memory with the driver, if it can do that.
     pub zero_copy: bool,
+    /// Frames a second that announcements of VIPs may take: at least 10, at most a million.
+    pub announce_rate: u32,
     /// The directors that share the work; `None`: this one is alone and always active.
     pub cluster: Option<Cluster>,
     /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.
@@ -38,10 +41,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Place in `groups` of the one that holds `vip`.
-    pub fn group_of(&self, vip: IpAddr) -> Option<u8> {
-        let holds = |group: &Group| group.vips.iter().any(|held| held.address == vip);
-        self.groups.iter().position(holds).and_then(|place| u8::try_from(place).ok())
+    /// The VIPs of all groups, each with its group's place in `groups`.
+    pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
+        let numbered = (0..=u8::MAX).zip(&self.groups);
+        numbered.flat_map(|(place, group)| group.vips.iter().map(move |vip| (vip.address, place))).collect()
     }
 }
 
@@ -55,6 +58,12 @@ pub enum XdpMode {
     /// In the driver if it can and what the program sends gets through, else in the kernel's stack.
     Auto,
 }
+
+/// Frames a second that announcements of VIPs may take unless the file says otherwise.
+pub const ANNOUNCE_RATE: u32 = 10_000;
+
+/// VIPs of all groups together, at most.
+pub const MAX_VIPS: usize = 4096;
 
 /// The Unix socket that `lb status` talks to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,7 @@ pub struct File {
     pub timeouts: Option<Timeouts>,
     pub maintenance_dir: Scalar,
     pub zero_copy: Scalar,
+    pub announce_rate: Scalar,
     #[serde(deserialize_with = "given")]
     pub cluster: Option<Cluster>,
     pub groups: Option<Vec<Group>>,

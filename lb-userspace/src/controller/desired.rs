@@ -25,7 +25,8 @@ pub trait Knowledge {
 
 /// What the data path shall hold.
 pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
-    let group = |vip| config.group_of(vip).filter(|group| LEASES.contains(group));
+    let grouped = config.grouped_vips();
+    let group = |vip| grouped.get(&vip).copied().filter(|group| LEASES.contains(group));
     let configured = config
         .services
         .iter()
@@ -185,6 +186,7 @@ mod tests {
             timeouts: Timeouts::default(),
             maintenance: "/var/lib/lb/disabled".into(),
             zero_copy: false,
+            announce_rate: config::ANNOUNCE_RATE,
             cluster: None,
             groups: Vec::new(),
             services: vec![service.clone()],

@@ -16,6 +16,7 @@
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
 //!   `probing`: checks that they ask for; `endpoints`: where
 //! - `stations`: the machines of the configuration by their MACs
+//! - [`sources`]: the source of this host's own packets to the servers, which no VIP may be
 //! - `stop`: the way out
 //! - `vip_checks`: what checks through the VIP need
 //! - `xdp_mode`: native or generic
@@ -36,6 +37,7 @@ mod probing;
 mod reach;
 mod reload;
 mod report;
+pub mod sources;
 mod start;
 mod stations;
 mod status;
@@ -62,6 +64,7 @@ use self::maintenance::Maintenance;
 use self::membership::Membership;
 use self::notices::Fallbacks;
 use self::pace::Pace;
+use self::sources::Sources;
 use self::stop::{Leaving, Signals};
 use self::vip_checks::VipChecks;
 use crate::command::queue::Queues;
@@ -100,6 +103,7 @@ pub struct Controller {
     membership: Membership,
     events: Events,
     findings: Findings,
+    sources: Sources,
     /// Set once it stops.
     leaving: Option<Leaving>,
     knowledge: Knowledge,
@@ -263,6 +267,7 @@ impl Controller {
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.plan_refresh();
+        self.sources.look(&self.config, &self.findings, Instant::now());
         for record in self.findings.take_records() {
             self.events.record(record);
         }

@@ -61,6 +61,7 @@ impl Controller {
             timeouts: _,
             maintenance: _,
             zero_copy,
+            announce_rate: _,
             cluster,
             groups: _,
             services: _,

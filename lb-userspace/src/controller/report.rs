@@ -1,11 +1,11 @@
 //! What operators read in the log, in the words that ldirectord used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::SLOTS_PER_LINE;
 
-use crate::cluster::takeover::holder::addresses_of;
+use crate::cluster::takeover::vips::addresses_of;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::sweep::Table;
 use crate::plan::{Service, State, Target};
@@ -31,7 +31,7 @@ pub fn missing_vips(config: &Config) {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     });
-    let held: Vec<IpAddr> = on_host.chain(addresses_of(&config.groups)).collect();
+    let held: HashSet<IpAddr> = on_host.chain(addresses_of(&config.groups)).collect();
     let mut vips: Vec<IpAddr> = config.services.iter().map(|service| service.key.vip).collect();
     vips.sort_unstable();
     vips.dedup();

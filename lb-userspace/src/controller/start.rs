@@ -18,6 +18,7 @@ use super::maintenance::Maintenance;
 use super::membership::{Membership, Surrounding};
 use super::notices::Fallbacks;
 use super::pace::Pace;
+use super::sources::Sources;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
 use crate::command::queue::Queues;
@@ -82,6 +83,7 @@ impl Controller {
             membership,
             events,
             findings,
+            sources: Sources::default(),
             leaving: None,
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),

@@ -204,8 +204,9 @@ impl Controller {
     }
 
     fn traffic(&self) -> Traffic {
+        let grouped = self.config.grouped_vips();
         let services = self.config.services.iter().chain(self.knowledge.draining.services());
-        let services = services.filter(|service| self.config.group_of(service.key.vip).is_some());
+        let services = services.filter(|service| grouped.contains_key(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
             for (active, totals) in self.carried(&service.key) {

@@ -136,6 +136,7 @@ fn the_cluster_of_the_talk() {
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,
+        announce_rate: 10_000,
         cluster: None,
         groups: vec![Group {
             name: "211.58.250.6".into(),
@@ -255,6 +256,7 @@ fn full_example_states_the_defaults() {
     assert_eq!(full.metrics, least.metrics);
     assert_eq!(full.timeouts, least.timeouts);
     assert_eq!((&full.maintenance, full.zero_copy), (&least.maintenance, least.zero_copy));
+    assert_eq!(full.announce_rate, least.announce_rate);
     cluster::full_cluster_states_the_defaults(&full);
     let (full, least) = (&full.services[0], &least.services[0]);
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));

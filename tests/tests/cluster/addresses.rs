@@ -31,7 +31,7 @@ fn b1_a_server_that_announces_the_vip_is_named_and_answered_and_no_director_is_b
 #[test]
 fn an_address_that_somebody_removes_is_put_back() {
     let cluster = Cluster::start("flushed", &Plan::default());
-    cluster.talk.ha1.ip("address del 211.58.250.6/25 dev eth0").expect("it was there");
+    cluster.talk.ha1.ip("address del 211.58.250.6/32 dev eth0").expect("it was there");
     wait_for("the address to be back", || {
         let shown = cluster.talk.ha1.ip("-oneline address show dev eth0").expect("ip works");
         shown.contains(" 211.58.250.6/")

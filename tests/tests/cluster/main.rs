@@ -8,6 +8,8 @@
 //! | [`orders`] | what operators order |
 //! | [`nodes`] | which node has a group |
 //! | [`addresses`] | VIPs on the segment |
+//! | [`removed_vips`] | VIPs that others remove, and the source of our own packets |
+//! | [`many_vips`] | groups of a thousand VIPs and more |
 //! | [`dual_stack`] | a group with an IPv6 VIP |
 //! | [`commands`] | hooks and fencing |
 //! | [`servers`] | a node that finds no server gives way |
@@ -18,7 +20,9 @@ mod commands;
 mod dual_stack;
 mod files;
 mod harness;
+mod many_vips;
 mod nodes;
 mod orders;
+mod removed_vips;
 mod servers;
 mod stop;

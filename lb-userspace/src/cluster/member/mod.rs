@@ -31,6 +31,7 @@ use super::transport::now;
 use super::transport::statistics::Statistics;
 use crate::config::{Cluster, Config};
 use crate::dataplane::lease::Leases;
+use crate::findings::Findings;
 
 pub mod driver;
 pub mod fencing;
@@ -47,6 +48,7 @@ pub struct Place {
     /// An operator had put the node into maintenance in an earlier life.
     pub maintenance: bool,
     pub fence: Option<Fence>,
+    pub findings: Findings,
 }
 
 /// [`Self::leave`] and then [`Self::end`] part in peace. Dropped without these, its threads go on until the process ends.
@@ -74,6 +76,7 @@ impl Member {
         let channel = channel(cluster, session)?;
 
         let (orders, pending) = holder::orders();
+        orders.set_rate(config.announce_rate);
         orders.set_groups(&config.groups);
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
@@ -88,7 +91,7 @@ impl Member {
         let statistics = event_loop.statistics();
         let holder = {
             let handle = handle.clone();
-            Holder::start(place.interface, place.mac, (orders, pending), move |outcome| {
+            Holder::start(place.interface, place.mac, (orders, pending), place.findings, move |outcome| {
                 handle.command(Command::Outcome(outcome));
             })?
         };
@@ -140,6 +143,7 @@ impl Member {
     /// The configuration was read anew. Which groups there are has not changed, nor anything in `cluster`.
     pub fn set_config(&self, config: &Config) {
         self.handle.command(Command::Digest(config.digest()));
+        self.holder.orders().set_rate(config.announce_rate);
         self.holder.orders().set_groups(&config.groups);
     }
 

@@ -12,12 +12,16 @@ use crate::config::{self, Cluster, Config, HeartbeatPath};
 
 /// How long the addresses of a group may take to be on the interface, a fence command apart.
 const TAKEOVER: Duration = Duration::from_secs(2);
+/// And for each address, on a machine that is busy with other things.
+const TAKEOVER_OF_ONE: Duration = Duration::from_millis(1);
 
 /// `session` is new with each start of this node; `maintenance` is what an earlier life was told to remember.
 pub fn machine(config: &Config, cluster: &Cluster, session: u64, maintenance: bool) -> Settings {
     let Cluster { interval, dead, .. } = *cluster;
     let fence = cluster.fence.as_ref().map_or(Duration::ZERO, |fence| fence.timeout);
     let nodes = u8::try_from(cluster.nodes.len()).unwrap_or(u8::MAX);
+    let vips = config.groups.iter().map(|group| group.vips.len()).sum::<usize>();
+    let vips = u32::try_from(vips).unwrap_or(u32::MAX);
     Settings {
         config_digest: config.digest(),
         interval,
@@ -25,7 +29,7 @@ pub fn machine(config: &Config, cluster: &Cluster, session: u64, maintenance: bo
         initial_dead: cluster.initial_dead,
         lease: Settings::longest_lease(interval, dead),
         late: cluster.late,
-        takeover: TAKEOVER + fence,
+        takeover: TAKEOVER + TAKEOVER_OF_ONE * vips + fence,
         references: u8::try_from(cluster.references.len()).unwrap_or(u8::MAX),
         maintenance,
         groups: config.groups.iter().map(group).collect(),

@@ -16,6 +16,26 @@ const ARP_REPLY: u16 = 2;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
+/// Of the frames that announce an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The one that most listeners understand.
+    First,
+    Rest,
+    Whole,
+}
+
+impl Part {
+    /// How many frames that are.
+    pub const fn frames(self, vip: IpAddr) -> u32 {
+        match (self, vip) {
+            (Self::First, _) | (Self::Rest, IpAddr::V4(_)) | (Self::Whole, IpAddr::V6(_)) => 1,
+            (Self::Rest, IpAddr::V6(_)) => 0,
+            (Self::Whole, IpAddr::V4(_)) => 2,
+        }
+    }
+}
+
 /// Sends announcements out of one interface.
 #[derive(Debug)]
 pub struct Announcer {
@@ -37,11 +57,16 @@ impl Announcer {
         Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
     }
 
-    /// Tells everyone on the segment that `vip` is at `mac`.
-    pub fn announce(&self, vip: IpAddr, mac: [u8; 6]) -> Result<()> {
-        frames(vip, mac).iter().try_for_each(|frame| {
-            self.send(frame).with_context(|| format!("cannot announce {vip} on interface {}", self.interface))
-        })
+    /// Tells everyone on the segment that `vip` is at `mac`, without waiting for room in the interface's queue.
+    pub fn announce(&self, vip: IpAddr, mac: [u8; 6], part: Part) -> io::Result<()> {
+        let frames = frames(vip, mac);
+        let first = frames.len().min(1);
+        let frames = match part {
+            Part::First => &frames[..first],
+            Part::Rest => &frames[first..],
+            Part::Whole => &frames[..],
+        };
+        frames.iter().try_for_each(|frame| self.send(frame))
     }
 
     /// Asks who has `vip`, in nobody's name: no cache changes by the question (RFC 5227, section 2.1.1).
@@ -168,6 +193,16 @@ mod tests {
         assert_eq!((frame.len(), frame[21]), (42, 1));
         assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &[0; 4][..]));
         assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &vip.octets()[..]));
+    }
+
+    #[test]
+    fn the_parts_have_as_many_frames_as_they_say() {
+        for address in ["211.58.250.6", "2001:db8::6"] {
+            let vip: IpAddr = address.parse().unwrap();
+            let all = frames(vip, MAC).len();
+            assert_eq!(all as u32, Part::Whole.frames(vip));
+            assert_eq!(all as u32, Part::First.frames(vip) + Part::Rest.frames(vip));
+        }
     }
 
     #[test]

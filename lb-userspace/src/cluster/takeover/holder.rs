@@ -1,32 +1,39 @@
 //! Takes groups of VIPs and gives them up, and keeps the segment informed while they are held.
 //!
-//! On a thread of its own: a take-over must not wait until the controller has read a file or a check has ended. Orders
-//! are carried out one after the other; only a fence command is waited for in the background, so that a release does
-//! not wait behind it.
+//! On a thread of its own: a take-over must not wait until the controller has read a file or a check has ended. Orders for
+//! one group are carried out one after the other, those for several groups side by side.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::FutureExt as _;
 use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use super::addresses::{Addresses, VipAddress};
 use super::announce::Announcer;
-use crate::config::Group;
+use super::bursts::Bursts;
+use super::changes::{Change, Changes};
+use super::kernel::{Answer, Kernel, Request};
+use super::ledger::{Event, Ledger, WorkId};
+use super::report::Report;
+use super::vips::Vips;
+use crate::cluster::realtime;
+use crate::config::{ANNOUNCE_RATE, Group};
+use crate::findings::Findings;
 
-/// When a VIP is announced after it was taken: at once, and again for whoever missed it.
-const BURST: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_millis(1000),
-    Duration::from_millis(2000),
-];
+/// Requests to the kernel under way at once. The kernel carries out one after the other; in between, announcements go out.
+const REQUESTS: usize = 32;
+
+/// How often the interface is looked at, should a change not have been told.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long an announcement waits that the interface's queue has no room for.
+const QUEUE_FULL: Duration = Duration::from_millis(1);
 
 /// A group's place in the configuration.
 pub type GroupNumber = u8;
@@ -53,6 +60,8 @@ enum Order {
     Take(GroupNumber, Option<Condition>),
     Release(GroupNumber),
     Announce(GroupNumber),
+    /// Announcements a second, in frames.
+    Rate(u32),
     End,
 }
 
@@ -96,6 +105,11 @@ impl Orders {
         self.give(Order::Groups { groups: groups.to_vec(), hold_all: true });
     }
 
+    /// How many frames a second announcements may take.
+    pub fn set_rate(&self, rate: u32) {
+        self.give(Order::Rate(rate));
+    }
+
     /// The interface's MAC has changed: everyone is told.
     pub fn set_mac(&self, mac: [u8; 6]) {
         self.give(Order::Mac(mac));
@@ -120,6 +134,7 @@ impl Holder {
         interface: u32,
         mac: [u8; 6],
         (orders, pending): (Orders, Pending),
+        findings: Findings,
         tell: impl Fn(Outcome) + Send + 'static,
     ) -> Result<Self> {
         let announcer = Announcer::new(interface)?;
@@ -127,25 +142,31 @@ impl Holder {
             .enable_all()
             .build()
             .context("cannot start the runtime of the VIPs' thread")?;
-        let addresses = {
-            // Its tasks belong to this thread's runtime, not to the caller's.
+        let (kernel, changes) = {
+            // Their tasks belong to this thread's runtime, not to the caller's.
             let _guard = runtime.enter();
-            Addresses::of(interface)?
+            (Kernel::of(interface)?, Changes::on(interface)?)
         };
         let keeper = Keeper {
-            addresses,
+            kernel,
+            changes,
             announcer,
             mac,
             tell: Box::new(tell),
-            groups: Vec::new(),
-            wanted: BTreeSet::new(),
+            report: Report::new(interface, findings),
+            ledger: Ledger::default(),
+            bursts: Bursts::new(ANNOUNCE_RATE, Instant::now()),
+            requests: FuturesUnordered::new(),
             conditions: FuturesUnordered::new(),
             expected: BTreeMap::new(),
-            held: BTreeMap::new(),
+            is_up: true,
         };
         let thread = std::thread::Builder::new()
             .name("takeover".to_owned())
-            .spawn(move || runtime.block_on(keeper.run(pending.0)))
+            .spawn(move || {
+                realtime::hurry();
+                runtime.block_on(keeper.run(pending.0));
+            })
             .context("cannot start the VIPs' thread")?;
         Ok(Self { orders, thread })
     }
@@ -169,18 +190,23 @@ impl Holder {
     }
 }
 
+/// A request that was answered.
+type Answered = (WorkId, Request, Answer);
+
 struct Keeper {
-    addresses: Addresses,
+    kernel: Kernel,
+    changes: Changes,
     announcer: Announcer,
     mac: [u8; 6],
     tell: Box<dyn Fn(Outcome) + Send>,
-    groups: Vec<Group>,
-    /// Groups that are held.
-    wanted: BTreeSet<GroupNumber>,
+    report: Report,
+    ledger: Ledger,
+    bursts: Bursts,
+    requests: FuturesUnordered<BoxFuture<'static, Answered>>,
     conditions: FuturesUnordered<BoxFuture<'static, Met>>,
     /// Take-overs that wait for their condition, and how to call it off.
     expected: BTreeMap<GroupNumber, AbortHandle>,
-    held: BTreeMap<VipAddress, News>,
+    is_up: bool,
 }
 
 /// What became of a condition.
@@ -190,72 +216,81 @@ struct Met {
     outcome: Result<Result<(), String>, Aborted>,
 }
 
-/// When a held VIP is announced next.
-#[derive(Debug)]
-struct News {
-    /// Announcements of the burst that are done.
-    done: usize,
-    taken: Instant,
-    next: Option<Instant>,
-    refresh: Duration,
-}
-
-impl News {
-    fn from(taken: Instant, refresh: Duration) -> Self {
-        Self { done: 0, taken, next: Some(taken), refresh }
-    }
-
-    /// One announcement was made at `now`.
-    fn made(&mut self, now: Instant) {
-        self.done += 1;
-        self.next = match BURST.get(self.done) {
-            Some(after) => Some(self.taken + *after),
-            None => (!self.refresh.is_zero()).then(|| now + self.refresh),
-        };
-    }
-}
-
 impl Keeper {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
-        loop {
-            let next = self.held.values().filter_map(|news| news.next).min();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut is_ending = false;
+        while !(is_ending && self.ledger.is_idle()) {
+            let wake = self.ledger.wake().into_iter().chain(self.bursts.wake(self.ledger.is_taking())).min();
             tokio::select! {
                 biased;
-                order = orders.recv() => match order {
+                order = orders.recv(), if !is_ending => match order {
                     None => return,
-                    Some(Order::End) => return self.end().await,
-                    Some(order) => self.obey(order).await,
+                    Some(Order::End) => {
+                        is_ending = true;
+                        self.end();
+                    }
+                    Some(order) => self.obey(order),
                 },
-                Some(met) = self.conditions.next() => self.met(met).await,
-                () = sleep_until(next) => self.look_after().await,
+                Some(answered) = self.requests.next() => self.answered(answered),
+                Some(met) = self.conditions.next() => self.met(met),
+                change = self.changes.next() => self.changed(change),
+                _ = looks.tick() => self.ledger.doubt(true),
+                () = sleep_until(wake) => {}
             }
-            self.announce_due();
+            self.go_on();
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    /// What follows from whatever has happened.
+    fn go_on(&mut self) {
+        while let Some(Some(answered)) = self.requests.next().now_or_never() {
+            self.answered(answered);
+        }
+        self.ledger.pass_time(Instant::now());
+        while self.requests.len() < REQUESTS
+            && let Some((work, request)) = self.ledger.next()
+        {
+            let answer = self.kernel.ask(&request);
+            self.requests.push(answer.map(move |answer| (work, request, answer)).boxed());
+        }
+        for event in self.ledger.take_events() {
+            self.event(event);
+        }
+        self.announce();
+    }
+
+    fn answered(&mut self, (work, request, answer): Answered) {
+        self.ledger.answered(work, request, answer, Instant::now());
+    }
+
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Groups { groups, hold_all } => {
-                if hold_all {
-                    self.wanted = (0..=u8::MAX).zip(&groups).map(|(number, _)| number).collect();
-                }
-                self.groups = groups;
-                for error in self.follow().await {
-                    tracing::error!("{error:#}");
+                self.ledger.set_groups(groups.iter().map(Vips::from).collect(), hold_all);
+                for vip in self.ledger.held() {
+                    self.bursts.set_refresh(vip, self.ledger.refresh_of(vip), Instant::now());
                 }
             }
             Order::Mac(mac) => {
                 if std::mem::replace(&mut self.mac, mac) != mac {
-                    self.begin_burst(|_| true);
+                    for vip in self.ledger.held() {
+                        self.bursts.again(vip, Instant::now());
+                    }
                 }
             }
-            Order::Take(group, None) => self.take(group).await,
+            Order::Take(group, None) => self.ledger.take(group),
             Order::Take(group, Some(condition)) => self.wait_for(group, condition),
-            Order::Release(group) => self.release(group).await,
-            Order::Announce(group) => {
-                let vips = self.vips_of(group);
-                self.begin_burst(|vip| vips.contains_key(vip));
+            Order::Release(group) => {
+                self.call_off(group);
+                self.ledger.release(group);
             }
+            Order::Announce(group) => {
+                for vip in self.ledger.held_of(group) {
+                    self.bursts.again(vip, Instant::now());
+                }
+            }
+            Order::Rate(rate) => self.bursts.set_rate(rate),
             Order::End => {}
         }
     }
@@ -267,11 +302,11 @@ impl Keeper {
         self.conditions.push(Box::pin(async move { Met { group, outcome: condition.await } }));
     }
 
-    async fn met(&mut self, Met { group, outcome }: Met) {
+    fn met(&mut self, Met { group, outcome }: Met) {
         let Ok(outcome) = outcome else { return };
         self.expected.remove(&group);
         match outcome {
-            Ok(()) => self.take(group).await,
+            Ok(()) => self.ledger.take(group),
             Err(why) => (self.tell)(Outcome::Failed(group, why)),
         }
     }
@@ -283,170 +318,69 @@ impl Keeper {
         }
     }
 
-    /// All of the group's VIPs or none.
-    async fn take(&mut self, group: GroupNumber) {
-        self.wanted.insert(group);
-        let errors = self.follow().await;
-        self.announce_due();
-        let vips = self.vips_of(group);
-        if vips.keys().all(|vip| self.held.contains_key(vip)) {
-            return (self.tell)(Outcome::Taken(group));
+    fn end(&mut self) {
+        for condition in std::mem::take(&mut self.expected).into_values() {
+            condition.abort();
         }
-        self.give_up(group).await;
-        (self.tell)(Outcome::Failed(group, texts(&errors)));
+        self.ledger.end();
     }
 
-    async fn release(&mut self, group: GroupNumber) {
-        self.call_off(group);
-        self.give_up(group).await;
-        (self.tell)(Outcome::Released(group));
-        if !self.held.is_empty() {
-            self.look_after().await;
-        }
-    }
-
-    /// Takes the group's VIPs off the interface, those that an earlier life has left there too.
-    async fn give_up(&mut self, group: GroupNumber) {
-        self.wanted.remove(&group);
-        let vips: Vec<VipAddress> = self.vips_of(group).into_keys().collect();
-        for vip in &vips {
-            self.held.remove(vip);
-        }
-        match self.addresses.delete(vips.iter().map(|vip| vip.address).collect()).await {
-            Ok(deleted) => report_released(&deleted),
-            Err(error) => tracing::error!("{error:#}"),
-        }
-    }
-
-    /// Addresses that somebody has removed are put back before they are announced again: an operator's `ip address flush`, or
-    /// the kernel, which removes a subnet's other addresses with its first one. What cannot be had is told.
-    async fn look_after(&mut self) {
-        match self.addresses.present().await {
-            Ok(present) => self.held.retain(|vip, _| present.contains(&vip.address)),
-            Err(error) => return tracing::warn!("{error:#}"),
-        }
-        let errors = self.follow().await;
-        if errors.is_empty() {
-            return;
-        }
-        let why = texts(&errors);
-        for &group in &self.wanted {
-            if !self.vips_of(group).keys().all(|vip| self.held.contains_key(vip)) {
-                (self.tell)(Outcome::Failed(group, why.clone()));
-            }
-        }
-        tracing::error!("{why}");
-    }
-
-    async fn end(mut self) {
-        self.wanted.clear();
-        for error in self.follow().await {
-            tracing::error!("{error:#}");
-        }
-    }
-
-    /// Takes what is wanted and not held, gives up what is held and not wanted. Returns what went wrong.
-    async fn follow(&mut self) -> Vec<anyhow::Error> {
-        let mut errors = Vec::new();
-        let wanted: BTreeMap<VipAddress, Duration> =
-            self.wanted.iter().flat_map(|&group| self.vips_of(group)).collect();
-        let surplus: Vec<VipAddress> =
-            self.held.keys().filter(|vip| !wanted.contains_key(vip)).cloned().collect();
-        self.held.retain(|vip, _| wanted.contains_key(vip));
-        match self.addresses.delete(surplus.iter().map(|vip| vip.address).collect()).await {
-            Ok(deleted) => report_released(&deleted),
-            Err(error) => errors.push(error),
-        }
-        for (vip, refresh) in wanted {
-            if self.held.contains_key(&vip) {
-                continue;
-            }
-            match self.addresses.add(&vip).await {
-                Ok(()) => {
-                    let news =
-                        if vip.address.is_ipv4() { "gratuitous ARP" } else { "neighbour advertisements" };
-                    tracing::info!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix);
-                    self.held.insert(vip, News::from(Instant::now(), refresh));
+    fn changed(&mut self, change: Change) {
+        match change {
+            Change::Added(form) => self.ledger.added(&form),
+            Change::Removed { address, by } => {
+                if self.ledger.holds(address) {
+                    self.report.removed(by);
                 }
-                Err(error) => errors.push(error),
+                self.ledger.removed(address, Instant::now());
             }
-        }
-        errors
-    }
-
-    fn vips_of(&self, group: GroupNumber) -> BTreeMap<VipAddress, Duration> {
-        self.groups.get(usize::from(group)).map(vips).unwrap_or_default()
-    }
-
-    fn begin_burst(&mut self, which: impl Fn(&VipAddress) -> bool) {
-        let begin = Instant::now();
-        for (_, news) in self.held.iter_mut().filter(|(vip, _)| which(vip)) {
-            *news = News::from(begin, news.refresh);
+            Change::Link { up } => {
+                // Without it the kernel has removed routes, and IPv6 addresses.
+                if up && !std::mem::replace(&mut self.is_up, up) {
+                    self.ledger.doubt(true);
+                }
+                self.is_up = up;
+            }
+            Change::Missed => self.ledger.doubt(true),
         }
     }
 
-    fn announce_due(&mut self) {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Held(vip) => {
+                let refresh = self.ledger.refresh_of(vip.address);
+                self.bursts.begin(vip.address, refresh, Instant::now());
+            }
+            Event::Lost(vip) => self.bursts.end(vip),
+            Event::Taken(vips) => self.report.taken(&vips),
+            Event::Released(vips) => self.report.released(&vips),
+            Event::PutBack(vips) => self.report.put_back(&vips),
+            Event::Outcome(outcome) => (self.tell)(outcome),
+            Event::Trouble(what) => self.report.trouble(what),
+        }
+    }
+
+    /// Whatever is due, as far as the pace allows.
+    fn announce(&mut self) {
         let now = Instant::now();
-        for (vip, news) in &mut self.held {
-            if news.next.is_some_and(|next| next <= now) {
-                if let Err(error) = self.announcer.announce(vip.address, self.mac) {
-                    tracing::warn!("{error:#}");
-                }
-                news.made(now);
+        while let Some((vip, part)) = self.bursts.next(now, self.ledger.is_taking()) {
+            match self.announcer.announce(vip, self.mac, part) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => return self.bursts.pause(now + QUEUE_FULL),
+                Err(error) => self.report.unannounced(vip, &error),
             }
+            self.bursts.made(vip, now);
         }
     }
 }
 
-fn texts(errors: &[anyhow::Error]) -> String {
-    errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; ")
-}
-
-fn report_released(vips: &BTreeSet<IpAddr>) {
-    for vip in vips {
-        tracing::info!("IP address {vip} released");
-    }
-}
-
-fn vips(group: &Group) -> BTreeMap<VipAddress, Duration> {
-    let of_vip = |vip: &crate::config::GroupVip| {
-        // IPv6 addresses have no labels.
-        let label = group.label.clone().filter(|_| vip.address.is_ipv4());
-        (VipAddress { address: vip.address, prefix: vip.prefix, label }, group.refresh)
-    };
-    group.vips.iter().map(of_vip).collect()
-}
-
-/// Every address that `groups` name.
-pub fn addresses_of(groups: &[Group]) -> impl Iterator<Item = IpAddr> + '_ {
-    groups.iter().flat_map(|group| group.vips.iter().map(|vip| vip.address))
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS))
 }
 
 async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn news_comes_in_a_burst_and_then_at_the_pace_of_the_refresh() {
-        let taken = Instant::now();
-        let mut news = News::from(taken, Duration::from_secs(5));
-        let mut now = taken;
-        for after in BURST {
-            assert_eq!(news.next, Some(taken + after));
-            now = taken + after;
-            news.made(now);
-        }
-        assert_eq!(news.next, Some(now + Duration::from_secs(5)));
-
-        let mut once = News::from(taken, Duration::ZERO);
-        (0..BURST.len()).for_each(|_| once.made(now));
-        assert_eq!(once.next, None);
     }
 }

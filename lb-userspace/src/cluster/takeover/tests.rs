@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::holder::{Holder, Outcome, orders};
 use crate::cluster::cable::{Cable, block_on, ip};
 use crate::config::{Failback, Group, GroupVip};
+use crate::findings::Findings;
 use crate::segment::claims::{Claim, Listener};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x5a];
@@ -29,7 +30,9 @@ fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
 fn start(cable: &Cable, groups: &[Group]) -> (Holder, Receiver<Outcome>) {
     let (sender, outcomes) = channel();
     let tell = move |outcome| drop(sender.send(outcome));
-    let holder = cable.run(0, |interface| Holder::start(interface, MAC, orders(), tell)).expect("a holder");
+    let holder = cable
+        .run(0, |interface| Holder::start(interface, MAC, orders(), Findings::default(), tell))
+        .expect("a holder");
     holder.orders().set_groups(groups);
     (holder, outcomes)
 }
@@ -38,6 +41,11 @@ fn shown(cable: &Cable) -> String {
     let output = Command::new("ip")
         .args(["-n", &cable.names[0], "-oneline", "address", "show", "dev", "eth0"])
         .output();
+    String::from_utf8(output.expect("ip").stdout).expect("UTF-8")
+}
+
+fn routes(cable: &Cable) -> String {
+    let output = Command::new("ip").args(["-n", &cable.names[0], "route", "show", "dev", "eth0"]).output();
     String::from_utf8(output.expect("ip").stdout).expect("UTF-8")
 }
 
@@ -71,7 +79,7 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
     });
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
     let addresses = shown(&cable);
-    assert!(addresses.contains("10.9.9.100/24") && addresses.contains("eth0:0"), "{addresses}");
+    assert!(addresses.contains("10.9.9.100/32") && addresses.contains("eth0:0"), "{addresses}");
     let v6 = addresses.lines().find(|line| line.contains("2001:db8::100/64")).expect("the IPv6 VIP");
     assert!(v6.contains("nodad") && !v6.contains("tentative"), "usable at once: {v6}");
     assert!(
@@ -94,7 +102,7 @@ fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
     holder.orders().take(0, None);
     let outcome = outcomes.recv_timeout(PATIENCE).expect("an outcome");
     let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
-    assert!(why.contains("cannot add 10.9.9.100/24"), "{why}");
+    assert!(why.contains("cannot add 10.9.9.100/32"), "{why}");
     assert!(!shown(&cable).contains("::100"), "{}", shown(&cable));
     holder.end();
 }
@@ -113,7 +121,7 @@ fn where_ipv6_is_off_a_group_with_an_ipv6_vip_is_not_taken_and_says_so() {
     holder.end();
 }
 
-/// The kernel removes the other addresses of a subnet with its first one.
+/// The kernel removes the other addresses of a subnet with its first one: no VIP is ever that.
 #[test]
 fn giving_up_one_group_does_not_cost_another_its_address() {
     let cable = Cable::new("subnet");
@@ -123,10 +131,18 @@ fn giving_up_one_group_does_not_cost_another_its_address() {
         holder.orders().take(number, None);
         assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(number)));
     }
+    assert!(routes(&cable).contains("10.8.8.0/24 "), "clients of that network: {}", routes(&cable));
     holder.orders().release(0);
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
-    wait_for_shown(&cable, "10.8.8.2/24");
-    assert!(!shown(&cable).contains("10.8.8.1/"), "{}", shown(&cable));
+    assert!(
+        shown(&cable).contains("10.8.8.2/32") && !shown(&cable).contains("10.8.8.1/"),
+        "{}",
+        shown(&cable)
+    );
+    assert!(routes(&cable).contains("10.8.8.0/24 "), "{}", routes(&cable));
+    holder.orders().release(1);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(1)));
+    assert!(!routes(&cable).contains("10.8.8.0/24 "), "{}", routes(&cable));
     holder.end();
 }
 

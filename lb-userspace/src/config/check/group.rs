@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::node;
 use super::{Checker, DAY, Unique, Value, values};
 use crate::cluster::message::MAX_GROUPS;
-use crate::config::model::{Failback, Group, GroupVip};
+use crate::config::model::{Failback, Group, GroupVip, MAX_VIPS};
 use crate::config::places::Place;
 use crate::config::yaml;
 
@@ -47,7 +47,13 @@ impl Checker {
             }
             group
         });
-        groups.collect()
+        let groups: Vec<Group> = groups.collect();
+        let count: usize = groups.iter().map(|group| group.vips.len()).sum();
+        if count > MAX_VIPS {
+            let message = format!("found {count} VIPs in all groups together, expected at most {MAX_VIPS}");
+            self.mistake(place.key_at(), message);
+        }
+        groups
     }
 
     fn group(

@@ -171,6 +171,7 @@ const FREE: &[Change] = &[
     |config, _| config.metrics = None,
     |config, matter| config.maintenance = matter.text.clone().into(),
     |config, _| config.zero_copy = true,
+    |config, _| config.announce_rate = 100,
     |config, matter| every_check(config, |check| check.source = Some(matter.address)),
     |config, matter| every_check(config, |check| check.interface = Some(matter.text.clone())),
     // Each service has its own copy of the file's.

@@ -98,8 +98,9 @@ impl Membership {
         let Surrounding { interface, mac, leases, findings } = surrounding;
         let (sender, news) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
-            let holder = Holder::start(interface, mac, holder::orders(), |_| {})?;
+            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| {})?;
             let orders = holder.orders().clone();
+            orders.set_rate(config.announce_rate);
             let respond =
                 move |(Response::Conflict(group) | Response::Announce(group))| orders.announce(group);
             return match watch_segment(config, interface, mac, leases, findings, respond).await {
@@ -114,8 +115,10 @@ impl Membership {
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
+        let fence = fence(config, cluster);
+        let (leases_here, findings_here) = (leases.clone(), findings.clone());
         let place =
-            Place { interface, mac, leases: leases.clone(), maintenance, fence: fence(config, cluster) };
+            Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
@@ -174,7 +177,10 @@ impl Membership {
         let vips = desired::vips(&config.groups).into_iter().collect();
         self.segment().change(|ours| ours.vips = vips);
         match self {
-            Self::Alone(alone) => alone.holder.orders().hold_all(&config.groups),
+            Self::Alone(alone) => {
+                alone.holder.orders().set_rate(config.announce_rate);
+                alone.holder.orders().hold_all(&config.groups);
+            }
             Self::Clustered(clustered) => clustered.member.set_config(config),
         }
     }

@@ -1,5 +1,7 @@
 //! The cluster's part of the listing: nodes, paths, groups.
 
+use std::net::IpAddr;
+
 use super::table::{Cell, Table};
 use super::{Tone, words};
 use crate::observe::view::{ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
@@ -68,8 +70,16 @@ fn path_row(path: &PathStatus) -> [Cell; 3] {
     ]
 }
 
+/// The first ones, and how many there are besides.
+fn vips(vips: &[IpAddr]) -> String {
+    const SHOWN: usize = 4;
+    let shown = if vips.len() > SHOWN + 1 { SHOWN } else { vips.len() };
+    let (shown, rest) = vips.split_at(shown);
+    let text = shown.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if rest.is_empty() { text } else { format!("{text} and {} more", rest.len()) }
+}
+
 fn group_row(group: &GroupStatus, stopping: bool) -> [Cell; 6] {
-    let vips: Vec<String> = group.vips.iter().map(ToString::to_string).collect();
     let away = group.holder.as_ref() != Some(&group.preferred);
     let role = if stopping && group.role == "fault" { "stopping" } else { &*group.role };
     let tone = match role {
@@ -80,7 +90,7 @@ fn group_row(group: &GroupStatus, stopping: bool) -> [Cell; 6] {
     };
     [
         Cell::new(&group.name, Tone::Strong),
-        Cell::plain(&vips.join(", ")),
+        Cell::plain(&vips(&group.vips)),
         match &group.holder {
             Some(holder) => Cell::new(holder, if away { Tone::Warning } else { Tone::Good }),
             None => Cell::new("NOBODY", Tone::Bad),

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cluster::cable::{Cable, block_on, ip};
-use crate::cluster::takeover::announce::Announcer;
+use crate::cluster::takeover::announce::{Announcer, Part};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 6);
@@ -133,7 +133,7 @@ fn a_listener_hears_the_other_end_and_not_its_own() {
             let ours = Announcer::new(here).unwrap();
             let theirs = cable.run(1, |there| Announcer::new(there).unwrap());
             for vip in [IpAddr::from(VIP), IpAddr::from(VIP6)] {
-                ours.announce(vip, MAC).unwrap();
+                ours.announce(vip, MAC, Part::Whole).unwrap();
                 assert_eq!(first_of(&mut listener, vip, &theirs).await, OTHER);
             }
         });
@@ -159,7 +159,7 @@ fn a_listener_hears_again_after_the_link_was_down() {
 /// Who is first heard to claim `vip`, which the other end announces now and, should its link not be up yet, again.
 async fn first_of(listener: &mut Listener, vip: IpAddr, theirs: &Announcer) -> [u8; 6] {
     for _ in 0..100 {
-        let _ = theirs.announce(vip, OTHER);
+        let _ = theirs.announce(vip, OTHER, Part::Whole);
         while let Ok(claim) = timeout(Duration::from_millis(50), listener.next()).await {
             // The kernels have something to say about addresses of their own.
             match claim.unwrap() {
