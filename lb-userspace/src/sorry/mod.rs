@@ -111,5 +111,5 @@ impl Sorry {
 pub async fn serve_one(stream: tokio::net::TcpStream) {
     let room = || Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room for one");
     let trouble = Trouble::new(SocketAddr::from(([127, 0, 0, 1], 80)));
-    listener::serve(stream, None, trouble, [room(), room()]).await;
+    listener::serve(stream, None, trouble, [room(), room()], Arc::new(Semaphore::new(1))).await;
 }
