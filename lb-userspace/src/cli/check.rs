@@ -9,7 +9,7 @@ use crate::config;
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Configuration file
+    /// The configuration file, such as /etc/lb/lb.yaml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
