@@ -308,3 +308,28 @@ fn a_thousand_services_are_up_at_once() {
     assert_eq!(director.status().expect("a status").services.len(), 1001);
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }
+
+/// As ldirectord.log and ha-log did.
+#[test]
+fn c11_the_events_tell_the_story_from_the_start() {
+    let (talk, director) = start("c11story");
+    talk.www1.stop().expect("nginx stops");
+    let down = |status: &lb_tests::lab::director::Status| !status.serves("www1");
+    director.wait_until("www1 out", PATIENCE, down).expect("it is taken out");
+    let story = director.order(&["events"]).expect("events");
+    let chapters = [
+        "Adding virtual server: tcp/211.58.250.6:80",
+        "Adding real server: 211.58.250.25:80 (1*tcp/211.58.250.6:80)",
+        "web: www1 is down",
+        "Removing real server: 211.58.250.25:80 (1*tcp/211.58.250.6:80)",
+    ];
+    for chapter in ["XDP program attached to eth0 (native mode)", "IP address 211.58.250.6/25 taken"] {
+        assert!(story.contains(chapter), "{chapter:?} is missing in:\n{story}");
+    }
+    let mut rest = &*story;
+    for chapter in chapters {
+        let at = rest.find(chapter);
+        let at = at.unwrap_or_else(|| panic!("{chapter:?} is missing, or not in its place, in:\n{story}"));
+        rest = &rest[at..];
+    }
+}

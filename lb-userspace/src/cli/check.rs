@@ -11,7 +11,7 @@ use crate::findings::Finding;
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Configuration file
+    /// The configuration file, such as /etc/lb/lb.yaml
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

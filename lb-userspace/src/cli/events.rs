@@ -9,7 +9,7 @@ use crate::observe::socket;
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// One JSON object a line
+    /// Print one JSON object a line, for programs
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -14,37 +14,44 @@ use clap::{Parser, Subcommand};
 
 /// A layer-4 load balancer on eBPF/XDP: direct routing, as LVS does it, without a kernel module.
 #[derive(Debug, Parser)]
-#[command(name = "lb", version)]
+#[command(name = "lb", version, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+A director forwards what comes for a virtual IP address (VIP) to the real servers of its service. Begin with:
+  lb check /etc/lb/lb.yaml     is the configuration right?
+  lb run                       the director, in the foreground; systemd runs it as a service
+  lb status                    services, servers, connections, and what is wrong, if anything is
+All commands but `run` and `check` ask the director that runs on this machine, by its control socket.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the director in the foreground
+    /// Run the director in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
     Run(run::Options),
-    /// Check a configuration file and say what is wrong with it
+    /// Check a configuration file: every mistake with its line and column
     Check(check::Options),
-    /// Show the running director's services and servers
+    /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),
-    /// Make the checks of a service's servers at once, and show each step
+    /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
-    /// Keep a server out: no new connections, over restarts too, until `lb enable`
+    /// Give a real server no new connections until `lb enable`, also after a restart of lb
     Disable(servers::DisableOptions),
-    /// Let a server back in
+    /// Give a real server new connections again after `lb disable`
     Enable(servers::EnableOptions),
-    /// Show what happened: who, what, why, how long it took
+    /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
-    /// Give a group, or all that are here, to the next node
+    /// Move a group of VIPs from this director to the next one of the cluster
     Failover(orders::GroupOptions),
-    /// Give a group, or all that are not there, to its preferred node
+    /// Move a group of VIPs back to its preferred director
     Failback(orders::GroupOptions),
-    /// Give everything here to the other nodes and stay out until `lb resume` or a restart
+    /// Move all groups from this director to others; it takes none until `lb resume` or a restart
     Standby(orders::StandbyOptions),
-    /// Be ready to take groups again after `lb standby`
+    /// End `lb standby`: this director may take groups again
     Resume(output::Director),
-    /// Stay out, over restarts too, until maintenance is off
+    /// Like standby, but also after a restart: `maintenance on`, then `maintenance off`
     Maintenance(orders::MaintenanceOptions),
 }
 

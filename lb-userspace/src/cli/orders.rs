@@ -16,7 +16,7 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct GroupOptions {
-    /// The group's name; without it, all that it concerns
+    /// Name of the group, as `lb status` shows it; all groups if left out
     group: Option<String>,
     #[command(flatten)]
     director: Director,
@@ -42,7 +42,7 @@ pub struct MaintenanceOptions {
 
 #[derive(Debug, Args)]
 struct Force {
-    /// Even if no other node is ready, and nobody has the addresses then
+    /// Do it even if no other director is ready: then nobody has the VIPs
     #[arg(long)]
     force: bool,
 }

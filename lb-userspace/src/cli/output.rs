@@ -11,7 +11,7 @@ use crate::observe::socket;
 /// The running director that a command is for.
 #[derive(Debug, Args)]
 pub struct Director {
-    /// Control socket of the running lb
+    /// Control socket of the director, the key `control` of its configuration
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
 }

@@ -12,11 +12,11 @@ use crate::observe::view::{Health, ProbeReport, ServiceStatus};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The service's name or VIP:PORT
+    /// Name of the service, or its VIP:PORT
     service: String,
-    /// The server's name or address; without it, all servers of the service
+    /// Name or address of the real server; all of the service if left out
     server: Option<String>,
-    /// One JSON object a server
+    /// Print one JSON object a server, for programs
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -14,10 +14,10 @@ use crate::controller;
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Configuration file
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/lb/lb.yaml")]
     config: PathBuf,
-    /// How log lines look
+    /// The form of the log on standard error; RUST_LOG=debug shows more of it
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }

@@ -8,10 +8,10 @@ use crate::observe::socket::{self, Request};
 
 #[derive(Debug, Args)]
 pub struct DisableOptions {
-    /// Name or address, with `:PORT` for one of its services alone
+    /// Name or address of the real server; with `:PORT` only in the services on that port
     #[arg(value_name = "SERVER[:PORT]")]
     server: String,
-    /// Shown beside the server
+    /// Why, shown beside the server in `lb status`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub struct DisableOptions {
 
 #[derive(Debug, Args)]
 pub struct EnableOptions {
-    /// Name or address, with `:PORT` for one of its services alone
+    /// Name or address of the real server; with `:PORT` only in the services on that port
     #[arg(value_name = "SERVER[:PORT]")]
     server: String,
     #[command(flatten)]

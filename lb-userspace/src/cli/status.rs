@@ -10,7 +10,7 @@ use crate::observe::{listing, socket};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Everything there is to know, as JSON
+    /// Print all of it as JSON, for programs
     #[arg(long)]
     json: bool,
     #[command(flatten)]

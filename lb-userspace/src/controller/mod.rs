@@ -222,9 +222,10 @@ impl Controller {
         for error in &errors {
             tracing::error!("the data path could not be changed: {error:#}");
         }
-        report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
+        let records = report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
             self.knowledge.server(&key, address).and_then(Machine::reason)
         });
+        records.into_iter().for_each(|record| self.events.record(record));
         self.tell_fallbacks();
         self.tell_stations();
         for (service, server) in purge {

@@ -8,6 +8,7 @@ use lb_common::table::SLOTS_PER_LINE;
 use crate::cluster::takeover::vips::addresses_of;
 use crate::config::{self, Config, ServiceKey};
 use crate::dataplane::sweep::Table;
+use crate::observe::events::{Level, Record};
 use crate::plan::{Service, State, Target};
 
 /// The connection table's size, once at start.
@@ -42,13 +43,14 @@ pub fn missing_vips(config: &Config) {
     }
 }
 
-/// Who was added to and removed from the servers in service. `reason` is why a server is down.
+/// Who was added to and removed from the servers in service, as events. `reason` is why a server is down.
 pub fn membership(
     before: &State,
     after: &State,
     config: &Config,
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
-) {
+) -> Vec<Record> {
+    let mut records = Vec::new();
     let present = |(_, service): &(&ServiceKey, &Service)| !service.settings.departed;
     for (key, service) in after.services.iter().filter(present) {
         let configured = config.services.iter().find(|service| service.key == *key);
@@ -56,21 +58,25 @@ pub fn membership(
         let fallback = configured.and_then(config::Service::fallback_server).map(|server| server.address);
         let old = before.services.get(key);
         if old.is_none_or(|old| old.settings.departed) {
-            tracing::info!(service = name, "Adding virtual server: {key}");
+            let text = format!("Adding virtual server: {key}");
+            records.push(Record::new(Level::Info, "service_added", text).service(name));
         }
-        changes(Subject { key, name, fallback }, old, service, &reason);
+        records.extend(changes(Subject { key, name, fallback }, old, service, &reason));
     }
-    for (key, service) in before.services.iter() {
+    for (key, service) in &before.services {
         let is = after.services.get(key);
         if service.settings.departed && is.is_none() {
             tracing::info!("No connection of virtual server {key} is kept any longer");
         } else if !service.settings.departed && is.is_none_or(|is| is.settings.departed) {
             let empty = Service { servers: Vec::new(), ..service.clone() };
-            changes(Subject { key, name: "", fallback: None }, Some(service), &empty, &reason);
+            let subject = Subject { key, name: "", fallback: None };
+            records.extend(changes(subject, Some(service), &empty, &reason));
             let drains = if is.is_some() { "; its connections live on for `drain`" } else { "" };
-            tracing::info!("Removing virtual server: {key}{drains}");
+            let text = format!("Removing virtual server: {key}{drains}");
+            records.push(Record::new(Level::Info, "service_removed", text));
         }
     }
+    records
 }
 
 /// A service.
@@ -100,8 +106,12 @@ fn changes(
     before: Option<&Service>,
     after: &Service,
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
-) {
+) -> Vec<Record> {
     let Subject { key, name: service, .. } = subject;
+    let mut records = Vec::new();
+    let mut record = |level, event, address: IpAddr, text| {
+        records.push(Record::new(level, event, text).service(service).server(&address.to_string()));
+    };
     let (old, new) = (before.map_or_else(Vec::new, members), members(after));
     let by_target = |members: &[(Target, u16)]| members.iter().copied().collect::<BTreeMap<_, _>>();
     let (was, is) = (by_target(&old), by_target(&new));
@@ -111,19 +121,23 @@ fn changes(
             Some((_, server)) if was.contains_key(target) => {
                 tracing::debug!(service, "Changing real server: {server}");
             }
-            Some((_, server)) => tracing::info!(service, "Adding real server: {server}"),
+            Some((address, server)) => {
+                record(Level::Info, "server_added", address, format!("Adding real server: {server}"));
+            }
             None => tracing::warn!(service, "Starting fallback server for: {key}"),
         }
     }
     for (target, weight) in old.iter().filter(|(target, _)| !is.contains_key(target)) {
         match subject.real_server(*target, *weight) {
             Some((address, server)) => {
-                let reason = reason(*key, address);
-                tracing::warn!(service, reason, "Removing real server: {server}");
+                let because = reason(*key, address).map_or_else(String::new, |reason| format!(": {reason}"));
+                let text = format!("Removing real server: {server}{because}");
+                record(Level::Warning, "server_removed", address, text);
             }
             None => tracing::info!(service, "Turning off fallback server for: {key}"),
         }
     }
+    records
 }
 
 fn members(service: &Service) -> Vec<(Target, u16)> {

@@ -35,6 +35,7 @@ use crate::dataplane::sweep::Sweeper;
 use crate::findings::Findings;
 use crate::health::Checker;
 use crate::health::net::Net;
+use crate::observe::events::{Level, Record};
 use crate::observe::inquiries::Inquiries;
 use crate::sorry::Sorry;
 
@@ -164,7 +165,8 @@ impl Controller {
                  up by itself: mount -t bpf bpf /sys/fs/bpf, or start lb with CAP_SYS_ADMIN, and it does so itself"
             );
         }
-        tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        let text = format!("XDP program attached to {interface} ({} mode)", attachment.mode().name());
+        self.events.record(Record::new(Level::Info, "attached", text));
         self.attachment = Some(attachment);
         self.watch_device();
         report::missing_vips(&self.config);
