@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn the_thread_gets_the_priority_or_a_reason() {
         let (outcome, policy) = std::thread::spawn(|| {
-            let outcome = schedule();
+            let outcome = schedule(PRIORITY);
             // SAFETY: no arguments but the calling thread's own id.
             (outcome, unsafe { libc::sched_getscheduler(0) })
         })

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use super::{Failed, bytes, hold};
-use crate::cluster::conflict::claim;
 use crate::icmp;
+use crate::segment::claims::claim;
 
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100];
 const ETHERNET: usize = 14;

@@ -91,8 +91,8 @@ fn went(director: &Director, role: &str) -> (Duration, Duration) {
 }
 
 fn since_midnight(at: Duration) -> Duration {
-    const DAY: u128 = 24 * 60 * 60 * 1_000_000_000;
-    Duration::from_nanos_u128(at.as_nanos() % DAY)
+    const DAY: u64 = 24 * 60 * 60;
+    Duration::new(at.as_secs() % DAY, at.subsec_nanos())
 }
 
 /// The announcements by `node`, in order.
