@@ -68,7 +68,6 @@ impl Controller {
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (inquiries, requests) = Inquiries::new();
-        let findings = Findings::default();
         let mut controller = Self {
             file,
             config_error: None,
