@@ -1,16 +1,21 @@
-//! What a director finds on its machine: an interface that comes late or goes, a key file that comes late, an old kernel.
+//! What a director finds on its machine: no BPF file system, an interface that comes late or goes, a key file that comes
+//! late, an old kernel.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, unique_name};
+use lb_tests::lab::bare_machine::Sys;
+use lb_tests::lab::{BareMachine, Director, Node, unique_name};
 use lb_tests::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const NO_LAUNCHER: &[&str] = &[];
 
 /// Both servers, without a cluster.
 const CONFIGURATION: &str = "\
@@ -23,6 +28,28 @@ services:
     check: { type: http, via: vip, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s, rise: 1, fall: 1 }
     servers: [{ address: 211.58.250.25, name: www1 }, { address: 211.58.250.27, name: www2 }]
 ";
+
+const KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
+
+fn key_file(node: &Node) -> PathBuf {
+    node.folder().expect("a folder").join("keys")
+}
+
+fn write_keys(node: &Node) {
+    fs::write(key_file(node), KEY).expect("a file");
+    fs::set_permissions(key_file(node), Permissions::from_mode(0o600)).expect("chmod");
+}
+
+/// The same as one of two directors.
+fn clustered(node: &Node) -> String {
+    format!(
+        "{CONFIGURATION}cluster:\n  node: {}\n  key_file: {}\n  state: {}\n  nodes: [{{ name: ha1, address: 211.58.250.5 }}, \
+         {{ name: ha2, address: 211.58.250.7 }}]\n  paths: [{{ type: unicast, interface: eth0 }}]\n",
+        node.name(),
+        key_file(node).display(),
+        node.folder().expect("a folder").join("state").display()
+    )
+}
 
 fn talk(purpose: &str) -> Talk {
     Talk::new(&unique_name(purpose)).expect("the cluster comes up")
@@ -57,11 +84,46 @@ fn wait_until_served(talk: &Talk, director: &Director) {
     });
 }
 
+/// One director of a cluster, which is killed and started again, where no BPF file system is mounted.
+fn survives_a_kill_on(purpose: &str, sys: Sys, place: &str) {
+    let talk = talk(purpose);
+    let machine = BareMachine::of(&talk.ha1, sys).expect("a bare machine");
+    write_keys(&talk.ha1);
+    let start = || Director::start_behind(&machine.launcher(), &talk.ha1, &clustered(&talk.ha1));
+    let director = start().expect("lb starts");
+    wait_for_log(&director, &format!("mounted one on {place}"), 1);
+    wait_until_served(&talk, &director);
+    director.kill().expect("it ends");
+    let link = talk.ha1.ip("-details link show dev eth0").expect("ip works");
+    assert!(link.contains("prog/xdp"), "the program stays: {link}");
+
+    let director = start().expect("lb starts again");
+    wait_for_log(&director, "taken over from an lb that did not stop by itself", 1);
+    assert!(!director.log().expect("a log").contains("mounted one"), "{}", director.log_tail());
+    wait_until_served(&talk, &director);
+    director.stop().expect("it stops");
+}
+
+#[test]
+fn a1_lb_mounts_a_bpf_file_system_where_there_is_none() {
+    survives_a_kill_on("nobpffs", Sys::Writable, "/sys/fs/bpf");
+}
+
+#[test]
+fn a1_lb_mounts_a_bpf_file_system_where_sys_is_read_only() {
+    survives_a_kill_on("readonly", Sys::ReadOnly, "/sys/fs/bpf");
+}
+
+#[test]
+fn a1_lb_mounts_a_bpf_file_system_of_its_own_where_sys_has_no_place_for_it() {
+    survives_a_kill_on("noplace", Sys::WithoutFolder, "/run/lb/bpf");
+}
+
 #[test]
 fn a4_an_interface_that_comes_after_the_start_is_waited_for() {
     let talk = talk("late");
     talk.ha1.remove_interface().expect("it was there");
-    let director = Director::launch(&[], &talk.ha1, CONFIGURATION).expect("lb starts");
+    let director = Director::launch(NO_LAUNCHER, &talk.ha1, CONFIGURATION).expect("lb starts");
     wait_for_log(&director, "waiting for interface eth0", 1);
     assert!(director.process().is_alive());
     talk.ha1.make_interface(&talk.ha1.mac()).expect("an interface");
@@ -97,7 +159,7 @@ fn a4_an_interface_that_goes_and_comes_back_is_served_again() {
 fn a4_a_configuration_that_changes_while_an_interface_is_waited_for_is_taken() {
     let talk = talk("renamed");
     let director =
-        Director::launch(&[], &talk.ha1, &CONFIGURATION.replace("eth0", "bond0")).expect("lb starts");
+        Director::launch(NO_LAUNCHER, &talk.ha1, &CONFIGURATION.replace("eth0", "bond0")).expect("lb starts");
     wait_for_log(&director, "waiting for interface bond0", 1);
     director.reconfigure("interface: [").expect("a broken file");
     wait_for_log(&director, "configuration refused", 1);
@@ -109,7 +171,7 @@ fn a4_a_configuration_that_changes_while_an_interface_is_waited_for_is_taken() {
 fn a4_a_director_that_waits_ends_at_once_when_told_to() {
     let talk = talk("waiting");
     talk.ha1.remove_interface().expect("it was there");
-    let director = Director::launch(&[], &talk.ha1, CONFIGURATION).expect("lb starts");
+    let director = Director::launch(NO_LAUNCHER, &talk.ha1, CONFIGURATION).expect("lb starts");
     wait_for_log(&director, "waiting for interface eth0", 1);
     director.process().signal(Signal::SIGTERM);
     assert!(director.process().ends_within(Duration::from_secs(5)), "{}", director.log_tail());
@@ -119,7 +181,6 @@ fn a4_a_director_that_waits_ends_at_once_when_told_to() {
 
 #[test]
 fn a4_a_key_file_that_comes_late_is_waited_for() {
-    const KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
     let talk = talk("latekeys");
     let folder = talk.ha1.folder().expect("a folder");
     let keys = folder.join("keys");
@@ -129,14 +190,14 @@ fn a4_a_key_file_that_comes_late_is_waited_for() {
         keys.display(),
         folder.join("state").display()
     );
-    let director = Director::launch(&[], &talk.ha1, &format!("{CONFIGURATION}{cluster}")).expect("lb starts");
+    let director =
+        Director::launch(NO_LAUNCHER, &talk.ha1, &format!("{CONFIGURATION}{cluster}")).expect("lb starts");
     wait_for_log(&director, "waiting for the heartbeat keys", 1);
     // As scp makes it: first for all to read, and empty.
     fs::write(&keys, "").expect("a file");
     fs::set_permissions(&keys, Permissions::from_mode(0o644)).expect("chmod");
     wait_for_log(&director, "chmod 600", 1);
-    fs::write(&keys, KEY).expect("a file");
-    fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("chmod");
+    write_keys(&talk.ha1);
     wait_until_served(&talk, &director);
     let answers = talk.client.who_has(VIP).expect("arping works");
     assert_eq!(Vec::from_iter(answers), [talk.ha1.mac()]);

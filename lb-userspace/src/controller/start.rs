@@ -159,7 +159,7 @@ impl Controller {
             attachment.detach()?;
             bail!(
                 "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
-                 up by itself: mount -t bpf bpf /sys/fs/bpf"
+                 up by itself: mount -t bpf bpf /sys/fs/bpf, or start lb with CAP_SYS_ADMIN, and it does so itself"
             );
         }
         tracing::info!("XDP program attached to {interface} ({} mode)", attachment.mode().name());

@@ -19,7 +19,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use super::process::pids;
 use super::state::{Owner, State};
-use super::{Process, global, shell};
+use super::{Process, bpf_file_system, global, shell};
 
 /// Labs of this process. Held while something is added to a lab, so that clean-up never misses what is being made.
 static OWNED: Mutex<Vec<State>> = Mutex::new(Vec::new());
@@ -122,9 +122,9 @@ fn remove_pins(namespace: &str) {
 /// The BPF links that `lb` has pinned for the interfaces of a namespace; their names begin with its inode.
 pub fn pins(namespace: &str) -> Vec<PathBuf> {
     let Some(inode) = inode(namespace) else { return Vec::new() };
-    let Ok(entries) = fs::read_dir("/sys/fs/bpf/lb") else { return Vec::new() };
+    let entries = bpf_file_system::PLACES.iter().flat_map(|place| fs::read_dir(format!("{place}/lb")));
     let is_ours = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(&format!("{inode}-"));
-    entries.flatten().filter(is_ours).map(|entry| entry.path()).collect()
+    entries.flatten().flatten().filter(is_ours).map(|entry| entry.path()).collect()
 }
 
 /// What `/proc/PID/ns/net` of its members and the namespace's own file share.

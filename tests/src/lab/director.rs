@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
+use super::bare_machine::{BareMachine, Sys};
 use super::{Node, Process, shell};
 use crate::workspace;
 
@@ -28,35 +29,40 @@ impl Director {
     ///
     /// A `control:` section of the configuration is replaced: labs must not share a socket.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
-        Self::start_behind(&[], node, configuration)
+        Self::start_behind(&[] as &[&str], node, configuration)
     }
 
-    /// Starts it where no BPF file system is mounted.
+    /// Starts it where no BPF file system is mounted, and where it may not mount one.
     pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
-        let unmount = "umount /sys/fs/bpf; exec \"$@\"";
-        Self::start_behind(&["unshare", "--mount", "sh", "-c", unmount, "sh"], node, configuration)
+        let machine = BareMachine::of(node, Sys::Writable)?;
+        Self::start_behind(&machine.launcher_without_mounting(), node, configuration)
     }
 
     /// Starts it where the certificates in the file `roots` are trusted, and no others.
     pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
-        Self::start_behind(&["env", &format!("SSL_CERT_FILE={}", roots.display())], node, configuration)
+        Self::start_behind(
+            &["env".to_owned(), format!("SSL_CERT_FILE={}", roots.display())],
+            node,
+            configuration,
+        )
     }
 
     /// `launcher` is a command that runs the words after it in its place.
-    pub fn start_behind(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
+    pub fn start_behind(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
         let director = Self::launch(launcher, node, configuration)?;
         director.wait_until_ready()?;
         Ok(director)
     }
 
     /// The same, but returns at once: `lb status` may not answer for a while.
-    pub fn launch(launcher: &[&str], node: &Node, configuration: &str) -> Result<Self> {
+    pub fn launch(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
         let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
-        let words = [launcher, &[program, "run", "--config", file]].concat();
+        let launcher = launcher.iter().map(AsRef::as_ref);
+        let words: Vec<&str> = launcher.chain([program, "run", "--config", file]).collect();
         let process = node.start("lb", words[0], &words[1..])?;
         Ok(Self { node: node.clone(), binary, process })
     }
@@ -83,6 +89,7 @@ impl Director {
 
     /// Until `lb status` answers.
     pub fn wait_until_ready(&self) -> Result<()> {
+        // One that has ended is noticed at once; on a busy machine the verifier alone takes many seconds.
         let deadline = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {

@@ -17,6 +17,8 @@
 //! Every namespace is `lb-LAB-NODE`, so `ip netns list` and `ip -n lb-talk-ha1 address` work as everywhere. What
 //! belongs to a lab is written down in [`state`] before it is made; that is what clean-up goes by.
 
+pub mod bare_machine;
+pub mod bpf_file_system;
 pub mod cleanup;
 pub mod director;
 mod global;
@@ -37,6 +39,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 
+pub use bare_machine::BareMachine;
 pub use director::Director;
 pub use namespace::Namespace;
 pub use node::{Link, Node, Prefix};

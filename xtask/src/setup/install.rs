@@ -57,6 +57,7 @@ fn without_apt(how: &How) -> Result<()> {
         }
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
         How::Servers => servers::make(),
+        How::Mount(mount) => mount.make(),
     }
 }
 

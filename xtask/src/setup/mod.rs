@@ -2,11 +2,12 @@
 //!
 //! Every other command calls [`ensure`] first. Where nothing is missing that costs a few dozen file look-ups.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
 mod install;
+mod machine;
 mod need;
 mod servers;
 
@@ -22,19 +23,26 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let missing = missing(Scope::Test);
-    if missing.is_empty() {
-        println!("Everything is there.");
-        return Ok(());
-    }
     if options.check {
-        bail!("missing on this machine:\n{}", list(&missing));
+        let machine = machine::check(Scope::Test);
+        if !missing.is_empty() {
+            eprintln!(
+                "Missing on this machine; `cargo xtask setup`, and every command that needs it, supplies it:"
+            );
+            eprintln!("{}", list(&missing));
+        }
+        machine?;
+        ensure!(missing.is_empty(), "not everything is there");
+    } else {
+        ensure(Scope::Test)?;
     }
-    ensure(Scope::Test)
+    println!("Everything is there.");
+    Ok(())
 }
 
 /// Installs what `scope` needs and this machine lacks, after saying so on standard error.
 pub fn ensure(scope: Scope) -> Result<()> {
-    need::machine(scope)?;
+    machine::check(scope)?;
     let mut before = Vec::new();
     loop {
         let missing = missing(scope);

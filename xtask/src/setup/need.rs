@@ -5,11 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use lb_common::kernel;
 use lb_tests::lab::servers::{catalog, root};
-use lb_tests::lab::xdp_pass;
 
+use super::machine::{self, Mount};
 use crate::ebpf;
 
 /// Which commands are about to run.
@@ -30,7 +28,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn lab(self) -> bool {
+    pub fn lab(self) -> bool {
         matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
     }
 
@@ -60,6 +58,8 @@ pub enum How {
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
     Servers,
+    /// A mount, and how it is made.
+    Mount(Mount),
 }
 
 pub const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -85,6 +85,7 @@ impl fmt::Display for How {
                  it is installed or started on this machine",
                 root::path().display()
             ),
+            Self::Mount(mount) => mount.fmt(f),
         }
     }
 }
@@ -98,6 +99,8 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
         }
     };
     if scope.lab() {
+        program("mount", "mount", "makes the lab's file systems");
+        program("nsenter", "util-linux", "enters the lab's namespaces");
         program("ip", "iproute2", "makes the lab's namespaces");
         program("ethtool", "ethtool", "switches checksum offload off in the lab");
         program("nginx", "nginx-light|nginx", "is the lab's web server");
@@ -125,6 +128,9 @@ pub fn missing(scope: Scope) -> Vec<Missing> {
         missing.extend(rust_components());
     }
     missing.extend(bpf());
+    if scope.lab() {
+        missing.extend(machine::mounts());
+    }
     missing
 }
 
@@ -186,28 +192,4 @@ fn llvm_of(rustc: &Path) -> Option<u32> {
 pub fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// What no package brings: root, and a kernel that can do what the data path and the lab are made of.
-pub fn machine(scope: Scope) -> Result<()> {
-    if !scope.lab() {
-        return Ok(());
-    }
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "the lab makes network namespaces and loads XDP programs, which takes root: run the command as root, for \
-         example with `sudo -E env PATH=\"$PATH\" cargo xtask …`"
-    );
-    let name = nix::sys::utsname::uname().context("uname")?;
-    let release = name.release().to_string_lossy().into_owned();
-    if let Some(why) = kernel::too_old(&release) {
-        // Some distributors add to old kernels what is missing there.
-        ensure!(xdp_pass::takes_frags()?, "{why}: use a newer kernel");
-        eprintln!("setup: {why}; but this one takes XDP programs for packets of several buffers: going on");
-    }
-    ensure!(
-        Path::new("/sys/kernel/btf/vmlinux").is_file(),
-        "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): use a distribution's own kernel"
-    );
-    Ok(())
 }

@@ -4,8 +4,9 @@
 //! program in that one's place between two packets.
 //!
 //! - `link`: a BPF link
-//! - `pins`: where links are pinned
+//! - `pins`: where links are pinned; `file_system`: in which file system, and its mount if there is none
 
+mod file_system;
 mod link;
 mod pins;
 
@@ -88,8 +89,9 @@ impl Attachment {
         index: u32,
         modes: &[Mode],
     ) -> Option<Self> {
-        for mode in Mode::ALL {
-            let path = pins.path(mode);
+        for (mode, path) in
+            Mode::ALL.into_iter().flat_map(|mode| pins.paths(mode).map(move |path| (mode, path)))
+        {
             let link = match Link::open(&path) {
                 Ok(link) => link,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

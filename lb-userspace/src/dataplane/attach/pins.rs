@@ -1,58 +1,60 @@
 //! Where links are pinned: files in the BPF file system that keep a program on its interface without a process.
 //!
-//! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE`: interfaces belong to a network namespace (here by its inode), the file
+//! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE` ([`file_system`] knows of another place): interfaces belong to a network namespace (here by its inode), the file
 //! system is shared by all of them. A link does not tell its mode, so its name does.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use anyhow::{Context as _, Result};
 
 use super::Mode;
+use super::file_system;
 use super::link::Link;
 
-const FILE_SYSTEM: &str = "/sys/fs/bpf";
-
-/// The pins of one interface, and the folder that they share with others.
+/// The pins of one interface, and the folders that they share with others.
 #[derive(Debug)]
 pub struct Pins {
+    /// New ones go here.
     folder: PathBuf,
+    /// Where an earlier `lb` may have pinned.
+    folders: Vec<PathBuf>,
     stem: String,
 }
 
 impl Pins {
     /// # Errors
-    /// There is no BPF file system, or it cannot be written to.
+    /// There is no BPF file system that can be written to, and none can be mounted.
     pub fn of(interface: &str) -> Result<Self> {
-        let kind = statfs(FILE_SYSTEM).with_context(|| format!("{FILE_SYSTEM} cannot be looked at"))?;
-        ensure!(
-            kind.filesystem_type() == BPF_FS_MAGIC,
-            "there is no BPF file system; `mount -t bpf bpf {FILE_SYSTEM}` makes it"
-        );
-        let folder = Path::new(FILE_SYSTEM).join("lb");
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(error).with_context(|| format!("cannot make {}", folder.display()))?;
-            }
-            _ => {}
-        }
+        let folder = file_system::folder()?;
         // The thread's own, as interfaces are looked up.
         let namespace =
             fs::metadata("/proc/thread-self/ns/net").context("cannot tell the network namespace")?.ino();
-        Ok(Self { folder, stem: format!("{namespace}-{}", without_dots(interface)) })
+        let folders = file_system::folders().collect();
+        Ok(Self { folder, folders, stem: format!("{namespace}-{}", without_dots(interface)) })
     }
 
+    /// Where a link is to be pinned.
     pub fn path(&self, mode: Mode) -> PathBuf {
-        self.folder.join(format!("{}-{}", self.stem, mode.name()))
+        self.folder.join(self.name(mode))
+    }
+
+    /// Where one may have been pinned.
+    pub fn paths(&self, mode: Mode) -> impl Iterator<Item = PathBuf> {
+        self.folders.iter().map(move |folder| folder.join(self.name(mode)))
+    }
+
+    fn name(&self, mode: Mode) -> String {
+        format!("{}-{}", self.stem, mode.name())
     }
 
     /// Removes pins whose interface is gone: each keeps a program and its connection table in the kernel's memory.
     pub fn sweep(&self) {
-        let names = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        for path in names.filter(|path| is_pin(path) && is_defunct(path)) {
+        let entries =
+            self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+        for path in entries.map(|entry| entry.path()).filter(|path| is_pin(path) && is_defunct(path)) {
             match remove(&path) {
                 Ok(()) => tracing::info!("{} removed: its interface is gone", path.display()),
                 Err(error) => tracing::warn!("{error:#}"),
@@ -93,11 +95,16 @@ mod tests {
     fn names_of_interfaces_with_dots_become_names_that_can_be_pinned() {
         let pins = Pins {
             folder: "/sys/fs/bpf/lb".into(),
+            folders: vec!["/sys/fs/bpf/lb".into(), "/run/lb/bpf/lb".into()],
             stem: format!("4026531840-{}", without_dots("eth0.100")),
         };
         let path = pins.path(Mode::Native);
         assert_eq!(path, Path::new("/sys/fs/bpf/lb/4026531840-eth0:100-native"));
         assert!(is_pin(&path));
         assert!(!is_pin(Path::new("/sys/fs/bpf/lb/somebody-elses")));
+        assert_eq!(
+            pins.paths(Mode::Native).nth(1).as_deref(),
+            Some(Path::new("/run/lb/bpf/lb/4026531840-eth0:100-native"))
+        );
     }
 }
