@@ -1,5 +1,5 @@
 //! What a director finds on its machine: no BPF file system, an interface that comes late or goes, a key file that comes
-//! late, an old kernel.
+//! late, the metrics' address in other hands, an old kernel.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lb_tests::cluster::{Talk, VIP};
 use lb_tests::lab::bare_machine::Sys;
+use lb_tests::lab::director::Status;
 use lb_tests::lab::{BareMachine, Director, Node, unique_name};
 use lb_tests::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
@@ -76,7 +77,7 @@ fn wait_for_log(director: &Director, text: &str, times: usize) {
 #[track_caller]
 fn wait_until_served(talk: &Talk, director: &Director) {
     director.wait_until_ready().expect("lb comes up");
-    let both = |status: &lb_tests::lab::director::Status| status.serves("www1") && status.serves("www2");
+    let both = |status: &Status| status.serves("www1") && status.serves("www2");
     director.wait_until("both servers up", PATIENCE, both).expect("they come up");
     wait_for("a client to be served", || {
         let spread = Spread::of_requests(&talk.client, 4);
@@ -211,4 +212,26 @@ fn a_kernel_with_an_old_number_that_can_do_all_is_warned_of() {
     let director = Director::start_behind(&launcher, &talk.ha1, CONFIGURATION).expect("lb starts");
     wait_for_log(&director, "is older than 6.1, the oldest kernel that lb is tested on", 1);
     wait_until_served(&talk, &director);
+}
+
+#[test]
+fn a5_metrics_whose_address_another_program_has_come_when_it_is_free() {
+    let talk = talk("metrics");
+    let other = ["TCP-LISTEN:9105,bind=127.0.0.1,reuseaddr,fork", "PIPE"];
+    let other = talk.ha1.start_server("other", "socat", &other, 9105).expect("another program");
+    let configuration = CONFIGURATION.replace("metrics: off\n", "");
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    wait_until_served(&talk, &director);
+    let status = director.status().expect("lb answers");
+    let finding = status.finding("metrics_unavailable").expect("it is told of");
+    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("127.0.0.1:9105", "warning"));
+    assert!(finding.text.contains("another program has it"), "{finding:?}");
+    assert!(finding.mend.contains("ss -ltnp"), "{finding:?}");
+    wait_for_log(&director, "another program has it", 1);
+
+    other.stop(Duration::from_secs(5)).expect("it ends");
+    let metrics = || talk.ha1.get("http://127.0.0.1:9105/metrics").unwrap_or_default();
+    wait_for("the metrics", || metrics().contains("lb_server_connections_total"));
+    let gone = |status: &Status| status.finding("metrics_unavailable").is_none();
+    director.wait_until("the finding to end", PATIENCE, gone).expect("it ends");
 }
