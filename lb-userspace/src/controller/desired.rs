@@ -1,6 +1,5 @@
 //! From configuration, health and MACs to what the data path shall hold: pure.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -16,21 +15,25 @@ pub trait Knowledge {
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
-    /// Servers that left the configuration and still serve the connections they have.
+    /// It has not answered ARP for so long that it counts as gone.
+    fn is_gone(&self, server: IpAddr) -> bool;
+    /// Servers that left the configuration, or whose service did, and still serve the connections they have.
     fn draining(&self, service: &ServiceKey) -> Vec<IpAddr>;
+    /// Services that left the configuration and have such servers.
+    fn departed(&self) -> Vec<&config::Service>;
 }
 
 /// What the data path shall hold.
 pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
-    let services: BTreeMap<ServiceKey, Service> = config
+    let group = |vip| config.group_of(vip).filter(|group| LEASES.contains(group));
+    let configured = config
         .services
         .iter()
-        .map(|service| {
-            let group = config.group_of(service.key.vip).filter(|group| LEASES.contains(group));
-            (service.key, self::service(service, group, knowledge))
-        })
-        .collect();
-    State { services }
+        .map(|service| (service.key, self::service(service, group(service.key.vip), knowledge)));
+    let departed = knowledge.departed().into_iter();
+    let departed =
+        departed.map(|service| (service.key, self::departed(service, group(service.key.vip), knowledge)));
+    State { services: configured.chain(departed).collect() }
 }
 
 /// Numbers of the groups that have a lease. There are more only without a cluster, where no lease ever ends.
@@ -48,18 +51,39 @@ fn service(service: &config::Service, group: Option<u8>, knowledge: &impl Knowle
         servers.filter_map(|server| real_server(service, server.address, knowledge)).collect();
     let unneeded = servers.iter().any(|server| server.usable && server.weight > 0);
     let fallback = fallback(service, !unneeded, knowledge);
-    servers.extend(knowledge.draining(&service.key).into_iter().map(|address| Server {
+    servers.extend(draining(service, knowledge));
+    servers.extend(fallback);
+    Service { settings: settings(service, group, false), scheduler: service.scheduler, servers }
+}
+
+/// A service that left the configuration: its servers keep what they have. UDP would not stay with one that is not usable.
+fn departed(service: &config::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
+    let servers =
+        draining(service, knowledge).map(|server| Server { usable: server.mac.is_some(), ..server });
+    Service {
+        settings: settings(service, group, true),
+        scheduler: service.scheduler,
+        servers: servers.collect(),
+    }
+}
+
+fn settings(service: &config::Service, group: Option<u8>, departed: bool) -> Settings {
+    Settings { stray: service.stray, timeouts: service.timeouts, group, departed }
+}
+
+/// The servers on their way out, but for those that are given up as dead.
+fn draining(service: &config::Service, knowledge: &impl Knowledge) -> impl Iterator<Item = Server> {
+    let lives = |address: &IpAddr| {
+        let down = knowledge.worth(&service.key, *address) == Worth::Down;
+        service.quiescent || !down
+    };
+    let addresses = knowledge.draining(&service.key).into_iter().filter(lives);
+    addresses.map(|address| Server {
         target: Target::Real(address),
         weight: 0,
         mac: knowledge.mac(address),
         usable: false,
-    }));
-    servers.extend(fallback);
-    Service {
-        settings: Settings { stray: service.stray, timeouts: service.timeouts, group },
-        scheduler: service.scheduler,
-        servers,
-    }
+    })
 }
 
 /// `None`: the server is down, and its connections are given up with it.
@@ -80,6 +104,7 @@ fn fallback(service: &config::Service, needed: bool, knowledge: &impl Knowledge)
     let (target, mac) = match service.fallback {
         Fallback::None => return None,
         Fallback::Local | Fallback::Sorry(_) => (Target::Local, None),
+        Fallback::Server(address) if knowledge.is_gone(address) && !service.quiescent => return None,
         Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
@@ -99,11 +124,23 @@ mod tests {
         quorum: bool,
         mac: Option<[u8; 6]>,
         draining: Vec<IpAddr>,
+        departed: Vec<config::Service>,
     }
 
-    const UP: Facts =
-        Facts { worth: Worth::Usable { weight: 3 }, quorum: true, mac: Some(MAC), draining: Vec::new() };
-    const DOWN: Facts = Facts { worth: Worth::Down, quorum: false, mac: Some(MAC), draining: Vec::new() };
+    const UP: Facts = Facts {
+        worth: Worth::Usable { weight: 3 },
+        quorum: true,
+        mac: Some(MAC),
+        draining: Vec::new(),
+        departed: Vec::new(),
+    };
+    const DOWN: Facts = Facts {
+        worth: Worth::Down,
+        quorum: false,
+        mac: Some(MAC),
+        draining: Vec::new(),
+        departed: Vec::new(),
+    };
 
     impl Knowledge for Facts {
         fn worth(&self, _: &ServiceKey, _: IpAddr) -> Worth {
@@ -115,8 +152,14 @@ mod tests {
         fn mac(&self, _: IpAddr) -> Option<[u8; 6]> {
             self.mac
         }
+        fn is_gone(&self, _: IpAddr) -> bool {
+            self.mac.is_none()
+        }
         fn draining(&self, _: &ServiceKey) -> Vec<IpAddr> {
             self.draining.clone()
+        }
+        fn departed(&self) -> Vec<&config::Service> {
+            self.departed.iter().collect()
         }
     }
 
@@ -216,6 +259,41 @@ mod tests {
         let state = state(&config(&service), &facts);
         let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
         assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
+    }
+
+    #[test]
+    fn c7b_who_dies_on_its_way_out_is_given_up_unless_quiescent() {
+        for quiescent in [true, false] {
+            let service = config::Service { quiescent, servers: Vec::new(), ..web(Fallback::None) };
+            for departed in [vec![], vec![service.clone()]] {
+                let kept = |facts: Facts| {
+                    let facts = Facts { draining: vec![WWW2], departed: departed.clone(), ..facts };
+                    let config = match facts.departed.is_empty() {
+                        true => config(&service),
+                        false => Config { services: Vec::new(), ..config(&service) },
+                    };
+                    state(&config, &facts).services[&service.key].server(Target::Real(WWW2)).is_some()
+                };
+                assert_eq!((kept(UP), kept(DOWN)), (true, quiescent));
+                assert!(kept(Facts { mac: None, ..UP }), "its checks judge");
+            }
+            let fallback = config::Service { fallback: Fallback::Server(WWW2), ..service };
+            let state = state(&config(&fallback), &Facts { mac: None, ..DOWN });
+            let kept = state.services[&fallback.key].server(Target::Real(WWW2)).is_some();
+            assert_eq!(kept, quiescent, "a fallback that is gone");
+        }
+    }
+
+    #[test]
+    fn c1_servers_of_a_service_that_left_keep_what_they_have_and_nobody_takes_new() {
+        let service = web(Fallback::Local);
+        let facts = Facts { draining: vec![WWW1], departed: vec![service.clone()], ..UP };
+        let empty = Config { services: Vec::new(), ..config(&service) };
+        let state = state(&empty, &facts);
+        let departed = &state.services[&service.key];
+        assert!(departed.settings.departed && departed.members().next().is_none());
+        let server = departed.server(Target::Real(WWW1)).unwrap();
+        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! All that is known besides the configuration: what each server is worth, which services have their quorum, MACs, and
 //! who is on its way out. Times are since the controller's start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::desired;
 use super::draining::Draining;
+use super::reach::Reach;
 use super::vip_checks::checked_through_vip;
 use crate::config::{Config, Server, Service, ServiceKey};
 use crate::health::Verdict;
@@ -24,7 +25,7 @@ pub enum Notice {
 #[derive(Debug, Default)]
 pub struct Knowledge {
     services: HashMap<ServiceKey, Known>,
-    macs: HashMap<IpAddr, [u8; 6]>,
+    reach: Reach,
     pub draining: Draining,
     /// What the data path goes by has changed.
     changed: bool,
@@ -37,23 +38,30 @@ struct Known {
 }
 
 impl Knowledge {
-    /// From now on these are the services. What is known of others is forgotten.
+    /// From now on these are the services, those on their way out included. What is known of others is forgotten.
     pub fn follow(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
         let keys: HashSet<ServiceKey> = services.iter().map(|service| service.key).collect();
         self.services.retain(|key, _| keys.contains(key));
         let mut notices = Vec::new();
         for service in services {
+            let runs = self.services.contains_key(&service.key);
             let new = || Known { quorum: Quorum::new(now), servers: HashMap::new() };
             let known = self.services.entry(service.key).or_insert_with(new);
             let addresses: HashSet<IpAddr> = service.servers.iter().map(|server| server.address).collect();
             known.servers.retain(|address, _| addresses.contains(address));
             for server in &service.servers {
                 let rules = rules(service, server);
-                let Some(machine) = known.servers.get_mut(&server.address) else {
-                    known.servers.insert(server.address, Machine::new(rules, now));
-                    continue;
+                let input = match known.servers.contains_key(&server.address) {
+                    true => Input::Rules(rules),
+                    false => {
+                        // Nobody could take the load off servers with which a service begins.
+                        let new = if runs { Machine::newcomer } else { Machine::new };
+                        known.servers.insert(server.address, new(rules, now));
+                        Input::Unreached(unreached(&self.reach, server.address))
+                    }
                 };
-                let outputs = machine.handle(Input::Rules(rules), now);
+                let Some(machine) = known.servers.get_mut(&server.address) else { continue };
+                let outputs = machine.handle(input, now);
                 notices
                     .extend(outputs.into_iter().map(|out| Notice::Server(service.key, server.address, out)));
             }
@@ -71,7 +79,7 @@ impl Knowledge {
 
     /// Until a check through the VIP has spoken, its server is taken to have passed it.
     pub fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notice> {
-        let through_vip = checked_through_vip(config);
+        let through_vip = checked_through_vip(&config.services);
         through_vip
             .flat_map(|(service, server, place)| {
                 let reason = "not checked yet, and taken to be well until then".to_owned();
@@ -96,19 +104,34 @@ impl Knowledge {
             .collect()
     }
 
-    /// The servers' timers.
+    /// The servers' timers, and who has not been reached for too long.
     pub fn pass_time(&mut self, now: Duration) -> Vec<Notice> {
+        let gone = self.reach.pass_time(now);
+        // A fallback server has no machine.
+        self.changed |= !gone.is_empty();
+        let mut notices: Vec<Notice> =
+            gone.into_iter().flat_map(|address| self.tell_reached(address, now)).collect();
         let due = |machine: &Machine| machine.next_timeout().is_some_and(|at| at <= now);
-        let due: Vec<(ServiceKey, IpAddr)> = self
-            .services
-            .iter()
-            .flat_map(|(key, known)| {
-                known.servers.iter().map(move |(server, machine)| (*key, *server, machine))
-            })
-            .filter(|(.., machine)| due(machine))
-            .map(|(key, server, _)| (key, server))
-            .collect();
-        due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)).collect()
+        let due = self.servers(|_, machine| due(machine));
+        notices.extend(due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)));
+        notices
+    }
+
+    /// Tells the machines of this address whether it is reached.
+    fn tell_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notice> {
+        let reason = unreached(&self.reach, address);
+        let servers = self.servers(|server, _| server == address);
+        let each = servers.into_iter();
+        each.flat_map(|(key, server)| self.give(key, server, Input::Unreached(reason.clone()), now)).collect()
+    }
+
+    fn servers(&self, wanted: impl Fn(IpAddr, &Machine) -> bool) -> Vec<(ServiceKey, IpAddr)> {
+        let services = self.services.iter();
+        let servers = services.flat_map(|(key, known)| known.servers.iter().map(move |one| (*key, one)));
+        servers
+            .filter(|(_, (server, machine))| wanted(**server, machine))
+            .map(|(key, (server, _))| (key, *server))
+            .collect()
     }
 
     fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notice> {
@@ -120,19 +143,21 @@ impl Knowledge {
         outputs.into_iter().map(|output| Notice::Server(key, server, output)).collect()
     }
 
-    /// Returns what it was before.
-    pub fn set_mac(&mut self, address: IpAddr, mac: Option<[u8; 6]>) -> Option<[u8; 6]> {
-        let before = match mac {
-            Some(mac) => self.macs.insert(address, mac),
-            None => self.macs.remove(&address),
-        };
+    /// Returns what it was before, and what became of servers.
+    pub fn set_mac(
+        &mut self,
+        address: IpAddr,
+        mac: Option<[u8; 6]>,
+        now: Duration,
+    ) -> (Option<[u8; 6]>, Vec<Notice>) {
+        let (before, is_back) = self.reach.set(address, mac, now);
         self.changed |= before != mac;
-        before
+        (before, if is_back { self.tell_reached(address, now) } else { Vec::new() })
     }
 
-    /// Forgets the MACs of all others.
-    pub fn keep_macs(&mut self, mut wanted: impl FnMut(&IpAddr) -> bool) {
-        self.macs.retain(|address, _| wanted(address));
+    /// From now on these are the addresses that are resolved.
+    pub fn follow_addresses(&mut self, addresses: &BTreeSet<IpAddr>, now: Duration) {
+        self.reach.follow(addresses, now);
     }
 
     /// Whether anything changed since the last call that the data path goes by.
@@ -158,11 +183,12 @@ impl Knowledge {
         with_quorum.map(|(key, _)| self.usable(key).filter(|weight| *weight > 0).count()).sum()
     }
 
-    /// The weights of a service's servers that are well and reached.
+    /// The weights of a service's servers that are well, reached, and not on their way out.
     fn usable(&self, service: &ServiceKey) -> impl Iterator<Item = u16> {
         let servers = self.services.get(service).into_iter().flat_map(|known| &known.servers);
+        let servers = servers.filter(|(address, _)| self.draining.since(service, **address).is_none());
         servers.filter_map(|(address, machine)| match machine.worth() {
-            Worth::Usable { weight } if self.macs.contains_key(address) => Some(weight),
+            Worth::Usable { weight } if self.reach.mac(*address).is_some() => Some(weight),
             _ => None,
         })
     }
@@ -181,7 +207,7 @@ impl Knowledge {
         servers.all(|(address, machine)| match machine.worth() {
             Worth::Unknown => false,
             Worth::Down => true,
-            Worth::Usable { .. } => self.macs.contains_key(address),
+            Worth::Usable { .. } => self.reach.mac(*address).is_some(),
         })
     }
 }
@@ -194,11 +220,22 @@ impl desired::Knowledge for Knowledge {
         self.quorum(service).is_some_and(Quorum::is_won)
     }
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
-        self.macs.get(&server).copied()
+        self.reach.mac(server)
+    }
+    fn is_gone(&self, server: IpAddr) -> bool {
+        self.reach.is_gone(server)
     }
     fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
         self.draining.of(service).map(|server| server.address).collect()
     }
+    fn departed(&self) -> Vec<&Service> {
+        self.draining.services().collect()
+    }
+}
+
+/// Why nothing reaches the server, if that has lasted.
+fn unreached(reach: &Reach, server: IpAddr) -> Option<String> {
+    reach.is_gone(server).then(|| format!("no answer to ARP for {server}"))
 }
 
 fn rules(service: &Service, server: &Server) -> Rules {
@@ -248,7 +285,7 @@ mod tests {
         for server in &service.servers {
             let IpAddr::V4(ip) = server.address else { panic!("IPv4 throughout") };
             knowledge.verdict(verdict(service, ip.octets()[3], State::Up), NOW);
-            knowledge.set_mac(server.address, Some(MAC));
+            knowledge.set_mac(server.address, Some(MAC), NOW);
         }
         knowledge
     }
@@ -262,9 +299,9 @@ mod tests {
             (notices.len(), knowledge.serving())
         };
         assert_eq!(count(&mut knowledge), (1, 2), "won; the one of weight 0 serves nobody");
-        knowledge.set_mac(address(21), None);
+        knowledge.set_mac(address(21), None, NOW);
         assert_eq!(count(&mut knowledge), (1, 0), "lost, and with it the server that is left");
-        knowledge.set_mac(address(21), Some(MAC));
+        knowledge.set_mac(address(21), Some(MAC), NOW);
         knowledge.verdict(verdict(&service, 22, State::Down), NOW);
         assert_eq!(count(&mut knowledge), (0, 0));
         knowledge.verdict(verdict(&service, 22, State::Up), NOW);
@@ -278,11 +315,41 @@ mod tests {
         assert!(knowledge.take_changed() && !knowledge.take_changed());
         let explained = Verdict { reason: Some("late".to_owned()), ..verdict(&service, 21, State::Up) };
         assert_eq!(knowledge.verdict(explained, NOW), []);
-        knowledge.set_mac(address(21), Some(MAC));
+        knowledge.set_mac(address(21), Some(MAC), NOW);
         assert!(!knowledge.take_changed());
         let notices = knowledge.verdict(verdict(&service, 21, State::Down), NOW);
         assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(knowledge.take_changed());
+    }
+
+    #[test]
+    fn c6_who_joins_a_service_that_runs_is_a_newcomer() {
+        let grows = |weights: &[u16]| Service { slow_start: Duration::from_secs(9), ..service(weights) };
+        let (one, both) = (grows(&[100]), grows(&[100, 100]));
+        let mut knowledge = all_up(&one);
+        knowledge.follow(std::slice::from_ref(&both), NOW);
+        knowledge.verdict(verdict(&both, 22, State::Up), NOW);
+        let weight = |host| knowledge.server(&both.key, address(host)).map(Machine::weight);
+        assert_eq!([21, 22].map(weight), [Some(100), Some(1)]);
+    }
+
+    #[test]
+    fn c7b_a_server_without_a_check_is_down_when_it_is_silent_for_long() {
+        let mut service = service(&[1, 1]);
+        service.servers[1].checks = [].into();
+        let mut knowledge = all_up(&service);
+        let health = |knowledge: &Knowledge| {
+            [21, 22].map(|host| knowledge.server(&service.key, address(host)).map(Machine::health))
+        };
+        for host in [21, 22] {
+            knowledge.set_mac(address(host), None, NOW);
+        }
+        let late = Duration::from_secs(60);
+        assert_eq!(knowledge.pass_time(late).len(), 2, "one is told: it changed, and it went down");
+        assert_eq!(health(&knowledge), [Some(Health::Up), Some(Health::Down)], "a check judges the first");
+        let (_, notices) = knowledge.set_mac(address(22), Some(MAC), late);
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert_eq!(health(&knowledge)[1], Some(Health::Unchecked));
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! another MAC. So all of the director ends in order, and begins again when the interface is there.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
-use super::files::Watched;
+use super::files::{self, Look, Watched};
 use super::stop::{Signals, Told};
 use super::{Controller, HOUSEKEEPING, tell_supervisor};
 use crate::cluster::auth::file::{self, KeyFileError};
@@ -38,6 +39,7 @@ pub fn run(path: PathBuf) -> Result<()> {
     let mut signals = Signals::start()?;
     // Before it is read, so that no change is missed.
     let file = Watched::new(path);
+    files::wait_until_whole(file.path());
     let mut estate = Estate { config: config::load(file.path())?, file, events: Events::default() };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,7 +104,7 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
                 }
                 Told::Reload => read_again(estate),
             },
-            _ = look.tick() => if estate.file.changed() {
+            _ = look.tick() => if estate.file.look(Instant::now()) == Look::Read {
                 read_again(estate);
             },
         }
@@ -119,8 +121,9 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
 
 /// A configuration with a mistake leaves the one before in force, as while running.
 fn read_again(estate: &mut Estate) {
-    estate.file.seen();
-    match config::load(estate.file.path()) {
+    // One that is being written is looked at again.
+    let Some(found) = estate.file.read(config::load) else { return };
+    match found {
         Ok(config) => estate.config = config,
         Err(error) => tracing::error!("configuration refused, the old one stays in force: {error:#}"),
     }

@@ -5,13 +5,14 @@
 //!
 //! - `start`: before the first packet; `reload`: when the configuration has changed
 //! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
+//! - `reach`: MACs, and who has none for too long
 //! - `maintenance`: servers that operators keep out
 //! - [`desired`]: from what is known to what the maps shall hold: pure
 //! - `inputs`: what it is told; `pace`: how soon the maps follow
 //! - [`instance`]: one `lb` per interface
 //! - `lives`: from one life to the next, when the interface comes late or goes and comes back
 //! - `membership`: alone, or one of several directors
-//! - `files`: notices that the configuration file changed
+//! - `files`: notices that the configuration file changed; `writers`: whether somebody still writes to it
 //! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
 //!   `probing`: checks that they ask for; `endpoints`: where
 //! - `stations`: the machines of the configuration by their MACs
@@ -32,6 +33,7 @@ mod membership;
 mod notices;
 mod pace;
 mod probing;
+mod reach;
 mod reload;
 mod report;
 mod start;
@@ -39,6 +41,7 @@ mod stations;
 mod status;
 mod stop;
 mod vip_checks;
+mod writers;
 mod xdp_mode;
 
 use std::collections::HashMap;
@@ -49,7 +52,7 @@ use lb_common::server::ServerId;
 use nix::net::if_::if_indextoname;
 use sd_notify::NotifyState;
 
-use self::files::Watched;
+use self::files::{Look, Watched};
 use self::inputs::{Inputs, Observation};
 use self::instance::Instance;
 use self::knowledge::Knowledge;
@@ -171,15 +174,18 @@ impl Controller {
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
-            neighbours::Event::Neighbour(address, Some(mac)) => {
-                if self.knowledge.set_mac(address, Some(mac)) != Some(mac) {
-                    tracing::info!("{address} is at {}", report::mac(mac));
+            neighbours::Event::Neighbour(address, mac) => {
+                let (before, notices) = self.knowledge.set_mac(address, mac, self.started.elapsed());
+                match mac {
+                    Some(mac) if before != Some(mac) => {
+                        tracing::info!("{address} is at {}", report::mac(mac));
+                    }
+                    None if before.is_some() => {
+                        tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
+                    }
+                    _ => {}
                 }
-            }
-            neighbours::Event::Neighbour(address, None) => {
-                if self.knowledge.set_mac(address, None).is_some() {
-                    tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
-                }
+                self.tell(notices);
             }
             neighbours::Event::Interface { mac, up } => {
                 self.data_path.executor.set_mac(mac);
@@ -269,8 +275,11 @@ impl Controller {
             self.interface_gone();
         }
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
-        if self.file.changed() {
-            self.reload("the file changed");
+        match self.file.look(Instant::now()) {
+            _ if self.leaving.is_some() => {}
+            Look::Nothing => {}
+            Look::Read => self.reload("the file changed"),
+            Look::StillWritten => self.wait_for_writer("the file changed"),
         }
     }
 
@@ -280,7 +289,9 @@ impl Controller {
             self.former.entry(service).or_default().add(totals);
         }
         self.data_path.executor.purged(server);
-        self.former.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+        let Self { former, config, knowledge, .. } = self;
+        let services = || config.services.iter().chain(knowledge.draining.services());
+        former.retain(|key, _| services().any(|service| service.key == *key));
     }
 }
 

@@ -8,18 +8,18 @@ use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
 use super::{Controller, desired, tell_supervisor};
-use crate::config::{self, Cluster, Config, Fallback};
+use crate::config::{self, Cluster, Config, Fallback, Service};
 
 impl Controller {
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
     pub(super) fn reload(&mut self, why: &str) {
         if self.leaving.is_some() {
-            self.file.seen();
             return tracing::info!("{why}: not reloaded, this director is stopping");
         }
-        tell_supervisor(NotifyState::Reloading);
         self.membership.reload_keys();
-        match self.reloaded() {
+        let Some(found) = self.file.read(config::load) else { return self.wait_for_writer(why) };
+        tell_supervisor(NotifyState::Reloading);
+        match found.map_err(Into::into).and_then(|new| self.accepted(new)) {
             Ok(config) => {
                 tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
                 let old = std::mem::replace(&mut self.config, config);
@@ -42,9 +42,16 @@ impl Controller {
         tell_supervisor(NotifyState::Ready);
     }
 
-    fn reloaded(&mut self) -> Result<Config> {
-        self.file.seen();
-        let new = config::load(self.file.path())?;
+    /// Half a configuration would take half of the services away.
+    pub(super) fn wait_for_writer(&mut self, why: &str) {
+        let waits = self.file.being_written();
+        if self.config_error.as_ref() != Some(&waits) {
+            tracing::warn!("{why}: not reloaded yet: {waits}");
+            self.config_error = Some(waits);
+        }
+    }
+
+    fn accepted(&self, new: Config) -> Result<Config> {
         let Config {
             interface,
             xdp_mode: _,
@@ -87,18 +94,20 @@ impl Controller {
 
     /// Checks the configuration's servers and follows their MACs, and forgets what was known of others.
     pub(super) fn follow_servers(&mut self) {
-        self.checker.set(&self.config.services);
-        let notices = self.knowledge.follow(&self.config.services, self.started.elapsed());
+        let now = self.started.elapsed();
+        let watched = self.knowledge.draining.with(&self.config.services);
+        let configured = watched.iter().flat_map(|service| &service.servers).map(|server| server.address);
+        let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
+        let fallbacks = fallbacks.map(|server| server.address);
+        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
+        let addresses: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
+        self.knowledge.follow_addresses(&addresses, now);
+        self.neighbours.want(addresses);
+        self.checker.set(&watched);
+        let notices = self.knowledge.follow(&watched, now);
+        drop(watched);
         self.tell(notices);
         self.follow_maintenance();
-        let services = self.config.services.iter();
-        let servers = services.clone().flat_map(|service| &service.servers).map(|server| server.address);
-        let fallbacks = services.filter_map(|service| service.fallback_server()).map(|server| server.address);
-        let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
-        let draining = self.knowledge.draining.addresses();
-        let addresses: BTreeSet<IpAddr> = servers.chain(fallbacks).chain(nodes).chain(draining).collect();
-        self.knowledge.keep_macs(|address| addresses.contains(address));
-        self.neighbours.want(addresses);
         self.follow_sorry_pages();
         self.follow_vip_checks();
     }

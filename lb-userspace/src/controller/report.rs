@@ -49,21 +49,26 @@ pub fn membership(
     config: &Config,
     reason: impl Fn(ServiceKey, IpAddr) -> Option<String>,
 ) {
-    for (key, service) in &after.services {
+    let present = |(_, service): &(&ServiceKey, &Service)| !service.settings.departed;
+    for (key, service) in after.services.iter().filter(present) {
         let configured = config.services.iter().find(|service| service.key == *key);
         let name = configured.map_or("", |service| &service.name);
         let fallback = configured.and_then(config::Service::fallback_server).map(|server| server.address);
         let old = before.services.get(key);
-        if old.is_none() {
+        if old.is_none_or(|old| old.settings.departed) {
             tracing::info!(service = name, "Adding virtual server: {key}");
         }
         changes(Subject { key, name, fallback }, old, service, &reason);
     }
-    for (key, service) in &before.services {
-        if !after.services.contains_key(key) {
+    for (key, service) in before.services.iter() {
+        let is = after.services.get(key);
+        if service.settings.departed && is.is_none() {
+            tracing::info!("No connection of virtual server {key} is kept any longer");
+        } else if !service.settings.departed && is.is_none_or(|is| is.settings.departed) {
             let empty = Service { servers: Vec::new(), ..service.clone() };
             changes(Subject { key, name: "", fallback: None }, Some(service), &empty, &reason);
-            tracing::info!("Removing virtual server: {key}");
+            let drains = if is.is_some() { "; its connections live on for `drain`" } else { "" };
+            tracing::info!("Removing virtual server: {key}{drains}");
         }
     }
 }

@@ -44,8 +44,10 @@ impl Controller {
 
     /// This moment.
     fn status(&self) -> Status {
-        let services: Vec<ServiceStatus> =
-            self.config.services.iter().map(|service| self.service_status(service)).collect();
+        let services = self.config.services.iter().map(|service| self.service_status(service));
+        let departed = self.knowledge.draining.services();
+        let departed = departed.map(|service| self.departed_status(service));
+        let services: Vec<ServiceStatus> = services.chain(departed).collect();
         let counters = &self.data_path.executor.maps().counters;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -101,6 +103,12 @@ impl Controller {
         }
     }
 
+    /// Of a service that left the configuration: its servers drain, and no fallback serves it.
+    fn departed_status(&self, service: &Service) -> ServiceStatus {
+        let departed = Service { servers: Vec::new(), fallback: Fallback::None, ..service.clone() };
+        ServiceStatus { draining: true, on_fallback: false, ..self.service_status(&departed) }
+    }
+
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let applied = self.data_path.applied().services.get(&service.key);
         let fallback = fallback(service);
@@ -109,7 +117,7 @@ impl Controller {
         let status = |server: &Server, health| self.server_status(service, server, health);
         let configured = service.servers.iter().map(|server| status(server, Health::Unknown));
         let draining = self.knowledge.draining.of(&service.key);
-        let draining = draining.map(|server| ServerStatus { weight: 0, ..status(server, Health::Draining) });
+        let draining = draining.map(|server| self.draining_status(service, server));
         let fallback_server = service.fallback_server();
         let (fallback_ready, fallback_error) = self.fallback_status(service);
         ServiceStatus {
@@ -122,11 +130,20 @@ impl Controller {
             on_fallback,
             fallback_ready,
             fallback_error,
+            draining: false,
             quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
             former: self.former_totals(service),
         }
+    }
+
+    /// Its checks go on, and what they find against it is told: without quiescent mode it is given up when they fail.
+    fn draining_status(&self, service: &Service, server: &Server) -> ServerStatus {
+        let status = self.server_status(service, server, Health::Draining);
+        let since = self.knowledge.draining.since(&service.key, server.address);
+        let since_s = since.map_or(0, |since| since.elapsed().as_secs());
+        ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, ..status }
     }
 
     /// Whether it could serve, and what is wrong with it.

@@ -204,8 +204,8 @@ impl Controller {
     }
 
     fn traffic(&self) -> Traffic {
-        let services =
-            self.config.services.iter().filter(|service| self.config.group_of(service.key.vip).is_some());
+        let services = self.config.services.iter().chain(self.knowledge.draining.services());
+        let services = services.filter(|service| self.config.group_of(service.key.vip).is_some());
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
             for (active, totals) in self.carried(&service.key) {

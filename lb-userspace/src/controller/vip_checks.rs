@@ -31,7 +31,8 @@ impl Controller {
     /// Makes all that these checks need what configuration and interface are now. Addresses and queues of the interface change
     /// without a word, so this is done now and then as well.
     pub(super) fn follow_vip_checks(&mut self) {
-        let servers = checked_through_vip(&self.config).map(|(_, server, _)| server.address);
+        let watched = self.knowledge.draining.with(&self.config.services);
+        let servers = checked_through_vip(&watched).map(|(_, server, _)| server.address);
         self.vip_checks.own = servers.map(|server| (server, own_address(&self.config, server))).collect();
         let done = self.follow_answers().and_then(|()| self.follow_sockets());
         let trouble = done.err().map(|error| format!("{error:#}"));
@@ -68,7 +69,8 @@ impl Controller {
 
     fn follow_answers(&mut self) -> Result<()> {
         let own = &self.vip_checks.own;
-        let answers: BTreeSet<Answer> = checked_through_vip(&self.config)
+        let watched = self.knowledge.draining.with(&self.config.services);
+        let answers: BTreeSet<Answer> = checked_through_vip(&watched)
             .flat_map(|(service, server, place)| {
                 let check = &server.checks[place];
                 let own = check.source.or_else(|| own.get(&server.address)?.map(IpAddr::V4));
@@ -128,8 +130,8 @@ impl Controller {
 }
 
 /// All checks through the VIP, by their place among the server's.
-pub fn checked_through_vip(config: &Config) -> impl Iterator<Item = (&Service, &Server, usize)> {
-    config.services.iter().flat_map(|service| {
+pub fn checked_through_vip(services: &[Service]) -> impl Iterator<Item = (&Service, &Server, usize)> {
+    services.iter().flat_map(|service| {
         service.servers.iter().flat_map(move |server| {
             let through = server.checks.iter().enumerate().filter(|(_, check)| check.via == Via::Vip);
             through.map(move |(place, _)| (service, server, place))

@@ -317,8 +317,9 @@ impl Executor {
     /// Places all services in the idle half of their table, then puts it in force.
     fn write_services(&mut self) -> Result<()> {
         self.settle(self.halves_switched);
-        let services: Vec<ServiceInfo> =
-            self.services.iter().map(|(key, record)| service_info(key, record)).collect();
+        // The servers' copies are all that packets need whose connections are known.
+        let present = self.services.iter().filter(|(_, record)| !record.settings.departed);
+        let services: Vec<ServiceInfo> = present.map(|(key, record)| service_info(key, record)).collect();
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
         let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
             "no arrangement of the services fits their table: are there more than it was made for?",

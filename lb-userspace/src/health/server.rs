@@ -49,6 +49,8 @@ pub enum Input {
     Found { place: usize, result: CheckResult },
     /// The reason for maintenance; `None`: it is over.
     Maintenance(Option<String>),
+    /// Why no packet reaches it, for long enough to count; `None`: it is reached. Of one that has checks, these judge.
+    Unreached(Option<String>),
     /// The configuration has changed.
     Rules(Rules),
 }
@@ -97,6 +99,9 @@ pub struct Machine {
     rules: Rules,
     results: Vec<CheckResult>,
     maintenance: Option<String>,
+    unreached: Option<String>,
+    /// It has joined others that serve already: its weight grows at first, too.
+    newcomer: bool,
     /// What the checks say together.
     found: State,
     damper: Damper,
@@ -109,12 +114,23 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A server of which nothing is known yet.
+    /// A server of which nothing is known yet, and with which nothing begins: the director starts, or its service does.
     pub fn new(rules: Rules, now: Duration) -> Self {
+        Self::made(rules, false, now)
+    }
+
+    /// The same of one that joins a service that runs.
+    pub fn newcomer(rules: Rules, now: Duration) -> Self {
+        Self::made(rules, true, now)
+    }
+
+    fn made(rules: Rules, newcomer: bool, now: Duration) -> Self {
         let mut machine = Self {
             results: vec![CheckResult::NOTHING; rules.checks.len()],
             rules,
             maintenance: None,
+            unreached: None,
+            newcomer,
             found: State::Unknown,
             damper: Damper::default(),
             health: Health::Unknown,
@@ -137,6 +153,7 @@ impl Machine {
                 }
             }
             Input::Maintenance(reason) => self.maintenance = reason,
+            Input::Unreached(reason) => self.unreached = reason,
             Input::Rules(rules) => {
                 self.results.resize(rules.checks.len(), CheckResult::NOTHING);
                 self.rules = rules;
@@ -200,7 +217,9 @@ impl Machine {
                     "kept out until it has been well for {hold}: it went down {falls} times within {within}"
                 )
             });
-        let parts: Vec<String> = [self.maintenance.clone(), checks, damped].into_iter().flatten().collect();
+        let unreached = self.unreached.clone().filter(|_| self.rules.checks.is_empty());
+        let parts = [self.maintenance.clone(), checks, damped, unreached];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
@@ -251,6 +270,7 @@ impl Machine {
         let states = || self.results.iter().map(|result| result.state);
         match () {
             () if states().any(|state| state == State::Down) => State::Down,
+            () if self.rules.checks.is_empty() && self.unreached.is_some() => State::Down,
             () if states().all(|state| state == State::Up) => State::Up,
             () => self.found,
         }
@@ -275,7 +295,7 @@ impl Machine {
         self.since = now;
         match (serves(from), serves(to)) {
             // It has not come back from anywhere if nothing was known of it.
-            (false, true) if from != Health::Unknown => self.growth = Some(Growth::new(now)),
+            (false, true) if from != Health::Unknown || self.newcomer => self.growth = Some(Growth::new(now)),
             (_, false) => self.growth = None,
             _ => {}
         }

@@ -149,6 +149,9 @@ fn service_row(service: &ServiceStatus) -> [Cell; 5] {
 
 /// The fallback, whether it serves and why, and what is wrong with it.
 fn fallback_cell(service: &ServiceStatus) -> Cell {
+    if service.draining {
+        return Cell::new("draining: it left the configuration", Tone::Warning);
+    }
     let ServiceStatus { fallback, on_fallback, fallback_ready, fallback_error, quorum, .. } = service;
     let why = match quorum.usable {
         0 => "no server is usable".to_owned(),

@@ -115,6 +115,7 @@ pub fn cluster() -> Status {
             on_fallback: false,
             fallback_ready: true,
             fallback_error: None,
+            draining: false,
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],

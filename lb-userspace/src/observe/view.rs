@@ -34,7 +34,7 @@ pub struct Status {
     /// `None`: this director is alone.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
-    /// In configured order.
+    /// In configured order; then those that drain.
     pub services: Vec<ServiceStatus>,
     /// Frames dropped since start, by reason; every reason is listed, in a fixed order.
     pub drops: Vec<Count>,
@@ -234,6 +234,9 @@ pub struct ServiceStatus {
     pub fallback_ready: bool,
     /// Why the fallback cannot serve as it should; `None` when all is well.
     pub fallback_error: Option<String>,
+    /// It left the configuration: its servers drain, and new connections are nobody's.
+    #[serde(default)]
+    pub draining: bool,
     pub quorum: QuorumStatus,
     pub servers: Vec<ServerStatus>,
     /// The fallback, if it is a server.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
+    /// It left the configuration and keeps the connections it has: others are nobody's, as at any port without a service.
+    pub departed: bool,
 }
 
 /// Where packets can go: a real server, or the director's own host.

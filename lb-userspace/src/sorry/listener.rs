@@ -4,27 +4,28 @@
 //! room, and one request is all that a connection gets, so that clients come back to the real servers when these do.
 
 use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::page;
 use super::trouble::Trouble;
+use super::{Room, lingering, page};
 
 /// Connections that are served at once at one VIP and port. Others wait in the kernel's queue.
 const MOST: usize = 128;
@@ -32,14 +33,11 @@ const MOST: usize = 128;
 const QUEUE: i32 = 256;
 /// A port that is taken is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a client may take for its request's header, for its body, and for all together.
+/// How long a client may take for its request's header, and until it has taken the answer.
 const HEADER: Duration = Duration::from_secs(3);
-const BODY: Duration = Duration::from_secs(1);
 const WHOLE: Duration = Duration::from_secs(10);
 /// A request's header, in bytes.
 const LONGEST_HEADER: usize = 16 * 1024;
-/// Of a request's body so much is taken before the answer: a client that still sends might not see it.
-const LONGEST_BODY: usize = 16 * 1024;
 /// In seconds: what clients and search engines are told to wait.
 const COME_BACK: HeaderValue = HeaderValue::from_static("10");
 
@@ -48,23 +46,32 @@ pub struct Listener {
     /// The operator's page.
     pub page: watch::Receiver<Option<PathBuf>>,
     pub trouble: Trouble,
-    /// Room for connections, shared with other listeners.
-    pub all_connections: Arc<Semaphore>,
+    pub room: Room,
 }
 
 impl Listener {
-    pub async fn run(self) {
+    /// Until nobody wants it any more; connections that there are then come to their own end.
+    pub async fn run(self, unwanted: oneshot::Receiver<()>) {
+        let mut serving = JoinSet::new();
+        tokio::select! {
+            () = self.accept(&mut serving) => {}
+            _ = unwanted => {}
+        }
+        while serving.join_next().await.is_some() {}
+    }
+
+    async fn accept(&self, serving: &mut JoinSet<()>) {
         let listener = self.bound().await;
         let own = Arc::new(Semaphore::new(MOST));
-        let mut serving = JoinSet::new();
         loop {
             let Ok(own) = Arc::clone(&own).acquire_owned().await else { return };
             while serving.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let Ok(all) = Arc::clone(&self.all_connections).acquire_owned().await else { return };
+                    let Ok(all) = Arc::clone(&self.room.connections).acquire_owned().await else { return };
                     let (page, trouble) = (self.page.borrow().clone(), self.trouble.clone());
-                    serving.spawn(serve(stream, page, trouble, [own, all]));
+                    let lingering = Arc::clone(&self.room.lingering);
+                    serving.spawn(serve(stream, page, trouble, [own, all], lingering));
                 }
                 Err(error) => {
                     // Descriptors may have run out; they come back.
@@ -111,28 +118,32 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// One connection, from its first byte to its end.
-async fn serve(stream: TcpStream, page: Option<PathBuf>, trouble: Trouble, _room: [OwnedSemaphorePermit; 2]) {
-    let answer = service_fn(|request| {
-        let (page, trouble) = (page.clone(), trouble.clone());
-        async move { Ok::<_, Infallible>(answer(request, page, &trouble).await) }
-    });
+/// One connection, from its first byte to its end. The answer does not wait for the request's body: an upload may be large,
+/// and its client slow.
+async fn serve(
+    stream: TcpStream,
+    page: Option<PathBuf>,
+    trouble: Trouble,
+    room: [OwnedSemaphorePermit; 2],
+    lingering: Arc<Semaphore>,
+) {
+    let answer =
+        service_fn(|_: Request<Incoming>| ready(Ok::<_, Infallible>(answer(page.as_deref(), &trouble))));
     let mut http = http1::Builder::new();
-    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(LONGEST_HEADER);
-    // Whatever goes wrong is the client's affair.
-    let _ = timeout(WHOLE, http.serve_connection(TokioIo::new(stream), answer)).await;
+    http.keep_alive(false).half_close(true).timer(TokioTimer::new());
+    http.header_read_timeout(HEADER).max_buf_size(LONGEST_HEADER);
+    let mut connection = http.serve_connection(TokioIo::new(stream), answer);
+    // Whatever goes wrong is the client's affair: one that asks in a wrong way has been told so.
+    let _ = timeout(WHOLE, poll_fn(|context| connection.poll_without_shutdown(context))).await;
+    // One that lingers is in nobody's way. If too many do, it ends at once.
+    drop(room);
+    if let Ok(_room) = lingering.try_acquire() {
+        lingering::close(connection.into_parts().io.into_inner(), lingering::LIMITS).await;
+    }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    page: Option<PathBuf>,
-    trouble: &Trouble,
-) -> Response<Full<Bytes>> {
-    // One that waits to be asked for its body need not send it.
-    if !request.headers().contains_key(EXPECT) {
-        let _ = timeout(BODY, Limited::new(request.into_body(), LONGEST_BODY).collect()).await;
-    }
-    let (text, kind) = match page.as_deref().map(page::read) {
+fn answer(page: Option<&Path>, trouble: &Trouble) -> Response<Full<Bytes>> {
+    let (text, kind) = match page.map(page::read) {
         Some(Ok(text)) => {
             trouble.reading(None);
             (text, "text/html")

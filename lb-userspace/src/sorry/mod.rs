@@ -1,12 +1,14 @@
 //! The sorry page: `lb` itself answers HTTP at a VIP while no real server does.
 //!
 //! - `listener`: one VIP and port: bound as soon as it is free, and never more connections than it can bear
+//! - `lingering`: the end of a connection whose client still sends
 //! - `page`: what is said
 //! - `trouble`: what an operator must put right
 //!
 //! A thread of its own does it, so that a flood of the sorry slows down neither checks nor the controller. It listens
 //! whether or not this director has the VIP now: the data path decides what comes here.
 
+mod lingering;
 mod listener;
 mod page;
 #[cfg(test)]
@@ -18,8 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::listener::Listener;
 use self::trouble::Trouble;
@@ -27,33 +28,39 @@ use crate::worker::Worker;
 
 /// Connections that are served at once at all VIPs together. Each may hold a page of [`page::LONGEST`] bytes.
 const MOST: usize = 512;
+/// Connections that have had their answer, and whose clients still send.
+const MOST_LINGERING: usize = 1024;
 
 /// The sorry pages of all services.
 #[derive(Debug, Default)]
 pub struct Sorry {
     /// Started when the first page is wanted.
-    room: Option<Room>,
+    thread: Option<Worker>,
+    room: Room,
     running: HashMap<SocketAddr, Running>,
 }
 
-#[derive(Debug)]
+/// Room for connections, shared by all listeners.
+#[derive(Debug, Clone)]
 struct Room {
-    thread: Worker,
     connections: Arc<Semaphore>,
+    lingering: Arc<Semaphore>,
 }
 
-/// One VIP and port. Dropped, it ends with all its connections.
+impl Default for Room {
+    fn default() -> Self {
+        let [connections, lingering] = [MOST, MOST_LINGERING].map(|most| Arc::new(Semaphore::new(most)));
+        Self { connections, lingering }
+    }
+}
+
+/// One VIP and port. Dropped, it takes no more connections.
 #[derive(Debug)]
 struct Running {
     page: watch::Sender<Option<PathBuf>>,
     trouble: Trouble,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Closed when this is dropped.
+    _wanted: oneshot::Sender<()>,
 }
 
 impl Sorry {
@@ -86,22 +93,15 @@ impl Sorry {
     }
 
     fn begin(&mut self, address: SocketAddr, page: Option<PathBuf>) -> std::io::Result<Running> {
-        let room = match &mut self.room {
-            Some(room) => room,
-            none => none.insert(Room {
-                thread: Worker::start("sorry")?,
-                connections: Arc::new(Semaphore::new(MOST)),
-            }),
+        let thread = match &mut self.thread {
+            Some(thread) => thread,
+            none => none.insert(Worker::start("sorry")?),
         };
         let (page, read) = watch::channel(page);
         let trouble = Trouble::new(address);
-        let listener = Listener {
-            address,
-            page: read,
-            trouble: trouble.clone(),
-            all_connections: Arc::clone(&room.connections),
-        };
-        let task = room.thread.handle().spawn(listener.run());
-        Ok(Running { page, trouble, task })
+        let listener = Listener { address, page: read, trouble: trouble.clone(), room: self.room.clone() };
+        let (wanted, unwanted) = oneshot::channel();
+        thread.handle().spawn(listener.run(unwanted));
+        Ok(Running { page, trouble, _wanted: wanted })
     }
 }

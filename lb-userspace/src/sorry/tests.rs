@@ -77,6 +77,71 @@ fn every_request_is_told_to_come_back() {
     assert!(head.contains(" 503 ") && head.contains(&length) && head.ends_with("\r\n\r\n"), "{head}");
 }
 
+/// A request with a body of `length` bytes, all of which is sent before anything is read, as many clients do.
+fn upload(address: SocketAddr, headers: &str, length: usize) -> String {
+    let mut stream = connect(address);
+    let head = format!("POST /form HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).expect("sending");
+    for piece in vec![b'x'; length].chunks(10_000) {
+        stream.write_all(piece).expect("the body is taken");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and the end of the connection");
+    answer
+}
+
+#[test]
+fn c5_whoever_uploads_sees_the_page() {
+    let address = free();
+    let _sorry = sorry(address, None);
+    for length in [100, 16 * 1024, 200_000, 5_000_000] {
+        for headers in ["", "Expect: 100-continue\r\n", "Connection: keep-alive\r\n"] {
+            for _ in 0..5 {
+                let answer = upload(address, headers, length);
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{length} bytes, {headers:?}: {answer}");
+                assert!(answer.ends_with(page::BUILT_IN), "{answer}");
+            }
+        }
+    }
+    let half_closed = {
+        let mut stream = connect(address);
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("sending");
+        stream.shutdown(Shutdown::Write).expect("no more to come");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    assert!(half_closed.ends_with(page::BUILT_IN), "{half_closed}");
+    let mut late = connect(address);
+    late.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").expect("sending");
+    for _ in 0..20 {
+        late.write_all(b"5\r\nhello\r\n").expect("a slow upload is taken");
+        sleep(Duration::from_millis(20));
+    }
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with(page::BUILT_IN), "{answer}");
+}
+
+#[test]
+fn c5_uploads_hold_nobody_up() {
+    let address = free();
+    let _sorry = sorry(address, None);
+    // More than are served at once, and none of them ends after its answer.
+    let mut slow: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
+    for stream in &mut slow {
+        let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+        stream.write_all(head).expect("sending");
+    }
+    for stream in &mut slow {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer to an upload that goes on");
+        assert!(answer.ends_with(page::BUILT_IN), "{answer}");
+        stream.write_all(b"and on").expect("the connection is still there");
+    }
+    assert!(get(address).ends_with(page::BUILT_IN));
+}
+
 #[test]
 fn the_operators_page_is_read_anew_each_time() {
     let (address, folder) = (free(), tempfile::tempdir().expect("a folder"));

@@ -155,7 +155,12 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
         }
     };
     Service {
-        settings: Settings { stray: Stray::Pass, timeouts: Timeouts::default(), group: Some(0) },
+        settings: Settings {
+            stray: Stray::Pass,
+            timeouts: Timeouts::default(),
+            group: Some(0),
+            departed: false,
+        },
         scheduler,
         servers: (1..=servers).map(server).collect(),
     }

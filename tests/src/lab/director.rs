@@ -348,6 +348,7 @@ pub struct Group {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Service {
+    pub name: String,
     pub on_fallback: bool,
     pub fallback_ready: bool,
     pub fallback_error: Option<String>,

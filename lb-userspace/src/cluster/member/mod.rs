@@ -143,10 +143,9 @@ impl Member {
         self.holder.orders().set_groups(&config.groups);
     }
 
-    /// Reads the key file again.
-    pub fn reload_keys(&self, cluster: &Cluster) -> Result<()> {
-        self.handle.set_keys(auth::file::read(&cluster.key_file)?);
-        Ok(())
+    /// From now on these keys.
+    pub fn set_keys(&self, keys: auth::Keys) {
+        self.handle.set_keys(keys);
     }
 
     /// Without its heartbeat thread a node is dead to the others, and its leases run out.

@@ -8,7 +8,7 @@
 //! - [`split_brains`]: which news of two active nodes is worth a line
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,8 +18,9 @@ use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
 use self::split_brains::SplitBrains;
-use super::files::Watched;
+use super::files::{Look, Watched};
 use super::{Controller, desired};
+use crate::cluster::auth;
 use crate::cluster::hooks::Hooks;
 use crate::cluster::machine::{Event, LocalReadiness};
 use crate::cluster::member::driver::{Report, Sight, Told};
@@ -209,7 +210,7 @@ impl Membership {
     /// Reads the key file again if it has changed.
     pub(super) fn look_at_keys(&mut self) {
         if let Self::Clustered(clustered) = self
-            && clustered.key_file.changed()
+            && clustered.key_file.look(Instant::now()) == Look::Read
         {
             self.reload_keys();
         }
@@ -220,8 +221,9 @@ impl Membership {
 
     pub(super) fn reload_keys(&mut self) {
         let Self::Clustered(clustered) = self else { return };
-        clustered.key_file.seen();
-        match clustered.member.reload_keys(&clustered.cluster) {
+        // One that is being written is looked at again.
+        let Some(read) = clustered.key_file.read(auth::file::read) else { return };
+        match read.map(|keys| clustered.member.set_keys(keys)) {
             Ok(()) => tracing::info!("heartbeat keys reloaded"),
             Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
         }

@@ -144,6 +144,40 @@ fn the_weight_grows_when_a_server_comes_back_and_not_at_first() {
 }
 
 #[test]
+fn c6_the_weight_of_a_newcomer_grows() {
+    let grows = Rules { weight: 21, slow_start: s(20), ..rules(1) };
+    let mut bench = Bench { machine: Machine::newcomer(grows.clone(), s(0)), now: s(0) };
+    bench.pass(50);
+    bench.up(0);
+    assert_eq!((bench.machine.weight(), bench.machine.brake()), (1, Some(Brake::SlowStart)));
+    bench.pass(10);
+    assert_eq!(bench.machine.weight(), 11);
+    bench.pass(10);
+    assert_eq!((bench.machine.weight(), bench.machine.brake()), (21, None));
+    let unchecked = Machine::newcomer(Rules { checks: Vec::new(), ..grows }, s(0));
+    assert_eq!(unchecked.weight(), 1, "without a check, too");
+}
+
+#[test]
+fn c7b_a_server_without_a_check_that_is_not_reached_is_down() {
+    let mut bench = Bench::new(Rules { weight: 21, slow_start: s(20), ..rules(0) });
+    bench.now = s(7);
+    let reason = || Some("no answer to ARP".to_owned());
+    let told = bench.give(Input::Unreached(reason()));
+    let down = changed(Health::Unchecked, Health::Down, 7, reason().as_deref());
+    assert_eq!(told, [down, Output::WentDown]);
+    assert_eq!((bench.machine.worth(), bench.machine.reason()), (Worth::Down, reason()));
+    let told = bench.give(Input::Unreached(None));
+    assert_eq!(told, [changed(Health::Down, Health::Unchecked, 0, None), Output::CameBack]);
+    assert_eq!(bench.machine.weight(), 1, "it has been away");
+
+    let mut checked = Bench::new(rules(1));
+    checked.up(0);
+    assert_eq!(checked.give(Input::Unreached(reason())), [], "its check judges");
+    assert_eq!(checked.machine.reason(), None);
+}
+
+#[test]
 fn advice_weighs_in_and_the_least_counts() {
     let mut bench = Bench::new(rules(2));
     bench.up(1);
