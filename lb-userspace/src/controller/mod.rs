@@ -17,8 +17,9 @@
 //! - `stations`: the machines of the configuration by their MACs
 //! - `stop`: the way out
 //! - `vip_checks`: what checks through the VIP need
-//! - `xdp_mode`: native or generic
+//! - `xdp_mode`: native or generic; `checksums`: those that native mode forwards unfinished
 
+mod checksums;
 pub mod desired;
 mod draining;
 mod endpoints;
@@ -69,6 +70,7 @@ use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::findings::Findings;
+use crate::firewall::Firewall;
 use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
@@ -97,6 +99,9 @@ pub struct Controller {
     membership: Membership,
     events: Events,
     findings: Findings,
+    firewall: Firewall,
+    /// Connections that began with an unfinished checksum, at the last look.
+    unfinished: u64,
     /// Set once it stops.
     leaving: Option<Leaving>,
     knowledge: Knowledge,
@@ -261,6 +266,7 @@ impl Controller {
             self.events.record(record);
         }
         self.follow_device();
+        self.look_at_checksums();
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
