@@ -12,6 +12,7 @@
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
+//! - [`unfinished`]: checksums that were left to hardware
 //! - [`probe`]: the controller's own packets to servers, and the answers to them
 //! - `kernel`: which kernels all this runs on (the host only)
 #![no_std]
@@ -33,3 +34,4 @@ pub mod schedule;
 pub mod server;
 pub mod service;
 pub mod table;
+pub mod unfinished;

@@ -94,10 +94,12 @@ pub enum TableEvent {
     Contended = 2,
     /// It did not know a packet in mid-connection, and the other director of a hand-over got it.
     Relayed = 3,
+    /// A packet that opens a connection had a checksum that was left to hardware.
+    Unfinished = 4,
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use lb_common::reason::Reason;
 use crate::clock::now_ns;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, lease, probe, report, shortcut};
+use crate::{connection, count, forward, lease, probe, report, shortcut, unfinished};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
@@ -36,6 +36,8 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     if !control.vips.may_contain(flow.destination) {
         return probe::pass(&packet, control, &flow);
     }
+    // Before anything is looked up: the verifier has few states to follow it in.
+    unfinished::look(&packet, &flow);
     serve(&packet, control, &flow).unwrap_or_else(count::refuse)
 }
 

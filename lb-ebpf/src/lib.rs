@@ -9,6 +9,7 @@
 //! - [`schedule`]: the pick among a service's servers
 //! - [`probe`]: answers to the controller's own probes, to its sockets
 //! - [`forward`]: MACs rewritten, out of the interface it came in by
+//! - [`unfinished`]: checksums that were left to hardware
 //! - [`count`]: statistics, drops and passes by reason
 //! - [`clock`]: the time, read once per tick
 //! - [`report`]: rare events, told in the log
@@ -31,6 +32,7 @@ pub mod report;
 pub mod schedule;
 pub mod service;
 pub mod shortcut;
+pub mod unfinished;
 
 /// The same number, of which the compiler forgets what it knew: a mask on it stays, and the verifier sees the bound.
 #[inline(always)]

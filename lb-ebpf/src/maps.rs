@@ -9,6 +9,7 @@ use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
 use lb_common::table::RawPage;
+use lb_common::unfinished::Seen;
 
 use crate::clock::Reading;
 
@@ -89,6 +90,10 @@ pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 /// By `TableEvent`.
 #[btf_map]
 pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::new();
+
+/// The last packet that had a checksum that was left to hardware.
+#[btf_map]
+pub static UNFINISHED: Array<Seen, 1, SHARED> = Array::new();
 
 /// When the program last reported something in the log (CLOCK_MONOTONIC, ns).
 #[btf_map]

@@ -8,6 +8,7 @@ pub mod controller;
 pub mod dataplane;
 mod filter;
 pub mod findings;
+pub mod firewall;
 #[cfg(test)]
 mod fuzz;
 pub mod health;

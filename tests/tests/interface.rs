@@ -1,10 +1,12 @@
-//! Interfaces that lose what the XDP program sends: a container's veth, and checksums that were left to hardware.
+//! What the operator of the director's host meets: a container's veth that loses what the program sends, checksums that were
+//! left to hardware, a firewall that sees nothing.
 
 use std::time::{Duration, Instant};
 
 use lb_tests::cluster::{Talk, URL, VIP};
 use lb_tests::lab::{Director, unique_name};
 use lb_tests::scenario::traffic::{Answer, Spread};
+use nix::sys::signal::Signal;
 
 /// How long a check, a reload or a look at the interface may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,10 +74,11 @@ fn b3_native_mode_on_a_plain_veth_is_told_of_with_the_frames_it_lost() {
     assert!(finding.mend.contains("xdp_mode: auto"), "{}", finding.mend);
 
     director.reconfigure(&configuration("xdp_mode: auto")).expect("the file is written");
-    let status = director
-        .wait_until("generic mode", PATIENCE, |status| status.mode == "generic")
+    director
+        .wait_until("generic mode without a finding", PATIENCE, |status| {
+            status.mode == "generic" && status.finding("frames_lost").is_none()
+        })
         .expect("a reload changes the mode");
-    assert!(status.finding("frames_lost").is_none(), "{status:?}");
     assert_served(&talk);
 }
 
@@ -122,4 +125,99 @@ fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
     director.stop().expect("lb ends within 10 s");
     let left = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!left.contains("prog/xdp"), "{left}");
+}
+
+/// The client's host is a container of the same machine: nobody finishes its checksums. Only the program's far end makes native
+/// mode possible here, see the lab's switch.
+#[test]
+fn b4_checksums_that_were_left_to_hardware_are_told_of_with_client_and_mend() {
+    let talk = Talk::new(&unique_name("offload")).expect("the cluster comes up");
+    let director = start(&talk, "");
+    assert_served(&talk);
+    assert_eq!(director.status().expect("a status").mode, "native");
+    talk.client.set_checksum_offload(true).expect("ethtool works");
+    talk.client.get(URL).expect_err("servers drop what the client sends");
+    let status = director
+        .wait_until("the finding", PATIENCE, |status| status.finding("checksums_unfinished").is_some())
+        .expect("lb sees it");
+    let finding = status.finding("checksums_unfinished").expect("just seen");
+    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("211.58.250.100", "error"));
+    assert!(
+        finding.mend.contains("xdp_mode: generic") && finding.mend.contains("tx off"),
+        "{}",
+        finding.mend
+    );
+
+    // The mend that it names.
+    director.reconfigure(&configuration("xdp_mode: generic")).expect("the file is written");
+    let status = director
+        .wait_until("generic mode", PATIENCE, |status| status.mode == "generic")
+        .expect("a reload changes the mode");
+    assert!(status.finding("checksums_unfinished").is_none(), "{status:?}");
+    assert_served(&talk);
+    assert!(director.status().expect("a status").finding("checksums_unfinished").is_none());
+}
+
+/// The other mend: the far end, a port of the host's bridge, has the kernel finish the checksums.
+#[test]
+fn b4_the_far_end_can_finish_checksums_for_native_mode() {
+    let talk = Talk::new(&unique_name("finish")).expect("the cluster comes up");
+    let director = start(&talk, "");
+    talk.client.set_checksum_offload(true).expect("ethtool works");
+    talk.ha1.finish_checksums_at_far_end().expect("ethtool works");
+    assert_served(&talk);
+    let status = director.status().expect("a status");
+    assert_eq!((status.mode.as_str(), status.findings.len()), ("native", 0), "{status:?}");
+}
+
+/// As in docker's default network: a plain veth, and nobody has touched an offload.
+#[test]
+fn b4_containers_with_their_offloads_on_are_served_by_auto() {
+    let talk = Talk::new(&unique_name("docker")).expect("the cluster comes up");
+    talk.ha1.make_plain_veth().expect("ip works");
+    for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
+        node.set_checksum_offload(true).expect("ethtool works");
+    }
+    let director = start(&talk, "");
+    assert_served(&talk);
+    assert!(director.status().expect("a status").findings.is_empty());
+}
+
+#[test]
+fn b9_rules_of_the_hosts_firewall_about_a_vip_are_told_of() {
+    let talk = Talk::new(&unique_name("firewall")).expect("the cluster comes up");
+    let rules = |rule: &str| {
+        let client = talk.client.address();
+        let table = format!(
+            "table inet lab {{ chain input {{ type filter hook input priority 0; \
+             ip daddr {VIP} tcp dport 22 drop; ip saddr {client} tcp dport 8080 drop; {rule} }}; }}"
+        );
+        talk.ha1.nft(&format!("add table inet lab; delete table inet lab; {table}")).expect("nft works");
+    };
+    rules("counter;");
+    let director = start(&talk, "");
+    assert_served(&talk);
+    assert!(
+        director.status().expect("a status").finding("firewall_bypassed").is_none(),
+        "none is about the service"
+    );
+
+    rules(&format!("ip saddr {} ip daddr {VIP} drop;", talk.client.address()));
+    director.process().signal(Signal::SIGHUP);
+    let status = director
+        .wait_until("the finding", PATIENCE, |status| status.finding("firewall_bypassed").is_some())
+        .expect("lb sees the rule");
+    let finding = status.finding("firewall_bypassed").expect("just seen");
+    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("211.58.250.6", "warning"));
+    assert!(
+        finding.text.contains("a rule about VIP 211.58.250.6")
+            && finding.text.contains("table inet lab, chain input")
+    );
+    assert_served(&talk); // which is what the finding says
+
+    rules("counter;");
+    director.process().signal(Signal::SIGHUP);
+    director
+        .wait_until("no finding", PATIENCE, |status| status.finding("firewall_bypassed").is_none())
+        .expect("lb sees that the rule is gone");
 }

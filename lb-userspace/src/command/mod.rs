@@ -84,6 +84,27 @@ pub async fn listen(
     }
 }
 
+/// Runs `command` as [`run`] does, and returns what it says on standard output. One that says more than `most` bytes does
+/// not end in time.
+pub async fn capture(command: &config::Command, most: usize) -> Result<Vec<u8>, Failure> {
+    let start = |error| Failure::Start { program: program(command).to_owned(), error };
+    let (mut running, output) = Running::start_with(command, &[], |_| Ok(Stdio::null())).map_err(start)?;
+    let mut said = Vec::new();
+    let outcome = {
+        let end = pin!(running.end(command.timeout));
+        let mut output = output.take(most.try_into().unwrap_or(u64::MAX));
+        let output = pin!(output.read_to_end(&mut said));
+        match select(end, output).await {
+            Either::Left((outcome, output)) => {
+                let _ = timeout(LAST_WORDS, output).await;
+                outcome
+            }
+            Either::Right((_, end)) => end.await,
+        }
+    };
+    outcome.map(|()| said)
+}
+
 fn program(command: &config::Command) -> &str {
     command.words.first().map_or("", String::as_str)
 }
@@ -103,6 +124,15 @@ impl Running {
         command: &config::Command,
         environment: &[(String, String)],
     ) -> io::Result<(Self, pipe::Receiver)> {
+        Self::start_with(command, environment, |output| output.try_clone().map(Stdio::from))
+    }
+
+    /// `errors` is where standard error goes, given where standard output does.
+    fn start_with(
+        command: &config::Command,
+        environment: &[(String, String)],
+        errors: impl FnOnce(&io::PipeWriter) -> io::Result<Stdio>,
+    ) -> io::Result<(Self, pipe::Receiver)> {
         let (reader, writer) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(reader.into())?;
         let child = Command::new(program(command))
@@ -112,8 +142,8 @@ impl Running {
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
+            .stderr(errors(&writer)?)
+            .stdout(writer)
             .spawn()?;
         Ok((Self(child), output))
     }

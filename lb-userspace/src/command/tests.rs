@@ -84,3 +84,16 @@ async fn a_command_that_nobody_waits_for_any_more_is_ended() {
     running.abort();
     wait_for("the end", || !runs(read(&pid).trim())).await;
 }
+
+#[tokio::test]
+async fn what_is_captured_is_standard_output_alone_and_no_more_than_wanted() {
+    let said = capture(&shell("echo out; echo error >&2; echo more", LONG), 100).await;
+    assert_eq!(said.expect("it ends well"), b"out\nmore\n");
+    let failed = capture(&shell("echo out; exit 3", LONG), 100).await.expect_err("it fails");
+    assert!(matches!(failed, Failure::Exit(3)), "{failed}");
+    let endless = capture(&shell("while :; do echo more; done", Duration::from_millis(300)), 100).await;
+    assert!(
+        matches!(endless, Err(Failure::TimeLimit(_) | Failure::Signal(_) | Failure::Exit(_))),
+        "{endless:?}"
+    );
+}

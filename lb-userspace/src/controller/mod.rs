@@ -19,8 +19,9 @@
 //! - [`sources`]: the source of this host's own packets to the servers, which no VIP may be
 //! - `stop`: the way out
 //! - `vip_checks`: what checks through the VIP need
-//! - `xdp_mode`: native or generic
+//! - `xdp_mode`: native or generic; `checksums`: those that native mode forwards unfinished
 
+mod checksums;
 pub mod desired;
 mod draining;
 mod endpoints;
@@ -75,6 +76,7 @@ use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
 use crate::findings::Findings;
+use crate::firewall::Firewall;
 use crate::health::server::Machine;
 use crate::health::{Checker, Verdict};
 use crate::observe::events::Events;
@@ -104,6 +106,9 @@ pub struct Controller {
     events: Events,
     findings: Findings,
     sources: Sources,
+    firewall: Firewall,
+    /// Connections that began with an unfinished checksum, at the last look.
+    unfinished: u64,
     /// Set once it stops.
     leaving: Option<Leaving>,
     knowledge: Knowledge,
@@ -273,6 +278,7 @@ impl Controller {
             self.events.record(record);
         }
         self.follow_device();
+        self.look_at_checksums();
         self.retry_vip_checks();
         self.membership.look_at_keys();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);

@@ -29,6 +29,7 @@ impl Controller {
                     tracing::error!("the data path could not be changed: {error:#}");
                 }
                 self.follow_configuration();
+                self.firewall.look(&self.config);
                 if self.config.xdp_mode != old.xdp_mode {
                     self.follow_xdp_mode();
                 }

@@ -33,6 +33,7 @@ use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::program_log;
 use crate::dataplane::sweep::Sweeper;
 use crate::findings::Findings;
+use crate::firewall::Firewall;
 use crate::health::Checker;
 use crate::health::net::Net;
 use crate::observe::events::{Level, Record};
@@ -82,8 +83,11 @@ impl Controller {
             neighbours: Neighbours::start(index, neighbour_sender)?,
             membership,
             events,
+            firewall: Firewall::start(findings.clone())
+                .context("cannot start the thread that looks at the host's firewall")?,
             findings,
             sources: Sources::default(),
+            unfinished: 0,
             leaving: None,
             knowledge: Knowledge::default(),
             pace: Pace::new(Instant::now()),
@@ -169,6 +173,7 @@ impl Controller {
         self.attachment = Some(attachment);
         self.watch_device();
         report::missing_vips(&self.config);
+        self.firewall.look(&self.config);
         Ok(())
     }
 }

@@ -40,7 +40,9 @@ impl Controller {
 
     /// With auto, goes over to generic mode when the far end of a veth has lost its program: nothing gets through any more.
     pub(super) fn follow_device(&mut self) {
-        if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.device.takes_nothing() {
+        let is_native = self.attachment.as_ref().map(Attachment::mode) == Some(Mode::Native);
+        let is_free = self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none();
+        if is_native && is_free && self.device.takes_nothing() {
             self.change_mode("what native mode sends gets lost");
         }
     }
@@ -88,6 +90,7 @@ impl Controller {
         let mode = attachment.mode();
         self.attachment = Some(attachment);
         self.watch_device();
+        self.forget_checksums();
         // Sockets that share their memory with the driver are bound to its mode.
         if self.config.zero_copy {
             self.checker.vip().close();

@@ -11,6 +11,7 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
+use lb_common::unfinished::Seen;
 
 use super::mapped::Mapped;
 use super::sweep::Table;
@@ -32,6 +33,8 @@ pub struct Maps {
     pub servers: Mapped<ServerEntry>,
     pub stats: Stats,
     pub counters: Counters,
+    /// The last packet that had a checksum that was left to hardware.
+    pub unfinished: Mapped<Seen>,
 }
 
 impl Maps {
@@ -49,6 +52,7 @@ impl Maps {
             servers: mapped(ebpf, "SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
+            unfinished: mapped(ebpf, "UNFINISHED")?,
         };
         let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "COUNTS")?);
         Ok((maps, table))

@@ -161,6 +161,18 @@ impl Node {
         xdp_pass::attach(&switch, &switch::port(&self.name, "eth0"))
     }
 
+    /// From now on the switch's end of `eth0`'s cable has the kernel finish the checksums of what goes to the node.
+    pub fn finish_checksums_at_far_end(&self) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        let port = switch::port(&self.name, "eth0");
+        shell::run(switch.command("ethtool").args(["--offload", &port, "tx", "off"])).map(drop)
+    }
+
+    /// Gives the node's firewall these commands.
+    pub fn nft(&self, commands: &str) -> Result<()> {
+        shell::run(self.command("nft").arg(commands)).map(drop)
+    }
+
     /// Whether `eth0` leaves the checksums of what the node sends to others ("offload"), as interfaces of containers do.
     pub fn set_checksum_offload(&self, on: bool) -> Result<()> {
         let switch = if on { "on" } else { "off" };

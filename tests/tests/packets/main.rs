@@ -16,6 +16,7 @@
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
+//! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
 mod connections;
@@ -33,3 +34,4 @@ mod servers;
 mod silence;
 mod table;
 mod table_model;
+mod unfinished;

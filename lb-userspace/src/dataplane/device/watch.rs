@@ -57,7 +57,6 @@ impl Watch {
 
     /// The program is attached like this from now on.
     pub fn attached(&self, attached: Attached) {
-        self.takes_nothing.store(false, Ordering::Relaxed);
         // The thread ends with self, or not at all.
         let _ = self.attached.send(attached);
     }
@@ -103,6 +102,7 @@ impl Look {
 
     fn begin(&mut self, attached: Attached) {
         self.findings.clear(Kind::FramesLost, &self.interface);
+        self.takes_nothing.store(false, Ordering::Relaxed);
         self.attached = Some(attached);
         self.lost.clear();
         self.open();

@@ -50,8 +50,13 @@ pub fn take(sizes: Sizes) -> Loaded {
 }
 
 /// In the order of their numbers.
-const EVENTS: [TableEvent; TableEvent::COUNT] =
-    [TableEvent::Evicted, TableEvent::Full, TableEvent::Contended, TableEvent::Relayed];
+const EVENTS: [TableEvent; TableEvent::COUNT] = [
+    TableEvent::Evicted,
+    TableEvent::Full,
+    TableEvent::Contended,
+    TableEvent::Relayed,
+    TableEvent::Unfinished,
+];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes)?;

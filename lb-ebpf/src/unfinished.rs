@@ -1,0 +1,79 @@
+//! Packets that open connections and have a checksum that was left to hardware: counted, and the last one remembered for the
+//! controller to tell of.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
+use aya_ebpf::programs::XdpContext;
+use lb_common::connection;
+use lb_common::frame::{Flow, Frame as _};
+use lb_common::reason::TableEvent;
+use lb_common::service::Protocol;
+use lb_common::unfinished::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
+
+use crate::maps::UNFINISHED;
+use crate::packet::Packet;
+use crate::{count, unknown_to_the_compiler};
+
+/// Looks at a packet to an address that may be a VIP.
+#[inline(always)]
+pub fn look(packet: &Packet, flow: &Flow) {
+    // Numbers, so that the flow stays in registers.
+    let length = (flow.network + flow.total_length).wrapping_sub(flow.transport);
+    let rest = length << 8 | flow.protocol as usize;
+    look_at(packet.context(), flow.source, flow.destination, flow.transport, rest);
+}
+
+#[inline(never)]
+fn look_at(context: *mut xdp_md, source: u32, destination: u32, transport: usize, rest: usize) {
+    let (length, is_udp) = (rest >> 8, rest & 0xff == Protocol::Udp as usize);
+    let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
+    // The mask is for the verifier: a frame's headers are shorter.
+    let transport = unknown_to_the_compiler(transport) & 0x7f;
+    let context = XdpContext::new(context);
+    let packet = Packet::new(&context);
+    let opens = is_udp || packet.read::<u8>(transport + 13).is_some_and(connection::opens);
+    if !opens || length > LONGEST_SEGMENT {
+        return;
+    }
+    let sum = pseudo_sum(source, destination, protocol.number(), length as u16);
+    if packet.read::<u16>(transport + offset(protocol)) != Some(sum) {
+        return;
+    }
+    // One right checksum in 65536 is the same number.
+    if is_right(context.ctx, transport, length, sum) {
+        return;
+    }
+    count::table(TableEvent::Unfinished);
+    let Some(destination_port) = packet.read::<u16>(transport + 2) else { return };
+    if let Some(last) = UNFINISHED.get_ptr_mut(0) {
+        let seen =
+            Seen { source, destination, destination_port, protocol: protocol.number().into(), reserved: 0 };
+        // SAFETY: a map's value, aligned; two CPUs may mix two packets up, both of which are true.
+        unsafe { last.write_volatile(seen) };
+    }
+}
+
+/// Adds the whole segment up. `true` also if that cannot be done.
+#[inline(always)]
+fn is_right(context: *mut xdp_md, transport: usize, length: usize, sum: u16) -> bool {
+    let mut segment = [0_u64; LONGEST_SEGMENT / size_of::<u64>()];
+    // 1 to 64, as the verifier sees it.
+    let length = (unknown_to_the_compiler(length.wrapping_sub(1)) & (LONGEST_SEGMENT - 1)) + 1;
+    // SAFETY: the segment has room for the longest; the helper checks the frame's bounds.
+    let read =
+        unsafe { bpf_xdp_load_bytes(context, transport as u32, (&raw mut segment).cast(), length as u32) };
+    if read < 0 {
+        return true;
+    }
+    // SAFETY: zeros behind the segment's end add nothing.
+    let whole = unsafe {
+        bpf_csum_diff(
+            core::ptr::null_mut(),
+            0,
+            (&raw mut segment).cast(),
+            LONGEST_SEGMENT as u32,
+            u32::from(sum),
+        )
+    };
+    whole < 0 || folded(whole as u32) == 0xffff
+}
