@@ -11,6 +11,7 @@
 //! | [`dual_stack`] | a group with an IPv6 VIP |
 //! | [`commands`] | hooks and fencing |
 //! | [`servers`] | a node that finds no server gives way |
+//! | [`used_ports`] | connections of old do not mislead a director that gets a group back |
 //! | [`stop`] | the way out: connections that are waited for, an interface that is gone |
 
 mod addresses;
@@ -22,3 +23,4 @@ mod nodes;
 mod orders;
 mod servers;
 mod stop;
+mod used_ports;
