@@ -290,8 +290,7 @@ impl Entry {
     /// Whether it is in this state, of this generation, and expires `timeout` ticks after `now` or later: nothing to write.
     #[inline(always)]
     pub const fn is_settled(self, state: State, generation: Generation, now: Tick, timeout: u32) -> bool {
-        (self.0 >> 24) as u8 == generation.0 << 4 | state as u8
-            && self.expires().ticks_after(now) >= timeout
+        (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && self.expires().ticks_after(now) >= timeout
     }
 
     #[inline(always)]

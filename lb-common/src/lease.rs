@@ -235,7 +235,8 @@ mod tests {
             (entry(Closed, older), [Other, This], [This, Sender]),
             (entry(Established, disputed), [Other, This], [This, Sender]),
         ] {
-            let decides = |lease: Lease| [false, true].map(|from_other| lease.decides(known, from_other, NOW));
+            let decides =
+                |lease: Lease| [false, true].map(|from_other| lease.decides(known, from_other, NOW));
             assert_eq!(decides(holder), at_the_holder, "{known:?} at the holder");
             assert_eq!(decides(grace), in_grace, "{known:?} in the grace time");
         }

@@ -60,7 +60,8 @@ impl Directors {
 
     /// The two do not hear each other any more, and both serve: ha1 goes on, and ha2 takes over.
     pub fn cut(&mut self) -> Result<Outage> {
-        let outage = self.take_over(|_, talk| HEARTBEATS.iter().try_for_each(|path| talk.cut_heartbeats(path)));
+        let outage =
+            self.take_over(|_, talk| HEARTBEATS.iter().try_for_each(|path| talk.cut_heartbeats(path)));
         self.heal()?;
         self.let_ha1_have_it()?;
         outage
