@@ -73,6 +73,12 @@ impl State {
         matches!(self, Self::Established)
     }
 
+    /// Whether the client has ended the connection, as far as it was seen here.
+    #[inline(always)]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::FinWait | Self::Closed)
+    }
+
     /// Whether an entry may be given up for a new connection: nobody would miss it.
     #[inline(always)]
     pub const fn is_evictable(self) -> bool {
@@ -204,9 +210,43 @@ pub const fn slack(timeout: u32) -> u32 {
 /// Time-outs in ticks, by the number of the [`State`]; a power of two of them, so that a mask bounds the index.
 pub type Timeouts = [u32; 8];
 
+/// How often this director has taken a group and given it up, modulo 16. An entry holds the generation of its group's lease
+/// ([`crate::lease::Lease::generation`]) in which it was written last: what another generation wrote may have been
+/// overtaken by a connection that the client has opened through another director, from the same port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u8);
+
+impl Generation {
+    const MASK: u8 = 0xf;
+
+    /// Of a number, whose low bits count.
+    #[inline(always)]
+    pub const fn from_number(number: u64) -> Self {
+        Self(number as u8 & Self::MASK)
+    }
+    pub const fn number(self) -> u64 {
+        self.0 as u64
+    }
+    #[inline(always)]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1) & Self::MASK)
+    }
+    #[inline(always)]
+    pub const fn before(self) -> Self {
+        Self(self.0.wrapping_sub(1) & Self::MASK)
+    }
+
+    /// The mark of an earlier entry about which the other director was asked in this generation, and did not send the
+    /// packet back: the farthest number.
+    #[inline(always)]
+    pub const fn disputed(self) -> Self {
+        Self(self.0 ^ 8)
+    }
+}
+
 /// What the table knows of a connection besides its key, in one word:
-/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 32 to 47 the server; the rest is zero, for later use.
-/// The word 0 is an empty slot.
+/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server; the rest is
+/// zero, for later use. The word 0 is an empty slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
@@ -215,8 +255,9 @@ impl Entry {
     const CLAIMED: u64 = 15;
 
     #[inline(always)]
-    pub const fn new(server: ServerId, state: State, expires: Tick) -> Self {
-        Self((server.0 as u64) << 32 | (state as u64) << 24 | expires.0 as u64)
+    pub const fn new(server: ServerId, state: State, expires: Tick, generation: Generation) -> Self {
+        let head = (generation.0 as u64) << 28 | (state as u64) << 24;
+        Self((server.0 as u64) << 32 | head | expires.0 as u64)
     }
 
     /// A slot being written by one CPU. Others leave it alone until `expires`.
@@ -236,10 +277,20 @@ impl Entry {
         State::from_bits((self.0 >> 24) as u8 & 0xf)
     }
 
-    /// Whether it is in this state and expires `timeout` ticks after `now` or later: nothing to write.
     #[inline(always)]
-    pub const fn is_settled(self, state: State, now: Tick, timeout: u32) -> bool {
-        (self.0 >> 24) as u8 & 0xf == state as u8 && self.expires().ticks_after(now) >= timeout
+    pub const fn generation(self) -> Generation {
+        Generation((self.0 >> 28) as u8 & Generation::MASK)
+    }
+
+    #[inline(always)]
+    pub const fn with_generation(self, generation: Generation) -> Self {
+        Self(self.0 & !((Generation::MASK as u64) << 28) | (generation.0 as u64) << 28)
+    }
+
+    /// Whether it is in this state, of this generation, and expires `timeout` ticks after `now` or later: nothing to write.
+    #[inline(always)]
+    pub const fn is_settled(self, state: State, generation: Generation, now: Tick, timeout: u32) -> bool {
+        (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && self.expires().ticks_after(now) >= timeout
     }
 
     #[inline(always)]
@@ -290,11 +341,13 @@ mod tests {
             assert_eq!(step(settled(Protocol::Tcp), flags), Step::To(settled(Protocol::Tcp)));
         }
         assert_eq!(step(settled(Protocol::Udp), 0), Step::To(settled(Protocol::Udp)));
-        let entry = Entry::new(ServerId(1), State::Udp, Tick(100));
-        assert!(entry.is_settled(State::Udp, Tick(50), 50));
-        assert!(!entry.is_settled(State::Udp, Tick(51), 50));
-        assert!(!entry.is_settled(State::Udp, Tick(101), 1));
-        assert!(!entry.is_settled(State::UdpNew, Tick(50), 50));
+        let (this, next) = (Generation(15), Generation(15).next());
+        let entry = Entry::new(ServerId(1), State::Udp, Tick(100), this);
+        assert!(entry.is_settled(State::Udp, this, Tick(50), 50));
+        assert!(!entry.is_settled(State::Udp, this, Tick(51), 50));
+        assert!(!entry.is_settled(State::Udp, this, Tick(101), 1));
+        assert!(!entry.is_settled(State::UdpNew, this, Tick(50), 50));
+        assert!(!entry.is_settled(State::Udp, next, Tick(50), 50));
     }
 
     #[test]
@@ -328,8 +381,12 @@ mod tests {
 
     #[test]
     fn words_unpack_to_what_was_packed() {
-        let entry = Entry::new(ServerId(65_535), State::Udp, Tick(TICK_MASK));
+        let entry = Entry::new(ServerId(65_535), State::Udp, Tick(TICK_MASK), Generation(15));
         assert_eq!(entry.server(), ServerId(65_535));
+        assert_eq!((entry.generation(), entry.generation().next()), (Generation(15), Generation(0)));
+        assert_eq!((Generation(0).before(), Generation(15).disputed()), (Generation(15), Generation(7)));
+        let later = Entry::new(ServerId(65_535), State::Udp, Tick(TICK_MASK), Generation(3));
+        assert_eq!(entry.with_generation(Generation(3)), later);
         assert_eq!(entry.state(), Some(State::Udp));
         assert_eq!(entry.expires(), Tick(TICK_MASK));
         assert_eq!(Entry::claim(Tick(5)).state(), None);

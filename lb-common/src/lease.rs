@@ -6,6 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::connection::{Entry, Generation};
 use crate::reason::Reason;
 
 /// Groups of VIPs at most, each with a lease of its own.
@@ -50,12 +51,15 @@ impl Slot {
     }
 }
 
-/// What a group's lease allows. All zero: standby.
+/// What a group's lease allows. All zero: standby. One cache line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Lease {
-    /// Packets are balanced until then. The one word that every packet reads.
+    /// Packets are balanced until then. Every packet reads this word and the next one.
     pub balance_until: u64,
+    /// Number of the [`Generation`] of entries that are written now. A new one begins when the group is
+    /// taken, and when it is given up.
+    pub generation: u64,
     /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before `balance_until`
     /// ends only in the grace time of a planned hand-over, when it is 0.
     pub answer_until: u64,
@@ -64,6 +68,18 @@ pub struct Lease {
     pub relay: u64,
     /// `relay` holds until then.
     pub relay_until: u64,
+    pub reserved: [u64; 3],
+}
+
+/// Who decides where a TCP packet in mid-connection goes; see [`Lease::decides`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decides {
+    /// This director: by its entry, or if there is none by the service's own rule.
+    This,
+    /// The other director of the hand-over: the packet is relayed.
+    Other,
+    /// The other one again, which has sent the packet: it goes back, and that costs it a hop of its time to live.
+    Sender,
 }
 
 impl Lease {
@@ -71,8 +87,14 @@ impl Lease {
     pub const NEVER_ENDS: u64 = u64::MAX;
 
     /// The lease of a director that is alone.
-    pub const UNLIMITED: Self =
-        Self { balance_until: Self::NEVER_ENDS, answer_until: Self::NEVER_ENDS, relay: 0, relay_until: 0 };
+    pub const UNLIMITED: Self = Self {
+        balance_until: Self::NEVER_ENDS,
+        generation: 0,
+        answer_until: Self::NEVER_ENDS,
+        relay: 0,
+        relay_until: 0,
+        reserved: [0; 3],
+    };
 
     #[inline(always)]
     pub const fn answers(&self, now_ns: u64) -> bool {
@@ -97,34 +119,71 @@ impl Lease {
         }
     }
 
-    /// Where a TCP packet in mid-connection may be sent that no entry knows: to the other director of a hand-over.
+    /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be sent.
     ///
     /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
     /// predecessor, in its grace time, sends what still reaches it to its successor, whose table has the younger ones.
-    /// What comes back to the holder is known to neither, and the service's own rule decides: see [`Self::returns`].
     #[inline(always)]
     pub const fn relay(&self, now_ns: u64) -> Option<u64> {
         if now_ns < self.relay_until && self.relay != 0 { Some(self.relay) } else { None }
     }
 
-    /// Whether a packet that the other director has sent goes back to it when no entry knows it here either: in the grace
-    /// time, because only the holder's host has the address and can answer it. It costs a hop of its time to live, which
-    /// ends it should both be in their grace time for a moment, when the group is handed back at once.
+    /// Who of the two directors of a hand-over decides about a TCP packet in mid-connection. `known` is what the table
+    /// knows of it here, `from_other` whether the other director has sent it.
+    ///
+    /// The holder's entries of this generation are right: it wrote them since it took the group. An earlier one may be of a
+    /// connection that has ended since, unseen by this director, and whose port the client has used again through the
+    /// other one. So the holder lets its predecessor look first, and marks the entry ([`Generation::disputed`]). What
+    /// comes back is known there to nobody; then the holder's entry is right, or without one the service's own rule.
+    ///
+    /// The predecessor is sure of what it wrote in its grace time and while it last held the group. If it has only an older
+    /// entry, that one is wrong if it bears the mark, or if the client had closed the connection; else it is taken to be
+    /// right. What nobody knows goes back, because only the holder's host has the address and can answer it. That costs a
+    /// hop of its time to live, which ends it should both be in their grace time for a moment, when the group is handed
+    /// back at once.
     #[inline(always)]
-    pub const fn returns(&self, now_ns: u64) -> bool {
-        !self.answers(now_ns)
+    pub const fn decides(&self, known: Option<Entry>, from_other: bool, now_ns: u64) -> Decides {
+        let holder = self.answers(now_ns);
+        match (known, from_other) {
+            (None, false) => Decides::Other,
+            (None, true) if holder => Decides::This,
+            (None, true) => Decides::Sender,
+            (Some(entry), false) if holder && !self.wrote(entry) => Decides::Other,
+            (Some(entry), true) if !holder && self.is_outdated(entry) => Decides::Sender,
+            (Some(_), _) => Decides::This,
+        }
+    }
+
+    #[inline(always)]
+    const fn wrote(&self, entry: Entry) -> bool {
+        entry.generation().number() == self.generation
+    }
+
+    /// In the grace time: whether an entry is not worth more than what the holder knows.
+    #[inline(always)]
+    const fn is_outdated(&self, entry: Entry) -> bool {
+        let held = Generation::from_number(self.generation).before();
+        let of = entry.generation().number();
+        let over = match entry.state() {
+            Some(state) => state.is_over(),
+            None => true,
+        };
+        of == held.disputed().number() || over && of != self.generation && of != held.number()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{State, Tick};
+    use crate::server::ServerId;
 
     const SECOND: u64 = 1_000_000_000;
     const NOW: u64 = 100 * SECOND;
+    const NOTHING: Lease = Lease { balance_until: 0, answer_until: 0, ..Lease::UNLIMITED };
 
     const fn held_until(until: u64) -> Lease {
-        Lease { balance_until: until, answer_until: until, relay: 0, relay_until: 0 }
+        Lease { balance_until: until, answer_until: until, ..NOTHING }
     }
 
     #[test]
@@ -149,6 +208,38 @@ mod tests {
         assert_eq!(lease(7, NOW + 1).relay(NOW), Some(7));
         assert_eq!(lease(7, NOW).relay(NOW), None);
         assert_eq!(lease(0, NOW + 1).relay(NOW), None);
+    }
+
+    #[test]
+    fn who_decides_in_a_hand_over() {
+        use Decides::{Other, Sender, This};
+        use State::{Closed, Established, FinWait, SynRecv};
+        let holder = Lease { generation: 1, ..held_until(NOW + SECOND) };
+        let grace = Lease { answer_until: 0, ..holder };
+        // In its grace time a director has held the group in the generation before.
+        let (this, before, older, disputed) = (1, 0, 15, 8);
+        let entry = |state, generation| {
+            Some(Entry::new(ServerId(1), state, Tick(0), Generation::from_number(generation)))
+        };
+        // What is known; who decides at the holder, for a packet from a client and one from the other director, and the
+        // same in the grace time.
+        for (known, at_the_holder, in_grace) in [
+            (None, [Other, This], [Other, Sender]),
+            (entry(SynRecv, this), [This, This], [This, This]),
+            (entry(Established, this), [This, This], [This, This]),
+            (entry(FinWait, this), [This, This], [This, This]),
+            (entry(Established, before), [Other, This], [This, This]),
+            (entry(FinWait, before), [Other, This], [This, This]),
+            (entry(Established, older), [Other, This], [This, This]),
+            (entry(FinWait, older), [Other, This], [This, Sender]),
+            (entry(Closed, older), [Other, This], [This, Sender]),
+            (entry(Established, disputed), [Other, This], [This, Sender]),
+        ] {
+            let decides =
+                |lease: Lease| [false, true].map(|from_other| lease.decides(known, from_other, NOW));
+            assert_eq!(decides(holder), at_the_holder, "{known:?} at the holder");
+            assert_eq!(decides(grace), in_grace, "{known:?} in the grace time");
+        }
     }
 
     #[test]

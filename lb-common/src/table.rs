@@ -211,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connection::State;
+    use crate::connection::{Generation, State};
     use crate::server::ServerId;
     use crate::service::Protocol;
 
@@ -288,7 +288,7 @@ mod tests {
         for client in 0..connections {
             let key = Key::new(client, 80, 80);
             let place = Place::of(&flow(client), KEYS, 255);
-            let entry = Entry::new(ServerId(1), State::Established, Tick(1000));
+            let entry = Entry::new(ServerId(1), State::Established, Tick(1000), Generation::default());
             let page = &pages[place.page as usize];
             match victim(page, &place, Tick(0)) {
                 Some(seen) => {
@@ -331,7 +331,8 @@ mod tests {
                 match operation {
                     Operation::Open(client, state) => {
                         let key = Key::new(client, 80, 80);
-                        let entry = Entry::new(ServerId(client as u16 + 1), state, now.plus(15));
+                        let server = ServerId(client as u16 + 1);
+                        let entry = Entry::new(server, state, now.plus(15), Generation::default());
                         if look_up(&page, key).is_some() {
                             continue;
                         }

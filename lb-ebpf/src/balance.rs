@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
+use lb_common::lease::Decides;
 use lb_common::reason::Reason;
 
 use crate::clock::now_ns;
@@ -56,10 +57,18 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
         return Err(lease::read(control, slot).refusal(now));
     }
     let flags = frame::check(packet, flow)?;
-    if owner.is_stray(flow, flags) && forward::relay(packet, control, flow, slot, now)? {
-        return Ok(xdp_action::XDP_TX);
+    let generation = lease::generation(control, slot);
+    if owner.is_doubtful(flow, flags, generation) {
+        match forward::relay(packet, control, flow, slot, owner.entry(), now)? {
+            Decides::This => {}
+            Decides::Other => {
+                owner.dispute(generation);
+                return Ok(xdp_action::XDP_TX);
+            }
+            Decides::Sender => return Ok(xdp_action::XDP_TX),
+        }
     }
-    let target = connection::target(control, owner, flow, flags, now)?;
+    let target = connection::target(control, owner, flow, flags, generation, now)?;
     if target.without_entry {
         report::table_full(packet.context(), flow.source, now);
     }

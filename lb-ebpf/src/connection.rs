@@ -1,6 +1,6 @@
 //! Which server a packet goes to: the one the table remembers, or the scheduler's pick, which the table then learns.
 
-use lb_common::connection::{self, Entry, Key, State, Step, TICK_SHIFT, Tick};
+use lb_common::connection::{self, Entry, Generation, Key, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::lease::Slot;
@@ -87,10 +87,30 @@ impl Owner {
         self.service.lease
     }
 
-    /// Whether the packet is a TCP packet in mid-connection that no entry knows.
+    /// Whether the packet is a TCP packet in mid-connection that no entry of this generation knows: another director may
+    /// know better.
     #[inline(always)]
-    pub fn is_stray(&self, flow: &Flow, flags: u8) -> bool {
-        self.known.is_none() && connection::first(flow.protocol, flags).is_none()
+    pub fn is_doubtful(&self, flow: &Flow, flags: u8, generation: Generation) -> bool {
+        self.entry().is_none_or(|entry| entry.generation() != generation)
+            && connection::first(flow.protocol, flags).is_none()
+    }
+
+    /// Marks an entry of an earlier generation: the other director was asked about it in this one.
+    #[inline(always)]
+    pub fn dispute(&self, generation: Generation) {
+        if let Some((seen, _)) = self.known {
+            let disputed = seen.entry.with_generation(generation.disputed());
+            if disputed != seen.entry {
+                // Another packet of the connection may be faster; that one is right.
+                self.page.swap_entry(seen.slot, seen.entry, disputed);
+            }
+        }
+    }
+
+    /// What the table knows of the packet's connection.
+    #[inline(always)]
+    pub fn entry(&self) -> Option<Entry> {
+        self.known.map(|(seen, _)| seen.entry)
     }
 }
 
@@ -134,9 +154,10 @@ pub fn target(
     owner: Owner,
     flow: &Flow,
     flags: u8,
+    generation: Generation,
     now_ns: u64,
 ) -> Result<Target, Reason> {
-    let packet = Packet { flow, flags, now: Tick::from_ns(now_ns), now_ns };
+    let packet = Packet { flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
         None if probe::is_astray(flow, crate::probe::ports(control)) => Err(Reason::ProbeAstray),
@@ -148,6 +169,8 @@ pub fn target(
 struct Packet<'a> {
     flow: &'a Flow,
     flags: u8,
+    /// Of the entry that it writes.
+    generation: Generation,
     now: Tick,
     now_ns: u64,
 }
@@ -166,9 +189,9 @@ fn timeout(service: &ServiceInfo, state: State) -> u32 {
 }
 
 #[inline(always)]
-fn entry(service: &ServiceInfo, server: ServerId, state: State, now: Tick) -> Entry {
+fn entry(service: &ServiceInfo, server: ServerId, state: State, packet: &Packet) -> Entry {
     let timeout = timeout(service, state);
-    Entry::new(server, state, now.plus(timeout + connection::slack(timeout)))
+    Entry::new(server, state, packet.now.plus(timeout + connection::slack(timeout)), packet.generation)
 }
 
 #[inline(always)]
@@ -178,9 +201,9 @@ fn known(owner: &Owner, packet: &Packet, seen: Seen, forward: Forward) -> Result
     match connection::step(state, packet.flags) {
         Step::To(next) if forward.is_usable() || stays(packet) => {
             // The entry is left alone as long as it expires late enough.
-            let fresh = seen.entry.expires().ticks_after(packet.now) >= timeout(owner.service, state);
-            if next != state || !fresh {
-                let entry = entry(owner.service, server, next, packet.now);
+            let timeout = timeout(owner.service, state);
+            if next != state || !seen.entry.is_settled(state, packet.generation, packet.now, timeout) {
+                let entry = entry(owner.service, server, next, packet);
                 if owner.page.swap_entry(seen.slot, seen.entry, entry) {
                     owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                 }
@@ -208,7 +231,7 @@ fn stays(packet: &Packet) -> bool {
 fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Result<Target, Reason> {
     let new = schedule::pick(owner.service.service());
     let target = opened(new)?;
-    let entry = entry(owner.service, target.server, state, packet.now);
+    let entry = entry(owner.service, target.server, state, packet);
     if owner.page.swap_entry(seen.slot, seen.entry, entry) {
         owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
         owe(target.server, entry.counts());
@@ -228,7 +251,7 @@ fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
 fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     let Some(state) = packet.first() else { return stray(owner, packet) };
     let target = opened(schedule::pick(owner.service.service()))?;
-    let entry = entry(owner.service, target.server, state, packet.now);
+    let entry = entry(owner.service, target.server, state, packet);
     if learn(owner, packet, entry) {
         return Ok(target);
     }

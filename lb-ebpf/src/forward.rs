@@ -1,9 +1,10 @@
 //! Direct routing: the destination MAC becomes the server's, the source MAC ours; nothing else changes.
 
 use aya_ebpf::bindings::xdp_action;
+use lb_common::connection::Entry;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
-use lb_common::lease::Slot;
+use lb_common::lease::{Decides, Slot};
 use lb_common::reason::{Reason, TableEvent};
 
 use crate::connection::Target;
@@ -36,26 +37,28 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     if rewrite(packet, control, target.forward.mac())? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
 }
 
-/// Sends a packet to the other director of a hand-over. `false`: there is none, or it does not know the packet either.
+/// Sends a packet in mid-connection, of which the table has `known`, to the other director of a hand-over, if there is one
+/// and it decides where the packet goes.
 #[inline(always)]
 pub fn relay(
     packet: &Packet,
     control: &Control,
     flow: &Flow,
     slot: Slot,
+    known: Option<Entry>,
     now_ns: u64,
-) -> Result<bool, Reason> {
+) -> Result<Decides, Reason> {
     let lease = lease::read(control, slot);
-    let Some(director) = lease.relay(now_ns) else { return Ok(false) };
-    if !rewrite(packet, control, director)? {
-        if !lease.returns(now_ns) {
-            return Ok(false);
-        }
-        take_hop(packet, flow)?;
-        write(packet, control, director)?;
+    let Some(director) = lease.relay(now_ns) else { return Ok(Decides::This) };
+    let decides = lease.decides(known, source(packet)? == director, now_ns);
+    match decides {
+        Decides::This => return Ok(decides),
+        Decides::Other => {}
+        Decides::Sender => take_hop(packet, flow)?,
     }
+    write(packet, control, director)?;
     count::table(TableEvent::Relayed);
-    Ok(true)
+    Ok(decides)
 }
 
 /// Takes one from the time to live and mends the header's checksum (RFC 1141).
@@ -75,13 +78,18 @@ fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
     Ok(())
 }
 
+/// The frame's source MAC, as [`destination`].
+#[inline(always)]
+fn source(packet: &Packet) -> Result<u64, Reason> {
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    Ok(unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 })
+}
+
 /// Writes the MACs, unless the packet came from the very station it would go to: `false`.
 #[inline(always)]
 pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reason> {
-    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    let source = unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 };
-    if source == to {
+    if source(packet)? == to {
         return Ok(false);
     }
     write(packet, control, to).map(|()| true)
@@ -90,7 +98,7 @@ pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reas
 #[inline(always)]
 fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
     let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
-    // SAFETY: as above.
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe {
         *low = (to | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();

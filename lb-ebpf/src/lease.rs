@@ -1,5 +1,6 @@
 //! Whether this director serves a group of VIPs now: rules from `lb_common::lease`, words from the map.
 
+use lb_common::connection::Generation;
 use lb_common::control::Control;
 use lb_common::lease::{Lease, Slot};
 
@@ -11,6 +12,14 @@ pub fn balances(control: &Control, slot: Slot, now_ns: u64) -> bool {
     let until = &raw const control.leases[slot.index()].balance_until;
     // SAFETY: a map's value, aligned; volatile, because the controller renews it at any time.
     now_ns < unsafe { until.read_volatile() }
+}
+
+/// The generation of entries that are written now.
+#[inline(always)]
+pub fn generation(control: &Control, slot: Slot) -> Generation {
+    let generation = &raw const control.leases[slot.index()].generation;
+    // SAFETY: as above.
+    Generation::from_number(unsafe { generation.read_volatile() })
 }
 
 /// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have

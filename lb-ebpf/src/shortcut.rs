@@ -42,7 +42,12 @@ pub fn take(context: &XdpContext) -> Option<u32> {
     let state = connection::settled(flow.protocol);
     let timeout = server.service.timeouts[state as usize & 7];
     if !lease::balances(control, server.service.lease, now)
-        || !entry.is_settled(state, Tick::from_ns(now), timeout)
+        || !entry.is_settled(
+            state,
+            lease::generation(control, server.service.lease),
+            Tick::from_ns(now),
+            timeout,
+        )
     {
         return None;
     }

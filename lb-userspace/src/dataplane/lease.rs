@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lb_common::connection::Generation;
 use lb_common::control::{Control, mac_to_word};
 use lb_common::lease::{Lease, MAX_GROUPS, SLOTS, Slot};
 
@@ -61,6 +62,14 @@ impl Leases {
     /// It is active for ever, or until told otherwise.
     pub fn unlimited(&self, group: u8) {
         self.hold(group, Lease::NEVER_ENDS);
+    }
+
+    /// The group is given up or taken, in whatever way: what the connection table has of it now is of an earlier
+    /// generation.
+    pub fn next_generation(&self, group: u8) {
+        let word = self.word(group, offset_of!(Lease, generation));
+        let next = Generation::from_number(word.load(Ordering::Acquire)).next();
+        word.store(next.number(), Ordering::Release);
     }
 
     /// It runs out `now`, for whatever reason: packets are dropped until the group is ended or held again, because the

@@ -13,6 +13,9 @@ use lb_tests::scenario::traffic::Answer;
 /// How long the machine is left to what is measured, before anybody is asked how far it has come.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// The interfaces by which the directors hear each other.
+const HEARTBEATS: [&str; 2] = ["eth0", "eth1"];
+
 pub struct Directors {
     // Before the lab that it runs in.
     pair: Pair,
@@ -42,6 +45,50 @@ impl Directors {
         let outage = self.take_over(|_, talk| talk.ha1.set_link("eth0", Link::Down))?;
         self.talk.ha1.set_link("eth0", Link::Up)?;
         self.back_to_ha1(outage)
+    }
+
+    /// The link is back, and ha1 takes the address back by itself.
+    pub fn link_back(&mut self) -> Result<Outage> {
+        self.talk.ha1.set_link("eth0", Link::Down)?;
+        self.pair.wait_for_take_over()?;
+        let Self { pair, talk } = self;
+        Outage::during(&talk.client, Answer::SERVERS, || {
+            talk.ha1.set_link("eth0", Link::Up)?;
+            pair.wait_until_held_by("ha1")
+        })
+    }
+
+    /// The two do not hear each other any more, and both serve: ha1 goes on, and ha2 takes over.
+    pub fn cut(&mut self) -> Result<Outage> {
+        let outage =
+            self.take_over(|_, talk| HEARTBEATS.iter().try_for_each(|path| talk.cut_heartbeats(path)));
+        self.heal()?;
+        self.let_ha1_have_it()?;
+        outage
+    }
+
+    /// They hear each other again, and one of them gives way.
+    pub fn healed(&mut self) -> Result<Outage> {
+        HEARTBEATS.iter().try_for_each(|path| self.talk.cut_heartbeats(path))?;
+        self.pair.wait_for_take_over()?;
+        let outage = Outage::during(&self.talk.client, Answer::SERVERS, || {
+            self.heal()?;
+            self.pair.wait_until_held_by_one_of(&["ha1", "ha2"]).map(drop)
+        })?;
+        self.let_ha1_have_it()?;
+        Ok(outage)
+    }
+
+    fn heal(&self) -> Result<()> {
+        HEARTBEATS.iter().try_for_each(|path| self.talk.heal_heartbeats(path))
+    }
+
+    /// Whoever has it now.
+    fn let_ha1_have_it(&self) -> Result<()> {
+        if self.pair.wait_until_held_by_one_of(&["ha1", "ha2"])? == "ha2" {
+            self.pair.ha1.failback()?;
+        }
+        self.pair.wait_until_held_by("ha1")
     }
 
     /// `lb` on ha1 stands still, and goes on when ha2 has taken over.

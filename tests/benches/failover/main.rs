@@ -68,13 +68,20 @@ const CRASH: Option<Goal> = Some(Goal::GapAtMost(Duration::from_millis(250)));
 const FAST_CRASH: Option<Goal> = Some(Goal::GapAtMost(Duration::from_millis(70)));
 const PLANNED: Option<Goal> = Some(Goal::NothingFails);
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 11] = [
     Case { name: "kill", played_on: Bed::Directors(Settings::DEFAULT, Directors::kill), goal: CRASH },
     Case {
         name: "link-down",
         played_on: Bed::Directors(Settings::DEFAULT, Directors::link_down),
         goal: CRASH,
     },
+    Case {
+        name: "link-back",
+        played_on: Bed::Directors(Settings::DEFAULT, Directors::link_back),
+        goal: PLANNED,
+    },
+    Case { name: "cut", played_on: Bed::Directors(Settings::DEFAULT, Directors::cut), goal: None },
+    Case { name: "healed", played_on: Bed::Directors(Settings::DEFAULT, Directors::healed), goal: None },
     Case { name: "frozen", played_on: Bed::Directors(Settings::DEFAULT, Directors::freeze), goal: CRASH },
     Case {
         name: "hand-over",

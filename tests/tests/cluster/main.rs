@@ -13,6 +13,7 @@
 //! | [`dual_stack`] | a group with an IPv6 VIP |
 //! | [`commands`] | hooks and fencing |
 //! | [`servers`] | a node that finds no server gives way |
+//! | [`used_ports`] | connections of old do not mislead a director that gets a group back |
 //! | [`stop`] | the way out: connections that are waited for, an interface that is gone |
 
 mod addresses;
@@ -26,3 +27,4 @@ mod orders;
 mod removed_vips;
 mod servers;
 mod stop;
+mod used_ports;

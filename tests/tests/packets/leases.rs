@@ -240,7 +240,7 @@ fn a_relay_that_changes_names_one_director_or_none() {
 
 /// What a director believes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub enum Role {
     Holder,
     Grace,
     Standby,
@@ -256,13 +256,13 @@ fn ip_sum(frame: &[u8]) -> u32 {
 }
 
 /// Two directors on a segment. The first one balances to server 1, the second one to server 2.
-struct Pair([Director; 2]);
+pub struct Pair(pub [Director; 2]);
 
 impl Pair {
     const MACS: [[u8; 6]; 2] = [MAC, OTHER_DIRECTOR];
     const KEY: ServiceKey = WEB;
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
         for (director, mac) in directors.iter().zip(Self::MACS) {
             director.data_path.executor.set_mac(mac);
@@ -270,7 +270,7 @@ impl Pair {
         Self(directors)
     }
 
-    fn set(&self, index: usize, role: Role, relays: bool) {
+    pub fn set(&self, index: usize, role: Role, relays: bool) {
         let leases = self.0[index].data_path.leases();
         match role {
             Role::Holder => leases.renew(GROUP, within(60)),
@@ -291,7 +291,7 @@ impl Pair {
     }
 
     /// What becomes of a packet that a client sends to one of them, and how often it went to the other one.
-    fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
+    pub fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
         let mut at = index;
         let mut outcome = self.0[at].send(&Packet { destination: Self::MACS[at], ..packet });
         for relays in 0..=MOST_HOPS {

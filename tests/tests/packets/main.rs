@@ -9,6 +9,7 @@
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
+//! | [`moves`] | a group that moves to and fro while clients use ports again |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
@@ -26,6 +27,7 @@ mod harness;
 mod ipv6;
 mod leases;
 mod malformed;
+mod moves;
 mod passed;
 mod probes;
 mod reasons;

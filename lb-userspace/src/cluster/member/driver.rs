@@ -128,12 +128,10 @@ impl Driver {
         match output {
             Output::Send(heartbeat) => {
                 self.outbox.push(heartbeat);
-                let settings = self.machine.settings();
-                let (lease, heard) = (now + settings.lease, now + settings.dead);
-                self.handovers.renew(&self.machine, &self.peers, &self.leases, lease, heard);
+                self.renew_handovers(now);
             }
             Output::RenewLease { group, until } => self.leases.renew(group.0, until),
-            Output::Acquire { group, why } => self.acquire(group, &why),
+            Output::Acquire { group, why } => self.acquire(group, &why, now),
             Output::Release { group, why } => self.release(group, &why, now),
             Output::Announce { group } => self.orders.announce(group.0),
             Output::LeaseLost => {}
@@ -141,9 +139,13 @@ impl Driver {
         }
     }
 
-    fn acquire(&mut self, group: GroupId, why: &Cause) {
-        self.leases.relay(group.0, None);
-        self.handovers.takes(group, why, &self.peers);
+    /// The other director of a hand-over first: once the addresses are there, the host would answer what it should have.
+    fn acquire(&mut self, group: GroupId, why: &Cause, now: Duration) {
+        match self.handovers.takes(group, why, &self.peers) {
+            true => self.renew_handovers(now),
+            false => self.leases.relay(group.0, None),
+        }
+        self.leases.next_generation(group.0);
         let condition = self.fencing.before(group, &self.silent(why));
         self.orders.take(group.0, condition);
     }
@@ -164,11 +166,20 @@ impl Driver {
     /// The lease first: from here on the addresses are not answered for.
     fn release(&mut self, group: GroupId, why: &Cause, now: Duration) {
         match self.handovers.gives(group, why) {
-            true => self.leases.grace(group.0, now + self.machine.settings().lease),
-            false => self.leases.lapse(group.0, now),
+            true => self.renew_handovers(now),
+            false => {
+                self.leases.lapse(group.0, now);
+                self.leases.relay(group.0, None);
+            }
         }
-        self.leases.relay(group.0, None);
+        self.leases.next_generation(group.0);
         self.orders.release(group.0);
+    }
+
+    fn renew_handovers(&mut self, now: Duration) {
+        let settings = self.machine.settings();
+        let (lease, heard) = (now + settings.lease, now + settings.dead);
+        self.handovers.renew(&self.machine, &self.peers, &self.leases, lease, heard);
     }
 
     fn outcome(&mut self, outcome: Outcome, now: Duration) {

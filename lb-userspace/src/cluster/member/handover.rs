@@ -19,8 +19,9 @@ pub struct Handovers(BTreeMap<GroupId, Side>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// This node gave the group up, and balances on what comes here.
-    Gave,
+    /// This node gave the group up, and balances on what comes here. Until somebody has it, what this node does not know
+    /// goes to `to`: the next holder, if that is known, or the one that had it before.
+    Gave { to: Option<NodeId> },
     /// This node took it from one that does so, in that life of it.
     Took { from: NodeId, life: u64 },
 }
@@ -28,23 +29,23 @@ enum Side {
 impl Handovers {
     /// The group is being released. `true`: its connections are served on.
     pub fn gives(&mut self, group: GroupId, why: &Cause) -> bool {
-        let planned = matches!(
-            why,
-            Cause::Failover { .. }
-                | Cause::Failback { .. }
-                | Cause::BetterPlaced { .. }
-                | Cause::Maintenance
-                | Cause::StandbyCommand
-        );
-        match planned {
-            true => self.0.insert(group, Side::Gave),
-            false => self.0.remove(&group),
+        let to = match *why {
+            Cause::Failover { to } | Cause::Failback { to } | Cause::BetterPlaced { to } => Some(to),
+            Cause::Maintenance | Cause::StandbyCommand => match self.0.get(&group) {
+                Some(&Side::Took { from, .. }) => Some(from),
+                _ => None,
+            },
+            _ => {
+                self.0.remove(&group);
+                return false;
+            }
         };
-        planned
+        self.0.insert(group, Side::Gave { to });
+        true
     }
 
-    /// The group is being taken.
-    pub fn takes(&mut self, group: GroupId, why: &Cause, peers: &Peers) {
+    /// The group is being taken. `true`: from a node that serves its connections on.
+    pub fn takes(&mut self, group: GroupId, why: &Cause, peers: &Peers) -> bool {
         let from = match *why {
             Cause::Offered { by } => Some(by),
             // One that gave up because it had to does not serve on.
@@ -55,10 +56,11 @@ impl Handovers {
             Some(from) => self.0.insert(group, Side::Took { from, life: peers.life(from) }),
             None => self.0.remove(&group),
         };
+        from.is_some()
     }
 
     pub fn is_served_on(&self, group: GroupId) -> bool {
-        self.0.get(&group) == Some(&Side::Gave)
+        matches!(self.0.get(&group), Some(Side::Gave { .. }))
     }
 
     /// Renews what is promised: our own service until `lease`, a peer's as long as it can be heard, which `heard` bounds.
@@ -72,9 +74,9 @@ impl Handovers {
     ) {
         self.0.retain(|&group, side| {
             let partner = match *side {
-                Side::Gave => {
+                Side::Gave { to } => {
                     leases.grace(group.0, lease);
-                    machine.holder(group).filter(|&holder| machine.hears(holder))
+                    machine.holder(group).or(to).filter(|&node| machine.hears(node))
                 }
                 Side::Took { from, life } => {
                     let serves = machine.hears(from) && peers.life(from) == life && peers.carries(from);
@@ -83,7 +85,7 @@ impl Handovers {
             };
             let relay = partner.and_then(|node| peers.mac(node)).map(|mac| (mac, heard));
             leases.relay(group.0, relay);
-            *side == Side::Gave || partner.is_some()
+            matches!(side, Side::Gave { .. }) || partner.is_some()
         });
     }
 }
