@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::kinds::Kind;
-use crate::observe::events::{Level, Record};
+use crate::observe::events::{self, Level, Record};
 use crate::observe::view::FindingStatus;
 
 /// From one line in the log about a finding to the next one about the same.
@@ -24,6 +24,9 @@ const LOG_PACE: Duration = Duration::from_secs(60);
 
 /// Findings of one kind at most: a segment where a thousand addresses are wrong has one cause.
 const MAX_SUBJECTS: usize = 100;
+
+/// Notes that are kept until the controller takes them, some times a second.
+const MAX_NOTED: usize = 1000;
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,21 @@ impl Findings {
         std::mem::take(&mut registry.records)
     }
 
+    /// Writes an event that is no finding into the log at once, and keeps it for [`Self::take_noted`]: for threads that have
+    /// no other way to the event log.
+    pub fn note(&self, record: Record) {
+        events::log(&record);
+        let mut registry = self.lock();
+        if registry.noted.len() < MAX_NOTED {
+            registry.noted.push(record);
+        }
+    }
+
+    /// What was noted since the last call.
+    pub fn take_noted(&self) -> Vec<Record> {
+        std::mem::take(&mut self.lock().noted)
+    }
+
     /// Those that last, errors first, then by kind and subject.
     pub fn status(&self) -> Vec<FindingStatus> {
         let mut registry = self.lock();
@@ -92,6 +110,8 @@ struct Registry {
     logged: BTreeMap<Key, Instant>,
     /// Not taken yet.
     records: Vec<Record>,
+    /// Noted and logged, not taken yet.
+    noted: Vec<Record>,
 }
 
 #[derive(Debug)]

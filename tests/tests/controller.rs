@@ -323,7 +323,7 @@ fn c11_the_events_tell_the_story_from_the_start() {
         "web: www1 is down",
         "Removing real server: 211.58.250.25:80 (1*tcp/211.58.250.6:80)",
     ];
-    for chapter in ["XDP program attached to eth0 (native mode)", "IP address 211.58.250.6/25 taken"] {
+    for chapter in ["XDP program attached to eth0 (native mode)", "IP address 211.58.250.6/32 taken"] {
         assert!(story.contains(chapter), "{chapter:?} is missing in:\n{story}");
     }
     let mut rest = &*story;

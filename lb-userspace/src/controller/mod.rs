@@ -274,6 +274,7 @@ impl Controller {
         self.tell(notices);
         self.plan_refresh();
         self.sources.look(&self.config, &self.findings, Instant::now());
+        self.findings.take_noted().into_iter().for_each(|record| self.events.keep(record));
         for record in self.findings.take_records() {
             self.events.record(record);
         }

@@ -125,6 +125,11 @@ impl Events {
     /// Writes it into the log, and keeps it.
     pub fn record(&mut self, record: Record) {
         log(&record);
+        self.keep(record);
+    }
+
+    /// Keeps one that is in the log already.
+    pub fn keep(&mut self, record: Record) {
         let kept = if record.server.is_some() { &mut self.of_servers } else { &mut self.others };
         if kept.len() == KEPT {
             kept.pop_front();
@@ -142,7 +147,7 @@ impl Events {
 }
 
 /// Fields that an event lacks are left out of its line.
-fn log(record: &Record) {
+pub fn log(record: &Record) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::vips::VipAddress;
 use crate::findings::{Finding, Findings, Kind};
+use crate::observe::events::{Level, Record};
 
 /// Addresses that are told one by one; of more, how many there are. A log that is slow must not hold a take-over up.
 const TOLD: usize = 16;
@@ -42,20 +43,28 @@ impl Report {
 
     pub fn taken(&self, vips: &[VipAddress]) {
         if vips.len() > TOLD {
-            return tracing::info!("{} IP addresses taken, sending announcements", vips.len());
+            return self
+                .note("vip_taken", format!("{} IP addresses taken, sending announcements", vips.len()));
         }
         for vip in vips {
             let news = if vip.address.is_ipv4() { "gratuitous ARP" } else { "neighbour advertisements" };
-            tracing::info!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix);
+            self.note(
+                "vip_taken",
+                format!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix),
+            );
         }
+    }
+
+    fn note(&self, event: &str, text: String) {
+        self.findings.note(Record::new(Level::Info, event, text));
     }
 
     pub fn released(&self, vips: &BTreeSet<IpAddr>) {
         if vips.len() > TOLD {
-            return tracing::info!("{} IP addresses released", vips.len());
+            return self.note("vip_released", format!("{} IP addresses released", vips.len()));
         }
         for vip in vips {
-            tracing::info!("IP address {vip} released");
+            self.note("vip_released", format!("IP address {vip} released"));
         }
     }
 
