@@ -1,8 +1,10 @@
 //! Runs a command of the operator's, in a process group of its own, for a limited time.
 //!
+//! - `identity`: who it is told that it is
 //! - `output`: what it says, line by line
 //! - [`queue`]: commands that are run when something has changed
 
+mod identity;
 mod output;
 pub mod queue;
 #[cfg(test)]
@@ -29,9 +31,6 @@ use crate::config;
 
 /// How long the output of a command that has ended is waited for: what it has left running may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// Where the first PATH in our own environment is missing.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a command did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +134,25 @@ impl Running {
     ) -> io::Result<(Self, pipe::Receiver)> {
         let (reader, writer) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(reader.into())?;
-        let child = Command::new(program(command))
-            .args(command.words.iter().skip(1))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stderr(errors(&writer)?)
-            .stdout(writer)
-            .spawn()?;
+        let spawn = |program: &str, before: &[&str]| {
+            Command::new(program)
+                .args(before)
+                .args(command.words.iter().skip(1))
+                .env_clear()
+                .envs(identity::own().map(|(name, value)| (name, value)))
+                .envs(environment.iter().map(|(name, value)| (name, value)))
+                .process_group(0)
+                .stdin(Stdio::null())
+                .stderr(errors(&writer)?)
+                .stdout(writer.try_clone()?)
+                .spawn()
+        };
+        let program = program(command);
+        let child = match spawn(program, &[]) {
+            // A script without `#!` is one for the shell, as for execvp(3), by which others start theirs.
+            Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => spawn("/bin/sh", &[program])?,
+            result => result?,
+        };
         Ok((Self(child), output))
     }
 

@@ -26,6 +26,7 @@ use tracing::warn;
 
 use self::machine::{Start, State};
 use self::net::{Net, VipNet};
+use self::probe::agent::Memory;
 use self::probe::{Advice, Report, Subject};
 use self::punctuality::Punctuality;
 use self::recent::Recent;
@@ -168,6 +169,7 @@ impl Checker {
             verdicts: self.sender.clone(),
             state: state_sender,
             recent: recent.clone(),
+            agent: Memory::default(),
             seed: seed(&id),
             punctuality: self.punctuality.clone(),
         };

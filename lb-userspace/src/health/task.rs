@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
 use super::net::Net;
+use super::probe::agent::Memory;
 use super::probe::{Advice, Report, Subject};
 use super::punctuality::Punctuality;
 use super::recent::Recent;
@@ -30,6 +31,8 @@ pub struct Job {
     /// The machine's state, for whoever takes over from this task.
     pub state: watch::Sender<State>,
     pub recent: Recent,
+    /// What the server's agent says.
+    pub agent: Memory,
     /// Decides how the starts of probes are moved around their beat.
     pub seed: u64,
     pub punctuality: Punctuality,
@@ -67,7 +70,9 @@ impl Job {
             };
             let before = found.clone();
             if let Some(Report { took, warning, result: Ok(answer), .. }) = &report {
-                self.recent.add(*took);
+                if !answer.stale {
+                    self.recent.add(*took);
+                }
                 found = Notes { advice: answer.advice, warning: warning.clone() };
             }
             let mut told = false;
@@ -98,7 +103,7 @@ impl Job {
     /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
     /// machine's is there for a probe that does not keep to it.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
-        Box::pin(probe::run(&self.check, self.subject, &self.net))
+        Box::pin(probe::run_after(&self.agent, &self.check, self.subject, &self.net))
     }
 
     fn tell(&self, state: State, reason: Option<String>, found: &Notes) {

@@ -175,3 +175,31 @@ async fn many_checks_at_once_all_come_to_a_verdict() {
         assert!(seen.insert(verdict.service), "told once");
     }
 }
+
+/// HAProxy leaves it to the regular check to find whether the server serves.
+#[tokio::test]
+async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
+    let server = servers::answering(PAGE).await;
+    let agent = servers::closing_after(b"up 50%\n").await;
+    let (mut checker, mut verdicts) = checker();
+    let agent_port = Some(agent.address.port());
+    let agents = Check { probe: Probe::Agent { send: None }, port: agent_port, ..http() };
+    let mut web = service(1, None, &[server.address]);
+    web.servers[0].checks = [http(), agents].into();
+    checker.set(&[web]);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let verdict = next(&mut verdicts).await;
+        assert_eq!(verdict.state, State::Up, "{verdict:?}");
+        seen.push((verdict.place, verdict.advice));
+    }
+    seen.sort_by_key(|(place, _)| *place);
+    let half = Some(Advice::Percent(50));
+    assert_eq!(seen, [(0, None), (1, half)]);
+    drop(agent);
+    let warned = next(&mut verdicts).await;
+    assert_eq!((warned.place, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
+    let words = "the agent cannot be asked (connection refused); what it said last counts";
+    assert_eq!(warned.warning.as_deref(), Some(words));
+    quiet(&mut verdicts).await;
+}

@@ -1,6 +1,7 @@
 //! TLS inside a connection: the handshake, and what the certificate says.
 
 mod certificate;
+mod ending;
 mod trust;
 
 use std::io;
@@ -41,7 +42,7 @@ pub async fn wrap(
     if let Some(warning) = warning {
         attempt.warn(warning);
     }
-    Ok(Box::new(stream))
+    Ok(Box::new(ending::Lenient(stream)))
 }
 
 /// Who is asked for, and must be in the certificate: what is configured, else the host that is asked by HTTP, else the
@@ -69,11 +70,36 @@ fn failure(error: &io::Error) -> Failure {
     }
 }
 
+/// For what is not spoken here.
+const INSTEAD: &str = "use `type: tcp`, or an external check with `openssl s_client`";
+
+/// What an error of TLS means, and what can be done.
 fn words(error: &rustls::Error) -> String {
+    use rustls::PeerIncompatible::{ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig};
+    use rustls::{AlertDescription as Alert, Error};
     match error {
-        rustls::Error::InvalidCertificate(error) => certificate_words(error),
-        rustls::Error::InvalidMessage(_) => format!("the answer is not TLS: {error}"),
-        rustls::Error::AlertReceived(alert) => format!("TLS refused: {alert:?}"),
+        Error::InvalidCertificate(error) => certificate_words(error),
+        Error::InvalidMessage(_) => format!("the answer is not TLS: {error}"),
+        Error::AlertReceived(Alert::ProtocolVersion)
+        | Error::PeerIncompatible(ServerDoesNotSupportTls12Or13 | ServerTlsVersionIsDisabledByOurConfig) => {
+            format!("the server offers TLS 1.1 or older only, which lb does not speak: {INSTEAD}")
+        }
+        Error::AlertReceived(alert @ (Alert::HandshakeFailure | Alert::InsufficientSecurity)) => format!(
+            "TLS refused: {alert:?}; the server wants a cipher that lb does not have (RSA key exchange, CBC, DHE), or a \
+             client certificate: {INSTEAD}"
+        ),
+        Error::AlertReceived(
+            alert @ (Alert::CertificateRequired | Alert::BadCertificate | Alert::NoCertificate),
+        ) => {
+            format!(
+                "TLS refused: {alert:?}; the server wants a client certificate, and lb has none: {INSTEAD}"
+            )
+        }
+        Error::AlertReceived(alert @ Alert::UnrecognisedName) => {
+            format!("TLS refused: {alert:?}; the server has no such name: set `tls_name`")
+        }
+        Error::AlertReceived(alert) => format!("TLS refused: {alert:?}"),
+        Error::PeerIncompatible(_) => format!("no {AGREEMENT}: {error}; {INSTEAD}"),
         other => format!("no {AGREEMENT}: {other}"),
     }
 }

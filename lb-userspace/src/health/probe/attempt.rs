@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::Failure;
+use super::{Failure, agent};
 use crate::config::{Check, ServiceKey};
 use crate::health::net::{Datagrams, Net, Stream};
 
@@ -36,6 +36,12 @@ impl Limit {
     /// When half of it is gone.
     pub fn halfway(self) -> Instant {
         self.at - self.whole / 2
+    }
+
+    /// When a third of it is gone, and when two are.
+    pub fn thirds(self) -> [Instant; 2] {
+        let third = self.whole / 3;
+        [self.at - third * 2, self.at - third]
     }
 
     /// How much of it is left.
@@ -67,6 +73,8 @@ pub struct Subject {
 pub struct Answer {
     /// The server's own word about its weight.
     pub advice: Option<Advice>,
+    /// It is what the server said earlier: it could not be asked now.
+    pub stale: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +131,8 @@ pub struct Attempt<'a> {
     pub check: &'a Check,
     pub subject: Subject,
     pub limit: Limit,
+    /// What the server's agent has said in earlier probes.
+    pub agent: agent::Memory,
     net: &'a Net,
     begin: Instant,
     told: Mutex<Told>,
@@ -148,7 +158,13 @@ struct Told {
 impl<'a> Attempt<'a> {
     pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
         let (limit, begin) = (Limit::new(check.timeout), Instant::now());
-        Self { check, subject, limit, net, begin, told: Mutex::default(), heard: Heard::default() }
+        let (agent, told, heard) = Default::default();
+        Self { check, subject, limit, agent, net, begin, told, heard }
+    }
+
+    /// With what the server's agent has said before.
+    pub fn remembering(self, agent: agent::Memory) -> Self {
+        Self { agent, ..self }
     }
 
     /// Another one of the same subject, of which nothing is told.

@@ -9,8 +9,9 @@ use super::excerpt::quote;
 use super::{Attempt, Failure};
 use crate::health::net::Stream;
 
-/// Bytes of a line. The protocols themselves allow 500 to 1000, greetings that list capabilities take more.
-const LINE: usize = 4096;
+/// Bytes of a line. The protocols themselves allow 500 to 1000, greetings that list capabilities take more: IMAP's clients
+/// are to take 8192 (RFC 9051, section 4.3.1).
+const LINE: usize = 8192;
 /// Bytes of a message with a length.
 const MESSAGE: usize = 16 * 1024;
 /// How long a server is waited for to close after the last word.
@@ -33,6 +34,16 @@ impl<'a> Conversation<'a> {
         self.attempt.send(self.stream.get_mut(), words, wanted).await
     }
 
+    /// The next line that is not empty, without its end and blanks around it: a greeting.
+    pub async fn greeting(&mut self, wanted: &'static str) -> Result<Vec<u8>, Failure> {
+        loop {
+            let line = self.line(wanted).await?;
+            if !line.trim_ascii().is_empty() {
+                return Ok(line.trim_ascii().to_vec());
+            }
+        }
+    }
+
     /// The next line, without its end.
     pub async fn line(&mut self, wanted: &'static str) -> Result<Vec<u8>, Failure> {
         match self.line_or_rest(wanted).await? {
@@ -43,8 +54,17 @@ impl<'a> Conversation<'a> {
 
     /// The next line without its end, or what there is of it before the server closes; true for a whole line.
     pub async fn line_or_rest(&mut self, wanted: &'static str) -> Result<(Vec<u8>, bool), Failure> {
+        self.line_within(LINE, wanted).await
+    }
+
+    /// The same of a line that may have so many bytes.
+    pub async fn line_within(
+        &mut self,
+        limit: usize,
+        wanted: &'static str,
+    ) -> Result<(Vec<u8>, bool), Failure> {
         let mut line = Vec::new();
-        while line.len() < LINE {
+        while line.len() < limit {
             let part = self.attempt.in_time(self.stream.fill_buf(), wanted).await?;
             if part.is_empty() {
                 return Ok((line, false));
@@ -58,12 +78,34 @@ impl<'a> Conversation<'a> {
                 return Ok((line, true));
             }
         }
-        Err(Failure::Wrong(format!("no end of line in the {wanted}'s first {LINE} bytes: {}", quote(&line))))
+        Err(Failure::Wrong(format!("no end of line in the {wanted}'s first {limit} bytes: {}", quote(&line))))
+    }
+
+    /// What has come and is not read yet, at least a byte unless the server has closed. It stays to be read.
+    pub async fn peek(&mut self, wanted: &'static str) -> Result<&[u8], Failure> {
+        self.attempt.in_time(self.stream.fill_buf(), wanted).await
+    }
+
+    /// What comes next, as it comes; empty at the end.
+    pub async fn piece(&mut self, wanted: &'static str) -> Result<Vec<u8>, Failure> {
+        let piece = self.attempt.in_time(self.stream.fill_buf(), wanted).await?.to_vec();
+        self.stream.consume(piece.len());
+        Ok(piece)
     }
 
     /// The next `length` bytes, a number that the server may have named.
     pub async fn message(&mut self, length: usize, wanted: &'static str) -> Result<Vec<u8>, Failure> {
-        if length > MESSAGE {
+        self.message_within(MESSAGE, length, wanted).await
+    }
+
+    /// The same of a message that may have `limit` bytes.
+    pub async fn message_within(
+        &mut self,
+        limit: usize,
+        length: usize,
+        wanted: &'static str,
+    ) -> Result<Vec<u8>, Failure> {
+        if length > limit {
             return Err(Failure::Wrong(format!("the {wanted} claims to be {length} bytes long")));
         }
         let mut message = vec![0; length];

@@ -40,7 +40,7 @@ fn judge(ended: Result<(), Ended>, dynamic: bool, last: &[u8]) -> Result<Answer,
         Ok(()) => Ok(Answer::default()),
         Err(Ended::Exit(code @ 2..=255)) if dynamic => {
             let weight = u16::try_from(code - 2).unwrap_or(u16::MAX);
-            Ok(Answer { advice: Some(Advice::Weight(weight)) })
+            Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() })
         }
         // No program has judged the server.
         Err(Ended::Start { program, error }) => local(format!("cannot start {program}: {error}")),

@@ -5,27 +5,47 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::excerpt::quote;
 use super::{Advice, Answer, Failure};
 
 /// Bytes looked at; a number has five.
 const LENGTH: u64 = 64;
 
+/// A file that is written anew (`echo 50 > file`) is empty for a moment: it is read again so often, this far apart.
+const AGAIN: u32 = 5;
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// Reads without a time limit: a few bytes of a regular file, on a local file system, do not keep anyone waiting.
-pub fn probe(path: &Path) -> Result<Answer, Failure> {
+pub async fn probe(path: &Path) -> Result<Answer, Failure> {
+    for _ in 0..AGAIN {
+        match read(path) {
+            Ok(Some(bytes)) if bytes.trim_ascii().is_empty() => sleep(MOMENT).await,
+            _ => break,
+        }
+    }
+    judge(path)
+}
+
+fn judge(path: &Path) -> Result<Answer, Failure> {
     let told = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
     let bytes = match read(path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Err(told("not a file")),
         Err(error) => return Err(told(&error.to_string())),
     };
-    let text = bytes.trim_ascii();
+    // Behind `#` may stand why.
+    let text = bytes.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.is_empty() {
         return Err(told("empty, wanted a weight from 0 to 65535"));
     }
     let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match weight {
-        Some(weight) => Ok(Answer { advice: Some(Advice::Weight(weight)) }),
+        Some(weight) => Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() }),
         None => Err(told(&format!("{} is not a weight from 0 to 65535", quote(text)))),
     }
 }
@@ -48,7 +68,7 @@ mod tests {
     use super::*;
 
     fn failure(path: &Path) -> String {
-        let words = probe(path).expect_err("it fails").to_string();
+        let words = judge(path).expect_err("it fails").to_string();
         let rest = words.strip_prefix(&format!("{}: ", path.display()));
         rest.expect("the path first").to_owned()
     }
@@ -57,10 +77,35 @@ mod tests {
     fn a_number_is_the_weight() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weight");
-        for (text, weight) in [("0", 0), ("7\n", 7), (" 65535\r\n", 65535), ("007", 7)] {
+        for (text, weight) in [
+            ("0", 0),
+            ("7\n", 7),
+            (" 65535\r\n", 65535),
+            ("007", 7),
+            ("+5", 5),
+            ("\n\n5\n\n", 5),
+            ("\u{feff}5\r\n", 5),
+            ("0 # new disk", 0),
+            ("5\n# what the load allows\n", 5),
+            ("\t5", 5),
+        ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(probe(&path).unwrap().advice, Some(Advice::Weight(weight)), "{text:?}");
+            assert_eq!(judge(&path).unwrap().advice, Some(Advice::Weight(weight)), "{text:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_just_written_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weight");
+        fs::write(&path, "").unwrap();
+        let probing = probe(&path);
+        let writing = async {
+            tokio::task::yield_now().await;
+            fs::write(&path, "7").unwrap();
+        };
+        let (found, ()) = tokio::join!(probing, writing);
+        assert_eq!(found.unwrap().advice, Some(Advice::Weight(7)));
     }
 
     #[test]
@@ -69,7 +114,10 @@ mod tests {
         let path = folder.path().join("weight");
         assert_eq!(failure(&path), "No such file or directory (os error 2)");
         assert_eq!(failure(folder.path()), "not a file");
-        let cases: [(&[u8], &str); 7] = [
+        let cases: [(&[u8], &str); 10] = [
+            (b"50%", "'50%' is not a weight from 0 to 65535"),
+            (b"0x10", "'0x10' is not a weight from 0 to 65535"),
+            (b"# 5", "empty, wanted a weight from 0 to 65535"),
             (b"", "empty, wanted a weight from 0 to 65535"),
             (b" \n", "empty, wanted a weight from 0 to 65535"),
             (b"65536", "'65536' is not a weight from 0 to 65535"),

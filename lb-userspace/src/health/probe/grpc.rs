@@ -69,7 +69,7 @@ async fn answer(attempt: &Attempt<'_>, response: ResponseFuture, service: &str) 
     let message = whole(attempt, &mut body).await?;
     let trailers = within(attempt, body.trailers()).await?;
     // An error may come without a body: its trailers are the header then.
-    match Status::of(trailers.as_ref().unwrap_or(&head.headers)) {
+    match trailers.as_ref().and_then(Status::of).or_else(|| Status::of(&head.headers)) {
         Some(status) => status.judge(service)?,
         None => return Err(Failure::Wrong("the answer is not gRPC: it has no grpc-status".into())),
     }
@@ -105,7 +105,7 @@ fn failure(error: &h2::Error) -> Failure {
         Some(reason) if error.is_remote() => {
             Failure::Wrong(format!("the server ends it: {}", reason.description()))
         }
-        _ => Failure::Wrong(format!("the answer is not HTTP/2: {error}")),
+        _ => Failure::Wrong(format!("the answer is not HTTP/2: {error} (is `tls` as the server wants it?)")),
     }
 }
 

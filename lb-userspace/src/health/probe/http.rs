@@ -1,18 +1,20 @@
 //! HTTP/1.1: a request is answered with a wanted status and, if asked for, a text, a match or a digest.
+//!
+//! A client library would refuse what servers in the field say and curl takes: answers that come before the request, lines
+//! without a carriage return, headers of no known form, an end without the last chunk. So the little that a check wants to
+//! know of an answer is read here: [`head`] and [`body`].
 
-use std::error::Error as _;
-use std::io;
+mod body;
+mod head;
+
 use std::net::{IpAddr, SocketAddr};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::ext::ReasonPhrase;
-use hyper::header::LOCATION;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 
+use self::body::Decoder;
+use self::head::Head;
+use super::conversation::Conversation;
+use super::excerpt::clean;
 use super::wanted::Search;
 use super::{Answer, Attempt, Failure, excerpt};
 use crate::config::{HttpProbe, Method, ServiceKey};
@@ -20,7 +22,8 @@ use crate::config::{HttpProbe, Method, ServiceKey};
 /// How much of a body is looked through; a page that has not said its text by then is taken not to have it, and a
 /// longer one has no digest.
 pub const BODY_LIMIT: usize = 256 * 1024;
-const HEADER_LIMIT: usize = 64 * 1024;
+/// Of all headers together; curl takes as many for a line.
+const HEADER_LIMIT: usize = 100 * 1024;
 
 const HEADER: &str = "answer's header";
 const BODY_END: &str = "end of the answer";
@@ -29,51 +32,42 @@ pub const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 /// Fetches the page. Redirects are not followed: they are answers like any other.
 pub async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
     let request = request(check, attempt)?;
-    let limit = attempt.limit;
-    let stream = attempt.connect().await?;
-    let (mut sender, connection) = limit
-        .wait(
-            http1::Builder::new().max_buf_size(HEADER_LIMIT).handshake(TokioIo::new(stream)),
-            Failure::NoAnswer,
-        )
-        .await?
-        .map_err(|error| failure(&error, HEADER))?;
-
-    let exchange = async {
-        let response = limit
-            .wait(sender.send_request(request), Failure::NoAnswer)
-            .await?
-            .map_err(|error| failure(&error, HEADER))?;
-        judge(check, response, attempt).await
-    };
-    // The connection is driven here and not by a task of its own, so that dropping this future closes the socket.
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        biased;
-        result = &mut exchange => return result,
-        // It ends first when the server closes; the answer is read then. Its errors reach the exchange as well.
-        _ = connection => {}
+    let mut server = Conversation::open(attempt).await?;
+    match server.say(request.as_bytes(), HEADER).await {
+        // Some servers answer whoever connects, and close with the request unread: what they said is there to be read.
+        Err(Failure::Reset { .. }) | Ok(()) => {}
+        Err(failure) => return Err(failure),
     }
-    exchange.await
+    let head = answer(&mut server).await?;
+    attempt.step(format!("got status {}", head.status));
+    if !check.status.contain(head.status) {
+        return Err(Failure::Status { got: status_words(&head), wanted: check.status.clone() });
+    }
+    if !check.wanted.is_nothing() || check.digest.is_some() {
+        let seen = read(check, &head, &mut server).await.map_err(|failure| compressed(&head, failure))?;
+        attempt.step(format!("read {seen} bytes as wanted"));
+    }
+    Ok(Answer::default())
 }
 
-fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<Request<Empty<Bytes>>, Failure> {
+/// As curl writes it: some servers know `Host` in this spelling only.
+fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<String, Failure> {
     let host = match &check.host {
         Some(host) => host.clone(),
         None => default_host(attempt.subject.service, attempt.check.tls.is_some()),
     };
-    let request = Request::builder()
-        .method(check.method.name())
-        .uri(&check.request)
-        .header("host", &host)
-        .header("user-agent", USER_AGENT)
-        .header("accept", "*/*")
-        .header("connection", "close");
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain(&check.request) || !is_plain(&host) {
+        return Err(Failure::Wrong(format!("cannot ask for '{}' of '{host}'", check.request.escape_debug())));
+    }
     // Servers refuse a POST that does not tell its length (411, RFC 9110 section 8.6).
-    let request = if check.method == Method::Post { request.header("content-length", 0) } else { request };
-    request
-        .body(Empty::new())
-        .map_err(|error| Failure::Wrong(format!("cannot ask for '{}' of '{host}': {error}", check.request)))
+    let length = if check.method == Method::Post { "Content-Length: 0\r\n" } else { "" };
+    Ok(format!(
+        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n{length}\
+         Connection: close\r\n\r\n",
+        check.method.name(),
+        check.request
+    ))
 }
 
 /// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
@@ -86,43 +80,112 @@ pub fn default_host(service: ServiceKey, tls: bool) -> String {
     }
 }
 
-async fn judge(
-    check: &HttpProbe,
-    response: Response<Incoming>,
-    attempt: &Attempt<'_>,
-) -> Result<Answer, Failure> {
-    let status = response.status().as_u16();
-    attempt.step(format!("got status {status}"));
-    if !check.status.contain(status) {
-        return Err(Failure::Status { got: status_words(&response), wanted: check.status.clone() });
+/// The header of the answer itself; those of interim ones, such as 103, are passed over.
+async fn answer(server: &mut Conversation<'_>) -> Result<Head, Failure> {
+    let begins = server.peek(HEADER).await.map_err(no_answer)?;
+    if begins.first().is_some_and(|byte| !b"hHiI\r\n".contains(byte)) {
+        return Err(not_http(begins));
     }
-    if !check.wanted.is_nothing() || check.digest.is_some() {
-        let seen = read(check, response.into_body(), attempt).await?;
-        attempt.step(format!("read {seen} bytes as wanted"));
+    let mut room = HEADER_LIMIT;
+    loop {
+        let first = line(server, &mut room).await?.ok_or(Failure::Closed { wanted: HEADER })?;
+        if first.is_empty() {
+            // Left over from a body before, or from a script: the answer begins behind it.
+            continue;
+        }
+        let mut head = Head::begin(&first).ok_or_else(|| not_http(&first))?;
+        // The end of the connection is the end of the header, once its first line is there.
+        while let Some(line) = rest_of_header(line(server, &mut room).await)? {
+            head.line(&line);
+        }
+        if !head.is_interim() {
+            return Ok(head);
+        }
     }
-    Ok(Answer::default())
+}
+
+/// The next line of a header, whole or not; `None` at the end of the connection.
+async fn line(server: &mut Conversation<'_>, room: &mut usize) -> Result<Option<Vec<u8>>, Failure> {
+    let too_long = || Failure::NotHttp(format!("its header has more than {HEADER_LIMIT} bytes"));
+    let (line, whole) = server.line_within(*room, HEADER).await.map_err(|failure| match failure {
+        Failure::Wrong(_) => too_long(),
+        failure => no_answer(failure),
+    })?;
+    *room = room.checked_sub(line.len() + 1).ok_or_else(too_long)?;
+    Ok(if whole || !line.is_empty() { Some(line) } else { None })
+}
+
+/// `None` for an empty line, or an end of the connection that stands for one.
+fn rest_of_header(line: Result<Option<Vec<u8>>, Failure>) -> Result<Option<Vec<u8>>, Failure> {
+    match line {
+        Ok(line) => Ok(line.filter(|line| !line.is_empty())),
+        Err(Failure::Closed { .. } | Failure::Reset { .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn no_answer(failure: Failure) -> Failure {
+    match failure {
+        Failure::Late { wanted: _, within } => Failure::NoAnswer(within),
+        failure => failure,
+    }
+}
+
+/// What begins an answer, and what it is instead, where that can be told.
+fn not_http(begins: &[u8]) -> Failure {
+    let instead = match begins {
+        [0x15 | 0x16, 3, ..] => "the server speaks TLS: use `type: https`".into(),
+        // A frame of SETTINGS opens every connection.
+        [0, _, _, 4, _, 0, 0, 0, 0, ..] => {
+            "the server speaks HTTP/2 only, which lb does not: use `type: tcp`, or an external check with `curl \
+             --http2-prior-knowledge`"
+                .into()
+        }
+        [b'<', ..] => format!(
+            "it has no header (HTTP/0.9): {}; for a page without one use `type: tcp` with `send` and `receive`",
+            excerpt(begins)
+        ),
+        _ => excerpt(begins),
+    };
+    Failure::NotHttp(instead)
 }
 
 /// The code, the server's words for it, and where a redirect leads.
-fn status_words(response: &Response<Incoming>) -> String {
-    let status = response.status();
-    let own = response.extensions().get::<ReasonPhrase>().map(|phrase| excerpt(phrase.as_bytes()));
-    let phrase = own.as_deref().or(status.canonical_reason()).unwrap_or_default();
-    let location = response.headers().get(LOCATION).filter(|_| status.is_redirection());
-    let leads = location.map(|to| format!(" to {}", excerpt(to.as_bytes()))).unwrap_or_default();
-    format!("{} {phrase}{leads}", status.as_u16())
+fn status_words(head: &Head) -> String {
+    let known = hyper::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
+    let phrase = match known {
+        Some(known) if head.phrase.is_empty() || head.phrase.eq_ignore_ascii_case(known.as_bytes()) => {
+            known.into()
+        }
+        _ if head.phrase.is_empty() => String::new(),
+        _ => excerpt(&head.phrase),
+    };
+    let location = head.location.as_ref().filter(|_| matches!(head.status, 300..=399));
+    let leads = location.map(|to| format!(" to {}", excerpt(to))).unwrap_or_default();
+    format!("{} {phrase}{leads}", head.status).trim_end().to_owned()
 }
 
 /// Reads the body as far as it takes to know that it is as wanted; returns how far that was.
-async fn read(check: &HttpProbe, mut body: Incoming, attempt: &Attempt<'_>) -> Result<usize, Failure> {
-    let mut search = Search::new(&check.wanted);
-    let mut hash = Sha256::new();
+async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> Result<usize, Failure> {
+    let mut decoder = Decoder::new(head.framing(check.method == Method::Head));
+    let (mut search, mut hash) = (Search::new(&check.wanted), Sha256::new());
     while check.digest.is_some() || !search.is_settled() {
-        let piece = match next_piece(&mut body, attempt).await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return at_the_end(check, &search, hash),
+        if decoder.is_done() {
+            return at_the_end(check, &search, hash);
+        }
+        let bytes = match server.piece(BODY_END).await {
+            // Nobody else says where such an answer ends, and who closes with something unread resets.
+            Err(Failure::Reset { .. }) if decoder.may_end() => Vec::new(),
             Err(failure) => return Err(search.cut_short(failure)),
+            Ok(bytes) => bytes,
         };
+        if bytes.is_empty() {
+            let whole = decoder.may_end();
+            let cut_short = || search.cut_short(Failure::Closed { wanted: BODY_END });
+            return if whole { at_the_end(check, &search, hash) } else { Err(cut_short()) };
+        }
+        let mut piece = Vec::new();
+        decoder.feed(&bytes, &mut piece).map_err(Failure::NotHttp)?;
         let room = BODY_LIMIT - search.seen();
         search.feed(&piece[..piece.len().min(room)]);
         if piece.len() > room {
@@ -133,17 +196,6 @@ async fn read(check: &HttpProbe, mut body: Incoming, attempt: &Attempt<'_>) -> R
         }
     }
     Ok(search.seen())
-}
-
-/// `None` at the end.
-async fn next_piece(body: &mut Incoming, attempt: &Attempt<'_>) -> Result<Option<Bytes>, Failure> {
-    let late = |within| Failure::Late { wanted: BODY_END, within };
-    match attempt.limit.wait(body.frame(), late).await? {
-        None => Ok(None),
-        // What is no data are trailers.
-        Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
-        Some(Err(error)) => Err(failure(&error, BODY_END)),
-    }
 }
 
 /// The body had its limit, and there is more of it.
@@ -168,17 +220,16 @@ fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<us
     }
 }
 
-/// What an error means while `wanted` was waited for.
-fn failure(error: &hyper::Error, wanted: &'static str) -> Failure {
-    if error.is_incomplete_message() || error.is_canceled() {
-        return Failure::Closed { wanted };
-    }
-    if error.is_parse() {
-        return Failure::NotHttp(error.to_string());
-    }
-    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(error) => Failure::from_stream(error, wanted),
-        None => Failure::Wrong(error.to_string()),
+/// Nobody has asked for a compressed body, and nothing is found in one: curl and ldirectord do not look inside either.
+fn compressed(head: &Head, failure: Failure) -> Failure {
+    match (&head.coding, failure) {
+        (Some(coding), failure @ Failure::Unmet { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
+            let coding = clean(coding);
+            Failure::Wrong(format!(
+                "{failure}; the server compresses it (Content-Encoding: {coding}) though nobody asked for that"
+            ))
+        }
+        (_, failure) => failure,
     }
 }
 

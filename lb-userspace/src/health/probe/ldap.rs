@@ -1,4 +1,5 @@
-//! LDAP (RFC 4511): an anonymous bind is answered. The few bytes of BER that this takes are read here.
+//! LDAP (RFC 4511): an anonymous bind is answered, or refused as only a server that serves does. The few bytes of BER that
+//! this takes are read here.
 
 use super::conversation::Conversation;
 use super::excerpt::quote;
@@ -14,22 +15,44 @@ const BIND_RESPONSE: u8 = 0x61;
 /// With message 0 a notice of disconnection, section 4.4.1.
 const EXTENDED_RESPONSE: u8 = 0x78;
 
-/// Message 1: a bind of version 3 with an empty name and the simple method with an empty password.
-const BIND: [u8; 14] = [SEQUENCE, 12, INTEGER, 1, 1, 0x60, 7, INTEGER, 1, 3, OCTETS, 0, 0x80, 0];
-/// Message 2.
-const UNBIND: [u8; 7] = [SEQUENCE, 5, INTEGER, 1, 2, 0x42, 0];
+/// Message 3.
+const UNBIND: [u8; 7] = [SEQUENCE, 5, INTEGER, 1, 3, 0x42, 0];
+
+const PROTOCOL_ERROR: u8 = 2;
+/// Refusals of a bind without a name: another way to authenticate is wanted, or TLS first, or another server, or nobody is
+/// let in without a name.
+const GOOD_REFUSALS: [u8; 8] = [7, 8, 10, 13, 48, 49, 50, 53];
 
 pub async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     let mut server = Conversation::open(attempt).await?;
-    server.say(&BIND, ANSWER).await?;
-    let message = message(&mut server).await?;
-    let Some((code, words)) = result(&message) else { return Err(not_ldap(&message)) };
-    if code != 0 {
-        return Err(refused(code, words));
+    let (mut code, mut words) = ask(&mut server, 1, 3).await?;
+    if code == PROTOCOL_ERROR {
+        // A server of LDAPv2 says so to version 3.
+        attempt.step("refused version 3");
+        (code, words) = ask(&mut server, 2, 2).await?;
     }
-    attempt.step("answered the bind");
+    attempt.step(match code {
+        0 => "answered the bind",
+        code if GOOD_REFUSALS.contains(&code) => "refused an anonymous bind, as a server that serves does",
+        code => return Err(refused(code, &words)),
+    });
     server.farewell(&UNBIND).await;
     Ok(Answer::default())
+}
+
+/// Result code and diagnostic message of the answer to a bind.
+async fn ask(server: &mut Conversation<'_>, id: u8, version: u8) -> Result<(u8, Vec<u8>), Failure> {
+    server.say(&bind(id, version), ANSWER).await?;
+    let message = message(server).await?;
+    match result(&message, id) {
+        Some((code, words)) => Ok((code, words.to_vec())),
+        None => Err(not_ldap(&message)),
+    }
+}
+
+/// With an empty name and the simple method with an empty password.
+const fn bind(id: u8, version: u8) -> [u8; 14] {
+    [SEQUENCE, 12, INTEGER, 1, id, 0x60, 7, INTEGER, 1, version, OCTETS, 0, 0x80, 0]
 }
 
 /// The content of the sequence that each message is.
@@ -51,18 +74,24 @@ fn not_ldap(bytes: &[u8]) -> Failure {
     Failure::Wrong(format!("the {ANSWER} is not LDAP: {}", quote(bytes)))
 }
 
-/// Result code and diagnostic message of an answer to message 1, or of a notice of disconnection.
-fn result(message: &[u8]) -> Option<(u8, &[u8])> {
-    let (id, rest) = element(message, INTEGER)?;
-    let response = match id {
-        [1] => element(rest, BIND_RESPONSE)?.0,
-        [0] => element(rest, EXTENDED_RESPONSE)?.0,
+/// Result code and diagnostic message of an answer to message `id`, or of a notice of disconnection.
+fn result(message: &[u8], id: u8) -> Option<(u8, &[u8])> {
+    let (answered, rest) = element(message, INTEGER)?;
+    let response = match small(answered)? {
+        0 => element(rest, EXTENDED_RESPONSE)?.0,
+        answered if answered == id => element(rest, BIND_RESPONSE)?.0,
         _ => return None,
     };
-    let (&[code], rest) = element(response, ENUMERATED)? else { return None };
+    let (code, rest) = element(response, ENUMERATED)?;
     let (_matched, rest) = element(rest, OCTETS)?;
     let (words, _) = element(rest, OCTETS)?;
-    Some((code, words))
+    Some((small(code)?, words))
+}
+
+/// An integer below 256, however many bytes it is written with.
+fn small(bytes: &[u8]) -> Option<u8> {
+    let (last, zeros) = bytes.split_last()?;
+    zeros.iter().all(|byte| *byte == 0).then_some(*last)
 }
 
 /// The content of the element that begins `bytes`, which must have this tag, and what follows it.

@@ -41,9 +41,14 @@ pub use self::failure::Failure;
 use super::net::Net;
 use crate::config::{Check, Probe, Via};
 
-/// Makes one probe as `check` asks for.
+/// Makes one probe as `check` asks for, of which nothing is remembered.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
-    let attempt = Attempt::new(check, subject, net);
+    run_after(&agent::Memory::default(), check, subject, net).await
+}
+
+/// The same after others, in which the server's agent has said what `agent` remembers.
+pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, net: &Net) -> Report {
+    let attempt = Attempt::new(check, subject, net).remembering(agent.clone());
     let probe = async {
         match check.via {
             Via::Server => ask(&attempt).await,
@@ -82,7 +87,7 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         Probe::Ping => ping::probe(attempt).await,
         Probe::Agent { send } => agent::probe(attempt, send.as_deref()).await,
         Probe::External(external) => external::probe(attempt, external).await,
-        Probe::File(path) => file::probe(path),
+        Probe::File(path) => file::probe(path).await,
         Probe::Off => Err(Failure::Wrong("checks are off for this server".into())),
     }
 }

@@ -15,6 +15,10 @@ const ANSWER: &str = "answer to the login";
 const PROTOCOL: u8 = 10;
 const OK: u8 = 0x00;
 const SWITCH: u8 = 0xfe;
+/// More of what a way to authenticate has to say.
+const MORE: u8 = 0x01;
+/// Of the protocol before MySQL 3.21.
+const OLD_PROTOCOL: u8 = 9;
 const ERROR: u8 = 0xff;
 
 /// CLIENT_PROTOCOL_41, CLIENT_SECURE_CONNECTION, CLIENT_PLUGIN_AUTH.
@@ -26,16 +30,21 @@ const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
 /// Requests of a server to prove the user in another way.
 const SWITCHES: usize = 3;
 
-/// Refusals of the user that only a server that serves gives, beside those of SQLSTATE 28: its way of authentication is
-/// not ours, or it wants TLS first.
-const GOOD_REFUSALS: [u16; 3] = [1251, 1524, 3159];
-
+/// Refusals of the user that only a server that serves gives, beside those of SQLSTATE 28, which servers before 4.1 leave
+/// out: its way of authentication is not ours, or it wants TLS first (3159), or the account is locked, has an old password,
+/// or as many connections as it may have. 1043 is what old servers say of a login that they cannot read.
+const GOOD_REFUSALS: [u16; 14] =
+    [1043, 1044, 1045, 1203, 1226, 1251, 1275, 1524, 1698, 1820, 1862, 3118, 3159, 4151];
 pub async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, Failure> {
     let mut server = Conversation::open(attempt).await?;
     let (mut number, greeting) = packet(&mut server, GREETING).await?;
     let version = match greeting.split_first() {
         Some((&PROTOCOL, rest)) => rest.split(|byte| *byte == 0).next().unwrap_or_default(),
         Some((&ERROR, rest)) => return Err(Refusal::read(rest).failure()),
+        Some((&OLD_PROTOCOL, _)) => {
+            let words = "the server speaks MySQL's protocol 9, which lb does not: use `type: tcp`";
+            return Err(Failure::Wrong(words.into()));
+        }
         _ => return Err(not_mysql(GREETING, &greeting)),
     };
     // MariaDB's own prefix, for replicas of old that take another first digit than 5 for a mistake.
@@ -59,7 +68,7 @@ pub async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, Failure>
                 return Ok(Answer::default());
             }
             // Whatever is wanted as a proof, ours is an empty password.
-            Some((&SWITCH, _)) => words.clear(),
+            Some((&(SWITCH | MORE), _)) => words.clear(),
             _ => return Err(not_mysql(ANSWER, &answer)),
         }
     }
@@ -123,7 +132,12 @@ impl<'a> Refusal<'a> {
     }
 
     fn failure(&self) -> Failure {
-        Failure::Wrong(format!("the server says {} (error {})", quote(self.words), self.code))
+        let mend = match self.code {
+            1129 => "; `mysqladmin flush-hosts` there lets this host in again",
+            1130 => "; the check's `user` needs an account from this host",
+            _ => "",
+        };
+        Failure::Wrong(format!("the server says {} (error {}){mend}", quote(self.words), self.code))
     }
 }
 

@@ -19,6 +19,20 @@ const MESSAGES: usize = 100;
 /// Classes of SQLSTATE, or whole ones: invalid authorization (28), invalid catalog name (3D), no right to connect.
 const GOOD_REFUSALS: [&[u8]; 3] = [b"28", b"3D", b"42501"];
 
+/// Refusals of the user, the database or a connection without TLS, known by how their words begin: pgbouncer and others
+/// have one SQLSTATE for all, and this one user or database may have no connection left.
+const GOOD_WORDS: [(&[u8], &[u8]); 9] = [
+    (b"08P01", b"no such database"),
+    (b"08P01", b"no such user"),
+    (b"08P01", b"SSL required"),
+    (b"08P01", b"password authentication failed"),
+    (b"08P01", b"server requires encryption"),
+    (b"08P01", b"node is running secure mode"),
+    (b"53300", b"too many connections for role"),
+    (b"53300", b"too many connections for database"),
+    (b"55000", b"database \""),
+];
+
 pub async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> Result<Answer, Failure> {
     let mut server = Conversation::open(attempt).await?;
     server.say(&start_up(user, database), ANSWER).await?;
@@ -60,6 +74,13 @@ fn start_up(user: &str, database: &str) -> Vec<u8> {
 async fn message(server: &mut Conversation<'_>) -> Result<(u8, Vec<u8>), Failure> {
     let head: [u8; 5] = server.bytes(ANSWER).await?;
     let [kind, length @ ..] = head;
+    if kind == b'E' && length.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        // The protocol's version 2 has no lengths: words up to a line's end. Servers fall back to it when they can do no
+        // more, and so does pgpool.
+        let (rest, _) = server.line_or_rest(ANSWER).await?;
+        let words = [&length, &rest[..]].concat();
+        return Err(Failure::Wrong(format!("the server says {}", quote(&words))));
+    }
     let content = u32::from_be_bytes(length).checked_sub(4).ok_or_else(|| not_postgresql(&head))?;
     Ok((kind, server.message(content as usize, ANSWER).await?))
 }
@@ -71,7 +92,8 @@ fn not_postgresql(bytes: &[u8]) -> Failure {
 /// Of an error's fields.
 fn judge(fields: &[u8]) -> Result<(), Failure> {
     let (state, words) = (field(fields, b'C'), field(fields, b'M'));
-    if GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
+    let by_words = GOOD_WORDS.iter().any(|(of, begin)| state == *of && words.starts_with(begin));
+    if by_words || GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
         return Ok(());
     }
     Err(Failure::Wrong(format!("the server says {} (SQLSTATE {})", quote(words), clean(state))))

@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 
 pub use self::datagrams::{answering_datagrams, answering_datagrams_on};
 pub use self::dialogue::{Turn, dialogue, hears, says};
-pub use self::misbehaving::{closing_after, endless, fails_at_all, repeat, saying, sockets_to};
-pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of};
-use super::{Answer, Report, Subject};
+pub use self::misbehaving::{closing_after, endless, fails_at_all, misbehaving, repeat, saying, sockets_to};
+pub use self::tls::{Authority, Certificate, self_signed, serving_tls, serving_tls_of, wanting_certificates};
+use super::{Answer, Report, Subject, agent};
 use crate::config::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
 use crate::health::net::{Duplex, Net};
 
@@ -149,18 +149,18 @@ impl Drop for Queue {
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A check to be made of test servers.
-pub struct Asked(Check);
+pub struct Asked(Check, agent::Memory);
 
 impl Asked {
     /// By this probe, over the kernel's sockets.
     pub fn of(probe: Probe, timeout: Duration) -> Self {
-        Self(Check { timeout, ..Check::new(probe) })
+        Self(Check { timeout, ..Check::new(probe) }, agent::Memory::default())
     }
 
     pub fn with(self, change: impl FnOnce(&mut Check)) -> Self {
-        let mut check = self.0;
+        let Self(mut check, memory) = self;
         change(&mut check);
-        Self(check)
+        Self(check, memory)
     }
 
     /// With a time limit that is about to be waited for.
@@ -182,7 +182,7 @@ impl Asked {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
         let subject = Subject { service, server: address.ip(), port: address.port() };
-        super::run(&self.0, subject, net).await
+        super::run_after(&self.1, &self.0, subject, net).await
     }
 }
 

@@ -1,5 +1,8 @@
 //! TCP: a connection is accepted; if something is sent or wanted, that is answered.
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout_at;
+
 use super::wanted::Search;
 use super::{Answer, Attempt, Failure};
 use crate::config::Exchange;
@@ -27,14 +30,32 @@ pub async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<Answer,
 async fn answer(attempt: &Attempt<'_>, stream: &mut Stream, exchange: &Exchange) -> Result<(), Failure> {
     let mut search = Search::new(&exchange.wanted);
     let mut buffer = [0; 2048];
+    // What follows is for who answers when all is said.
+    let mut waits = !exchange.send.is_empty() && attempt.check.tls.is_none();
+    let mut told = false;
     loop {
         let room = buffer.len().min(ANSWER_LIMIT - search.seen());
-        let came = match attempt.receive(stream, &mut buffer[..room], ANSWER).await {
+        let receiving = attempt.receive(stream, &mut buffer[..room], ANSWER);
+        let received = if !waits {
+            receiving.await
+        } else if let Ok(received) = timeout_at(attempt.limit.halfway(), receiving).await {
+            received
+        } else {
+            // ldirectord closes its half to say so. Other servers take that for a client that has gone: it comes when half
+            // of the time has passed in silence.
+            (waits, told) = (false, true);
+            attempt.in_time(stream.shutdown(), ANSWER).await?;
+            attempt.step("said that there is no more to come");
+            continue;
+        };
+        waits = false;
+        let came = match received {
             Ok(came) => &buffer[..came],
             Err(failure) if search.seen() == 0 => return Err(failure),
             Err(failure) => return Err(search.cut_short(failure)),
         };
         match (search.seen(), came) {
+            (0, []) if told => return Err(Failure::Wrong("no answer, and closed when told so".into())),
             (0, []) => return Err(Failure::Closed { wanted: ANSWER }),
             (0, _) => attempt.step("got an answer"),
             _ => {}

@@ -150,8 +150,11 @@ impl<'a> Pattern<'a> {
         self.settled
     }
 
+    /// `$` is the end of the answer, or before the line's end that ends it, as in Perl and as for grep: few answers end
+    /// without one.
     fn is_met(&self) -> bool {
-        self.settled || self.regex.is_match(&self.came)
+        let line = self.came.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        self.settled || self.regex.is_match(&self.came) || line.is_some_and(|line| self.regex.is_match(line))
     }
 }
 
@@ -189,6 +192,25 @@ mod tests {
         search.feed(b", not at all");
         assert!(!search.is_settled());
         assert!(search.unmet().is_some());
+    }
+
+    /// As Perl has it, in which ldirectord's `receive` is written, and grep.
+    #[test]
+    fn c3_a_line_end_behind_the_end_is_passed_over() {
+        for (pattern, answer, met) in [
+            ("ready$", "ready", true),
+            ("ready$", "ready\n", true),
+            ("ready$", "ready\r\n", true),
+            ("^ready$", "ready\r\n", true),
+            ("ready\n$", "ready\n", true),
+            ("ready$", "ready\n\n", false),
+            ("ready$", "ready\nor not\n", false),
+            ("(?m)ready$", "ready\nor not\n", true),
+            ("ready$", "readyness\n", false),
+        ] {
+            let wanted = wanted(None, Some(pattern));
+            assert_eq!(fed(&wanted, &[answer]).unmet().is_none(), met, "'{pattern}' in {answer:?}");
+        }
     }
 
     #[test]
@@ -233,7 +255,9 @@ mod tests {
                 search.feed(piece.as_bytes());
                 search.is_settled()
             });
-            let matches = Regex::new(pattern).expect("an expression").is_match(whole.as_bytes());
+            let line = whole.strip_suffix('\n').unwrap_or(&whole);
+            let regex = Regex::new(pattern).expect("an expression");
+            let matches = [&whole[..], line].iter().any(|text| regex.is_match(text.as_bytes()));
             prop_assert!(matches || !settled, "'{}' in {:?}", pattern, pieces);
             if !settled {
                 prop_assert_eq!(search.unmet().is_none(), matches, "'{}' in {:?}", pattern, pieces);

@@ -180,6 +180,97 @@ async fn what_is_not_tls_is_told() {
     servers::fails_at_all(&brief).await;
 }
 
+/// A hello of a server that has chosen this version, and a cipher suite of its time.
+fn server_hello(version: u8) -> Vec<u8> {
+    let body = [&[3, version][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+    let length = u8::try_from(body.len()).expect("a short hello");
+    [&[0x16, 3, version, 0, length + 4, 2, 0, 0, length], &body[..]].concat()
+}
+
+fn alert(version: u8, description: u8) -> Vec<u8> {
+    vec![0x15, 3, version, 0, 2, 2, description]
+}
+
+/// What is not spoken here says what to use instead.
+#[tokio::test]
+async fn servers_of_other_tls_are_told_apart() {
+    const OLD: &str = "the server offers TLS 1.1 or older only, which lb does not speak: use `type: tcp`, or an external \
+                       check with `openssl s_client`";
+    let cipher = |alert: &str| {
+        format!(
+            "TLS refused: {alert}; the server wants a cipher that lb does not have (RSA key exchange, CBC, DHE), or a \
+             client certificate: use `type: tcp`, or an external check with `openssl s_client`"
+        )
+    };
+    let rows = [
+        ("TLS 1.1", server_hello(2), OLD.to_owned()),
+        ("TLS 1.0", server_hello(1), OLD.into()),
+        ("TLS 1.0, by an alert", alert(1, 70), OLD.into()),
+        ("TLS 1.1, by an alert", alert(2, 70), OLD.into()),
+        ("SSL 3.0, by an alert", alert(0, 70), OLD.into()),
+        ("RSA key exchange alone", alert(3, 40), cipher("HandshakeFailure")),
+        ("the same of an old one", alert(1, 40), cipher("HandshakeFailure")),
+        ("ciphers that are too weak for it", alert(3, 71), cipher("InsufficientSecurity")),
+        (
+            "another name",
+            alert(3, 112),
+            "TLS refused: UnrecognisedName; the server has no such name: set `tls_name`".into(),
+        ),
+        ("trouble of its own", alert(3, 80), "TLS refused: InternalError".into()),
+    ];
+    for (name, answer, words) in rows {
+        let answer: &'static [u8] = answer.leak();
+        let server = servers::closing_after(answer).await;
+        assert_eq!(asked(tls(None, false)).at(server.address).await, Err(words), "{name}");
+    }
+}
+
+/// That such a server is there is all that a connection shows; an answer it gives to none who has no certificate.
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_says_so() {
+    let authority = Authority::new();
+    let wants = "wants a client certificate, and lb has none: use `type: tcp`, or an external check with `openssl s_client`";
+    for version in [&TLS12, &TLS13] {
+        let certificate = authority.certificate(NAME, -1..=100);
+        let server = servers::wanting_certificates(version, &authority, certificate).await;
+        let http = Asked::of(Probe::Http(HttpProbe::default()), PATIENCE)
+            .with(|check| check.tls = Some(tls(None, false)));
+        let words = http.at(server.address).await.expect_err("no certificate");
+        assert!(words.ends_with(wants), "{version:?}: {words}");
+        if version.version == ProtocolVersion::TLSv1_3 {
+            assert_eq!(asked(tls(None, false)).at(server.address).await, Ok(Answer::default()));
+        }
+    }
+}
+
+/// TLS 1.2 servers that sign with SHA-1 alone have their like. Verified they would not be.
+#[tokio::test]
+async fn old_signatures_are_taken_where_nothing_is_verified() {
+    use tokio_rustls::rustls::SignatureScheme;
+    let offered = |verify| async move {
+        let (sender, mut offers) = tokio::sync::mpsc::unbounded_channel();
+        let server = servers::serving(move |mut stream| {
+            let sender = sender.clone();
+            async move {
+                let mut hello = vec![0; 4096];
+                let length = tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.expect("a hello");
+                hello.truncate(length);
+                sender.send(hello).expect("a test that listens");
+            }
+        })
+        .await;
+        let net = Authority::new().trusted();
+        asked(tls(Some(NAME), verify)).by(&net, server.address).await.result.expect_err("no answer");
+        let hello: Vec<u8> = offers.recv().await.expect("a hello");
+        let offers = |scheme: SignatureScheme| hello.windows(2).any(|two| two == scheme.to_array());
+        // Extension 13 has the list; two bytes of a key may look alike by chance, so several are looked for.
+        [SignatureScheme::RSA_PKCS1_SHA1, SignatureScheme::ED448, SignatureScheme::ECDSA_SHA1_Legacy]
+            .map(offers)
+    };
+    assert_eq!(offered(false).await, [true; 3]);
+    assert_ne!(offered(true).await, [true; 3]);
+}
+
 #[tokio::test]
 async fn this_hosts_roots_are_read_once_and_trust_no_stranger() {
     let server = page(Authority::new().certificate(NAME, -1..=100)).await;

@@ -5,7 +5,6 @@ use std::io;
 use std::net::IpAddr;
 
 use domain::base::iana::Rcode;
-use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype};
 use domain::rdata::AllRecordData;
 
@@ -20,8 +19,7 @@ pub struct Question {
 /// What a server said to a question.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Its response code: `NXDOMAIN`.
-    pub error: Option<String>,
+    pub code: Rcode,
     /// More was to be said than fits into a datagram.
     pub truncated: bool,
     /// Those of the type that was asked for.
@@ -63,22 +61,20 @@ impl Question {
         if !self.is_answered_by(parsed) {
             return Ok(None);
         }
-        let code = parsed.header().rcode();
         Ok(Some(Reply {
-            error: (code != Rcode::NOERROR).then(|| code.to_string()),
+            code: parsed.header().rcode(),
             truncated: parsed.header().tc(),
-            records: records(parsed, self.record).map_err(|error| not_dns(error.to_string()))?,
+            records: records(parsed, self.record),
         }))
     }
 
     fn is_answered_by(&self, message: &Message<[u8]>) -> bool {
         let header = message.header();
-        // A server that could not read the question need not repeat it.
-        let bare_error = header.qr()
+        // A server that could not read the question need not repeat it, and some never do.
+        let without_question = header.qr()
             && header.id() == self.message.header().id()
-            && header.rcode() != Rcode::NOERROR
             && message.header_counts().qdcount() == 0;
-        bare_error || message.is_answer(&self.message)
+        without_question || message.is_answer(&self.message)
     }
 }
 
@@ -93,22 +89,23 @@ fn rtype(record: RecordType) -> Rtype {
     }
 }
 
-fn records(message: &Message<[u8]>, wanted: Rtype) -> Result<Vec<Record>, ParseError> {
-    let mut records = Vec::new();
-    for record in message.answer()?.into_records::<AllRecordData<_, ParsedName<_>>>() {
-        let record = record?;
-        if record.rtype() != wanted {
-            continue;
-        }
-        let joined = match record.data() {
-            AllRecordData::Txt(strings) => {
-                Some(String::from_utf8_lossy(&strings.text::<Vec<u8>>()).into_owned())
-            }
-            _ => None,
-        };
-        records.push(Record { text: record.data().to_string(), joined });
-    }
-    Ok(records)
+/// As far as they can be read.
+fn records(message: &Message<[u8]>, wanted: Rtype) -> Vec<Record> {
+    let Ok(answer) = message.answer() else { return Vec::new() };
+    let readable = answer.map_while(Result::ok).filter(|record| record.rtype() == wanted);
+    let typed =
+        readable.filter_map(|record| record.into_any_record::<AllRecordData<_, ParsedName<_>>>().ok());
+    typed
+        .map(|record| {
+            let joined = match record.data() {
+                AllRecordData::Txt(strings) => {
+                    Some(String::from_utf8_lossy(&strings.text::<Vec<u8>>()).into_owned())
+                }
+                _ => None,
+            };
+            Record { text: record.data().to_string(), joined }
+        })
+        .collect()
 }
 
 impl Record {

@@ -114,26 +114,127 @@ async fn another_answer_is_told() {
     assert_eq!(result, Ok(Answer::default()), "no error, no answer wanted");
 }
 
+/// Answers with `code`, with the question and without.
+async fn erring(code: Rcode) -> [TestServer; 2] {
+    let whole = servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
+    let bare = servers::answering_datagrams(move |question| {
+        let mut header = MessageBuilder::new_vec();
+        header.header_mut().set_id(u16::from_be_bytes([question[0], question[1]]));
+        header.header_mut().set_qr(true);
+        header.header_mut().set_rcode(code);
+        vec![header.finish()]
+    })
+    .await;
+    [whole, bare]
+}
+
+/// Of a name that was configured an error is a failure, as for keepalived.
 #[tokio::test]
 async fn errors_are_told_by_name() {
+    let refused =
+        "the answer is REFUSED (is `query` in a zone that it serves, and may this host ask for it?)";
     for (code, words) in [
-        (Rcode::NXDOMAIN, "the answer is NXDOMAIN"),
+        (Rcode::NXDOMAIN, "the answer is NXDOMAIN (does it have the name in `query`?)"),
         (Rcode::SERVFAIL, "the answer is SERVFAIL"),
-        (Rcode::REFUSED, "the answer is REFUSED"),
+        (Rcode::REFUSED, refused),
+        (Rcode::NOTIMP, "the answer is NOTIMP"),
+        (Rcode::FORMERR, "the answer is FORMERR"),
     ] {
-        let server =
-            servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
-        assert_eq!(asked(check(RecordType::A, None)).at(server.address).await, Err(words.into()));
-        let bare = servers::answering_datagrams(move |question| {
+        for server in erring(code).await {
+            assert_eq!(asked(check(RecordType::A, None)).at(server.address).await, Err(words.into()));
+        }
+    }
+}
+
+/// Of the root servers of a zone, and old ones, say what they like: that they say something is what counts. SERVFAIL alone
+/// is what a server says that cannot serve.
+#[tokio::test]
+async fn c4_without_a_name_any_answer_but_servfail_is_good() {
+    let root = || DnsProbe { name: ".".into(), record: RecordType::Ns, answer: None };
+    for code in
+        [Rcode::NOERROR, Rcode::NXDOMAIN, Rcode::REFUSED, Rcode::NOTIMP, Rcode::FORMERR, Rcode::NOTAUTH]
+    {
+        for server in erring(code).await {
+            assert_eq!(asked(root()).at(server.address).await, Ok(Answer::default()), "{code}");
+        }
+    }
+    for server in erring(Rcode::SERVFAIL).await {
+        assert_eq!(asked(root()).at(server.address).await, Err("the answer is SERVFAIL".into()));
+    }
+    // A record that is wanted must be there.
+    let wanted = DnsProbe { answer: Some("a.root-servers.net".into()), ..root() };
+    for server in erring(Rcode::REFUSED).await {
+        assert!(asked(wanted.clone()).at(server.address).await.is_err());
+    }
+}
+
+/// Odd servers that dig, keepalived and stub resolvers get on with.
+#[tokio::test]
+async fn odd_servers_that_answer_are_up() {
+    type Odd = fn(&[u8]) -> Vec<Vec<u8>>;
+    let rows: [(&str, Odd); 8] = [
+        ("leaves the question out", |question| {
             let mut header = MessageBuilder::new_vec();
             header.header_mut().set_id(u16::from_be_bytes([question[0], question[1]]));
             header.header_mut().set_qr(true);
-            header.header_mut().set_rcode(code);
             vec![header.finish()]
-        })
-        .await;
-        assert_eq!(asked(check(RecordType::A, None)).at(bare.address).await, Err(words.into()));
+        }),
+        ("writes the name in capitals", |question| {
+            let mut message = answer(question, Rcode::NOERROR, |_, _| {});
+            message[13..16].make_ascii_uppercase();
+            vec![message]
+        }),
+        ("has bytes behind the message", |question| {
+            vec![[&answer(question, Rcode::NOERROR, zone)[..], &[0; 20]].concat()]
+        }),
+        ("counts a record that is not there", |question| {
+            let mut message = answer(question, Rcode::NOERROR, |_, _| {});
+            message[7] = 1;
+            vec![message]
+        }),
+        ("sends a record that cannot be read", |question| {
+            let mut message = answer(question, Rcode::NOERROR, |_, _| {});
+            message[7] = 1;
+            message.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x03abc");
+            vec![message]
+        }),
+        ("sets reserved bits", |question| {
+            let mut message = answer(question, Rcode::NOERROR, |_, _| {});
+            message[3] |= 0x70;
+            vec![message]
+        }),
+        ("answers twice", |question| vec![answer(question, Rcode::NOERROR, zone); 2]),
+        ("says that there is more", |question| {
+            let mut message = answer(question, Rcode::NOERROR, |_, _| {});
+            message[2] |= 2;
+            vec![message]
+        }),
+    ];
+    for (name, answers) in rows {
+        let server = servers::answering_datagrams(answers).await;
+        assert_eq!(
+            asked(check(RecordType::A, None)).at(server.address).await,
+            Ok(Answer::default()),
+            "{name}"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_question_that_is_lost_is_asked_again() {
+    let heard = std::sync::atomic::AtomicUsize::new(0);
+    let server = servers::answering_datagrams(move |question| {
+        match heard.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 | 1 => Vec::new(),
+            _ => vec![answer(question, Rcode::NOERROR, zone)],
+        }
+    })
+    .await;
+    let asked = asked(check(RecordType::A, None)).with(|check| check.timeout = Duration::from_secs(6));
+    let report = asked.report(server.address).await;
+    let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
+    assert_eq!(steps, ["sent the question", "asked again", "asked again", "got an answer"]);
+    assert_eq!(report.result.expect("the third time"), Answer::default());
 }
 
 /// What is no answer to `question`, though it looks like one.
@@ -223,7 +324,7 @@ async fn what_does_not_fit_is_asked_for_over_tcp() {
     .await;
     assert_eq!(wanted.at(server.address).await, Err("the answer is to another question".into()));
     let (server, _tcp) = truncating(|_| vec![0xff, 0xff]).await;
-    assert_eq!(wanted.at(server.address).await, Err("the answer claims to be 65535 bytes long".into()));
+    assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
     let (server, _tcp) = truncating(|_| vec![0, 100, 1]).await;
     assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
 }

@@ -43,7 +43,7 @@ async fn the_last_line_is_the_reason() {
 async fn exit_codes_can_be_weights() {
     for (code, weight) in [(2, 0), (3, 1), (255, 253)] {
         let found = dynamic(&format!("exit {code}")).at(server()).await;
-        assert_eq!(found, Ok(Answer { advice: Some(Advice::Weight(weight)) }), "{code}");
+        assert_eq!(found, Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() }), "{code}");
     }
     assert_eq!(dynamic("echo no; exit 1").at(server()).await, Err("exit code 1: no".into()));
 }
@@ -56,6 +56,32 @@ async fn it_is_told_whom_to_judge() {
     assert_eq!(failure(script).await, wanted);
     let other_port = external("echo $3; exit 1", LONG).with(|check| check.port = Some(9090));
     assert_eq!(other_port.at(server()).await, Err("exit code 1: 9090".into()));
+}
+
+/// Programs that other checkers start find the same: who they are, where they live, and how to write.
+#[tokio::test]
+async fn c9_programs_know_who_they_are() {
+    let all =
+        "for name in HOME LANG USER LOGNAME PATH; do eval \"[ -n \\\"\\$$name\\\" ]\" || echo $name; done";
+    assert_eq!(
+        failure(&format!("missing=$({all}); echo \"missing:$missing\"; exit 1")).await,
+        "exit code 1: missing:"
+    );
+    assert_eq!(failure("cd && pwd >/dev/null || echo no home; echo done; exit 1").await, "exit code 1: done");
+}
+
+/// As execvp(3) does it, by which ldirectord starts its checks.
+#[tokio::test]
+async fn c9_a_script_without_an_interpreter_is_the_shells() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("check");
+    std::fs::write(&script, "echo $1 $2 $3 $4 $5\nexit 1\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let words = vec![script.to_str().expect("a path").to_owned(), "own".into()];
+    let command = Command { words, timeout: LONG };
+    let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic: false }), LONG);
+    let wanted = "exit code 1: own 211.58.250.6 80 192.0.2.21 8080";
+    assert_eq!(asked.at(server()).await, Err(wanted.into()));
 }
 
 #[tokio::test]

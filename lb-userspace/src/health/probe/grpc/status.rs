@@ -8,7 +8,9 @@ use crate::health::probe::excerpt::quote;
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 5;
+const PERMISSION_DENIED: u32 = 7;
 const UNIMPLEMENTED: u32 = 12;
+const UNAUTHENTICATED: u32 = 16;
 
 /// By their codes.
 const NAMES: [&str; 17] = [
@@ -46,7 +48,14 @@ impl Status {
         let words = match self.code {
             OK => return Ok(()),
             NOT_FOUND => format!("{} is not known to the health service (NOT_FOUND)", whose(service)),
-            UNIMPLEMENTED => "the server has no service grpc.health.v1.Health (UNIMPLEMENTED)".into(),
+            // What serves without it is not known to serve: grpc_health_probe, Kubernetes and Envoy fail it as well.
+            UNIMPLEMENTED => "the server has no service grpc.health.v1.Health (UNIMPLEMENTED): add it there, or use `type: \
+                              tcp`"
+                .into(),
+            PERMISSION_DENIED | UNAUTHENTICATED => format!(
+                "the health service answers nobody without credentials ({}): let it answer lb, or use `type: tcp`",
+                NAMES[self.code as usize]
+            ),
             code => {
                 let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
                 let message = self.message.as_ref().map(|text| format!(": {}", quote(text)));

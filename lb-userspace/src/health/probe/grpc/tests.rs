@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::message::{HealthCheckResponse, ServingStatus, prefixed};
@@ -122,7 +123,21 @@ async fn whatever_else_is_said_is_told() {
         ),
         ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, wanted SERVING"),
         ("shop", ends("5", "unknown"), "the service 'shop' is not known to the health service (NOT_FOUND)"),
-        ("", ends("12", ""), "the server has no service grpc.health.v1.Health (UNIMPLEMENTED)"),
+        (
+            "",
+            ends("12", ""),
+            "the server has no service grpc.health.v1.Health (UNIMPLEMENTED): add it there, or use `type: tcp`",
+        ),
+        (
+            "",
+            ends("16", "no token"),
+            "the health service answers nobody without credentials (UNAUTHENTICATED): let it answer lb, or use `type: tcp`",
+        ),
+        (
+            "",
+            ends("7", "no"),
+            "the health service answers nobody without credentials (PERMISSION_DENIED): let it answer lb, or use `type: tcp`",
+        ),
         ("", ends("14", "going away"), "the call ended with UNAVAILABLE: 'going away'"),
         ("", ends("99", "?"), "the call ended with 99: '?'"),
         (
@@ -147,6 +162,88 @@ async fn whatever_else_is_said_is_told() {
     ];
     for (service, script, words) in cases {
         assert_eq!(ask(service, script.clone()).await, Err(words.into()), "{script:?}");
+    }
+}
+
+/// A frame of HTTP/2 on this stream.
+fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(content.len()).expect("a short frame").to_be_bytes();
+    [&[a, b, c, kind, flags, 0, 0, 0, stream], content].concat()
+}
+
+const SETTINGS: u8 = 4;
+/// Status 200 and no more, in HPACK.
+const STATUS_200: &[u8] = b"\x88";
+/// `grpc-status: 0` without indexing.
+const STATUS_OK: &[u8] = b"\0\x0bgrpc-status\x010";
+const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
+
+/// Servers and proxies that gRPC's own clients get on with, by their frames.
+#[tokio::test]
+async fn odd_servers_that_serve_are_up() {
+    let settings = || frame(SETTINGS, 0, 0, b"");
+    let head = || frame(1, 4, 1, STATUS_200);
+    let body = || frame(0, 0, 1, SERVING);
+    let trailers = || frame(1, 5, 1, STATUS_OK);
+    let padded = [&[2][..], SERVING, &[0, 0]].concat();
+    let unknown_field = b"\0\0\0\0\x06\x08\x01\x12\x02hi";
+    let rows: [(&str, Vec<Vec<u8>>); 14] = [
+        ("plain", vec![settings(), head(), body(), trailers()]),
+        (
+            "one slot for streams",
+            vec![frame(SETTINGS, 0, 0, b"\0\x03\0\0\0\x01"), head(), body(), trailers()],
+        ),
+        (
+            "settings that nobody knows",
+            vec![frame(SETTINGS, 0, 0, b"\x12\x34\0\0\0\x01"), head(), body(), trailers()],
+        ),
+        ("acknowledges late", vec![settings(), head(), body(), frame(SETTINGS, 1, 0, b""), trailers()]),
+        ("a wider window first", vec![settings(), frame(8, 0, 0, b"\0\x0f\0\0"), head(), body(), trailers()]),
+        ("pings us first", vec![settings(), frame(6, 0, 0, b"12345678"), head(), body(), trailers()]),
+        ("a frame that nobody knows", vec![settings(), frame(0x42, 0, 0, b"?"), head(), body(), trailers()]),
+        (
+            "the message in two",
+            vec![
+                settings(),
+                head(),
+                frame(0, 0, 1, &SERVING[..3]),
+                frame(0, 0, 1, &SERVING[3..]),
+                trailers(),
+            ],
+        ),
+        ("an empty frame of data", vec![settings(), head(), frame(0, 0, 1, b""), body(), trailers()]),
+        ("padding", vec![settings(), head(), frame(0, 8, 1, &padded), trailers()]),
+        (
+            "the header in two frames",
+            vec![settings(), frame(1, 0, 1, STATUS_200), frame(9, 4, 1, STATUS_OK), body(), trailers()],
+        ),
+        ("a field that nobody knows", vec![settings(), head(), frame(0, 0, 1, unknown_field), trailers()]),
+        (
+            "goes away behind the answer",
+            vec![settings(), head(), body(), trailers(), frame(7, 0, 0, b"\0\0\0\x01\0\0\0\0")],
+        ),
+        (
+            "ends the stream behind the answer",
+            vec![settings(), head(), body(), trailers(), frame(3, 0, 1, b"\0\0\0\0")],
+        ),
+    ];
+    for (name, frames) in rows {
+        let server = servers::serving(move |mut stream: TcpStream| {
+            let frames = frames.clone();
+            async move {
+                // The request must be there before its answer: preface, settings, header, message.
+                let mut asked = Vec::new();
+                while !asked.windows(5).any(|end| end == b"\0\0\0\0\0") || asked.len() < 120 {
+                    if stream.read_buf(&mut asked).await.is_ok_and(|length| length == 0) {
+                        return;
+                    }
+                }
+                let _ = stream.write_all(&frames.concat()).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        })
+        .await;
+        assert_eq!(asked("").at(server.address).await, Ok(Answer::default()), "{name}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The HTTP probe against servers good and bad.
 
+mod odd;
+
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -21,9 +23,13 @@ async fn run(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
 
 /// Probes one that does not: the limit must end it.
 async fn run_briefly(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
+    run_within(LIMIT, server, check).await
+}
+
+async fn run_within(limit: Duration, server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     let start = Instant::now();
-    let result = Asked::of(Probe::Http(check.clone()), LIMIT).at(server.address).await;
-    assert!(start.elapsed() < LIMIT + PATIENCE, "took {:?}", start.elapsed());
+    let result = Asked::of(Probe::Http(check.clone()), limit).at(server.address).await;
+    assert!(start.elapsed() < limit + PATIENCE, "took {:?}", start.elapsed());
     result.map(drop)
 }
 
@@ -76,12 +82,12 @@ async fn asks_as_a_client_would() {
     assert_eq!(
         request_of(check(None)).await,
         format!(
-            "GET /.testpage HTTP/1.1\r\nhost: 211.58.250.6\r\nuser-agent: lb/{version}\r\naccept: */*\r\n\
-             connection: close\r\n\r\n"
+            "GET /.testpage HTTP/1.1\r\nHost: 211.58.250.6\r\nUser-Agent: lb/{version}\r\nAccept: */*\r\n\
+             Connection: close\r\n\r\n"
         )
     );
     let named = HttpProbe { host: Some("ha.wowlinux.com".into()), ..check(None) };
-    assert!(request_of(named).await.contains("\r\nhost: ha.wowlinux.com\r\n"));
+    assert!(request_of(named).await.contains("\r\nHost: ha.wowlinux.com\r\n"));
 }
 
 #[tokio::test]
@@ -90,7 +96,7 @@ async fn asks_by_any_method() {
         let header = request_of(HttpProbe { method, ..check(None) }).await;
         assert!(header.starts_with(&format!("{} /.testpage HTTP/1.1\r\n", method.name())), "{header}");
         // A POST without a length is refused by some servers.
-        assert_eq!(header.contains("\r\ncontent-length: 0\r\n"), method == Method::Post, "{header}");
+        assert_eq!(header.contains("\r\nContent-Length: 0\r\n"), method == Method::Post, "{header}");
     }
 }
 
@@ -176,7 +182,8 @@ async fn a_digest_needs_the_end() {
         fails("the answer has more than 262144 bytes, too many to digest")
     );
     let server = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(50)).await;
-    assert_eq!(run_briefly(&server, &check).await, fails("no end of the answer within 300ms"));
+    let within = Duration::from_secs(2);
+    assert_eq!(run_within(within, &server, &check).await, fails("no end of the answer within 2s"));
 }
 
 #[tokio::test]
@@ -216,8 +223,6 @@ async fn half_a_header() {
     })
     .await;
     assert_eq!(run_briefly(&server, &check(None)).await, fails("no answer within 300ms"));
-    let closed = run_pieces(&["HTTP/1.1 200 OK\r\nContent-"]).await;
-    assert_eq!(closed, fails("closed before the answer's header"));
 }
 
 #[tokio::test]
@@ -263,8 +268,9 @@ async fn endless_body() {
 #[tokio::test]
 async fn dribbling_body() {
     let server = endless("HTTP/1.1 200 OK\r\n\r\n", b"x".to_vec(), Duration::from_millis(50)).await;
-    let words = run_briefly(&server, &check(Some("Test Page"))).await.expect_err("it is not there");
-    assert!(words.starts_with("no 'Test Page' within 300ms, in the first "), "{words}");
+    let within = Duration::from_secs(2);
+    let words = run_within(within, &server, &check(Some("Test Page"))).await.expect_err("it is not there");
+    assert!(words.starts_with("no 'Test Page' within 2s, in the first "), "{words}");
 }
 
 #[tokio::test]

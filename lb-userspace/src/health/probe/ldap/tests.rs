@@ -14,7 +14,7 @@ fn ldap(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    ldap(Duration::from_secs(5)).in_dialogue([hears(BIND), says(answer)]).await
+    ldap(Duration::from_secs(5)).in_dialogue([hears(bind(1, 3)), says(answer)]).await
 }
 
 fn answer(id: u8, response: u8, code: u8, words: &str) -> Vec<u8> {
@@ -29,9 +29,47 @@ async fn success_is_good_in_every_form_of_length() {
     let mut long = vec![0x30, 0x84, 0, 0, 0, 16, 2, 1, 1, 0x61, 0x84, 0, 0, 0, 7];
     long.extend_from_slice(&GOOD[7..]);
     let one = [&[0x30, 0x81, 12], &GOOD[2..]].concat();
-    for answer in [GOOD.to_vec(), answer(1, 0x61, 0, ""), answer(1, 0x61, 0, "welcome"), long, one] {
+    // Numbers in more bytes than they need.
+    let wide = vec![0x30, 16, 2, 4, 0, 0, 0, 1, 0x61, 8, 0x0a, 2, 0, 0, 4, 0, 4, 0];
+    // Behind the result a referral, credentials, and a control.
+    let more = [&[0x30, 20, 2, 1, 1, 0x61, 11], &GOOD[7..], &[0xa3, 2, 4, 0, 0xa0, 2, 0x30, 0]].concat();
+    for answer in
+        [GOOD.to_vec(), answer(1, 0x61, 0, ""), answer(1, 0x61, 0, "welcome"), long, one, wide, more]
+    {
         assert_eq!(found(&answer).await, (Ok(Answer::default()), UNBIND.to_vec()), "{answer:x?}");
     }
+}
+
+/// A directory that lets nobody in without a name serves all the same. Its clients have names.
+#[tokio::test]
+async fn refusals_of_an_anonymous_bind_are_good() {
+    for (code, words) in [
+        (7, "simple bind not supported"),
+        (8, "00002028: LdapErr: DSID-0C090259, The server requires binds to turn on integrity checking"),
+        (10, ""),
+        (13, "TLS confidentiality required"),
+        (48, "anonymous bind disallowed"),
+        (49, "80090308: LdapErr: DSID-0C090436"),
+        (50, ""),
+        (53, "unauthenticated bind (DN with no password) disallowed"),
+    ] {
+        assert_eq!(
+            found(answer(1, 0x61, code, words)).await,
+            (Ok(Answer::default()), UNBIND.to_vec()),
+            "{code}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_version_2_is_asked_by_it() {
+    let old = "historical protocol version requested";
+    let asked =
+        |second: Vec<u8>| [hears(bind(1, 3)), says(answer(1, 0x61, 2, old)), hears(bind(2, 2)), says(second)];
+    let (found, rest) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 0, ""))).await;
+    assert_eq!((found, rest), (Ok(Answer::default()), UNBIND.to_vec()));
+    let (found, _) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 2, "neither"))).await;
+    assert_eq!(found, Err("the answer to the bind is protocolError (result code 2): 'neither'".into()));
 }
 
 #[tokio::test]
@@ -39,8 +77,8 @@ async fn other_results_are_told_in_words() {
     let cases = [
         (answer(1, 0x61, 51, ""), "the answer to the bind is busy (result code 51)"),
         (
-            answer(1, 0x61, 48, "anonymous bind disallowed"),
-            "the answer to the bind is inappropriateAuthentication (result code 48): 'anonymous bind disallowed'",
+            answer(1, 0x61, 1, "no backend"),
+            "the answer to the bind is operationsError (result code 1): 'no backend'",
         ),
         (
             answer(0, 0x78, 52, "going down"),
@@ -86,7 +124,7 @@ proptest! {
     ) {
         let mut message = [&GOOD[2..], &rest[..]].concat();
         message[place] = value;
-        result(&message);
-        result(&rest);
+        result(&message, 1);
+        result(&rest, 1);
     }
 }

@@ -31,6 +31,17 @@ async fn a_login_that_is_accepted_or_refused_is_good() {
         error(1045, "#28000Access denied for user 'lb'@'192.0.2.2' (using password: NO)"),
         error(1698, "#28000Access denied for user 'lb'@'192.0.2.2'"),
         error(3159, "#HY000Connections using insecure transport are prohibited"),
+        error(3159, "#08004Connections using insecure transport are prohibited"),
+        error(1251, "#08004Client does not support authentication protocol requested by server"),
+        error(1524, "#HY000Plugin 'ed25519' is not loaded"),
+        error(3118, "#HY000Access denied for user 'lb'@'192.0.2.2'. Account is locked."),
+        error(4151, "#HY000Access denied, this account is locked"),
+        error(1862, "#HY000Your password has expired."),
+        error(1226, "#42000User 'lb' has exceeded the 'max_connections_per_hour' resource"),
+        error(1203, "#42000User lb already has more than 'max_user_connections' active connections"),
+        // Before 4.1 there is no SQLSTATE, and our login is of 4.1.
+        error(1045, "Access denied for user: 'lb@192.0.2.2' (Using password: NO)"),
+        error(1043, "Bad handshake"),
     ];
     for refusal in refusals {
         assert_eq!(found(answered(&refusal)).await, (Ok(Answer::default()), vec![]));
@@ -42,6 +53,34 @@ async fn another_way_to_authenticate_is_answered() {
     let mut turns = answered(b"\xfecaching_sha2_password\0abcdefgh");
     turns.extend([hears(framed(3, b"")), says(framed(4, &error(1045, "#28000Access denied")))]);
     assert_eq!(found(turns).await, (Ok(Answer::default()), vec![]));
+    // Of servers before 4.1, in a byte; and one that wants the whole password, by TLS or its key.
+    for wants in [&b"\xfe"[..], b"\x01\x04"] {
+        let mut turns = answered(wants);
+        turns.extend([hears(framed(3, b"")), says(framed(4, &error(1045, "#28000Access denied")))]);
+        assert_eq!(found(turns).await, (Ok(Answer::default()), vec![]), "{wants:?}");
+    }
+}
+
+/// Versions of which clients and proxies are known to stumble.
+#[tokio::test]
+async fn greetings_of_many_versions_are_read() {
+    for version in [
+        "5.5.5-10.11.6-MariaDB",
+        "11.4.2-MariaDB",
+        "8.0.36",
+        "4.0.27-standard",
+        "5.7.12-Vitess",
+        "8.0.11-TiDB-v7",
+        "",
+    ] {
+        let greeting = [b"\x0a", version.as_bytes(), b"\0\x05\0\0\0abcdefgh\0"].concat();
+        let turns = [
+            says(framed(0, &greeting)),
+            hears(framed(1, &login("lb"))),
+            says(framed(2, &error(1045, "#28000Access denied"))),
+        ];
+        assert_eq!(found(turns.into()).await.0, Ok(Answer::default()), "{version}");
+    }
 }
 
 #[tokio::test]
@@ -58,11 +97,19 @@ async fn the_version_is_told() {
 async fn a_refusal_to_serve_is_told_in_its_words() {
     let greetings = [
         (error(1040, "Too many connections"), "the server says 'Too many connections' (error 1040)"),
+        (error(1040, "#08004Too many connections"), "the server says 'Too many connections' (error 1040)"),
+        // HAProxy takes these out as well: whether others are let in cannot be known.
         (
             error(1129, "#HY000Host 'lb1' is blocked because of many connection errors"),
-            "the server says 'Host 'lb1' is blocked because of many connection errors' (error 1129)",
+            "the server says 'Host 'lb1' is blocked because of many connection errors' (error 1129); `mysqladmin \
+             flush-hosts` there lets this host in again",
         ),
-        (error(1130, ""), "the server says '' (error 1130)"),
+        (
+            error(1130, "Host 'lb1' is not allowed to connect to this MySQL server"),
+            "the server says 'Host 'lb1' is not allowed to connect to this MySQL server' (error 1130); the check's `user` \
+             needs an account from this host",
+        ),
+        (error(1053, "#08S01Server shutdown"), "the server says 'Server shutdown' (error 1053)"),
         (vec![ERROR], "the server says '' (error 0)"),
     ];
     for (greeting, words) in greetings {
@@ -76,8 +123,10 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
 
 #[tokio::test]
 async fn what_is_not_mysql_is_told() {
-    let words = found(vec![says(framed(0, b"\x09." as &[u8]))]).await.0;
-    assert_eq!(words, Err("the greeting is not MySQL's: '\\t.'".into()));
+    let words = found(vec![says(framed(0, b"\x093.20.32a\0" as &[u8]))]).await.0;
+    assert_eq!(words, Err("the server speaks MySQL's protocol 9, which lb does not: use `type: tcp`".into()));
+    let words = found(vec![says(framed(0, b"\x0b." as &[u8]))]).await.0;
+    assert_eq!(words, Err("the greeting is not MySQL's: '\\u{b}.'".into()));
     assert_eq!(found(vec![says(framed(0, b""))]).await.0, Err("the greeting is not MySQL's: ''".into()));
     let words = found(vec![says("220 hello\r\n")]).await.0;
     assert_eq!(words, Err("the greeting claims to be 3158578 bytes long".into()));

@@ -28,7 +28,10 @@ fn error(state: &str, words: &str) -> Vec<u8> {
 async fn a_request_to_authenticate_is_good() {
     let sasl = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
     let noticed = [message(b'N', b"SNOTICE\0Mhello\0\0"), message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])].concat();
-    for answer in [sasl, message(b'R', &[0, 0, 0, 3]), noticed] {
+    let version = [message(b'v', &[0, 0, 0, 0, 0, 0, 0, 0]), message(b'R', &[0, 0, 0, 3])].concat();
+    // Clear text, MD5, Kerberos, GSS, SSPI: all ask for something.
+    let [clear, kerberos, gss, sspi] = [3, 2, 7, 9].map(|method| message(b'R', &[0, 0, 0, method]));
+    for answer in [sasl, clear, kerberos, gss, sspi, noticed, version] {
         assert_eq!(found(&answer).await, (Ok(Answer::default()), vec![]), "{answer:?}");
     }
 }
@@ -52,6 +55,18 @@ async fn a_refusal_of_user_or_database_is_good() {
         ("28P01", "password authentication failed"),
         ("3D000", "database \"shop\" does not exist"),
         ("42501", "permission denied for database \"shop\""),
+        (
+            "28000",
+            "no pg_hba.conf entry for host \"192.0.2.2\", user \"lb\", database \"shop\", no encryption",
+        ),
+        ("28P01", "authentication failed"),
+        ("08P01", "no such database: shop"),
+        ("08P01", "no such user: lb"),
+        ("08P01", "SSL required"),
+        ("08P01", "server requires encryption"),
+        ("53300", "too many connections for role \"lb\""),
+        ("53300", "too many connections for database \"shop\""),
+        ("55000", "database \"shop\" is not currently accepting connections"),
     ];
     for (state, words) in cases {
         assert_eq!(found(error(state, words)).await, (Ok(Answer::default()), vec![]), "{state}");
@@ -63,13 +78,22 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
     let cases = [
         ("57P03", "the database system is starting up"),
         ("53300", "sorry, too many clients already"),
-        ("08P01", "no such database: shop"),
+        ("57P03", "the database system is shutting down"),
+        ("57P03", "the database system is not accepting connections"),
+        ("08P01", "pgbouncer cannot connect to server"),
+        ("08006", "server login has been failing"),
+        ("53300", "remaining connection slots are reserved for roles with the SUPERUSER attribute"),
+        ("53200", "out of memory"),
+        ("XX000", "internal error"),
     ];
     for (state, words) in cases {
         let wanted = format!("the server says '{words}' (SQLSTATE {state})");
         assert_eq!(found(error(state, words)).await.0, Err(wanted));
     }
     assert_eq!(found(message(b'E', b"")).await.0, Err("the server says '' (SQLSTATE )".into()));
+    // Of the protocol's version 2.
+    let words = found("EFATAL:  sorry, too many clients already\n\0").await.0;
+    assert_eq!(words, Err("the server says 'FATAL:  sorry, too many clients already'".into()));
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use tokio_rustls::rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier,
+};
 use tokio_rustls::server::TlsStream;
 
 use super::TestServer;
@@ -100,14 +103,43 @@ where
     F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    let (key, chain) = (certificate.private_key(), certificate.chain);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(versions)
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a key of this certificate");
+    let mut config = with_certificate(server(versions).with_no_client_auth(), certificate);
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    serving_tls_as(config, serve).await
+}
+
+/// Serves whoever has a certificate of this authority's; nobody has.
+pub async fn wanting_certificates(
+    version: &'static SupportedProtocolVersion,
+    authority: &Authority,
+    certificate: Certificate,
+) -> TestServer {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root.clone()).expect("a root");
+    let provider = Arc::new(ring::default_provider());
+    let wanted = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let config = server(&[version]).with_client_cert_verifier(wanted.expect("roots"));
+    serving_tls_as(with_certificate(config, certificate), |_| async {}).await
+}
+
+fn server(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_protocol_versions(versions).expect("versions")
+}
+
+fn with_certificate(
+    builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    certificate: Certificate,
+) -> ServerConfig {
+    let key = certificate.private_key();
+    builder.with_single_cert(certificate.chain, key).expect("a key of this certificate")
+}
+
+async fn serving_tls_as<F, Fut>(config: ServerConfig, serve: F) -> TestServer
+where
+    F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
     let (acceptor, serve) = (TlsAcceptor::from(Arc::new(config)), Arc::new(serve));
     super::serving(move |stream| {
         let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));

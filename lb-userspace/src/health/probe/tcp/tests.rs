@@ -85,8 +85,9 @@ async fn a_greeting_is_as_wanted_without_anything_sent() {
 #[tokio::test]
 async fn a_wrong_answer_is_told() {
     let server = servers::saying(b"-ERR busy\r\n").await;
-    let report = asked("ping", wanted(Some("pong"), None)).within(LIMIT).report(server.address).await;
-    let words = "no 'pong' within 300ms, in the first 11 bytes of the answer: got '-ERR busy'";
+    let report =
+        asked("ping", wanted(Some("pong"), None)).within(Duration::from_secs(2)).report(server.address).await;
+    let words = "no 'pong' within 2s, in the first 11 bytes of the answer: got '-ERR busy'";
     assert_eq!(report.result.expect_err("no pong").to_string(), words);
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
     assert_eq!(steps, ["connected", "sent 4 bytes", "got an answer"]);
@@ -105,11 +106,66 @@ async fn an_endless_answer_is_read_up_to_the_limit() {
     assert_eq!(result, fails(words));
 }
 
+/// Servers that ldirectord, HAProxy and keepalived get on with: what is sent is `ping`, what is wanted a line of `pong` at
+/// the end.
+#[tokio::test]
+async fn odd_servers_that_answer_are_up() {
+    let wanted = || wanted(Some("pong"), Some("pong$"));
+    let asked = || asked("ping", wanted()).with(|check| check.timeout = Duration::from_secs(8));
+    let reads_all = servers::serving(|mut stream| async move {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all).await;
+        let _ = stream.write_all(&[&all[..], b" pong\n"].concat()).await;
+    });
+    let slow = servers::serving(|mut stream| async move {
+        for byte in b"pong\r\n" {
+            let _ = stream.write_all(&[*byte]).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let resets = servers::serving(|mut stream| async move {
+        let _ = stream.write_all(b"pong\n").await;
+        // With what it was sent unread.
+        let _ = stream.readable().await;
+    });
+    let rows = [
+        ("answers when all is said", reads_all.await),
+        ("answers byte by byte", slow.await),
+        ("resets behind its answer", resets.await),
+        ("greets before it answers", servers::saying(b"hello\r\npong\r\n").await),
+        ("speaks first, whatever it is asked", servers::saying(b"pong").await),
+        ("closes its half", servers::closing_after(b"pong\n").await),
+        ("keeps the connection", servers::saying(b"pong\n").await),
+        ("has bytes that are no UTF-8", servers::closing_after(b"\xff\xfe pong\n").await),
+        ("has a NUL in it", servers::closing_after(b"\0\0pong\r\n").await),
+        ("says it after much else", servers::closing_after(LONG).await),
+    ];
+    for (name, server) in rows {
+        assert_eq!(asked().at(server.address).await, Ok(Answer::default()), "{name}");
+    }
+    // To be accepted is enough, whatever comes then.
+    let resets = servers::serving(|stream| async move {
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    });
+    for server in [resets.await, servers::closing_after(b"").await, servers::closing_after(b"go away").await]
+    {
+        assert_eq!(tcp(server.address).await, Ok(Answer::default()));
+    }
+}
+
+const LONG: &[u8] = &{
+    let mut bytes = [b'x'; 16_000];
+    let (end, mut place) = (*b"pong\n", 0);
+    while place < end.len() {
+        bytes[16_000 - end.len() + place] = end[place];
+        place += 1;
+    }
+    bytes
+};
+
 #[tokio::test]
 async fn silence_and_endings_are_told() {
-    let silent = servers::silent().await;
-    let found = asked("ping", Wanted::default()).within(LIMIT).at(silent.address).await;
-    assert_eq!(found, fails("no answer within 300ms"));
     let cases = [
         (servers::closing_after(b"").await, "closed before the answer"),
         (servers::resetting().await, "reset before the answer"),
@@ -117,6 +173,18 @@ async fn silence_and_endings_are_told() {
     for (server, words) in cases {
         assert_eq!(asked("ping", Wanted::default()).at(server.address).await, fails(words));
     }
+    let hangs = servers::serving(|stream| async move {
+        let _stream = stream;
+        std::future::pending::<()>().await;
+    });
+    let asked = asked("ping", Wanted::default()).within(LIMIT);
+    assert_eq!(asked.at(hangs.await.address).await, fails("no answer within 300ms"));
+    // It reads on, and goes when nothing more comes.
+    let silent = servers::silent().await;
+    let report = asked.within(Duration::from_secs(2)).report(silent.address).await;
+    let words = report.explain(&report.result.as_ref().expect_err("no answer").to_string());
+    assert!(words.contains("said that there is no more to come after "), "{words}");
+    assert!(words.ends_with(", then no answer, and closed when told so"), "{words}");
 }
 
 #[tokio::test]

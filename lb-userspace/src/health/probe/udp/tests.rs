@@ -36,6 +36,47 @@ async fn any_answer_is_good_unless_one_is_wanted() {
     assert_eq!(ask(wanted(Some("pong"), None), &[b""]).await, fails("no 'pong' in the empty answer"));
 }
 
+/// What is down: one that answers from another port than it was asked at, as TFTP does. Nobody who asks by a connected
+/// socket hears it, keepalived neither; an external check can.
+#[tokio::test]
+async fn odd_servers_that_answer_are_up() {
+    static LONG: [&[u8]; 1] = [&{
+        let mut bytes = [b'x'; 9000];
+        bytes[4000] = b'p';
+        bytes[4001] = b'o';
+        bytes[4002] = b'n';
+        bytes[4003] = b'g';
+        bytes
+    }];
+    let rows: [(&str, Wanted, &'static [&'static [u8]]); 11] = [
+        ("an empty datagram", Wanted::default(), &[b""]),
+        ("a byte", Wanted::default(), &[b"\0"]),
+        ("repeats the question", wanted(Some("ping"), None), &[b"ping"]),
+        ("a line's end behind", wanted(None, Some("^pong$")), &[b"pong\r\n"]),
+        ("a NUL behind", wanted(Some("pong"), None), &[b"pong\0"]),
+        ("no UTF-8", wanted(Some("pong"), None), &[b"\xff\xfe pong"]),
+        ("answers twice", wanted(Some("pong"), None), &[b"pong", b"pong"]),
+        ("goes on with something else", wanted(Some("pong"), None), &[b"pong", b"error"]),
+        ("more than a datagram's worth", wanted(Some("pong"), None), &LONG),
+        (
+            "an error of its own protocol, which is an answer",
+            Wanted::default(),
+            &[b"\0\x05\0\x01not found\0"],
+        ),
+        ("binary", wanted(None, Some("(?-u)^\\x1c.\\x00")), &[b"\x1c\x01\0\0"]),
+    ];
+    for (name, wanted, answers) in rows {
+        assert_eq!(ask(wanted, answers).await, Ok(Answer::default()), "{name}");
+    }
+    let slow = servers::answering_datagrams(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        vec![b"pong".to_vec()]
+    })
+    .await;
+    let asked = asked(wanted(Some("pong"), None));
+    assert_eq!(asked.at(slow.address).await, Ok(Answer::default()));
+}
+
 #[tokio::test]
 async fn a_long_answer_is_looked_at_up_to_the_limit() {
     static LONG: [&[u8]; 1] = [&[b'x'; 9000]];
