@@ -6,6 +6,7 @@
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::connection::{self, tcp_flags};
+use crate::peer::MARK;
 use crate::reason::Reason;
 use crate::service::{Protocol, v4_mapped};
 
@@ -299,7 +300,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow> {
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV4.to_be()
         || ip.version_and_length != 0x45
-        || ip.fragment.0 & FRAGMENT_OFFSET.to_be() != 0
+        || ip.fragment.0 & (FRAGMENT_OFFSET | MARK).to_be() != 0
         || ip.source == ip.destination
         || ip.ttl == 0
     {

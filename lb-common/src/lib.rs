@@ -5,6 +5,7 @@
 //! - [`frame`]: headers of a packet, from Ethernet to the ports; what is ours, not ours, malformed
 //! - [`reason`]: why a packet was dropped or passed to the host
 //! - [`service`]: services and the table that finds them by address, port and protocol
+//! - [`checksum`]: the Internet checksum
 //! - [`connection`]: one connection's entry: states, time-outs, what counts as active
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`schedule`]: schedulers and the plan a service picks servers by
@@ -13,6 +14,9 @@
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
 //! - [`unfinished`]: checksums that were left to hardware
+//! - [`hairpin`]: packets that go back to where they came from
+//! - [`peer`]: packets from another director that this host serves, or that it must look up
+//! - [`refusal`]: answers to clients of a service that nobody serves
 //! - [`probe`]: the controller's own packets to servers, and the answers to them
 //! - `kernel`: which kernels all this runs on (the host only)
 #![no_std]
@@ -20,16 +24,20 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;
 pub mod connection;
 pub mod control;
 pub mod frame;
+pub mod hairpin;
 #[cfg(not(target_arch = "bpf"))]
 pub mod kernel;
 pub mod lease;
+pub mod peer;
 pub mod probe;
 pub mod reason;
+pub mod refusal;
 pub mod schedule;
 pub mod server;
 pub mod service;

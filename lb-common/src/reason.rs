@@ -7,6 +7,8 @@ pub enum Action {
     Drop,
     /// The host's stack gets it.
     Pass,
+    /// Its sender gets an answer in its place.
+    Answer,
 }
 
 macro_rules! reasons {
@@ -22,7 +24,7 @@ macro_rules! reasons {
             /// In the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Drop or pass: fixed for each reason, so that the counter's name tells what happened.
+            /// Drop, pass or answer: fixed for each reason, so that the counter's name tells what happened.
             pub const fn action(self) -> Action {
                 match self { $(Self::$name => Action::$action,)+ }
             }
@@ -60,7 +62,7 @@ reasons! {
     SourceIsVip = 10, Drop, "source_is_vip";
     /// Time to live 0 on arrival.
     TtlExpired = 11, Drop, "ttl_expired";
-    /// It came from the very server it would go to: forwarding would make it circle.
+    /// It came from the very server it would go to, and had been sent back there before: that server lacks the VIP.
     Loop = 12, Drop, "loop";
     /// No real server is usable and the service has no fallback.
     NoServer = 13, Drop, "no_server";
@@ -76,6 +78,14 @@ reasons! {
     ProbeUnheard = 18, Drop, "probe_unheard";
     /// A probe through a VIP that its server has sent on instead of answering it.
     ProbeAstray = 19, Drop, "probe_astray";
+    /// Its server is the director's own host.
+    LocalServer = 20, Pass, "local_server";
+    /// Another director has balanced it, and picked this host.
+    PeerBalanced = 21, Pass, "peer_balanced";
+    /// No real server is usable, and the service refuses clients then: a TCP reset or an ICMP error went back.
+    Refused = 22, Answer, "refused";
+    /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
+    RefusedSilently = 23, Drop, "refused_silently";
 }
 
 impl Reason {

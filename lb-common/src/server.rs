@@ -37,8 +37,10 @@ impl Forward {
     const REACHABLE: u64 = 1 << 49;
     /// New connections may go to it. Clear: known TCP connections stay, everything else finds another server.
     const USABLE: u64 = 1 << 50;
-    /// It is the director's own host: packets are passed up its stack.
+    /// It is the director's own host: packets are passed up its stack. With a MAC, a real server; without, the fallback.
     const LOCAL: u64 = 1 << 51;
+    /// The short way is not for its packets: something has to be looked at that only the whole way looks at.
+    const WHOLE_WAY: u64 = 1 << 52;
 
     pub const UNSET: Self = Self(0);
 
@@ -51,8 +53,19 @@ impl Forward {
         }
     }
 
+    /// The director's own host as a fallback.
     pub const fn local(usable: bool) -> Self {
         Self(Self::PRESENT | Self::REACHABLE | Self::LOCAL | if usable { Self::USABLE } else { 0 })
+    }
+
+    /// The director's own host, which has this MAC, as a real server.
+    pub const fn local_server(mac: u64, usable: bool) -> Self {
+        Self(Self::remote(Some(mac), usable).0 | Self::LOCAL)
+    }
+
+    /// The same server; with `always` all its packets go the whole way.
+    pub const fn by_the_whole_way(self, always: bool) -> Self {
+        Self(if always { self.0 | Self::WHOLE_WAY } else { self.0 & !Self::WHOLE_WAY })
     }
 
     #[inline(always)]
@@ -74,8 +87,8 @@ impl Forward {
     /// A remote server with a MAC that takes new connections: the case without any exception.
     #[inline(always)]
     pub const fn is_plain(self) -> bool {
-        const ALL: u64 = Forward::PRESENT | Forward::REACHABLE | Forward::USABLE | Forward::LOCAL;
-        self.0 & ALL == ALL & !Self::LOCAL
+        const WANTED: u64 = Forward::PRESENT | Forward::REACHABLE | Forward::USABLE;
+        self.0 & (WANTED | Self::LOCAL | Self::WHOLE_WAY) == WANTED
     }
     #[inline(always)]
     pub const fn mac(self) -> u64 {

@@ -115,10 +115,23 @@ impl ServiceInfo {
 
     /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
     pub const STRAY_BY_HASH: u8 = 1;
+    /// Flag: with no server to go to, clients get an answer from the VIP (see [`crate::refusal`]).
+    pub const REFUSES: u8 = 2;
+    /// Flag, UDP: each datagram is scheduled by itself, and none gets an entry.
+    pub const EACH_DATAGRAM: u8 = 4;
+    /// Flag: the director's own host is one of the servers, and so may others take it (see [`crate::peer`]).
+    pub const HOST_SERVES: u8 = 8;
+    /// Flag: a director of the cluster, this one or another, is one of the servers.
+    pub const DIRECTOR_SERVES: u8 = 16;
 
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {
         ServiceId(self.id)
+    }
+
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     #[inline(always)]

@@ -5,29 +5,35 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
+use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 
 use crate::clock::now_ns;
 use crate::maps::CONTROL;
 use crate::packet::Packet;
-use crate::{connection, count, forward, lease, probe, report, shortcut, unfinished};
+use crate::{
+    connection, count, forward, lease, peer, probe, refuse, report, shortcut, unfinished,
+    unknown_to_the_compiler,
+};
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
 pub fn balance(context: &XdpContext) -> u32 {
-    match shortcut::take(context) {
-        Some(action) => action,
+    let action = match shortcut::take(context) {
+        Some(action) => return action,
         None => whole_way(context.ctx),
-    }
+    };
+    // Here, where nothing else is remembered, the verifier follows the answers once.
+    if action & refuse::UNSERVED != 0 { refuse::unserved(context.ctx, action) } else { action }
 }
 
-/// For packets of every kind. A function of its own, so that the short way's registers are not spilled for it.
+/// For packets of every kind. Returns the XDP action, or [`refuse::UNSERVED`] and the reason. A function of its own, so that the short way's registers are not spilled for it.
 #[inline(never)]
 fn whole_way(context: *mut xdp_md) -> u32 {
     let context = &XdpContext::new(context);
     let packet = Packet::new(context);
     let flow = match frame::parse(&packet) {
-        Parsed::Flow(flow) => flow,
+        Parsed::Flow(flow) => with_offsets_forgotten(flow),
         Parsed::WhoHas(address) => return who_has(&address),
         Parsed::Ipv6(address) => return ipv6(forward::destination(&packet), &address),
         Parsed::NotOurs => return xdp_action::XDP_PASS,
@@ -39,7 +45,20 @@ fn whole_way(context: *mut xdp_md) -> u32 {
     }
     // Before anything is looked up: the verifier has few states to follow it in.
     unfinished::look(&packet, &flow);
-    serve(&packet, control, &flow).unwrap_or_else(count::refuse)
+    match serve(&packet, control, &flow) {
+        Ok(action) => action,
+        Err(Reason::NoServer) => refuse::UNSERVED | Reason::NoServer as u32,
+        Err(Reason::Stray) => refuse::UNSERVED | Reason::Stray as u32,
+        Err(reason) => count::refuse(reason),
+    }
+}
+
+/// The same flow, of whose offsets the verifier knows no more than their bounds. It would follow all that comes after for
+/// each number of VLAN tags by itself.
+#[inline(always)]
+pub fn with_offsets_forgotten(flow: Flow) -> Flow {
+    let zero = flow.total_length ^ unknown_to_the_compiler(flow.total_length);
+    Flow { network: (flow.network ^ zero) & 31, transport: (flow.transport ^ zero) & 127, ..flow }
 }
 
 /// Sends a packet to a VIP on its way, or says why not. Returns the XDP action.
@@ -53,13 +72,18 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
     }
     let now = now_ns();
     let slot = owner.lease();
+    let shared = owner.is_served_by_a_director();
+    if shared && peer::sender(packet, flow, slot, owner.is_served_here(), now) == Sender::Balancer {
+        owner.forget();
+        return Err(Reason::PeerBalanced);
+    }
     if !lease::balances(control, slot, now) {
         return Err(lease::read(control, slot).refusal(now));
     }
     let flags = frame::check(packet, flow)?;
     let generation = lease::generation(control, slot);
     if owner.is_doubtful(flow, flags, generation) {
-        match forward::relay(packet, control, flow, slot, owner.entry(), now)? {
+        match forward::relay(packet, control, flow, slot, owner.entry(), now, shared)? {
             Decides::This => {}
             Decides::Other => {
                 owner.dispute(generation);

@@ -87,6 +87,33 @@ impl Owner {
         self.service.lease
     }
 
+    #[inline(always)]
+    fn has(&self, flag: u8) -> bool {
+        self.service.has(flag)
+    }
+
+    /// Whether this director or another one is one of the servers.
+    #[inline(always)]
+    pub fn is_served_by_a_director(&self) -> bool {
+        self.has(ServiceInfo::DIRECTOR_SERVES)
+    }
+
+    /// Whether this director's host is one that other directors may pick.
+    #[inline(always)]
+    pub fn is_served_here(&self) -> bool {
+        self.has(ServiceInfo::HOST_SERVES)
+    }
+
+    /// The connection is another director's: what the table knows of it is of an earlier one with the same addresses.
+    #[inline(always)]
+    pub fn forget(&self) {
+        if let Some((seen, _)) = self.known
+            && self.page.swap_entry(seen.slot, seen.entry, Entry::EMPTY)
+        {
+            owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+        }
+    }
+
     /// Whether the packet is a TCP packet in mid-connection that no entry of this generation knows: another director may
     /// know better.
     #[inline(always)]
@@ -159,6 +186,7 @@ pub fn target(
 ) -> Result<Target, Reason> {
     let packet = Packet { flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
+        _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())),
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
         None if probe::is_astray(flow, crate::probe::ports(control)) => Err(Reason::ProbeAstray),
         None => unknown(&owner, &packet),
@@ -261,7 +289,7 @@ fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
 /// A TCP packet in mid-connection that no entry knows.
 #[inline(always)]
 fn stray(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
-    if owner.service.flags & ServiceInfo::STRAY_BY_HASH == 0 && !overflowed(owner, packet) {
+    if !owner.has(ServiceInfo::STRAY_BY_HASH) && !overflowed(owner, packet) {
         return Err(Reason::Stray);
     }
     by_hash(owner, packet).map(|target| Target { opens: false, ..target })

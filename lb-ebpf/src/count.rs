@@ -16,6 +16,7 @@ pub fn refuse(reason: Reason) -> u32 {
     match reason.action() {
         Action::Drop => xdp_action::XDP_DROP,
         Action::Pass => xdp_action::XDP_PASS,
+        Action::Answer => xdp_action::XDP_TX,
     }
 }
 

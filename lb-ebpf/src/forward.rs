@@ -1,15 +1,19 @@
-//! Direct routing: the destination MAC becomes the server's, the source MAC ours; nothing else changes.
+//! Direct routing: the destination MAC becomes the server's, the source MAC ours; nothing else changes, unless the packet
+//! goes back to where it came from.
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::programs::XdpContext;
 use lb_common::connection::Entry;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
+use lb_common::hairpin;
 use lb_common::lease::{Decides, Slot};
 use lb_common::reason::{Reason, TableEvent};
 
 use crate::connection::Target;
+use crate::maps::{CAME_BACK, CONTROL};
 use crate::packet::Packet;
-use crate::{count, lease};
+use crate::{count, header, lease, peer};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
 /// Where the frame is shorter, `None`.
@@ -32,13 +36,40 @@ pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -
     }
     count::forwarded(target.server, flow.network + flow.total_length, target.opens);
     if target.forward.is_local() {
-        return Err(Reason::LocalFallback);
+        return Err(if target.forward.mac() == 0 { Reason::LocalFallback } else { Reason::LocalServer });
     }
-    if rewrite(packet, control, target.forward.mac())? { Ok(xdp_action::XDP_TX) } else { Err(Reason::Loop) }
+    match rewrite(packet, control, target.forward.mac())? {
+        true => Ok(xdp_action::XDP_TX),
+        false => Ok(back(packet.context(), flow.network, target.forward.mac())),
+    }
+}
+
+/// Sends a packet back to `server`, which it came from, unless it has been there before. Returns the XDP action.
+#[inline(never)]
+fn back(context: *mut xdp_md, network: usize, server: u64) -> u32 {
+    let context = &XdpContext::new(context);
+    let packet = &Packet::new(context);
+    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_DROP };
+    // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
+    let Some(macs) = macs(packet) else { return count::refuse(Reason::BadLength) };
+    let Some(word) = header::word(packet, network, header::TTL) else {
+        return count::refuse(Reason::BadLength);
+    };
+    let Some(left) = hairpin::time_to_live((word >> 8) as u8) else {
+        if let Some(last) = CAME_BACK.get_ptr_mut(0) {
+            // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
+            unsafe { last.write_volatile(server) };
+        }
+        return count::refuse(Reason::Loop);
+    };
+    header::set_word(packet, network, header::TTL, u16::from(left) << 8 | word & 0xff);
+    write_at(macs, control, server);
+    xdp_action::XDP_TX
 }
 
 /// Sends a packet in mid-connection, of which the table has `known`, to the other director of a hand-over, if there is one
-/// and it decides where the packet goes.
+/// and it decides where the packet goes. It bears a mark then if
+/// `marked`, see `lb_common::peer`.
 #[inline(always)]
 pub fn relay(
     packet: &Packet,
@@ -47,6 +78,7 @@ pub fn relay(
     slot: Slot,
     known: Option<Entry>,
     now_ns: u64,
+    marked: bool,
 ) -> Result<Decides, Reason> {
     let lease = lease::read(control, slot);
     let Some(director) = lease.relay(now_ns) else { return Ok(Decides::This) };
@@ -57,30 +89,27 @@ pub fn relay(
         Decides::Sender => take_hop(packet, flow)?,
     }
     write(packet, control, director)?;
+    if marked {
+        peer::mark(packet, flow.network, true);
+    }
     count::table(TableEvent::Relayed);
     Ok(decides)
 }
 
-/// Takes one from the time to live and mends the header's checksum (RFC 1141).
+/// Takes one from the time to live.
 #[inline(always)]
 fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
     if flow.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let word = |at| packet.at::<u16>(flow.network + at).ok_or(Reason::BadLength);
-    let (ttl_and_protocol, checksum) = (word(8)?, word(10)?);
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    unsafe {
-        *ttl_and_protocol = u16::from_be(*ttl_and_protocol).wrapping_sub(0x100).to_be();
-        let sum = u32::from(u16::from_be(*checksum)) + 0x100;
-        *checksum = ((sum + (sum >> 16)) as u16).to_be();
-    }
+    let word = header::word(packet, flow.network, header::TTL).ok_or(Reason::BadLength)?;
+    header::set_word(packet, flow.network, header::TTL, word.wrapping_sub(0x100));
     Ok(())
 }
 
 /// The frame's source MAC, as [`destination`].
 #[inline(always)]
-fn source(packet: &Packet) -> Result<u64, Reason> {
+pub fn source(packet: &Packet) -> Result<u64, Reason> {
     let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     Ok(unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 })
@@ -96,12 +125,17 @@ pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reas
 }
 
 #[inline(always)]
-fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
-    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+pub fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
+    let Some(macs) = macs(packet) else { return Err(Reason::BadLength) };
+    write_at(macs, control, to);
+    Ok(())
+}
+
+#[inline(always)]
+fn write_at((low, high): (*mut u64, *mut u32), control: &Control, to: u64) {
+    // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
     unsafe {
         *low = (to | control.mac << 48).to_le();
         *high = ((control.mac >> 16) as u32).to_le();
     }
-    Ok(())
 }

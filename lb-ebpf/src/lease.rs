@@ -22,6 +22,17 @@ pub fn generation(control: &Control, slot: Slot) -> Generation {
     Generation::from_number(unsafe { generation.read_volatile() })
 }
 
+/// The other director of a hand-over, as `Lease::relay` has it: two words instead of all.
+#[inline(always)]
+pub fn relay(control: &Control, slot: Slot, now_ns: u64) -> Option<u64> {
+    let lease = &raw const control.leases[slot.index()];
+    // SAFETY: as above.
+    let (relay, until) = unsafe {
+        ((&raw const (*lease).relay).read_volatile(), (&raw const (*lease).relay_until).read_volatile())
+    };
+    (now_ns < until && relay != 0).then_some(relay)
+}
+
 /// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have
 /// written some of them anew and not yet the others; see `dataplane::lease` of the controller.
 #[inline(always)]

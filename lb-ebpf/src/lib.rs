@@ -8,7 +8,9 @@
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
 //! - [`schedule`]: the pick among a service's servers
 //! - [`probe`]: answers to the controller's own probes, to its sockets
-//! - [`forward`]: MACs rewritten, out of the interface it came in by
+//! - [`peer`]: what another director has sent, where directors are servers too
+//! - [`forward`]: MACs rewritten, out of the interface it came in by; [`header`]: words of the IP header
+//! - [`refuse`]: answers to clients whom nobody serves
 //! - [`unfinished`]: checksums that were left to hardware
 //! - [`count`]: statistics, drops and passes by reason
 //! - [`clock`]: the time, read once per tick
@@ -24,10 +26,13 @@ pub mod clock;
 pub mod connection;
 pub mod count;
 pub mod forward;
+pub mod header;
 pub mod lease;
 pub mod maps;
 pub mod packet;
+pub mod peer;
 pub mod probe;
+pub mod refuse;
 pub mod report;
 pub mod schedule;
 pub mod service;

@@ -32,6 +32,11 @@ pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
 #[btf_map]
 pub static XSKS: XskMap<1> = XskMap::new();
 
+/// By MAC (see `lb_common::control::mac_to_word`): the other directors of the cluster; there is nothing to know of them but
+/// that.
+#[btf_map]
+pub static DIRECTORS: HashMap<u64, u32, 16> = HashMap::new();
+
 /// Two halves of the table of services; see `lb_common::service`.
 #[btf_map]
 pub static SERVICES: Array<ServiceSlot, 2, SHARED> = Array::new();
@@ -83,6 +88,10 @@ pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
 #[btf_map]
 pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
 
+/// When this CPU may answer with an ICMP error again, see `lb_common::refusal`.
+#[btf_map]
+pub static REFUSALS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// By `Reason`: packets not forwarded.
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
@@ -94,6 +103,10 @@ pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::
 /// The last packet that had a checksum that was left to hardware.
 #[btf_map]
 pub static UNFINISHED: Array<Seen, 1, SHARED> = Array::new();
+
+/// MAC of the last server that sent a packet on which it should have served; see `lb_common::hairpin`.
+#[btf_map]
+pub static CAME_BACK: Array<u64, 1, SHARED> = Array::new();
 
 /// When the program last reported something in the log (CLOCK_MONOTONIC, ns).
 #[btf_map]

@@ -40,6 +40,12 @@ pub fn pick(service: ServiceId) -> Option<ServerId> {
     }
 }
 
+/// Whether no server takes new connections of the service.
+#[inline(always)]
+pub fn has_no_server(service: ServiceId) -> bool {
+    plan(service).is_none_or(|plan| plan.member_count == 0)
+}
+
 /// The server for a packet that gets no entry: the same one for a client while the servers are the same.
 #[inline(always)]
 pub fn by_hash(service: ServiceId, client: u32) -> Option<ServerId> {

@@ -45,6 +45,24 @@ fn configuration(check: &str) -> String {
 }
 
 #[test]
+fn c8_with_ops_the_datagrams_of_one_client_are_spread() {
+    let talk = Talk::new(&unique_name("ops")).expect("the cluster comes up");
+    let _responders = [responder(talk.www1.node()), responder(talk.www2.node())];
+    let check = "{ type: tcp, port: 80, interval: 200ms, timeout: 1s }\n    ops: on";
+    let director = Director::start(&talk.ha1, &configuration(check)).expect("lb starts");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    let client = Client::new(&talk.client);
+    let answers: Vec<String> = (0..10).map(|_| client.ask().expect("an answer")).collect();
+    let by_www1 = answers.iter().filter(|answer| *answer == "www1").count();
+    assert_eq!(by_www1, 5, "{answers:?}");
+    let status = director.status().expect("a status");
+    let www1 = status.server("www1").expect("it is listed");
+    assert_eq!((www1.active, www1.inactive, www1.connections), (0, 0, 5));
+}
+
+#[test]
 fn datagrams_of_a_client_go_to_one_server_and_clients_are_spread() {
     let talk = Talk::new(&unique_name("udp")).expect("the cluster comes up");
     let _responders = [responder(talk.www1.node()), responder(talk.www2.node())];

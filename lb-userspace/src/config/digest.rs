@@ -195,6 +195,7 @@ impl Writer {
             quorum,
             hooks: _,
             stray,
+            ops,
             timeouts,
             drain,
             servers,
@@ -206,6 +207,7 @@ impl Writer {
         self.text(scheduler.name());
         match fallback {
             Fallback::None => self.text("none"),
+            Fallback::Refuse => self.text("refuse"),
             Fallback::Local => self.text("local"),
             Fallback::Server(address) => {
                 self.text("server");
@@ -227,6 +229,7 @@ impl Writer {
             Stray::Hash => "hash",
             Stray::Pass => "pass",
         });
+        self.number(*ops);
         self.timeouts(timeouts);
         self.time(*drain);
         self.list(servers, Self::server);

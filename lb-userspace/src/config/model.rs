@@ -257,6 +257,8 @@ pub struct Service {
     pub hooks: ServiceHooks,
     /// What happens to a packet in mid-connection that no entry of the table knows.
     pub stray: Stray,
+    /// UDP: each datagram is scheduled by itself, and the table remembers none.
+    pub ops: bool,
     /// Idle times of this service's connections: the file's, with the service's own on top.
     pub timeouts: Timeouts,
     /// How long a server that left the configuration keeps serving the connections it has.
@@ -279,6 +281,7 @@ impl Service {
             quorum: Quorum::default(),
             hooks: ServiceHooks::default(),
             stray: Stray::Pass,
+            ops: false,
             timeouts: Timeouts::default(),
             drain: Duration::from_secs(30),
             servers: Vec::new(),
@@ -289,7 +292,7 @@ impl Service {
     pub fn fallback_server(&self) -> Option<Server> {
         match self.fallback {
             Fallback::Server(address) => Some(Server::new(address, self.key.port)),
-            Fallback::None | Fallback::Local | Fallback::Sorry(_) => None,
+            Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Sorry(_) => None,
         }
     }
 }
@@ -299,6 +302,8 @@ impl Service {
 pub enum Fallback {
     /// Nobody: packets of new connections are dropped and counted.
     None,
+    /// Nobody, and clients are told at once: by a TCP reset or an ICMP "port unreachable", from the VIP.
+    Refuse,
     /// The director's own host, which owns the VIP: packets are passed up its stack.
     Local,
     /// A server that is not checked and not among the service's own.
@@ -312,6 +317,7 @@ impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("none"),
+            Self::Refuse => f.write_str("refuse"),
             Self::Local => f.write_str("local"),
             Self::Server(address) => address.fmt(f),
             Self::Sorry(_) => f.write_str("sorry"),

@@ -192,7 +192,7 @@ pub fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 
 pub const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
-const FALLBACK: &str = "none, local, sorry or a server's IPv4 address";
+const FALLBACK: &str = "none, refuse, local, sorry or a server's IPv4 address";
 pub const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
 pub const NODE: &str = "an IPv4 address, such as 211.58.250.5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
@@ -260,6 +260,7 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
 pub fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, String> {
     match text {
         "none" => Ok(Fallback::None),
+        "refuse" => Ok(Fallback::Refuse),
         "local" => Ok(Fallback::Local),
         "sorry" => Ok(Fallback::Sorry(page)),
         address if address.starts_with(|char: char| char.is_ascii_digit()) => {

@@ -146,6 +146,7 @@ pub struct Service {
     pub fallback: Scalar,
     pub sorry_page: Scalar,
     pub stray: Scalar,
+    pub ops: Scalar,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,

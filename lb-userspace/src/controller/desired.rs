@@ -69,7 +69,14 @@ fn departed(service: &config::Service, group: Option<u8>, knowledge: &impl Knowl
 }
 
 fn settings(service: &config::Service, group: Option<u8>, departed: bool) -> Settings {
-    Settings { stray: service.stray, timeouts: service.timeouts, group, departed }
+    Settings {
+        stray: service.stray,
+        refuses: service.fallback == Fallback::Refuse,
+        each_datagram: service.ops,
+        timeouts: service.timeouts,
+        group,
+        departed,
+    }
 }
 
 /// The servers on their way out, but for those that are given up as dead.
@@ -103,7 +110,7 @@ fn real_server(service: &config::Service, address: IpAddr, knowledge: &impl Know
 
 fn fallback(service: &config::Service, needed: bool, knowledge: &impl Knowledge) -> Option<Server> {
     let (target, mac) = match service.fallback {
-        Fallback::None => return None,
+        Fallback::None | Fallback::Refuse => return None,
         Fallback::Local | Fallback::Sorry(_) => (Target::Local, None),
         Fallback::Server(address) if knowledge.is_gone(address) && !service.quiescent => return None,
         Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),

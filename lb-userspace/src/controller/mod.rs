@@ -18,6 +18,7 @@
 //! - `stations`: the machines of the configuration by their MACs
 //! - [`sources`]: the source of this host's own packets to the servers, which no VIP may be
 //! - `stop`: the way out
+//! - `topology`: machines that are director and server, or server and gateway
 //! - `vip_checks`: what checks through the VIP need
 //! - `xdp_mode`: native or generic; `checksums`: those that native mode forwards unfinished
 
@@ -43,6 +44,7 @@ mod start;
 mod stations;
 mod status;
 mod stop;
+mod topology;
 mod vip_checks;
 mod writers;
 mod xdp_mode;
@@ -67,6 +69,7 @@ use self::notices::Fallbacks;
 use self::pace::Pace;
 use self::sources::Sources;
 use self::stop::{Leaving, Signals};
+use self::topology::Topology;
 use self::vip_checks::VipChecks;
 use crate::command::queue::Queues;
 use crate::config::{Config, ServiceKey};
@@ -117,6 +120,7 @@ pub struct Controller {
     maintenance: Maintenance,
     sorry: Sorry,
     vip_checks: VipChecks,
+    topology: Topology,
     /// Of services and servers.
     hooks: Queues,
     /// Totals of servers that have left, by service.
@@ -180,6 +184,7 @@ impl Controller {
 
     fn neighbour(&mut self, event: neighbours::Event) {
         if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
+            self.director_is_at(*address, *mac);
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
@@ -233,6 +238,7 @@ impl Controller {
         records.into_iter().for_each(|record| self.events.record(record));
         self.tell_fallbacks();
         self.tell_stations();
+        self.look_at_own_vips();
         for (service, server) in purge {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
@@ -270,6 +276,7 @@ impl Controller {
             self.follow_configuration();
         }
         self.look_at_maintenance();
+        self.look_for_loops();
         let notices = self.knowledge.pass_time(self.started.elapsed());
         self.tell(notices);
         self.plan_refresh();

@@ -117,7 +117,7 @@ impl Controller {
     fn follow_sorry_pages(&mut self) {
         let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
             Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
-            Fallback::None | Fallback::Local | Fallback::Server(_) => None,
+            Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Server(_) => None,
         });
         if let Err(error) = self.sorry.set(&pages.collect()) {
             tracing::error!("cannot start the thread of the sorry pages: {error}");

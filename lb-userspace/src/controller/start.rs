@@ -19,6 +19,7 @@ use super::membership::{Membership, Surrounding};
 use super::notices::Fallbacks;
 use super::pace::Pace;
 use super::sources::Sources;
+use super::topology::Topology;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
 use crate::command::queue::Queues;
@@ -95,6 +96,7 @@ impl Controller {
             maintenance: Maintenance::default(),
             sorry: Sorry::default(),
             vip_checks: VipChecks::default(),
+            topology: Topology::default(),
             hooks: Queues::new(HOOKS_TOGETHER),
             former: HashMap::new(),
             purging: HashMap::new(),

@@ -65,6 +65,7 @@ impl Controller {
             services,
             drops: counts(counters, Action::Drop),
             passes: counts(counters, Action::Pass),
+            answers: counts(counters, Action::Answer),
             relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
         }
     }
@@ -149,7 +150,7 @@ impl Controller {
     /// Whether it could serve, and what is wrong with it.
     fn fallback_status(&self, service: &Service) -> (bool, Option<String>) {
         match service.fallback {
-            Fallback::None => (false, None),
+            Fallback::None | Fallback::Refuse => (false, None),
             Fallback::Local => (true, None),
             Fallback::Sorry(_) => {
                 let address = service.key.address();
@@ -197,7 +198,7 @@ impl Controller {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: "Route".to_owned(),
+            method: if mac == Some(self.data_path.executor.mac()) { "Local" } else { "Route" }.to_owned(),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),

@@ -44,17 +44,36 @@ pub struct Executor {
     halves_switched: u64,
     /// Servers still being purged whose services are gone.
     leaving: BTreeMap<ServerId, ServiceId>,
+    /// MACs of the other directors.
+    directors: BTreeSet<[u8; 6]>,
 }
 
 struct ServiceRecord {
     id: ServiceId,
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
+    /// Of those that have one.
+    macs: BTreeMap<Target, [u8; 6]>,
+    serving: Serving,
     cells: Region,
     /// The last switch of its plans.
     switched: u64,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
+}
+
+/// Which directors of the cluster are real servers of a service; none without a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Serving {
+    host: bool,
+    any: bool,
+}
+
+impl ServiceRecord {
+    /// Whether packets must not go the program's short way.
+    fn needs_whole_way(&self) -> bool {
+        self.serving.host || self.settings.each_datagram
+    }
 }
 
 impl Executor {
@@ -86,6 +105,7 @@ impl Executor {
             settled: 0,
             halves_switched: 0,
             leaving: BTreeMap::new(),
+            directors: BTreeSet::new(),
             sizes,
         }
     }
@@ -131,20 +151,29 @@ impl Executor {
         self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
     }
 
+    /// From now on these are the MACs of the other directors.
+    pub fn set_directors(&mut self, directors: BTreeSet<[u8; 6]>) -> Result<()> {
+        let words = directors.iter().map(|mac| (mac_to_word(*mac), 0)).collect();
+        self.maps.directors.set("MACs of the other directors", &words)?;
+        self.directors = directors;
+        let services: Vec<ServiceKey> = self.services.keys().copied().collect();
+        services.iter().try_for_each(|key| self.look_who_serves(key))?;
+        self.commit()
+    }
+
     /// Carries out one change; [`Self::commit`] makes the last ones visible. Returns a server whose connections are to be purged now, and whose it was.
     pub fn execute(&mut self, change: &Change) -> Result<Option<(ServiceKey, ServerId)>> {
         match change {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
-                self.services_changed = true;
-                self.copy_service_to_servers(key)?;
+                self.service_changed(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
             Change::AddServer(key, server) => self.add_server(key, server)?,
             Change::ChangeServer(key, server) => {
                 let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
-                self.write_forward(id, server);
+                self.write_forward(key, id, server)?;
             }
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
@@ -182,6 +211,8 @@ impl Executor {
             id: ServiceId(id),
             settings,
             servers: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            serving: Serving::default(),
             cells: Region { start: 0, len: 0 },
             switched: 0,
             purging: Vec::new(),
@@ -215,18 +246,41 @@ impl Executor {
         let entry = ServerEntry { forward: Forward::UNSET.0, service: service_info(key, record) };
         self.maps.stats.clear(id)?;
         self.maps.servers.write(usize::from(id.0), entry);
-        self.write_forward(id, server);
-        Ok(())
+        self.write_forward(key, id, server)
+    }
+
+    /// What packets go by has changed, in the service itself or in who its servers are.
+    fn service_changed(&mut self, key: &ServiceKey) -> Result<()> {
+        self.services_changed = true;
+        self.copy_service_to_servers(key)
+    }
+
+    fn look_who_serves(&mut self, key: &ServiceKey) -> Result<()> {
+        let (own, directors) = (self.mac(), self.directors.clone());
+        let record = self.record(key)?;
+        let is_one = |mac: &[u8; 6]| *mac == own || directors.contains(mac);
+        let serving = match directors.is_empty() {
+            true => Serving::default(),
+            false => Serving {
+                host: record.macs.values().any(|mac| *mac == own),
+                any: record.macs.values().any(is_one),
+            },
+        };
+        match std::mem::replace(&mut record.serving, serving) == serving {
+            true => Ok(()),
+            false => self.service_changed(key),
+        }
     }
 
     /// Servers on their way out included: their connections live on.
     fn copy_service_to_servers(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.record(key)?;
-        let info = service_info(key, record);
+        let (info, whole_way) = (service_info(key, record), record.needs_whole_way());
         let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
         for server in servers {
             let mut entry = self.maps.servers.read(usize::from(server.0));
             entry.service = info;
+            entry.forward = Forward(entry.forward).by_the_whole_way(whole_way).0;
             self.maps.servers.write(usize::from(server.0), entry);
         }
         Ok(())
@@ -238,16 +292,29 @@ impl Executor {
         let id =
             record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
         record.purging.push(id);
+        record.macs.remove(&target);
+        self.look_who_serves(key)?;
         Ok(id)
     }
 
-    fn write_forward(&self, id: ServerId, server: &Server) {
-        let forward = match server.target {
-            Target::Local => Forward::local(server.usable),
-            Target::Real(_) => Forward::remote(server.mac.map(mac_to_word), server.usable),
+    fn write_forward(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
+        let own = self.mac();
+        let record = self.record(key)?;
+        match server.mac {
+            Some(mac) => record.macs.insert(server.target, mac),
+            None => record.macs.remove(&server.target),
         };
+        let forward = match (server.target, server.mac) {
+            (Target::Local, _) => Forward::local(server.usable),
+            (Target::Real(_), Some(mac)) if mac == own => {
+                Forward::local_server(mac_to_word(mac), server.usable)
+            }
+            (Target::Real(_), mac) => Forward::remote(mac.map(mac_to_word), server.usable),
+        };
+        let forward = forward.by_the_whole_way(record.needs_whole_way());
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, forward));
         word.store(forward.0, Ordering::Release);
+        self.look_who_serves(key)
     }
 
     /// Writes the plan that is not in force, then puts it in force.
@@ -390,13 +457,23 @@ fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
         address: address.address,
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
-        flags: match record.settings.stray {
-            Stray::Hash => ServiceInfo::STRAY_BY_HASH,
-            Stray::Pass => 0,
-        },
+        flags: flags(record),
         lease: record.settings.group.map_or(Slot::UNGROUPED, Slot::group),
         timeouts: timeouts(&record.settings.timeouts),
     }
+}
+
+fn flags(record: &ServiceRecord) -> u8 {
+    let ServiceRecord { settings, serving, .. } = record;
+    [
+        (settings.stray == Stray::Hash, ServiceInfo::STRAY_BY_HASH),
+        (settings.refuses, ServiceInfo::REFUSES),
+        (settings.each_datagram, ServiceInfo::EACH_DATAGRAM),
+        (serving.host, ServiceInfo::HOST_SERVES),
+        (serving.any, ServiceInfo::DIRECTOR_SERVES),
+    ]
+    .into_iter()
+    .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
 }
 
 /// An address as the maps hold it, see [`ServiceAddress`].

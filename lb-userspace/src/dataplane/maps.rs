@@ -25,6 +25,10 @@ pub struct Maps {
     pub vips: Exact<[u64; 2], u32>,
     /// By [`lb_common::probe::Answer`].
     pub answers: Exact<[u32; 3], u32>,
+    /// MACs of the other directors, see [`lb_common::control::mac_to_word`].
+    pub directors: Exact<u64, u32>,
+    /// MAC of the server that sent a packet on last, the same way.
+    pub came_back: Mapped<u64>,
     pub xsks: XskMap<MapData>,
     pub services: Mapped<ServiceSlot>,
     pub choices: Mapped<u32>,
@@ -44,6 +48,8 @@ impl Maps {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
             vips: Exact::take(ebpf, "VIPS")?,
             answers: Exact::take(ebpf, "ANSWERS")?,
+            directors: Exact::take(ebpf, "DIRECTORS")?,
+            came_back: mapped(ebpf, "CAME_BACK")?,
             xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
             services: mapped(ebpf, "SERVICES")?,
             choices: mapped(ebpf, "CHOICES")?,

@@ -1,7 +1,8 @@
 //! The servers' MACs and the interface's own, from the kernel: asked for, followed, and kept fresh.
 //!
 //! The kernel resolves addresses (ARP) and checks that they still answer; this task names the addresses to it and hands
-//! on what it says. A packet is never forwarded to a MAC that the kernel has given up on.
+//! on what it says. A packet is never forwarded to a MAC that the kernel has given up on. Addresses of this host's own,
+//! which nobody answers for, are at the interface's own MAC.
 
 mod limits;
 
@@ -68,6 +69,8 @@ impl Neighbours {
             events,
             known: BTreeMap::new(),
             permanent: BTreeSet::new(),
+            own: BTreeSet::new(),
+            mac: None,
             wanted: receiver,
         };
         let task = tokio::spawn(follower.run(messages, doubted));
@@ -99,6 +102,10 @@ struct Follower {
     /// Entries that somebody has set by hand: the kernel would turn one that it is asked to use into one that it must
     /// resolve.
     permanent: BTreeSet<IpAddr>,
+    /// Addresses of this host, on whatever interface.
+    own: BTreeSet<IpAddr>,
+    /// Of the interface; `None` until the kernel has told it.
+    mac: Option<[u8; 6]>,
     wanted: watch::Receiver<BTreeSet<IpAddr>>,
 }
 
@@ -125,6 +132,8 @@ impl Follower {
                     }
                     let count = self.wanted.borrow().len();
                     limits::warn(&mut self.handle, count).await;
+                    self.read_link().await;
+                    self.read_own().await;
                     self.read_all().await;
                     self.probe(|_| true).await;
                 }
@@ -135,6 +144,7 @@ impl Follower {
                 }
                 _ = probe.tick() => {
                     self.read_link().await;
+                    self.read_own().await;
                     self.read_all().await;
                     self.probe(|_| true).await;
                 }
@@ -148,7 +158,7 @@ impl Follower {
         match message {
             RouteNetlinkMessage::NewNeighbour(message) => self.neighbour(&message),
             RouteNetlinkMessage::DelNeighbour(message) if self.is_ours(&message) => {
-                if let Some(address) = address_of(&message) {
+                if let Some(address) = address_of(&message).filter(|address| !self.own.contains(address)) {
                     self.permanent.remove(&address);
                     self.learn(address, None);
                 }
@@ -169,7 +179,7 @@ impl Follower {
         message.header.ifindex == self.interface
     }
 
-    fn link(&self, message: &LinkMessage) {
+    fn link(&mut self, message: &LinkMessage) {
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
             LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
             _ => None,
@@ -177,6 +187,16 @@ impl Follower {
         if let Some(mac) = mac {
             let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
             let _ = self.events.send(Event::Interface { mac, up });
+            self.mac = Some(mac);
+            self.learn_own();
+        }
+    }
+
+    /// Where this host's own addresses are.
+    fn learn_own(&mut self) {
+        let own: Vec<IpAddr> = self.wanted.borrow().intersection(&self.own).copied().collect();
+        for address in own {
+            self.learn(address, self.mac);
         }
     }
 
@@ -184,7 +204,8 @@ impl Follower {
         if !self.is_ours(message) {
             return;
         }
-        let Some(address) = address_of(message) else { return };
+        // What the kernel has tried for an address before it became our own.
+        let Some(address) = address_of(message).filter(|address| !self.own.contains(address)) else { return };
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
             _ => None,
@@ -216,13 +237,30 @@ impl Follower {
     }
 
     /// The interface itself, should an event have been lost.
-    async fn read_link(&self) {
+    async fn read_link(&mut self) {
         let mut links = self.handle.link().get().match_index(self.interface).execute();
         match links.try_next().await {
             Ok(Some(message)) => self.link(&message),
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the interface cannot be looked at"),
         }
+    }
+
+    /// This host's addresses. They change seldom, and are looked at now and then.
+    async fn read_own(&mut self) {
+        let messages = answered(self.handle.address().get().execute().try_collect::<Vec<_>>()).await;
+        let before = match messages {
+            Ok(messages) => {
+                let own = messages.iter().filter_map(crate::cluster::takeover::kernel::address_of).collect();
+                std::mem::replace(&mut self.own, own)
+            }
+            Err(error) => return tracing::debug!(%error, "this host's addresses cannot be looked at"),
+        };
+        let left: Vec<IpAddr> = before.difference(&self.own).copied().collect();
+        for address in left {
+            self.learn(address, None);
+        }
+        self.learn_own();
     }
 
     /// The kernel's whole table: at start, and now and then, should an event have been lost.
@@ -242,6 +280,7 @@ impl Follower {
             }
             self.neighbour(&message);
         }
+        present.extend(&self.own);
         let gone: Vec<IpAddr> = self.known.keys().filter(|known| !present.contains(known)).copied().collect();
         for address in gone {
             self.learn(address, None);
@@ -263,7 +302,7 @@ impl Follower {
     }
 
     async fn ask(&self, address: IpAddr, state: NeighbourState, flags: NeighbourFlags) {
-        if self.permanent.contains(&address) {
+        if self.permanent.contains(&address) || self.own.contains(&address) {
             return;
         }
         let request =

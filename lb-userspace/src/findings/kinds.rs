@@ -41,6 +41,10 @@ kinds! {
     VipIsSource = "vip_is_source", Error;
     /// The host's firewall has rules about a VIP, which packets that XDP forwards never meet.
     FirewallBypassed = "firewall_bypassed", Warning;
+    /// A real server sends packets for a VIP on instead of serving them.
+    ServerForwards = "server_forwards", Error;
+    /// This host is a real server of a service and lacks its VIP while another director is active.
+    VipNotOnLoopback = "vip_not_on_loopback", Warning;
     /// Another director signs its heartbeats with a key that this one does not have.
     KeyMismatch = "key_mismatch", Error;
     /// The address of the metrics cannot be had.

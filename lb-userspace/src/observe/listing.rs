@@ -71,7 +71,8 @@ pub fn render(status: &Status, colour: bool) -> String {
     }
     text += &services(&status.services, colour);
     text += &counted("Dropped packets:", &status.drops);
-    text + &counted("Passed to the host:", &status.passes)
+    text += &counted("Passed to the host:", &status.passes);
+    text + &counted("Answered:", &status.answers)
 }
 
 const STOPPING: &str = "STOPPING: its groups go to other nodes, and it waits for the connections that run through it; told \

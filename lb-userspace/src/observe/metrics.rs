@@ -138,6 +138,11 @@ pub fn encode(status: &Status) -> anyhow::Result<String> {
         "Frames for a VIP handed to the host's own stack",
         &status.passes,
     )?;
+    page.reasons(
+        "lb_answered_packets_total",
+        "Frames answered in a service's name, by reason",
+        &status.answers,
+    )?;
     if let Some(cluster) = &status.cluster {
         page.cluster(cluster)?;
     }

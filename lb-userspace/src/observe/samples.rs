@@ -123,6 +123,7 @@ pub fn cluster() -> Status {
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],
+        answers: Vec::new(),
         relayed: 0,
     }
 }

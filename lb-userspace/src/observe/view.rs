@@ -40,6 +40,9 @@ pub struct Status {
     pub drops: Vec<Count>,
     /// Frames for a VIP that were handed to the host's own stack, by reason.
     pub passes: Vec<Count>,
+    /// Frames that were answered in a service's name, by reason.
+    #[serde(default)]
+    pub answers: Vec<Count>,
     /// Frames of connections unknown here that were sent to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,

@@ -155,8 +155,14 @@ mod tests {
                 let mut seen = std::collections::BTreeSet::new();
                 servers.retain(|server| seen.insert(server.target));
                 let stray = if hash { Stray::Hash } else { Stray::Pass };
-                let settings =
-                    Settings { stray, timeouts: Timeouts::default(), group: None, departed: false };
+                let settings = Settings {
+                    stray,
+                    refuses: false,
+                    each_datagram: false,
+                    timeouts: Timeouts::default(),
+                    group: None,
+                    departed: false,
+                };
                 Service { settings, scheduler, servers }
             },
         )

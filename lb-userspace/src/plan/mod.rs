@@ -31,6 +31,10 @@ pub struct Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     pub stray: Stray,
+    /// Clients are told when there is no server for them.
+    pub refuses: bool,
+    /// Each datagram is scheduled by itself.
+    pub each_datagram: bool,
     pub timeouts: Timeouts,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
@@ -49,7 +53,8 @@ pub enum Target {
 pub struct Server {
     pub target: Target,
     pub weight: u16,
-    /// `None`: not resolved, or not needed because the target is local.
+    /// `None`: not resolved, or not needed because the target is local. A real server at the interface's own MAC is the
+    /// director's host.
     pub mac: Option<[u8; 6]>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not unusable: what is
     /// known to such a server stays with it, UDP too.

@@ -223,6 +223,7 @@ fn defaults() {
         quorum: Quorum { weight: 1, hysteresis: 0 },
         hooks: ServiceHooks::default(),
         stray: Stray::Pass,
+        ops: false,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             established: seconds(900),

@@ -157,6 +157,8 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
     Service {
         settings: Settings {
             stray: Stray::Pass,
+            refuses: false,
+            each_datagram: false,
             timeouts: Timeouts::default(),
             group: Some(0),
             departed: false,

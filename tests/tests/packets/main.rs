@@ -4,10 +4,14 @@
 //! |---|---|
 //! | [`harness`] | a loaded director, packets, clusters |
 //! | [`forwarding`] | direct routing changes the MACs and nothing else |
+//! | [`gateway`] | a server that is the gateway of clients: packets go back where they came from |
+//! | [`directors`] | directors that are real servers: what the other one has balanced |
 //! | [`passed`] | what is not ours goes to the host, unchanged and uncounted |
 //! | [`reasons`] | every reason not to forward: provoked, acted on, counted |
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
+//! | [`refusals`] | answers from the VIP when there is no server |
+//! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
@@ -18,22 +22,28 @@
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
+//! | [`verifier`] | how much of it the program uses |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
 mod connections;
 mod cpus;
+mod directors;
 mod forwarding;
+mod gateway;
 mod harness;
 mod ipv6;
 mod leases;
 mod malformed;
 mod moves;
+mod ops;
 mod passed;
 mod probes;
 mod reasons;
+mod refusals;
 mod schedulers;
 mod servers;
 mod silence;
 mod table;
 mod table_model;
 mod unfinished;
+mod verifier;

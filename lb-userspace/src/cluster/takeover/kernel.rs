@@ -204,7 +204,7 @@ fn deprecated() -> CacheInfo {
 }
 
 /// IFA_LOCAL where there is one (IPv4), else IFA_ADDRESS.
-fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+pub fn address_of(message: &AddressMessage) -> Option<IpAddr> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,

@@ -14,7 +14,7 @@ pub mod announce;
 mod bursts;
 mod changes;
 pub mod holder;
-mod kernel;
+pub mod kernel;
 mod ledger;
 mod report;
 #[cfg(test)]

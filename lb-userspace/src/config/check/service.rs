@@ -46,6 +46,7 @@ impl Checker {
         self.servers_are_not_vips(&checked, place);
         self.fallbacks_are_others(services, &checked, place);
         self.weights_can_grow(services, &checked, place);
+        self.datagrams_can_be_spread(services, &checked, place);
         checked
     }
 
@@ -76,6 +77,7 @@ impl Checker {
             quorum: self.quorum(service, place),
             hooks: self.service_hooks(service.hooks.as_ref(), place.key("hooks")),
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, default.stray),
+            ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), place.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, place.key("servers"), port, &checks),
@@ -118,7 +120,7 @@ impl Checker {
         if protocol == Protocol::Udp && matches!(read, Some(Fallback::Sorry(_))) {
             self.wrong(given, "expected another fallback: the sorry page is HTTP, this service is of UDP");
         }
-        let nobody = read == Some(Fallback::None) || given.text.is_none();
+        let nobody = matches!(read, Some(Fallback::None | Fallback::Refuse)) || given.text.is_none();
         if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
             let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
             self.mistake(place.key("servers").key_at(), message);
@@ -195,6 +197,23 @@ impl Checker {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
                 self.wrong(value, "found a VIP, expected a real server's own address");
+            }
+        }
+    }
+
+    /// One-packet scheduling is for datagrams, and leaves no connections that lc and wlc could count.
+    fn datagrams_can_be_spread(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+        let each = given.iter().zip(services).enumerate();
+        for (index, (given, service)) in each.filter(|(_, (_, service))| service.ops) {
+            let value = Value::of(&given.ops, "ops", place.item(index));
+            if service.key.protocol == Protocol::Tcp {
+                let wrong = "it schedules each packet by itself, and a TCP connection's packets belong to one server: \
+                             expected `protocol: udp` beside it, or off";
+                self.wrong(value, wrong);
+            } else if !matches!(service.scheduler, Scheduler::Rr | Scheduler::Wrr) {
+                let wrong = "no connections are left to count then, and all datagrams would go to one server: expected \
+                             `scheduler: rr` or `wrr` beside it, or off";
+                self.wrong(value, wrong);
             }
         }
     }

@@ -28,6 +28,26 @@ pub async fn connect(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
     }
 }
 
+/// To a VIP where this host is the server: clients' packets are passed up to it.
+pub async fn connect_here(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
+    holds_vip(attempt)?;
+    connect(attempt).await
+}
+
+pub async fn datagrams_here(attempt: &Attempt<'_>) -> Result<UdpSocket, Failure> {
+    holds_vip(attempt)?;
+    datagrams(attempt).await
+}
+
+/// A host that lacks the VIP would ask the active director, and another server would answer.
+fn holds_vip(attempt: &Attempt<'_>) -> Result<(), Failure> {
+    let vip = attempt.target().ip();
+    match std::net::UdpSocket::bind((vip, 0)) {
+        Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Err(Failure::VipNotHere { vip }),
+        _ => Ok(()),
+    }
+}
+
 fn socket(attempt: &Attempt<'_>) -> io::Result<TcpSocket> {
     let socket = match attempt.target() {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

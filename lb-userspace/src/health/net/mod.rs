@@ -70,6 +70,7 @@ impl Net {
     pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<Stream, Failure> {
         match attempt.check.via {
             Via::Server => Ok(Box::new(kernel::connect(attempt).await?)),
+            Via::Vip if self.vip.is_here(attempt) => Ok(Box::new(kernel::connect_here(attempt).await?)),
             Via::Vip => Ok(Box::new(self.vip.connect(attempt).await?)),
         }
     }
@@ -82,6 +83,9 @@ impl Net {
     pub async fn datagrams(&self, attempt: &Attempt<'_>) -> Result<Datagrams, Failure> {
         match attempt.check.via {
             Via::Server => kernel::datagrams(attempt).await.map(Datagrams::Kernel),
+            Via::Vip if self.vip.is_here(attempt) => {
+                kernel::datagrams_here(attempt).await.map(Datagrams::Kernel)
+            }
             Via::Vip => self.vip.datagrams(attempt).map(Datagrams::Vip),
         }
     }

@@ -37,6 +37,10 @@ pub enum Failure {
          on the VIP"
     )]
     VipRefuses { vip: IpAddr, own: SocketAddr },
+    #[error(
+        "this host does not hold the VIP {vip}, which it needs as a real server (ip address add {vip}/32 dev lo)"
+    )]
+    VipNotHere { vip: IpAddr },
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error("no answer within {}", words(.0))]

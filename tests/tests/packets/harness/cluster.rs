@@ -30,8 +30,14 @@ pub const GROUP: u8 = 0;
 /// Servers 1, 2, 3, … of these weights; strays pass, default time-outs.
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
-    let settings =
-        Settings { stray: Stray::Pass, timeouts: Timeouts::default(), group: Some(GROUP), departed: false };
+    let settings = Settings {
+        stray: Stray::Pass,
+        refuses: false,
+        each_datagram: false,
+        timeouts: Timeouts::default(),
+        group: Some(GROUP),
+        departed: false,
+    };
     Service { settings, scheduler, servers }
 }
 

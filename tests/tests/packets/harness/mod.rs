@@ -68,6 +68,7 @@ impl Verdict {
         match reason.action() {
             Action::Drop => Self::Drop,
             Action::Pass => Self::Pass,
+            Action::Answer => Self::Tx,
         }
     }
 }

@@ -96,6 +96,7 @@ pub fn give_back(loaded: Loaded) {
     director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
     director.data_path.executor.set_mac(MAC);
+    director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
     let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
     (0..turns).for_each(|index| director.turns.write(index, [0; 8]));
     (0..overflows).for_each(|index| director.overflows.write(index, 0));

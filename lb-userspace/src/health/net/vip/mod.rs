@@ -80,6 +80,13 @@ impl VipNet {
         self.lock().stations = stations;
     }
 
+    /// Whether the attempt's server is this host itself, which no frame can be sent to.
+    pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
+        let stations = &self.lock().stations;
+        let station = stations.servers.get(&attempt.subject.server);
+        station.is_some_and(|station| station.mac == Some(stations.mac))
+    }
+
     /// Sends and receives by these sockets from now on, beside those it has. `runtime` is where the checks run.
     pub fn add_sockets(&self, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
         let _guard = runtime.enter();
