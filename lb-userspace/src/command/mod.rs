@@ -130,7 +130,7 @@ impl Running {
     fn start_with(
         command: &config::Command,
         environment: &[(String, String)],
-        errors: impl FnOnce(&io::PipeWriter) -> io::Result<Stdio>,
+        errors: impl Fn(&io::PipeWriter) -> io::Result<Stdio>,
     ) -> io::Result<(Self, pipe::Receiver)> {
         let (reader, writer) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(reader.into())?;
