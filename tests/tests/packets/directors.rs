@@ -327,7 +327,8 @@ fn b8_a_client_that_uses_its_port_again_after_a_move_is_where_the_new_director_s
 fn b8_datagrams_go_where_the_active_director_sends_them() {
     let pair = Pair::new(false);
     let send = |at: usize, number: u32| pair.send(at, &Packet::udp(client(number)));
-    let before: Vec<End> = (0..6).map(|number| (0..3).map(|_| send(0, number)).last().unwrap()).collect();
+    let before: Vec<End> =
+        (0..6).map(|number| (0..3).map(|_| send(0, number)).next_back().unwrap()).collect();
     assert_eq!(before.iter().filter(|end| **end == End::Host(0)).count(), 3);
     pair.move_to(1);
     send(1, 100);
