@@ -154,7 +154,9 @@ impl Machine {
                 self.on(group, |group, node| group.takeover_failed(cause, node, &mut outputs));
             }
             Input::ReleaseDone { group } => self.on(group, Group::release_done),
-            Input::Conflict { group } => self.on(group, |group, node| group.conflict(node, &mut outputs)),
+            Input::Conflict { group, rival } => {
+                self.on(group, |group, node| group.conflict(rival, node, &mut outputs));
+            }
         }
         self.node.bury_the_dead(&mut outputs);
         for group in &mut self.groups {

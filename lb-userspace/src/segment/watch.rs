@@ -57,8 +57,8 @@ pub struct Ours {
 /// What is to be done about a claim on a VIP of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Response {
-    /// Somebody may hold it in earnest: if this director does, the two must come to an end.
-    Conflict(u8),
+    /// The station with this MAC may hold it in earnest: if this director does, the two must come to an end.
+    Conflict(u8, [u8; 6]),
     /// Somebody answers for it by mistake: clients are to be told again where it is.
     Announce(u8),
 }
@@ -188,7 +188,7 @@ impl Judge {
         if !recent && (holds || claimant.may_be_a_rival()) {
             self.defended.insert(group, Instant::now());
             (self.respond)(match claimant.may_be_a_rival() {
-                true => Response::Conflict(group),
+                true => Response::Conflict(group, claim.mac),
                 false => Response::Announce(group),
             });
         }

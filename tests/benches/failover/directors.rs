@@ -63,8 +63,7 @@ impl Directors {
         let outage =
             self.take_over(|_, talk| HEARTBEATS.iter().try_for_each(|path| talk.cut_heartbeats(path)));
         self.heal()?;
-        self.let_ha1_have_it()?;
-        outage
+        self.back_to_ha1(outage?)
     }
 
     /// They hear each other again, and one of them gives way.
@@ -75,20 +74,11 @@ impl Directors {
             self.heal()?;
             self.pair.wait_until_held_by_one_of(&["ha1", "ha2"]).map(drop)
         })?;
-        self.let_ha1_have_it()?;
-        Ok(outage)
+        self.back_to_ha1(outage)
     }
 
     fn heal(&self) -> Result<()> {
         HEARTBEATS.iter().try_for_each(|path| self.talk.heal_heartbeats(path))
-    }
-
-    /// Whoever has it now.
-    fn let_ha1_have_it(&self) -> Result<()> {
-        if self.pair.wait_until_held_by_one_of(&["ha1", "ha2"])? == "ha2" {
-            self.pair.ha1.failback()?;
-        }
-        self.pair.wait_until_held_by("ha1")
     }
 
     /// `lb` on ha1 stands still, and goes on when ha2 has taken over.

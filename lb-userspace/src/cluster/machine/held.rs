@@ -134,8 +134,10 @@ impl Group {
     }
 
     /// A foreign announcement without a heartbeat to compare with: one that reaches no reference host at all is most
-    /// likely the one that is cut off; any other says again where the addresses are.
-    pub fn conflict(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+    /// likely the one that is cut off; any other says again where the addresses are. But not against a node of the cluster
+    /// that is not heard: it has taken over because it does not hear this one either, and each change of the clients' caches
+    /// costs the connections under way. The last word stands, until the two hear each other.
+    pub fn conflict(&mut self, rival: Option<NodeId>, node: &Node, outputs: &mut Vec<Output>) {
         if !self.is_entitled() {
             return;
         }
@@ -147,6 +149,8 @@ impl Group {
         outputs.push(Output::Event(Event::SplitBrain { group: self.id, seen: Seen::Announcement }));
         if node.settings.references > 0 && node.local.references == 0 {
             self.takeover_failed(Cause::AddressConflict, node, outputs);
+        } else if rival.and_then(|rival| node.peer(rival)).is_some_and(|peer| !peer.alive) {
+            outputs.push(Output::Hush { group: self.id });
         } else {
             outputs.push(Output::Announce { group: self.id });
         }

@@ -27,9 +27,10 @@ pub enum Input {
     ReleaseDone {
         group: GroupId,
     },
-    /// Someone else announces an address of the group.
+    /// Someone else announces an address of the group: `rival`, if it is a node of the cluster.
     Conflict {
         group: GroupId,
+        rival: Option<NodeId>,
     },
 }
 
@@ -74,6 +75,10 @@ pub enum Output {
     },
     /// Announce the addresses at once: caches in the network may point elsewhere.
     Announce {
+        group: GroupId,
+    },
+    /// Announce them no more for now: a node that we do not hear has done so last, and caches point to it.
+    Hush {
         group: GroupId,
     },
     /// The data path may be active for the group until then, on the clock of `now`.

@@ -162,7 +162,8 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
         group().prop_map(|group| Input::TakeoverDone { group }),
         group().prop_map(|group| Input::TakeoverFailed { group, why: String::new() }),
         group().prop_map(|group| Input::ReleaseDone { group }),
-        group().prop_map(|group| Input::Conflict { group }),
+        (group(), proptest::option::of((0..3u8).prop_map(NodeId)))
+            .prop_map(|(group, rival)| Input::Conflict { group, rival }),
     ]
 }
 

@@ -205,6 +205,10 @@ impl Story {
         self.outputs.iter().filter(|output| matches!(output, Output::Announce { .. })).count()
     }
 
+    fn hushes(&self) -> usize {
+        self.outputs.iter().filter(|output| matches!(output, Output::Hush { .. })).count()
+    }
+
     /// The last heartbeat sent.
     fn told(&self) -> Heartbeat {
         let sent = |output: &Output| match output {

@@ -243,7 +243,7 @@ impl World {
                 state.lease[usize::from(group.0)] = until;
                 state.given_up[usize::from(group.0)] = false;
             }
-            Output::Announce { .. } | Output::LeaseLost | Output::Event(_) => {}
+            Output::Announce { .. } | Output::Hush { .. } | Output::LeaseLost | Output::Event(_) => {}
         }
     }
 

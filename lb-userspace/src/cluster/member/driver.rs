@@ -20,8 +20,8 @@ pub enum Command {
     Operator(machine::Command, oneshot::Sender<Result<(), Refusal>>),
     /// Of an order to the holder of addresses.
     Outcome(Outcome),
-    /// Somebody else announces an address of the group.
-    Conflict(GroupId),
+    /// The station with this MAC, which is not ours, announces an address of the group.
+    Conflict(GroupId, [u8; 6]),
     /// The node's MAC on the VIPs' interface.
     Mac(NodeId, [u8; 6]),
     /// Of the configuration, which was read anew.
@@ -134,6 +134,7 @@ impl Driver {
             Output::Acquire { group, why } => self.acquire(group, &why, now),
             Output::Release { group, why } => self.release(group, &why, now),
             Output::Announce { group } => self.orders.announce(group.0),
+            Output::Hush { group } => self.orders.hush(group.0),
             Output::LeaseLost => {}
             Output::Event(event) => (self.tell)(Report::Event(event).into()),
         }
@@ -248,7 +249,10 @@ impl event_loop::Driver for Driver {
                 let _ = reply.send(done);
             }
             Command::Outcome(outcome) => self.outcome(outcome, now),
-            Command::Conflict(group) => self.tell_machine(Input::Conflict { group }, now),
+            Command::Conflict(group, mac) => {
+                let rival = self.peers.at(mac);
+                self.tell_machine(Input::Conflict { group, rival }, now);
+            }
             Command::Mac(node, mac) => self.peers.set_mac(node, mac),
             Command::Digest(digest) => self.machine.set_config_digest(digest),
             Command::Look(reply) => {

@@ -125,9 +125,9 @@ impl Member {
     }
 
     /// Where to tell that someone else announces an address of the group.
-    pub fn conflicts(&self) -> impl Fn(u8) + use<> {
+    pub fn conflicts(&self) -> impl Fn(u8, [u8; 6]) + use<> {
         let handle = self.handle.clone();
-        move |group| handle.command(Command::Conflict(GroupId(group)))
+        move |group, mac| handle.command(Command::Conflict(GroupId(group), mac))
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it.

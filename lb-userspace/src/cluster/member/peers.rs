@@ -55,6 +55,11 @@ impl Peers {
         self.get(node).mac
     }
 
+    /// The node with this MAC.
+    pub fn at(&self, mac: [u8; 6]) -> Option<NodeId> {
+        self.0.iter().find(|(_, peer)| peer.mac == Some(mac)).map(|(node, _)| *node)
+    }
+
     pub fn readiness(&self, node: NodeId) -> Option<Readiness> {
         self.get(node).readiness
     }

@@ -30,6 +30,10 @@ const FIRST: usize = 0;
 /// Where it begins for an address that was announced before.
 const AGAIN: usize = 1;
 
+/// No announcement for so long after one of somebody else that has the last word: longer than it takes to ask whether that
+/// one is still there, see [`crate::segment::watch`].
+const HUSH: Duration = Duration::from_secs(15);
+
 /// After a rest so much may be sent at once: timers and busy machines are late by some milliseconds.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
@@ -109,6 +113,13 @@ impl Bursts {
         if news.round > AGAIN {
             self.set(vip, News::begin(now, AGAIN, news.refresh), now);
         }
+    }
+
+    /// Somebody else has announced the address and has the last word for now. Should that one be gone, the next announcement
+    /// says where the address is.
+    pub fn hush(&mut self, vip: IpAddr, now: Instant) {
+        let Some(&news) = self.news.get(&vip).filter(|news| news.round != FIRST) else { return };
+        self.set(vip, News { round: BURST.len(), next: Some(now + HUSH), ..news }, now);
     }
 
     pub fn set_refresh(&mut self, vip: IpAddr, refresh: Duration, now: Instant) {
@@ -322,6 +333,21 @@ mod tests {
             (0..1000).for_each(|number| bursts.again(vip(number), start + until));
         }
         assert_eq!(announced.len(), 1000);
+    }
+
+    #[test]
+    fn who_is_hushed_says_nothing_for_a_while_unless_it_has_said_nothing_yet() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        for (refresh, later) in [(REFRESH, vec![17, 22]), (Duration::ZERO, vec![17])] {
+            let mut bursts = Bursts::new(10_000, start);
+            bursts.begin(vip(1), refresh, start);
+            bursts.hush(vip(1), start);
+            assert_eq!(play(&mut bursts, start, second * 2).len(), 6, "the whole burst");
+            bursts.hush(vip(1), start + second);
+            bursts.hush(vip(1), start + second * 2);
+            let sent = play(&mut bursts, start, second * 25);
+            assert_eq!(sent.iter().map(|(at, ..)| at.as_secs()).collect::<Vec<_>>(), later);
+        }
     }
 
     #[test]

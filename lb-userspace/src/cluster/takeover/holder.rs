@@ -60,6 +60,7 @@ enum Order {
     Take(GroupNumber, Option<Condition>),
     Release(GroupNumber),
     Announce(GroupNumber),
+    Hush(GroupNumber),
     /// Announcements a second, in frames.
     Rate(u32),
     End,
@@ -93,6 +94,11 @@ impl Orders {
     /// Announces a group that is held, at once and in a new burst.
     pub fn announce(&self, group: GroupNumber) {
         self.give(Order::Announce(group));
+    }
+
+    /// Announces a group that is held no more for some time.
+    pub fn hush(&self, group: GroupNumber) {
+        self.give(Order::Hush(group));
     }
 
     /// The configuration's groups. What is held of them stays, what was held and is in none is given up.
@@ -288,6 +294,11 @@ impl Keeper {
             Order::Announce(group) => {
                 for vip in self.ledger.held_of(group) {
                     self.bursts.again(vip, Instant::now());
+                }
+            }
+            Order::Hush(group) => {
+                for vip in self.ledger.held_of(group) {
+                    self.bursts.hush(vip, Instant::now());
                 }
             }
             Order::Rate(rate) => self.bursts.set_rate(rate),

@@ -102,7 +102,7 @@ impl Membership {
             let orders = holder.orders().clone();
             orders.set_rate(config.announce_rate);
             let respond =
-                move |(Response::Conflict(group) | Response::Announce(group))| orders.announce(group);
+                move |(Response::Conflict(group, _) | Response::Announce(group))| orders.announce(group);
             return match watch_segment(config, interface, mac, leases, findings, respond).await {
                 Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), news)),
                 Err(error) => {
@@ -288,9 +288,9 @@ async fn watch_segment(
 }
 
 /// Of several directors one that meets a rival lets the cluster's rules decide.
-fn respond(conflict: impl Fn(u8) + Send, orders: Orders) -> impl Fn(Response) + Send {
+fn respond(conflict: impl Fn(u8, [u8; 6]) + Send, orders: Orders) -> impl Fn(Response) + Send {
     move |response| match response {
-        Response::Conflict(group) => conflict(group),
+        Response::Conflict(group, mac) => conflict(group, mac),
         Response::Announce(group) => orders.announce(group),
     }
 }

@@ -75,7 +75,7 @@ async fn our_vips_announced_by_others_are_told_and_nothing_else() {
         claim("10.9.9.6", OTHER),
     ];
     let (responses, findings) = heard(vec![said], true).await;
-    assert_eq!(responses, [Response::Conflict(3), Response::Conflict(0)]);
+    assert_eq!(responses, [Response::Conflict(3, OTHER), Response::Conflict(0, OTHER)]);
     assert_eq!(findings, ["vip_claimed", "vip_claimed"]);
 }
 
@@ -103,7 +103,7 @@ async fn after_a_failure_it_hears_again() {
         vec![claim("2001:db8::6", OTHER), failure(), claim("10.9.9.6", OTHER)],
     ];
     let (responses, _) = heard(sources, false).await;
-    let wanted = [Response::Conflict(3), Response::Conflict(0)];
+    let wanted = [Response::Conflict(3, OTHER), Response::Conflict(0, OTHER)];
     assert_eq!(responses, wanted, "the old source is kept where there is no new one");
 }
 

@@ -111,13 +111,29 @@ fn a_rival_is_told_at_once_and_waited_for_though_one_heartbeat_is_lost() {
 #[test]
 fn a_foreign_announcement_is_answered_but_not_every_time() {
     let mut story = Story::active(0, 2);
-    story.input(Input::Conflict { group: GROUP });
+    story.input(Input::Conflict { group: GROUP, rival: None });
     assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
-    story.input(Input::Conflict { group: GROUP });
+    story.input(Input::Conflict { group: GROUP, rival: None });
     assert_eq!(story.announces(), 1);
     story.pass(1000);
-    story.input(Input::Conflict { group: GROUP });
+    story.input(Input::Conflict { group: GROUP, rival: None });
     assert_eq!((story.announces(), story.releases()), (2, vec![]));
+}
+
+#[test]
+fn an_announcement_of_a_node_that_is_not_heard_has_the_last_word() {
+    let rival = Some(NodeId(1));
+    let mut story = Story::active(0, 2);
+    story.input(Input::Conflict { group: GROUP, rival });
+    assert_eq!((story.announces(), story.hushes()), (1, 0), "it is heard, and stands by");
+    story.falls_silent(1);
+    story.pass(1000);
+    story.forget();
+    story.input(Input::Conflict { group: GROUP, rival });
+    assert_eq!((story.announces(), story.hushes(), story.role()), (0, 1, Role::Active));
+    let mut story = meets(story, |_| {});
+    story.says(1, Role::Standby);
+    assert_eq!(story.announces(), 1, "once it has given way");
 }
 
 #[test]
@@ -125,7 +141,7 @@ fn a_foreign_announcement_wins_over_one_that_reaches_no_reference() {
     let mut story = Story::active(0, 2);
     story.falls_silent(1);
     story.local(|local| local.references = 0);
-    story.input(Input::Conflict { group: GROUP });
+    story.input(Input::Conflict { group: GROUP, rival: None });
     assert_eq!((story.releases(), story.announces()), (vec![Cause::AddressConflict], 0));
     story.input(Input::ReleaseDone { group: GROUP });
     story.pass(4000);
