@@ -48,6 +48,10 @@ fn behind_www1(talk: &Talk) -> Node {
     far.ip("route add default via 10.0.0.25").expect("a route");
     let www1 = talk.www1.node();
     www1.sysctl("net/ipv4/ip_forward", "1").expect("it routes");
+    // A packet for which the kernel has found a socket too early is not forwarded.
+    www1.sysctl("net/ipv4/tcp_early_demux", "0").expect("it can be set");
+    // As systemd sets it: a source must be reached by some interface, not by the one that it came in by.
+    www1.sysctl("net/ipv4/conf/eth0/rp_filter", "2").expect("it can be set");
     for rule in [
         format!("rule add priority 10 iif eth1 to {VIP} lookup main"),
         "rule add priority 20 lookup local".to_owned(),
