@@ -107,8 +107,9 @@ fn reason_of(error: DecodeError) -> DropReason {
         DecodeError::TooLong => DropReason::TooLong,
         DecodeError::NotHeartbeat => DropReason::NotHeartbeat,
         DecodeError::BadVersion(_) => DropReason::BadVersion,
-        DecodeError::Trailing(_) | DecodeError::OutOfRange { .. } | DecodeError::ReservedBits { .. } => {
-            DropReason::Malformed
-        }
+        DecodeError::Trailing(_)
+        | DecodeError::OutOfRange { .. }
+        | DecodeError::ReservedBits { .. }
+        | DecodeError::GroupsUnordered => DropReason::Malformed,
     }
 }

@@ -40,6 +40,12 @@
 //! not count here. With more than two nodes, two that hear a third but not each other are partitioned for as long as that
 //! lasts.
 //!
+//! # How groups come and go
+//! Nodes learn of a group one after the other, and forget it one after the other. A heartbeat names the groups that its
+//! sender knows, and a peer that does not name a group neither has it nor could take it. A node that learns of a group
+//! knows at once from the last heartbeats who has it, and begins as it does at its start: it removes what an earlier life may
+//! have left, looks around for a dead time, and only then claims. One that forgets a group gives it up first, and says so.
+//!
 //! # How groups do not swap without end
 //! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or that is equal and
 //! preferred, and only after it has been so without a break for the configured delay: with readiness that does not
@@ -54,10 +60,11 @@ use super::message::{GroupId, Heartbeat, MAX_GROUPS, MAX_NODES, NodeId, Readines
 use group::Group;
 use node::Node;
 
-pub use io::{Cause, Command, Event, Input, LocalReadiness, Output, Refusal, Seen};
+pub use io::{Cause, Change, Command, Event, Input, LocalReadiness, Output, Refusal, Seen};
 pub use node::Fitness;
 pub use settings::{Failback, GroupSettings, Settings, SettingsError};
 
+mod change;
 mod commands;
 mod group;
 mod held;
@@ -70,6 +77,7 @@ mod settings;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
     node: Node,
+    /// By rising id; those too that left the configuration and are not given up yet.
     groups: Vec<Group>,
     started: bool,
     sequence: u64,
@@ -86,8 +94,9 @@ impl Machine {
     /// The first call of [`Machine::handle`] should follow at once: it starts with the release of all groups.
     pub fn new(settings: Settings, now: Duration) -> Self {
         let node = Node::new(settings, now);
-        let groups = (0..=u8::MAX).map(GroupId).zip(&node.settings.groups);
-        let groups = groups.map(|(id, group)| Group::new(id, group.clone(), &node)).collect();
+        let mut groups: Vec<Group> =
+            node.settings.groups.iter().map(|settings| Group::new(settings.clone(), &node)).collect();
+        groups.sort_by_key(|group| group.id);
         let lease_until = now.saturating_add(node.settings.lease);
         Self { node, groups, started: false, sequence: 0, last_beat: now, next_beat: now, lease_until }
     }
@@ -96,20 +105,19 @@ impl Machine {
         &self.node.settings
     }
 
-    /// The configuration was read anew: from the next heartbeat on this is its digest.
-    pub fn set_config_digest(&mut self, digest: u64) {
-        self.node.settings.config_digest = digest;
-    }
-
     /// The group's role here; `Fault` for a group that does not exist.
     pub fn role(&self, group: GroupId) -> Role {
-        self.groups.get(usize::from(group.0)).map_or(Role::Fault, |group| group.role(&self.node))
+        self.group(group).map_or(Role::Fault, |group| group.role(&self.node))
     }
 
     /// Who has the group, as far as this node knows.
     pub fn holder(&self, group: GroupId) -> Option<NodeId> {
-        let here = self.groups.get(usize::from(group.0))?.is_held();
+        let here = self.group(group)?.is_held();
         if here { Some(self.node.settings.me) } else { self.node.holder(group) }
+    }
+
+    fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == id)
     }
 
     /// Whether a peer was heard within the dead time.
@@ -141,12 +149,13 @@ impl Machine {
         let mut outputs = Vec::new();
         self.pass_time(now, &mut outputs);
         if !std::mem::replace(&mut self.started, true) {
-            self.groups.iter().for_each(|group| outputs.push(group.first_release()));
+            outputs.extend(self.groups.iter().map(Group::first_release));
         }
         match input {
             Input::Timer => {}
             Input::Heartbeat(message) => self.node.hear(message, &mut outputs),
             Input::Readiness(local) => self.node.local = local,
+            Input::Changed(change) => self.change(change, &mut outputs),
             Input::Command(command) => self.command(command, &mut outputs),
             Input::TakeoverDone { group } => self.on(group, Group::takeover_done),
             Input::TakeoverFailed { group, why } => {
@@ -163,12 +172,13 @@ impl Machine {
             group.review(&self.node, &mut outputs);
         }
         self.speak(&mut outputs);
+        self.forget_the_removed(&mut outputs);
         self.check_invariants();
         outputs
     }
 
     fn on(&mut self, group: GroupId, act: impl FnOnce(&mut Group, &Node)) {
-        if let Some(group) = self.groups.get_mut(usize::from(group.0)) {
+        if let Some(group) = self.groups.iter_mut().find(|known| known.id == group) {
             act(group, &self.node);
         }
     }
@@ -240,7 +250,7 @@ impl Machine {
 
     fn check_invariants(&self) {
         for group in &self.groups {
-            let fit = self.node.hindrance(&group.settings).is_none();
+            let fit = group.hindrance(&self.node).is_none();
             debug_assert!(fit || !group.is_held(), "a node that cannot serve holds {:?}", group.id);
         }
     }

@@ -2,13 +2,23 @@
 //!
 //! It says how things are, not what to do: a lost one is made good by the next, a repeated one changes nothing.
 
+use sha2::{Digest as _, Sha256};
+
 /// A node's place in the configuration's list of nodes, which is the same on all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
 
-/// A VIP group's place in the configuration's list of groups.
+/// A VIP group by its name: the same on all nodes, whatever other groups each of them knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub u8);
+pub struct GroupId(pub u32);
+
+impl GroupId {
+    /// The first bytes of the SHA-256 of the name. [`crate::config`] refuses groups that have the same.
+    pub fn of(name: &str) -> Self {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(name));
+        Self(u32::from_be_bytes([a, b, c, d]))
+    }
+}
 
 /// Nodes at most.
 pub const MAX_NODES: usize = 16;
@@ -28,7 +38,7 @@ pub struct Heartbeat {
     pub hears: u16,
     /// Of the configuration that must be equal on all nodes.
     pub config_digest: u64,
-    /// One per group, in the order of the groups.
+    /// One per group that the sender knows, in the order of their ids.
     pub groups: Vec<GroupStatus>,
 }
 
@@ -50,6 +60,7 @@ pub struct Readiness {
 /// How a group stands on the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GroupStatus {
+    pub group: GroupId,
     pub role: Role,
     /// How often the group has changed hands as far as the sender knows; the larger one is newer.
     pub term: u64,

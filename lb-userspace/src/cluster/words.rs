@@ -27,8 +27,8 @@ impl Names<'_> {
     }
 
     pub fn group(&self, group: GroupId) -> String {
-        let name = self.groups.get(usize::from(group.0)).map(|group| group.name.clone());
-        name.unwrap_or_else(|| format!("group {}", group.0))
+        let named = self.groups.iter().find(|known| known.id() == group);
+        named.map_or_else(|| format!("{:08x}", group.0), |group| group.name.clone())
     }
 
     fn path(&self, path: PathId) -> String {
@@ -88,6 +88,16 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
             let why = self::cause(cause, names);
             let text = format!("group {name}: {was} -> {is}{lasted}: {why}");
             Record::new(level, "role_changed", text).group(name).from_to(was, is).cause(why).took(*after)
+        }
+        Event::GroupAdded { group } => {
+            let name = names.group(*group);
+            let text = format!("group {name} is in the configuration from now on");
+            Record::new(Info, "group_added", text).group(name)
+        }
+        Event::GroupRemoved { group } => {
+            let name = names.group(*group);
+            let text = format!("group {name} left the configuration, and nothing of it is left here");
+            Record::new(Info, "group_removed", text).group(name)
         }
         Event::SplitBrain { group, seen } => {
             let name = names.group(*group);
@@ -177,7 +187,7 @@ fn transport_event(report: &event_loop::Report, names: Names<'_>) -> Record {
 
 /// Nothing is wrong with a node that could not serve for this reason.
 pub const fn is_meant(cause: &Cause) -> bool {
-    matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand)
+    matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand | Cause::Removed)
 }
 
 pub fn cause(cause: &Cause, names: Names<'_>) -> String {
@@ -189,6 +199,7 @@ pub fn cause(cause: &Cause, names: Names<'_>) -> String {
         Cause::Maintenance => "maintenance mode".into(),
         Cause::StandbyCommand => "standby by command, or stopping".into(),
         Cause::NotListed => "the group is not configured for this node".into(),
+        Cause::Removed => "it left the configuration".into(),
         Cause::Waiting => "waiting after a take-over that failed".into(),
         Cause::Absence => "this process stood still".into(),
         Cause::Ready => "ready".into(),
@@ -254,7 +265,7 @@ mod tests {
         let cluster = config.cluster.as_ref().expect("a cluster");
         let names = Names { cluster, groups: &config.groups, paths: &[] };
         let report = Report::Event(Event::RoleChanged {
-            group: GroupId(0),
+            group: GroupId::of("web"),
             from: Role::Acquiring,
             to: Role::Active,
             cause: Cause::PeerDead { peer: NodeId(1) },
@@ -267,7 +278,7 @@ mod tests {
         assert_eq!((record.cause.as_deref(), record.took_ms), (Some("node b is dead"), Some(8.4)));
 
         let refused = Report::Event(Event::CommandRefused {
-            command: Command::Failover(GroupId(0)),
+            command: Command::Failover(GroupId::of("web")),
             why: Refusal::NotHere { holder: Some(NodeId(1)) },
         });
         let text = "failover of group web refused: it is on b: give the command there";

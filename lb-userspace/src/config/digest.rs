@@ -167,7 +167,7 @@ impl Writer {
     }
 
     fn group(&mut self, group: &Group) {
-        let Group { name, vips, label: _, refresh: _, nodes, failback } = group;
+        let Group { number: _, name, vips, label: _, refresh: _, nodes, failback } = group;
         self.text(name);
         self.list(vips, |writer, GroupVip { address, prefix }| {
             writer.address(*address);

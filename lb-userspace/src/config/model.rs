@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::check_model::*;
+use crate::cluster::message::GroupId;
 pub use lb_common::schedule::Scheduler;
 pub use lb_common::service::Protocol;
 
@@ -41,10 +42,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// The VIPs of all groups, each with its group's place in `groups`.
+    /// The VIPs of all groups, each with its group's number.
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
-        let numbered = (0..=u8::MAX).zip(&self.groups);
-        numbered.flat_map(|(place, group)| group.vips.iter().map(move |vip| (vip.address, place))).collect()
+        let of_group = |group: &Group| {
+            let number = group.number;
+            group.vips.iter().map(move |vip| (vip.address, number)).collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(of_group).collect()
     }
 }
 
@@ -109,6 +113,9 @@ impl Default for Timeouts {
 /// VIPs that are taken and given up together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
+    /// Unique; below [`MAX_GROUPS`](crate::cluster::message::MAX_GROUPS). The same for as long as `lb` runs, whatever other
+    /// groups come and go: its place in the file at the start.
+    pub number: u8,
     /// Unique; default the first VIP.
     pub name: String,
     /// At least one, each in one group only.
@@ -120,6 +127,13 @@ pub struct Group {
     /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
     pub nodes: Vec<u8>,
     pub failback: Failback,
+}
+
+impl Group {
+    /// What the other nodes know it by.
+    pub fn id(&self) -> GroupId {
+        GroupId::of(&self.name)
+    }
 }
 
 /// Whether a group returns by itself to a node that comes before its present one.

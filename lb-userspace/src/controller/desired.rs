@@ -1,9 +1,6 @@
 //! From configuration, health and MACs to what the data path shall hold: pure.
 
 use std::net::IpAddr;
-use std::ops::Range;
-
-use lb_common::lease::MAX_GROUPS;
 
 use crate::config::{self, Config, Fallback, Group, ServiceKey};
 use crate::health::server::Worth;
@@ -26,7 +23,7 @@ pub trait Knowledge {
 /// What the data path shall hold.
 pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
     let grouped = config.grouped_vips();
-    let group = |vip| grouped.get(&vip).copied().filter(|group| LEASES.contains(group));
+    let group = |vip| grouped.get(&vip).copied();
     let configured = config
         .services
         .iter()
@@ -37,13 +34,9 @@ pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
     State { services: configured.chain(departed).collect() }
 }
 
-/// Numbers of the groups that have a lease. There are more only without a cluster, where no lease ever ends.
-const LEASES: Range<u8> = 0..MAX_GROUPS as u8;
-
-/// The VIPs that are under a lease, each with the number of its group.
+/// The VIPs of the groups, each with the number of its group.
 pub fn vips(groups: &[Group]) -> Vec<(IpAddr, u8)> {
-    let numbered = groups.iter().zip(LEASES);
-    numbered.flat_map(|(group, number)| group.vips.iter().map(move |vip| (vip.address, number))).collect()
+    groups.iter().flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number))).collect()
 }
 
 fn service(service: &config::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
@@ -308,7 +301,8 @@ mod tests {
     #[test]
     fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
         let service = web(Fallback::None);
-        let group = |addresses: &[IpAddr]| Group {
+        let group = |number, addresses: &[IpAddr]| Group {
+            number,
             name: "group".to_owned(),
             vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
             label: None,
@@ -319,10 +313,10 @@ mod tests {
         let mut config = config(&service);
         let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;
         assert_eq!(group_of(&config), None);
-        config.groups = vec![group(&[WWW1]), group(&[WWW2, service.key.vip])];
+        config.groups = vec![group(0, &[WWW1]), group(1, &[WWW2, service.key.vip])];
         assert_eq!(group_of(&config), Some(1));
         assert_eq!(vips(&config.groups), [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
-        config.groups.splice(0..0, vec![group(&[]); 300]);
-        assert_eq!((group_of(&config), vips(&config.groups)), (None, vec![]), "more groups than leases");
+        config.groups.remove(0);
+        assert_eq!(group_of(&config), Some(1), "its number stays");
     }
 }

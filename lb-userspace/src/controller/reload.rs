@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use sd_notify::NotifyState;
 
 use super::{Controller, desired, tell_supervisor};
@@ -52,7 +52,7 @@ impl Controller {
         }
     }
 
-    fn accepted(&self, new: Config) -> Result<Config> {
+    fn accepted(&self, mut new: Config) -> Result<Config> {
         let Config {
             interface,
             xdp_mode: _,
@@ -79,12 +79,7 @@ impl Controller {
                 bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
             }
         }
-        if let Some(changed) = self.cluster_change(&new) {
-            bail!(
-                "{}: {changed} cannot change while lb runs in a cluster; restart it",
-                self.file.path().display()
-            );
-        }
+        self.number_groups(&mut new.groups).with_context(|| self.file.path().display().to_string())?;
         Ok(new)
     }
 

@@ -255,6 +255,8 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use anyhow::anyhow;
 
     use super::*;
@@ -292,7 +294,7 @@ mod tests {
     /// With one other node, which lives or not.
     fn sight(idle: bool, other_lives: bool) -> Sight {
         let node = |alive| NodeSight { alive, readiness: None, config_agrees: true };
-        Sight { idle, groups: Vec::new(), nodes: vec![node(true), node(other_lives)] }
+        Sight { idle, groups: BTreeMap::new(), nodes: vec![node(true), node(other_lives)] }
     }
 
     /// How it stands after so long with a connection that does not end.

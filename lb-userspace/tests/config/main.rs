@@ -139,6 +139,7 @@ fn the_cluster_of_the_talk() {
         announce_rate: 10_000,
         cluster: None,
         groups: vec![Group {
+            number: 0,
             name: "211.58.250.6".into(),
             vips: vec![GroupVip { address: v4([211, 58, 250, 6]), prefix: 25 }],
             label: Some("eth0:0".into()),

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`harness`] | the talk's cluster with as many directors as a test wants |
 //! | [`files`] | keys, configurations, the BPF file system |
+//! | [`groups`] | groups that come and go by reload |
 //! | [`orders`] | what operators order |
 //! | [`nodes`] | which node has a group |
 //! | [`addresses`] | VIPs on the segment |
@@ -20,6 +21,7 @@ mod addresses;
 mod commands;
 mod dual_stack;
 mod files;
+mod groups;
 mod harness;
 mod many_vips;
 mod nodes;

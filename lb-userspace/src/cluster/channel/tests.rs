@@ -142,7 +142,7 @@ proptest! {
         let before = format!("{:?}", b.guard);
         for mut bytes in messages {
             if header && bytes.len() > 8 {
-                bytes[..4].copy_from_slice(b"LH\x01\x01");
+                bytes[..4].copy_from_slice(b"LH\x02\x01");
                 bytes[4..8].copy_from_slice(&b.cluster.0.to_be_bytes());
             }
             prop_assert!(b.open(&bytes, NOW).is_err());

@@ -33,8 +33,8 @@ impl Machine {
         act: impl FnOnce(&mut Group, &Node, &mut Vec<Output>) -> Result<(), Refusal>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
-        let group = self.groups.get_mut(usize::from(group.0)).ok_or(Refusal::NoSuchGroup)?;
-        act(group, &self.node, outputs)
+        let group = self.groups.iter_mut().find(|known| known.id == group && !known.removed);
+        act(group.ok_or(Refusal::NoSuchGroup)?, &self.node, outputs)
     }
 }
 

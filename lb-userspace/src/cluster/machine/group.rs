@@ -13,6 +13,8 @@ use super::{Cause, Event, GroupId, GroupSettings, NodeId, Output, Role};
 pub(super) struct Group {
     pub id: GroupId,
     pub settings: GroupSettings,
+    /// It left the configuration, and is to be given up.
+    pub removed: bool,
     pub phase: Phase,
     /// The claim by which the group is held here; otherwise the newest one heard of.
     pub term: u64,
@@ -105,15 +107,16 @@ struct Told {
 }
 
 impl Group {
-    pub fn new(id: GroupId, settings: GroupSettings, node: &Node) -> Self {
+    pub fn new(settings: GroupSettings, node: &Node) -> Self {
         Self {
-            id,
+            id: settings.id,
             settings,
-            phase: Phase::Releasing { since: Duration::ZERO },
+            removed: false,
+            phase: Phase::Releasing { since: node.watched },
             term: 0,
             cause: Cause::Start,
             listening: true,
-            shy_until: node.shyness(),
+            shy_until: node.watched.saturating_add(node.shyness()),
             candidate_since: None,
             offer: None,
             asked_since: None,
@@ -150,7 +153,18 @@ impl Group {
     pub fn status(&self, node: &Node) -> GroupStatus {
         let asked = self.asked_since.map(|_| node.settings.me);
         let offered_to = self.offer.map(|offer| offer.to).or(asked);
-        GroupStatus { role: self.role(node), term: self.term, offered_to, yielded: self.yielded }
+        GroupStatus {
+            group: self.id,
+            role: self.role(node),
+            term: self.term,
+            offered_to,
+            yielded: self.yielded,
+        }
+    }
+
+    /// Why this node could not serve the group.
+    pub fn hindrance(&self, node: &Node) -> Option<Cause> {
+        self.removed.then_some(Cause::Removed).or_else(|| node.hindrance(&self.settings))
     }
 
     pub fn is_held(&self) -> bool {

@@ -17,7 +17,7 @@ const MAX_DOUBLINGS: u32 = 6;
 
 impl Group {
     pub fn review_held(&mut self, node: &Node, outputs: &mut Vec<Output>) {
-        if let Some(hindrance) = node.hindrance(&self.settings) {
+        if let Some(hindrance) = self.hindrance(node) {
             return self.release(hindrance, node, outputs);
         }
         match self.phase {

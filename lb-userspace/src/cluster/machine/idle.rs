@@ -33,7 +33,7 @@ impl Group {
         // The messages that waited during an absence tell of a world that may be gone: a peer that could not serve then
         // may be active now. Nothing is claimed on their word.
         let absence = node.was_absent.then_some(Cause::Absence);
-        let hindrance = node.hindrance(&self.settings).or(waiting).or(absence);
+        let hindrance = self.hindrance(node).or(waiting).or(absence);
         if hindrance.is_some() {
             self.shy_until = node.watched.saturating_add(node.shyness());
         }

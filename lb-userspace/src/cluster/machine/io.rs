@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GroupId, Heartbeat, NodeId, Role};
+use super::{GroupId, GroupSettings, Heartbeat, NodeId, Role};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
@@ -13,6 +13,8 @@ pub enum Input {
     /// What this node could serve with; each change at once.
     Readiness(LocalReadiness),
     Command(Command),
+    /// The configuration was read anew.
+    Changed(Change),
     /// The take-over that [`Output::Acquire`] asked for is complete.
     TakeoverDone {
         group: GroupId,
@@ -41,6 +43,17 @@ pub struct LocalReadiness {
     pub link: bool,
     pub servers: u16,
     pub references: u8,
+}
+
+/// What may change while the machine runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Change {
+    pub config_digest: u64,
+    /// See [`super::Settings::takeover`].
+    pub takeover: Duration,
+    /// All groups from now on. Of one that stays `preference` must be as it was: with orders that differ between nodes two
+    /// could find themselves first at once.
+    pub groups: Vec<GroupSettings>,
 }
 
 /// What an operator may ask for.
@@ -120,6 +133,14 @@ pub enum Event {
         cause: Cause,
         after: Duration,
     },
+    /// The configuration has it from now on.
+    GroupAdded {
+        group: GroupId,
+    },
+    /// It left the configuration, and nothing of it is left here.
+    GroupRemoved {
+        group: GroupId,
+    },
     SplitBrain {
         group: GroupId,
         seen: Seen,
@@ -183,6 +204,8 @@ pub enum Cause {
     StandbyCommand,
     /// The group is not configured for this node.
     NotListed,
+    /// It left the configuration.
+    Removed,
     /// Waits after a failed take-over.
     Waiting,
     /// The machine was not called for longer than the lease, as in [`Event::Stalled`].

@@ -141,7 +141,7 @@ impl Walk {
 }
 
 fn ends(nodes: usize) -> impl Iterator<Item = Fault> {
-    let of = |node| [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node)];
+    let of = |node| [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node), Fault::Learn(node)];
     (0..nodes).flat_map(of).chain([Fault::Heal])
 }
 
@@ -220,6 +220,40 @@ fn losses_and_stops(nodes: usize) -> Vec<Fault> {
 fn two_nodes_at_work() {
     for (name, speeds) in all_speeds() {
         walk(&name, &at_work(2, speeds), Bounds::of(faults(2), (12, 1), (10, 2)));
+    }
+}
+
+/// A group leaves the configuration of one node after the other, and comes back, while other things go wrong.
+#[test]
+fn a6_nodes_that_reload() {
+    let kinds = |nodes: usize| {
+        let of = |node| {
+            [
+                Fault::Forget(node),
+                Fault::Lose(node),
+                Fault::Delay(node),
+                Fault::Freeze(node),
+                Fault::Crash(node),
+            ]
+        };
+        (0..nodes).flat_map(of).collect::<Vec<_>>()
+    };
+    for (name, speeds) in all_speeds() {
+        walk(&name, &at_work(2, speeds), Bounds::of(kinds(2), (5, 2), (10, 2)));
+    }
+    let world = at_work(3, speeds(SLOW_FIRST, [2_000; 4]));
+    walk("three nodes", &world, Bounds::of(kinds(3), (3, 2), (6, 2)));
+}
+
+/// One node after the other learns of the group, at any distance.
+#[test]
+fn a6_a_group_that_nobody_knew() {
+    for (name, speeds) in all_speeds() {
+        let mut world = at_work(2, speeds);
+        (0..2).for_each(|node| world.strike(Fault::Forget(node)));
+        (0..20).for_each(|_| world.step());
+        let kinds = (0..2).flat_map(|node| [Fault::Lose(node), Fault::Delay(node), Fault::Freeze(node)]);
+        walk(&name, &world, Bounds::of(kinds.collect(), (8, 1), (12, 2)));
     }
 }
 

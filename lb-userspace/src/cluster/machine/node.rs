@@ -97,14 +97,14 @@ impl Node {
     }
 
     pub fn hear(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
-        let (watched, late, ours) = (self.watched, self.settings.late, self.settings.config_digest);
+        let (watched, settings, ours) = (self.watched, &self.settings, self.settings.config_digest);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == message.from) else { return };
         if !peer.is_news(&message) {
             return;
         }
         let mut events = Vec::new();
         let theirs = message.config_digest;
-        peer.hear(message, watched, late, &mut events);
+        peer.hear(message, watched, settings, &mut events);
         peer.compare_digests(ours, theirs, &mut events);
         outputs.extend(events.into_iter().map(Output::Event));
     }

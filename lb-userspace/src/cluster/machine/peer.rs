@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::message::{GroupStatus, Readiness};
-use super::{Event, Fitness, GroupId, Heartbeat, NodeId, Role};
+use super::{Event, Fitness, GroupId, Heartbeat, NodeId, Role, Settings};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
@@ -14,6 +14,8 @@ pub(super) struct Peer {
     pub heard: Duration,
     /// Of the last heartbeat; none was heard in this life of ours if it is missing.
     pub last: Option<Last>,
+    /// What its earlier life had when that was last heard, and this one does not know: the lease may run until then.
+    left: Vec<(GroupStatus, Duration)>,
     /// The peer's digest, if it differs and that has been said.
     odd_digest: Option<u64>,
 }
@@ -29,7 +31,7 @@ pub(super) struct Last {
 
 impl Peer {
     pub fn new(id: NodeId) -> Self {
-        Self { id, alive: false, heard: Duration::ZERO, last: None, odd_digest: None }
+        Self { id, alive: false, heard: Duration::ZERO, last: None, left: Vec::new(), odd_digest: None }
     }
 
     /// Whether the message is newer than all before; a copy over a second path or one that was overtaken says nothing.
@@ -39,7 +41,13 @@ impl Peer {
     }
 
     /// Takes a message in that is news.
-    pub fn hear(&mut self, message: Heartbeat, watched: Duration, late: Duration, events: &mut Vec<Event>) {
+    pub fn hear(
+        &mut self,
+        message: Heartbeat,
+        watched: Duration,
+        settings: &Settings,
+        events: &mut Vec<Event>,
+    ) {
         let (peer, session) = (self.id, message.session);
         let silent = watched.saturating_sub(self.heard);
         let known = self.last.as_ref().map(|last| last.session);
@@ -47,12 +55,28 @@ impl Peer {
             events.push(Event::PeerUp { peer, session });
         } else if known != Some(session) {
             events.push(Event::PeerRestarted { peer, session });
-        } else if silent > late {
+        } else if silent > settings.late {
             events.push(Event::PeerLate { peer, silent });
         }
-        let Heartbeat { from: _, session, sequence, readiness, hears, config_digest: _, groups } = message;
+        if known.is_some_and(|known| known != session) {
+            self.leave(self.heard.saturating_add(settings.dead));
+        }
+        let Heartbeat { from: _, session, sequence, readiness, hears, config_digest: _, mut groups } =
+            message;
+        self.left.retain(|(status, until)| {
+            watched < *until && groups.iter().all(|group| group.group != status.group)
+        });
+        groups.extend(self.left.iter().map(|(status, _)| *status));
         (self.alive, self.heard) = (true, watched);
         self.last = Some(Last { session, sequence, readiness, hears, groups });
+    }
+
+    /// Its life is over. What it had, nobody takes before its lease must have run out: the next life may not know of it.
+    fn leave(&mut self, until: Duration) {
+        let had = self.last.iter().flat_map(|last| &last.groups);
+        let had = had.filter(|status| !matches!(status.role, Role::Fault | Role::Standby));
+        let had = had.map(|status| GroupStatus { role: Role::Releasing, offered_to: None, ..*status });
+        self.left = had.map(|status| (status, until)).collect();
     }
 
     pub fn compare_digests(&mut self, ours: u64, theirs: u64, events: &mut Vec<Event>) {
@@ -73,7 +97,7 @@ impl Peer {
 
     /// The same, dead or alive.
     pub fn told(&self, group: GroupId) -> Option<&GroupStatus> {
-        self.last.as_ref()?.groups.get(usize::from(group.0))
+        self.last.as_ref()?.groups.iter().find(|status| status.group == group)
     }
 
     pub fn role(&self, group: GroupId) -> Option<Role> {

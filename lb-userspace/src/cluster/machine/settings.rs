@@ -38,6 +38,7 @@ pub struct Settings {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GroupSettings {
+    pub id: GroupId,
     /// The nodes that may have the group, the preferred one first.
     pub preference: Vec<NodeId>,
     pub failback: Failback,
@@ -60,11 +61,13 @@ pub enum SettingsError {
     Me { me: NodeId, nodes: u8 },
     #[error("at most {MAX_GROUPS} groups of addresses, not {0}")]
     Groups(usize),
-    #[error("group {} prefers a node {} that does not exist", .group.0, .node.0)]
+    #[error("two groups have the id {0:?}")]
+    GroupTwice(GroupId),
+    #[error("{group:?} prefers a node {} that does not exist", .node.0)]
     UnknownNode { group: GroupId, node: NodeId },
-    #[error("group {} names node {} twice", .group.0, .node.0)]
+    #[error("{group:?} names node {} twice", .node.0)]
     NodeTwice { group: GroupId, node: NodeId },
-    #[error("group {} has no node", .0.0)]
+    #[error("{0:?} has no node")]
     NoNode(GroupId),
     #[error("the heartbeat interval must not be zero")]
     Interval,
@@ -122,8 +125,11 @@ impl Settings {
         if self.groups.len() > MAX_GROUPS {
             return Err(SettingsError::Groups(self.groups.len()));
         }
-        for (group, settings) in (0..).map(GroupId).zip(&self.groups) {
-            self.check_group(group, &settings.preference)?;
+        for (place, group) in self.groups.iter().enumerate() {
+            if self.groups[..place].iter().any(|before| before.id == group.id) {
+                return Err(SettingsError::GroupTwice(group.id));
+            }
+            self.check_group(group.id, &group.preference)?;
         }
         Ok(())
     }

@@ -32,11 +32,12 @@ fn faults(nodes: usize, cuts_too: bool) -> impl Strategy<Value = Fault> {
                 Fault::DataPathDown(node),
                 Fault::CutOff(node),
                 Fault::TakeoverFails(node),
+                Fault::Forget(node),
             ];
             select(others.into_iter().chain(cuts).collect::<Vec<_>>())
         }),
         4 => node.clone().prop_flat_map(|node| {
-            select(vec![Fault::Restart(node), Fault::Thaw(node), Fault::Heal, Fault::Mend(node)])
+            select(vec![Fault::Restart(node), Fault::Thaw(node), Fault::Heal, Fault::Mend(node), Fault::Learn(node)])
         }),
         1 => (node, commands()).prop_map(|(node, command)| Fault::Command(node, command)),
     ]
@@ -133,25 +134,30 @@ fn odd_times() -> impl Strategy<Value = Duration> {
 }
 
 fn odd_settings() -> impl Strategy<Value = Settings> {
-    let groups = vec((vec(0..20u8, 0..4), any::<bool>()), 0..4);
-    (0..4u8, 0..20u8, [odd_times(), odd_times(), odd_times(), odd_times()], any::<bool>(), groups).prop_map(
-        |(me, nodes, [interval, dead, lease, delay], usual, groups)| {
+    (0..4u8, 0..20u8, [odd_times(), odd_times(), odd_times()], any::<bool>(), odd_groups()).prop_map(
+        |(me, nodes, [interval, dead, lease], usual, groups)| {
             let mut settings = Settings::new(NodeId(me), nodes, 1);
             if !usual {
                 (settings.interval, settings.dead, settings.lease) = (interval, dead, lease);
             }
-            let group = |(preference, auto): (Vec<u8>, bool)| GroupSettings {
-                preference: preference.into_iter().map(NodeId).collect(),
-                failback: if auto { Failback::Auto { delay } } else { Failback::Manual },
-            };
-            settings.groups = groups.into_iter().map(group).collect();
+            settings.groups = groups;
             settings
         },
     )
 }
 
+fn odd_groups() -> impl Strategy<Value = Vec<GroupSettings>> {
+    let group = (0..5u32, vec(0..20u8, 0..4), any::<bool>(), odd_times());
+    let group = group.prop_map(|(id, preference, auto, delay)| GroupSettings {
+        id: GroupId(id),
+        preference: preference.into_iter().map(NodeId).collect(),
+        failback: if auto { Failback::Auto { delay } } else { Failback::Manual },
+    });
+    vec(group, 0..4)
+}
+
 fn odd_inputs() -> impl Strategy<Value = Input> {
-    let group = || (0..5u8).prop_map(GroupId);
+    let group = || (0..5u32).prop_map(GroupId);
     prop_oneof![
         Just(Input::Timer),
         odd_heartbeats().prop_map(Input::Heartbeat),
@@ -159,6 +165,9 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
             Input::Readiness(LocalReadiness { data_path, link, servers, references })
         }),
         commands().prop_map(Input::Command),
+        (any::<u64>(), odd_times(), odd_groups()).prop_map(|(config_digest, takeover, groups)| {
+            Input::Changed(Change { config_digest, takeover, groups })
+        }),
         group().prop_map(|group| Input::TakeoverDone { group }),
         group().prop_map(|group| Input::TakeoverFailed { group, why: String::new() }),
         group().prop_map(|group| Input::ReleaseDone { group }),
@@ -170,7 +179,7 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
 fn odd_heartbeats() -> impl Strategy<Value = Heartbeat> {
     let roles = select(vec![Role::Fault, Role::Standby, Role::Acquiring, Role::Active, Role::Releasing]);
     let term = prop_oneof![0..4u64, Just(u64::MAX)];
-    let groups = vec((roles, term, prop::option::of(0..20u8), any::<bool>()), 0..6);
+    let groups = vec((0..5u32, roles, term, prop::option::of(0..20u8), any::<bool>()), 0..6);
     let numbers = (0..20u8, 0..3u64, any::<u64>(), any::<u16>(), 0..3u16);
     (numbers, groups).prop_map(|((from, session, sequence, hears, servers), groups)| Heartbeat {
         from: NodeId(from),
@@ -181,7 +190,8 @@ fn odd_heartbeats() -> impl Strategy<Value = Heartbeat> {
         config_digest: 0,
         groups: groups
             .into_iter()
-            .map(|(role, term, offered_to, yielded)| GroupStatus {
+            .map(|(group, role, term, offered_to, yielded)| GroupStatus {
+                group: GroupId(group),
                 role,
                 term,
                 offered_to: offered_to.map(NodeId),

@@ -4,6 +4,7 @@ use super::super::message::GroupStatus;
 use super::*;
 
 mod absence;
+mod changes;
 mod handover;
 mod settings;
 mod splitbrain;
@@ -38,17 +39,20 @@ impl Story {
         let mut settings = Settings::new(NodeId(me), nodes, 7);
         settings.references = 1;
         let failback = Failback::Auto { delay: ms(5000) };
-        settings.groups = vec![GroupSettings { preference: (0..nodes).map(NodeId).collect(), failback }];
+        settings.groups =
+            vec![GroupSettings { id: GROUP, preference: (0..nodes).map(NodeId).collect(), failback }];
         Self::with(settings)
     }
 
     fn with(settings: Settings) -> Self {
         settings.check().unwrap();
-        let peers = (0..settings.nodes).map(|node| Voice::new(NodeId(node), settings.groups.len())).collect();
+        let groups = || settings.groups.iter().map(|group| group.id);
+        let peers = (0..settings.nodes).map(|node| Voice::new(NodeId(node), groups())).collect();
+        let groups: Vec<GroupId> = groups().collect();
         let now = Duration::from_secs(1000);
         let mut story = Self { machine: Machine::new(settings, now), now, outputs: Vec::new(), peers };
         story.input(Input::Readiness(READY));
-        for group in (0..=u8::MAX).map(GroupId).take(story.machine.groups.len()) {
+        for group in groups {
             story.input(Input::ReleaseDone { group });
         }
         story
@@ -220,10 +224,11 @@ impl Story {
 }
 
 impl Voice {
-    fn new(from: NodeId, groups: usize) -> Self {
+    fn new(from: NodeId, groups: impl Iterator<Item = GroupId>) -> Self {
         let readiness =
             Readiness { data_path: true, link: true, maintenance: false, servers: 2, references: 1 };
-        let group = GroupStatus { role: Role::Standby, term: 0, offered_to: None, yielded: false };
+        let status =
+            |group| GroupStatus { group, role: Role::Standby, term: 0, offered_to: None, yielded: false };
         let message = Heartbeat {
             from,
             session: 1,
@@ -231,7 +236,7 @@ impl Voice {
             readiness,
             hears: u16::MAX,
             config_digest: 0,
-            groups: vec![group; groups],
+            groups: groups.map(status).collect(),
         };
         Self { talks: false, next: Duration::ZERO, message }
     }

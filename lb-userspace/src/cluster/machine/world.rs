@@ -110,10 +110,18 @@ pub fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     // Group 0 prefers node 0, 1, 2; group 1 node 1, 2, 0; and so on.
     let preference = |group| (0..nodes).map(|place| id((place + group) % nodes)).collect();
     let failback = Failback::Auto { delay: DEAD };
-    settings.groups =
-        (0..groups).map(|group| GroupSettings { preference: preference(group), failback }).collect();
+    settings.groups = (0..=u32::MAX)
+        .map(GroupId)
+        .take(groups)
+        .map(|id| GroupSettings { id, preference: preference(place(id)), failback })
+        .collect();
     settings.check().unwrap();
     settings
+}
+
+/// The group's place in the lists of a node.
+fn place(group: GroupId) -> usize {
+    usize::try_from(group.0).unwrap()
 }
 
 impl World {
@@ -205,8 +213,8 @@ impl World {
         let now = self.now;
         let done: Vec<_> = self.nodes[node].work.extract_if(.., |(due, _)| *due <= now).collect();
         for (_, done) in done {
-            if let Input::ReleaseDone { group } = &done {
-                self.nodes[node].lease[usize::from(group.0)] = Duration::ZERO;
+            if let Input::ReleaseDone { group } = done {
+                self.nodes[node].lease[place(group)] = Duration::ZERO;
             }
             self.input(node, done);
         }
@@ -237,11 +245,11 @@ impl World {
                     |input: &Input| matches!(input, Input::TakeoverDone { group: g } if *g == group);
                 state.work.retain(|(_, input)| !of_group(input));
                 state.work.push((due, Input::ReleaseDone { group }));
-                state.given_up[usize::from(group.0)] = true;
+                state.given_up[place(group)] = true;
             }
             Output::RenewLease { group, until } => {
-                state.lease[usize::from(group.0)] = until;
-                state.given_up[usize::from(group.0)] = false;
+                state.lease[place(group)] = until;
+                state.given_up[place(group)] = false;
             }
             Output::Announce { .. } | Output::Hush { .. } | Output::LeaseLost | Output::Event(_) => {}
         }
@@ -301,14 +309,14 @@ impl World {
 
     /// The nodes whose data path is active for the group.
     pub fn actives(&self, group: GroupId) -> Vec<usize> {
-        let active = |node: &NodeWorld| node.lease[usize::from(group.0)] > node.clock(self.now);
+        let active = |node: &NodeWorld| node.lease[place(group)] > node.clock(self.now);
         (0..self.nodes.len()).filter(|&node| active(&self.nodes[node])).collect()
     }
 
     /// Until when, in true time, if it is not told to give the group up.
     fn active_until(&self, node: usize, group: GroupId) -> u64 {
         let node = &self.nodes[node];
-        let group = usize::from(group.0);
+        let group = place(group);
         if node.given_up[group] { 0 } else { node.true_time(node.lease[group]) }
     }
 
@@ -322,7 +330,7 @@ impl World {
             };
             let group = |group: GroupId| {
                 let role = node.machine.as_ref().map(|machine| machine.role(group));
-                let lease = node.lease[usize::from(group.0)].saturating_sub(node.clock(self.now));
+                let lease = node.lease[place(group)].saturating_sub(node.clock(self.now));
                 format!("{role:?} {lease:?}")
             };
             format!("{state}{:?} at {:?}", self.groups().map(group).collect::<Vec<_>>(), node.clock(self.now))
@@ -333,7 +341,7 @@ impl World {
     }
 
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
-        (0..=u8::MAX).map(GroupId).take(self.nodes[0].lease.len())
+        (0..=u32::MAX).map(GroupId).take(self.nodes[0].lease.len())
     }
 
     /// Only the second promise counts from here on.

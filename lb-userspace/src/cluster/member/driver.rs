@@ -1,5 +1,6 @@
 //! The machine on the heartbeat thread: hands in what happened, carries out what comes of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +9,10 @@ use tokio::sync::oneshot;
 use super::fencing::Fencing;
 use super::handover::Handovers;
 use super::peers::Peers;
-use crate::cluster::machine::{self, Cause, Event, Input, LocalReadiness, Machine, Output, Refusal};
+use super::places::{Place, Places};
+use crate::cluster::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::cluster::message::{GroupId, Heartbeat, NodeId, Readiness, Role};
-use crate::cluster::takeover::holder::{Orders, Outcome};
+use crate::cluster::takeover::holder::{GroupNumber, Orders, Outcome};
 use crate::cluster::transport::{PathId, event_loop};
 use crate::dataplane::lease::Leases;
 
@@ -21,11 +23,11 @@ pub enum Command {
     /// Of an order to the holder of addresses.
     Outcome(Outcome),
     /// The station with this MAC, which is not ours, announces an address of the group.
-    Conflict(GroupId, [u8; 6]),
+    Conflict(GroupNumber, [u8; 6]),
     /// The node's MAC on the VIPs' interface.
     Mac(NodeId, [u8; 6]),
-    /// Of the configuration, which was read anew.
-    Digest(u64),
+    /// The configuration was read anew: the numbers of its groups too.
+    Changed(Change, Vec<(GroupId, Place)>),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -58,8 +60,9 @@ pub enum Report {
 pub struct Sight {
     /// Nothing is held here, nor being taken or released.
     pub idle: bool,
+    /// Those that left the configuration too, until they are given up.
+    pub groups: BTreeMap<GroupId, GroupSight>,
     /// In the configuration's order.
-    pub groups: Vec<GroupSight>,
     pub nodes: Vec<NodeSight>,
 }
 
@@ -84,6 +87,7 @@ pub struct NodeSight {
 
 pub struct Driver {
     machine: Machine,
+    places: Places,
     leases: Leases,
     orders: Orders,
     fencing: Fencing,
@@ -94,9 +98,17 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(machine: Machine, leases: Leases, orders: Orders, fencing: Fencing, tell: Tell) -> Self {
+    pub fn new(
+        machine: Machine,
+        places: Places,
+        leases: Leases,
+        orders: Orders,
+        fencing: Fencing,
+        tell: Tell,
+    ) -> Self {
         Self {
             machine,
+            places,
             leases,
             orders,
             fencing,
@@ -130,25 +142,53 @@ impl Driver {
                 self.outbox.push(heartbeat);
                 self.renew_handovers(now);
             }
-            Output::RenewLease { group, until } => self.leases.renew(group.0, until),
-            Output::Acquire { group, why } => self.acquire(group, &why, now),
-            Output::Release { group, why } => self.release(group, &why, now),
-            Output::Announce { group } => self.orders.announce(group.0),
-            Output::Hush { group } => self.orders.hush(group.0),
+            Output::RenewLease { group, until } => {
+                self.of(group, |here, number| here.leases.renew(number, until));
+            }
+            Output::Acquire { group, why } => {
+                self.of(group, |here, number| here.acquire(group, number, &why, now));
+            }
+            Output::Release { group, why } => {
+                self.of(group, |here, number| here.release(group, number, &why, now));
+            }
+            Output::Announce { group } => self.of(group, |here, number| here.orders.announce(number)),
+            Output::Hush { group } => self.of(group, |here, number| here.orders.hush(number)),
             Output::LeaseLost => {}
-            Output::Event(event) => (self.tell)(Report::Event(event).into()),
+            Output::Event(event) => {
+                if let Event::GroupRemoved { group } = event {
+                    self.forget(group);
+                }
+                (self.tell)(Report::Event(event).into());
+            }
+        }
+    }
+
+    /// The machine knows no group without a number.
+    fn of(&mut self, group: GroupId, act: impl FnOnce(&mut Self, GroupNumber)) {
+        if let Some(number) = self.places.of(group) {
+            act(self, number);
+        }
+    }
+
+    /// Its number may be another group's next.
+    fn forget(&mut self, group: GroupId) {
+        self.handovers.forget(group);
+        if let Some(number) = self.places.remove(group) {
+            self.leases.end(number);
+            self.leases.relay(number, None);
         }
     }
 
     /// The other director of a hand-over first: once the addresses are there, the host would answer what it should have.
-    fn acquire(&mut self, group: GroupId, why: &Cause, now: Duration) {
+    fn acquire(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
         match self.handovers.takes(group, why, &self.peers) {
             true => self.renew_handovers(now),
-            false => self.leases.relay(group.0, None),
+            false => self.leases.relay(number, None),
         }
-        self.leases.next_generation(group.0);
-        let condition = self.fencing.before(group, &self.silent(why));
-        self.orders.take(group.0, condition);
+        self.leases.next_generation(number);
+        let silent = self.silent(why);
+        let condition = self.fencing.before(self.places.name(group), &silent);
+        self.orders.take(number, condition);
     }
 
     /// The nodes that may still have a group that is taken without their consent.
@@ -165,33 +205,35 @@ impl Driver {
     }
 
     /// The lease first: from here on the addresses are not answered for.
-    fn release(&mut self, group: GroupId, why: &Cause, now: Duration) {
+    fn release(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
         match self.handovers.gives(group, why) {
             true => self.renew_handovers(now),
             false => {
-                self.leases.lapse(group.0, now);
-                self.leases.relay(group.0, None);
+                self.leases.lapse(number, now);
+                self.leases.relay(number, None);
             }
         }
-        self.leases.next_generation(group.0);
-        self.orders.release(group.0);
+        self.leases.next_generation(number);
+        self.orders.release(number);
     }
 
     fn renew_handovers(&mut self, now: Duration) {
         let settings = self.machine.settings();
         let (lease, heard) = (now + settings.lease, now + settings.dead);
-        self.handovers.renew(&self.machine, &self.peers, &self.leases, lease, heard);
+        self.handovers.renew(&self.machine, &self.peers, &self.places, &self.leases, lease, heard);
     }
 
     fn outcome(&mut self, outcome: Outcome, now: Duration) {
+        let (Outcome::Taken(number) | Outcome::Failed(number, _) | Outcome::Released(number)) = outcome;
+        let Some(group) = self.places.group(number) else { return };
         let input = match outcome {
-            Outcome::Taken(group) => Input::TakeoverDone { group: GroupId(group) },
-            Outcome::Failed(group, why) => Input::TakeoverFailed { group: GroupId(group), why },
-            Outcome::Released(group) => {
-                if !self.handovers.is_served_on(GroupId(group)) {
-                    self.leases.end(group);
+            Outcome::Taken(_) => Input::TakeoverDone { group },
+            Outcome::Failed(_, why) => Input::TakeoverFailed { group, why },
+            Outcome::Released(_) => {
+                if !self.handovers.is_served_on(group) {
+                    self.leases.end(number);
                 }
-                Input::ReleaseDone { group: GroupId(group) }
+                Input::ReleaseDone { group }
             }
         };
         self.tell_machine(input, now);
@@ -199,14 +241,14 @@ impl Driver {
 
     fn look(&self) -> Sight {
         let settings = self.machine.settings();
-        let groups = (0..settings.groups.len()).map(|index| {
-            let group = GroupId(u8::try_from(index).unwrap_or(u8::MAX));
-            GroupSight {
+        let groups = self.places.groups().map(|group| {
+            let sight = GroupSight {
                 role: self.machine.role(group),
                 holder: self.machine.holder(group),
                 has_successor: self.has_successor(group),
                 serves_on: self.handovers.is_served_on(group),
-            }
+            };
+            (group, sight)
         });
         let nodes = (0..settings.nodes).map(NodeId).map(|node| match node == settings.me {
             true => self.look_at_ourselves(),
@@ -249,12 +291,17 @@ impl event_loop::Driver for Driver {
                 let _ = reply.send(done);
             }
             Command::Outcome(outcome) => self.outcome(outcome, now),
-            Command::Conflict(group, mac) => {
+            Command::Conflict(number, mac) => {
                 let rival = self.peers.at(mac);
-                self.tell_machine(Input::Conflict { group, rival }, now);
+                if let Some(group) = self.places.group(number) {
+                    self.tell_machine(Input::Conflict { group, rival }, now);
+                }
             }
             Command::Mac(node, mac) => self.peers.set_mac(node, mac),
-            Command::Digest(digest) => self.machine.set_config_digest(digest),
+            Command::Changed(change, places) => {
+                self.places.add(places);
+                self.tell_machine(Input::Changed(change), now);
+            }
             Command::Look(reply) => {
                 let _ = reply.send(self.look());
             }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use crate::cluster::message::{GroupId, NodeId};
+use crate::cluster::message::NodeId;
 use crate::cluster::takeover::holder::Condition;
 
-/// Makes the run of the fence command for this node, before this group is taken; its error is how it failed.
-pub type Fence = Box<dyn Fn(NodeId, GroupId) -> Condition + Send>;
+/// Makes the run of the fence command for this node, before the group of this name is taken; its error is how it failed.
+pub type Fence = Box<dyn Fn(NodeId, &str) -> Condition + Send>;
 
 /// One run of the fence command, for all groups that wait for it. If the take-over whose turn it is is called off, and
 /// the run with it, the next one that waits makes its own.
@@ -33,7 +33,7 @@ impl Fencing {
     }
 
     /// What has to be waited for before a group is taken that these silent nodes may still have.
-    pub fn before(&mut self, group: GroupId, silent: &[NodeId]) -> Option<Condition> {
+    pub fn before(&mut self, group: &str, silent: &[NodeId]) -> Option<Condition> {
         let fence = self.fence.as_ref()?;
         let runs: Vec<_> = silent
             .iter()
@@ -70,12 +70,13 @@ mod tests {
     use super::*;
 
     const DEAD: NodeId = NodeId(1);
-    const FIRST: GroupId = GroupId(0);
-    const SECOND: GroupId = GroupId(1);
+    const FIRST: &str = "first";
+    const SECOND: &str = "second";
 
     /// A fence command that takes until it is let go.
     struct Command {
-        begun: Mutex<Vec<(NodeId, GroupId)>>,
+        /// The groups for which it was run.
+        begun: Mutex<Vec<String>>,
         go: Semaphore,
         fails: AtomicBool,
     }
@@ -85,9 +86,10 @@ mod tests {
         let command = Arc::new(command);
         let here = Arc::clone(&command);
         let fence: Fence = Box::new(move |node, group| {
-            let command = Arc::clone(&here);
+            assert_eq!(node, DEAD);
+            let (command, group) = (Arc::clone(&here), group.to_owned());
             Box::pin(async move {
-                command.begun.lock().expect("no panic").push((node, group));
+                command.begun.lock().expect("no panic").push(group);
                 command.go.acquire().await.expect("open").forget();
                 let fails = command.fails.load(Ordering::Relaxed);
                 if fails { Err("no power".to_owned()) } else { Ok(()) }
@@ -97,7 +99,7 @@ mod tests {
     }
 
     impl Command {
-        fn begun(&self) -> Vec<(NodeId, GroupId)> {
+        fn begun(&self) -> Vec<String> {
             self.begun.lock().expect("no panic").clone()
         }
     }
@@ -112,9 +114,9 @@ mod tests {
         command.go.add_permits(1);
         assert_eq!((&mut first).now_or_never(), Some(Ok(())));
         assert_eq!((&mut second).now_or_never(), Some(Ok(())));
-        let third = fencing.before(GroupId(2), &[DEAD]).expect("a condition");
+        let third = fencing.before("third", &[DEAD]).expect("a condition");
         assert_eq!(third.now_or_never(), Some(Ok(())), "dead it stays");
-        assert_eq!(command.begun(), [(DEAD, FIRST)]);
+        assert_eq!(command.begun(), [FIRST]);
     }
 
     #[test]
@@ -144,7 +146,7 @@ mod tests {
         command.go.add_permits(1);
         let again = fencing.before(SECOND, &[DEAD]).expect("a condition");
         assert_eq!(again.now_or_never(), Some(Ok(())));
-        assert_eq!(command.begun(), [(DEAD, FIRST), (DEAD, SECOND)]);
+        assert_eq!(command.begun(), [FIRST, SECOND]);
     }
 
     #[test]
@@ -156,7 +158,7 @@ mod tests {
         drop(first);
         command.go.add_permits(1);
         assert_eq!(second.now_or_never(), Some(Ok(())));
-        assert_eq!(command.begun(), [(DEAD, FIRST), (DEAD, SECOND)]);
+        assert_eq!(command.begun(), [FIRST, SECOND]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::cluster::message::{GroupId, NodeId};
 use crate::dataplane::lease::Leases;
 
 use super::peers::Peers;
+use super::places::Places;
 
 /// By group, what is owed to connections that began elsewhere.
 #[derive(Debug, Default)]
@@ -63,19 +64,26 @@ impl Handovers {
         matches!(self.0.get(&group), Some(Side::Gave { .. }))
     }
 
+    /// Nothing is owed for it any more.
+    pub fn forget(&mut self, group: GroupId) {
+        self.0.remove(&group);
+    }
+
     /// Renews what is promised: our own service until `lease`, a peer's as long as it can be heard, which `heard` bounds.
     pub fn renew(
         &mut self,
         machine: &Machine,
         peers: &Peers,
+        places: &Places,
         leases: &Leases,
         lease: Duration,
         heard: Duration,
     ) {
         self.0.retain(|&group, side| {
+            let Some(place) = places.of(group) else { return false };
             let partner = match *side {
                 Side::Gave { to } => {
-                    leases.grace(group.0, lease);
+                    leases.grace(place, lease);
                     machine.holder(group).or(to).filter(|&node| machine.hears(node))
                 }
                 Side::Took { from, life } => {
@@ -84,7 +92,7 @@ impl Handovers {
                 }
             };
             let relay = partner.and_then(|node| peers.mac(node)).map(|mac| (mac, heard));
-            leases.relay(group.0, relay);
+            leases.relay(place, relay);
             matches!(side, Side::Gave { .. }) || partner.is_some()
         });
     }

@@ -9,6 +9,7 @@
 //! - [`fencing`]: dead nodes are fenced before their groups are taken
 //! - [`handover`]: connections that began on the node that had a group before
 //! - [`peers`]: what is known of the other nodes
+//! - [`places`]: the numbers of the groups on this node
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,13 +20,14 @@ use tokio::sync::oneshot;
 
 use self::driver::{Command, Driver, Report, Sight, Tell, Told};
 use self::fencing::{Fence, Fencing};
+use self::places::Places;
 use super::auth::{self, ClusterId};
 use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
-use super::message::{GroupId, NodeId};
+use super::message::NodeId;
 use super::realtime;
 use super::replay::{Identity, session_at};
-use super::takeover::holder::{self, Holder, Orders};
+use super::takeover::holder::{self, GroupNumber, Holder, Orders};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::now;
 use super::transport::statistics::Statistics;
@@ -37,6 +39,7 @@ pub mod driver;
 pub mod fencing;
 mod handover;
 mod peers;
+mod places;
 mod settings;
 
 /// What the member finds where it runs.
@@ -81,7 +84,9 @@ impl Member {
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
         let fencing = Fencing::new(place.fence);
-        let driver = Driver::new(machine, place.leases, orders.clone(), fencing, Arc::clone(&tell));
+        let mut places = Places::default();
+        places.add(places::places(&config.groups));
+        let driver = Driver::new(machine, places, place.leases, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
             Box::new(move |report| tell(Report::Transport(report).into()))
@@ -125,9 +130,9 @@ impl Member {
     }
 
     /// Where to tell that someone else announces an address of the group.
-    pub fn conflicts(&self) -> impl Fn(u8, [u8; 6]) + use<> {
+    pub fn conflicts(&self) -> impl Fn(GroupNumber, [u8; 6]) + use<> {
         let handle = self.handle.clone();
-        move |group, mac| handle.command(Command::Conflict(GroupId(group), mac))
+        move |group, mac| handle.command(Command::Conflict(group, mac))
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it.
@@ -140,9 +145,10 @@ impl Member {
         self.holder.orders().set_mac(mac);
     }
 
-    /// The configuration was read anew. Which groups there are has not changed, nor anything in `cluster`.
-    pub fn set_config(&self, config: &Config) {
-        self.handle.command(Command::Digest(config.digest()));
+    /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group that stays.
+    pub fn set_config(&self, config: &Config, cluster: &Cluster) {
+        let places = places::places(&config.groups).collect();
+        self.handle.command(Command::Changed(settings::change(config, cluster), places));
         self.holder.orders().set_rate(config.announce_rate);
         self.holder.orders().set_groups(&config.groups);
     }

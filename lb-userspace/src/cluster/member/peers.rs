@@ -1,25 +1,23 @@
 //! What this node knows of the others besides their roles, which are the machine's matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::message::{GroupId, Heartbeat, MAX_GROUPS, NodeId, Readiness, Role};
+use crate::cluster::message::{GroupId, Heartbeat, NodeId, Readiness, Role};
 
 #[derive(Debug, Default)]
 pub struct Peers(BTreeMap<NodeId, Peer>);
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Peer {
     session: Option<u64>,
     /// Counts the sessions that were heard.
     life: u64,
     readiness: Option<Readiness>,
     config_digest: Option<u64>,
-    /// Groups that it could take, bit `1 << GroupId`.
-    stands_by: u32,
+    /// Groups that it could take.
+    stands_by: BTreeSet<GroupId>,
     mac: Option<[u8; 6]>,
 }
-
-const _: () = assert!(MAX_GROUPS <= u32::BITS as usize);
 
 impl Peers {
     /// Numbers the sessions in the order in which they were proven. A session's own number is the sender's clock at its
@@ -31,8 +29,8 @@ impl Peers {
         }
         peer.readiness = Some(heartbeat.readiness);
         peer.config_digest = Some(heartbeat.config_digest);
-        let standby = (0..u32::BITS).zip(&heartbeat.groups).filter(|(_, group)| group.role == Role::Standby);
-        peer.stands_by = standby.fold(0, |groups, (number, _)| groups | 1 << number);
+        let standby = heartbeat.groups.iter().filter(|status| status.role == Role::Standby);
+        peer.stands_by = standby.map(|status| status.group).collect();
         heartbeat.session = peer.life;
     }
 
@@ -42,17 +40,13 @@ impl Peers {
         self.0.entry(node).or_default().mac = Some(mac);
     }
 
-    fn get(&self, node: NodeId) -> Peer {
-        self.0.get(&node).copied().unwrap_or_default()
-    }
-
     /// 0: it was never heard.
     pub fn life(&self, node: NodeId) -> u64 {
-        self.get(node).life
+        self.0.get(&node).map_or(0, |peer| peer.life)
     }
 
     pub fn mac(&self, node: NodeId) -> Option<[u8; 6]> {
-        self.get(node).mac
+        self.0.get(&node)?.mac
     }
 
     /// The node with this MAC.
@@ -61,11 +55,11 @@ impl Peers {
     }
 
     pub fn readiness(&self, node: NodeId) -> Option<Readiness> {
-        self.get(node).readiness
+        self.0.get(&node)?.readiness
     }
 
     pub fn config_digest(&self, node: NodeId) -> Option<u64> {
-        self.get(node).config_digest
+        self.0.get(&node)?.config_digest
     }
 
     /// An operator wants it to stay out, or it stops.
@@ -75,7 +69,7 @@ impl Peers {
 
     /// Whether it could take the group, as it last said.
     pub fn stands_by(&self, node: NodeId, group: GroupId) -> bool {
-        1_u32.checked_shl(group.0.into()).is_some_and(|bit| self.get(node).stands_by & bit != 0)
+        self.0.get(&node).is_some_and(|peer| peer.stands_by.contains(&group))
     }
 
     /// Whether packets sent to it arrive and are balanced.
@@ -121,13 +115,14 @@ mod tests {
 
     #[test]
     fn a_node_stands_by_for_the_groups_of_which_it_says_so() {
-        let status = |role| GroupStatus { role, term: 1, offered_to: None, yielded: false };
+        let status = |(group, role)| GroupStatus { group, role, term: 1, offered_to: None, yielded: false };
         let mut message = heartbeat(1, 1);
-        message.groups = [Role::Standby, Role::Fault, Role::Active, Role::Standby].map(status).into();
+        let roles = [Role::Standby, Role::Fault, Role::Active, Role::Standby];
+        message.groups = (0..).map(GroupId).zip(roles).map(status).collect();
         let mut peers = Peers::default();
         peers.heard(&mut message);
-        let stands_by = |peers: &Peers| -> Vec<u8> {
-            (0..=u8::MAX).filter(|&group| peers.stands_by(NodeId(1), GroupId(group))).collect()
+        let stands_by = |peers: &Peers| -> Vec<u32> {
+            (0..10).filter(|&group| peers.stands_by(NodeId(1), GroupId(group))).collect()
         };
         assert_eq!(stands_by(&peers), [0, 3]);
         assert!(!peers.stands_by(NodeId(2), GroupId(0)), "never heard");

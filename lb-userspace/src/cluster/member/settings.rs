@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::machine::{Failback, GroupSettings, Settings};
+use crate::cluster::machine::{Change, Failback, GroupSettings, Settings};
 use crate::cluster::message::NodeId;
 use crate::cluster::transport::Open;
 use crate::cluster::transport::serial::Serial;
@@ -18,22 +18,32 @@ const TAKEOVER_OF_ONE: Duration = Duration::from_millis(1);
 /// `session` is new with each start of this node; `maintenance` is what an earlier life was told to remember.
 pub fn machine(config: &Config, cluster: &Cluster, session: u64, maintenance: bool) -> Settings {
     let Cluster { interval, dead, .. } = *cluster;
-    let fence = cluster.fence.as_ref().map_or(Duration::ZERO, |fence| fence.timeout);
     let nodes = u8::try_from(cluster.nodes.len()).unwrap_or(u8::MAX);
-    let vips = config.groups.iter().map(|group| group.vips.len()).sum::<usize>();
-    let vips = u32::try_from(vips).unwrap_or(u32::MAX);
+    let Change { config_digest, takeover, groups } = change(config, cluster);
     Settings {
-        config_digest: config.digest(),
+        config_digest,
         interval,
         dead,
         initial_dead: cluster.initial_dead,
         lease: Settings::longest_lease(interval, dead),
         late: cluster.late,
-        takeover: TAKEOVER + TAKEOVER_OF_ONE * vips + fence,
+        takeover,
         references: u8::try_from(cluster.references.len()).unwrap_or(u8::MAX),
         maintenance,
-        groups: config.groups.iter().map(group).collect(),
+        groups,
         ..Settings::new(NodeId(cluster.me), nodes, session)
+    }
+}
+
+/// What a reload may change.
+pub fn change(config: &Config, cluster: &Cluster) -> Change {
+    let fence = cluster.fence.as_ref().map_or(Duration::ZERO, |fence| fence.timeout);
+    let vips = config.groups.iter().map(|group| group.vips.len()).sum::<usize>();
+    let vips = u32::try_from(vips).unwrap_or(u32::MAX);
+    Change {
+        config_digest: config.digest(),
+        takeover: TAKEOVER + TAKEOVER_OF_ONE * vips + fence,
+        groups: config.groups.iter().map(group).collect(),
     }
 }
 
@@ -42,7 +52,7 @@ fn group(group: &config::Group) -> GroupSettings {
         config::Failback::Auto { delay } => Failback::Auto { delay },
         config::Failback::Manual => Failback::Manual,
     };
-    GroupSettings { preference: group.nodes.iter().copied().map(NodeId).collect(), failback }
+    GroupSettings { id: group.id(), preference: group.nodes.iter().copied().map(NodeId).collect(), failback }
 }
 
 /// Name and opener of each path.

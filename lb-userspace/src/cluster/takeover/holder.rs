@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long an announcement waits that the interface's queue has no room for.
 const QUEUE_FULL: Duration = Duration::from_millis(1);
 
-/// A group's place in the configuration.
+/// A group's number on this node, see [`Group::number`].
 pub type GroupNumber = u8;
 
 /// Something to wait for before a group is taken, such as a fence command; its error is why the group is not.
@@ -273,7 +273,8 @@ impl Keeper {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Groups { groups, hold_all } => {
-                self.ledger.set_groups(groups.iter().map(Vips::from).collect(), hold_all);
+                let numbered = groups.iter().map(|group| (group.number, Vips::from(group)));
+                self.ledger.set_groups(numbered.collect(), hold_all);
                 for vip in self.ledger.held() {
                     self.bursts.set_refresh(vip, self.ledger.refresh_of(vip), Instant::now());
                 }

@@ -56,7 +56,7 @@ struct Fight {
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    groups: Vec<Vips>,
+    groups: BTreeMap<GroupNumber, Vips>,
     /// The group of each VIP.
     index: HashMap<IpAddr, GroupNumber>,
     /// Groups that are held, or being taken.
@@ -83,14 +83,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// From now on these are the groups; those that are held follow. With `hold_all` all of them are.
-    pub fn set_groups(&mut self, groups: Vec<Vips>, hold_all: bool) {
+    pub fn set_groups(&mut self, groups: BTreeMap<GroupNumber, Vips>, hold_all: bool) {
         self.groups = groups;
-        let numbered = || (0..=u8::MAX).zip(&self.groups);
-        self.index = numbered()
-            .flat_map(|(number, vips)| vips.addresses.keys().map(move |vip| (*vip, number)))
-            .collect();
+        let vips = self.groups.iter();
+        self.index =
+            vips.flat_map(|(number, vips)| vips.addresses.keys().map(move |vip| (*vip, *number))).collect();
         if hold_all {
-            self.wanted = numbered().map(|(number, _)| number).collect();
+            self.wanted = self.groups.keys().copied().collect();
         }
         let surplus = self.held.iter().filter(|(vip, form)| self.wanted_form(**vip) != Some(form));
         let surplus: BTreeSet<IpAddr> = surplus.map(|(vip, _)| *vip).collect();
@@ -147,7 +146,7 @@ impl Ledger {
 
     /// Those that are known to be on the interface.
     pub fn held_of(&self, group: GroupNumber) -> impl Iterator<Item = IpAddr> + '_ {
-        let addresses = self.groups.get(usize::from(group)).map(|vips| vips.addresses.keys());
+        let addresses = self.groups.get(&group).map(|vips| vips.addresses.keys());
         addresses.into_iter().flatten().copied().filter(|vip| self.held.contains_key(vip))
     }
 
@@ -222,8 +221,7 @@ impl Ledger {
         self.wanted.remove(&group);
         self.next_takes.remove(&group);
         self.works.retain(|work| work.takes() != Some(group));
-        let Vips { addresses, networks, .. } =
-            self.groups.get(usize::from(group)).cloned().unwrap_or_default();
+        let Vips { addresses, networks, .. } = self.groups.get(&group).cloned().unwrap_or_default();
         let addresses: BTreeSet<IpAddr> = addresses.into_keys().collect();
         addresses.iter().for_each(|vip| self.lose(*vip));
         // One that is being undone is released with that.
@@ -256,7 +254,7 @@ impl Ledger {
 
     fn group_of(&self, vip: IpAddr) -> Option<&Vips> {
         let number = self.index.get(&vip).filter(|number| self.wanted.contains(number))?;
-        self.groups.get(usize::from(*number))
+        self.groups.get(number)
     }
 
     /// `None`: it is of no group that is held.
@@ -265,7 +263,7 @@ impl Ledger {
     }
 
     fn missing_of(&self, group: GroupNumber) -> VecDeque<Request> {
-        let addresses = self.groups.get(usize::from(group)).map(|vips| vips.addresses.values());
+        let addresses = self.groups.get(&group).map(|vips| vips.addresses.values());
         let missing = addresses.into_iter().flatten().filter(|vip| !self.held.contains_key(&vip.address));
         missing.map(|vip| self.add(vip)).collect()
     }
@@ -283,7 +281,7 @@ impl Ledger {
     /// As a /32 a VIP brings no route to its network. Where no other address of the interface does, one is made, for clients
     /// of that network: the host answers them, and with `rp_filter` it would hear nobody that it has no route to.
     fn routes_to_set(&mut self) -> impl Iterator<Item = Request> + use<> {
-        let wanted = self.wanted.iter().filter_map(|group| self.groups.get(usize::from(*group)));
+        let wanted = self.wanted.iter().filter_map(|group| self.groups.get(group));
         let networks = wanted.flat_map(|vips| &vips.networks).copied();
         let own: BTreeSet<Network> = self.own.values().copied().collect();
         let needed: BTreeSet<Network> =

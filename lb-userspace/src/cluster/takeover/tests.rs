@@ -18,6 +18,7 @@ fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
     let vip =
         |&(address, prefix): &(&str, u8)| GroupVip { address: address.parse().expect("an address"), prefix };
     Group {
+        number: 0,
         name: name.to_owned(),
         vips: vips.iter().map(vip).collect(),
         label: label.map(str::to_owned),
@@ -33,7 +34,8 @@ fn start(cable: &Cable, groups: &[Group]) -> (Holder, Receiver<Outcome>) {
     let holder = cable
         .run(0, |interface| Holder::start(interface, MAC, orders(), Findings::default(), tell))
         .expect("a holder");
-    holder.orders().set_groups(groups);
+    let numbered = (0..).zip(groups).map(|(number, group)| Group { number, ..group.clone() });
+    holder.orders().set_groups(&Vec::from_iter(numbered));
     (holder, outcomes)
 }
 

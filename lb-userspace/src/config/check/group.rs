@@ -31,19 +31,25 @@ impl Checker {
         cluster: Option<&[String]>,
     ) -> Vec<Group> {
         let interface = file.interface.0.as_deref().unwrap_or("eth0");
-        let mut names = Unique::default();
+        let (mut names, mut ids) = (Unique::default(), Unique::default());
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
         self.at_most(MAX_GROUPS, groups.len(), "groups", place);
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let place = place.item(index);
-            let group = self.group(group, place, interface, cluster, &mut vips);
+            let mut group = self.group(group, place, interface, cluster, &mut vips);
+            group.number = u8::try_from(index).unwrap_or(u8::MAX);
             // Without a name and a VIP that is right, which is said elsewhere, the name is empty.
-            if !group.name.is_empty()
-                && let Err(line) = names.insert(group.name.clone(), place.key("name").at())
-            {
-                let message = format!("name {:?}: the group in line {line} has it already", group.name);
-                self.mistake(place.key("name").at(), message);
+            if !group.name.is_empty() {
+                let at = place.key("name").at();
+                let taken = names.insert(group.name.clone(), at).map_err(|line| (line, "has it already"));
+                let taken = taken.and_then(|()| {
+                    let same = "has one that looks the same in heartbeats, expected another";
+                    ids.insert(group.id(), at).map_err(|line| (line, same))
+                });
+                if let Err((line, why)) = taken {
+                    self.mistake(at, format!("name {:?}: the group in line {line} {why}", group.name));
+                }
             }
             group
         });
@@ -80,6 +86,7 @@ impl Checker {
         };
         let first = || vips.first().map_or_else(String::new, |vip| vip.address.to_string());
         Group {
+            number: 0,
             name: name.unwrap_or_else(first),
             label,
             refresh: refresh.unwrap_or(REFRESH),

@@ -4,9 +4,11 @@
 //! - [`roles`]: the groups' roles here, and their hooks
 //! - [`status`]: the cluster as operators ask for it
 //! - [`fence`]: the fence command
+//! - [`groups`]: groups that come and go by reload
 //! - [`keys`]: another node signs with a key that this one does not have
 //! - [`split_brains`]: which news of two active nodes is worth a line
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::fence::fence;
+use self::groups::Groups;
 use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
@@ -25,6 +28,7 @@ use crate::cluster::hooks::Hooks;
 use crate::cluster::machine::{Event, LocalReadiness};
 use crate::cluster::member::driver::{Report, Sight, Told};
 use crate::cluster::member::{Member, Place};
+use crate::cluster::message::GroupId;
 use crate::cluster::references::References;
 use crate::cluster::takeover::holder::{self, Holder, Orders};
 use crate::cluster::transport;
@@ -36,6 +40,7 @@ use crate::segment::claimant::Machines;
 use crate::segment::watch::{Ours, Response, Surroundings, Watch};
 
 mod fence;
+mod groups;
 mod keys;
 mod orders;
 mod roles;
@@ -71,8 +76,8 @@ pub(super) struct Clustered {
     cluster: Cluster,
     member: Member,
     key_file: Watched,
-    /// Of each group.
-    roles: Vec<RoleHere>,
+    groups: Groups,
+    roles: BTreeMap<GroupId, RoleHere>,
     paths: Vec<String>,
     hooks: Hooks,
     out: Out,
@@ -115,7 +120,7 @@ impl Membership {
         if maintenance {
             tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
         }
-        let fence = fence(config, cluster);
+        let fence = fence(cluster);
         let (leases_here, findings_here) = (leases.clone(), findings.clone());
         let place =
             Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
@@ -137,7 +142,8 @@ impl Membership {
         let clustered = Clustered {
             key_file,
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
-            roles: config.groups.iter().map(|_| RoleHere::starting()).collect(),
+            groups: Groups::new(&config.groups),
+            roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
             hooks: Hooks::new(cluster.hooks.clone()),
             out: Out { standby: false, maintenance },
             segment,
@@ -173,7 +179,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn set_config(&self, config: &Config) {
+    pub(super) fn set_config(&mut self, config: &Config) {
         let vips = desired::vips(&config.groups).into_iter().collect();
         self.segment().change(|ours| ours.vips = vips);
         match self {
@@ -181,7 +187,13 @@ impl Membership {
                 alone.holder.orders().set_rate(config.announce_rate);
                 alone.holder.orders().hold_all(&config.groups);
             }
-            Self::Clustered(clustered) => clustered.member.set_config(config),
+            Self::Clustered(clustered) => {
+                clustered.member.set_config(config, &clustered.cluster);
+                clustered.groups.follow(&config.groups);
+                for group in &config.groups {
+                    clustered.roles.entry(group.id()).or_insert_with(RoleHere::starting);
+                }
+            }
         }
     }
 
@@ -308,8 +320,8 @@ fn watch_references(
 }
 
 impl Clustered {
-    fn names<'a>(&'a self, groups: &'a [Group]) -> Names<'a> {
-        Names { cluster: &self.cluster, groups, paths: &self.paths }
+    fn names(&self) -> Names<'_> {
+        Names { cluster: &self.cluster, groups: self.groups.known(), paths: &self.paths }
     }
 }
 
@@ -329,18 +341,25 @@ impl Controller {
         if !clustered.split_brains.is_news(report) {
             return;
         }
-        let record = words::record(report, clustered.names(&self.config.groups));
-        if let Report::Event(Event::RoleChanged { group, to, cause, .. }) = report {
-            clustered.role_changed(*group, *to, cause, &self.config.groups);
+        let record = words::record(report, clustered.names());
+        match report {
+            Report::Event(Event::RoleChanged { group, to, cause, .. }) => {
+                clustered.role_changed(*group, *to, cause);
+            }
+            // It may be back by now.
+            Report::Event(Event::GroupRemoved { group })
+                if clustered.groups.forget(*group, &self.config.groups) =>
+            {
+                clustered.roles.remove(group);
+            }
+            _ => {}
         }
         self.events.record(record.at(*at));
     }
 
-    /// `None`: nothing that the cluster goes by has changed. Otherwise what may not change while `lb` runs.
-    pub(super) fn cluster_change(&self, new: &Config) -> Option<&'static str> {
-        self.config.cluster.as_ref()?;
-        let fixed = |group: &Group| (group.name.clone(), group.nodes.clone(), group.failback);
-        let same = self.config.groups.iter().map(fixed).eq(new.groups.iter().map(fixed));
-        (!same).then_some("groups (their names, order, `nodes` and `failback`)")
+    /// Gives the groups their numbers; the error is what cannot change while `lb` runs.
+    pub(super) fn number_groups(&self, groups: &mut [Group]) -> Result<()> {
+        // One that is alone holds all groups at any time, whatever their numbers.
+        self.membership.clustered().map_or(Ok(()), |clustered| clustered.groups.number(groups))
     }
 }

@@ -119,7 +119,7 @@ impl Ordered<'_> {
                 }
                 Err(why) => why,
             };
-            let text = format!("{}: {}", group.name, words::refusal(why, self.clustered.names(self.groups)));
+            let text = format!("{}: {}", group.name, words::refusal(why, self.clustered.names()));
             let passed_over = matches!(why, Refusal::NotHere { .. } | Refusal::AlreadyThere);
             if passed_over { not_meant.push(text) } else { refused.push(text) }
         }
@@ -152,23 +152,23 @@ impl Ordered<'_> {
     }
 
     fn numbered(&self) -> impl Iterator<Item = (GroupId, &Group)> {
-        (0..=u8::MAX).map(GroupId).zip(self.groups)
+        self.groups.iter().map(|group| (group.id(), group))
     }
 
     fn here(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         self.numbered().filter(|(id, _)| {
-            let group = self.sight.groups.get(usize::from(id.0));
+            let group = self.sight.groups.get(id);
             group.is_some_and(|group| matches!(group.role, Role::Active | Role::Acquiring))
         })
     }
 
     fn has_successor(&self, id: GroupId) -> bool {
-        self.sight.groups.get(usize::from(id.0)).is_some_and(|group| group.has_successor)
+        self.sight.groups.get(&id).is_some_and(|group| group.has_successor)
     }
 
     fn leaving(&self, id: GroupId, group: &Group) -> Option<Move> {
-        let holder = self.sight.groups.get(usize::from(id.0))?.holder?;
-        let names = self.clustered.names(self.groups);
+        let holder = self.sight.groups.get(&id)?.holder?;
+        let names = self.clustered.names();
         Some(Move { group: group.name.clone(), from: names.node(holder) })
     }
 }

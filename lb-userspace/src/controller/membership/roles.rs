@@ -8,7 +8,6 @@ use crate::cluster::machine::Cause;
 use crate::cluster::message::{GroupId, NodeId, Role};
 use crate::cluster::words;
 use crate::command::environment;
-use crate::config::Group;
 
 /// Of one group.
 pub(super) struct RoleHere {
@@ -26,13 +25,12 @@ impl RoleHere {
 }
 
 impl Clustered {
-    pub(super) fn role_changed(&mut self, group: GroupId, to: Role, cause: &Cause, groups: &[Group]) {
+    pub(super) fn role_changed(&mut self, group: GroupId, to: Role, cause: &Cause) {
         let (text, node) = {
-            let names = self.names(groups);
+            let names = self.names();
             (words::cause(cause, names), names.node(NodeId(self.cluster.me)))
         };
-        let place = usize::from(group.0);
-        let (Some(here), Some(config)) = (self.roles.get_mut(place), groups.get(place)) else { return };
+        let (Some(here), Some(config)) = (self.roles.get_mut(&group), self.groups.get(group)) else { return };
         here.since = Instant::now();
         if *cause != Cause::Done {
             here.cause = text;

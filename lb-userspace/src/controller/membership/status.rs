@@ -15,7 +15,7 @@ impl Controller {
     pub(in crate::controller) async fn cluster_status(&self) -> Option<ClusterStatus> {
         let clustered = self.membership.clustered()?;
         let sight = clustered.member.look().await.ok()?;
-        let names = clustered.names(&self.config.groups);
+        let names = clustered.names();
         let nodes = clustered.cluster.nodes.iter().zip(&sight.nodes).map(|(node, sight)| NodeStatus {
             name: node.name.clone(),
             address: node.address,
@@ -29,8 +29,11 @@ impl Controller {
             }),
             config_agrees: sight.config_agrees,
         });
-        let groups = self.config.groups.iter().zip(&sight.groups).zip(&clustered.roles);
-        let groups = groups.map(|((group, sight), here)| GroupStatus {
+        let groups = self.config.groups.iter().filter_map(|group| {
+            let (sight, here) = (sight.groups.get(&group.id())?, clustered.roles.get(&group.id())?);
+            Some((group, sight, here))
+        });
+        let groups = groups.map(|(group, sight, here)| GroupStatus {
             name: group.name.clone(),
             vips: group.vips.iter().map(|vip| vip.address).collect(),
             role: words::role(sight.role).to_owned(),

@@ -5,7 +5,7 @@ use super::*;
 fn settings() -> Settings {
     let mut settings = Settings::new(NodeId(0), 2, 1);
     let failback = Failback::Manual;
-    settings.groups = vec![GroupSettings { preference: vec![NodeId(0), NodeId(1)], failback }];
+    settings.groups = vec![GroupSettings { id: GROUP, preference: vec![NodeId(0), NodeId(1)], failback }];
     settings
 }
 
@@ -52,4 +52,5 @@ fn what_else_is_refused() {
     let unknown = SettingsError::UnknownNode { group: GROUP, node: NodeId(5) };
     assert_eq!(check(|s| s.groups[0].preference.push(NodeId(5))), unknown);
     assert_eq!(check(|s| s.groups = vec![s.groups[0].clone(); 33]), SettingsError::Groups(33));
+    assert_eq!(check(|s| s.groups = vec![s.groups[0].clone(); 2]), SettingsError::GroupTwice(GROUP));
 }

@@ -274,8 +274,12 @@ fn a_different_configuration_is_reported_once_and_so_is_its_end() {
 fn each_group_goes_its_own_way() {
     let mut settings = Settings::new(NodeId(0), 2, 1);
     let failback = Failback::Manual;
-    let group = |first, second| GroupSettings { preference: vec![NodeId(first), NodeId(second)], failback };
-    settings.groups = vec![group(0, 1), group(1, 0)];
+    let group = |id, first, second| GroupSettings {
+        id: GroupId(id),
+        preference: vec![NodeId(first), NodeId(second)],
+        failback,
+    };
+    settings.groups = vec![group(0, 0, 1), group(1, 1, 0)];
     let mut story = Story::with(settings);
     story.says(1, Role::Standby);
     story.peer(1).message.groups[1].role = Role::Active;

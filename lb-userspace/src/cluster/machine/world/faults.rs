@@ -23,6 +23,8 @@ pub enum Fault {
     CutOff(usize),
     TakeoverFails(usize),
     Command(usize, Command),
+    /// Its configuration loses the last group.
+    Forget(usize),
     // Ends of faults.
     Restart(usize),
     Thaw(usize),
@@ -30,12 +32,15 @@ pub enum Fault {
     /// Of all cuts only those from the first to the second.
     HealOneWay(usize, usize),
     Mend(usize),
+    /// Its configuration has all groups again.
+    Learn(usize),
 }
 
 impl Fault {
     /// An end of other faults, which may come at any time and counts for nothing.
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Restart(_) | Self::Thaw(_) | Self::Heal | Self::HealOneWay(..) | Self::Mend(_))
+        let for_one_node = matches!(self, Self::Restart(_) | Self::Thaw(_) | Self::Mend(_) | Self::Learn(_));
+        for_one_node || matches!(self, Self::Heal | Self::HealOneWay(..))
     }
 
     fn mends(self, (_, from, to): (usize, usize, usize)) -> bool {
@@ -58,6 +63,8 @@ impl World {
             Fault::LinkDown(node) => self.nodes[node].local.link,
             Fault::DataPathDown(node) => self.nodes[node].local.data_path,
             Fault::CutOff(node) => self.nodes[node].local.references > 0,
+            Fault::Forget(node) => runs(node) && self.knows_all_groups(node),
+            Fault::Learn(node) => runs(node) && !self.knows_all_groups(node),
             Fault::CutOneWay(..) | Fault::CutAll | Fault::CutPath(_) => self.cut.is_empty(),
             Fault::Restart(node) => self.nodes[node].machine.is_none(),
             Fault::Thaw(node) => self.nodes[node].frozen,
@@ -83,6 +90,15 @@ impl World {
             Fault::CutOff(node) => self.change(node, |local| (local.references, local.servers) = (0, 0)),
             Fault::TakeoverFails(node) => self.nodes[node].fails = true,
             Fault::Command(node, command) => self.input(node, Input::Command(command)),
+            Fault::Forget(node) => {
+                self.nodes[node].settings.groups.pop();
+                self.reload(node);
+            }
+            Fault::Learn(node) => {
+                let (nodes, groups) = (self.nodes.len(), self.groups().count());
+                self.nodes[node].settings.groups = settings(node, nodes, groups).groups;
+                self.reload(node);
+            }
             Fault::Restart(node) => self.restart(node),
             Fault::Thaw(node) => self.thaw(node),
             Fault::Heal => self.cut.clear(),
@@ -98,7 +114,7 @@ impl World {
     pub fn heal(&mut self) {
         self.cut.clear();
         for node in 0..self.nodes.len() {
-            for end in [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node)] {
+            for end in [Fault::Restart(node), Fault::Thaw(node), Fault::Mend(node), Fault::Learn(node)] {
                 if self.can(end) {
                     self.strike(end);
                 }
@@ -119,6 +135,17 @@ impl World {
         (node.machine, node.frozen, node.fails) = (None, false, false);
         node.work.clear();
         node.inbox.clear();
+    }
+
+    fn knows_all_groups(&self, node: usize) -> bool {
+        self.nodes[node].settings.groups.len() == self.groups().count()
+    }
+
+    /// The controller reads its configuration anew; that it has another digest then plays no part here.
+    fn reload(&mut self, node: usize) {
+        let Settings { config_digest, takeover, ref groups, .. } = self.nodes[node].settings;
+        let change = Change { config_digest, takeover, groups: groups.clone() };
+        self.input(node, Input::Changed(change));
     }
 
     fn restart(&mut self, node: usize) {

@@ -38,10 +38,14 @@ fn group(numbers: std::ops::Range<u32>) -> Vips {
     Vips { addresses, refresh: Duration::from_secs(5), networks }
 }
 
+fn numbered(groups: &[Vips]) -> BTreeMap<GroupNumber, Vips> {
+    (0..).zip(groups.iter().cloned()).collect()
+}
+
 impl Bench {
     fn with(groups: &[Vips]) -> Self {
         let mut ledger = Ledger::default();
-        ledger.set_groups(groups.to_vec(), false);
+        ledger.set_groups(numbered(groups), false);
         let mut bench = Self {
             ledger,
             now: Instant::now(),
@@ -260,7 +264,7 @@ fn a_form_that_could_become_a_source_is_replaced_unless_others_hang_on_it() {
     let forms =
         [Form::with(vip(0), 16, true), Form::with(vip(1), HOST, false), Form::with(vip(2), 16, false)];
     forms.into_iter().for_each(|form| bench.add_by_hand(form));
-    bench.ledger.set_groups(vec![group(0..4)], true);
+    bench.ledger.set_groups(numbered(&[group(0..4)]), true);
     bench.run();
     for number in [0, 1, 3] {
         assert_eq!(bench.present[&vip(number)], [Form::with(vip(number), HOST, false)], "{number}");
@@ -297,7 +301,7 @@ fn a_reload_takes_what_is_new_and_gives_up_what_is_gone() {
     let mut bench = Bench::with(&[group(0..10)]);
     bench.ledger.take(0);
     bench.run();
-    bench.ledger.set_groups(vec![group(5..15)], false);
+    bench.ledger.set_groups(numbered(&[group(5..15)]), false);
     let events = bench.run();
     assert!(bench.has(5..15));
     assert_eq!(outcomes(&events), []);
@@ -307,7 +311,7 @@ fn a_reload_takes_what_is_new_and_gives_up_what_is_gone() {
     let mut labelled = group(5..15);
     labelled.addresses.values_mut().for_each(|vip| vip.label = Some("eth0:0".to_owned()));
     bench.asked.clear();
-    bench.ledger.set_groups(vec![labelled], false);
+    bench.ledger.set_groups(numbered(&[labelled]), false);
     bench.run();
     assert!(bench.has(5..15));
     assert_eq!(bench.asked.len(), 21, "a list, and each address away and back");
@@ -318,7 +322,7 @@ fn a_reload_comes_into_a_take_over() {
     let mut bench = Bench::with(&[group(0..100)]);
     bench.ledger.take(0);
     (0..40).for_each(|_| assert!(bench.step()));
-    bench.ledger.set_groups(vec![group(50..150)], false);
+    bench.ledger.set_groups(numbered(&[group(50..150)]), false);
     assert_eq!(outcomes(&bench.run()), [Outcome::Taken(0)]);
     assert!(bench.has(50..150));
 }
