@@ -381,10 +381,11 @@ pub struct Server {
 }
 
 impl Status {
-    /// True if the server takes connections: checked, found well, and with a known MAC.
+    /// True if the server takes connections, in each service that has it: checked, found well, and with a known MAC.
     pub fn serves(&self, server: &str) -> bool {
-        let mut servers = self.services.iter().flat_map(|service| &service.servers);
-        servers.any(|seen| seen.name == server && seen.health == "up" && seen.mac.is_some())
+        let servers = self.services.iter().flat_map(|service| &service.servers);
+        let mut named = servers.filter(|seen| seen.name == server).peekable();
+        named.peek().is_some() && named.all(|seen| seen.health == "up" && seen.mac.is_some())
     }
 
     /// The server of this name, in whichever service.
