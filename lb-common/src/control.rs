@@ -5,6 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::lease::{Lease, SLOTS};
 use crate::probe::Ports;
 
+/// What an `lb` that takes over must understand in the maps of the one before: connection table, servers, counts, totals. Raised
+/// whenever one of them changes its meaning.
+pub const LAYOUT: u64 = 1;
+
 /// The one entry of the map `CONTROL`. Two cache lines and the leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
@@ -21,7 +25,11 @@ pub struct Control {
     pub service_mask: u32,
     /// Where probes through a VIP come from; one word, so that it changes in one store.
     pub probe_ports: Ports,
-    pub reserved: [u64; 2],
+    /// [`LAYOUT`] of the `lb` that made the maps.
+    pub layout: u64,
+    /// Until then (CLOCK_MONOTONIC, ns) packets in mid-connection that no entry knows are dropped: their entries are being
+    /// copied from the table of the `lb` before.
+    pub strays_wait_until: u64,
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Vips,
     /// By [`crate::lease::Slot`].

@@ -184,7 +184,7 @@ pub fn target(
     generation: Generation,
     now_ns: u64,
 ) -> Result<Target, Reason> {
-    let packet = Packet { flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
+    let packet = Packet { control, flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
         _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())),
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
@@ -195,6 +195,7 @@ pub fn target(
 
 /// What the steps below need to know of the packet.
 struct Packet<'a> {
+    control: &'a Control,
     flow: &'a Flow,
     flags: u8,
     /// Of the entry that it writes.
@@ -289,6 +290,10 @@ fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
 /// A TCP packet in mid-connection that no entry knows.
 #[inline(always)]
 fn stray(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
+    // SAFETY: a map's value, aligned; volatile, because the controller writes it.
+    if packet.now_ns < unsafe { (&raw const packet.control.strays_wait_until).read_volatile() } {
+        return Err(Reason::StrayWaits);
+    }
     if !owner.has(ServiceInfo::STRAY_BY_HASH) && !overflowed(owner, packet) {
         return Err(Reason::Stray);
     }

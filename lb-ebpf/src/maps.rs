@@ -65,6 +65,11 @@ pub struct Turn(pub [u64; 8]);
 #[btf_map]
 pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 
+/// By server: its address as in `lb_common::service::ServiceAddress`, or zeros for the director's own host as a fallback. Not for
+/// the program, but for the `lb` that takes over from this one.
+#[btf_map]
+pub static TARGETS: Array<[u64; 2], 2, SHARED> = Array::new();
+
 /// By server: connections now, `lb_common::server::Counts`.
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();

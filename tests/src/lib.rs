@@ -19,4 +19,7 @@ pub mod crowd;
 pub mod lab;
 pub mod scenario;
 pub mod statistics;
+mod uninterrupted;
 pub mod workspace;
+
+pub use uninterrupted::uninterrupted;

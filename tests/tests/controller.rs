@@ -131,13 +131,13 @@ fn a_second_lb_on_the_interface_is_refused_with_the_pid_of_the_first() {
 }
 
 #[test]
-fn sigterm_stops_cleanly_and_leaves_nothing_behind() {
+fn a_release_stops_cleanly_and_leaves_nothing_behind() {
     let (talk, director) = start("stop");
     let (socket, process) = (director.socket(), director.process());
     let attached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(attached.contains("prog/xdp"), "{attached}");
-    director.stop().expect("lb ends within 10 s");
-    assert!(!process.is_alive());
+    director.order(&["stop", "--release"]).expect("lb stops");
+    assert!(process.ends_within(Duration::from_secs(10)), "lb ends within 10 s");
     let detached = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!detached.contains("prog/xdp"), "{detached}");
     assert!(pins(&talk.ha1).is_empty(), "{:?}", pins(&talk.ha1));
@@ -177,13 +177,10 @@ fn a_killed_lb_leaves_its_program_forwarding_and_the_next_one_takes_over() {
 
     let director = talk.start_director().expect("another lb starts");
     let log = director.log().expect("a log");
-    assert!(
-        log.contains(&format!("taken over from an lb that did not stop by itself (program {before})")),
-        "{log}"
-    );
+    assert!(log.contains(&format!("this lb's program has taken the place of program {before}")), "{log}");
     assert_ne!(program(&talk.ha1), before);
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0);
-    director.stop().expect("lb ends within 10 s");
+    director.order(&["stop", "--release"]).expect("lb stops");
     assert!(pins(&talk.ha1).is_empty(), "{:?}", pins(&talk.ha1));
 }
 

@@ -122,7 +122,7 @@ fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
     assert_served(&talk);
     let events = director.order(&["events"]).expect("events");
     assert!(events.contains("generic mode, was native: what native mode sends gets lost"), "{events}");
-    director.stop().expect("lb ends within 10 s");
+    director.order(&["stop", "--release"]).expect("lb stops");
     let left = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!left.contains("prog/xdp"), "{left}");
 }

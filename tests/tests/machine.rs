@@ -99,7 +99,7 @@ fn survives_a_kill_on(purpose: &str, sys: Sys, place: &str) {
     assert!(link.contains("prog/xdp"), "the program stays: {link}");
 
     let director = start().expect("lb starts again");
-    wait_for_log(&director, "taken over from an lb that did not stop by itself", 1);
+    wait_for_log(&director, "this lb's program has taken the place of program", 1);
     assert!(!director.log().expect("a log").contains("mounted one"), "{}", director.log_tail());
     wait_until_served(&talk, &director);
     director.stop().expect("it stops");

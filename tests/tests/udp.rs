@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lb_tests::cluster::{Talk, VIP};
 use lb_tests::lab::{Director, Node, Responder, unique_name};
+use lb_tests::uninterrupted;
 
 const PORT: u16 = 5353;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ impl Client {
     fn ask(&self) -> Option<String> {
         self.0.send_to(b"who?", (VIP, PORT)).expect("a question is sent");
         let mut answer = [0; 64];
-        let length = self.0.recv(&mut answer).ok()?;
+        let length = uninterrupted(|| self.0.recv(&mut answer)).ok()?;
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 }

@@ -8,6 +8,7 @@ mod probe;
 mod run;
 mod servers;
 mod status;
+mod stop;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ All commands but `run` and `check` ask the director that runs on this machine, b
 enum Command {
     /// Run the director in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
     Run(run::Options),
+    /// Stop the director: a director alone leaves its program forwarding, for the next `lb run` to go on with; with --release nothing is left
+    Stop(stop::Options),
     /// Check a configuration file: every mistake with its line and column
     Check(check::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
@@ -59,6 +62,7 @@ enum Command {
 pub fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(options) => run::run(options),
+        Command::Stop(options) => stop::run(&options),
         Command::Check(options) => check::run(options),
         Command::Status(options) => status::run(options),
         Command::Probe(options) => probe::run(options),

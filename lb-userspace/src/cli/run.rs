@@ -20,6 +20,9 @@ pub struct Options {
     /// The form of the log on standard error; RUST_LOG=debug shows more of it
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Begin with an empty connection table, whatever an lb before has left: its connections end
+    #[arg(long)]
+    fresh: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -30,7 +33,7 @@ enum LogFormat {
 
 pub fn run(options: Options) -> Result<()> {
     start_log(options.log_format);
-    controller::run(options.config)
+    controller::run(options.config, options.fresh)
 }
 
 /// Fields of the event log that its text tells already; in JSON they stand beside it.

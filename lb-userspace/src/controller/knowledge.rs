@@ -90,6 +90,25 @@ impl Knowledge {
             .collect()
     }
 
+    /// Servers that the `lb` before this one gave connections are taken to be well until their checks have spoken.
+    pub fn presume_again(
+        &mut self,
+        services: &[Service],
+        was_usable: impl Fn(&ServiceKey, IpAddr) -> bool,
+        now: Duration,
+    ) -> Vec<Notice> {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
+        let usable = servers.filter(|(key, server)| was_usable(key, server.address));
+        let checks = usable.flat_map(|(key, server)| {
+            (0..server.checks.len()).map(move |place| (key, server.address, place))
+        });
+        let reason = "not checked yet, and well for the lb before".to_owned();
+        let result = CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
+        let found = |place| Input::Found { place, result: result.clone() };
+        checks.flat_map(|(key, address, place)| self.give(key, address, found(place), now)).collect()
+    }
+
     /// Keeps out the servers for which there is a reason, and no others.
     pub fn keep_out(
         &mut self,

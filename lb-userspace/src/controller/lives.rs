@@ -24,6 +24,8 @@ pub(super) struct Estate {
     pub file: Watched,
     /// What happened in earlier lives.
     pub events: Events,
+    /// What an lb before left on the interface is not taken over.
+    pub fresh: bool,
 }
 
 /// How a life ended, where nothing went wrong.
@@ -35,12 +37,12 @@ pub(super) enum End {
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
-pub fn run(path: PathBuf) -> Result<()> {
+pub fn run(path: PathBuf, fresh: bool) -> Result<()> {
     let mut signals = Signals::start()?;
     // Before it is read, so that no change is missed.
     let file = Watched::new(path);
     files::wait_until_whole(file.path());
-    let mut estate = Estate { config: config::load(file.path())?, file, events: Events::default() };
+    let mut estate = Estate { config: config::load(file.path())?, file, events: Events::default(), fresh };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -71,7 +73,7 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
         // It has gone while all was made; what was made is gone too.
         Err(error) if if_nametoindex(config.interface.as_str()).is_err() => {
             tracing::warn!("the start came to nothing: {error:#}");
-            let estate = Estate { config, file: Watched::new(path), events: Events::default() };
+            let estate = Estate { config, file: Watched::new(path), events: Events::default(), fresh: false };
             Ok(End::InterfaceGone(Box::new(estate)))
         }
         Err(error) => Err(error),

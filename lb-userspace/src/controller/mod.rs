@@ -37,6 +37,7 @@ mod notices;
 mod pace;
 mod probing;
 mod reach;
+mod release;
 mod reload;
 mod report;
 pub mod sources;
@@ -44,6 +45,7 @@ mod start;
 mod stations;
 mod status;
 mod stop;
+mod takeover;
 mod topology;
 mod vip_checks;
 mod writers;
@@ -67,6 +69,7 @@ use self::maintenance::Maintenance;
 use self::membership::Membership;
 use self::notices::Fallbacks;
 use self::pace::Pace;
+pub use self::release::release;
 use self::sources::Sources;
 use self::stop::{Leaving, Signals};
 use self::topology::Topology;
@@ -75,6 +78,7 @@ use crate::command::queue::Queues;
 use crate::config::{Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::device::watch::Watch;
+use crate::dataplane::heritage::Heritage;
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
@@ -123,6 +127,8 @@ pub struct Controller {
     topology: Topology,
     /// Of services and servers.
     hooks: Queues,
+    /// What an lb before this one left, until it is taken over.
+    heritage: Option<Heritage>,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.

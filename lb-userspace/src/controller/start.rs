@@ -19,12 +19,12 @@ use super::membership::{Membership, Surrounding};
 use super::notices::Fallbacks;
 use super::pace::Pace;
 use super::sources::Sources;
+use super::takeover;
 use super::topology::Topology;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
 use crate::command::queue::Queues;
 use crate::config::Cluster;
-use crate::dataplane::DataPath;
 use crate::dataplane::attach::{self, Attachment};
 use crate::dataplane::device::watch::Watch;
 use crate::dataplane::kernel;
@@ -49,7 +49,7 @@ const HOOKS_TOGETHER: usize = 64;
 
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
-        let Estate { config, file, events } = estate;
+        let Estate { config, file, mut events, fresh } = estate;
         kernel::check()?;
         let instance = Instance::claim(&config.interface)?;
         let index = if_nametoindex(config.interface.as_str()).with_context(|| {
@@ -58,7 +58,11 @@ impl Controller {
         let sizes = Sizes::for_connections(config.connections);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let data_path = DataPath::new(object::load(&sizes)?, sizes, mac, random_keys()?, start)?;
+        let heritage = match fresh {
+            true => None,
+            false => takeover::find(&config.interface, index, &sizes, &mut events),
+        };
+        let data_path = takeover::data_path(heritage.as_ref(), &config.interface, sizes, mac, start)?;
         report::table(&data_path.table, config.connections);
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
@@ -98,6 +102,7 @@ impl Controller {
             vip_checks: VipChecks::default(),
             topology: Topology::default(),
             hooks: Queues::new(HOOKS_TOGETHER),
+            heritage,
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
@@ -119,15 +124,17 @@ impl Controller {
         program_log::follow(&mut self.data_path.ebpf)?;
         // Checks run meanwhile: the kernel takes half a second to verify the program.
         self.follow_servers();
-        object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        let program = object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        object::bind(program, self.data_path.executor.maps().targets.fd())?;
         self.data_path.executor.set_vips(&desired::vips(&self.config.groups))?;
         self.presume();
         self.look_at_maintenance();
+        self.presume_what_was_known();
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_LOOK, self.look_around(observations)).await;
         self.refresh();
         self.serve(inquiries).await?;
-        self.attach()?;
+        self.take_over()?;
         self.follow_vip_checks();
         self.membership.begin(&self.config.groups);
         tell_supervisor(NotifyState::Ready);
@@ -158,7 +165,7 @@ impl Controller {
 
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can fail comes after
     /// this, so that a start that failed leaves no program behind.
-    fn attach(&mut self) -> Result<()> {
+    pub(super) fn attach(&mut self) -> Result<()> {
         let modes = self.modes();
         let interface = &self.config.interface;
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
@@ -178,13 +185,4 @@ impl Controller {
         self.firewall.look(&self.config);
         Ok(())
     }
-}
-
-/// Keys of the connection table's hash.
-fn random_keys() -> Result<[u64; 2]> {
-    let mut keys = [0; 2];
-    for key in &mut keys {
-        *key = getrandom::u64().context("no random numbers for the connection table's keys")?;
-    }
-    Ok(keys)
 }

@@ -37,6 +37,10 @@ impl Controller {
                 let done = self.order(order).await;
                 let _ = reply.send(done);
             }
+            Inquiry::Stop { release, reply } => {
+                let told = self.told_to_stop_by_order(release);
+                let _ = reply.send(Ok(told));
+            }
             Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
             Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
         }

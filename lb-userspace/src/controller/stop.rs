@@ -22,6 +22,12 @@ const RELEASE: Duration = Duration::from_secs(3);
 /// A director through which nothing came for so long is not needed any more.
 const QUIET: Duration = Duration::from_millis(250);
 
+/// How long an answer to `lb stop` may take to its asker.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// What takes everything away that a stop leaves.
+const RELEASE_ALL: &str = "`lb stop --release` takes the program and the VIPs away";
+
 /// What the process is told by signals, from its start to its end: they are heard on a thread of their own, whose runtime
 /// outlives the director's.
 pub(super) struct Signals {
@@ -83,12 +89,16 @@ pub(super) struct Leaving {
     cause: Cause,
     /// It was told again: nothing is waited for any longer.
     at_once: bool,
+    /// For good: nothing is left behind.
+    release: bool,
+    /// Whoever ordered it has the answer by then.
+    not_before: Instant,
     lingering: Option<Lingering>,
 }
 
 impl Leaving {
     fn new(since: Instant, cause: Cause) -> Self {
-        Self { since, cause, at_once: false, lingering: None }
+        Self { since, cause, at_once: false, release: false, not_before: since, lingering: None }
     }
 
     /// Only one that was told to waits for connections: no others can be saved.
@@ -159,6 +169,32 @@ impl Controller {
         }
     }
 
+    /// By `lb stop`; returns what there is to say of it.
+    pub(super) fn told_to_stop_by_order(&mut self, release: bool) -> String {
+        self.told_to_stop("lb stop");
+        if let Some(leaving) = &mut self.leaving {
+            leaving.release |= release;
+            leaving.not_before = Instant::now() + ANSWER;
+        }
+        match self.stays_behind() {
+            true => {
+                format!("{} goes on forwarding until lb runs again; {RELEASE_ALL}", self.config.interface)
+            }
+            false => "stopping".to_owned(),
+        }
+    }
+
+    /// Whether program and VIPs stay where they are: the next `lb` goes on with the connections. Those of a cluster go to other
+    /// directors.
+    fn stays_behind(&self) -> bool {
+        let told = self.leaving.as_ref().is_some_and(|leaving| leaving.is_told() && !leaving.release);
+        let pinned = self
+            .attachment
+            .as_ref()
+            .is_some_and(|attachment| attachment.is_pinned() && attachment.is_attached());
+        told && pinned && self.config.cluster.is_none()
+    }
+
     /// It cannot go on.
     pub(super) fn fail(&mut self, error: anyhow::Error) {
         match &mut self.leaving {
@@ -199,6 +235,7 @@ impl Controller {
             (Some(leaving), Some(cluster), Some(sight)) => {
                 leaving.is_over(Instant::now(), &sight, traffic, cluster.linger)
             }
+            (Some(leaving), ..) => Instant::now() >= leaving.not_before,
             _ => true,
         }
     }
@@ -217,15 +254,25 @@ impl Controller {
         traffic
     }
 
-    /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away. All else (maps,
-    /// checks) goes with the controller and its runtime. The error is why it could not go on.
+    /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away, if they are not
+    /// left to the next `lb`. All else (maps, checks) goes with the controller and its runtime. The error is why it could not
+    /// go on.
     pub(super) async fn close(self) -> Result<End> {
         let established = self.traffic().established;
         if established > 0 && self.config.cluster.is_some() {
             tracing::warn!("stopping while {established} connections still run through this director");
         }
-        let released = self.membership.end().await;
+        let stays = self.stays_behind();
+        let released = if stays { self.membership.leave_behind() } else { self.membership.end().await };
         match self.attachment {
+            Some(attachment) if stays => {
+                tracing::info!(
+                    "the program on {} forwards on until lb runs again, with {established} established connections; \
+                     nobody looks after its servers meanwhile; {RELEASE_ALL}",
+                    self.config.interface
+                );
+                drop(attachment);
+            }
             Some(attachment) if released => {
                 if let Err(error) = attachment.detach() {
                     tracing::warn!("{error:#}");
@@ -247,7 +294,7 @@ impl Controller {
             Cause::Failed(error) => Err(error),
             Cause::InterfaceGone => {
                 let Self { config, file, events, .. } = self;
-                Ok(End::InterfaceGone(Box::new(Estate { config, file, events })))
+                Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
             }
         }
     }

@@ -5,11 +5,12 @@ use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::control::{Control, Half, Vips, mac_to_word, word_to_mac};
+use lb_common::control::{Control, Half, LAYOUT, Vips, mac_to_word, word_to_mac};
 use lb_common::lease::Slot;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
@@ -17,9 +18,11 @@ use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
 
 use super::cells::{CellAllocator, Region};
+use super::heritage::{Heritage, Known};
 use super::ids::Ids;
 use super::lease::Start;
 use super::maps::Maps;
+use super::now_ns;
 use super::object::Sizes;
 use crate::config::{self, Scheduler, ServiceKey, Stray};
 use crate::plan::{Change, Server, Settings, Target};
@@ -44,8 +47,25 @@ pub struct Executor {
     halves_switched: u64,
     /// Servers still being purged whose services are gone.
     leaving: BTreeMap<ServerId, ServiceId>,
+    unclaimed: Unclaimed,
     /// MACs of the other directors.
     directors: BTreeSet<[u8; 6]>,
+}
+
+/// What an `lb` before this one left, and no change has asked for yet.
+#[derive(Debug, Default)]
+struct Unclaimed {
+    services: BTreeMap<ServiceKey, ServiceId>,
+    servers: BTreeMap<(ServiceKey, Target), ServerId>,
+}
+
+impl Unclaimed {
+    fn of(known: &[Known]) -> Self {
+        Self {
+            services: known.iter().map(|known| (known.service, known.service_id)).collect(),
+            servers: known.iter().map(|known| ((known.service, known.target), known.id)).collect(),
+        }
+    }
 }
 
 struct ServiceRecord {
@@ -77,27 +97,46 @@ impl ServiceRecord {
 }
 
 impl Executor {
-    /// `hash_keys` are random and secret.
-    pub fn new(maps: Maps, sizes: Sizes, mac: [u8; 6], hash_keys: [u64; 2], start: Start) -> Self {
+    /// `hash_keys` are random and secret; those of an `lb` before this one stay.
+    pub fn new(
+        maps: Maps,
+        sizes: Sizes,
+        mac: [u8; 6],
+        hash_keys: [u64; 2],
+        start: Start,
+        heritage: Option<&Heritage>,
+    ) -> Self {
+        let mut leases = start.leases();
+        if let Some(before) = heritage.map(|heritage| &heritage.control) {
+            // What is known of connections is of their earlier generations still.
+            for (lease, before) in leases.iter_mut().zip(&before.leases) {
+                lease.generation = before.generation;
+            }
+        }
+        let known = heritage.map(|heritage| heritage.servers.as_slice()).unwrap_or_default();
+        let service_ids = known.iter().map(|known| known.service_id.0);
+        let server_ids = known.iter().map(|known| known.id.0);
         maps.control.write(
             0,
             Control {
                 mac: mac_to_word(mac),
-                hash_keys,
+                hash_keys: heritage.map_or(hash_keys, |heritage| heritage.control.hash_keys),
                 half: Half::new(0, 1).0,
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
                 probe_ports: Ports::NONE,
-                reserved: [0; 2],
+                layout: LAYOUT,
+                strays_wait_until: 0,
                 vips: Vips::default(),
-                leases: start.leases(),
+                leases,
             },
         );
         Self {
             maps,
             services: BTreeMap::new(),
-            service_ids: Ids::up_to(u16::try_from(sizes.services).unwrap_or(u16::MAX)),
-            server_ids: Ids::up_to(u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
+            service_ids: Ids::besides(service_ids, u16::try_from(sizes.services).unwrap_or(u16::MAX)),
+            server_ids: Ids::besides(server_ids, u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
+            unclaimed: Unclaimed::of(known),
             cells: CellAllocator::new(sizes.cells),
             retired: Vec::new(),
             services_changed: false,
@@ -147,6 +186,12 @@ impl Executor {
         word_to_mac(word.load(Ordering::Acquire))
     }
 
+    /// From now on and for so long packets in mid-connection that no entry knows are dropped.
+    pub fn let_strays_wait(&self, time: Duration) {
+        let until = if time.is_zero() { 0 } else { now_ns().saturating_add(time.as_nanos() as u64) };
+        self.maps.control.word(0, offset_of!(Control, strays_wait_until)).store(until, Ordering::Release);
+    }
+
     pub fn set_mac(&self, mac: [u8; 6]) {
         self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
     }
@@ -189,6 +234,7 @@ impl Executor {
     /// Nothing in the table names `server` any more: its number is free.
     pub fn purged(&mut self, server: ServerId) {
         self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
+        self.maps.targets.write(usize::from(server.0), [0; 2]);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);
@@ -204,7 +250,8 @@ impl Executor {
     }
 
     fn add_service(&mut self, key: ServiceKey, settings: Settings) -> Result<()> {
-        let id = self.service_ids.take().with_context(|| {
+        let known = self.unclaimed.services.remove(&key).map(|id| id.0);
+        let id = known.or_else(|| self.service_ids.take()).with_context(|| {
             format!("{key}: there is room for {} services, and all numbers are taken", self.sizes.services)
         })?;
         let record = ServiceRecord {
@@ -238,15 +285,38 @@ impl Executor {
     }
 
     fn add_server(&mut self, key: &ServiceKey, server: &Server) -> Result<()> {
-        let id = self.server_ids.take().map(ServerId).with_context(|| {
+        let known = self.unclaimed.servers.remove(&(*key, server.target));
+        let id = known.or_else(|| self.server_ids.take().map(ServerId)).with_context(|| {
             format!("{key}: there is room for {} servers, and all numbers are taken", self.sizes.servers)
         })?;
         let record = self.record(key)?;
         record.servers.insert(server.target, id);
-        let entry = ServerEntry { forward: Forward::UNSET.0, service: service_info(key, record) };
-        self.maps.stats.clear(id)?;
-        self.maps.servers.write(usize::from(id.0), entry);
+        let service = service_info(key, record);
+        let forward = match known {
+            // The program before goes by it.
+            Some(_) => self.maps.servers.read(usize::from(id.0)).forward,
+            None => {
+                self.maps.stats.clear(id)?;
+                Forward::UNSET.0
+            }
+        };
+        // Whoever finds the entry finds its address.
+        self.maps.targets.write(usize::from(id.0), target_address(server.target));
+        self.maps.servers.write(usize::from(id.0), ServerEntry { forward, service });
         self.write_forward(key, id, server)
+    }
+
+    /// Servers that an `lb` before this one left and that no change has asked for: their connections are to be purged now.
+    pub fn disinherit(&mut self) -> Vec<(ServiceKey, ServerId)> {
+        let Unclaimed { services, servers } = std::mem::take(&mut self.unclaimed);
+        for ((key, _), server) in &servers {
+            match (self.services.get_mut(key), services.get(key)) {
+                (Some(record), _) => record.purging.push(*server),
+                (None, Some(service)) => drop(self.leaving.insert(*server, *service)),
+                (None, None) => {}
+            }
+        }
+        servers.into_iter().map(|((key, _), server)| (key, server)).collect()
     }
 
     /// What packets go by has changed, in the service itself or in who its servers are.
@@ -438,7 +508,7 @@ impl Executor {
         let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
         if waited != 0 {
             // Refused with nohz_full. A packet is done in microseconds.
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         for region in self.retired.drain(..) {
             self.cells.release(region);
@@ -474,6 +544,14 @@ fn flags(record: &ServiceRecord) -> u8 {
     ]
     .into_iter()
     .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
+}
+
+/// As the map `TARGETS` holds it.
+fn target_address(target: Target) -> [u64; 2] {
+    match target {
+        Target::Real(ip) => address(ip),
+        Target::Local => [0; 2],
+    }
 }
 
 /// An address as the maps hold it, see [`ServiceAddress`].

@@ -35,6 +35,8 @@ pub struct Maps {
     pub plans: Mapped<Plan>,
     pub cells: Mapped<u32>,
     pub servers: Mapped<ServerEntry>,
+    /// Addresses of the servers.
+    pub targets: Mapped<[u64; 2]>,
     pub stats: Stats,
     pub counters: Counters,
     /// The last packet that had a checksum that was left to hardware.
@@ -56,6 +58,7 @@ impl Maps {
             plans: mapped(ebpf, "PLANS")?,
             cells: mapped(ebpf, "CELLS")?,
             servers: mapped(ebpf, "SERVERS")?,
+            targets: mapped(ebpf, "TARGETS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             unfinished: mapped(ebpf, "UNFINISHED")?,

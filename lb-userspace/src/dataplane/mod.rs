@@ -5,6 +5,7 @@
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
+//! - [`heritage`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
@@ -17,6 +18,7 @@ mod bpf;
 mod cells;
 pub mod device;
 pub mod executor;
+pub mod heritage;
 mod ids;
 pub mod kernel;
 pub mod lease;
@@ -25,6 +27,7 @@ pub mod maps;
 pub mod neighbours;
 pub mod object;
 pub mod program_log;
+pub mod resize;
 pub mod sweep;
 pub mod xsk;
 
@@ -36,6 +39,7 @@ use aya::Ebpf;
 use lb_common::server::ServerId;
 
 use self::executor::Executor;
+use self::heritage::Heritage;
 use self::lease::{Leases, Start};
 use self::maps::Maps;
 use self::object::Sizes;
@@ -63,16 +67,18 @@ pub struct Applied {
 }
 
 impl DataPath {
-    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret.
+    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret; an `lb`
+    /// before this one had its own, and so has what it left.
     pub fn new(
         mut ebpf: Ebpf,
         sizes: Sizes,
         mac: [u8; 6],
         hash_keys: [u64; 2],
         start: Start,
+        heritage: Option<&Heritage>,
     ) -> Result<Self> {
         let (maps, table) = Maps::take(&mut ebpf)?;
-        let executor = Executor::new(maps, sizes, mac, hash_keys, start);
+        let executor = Executor::new(maps, sizes, mac, hash_keys, start, heritage);
         Ok(Self {
             ebpf,
             executor,

@@ -1,11 +1,15 @@
 //! The embedded XDP program, loaded with maps of the wanted size.
 
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::Xdp;
+use aya_obj::generated::bpf_cmd;
 use lb_common::table::{SLOTS_PER_PAGE, pages_for};
 
-use super::kernel;
+use super::heritage::Lent;
+use super::{bpf, kernel};
 
 /// The BPF object that build.rs compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
@@ -54,14 +58,23 @@ impl Sizes {
     }
 }
 
-/// Loads the real program's object. The program itself is loaded by [`load_program`].
-pub fn load(sizes: &Sizes) -> Result<Ebpf> {
-    load_object(OBJECT, sizes)
+/// Loads the real program's object, with the maps of another one where some are lent. The program itself is loaded by
+/// [`load_program`].
+pub fn load(sizes: &Sizes, lent: &Lent) -> Result<Ebpf> {
+    load_with(OBJECT, sizes, lent)
 }
 
 /// Loads any object that has the maps of the real program, such as the benchmark's.
 pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
-    aya::EbpfLoader::new()
+    load_with(object, sizes, &Lent::default())
+}
+
+fn load_with(object: &[u8], sizes: &Sizes, lent: &Lent) -> Result<Ebpf> {
+    let mut loader = aya::EbpfLoader::new();
+    for (name, path) in lent.paths() {
+        loader.map_pin_path(name, path);
+    }
+    loader
         .map_max_entries("SERVICES", sizes.service_slots() * 2)
         // What a reload brings and what it takes away are in the map together for a moment.
         .map_max_entries("VIPS", sizes.services * 2)
@@ -72,6 +85,7 @@ pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
         .map_max_entries("TURNS", sizes.services + 1)
         .map_max_entries("CELLS", sizes.cells)
         .map_max_entries("SERVERS", sizes.servers + 1)
+        .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages())
@@ -90,6 +104,17 @@ pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(ebpf, name)?;
     program.load().map_err(|error| kernel::refusal(name, error))?;
     Ok(program)
+}
+
+/// Hangs a map on the program, which does not use it: it lives as long as that.
+pub fn bind(program: &Xdp, map: BorrowedFd<'_>) -> Result<()> {
+    let program = program.fd().context("the program is not loaded")?.as_fd().as_raw_fd();
+    bpf::call(bpf_cmd::BPF_PROG_BIND_MAP, |attr| {
+        attr.prog_bind_map.prog_fd = program as u32;
+        attr.prog_bind_map.map_fd = map.as_raw_fd() as u32;
+    })
+    .map(drop)
+    .context("cannot hang the servers' addresses on the program")
 }
 
 /// A program of the object, loaded or not.

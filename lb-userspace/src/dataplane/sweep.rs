@@ -21,12 +21,16 @@ pub struct Table {
 }
 
 /// One page of the table.
-struct PageView<'a> {
+pub struct PageView<'a> {
     pages: &'a Mapped<RawPage>,
     index: usize,
 }
 
-impl PageView<'_> {
+impl<'a> PageView<'a> {
+    pub fn of(table: &'a Table, index: usize) -> Self {
+        Self { pages: &table.pages, index }
+    }
+
     fn word(&self, slot: u32, word: usize) -> &AtomicU64 {
         self.pages.word(self.index, (slot as usize * 2 + word) * 8)
     }
@@ -125,6 +129,15 @@ impl Table {
             }
         }
         census
+    }
+
+    /// Notes an entry in its server's counts, in the place of the one before.
+    pub fn count(&self, entry: Entry, before: Option<Entry>) {
+        if let Some(before) = before {
+            self.settle(before);
+        }
+        let counts = self.counts.atomic(usize::from(entry.server().0));
+        counts.fetch_add(entry.counts(), Ordering::Relaxed);
     }
 
     /// Takes an entry that was removed off its server's counts.

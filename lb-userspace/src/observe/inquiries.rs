@@ -22,6 +22,11 @@ pub enum Inquiry {
     Order(Order, oneshot::Sender<Result<Obeyed, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
+    /// With `release` nothing is left behind. The answer is what there is to say of it.
+    Stop {
+        release: bool,
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// The answer is that the checks are under way.
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
 }
@@ -104,6 +109,11 @@ impl Inquiries {
         self.ask(|reply| Inquiry::Server(order, reply)).await
     }
 
+    /// What there is to say of it.
+    pub async fn stop(&self, release: bool) -> anyhow::Result<Result<String, String>> {
+        self.ask(|reply| Inquiry::Stop { release, reply }).await
+    }
+
     /// One report for each check of the server, or why there is none. Takes as long as the checks do.
     pub async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
         match self.ask(|reply| Inquiry::Probe(order, reply)).await? {
@@ -132,6 +142,7 @@ pub fn fixed(status: Status) -> Inquiries {
                 Inquiry::Status(reply) => drop(reply.send(status.clone())),
                 Inquiry::Events(reply) => drop(reply.send(Vec::new())),
                 Inquiry::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                Inquiry::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 Inquiry::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 Inquiry::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
             }

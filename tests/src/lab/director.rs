@@ -56,25 +56,48 @@ impl Director {
 
     /// The same, but returns at once: `lb status` may not answer for a while.
     pub fn launch(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
+        Self::launch_with(launcher, node, configuration, &[])
+    }
+
+    fn launch_with(
+        launcher: &[impl AsRef<str>],
+        node: &Node,
+        configuration: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
         let launcher = launcher.iter().map(AsRef::as_ref);
-        let words: Vec<&str> = launcher.chain([program, "run", "--config", file]).collect();
+        let run = [program, "run", "--config", file];
+        let words: Vec<&str> = launcher.chain(run).chain(options.iter().copied()).collect();
         let process = node.start("lb", words[0], &words[1..])?;
         Ok(Self { node: node.clone(), binary, process })
     }
 
     /// Starts `lb` again, after its process has ended, with the configuration file as it is now.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same, with these options of `lb run`.
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
         let file = self.configuration()?;
         let configuration =
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        *self = Self::start(&self.node, &configuration)?;
-        Ok(())
+        *self = Self::launch_with(&[] as &[&str], &self.node, &configuration, options)?;
+        self.wait_until_ready()
+    }
+
+    /// `lb stop --release` after its end: takes away what it has left.
+    pub fn release(&self) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let mut command = self.node.command(self.binary.to_str().context("the path of lb is not UTF-8")?);
+        command.args(["stop", "--release", "--socket"]).arg(self.socket());
+        shell::run(command.arg("--config").arg(self.configuration()?)).map(drop)
     }
 
     /// The same with its wall clock set back; what it measures times with goes on as ever.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::{Node, shell};
+use crate::uninterrupted;
 
 /// How long answers are listened for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ impl Node {
             {
                 answers.set_read_timeout(Some(left))?;
                 let mut message = [0; 128];
-                match answers.recv(&mut message) {
+                match uninterrupted(|| answers.recv(&mut message)) {
                     Ok(length) => macs.extend(answer_for(address, &message[..length])),
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                         break;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::VIP;
 use crate::lab::Node;
+use crate::uninterrupted;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +36,7 @@ impl KeptOpen {
         let mut answer = Vec::new();
         let mut part = [0; 4096];
         while !answer.ends_with(END_OF_PAGE) {
-            match self.0.read(&mut part)? {
+            match uninterrupted(|| self.0.read(&mut part))? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 length => answer.extend_from_slice(&part[..length]),
             }

@@ -4,6 +4,7 @@
 pub mod kept_open;
 pub mod one;
 pub mod open_loop;
+pub mod steady;
 pub mod traffic;
 pub mod two;
 

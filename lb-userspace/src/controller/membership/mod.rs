@@ -266,6 +266,11 @@ impl Membership {
         }
     }
 
+    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`: they may not be.
+    pub(super) fn leave_behind(self) -> bool {
+        matches!(self, Self::Alone(_))
+    }
+
     /// Gives up what VIPs are left. `false`: some may still be on the interface.
     pub(super) async fn end(self) -> bool {
         match self {

@@ -8,7 +8,7 @@
 
 mod file_system;
 mod link;
-mod pins;
+pub mod pins;
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -106,9 +106,7 @@ impl Attachment {
             };
             match replaced {
                 Ok(before) => {
-                    tracing::info!(
-                        "{interface}: taken over from an lb that did not stop by itself (program {before})"
-                    );
+                    tracing::info!("{interface}: this lb's program has taken the place of program {before}");
                     return Some(Self { link, mode, interface: index, pin: Some(path) });
                 }
                 Err(error) => {
@@ -142,6 +140,32 @@ impl Attachment {
     pub fn detach(self) -> Result<()> {
         detach(&self.link, self.pin.as_deref())
     }
+}
+
+/// The kernel's number of the program that an lb before this one has left on the interface.
+pub fn left_behind(pins: &Pins, index: u32) -> Option<u32> {
+    let mut paths = Mode::ALL.into_iter().flat_map(|mode| pins.paths(mode));
+    paths.find_map(|path| {
+        let link = Link::open(&path).ok()?;
+        link.interface().ok().filter(|interface| *interface == Some(index))?;
+        link.program_id().ok()
+    })
+}
+
+/// Takes what an lb before this one has left off the interface. `true`: there was something.
+pub fn remove_what_is_left(pins: &Pins) -> Result<bool> {
+    let mut found = false;
+    for path in Mode::ALL.into_iter().flat_map(|mode| pins.paths(mode)) {
+        match Link::open(&path) {
+            Ok(link) => {
+                found = true;
+                detach(&link, Some(&path))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+        }
+    }
+    Ok(found)
 }
 
 fn attach(program: BorrowedFd<'_>, interface: &str, index: u32, modes: &[Mode]) -> Result<(Link, Mode)> {

@@ -41,6 +41,11 @@ impl Pins {
         self.folder.join(self.name(mode))
     }
 
+    /// Where a map of this name is pinned while it is handed from one program to the next.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{}-map-{name}", self.stem))
+    }
+
     /// Where one may have been pinned.
     pub fn paths(&self, mode: Mode) -> impl Iterator<Item = PathBuf> {
         self.folders.iter().map(move |folder| folder.join(self.name(mode)))

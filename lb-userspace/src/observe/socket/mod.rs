@@ -40,6 +40,11 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// With `release` it leaves nothing behind.
+    Stop {
+        #[serde(default)]
+        release: bool,
+    },
     /// No new connections for a server; by name or address, with a port or without.
     Disable {
         server: String,

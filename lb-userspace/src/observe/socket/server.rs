@@ -120,6 +120,7 @@ async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
+        Request::Stop { release } => inquiries.stop(release).await?.map(Reply::Done),
         Request::Disable { server: name, reason } => {
             server(ServerOrder::Disable { server: name, reason }).await?
         }

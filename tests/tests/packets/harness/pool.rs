@@ -8,6 +8,7 @@ use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_userspace::dataplane::DataPath;
+use lb_userspace::dataplane::heritage::Lent;
 use lb_userspace::dataplane::lease::Start;
 use lb_userspace::dataplane::mapped::Mapped;
 use lb_userspace::dataplane::object::{self, PROGRAM, Sizes};
@@ -59,13 +60,13 @@ const EVENTS: [TableEvent; TableEvent::COUNT] = [
 ];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
-    let mut ebpf = object::load(&sizes)?;
+    let mut ebpf = object::load(&sizes, &Lent::default())?;
     object::load_program(&mut ebpf, PROGRAM)?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let turns = Mapped::new("TURNS", mapped("TURNS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
     Ok(Loaded {
-        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active)?,
+        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?,
         leaving: Vec::new(),
         reasons_before: Vec::new(),
         events_before: Vec::new(),
@@ -96,6 +97,7 @@ pub fn give_back(loaded: Loaded) {
     director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
     director.data_path.executor.set_mac(MAC);
+    director.data_path.executor.let_strays_wait(Duration::ZERO);
     director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
     let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
     (0..turns).for_each(|index| director.turns.write(index, [0; 8]));

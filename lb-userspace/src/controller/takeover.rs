@@ -1,0 +1,141 @@
+//! A start where another `lb` has been before, which was stopped, killed or replaced: its program forwards on, and its
+//! connections go on with this one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::Controller;
+use super::desired::Knowledge as _;
+use crate::config::ServiceKey;
+use crate::dataplane::attach::pins::Pins;
+use crate::dataplane::heritage::{self, Heritage, Known};
+use crate::dataplane::lease::Start;
+use crate::dataplane::object::{self, Sizes};
+use crate::dataplane::resize::{Copied, Copier};
+use crate::dataplane::sweep::Table;
+use crate::dataplane::{DataPath, attach};
+use crate::observe::events::{Events, Level, Record};
+use crate::plan::Target;
+
+/// How long packets in mid-connection that no entry knows may have to wait for the last copies.
+const LAST_COPIES: Duration = Duration::from_secs(2);
+
+/// What there is to take over; what cannot be is told before anything is touched.
+pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Events) -> Option<Heritage> {
+    // Without a BPF file system nothing can have been left.
+    let pins = Pins::of(interface).ok()?;
+    let program = attach::left_behind(&pins, index)?;
+    match heritage::find(program, sizes) {
+        Ok(found) => Some(found),
+        Err(error) => {
+            let text = format!(
+                "the lb before this one left program {program} on {interface}, and its connections cannot be taken over: \
+                 {error:#}. They end when this lb is ready; to let them come to their end first, stop it and wait"
+            );
+            events.record(Record::new(Level::Warning, "connections_lost", text));
+            None
+        }
+    }
+}
+
+/// Maps and program, with those maps that go on.
+pub(super) fn data_path(
+    heritage: Option<&Heritage>,
+    interface: &str,
+    sizes: Sizes,
+    mac: [u8; 6],
+    start: Start,
+) -> Result<DataPath> {
+    let lent = match heritage {
+        Some(heritage) => heritage.lend(&Pins::of(interface)?, &sizes)?,
+        None => heritage::Lent::default(),
+    };
+    let ebpf = object::load(&sizes, &lent)?;
+    DataPath::new(ebpf, sizes, mac, random_keys()?, start, heritage)
+}
+
+impl Controller {
+    /// What the lb before knew of the servers is taken to be so until this one has looked itself: a restart takes nobody out,
+    /// not even for the moment that a look takes. Servers that the configuration does not name any more drain, as they do after
+    /// a reload.
+    pub(super) fn presume_what_was_known(&mut self) {
+        let Some(heritage) = &self.heritage else { return };
+        self.knowledge.draining.reload(&heritage.services(), &self.config.services, Instant::now());
+        let known: HashMap<(ServiceKey, Target), Known> =
+            heritage.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
+        self.follow_servers();
+        let now = self.started.elapsed();
+        for Known { target, mac, .. } in known.values() {
+            if let (Target::Real(address), Some(mac)) = (target, mac)
+                && self.knowledge.mac(*address).is_none()
+            {
+                let (_, notices) = self.knowledge.set_mac(*address, Some(*mac), now);
+                self.tell(notices);
+            }
+        }
+        let was_usable = |service: &ServiceKey, address| {
+            known.get(&(*service, Target::Real(address))).is_some_and(|known| known.usable)
+        };
+        let notices = self.knowledge.presume_again(&self.config.services, was_usable, now);
+        self.tell(notices);
+    }
+
+    /// Puts this program in the place of the one before, and brings over what that one knows.
+    pub(super) fn take_over(&mut self) -> Result<()> {
+        let Some(heritage) = self.heritage.take() else { return self.attach() };
+        for (service, server) in self.data_path.executor.disinherit() {
+            self.purging.insert(server, service);
+            self.sweeper.purge(server);
+        }
+        let sizes = Sizes::for_connections(self.config.connections);
+        let text = match heritage.fits(&sizes) {
+            true => {
+                self.attach()?;
+                let connections = self.data_path.table.entries().count();
+                format!("taken over from program {}: {connections} connections go on", heritage.program)
+            }
+            false => self.attach_with_copies(&heritage)?,
+        };
+        self.events.record(Record::new(Level::Info, "taken_over", text));
+        Ok(())
+    }
+
+    fn attach_with_copies(&mut self, heritage: &Heritage) -> Result<String> {
+        let from = heritage.table()?;
+        let to = Arc::clone(&self.data_path.table);
+        let before = self.copy(&from, &to, true);
+        // What has changed meanwhile, so that little is left for the moment that counts.
+        let again = self.copy(&from, &to, true);
+        self.data_path.executor.let_strays_wait(LAST_COPIES);
+        self.attach()?;
+        let last = self.copy(&from, &to, false);
+        self.data_path.executor.let_strays_wait(Duration::ZERO);
+        Ok(format!(
+            "taken over from program {}: {} connections copied into a table for {}{}",
+            heritage.program,
+            before.copied + again.copied + last.copied,
+            self.config.connections,
+            match last.without_slot {
+                0 => String::new(),
+                lost => format!("; {lost} found no slot there and go on by the hash of their client"),
+            }
+        ))
+    }
+
+    fn copy(&self, from: &Table, to: &Table, newer: bool) -> Copied {
+        let maps = self.data_path.executor.maps();
+        Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
+    }
+}
+
+/// Keys of the connection table's hash.
+fn random_keys() -> Result<[u64; 2]> {
+    let mut keys = [0; 2];
+    for key in &mut keys {
+        *key = getrandom::u64().context("no random numbers for the connection table's keys")?;
+    }
+    Ok(keys)
+}

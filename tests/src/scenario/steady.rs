@@ -1,0 +1,242 @@
+//! Clients whose connections stay open and check every byte: what a restart of the director costs them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::{sleep, timeout};
+
+use crate::lab::Node;
+
+/// What each connection sends and gets back, once per [`Steady`]'s pace.
+const BLOCK: usize = 64;
+/// A connection that gets nothing back for so long is lost. TCP sends again after 0.2, 0.6, 1.4, 3 and 6.2 s.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// From one datagram to the next: their gaps show for how long nothing got through.
+const PROBE_EVERY: Duration = Duration::from_millis(1);
+
+/// Servers that send back what they get, by TCP and UDP on one port. Datagrams are answered from the VIP, or the client would
+/// not know them. They end with the process.
+pub fn echo(node: &Node, vip: SocketAddrV4) -> Result<()> {
+    let (tcp, udp) = node.run(|| -> io::Result<_> {
+        let tcp = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, vip.port()))?;
+        Ok((tcp, std::net::UdpSocket::bind(vip)?))
+    })??;
+    tcp.set_nonblocking(true)?;
+    udp.set_nonblocking(true)?;
+    on_a_thread("echo", async move {
+        let (tcp, udp) = (TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?);
+        tokio::spawn(async move {
+            let mut datagram = [0; 2048];
+            while let Ok((length, from)) = udp.recv_from(&mut datagram).await {
+                let _ = udp.send_to(&datagram[..length], from).await;
+            }
+        });
+        loop {
+            let (mut stream, _) = tcp.accept().await?;
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    })
+    .map(drop)
+}
+
+/// Connections that are open, and go on until they are asked for.
+pub struct Steady {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+    thread: JoinHandle<io::Result<()>>,
+    opened: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    lost: AtomicU64,
+    wrong: AtomicU64,
+    blocks: AtomicU64,
+    probes_sent: AtomicU64,
+    probes_back: AtomicU64,
+    /// The longest time without an answer to a datagram, microseconds.
+    gap: AtomicU64,
+}
+
+/// What became of the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    pub connections: u64,
+    /// Reset, or without an answer for 15 s.
+    pub lost: u64,
+    /// Blocks that came back otherwise than they were sent.
+    pub wrong: u64,
+    pub blocks: u64,
+    /// Datagrams of a flow of one each millisecond that never came back.
+    pub datagrams_lost: u64,
+    pub gap: Duration,
+}
+
+impl Steady {
+    /// Opens so many connections from `client`, each of which sends a block every `pace`, and one flow of datagrams.
+    pub fn open(client: &Node, to: SocketAddrV4, connections: usize, pace: Duration) -> Result<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let wanted = connections as u64 * 2 + 1000;
+        if soft < wanted {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
+                .context("cannot open so many files")?;
+        }
+        let streams = client.run(|| (0..connections).map(|_| connect(to)).collect::<io::Result<Vec<_>>>())?;
+        let streams = streams.context("cannot connect")?;
+        let probe = client.run(|| -> io::Result<_> {
+            let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(SocketAddr::from(to))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })??;
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
+        let (ending, noting) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = on_a_thread("clients", async move {
+            let probing = tokio::spawn(probe_until(
+                UdpSocket::from_std(probe)?,
+                Arc::clone(&ending),
+                Arc::clone(&noting),
+            ));
+            let mut all = Vec::new();
+            let count = streams.len() as u32;
+            for (number, stream) in (0..).zip(streams) {
+                let stream = TcpStream::from_std(stream)?;
+                // Spread over the pace.
+                let delay = pace * number / count.max(1);
+                all.push(tokio::spawn(speak(
+                    stream,
+                    u64::from(number),
+                    delay,
+                    pace,
+                    Arc::clone(&ending),
+                    Arc::clone(&noting),
+                )));
+            }
+            for one in all {
+                let _ = one.await;
+            }
+            let _ = probing.await;
+            Ok(())
+        })?;
+        let steady = Self { stop, seen, thread, opened: connections as u64 };
+        // Everyone has spoken once, so each is established.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while steady.seen.blocks.load(Ordering::Relaxed) < steady.opened {
+            ensure!(Instant::now() < deadline, "the connections do not get going: {:?}", steady.look());
+            ensure!(steady.look().lost == 0, "connections are lost at the start: {:?}", steady.look());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(steady)
+    }
+
+    pub fn look(&self) -> Outcome {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let seen = &self.seen;
+        Outcome {
+            connections: self.opened,
+            lost: load(&seen.lost),
+            wrong: load(&seen.wrong),
+            blocks: load(&seen.blocks),
+            datagrams_lost: load(&seen.probes_sent).saturating_sub(load(&seen.probes_back)),
+            gap: Duration::from_micros(load(&seen.gap)),
+        }
+    }
+
+    /// Each connection sends one more block and waits for it; then they end.
+    pub fn finish(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        while !self.thread.is_finished() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.look()
+    }
+}
+
+fn connect(to: SocketAddrV4) -> io::Result<std::net::TcpStream> {
+    let stream = std::net::TcpStream::connect(to)?;
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn speak(
+    mut stream: TcpStream,
+    number: u64,
+    delay: Duration,
+    pace: Duration,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+) {
+    sleep(delay).await;
+    for round in 0_u64.. {
+        let last = stop.load(Ordering::Relaxed);
+        let block: Vec<u8> = (0..BLOCK as u64).map(|byte| (number * 31 + round * 7 + byte) as u8).collect();
+        let mut back = [0; BLOCK];
+        let exchange = async {
+            stream.write_all(&block).await?;
+            stream.read_exact(&mut back).await
+        };
+        match timeout(PATIENCE, exchange).await {
+            Ok(Ok(_)) if back[..] == block[..] => drop(seen.blocks.fetch_add(1, Ordering::Relaxed)),
+            Ok(Ok(_)) => drop(seen.wrong.fetch_add(1, Ordering::Relaxed)),
+            Ok(Err(_)) | Err(_) => {
+                seen.lost.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        if last {
+            return;
+        }
+        sleep(pace).await;
+    }
+}
+
+/// Datagrams that are still on their way at the end are waited for.
+async fn probe_until(socket: UdpSocket, stop: Arc<AtomicBool>, seen: Arc<Seen>) {
+    let mut every = tokio::time::interval(PROBE_EVERY);
+    let mut heard = Instant::now();
+    let mut back = [0; 16];
+    let mut ending: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = every.tick() => {
+                if ending.is_none() && stop.load(Ordering::Relaxed) {
+                    ending = Some(Instant::now());
+                }
+                match ending {
+                    Some(since) if since.elapsed() > Duration::from_millis(200) => return,
+                    Some(_) => {}
+                    None => if socket.send(b"probe").await.is_ok() {
+                        seen.probes_sent.fetch_add(1, Ordering::Relaxed);
+                    },
+                }
+            }
+            got = socket.recv(&mut back) => if got.is_ok() {
+                let gap = u64::try_from(heard.elapsed().as_micros()).unwrap_or(u64::MAX);
+                seen.gap.fetch_max(gap, Ordering::Relaxed);
+                seen.probes_back.fetch_add(1, Ordering::Relaxed);
+                heard = Instant::now();
+            },
+        }
+    }
+}
+
+fn on_a_thread(
+    name: &str,
+    work: impl Future<Output = io::Result<()>> + Send + 'static,
+) -> Result<JoinHandle<io::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work))?;
+    Ok(thread)
+}
