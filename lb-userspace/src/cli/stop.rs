@@ -1,13 +1,17 @@
 //! `lb stop`: ends the director, and with `--release` all that it would leave for the next one.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::output::{Director, print};
 use crate::observe::socket::{self, Request};
@@ -15,7 +19,6 @@ use crate::{config, controller};
 
 /// A director of a cluster waits for its connections, `linger`; this is for those.
 const PATIENCE: Duration = Duration::from_secs(600);
-const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -31,31 +34,37 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let Options { release, config, director } = options;
-    if listens(&director.socket) {
-        let told = socket::request_server_order(&director.socket, &Request::Stop { release: *release })?;
-        print(&(told + "\n"))?;
-        return wait_until_gone(&director.socket);
-    }
-    if !release {
-        bail!("no director answers on {}: nothing to stop", director.socket.display());
-    }
-    print(&(controller::release(&config::load(config)?)? + "\n"))
-}
-
-fn listens(socket: &Path) -> bool {
-    match UnixStream::connect(socket) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
-    }
-}
-
-fn wait_until_gone(socket: &Path) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while listens(socket) {
-        if Instant::now() > deadline {
-            bail!("the director is still stopping after {} s", PATIENCE.as_secs());
+    match UnixStream::connect(&director.socket) {
+        Ok(stream) => {
+            let process = process_behind(&stream)?;
+            let told = socket::request_server_order(&director.socket, &Request::Stop { release: *release })?;
+            print(&(told + "\n"))?;
+            wait_for(process)
         }
-        sleep(LOOK);
+        Err(error) if *release && is_absent(&error) => {
+            print(&(controller::release(&config::load(config)?)? + "\n"))
+        }
+        // In the words of all commands.
+        Err(_) => socket::request_status(&director.socket).map(drop),
     }
-    Ok(())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+/// A descriptor of the process that listens there: it is readable once that has ended.
+fn process_behind(stream: &UnixStream) -> Result<OwnedFd> {
+    let peer = getsockopt(stream, PeerCredentials).context("cannot tell which process listens")?;
+    let pid = Pid::from_raw(peer.pid()).context("the process that listens is of another PID namespace")?;
+    pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the director's process")
+}
+
+fn wait_for(process: OwnedFd) -> Result<()> {
+    let mut events = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::NONE);
+    match poll(&mut events, patience)? {
+        0 => bail!("the director is still stopping after {} min", PATIENCE.as_secs() / 60),
+        _ => Ok(()),
+    }
 }

@@ -58,11 +58,11 @@ impl Controller {
         let sizes = Sizes::for_connections(config.connections);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let heritage = match fresh {
+        let mut heritage = match fresh {
             true => None,
             false => takeover::find(&config.interface, index, &sizes, &mut events),
         };
-        let data_path = takeover::data_path(heritage.as_ref(), &config.interface, sizes, mac, start)?;
+        let data_path = takeover::data_path(heritage.as_mut(), &config.interface, sizes, mac, start)?;
         report::table(&data_path.table, config.connections);
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
@@ -124,8 +124,7 @@ impl Controller {
         program_log::follow(&mut self.data_path.ebpf)?;
         // Checks run meanwhile: the kernel takes half a second to verify the program.
         self.follow_servers();
-        let program = object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        object::bind(program, self.data_path.executor.maps().targets.fd())?;
+        object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
         self.data_path.executor.set_vips(&desired::vips(&self.config.groups))?;
         self.presume();
         self.look_at_maintenance();

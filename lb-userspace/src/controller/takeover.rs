@@ -11,7 +11,7 @@ use super::Controller;
 use super::desired::Knowledge as _;
 use crate::config::ServiceKey;
 use crate::dataplane::attach::pins::Pins;
-use crate::dataplane::heritage::{self, Heritage, Known};
+use crate::dataplane::heritage::{self, Heritage, Known, Lent};
 use crate::dataplane::lease::Start;
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::resize::{Copied, Copier};
@@ -28,7 +28,8 @@ pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Even
     // Without a BPF file system nothing can have been left.
     let pins = Pins::of(interface).ok()?;
     let program = attach::left_behind(&pins, index)?;
-    match heritage::find(program, sizes) {
+    let found = pins.left_maps().context("its maps are not pinned beside it");
+    match found.and_then(|folder| heritage::find(program, folder, sizes)) {
         Ok(found) => Some(found),
         Err(error) => {
             let text = format!(
@@ -43,18 +44,20 @@ pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Even
 
 /// Maps and program, with those maps that go on.
 pub(super) fn data_path(
-    heritage: Option<&Heritage>,
+    heritage: Option<&mut Heritage>,
     interface: &str,
     sizes: Sizes,
     mac: [u8; 6],
     start: Start,
 ) -> Result<DataPath> {
-    let lent = match heritage {
-        Some(heritage) => heritage.lend(&Pins::of(interface)?, &sizes)?,
-        None => heritage::Lent::default(),
+    let mut heritage = heritage;
+    // Without a BPF file system nothing outlives the process, which is told when the program is attached.
+    let lent = match Pins::of(interface) {
+        Ok(pins) => heritage::lend(&pins, heritage.as_deref_mut(), &sizes)?,
+        Err(_) => Lent::default(),
     };
     let ebpf = object::load(&sizes, &lent)?;
-    DataPath::new(ebpf, sizes, mac, random_keys()?, start, heritage)
+    DataPath::new(ebpf, sizes, mac, random_keys()?, start, heritage.as_deref())
 }
 
 impl Controller {
@@ -100,6 +103,9 @@ impl Controller {
             false => self.attach_with_copies(&heritage)?,
         };
         self.events.record(Record::new(Level::Info, "taken_over", text));
+        if let Err(error) = heritage.forget() {
+            tracing::warn!("{error:#}");
+        }
         Ok(())
     }
 

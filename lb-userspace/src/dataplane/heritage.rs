@@ -1,21 +1,23 @@
 //! What an `lb` before this one has left on the interface: a program that goes on forwarding, and maps with its connections.
 //!
-//! The maps hang on the program and the program on its pinned link, so nothing else is kept anywhere. [`find`] reads which
-//! service and which server stand behind the numbers in those maps; whoever takes over shares the maps and gives out the same
-//! numbers ([`Executor`](super::executor::Executor)). Only if the connection table has another size the entries are copied
+//! The program hangs on its pinned link, and these maps are pinned beside it ([`Pins::maps`]). [`find`] reads which service and
+//! which server stand behind the numbers in them; whoever takes over shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)). Only if the connection table has another size the entries are copied
 //! ([`resize`](super::resize)).
 
 use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{Map, MapData};
-use aya::programs::loaded_programs;
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Map, MapData, MapInfo};
 use lb_common::control::{Control, LAYOUT, word_to_mac};
+use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 
-use super::attach::pins::Pins;
+use super::attach::pins::{self, Pins};
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::sweep::Table;
@@ -23,9 +25,13 @@ use crate::config::{self, Service, ServiceKey};
 use crate::plan::Target;
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 6] = ["SERVERS", "TARGETS", "STATS", "REASONS", "TABLE_EVENTS", "TURNS"];
+const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];
+/// The same, and otherwise counters begin anew: another `lb` may have others.
+const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 3] = ["CONNECTIONS_V4", "COUNTS", "OVERFLOWS"];
+/// What is read, and then made anew.
+const CONTROL: &str = "CONTROL";
 
 /// What is there to take over.
 pub struct Heritage {
@@ -34,8 +40,8 @@ pub struct Heritage {
     pub control: Control,
     pub servers: Vec<Known>,
     pages: u32,
-    /// The kernel's numbers of the maps, by name.
-    maps: BTreeMap<String, u32>,
+    /// Where the maps are pinned.
+    folder: PathBuf,
 }
 
 /// A server behind a number.
@@ -51,24 +57,23 @@ pub struct Known {
     pub usable: bool,
 }
 
-/// What `lb` before this one left on the interface.
+/// What the `lb` before this one left in `folder`.
 ///
 /// # Errors
 /// There is something, and it cannot be taken over: its connections end when this `lb` attaches its own program.
-pub fn find(program: u32, sizes: &Sizes) -> Result<Heritage> {
-    let maps = maps_of(program)?;
-    let control: Mapped<Control> = open(&maps, "CONTROL")?;
+pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Heritage> {
+    let control: Mapped<Control> = open(&folder, CONTROL)?;
     let control = control.read(0);
     ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
-    let entries: Mapped<ServerEntry> = open(&maps, "SERVERS")?;
-    let targets: Mapped<[u64; 2]> = open(&maps, "TARGETS")?;
+    let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
+    let targets: Mapped<[u64; 2]> = open(&folder, "TARGETS")?;
     let room = sizes.servers as usize + 1;
     for (name, found) in [("SERVERS", entries.elements()), ("TARGETS", targets.elements())] {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
-    let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id)));
-    let table = map(&maps, "CONNECTIONS_V4")?.info().context("cannot ask for the connection table's size")?;
-    Ok(Heritage { program, control, servers: servers.collect(), pages: table.max_entries(), maps })
+    let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id))).collect();
+    let pages = info(&map(&folder, "CONNECTIONS_V4")?)?.max_entries();
+    Ok(Heritage { program, control, servers, pages, folder })
 }
 
 fn known(id: usize, entry: ServerEntry, target: [u64; 2]) -> Option<Known> {
@@ -104,23 +109,21 @@ impl Heritage {
         self.pages == sizes.pages()
     }
 
-    /// Pins the maps that go on under their own names, for as long as the loader needs them.
-    pub fn lend(&self, pins: &Pins, sizes: &Sizes) -> Result<Lent> {
-        let mut lent = Lent::default();
-        let of_table = OF_TABLE.into_iter().filter(|_| self.fits(sizes));
-        for name in SHARED.into_iter().chain(of_table) {
-            let map = map(&self.maps, name)?;
-            let path = pins.map(name);
-            let _ = std::fs::remove_file(&path);
-            map.pin(&path).with_context(|| format!("cannot pin map {name} to {}", path.display()))?;
-            lent.0.push((name, path));
-        }
-        Ok(lent)
+    fn has_counters(&self, name: &str) -> bool {
+        let wanted = if name == "REASONS" { Reason::COUNT } else { TableEvent::COUNT };
+        map(&self.folder, name)
+            .and_then(|map| info(&map))
+            .is_ok_and(|info| info.max_entries() as usize == wanted)
     }
 
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
-        Ok(Table::new(open(&self.maps, "CONNECTIONS_V4")?, open(&self.maps, "COUNTS")?))
+        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, open(&self.folder, "COUNTS")?))
+    }
+
+    /// This `lb`'s program is in its place: its maps are pinned now.
+    pub fn forget(&self) -> Result<()> {
+        pins::remove_maps(&self.folder)
     }
 
     /// Services and servers as a configuration would name them, for what the present one does not know any more.
@@ -138,50 +141,70 @@ impl Heritage {
     }
 }
 
-/// Maps that are pinned while the object is loaded.
+/// Where the loader finds maps that go on, and pins those that it makes.
 #[derive(Debug, Default)]
-pub struct Lent(Vec<(&'static str, std::path::PathBuf)>);
+pub struct Lent(Vec<(&'static str, PathBuf)>);
 
 impl Lent {
-    pub fn paths(&self) -> impl Iterator<Item = (&'static str, &std::path::Path)> {
+    pub fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.0.iter().map(|(name, path)| (*name, path.as_path()))
     }
 }
 
-impl Drop for Lent {
-    fn drop(&mut self) {
-        for (_, path) in &self.0 {
-            // The program holds the map.
-            let _ = std::fs::remove_file(path);
+/// A new folder with the maps that go on. Those of the `lb` before stay where they can be found, should this start come to
+/// nothing: [`Heritage::forget`] ends that.
+pub fn lend(pins: &Pins, heritage: Option<&mut Heritage>, sizes: &Sizes) -> Result<Lent> {
+    let folder = pins.maps();
+    let mut shared: Vec<&'static str> = Vec::new();
+    match &heritage {
+        Some(found) => {
+            shared.extend(SHARED);
+            shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
+            shared.extend(OF_TABLE.into_iter().filter(|_| found.fits(sizes)));
+        }
+        None => pins::remove_maps(&pins.maps_before())?,
+    }
+    let before = match heritage {
+        Some(found) if found.folder == folder => {
+            let before = pins.maps_before();
+            fs::rename(&folder, &before)
+                .with_context(|| format!("cannot move {} to {}", folder.display(), before.display()))?;
+            found.folder.clone_from(&before);
+            Some(before)
+        }
+        Some(found) => {
+            pins::remove_maps(&folder)?;
+            Some(found.folder.clone())
+        }
+        None => {
+            pins::remove_maps(&folder)?;
+            None
+        }
+    };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    if let Some(before) = before {
+        for name in shared {
+            let path = folder.join(name);
+            map(&before, name)?.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
     }
+    let names = [CONTROL].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+    Ok(Lent(names.map(|name| (name, folder.join(name))).collect()))
 }
 
-fn maps_of(program: u32) -> Result<BTreeMap<String, u32>> {
-    for info in loaded_programs() {
-        let info = info.context("cannot list the programs")?;
-        if info.id() != program {
-            continue;
-        }
-        let ids = info.map_ids().context("cannot ask for its maps")?.unwrap_or_default();
-        let mut maps = BTreeMap::new();
-        for id in ids {
-            let map = MapData::from_id(id).with_context(|| format!("cannot open its map {id}"))?;
-            let info = map.info().context("cannot ask what a map is")?;
-            maps.insert(info.name_as_str().unwrap_or_default().to_owned(), id);
-        }
-        return Ok(maps);
-    }
-    bail!("program {program} is gone")
+fn map(folder: &Path, name: &str) -> Result<MapData> {
+    MapData::from_pin(folder.join(name)).with_context(|| format!("cannot open its map {name}"))
 }
 
-fn map(maps: &BTreeMap<String, u32>, name: &str) -> Result<MapData> {
-    let id = maps.get(name).with_context(|| format!("it has no map {name}"))?;
-    MapData::from_id(*id).with_context(|| format!("cannot open its map {name}"))
+fn info(map: &MapData) -> Result<MapInfo> {
+    map.info().context("cannot ask what a map is")
 }
 
-fn open<T>(maps: &BTreeMap<String, u32>, name: &str) -> Result<Mapped<T>> {
-    Mapped::new(name, Map::Array(map(maps, name)?))
+fn open<T>(folder: &Path, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(name, Map::Array(map(folder, name)?))
 }
 
 /// For services of IPv4, which are all there are.

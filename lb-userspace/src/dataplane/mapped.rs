@@ -1,7 +1,7 @@
 //! An array map as memory: read and written without system calls, shared with the program.
 
 use std::marker::PhantomData;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +16,7 @@ pub struct Mapped<T> {
     stride: usize,
     len: usize,
     /// Keeps the map alive.
-    map: MapData,
+    _map: MapData,
     _element: PhantomData<T>,
 }
 
@@ -42,11 +42,7 @@ impl<T> Mapped<T> {
             .len(len * stride)
             .map_raw(map.fd().as_fd().as_raw_fd())
             .with_context(|| format!("cannot map {name} into memory ({} bytes)", len * stride))?;
-        Ok(Self { memory, stride, len, map, _element: PhantomData })
-    }
-
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.map.fd().as_fd()
+        Ok(Self { memory, stride, len, _map: map, _element: PhantomData })
     }
 
     pub fn elements(&self) -> usize {

@@ -1,15 +1,12 @@
 //! The embedded XDP program, loaded with maps of the wanted size.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::Xdp;
-use aya_obj::generated::bpf_cmd;
 use lb_common::table::{SLOTS_PER_PAGE, pages_for};
 
 use super::heritage::Lent;
-use super::{bpf, kernel};
+use super::kernel;
 
 /// The BPF object that build.rs compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
@@ -104,17 +101,6 @@ pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(ebpf, name)?;
     program.load().map_err(|error| kernel::refusal(name, error))?;
     Ok(program)
-}
-
-/// Hangs a map on the program, which does not use it: it lives as long as that.
-pub fn bind(program: &Xdp, map: BorrowedFd<'_>) -> Result<()> {
-    let program = program.fd().context("the program is not loaded")?.as_fd().as_raw_fd();
-    bpf::call(bpf_cmd::BPF_PROG_BIND_MAP, |attr| {
-        attr.prog_bind_map.prog_fd = program as u32;
-        attr.prog_bind_map.map_fd = map.as_raw_fd() as u32;
-    })
-    .map(drop)
-    .context("cannot hang the servers' addresses on the program")
 }
 
 /// A program of the object, loaded or not.

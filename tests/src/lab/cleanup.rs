@@ -113,13 +113,17 @@ fn end_members(namespace: &str) {
 /// and its connection table in the kernel's memory.
 fn remove_pins(namespace: &str) {
     for pin in pins(namespace) {
-        if let Err(error) = fs::remove_file(&pin) {
+        // A folder of maps is removed when it is empty.
+        let inside = fs::read_dir(&pin).into_iter().flatten().flatten();
+        inside.for_each(|map| drop(fs::remove_file(map.path())));
+        let removed = if pin.is_dir() { fs::remove_dir(&pin) } else { fs::remove_file(&pin) };
+        if let Err(error) = removed {
             eprintln!("namespace {namespace}: cannot remove {}: {error}", pin.display());
         }
     }
 }
 
-/// The BPF links that `lb` has pinned for the interfaces of a namespace; their names begin with its inode.
+/// The BPF links and folders of maps that `lb` has pinned for the interfaces of a namespace; their names begin with its inode.
 pub fn pins(namespace: &str) -> Vec<PathBuf> {
     let Some(inode) = inode(namespace) else { return Vec::new() };
     let entries = bpf_file_system::PLACES.iter().flat_map(|place| fs::read_dir(format!("{place}/lb")));

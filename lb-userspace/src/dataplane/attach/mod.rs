@@ -136,9 +136,10 @@ impl Attachment {
         self.link.interface().is_ok_and(|interface| interface == Some(self.interface))
     }
 
-    /// Takes the program off the interface, and its pin away.
+    /// Takes the program off the interface, and its pins away.
     pub fn detach(self) -> Result<()> {
-        detach(&self.link, self.pin.as_deref())
+        detach(&self.link, self.pin.as_deref())?;
+        self.pin.as_deref().map_or(Ok(()), pins::remove_maps_beside)
     }
 }
 
@@ -160,6 +161,7 @@ pub fn remove_what_is_left(pins: &Pins) -> Result<bool> {
             Ok(link) => {
                 found = true;
                 detach(&link, Some(&path))?;
+                pins::remove_maps_beside(&path)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),

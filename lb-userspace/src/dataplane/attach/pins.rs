@@ -1,7 +1,8 @@
 //! Where links are pinned: files in the BPF file system that keep a program on its interface without a process.
 //!
 //! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE` ([`file_system`] knows of another place): interfaces belong to a network namespace (here by its inode), the file
-//! system is shared by all of them. A link does not tell its mode, so its name does.
+//! system is shared by all of them. A link does not tell its mode, so its name does. The maps that the next `lb` goes on with are
+//! pinned in `NAMESPACE-INTERFACE-maps`: to find them through the program would take CAP_SYS_ADMIN.
 
 use std::fs;
 use std::io;
@@ -41,9 +42,22 @@ impl Pins {
         self.folder.join(self.name(mode))
     }
 
-    /// Where a map of this name is pinned while it is handed from one program to the next.
-    pub fn map(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{}-map-{name}", self.stem))
+    /// The folder of the maps that the next `lb` goes on with.
+    pub fn maps(&self) -> PathBuf {
+        self.folder.join(format!("{}-{MAPS}", self.stem))
+    }
+
+    /// The folder of those that an `lb` before left, while another one is about to take over.
+    pub fn maps_before(&self) -> PathBuf {
+        self.folder.join(format!("{}-{BEFORE}", self.stem))
+    }
+
+    /// Where an `lb` may have left maps. A start that came to nothing has moved them.
+    pub fn left_maps(&self) -> Option<PathBuf> {
+        let folders = self.folders.iter();
+        let mut places = folders
+            .flat_map(|folder| [BEFORE, MAPS].map(|kind| folder.join(format!("{}-{kind}", self.stem))));
+        places.find(|place| place.is_dir())
     }
 
     /// Where one may have been pinned.
@@ -60,12 +74,35 @@ impl Pins {
         let entries =
             self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
         for path in entries.map(|entry| entry.path()).filter(|path| is_pin(path) && is_defunct(path)) {
-            match remove(&path) {
+            match remove(&path).and_then(|()| remove_maps_beside(&path)) {
                 Ok(()) => tracing::info!("{} removed: its interface is gone", path.display()),
                 Err(error) => tracing::warn!("{error:#}"),
             }
         }
     }
+}
+
+/// Maps are pinned in these folders, under their names.
+const MAPS: &str = "maps";
+const BEFORE: &str = "before";
+
+/// The maps of the link that is pinned at `link`.
+pub fn remove_maps_beside(link: &Path) -> Result<()> {
+    let name = link.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let Some((stem, _)) = name.rsplit_once('-') else { return Ok(()) };
+    [MAPS, BEFORE]
+        .into_iter()
+        .try_for_each(|kind| remove_maps(&link.with_file_name(format!("{stem}-{kind}"))))
+}
+
+/// The BPF file system removes no folder with what is in it.
+pub fn remove_maps(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    entries.flatten().try_for_each(|entry| remove(&entry.path()))?;
+    fs::remove_dir(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// One that is gone already was of a link without interface, and another lb was faster.
