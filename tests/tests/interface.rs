@@ -112,7 +112,7 @@ fn b3_a_veth_that_loses_frames_later_is_told_of_within_a_second() {
 #[test]
 fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
     let talk = Talk::new(&unique_name("auto")).expect("the cluster comes up");
-    let director = start(&talk, "xdp_mode: auto");
+    let mut director = start(&talk, "xdp_mode: auto");
     assert_eq!(director.status().expect("a status").mode, "native");
     assert_served(&talk);
     talk.ha1.make_plain_veth().expect("ip works");
@@ -122,6 +122,10 @@ fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
     assert_served(&talk);
     let events = director.order(&["events"]).expect("events");
     assert!(events.contains("generic mode, was native: what native mode sends gets lost"), "{events}");
+    // What outlives the process has gone over too.
+    director.kill().expect("lb is killed");
+    director.restart().expect("lb starts again");
+    assert!(director.log().expect("a log").contains("connections go on"), "{}", director.log_tail());
     director.order(&["stop", "--release"]).expect("lb stops");
     let left = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!left.contains("prog/xdp"), "{left}");

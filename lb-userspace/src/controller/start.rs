@@ -170,7 +170,7 @@ impl Controller {
         let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
         let attachment = Attachment::new(program, interface, self.index, modes)?;
         if self.config.cluster.is_some() && !attachment.is_pinned() {
-            attachment.detach()?;
+            attachment.detach_for_good()?;
             bail!(
                 "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
                  up by itself: mount -t bpf bpf /sys/fs/bpf, or start lb with CAP_SYS_ADMIN, and it does so itself"

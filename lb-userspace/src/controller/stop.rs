@@ -274,7 +274,7 @@ impl Controller {
                 drop(attachment);
             }
             Some(attachment) if released => {
-                if let Err(error) = attachment.detach() {
+                if let Err(error) = attachment.detach_for_good() {
                     tracing::warn!("{error:#}");
                 }
             }

@@ -136,9 +136,14 @@ impl Attachment {
         self.link.interface().is_ok_and(|interface| interface == Some(self.interface))
     }
 
-    /// Takes the program off the interface, and its pins away.
-    pub fn detach(self) -> Result<()> {
-        detach(&self.link, self.pin.as_deref())?;
+    /// Takes the program off the interface, and its pin away; the maps stay pinned for another attachment.
+    pub fn detach(&self) -> Result<()> {
+        detach(&self.link, self.pin.as_deref())
+    }
+
+    /// The same, and nothing is left.
+    pub fn detach_for_good(&self) -> Result<()> {
+        self.detach()?;
         self.pin.as_deref().map_or(Ok(()), pins::remove_maps_beside)
     }
 }
