@@ -287,10 +287,7 @@ impl Controller {
         self.tell(notices);
         self.plan_refresh();
         self.sources.look(&self.config, &self.findings, Instant::now());
-        self.findings.take_noted().into_iter().for_each(|record| self.events.keep(record));
-        for record in self.findings.take_records() {
-            self.events.record(record);
-        }
+        self.record_findings();
         self.follow_device();
         self.look_at_checksums();
         self.retry_vip_checks();
@@ -306,6 +303,14 @@ impl Controller {
             Look::Nothing => {}
             Look::Read => self.reload("the file changed"),
             Look::StillWritten => self.wait_for_writer("the file changed"),
+        }
+    }
+
+    /// What was found and what was noted stands among the events from now on.
+    fn record_findings(&mut self) {
+        self.findings.take_noted().into_iter().for_each(|record| self.events.keep(record));
+        for record in self.findings.take_records() {
+            self.events.record(record);
         }
     }
 

@@ -32,7 +32,11 @@ impl Controller {
                 let status = Status { cluster: self.cluster_status().await, ..self.status() };
                 let _ = reply.send(status);
             }
-            Inquiry::Events(reply) => drop(reply.send(self.events.recent())),
+            Inquiry::Events(reply) => {
+                // Whoever has seen a finding in the status finds it here.
+                self.record_findings();
+                drop(reply.send(self.events.recent()));
+            }
             Inquiry::Order(order, reply) => {
                 let done = self.order(order).await;
                 let _ = reply.send(done);
