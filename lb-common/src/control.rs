@@ -29,7 +29,7 @@ pub struct Control {
     pub layout: u64,
     /// Until then (CLOCK_MONOTONIC, ns) packets in mid-connection that no entry knows are dropped: their entries are being
     /// copied from the table of the `lb` before.
-    pub strays_wait_until: u64,
+    pub hold_strays_until: u64,
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Vips,
     /// By [`crate::lease::Slot`].

@@ -87,7 +87,7 @@ reasons! {
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     RefusedSilently = 23, Drop, "refused_silently";
     /// In mid-connection, and no entry knows it yet: this `lb` has just taken over, and connections are still being copied.
-    StrayWaits = 24, Drop, "stray_waits";
+    StrayHeld = 24, Drop, "stray_held";
 }
 
 impl Reason {

@@ -291,8 +291,8 @@ fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
 #[inline(always)]
 fn stray(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     // SAFETY: a map's value, aligned; volatile, because the controller writes it.
-    if packet.now_ns < unsafe { (&raw const packet.control.strays_wait_until).read_volatile() } {
-        return Err(Reason::StrayWaits);
+    if packet.now_ns < unsafe { (&raw const packet.control.hold_strays_until).read_volatile() } {
+        return Err(Reason::StrayHeld);
     }
     if !owner.has(ServiceInfo::STRAY_BY_HASH) && !overflowed(owner, packet) {
         return Err(Reason::Stray);

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use lb_tests::lab::{Lab, Node, cleanup, unique_name};
 use lb_userspace::dataplane::attach::{Attachment, Mode};
-use lb_userspace::dataplane::heritage::Lent;
+use lb_userspace::dataplane::inherited::PinnedMaps;
 use lb_userspace::dataplane::object::{self, Sizes};
 use nix::net::if_::if_nametoindex;
 
@@ -22,7 +22,7 @@ fn attach(node: &Node, interface: &str) -> Result<Attachment> {
 fn attach_in(modes: &[Mode], node: &Node, interface: &str) -> Result<Attachment> {
     node.run(|| {
         let sizes = Sizes { connections: 1000, services: 16, servers: 16, cells: 64 };
-        let mut ebpf = object::load(&sizes, &Lent::default())?;
+        let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
         let program = object::load_program(&mut ebpf, object::PROGRAM)?;
         Attachment::new(program, interface, if_nametoindex(interface)?, modes)
     })?

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, unique_name};
+use lb_tests::lab::{Director, Node, cleanup, unique_name};
 use lb_tests::scenario::steady::{self, Outcome, Steady};
 
 const PORT: u16 = 7777;
@@ -170,4 +170,17 @@ fn a3_a_fresh_start_and_a_release_leave_nothing() {
     assert!(bench.has_program() && bench.has_vip());
     bench.director.release().expect("what is left is taken away");
     assert!(!bench.has_program() && !bench.has_vip());
+}
+
+#[test]
+fn a3_a_start_that_fails_leaves_no_maps_pinned() {
+    let talk = Talk::new(&unique_name("nostart")).expect("the cluster comes up");
+    let configuration = configuration(&talk.ha1, 10_000, BOTH);
+    // lo has no native XDP.
+    let (_, services) = configuration.split_once("services:").expect("services");
+    let wrong = format!("interface: lo\nxdp_mode: native\nmetrics: off\nservices:{services}");
+    let error = format!("{:#}", Director::start(&talk.ha1, &wrong).expect_err("lb does not start"));
+    assert!(error.contains("XDP cannot be attached"), "{error}");
+    let left = cleanup::pins(&talk.ha1.state().namespace("ha1"));
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
+use super::message::name_hash;
 use super::wire::TAG_LENGTH;
 
 pub mod file;
@@ -34,8 +35,7 @@ pub struct ClusterId(pub u32);
 impl ClusterId {
     /// The first four bytes of the SHA-256 of the cluster's name.
     pub fn of(name: &str) -> Self {
-        let digest: [u8; 32] = Sha256::digest(name).into();
-        Self(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
+        Self(name_hash(name))
     }
 }
 

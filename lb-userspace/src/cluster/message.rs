@@ -13,11 +13,16 @@ pub struct NodeId(pub u8);
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// The first bytes of the SHA-256 of the name. [`crate::config`] refuses groups that have the same.
+    /// [`crate::config`] refuses groups that have the same.
     pub fn of(name: &str) -> Self {
-        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(name));
-        Self(u32::from_be_bytes([a, b, c, d]))
+        Self(name_hash(name))
     }
+}
+
+/// What stands for a name in heartbeats: the first four bytes of its SHA-256.
+pub fn name_hash(name: &str) -> u32 {
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(name));
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Nodes at most.

@@ -44,12 +44,13 @@ pub struct Config {
 impl Config {
     /// The VIPs of all groups, each with its group's number.
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
-        let of_group = |group: &Group| {
-            let number = group.number;
-            group.vips.iter().map(move |vip| (vip.address, number)).collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(of_group).collect()
+        vips(&self.groups).collect()
     }
+}
+
+/// The VIPs of these groups, each with its group's number.
+pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+    groups.iter().flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number)))
 }
 
 /// Where the XDP program is attached.

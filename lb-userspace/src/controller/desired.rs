@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::{self, Config, Fallback, Group, ServiceKey};
+use crate::config::{self, Config, Fallback, ServiceKey};
 use crate::health::server::Worth;
 use crate::plan::{Server, Service, Settings, State, Target};
 
@@ -32,11 +32,6 @@ pub fn state(config: &Config, knowledge: &impl Knowledge) -> State {
     let departed =
         departed.map(|service| (service.key, self::departed(service, group(service.key.vip), knowledge)));
     State { services: configured.chain(departed).collect() }
-}
-
-/// The VIPs of the groups, each with the number of its group.
-pub fn vips(groups: &[Group]) -> Vec<(IpAddr, u8)> {
-    groups.iter().flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number))).collect()
 }
 
 fn service(service: &config::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
@@ -118,7 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Failback, GroupVip, Protocol, Timeouts};
+    use crate::config::{Failback, Group, GroupVip, Protocol, Timeouts};
 
     struct Facts {
         worth: Worth,
@@ -315,7 +310,8 @@ mod tests {
         assert_eq!(group_of(&config), None);
         config.groups = vec![group(0, &[WWW1]), group(1, &[WWW2, service.key.vip])];
         assert_eq!(group_of(&config), Some(1));
-        assert_eq!(vips(&config.groups), [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
+        let vips = Vec::from_iter(config::vips(&config.groups));
+        assert_eq!(vips, [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
         config.groups.remove(0);
         assert_eq!(group_of(&config), Some(1), "its number stays");
     }

@@ -27,6 +27,7 @@ pub mod desired;
 mod draining;
 mod endpoints;
 mod files;
+mod inheritance;
 mod inputs;
 pub mod instance;
 mod knowledge;
@@ -45,7 +46,6 @@ mod start;
 mod stations;
 mod status;
 mod stop;
-mod takeover;
 mod topology;
 mod vip_checks;
 mod writers;
@@ -78,7 +78,7 @@ use crate::command::queue::Queues;
 use crate::config::{Config, ServiceKey};
 use crate::dataplane::attach::Attachment;
 use crate::dataplane::device::watch::Watch;
-use crate::dataplane::heritage::Heritage;
+use crate::dataplane::inherited::{Inherited, PinnedMaps};
 use crate::dataplane::neighbours::{self, Neighbours};
 use crate::dataplane::sweep::Sweeper;
 use crate::dataplane::{Applied, DataPath, maps::read_totals};
@@ -128,7 +128,9 @@ pub struct Controller {
     /// Of services and servers.
     hooks: Queues,
     /// What an lb before this one left, until it is taken over.
-    heritage: Option<Heritage>,
+    inherited: Option<Inherited>,
+    /// Removes the pins of the maps, should the start come to nothing.
+    pinned_maps: PinnedMaps,
     /// Totals of servers that have left, by service.
     former: HashMap<ServiceKey, Totals>,
     /// Servers being purged, and whose they were.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use sd_notify::NotifyState;
 
-use super::{Controller, desired, tell_supervisor};
+use super::{Controller, tell_supervisor};
 use crate::config::{self, Cluster, Config, Fallback, Service};
 
 impl Controller {
@@ -25,7 +25,9 @@ impl Controller {
                 let old = std::mem::replace(&mut self.config, config);
                 self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_error = None;
-                if let Err(error) = self.data_path.executor.set_vips(&desired::vips(&self.config.groups)) {
+                if let Err(error) =
+                    self.data_path.executor.set_vips(&Vec::from_iter(self.config.grouped_vips()))
+                {
                     tracing::error!("the data path could not be changed: {error:#}");
                 }
                 self.follow_configuration();

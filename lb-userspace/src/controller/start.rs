@@ -9,7 +9,8 @@ use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
-use super::desired::{self, Knowledge as _};
+use super::desired::Knowledge as _;
+use super::inheritance;
 use super::inputs::{Inputs, Observations};
 use super::instance::Instance;
 use super::knowledge::Knowledge;
@@ -19,7 +20,6 @@ use super::membership::{Membership, Surrounding};
 use super::notices::Fallbacks;
 use super::pace::Pace;
 use super::sources::Sources;
-use super::takeover;
 use super::topology::Topology;
 use super::vip_checks::VipChecks;
 use super::{Controller, report, tell_supervisor};
@@ -58,11 +58,12 @@ impl Controller {
         let sizes = Sizes::for_connections(config.connections);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let mut heritage = match fresh {
+        let mut inherited = match fresh {
             true => None,
-            false => takeover::find(&config.interface, index, &sizes, &mut events),
+            false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
-        let data_path = takeover::data_path(heritage.as_mut(), &config.interface, sizes, mac, start)?;
+        let (data_path, pinned_maps) =
+            inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start)?;
         report::table(&data_path.table, config.connections);
         let sweeper =
             Sweeper::start(Arc::clone(&data_path.table)).context("cannot start the sweep's thread")?;
@@ -102,7 +103,8 @@ impl Controller {
             vip_checks: VipChecks::default(),
             topology: Topology::default(),
             hooks: Queues::new(HOOKS_TOGETHER),
-            heritage,
+            inherited,
+            pinned_maps,
             former: HashMap::new(),
             purging: HashMap::new(),
             _instance: instance,
@@ -125,7 +127,7 @@ impl Controller {
         // Checks run meanwhile: the kernel takes half a second to verify the program.
         self.follow_servers();
         object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
-        self.data_path.executor.set_vips(&desired::vips(&self.config.groups))?;
+        self.data_path.executor.set_vips(&Vec::from_iter(self.config.grouped_vips()))?;
         self.presume();
         self.look_at_maintenance();
         self.presume_what_was_known();

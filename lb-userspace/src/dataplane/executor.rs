@@ -18,8 +18,8 @@ use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
 
 use super::cells::{CellAllocator, Region};
-use super::heritage::{Heritage, Known};
 use super::ids::Ids;
+use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::now_ns;
@@ -104,29 +104,29 @@ impl Executor {
         mac: [u8; 6],
         hash_keys: [u64; 2],
         start: Start,
-        heritage: Option<&Heritage>,
+        inherited: Option<&Inherited>,
     ) -> Self {
         let mut leases = start.leases();
-        if let Some(before) = heritage.map(|heritage| &heritage.control) {
+        if let Some(before) = inherited.map(|inherited| &inherited.control) {
             // What is known of connections is of their earlier generations still.
             for (lease, before) in leases.iter_mut().zip(&before.leases) {
                 lease.generation = before.generation;
             }
         }
-        let known = heritage.map(|heritage| heritage.servers.as_slice()).unwrap_or_default();
+        let known = inherited.map(|inherited| inherited.servers.as_slice()).unwrap_or_default();
         let service_ids = known.iter().map(|known| known.service_id.0);
         let server_ids = known.iter().map(|known| known.id.0);
         maps.control.write(
             0,
             Control {
                 mac: mac_to_word(mac),
-                hash_keys: heritage.map_or(hash_keys, |heritage| heritage.control.hash_keys),
+                hash_keys: inherited.map_or(hash_keys, |inherited| inherited.control.hash_keys),
                 half: Half::new(0, 1).0,
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
                 probe_ports: Ports::NONE,
                 layout: LAYOUT,
-                strays_wait_until: 0,
+                hold_strays_until: 0,
                 vips: Vips::default(),
                 leases,
             },
@@ -187,9 +187,9 @@ impl Executor {
     }
 
     /// From now on and for so long packets in mid-connection that no entry knows are dropped.
-    pub fn let_strays_wait(&self, time: Duration) {
+    pub fn hold_strays(&self, time: Duration) {
         let until = if time.is_zero() { 0 } else { now_ns().saturating_add(time.as_nanos() as u64) };
-        self.maps.control.word(0, offset_of!(Control, strays_wait_until)).store(until, Ordering::Release);
+        self.maps.control.word(0, offset_of!(Control, hold_strays_until)).store(until, Ordering::Release);
     }
 
     pub fn set_mac(&self, mac: [u8; 6]) {
@@ -307,7 +307,7 @@ impl Executor {
     }
 
     /// Servers that an `lb` before this one left and that no change has asked for: their connections are to be purged now.
-    pub fn disinherit(&mut self) -> Vec<(ServiceKey, ServerId)> {
+    pub fn take_unclaimed(&mut self) -> Vec<(ServiceKey, ServerId)> {
         let Unclaimed { services, servers } = std::mem::take(&mut self.unclaimed);
         for ((key, _), server) in &servers {
             match (self.services.get_mut(key), services.get(key)) {

@@ -5,7 +5,7 @@
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
-//! - [`heritage`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
+//! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
@@ -18,8 +18,8 @@ mod bpf;
 mod cells;
 pub mod device;
 pub mod executor;
-pub mod heritage;
 mod ids;
+pub mod inherited;
 pub mod kernel;
 pub mod lease;
 pub mod mapped;
@@ -39,7 +39,7 @@ use aya::Ebpf;
 use lb_common::server::ServerId;
 
 use self::executor::Executor;
-use self::heritage::Heritage;
+use self::inherited::Inherited;
 use self::lease::{Leases, Start};
 use self::maps::Maps;
 use self::object::Sizes;
@@ -75,10 +75,10 @@ impl DataPath {
         mac: [u8; 6],
         hash_keys: [u64; 2],
         start: Start,
-        heritage: Option<&Heritage>,
+        inherited: Option<&Inherited>,
     ) -> Result<Self> {
         let (maps, table) = Maps::take(&mut ebpf)?;
-        let executor = Executor::new(maps, sizes, mac, hash_keys, start, heritage);
+        let executor = Executor::new(maps, sizes, mac, hash_keys, start, inherited);
         Ok(Self {
             ebpf,
             executor,

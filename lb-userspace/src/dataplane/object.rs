@@ -5,7 +5,7 @@ use aya::Ebpf;
 use aya::programs::Xdp;
 use lb_common::table::{SLOTS_PER_PAGE, pages_for};
 
-use super::heritage::Lent;
+use super::inherited::PinnedMaps;
 use super::kernel;
 
 /// The BPF object that build.rs compiled.
@@ -55,20 +55,20 @@ impl Sizes {
     }
 }
 
-/// Loads the real program's object, with the maps of another one where some are lent. The program itself is loaded by
+/// Loads the real program's object, with the maps of another one where some are pinned_maps. The program itself is loaded by
 /// [`load_program`].
-pub fn load(sizes: &Sizes, lent: &Lent) -> Result<Ebpf> {
-    load_with(OBJECT, sizes, lent)
+pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
+    load_with(OBJECT, sizes, pinned_maps)
 }
 
 /// Loads any object that has the maps of the real program, such as the benchmark's.
 pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
-    load_with(object, sizes, &Lent::default())
+    load_with(object, sizes, &PinnedMaps::default())
 }
 
-fn load_with(object: &[u8], sizes: &Sizes, lent: &Lent) -> Result<Ebpf> {
+fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
     let mut loader = aya::EbpfLoader::new();
-    for (name, path) in lent.paths() {
+    for (name, path) in pinned_maps.paths() {
         loader.map_pin_path(name, path);
     }
     loader

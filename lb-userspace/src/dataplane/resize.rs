@@ -11,7 +11,7 @@ use lb_common::server::ServerEntry;
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::{self, Page as _, Place};
 
-use super::heritage;
+use super::inherited;
 use super::mapped::Mapped;
 use super::now_ns;
 use super::sweep::{PageView, Table};
@@ -80,7 +80,7 @@ fn flow(key: Key, service: &ServiceInfo) -> Option<Flow> {
     let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
     Some(Flow {
         source: key.client(),
-        destination: u32::from_ne_bytes(heritage::vip(service)?.octets()),
+        destination: u32::from_ne_bytes(inherited::vip(service)?.octets()),
         source_port: key.client_port(),
         destination_port: key.service_port(),
         protocol,

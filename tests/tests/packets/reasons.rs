@@ -34,7 +34,7 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::PeerBalanced => (directors::on_standby(), directors::balanced(syn).bytes()),
         Reason::Refused => (refusals::director(), syn.bytes()),
         Reason::RefusedSilently => (refusals::director(), Packet::rst(client(1)).bytes()),
-        Reason::StrayWaits => (just_taken_over(), Packet::ack(client(1)).bytes()),
+        Reason::StrayHeld => (just_taken_over(), Packet::ack(client(1)).bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }
@@ -47,7 +47,7 @@ fn on_standby() -> Director {
 
 fn just_taken_over() -> Director {
     let director = Director::new([(WEB, rr([1]))]);
-    director.data_path.executor.let_strays_wait(std::time::Duration::from_secs(60));
+    director.data_path.executor.hold_strays(std::time::Duration::from_secs(60));
     director
 }
 

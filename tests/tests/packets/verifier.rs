@@ -1,6 +1,6 @@
 //! What the kernel's verifier thinks of the program.
 
-use lb_userspace::dataplane::heritage::Lent;
+use lb_userspace::dataplane::inherited::PinnedMaps;
 use lb_userspace::dataplane::object::{self, PROGRAM};
 
 use crate::harness::SMALL;
@@ -9,7 +9,7 @@ use crate::harness::SMALL;
 /// half as many again as 6.18.
 #[test]
 fn the_verifier_has_steps_left() {
-    let mut ebpf = object::load(&SMALL, &Lent::default()).unwrap();
+    let mut ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
     let program = object::load_program(&mut ebpf, PROGRAM).unwrap();
     let steps = program.info().unwrap().verified_instruction_count();
     println!("verified in {steps:?} steps");

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::fencing::Fencing;
 use super::handover::Handovers;
+use super::numbers::{GroupNumbers, NumberedGroup};
 use super::peers::Peers;
-use super::places::{Place, Places};
 use crate::cluster::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::cluster::message::{GroupId, Heartbeat, NodeId, Readiness, Role};
 use crate::cluster::takeover::holder::{GroupNumber, Orders, Outcome};
@@ -27,7 +27,7 @@ pub enum Command {
     /// The node's MAC on the VIPs' interface.
     Mac(NodeId, [u8; 6]),
     /// The configuration was read anew: the numbers of its groups too.
-    Changed(Change, Vec<(GroupId, Place)>),
+    Changed(Change, Vec<(GroupId, NumberedGroup)>),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -87,7 +87,7 @@ pub struct NodeSight {
 
 pub struct Driver {
     machine: Machine,
-    places: Places,
+    numbers: GroupNumbers,
     leases: Leases,
     orders: Orders,
     fencing: Fencing,
@@ -100,7 +100,7 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         machine: Machine,
-        places: Places,
+        numbers: GroupNumbers,
         leases: Leases,
         orders: Orders,
         fencing: Fencing,
@@ -108,7 +108,7 @@ impl Driver {
     ) -> Self {
         Self {
             machine,
-            places,
+            numbers,
             leases,
             orders,
             fencing,
@@ -165,7 +165,7 @@ impl Driver {
 
     /// The machine knows no group without a number.
     fn of(&mut self, group: GroupId, act: impl FnOnce(&mut Self, GroupNumber)) {
-        if let Some(number) = self.places.of(group) {
+        if let Some(number) = self.numbers.of(group) {
             act(self, number);
         }
     }
@@ -173,7 +173,7 @@ impl Driver {
     /// Its number may be another group's next.
     fn forget(&mut self, group: GroupId) {
         self.handovers.forget(group);
-        if let Some(number) = self.places.remove(group) {
+        if let Some(number) = self.numbers.remove(group) {
             self.leases.end(number);
             self.leases.relay(number, None);
         }
@@ -187,7 +187,7 @@ impl Driver {
         }
         self.leases.next_generation(number);
         let silent = self.silent(why);
-        let condition = self.fencing.before(self.places.name(group), &silent);
+        let condition = self.fencing.before(self.numbers.name(group), &silent);
         self.orders.take(number, condition);
     }
 
@@ -220,12 +220,12 @@ impl Driver {
     fn renew_handovers(&mut self, now: Duration) {
         let settings = self.machine.settings();
         let (lease, heard) = (now + settings.lease, now + settings.dead);
-        self.handovers.renew(&self.machine, &self.peers, &self.places, &self.leases, lease, heard);
+        self.handovers.renew(&self.machine, &self.peers, &self.numbers, &self.leases, lease, heard);
     }
 
     fn outcome(&mut self, outcome: Outcome, now: Duration) {
         let (Outcome::Taken(number) | Outcome::Failed(number, _) | Outcome::Released(number)) = outcome;
-        let Some(group) = self.places.group(number) else { return };
+        let Some(group) = self.numbers.group(number) else { return };
         let input = match outcome {
             Outcome::Taken(_) => Input::TakeoverDone { group },
             Outcome::Failed(_, why) => Input::TakeoverFailed { group, why },
@@ -241,7 +241,7 @@ impl Driver {
 
     fn look(&self) -> Sight {
         let settings = self.machine.settings();
-        let groups = self.places.groups().map(|group| {
+        let groups = self.numbers.groups().map(|group| {
             let sight = GroupSight {
                 role: self.machine.role(group),
                 holder: self.machine.holder(group),
@@ -293,13 +293,13 @@ impl event_loop::Driver for Driver {
             Command::Outcome(outcome) => self.outcome(outcome, now),
             Command::Conflict(number, mac) => {
                 let rival = self.peers.at(mac);
-                if let Some(group) = self.places.group(number) {
+                if let Some(group) = self.numbers.group(number) {
                     self.tell_machine(Input::Conflict { group, rival }, now);
                 }
             }
             Command::Mac(node, mac) => self.peers.set_mac(node, mac),
-            Command::Changed(change, places) => {
-                self.places.add(places);
+            Command::Changed(change, numbers) => {
+                self.numbers.add(numbers);
                 self.tell_machine(Input::Changed(change), now);
             }
             Command::Look(reply) => {

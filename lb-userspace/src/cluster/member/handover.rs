@@ -11,8 +11,8 @@ use crate::cluster::machine::{Cause, Machine};
 use crate::cluster::message::{GroupId, NodeId};
 use crate::dataplane::lease::Leases;
 
+use super::numbers::GroupNumbers;
 use super::peers::Peers;
-use super::places::Places;
 
 /// By group, what is owed to connections that began elsewhere.
 #[derive(Debug, Default)]
@@ -74,13 +74,13 @@ impl Handovers {
         &mut self,
         machine: &Machine,
         peers: &Peers,
-        places: &Places,
+        numbers: &GroupNumbers,
         leases: &Leases,
         lease: Duration,
         heard: Duration,
     ) {
         self.0.retain(|&group, side| {
-            let Some(place) = places.of(group) else { return false };
+            let Some(place) = numbers.of(group) else { return false };
             let partner = match *side {
                 Side::Gave { to } => {
                     leases.grace(place, lease);

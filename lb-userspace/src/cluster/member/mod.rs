@@ -9,7 +9,7 @@
 //! - [`fencing`]: dead nodes are fenced before their groups are taken
 //! - [`handover`]: connections that began on the node that had a group before
 //! - [`peers`]: what is known of the other nodes
-//! - [`places`]: the numbers of the groups on this node
+//! - [`numbers`]: the numbers of the groups on this node
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use self::driver::{Command, Driver, Report, Sight, Tell, Told};
 use self::fencing::{Fence, Fencing};
-use self::places::Places;
+use self::numbers::GroupNumbers;
 use super::auth::{self, ClusterId};
 use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
@@ -38,8 +38,8 @@ use crate::findings::Findings;
 pub mod driver;
 pub mod fencing;
 mod handover;
+mod numbers;
 mod peers;
-mod places;
 mod settings;
 
 /// What the member finds where it runs.
@@ -84,9 +84,9 @@ impl Member {
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
         let fencing = Fencing::new(place.fence);
-        let mut places = Places::default();
-        places.add(places::places(&config.groups));
-        let driver = Driver::new(machine, places, place.leases, orders.clone(), fencing, Arc::clone(&tell));
+        let mut numbers = GroupNumbers::default();
+        numbers.add(numbers::numbers(&config.groups));
+        let driver = Driver::new(machine, numbers, place.leases, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
             Box::new(move |report| tell(Report::Transport(report).into()))
@@ -147,8 +147,8 @@ impl Member {
 
     /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group that stays.
     pub fn set_config(&self, config: &Config, cluster: &Cluster) {
-        let places = places::places(&config.groups).collect();
-        self.handle.command(Command::Changed(settings::change(config, cluster), places));
+        let numbers = numbers::numbers(&config.groups).collect();
+        self.handle.command(Command::Changed(settings::change(config, cluster), numbers));
         self.holder.orders().set_rate(config.announce_rate);
         self.holder.orders().set_groups(&config.groups);
     }

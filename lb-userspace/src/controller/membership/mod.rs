@@ -21,8 +21,8 @@ use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
 use self::split_brains::SplitBrains;
+use super::Controller;
 use super::files::{Look, Watched};
-use super::{Controller, desired};
 use crate::cluster::auth;
 use crate::cluster::hooks::Hooks;
 use crate::cluster::machine::{Event, LocalReadiness};
@@ -180,7 +180,7 @@ impl Membership {
     }
 
     pub(super) fn set_config(&mut self, config: &Config) {
-        let vips = desired::vips(&config.groups).into_iter().collect();
+        let vips = config.grouped_vips();
         self.segment().change(|ours| ours.vips = vips);
         match self {
             Self::Alone(alone) => {
@@ -295,7 +295,7 @@ async fn watch_segment(
     let ours = Ours {
         interface: config.interface.clone(),
         mac,
-        vips: desired::vips(&config.groups).into_iter().collect(),
+        vips: config.grouped_vips(),
         machines: Machines::new(),
     };
     let holds = move |group| leases.answer_until(group).is_some_and(|until| transport::now() < until);

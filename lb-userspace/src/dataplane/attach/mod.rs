@@ -166,12 +166,12 @@ pub fn remove_what_is_left(pins: &Pins) -> Result<bool> {
             Ok(link) => {
                 found = true;
                 detach(&link, Some(&path))?;
-                pins::remove_maps_beside(&path)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
         }
     }
+    pins.remove_maps()?;
     Ok(found)
 }
 

@@ -52,6 +52,14 @@ impl Pins {
         self.folder.join(format!("{}-{BEFORE}", self.stem))
     }
 
+    /// Removes all maps that an `lb` may have left.
+    pub fn remove_maps(&self) -> Result<()> {
+        while let Some(folder) = self.left_maps() {
+            remove_maps(&folder)?;
+        }
+        Ok(())
+    }
+
     /// Where an `lb` may have left maps. A start that came to nothing has moved them.
     pub fn left_maps(&self) -> Option<PathBuf> {
         let folders = self.folders.iter();

@@ -8,7 +8,7 @@ use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_userspace::dataplane::DataPath;
-use lb_userspace::dataplane::heritage::Lent;
+use lb_userspace::dataplane::inherited::PinnedMaps;
 use lb_userspace::dataplane::lease::Start;
 use lb_userspace::dataplane::mapped::Mapped;
 use lb_userspace::dataplane::object::{self, PROGRAM, Sizes};
@@ -60,7 +60,7 @@ const EVENTS: [TableEvent; TableEvent::COUNT] = [
 ];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
-    let mut ebpf = object::load(&sizes, &Lent::default())?;
+    let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
     object::load_program(&mut ebpf, PROGRAM)?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let turns = Mapped::new("TURNS", mapped("TURNS"))?;
@@ -97,7 +97,7 @@ pub fn give_back(loaded: Loaded) {
     director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
     director.data_path.executor.set_mac(MAC);
-    director.data_path.executor.let_strays_wait(Duration::ZERO);
+    director.data_path.executor.hold_strays(Duration::ZERO);
     director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
     let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
     (0..turns).for_each(|index| director.turns.write(index, [0; 8]));

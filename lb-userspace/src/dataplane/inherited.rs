@@ -34,7 +34,7 @@ const OF_TABLE: [&str; 3] = ["CONNECTIONS_V4", "COUNTS", "OVERFLOWS"];
 const CONTROL: &str = "CONTROL";
 
 /// What is there to take over.
-pub struct Heritage {
+pub struct Inherited {
     /// The kernel's number of the program, as `bpftool prog` lists it.
     pub program: u32,
     pub control: Control,
@@ -61,7 +61,7 @@ pub struct Known {
 ///
 /// # Errors
 /// There is something, and it cannot be taken over: its connections end when this `lb` attaches its own program.
-pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Heritage> {
+pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let control: Mapped<Control> = open(&folder, CONTROL)?;
     let control = control.read(0);
     ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
@@ -73,7 +73,7 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Heritage> {
     }
     let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id))).collect();
     let pages = info(&map(&folder, "CONNECTIONS_V4")?)?.max_entries();
-    Ok(Heritage { program, control, servers, pages, folder })
+    Ok(Inherited { program, control, servers, pages, folder })
 }
 
 fn known(id: usize, entry: ServerEntry, target: [u64; 2]) -> Option<Known> {
@@ -103,7 +103,7 @@ fn address(words: [u64; 2]) -> IpAddr {
     IpAddr::from(octets).to_canonical()
 }
 
-impl Heritage {
+impl Inherited {
     /// Whether the connection table has the wanted size, so that it goes on as it is.
     pub fn fits(&self, sizes: &Sizes) -> bool {
         self.pages == sizes.pages()
@@ -141,22 +141,40 @@ impl Heritage {
     }
 }
 
-/// Where the loader finds maps that go on, and pins those that it makes.
+/// Where the loader finds maps that go on, and pins those that it makes. Dropped, it removes the pins, as a start that came
+/// to nothing must, unless [`Self::keep`] was called.
 #[derive(Debug, Default)]
-pub struct Lent(Vec<(&'static str, PathBuf)>);
+pub struct PinnedMaps {
+    /// `None`: without a BPF file system nothing is pinned.
+    folder: Option<PathBuf>,
+}
 
-impl Lent {
-    pub fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.0.iter().map(|(name, path)| (*name, path.as_path()))
+impl PinnedMaps {
+    pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let names = [CONTROL].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
+    }
+
+    /// The program that uses the maps is attached and pinned: they outlive the process.
+    pub fn keep(mut self) {
+        self.folder = None;
+    }
+}
+
+impl Drop for PinnedMaps {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.folder.as_deref().map(pins::remove_maps) {
+            tracing::warn!("{error:#}");
+        }
     }
 }
 
 /// A new folder with the maps that go on. Those of the `lb` before stay where they can be found, should this start come to
-/// nothing: [`Heritage::forget`] ends that.
-pub fn lend(pins: &Pins, heritage: Option<&mut Heritage>, sizes: &Sizes) -> Result<Lent> {
+/// nothing: [`Inherited::forget`] ends that.
+pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -> Result<PinnedMaps> {
     let folder = pins.maps();
     let mut shared: Vec<&'static str> = Vec::new();
-    match &heritage {
+    match &inherited {
         Some(found) => {
             shared.extend(SHARED);
             shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
@@ -164,7 +182,7 @@ pub fn lend(pins: &Pins, heritage: Option<&mut Heritage>, sizes: &Sizes) -> Resu
         }
         None => pins::remove_maps(&pins.maps_before())?,
     }
-    let before = match heritage {
+    let before = match inherited {
         Some(found) if found.folder == folder => {
             let before = pins.maps_before();
             fs::rename(&folder, &before)
@@ -185,14 +203,14 @@ pub fn lend(pins: &Pins, heritage: Option<&mut Heritage>, sizes: &Sizes) -> Resu
         .mode(0o700)
         .create(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
+    let pinned_maps = PinnedMaps { folder: Some(folder.clone()) };
     if let Some(before) = before {
         for name in shared {
             let path = folder.join(name);
             map(&before, name)?.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
     }
-    let names = [CONTROL].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
-    Ok(Lent(names.map(|name| (name, folder.join(name))).collect()))
+    Ok(pinned_maps)
 }
 
 fn map(folder: &Path, name: &str) -> Result<MapData> {

@@ -8,31 +8,31 @@ use crate::config::Group;
 
 /// Those groups too that left the configuration and are not given up yet.
 #[derive(Debug, Default)]
-pub struct Places(BTreeMap<GroupId, Place>);
+pub struct GroupNumbers(BTreeMap<GroupId, NumberedGroup>);
 
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct NumberedGroup {
     number: GroupNumber,
     name: String,
 }
 
-impl Places {
+impl GroupNumbers {
     /// These groups have these numbers from now on. Who gives numbers out gives none that is still in use.
-    pub fn add(&mut self, places: impl IntoIterator<Item = (GroupId, Place)>) {
-        self.0.extend(places);
+    pub fn add(&mut self, numbers: impl IntoIterator<Item = (GroupId, NumberedGroup)>) {
+        self.0.extend(numbers);
     }
 
     pub fn remove(&mut self, group: GroupId) -> Option<GroupNumber> {
-        self.0.remove(&group).map(|place| place.number)
+        self.0.remove(&group).map(|group| group.number)
     }
 
     pub fn of(&self, group: GroupId) -> Option<GroupNumber> {
-        self.0.get(&group).map(|place| place.number)
+        self.0.get(&group).map(|group| group.number)
     }
 
     /// As the configuration calls it.
     pub fn name(&self, group: GroupId) -> &str {
-        self.0.get(&group).map_or("", |place| &place.name)
+        self.0.get(&group).map_or("", |group| &group.name)
     }
 
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
@@ -40,11 +40,11 @@ impl Places {
     }
 
     pub fn group(&self, number: GroupNumber) -> Option<GroupId> {
-        self.0.iter().find(|(_, place)| place.number == number).map(|(group, _)| *group)
+        self.0.iter().find(|(_, group)| group.number == number).map(|(id, _)| *id)
     }
 }
 
 /// The configuration's groups.
-pub fn places(groups: &[Group]) -> impl Iterator<Item = (GroupId, Place)> + '_ {
-    groups.iter().map(|group| (group.id(), Place { number: group.number, name: group.name.clone() }))
+pub fn numbers(groups: &[Group]) -> impl Iterator<Item = (GroupId, NumberedGroup)> + '_ {
+    groups.iter().map(|group| (group.id(), NumberedGroup { number: group.number, name: group.name.clone() }))
 }

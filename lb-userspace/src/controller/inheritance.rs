@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result};
 use super::Controller;
 use super::desired::Knowledge as _;
 use crate::config::ServiceKey;
+use crate::dataplane::attach::Attachment;
 use crate::dataplane::attach::pins::Pins;
-use crate::dataplane::heritage::{self, Heritage, Known, Lent};
+use crate::dataplane::inherited::{self, Inherited, Known, PinnedMaps};
 use crate::dataplane::lease::Start;
 use crate::dataplane::object::{self, Sizes};
 use crate::dataplane::resize::{Copied, Copier};
@@ -24,17 +25,17 @@ use crate::plan::Target;
 const LAST_COPIES: Duration = Duration::from_secs(2);
 
 /// What there is to take over; what cannot be is told before anything is touched.
-pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Events) -> Option<Heritage> {
+pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Events) -> Option<Inherited> {
     // Without a BPF file system nothing can have been left.
     let pins = Pins::of(interface).ok()?;
     let program = attach::left_behind(&pins, index)?;
     let found = pins.left_maps().context("its maps are not pinned beside it");
-    match found.and_then(|folder| heritage::find(program, folder, sizes)) {
+    match found.and_then(|folder| inherited::find(program, folder, sizes)) {
         Ok(found) => Some(found),
         Err(error) => {
             let text = format!(
                 "the lb before this one left program {program} on {interface}, and its connections cannot be taken over: \
-                 {error:#}. They end when this lb is ready; to let them come to their end first, stop it and wait"
+                 {error:#}. They end as soon as this lb has attached its own program"
             );
             events.record(Record::new(Level::Warning, "connections_lost", text));
             None
@@ -44,20 +45,20 @@ pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Even
 
 /// Maps and program, with those maps that go on.
 pub(super) fn data_path(
-    heritage: Option<&mut Heritage>,
+    inherited: Option<&mut Inherited>,
     interface: &str,
     sizes: Sizes,
     mac: [u8; 6],
     start: Start,
-) -> Result<DataPath> {
-    let mut heritage = heritage;
+) -> Result<(DataPath, PinnedMaps)> {
+    let mut inherited = inherited;
     // Without a BPF file system nothing outlives the process, which is told when the program is attached.
-    let lent = match Pins::of(interface) {
-        Ok(pins) => heritage::lend(&pins, heritage.as_deref_mut(), &sizes)?,
-        Err(_) => Lent::default(),
+    let pinned_maps = match Pins::of(interface) {
+        Ok(pins) => inherited::pin_maps(&pins, inherited.as_deref_mut(), &sizes)?,
+        Err(_) => PinnedMaps::default(),
     };
-    let ebpf = object::load(&sizes, &lent)?;
-    DataPath::new(ebpf, sizes, mac, random_keys()?, start, heritage.as_deref())
+    let ebpf = object::load(&sizes, &pinned_maps)?;
+    Ok((DataPath::new(ebpf, sizes, mac, random_keys()?, start, inherited.as_deref())?, pinned_maps))
 }
 
 impl Controller {
@@ -65,10 +66,10 @@ impl Controller {
     /// not even for the moment that a look takes. Servers that the configuration does not name any more drain, as they do after
     /// a reload.
     pub(super) fn presume_what_was_known(&mut self) {
-        let Some(heritage) = &self.heritage else { return };
-        self.knowledge.draining.reload(&heritage.services(), &self.config.services, Instant::now());
+        let Some(inherited) = &self.inherited else { return };
+        self.knowledge.draining.reload(&inherited.services(), &self.config.services, Instant::now());
         let known: HashMap<(ServiceKey, Target), Known> =
-            heritage.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
+            inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
         for Known { target, mac, .. } in known.values() {
@@ -88,45 +89,59 @@ impl Controller {
 
     /// Puts this program in the place of the one before, and brings over what that one knows.
     pub(super) fn take_over(&mut self) -> Result<()> {
-        let Some(heritage) = self.heritage.take() else { return self.attach() };
-        for (service, server) in self.data_path.executor.disinherit() {
+        match self.inherited.take() {
+            Some(inherited) => self.take_over_from(&inherited)?,
+            None => self.attach()?,
+        }
+        // Without a pinned program the maps go with the process too.
+        let pinned_maps = std::mem::take(&mut self.pinned_maps);
+        if self.attachment.as_ref().is_some_and(Attachment::is_pinned) {
+            pinned_maps.keep();
+        }
+        Ok(())
+    }
+
+    fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
+        for (service, server) in self.data_path.executor.take_unclaimed() {
             self.purging.insert(server, service);
             self.sweeper.purge(server);
         }
         let sizes = Sizes::for_connections(self.config.connections);
-        let text = match heritage.fits(&sizes) {
+        let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;
-                let connections = self.data_path.table.entries().count();
-                format!("taken over from program {}: {connections} connections go on", heritage.program)
+                let counts = inherited.servers.iter().map(|known| self.data_path.table.counts(known.id));
+                let connections: u64 =
+                    counts.map(|counts| u64::from(counts.active()) + u64::from(counts.inactive())).sum();
+                format!("taken over from program {}: {connections} connections go on", inherited.program)
             }
-            false => self.attach_with_copies(&heritage)?,
+            false => self.attach_with_copies(inherited)?,
         };
         self.events.record(Record::new(Level::Info, "taken_over", text));
-        if let Err(error) = heritage.forget() {
+        if let Err(error) = inherited.forget() {
             tracing::warn!("{error:#}");
         }
         Ok(())
     }
 
-    fn attach_with_copies(&mut self, heritage: &Heritage) -> Result<String> {
-        let from = heritage.table()?;
+    fn attach_with_copies(&mut self, inherited: &Inherited) -> Result<String> {
+        let from = inherited.table()?;
         let to = Arc::clone(&self.data_path.table);
         let before = self.copy(&from, &to, true);
         // What has changed meanwhile, so that little is left for the moment that counts.
         let again = self.copy(&from, &to, true);
-        self.data_path.executor.let_strays_wait(LAST_COPIES);
+        self.data_path.executor.hold_strays(LAST_COPIES);
         self.attach()?;
         let last = self.copy(&from, &to, false);
-        self.data_path.executor.let_strays_wait(Duration::ZERO);
+        self.data_path.executor.hold_strays(Duration::ZERO);
         Ok(format!(
             "taken over from program {}: {} connections copied into a table for {}{}",
-            heritage.program,
+            inherited.program,
             before.copied + again.copied + last.copied,
             self.config.connections,
             match last.without_slot {
                 0 => String::new(),
-                lost => format!("; {lost} found no slot there and go on by the hash of their client"),
+                lost => format!("; {lost} found no slot there and end"),
             }
         ))
     }
