@@ -1,25 +1,3 @@
-//! The lab: clusters of network namespaces on one machine, and the scenarios that are played on them.
-//!
-//! | module | what it holds |
-//! |---|---|
-//! | [`busy`] | figures that are measured again on a busy machine |
-//! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
-//! | [`cluster`] | the cluster of the talk, with its names and addresses |
-//! | [`crowd`] | a director and thousands of servers |
-//! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
-//! | [`statistics`] | what benchmarks do with their figures |
-//! | [`workspace`] | where things are |
-//!
-//! Nothing here depends on the balancer's own crates: the lab is part of `xtask`, which is built before the BPF
-//! toolchain is there.
+//! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test, and packets.
 
-pub mod busy;
-pub mod cluster;
-pub mod crowd;
-pub mod lab;
-pub mod scenario;
-pub mod statistics;
-mod uninterrupted;
-pub mod workspace;
-
-pub use uninterrupted::uninterrupted;
+pub mod harness;

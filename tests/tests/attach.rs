@@ -1,10 +1,10 @@
 //! The program on an interface, off it, and what is left when nobody took it off.
 
 use anyhow::{Context as _, Result};
-use lb_tests::lab::{Lab, Node, cleanup, unique_name};
-use lb_userspace::dataplane::attach::{Attachment, Mode};
-use lb_userspace::dataplane::inherited::PinnedMaps;
-use lb_userspace::dataplane::object::{self, Sizes};
+use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::inherited::PinnedMaps;
+use lb_datapath::object::{self, Sizes};
+use lb_lab::lab::{Lab, Node, cleanup, unique_name};
 use nix::net::if_::if_nametoindex;
 
 fn node() -> Result<(Lab, Node)> {

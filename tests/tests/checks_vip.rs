@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use lb_tests::cluster::pair::{Pair, Settings};
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, Node, Responder, unique_name};
-use lb_tests::scenario::open_loop::{OpenLoop, Outcome};
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::status::Status;
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::scenario::open_loop::{OpenLoop, Outcome};
+use lb_lab::scenario::traffic::{Answer, Spread};
 
 /// How long a verdict may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ fn wait_until_up(director: &Director, servers: &[&str]) {
 #[track_caller]
 fn wait_until_www1_is_out(director: &Director, reason: &str) {
     let is_out = |status: &Status| {
-        let www1 = status.server("www1").filter(|www1| www1.health == "down");
+        let www1 = status.server("www1").filter(|www1| www1.health.word() == "down");
         let told = www1.and_then(|www1| www1.reason.as_deref());
         told.is_some_and(|told| told == reason || told.ends_with(&format!(", then {reason}")))
     };

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use lb_tests::busy::measured;
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, cleanup, unique_name};
-use lb_tests::scenario::kept_open::KeptOpen;
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_lab::busy::measured;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, cleanup, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
+use lb_lab::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
 /// How long a check, a reload or a purge may take on a busy machine.
@@ -88,7 +88,7 @@ fn a_server_that_leaves_the_configuration_keeps_the_connections_it_has() {
     director.reconfigure(&with_servers(WWW2)).expect("the file is written");
     director
         .wait_until("www1 draining", PATIENCE, |status| {
-            status.server("www1").is_some_and(|server| server.health == "draining")
+            status.server("www1").is_some_and(|server| server.health.word() == "draining")
         })
         .expect("www1 drains");
     assert_eq!(connections.each_mut().map(KeptOpen::get), before, "both connections live");
@@ -311,7 +311,7 @@ fn a_thousand_services_are_up_at_once() {
 fn c11_the_events_tell_the_story_from_the_start() {
     let (talk, director) = start("c11story");
     talk.www1.stop().expect("nginx stops");
-    let down = |status: &lb_tests::lab::director::Status| !status.serves("www1");
+    let down = |status: &lb_api::status::Status| !status.serves("www1");
     director.wait_until("www1 out", PATIENCE, down).expect("it is taken out");
     let story = director.order(&["events"]).expect("events");
     let chapters = [

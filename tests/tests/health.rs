@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::{Talk, URL, VIP};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, Link, Node, unique_name};
-use lb_tests::scenario::kept_open::KeptOpen;
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::status::Status;
+use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::{Director, Link, Node, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
+use lb_lab::scenario::traffic::{Answer, Spread};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ fn answer(client: &Node, options: &[&str]) -> String {
 }
 
 fn health<'s>(status: &'s Status, server: &str) -> &'s str {
-    status.server(server).map_or("", |server| &server.health)
+    status.server(server).map_or("", |server| server.health.word())
 }
 
 /// Kinds of the events so far, in their order.

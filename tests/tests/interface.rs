@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::{Talk, URL, VIP};
-use lb_tests::lab::{Director, unique_name};
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::events::Level;
+use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::{Director, unique_name};
+use lb_lab::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
 /// How long a check, a reload or a look at the interface may take on a busy machine.
@@ -69,7 +70,7 @@ fn b3_native_mode_on_a_plain_veth_is_told_of_with_the_frames_it_lost() {
         })
         .expect("lb counts what is lost");
     let finding = status.finding("frames_lost").expect("just seen");
-    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("eth0", "error"));
+    assert_eq!((finding.subject.as_str(), finding.level), ("eth0", Level::Error));
     assert!(finding.text.contains("the far end of the veth eth0 has no XDP program"), "{}", finding.text);
     assert!(finding.mend.contains("xdp_mode: auto"), "{}", finding.mend);
 
@@ -145,7 +146,7 @@ fn b4_checksums_that_were_left_to_hardware_are_told_of_with_client_and_mend() {
         .wait_until("the finding", PATIENCE, |status| status.finding("checksums_unfinished").is_some())
         .expect("lb sees it");
     let finding = status.finding("checksums_unfinished").expect("just seen");
-    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("211.58.250.100", "error"));
+    assert_eq!((finding.subject.as_str(), finding.level), ("211.58.250.100", Level::Error));
     assert!(
         finding.mend.contains("xdp_mode: generic") && finding.mend.contains("tx off"),
         "{}",
@@ -212,7 +213,7 @@ fn b9_rules_of_the_hosts_firewall_about_a_vip_are_told_of() {
         .wait_until("the finding", PATIENCE, |status| status.finding("firewall_bypassed").is_some())
         .expect("lb sees the rule");
     let finding = status.finding("firewall_bypassed").expect("just seen");
-    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("211.58.250.6", "warning"));
+    assert_eq!((finding.subject.as_str(), finding.level), ("211.58.250.6", Level::Warning));
     assert!(
         finding.text.contains("a rule about VIP 211.58.250.6")
             && finding.text.contains("table inet lab, chain input")

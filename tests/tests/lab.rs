@@ -11,11 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lb_tests::busy::measured;
-use lb_tests::cluster::{FALLBACK_PAGE, Talk, URL, VIP, WWW1_PAGE};
-use lb_tests::lab::{Lab, Link, Node, Process, State, cleanup, shell, unique_name};
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
+use lb_lab::busy::measured;
+use lb_lab::cluster::{FALLBACK_PAGE, Talk, URL, VIP, WWW1_PAGE};
+use lb_lab::lab::{Lab, Link, Node, Process, State, cleanup, shell, unique_name};
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -86,7 +86,7 @@ fn heartbeats_can_be_cut_while_all_else_goes_through() -> Result<()> {
     let (heartbeats, other) = (open(&talk.ha1, 694)?, open(&talk.ha1, 695)?);
     let arrives = |receiver: &UdpSocket, to: &str| -> Result<bool> {
         sender.send_to(b"x", to)?;
-        Ok(lb_tests::uninterrupted(|| receiver.recv(&mut [0; 8])).is_ok())
+        Ok(lb_lab::uninterrupted(|| receiver.recv(&mut [0; 8])).is_ok())
     };
     assert!(arrives(&heartbeats, "211.58.250.5:694")?);
     talk.cut_heartbeats("eth0")?;

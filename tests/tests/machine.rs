@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::bare_machine::Sys;
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{BareMachine, Director, Node, unique_name};
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::events::Level;
+use lb_api::status::Status;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::bare_machine::Sys;
+use lb_lab::lab::{BareMachine, Director, Node, unique_name};
+use lb_lab::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,7 +225,7 @@ fn a5_metrics_whose_address_another_program_has_come_when_it_is_free() {
     wait_until_served(&talk, &director);
     let status = director.status().expect("lb answers");
     let finding = status.finding("metrics_unavailable").expect("it is told of");
-    assert_eq!((finding.subject.as_str(), finding.level.as_str()), ("127.0.0.1:9105", "warning"));
+    assert_eq!((finding.subject.as_str(), finding.level), ("127.0.0.1:9105", Level::Warning));
     assert!(finding.text.contains("another program has it"), "{finding:?}");
     assert!(finding.mend.contains("ss -ltnp"), "{finding:?}");
     wait_for_log(&director, "another program has it", 1);

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use lb_tests::crowd::Crowd;
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, unique_name};
+use lb_api::status::Status;
+use lb_lab::crowd::Crowd;
+use lb_lab::lab::{Director, unique_name};
 
 /// For what takes a second or two where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,8 +25,9 @@ fn checks(interval: &str) -> String {
 fn all_up(servers: usize) -> impl Fn(&Status) -> bool {
     move |status| {
         let health =
-            status.services.iter().flat_map(|service| &service.servers).map(|server| &*server.health);
-        health.filter(|health| *health == "up").count() == servers && status.checks.running == 2 * servers
+            status.services.iter().flat_map(|service| &service.servers).map(|server| server.health.word());
+        health.filter(|health| *health == "up").count() == servers
+            && status.checks.running == 2 * servers as u64
     }
 }
 

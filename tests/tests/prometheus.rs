@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::Talk;
-use lb_tests::lab::unique_name;
-use lb_tests::scenario::traffic::Spread;
+use lb_lab::cluster::Talk;
+use lb_lab::lab::unique_name;
+use lb_lab::scenario::traffic::Spread;
 
 /// Prometheus starts, and scrapes every 5 s.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,10 +6,6 @@
 //! | rr, as long as the servers stay | the same |
 //! | rr afterwards, wrr | how often each server is picked in each full cycle: where IPVS's pointer stands after a change is its private matter, and its wrr serves the passes of a cycle from the top, ours from the bottom |
 
-#[expect(dead_code, reason = "made for the target `packets`; a replay needs little of it")]
-#[path = "packets/harness/mod.rs"]
-mod harness;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -19,11 +15,10 @@ use std::time::Duration;
 use lb_common::reason::Reason;
 use lb_common::schedule::{Least, Member};
 use lb_common::server::{Counts, ServerId};
-use lb_userspace::config::{Scheduler, ServiceKey, Timeouts};
-use lb_userspace::plan::Service;
+use lb_datapath::plan::Service;
+use lb_model::{Scheduler, ServiceKey, Timeouts};
+use lb_tests::harness::*;
 use serde::Deserialize;
-
-use harness::*;
 
 /// Files that are not replayed, and why.
 const NOT_REPLAYED: [(&str, &str); 1] =

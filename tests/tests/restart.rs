@@ -3,9 +3,9 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, cleanup, unique_name};
-use lb_tests::scenario::steady::{self, Outcome, Steady};
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, cleanup, unique_name};
+use lb_lab::scenario::steady::{self, Outcome, Steady};
 
 const PORT: u16 = 7777;
 const TO: SocketAddrV4 = SocketAddrV4::new(VIP, PORT);

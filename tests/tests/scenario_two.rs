@@ -4,13 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lb_tests::busy::measured;
-use lb_tests::cluster::pair::{Pair, Settings};
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::unique_name;
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
-use lb_tests::scenario::two;
+use lb_lab::busy::measured;
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::unique_name;
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
+use lb_lab::scenario::two;
 
 #[test]
 fn the_standby_serves_whatever_happens_to_the_active_one() -> Result<()> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lb_tests::cluster::{Talk, URL, VIP};
-use lb_tests::lab::director::Finding;
-use lb_tests::lab::{Director, unique_name};
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::status::FindingStatus;
+use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::{Director, unique_name};
+use lb_lab::scenario::traffic::{Answer, Spread};
 
 /// A question every ten seconds, and three without an answer end a finding.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -25,7 +25,7 @@ fn start(purpose: &str) -> (Talk, Director) {
 }
 
 #[track_caller]
-fn wait_for_finding(director: &Director, id: &str) -> Finding {
+fn wait_for_finding(director: &Director, id: &str) -> FindingStatus {
     let status = director.wait_until(id, PATIENCE, |status| status.finding(id).is_some());
     status.expect("it is found").finding(id).cloned().expect("it was there")
 }

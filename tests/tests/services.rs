@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::{Talk, URL, VIP};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, Link, unique_name};
-use lb_tests::scenario::kept_open::KeptOpen;
-use lb_tests::scenario::traffic::{Answer, Spread};
+use lb_api::status::Status;
+use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::{Director, Link, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
+use lb_lab::scenario::traffic::{Answer, Spread};
 use nix::sys::signal::Signal;
 
 /// How long anything may take on a busy machine.
@@ -62,7 +62,7 @@ fn wait(director: &Director, what: &str, wanted: impl Fn(&Status) -> bool) -> St
 }
 
 fn health<'s>(status: &'s Status, server: &str) -> &'s str {
-    status.server(server).map_or("", |server| &server.health)
+    status.server(server).map_or("", |server| server.health.word())
 }
 
 fn has(status: &Status, service: &str) -> bool {
@@ -311,7 +311,7 @@ fn c7b_clients_of_a_server_without_a_check_that_is_gone_can_connect_anew() {
     };
     let director = Director::start(&talk.ha1, &unchecked("")).expect("lb starts on ha1");
     let is_there = |status: &Status, name: &str| {
-        status.server(name).is_some_and(|server| server.health == "unchecked" && server.mac.is_some())
+        status.server(name).is_some_and(|server| server.health.word() == "unchecked" && server.mac.is_some())
     };
     wait(&director, "both servers", |status| is_there(status, "www1") && is_there(status, "www2"));
     let ([of_www1, mut of_www2], [_, page]) = one_each(&talk);

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use lb_tests::busy::measured;
-use lb_tests::cluster::pair::{PATIENCE, Pair, Settings};
-use lb_tests::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, Talk, VIP};
-use lb_tests::lab::{Director, Node, unique_name};
-use lb_tests::scenario::kept_open::KeptOpen;
-use lb_tests::scenario::traffic::{Answer, Spread, Stream};
+use lb_lab::busy::measured;
+use lb_lab::cluster::pair::{PATIENCE, Pair, Settings};
+use lb_lab::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, Talk, VIP};
+use lb_lab::lab::{Director, Node, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
+use lb_lab::scenario::traffic::{Answer, Spread, Stream};
 
 /// A service of these servers on the talk's VIP, checked by `check`.
 fn web(check: &str, servers: &str) -> String {
@@ -28,7 +28,7 @@ const BOTH_SERVERS: &str = "{ name: www1, address: 211.58.250.25 }, { name: www2
 
 #[track_caller]
 fn wait_for_servers(director: &Director) {
-    let both = |status: &lb_tests::lab::director::Status| status.serves("www1") && status.serves("www2");
+    let both = |status: &lb_api::status::Status| status.serves("www1") && status.serves("www2");
     if let Err(error) = director.wait_until("both servers up", PATIENCE, both) {
         panic!("{error:#}\n{}", director.log_tail());
     }
@@ -211,7 +211,7 @@ fn b8_a_vip_that_is_not_on_the_loopback_is_told_of() {
     talk.ha2.lose_vip(VIP).expect("it had it");
     // A change of the servers makes it look.
     talk.fallback.stop().expect("the web server of ha1 stops");
-    let found = |status: &lb_tests::lab::director::Status| status.finding("vip_not_on_loopback").is_some();
+    let found = |status: &lb_api::status::Status| status.finding("vip_not_on_loopback").is_some();
     pair.ha2.wait_until("the finding", PATIENCE, found).expect("it is found");
 }
 
@@ -241,7 +241,7 @@ fn c7_clients_of_a_service_without_a_server_are_refused_at_once() {
         socket.connect((VIP, 53))?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         socket.send(b"who?")?;
-        lb_tests::uninterrupted(|| socket.recv(&mut [0; 64]))
+        lb_lab::uninterrupted(|| socket.recv(&mut [0; 64]))
     });
     let error = asked.expect("a client").expect_err("nobody serves");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "an ICMP error");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Director, Node, Responder, unique_name};
-use lb_tests::uninterrupted;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::uninterrupted;
 
 const PORT: u16 = 5353;
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use crate::workspace;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     benchmark: Option<Benchmark>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ struct HandedOn {
     args: Vec<String>,
 }
 
-pub fn run(Options { benchmark, packets }: &Options) -> Result<()> {
+pub(crate) fn run(Options { benchmark, packets }: &Options) -> Result<()> {
     match benchmark {
         None => run_packets(packets),
         Some(Benchmark::Packets(packets)) => run_packets(packets),

@@ -10,9 +10,9 @@ use crate::setup::{self, Scope};
 use crate::{ebpf, workspace};
 
 #[derive(Debug, Args)]
-pub struct Options {}
+pub(crate) struct Options {}
 
-pub fn run(Options {}: &Options) -> Result<()> {
+pub(crate) fn run(Options {}: &Options) -> Result<()> {
     setup::ensure(Scope::Build)?;
     let folder = ebpf::build(&workspace::root())?;
     for name in ebpf::OBJECTS {

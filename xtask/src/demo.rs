@@ -4,23 +4,23 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use lb_tests::cluster::pair::{Pair, Settings};
-use lb_tests::cluster::{NODES, Talk};
-use lb_tests::lab::state::Owner;
-use lb_tests::lab::{State, cleanup, director};
-use lb_tests::scenario::{Tell, one, two};
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::cluster::{NODES, Talk};
+use lb_lab::lab::state::Owner;
+use lb_lab::lab::{State, cleanup, director};
+use lb_lab::scenario::{Tell, one, two};
 
 use crate::setup::{self, Scope};
 use crate::{lab, workspace};
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Leave the cluster and the directors running at the end, and print how to look around.
     #[arg(long)]
     keep: bool,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(Scope::Lab)?;
     let lb = workspace::build_lb()?;
     replace_kept_lab();

@@ -1,6 +1,6 @@
 //! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
 //!
-//! `lb-userspace/build.rs` includes this very file (`#[path = "../xtask/src/ebpf.rs"]`), so that `cargo build` and
+//! `lb-userspace/datapath/build.rs` includes this very file (`#[path = "../../../xtask/src/ebpf.rs"]`), so that `cargo build` and
 //! `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
 //!
 //! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds
@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 /// The programs in `lb-ebpf`; the names of the files in the folder that [`build`] returns.
-pub const OBJECTS: [&str; 2] = ["lb", "bench"];
+pub(crate) const OBJECTS: [&str; 2] = ["lb", "bench"];
 
 /// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put themselves.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -26,7 +26,7 @@ const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
 
 /// A pair of cargo and rustc that can build for BPF.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Toolchain {
+pub(crate) struct Toolchain {
     pub cargo: PathBuf,
     pub rustc: PathBuf,
     /// No ready-made core: cargo builds it from rust-src, which takes a nightly.
@@ -37,7 +37,7 @@ pub struct Toolchain {
 ///
 /// It has a target folder of its own, `target/ebpf`, because the cargo that runs a build script holds the lock of
 /// the other one.
-pub fn build(workspace_root: &Path) -> Result<PathBuf> {
+pub(crate) fn build(workspace_root: &Path) -> Result<PathBuf> {
     let Some(toolchain) = toolchain() else {
         bail!(
             "no Rust toolchain for BPF: run `cargo xtask setup`, or install Debian's rustc-web, cargo-web and \
@@ -113,7 +113,7 @@ fn forget_outer_cargo(command: &mut Command) {
 }
 
 /// Debian's ready-made BPF core if it is there, else rustup's nightly with rust-src, else `None`.
-pub fn toolchain() -> Option<Toolchain> {
+pub(crate) fn toolchain() -> Option<Toolchain> {
     debian().or_else(nightly)
 }
 
@@ -144,7 +144,7 @@ fn nightly() -> Option<Toolchain> {
 }
 
 /// bpf-linker on PATH, or where `cargo install` puts it.
-pub fn bpf_linker() -> Option<PathBuf> {
+pub(crate) fn bpf_linker() -> Option<PathBuf> {
     let cargo_home =
         env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let path = env::var_os("PATH").unwrap_or_default();

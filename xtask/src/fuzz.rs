@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: what strangers send, made up with new seeds for as long as there is time.
 //!
-//! The targets are in `lb-userspace/src/fuzz`; the normal suite runs each with a fixed seed.
+//! The targets of a crate are in its `src/fuzz.rs`; the normal suite runs each with a fixed seed.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use crate::workspace;
 const PROPERTIES: &str = "properties";
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// One target alone, see --list; `properties` for the property tests of all crates. Without it all targets by turns.
     target: Option<String>,
     /// Says which targets there are.
@@ -32,10 +32,10 @@ pub struct Options {
     cases: Option<u32>,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(Scope::Build)?;
     if options.list {
-        session(|command| command.env("LB_FUZZ_LIST", "1"))?;
+        print!("{}", targets()?.into_iter().map(|target| target.line + "\n").collect::<String>());
         println!("{PROPERTIES:12} the property tests of all crates, whatever they are about");
         return Ok(());
     }
@@ -43,23 +43,64 @@ pub fn run(options: &Options) -> Result<()> {
     if options.target.as_deref() == Some(PROPERTIES) {
         return properties(options, time);
     }
-    session(|command| {
-        command.env("LB_FUZZ_SECONDS", time.as_secs().to_string());
-        let settings = [
-            ("LB_FUZZ_TARGET", options.target.clone()),
-            ("LB_FUZZ_SEED", options.seed.map(|seed| seed.to_string())),
-            ("LB_FUZZ_CASES", options.cases.map(|cases| cases.to_string())),
-        ];
-        command.envs(settings.into_iter().filter_map(|(name, value)| Some((name, value?))))
-    })
+    let mut targets = targets()?;
+    if let Some(name) = &options.target {
+        targets.retain(|target| target.name() == name);
+        ensure!(!targets.is_empty(), "no target '{name}'; `cargo xtask fuzz --list` says which there are");
+    }
+    let share = time / u32::try_from(targets.len()).context("the targets")?;
+    targets.iter().try_for_each(|target| fuzz(target, options, share))
 }
 
-/// Runs the test that knows the targets. What it says is on standard error, and the test harness's own words are not.
-fn session(set: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+/// A target of a crate.
+struct Target {
+    package: &'static str,
+    /// Its name, and what is made up.
+    line: String,
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        self.line.split_whitespace().next().unwrap_or_default()
+    }
+}
+
+/// The crates that have targets.
+const PACKAGES: [&str; 5] = ["lb-net", "lb-cluster", "lb-config", "lb-health", "lb"];
+
+/// Asks the crates, in their order.
+fn targets() -> Result<Vec<Target>> {
+    let mut all = Vec::new();
+    for package in PACKAGES {
+        let output = session(package).env("LB_FUZZ_LIST", "1").output().context("cannot start cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{package} does not say its targets ({}):\n{said}", output.status);
+        let lines = said.lines().filter_map(|line| line.strip_prefix("target: "));
+        all.extend(lines.map(|line| Target { package, line: line.to_owned() }));
+    }
+    Ok(all)
+}
+
+fn fuzz(target: &Target, options: &Options, time: Duration) -> Result<()> {
+    let mut command = session(target.package);
+    command.env("LB_FUZZ_TARGET", target.name()).env("LB_FUZZ_SECONDS", time.as_secs().to_string());
+    let settings = [
+        ("LB_FUZZ_SEED", options.seed.map(|seed| seed.to_string())),
+        ("LB_FUZZ_CASES", options.cases.map(|cases| cases.to_string())),
+    ];
+    command.envs(settings.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    workspace::run("fuzzing", &mut command)
+}
+
+/// The test of a crate that knows its targets. What it says is on standard error, and the test harness's own words are
+/// not.
+fn session(package: &str) -> Command {
     let mut command = workspace::cargo();
-    command.args(["test", "--quiet", "--package", "lb-userspace", "--lib", "--", "--exact", "--ignored"]);
-    command.args(["--nocapture", "fuzz::session::session"]).stdout(Stdio::null());
-    workspace::run("fuzzing", set(&mut command))
+    // `lb` is a program, the others are libraries.
+    let kind = if package == "lb" { ["--bin", "lb"].as_slice() } else { &["--lib"] };
+    command.args(["test", "--quiet", "--package", package]).args(kind);
+    command.args(["--", "--exact", "--ignored", "--nocapture", "fuzz::suite::session"]).stdout(Stdio::null());
+    command
 }
 
 /// Runs whole suites, each time with a new seed for every property in them.
@@ -71,7 +112,7 @@ fn properties(options: &Options, time: Duration) -> Result<()> {
     let begin = Instant::now();
     for seed in first.. {
         let mut command = workspace::cargo();
-        command.args(["test", "--quiet", "--package", "lb-common", "--package", "lb-userspace"]);
+        command.args(["test", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--exclude", "lb-tests"]);
         command.env("PROPTEST_RNG_SEED", seed.to_string());
         if let Some(cases) = options.cases {
             command.env("PROPTEST_CASES", cases.to_string());

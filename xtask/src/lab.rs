@@ -5,17 +5,17 @@ use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use lb_tests::cluster::{NODES, Talk, open_node};
-use lb_tests::lab::state::Owner;
-use lb_tests::lab::{Namespace, State, WebServer, cleanup};
+use lb_lab::cluster::{NODES, Talk, open_node};
+use lb_lab::lab::state::Owner;
+use lb_lab::lab::{Namespace, State, WebServer, cleanup};
 
 use crate::setup::{self, Scope};
 
 /// The lab that commands mean unless told otherwise; the demo's too.
-pub const DEFAULT_NAME: &str = "talk";
+pub(crate) const DEFAULT_NAME: &str = "talk";
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
     /// Which lab, where several are up.
@@ -43,7 +43,7 @@ enum Command {
     Status,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let name = &options.name;
     match &options.command {
         Command::Up => up(name),
@@ -67,7 +67,7 @@ fn up(name: &str) -> Result<()> {
 }
 
 /// What to type next, for a lab that was left running.
-pub fn how_to_look_around(name: &str) -> String {
+pub(crate) fn how_to_look_around(name: &str) -> String {
     let option = if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
     format!(
         "    cargo xtask lab exec{option} client -- curl -s http://211.58.250.6/index.html

@@ -9,6 +9,8 @@ mod build_ebpf;
 mod demo;
 mod ebpf;
 mod fuzz;
+#[cfg(test)]
+mod house;
 mod lab;
 mod setup;
 mod test;

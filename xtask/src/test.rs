@@ -10,7 +10,7 @@ use crate::setup::{self, Scope};
 use crate::{ebpf, workspace};
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Leave out crate `tests`: scenarios, packets through the kernel.
     #[arg(long)]
     quick: bool,
@@ -19,7 +19,7 @@ pub struct Options {
     args: Vec<String>,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("the XDP program builds", |_| ebpf::build(&workspace::root()).map(drop))?;

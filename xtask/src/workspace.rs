@@ -5,25 +5,25 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-pub use lb_tests::workspace::root;
-use lb_tests::workspace::target;
+pub(crate) use lb_lab::workspace::root;
+use lb_lab::workspace::target;
 
 /// The cargo that runs us.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
     command
 }
 
 /// Runs a command whose output the user sees; `what` names it in the error.
-pub fn run(what: &str, command: &mut Command) -> Result<()> {
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: cannot start {command:?}"))?;
     ensure!(status.success(), "{what} failed ({status})");
     Ok(())
 }
 
 /// Builds `lb` in release, the XDP program with it, and returns its path.
-pub fn build_lb() -> Result<PathBuf> {
-    run("building lb", cargo().args(["build", "--release", "--package", "lb-userspace"]))?;
+pub(crate) fn build_lb() -> Result<PathBuf> {
+    run("building lb", cargo().args(["build", "--release", "--package", "lb"]))?;
     Ok(target().join("release/lb"))
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::crowd::Crowd;
+use lb_lab::crowd::Crowd;
 
 /// Between two looks at the log: a detection is late by up to this.
 const LOOK: Duration = Duration::from_millis(1);
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Freezes the frail part of the crowd and returns how long it took until the last of it was told of in `log`.
 ///
 /// `told` reads from a line the server that it takes out, if that is what it is about.
-pub fn worst(
+pub(crate) fn worst(
     crowd: &Crowd,
     log: &Path,
     patience: Duration,

@@ -5,21 +5,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lb_tests::crowd::Crowd;
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, unique_name};
-use lb_tests::statistics::round_to;
+use lb_api::status::Status;
+use lb_lab::crowd::Crowd;
+use lb_lab::lab::{Director, unique_name};
+use lb_lab::statistics::round_to;
 
 use crate::report::{Case, Punctuality, Scale};
 use crate::{detection, meter};
 
 /// What is asked of each server.
-pub const INTERVAL: Duration = Duration::from_secs(1);
-pub const TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 const CHECK: &str = "{ type: http, request: /index.html, receive: Test Page, interval: 1s, timeout: 3s }";
 
 /// Servers that hang, in all cases.
-pub const HANGING: usize = 50;
+pub(crate) const HANGING: usize = 50;
 
 /// For what takes seconds on a machine with nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_secs(2);
 
 /// 5,000 servers: the start, with some that hang; what checks cost when all answer; whether servers that hang hold up the
 /// checks of others; what is left to do with next to no servers.
-pub fn scale(name: &'static str) -> Result<Case> {
+pub(crate) fn scale(name: &'static str) -> Result<Case> {
     let crowd = Crowd::new(&unique_name("scale"), 5000, HANGING)?;
     crowd.frail.freeze();
     let begun = Instant::now();
@@ -93,7 +93,7 @@ fn punctuality<T>(
 }
 
 /// 200 servers, of which 50 begin to hang, at another moment between two checks in each run.
-pub fn hanging(name: &'static str, runs: u32) -> Result<Case> {
+pub(crate) fn hanging(name: &'static str, runs: u32) -> Result<Case> {
     let crowd = Crowd::new(&unique_name("hanging"), 200, HANGING)?;
     let director = Director::start(&crowd.director, &crowd.configuration(CHECK))?;
     wait_until_all_are_up(&director)?;
@@ -129,7 +129,7 @@ fn servers(status: &Status) -> usize {
 
 fn count(status: &Status, health: &str) -> usize {
     let servers = status.services.iter().flat_map(|service| &service.servers);
-    servers.filter(|server| server.health == health).count()
+    servers.filter(|server| server.health.word() == health).count()
 }
 
 fn log(director: &Director) -> std::path::PathBuf {

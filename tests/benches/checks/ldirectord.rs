@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::crowd::Crowd;
-use lb_tests::lab::{Process, unique_name};
+use lb_lab::crowd::Crowd;
+use lb_lab::lab::{Process, unique_name};
 
 use crate::director::{HANGING, INTERVAL, TIMEOUT};
 use crate::report::Case;
@@ -26,12 +26,12 @@ const DAEMON: &str = "ldirectord";
 const PATIENCE: Duration = Duration::from_secs(600);
 const WINDOW: Duration = Duration::from_secs(10);
 
-pub fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(DAEMON).is_file())
 }
 
-pub fn hanging(name: &'static str) -> Result<Case> {
+pub(crate) fn hanging(name: &'static str) -> Result<Case> {
     ensure!(is_installed(), "ldirectord is not installed: --with-ldirectord does it");
     let crowd = Crowd::new(&unique_name("ldirectord"), 200, HANGING)?;
     let folder = crowd.director.folder()?;

@@ -17,7 +17,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use lb_tests::lab::shell;
+use lb_lab::lab::shell;
 
 use report::{Case, Report};
 

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
-use lb_tests::crowd::Crowd;
-use lb_tests::lab::Process;
-use lb_tests::lab::web_server::Request;
+use lb_lab::crowd::Crowd;
+use lb_lab::lab::Process;
+use lb_lab::lab::web_server::Request;
 
 #[derive(Debug, Clone, Copy)]
-pub struct Use {
+pub(crate) struct Use {
     /// Of one core, user and system time of all threads.
     pub cpu_share: f64,
     pub checks_per_s: f64,
@@ -18,13 +18,13 @@ pub struct Use {
 
 impl Use {
     /// How many one core would manage.
-    pub fn checks_per_s_per_core(&self) -> f64 {
+    pub(crate) fn checks_per_s_per_core(&self) -> f64 {
         self.checks_per_s / self.cpu_share
     }
 }
 
 /// Watches `process` for `duration`. Checks are counted by what the servers have answered.
-pub fn measure(crowd: &Crowd, process: Process, duration: Duration) -> Result<Use> {
+pub(crate) fn measure(crowd: &Crowd, process: Process, duration: Duration) -> Result<Use> {
     let (begun, begun_at, before) = (Instant::now(), seconds()?, process.cpu_time()?);
     thread::sleep(duration);
     let (took, ended_at, cpu) = (begun.elapsed(), seconds()?, process.cpu_time()? - before);
@@ -38,7 +38,7 @@ pub fn measure(crowd: &Crowd, process: Process, duration: Duration) -> Result<Us
 }
 
 /// The longest time between two checks of a server that answers, within the last `duration`.
-pub fn longest_gap(crowd: &Crowd, duration: Duration) -> Result<Duration> {
+pub(crate) fn longest_gap(crowd: &Crowd, duration: Duration) -> Result<Duration> {
     let begun_at = seconds()? - duration.as_secs_f64();
     let mut last = BTreeMap::new();
     let mut longest = 0_f64;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::statistics::round_to;
+use lb_lab::statistics::round_to;
 use serde::Serialize;
 
 use crate::director::{INTERVAL, TIMEOUT};
@@ -13,7 +13,7 @@ use crate::meter::Use;
 const DETECTION_SLACK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Serialize)]
-pub struct Case {
+pub(crate) struct Case {
     name: &'static str,
     servers: usize,
     /// From the moment when servers begin to hang until the last of them is out.
@@ -31,7 +31,7 @@ pub struct Case {
 
 /// What only shows with thousands of servers.
 #[derive(Debug, Serialize)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// From the start of `lb` until something was known of every server, of those that hang too.
     pub full_verdict_ms: u128,
     pub while_all_answer: Punctuality,
@@ -46,7 +46,7 @@ const DELAY: Duration = Duration::from_millis(10);
 
 /// Whether checks come when they are due, over some seconds.
 #[derive(Debug, Serialize)]
-pub struct Punctuality {
+pub(crate) struct Punctuality {
     pub probes: u64,
     /// Of these, more than 10 ms after they were due, by `lb`'s own count.
     pub late: u64,
@@ -56,7 +56,7 @@ pub struct Punctuality {
 }
 
 impl Case {
-    pub fn new(name: &'static str, servers: usize, worst: Duration, steady: Use) -> Self {
+    pub(crate) fn new(name: &'static str, servers: usize, worst: Duration, steady: Use) -> Self {
         Self {
             name,
             servers,
@@ -69,11 +69,11 @@ impl Case {
         }
     }
 
-    pub fn with_goals(self) -> Self {
+    pub(crate) fn with_goals(self) -> Self {
         Self { has_goals: true, ..self }
     }
 
-    pub fn with_scale(self, scale: Scale) -> Self {
+    pub(crate) fn with_scale(self, scale: Scale) -> Self {
         Self { scale: Some(scale), ..self }
     }
 
@@ -103,16 +103,16 @@ impl Case {
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     cases: Vec<Case>,
 }
 
 impl Report {
-    pub fn add(&mut self, case: Case) {
+    pub(crate) fn add(&mut self, case: Case) {
         self.cases.push(case);
     }
 
-    pub fn print(&self, json: bool) -> Result<()> {
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
         } else {

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::cluster::Talk;
-use lb_tests::cluster::pair::{Pair, Settings};
-use lb_tests::lab::{Link, unique_name};
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
+use lb_lab::cluster::Talk;
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::lab::{Link, unique_name};
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
 
 /// How long the machine is left to what is measured, before anybody is asked how far it has come.
 const QUIET: Duration = Duration::from_millis(500);
@@ -16,39 +16,39 @@ const QUIET: Duration = Duration::from_millis(500);
 /// The interfaces by which the directors hear each other.
 const HEARTBEATS: [&str; 2] = ["eth0", "eth1"];
 
-pub struct Directors {
+pub(crate) struct Directors {
     // Before the lab that it runs in.
     pair: Pair,
     talk: Talk,
 }
 
 impl Directors {
-    pub fn start(settings: Settings) -> Result<Self> {
+    pub(crate) fn start(settings: Settings) -> Result<Self> {
         let talk = Talk::new(&unique_name("failover"))?;
         let pair = Pair::start(&talk, settings)?;
         Ok(Self { pair, talk })
     }
 
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         self.pair.shown()
     }
 
     /// `lb` on ha1 is killed.
-    pub fn kill(&mut self) -> Result<Outage> {
+    pub(crate) fn kill(&mut self) -> Result<Outage> {
         let outage = self.take_over(|pair, _| pair.ha1.kill())?;
         self.pair.ha1.restart()?;
         self.back_to_ha1(outage)
     }
 
     /// ha1 loses the link by which clients and servers are reached.
-    pub fn link_down(&mut self) -> Result<Outage> {
+    pub(crate) fn link_down(&mut self) -> Result<Outage> {
         let outage = self.take_over(|_, talk| talk.ha1.set_link("eth0", Link::Down))?;
         self.talk.ha1.set_link("eth0", Link::Up)?;
         self.back_to_ha1(outage)
     }
 
     /// The link is back, and ha1 takes the address back by itself.
-    pub fn link_back(&mut self) -> Result<Outage> {
+    pub(crate) fn link_back(&mut self) -> Result<Outage> {
         self.talk.ha1.set_link("eth0", Link::Down)?;
         self.pair.wait_for_take_over()?;
         let Self { pair, talk } = self;
@@ -59,7 +59,7 @@ impl Directors {
     }
 
     /// The two do not hear each other any more, and both serve: ha1 goes on, and ha2 takes over.
-    pub fn cut(&mut self) -> Result<Outage> {
+    pub(crate) fn cut(&mut self) -> Result<Outage> {
         let outage =
             self.take_over(|_, talk| HEARTBEATS.iter().try_for_each(|path| talk.cut_heartbeats(path)));
         self.heal()?;
@@ -67,7 +67,7 @@ impl Directors {
     }
 
     /// They hear each other again, and one of them gives way.
-    pub fn healed(&mut self) -> Result<Outage> {
+    pub(crate) fn healed(&mut self) -> Result<Outage> {
         HEARTBEATS.iter().try_for_each(|path| self.talk.cut_heartbeats(path))?;
         self.pair.wait_for_take_over()?;
         let outage = Outage::during(&self.talk.client, Answer::SERVERS, || {
@@ -82,7 +82,7 @@ impl Directors {
     }
 
     /// `lb` on ha1 stands still, and goes on when ha2 has taken over.
-    pub fn freeze(&mut self) -> Result<Outage> {
+    pub(crate) fn freeze(&mut self) -> Result<Outage> {
         let outage = self.take_over(|pair, _| {
             pair.ha1.freeze();
             Ok(())
@@ -93,7 +93,7 @@ impl Directors {
     }
 
     /// An operator moves the address from ha1 to ha2.
-    pub fn hand_over(&mut self) -> Result<Outage> {
+    pub(crate) fn hand_over(&mut self) -> Result<Outage> {
         let outage = self.take_over(|pair, _| pair.ha1.failover())?;
         self.pair.wait_until_held_by("ha2")?;
         self.pair.ha1.failback()?;
@@ -101,7 +101,7 @@ impl Directors {
     }
 
     /// ha1 was stopped; it starts and takes back by itself.
-    pub fn fail_back(&mut self) -> Result<Outage> {
+    pub(crate) fn fail_back(&mut self) -> Result<Outage> {
         self.pair.ha1.stop()?;
         self.pair.wait_for_take_over()?;
         let Self { pair, talk } = self;

@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::{Node, Process, cleanup, unique_name};
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Node, Process, cleanup, unique_name};
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
 use nix::sys::signal::Signal;
 
 /// For a take-over or a return at the defaults, which each take 3.6 s.
@@ -28,12 +28,12 @@ const PAGES: &[Answer] = &[Answer::Fallback, Answer::Ha2Fallback];
 
 const DAEMON: &str = "keepalived";
 
-pub fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(DAEMON).is_file())
 }
 
-pub struct Keepalived {
+pub(crate) struct Keepalived {
     talk: Talk,
     interval: Duration,
     runs: u32,
@@ -41,7 +41,7 @@ pub struct Keepalived {
 
 impl Keepalived {
     /// Starts it on both directors, with `interval` from one advertisement to the next.
-    pub fn start(interval: Duration) -> Result<Self> {
+    pub(crate) fn start(interval: Duration) -> Result<Self> {
         ensure!(is_installed(), "keepalived is not installed: --with-keepalived does it");
         let talk = Talk::new(&unique_name("keepalived"))?;
         for (node, (name, priority)) in [&talk.ha1, &talk.ha2].into_iter().zip(PRIORITIES) {
@@ -54,7 +54,7 @@ impl Keepalived {
     }
 
     /// Kills the master and leaves its address where it is: the reason why the runs remove it.
-    pub fn who_answers_after_a_crash(&mut self) -> Result<String> {
+    pub(crate) fn who_answers_after_a_crash(&mut self) -> Result<String> {
         loop {
             let master = daemons(&self.talk.ha1)?;
             kill(&master);
@@ -75,7 +75,7 @@ impl Keepalived {
     ///
     /// At the shortest interval the two sometimes swap by themselves, when one gets the processor late; what was killed
     /// just then was no master, and it is done again.
-    pub fn kill(&mut self) -> Result<Outage> {
+    pub(crate) fn kill(&mut self) -> Result<Outage> {
         loop {
             self.runs += 1;
             thread::sleep(self.phase());

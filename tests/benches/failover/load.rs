@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lb_tests::cluster::pair::{Pair, Settings};
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::unique_name;
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::unique_name;
 
 use crate::report::Load;
 
@@ -16,7 +16,7 @@ use crate::report::Load;
 const PROGRESS: Duration = Duration::from_secs(30);
 
 /// Keeps all cores busy for `duration` and counts how often a director took the VIP meanwhile.
-pub fn measure(duration: Duration) -> Result<Load> {
+pub(crate) fn measure(duration: Duration) -> Result<Load> {
     let talk = Talk::new(&unique_name("load"))?;
     let pair = Pair::start(&talk, Settings::DEFAULT)?;
     let before = takes(&pair)?;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use lb_tests::cluster::pair::Settings;
-use lb_tests::scenario::open_loop::Outage;
+use lb_lab::cluster::pair::Settings;
+use lb_lab::scenario::open_loop::Outage;
 
 use directors::Directors;
 use keepalived::Keepalived;

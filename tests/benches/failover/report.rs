@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::statistics::{median, round_to};
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::statistics::{median, round_to};
 use serde::Serialize;
 use serde_json::json;
 
 /// What a case must reach: issue 3, point 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
+pub(crate) enum Goal {
     NothingFails,
     /// In the worst run.
     GapAtMost(Duration),
@@ -48,13 +48,13 @@ struct Case {
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     cases: Vec<Case>,
 }
 
 impl Report {
     /// A case without any run is left out.
-    pub fn add(&mut self, name: &'static str, goal: Option<Goal>, outages: &[Outage]) {
+    pub(crate) fn add(&mut self, name: &'static str, goal: Option<Goal>, outages: &[Outage]) {
         let gaps: Vec<f64> = outages.iter().map(Outage::gap_ms).collect();
         let Some(worst) = gaps.iter().copied().max_by(f64::total_cmp) else { return };
         self.cases.push(Case {
@@ -67,7 +67,7 @@ impl Report {
         });
     }
 
-    pub fn print(&self, json: bool) -> Result<()> {
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
         } else {
@@ -92,13 +92,13 @@ impl Report {
 
 /// Take-overs on a busy machine, of which there should be none.
 #[derive(Debug, Serialize)]
-pub struct Load {
+pub(crate) struct Load {
     pub minutes: u64,
     pub false_take_overs: usize,
 }
 
 impl Load {
-    pub fn print(&self, json: bool) -> Result<()> {
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
         let Self { minutes, false_take_overs } = self;
         if json {
             println!("{}", serde_json::to_string_pretty(&json!({ "load": self }))?);

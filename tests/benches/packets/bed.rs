@@ -5,30 +5,31 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
-use lb_userspace::config::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
-use lb_userspace::dataplane::lease::Start;
-use lb_userspace::dataplane::mapped::Mapped;
-use lb_userspace::dataplane::object::{self, Sizes};
-use lb_userspace::dataplane::{DataPath, now_ns};
-use lb_userspace::plan::{Server, Service, Settings, State, Target};
+use lb_datapath::DataPath;
+use lb_datapath::lease::Start;
+use lb_datapath::mapped::Mapped;
+use lb_datapath::object::{self, Sizes};
+use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_system::clock::now_ns;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::frames::{DIRECTOR_MAC, Packet, VIP};
 
 /// Connections that the table is made for, and of the largest cases.
-pub const MILLION: u64 = 1 << 20;
-pub const SERVERS: [u16; 3] = [2, 16, 256];
+pub(crate) const MILLION: u64 = 1 << 20;
+pub(crate) const SERVERS: [u16; 3] = [2, 16, 256];
 /// Each scheduler with each number of servers is a service of its own, on a port of its own.
 const FIRST_PORT: u16 = 8001;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 
 /// `Walk` of lb-ebpf/src/bench.rs as words: next, mask, base, expected, wrong, two words of MACs, stride.
-pub type Walk = [u64; 8];
+pub(crate) type Walk = [u64; 8];
 const WRONG: usize = 4;
 
 /// In which order the walk visits clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// One after the other, as connections are made.
     Rising,
     /// By a large odd stride, because packets do not come in the order in which connections were made.
@@ -36,7 +37,7 @@ pub enum Order {
 }
 
 /// One run: which program, which packets, and what each must become.
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     pub program: &'static str,
     pub packet: &'a Packet,
     /// Number of clients, a power of two.
@@ -47,7 +48,7 @@ pub struct Run<'a> {
     pub expected: u32,
 }
 
-pub struct Bed {
+pub(crate) struct Bed {
     pub data_path: DataPath,
     pub walk: Mapped<Walk>,
     /// Number of the first client of the next fresh set: nobody was there before.
@@ -55,7 +56,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32);
         let ebpf = object::load_object(object::BENCH_OBJECT, &sizes)?;
         let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
@@ -71,18 +72,18 @@ impl Bed {
     }
 
     /// From now on clients are others than ever before.
-    pub fn fresh_clients(&mut self, flows: u64) {
+    pub(crate) fn fresh_clients(&mut self, flows: u64) {
         self.base += flows;
     }
 
     /// An empty table of connections, counts at zero.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let table = &self.data_path.table;
         table.sweep(0..table.pages(), Tick::from_ns(now_ns()), |_| true);
     }
 
     /// Puts the walk at its beginning.
-    pub fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
+    pub(crate) fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
         let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
         let [low, high] = packet.macs();
         self.walk.write(0, [0, flows - 1, self.base, expected.into(), 0, low, high, stride]);
@@ -94,7 +95,7 @@ impl Bed {
     }
 
     /// Nanoseconds per packet; an error if a single packet became something else than it must.
-    pub fn time(&mut self, run: &Run) -> Result<f64> {
+    pub(crate) fn time(&mut self, run: &Run) -> Result<f64> {
         self.start_walk(run.packet, run.flows, run.order, run.expected);
         let program: &mut Xdp =
             self.data_path.ebpf.program_mut(run.program).context(run.program)?.try_into()?;
@@ -121,7 +122,7 @@ fn thread_time() -> Result<i64> {
 }
 
 /// The port of the service with this scheduler and number of servers.
-pub fn port(scheduler: Scheduler, servers: u16) -> u16 {
+pub(crate) fn port(scheduler: Scheduler, servers: u16) -> u16 {
     let row = SERVERS.iter().position(|number| *number == servers).expect("one of SERVERS") as u16;
     FIRST_PORT + row * 4 + scheduler as u16 - 1
 }

@@ -1,7 +1,7 @@
 //! What is timed: every case once per round, floors among them, so that a drift of the machine meets them all alike.
 
 use anyhow::{Context as _, Result, ensure};
-use lb_userspace::config::Scheduler;
+use lb_model::Scheduler;
 
 use crate::Options;
 use crate::bed::{Bed, MILLION, Order, Run, SERVERS, port};
@@ -12,7 +12,7 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
 /// Numbers of connections that known ones are timed at.
-pub const FLOWS: [u64; 5] = [1, 1 << 10, 1 << 14, 1 << 17, MILLION];
+pub(crate) const FLOWS: [u64; 5] = [1, 1 << 10, 1 << 14, 1 << 17, MILLION];
 /// Packets of one timed run at the least: 20 ms at the cheapest.
 const PACKETS: u64 = 1 << 20;
 /// `new-…` cases that no goal looks at are timed in so many rounds: lc at 256 servers takes seconds.
@@ -21,7 +21,7 @@ const ROUNDS_WITHOUT_GOAL: u32 = 3;
 const FLOOD: u64 = 4 * MILLION;
 
 /// Times every wanted case once.
-pub fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
+pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
     plain(bed, options, times)?;
     for flows in FLOWS {
         // What is shown beside each other is timed one right after the other.
@@ -109,7 +109,7 @@ fn known(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
 }
 
 /// Makes connections and establishes each.
-pub fn connect(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+pub(crate) fn connect(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
     let (program, order) = ("director_connect", Order::Rising);
     bed.time(&Run { program, packet, flows, order, packets: flows * 2, expected: XDP_TX })
 }

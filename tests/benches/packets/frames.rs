@@ -2,27 +2,27 @@
 
 use lb_common::connection::tcp_flags;
 
-pub const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+pub(crate) const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 100];
-pub const VIP: [u8; 4] = [211, 58, 250, 6];
+pub(crate) const VIP: [u8; 4] = [211, 58, 250, 6];
 const CLIENT: [u8; 4] = [211, 58, 250, 100];
 const CLIENT_PORT: u16 = 40_000;
 const LENGTH: usize = 60;
 
 /// One frame, and what of it the walk puts back before each packet.
-pub struct Packet(Vec<u8>);
+pub(crate) struct Packet(Vec<u8>);
 
 impl Packet {
-    pub fn syn(port: u16) -> Self {
+    pub(crate) fn syn(port: u16) -> Self {
         Self::tcp(VIP, port, tcp_flags::SYN)
     }
 
-    pub fn ack(port: u16) -> Self {
+    pub(crate) fn ack(port: u16) -> Self {
         Self::tcp(VIP, port, tcp_flags::ACK)
     }
 
     /// To an address that is no VIP.
-    pub fn not_ours() -> Self {
+    pub(crate) fn not_ours() -> Self {
         Self::tcp([1, 2, 3, 4], 80, tcp_flags::ACK)
     }
 
@@ -31,7 +31,7 @@ impl Packet {
         Self::ipv4(6, destination, port, &rest)
     }
 
-    pub fn udp(port: u16) -> Self {
+    pub(crate) fn udp(port: u16) -> Self {
         // Length of header and payload, no checksum, 18 bytes of payload.
         let mut rest = [0; 22];
         rest[1] = 26;
@@ -51,12 +51,12 @@ impl Packet {
         Self(frame)
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Both MACs as the entries in lb-ebpf/src/bench.rs want them.
-    pub fn macs(&self) -> [u64; 2] {
+    pub(crate) fn macs(&self) -> [u64; 2] {
         let [low, high] = [0, 8].map(|at| self.0[at..at + 8].try_into().expect("a frame has 60 bytes"));
         [u64::from_ne_bytes(low), u64::from_ne_bytes(high) & 0xffff_ffff]
     }

@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode, links::FdLink};
-use lb_tests::lab::shell;
-use lb_tests::statistics::median;
-use lb_userspace::config::Scheduler;
-use lb_userspace::dataplane::mapped::Mapped;
+use lb_datapath::mapped::Mapped;
+use lb_lab::lab::shell;
+use lb_lab::statistics::median;
+use lb_model::Scheduler;
 use nix::net::if_::if_nametoindex;
 
 use crate::bed::{Bed, Order, port};
@@ -31,7 +31,7 @@ const LONG: u64 = 1 << 20;
 const XDP_TX: u32 = 3;
 
 /// Measures the swap floor and the director in turns.
-pub fn measure(bed: &mut Bed, rounds: u32) -> Result<Vec<Live>> {
+pub(crate) fn measure(bed: &mut Bed, rounds: u32) -> Result<Vec<Live>> {
     eprintln!("live");
     connect()?;
     let returned = bed.data_path.ebpf.take_map("RETURNED").context("the object holds no map RETURNED")?;

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lb_tests::statistics::{median, round_to};
+use lb_lab::statistics::{median, round_to};
 use serde::Serialize;
 
 use crate::bed::MILLION;
 
 /// Nanoseconds by case, one of each round, in the order in which cases were first timed.
 #[derive(Default)]
-pub struct Times {
+pub(crate) struct Times {
     order: Vec<(String, u64)>,
     times: BTreeMap<(String, u64), Vec<f64>>,
 }
 
 impl Times {
-    pub fn add(&mut self, name: &str, flows: u64, ns: f64) {
+    pub(crate) fn add(&mut self, name: &str, flows: u64, ns: f64) {
         let case = (name.to_owned(), flows);
         let times = self.times.entry(case.clone()).or_default();
         if times.is_empty() {
@@ -47,7 +47,7 @@ struct Case {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Live {
+pub(crate) struct Live {
     pub name: String,
     pub pps: f64,
 }
@@ -62,7 +62,7 @@ struct Goal {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     cases: Vec<Case>,
     live: Vec<Live>,
     goals: Vec<Goal>,
@@ -82,7 +82,7 @@ const GOALS: [(Name, Name, f64); 5] = [
 const LIVE_LIMIT: f64 = 0.8;
 
 impl Report {
-    pub fn new(times: &Times, mut live: Vec<Live>) -> Self {
+    pub(crate) fn new(times: &Times, mut live: Vec<Live>) -> Self {
         let cases = times.cases();
         let mut goals: Vec<Goal> =
             GOALS.iter().filter_map(|(case, floor, limit)| goal(&cases, *case, *floor, *limit)).collect();
@@ -93,7 +93,7 @@ impl Report {
         Self { cases, live, goals }
     }
 
-    pub fn print(&self, json: bool) -> Result<()> {
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
         } else {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lb_tests::cluster::Talk;
+use lb_lab::cluster::Talk;
 
 fn main() -> Result<()> {
     let name = env::args().nth(1).context("expected the name of the lab")?;

@@ -1,6 +1,6 @@
 //! The VIPs on the segment: somebody else announces one, somebody removes one.
 
-use lb_tests::cluster::URL;
+use lb_lab::cluster::URL;
 
 use crate::harness::*;
 

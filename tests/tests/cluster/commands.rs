@@ -4,7 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lb_tests::cluster::VIP;
+use lb_lab::cluster::VIP;
 
 use crate::harness::*;
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use lb_common::lease::LAPSE_NS;
-use lb_tests::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, VIP};
-use lb_tests::lab::Node;
+use lb_lab::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, VIP};
+use lb_lab::lab::Node;
 
 use crate::harness::*;
 

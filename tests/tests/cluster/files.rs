@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, unique_name};
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
+use lb_api::status::Status;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, unique_name};
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
 
 use crate::harness::*;
 

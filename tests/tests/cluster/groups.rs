@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lb_tests::cluster::VIP;
-use lb_tests::lab::Director;
-use lb_tests::lab::director::Status;
-use lb_tests::scenario::open_loop::Outage;
-use lb_tests::scenario::traffic::Answer;
+use lb_api::status::Status;
+use lb_lab::cluster::VIP;
+use lb_lab::lab::Director;
+use lb_lab::scenario::open_loop::Outage;
+use lb_lab::scenario::traffic::Answer;
 
 use crate::harness::*;
 

@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::Talk;
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Director, Node, unique_name};
+use lb_api::status::Status;
+use lb_lab::cluster::Talk;
+use lb_lab::lab::{Director, Node, unique_name};
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const OLD_KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
-pub const NEW_KEY: &str = "2 6e6577206e6577206e6577206e6577206e6577206e6577206e6577206e657720\n";
+pub(crate) const OLD_KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
+pub(crate) const NEW_KEY: &str = "2 6e6577206e6577206e6577206e6577206e6577206e6577206e6577206e657720\n";
 
 /// One group, for all nodes in their order.
 const WEB: &str = "groups: [{ name: web, vips: [211.58.250.6/25] }]";
 
 /// The talk's cluster with as many directors as a test wants.
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub talk: Talk,
     pub directors: Vec<Director>,
 }
 
 /// What a test's configuration has besides the ordinary.
-pub struct Plan {
+pub(crate) struct Plan {
     /// Names of the nodes; ha3 is 211.58.250.9.
     pub nodes: &'static [&'static str],
     pub groups: &'static str,
@@ -45,7 +45,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    pub fn configuration(&self, node: &Node) -> String {
+    pub(crate) fn configuration(&self, node: &Node) -> String {
         let Self { nodes, groups, cluster, services, ipv6: _ } = self;
         let nodes: Vec<String> = nodes
             .iter()
@@ -80,22 +80,22 @@ services:
     }
 }
 
-pub fn key_file(node: &Node) -> PathBuf {
+pub(crate) fn key_file(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("keys")
 }
 
-pub fn state_folder(node: &Node) -> PathBuf {
+pub(crate) fn state_folder(node: &Node) -> PathBuf {
     node.folder().expect("a folder").join("state")
 }
 
-pub fn write_keys(node: &Node, keys: &str) {
+pub(crate) fn write_keys(node: &Node, keys: &str) {
     let open = fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(key_file(node));
     std::io::Write::write_all(&mut open.expect("a key file"), keys.as_bytes()).expect("it can be written");
 }
 
 impl Cluster {
     /// Starts all nodes of the plan, and returns when the first one has the group `web` and another one is ready to take it.
-    pub fn start(purpose: &str, plan: &Plan) -> Self {
+    pub(crate) fn start(purpose: &str, plan: &Plan) -> Self {
         let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
         if plan.ipv6 {
             for node in [&talk.client, &talk.ha1, &talk.ha2] {
@@ -124,7 +124,7 @@ impl Cluster {
 
     /// Until all directors that run agree on who is active and know the servers.
     #[track_caller]
-    pub fn wait_until_held_by(&self, holder: &str) {
+    pub(crate) fn wait_until_held_by(&self, holder: &str) {
         self.wait_until(&format!("{holder} active"), |status| status.held_by(holder));
     }
 
@@ -141,7 +141,7 @@ impl Cluster {
         }
     }
 
-    pub fn holder_answers_alone(&self, holder: &Node, vip: impl Into<IpAddr>) {
+    pub(crate) fn holder_answers_alone(&self, holder: &Node, vip: impl Into<IpAddr>) {
         let vip = vip.into();
         let answers = self.talk.client.who_has(vip).expect("arping works");
         assert_eq!(Vec::from_iter(answers), [holder.mac()], "who answers for {vip}");
@@ -150,14 +150,14 @@ impl Cluster {
 
 /// Until the director has logged `text`.
 #[track_caller]
-pub fn wait_for_log(director: &Director, text: &str) {
+pub(crate) fn wait_for_log(director: &Director, text: &str) {
     wait_for(&format!("{text:?} in the log of {}", director.node().name()), || {
         director.log().expect("a log").contains(text)
     });
 }
 
 #[track_caller]
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for: {what}");
@@ -165,7 +165,7 @@ pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-pub fn script(folder: &Path, name: &str, text: &str) -> String {
+pub(crate) fn script(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it can be run");

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lb_tests::lab::capture::{Arp, Frame};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Capture, Director, Lab, Node, unique_name};
+use lb_api::status::Status;
+use lb_lab::lab::capture::{Arp, Frame};
+use lb_lab::lab::{Capture, Director, Lab, Node, unique_name};
 
 use crate::harness::*;
 

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use lb_tests::cluster::{URL, VIP};
-use lb_tests::lab::Director;
+use lb_lab::cluster::{URL, VIP};
+use lb_lab::lab::Director;
 
 use crate::harness::*;
 

@@ -4,10 +4,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_tests::cluster::{Talk, VIP};
-use lb_tests::lab::capture::{Arp, Frame};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::{Capture, Director, Link, Node, unique_name};
+use lb_api::events::Level;
+use lb_api::status::Status;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::capture::{Arp, Frame};
+use lb_lab::lab::{Capture, Director, Link, Node, unique_name};
 
 use crate::harness::*;
 
@@ -122,7 +123,7 @@ fn b5_a_vip_that_others_remove_is_back_at_once() {
     let status = bench.director.status().expect("a status");
     let finding = status.finding("vip_removed").expect("a finding");
     assert!(finding.text.contains("removed from eth0"), "{}", finding.text);
-    assert_eq!((&*finding.level, &*finding.subject), ("warning", "eth0"));
+    assert_eq!((finding.level, &*finding.subject), (Level::Warning, "eth0"));
 }
 
 /// A program that removes the VIP whenever it sees it gets neither the CPU nor the log, and in the end not the VIP.

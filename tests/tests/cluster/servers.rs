@@ -1,7 +1,7 @@
 //! A director that finds no server, or too few, gives way to one that does.
 
-use lb_tests::cluster::URL;
-use lb_tests::scenario::traffic::Answer;
+use lb_lab::cluster::URL;
+use lb_lab::scenario::traffic::Answer;
 
 use super::harness::{Cluster, PATIENCE, Plan};
 

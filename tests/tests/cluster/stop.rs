@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use lb_tests::cluster::VIP;
-use lb_tests::lab::cleanup;
-use lb_tests::lab::director::Status;
+use lb_api::status::Status;
+use lb_lab::cluster::VIP;
+use lb_lab::lab::cleanup;
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
@@ -16,7 +16,7 @@ use crate::harness::*;
 fn ask(connection: &mut TcpStream) -> String {
     connection.write_all(b"GET /index.html HTTP/1.1\r\nHost: lb\r\n\r\n").expect("it can be sent");
     let mut answer = [0; 2048];
-    let length = lb_tests::uninterrupted(|| connection.read(&mut answer)).expect("an answer");
+    let length = lb_lab::uninterrupted(|| connection.read(&mut answer)).expect("an answer");
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use lb_tests::cluster::VIP;
-use lb_tests::lab::{Link, Node};
+use lb_lab::cluster::VIP;
+use lb_lab::lab::{Link, Node};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::*;

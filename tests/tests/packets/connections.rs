@@ -4,9 +4,9 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use lb_common::reason::Reason;
-use lb_userspace::config::{Stray, Timeouts};
+use lb_model::{Stray, Timeouts};
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// Server that a packet went to.
 #[track_caller]
@@ -154,7 +154,7 @@ fn strays_pass_where_the_service_says_so() {
     assert_eq!(director.open(client(1)), 1, "strays take no turn");
 }
 
-fn by_hash(numbers: impl IntoIterator<Item = u16>) -> lb_userspace::plan::Service {
+fn by_hash(numbers: impl IntoIterator<Item = u16>) -> lb_datapath::plan::Service {
     let mut service = rr(numbers);
     service.settings.stray = Stray::Hash;
     service
@@ -181,7 +181,7 @@ fn strays_go_by_the_hash_of_their_client_where_the_service_says_so() {
 
 #[test]
 fn strays_by_hash_go_by_weight_and_find_no_server_where_none_is() {
-    let mut service = service(lb_userspace::config::Scheduler::Wlc, &[3, 0, 1]);
+    let mut service = service(lb_model::Scheduler::Wlc, &[3, 0, 1]);
     service.settings.stray = Stray::Hash;
     let mut director = Director::new([(WEB, service)]);
     let mut used = [0; 4];

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lb_common::reason::TableEvent;
-use lb_userspace::config::Scheduler;
-use lb_userspace::dataplane::object::Sizes;
+use lb_datapath::object::Sizes;
+use lb_model::Scheduler;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// Threads; two on each CPU where there are only two, so that they also interrupt each other.
 const THREADS: u32 = 4;

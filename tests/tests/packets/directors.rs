@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use lb_common::reason::{Reason, TableEvent};
-use lb_userspace::config::{ServiceKey, Stray};
-use lb_userspace::plan::{Server, Service, State};
+use lb_datapath::plan::{Server, Service, State};
+use lb_model::{ServiceKey, Stray};
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 const OTHER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
 const MACS: [[u8; 6]; 2] = [MAC, OTHER_MAC];
@@ -23,7 +23,7 @@ fn both_machines(and_another: bool) -> Service {
 }
 
 /// A director without a cluster whose host is its only server.
-pub fn lone() -> Director {
+pub(crate) fn lone() -> Director {
     let host = Server { mac: Some(MAC), ..server(1, 1) };
     Director::new([(WEB, Service { servers: vec![host], ..rr([]) })])
 }
@@ -34,22 +34,21 @@ fn machine(services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Directo
     director
 }
 
-pub fn on_standby() -> Director {
+pub(crate) fn on_standby() -> Director {
     let director = machine([(WEB, both_machines(false))]);
     director.data_path.leases().end(GROUP);
     director
 }
 
 /// As the other machine sends it to this one, its server.
-pub fn balanced(packet: Packet) -> Packet {
+pub(crate) fn balanced(packet: Packet) -> Packet {
     Packet { source: OTHER_MAC, ..packet }
 }
 
 #[test]
 fn b8_the_host_of_a_lone_director_is_a_server_like_any_other() {
     let host = Server { mac: Some(MAC), ..server(1, 2) };
-    let service =
-        Service { servers: vec![host, server(2, 1)], ..service(lb_userspace::config::Scheduler::Wrr, &[]) };
+    let service = Service { servers: vec![host, server(2, 1)], ..service(lb_model::Scheduler::Wrr, &[]) };
     let mut director = Director::new([(WEB, service)]);
     let picks: Vec<Option<u16>> =
         (0..6).map(|number| director.send(&Packet::syn(client(number))).sent_to()).collect();

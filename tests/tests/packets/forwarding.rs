@@ -1,6 +1,6 @@
 //! Direct routing: the destination MAC becomes the server's, the source MAC ours, and nothing else changes.
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 fn director() -> Director {
     Director::new([(WEB, rr([1])), (WEB_UDP, rr([2]))])

@@ -3,7 +3,7 @@
 use lb_common::hairpin;
 use lb_common::reason::Reason;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// What a machine that routes makes of a frame that came to it: a hop less, and off to the director.
 fn forwarded(frame: &[u8]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use lb_common::reason::Reason;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 const OTHER_GROUP: u8 = 31;
 const OTHER_VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lb_common::reason::{Reason, TableEvent};
-use lb_userspace::config::{ServiceKey, Stray};
-use lb_userspace::dataplane::lease::Leases;
-use lb_userspace::plan::Service;
+use lb_datapath::plan::Service;
+use lb_model::lease::Leases;
+use lb_model::{ServiceKey, Stray};
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 const OTHER_GROUP: u8 = 31;
 
@@ -165,7 +165,7 @@ fn a_relay_ends_by_the_clock_or_when_told() {
 /// A connection that found no slot may be anywhere: the other director is asked first.
 #[test]
 fn a_relay_comes_before_the_hash_of_a_crowded_table() {
-    let sizes = lb_userspace::dataplane::object::Sizes { connections: 64, ..SMALL };
+    let sizes = lb_datapath::object::Sizes { connections: 64, ..SMALL };
     let director = Director::with_sizes(sizes, [(WEB, rr([1]))]);
     (0..2000).for_each(|number| _ = director.open(client(number)));
     assert!(director.event(TableEvent::Full) > 0, "a crowded table");
@@ -240,7 +240,7 @@ fn a_relay_that_changes_names_one_director_or_none() {
 
 /// What a director believes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Holder,
     Grace,
     Standby,
@@ -251,13 +251,13 @@ pub enum Role {
 const MOST_HOPS: u32 = 9;
 
 /// Two directors on a segment. The first one balances to server 1, the second one to server 2.
-pub struct Pair(pub [Director; 2]);
+pub(crate) struct Pair(pub [Director; 2]);
 
 impl Pair {
     const MACS: [[u8; 6]; 2] = [MAC, OTHER_DIRECTOR];
     const KEY: ServiceKey = WEB;
 
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
         for (director, mac) in directors.iter().zip(Self::MACS) {
             director.data_path.executor.set_mac(mac);
@@ -265,7 +265,7 @@ impl Pair {
         Self(directors)
     }
 
-    pub fn set(&self, index: usize, role: Role, relays: bool) {
+    pub(crate) fn set(&self, index: usize, role: Role, relays: bool) {
         let leases = self.0[index].data_path.leases();
         match role {
             Role::Holder => leases.renew(GROUP, within(60)),
@@ -286,7 +286,7 @@ impl Pair {
     }
 
     /// What becomes of a packet that a client sends to one of them, and how often it went to the other one.
-    pub fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
+    pub(crate) fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
         let mut at = index;
         let mut outcome = self.0[at].send(&Packet { destination: Self::MACS[at], ..packet });
         for relays in 0..=MOST_HOPS {

@@ -2,7 +2,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
-//! | [`harness`] | a loaded director, packets, clusters |
+//! | [`lb_tests::harness`] | a loaded director, packets, clusters |
 //! | [`forwarding`] | direct routing changes the MACs and nothing else |
 //! | [`gateway`] | a server that is the gateway of clients: packets go back where they came from |
 //! | [`directors`] | directors that are real servers: what the other one has balanced |
@@ -30,7 +30,6 @@ mod cpus;
 mod directors;
 mod forwarding;
 mod gateway;
-mod harness;
 mod ipv6;
 mod leases;
 mod malformed;

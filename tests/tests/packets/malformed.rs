@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::{Action, Reason};
 use lb_common::service::Protocol;
-use lb_userspace::config::Stray;
+use lb_model::Stray;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// Both services forward whatever is well-formed, strays too; the host must not answer for the VIPs.
 fn director() -> Director {

@@ -1,9 +1,9 @@
 //! One-packet scheduling (`ops: on`): each datagram by itself.
 
-use lb_userspace::config::Scheduler;
-use lb_userspace::plan::Service;
+use lb_datapath::plan::Service;
+use lb_model::Scheduler;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 fn each_datagram(mut service: Service) -> Service {
     service.settings.each_datagram = true;

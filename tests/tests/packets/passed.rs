@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// A packet of another IP protocol to the VIP.
 fn protocol(number: u8) -> Vec<u8> {

@@ -7,10 +7,10 @@ use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use lb_common::control::Vips;
 use lb_common::probe::Answer;
 use lb_common::reason::Reason;
-use lb_userspace::config::Protocol;
+use lb_model::Protocol;
 use nix::libc;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// The director's own address.
 const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
@@ -24,7 +24,7 @@ fn answer(vip: Ipv4Addr, own: Ipv4Addr, port: u16, protocol: Protocol) -> Answer
 }
 
 /// One whose TCP and UDP service on the VIP are checked through it.
-pub fn director() -> Director {
+pub(crate) fn director() -> Director {
     let mut director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([1]))]);
     let protocols = [Protocol::Tcp, Protocol::Udp];
     let answers = protocols.map(|protocol| answer(VIP, OWN, PORT, protocol));
@@ -52,7 +52,7 @@ fn tcp(flags: u8) -> Packet {
     Packet::tcp(client(1), flags)
 }
 
-pub fn answers() -> [(&'static str, Packet); 8] {
+pub(crate) fn answers() -> [(&'static str, Packet); 8] {
     let udp = || to_port(FIRST, Packet::udp(client(1)));
     [
         ("SYN-ACK", to_port(FIRST, tcp(SYN | ACK))),
@@ -139,7 +139,7 @@ fn answers_to_an_address_that_the_filter_takes_for_a_vip_are_found_too() {
 }
 
 /// A probe as a server without the VIP, that forwards packets, sends it to whoever has the VIP.
-pub fn sent_on(packet: Packet) -> Packet {
+pub(crate) fn sent_on(packet: Packet) -> Packet {
     Packet { from: SocketAddrV4::new(OWN, FIRST), ttl: 1, ..packet }
 }
 

@@ -1,18 +1,18 @@
 //! `fallback: refuse`: clients of a service without a server get an answer from the VIP at once.
 
 use lb_common::reason::Reason;
-use lb_userspace::config::Stray;
-use lb_userspace::plan::Service;
+use lb_datapath::plan::Service;
+use lb_model::Stray;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
-pub fn refusing(servers: impl IntoIterator<Item = u16>) -> Service {
+pub(crate) fn refusing(servers: impl IntoIterator<Item = u16>) -> Service {
     let mut service = rr(servers);
     service.settings.refuses = true;
     service
 }
 
-pub fn director() -> Director {
+pub(crate) fn director() -> Director {
     Director::new([(WEB, refusing([])), (WEB_UDP, refusing([]))])
 }
 

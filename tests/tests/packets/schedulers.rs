@@ -1,8 +1,8 @@
 //! Exact picks of rr, wrr, lc and wlc through the program.
 
-use lb_userspace::config::Scheduler;
+use lb_model::Scheduler;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// Servers of `count` new connections, as letters: A is server 1.
 fn picks(director: &Director, clients: std::ops::Range<u32>) -> String {

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use lb_common::reason::Reason;
-use lb_userspace::config::Scheduler;
-use lb_userspace::dataplane::object::Sizes;
-use lb_userspace::plan::{Service, State, Target};
+use lb_datapath::object::Sizes;
+use lb_datapath::plan::{Service, State, Target};
+use lb_model::Scheduler;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 fn both() -> Director {
     Director::new([(WEB, rr([1, 2])), (WEB_UDP, rr([1, 2]))])
 }
 
 /// Changes server 1 of both services.
-fn change_first(director: &mut Director, change: impl Fn(&mut lb_userspace::plan::Server)) {
+fn change_first(director: &mut Director, change: impl Fn(&mut lb_datapath::plan::Server)) {
     for key in [WEB, WEB_UDP] {
         director.change_service(key, |service| change(&mut service.servers[0]));
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::table::SLOTS_PER_PAGE;
-use lb_userspace::dataplane::object::Sizes;
+use lb_datapath::object::Sizes;
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// One page of the table.
 const ONE_PAGE: Sizes = Sizes { connections: SLOTS_PER_PAGE / 2, ..SMALL };

@@ -7,12 +7,12 @@ use lb_common::connection::{Key, State};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
 use lb_common::table::SLOTS_PER_PAGE;
-use lb_userspace::config::{Protocol, Timeouts};
-use lb_userspace::dataplane::object::Sizes;
+use lb_datapath::object::Sizes;
+use lb_model::{Protocol, Timeouts};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::harness::*;
+use lb_tests::harness::*;
 
 /// More clients than slots, so that there are evictions and a full table.
 const CLIENTS: u32 = 400;
@@ -188,7 +188,7 @@ fn play(history: &[Operation]) -> (u64, u64) {
             }
             Operation::Usable(number, usable) => {
                 for key in [WEB, WEB_UDP] {
-                    let change = |service: &mut lb_userspace::plan::Service| {
+                    let change = |service: &mut lb_datapath::plan::Service| {
                         service.servers[usize::from(number) - 1].usable = usable;
                     };
                     director.change_service(key, change);

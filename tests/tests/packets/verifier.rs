@@ -1,9 +1,9 @@
 //! What the kernel's verifier thinks of the program.
 
-use lb_userspace::dataplane::inherited::PinnedMaps;
-use lb_userspace::dataplane::object::{self, PROGRAM};
+use lb_datapath::inherited::PinnedMaps;
+use lb_datapath::object::{self, PROGRAM};
 
-use crate::harness::SMALL;
+use lb_tests::harness::SMALL;
 
 /// The kernel refuses a program that takes it a million steps to verify. Kernels differ in how many they take: Linux 6.1
 /// half as many again as 6.18.

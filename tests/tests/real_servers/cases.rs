@@ -1,9 +1,9 @@
 //! Every kind of check there is a server for, and what must be found wrong with that server.
 
-use lb_tests::lab::servers::catalog::{self, Program};
+use lb_lab::lab::servers::catalog::{self, Program};
 
 /// A service with one server; `name` is both their names.
-pub struct Case {
+pub(crate) struct Case {
     pub name: &'static str,
     /// `PORT/PROTOCOL`.
     pub port: &'static str,
@@ -20,7 +20,7 @@ pub struct Case {
 }
 
 #[derive(Clone, Copy)]
-pub enum Illness {
+pub(crate) enum Illness {
     /// A file of the server, what it says, and how the server is told.
     File(&'static str, &'static str, Told),
     /// The node answers no ICMP echo.
@@ -31,7 +31,7 @@ pub enum Illness {
 
 /// In the order of how much it takes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Told {
+pub(crate) enum Told {
     /// It looks by itself.
     Nothing,
     /// By SIGHUP.
@@ -63,7 +63,7 @@ www   A     192.0.2.81
       AAAA  2001:db8::80
 ";
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case {
         name: "http",
         port: "80/tcp",

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use cases::{CASES, Case, Illness, Told};
-use lb_tests::lab::director::Status;
-use lb_tests::lab::servers::catalog;
-use lb_tests::lab::{Director, Lab, Node, RealServer, cleanup, unique_name};
+use lb_api::status::Status;
+use lb_lab::lab::servers::catalog;
+use lb_lab::lab::{Director, Lab, Node, RealServer, cleanup, unique_name};
 
 /// Checks are a quarter of a second apart and wait for two seconds; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -85,9 +85,10 @@ impl Farm {
 fn meets(status: &Status, case: &Case, wanted: Option<&str>) -> bool {
     let Some(server) = status.server(case.name) else { return false };
     match wanted {
-        None => server.health == "up",
+        None => server.health.word() == "up",
         Some(words) => {
-            server.health == "down" && server.reason.as_ref().is_some_and(|reason| reason.contains(words))
+            server.health.word() == "down"
+                && server.reason.as_ref().is_some_and(|reason| reason.contains(words))
         }
     }
 }

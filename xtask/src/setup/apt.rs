@@ -13,12 +13,12 @@ use super::need::on_path;
 use crate::workspace;
 
 /// True where apt is, and the right to use it.
-pub fn available() -> bool {
+pub(super) fn available() -> bool {
     on_path("apt-get") && on_path("apt-cache") && (nix::unistd::geteuid().is_root() || on_path("sudo"))
 }
 
 /// Refreshes the package lists, once: a fresh container has none, and old ones name files that are gone.
-pub fn update() -> Result<()> {
+pub(super) fn update() -> Result<()> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.swap(true, Ordering::Relaxed) {
         return Ok(());
@@ -30,7 +30,7 @@ pub fn update() -> Result<()> {
 }
 
 /// The first of `a|b|c` that apt can install.
-pub fn choose(alternatives: &str) -> Result<Option<String>> {
+pub(super) fn choose(alternatives: &str) -> Result<Option<String>> {
     for package in alternatives.split('|') {
         let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -43,7 +43,7 @@ pub fn choose(alternatives: &str) -> Result<Option<String>> {
 }
 
 /// Installs `packages`. Some of them are services: they are neither started now nor at the next boot.
-pub fn install(packages: &[String]) -> Result<()> {
+pub(super) fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -69,7 +69,7 @@ pub fn install(packages: &[String]) -> Result<()> {
 
 /// Downloads `packages` and all that they need to run, as if nothing were installed here, into `folder`. Returns the
 /// archives.
-pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
     let archives = folder.join("archives");
     fs::create_dir_all(archives.join("partial"))
         .with_context(|| format!("cannot make {}", archives.display()))?;

@@ -14,7 +14,7 @@ use crate::workspace;
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
 /// Installs everything in `missing`: the packages in one go, then the rest in its order.
-pub fn install(missing: &[Missing]) -> Result<()> {
+pub(super) fn install(missing: &[Missing]) -> Result<()> {
     eprintln!("setup: this machine lacks some things; they are installed now:\n{}", list(missing));
     let apt = apt::available();
     if apt
@@ -90,7 +90,7 @@ fn rustup(arguments: &[&str]) -> Result<()> {
 }
 
 /// Shows a command before it runs.
-pub fn announce(command: &Command) {
+pub(super) fn announce(command: &Command) {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     eprintln!("setup: {}", words.join(" "));

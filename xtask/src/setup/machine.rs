@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::kernel;
-use lb_tests::lab::{bpf_file_system, xdp_pass};
+use lb_lab::lab::{bpf_file_system, xdp_pass};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -14,7 +14,7 @@ use super::need::{How, Missing, Scope};
 
 /// A mount that the lab needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mount {
+pub(super) enum Mount {
     /// A BPF file system at this place.
     Bpf(&'static str),
     /// What is mounted here becomes writable.
@@ -31,7 +31,7 @@ impl fmt::Display for Mount {
 }
 
 impl Mount {
-    pub fn make(self) -> Result<()> {
+    pub(super) fn make(self) -> Result<()> {
         eprintln!("setup: {self}");
         match self {
             Self::Bpf(place) => bpf_file_system::mount_at(place),
@@ -47,7 +47,7 @@ impl Mount {
 const IN_A_CONTAINER: &str = "in a container: `docker run --privileged --network host`";
 
 /// The mounts that are missing.
-pub fn mounts() -> Vec<Missing> {
+pub(super) fn mounts() -> Vec<Missing> {
     let mut missing = Vec::new();
     if is_read_only("/proc/sys") {
         let what = "a writable /proc/sys".to_owned();
@@ -71,7 +71,7 @@ fn is_read_only(place: &str) -> bool {
 }
 
 /// Whether this is a machine for the lab at all.
-pub fn check(scope: Scope) -> Result<()> {
+pub(super) fn check(scope: Scope) -> Result<()> {
     if !scope.lab() {
         return Ok(());
     }

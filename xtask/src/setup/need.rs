@@ -5,14 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lb_tests::lab::servers::{catalog, root};
+use lb_lab::lab::servers::{catalog, root};
 
 use super::machine::{self, Mount};
 use crate::ebpf;
 
 /// Which commands are about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Building `lb`.
     Build,
     /// Building it and running it in the lab.
@@ -28,7 +28,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub fn lab(self) -> bool {
+    pub(crate) fn lab(self) -> bool {
         matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
     }
 
@@ -39,7 +39,7 @@ impl Scope {
 
 /// A thing that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     pub what: String,
     pub why: &'static str,
     pub how: How,
@@ -47,7 +47,7 @@ pub struct Missing {
 
 /// The way to get a thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum How {
+pub(super) enum How {
     /// Debian packages. In `a|b` the first that apt knows is taken.
     Apt(Vec<String>),
     /// A Rust compiler with a core for BPF: Debian's, or rustup's nightly.
@@ -62,7 +62,7 @@ pub enum How {
     Mount(Mount),
 }
 
-pub const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+pub(super) const DEBIAN_BPF_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +91,7 @@ impl fmt::Display for How {
 }
 
 /// What `scope` needs and the machine does not have, in the order of installation.
-pub fn missing(scope: Scope) -> Vec<Missing> {
+pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut program = |name: &str, packages: &str, why| {
         if !on_path(name) {
@@ -189,7 +189,7 @@ fn llvm_of(rustc: &Path) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-pub fn on_path(program: &str) -> bool {
+pub(super) fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -11,13 +11,13 @@ use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_tests::lab::servers::root;
+use lb_lab::lab::servers::root;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::apt;
 
 /// Makes it, and puts it in the place of an old one only when it is whole.
-pub fn make() -> Result<()> {
+pub(super) fn make() -> Result<()> {
     ensure!(apt::available(), "the servers are unpacked from Debian's packages, which takes apt");
     let place = root::path();
     let workshop = place.with_extension("new");

@@ -1,0 +1,140 @@
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// 211.58.250.100:40000 -> 211.58.250.6:80, a bare SYN.
+fn syn() -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend([2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100, 0x08, 0x00]);
+    frame.extend([0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 211, 58, 250, 100, 211, 58, 250, 6]);
+    frame.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, tcp_flags::SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}
+
+fn flow(frame: &[u8]) -> Flow {
+    match parse(frame) {
+        Parsed::Flow(flow) => flow,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_syn_is_read_in_full() {
+    let frame = syn();
+    let flow = flow(&frame);
+    assert_eq!(flow.source.to_ne_bytes(), [211, 58, 250, 100]);
+    assert_eq!(flow.destination.to_ne_bytes(), [211, 58, 250, 6]);
+    assert_eq!(u16::from_be(flow.source_port), 40_000);
+    assert_eq!(u16::from_be(flow.destination_port), 80);
+    assert_eq!((flow.network, flow.transport, flow.total_length), (14, 34, 40));
+    assert_eq!(check(&frame[..], &flow), Ok(tcp_flags::SYN));
+}
+
+#[test]
+fn tags_and_options_are_stepped_over() {
+    let mut tagged = syn();
+    tagged.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0x00, 0, 6]);
+    assert_eq!((flow(&tagged).network, flow(&tagged).transport), (22, 42));
+    tagged.splice(12..12, [0x81, 0x00, 0, 7]);
+    assert_eq!(parse(&tagged[..]), Parsed::NotOurs, "three tags are somebody else's");
+
+    let mut options = syn();
+    options[14] = 0x46;
+    options[17] = 44;
+    options.splice(34..34, [1, 1, 1, 1]);
+    assert_eq!(check(&options[..], &flow(&options)), Ok(tcp_flags::SYN));
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let cut = |length: usize| parse(&syn()[..length]);
+    assert_eq!(cut(10), Parsed::NotOurs);
+    assert_eq!(cut(33), Parsed::Malformed(Reason::TruncatedIp));
+    assert_eq!(cut(37), Parsed::Malformed(Reason::TruncatedPorts));
+    let mut frame = syn();
+    frame[14] = 0x44;
+    assert_eq!(parse(&frame[..]), Parsed::Malformed(Reason::BadIpHeader));
+    let mut frame = syn();
+    frame[21] = 1;
+    assert_eq!(parse(&frame[..]), Parsed::Malformed(Reason::Fragment));
+    let mut frame = syn();
+    frame[23] = 1;
+    assert_eq!(parse(&frame[..]), Parsed::NotOurs, "ICMP");
+}
+
+#[test]
+fn lengths_and_flags_are_checked() {
+    let check_with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = syn();
+        change(&mut frame);
+        let flow = flow(&frame);
+        check(&frame[..], &flow)
+    };
+    assert_eq!(check_with(&|frame| frame[17] = 41), Err(Reason::BadLength), "IP longer than the frame");
+    assert_eq!(check_with(&|frame| frame[17] = 39), Err(Reason::BadLength), "IP shorter than its headers");
+    assert_eq!(check_with(&|frame| frame[46] = 0x40), Err(Reason::BadLength), "TCP header of 16 bytes");
+    assert_eq!(check_with(&|frame| frame[46] = 0x60), Err(Reason::BadLength), "TCP header past the end");
+    assert_eq!(check_with(&|frame| frame.truncate(45)), Err(Reason::BadLength));
+    assert_eq!(check_with(&|frame| frame[22] = 0), Err(Reason::TtlExpired));
+    assert_eq!(check_with(&|frame| frame[29] = 6), Err(Reason::SourceIsVip));
+    assert_eq!(check_with(&|frame| frame[47] = 0x03), Err(Reason::BadTcpFlags), "SYN with FIN");
+    assert_eq!(check_with(&|frame| frame[47] = 0x06), Err(Reason::BadTcpFlags), "SYN with RST");
+    assert_eq!(check_with(&|frame| frame.extend([0; 18])), Ok(tcp_flags::SYN), "padding is no mistake");
+}
+
+proptest! {
+    /// The quick look never says anything else than the thorough one, whatever is wrong with the packet.
+    #[test]
+    fn plain_agrees_with_parse_and_check(
+        changes in proptest::collection::vec((12usize..54, any::<u8>()), 0..3),
+        udp: bool,
+        flags: u8,
+        length in 30usize..70,
+    ) {
+        let mut frame = syn();
+        frame[47] = flags;
+        if udp {
+            frame[23] = 17;
+            frame[38..40].copy_from_slice(&[0, 20]);
+        }
+        for (at, byte) in changes {
+            frame[at] = byte;
+        }
+        frame.resize(length, 0);
+        if let Some(flow) = plain(&frame[..]) {
+            prop_assert_eq!(parse(&frame[..]), Parsed::Flow(flow));
+            let checked = check(&frame[..], &flow);
+            prop_assert!(checked.is_ok(), "{:?}", checked);
+            prop_assert!(udp || flow.protocol == Protocol::Udp || connection::goes_on(checked.unwrap()));
+        }
+    }
+}
+
+#[test]
+fn plain_knows_segments_in_mid_connection_and_datagrams() {
+    let mut frame = syn();
+    assert_eq!(plain(&frame[..]), None, "a SYN");
+    frame[47] = tcp_flags::ACK;
+    assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+    frame[23] = 17;
+    frame[38..40].copy_from_slice(&[0, 20]);
+    assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_read_within_bounds(mut frame in proptest::collection::vec(any::<u8>(), 0..100), ip: bool) {
+        if ip && frame.len() > 14 {
+            frame[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+        }
+        if let Parsed::Flow(flow) = parse(&frame[..]) {
+            prop_assert!(flow.transport + 4 <= frame.len());
+            if check(&frame[..], &flow).is_ok() {
+                prop_assert!(flow.network + flow.total_length <= frame.len());
+                prop_assert!(flow.transport + 8 <= frame.len());
+            }
+        }
+    }
+}

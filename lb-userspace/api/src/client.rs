@@ -1,0 +1,118 @@
+//! The asking side of the control socket, blocking: a command-line tool has nothing else to do.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::events::Record;
+use crate::status::{Obeyed, ProbeReport, Status};
+use crate::wire::{Reply, Request};
+
+/// How long `lb` may be silent; its own limit for a snapshot is 2 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A check may take an hour; whoever waits for it can end that.
+const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
+
+/// Longest reply taken, some hundred thousand servers: what is longer does not come from `lb`.
+const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// Asks the `lb` that listens on `path` for its status.
+pub fn request_status(path: &Path) -> anyhow::Result<Status> {
+    match request(path, &Request::Status)? {
+        Reply::Status(status) => Ok(*status),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// The last events, oldest first.
+pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
+    match request(path, &Request::Events)? {
+        Reply::Events(events) => Ok(events),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Gives an order; returns what came of it. A refusal is an error in the director's words.
+pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
+    match request(path, order)? {
+        Reply::Obeyed(obeyed) => Ok(obeyed),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Has a server enabled or disabled; returns the director's words. A refusal is an error in them.
+pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
+    match request(path, order)? {
+        Reply::Done(told) => Ok(told),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Makes the checks of a server; returns when they have ended. A refusal is an error in the director's words.
+pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result<Vec<ProbeReport>> {
+    let probe = Request::Probe { service: service.to_owned(), server: server.to_owned() };
+    match request_within(path, &probe, LONGEST_CHECK)? {
+        Reply::Probes(reports) => Ok(reports),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+fn unexpected(path: &Path, reply: Reply) -> anyhow::Error {
+    match reply {
+        Reply::Error(error) => anyhow!("lb on {} answered: {error}", path.display()),
+        _ => anyhow!("lb on {} answered something else than it was asked for", path.display()),
+    }
+}
+
+fn request(path: &Path, request: &Request) -> anyhow::Result<Reply> {
+    request_within(path, request, PATIENCE)
+}
+
+fn request_within(path: &Path, request: &Request, patience: Duration) -> anyhow::Result<Reply> {
+    let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
+    let shown = path.display();
+    let text = exchange(stream, request, patience).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            anyhow!("lb on {shown} does not answer within {} s", patience.as_secs())
+        }
+        _ => anyhow!("asking lb on {shown}: {error}"),
+    })?;
+    if !text.ends_with(b"\n") {
+        bail!("lb on {shown} closed the connection before the end of its answer");
+    }
+    serde_json::from_slice(&text).with_context(|| {
+        format!("{shown} does not answer as this lb does: is the running one of another version?")
+    })
+}
+
+fn exchange(mut stream: UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut text = Vec::new();
+    BufReader::new(stream.take(REPLY_LIMIT)).read_until(b'\n', &mut text)?;
+    Ok(text)
+}
+
+fn not_connected(path: &Path, error: io::Error) -> anyhow::Error {
+    let shown = path.display();
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
+            "no lb is listening on {shown}: is `lb run` running? (if its configuration names another \
+             control socket, say which with --socket)"
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow!("no permission to use {shown}: only root and the socket's group may; try it with sudo")
+        }
+        _ => anyhow!("connecting to {shown}: {error}"),
+    }
+}

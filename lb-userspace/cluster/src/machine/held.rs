@@ -1,0 +1,228 @@
+//! A group that this node holds: when it must go, when another node should have it, and who gives way to whom.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::super::message::GroupStatus;
+use super::group::{Group, Phase, Plan, PlanWhy, Rival};
+use super::node::Node;
+use super::peer::Peer;
+use super::{Cause, Event, Failback, NodeId, Output, Role, Seen};
+
+/// A foreign announcement is answered at most so often: two that both mean to be right would flood the network.
+const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause after failed take-overs grows up to `retry << MAX_DOUBLINGS`.
+const MAX_DOUBLINGS: u32 = 6;
+
+impl Group {
+    pub(super) fn review_held(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+        if let Some(hindrance) = self.hindrance(node) {
+            return self.release(hindrance, node, outputs);
+        }
+        match self.phase {
+            Phase::Doubt { since } => return self.review_doubt(since, node, outputs),
+            Phase::Acquiring { since } if node.patient(since, node.settings.takeover) => {
+                return self.takeover_failed(Cause::TakeoverTimedOut, node, outputs);
+            }
+            _ => {}
+        }
+        self.review_rivals(node, outputs);
+        if self.phase == Phase::Active {
+            self.review_plan(node, outputs);
+        }
+    }
+
+    pub(super) fn takeover_done(&mut self, _: &Node) {
+        if matches!(self.phase, Phase::Acquiring { .. }) {
+            self.phase = Phase::Active;
+            self.cause = Cause::Done;
+            self.failures = 0;
+        }
+    }
+
+    pub(super) fn takeover_failed(&mut self, why: Cause, node: &Node, outputs: &mut Vec<Output>) {
+        if self.is_held() {
+            self.stay_out(node);
+            self.release(why, node, outputs);
+        }
+    }
+
+    fn stay_out(&mut self, node: &Node) {
+        let pause = node.settings.retry.saturating_mul(1 << self.failures.min(MAX_DOUBLINGS));
+        self.failures = self.failures.saturating_add(1);
+        self.blocked_until = Some(node.watched.saturating_add(pause));
+    }
+
+    /// The machine was away for longer than the lease. A take-over that was under way is not worth saving.
+    pub(super) fn lose_lease(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+        if self.phase == Phase::Active {
+            self.phase = Phase::Doubt { since: node.watched };
+            self.cause = Cause::LeaseLost;
+            (self.plan, self.rival) = (None, None);
+        } else {
+            self.release(Cause::LeaseLost, node, outputs);
+        }
+    }
+
+    fn review_doubt(&mut self, since: Duration, node: &Node, outputs: &mut Vec<Output>) {
+        if let Some(peer) = node.holder(self.id) {
+            return self.release(Cause::PeerTookOver { peer }, node, outputs);
+        }
+        if node.was_absent && !node.peers.is_empty() {
+            self.phase = Phase::Doubt { since: node.watched };
+        } else if node.patient(since, node.settle()) {
+            self.phase = Phase::Active;
+            self.cause = Cause::LeaseRegained;
+            outputs.push(Output::Announce { group: self.id });
+        }
+    }
+
+    /// Gives way to another holder, or waits until it does.
+    fn review_rivals(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+        let holders = || node.living().filter(|peer| peer.holds(self.id));
+        if let Some(winner) = holders().find(|peer| self.loses_to(peer, node)).map(|peer| peer.id) {
+            self.report_rival(winner, outputs);
+            return self.release(Cause::SplitBrain { winner }, node, outputs);
+        }
+        match (holders().next(), self.rival) {
+            (Some(peer), None) => {
+                self.report_rival(peer.id, outputs);
+                self.rival = Some(Rival { peer: peer.id, since: node.watched });
+            }
+            (Some(peer), Some(rival)) => {
+                // Even if it says that it hears us: it may have heard only what we said long ago.
+                if node.patient(rival.since, node.unheard()) {
+                    self.release(Cause::NotHeard { peer: peer.id }, node, outputs);
+                }
+            }
+            (None, Some(rival)) => self.triumph(rival, node, outputs),
+            (None, None) => {}
+        }
+    }
+
+    fn report_rival(&self, peer: NodeId, outputs: &mut Vec<Output>) {
+        if self.rival.is_none() {
+            let event = Event::SplitBrain { group: self.id, seen: Seen::Heartbeat { peer } };
+            outputs.push(Output::Event(event));
+        }
+    }
+
+    /// The rival does not hold the group any more. Once it has released it too, everyone must be told where it is.
+    fn triumph(&mut self, rival: Rival, node: &Node, outputs: &mut Vec<Output>) {
+        if node.living().any(|peer| peer.blocks(self.id)) {
+            return;
+        }
+        self.rival = None;
+        let lasted = node.watched.saturating_sub(rival.since);
+        outputs.push(Output::Announce { group: self.id });
+        let winner = node.settings.me;
+        outputs.push(Output::Event(Event::SplitBrainResolved { group: self.id, winner, lasted }));
+    }
+
+    /// The comparison of two holders, by what each last told the other, so that both come to the same end.
+    fn loses_to(&self, peer: &Peer, node: &Node) -> bool {
+        let said = &node.said.0;
+        let place = |id| Reverse(self.place_of(id).unwrap_or(usize::MAX));
+        // One that serves comes before one that is only about to, and may still be fencing the other.
+        let serves = |status: &GroupStatus| (status.role == Role::Active, status.term);
+        let (active, term) = self.last_told().map_or((false, self.term), |status| serves(&status));
+        let ours = (said.references, said.servers > 0, active, term, place(node.settings.me));
+        let (active, term) = peer.group(self.id).map_or((false, 0), serves);
+        let theirs = (peer.references(), peer.servers() > 0, active, term, place(peer.id));
+        ours < theirs
+    }
+
+    /// A foreign announcement without a heartbeat to compare with: one that reaches no reference host at all is most
+    /// likely the one that is cut off; any other says again where the addresses are. But not against a node of the cluster
+    /// that is not heard: it has taken over because it does not hear this one either, and each change of the clients' caches
+    /// costs the connections under way. The last word stands, until the two hear each other.
+    pub(super) fn conflict(&mut self, rival: Option<NodeId>, node: &Node, outputs: &mut Vec<Output>) {
+        if !self.is_entitled() {
+            return;
+        }
+        let recent = self.defended.is_some_and(|then| !node.patient(then, DEFENCE_PAUSE));
+        if recent {
+            return;
+        }
+        self.defended = Some(node.watched);
+        outputs.push(Output::Event(Event::SplitBrain { group: self.id, seen: Seen::Announcement }));
+        if node.settings.references > 0 && node.local.references == 0 {
+            self.takeover_failed(Cause::AddressConflict, node, outputs);
+        } else if rival.and_then(|rival| node.peer(rival)).is_some_and(|peer| !peer.alive) {
+            outputs.push(Output::Hush { group: self.id });
+        } else {
+            outputs.push(Output::Announce { group: self.id });
+        }
+    }
+
+    /// Hands over to a peer that asks for the group, is better placed, or is preferred.
+    fn review_plan(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+        if let Some(to) = self.asker(node) {
+            return self.hand_over(to, Cause::Failback { to }, node, outputs);
+        }
+        let found = self.better(node).map(|(peer, why)| (peer.id, peer.session(), peer.servers(), why));
+        let Some((to, session, servers, why)) = found else {
+            self.plan = None;
+            return;
+        };
+        let same = self.plan.filter(|plan| (plan.to, plan.session, plan.why) == (to, session, why));
+        let plan = same.unwrap_or(Plan { to, session, why, since: node.watched });
+        self.plan = Some(plan);
+        // A node that has just started finds its servers one by one: not before it has found as many.
+        let checked = why == PlanWhy::BetterPlaced || servers >= node.local.servers;
+        if checked && node.patient(plan.since, self.plan_delay(why, node)) {
+            let cause = match why {
+                PlanWhy::BetterPlaced => Cause::BetterPlaced { to },
+                PlanWhy::Failback => Cause::Failback { to },
+            };
+            self.hand_over(to, cause, node, outputs);
+        }
+    }
+
+    fn asker(&self, node: &Node) -> Option<NodeId> {
+        let asks =
+            |peer: &&Peer| peer.group(self.id).is_some_and(|status| status.offered_to == Some(peer.id));
+        self.takers(node).find(asks).map(|peer| peer.id)
+    }
+
+    /// Peers that could take the group and would hear of it, in the order of preference.
+    pub(super) fn takers<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Peer> {
+        let peers = self.settings.preference.iter().filter_map(|&id| node.peer(id));
+        peers.filter(|peer| peer.waits(self.id) && peer.hears(node.settings.me))
+    }
+
+    fn better<'a>(&'a self, node: &'a Node) -> Option<(&'a Peer, PlanWhy)> {
+        let ours = node.fitness();
+        // Of several that are equally well placed the first, not the last as `max_by_key` has it.
+        let best = self.takers(node).min_by_key(|peer| Reverse(peer.fitness()));
+        if let Some(peer) = best.filter(|peer| peer.fitness() > ours) {
+            return Some((peer, PlanWhy::BetterPlaced));
+        }
+        if self.settings.failback == Failback::Manual {
+            return None;
+        }
+        self.preferred_taker(node, |peer| !peer.yielded(self.id) && peer.fitness() >= ours)
+            .map(|peer| (peer, PlanWhy::Failback))
+    }
+
+    /// The first taker that comes before this node.
+    pub(super) fn preferred_taker<'a>(
+        &'a self,
+        node: &'a Node,
+        suits: impl Fn(&Peer) -> bool,
+    ) -> Option<&'a Peer> {
+        let here = self.place_of(node.settings.me)?;
+        self.takers(node)
+            .find(|peer| suits(peer))
+            .filter(|peer| self.place_of(peer.id).is_some_and(|there| there < here))
+    }
+
+    pub(super) fn plan_delay(&self, why: PlanWhy, node: &Node) -> Duration {
+        match (why, self.settings.failback) {
+            (PlanWhy::Failback, Failback::Auto { delay }) => delay,
+            (PlanWhy::Failback, Failback::Manual) => Duration::MAX,
+            (PlanWhy::BetterPlaced, _) => node.settings.give_way,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! This node as a member of its cluster: the machine with all that it needs around it, and what the controller may ask.
+//!
+//! Three threads meet here, and none waits for another. The heartbeat thread runs the machine ([`driver`]), sends and
+//! receives, and writes leases into the data path. The holder's thread puts addresses on the interface and announces
+//! them. The controller's tells what this node could serve with, and hears what happened.
+//!
+//! - [`settings`]: from the configuration to the machine's settings and the paths
+//! - [`driver`]: the machine on the heartbeat thread
+//! - [`fencing`]: dead nodes are fenced before their groups are taken
+//! - [`handover`]: connections that began on the node that had a group before
+//! - [`peers`]: what is known of the other nodes
+//! - [`numbers`]: the numbers of the groups on this node
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::oneshot;
+
+use self::driver::{Command, Driver, Report, Sight, Tell, Told};
+use self::fencing::{Fence, Fencing};
+use self::numbers::GroupNumbers;
+use super::auth::{self, ClusterId};
+use super::channel::Channel;
+use super::machine::{self, LocalReadiness, Machine, Refusal};
+use super::realtime;
+use super::replay::{Identity, session_at};
+use super::takeover::holder::{self, GroupNumber, Holder, Orders};
+use super::transport::event_loop::{Handle, Loop};
+use super::transport::statistics::Statistics;
+use lb_api::findings::Findings;
+use lb_model::ids::NodeId;
+use lb_model::lease::Leases;
+use lb_model::{Cluster, Config};
+use lb_system::clock::now;
+
+pub mod driver;
+pub mod fencing;
+mod handover;
+mod numbers;
+mod peers;
+mod settings;
+
+/// What the member finds where it runs.
+pub struct Place {
+    /// Index and MAC of the VIPs' interface.
+    pub interface: u32,
+    pub mac: [u8; 6],
+    pub leases: Leases,
+    /// An operator had put the node into maintenance in an earlier life.
+    pub maintenance: bool,
+    pub fence: Option<Fence>,
+    pub findings: Findings,
+}
+
+/// Shut it down with [`Self::leave`] and then [`Self::end`]. Dropping it without these detaches its threads.
+pub struct Member {
+    handle: Handle<Command>,
+    heartbeat: JoinHandle<()>,
+    holder: Holder,
+    statistics: Vec<Arc<Statistics>>,
+    /// What the machine was last told.
+    readiness: LocalReadiness,
+}
+
+impl Member {
+    /// Starts the threads. Groups that an earlier life has left on the interface are given up first of all.
+    /// `tell` is called on the heartbeat thread and must not wait.
+    pub fn start(
+        config: &Config,
+        cluster: &Cluster,
+        place: Place,
+        tell: impl Fn(Told) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let session = session_at(SystemTime::now());
+        let settings = settings::machine(config, cluster, session, place.maintenance);
+        settings.check().context("cluster")?;
+        let channel = channel(cluster, session)?;
+
+        let (orders, pending) = holder::orders();
+        orders.set_rate(config.announce_rate);
+        orders.set_groups(&config.groups);
+        let tell: Tell = Arc::new(tell);
+        let machine = Machine::new(settings, now());
+        let fencing = Fencing::new(place.fence);
+        let mut numbers = GroupNumbers::default();
+        numbers.add(numbers::numbers(&config.groups));
+        let driver = Driver::new(machine, numbers, place.leases, orders.clone(), fencing, Arc::clone(&tell));
+        let transport = {
+            let tell = Arc::clone(&tell);
+            Box::new(move |report| tell(Report::Transport(report).into()))
+        };
+        let (event_loop, handle) = Loop::new(channel, settings::paths(cluster), driver, transport)
+            .context("cannot set the heartbeat thread up")?;
+        let statistics = event_loop.statistics();
+        let holder = {
+            let handle = handle.clone();
+            Holder::start(place.interface, place.mac, (orders, pending), place.findings, move |outcome| {
+                handle.command(Command::Outcome(outcome));
+            })?
+        };
+        let heartbeat = std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || beat(event_loop, &tell))
+            .context("cannot start the heartbeat thread")?;
+        let readiness = LocalReadiness::default();
+        Ok(Self { handle, heartbeat, holder, statistics, readiness })
+    }
+
+    /// What this node could serve with now.
+    pub fn set_readiness(&mut self, change: impl FnOnce(&mut LocalReadiness)) {
+        let before = self.readiness;
+        change(&mut self.readiness);
+        if self.readiness != before {
+            self.handle.command(Command::Readiness(self.readiness));
+        }
+    }
+
+    /// Carries an operator's command out, or says why not. A move of a group is under way then, not done.
+    pub async fn command(&self, command: machine::Command) -> Result<Result<(), Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.command(Command::Operator(command, reply));
+        answer.await.context(ENDED)
+    }
+
+    /// Orders to the thread that holds the VIPs.
+    pub fn orders(&self) -> &Orders {
+        self.holder.orders()
+    }
+
+    /// Where to tell that someone else announces an address of the group.
+    pub fn conflicts(&self) -> impl Fn(GroupNumber, [u8; 6]) + use<> {
+        let handle = self.handle.clone();
+        move |group, mac| handle.command(Command::Conflict(group, mac))
+    }
+
+    /// The node's MAC on the VIPs' interface, as the kernel knows it.
+    pub fn set_node_mac(&self, node: u8, mac: [u8; 6]) {
+        self.handle.command(Command::Mac(NodeId(node), mac));
+    }
+
+    /// This node's own MAC has changed.
+    pub fn set_mac(&self, mac: [u8; 6]) {
+        self.holder.orders().set_mac(mac);
+    }
+
+    /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group that stays.
+    pub fn set_config(&self, config: &Config, cluster: &Cluster) {
+        let numbers = numbers::numbers(&config.groups).collect();
+        self.handle.command(Command::Changed(settings::change(config, cluster), numbers));
+        self.holder.orders().set_rate(config.announce_rate);
+        self.holder.orders().set_groups(&config.groups);
+    }
+
+    /// From now on these keys.
+    pub fn set_keys(&self, keys: auth::Keys) {
+        self.handle.set_keys(keys);
+    }
+
+    /// Without its heartbeat thread a node is dead to the others, and its leases run out.
+    pub fn has_failed(&self) -> bool {
+        self.heartbeat.is_finished() || self.holder.has_failed()
+    }
+
+    /// In the order of the configuration's paths.
+    pub fn statistics(&self) -> &[Arc<Statistics>] {
+        &self.statistics
+    }
+
+    pub fn look(&self) -> impl Future<Output = Result<Sight>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.command(Command::Look(reply));
+        async { answer.await.context(ENDED) }
+    }
+
+    /// Gives everything up, for another node to take; [`Self::look`] tells when nothing is held here. Heartbeats go on,
+    /// and so does the service of connections that began here.
+    pub fn leave(&self) {
+        // Never refused, so nobody waits for the answer.
+        let (reply, _) = oneshot::channel();
+        self.handle.command(Command::Operator(machine::Command::Standby, reply));
+    }
+
+    /// Ends the heartbeats and takes off the interface what may be left there; `false`: it cannot.
+    pub fn end(self) -> bool {
+        self.handle.stop();
+        if self.heartbeat.join().is_err() {
+            tracing::error!("the heartbeat thread has failed");
+        }
+        self.holder.end()
+    }
+}
+
+const ENDED: &str = "the heartbeat thread has ended";
+
+fn channel(cluster: &Cluster, session: u64) -> Result<Channel> {
+    let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| anyhow!("no random numbers for the heartbeats: {error}"))?;
+    let me = Identity { node: NodeId(cluster.me), session };
+    let others =
+        (0..=u8::MAX).zip(&cluster.nodes).map(|(node, _)| NodeId(node)).filter(|node| *node != me.node);
+    Ok(Channel::new(ClusterId::of(&cluster.name), me, others, keys, secret))
+}
+
+/// The heartbeat thread.
+fn beat(event_loop: Loop<Driver>, tell: &Tell) {
+    if let Err(missing) = realtime::enter() {
+        tracing::warn!("{missing}");
+    }
+    if let Err(error) = event_loop.run() {
+        tell(Report::Ended(error.to_string()).into());
+    }
+}

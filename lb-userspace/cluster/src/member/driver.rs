@@ -1,0 +1,323 @@
+//! The machine on the heartbeat thread: hands in what happened, carries out what comes of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::fencing::Fencing;
+use super::handover::Handovers;
+use super::numbers::{GroupNumbers, NumberedGroup};
+use super::peers::Peers;
+use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
+use crate::message::{Heartbeat, Readiness, Role};
+use crate::takeover::holder::{GroupNumber, Orders, Outcome};
+use crate::transport::{PathId, event_loop};
+use lb_model::ids::{GroupId, NodeId};
+use lb_model::lease::Leases;
+
+/// What other threads tell the driver.
+pub enum Command {
+    Readiness(LocalReadiness),
+    Operator(machine::Command, oneshot::Sender<Result<(), Refusal>>),
+    /// Of an order to the holder of addresses.
+    Outcome(Outcome),
+    /// The station with this MAC, which is not ours, announces an address of the group.
+    Conflict(GroupNumber, [u8; 6]),
+    /// The node's MAC on the VIPs' interface.
+    Mac(NodeId, [u8; 6]),
+    /// The configuration was read anew: the numbers of its groups too.
+    Changed(Change, Vec<(GroupId, NumberedGroup)>),
+    Look(oneshot::Sender<Sight>),
+}
+
+/// What the driver tells the controller, and when it happened.
+#[derive(Debug)]
+pub struct Told {
+    pub at: SystemTime,
+    pub report: Report,
+}
+
+impl From<Report> for Told {
+    fn from(report: Report) -> Self {
+        Self { at: SystemTime::now(), report }
+    }
+}
+
+/// How the controller is told. Must not wait.
+pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+
+#[derive(Debug)]
+pub enum Report {
+    Event(Event),
+    Transport(event_loop::Report),
+    /// The thread has ended by itself, and why.
+    Ended(String),
+}
+
+/// The cluster as this node sees it, at one moment.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// Nothing is held here, nor being taken or released.
+    pub idle: bool,
+    /// Those that left the configuration too, until they are given up.
+    pub groups: BTreeMap<GroupId, GroupSight>,
+    /// In the configuration's order.
+    pub nodes: Vec<NodeSight>,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupSight {
+    pub role: Role,
+    pub holder: Option<NodeId>,
+    /// Another node says that it could take the group.
+    pub has_successor: bool,
+    /// The group was handed over, and connections that began here are served on.
+    pub serves_on: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct NodeSight {
+    /// This node itself, or heard within the dead time.
+    pub alive: bool,
+    /// As it last told; `None`: never heard.
+    pub readiness: Option<Readiness>,
+    pub config_agrees: bool,
+}
+
+pub struct Driver {
+    machine: Machine,
+    numbers: GroupNumbers,
+    leases: Leases,
+    orders: Orders,
+    fencing: Fencing,
+    tell: Tell,
+    peers: Peers,
+    handovers: Handovers,
+    outbox: Vec<Heartbeat>,
+}
+
+impl Driver {
+    pub fn new(
+        machine: Machine,
+        numbers: GroupNumbers,
+        leases: Leases,
+        orders: Orders,
+        fencing: Fencing,
+        tell: Tell,
+    ) -> Self {
+        Self {
+            machine,
+            numbers,
+            leases,
+            orders,
+            fencing,
+            tell,
+            peers: Peers::default(),
+            handovers: Handovers::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Returns why an operator's command was refused, if `input` was one.
+    fn handle(&mut self, input: Input, now: Duration) -> Result<(), Refusal> {
+        let mut done = Ok(());
+        for output in self.machine.handle(input, now) {
+            if let Output::Event(Event::CommandRefused { why, .. }) = &output {
+                done = Err(*why);
+            }
+            self.carry_out(output, now);
+        }
+        done
+    }
+
+    fn tell_machine(&mut self, input: Input, now: Duration) {
+        // Only operators are refused anything.
+        let _ = self.handle(input, now);
+    }
+
+    fn carry_out(&mut self, output: Output, now: Duration) {
+        match output {
+            Output::Send(heartbeat) => {
+                self.outbox.push(heartbeat);
+                self.renew_handovers(now);
+            }
+            Output::RenewLease { group, until } => {
+                self.of(group, |here, number| here.leases.renew(number, until));
+            }
+            Output::Acquire { group, why } => {
+                self.of(group, |here, number| here.acquire(group, number, &why, now));
+            }
+            Output::Release { group, why } => {
+                self.of(group, |here, number| here.release(group, number, &why, now));
+            }
+            Output::Announce { group } => self.of(group, |here, number| here.orders.announce(number)),
+            Output::Hush { group } => self.of(group, |here, number| here.orders.hush(number)),
+            Output::LeaseLost => {}
+            Output::Event(event) => {
+                if let Event::GroupRemoved { group } = event {
+                    self.forget(group);
+                }
+                (self.tell)(Report::Event(event).into());
+            }
+        }
+    }
+
+    /// The machine knows no group without a number.
+    fn of(&mut self, group: GroupId, act: impl FnOnce(&mut Self, GroupNumber)) {
+        if let Some(number) = self.numbers.of(group) {
+            act(self, number);
+        }
+    }
+
+    /// Its number may be another group's next.
+    fn forget(&mut self, group: GroupId) {
+        self.handovers.forget(group);
+        if let Some(number) = self.numbers.remove(group) {
+            self.leases.end(number);
+            self.leases.relay(number, None);
+        }
+    }
+
+    /// The other director of a hand-over first: once the addresses are there, the host would answer what it should have.
+    fn acquire(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
+        match self.handovers.takes(group, why, &self.peers) {
+            true => self.renew_handovers(now),
+            false => self.leases.relay(number, None),
+        }
+        self.leases.next_generation(number);
+        let silent = self.silent(why);
+        let condition = self.fencing.before(self.numbers.name(group), &silent);
+        self.orders.take(number, condition);
+    }
+
+    /// The nodes that may still have a group that is taken without their consent.
+    fn silent(&self, why: &Cause) -> Vec<NodeId> {
+        let settings = self.machine.settings();
+        match *why {
+            Cause::PeerDead { peer } => vec![peer],
+            Cause::NobodyHasIt => {
+                let others = (0..settings.nodes).map(NodeId).filter(|node| *node != settings.me);
+                others.filter(|node| !self.machine.hears(*node)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The lease first: from here on the addresses are not answered for.
+    fn release(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
+        match self.handovers.gives(group, why) {
+            true => self.renew_handovers(now),
+            false => {
+                self.leases.lapse(number, now);
+                self.leases.relay(number, None);
+            }
+        }
+        self.leases.next_generation(number);
+        self.orders.release(number);
+    }
+
+    fn renew_handovers(&mut self, now: Duration) {
+        let settings = self.machine.settings();
+        let (lease, heard) = (now + settings.lease, now + settings.dead);
+        self.handovers.renew(&self.machine, &self.peers, &self.numbers, &self.leases, lease, heard);
+    }
+
+    fn outcome(&mut self, outcome: Outcome, now: Duration) {
+        let (Outcome::Taken(number) | Outcome::Failed(number, _) | Outcome::Released(number)) = outcome;
+        let Some(group) = self.numbers.group(number) else { return };
+        let input = match outcome {
+            Outcome::Taken(_) => Input::TakeoverDone { group },
+            Outcome::Failed(_, why) => Input::TakeoverFailed { group, why },
+            Outcome::Released(_) => {
+                if !self.handovers.is_served_on(group) {
+                    self.leases.end(number);
+                }
+                Input::ReleaseDone { group }
+            }
+        };
+        self.tell_machine(input, now);
+    }
+
+    fn look(&self) -> Sight {
+        let settings = self.machine.settings();
+        let groups = self.numbers.groups().map(|group| {
+            let sight = GroupSight {
+                role: self.machine.role(group),
+                holder: self.machine.holder(group),
+                has_successor: self.has_successor(group),
+                serves_on: self.handovers.is_served_on(group),
+            };
+            (group, sight)
+        });
+        let nodes = (0..settings.nodes).map(NodeId).map(|node| match node == settings.me {
+            true => self.look_at_ourselves(),
+            false => NodeSight {
+                alive: self.machine.hears(node),
+                readiness: self.peers.readiness(node),
+                config_agrees: self
+                    .peers
+                    .config_digest(node)
+                    .is_none_or(|digest| digest == settings.config_digest),
+            },
+        });
+        Sight { idle: self.machine.is_idle(), groups: groups.collect(), nodes: nodes.collect() }
+    }
+
+    fn has_successor(&self, group: GroupId) -> bool {
+        let mut others = (0..self.machine.settings().nodes).map(NodeId);
+        others.any(|node| self.machine.hears(node) && self.peers.stands_by(node, group))
+    }
+
+    fn look_at_ourselves(&self) -> NodeSight {
+        NodeSight { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
+    }
+}
+
+impl event_loop::Driver for Driver {
+    type Command = Command;
+
+    fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
+        self.peers.heard(&mut heartbeat);
+        self.fencing.heard(heartbeat.from);
+        self.tell_machine(Input::Heartbeat(heartbeat), arrived);
+    }
+
+    fn command(&mut self, command: Command, now: Duration) {
+        match command {
+            Command::Readiness(readiness) => self.tell_machine(Input::Readiness(readiness), now),
+            Command::Operator(command, reply) => {
+                let done = self.handle(Input::Command(command), now);
+                let _ = reply.send(done);
+            }
+            Command::Outcome(outcome) => self.outcome(outcome, now),
+            Command::Conflict(number, mac) => {
+                let rival = self.peers.at(mac);
+                if let Some(group) = self.numbers.group(number) {
+                    self.tell_machine(Input::Conflict { group, rival }, now);
+                }
+            }
+            Command::Mac(node, mac) => self.peers.set_mac(node, mac),
+            Command::Changed(change, numbers) => {
+                self.numbers.add(numbers);
+                self.tell_machine(Input::Changed(change), now);
+            }
+            Command::Look(reply) => {
+                let _ = reply.send(self.look());
+            }
+        }
+    }
+
+    fn timer(&mut self, now: Duration) {
+        self.tell_machine(Input::Timer, now);
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.machine.next_timeout()
+    }
+
+    fn outgoing(&mut self) -> Vec<Heartbeat> {
+        std::mem::take(&mut self.outbox)
+    }
+}

@@ -1,0 +1,50 @@
+//! Which number each group has on this node: that of its lease, and of its orders to the holder of addresses.
+
+use std::collections::BTreeMap;
+
+use crate::takeover::holder::GroupNumber;
+use lb_model::Group;
+use lb_model::ids::GroupId;
+
+/// Those groups too that left the configuration and are not given up yet.
+#[derive(Debug, Default)]
+pub struct GroupNumbers(BTreeMap<GroupId, NumberedGroup>);
+
+#[derive(Debug, Clone)]
+pub struct NumberedGroup {
+    number: GroupNumber,
+    name: String,
+}
+
+impl GroupNumbers {
+    /// These groups have these numbers from now on. Who gives numbers out gives none that is still in use.
+    pub fn add(&mut self, numbers: impl IntoIterator<Item = (GroupId, NumberedGroup)>) {
+        self.0.extend(numbers);
+    }
+
+    pub fn remove(&mut self, group: GroupId) -> Option<GroupNumber> {
+        self.0.remove(&group).map(|group| group.number)
+    }
+
+    pub fn of(&self, group: GroupId) -> Option<GroupNumber> {
+        self.0.get(&group).map(|group| group.number)
+    }
+
+    /// As the configuration calls it.
+    pub fn name(&self, group: GroupId) -> &str {
+        self.0.get(&group).map_or("", |group| &group.name)
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.0.keys().copied()
+    }
+
+    pub fn group(&self, number: GroupNumber) -> Option<GroupId> {
+        self.0.iter().find(|(_, group)| group.number == number).map(|(id, _)| *id)
+    }
+}
+
+/// The configuration's groups.
+pub(super) fn numbers(groups: &[Group]) -> impl Iterator<Item = (GroupId, NumberedGroup)> + '_ {
+    groups.iter().map(|group| (group.id(), NumberedGroup { number: group.number, name: group.name.clone() }))
+}

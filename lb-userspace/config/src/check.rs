@@ -1,0 +1,287 @@
+//! From what is written to the checked model; all wrong values of a file are found in one pass.
+
+mod cluster;
+mod command;
+mod group;
+mod health;
+mod path;
+mod probe;
+mod server;
+mod service;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::{Found, SHOWN};
+use super::places::{Place, Position};
+use super::values;
+use super::yaml::{self, Scalar};
+use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
+
+/// Builds the model of `file`, whose values stand at `root`, on a host called `host`; or says everything that is wrong
+/// with it.
+pub(crate) fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, Vec<Found>> {
+    let mut checker = Checker::default();
+    let cluster = file.cluster.as_ref().map(|cluster| (cluster, root.key("cluster")));
+    let names = cluster.map(|(cluster, place)| checker.node_names(cluster, place));
+    let timeouts = checker.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
+    let groups = checker.groups(file, root.key("groups"), names.as_deref());
+    if let Some((_, place)) = cluster.filter(|_| groups.is_empty()) {
+        let message = "a cluster without `groups` has nothing to take over, expected at least one group";
+        checker.mistake(place.key_at(), message);
+    }
+    let services = checker.services(file.services.as_deref(), root.key("services"), timeouts);
+    let config = Config {
+        interface: checker
+            .needed(
+                Value::of(&file.interface, "interface", root),
+                "the network interface of the VIPs, such as eth0",
+                values::interface,
+            )
+            .unwrap_or_default(),
+        xdp_mode: checker.one_of(Value::of(&file.xdp_mode, "xdp_mode", root), &XDP_MODES, XdpMode::Auto),
+        connections: checker
+            .optional(Value::of(&file.connections, "connections", root), |text| {
+                values::whole(text, 1..=64_000_000)
+            })
+            .unwrap_or(1_000_000),
+        control: checker.control(file.control.as_ref(), root.key("control")),
+        metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
+        timeouts,
+        maintenance: checker
+            .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {
+                values::folder(text, MAINTENANCE)
+            })
+            .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
+        zero_copy: checker.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
+        announce_rate: checker
+            .optional(Value::of(&file.announce_rate, "announce_rate", root), |text| {
+                values::whole(text, 10..=1_000_000)
+            })
+            .unwrap_or(ANNOUNCE_RATE),
+        cluster: cluster.map(|(cluster, place)| {
+            let vips = vips(&groups, &services);
+            let around = Surroundings { names: names.unwrap_or_default(), vips, host };
+            checker.cluster(cluster, place, &around)
+        }),
+        groups,
+        services,
+    };
+    if config.cluster.as_ref().is_some_and(|cluster| cluster.maintenance_file() == config.maintenance) {
+        let value = Value::of(&file.maintenance_dir, "maintenance_dir", root);
+        checker.wrong(value, "expected another folder: `lb maintenance on` makes a file of this name");
+    }
+    if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
+}
+
+const XDP_MODES: [(&str, XdpMode); 3] =
+    [("native", XdpMode::Native), ("generic", XdpMode::Generic), ("auto", XdpMode::Auto)];
+
+const MAINTENANCE: &str = "/var/lib/lb/disabled";
+
+/// What a cluster's values are held against.
+struct Surroundings<'a> {
+    /// The nodes', in their order.
+    names: Vec<String>,
+    vips: HashSet<IpAddr>,
+    /// This host's name.
+    host: &'a str,
+}
+
+fn vips(groups: &[Group], services: &[Service]) -> HashSet<IpAddr> {
+    let held = groups.iter().flat_map(|group| &group.vips).map(|vip| vip.address);
+    let served = services.iter().map(|service| service.key.vip);
+    // An unspecified address stands for one that is missing or wrong.
+    held.chain(served).filter(|vip| !vip.is_unspecified()).collect()
+}
+
+/// Collects mistakes. After one, a placeholder goes into the model, which is then never handed out.
+#[derive(Default)]
+struct Checker {
+    found: Vec<Found>,
+}
+
+/// A scalar of the file: its text, its key and its place.
+#[derive(Clone, Copy)]
+struct Value<'a> {
+    text: Option<&'a str>,
+    key: &'static str,
+    map: Place<'a>,
+}
+
+impl<'a> Value<'a> {
+    /// The value of `key` in the mapping at `map`.
+    fn of(scalar: &'a Scalar, key: &'static str, map: Place<'a>) -> Self {
+        Self { text: scalar.0.as_deref(), key, map }
+    }
+
+    fn place(self) -> Place<'a> {
+        self.map.key(self.key)
+    }
+}
+
+impl Checker {
+    fn mistake(&mut self, at: Position, message: impl Into<String>) {
+        self.found.push((at, message.into()));
+    }
+
+    /// Reports `wrong` of a value that is given.
+    fn wrong(&mut self, value: Value<'_>, wrong: &str) {
+        self.wrong_at(value.place().at(), value.key, value.text.unwrap_or_default(), wrong);
+    }
+
+    /// Reports `wrong` of the value `text` at `at`; `key` is its own or that of the list it is in.
+    fn wrong_at(&mut self, at: Position, key: &str, text: &str, wrong: &str) {
+        let message = match text {
+            "" => format!("{key}: found nothing, {wrong}"),
+            text => format!("{key} {}: {wrong}", quoted(text)),
+        };
+        self.mistake(at, message);
+    }
+
+    /// `None` if the key is not given or its value is wrong.
+    fn optional<T>(&mut self, value: Value<'_>, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match read(value.text?) {
+            Ok(read) => Some(read),
+            Err(wrong) => {
+                self.wrong(value, &wrong);
+                None
+            }
+        }
+    }
+
+    /// Like [`Self::optional`], but the key must be given.
+    fn needed<T>(
+        &mut self,
+        value: Value<'_>,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if value.text.is_none() {
+            self.mistake(value.map.key_at(), format!("`{}` is missing, expected {expected}", value.key));
+        }
+        self.optional(value, read)
+    }
+
+    /// Like [`Self::optional`] for one of a few words.
+    fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
+        self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
+    }
+
+    /// The items of a list of scalars that `read` finds right.
+    fn items<T>(
+        &mut self,
+        given: &[Scalar],
+        key: &str,
+        list: Place<'_>,
+        mut read: impl FnMut(&str, Position) -> Result<T, String>,
+    ) -> Vec<T> {
+        let each = given.iter().enumerate();
+        let items = each.filter_map(|(index, item)| {
+            let at = list.item(index).at();
+            let text = item.0.as_deref().unwrap_or_default();
+            read(text, at).map_err(|wrong| self.wrong_at(at, key, text, &wrong)).ok()
+        });
+        items.collect()
+    }
+
+    /// Reports the first item that is one too many.
+    fn at_most(&mut self, most: usize, given: usize, what: &str, list: Place<'_>) {
+        if given > most {
+            let message = format!("found {given} {what}, expected at most {most}");
+            self.mistake(list.item(most).at(), message);
+        }
+    }
+
+    fn control(&mut self, control: Option<&yaml::Control>, place: Place<'_>) -> Control {
+        let socket = control.and_then(|control| {
+            self.optional(Value::of(&control.socket, "socket", place), values::socket_path)
+        });
+        Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/lb/lb.sock")) }
+    }
+
+    fn metrics(&mut self, metrics: Option<&yaml::Metrics>, place: Place<'_>) -> Option<Metrics> {
+        let listen = match metrics {
+            None => None,
+            Some(yaml::Metrics::On(on)) => {
+                self.optional(Value::of(&on.listen, "listen", place), values::listen)
+            }
+            Some(yaml::Metrics::Switch(switch)) => match switch.as_str() {
+                "off" | "false" | "no" => return None,
+                "on" | "true" | "yes" => None,
+                other => {
+                    let message =
+                        format!("metrics {}: expected off or a mapping with `listen`", quoted(other));
+                    self.mistake(place.at(), message);
+                    None
+                }
+            },
+        };
+        Some(Metrics { listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9105))) })
+    }
+
+    /// The times given in `timeouts`, the others as in `base`.
+    fn timeouts(&mut self, timeouts: Option<&yaml::Timeouts>, place: Place<'_>, base: Timeouts) -> Timeouts {
+        let Some(yaml::Timeouts { established, fin_wait, syn_recv, closed, udp }) = timeouts else {
+            return base;
+        };
+        let mut time = |scalar, key, base| {
+            let value = Value::of(scalar, key, place);
+            self.optional(value, |text| values::time(text, SECOND..=7 * DAY)).unwrap_or(base)
+        };
+        Timeouts {
+            syn_recv: time(syn_recv, "syn_recv", base.syn_recv),
+            established: time(established, "established", base.established),
+            fin_wait: time(fin_wait, "fin_wait", base.fin_wait),
+            closed: time(closed, "closed", base.closed),
+            udp: time(udp, "udp", base.udp),
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Text of the file in quotes, escaped, and cut if it is long.
+fn quoted(text: &str) -> String {
+    let mut chars = text.chars();
+    let shown: String = chars.by_ref().take(SHOWN).collect();
+    if chars.next().is_some() { format!("{shown:?}…") } else { format!("{shown:?}") }
+}
+
+/// Values that must differ, and where each was first given.
+struct Unique<K>(HashMap<K, Position>);
+
+impl<K> Default for Unique<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Unique<K> {
+    /// Remembers `key`, or gives the line that had it first.
+    fn insert(&mut self, key: K, at: Position) -> Result<(), usize> {
+        match self.0.entry(key) {
+            Entry::Occupied(first) => Err(first.get().line),
+            Entry::Vacant(vacant) => {
+                vacant.insert(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// `key` itself if it is the first of its kind; `what` is its kind.
+    fn only(&mut self, key: K, what: &str, at: Position) -> Result<K, String>
+    where
+        K: Copy,
+    {
+        match self.insert(key, at) {
+            Ok(()) => Ok(key),
+            Err(line) => Err(format!("line {line} has this {what} already")),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The cluster: its nodes, its times, and what is told apart from the VIPs.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Checker, Surroundings, Unique, Value};
+use crate::places::Place;
+use crate::{values, yaml};
+use lb_model::ids::MAX_NODES;
+use lb_model::{Cluster, Node};
+
+const MOST_REFERENCES: usize = 16;
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
+/// `dead` in intervals, at least. The longest lease is then 2.6 of them, and two must fit into it
+/// (`Settings::longest_lease`, `Settings::check`).
+const LEAST_DEAD: u32 = 4;
+const DEFAULT_DEAD: Duration = Duration::from_millis(200);
+const DEFAULT_INITIAL_DEAD: Duration = Duration::from_secs(1);
+/// Of `dead` and what is derived from it.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_LINGER: Duration = Duration::from_secs(5);
+const LONGEST_LINGER: Duration = Duration::from_secs(60 * 60);
+
+/// Stands for an address that is missing or wrong.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The place of the node called `text` among `names`.
+pub(super) fn node(names: &[String], text: &str) -> Result<u8, String> {
+    let place = names.iter().position(|name| name == text).and_then(|place| u8::try_from(place).ok());
+    place.ok_or_else(|| match values::nearest(text, known(names)) {
+        Some(name) => format!("unknown node, did you mean {name:?}?"),
+        None => format!("expected a node of the cluster: {}", listed(names)),
+    })
+}
+
+/// Without those that are missing or wrong.
+fn known(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str).filter(|name| !name.is_empty())
+}
+
+fn listed(names: &[String]) -> String {
+    known(names).collect::<Vec<_>>().join(", ")
+}
+
+struct Times {
+    interval: Duration,
+    dead: Duration,
+    late: Duration,
+    initial_dead: Duration,
+}
+
+impl Checker {
+    /// The names of the nodes, in their order; one that is missing or wrong is empty.
+    pub(super) fn node_names(&mut self, cluster: &yaml::Cluster, place: Place<'_>) -> Vec<String> {
+        let list = place.key("nodes");
+        let given = cluster.nodes.as_deref().unwrap_or_default();
+        if given.is_empty() {
+            self.mistake(
+                place.key_at(),
+                "`nodes` is missing or empty, expected all directors of the cluster",
+            );
+        }
+        self.at_most(MAX_NODES, given.len(), "nodes", list);
+        let mut taken = Unique::default();
+        let each = given.iter().enumerate();
+        let names = each.map(|(index, node)| {
+            let value = Value::of(&node.name, "name", list.item(index));
+            let name = self.needed(value, "the node's name, usually its host's", values::name)?;
+            if let Err(line) = taken.insert(name.clone(), value.place().at()) {
+                self.wrong(value, &format!("the node in line {line} has this name already"));
+            }
+            Some(name)
+        });
+        names.map(Option::unwrap_or_default).collect()
+    }
+
+    pub(super) fn cluster(
+        &mut self,
+        cluster: &yaml::Cluster,
+        place: Place<'_>,
+        around: &Surroundings<'_>,
+    ) -> Cluster {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let Times { interval, dead, late, initial_dead } = self.cluster_times(cluster, place);
+        let nodes = self.nodes(cluster, place.key("nodes"), around);
+        let references = self.references(cluster, place.key("references"), around, &nodes);
+        let paths = self.paths(cluster, place, around, &nodes);
+        let key_file = self
+            .optional(value(&cluster.key_file, "key_file"), |text| values::file_path(text, "/etc/lb/keys"));
+        let state = self.optional(value(&cluster.state, "state"), |text| values::folder(text, "/var/lib/lb"));
+        let linger = self.optional(value(&cluster.linger, "linger"), |text| {
+            values::time(text, Duration::ZERO..=LONGEST_LINGER)
+        });
+        Cluster {
+            name: self.optional(value(&cluster.name, "name"), values::name).unwrap_or_else(|| "lb".into()),
+            me: self.me(value(&cluster.node, "node"), around).unwrap_or_default(),
+            nodes,
+            key_file: key_file.unwrap_or_else(|| PathBuf::from("/etc/lb/keys")),
+            interval,
+            dead,
+            late,
+            initial_dead,
+            linger: linger.unwrap_or(DEFAULT_LINGER),
+            paths,
+            references,
+            state: state.unwrap_or_else(|| PathBuf::from("/var/lib/lb")),
+            hooks: self.hooks(cluster.hooks.as_ref(), place.key("hooks")),
+            fence: self.command(cluster.fence.as_ref(), place.key("fence")),
+        }
+    }
+
+    /// Each time is measured by those before it; in place of a wrong one, by the least that it could be.
+    fn cluster_times(&mut self, cluster: &yaml::Cluster, place: Place<'_>) -> Times {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let interval = value(&cluster.interval, "interval");
+        let interval = match interval.text {
+            None => DEFAULT_INTERVAL,
+            Some(_) => self
+                .optional(interval, |text| values::time(text, SHORTEST_INTERVAL..=LONGEST_INTERVAL))
+                .unwrap_or(SHORTEST_INTERVAL),
+        };
+        let mut at_least = |value: Value<'_>, least: Duration, what: &str, default: Duration| {
+            let read = self.optional(value, |text| {
+                values::time(text, least..=LONGEST).map_err(|wrong| format!("{wrong}; the least is {what}"))
+            });
+            read.unwrap_or(if value.text.is_some() { least } else { default.max(least) })
+        };
+        let dead = at_least(value(&cluster.dead, "dead"), interval * LEAST_DEAD, "4 intervals", DEFAULT_DEAD);
+        let late = at_least(value(&cluster.late, "late"), interval, "one interval", dead / 2);
+        let initial_dead = at_least(
+            value(&cluster.initial_dead, "initial_dead"),
+            dead,
+            "the dead time",
+            DEFAULT_INITIAL_DEAD,
+        );
+        Times { interval, dead, late, initial_dead }
+    }
+
+    fn me(&mut self, value: Value<'_>, around: &Surroundings<'_>) -> Option<u8> {
+        let Surroundings { names, host, .. } = around;
+        // Without nodes, which is said elsewhere, no name can be right.
+        if names.is_empty() {
+            return None;
+        }
+        if value.text.is_some() {
+            return self.optional(value, |text| {
+                let hint = format!("without this key it is the host's name, {host:?}");
+                node(names, text).map_err(|wrong| format!("{wrong} ({hint})"))
+            });
+        }
+        let short = host.split('.').next().unwrap_or_default();
+        let found = node(names, host).or_else(|_| node(names, short));
+        if found.is_err() {
+            let names = listed(names);
+            let message = format!(
+                "`node` is missing and no node is called as this host, {host:?}: expected `node` with one of {names}"
+            );
+            self.mistake(value.map.key_at(), message);
+        }
+        found.ok()
+    }
+
+    fn nodes(&mut self, cluster: &yaml::Cluster, list: Place<'_>, around: &Surroundings<'_>) -> Vec<Node> {
+        let mut taken = Unique::default();
+        let each = cluster.nodes.iter().flatten().zip(&around.names).enumerate();
+        let nodes = each.map(|(index, (node, name))| {
+            let value = Value::of(&node.address, "address", list.item(index));
+            let address = self.needed(value, values::NODE, |text| {
+                let address = values::node_address(text)?;
+                around.not_a_vip(address)?;
+                taken.only(address, "address", value.place().at())
+            });
+            Node { name: name.clone(), address: address.unwrap_or(NO_ADDRESS) }
+        });
+        nodes.collect()
+    }
+
+    fn references(
+        &mut self,
+        cluster: &yaml::Cluster,
+        list: Place<'_>,
+        around: &Surroundings<'_>,
+        nodes: &[Node],
+    ) -> Vec<IpAddr> {
+        let given = cluster.references.as_deref().unwrap_or_default();
+        self.at_most(MOST_REFERENCES, given.len(), "references", list);
+        let mut taken = Unique::default();
+        self.items(given, "references", list, |text, at| {
+            let address = values::any_host(text)?;
+            around.not_a_vip(address)?;
+            // A node always reaches itself, so that would tell nothing.
+            if nodes.iter().any(|node| node.address == address) {
+                return Err("a node has this address, expected a host outside the cluster".into());
+            }
+            taken.only(address, "address", at)
+        })
+    }
+}
+
+impl Surroundings<'_> {
+    /// A VIP moves from node to node, so it is no address of any of them.
+    pub(super) fn not_a_vip(&self, address: IpAddr) -> Result<(), String> {
+        if self.vips.contains(&address) {
+            Err("this is a VIP here, expected a host's own address".into())
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Commands that are run when something happens.
+
+use std::time::Duration;
+
+use super::{Checker, Value};
+use crate::places::Place;
+use crate::{values, yaml};
+use lb_model::{Command, Hooks, ServiceHooks};
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+const DEFAULT: Duration = Duration::from_secs(10);
+
+impl Checker {
+    pub(super) fn hooks(&mut self, hooks: Option<&yaml::Hooks>, place: Place<'_>) -> Hooks {
+        let Some(yaml::Hooks { active, standby, fault }) = hooks else { return Hooks::default() };
+        Hooks {
+            active: self.command(active.as_ref(), place.key("active")),
+            standby: self.command(standby.as_ref(), place.key("standby")),
+            fault: self.command(fault.as_ref(), place.key("fault")),
+        }
+    }
+
+    pub(super) fn service_hooks(
+        &mut self,
+        hooks: Option<&yaml::ServiceHooks>,
+        place: Place<'_>,
+    ) -> ServiceHooks {
+        let Some(yaml::ServiceHooks { server_up, server_down, quorum_up, quorum_down }) = hooks else {
+            return ServiceHooks::default();
+        };
+        ServiceHooks {
+            server_up: self.command(server_up.as_ref(), place.key("server_up")),
+            server_down: self.command(server_down.as_ref(), place.key("server_down")),
+            quorum_up: self.command(quorum_up.as_ref(), place.key("quorum_up")),
+            quorum_down: self.command(quorum_down.as_ref(), place.key("quorum_down")),
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Option<&yaml::Command>, place: Place<'_>) -> Option<Command> {
+        let (words, list, timeout) = match command? {
+            yaml::Command::Words(words) => (words.as_slice(), place, None),
+            yaml::Command::Timed(yaml::TimedCommand { command, timeout }) => {
+                let timeout = Value::of(timeout, "timeout", place);
+                let timeout = self.optional(timeout, |text| values::time(text, SHORTEST..=LONGEST));
+                (command.as_deref().unwrap_or_default(), place.key("command"), timeout)
+            }
+        };
+        Some(Command { words: self.words(words, list), timeout: timeout.unwrap_or(DEFAULT) })
+    }
+
+    fn words(&mut self, words: &[yaml::Scalar], list: Place<'_>) -> Vec<String> {
+        if words.is_empty() {
+            self.mistake(
+                list.key_at(),
+                "no command, expected a program and its arguments, such as [/bin/true]",
+            );
+        }
+        let each = words.iter().map(|word| word.0.clone().unwrap_or_default());
+        let words: Vec<String> = each.collect();
+        for (index, word) in words.iter().enumerate() {
+            if let Err(wrong) = fit_for_exec(index, word) {
+                self.wrong_at(list.item(index).at(), "command", word, &wrong);
+            }
+        }
+        words
+    }
+}
+
+/// Nothing is looked up in a search path, and the kernel's arguments end at the first NUL.
+fn fit_for_exec(index: usize, word: &str) -> Result<(), String> {
+    if index == 0 {
+        values::file_path(word, "/usr/local/bin/notify").map(drop)
+    } else if word.contains('\0') {
+        Err("an argument cannot contain a NUL character".into())
+    } else {
+        Ok(())
+    }
+}

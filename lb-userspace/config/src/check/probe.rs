@@ -1,0 +1,256 @@
+//! What a check asks, and which keys belong to which type of check.
+
+use super::{Checker, Value};
+use crate::places::Place;
+use crate::{values, yaml};
+use lb_model::{DnsProbe, Exchange, ExternalProbe, HttpProbe, Method, Probe, RecordType, Wanted};
+
+/// The `type` of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp,
+    Http,
+    Https,
+    Dns,
+    Udp,
+    Smtp,
+    Imap,
+    Pop3,
+    Ftp,
+    Ldap,
+    Mysql,
+    Postgresql,
+    Redis,
+    Ping,
+    Grpc,
+    Agent,
+    External,
+    File,
+    None,
+    Off,
+}
+
+use Kind::{
+    Agent, Dns, External, File, Ftp, Grpc, Http, Https, Imap, Ldap, Mysql, Ping, Pop3, Postgresql, Redis,
+    Smtp, Tcp, Udp,
+};
+
+const KINDS: [(&str, Kind); 20] = [
+    ("tcp", Tcp),
+    ("http", Http),
+    ("https", Https),
+    ("dns", Dns),
+    ("udp", Udp),
+    ("smtp", Smtp),
+    ("imap", Imap),
+    ("pop3", Pop3),
+    ("ftp", Ftp),
+    ("ldap", Ldap),
+    ("mysql", Mysql),
+    ("postgresql", Postgresql),
+    ("redis", Redis),
+    ("ping", Ping),
+    ("grpc", Grpc),
+    ("agent", Agent),
+    ("external", External),
+    ("file", File),
+    ("none", Kind::None),
+    ("off", Kind::Off),
+];
+
+const HTTP: &[Kind] = &[Http, Https];
+const TEXT: &[Kind] = &[Http, Https, Tcp, Udp];
+const STREAMS: &[Kind] =
+    &[Tcp, Http, Https, Smtp, Imap, Pop3, Ftp, Ldap, Mysql, Postgresql, Redis, Grpc, Agent];
+const NETWORK: &[Kind] =
+    &[Tcp, Http, Https, Dns, Udp, Smtp, Imap, Pop3, Ftp, Ldap, Mysql, Postgresql, Redis, Ping, Grpc, Agent];
+const WITH_PORT: &[Kind] = &[
+    Tcp, Http, Https, Dns, Udp, Smtp, Imap, Pop3, Ftp, Ldap, Mysql, Postgresql, Redis, Grpc, Agent, External,
+];
+
+/// Each key that some types have no use for: is it given, and who has one?
+fn keys(check: &yaml::Check) -> [(&'static str, bool, &'static [Kind]); 25] {
+    let given = |scalar: &yaml::Scalar| scalar.0.is_some();
+    [
+        ("port", given(&check.port), WITH_PORT),
+        ("source", given(&check.source), NETWORK),
+        ("interface", given(&check.interface), NETWORK),
+        ("tls", given(&check.tls), STREAMS),
+        ("tls_name", given(&check.tls_name), STREAMS),
+        ("verify", given(&check.verify), STREAMS),
+        ("expiry_warning", given(&check.expiry_warning), STREAMS),
+        ("send", given(&check.send), &[Tcp, Udp, Agent]),
+        ("send_hex", given(&check.send_hex), &[Tcp, Udp]),
+        ("receive", given(&check.receive), TEXT),
+        ("matches", given(&check.matches), TEXT),
+        ("method", given(&check.method), HTTP),
+        ("request", given(&check.request), HTTP),
+        ("host", given(&check.host), HTTP),
+        ("status", given(&check.status), HTTP),
+        ("digest", given(&check.digest), HTTP),
+        ("query", given(&check.query), &[Dns]),
+        ("record", given(&check.record), &[Dns]),
+        ("answer", given(&check.answer), &[Dns]),
+        ("helo", given(&check.helo), &[Smtp]),
+        ("user", given(&check.user), &[Mysql, Postgresql]),
+        ("database", given(&check.database), &[Postgresql]),
+        ("grpc_service", given(&check.grpc_service), &[Grpc]),
+        ("command", check.command.is_some(), &[External]),
+        ("path", given(&check.path), &[File]),
+    ]
+}
+
+impl Kind {
+    pub(super) const ALL_NAMES: &'static str = "a type of check, such as tcp, http or dns";
+
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        values::choice(text, &KINDS)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    pub(super) fn goes_by_vip(self) -> bool {
+        matches!(self, Tcp | Http | Https | Dns | Udp)
+    }
+}
+
+impl Checker {
+    pub(super) fn keys_of_other_kinds(&mut self, kind: Kind, check: &yaml::Check, place: Place<'_>) {
+        let dynamic = ("dynamic", check.dynamic.0.is_some(), &[External][..]);
+        for (key, given, kinds) in keys(check).into_iter().chain([dynamic]) {
+            if given && !kinds.contains(&kind) {
+                let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+                let message = format!(
+                    "`{key}` belongs to a check of type {}, this one is of type {}",
+                    names.join(", "),
+                    kind.name()
+                );
+                self.mistake(place.key(key).key_at(), message);
+            }
+        }
+    }
+
+    /// `None`: nothing is asked.
+    pub(super) fn probe(
+        &mut self,
+        kind: Option<Kind>,
+        check: &yaml::Check,
+        place: Place<'_>,
+    ) -> Option<Probe> {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let probe = match kind? {
+            Tcp => Probe::Tcp(self.exchange(check, place)),
+            Udp => Probe::Udp(self.udp_exchange(check, place)),
+            Http | Https => Probe::Http(self.http(check, place)),
+            Dns => Probe::Dns(self.dns(check, place)),
+            Smtp => {
+                let helo = self.optional(value(&check.helo, "helo"), values::word);
+                Probe::Smtp { helo: helo.unwrap_or_else(|| "localhost".into()) }
+            }
+            Imap => Probe::Imap,
+            Pop3 => Probe::Pop3,
+            Ftp => Probe::Ftp,
+            Ldap => Probe::Ldap,
+            Mysql => Probe::Mysql { user: self.user(check, place) },
+            Postgresql => {
+                let user = self.user(check, place);
+                let database = self.optional(value(&check.database, "database"), values::word);
+                Probe::Postgresql { database: database.unwrap_or_else(|| user.clone()), user }
+            }
+            Redis => Probe::Redis,
+            Ping => Probe::Ping,
+            Grpc => {
+                let service = check.grpc_service.0.clone().unwrap_or_default();
+                Probe::Grpc { service }
+            }
+            Agent => Probe::Agent { send: check.send.0.clone() },
+            External => Probe::External(self.external(check, place)?),
+            File => {
+                let read = |text: &str| values::file_path(text, "/run/www1.weight");
+                let path = self.needed(value(&check.path, "path"), "the file that holds the weight", read);
+                Probe::File(path?)
+            }
+            Kind::None => return None,
+            Kind::Off => Probe::Off,
+        };
+        Some(probe)
+    }
+
+    fn user(&mut self, check: &yaml::Check, place: Place<'_>) -> String {
+        let user = self.optional(Value::of(&check.user, "user", place), values::word);
+        user.unwrap_or_else(|| "lb".into())
+    }
+
+    fn exchange(&mut self, check: &yaml::Check, place: Place<'_>) -> Exchange {
+        let hex = Value::of(&check.send_hex, "send_hex", place);
+        if check.send.0.is_some() && hex.text.is_some() {
+            self.mistake(hex.place().key_at(), "`send_hex` stands beside `send`, expected one of them");
+        }
+        let bytes = self.optional(hex, values::hex);
+        let text = check.send.0.as_ref().map(|text| text.clone().into_bytes());
+        Exchange { send: bytes.or(text).unwrap_or_default(), wanted: self.wanted(check, place) }
+    }
+
+    /// Nobody knows of a datagram that is not answered whether it arrived.
+    fn udp_exchange(&mut self, check: &yaml::Check, place: Place<'_>) -> Exchange {
+        if check.send.0.is_none() && check.send_hex.0.is_none() {
+            let message = "`send` is missing, expected the datagram that the server answers, or `send_hex`";
+            self.mistake(place.key_at(), message);
+        }
+        self.exchange(check, place)
+    }
+
+    fn wanted(&mut self, check: &yaml::Check, place: Place<'_>) -> Wanted {
+        Wanted {
+            text: self.optional(Value::of(&check.receive, "receive", place), values::needle),
+            pattern: self.optional(Value::of(&check.matches, "matches", place), values::pattern),
+        }
+    }
+
+    fn http(&mut self, check: &yaml::Check, place: Place<'_>) -> HttpProbe {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let methods = Method::ALL.map(|method| (method.name(), method));
+        let probe = HttpProbe {
+            method: self.one_of(value(&check.method, "method"), &methods, Method::Get),
+            request: self
+                .optional(value(&check.request, "request"), values::request_path)
+                .unwrap_or_else(|| "/".into()),
+            host: self.optional(value(&check.host, "host"), values::host),
+            status: self.optional(value(&check.status, "status"), values::statuses).unwrap_or_default(),
+            wanted: self.wanted(check, place),
+            digest: self.optional(value(&check.digest, "digest"), values::sha256),
+        };
+        if probe.method == Method::Head && (!probe.wanted.is_nothing() || probe.digest.is_some()) {
+            let message = "an answer to HEAD has no text: expected another method, or neither `receive`, `matches` nor \
+                           `digest`";
+            self.mistake(place.key("method").at(), message);
+        }
+        probe
+    }
+
+    fn dns(&mut self, check: &yaml::Check, place: Place<'_>) -> DnsProbe {
+        let value = |scalar, key| Value::of(scalar, key, place);
+        let records = RecordType::ALL.map(|record| (record.name(), record));
+        DnsProbe {
+            name: self.optional(value(&check.query, "query"), values::dns_name).unwrap_or_else(|| ".".into()),
+            record: if check.record.0.is_none() && check.query.0.is_none() {
+                RecordType::Ns
+            } else {
+                self.one_of(value(&check.record, "record"), &records, RecordType::A)
+            },
+            answer: self.optional(value(&check.answer, "answer"), values::needle),
+        }
+    }
+
+    fn external(&mut self, check: &yaml::Check, place: Place<'_>) -> Option<ExternalProbe> {
+        if check.command.is_none() {
+            let message = "`command` is missing, expected a program and its arguments";
+            self.mistake(place.key_at(), message);
+        }
+        let command = self.command(check.command.as_ref(), place.key("command"))?;
+        let dynamic = Value::of(&check.dynamic, "dynamic", place);
+        Some(ExternalProbe { command, dynamic: self.one_of(dynamic, &values::SWITCH, false) })
+    }
+}

@@ -1,0 +1,81 @@
+//! The real servers of a service.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::{Checker, Unique, Value};
+use crate::places::Place;
+use crate::{values, yaml};
+use lb_model::{Check, Server};
+
+/// Limit of the data plane's map of one service.
+const MOST_SERVERS_OF_ONE: usize = 4096;
+
+/// Stands for an address that is missing or wrong.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+impl Checker {
+    /// `port` is the service's, 0 if it is not known.
+    /// `checks` are the service's.
+    pub(super) fn servers(
+        &mut self,
+        servers: &[yaml::Server],
+        place: Place<'_>,
+        port: u16,
+        checks: &Arc<[Check]>,
+    ) -> Vec<Server> {
+        self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", place);
+        let each = servers.iter().enumerate();
+        let checked: Vec<_> =
+            each.map(|(index, server)| self.server(server, place.item(index), port, checks)).collect();
+        self.distinct_servers(servers, &checked, place);
+        checked
+    }
+
+    fn server(
+        &mut self,
+        server: &yaml::Server,
+        place: Place<'_>,
+        port: u16,
+        checks: &Arc<[Check]>,
+    ) -> Server {
+        let address = Value::of(&server.address, "address", place);
+        let read = self.needed(address, values::SERVER, values::server_address);
+        let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
+        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port) {
+            let wrong = format!(
+                "expected the service's port {port} or none: direct routing rewrites MAC addresses only, \
+                 so packets cannot change to port {own_port}"
+            );
+            self.wrong(address, &wrong);
+        }
+        let name = self.optional(Value::of(&server.name, "name", place), values::name);
+        let weight =
+            self.optional(Value::of(&server.weight, "weight", place), |text| values::whole(text, 0..=65535));
+        Server {
+            name: name.unwrap_or_else(|| ip.to_string()),
+            address: ip,
+            port,
+            weight: weight.unwrap_or(1),
+            checks: match &server.check {
+                None => Arc::clone(checks),
+                own => self.checks(own.as_ref(), place.key("check")),
+            },
+        }
+    }
+
+    fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], place: Place<'_>) {
+        let mut addresses = Unique::default();
+        let mut names = Unique::default();
+        for (index, (given, server)) in given.iter().zip(servers).enumerate() {
+            let place = place.item(index);
+            let address = Value::of(&given.address, "address", place);
+            let known = server.address != NO_ADDRESS;
+            if known && let Err(line) = addresses.insert(server.address, address.place().at()) {
+                self.wrong(address, &format!("the server in line {line} has this address already"));
+            } else if known || given.name.0.is_some() {
+                self.distinct_name(&mut names, &server.name, Value::of(&given.name, "name", place));
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Mistakes in the shape of the file: what serde_yaml and libyaml say of them, in plain words and at the exact place.
+
+use std::str::Utf8Error;
+
+use super::error::{ConfigError, Found, SHOWN};
+use super::places::{Place, Places, Position, lines};
+use super::values;
+
+/// The file is no text at all.
+pub(crate) fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
+    let text = String::from_utf8_lossy(bytes);
+    // Nothing was replaced before the first bad byte, so its offset is the same in both.
+    let at = Position::of_byte(&text, cause.valid_up_to());
+    let byte = bytes.get(cause.valid_up_to()).copied().unwrap_or_default();
+    let message = format!("found byte 0x{byte:02x}, expected UTF-8 text");
+    ConfigError::of(vec![(at, message)], &text, origin)
+}
+
+/// What the reading may go on without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    /// The entry at the mistake: its key is not one of ours, or given twice. `meant` is the key that was probably meant.
+    Entry { meant: Option<String> },
+    /// The value at the mistake is of the wrong type; `single`: a single value was expected.
+    Value { single: bool },
+    /// Nothing: what follows cannot be read.
+    Nothing,
+}
+
+/// What is wrong with `text`, for which serde_yaml gave `cause`.
+pub(crate) fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> (Found, Surplus) {
+    let full = cause.to_string();
+    let (at, suffix) = match cause.location() {
+        // The offset is sure; lines are counted otherwise than editors do.
+        Some(location) => (
+            Position::of_byte(text, location.index()),
+            format!(" at line {} column {}", location.line(), location.column()),
+        ),
+        None => (Position::START, String::new()),
+    };
+    let message = full.strip_suffix(&suffix).unwrap_or(&full);
+    let nothing = |found| (found, Surplus::Nothing);
+    wrong_key(message, at, places)
+        .or_else(|| wrong_type(message, at, text))
+        .or_else(|| wrong_text(message, text, places).map(nothing))
+        .unwrap_or_else(|| nothing(wrong_yaml(message, at, text)))
+}
+
+/// Splits `PATH: MARK REST` into `PATH` and `REST`; the path is absent at the top of the file.
+fn split<'m>(message: &'m str, mark: &str) -> Option<(&'m str, &'m str)> {
+    let start = message.find(mark)?;
+    Some((message[..start].trim_end_matches(": "), &message[start + mark.len()..]))
+}
+
+fn wrong_key(message: &str, at: Position, places: &Places) -> Option<(Found, Surplus)> {
+    if let Some((path, rest)) = split(message, "unknown field `") {
+        // The names that are expected follow the last mention of one that is not.
+        let (key, expected) = rest.split_once("`, expected ")?;
+        let at = follow(places, path).occurrence(key, 0).map_or(at, Place::key_at);
+        let names = expected.split('`').skip(1).step_by(2);
+        let meant = values::nearest(key, names).map(str::to_owned);
+        return Some(((at, unknown_key(key, expected)), Surplus::Entry { meant }));
+    }
+    let (path, rest) = split(message, "duplicate field `")?;
+    let key = rest.strip_suffix('`')?;
+    let map = follow(places, path);
+    let first = map.key(key).key_at().line;
+    let at = map.occurrence(key, 1).map_or(at, Place::key_at);
+    let message = format!("duplicate field `{key}`, first given in line {first}");
+    Some(((at, message), Surplus::Entry { meant: None }))
+}
+
+/// `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`, `b`, `c`".
+fn unknown_key(key: &str, expected: &str) -> String {
+    if key == "<<" {
+        return "unknown field `<<`: YAML's merge key is not supported here, aliases of whole values are"
+            .into();
+    }
+    let names = expected.split('`').skip(1).step_by(2);
+    let nearest = values::nearest(key, names);
+    let key = key.chars().take(SHOWN).collect::<String>();
+    let key = key.escape_debug();
+    match nearest {
+        Some(name) => format!("unknown field `{key}`, did you mean `{name}`?"),
+        None => format!("unknown field `{key}`, expected {expected}"),
+    }
+}
+
+/// The place of a path as serde_yaml writes it, such as `services[0].check`.
+fn follow<'a>(places: &'a Places, path: &str) -> Place<'a> {
+    let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
+    steps.fold(places.root(), |place, step| match step.strip_suffix(']').map(str::parse) {
+        Some(Ok(index)) => place.item(index),
+        _ => place.key(step),
+    })
+}
+
+fn wrong_type(message: &str, at: Position, text: &str) -> Option<(Found, Surplus)> {
+    let (path, rest) = split(message, "invalid type: ")?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let expected = match expected {
+        "a sequence" => "a list",
+        "field identifier" => "the name of a key",
+        other => other,
+    };
+    let name = path.rsplit('.').next().filter(|name| !name.is_empty());
+    let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
+    let hint = hint(found, line_from(text, at));
+    let message = format!("{name}found {}, expected {expected}{hint}", in_yaml_terms(found));
+    let surplus = match expected {
+        "the name of a key" => Surplus::Nothing,
+        other => Surplus::Value { single: other == "a single value" },
+    };
+    Some(((at, message), surplus))
+}
+
+/// serde's name of what it found.
+fn in_yaml_terms(found: &str) -> String {
+    match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "a mapping".to_owned(),
+        "unit value" => "nothing".to_owned(),
+        other => match other.strip_prefix("string ") {
+            Some(text) if text.chars().nth(SHOWN).is_none() => format!("text {text}"),
+            Some(text) => format!("text {}\"…", text.chars().take(SHOWN).collect::<String>()),
+            None => other.replace('`', ""),
+        },
+    }
+}
+
+/// Two slips that YAML takes for something else; `rest` is the line from the mistake on.
+fn hint(found: &str, rest: &str) -> &'static str {
+    let looks_like_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if found == "sequence" && rest.starts_with('[') && rest.contains("]:") {
+        "; an IPv6 address with a port must be in quotes"
+    } else if found.starts_with("string")
+        && rest.split_once(':').is_some_and(|(key, value)| looks_like_key(key) && !value.starts_with(' '))
+    {
+        "; a space must follow the `:`"
+    } else {
+        ""
+    }
+}
+
+/// The line of `at`, from its column on.
+fn line_from(text: &str, at: Position) -> &str {
+    let line = lines(text).nth(at.line - 1).unwrap_or_default();
+    line.char_indices().nth(at.column - 1).map_or("", |(start, _)| &line[start..])
+}
+
+fn wrong_text(message: &str, text: &str, places: &Places) -> Option<Found> {
+    if message.starts_with("deserializing from YAML containing more than one document") {
+        let at = places.second_document.unwrap_or(Position::START);
+        return Some((at, "found a second YAML document, expected only one in the file".into()));
+    }
+    // libyaml's reader counts bytes, so serde_yaml knows no line.
+    let (_, offset) = message.split_once("control characters are not allowed at position ")?;
+    let at = Position::of_byte(text, offset.parse().ok()?);
+    Some((at, "found a control character, expected text without any".into()))
+}
+
+/// libyaml's messages, by how they begin, and what they mean to somebody who wrote a configuration.
+const IN_PLAIN_WORDS: [(&str, &str); 10] = [
+    ("did not find expected key", "expected a key here; is it indented like the keys above it?"),
+    (
+        "did not find expected '-' indicator",
+        "expected the next item of the list, `- ` and its value; is the indentation right?",
+    ),
+    ("did not find expected ',' or '}'", "expected `,` or `}`"),
+    ("did not find expected ',' or ']'", "expected `,` or `]`"),
+    ("did not find expected node content", "expected a value"),
+    ("could not find expected ':'", "expected `:` and a space after this key"),
+    ("mapping values are not allowed", "`: ` cannot stand within a value; is a line above indented wrongly?"),
+    ("block sequence entries are not allowed", "a list cannot begin here, expected it on a line of its own"),
+    ("unknown anchor", "this alias refers to an anchor that is not defined before it"),
+    ("repetition limit exceeded", "aliases repeat too much of the file"),
+];
+
+fn wrong_yaml(message: &str, at: Position, text: &str) -> Found {
+    let began = |what: &str| message.split_once(what).and_then(|(_, at)| line_and_column(at));
+    if message.starts_with("found character that cannot start") {
+        return (at, forbidden_start(line_from(text, at).chars().next()));
+    }
+    if let Some(quote) = began("while scanning a quoted scalar at ") {
+        return (quote, "not valid YAML: this quoted text has no end".into());
+    }
+    let plain = IN_PLAIN_WORDS.iter().find(|(libyaml, _)| message.starts_with(libyaml));
+    let plain = plain.map_or(message, |(_, words)| words);
+    // The key that lacks its colon is where the scan began, the place where it was given up is a line further down.
+    if let Some(key) = began("while scanning a simple key at ") {
+        return (key, format!("not valid YAML: {plain}"));
+    }
+    let opened =
+        began("while parsing a flow mapping at ").or_else(|| began("while parsing a flow sequence at "));
+    match opened {
+        Some(opened) => {
+            (at, format!("not valid YAML: {plain} for the bracket opened in line {}", opened.line))
+        }
+        None => (at, format!("not valid YAML: {plain}")),
+    }
+}
+
+fn forbidden_start(char: Option<char>) -> String {
+    match char {
+        Some('\t') => "found a tab, expected spaces: YAML does not indent with tabs".into(),
+        Some(char) => format!("a value cannot begin with {char:?} in YAML, expected it in quotes"),
+        None => "not valid YAML: expected a value".into(),
+    }
+}
+
+/// Reads `line 3 column 5`.
+fn line_and_column(text: &str) -> Option<Position> {
+    let mut words = text.split(' ');
+    let ("line", line, "column", column) = (words.next()?, words.next()?, words.next()?, words.next()?)
+    else {
+        return None;
+    };
+    Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
+}

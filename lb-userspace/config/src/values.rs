@@ -1,0 +1,376 @@
+//! Single values: what a text means, or what was expected instead.
+//!
+//! The error of each function completes the sentence `KEY "TEXT": …`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use humantime::format_duration;
+use regex::bytes::Regex;
+use rustls_pki_types::ServerName;
+
+use lb_model::{Fallback, GroupVip, Pattern, Statuses};
+
+/// One of a few words.
+pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let chosen = choices.iter().find(|(name, _)| *name == text);
+    chosen.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// The one of `names` that `text` is most likely a slip for; `None` if there are several.
+pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let mut near: Vec<_> = names
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .filter(|(distance, name)| *distance <= name.len() / 3 + usize::from(name.len() < 6))
+        .collect();
+    near.sort_unstable();
+    match near.as_slice() {
+        [(least, _), (next, _), ..] if least == next => None,
+        [(_, name), ..] => Some(*name),
+        [] => None,
+    }
+}
+
+/// A whole number in decimal. `1_000_000` is one; `010` is not, for YAML 1.1 read it as octal.
+pub(crate) fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
+        && !text.starts_with('_')
+        && !text.ends_with('_')
+        && (text.len() == 1 || !text.starts_with('0'));
+    let number = plain.then(|| text.replace('_', "").parse().ok()).flatten();
+    number
+        .filter(|number| range.contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A time with a unit, or a whole number of seconds. Finer than a millisecond is refused, not rounded.
+pub(crate) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let time = seconds.or_else(|| humantime::parse_duration(text).ok());
+    time.filter(|time| range.contains(time) && time.subsec_nanos() % 1_000_000 == 0).ok_or_else(|| {
+        let (least, most) = (format_duration(*range.start()), format_duration(*range.end()));
+        format!("expected a time from {least} to {most} in whole milliseconds, such as 500ms, 3s or 15m")
+    })
+}
+
+/// A name that goes into listings and metric labels.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.chars().count());
+    if fits && text.trim() == text && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 64 characters, without control characters and blanks at the ends".into())
+    }
+}
+
+/// The kernel's own rule (`dev_valid_name`).
+pub(crate) fn interface(text: &str) -> Result<String, String> {
+    let forbidden = |char: char| char == '/' || char == ':' || char.is_whitespace() || char.is_control();
+    if (1..=15).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(forbidden) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a network interface: 1 to 15 bytes without `/`, `:` and blanks".into())
+    }
+}
+
+/// `sun_path` of a Unix socket's address has 108 bytes, the last of them 0.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+pub(crate) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = file_path(text, "/run/lb/lb.sock")?;
+    if text.len() > LONGEST_SOCKET_PATH {
+        Err(format!("expected at most {LONGEST_SOCKET_PATH} bytes, a Unix socket's path cannot be longer"))
+    } else {
+        Ok(path)
+    }
+}
+
+pub(crate) fn file_path(text: &str, example: &str) -> Result<PathBuf, String> {
+    if text.ends_with('/') { Err(no_path(example)) } else { folder(text, example) }
+}
+
+pub(crate) fn folder(text: &str, example: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if path.is_absolute() && !text.contains('\0') { Ok(path.to_owned()) } else { Err(no_path(example)) }
+}
+
+fn no_path(example: &str) -> String {
+    format!("expected an absolute path, such as {example}")
+}
+
+/// The own address that an HTTP server listens on; IPv6 is fine here.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
+}
+
+/// A virtual IP address and its port.
+pub(crate) fn vip(text: &str) -> Result<(IpAddr, u16), String> {
+    match endpoint(text, VIP)? {
+        (address, Some(port)) => Ok((address, port)),
+        (_, None) => Err(format!("the port is missing, expected {VIP}")),
+    }
+}
+
+/// A VIP as an address of an interface; without a prefix length it stands for itself alone.
+pub(crate) fn group_vip(text: &str) -> Result<GroupVip, String> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
+    let address = group_address(address)?;
+    let longest = if address.is_ipv4() { 32_u8 } else { 128 };
+    let prefix = prefix.map(|prefix| {
+        whole(prefix, 1..=longest.into()).map_err(|wrong| format!("{wrong} for the prefix length"))
+    });
+    Ok(GroupVip { address, prefix: prefix.transpose()?.unwrap_or(longest) })
+}
+
+fn group_address(text: &str) -> Result<IpAddr, String> {
+    if !is_ipv6(text) && !text.starts_with('[') {
+        return host_address(text, GROUP_VIP);
+    }
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    match address.parse() {
+        Ok(address) if Ipv6Addr::is_unicast_link_local(&address) => {
+            Err("found a link-local address, expected one that hosts beyond a router can reach too".into())
+        }
+        Ok(address) if zone.is_none() => unicast(address.into()),
+        _ => Err(format!("expected {GROUP_VIP}")),
+    }
+}
+
+/// A director's own address on the VIPs' network.
+pub(crate) fn node_address(text: &str) -> Result<IpAddr, String> {
+    host_address(text, NODE)
+}
+
+/// Any host's address, IPv6 included.
+pub(crate) fn any_host(text: &str) -> Result<IpAddr, String> {
+    let Ok(address) = text.parse() else { return Err(no_address(text, text, ANY_HOST)) };
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected the address of a host that others can reach")),
+        None => Ok(address),
+    }
+}
+
+/// A multicast group and port, IPv4 or IPv6.
+pub(crate) fn multicast(text: &str) -> Result<SocketAddr, String> {
+    socket_address(text, MULTICAST, |address| address.is_multicast())
+}
+
+/// An IPv4 network's broadcast address and a port. Which one it is depends on the network, so much is let through.
+pub(crate) fn broadcast(text: &str) -> Result<SocketAddr, String> {
+    let like_one = |address| matches!(unfit(address), None | Some(LIMITED_BROADCAST));
+    socket_address(text, BROADCAST, |address| address.is_ipv4() && like_one(address))
+}
+
+fn socket_address(text: &str, expected: &str, fits: impl Fn(IpAddr) -> bool) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0 && fits(address.ip()));
+    address.ok_or_else(|| format!("expected {expected}"))
+}
+
+/// Label of an address: the kernel takes names of 15 bytes, ifconfig(8) shows those that begin with the interface's.
+pub(crate) fn label(text: &str, interface: &str) -> Result<String, String> {
+    let rest = text.strip_prefix(interface).and_then(|rest| rest.strip_prefix(':'));
+    if rest.is_some_and(|rest| !rest.is_empty()) && text.len() <= 15 && !text.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected the interface's name, a colon and a number, such as {interface}:0, at most 15 bytes"
+        ))
+    }
+}
+
+/// A real server's address; the port may be left out.
+pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    endpoint(text, SERVER)
+}
+
+pub(crate) const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
+const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
+const FALLBACK: &str = "none, refuse, local, sorry or a server's IPv4 address";
+pub(crate) const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
+pub(crate) const NODE: &str = "an IPv4 address, such as 211.58.250.5";
+const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
+pub(crate) const MULTICAST: &str =
+    "a multicast address and port, such as 239.192.76.66:694 or \"[ff02::4c42]:694\"";
+pub(crate) const BROADCAST: &str = "an IPv4 network's broadcast address and a port, such as 10.0.0.255:694";
+
+/// An IPv4 address without a port.
+fn host_address(text: &str, expected: &str) -> Result<IpAddr, String> {
+    match endpoint(text, expected)? {
+        (address, None) => Ok(address),
+        (_, Some(_)) => Err(format!("found a port, expected {expected}")),
+    }
+}
+
+fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') && !is_ipv6(text) => (host, Some(port)),
+        _ => (text, None),
+    };
+    if is_ipv6(host.trim_matches(['[', ']'])) {
+        return Err(format!("IPv6 is not supported yet, expected {expected}"));
+    }
+    let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
+    let address = unicast(address.into())?;
+    let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
+    Ok((address, port.transpose()?))
+}
+
+fn unicast(address: IpAddr) -> Result<IpAddr, String> {
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected a unicast address that other hosts can reach")),
+        None => Ok(address),
+    }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+fn no_address(text: &str, host: &str, expected: &str) -> String {
+    let like_a_name = |char: char| char.is_alphanumeric() || "-._".contains(char);
+    if !text.contains('/') && host.contains(char::is_alphabetic) && host.chars().all(like_a_name) {
+        format!("found a host name, expected {expected}: names are not looked up")
+    } else {
+        format!("expected {expected}")
+    }
+}
+
+const LIMITED_BROADCAST: &str = "the broadcast address";
+
+/// Addresses that no packet to a single host carries, and those of this host alone.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    let of_this_network = matches!(address, IpAddr::V4(address) if address.octets()[0] == 0);
+    match address {
+        address if address.is_unspecified() || of_this_network => Some("the unspecified address"),
+        address if address.is_loopback() => Some("a loopback address"),
+        address if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(LIMITED_BROADCAST),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
+        _ => None,
+    }
+}
+
+/// Who serves when no real server does; `page` is the sorry page's file, if one is given.
+pub(crate) fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, String> {
+    match text {
+        "none" => Ok(Fallback::None),
+        "refuse" => Ok(Fallback::Refuse),
+        "local" => Ok(Fallback::Local),
+        "sorry" => Ok(Fallback::Sorry(page)),
+        address if address.starts_with(|char: char| char.is_ascii_digit()) => {
+            host_address(address, FALLBACK).map(Fallback::Server)
+        }
+        _ => Err(format!("expected {FALLBACK}")),
+    }
+}
+
+/// `off` and its like.
+pub(crate) const SWITCH: [(&str, bool); 6] =
+    [("on", true), ("off", false), ("yes", true), ("no", false), ("true", true), ("false", false)];
+
+/// Statuses and ranges of them, as in `200-299, 304`.
+pub(crate) fn statuses(text: &str) -> Result<Statuses, String> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|status| whole(status.trim(), 100..=599));
+        let (first, last) = (first?, last?);
+        if first <= last { Ok(first..=last) } else { Err(String::new()) }
+    };
+    let ranges: Result<Vec<_>, String> = text.split(',').map(range).collect();
+    ranges
+        .map(Statuses)
+        .map_err(|_| "expected statuses from 100 to 599 or ranges of them, such as 200-299, 304".into())
+}
+
+/// Bytes as pairs of hexadecimal digits; blanks between them do no harm.
+pub(crate) fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        if pair.starts_with('+') { None } else { u8::from_str_radix(pair, 16).ok() }
+    };
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    bytes
+        .filter(|bytes| !bytes.is_empty())
+        .ok_or_else(|| "expected bytes in hexadecimal, such as 0d0a".into())
+}
+
+pub(crate) fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let digest = hex(text).ok().and_then(|bytes| bytes.try_into().ok());
+    digest.ok_or_else(|| "expected a SHA-256 digest, 64 hexadecimal digits".into())
+}
+
+pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+    match Regex::new(text) {
+        Ok(regex) => Ok(Pattern(regex)),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Err(format!("expected a regular expression: {why}"))
+        }
+    }
+}
+
+/// A DNS name that can be asked for.
+pub(crate) fn dns_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    };
+    if text == "." || (name.len() <= 253 && name.split('.').all(fits)) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a domain name, such as www.example.org".into())
+    }
+}
+
+/// What a certificate can be for.
+pub(crate) fn tls_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a name that a certificate can be for, such as www.example.org".into()),
+    }
+}
+
+/// A word that goes into a protocol's message as it is.
+pub(crate) fn word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 255 ASCII characters without blanks".into())
+    }
+}
+
+/// The path of an HTTP request; ldirectord's files leave the leading slash out.
+pub(crate) fn request_path(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        Err("expected a path, such as /index.html; the host's name goes into `host`".into())
+    } else if text.is_empty() || text.contains('#') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err("expected a path, such as /index.html, with blanks, # and non-ASCII characters as %XX".into())
+    } else if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Ok(format!("/{text}"))
+    }
+}
+
+/// A Host header.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a host name, such as www.example.org".into())
+    }
+}
+
+/// Text to look for in an answer.
+pub(crate) fn needle(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected the text to look for".into()) } else { Ok(text.to_owned()) }
+}

@@ -1,0 +1,369 @@
+//! The shape of the YAML file: which keys there are and where they nest.
+//!
+//! Scalars stay the text they were written as, so that [`super::check`] can report every wrong value of a file at
+//! once and quote it literally.
+
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
+pub(crate) struct File {
+    pub interface: Scalar,
+    pub xdp_mode: Scalar,
+    pub connections: Scalar,
+    pub control: Option<Control>,
+    pub metrics: Option<Metrics>,
+    pub timeouts: Option<Timeouts>,
+    pub maintenance_dir: Scalar,
+    pub zero_copy: Scalar,
+    pub announce_rate: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub cluster: Option<Cluster>,
+    pub groups: Option<Vec<Group>>,
+    pub services: Option<Vec<Service>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a group: a mapping with `vips`")]
+pub(crate) struct Group {
+    pub name: Scalar,
+    pub vips: Option<Vec<Scalar>>,
+    pub label: Scalar,
+    pub refresh: Scalar,
+    pub nodes: Option<Vec<Scalar>>,
+    pub failback: Scalar,
+    pub failback_delay: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `nodes` and `paths`")]
+pub(crate) struct Cluster {
+    pub name: Scalar,
+    pub node: Scalar,
+    pub key_file: Scalar,
+    pub interval: Scalar,
+    pub dead: Scalar,
+    pub late: Scalar,
+    pub initial_dead: Scalar,
+    pub linger: Scalar,
+    pub state: Scalar,
+    pub nodes: Option<Vec<Node>>,
+    pub paths: Option<Vec<Path>>,
+    pub references: Option<Vec<Scalar>>,
+    pub hooks: Option<Hooks>,
+    #[serde(deserialize_with = "given")]
+    pub fence: Option<Command>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a node: a mapping with `name` and `address`")]
+pub(crate) struct Node {
+    pub name: Scalar,
+    pub address: Scalar,
+}
+
+/// The keys of all types of heartbeat paths.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a path: a mapping with `type`")]
+pub(crate) struct Path {
+    pub r#type: Scalar,
+    pub interface: Scalar,
+    pub port: Scalar,
+    pub addresses: Option<ByNode>,
+    pub group: Scalar,
+    pub address: Scalar,
+    pub device: Scalar,
+    pub baud: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of roles and commands")]
+pub(crate) struct Hooks {
+    #[serde(deserialize_with = "given")]
+    pub active: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub standby: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub fault: Option<Command>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The list of words alone.
+    Words(Vec<Scalar>),
+    Timed(TimedCommand),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TimedCommand {
+    pub command: Option<Vec<Scalar>>,
+    pub timeout: Scalar,
+}
+
+/// A value for each of some nodes, in file order; a doubled name is here twice.
+#[derive(Debug)]
+pub(crate) struct ByNode(pub Vec<(String, Scalar)>);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `socket`")]
+pub(crate) struct Control {
+    pub socket: Scalar,
+}
+
+#[derive(Debug)]
+pub(crate) enum Metrics {
+    /// `off`, `on` and their like.
+    Switch(String),
+    On(MetricsOn),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsOn {
+    pub listen: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of connection states and times")]
+pub(crate) struct Timeouts {
+    pub established: Scalar,
+    pub fin_wait: Scalar,
+    pub syn_recv: Scalar,
+    pub closed: Scalar,
+    pub udp: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a service: a mapping with `vip` and `servers`")]
+pub(crate) struct Service {
+    pub name: Scalar,
+    pub vip: Scalar,
+    pub protocol: Scalar,
+    pub scheduler: Scalar,
+    pub fallback: Scalar,
+    pub sorry_page: Scalar,
+    pub stray: Scalar,
+    pub ops: Scalar,
+    pub timeouts: Option<Timeouts>,
+    pub drain: Scalar,
+    pub quiescent: Scalar,
+    pub slow_start: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub damping: Option<Damping>,
+    pub quorum: Scalar,
+    pub hysteresis: Scalar,
+    pub hooks: Option<ServiceHooks>,
+    #[serde(deserialize_with = "given")]
+    pub check: Option<Checks>,
+    pub servers: Option<Vec<Server>>,
+}
+
+/// One check or several.
+#[derive(Debug)]
+pub(crate) enum Checks {
+    One(Box<Check>),
+    Several(Vec<Check>),
+}
+
+/// The keys of all types of checks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `type`")]
+pub(crate) struct Check {
+    pub r#type: Scalar,
+    pub via: Scalar,
+    pub interval: Scalar,
+    pub fast_interval: Scalar,
+    pub timeout: Scalar,
+    pub rise: Scalar,
+    pub fall: Scalar,
+    pub port: Scalar,
+    pub source: Scalar,
+    pub interface: Scalar,
+    pub tls: Scalar,
+    pub tls_name: Scalar,
+    pub verify: Scalar,
+    pub expiry_warning: Scalar,
+    pub send: Scalar,
+    pub send_hex: Scalar,
+    pub receive: Scalar,
+    pub matches: Scalar,
+    pub method: Scalar,
+    pub request: Scalar,
+    pub host: Scalar,
+    pub status: Scalar,
+    pub digest: Scalar,
+    pub query: Scalar,
+    pub record: Scalar,
+    pub answer: Scalar,
+    pub helo: Scalar,
+    pub user: Scalar,
+    pub database: Scalar,
+    pub grpc_service: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub command: Option<Command>,
+    pub dynamic: Scalar,
+    pub path: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of changes and commands")]
+pub(crate) struct ServiceHooks {
+    #[serde(deserialize_with = "given")]
+    pub server_up: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub server_down: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub quorum_up: Option<Command>,
+    #[serde(deserialize_with = "given")]
+    pub quorum_down: Option<Command>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `falls`, `within` and `hold`")]
+pub(crate) struct Damping {
+    pub falls: Scalar,
+    pub within: Scalar,
+    pub hold: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a server: a mapping with `address`")]
+pub(crate) struct Server {
+    pub address: Scalar,
+    pub name: Scalar,
+    pub weight: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub check: Option<Checks>,
+}
+
+/// The text of a scalar, if its key was given. An absent value and `null` are given, and empty.
+#[derive(Debug, Default)]
+pub(crate) struct Scalar(pub Option<String>);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a single value")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(Some(text.to_owned())))
+            }
+
+            fn visit_none<E: Error>(self) -> Result<Scalar, E> {
+                Ok(Scalar(Some(String::new())))
+            }
+
+            // serde_yaml hands the text of any scalar to a type that asks for a string, numbers and booleans included.
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
+                deserializer.deserialize_str(self)
+            }
+        }
+        deserializer.deserialize_option(Text)
+    }
+}
+
+/// A key without a value is not an absent one: an empty `check` must not turn checking off.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SwitchOrMap;
+        impl<'de> Visitor<'de> for SwitchOrMap {
+            type Value = Metrics;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`off` or a mapping with `listen`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Metrics, E> {
+                Ok(Metrics::Switch(text.to_owned()))
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Metrics, E> {
+                Ok(Metrics::Switch(on.to_string()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Metrics, A::Error> {
+                MetricsOn::deserialize(MapAccessDeserializer::new(map)).map(Metrics::On)
+            }
+        }
+        deserializer.deserialize_any(SwitchOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMap;
+        impl<'de> Visitor<'de> for ListOrMap {
+            type Value = Command;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of a program and its arguments, or a mapping with `command`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Command, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Command::Words)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Command, A::Error> {
+                TimedCommand::deserialize(MapAccessDeserializer::new(map)).map(Command::Timed)
+            }
+        }
+        deserializer.deserialize_any(ListOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMap;
+        impl<'de> Visitor<'de> for ListOrMap {
+            type Value = Checks;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping with `type`, or a list of such mappings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Checks, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Checks::Several)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Checks, A::Error> {
+                let check = Check::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Checks::One(Box::new(check)))
+            }
+        }
+        deserializer.deserialize_any(ListOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = ByNode;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping of nodes and their addresses")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByNode, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(ByNode(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}

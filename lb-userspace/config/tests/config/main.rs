@@ -1,0 +1,402 @@
+//! The configuration from the outside: files that are right, files that are wrong, and text that is neither.
+
+mod cluster;
+mod digest;
+mod keys;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lb_config::*;
+use lb_model::*;
+
+fn yaml_files(dir: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let paths = entries.map(|entry| entry.expect("a directory entry").path());
+    let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no YAML files in {}", dir.display());
+    files
+}
+
+fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[track_caller]
+fn accepted(text: &str) -> Config {
+    parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn accepted_on(host: &str, text: &str) -> Config {
+    parse_on(text, "test.yaml", host).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn refused(text: &str) -> ConfigError {
+    parse(text, "test.yaml").expect_err("accepted")
+}
+
+fn v4(address: [u8; 4]) -> IpAddr {
+    Ipv4Addr::from(address).into()
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// `tests/config/bad/NAME.yaml` is refused with exactly the words of `NAME.expected`.
+/// `LB_BLESS=1` rewrites those after a change of wording; read the difference before committing it.
+#[test]
+fn every_mistake_is_told_where_it_stands() {
+    let bless = std::env::var_os("LB_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for path in yaml_files("tests/config/bad") {
+        let name = path.file_name().expect("a file name").to_string_lossy().into_owned();
+        let told = match load_on(&path, "director.example.org") {
+            Ok(_) => format!("{name}: accepted\n"),
+            // The directory differs from machine to machine.
+            Err(error) => format!("{error}\n").replace(&*path.display().to_string(), &name),
+        };
+        let expected_path = path.with_extension("expected");
+        if bless {
+            fs::write(&expected_path, &told).expect("a writable source tree");
+        }
+        let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+        if told != expected || told.ends_with(": accepted\n") {
+            wrong.push(format!("--- expected\n{expected}--- told\n{told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mistakes_are_data_too() {
+    let error = refused(
+        "interface: eth/0\nservices:\n  - vip: 192.0.2.10:80\n    scheduler: rrr\n    fallback: local\n",
+    );
+    let positions: Vec<_> = error.mistakes().iter().map(|mistake| (mistake.line, mistake.column)).collect();
+    assert_eq!(positions, [(1, 12), (4, 16)]);
+    assert_eq!(error.mistakes()[1].message, r#"scheduler "rrr": expected one of rr, wrr, lc, wlc"#);
+    assert_eq!(error.mistakes()[1].source_line, "    scheduler: rrr");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_name() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let missing = dir.path().join("lb.yaml");
+    for (path, cause) in [(missing.as_path(), "No such file"), (dir.path(), "Is a directory")] {
+        let error = load(path).expect_err("nothing to read");
+        assert!(error.to_string().starts_with(&format!("{}: {cause}", path.display())), "{error}");
+        assert!(error.mistakes().is_empty());
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    for path in yaml_files("../../deploy/examples") {
+        if let Err(error) = load(&path) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn the_cluster_of_the_talk() {
+    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
+    let page = HttpProbe { request: "/index.html".into(), wanted, ..HttpProbe::default() };
+    let (interval, timeout) = (seconds(1), seconds(3));
+    let check =
+        Check { via: Via::Vip, interval, fast_interval: interval, timeout, ..Check::new(Probe::Http(page)) };
+    let server = |name: &str, last| Server {
+        name: name.into(),
+        checks: [check.clone()].into(),
+        ..Server::new(v4([211, 58, 250, last]), 80)
+    };
+    let key = ServiceKey { vip: v4([211, 58, 250, 6]), port: 80, protocol: Protocol::Tcp };
+    let web = Service {
+        scheduler: Scheduler::Rr,
+        fallback: Fallback::Local,
+        servers: vec![server("www1", 25), server("www2", 27)],
+        ..Service::new("web".into(), key)
+    };
+    let config = Config {
+        interface: "eth0".into(),
+        xdp_mode: XdpMode::Auto,
+        connections: 1_000_000,
+        control: Control { socket: "/run/lb/lb.sock".into() },
+        metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
+        timeouts: Timeouts::default(),
+        maintenance: "/var/lib/lb/disabled".into(),
+        zero_copy: false,
+        announce_rate: 10_000,
+        cluster: None,
+        groups: vec![Group {
+            number: 0,
+            name: "211.58.250.6".into(),
+            vips: vec![GroupVip { address: v4([211, 58, 250, 6]), prefix: 25 }],
+            label: Some("eth0:0".into()),
+            refresh: seconds(5),
+            nodes: vec![],
+            failback: Failback::Auto { delay: Duration::ZERO },
+        }],
+        services: vec![web],
+    };
+    assert_eq!(accepted(&example("talk.yaml")), config);
+}
+
+#[test]
+fn the_two_directors_of_the_talk() {
+    let node = |name: &str, last| Node { name: name.into(), address: v4([211, 58, 250, last]) };
+    let nodes = vec![node("ha1", 5), node("ha2", 7)];
+    let addresses = nodes.iter().map(|node| node.address).collect();
+    let cluster = Cluster {
+        name: "wowlinux".into(),
+        me: 0,
+        nodes,
+        key_file: "/etc/lb/keys".into(),
+        interval: millis(50),
+        dead: millis(200),
+        late: millis(100),
+        initial_dead: seconds(1),
+        linger: seconds(5),
+        paths: vec![
+            HeartbeatPath::Serial { device: "/dev/ttyS0".into(), baud: 19_200 },
+            HeartbeatPath::Unicast { interface: Some("eth0".into()), port: 694, addresses },
+        ],
+        references: vec![],
+        state: "/var/lib/lb".into(),
+        hooks: Hooks::default(),
+        fence: None,
+    };
+    let alone = accepted(&example("talk.yaml"));
+    let groups = alone.groups.iter().map(|group| Group { nodes: vec![0, 1], ..group.clone() }).collect();
+    let config = Config { cluster: Some(cluster), groups, ..alone };
+    assert_eq!(accepted(&example("talk-cluster.yaml")), config);
+}
+
+const LEAST: &str = "
+interface: eth0
+services:
+  - vip: 192.0.2.10:80
+    check: { type: http }
+    servers: [{ address: 192.0.2.21 }]
+";
+
+#[test]
+fn defaults() {
+    let config = accepted(LEAST);
+    let check = Check {
+        probe: Probe::Http(HttpProbe {
+            method: Method::Get,
+            request: "/".into(),
+            host: None,
+            status: Statuses(vec![200..=299]),
+            wanted: Wanted { text: None, pattern: None },
+            digest: None,
+        }),
+        via: Via::Server,
+        tls: None,
+        interval: seconds(2),
+        fast_interval: seconds(2),
+        timeout: seconds(3),
+        rise: 1,
+        fall: 1,
+        port: None,
+        source: None,
+        interface: None,
+    };
+    let service = Service {
+        name: "tcp/192.0.2.10:80".into(),
+        key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
+        scheduler: Scheduler::Wlc,
+        fallback: Fallback::None,
+        quiescent: true,
+        slow_start: Duration::ZERO,
+        damping: None,
+        quorum: Quorum { weight: 1, hysteresis: 0 },
+        hooks: ServiceHooks::default(),
+        stray: Stray::Pass,
+        ops: false,
+        timeouts: Timeouts {
+            syn_recv: seconds(60),
+            established: seconds(900),
+            fin_wait: seconds(120),
+            closed: seconds(10),
+            udp: seconds(300),
+        },
+        drain: seconds(30),
+        servers: vec![Server {
+            name: "192.0.2.21".into(),
+            address: v4([192, 0, 2, 21]),
+            port: 80,
+            weight: 1,
+            checks: [check].into(),
+        }],
+    };
+    assert_eq!(config.services, [service]);
+    assert_eq!(config.connections, 1_000_000);
+    assert_eq!(config.control, Control { socket: "/run/lb/lb.sock".into() });
+    assert_eq!(config.metrics, Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }));
+    assert_eq!(config.timeouts, Timeouts::default());
+}
+
+/// `full.yaml` says in a comment what each default is; where its value is that default, leaving it out changes nothing.
+#[test]
+fn full_example_states_the_defaults() {
+    let full = accepted(&example("full.yaml"));
+    let least = accepted(LEAST);
+    assert_eq!((full.xdp_mode, full.connections), (least.xdp_mode, least.connections));
+    assert_eq!(full.control, least.control);
+    assert_eq!(full.metrics, least.metrics);
+    assert_eq!(full.timeouts, least.timeouts);
+    assert_eq!((&full.maintenance, full.zero_copy), (&least.maintenance, least.zero_copy));
+    assert_eq!(full.announce_rate, least.announce_rate);
+    cluster::full_cluster_states_the_defaults(&full);
+    let (full, least) = (&full.services[0], &least.services[0]);
+    assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
+    assert_eq!(
+        (full.quiescent, full.slow_start, full.quorum),
+        (least.quiescent, least.slow_start, least.quorum)
+    );
+    let (full, least) = (&full.servers[0].checks[0], &least.servers[0].checks[0]);
+    assert_eq!((full.interval, full.timeout), (least.interval, least.timeout));
+    assert_eq!((full.rise, full.fall), (least.rise, least.fall));
+    assert_eq!((full.via, full.fast_interval), (least.via, least.fast_interval));
+}
+
+#[test]
+fn vips_of_both_families() {
+    let vips =
+        "groups: [{ vips: [192.0.2.10, 2001:db8::6/64, '2001:DB8:0::7', fd00::8/127], label: 'eth0:0' }]";
+    let config = accepted(&format!("{vips}{LEAST}"));
+    let vip = |text: &str, prefix| GroupVip { address: text.parse().expect("an address"), prefix };
+    let expected =
+        [vip("192.0.2.10", 32), vip("2001:db8::6", 64), vip("2001:db8::7", 128), vip("fd00::8", 127)];
+    assert_eq!(config.groups[0].vips, expected);
+}
+
+#[test]
+fn metrics_can_be_switched() {
+    for (value, on) in [
+        ("off", false),
+        ("\"off\"", false),
+        ("false", false),
+        ("no", false),
+        ("on", true),
+        ("true", true),
+        ("", true),
+        ("{}", true),
+        ("{ listen: \"[::1]:9200\" }", true),
+    ] {
+        let config = accepted(&format!("metrics: {value}{LEAST}"));
+        assert_eq!(config.metrics.is_some(), on, "metrics: {value}");
+    }
+}
+
+#[test]
+fn times() {
+    for (text, time) in [
+        ("3s", seconds(3)),
+        ("1500ms", Duration::from_millis(1500)),
+        ("15m", seconds(900)),
+        ("1h", seconds(3600)),
+        ("7days", seconds(7 * 86400)),
+        ("1m 30s", seconds(90)),
+        ("1m30s", seconds(90)),
+        ("90", seconds(90)),
+        ("\"90\"", seconds(90)),
+    ] {
+        let config = accepted(&format!("timeouts: {{ udp: {text} }}{LEAST}"));
+        assert_eq!(config.timeouts, Timeouts { udp: time, ..Timeouts::default() }, "{text}");
+    }
+}
+
+#[test]
+fn a_service_overrides_single_times() {
+    let own = "timeouts: { udp: 5s, closed: 5s }\nservices:\n  - timeouts: { udp: 7s }\n   ";
+    let config = accepted(&LEAST.replace("services:\n  -", own));
+    let file = Timeouts { udp: seconds(5), closed: seconds(5), ..Timeouts::default() };
+    assert_eq!(config.timeouts, file);
+    assert_eq!(config.services[0].timeouts, Timeouts { udp: seconds(7), ..file });
+}
+
+#[test]
+fn what_yaml_allows() {
+    let aliased = "
+interface: \"eth0\"
+connections: 1_000_000
+services:
+  - { vip: 192.0.2.10:80, name: yes, servers: &web [{ address: 192.0.2.21, name: 1.10, weight: 0 }] }
+  - { vip: 192.0.2.11:80, name: 웹, servers: *web }
+  - { vip: 192.0.2.10:80, protocol: udp, fallback: local }
+  - { vip: 192.0.2.12:80, fallback: local, servers: , timeouts: }
+";
+    let config = accepted(aliased);
+    let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["yes", "웹", "udp/192.0.2.10:80", "tcp/192.0.2.12:80"]);
+    assert_eq!(config.services[0].servers, config.services[1].servers);
+    assert_eq!(config.services[0].servers[0].name, "1.10");
+    let json = r#"{"interface": "eth0", "services": [{"vip": "192.0.2.10:80", "fallback": "local"}]}"#;
+    assert_eq!(accepted(json).services.len(), 1);
+    assert_eq!(accepted(&format!("\u{feff}---{LEAST}...\n")), accepted(&LEAST.replace('\n', "\r\n")));
+}
+
+#[test]
+fn limits() {
+    let service = |index: usize| format!("  - vip: 192.0.2.10:{}\n    fallback: local\n", index + 1);
+    let services =
+        |count| format!("interface: eth0\nservices:\n{}", (0..count).map(service).collect::<String>());
+    assert_eq!(accepted(&services(4096)).services.len(), 4096);
+    assert_eq!(only_message(&services(4097)), (8195, "found 4097 services, expected at most 4096".into()));
+
+    let server = |index: usize| format!("      - address: 10.0.{}.{}\n", index / 256, index % 256);
+    let servers = |count| {
+        LEAST.replace(
+            " [{ address: 192.0.2.21 }]",
+            &format!("\n{}", (0..count).map(server).collect::<String>()),
+        )
+    };
+    assert_eq!(accepted(&servers(4096)).services[0].servers.len(), 4096);
+    assert_eq!(only_message(&servers(4097)).1, "found 4097 servers of one service, expected at most 4096");
+
+    let aliased = |index: usize| format!("  - vip: 192.0.2.10:{}\n    servers: *all\n", index + 100);
+    let anchored = servers(4000).replace("servers:", "servers: &all");
+    let many = |count| format!("{anchored}{}", (0..count).map(aliased).collect::<String>());
+    assert_eq!(accepted(&many(15)).services.len(), 16);
+    let (_, message) = only_message(&many(17));
+    assert_eq!(message, "found 72000 servers in all services, expected at most 65000");
+}
+
+#[track_caller]
+fn only_message(text: &str) -> (usize, String) {
+    match refused(text).mistakes() {
+        [mistake] => (mistake.line, mistake.message.clone()),
+        mistakes => panic!("{} mistakes, the first: {:?}", mistakes.len(), mistakes.first()),
+    }
+}
+
+#[test]
+fn a_flood_of_mistakes_is_cut() {
+    let told = refused(&LEAST.replace("[{", &format!("[{}{{", "{},".repeat(80)))).to_string();
+    assert_eq!(told.lines().count(), 3 * 50 + 1);
+    assert!(told.ends_with("\ntest.yaml: 30 more mistakes"), "{told}");
+}
+
+#[test]
+fn a_long_value_is_not_repeated_in_full() {
+    let long = "x".repeat(100_000);
+    for text in [long.clone(), format!("{long}: 1"), LEAST.replace("eth0", &long)] {
+        let told = refused(&text).to_string();
+        assert!(told.len() < 600, "{} bytes: {told:.600}", told.len());
+    }
+}

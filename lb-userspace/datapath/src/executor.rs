@@ -1,0 +1,580 @@
+//! Carries out the plan's changes in the maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lb_common::compile::{Candidate, Compiled, compile};
+use lb_common::connection::{State, Timeouts, ticks_from_ms};
+use lb_common::control::{Control, Half, LAYOUT, Vips, mac_to_word, word_to_mac};
+use lb_common::lease::Slot;
+use lb_common::probe::{Answer, Ports};
+use lb_common::schedule::Plan;
+use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
+
+use super::cells::{CellAllocator, Region};
+use super::ids::Ids;
+use super::inherited::{Inherited, Known};
+use super::lease::Start;
+use super::maps::Maps;
+use super::object::Sizes;
+use crate::plan::{Change, Server, Settings, Target};
+use lb_model::{Scheduler, ServiceKey, Stray};
+use lb_system::clock::now_ns;
+
+/// The maps and what stands where in them.
+pub struct Executor {
+    maps: Maps,
+    sizes: Sizes,
+    services: BTreeMap<ServiceKey, ServiceRecord>,
+    service_ids: Ids,
+    server_ids: Ids,
+    cells: CellAllocator,
+    /// Cells of plans that are no longer in force; free once no packet can be under way with them.
+    retired: Vec<Region>,
+    /// The table of services differs from `services`.
+    services_changed: bool,
+    /// Number of the last switch from one plan, or one half of the services, to the other.
+    switches: u64,
+    /// Switches up to this one have settled: no packet is under way with what they switched off.
+    settled: u64,
+    /// The last switch of the halves.
+    halves_switched: u64,
+    /// Servers still being purged whose services are gone.
+    leaving: BTreeMap<ServerId, ServiceId>,
+    unclaimed: Unclaimed,
+    /// MACs of the other directors.
+    directors: BTreeSet<[u8; 6]>,
+}
+
+/// What an `lb` before this one left, and no change has asked for yet.
+#[derive(Debug, Default)]
+struct Unclaimed {
+    services: BTreeMap<ServiceKey, ServiceId>,
+    servers: BTreeMap<(ServiceKey, Target), ServerId>,
+}
+
+impl Unclaimed {
+    fn of(known: &[Known]) -> Self {
+        Self {
+            services: known.iter().map(|known| (known.service, known.service_id)).collect(),
+            servers: known.iter().map(|known| ((known.service, known.target), known.id)).collect(),
+        }
+    }
+}
+
+struct ServiceRecord {
+    id: ServiceId,
+    settings: Settings,
+    servers: BTreeMap<Target, ServerId>,
+    /// Of those that have one.
+    macs: BTreeMap<Target, [u8; 6]>,
+    serving: Serving,
+    cells: Region,
+    /// The last switch of its plans.
+    switched: u64,
+    /// Servers removed and not yet purged: the service's number may not be used again before.
+    purging: Vec<ServerId>,
+}
+
+/// Which directors of the cluster are real servers of a service; none without a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Serving {
+    host: bool,
+    any: bool,
+}
+
+impl ServiceRecord {
+    /// Whether packets must not go the program's short way.
+    fn needs_whole_way(&self) -> bool {
+        self.serving.host || self.settings.each_datagram
+    }
+}
+
+impl Executor {
+    /// `hash_keys` are random and secret; those of an `lb` before this one stay.
+    pub fn new(
+        maps: Maps,
+        sizes: Sizes,
+        mac: [u8; 6],
+        hash_keys: [u64; 2],
+        start: Start,
+        inherited: Option<&Inherited>,
+    ) -> Self {
+        let mut leases = start.leases();
+        if let Some(before) = inherited.map(|inherited| &inherited.control) {
+            // What is known of connections is of their earlier generations still.
+            for (lease, before) in leases.iter_mut().zip(&before.leases) {
+                lease.generation = before.generation;
+            }
+        }
+        let known = inherited.map(|inherited| inherited.servers.as_slice()).unwrap_or_default();
+        let service_ids = known.iter().map(|known| known.service_id.0);
+        let server_ids = known.iter().map(|known| known.id.0);
+        maps.control.write(
+            0,
+            Control {
+                mac: mac_to_word(mac),
+                hash_keys: inherited.map_or(hash_keys, |inherited| inherited.control.hash_keys),
+                half: Half::new(0, 1).0,
+                page_mask: sizes.pages() - 1,
+                service_mask: sizes.service_slots() - 1,
+                probe_ports: Ports::NONE,
+                layout: LAYOUT,
+                hold_strays_until: 0,
+                vips: Vips::default(),
+                leases,
+            },
+        );
+        Self {
+            maps,
+            services: BTreeMap::new(),
+            service_ids: Ids::besides(service_ids, u16::try_from(sizes.services).unwrap_or(u16::MAX)),
+            server_ids: Ids::besides(server_ids, u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
+            unclaimed: Unclaimed::of(known),
+            cells: CellAllocator::new(sizes.cells),
+            retired: Vec::new(),
+            services_changed: false,
+            switches: 0,
+            settled: 0,
+            halves_switched: 0,
+            leaving: BTreeMap::new(),
+            directors: BTreeSet::new(),
+            sizes,
+        }
+    }
+
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Number of a server in the maps.
+    pub fn server_id(&self, service: &ServiceKey, target: Target) -> Option<ServerId> {
+        self.services.get(service)?.servers.get(&target).copied()
+    }
+
+    /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
+    /// its lease.
+    pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
+        let slot = |group: u8| u32::from(Slot::group(group).number());
+        let vips = vips.iter().map(|(vip, group)| (address(*vip), slot(*group))).collect();
+        self.maps.vips.set("VIPs of the groups", &vips)
+    }
+
+    /// From now on these are the answers to probes through a VIP, and no others.
+    pub fn set_answers(&mut self, answers: &BTreeSet<Answer>) -> Result<()> {
+        let ports = if answers.is_empty() { Ports::NONE } else { Ports::OWN };
+        let word = self.maps.control.word(0, offset_of!(Control, probe_ports));
+        word.store(zerocopy::transmute!(ports), Ordering::Release);
+        let answers = answers.iter().map(|answer| (zerocopy::transmute!(*answer), 0)).collect();
+        self.maps.answers.set("services with checks through the VIP", &answers)
+    }
+
+    /// Has answers that come in by `queue` go to this AF_XDP socket, as long as that is open.
+    pub fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.maps.xsks.set(queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+    }
+
+    /// The interface's own, as [`Self::set_mac`] has set it.
+    pub fn mac(&self) -> [u8; 6] {
+        let word = self.maps.control.word(0, offset_of!(Control, mac));
+        word_to_mac(word.load(Ordering::Acquire))
+    }
+
+    /// From now on and for so long packets in mid-connection that no entry knows are dropped.
+    pub fn hold_strays(&self, time: Duration) {
+        let until = if time.is_zero() { 0 } else { now_ns().saturating_add(time.as_nanos() as u64) };
+        self.maps.control.word(0, offset_of!(Control, hold_strays_until)).store(until, Ordering::Release);
+    }
+
+    pub fn set_mac(&self, mac: [u8; 6]) {
+        self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
+    }
+
+    /// From now on these are the MACs of the other directors.
+    pub fn set_directors(&mut self, directors: BTreeSet<[u8; 6]>) -> Result<()> {
+        let words = directors.iter().map(|mac| (mac_to_word(*mac), 0)).collect();
+        self.maps.directors.set("MACs of the other directors", &words)?;
+        self.directors = directors;
+        let services: Vec<ServiceKey> = self.services.keys().copied().collect();
+        services.iter().try_for_each(|key| self.look_who_serves(key))?;
+        self.commit()
+    }
+
+    /// Carries out one change; [`Self::commit`] makes the last ones visible. Returns a server whose connections are to be purged now, and whose it was.
+    pub fn execute(&mut self, change: &Change) -> Result<Option<(ServiceKey, ServerId)>> {
+        match change {
+            Change::AddService(key, settings) => self.add_service(*key, *settings)?,
+            Change::ChangeService(key, settings) => {
+                self.record(key)?.settings = *settings;
+                self.service_changed(key)?;
+            }
+            Change::RemoveService(key) => self.remove_service(key)?,
+            Change::AddServer(key, server) => self.add_server(key, server)?,
+            Change::ChangeServer(key, server) => {
+                let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
+                self.write_forward(key, id, server)?;
+            }
+            Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
+            Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
+        }
+        Ok(None)
+    }
+
+    /// Ends a batch of changes: services that were added, changed or removed are so for packets from now on.
+    pub fn commit(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
+    }
+
+    /// Nothing in the table names `server` any more: its number is free.
+    pub fn purged(&mut self, server: ServerId) {
+        self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
+        self.maps.targets.write(usize::from(server.0), [0; 2]);
+        self.server_ids.give_back(server.0);
+        for record in self.services.values_mut() {
+            record.purging.retain(|purging| *purging != server);
+        }
+        let Some(service) = self.leaving.remove(&server) else { return };
+        if !self.leaving.values().any(|other| *other == service) {
+            self.service_ids.give_back(service.0);
+        }
+    }
+
+    fn record(&mut self, key: &ServiceKey) -> Result<&mut ServiceRecord> {
+        self.services.get_mut(key).with_context(|| format!("no such service: {key}"))
+    }
+
+    fn add_service(&mut self, key: ServiceKey, settings: Settings) -> Result<()> {
+        let known = self.unclaimed.services.remove(&key).map(|id| id.0);
+        let id = known.or_else(|| self.service_ids.take()).with_context(|| {
+            format!("{key}: there is room for {} services, and all numbers are taken", self.sizes.services)
+        })?;
+        let record = ServiceRecord {
+            id: ServiceId(id),
+            settings,
+            servers: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            serving: Serving::default(),
+            cells: Region { start: 0, len: 0 },
+            switched: 0,
+            purging: Vec::new(),
+        };
+        // No packet can see these yet.
+        for plan in 0..2 {
+            self.maps.plans.write(usize::from(id) * 2 + plan, Plan::default());
+        }
+        self.services.insert(key, record);
+        self.services_changed = true;
+        Ok(())
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
+        self.services_changed = true;
+        self.retired.push(record.cells);
+        if record.purging.is_empty() {
+            self.service_ids.give_back(record.id.0);
+        }
+        self.leaving.extend(record.purging.iter().map(|server| (*server, record.id)));
+        Ok(())
+    }
+
+    fn add_server(&mut self, key: &ServiceKey, server: &Server) -> Result<()> {
+        let known = self.unclaimed.servers.remove(&(*key, server.target));
+        let id = known.or_else(|| self.server_ids.take().map(ServerId)).with_context(|| {
+            format!("{key}: there is room for {} servers, and all numbers are taken", self.sizes.servers)
+        })?;
+        let record = self.record(key)?;
+        record.servers.insert(server.target, id);
+        let service = service_info(key, record);
+        let forward = match known {
+            // The program before goes by it.
+            Some(_) => self.maps.servers.read(usize::from(id.0)).forward,
+            None => {
+                self.maps.stats.clear(id)?;
+                Forward::UNSET.0
+            }
+        };
+        // Whoever finds the entry finds its address.
+        self.maps.targets.write(usize::from(id.0), target_address(server.target));
+        self.maps.servers.write(usize::from(id.0), ServerEntry { forward, service });
+        self.write_forward(key, id, server)
+    }
+
+    /// Servers that an `lb` before this one left and that no change has asked for: their connections are to be purged now.
+    pub fn take_unclaimed(&mut self) -> Vec<(ServiceKey, ServerId)> {
+        let Unclaimed { services, servers } = std::mem::take(&mut self.unclaimed);
+        for ((key, _), server) in &servers {
+            match (self.services.get_mut(key), services.get(key)) {
+                (Some(record), _) => record.purging.push(*server),
+                (None, Some(service)) => drop(self.leaving.insert(*server, *service)),
+                (None, None) => {}
+            }
+        }
+        servers.into_iter().map(|((key, _), server)| (key, server)).collect()
+    }
+
+    /// What packets go by has changed, in the service itself or in who its servers are.
+    fn service_changed(&mut self, key: &ServiceKey) -> Result<()> {
+        self.services_changed = true;
+        self.copy_service_to_servers(key)
+    }
+
+    fn look_who_serves(&mut self, key: &ServiceKey) -> Result<()> {
+        let (own, directors) = (self.mac(), self.directors.clone());
+        let record = self.record(key)?;
+        let is_one = |mac: &[u8; 6]| *mac == own || directors.contains(mac);
+        let serving = match directors.is_empty() {
+            true => Serving::default(),
+            false => Serving {
+                host: record.macs.values().any(|mac| *mac == own),
+                any: record.macs.values().any(is_one),
+            },
+        };
+        match std::mem::replace(&mut record.serving, serving) == serving {
+            true => Ok(()),
+            false => self.service_changed(key),
+        }
+    }
+
+    /// Servers on their way out included: their connections live on.
+    fn copy_service_to_servers(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.record(key)?;
+        let (info, whole_way) = (service_info(key, record), record.needs_whole_way());
+        let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
+        for server in servers {
+            let mut entry = self.maps.servers.read(usize::from(server.0));
+            entry.service = info;
+            entry.forward = Forward(entry.forward).by_the_whole_way(whole_way).0;
+            self.maps.servers.write(usize::from(server.0), entry);
+        }
+        Ok(())
+    }
+
+    /// The server's MAC stays, so that packets go on being served until its entries are purged.
+    fn remove_server(&mut self, key: &ServiceKey, target: Target) -> Result<ServerId> {
+        let record = self.record(key)?;
+        let id =
+            record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
+        record.purging.push(id);
+        record.macs.remove(&target);
+        self.look_who_serves(key)?;
+        Ok(id)
+    }
+
+    fn write_forward(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
+        let own = self.mac();
+        let record = self.record(key)?;
+        match server.mac {
+            Some(mac) => record.macs.insert(server.target, mac),
+            None => record.macs.remove(&server.target),
+        };
+        let forward = match (server.target, server.mac) {
+            (Target::Local, _) => Forward::local(server.usable),
+            (Target::Real(_), Some(mac)) if mac == own => {
+                Forward::local_server(mac_to_word(mac), server.usable)
+            }
+            (Target::Real(_), mac) => Forward::remote(mac.map(mac_to_word), server.usable),
+        };
+        let forward = forward.by_the_whole_way(record.needs_whole_way());
+        let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, forward));
+        word.store(forward.0, Ordering::Release);
+        self.look_who_serves(key)
+    }
+
+    /// Writes the plan that is not in force, then puts it in force.
+    fn schedule(&mut self, key: &ServiceKey, scheduler: Scheduler, members: &[(Target, u16)]) -> Result<()> {
+        let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
+        let candidates = members
+            .iter()
+            .filter_map(|(target, weight)| {
+                Some(Candidate { server: *record.servers.get(target)?, weight: *weight })
+            })
+            .collect::<Vec<_>>();
+        let compiled = compile(scheduler, &candidates);
+        if let Some(region) = self.allocate(compiled.cells.len() as u32) {
+            self.put_in_force(key, compiled, region);
+            return Ok(());
+        }
+        // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
+        // if not, servers are taken in turn whatever their weights until the configuration has changed.
+        self.put_in_force(key, compile(scheduler, &[]), Region { start: 0, len: 0 });
+        let simple = compile(Scheduler::Rr, &candidates);
+        let needed = compiled.cells.len();
+        for compiled in [compiled, simple] {
+            if let Some(region) = self.allocate(compiled.cells.len() as u32) {
+                let as_wanted = compiled.plan.scheduler == scheduler as u32;
+                self.put_in_force(key, compiled, region);
+                if as_wanted {
+                    return Ok(());
+                }
+                break;
+            }
+        }
+        bail!(
+            "{key}: no room for a schedule of {needed} words (a service needs one per server and distinct weight), so \
+             its servers are taken in turn: give them equal weights or split the service"
+        )
+    }
+
+    /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
+    fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, region: Region) {
+        let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
+        self.settle(switched);
+        let compiled = compiled.at(region.start);
+        for (index, cell) in compiled.cells.iter().enumerate() {
+            self.maps.cells.write(region.start as usize + index, *cell);
+        }
+        self.switches += 1;
+        let switches = self.switches;
+        let Some(record) = self.services.get_mut(key) else { return };
+        record.switched = switches;
+        let service = usize::from(record.id.0);
+        self.retired.push(std::mem::replace(&mut record.cells, region));
+        let choice = self.maps.choices.atomic(service);
+        let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
+        self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
+        choice.store(idle, Ordering::Release);
+    }
+
+    /// A free run of cells; what was switched off is waited for if need be.
+    fn allocate(&mut self, cells: u32) -> Option<Region> {
+        if let Some(region) = self.cells.allocate(cells) {
+            return Some(region);
+        }
+        self.settle(self.switches);
+        self.cells.allocate(cells)
+    }
+
+    /// Places all services in the idle half of their table, then puts it in force.
+    fn write_services(&mut self) -> Result<()> {
+        self.settle(self.halves_switched);
+        // The servers' copies are all that packets need whose connections are known.
+        let present = self.services.iter().filter(|(_, record)| !record.settings.departed);
+        let services: Vec<ServiceInfo> = present.map(|(key, record)| service_info(key, record)).collect();
+        let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
+        let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
+            "no arrangement of the services fits their table: are there more than it was made for?",
+        )?;
+        let control = self.maps.control.word(0, offset_of!(Control, half));
+        let base = match Half(control.load(Ordering::Acquire)).base() {
+            0 => half.len(),
+            _ => 0,
+        };
+        for (index, slot) in half.iter().enumerate() {
+            self.maps.services.write(base + index, *slot);
+        }
+        // The filter of VIPs never lacks one that is in force: old and new, the switch, then the new ones alone.
+        let vips = self.vips();
+        let old = self.maps.control.read(0).vips;
+        self.write_vips(&vips.union(&old));
+        control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        self.write_vips(&vips);
+        self.switches += 1;
+        self.halves_switched = self.switches;
+        Ok(())
+    }
+
+    fn vips(&self) -> Vips {
+        let mut vips = Vips::default();
+        for key in self.services.keys() {
+            if let IpAddr::V4(vip) = key.vip {
+                vips.insert(u32::from_ne_bytes(vip.octets()));
+            }
+        }
+        vips
+    }
+
+    fn write_vips(&self, vips: &Vips) {
+        for (index, word) in vips.0.iter().enumerate() {
+            let place = self.maps.control.word(0, offset_of!(Control, vips) + index * 8);
+            place.store(*word, Ordering::Release);
+        }
+    }
+
+    /// Waits until no packet is under way that began before switch number `switch`: what it switched off is free then.
+    fn settle(&mut self, switch: u64) {
+        if switch <= self.settled {
+            return;
+        }
+        self.settled = self.switches;
+        // SAFETY: membarrier(2) touches no memory of ours. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period,
+        // and the kernel runs XDP programs inside RCU's read side.
+        let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        if waited != 0 {
+            // Refused with nohz_full. A packet is done in microseconds.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for region in self.retired.drain(..) {
+            self.cells.release(region);
+        }
+    }
+}
+
+fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
+    let address = match key.vip {
+        IpAddr::V4(vip) => {
+            ServiceAddress::v4(u32::from_ne_bytes(vip.octets()), key.port.to_be(), key.protocol)
+        }
+        IpAddr::V6(_) => unreachable!("config::load refuses IPv6 services"),
+    };
+    ServiceInfo {
+        address: address.address,
+        port_and_protocol: address.port_and_protocol,
+        id: record.id.0,
+        flags: flags(record),
+        lease: record.settings.group.map_or(Slot::UNGROUPED, Slot::group),
+        timeouts: timeouts(&record.settings.timeouts),
+    }
+}
+
+fn flags(record: &ServiceRecord) -> u8 {
+    let ServiceRecord { settings, serving, .. } = record;
+    [
+        (settings.stray == Stray::Hash, ServiceInfo::STRAY_BY_HASH),
+        (settings.refuses, ServiceInfo::REFUSES),
+        (settings.each_datagram, ServiceInfo::EACH_DATAGRAM),
+        (serving.host, ServiceInfo::HOST_SERVES),
+        (serving.any, ServiceInfo::DIRECTOR_SERVES),
+    ]
+    .into_iter()
+    .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
+}
+
+/// As the map `TARGETS` holds it.
+fn target_address(target: Target) -> [u64; 2] {
+    match target {
+        Target::Real(ip) => address(ip),
+        Target::Local => [0; 2],
+    }
+}
+
+/// An address as the maps hold it, see [`ServiceAddress`].
+fn address(ip: IpAddr) -> [u64; 2] {
+    let ip = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    zerocopy::transmute!(ip.octets())
+}
+
+fn timeouts(config: &lb_model::Timeouts) -> Timeouts {
+    let lb_model::Timeouts { syn_recv, established, fin_wait, closed, udp } = *config;
+    let mut ticks = [0; 8];
+    for (state, timeout) in [
+        (State::SynRecv, syn_recv),
+        (State::Established, established),
+        (State::FinWait, fin_wait),
+        (State::Closed, closed),
+        (State::UdpNew, udp),
+        (State::Udp, udp),
+    ] {
+        ticks[state as usize] = ticks_from_ms(timeout.as_millis() as u64);
+    }
+    ticks
+}

@@ -1,0 +1,234 @@
+//! What an `lb` before this one has left on the interface: a program that goes on forwarding, and maps with its connections.
+//!
+//! The program hangs on its pinned link, and these maps are pinned beside it ([`Pins::maps`]). [`find`] reads which service and
+//! which server stand behind the numbers in them; whoever takes over shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)). Only if the connection table has another size the entries are copied
+//! ([`resize`](super::resize)).
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Map, MapData, MapInfo};
+use lb_common::control::{Control, LAYOUT, word_to_mac};
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::service::{Protocol, ServiceId, ServiceInfo};
+
+use super::attach::pins::{self, Pins};
+use super::mapped::Mapped;
+use super::object::Sizes;
+use super::sweep::Table;
+use crate::plan::Target;
+use lb_model::{Service, ServiceKey};
+
+/// What is shared as long as its size is the same.
+const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];
+/// The same, and otherwise counters begin anew: another `lb` may have others.
+const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
+/// What is shared as long as the connection table has the same size.
+const OF_TABLE: [&str; 3] = ["CONNECTIONS_V4", "COUNTS", "OVERFLOWS"];
+/// What is read, and then made anew.
+const CONTROL: &str = "CONTROL";
+
+/// What is there to take over.
+pub struct Inherited {
+    /// The kernel's number of the program, as `bpftool prog` lists it.
+    pub program: u32,
+    pub control: Control,
+    pub servers: Vec<Known>,
+    pages: u32,
+    /// Where the maps are pinned.
+    folder: PathBuf,
+}
+
+/// A server behind a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub id: ServerId,
+    pub service: ServiceKey,
+    pub service_id: ServiceId,
+    pub target: Target,
+    /// Where the program before sends its packets.
+    pub mac: Option<[u8; 6]>,
+    /// It had new connections.
+    pub usable: bool,
+}
+
+/// What the `lb` before this one left in `folder`.
+///
+/// # Errors
+/// There is something, and it cannot be taken over: its connections end when this `lb` attaches its own program.
+pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
+    let control: Mapped<Control> = open(&folder, CONTROL)?;
+    let control = control.read(0);
+    ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
+    let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
+    let targets: Mapped<[u64; 2]> = open(&folder, "TARGETS")?;
+    let room = sizes.servers as usize + 1;
+    for (name, found) in [("SERVERS", entries.elements()), ("TARGETS", targets.elements())] {
+        ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
+    }
+    let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id))).collect();
+    let pages = info(&map(&folder, "CONNECTIONS_V4")?)?.max_entries();
+    Ok(Inherited { program, control, servers, pages, folder })
+}
+
+fn known(id: usize, entry: ServerEntry, target: [u64; 2]) -> Option<Known> {
+    let ServerEntry { forward, service } = entry;
+    let forward = Forward(forward);
+    let key = key(&service).filter(|_| service.id != 0)?;
+    let target = if target == [0; 2] { Target::Local } else { Target::Real(address(target)) };
+    Some(Known {
+        id: ServerId(u16::try_from(id).ok()?),
+        service: key,
+        service_id: ServiceId(service.id),
+        target,
+        mac: (forward.is_reachable() && forward.mac() != 0).then(|| word_to_mac(forward.mac())),
+        usable: forward.is_usable(),
+    })
+}
+
+fn key(service: &ServiceInfo) -> Option<ServiceKey> {
+    let port = u16::from_be(service.port_and_protocol as u16);
+    let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
+    Some(ServiceKey { vip: address(service.address), port, protocol })
+}
+
+/// The reverse of what the maps hold, see [`lb_common::service::ServiceAddress`].
+fn address(words: [u64; 2]) -> IpAddr {
+    let octets: [u8; 16] = zerocopy::transmute!(words);
+    IpAddr::from(octets).to_canonical()
+}
+
+impl Inherited {
+    /// Whether the connection table has the wanted size, so that it goes on as it is.
+    pub fn fits(&self, sizes: &Sizes) -> bool {
+        self.pages == sizes.pages()
+    }
+
+    fn has_counters(&self, name: &str) -> bool {
+        let wanted = if name == "REASONS" { Reason::COUNT } else { TableEvent::COUNT };
+        map(&self.folder, name)
+            .and_then(|map| info(&map))
+            .is_ok_and(|info| info.max_entries() as usize == wanted)
+    }
+
+    /// The connection table, to be copied.
+    pub fn table(&self) -> Result<Table> {
+        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, open(&self.folder, "COUNTS")?))
+    }
+
+    /// This `lb`'s program is in its place: its maps are pinned now.
+    pub fn forget(&self) -> Result<()> {
+        pins::remove_maps(&self.folder)
+    }
+
+    /// Services and servers as a configuration would name them, for what the present one does not know any more.
+    pub fn services(&self) -> Vec<Service> {
+        let mut services: BTreeMap<ServiceKey, Service> = BTreeMap::new();
+        for known in &self.servers {
+            let service = services
+                .entry(known.service)
+                .or_insert_with(|| Service::new(known.service.to_string(), known.service));
+            if let Target::Real(address) = known.target {
+                service.servers.push(lb_model::Server::new(address, known.service.port));
+            }
+        }
+        services.into_values().collect()
+    }
+}
+
+/// Where the loader finds maps that go on, and pins those that it makes. Dropped, it removes the pins, as a start that came
+/// to nothing must, unless [`Self::keep`] was called.
+#[derive(Debug, Default)]
+pub struct PinnedMaps {
+    /// `None`: without a BPF file system nothing is pinned.
+    folder: Option<PathBuf>,
+}
+
+impl PinnedMaps {
+    pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let names = [CONTROL].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
+    }
+
+    /// The program that uses the maps is attached and pinned: they outlive the process.
+    pub fn keep(mut self) {
+        self.folder = None;
+    }
+}
+
+impl Drop for PinnedMaps {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.folder.as_deref().map(pins::remove_maps) {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// A new folder with the maps that go on. Those of the `lb` before stay where they can be found, should this start come to
+/// nothing: [`Inherited::forget`] ends that.
+pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -> Result<PinnedMaps> {
+    let folder = pins.maps();
+    let mut shared: Vec<&'static str> = Vec::new();
+    match &inherited {
+        Some(found) => {
+            shared.extend(SHARED);
+            shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
+            shared.extend(OF_TABLE.into_iter().filter(|_| found.fits(sizes)));
+        }
+        None => pins::remove_maps(&pins.maps_before())?,
+    }
+    let before = match inherited {
+        Some(found) if found.folder == folder => {
+            let before = pins.maps_before();
+            fs::rename(&folder, &before)
+                .with_context(|| format!("cannot move {} to {}", folder.display(), before.display()))?;
+            found.folder.clone_from(&before);
+            Some(before)
+        }
+        Some(found) => {
+            pins::remove_maps(&folder)?;
+            Some(found.folder.clone())
+        }
+        None => {
+            pins::remove_maps(&folder)?;
+            None
+        }
+    };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let pinned_maps = PinnedMaps { folder: Some(folder.clone()) };
+    if let Some(before) = before {
+        for name in shared {
+            let path = folder.join(name);
+            map(&before, name)?.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+    }
+    Ok(pinned_maps)
+}
+
+fn map(folder: &Path, name: &str) -> Result<MapData> {
+    MapData::from_pin(folder.join(name)).with_context(|| format!("cannot open its map {name}"))
+}
+
+fn info(map: &MapData) -> Result<MapInfo> {
+    map.info().context("cannot ask what a map is")
+}
+
+fn open<T>(folder: &Path, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(name, Map::Array(map(folder, name)?))
+}
+
+/// For services of IPv4, which are all there are.
+pub fn vip(service: &ServiceInfo) -> Option<Ipv4Addr> {
+    match address(service.address) {
+        IpAddr::V4(vip) => Some(vip),
+        IpAddr::V6(_) => None,
+    }
+}

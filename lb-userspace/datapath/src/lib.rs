@@ -1,0 +1,142 @@
+//! The data path as the controller holds it: loaded, attached, kept in step with the plan.
+//!
+//! - [`kernel`]: whether the running kernel can have it; `bpf`: bpf(2)
+//! - [`object`]: the embedded program, loaded with the sizes of the configuration
+//! - [`attach`]: on the interface, native or generic
+//! - [`device`]: whether what the program sends gets through the interface's driver
+//! - `mapped`: maps as memory; [`maps`]: all of them by name
+//! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
+//! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
+//! - [`lease`]: until when each group of VIPs is served
+//! - [`sweep`]: the walk over the connection table that expires, purges and counts
+//! - [`program_log`]: rare events that the program reports itself
+
+pub mod attach;
+mod bpf;
+mod cells;
+pub mod device;
+pub mod executor;
+mod ids;
+pub mod inherited;
+pub mod kernel;
+pub mod lease;
+pub mod mapped;
+pub mod maps;
+pub mod object;
+pub mod plan;
+pub mod program_log;
+pub mod resize;
+pub mod sweep;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Result;
+use aya::Ebpf;
+use lb_common::server::ServerId;
+
+use self::executor::Executor;
+use self::inherited::Inherited;
+use self::lease::Start;
+use self::maps::Maps;
+use self::object::Sizes;
+use self::sweep::Table;
+use crate::plan::{Change, State, diff, schedule};
+use lb_model::ServiceKey;
+use lb_model::lease::{Leases, Memory};
+
+/// A loaded program with its maps, and the state they hold.
+pub struct DataPath {
+    pub ebpf: Ebpf,
+    pub executor: Executor,
+    pub table: Arc<Table>,
+    applied: State,
+    /// Services whose schedule could not be written.
+    failed: BTreeSet<ServiceKey>,
+}
+
+/// What [`DataPath::apply`] did.
+#[derive(Debug)]
+pub struct Applied {
+    pub changes: Vec<Change>,
+    /// Servers that are gone, and whose they were: their connections must be purged.
+    pub purge: Vec<(ServiceKey, ServerId)>,
+    pub errors: Vec<anyhow::Error>,
+}
+
+impl DataPath {
+    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret; an `lb`
+    /// before this one had its own, and so has what it left.
+    pub fn new(
+        mut ebpf: Ebpf,
+        sizes: Sizes,
+        mac: [u8; 6],
+        hash_keys: [u64; 2],
+        start: Start,
+        inherited: Option<&Inherited>,
+    ) -> Result<Self> {
+        let (maps, table) = Maps::take(&mut ebpf)?;
+        let executor = Executor::new(maps, sizes, mac, hash_keys, start, inherited);
+        Ok(Self {
+            ebpf,
+            executor,
+            table: Arc::new(table),
+            applied: State::default(),
+            failed: BTreeSet::new(),
+        })
+    }
+
+    pub fn applied(&self) -> &State {
+        &self.applied
+    }
+
+    /// A handle on the leases of the VIP groups.
+    pub fn leases(&self) -> Leases {
+        Leases::new(Arc::clone(&self.executor.maps().control) as Arc<dyn Memory>)
+    }
+
+    /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors` and tried again with
+    /// the next call; the others hold.
+    pub fn apply(&mut self, desired: State) -> Applied {
+        let mut changes = diff(&desired, &self.applied);
+        self.applied = desired;
+        changes.extend(self.failed_schedules(&changes));
+        let mut purge = Vec::new();
+        let mut errors = Vec::new();
+        for change in &changes {
+            match self.executor.execute(change) {
+                Ok(gone) => purge.extend(gone),
+                Err(error) => {
+                    self.forget(change);
+                    errors.push(error);
+                }
+            }
+        }
+        errors.extend(self.executor.commit().err());
+        Applied { changes, purge, errors }
+    }
+
+    /// Schedules that failed the last time and are not among `changes` anyway.
+    fn failed_schedules(&mut self, changes: &[Change]) -> Vec<Change> {
+        let failed = std::mem::take(&mut self.failed);
+        let again = failed.iter().filter_map(|key| Some(schedule(*key, self.applied.services.get(key)?)));
+        again.filter(|again| !changes.contains(again)).collect()
+    }
+
+    /// Notes that a change did not happen.
+    fn forget(&mut self, change: &Change) {
+        match change {
+            Change::AddService(key, _) => drop(self.applied.services.remove(key)),
+            Change::AddServer(key, server) => {
+                if let Some(service) = self.applied.services.get_mut(key) {
+                    service.servers.retain(|other| other.target != server.target);
+                }
+            }
+            Change::Schedule(key, ..) => drop(self.failed.insert(*key)),
+            Change::ChangeService(..)
+            | Change::ChangeServer(..)
+            | Change::RemoveServer(..)
+            | Change::RemoveService(..) => {}
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! All maps of the program by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, XskMap};
+use aya::{Ebpf, Pod};
+use lb_common::control::Control;
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::schedule::Plan;
+use lb_common::server::{ServerEntry, ServerId, ServerStats};
+use lb_common::service::ServiceSlot;
+use lb_common::unfinished::Seen;
+
+use super::mapped::Mapped;
+use super::sweep::Table;
+use lb_model::Totals;
+
+/// The maps, taken out of a loaded object.
+pub struct Maps {
+    /// Shared with whoever renews the leases.
+    pub control: Arc<Mapped<Control>>,
+    /// The VIPs of the groups, and which lease each is under.
+    pub vips: Exact<[u64; 2], u32>,
+    /// By [`lb_common::probe::Answer`].
+    pub answers: Exact<[u32; 3], u32>,
+    /// MACs of the other directors, see [`lb_common::control::mac_to_word`].
+    pub directors: Exact<u64, u32>,
+    /// MAC of the server that sent a packet on last, the same way.
+    pub came_back: Mapped<u64>,
+    pub xsks: XskMap<MapData>,
+    pub services: Mapped<ServiceSlot>,
+    pub choices: Mapped<u32>,
+    pub plans: Mapped<Plan>,
+    pub cells: Mapped<u32>,
+    pub servers: Mapped<ServerEntry>,
+    /// Addresses of the servers.
+    pub targets: Mapped<[u64; 2]>,
+    pub stats: Stats,
+    pub counters: Counters,
+    /// The last packet that had a checksum that was left to hardware.
+    pub unfinished: Mapped<Seen>,
+}
+
+impl Maps {
+    /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep shares, apart.
+    pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
+        let maps = Self {
+            control: Arc::new(mapped(ebpf, "CONTROL")?),
+            vips: Exact::take(ebpf, "VIPS")?,
+            answers: Exact::take(ebpf, "ANSWERS")?,
+            directors: Exact::take(ebpf, "DIRECTORS")?,
+            came_back: mapped(ebpf, "CAME_BACK")?,
+            xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
+            services: mapped(ebpf, "SERVICES")?,
+            choices: mapped(ebpf, "CHOICES")?,
+            plans: mapped(ebpf, "PLANS")?,
+            cells: mapped(ebpf, "CELLS")?,
+            servers: mapped(ebpf, "SERVERS")?,
+            targets: mapped(ebpf, "TARGETS")?,
+            stats: Stats(per_cpu(ebpf, "STATS")?),
+            counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
+            unfinished: mapped(ebpf, "UNFINISHED")?,
+        };
+        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "COUNTS")?);
+        Ok((maps, table))
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the object holds no map {name}"))
+}
+
+fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(name, take(ebpf, name)?)
+}
+
+fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+    take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+/// A hash map that holds exactly what it was last set to.
+pub struct Exact<K, V>(HashMap<MapData, K, V>);
+
+impl<K: Pod + Ord, V: Pod> Exact<K, V> {
+    fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
+        let map = take(ebpf, name)?.try_into();
+        map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))
+    }
+
+    /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds is for errors.
+    pub fn set(&mut self, what: &str, wanted: &BTreeMap<K, V>) -> Result<()> {
+        for (key, value) in wanted {
+            self.0.insert(key, value, 0).with_context(|| format!("no room for all {what}"))?;
+        }
+        let present: Vec<K> =
+            self.0.keys().collect::<Result<_, _>>().with_context(|| format!("cannot list the {what}"))?;
+        for key in present.iter().filter(|key| !wanted.contains_key(*key)) {
+            self.0.remove(key).with_context(|| format!("cannot remove one of the {what}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A [`ServerStats`] as the words it consists of, which aya can copy.
+type StatsWords = [u64; 4];
+
+/// Totals per server.
+pub struct Stats(PerCpuArray<MapData, StatsWords>);
+
+impl Stats {
+    /// Sum over the CPUs.
+    pub fn read(&self, server: ServerId) -> Result<ServerStats> {
+        let per_cpu = self.0.get(&u32::from(server.0), 0).context("cannot read a server's totals")?;
+        let sum = |word: usize| per_cpu.iter().map(|words| words[word]).sum();
+        Ok(ServerStats { connections: sum(0), packets: sum(1), bytes: sum(2), reserved: 0 })
+    }
+
+    pub fn clear(&mut self, server: ServerId) -> Result<()> {
+        let zeros = vec![[0; 4]; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        self.0
+            .set(u32::from(server.0), zeros.try_into().context("one value per CPU")?, 0)
+            .context("cannot clear a server's totals")
+    }
+}
+
+/// A server's totals for a listing. A counter that cannot be read shows as 0 and is told in the log.
+pub fn read_totals(stats: &Stats, server: ServerId) -> Totals {
+    match stats.read(server) {
+        Ok(stats) => Totals { connections: stats.connections, packets: stats.packets, bytes: stats.bytes },
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            Totals::default()
+        }
+    }
+}
+
+/// Packets not forwarded, and what the table did.
+pub struct Counters {
+    reasons: PerCpuArray<MapData, u64>,
+    events: PerCpuArray<MapData, u64>,
+}
+
+impl Counters {
+    pub fn reason(&self, reason: Reason) -> Result<u64> {
+        sum(&self.reasons, reason as u32)
+    }
+    pub fn event(&self, event: TableEvent) -> Result<u64> {
+        sum(&self.events, event as u32)
+    }
+}
+
+fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64> {
+    Ok(map.get(&index, 0).context("cannot read a counter")?.iter().sum())
+}

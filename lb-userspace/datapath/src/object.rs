@@ -1,0 +1,110 @@
+//! The embedded XDP program, loaded with maps of the wanted size.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::programs::Xdp;
+use lb_common::table::{SLOTS_PER_PAGE, pages_for};
+use lb_net::xsk::MAX_QUEUES;
+
+use super::inherited::PinnedMaps;
+use super::kernel;
+
+/// The BPF object that build.rs compiled.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+
+/// The benchmark's programs: the real one behind an entry of its own, and floors beside it.
+#[cfg(feature = "bench-object")]
+pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
+
+/// Name of the program in the object.
+pub const PROGRAM: &str = "lb";
+
+/// How much the maps hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections; the table has at least twice as many slots.
+    pub connections: u32,
+    /// Services; a power of two. The table of services has twice as many slots in each half.
+    pub services: u32,
+    /// Servers of all services together, local fallbacks included.
+    pub servers: u32,
+    /// Words for the lists of all plans; a wrr service needs about one per server and distinct weight.
+    pub cells: u32,
+}
+
+impl Sizes {
+    /// Room for what the configuration may grow into by reloads.
+    pub fn for_connections(connections: u32) -> Self {
+        Self { connections, services: 4096, servers: 65_535, cells: 1 << 19 }
+    }
+
+    pub fn pages(&self) -> u32 {
+        pages_for(self.connections)
+    }
+
+    /// Slots of the connection table.
+    pub fn slots(&self) -> u64 {
+        u64::from(self.pages()) * u64::from(SLOTS_PER_PAGE)
+    }
+
+    /// Slots in one half of the table of services.
+    pub fn service_slots(&self) -> u32 {
+        self.services * 2
+    }
+}
+
+/// Loads the real program's object, with the maps of another one where some are pinned_maps. The program itself is loaded by
+/// [`load_program`].
+pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
+    load_with(OBJECT, sizes, pinned_maps)
+}
+
+/// Loads any object that has the maps of the real program, such as the benchmark's.
+pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
+    load_with(object, sizes, &PinnedMaps::default())
+}
+
+fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
+    let mut loader = aya::EbpfLoader::new();
+    for (name, path) in pinned_maps.paths() {
+        loader.map_pin_path(name, path);
+    }
+    loader
+        .map_max_entries("SERVICES", sizes.service_slots() * 2)
+        // What a reload brings and what it takes away are in the map together for a moment.
+        .map_max_entries("VIPS", sizes.services * 2)
+        .map_max_entries("ANSWERS", sizes.services * 2)
+        .map_max_entries("XSKS", MAX_QUEUES)
+        .map_max_entries("CHOICES", sizes.services + 1)
+        .map_max_entries("PLANS", (sizes.services + 1) * 2)
+        .map_max_entries("TURNS", sizes.services + 1)
+        .map_max_entries("CELLS", sizes.cells)
+        .map_max_entries("SERVERS", sizes.servers + 1)
+        .map_max_entries("TARGETS", sizes.servers + 1)
+        .map_max_entries("COUNTS", sizes.servers + 1)
+        .map_max_entries("STATS", sizes.servers + 1)
+        .map_max_entries("CONNECTIONS_V4", sizes.pages())
+        .load(object)
+        .with_context(|| {
+            format!(
+                "Linux {} does not make the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN) and memory for the \
+                 connection table",
+                kernel::release()
+            )
+        })
+}
+
+/// Hands the program to the kernel's verifier.
+pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = program(ebpf, name)?;
+    program.load().map_err(|error| kernel::refusal(name, error))?;
+    Ok(program)
+}
+
+/// A program of the object, loaded or not.
+pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    ebpf.program_mut(name)
+        .with_context(|| format!("the object holds no program {name}"))?
+        .try_into()
+        .with_context(|| format!("{name} is no XDP program"))
+}

@@ -1,0 +1,123 @@
+//! What the data path shall hold, and the changes that lead there from what it holds: pure.
+//!
+//! Start, reload, a server's health, a new MAC and a dry run all take this one path: build the desired [`State`],
+//! diff it against the applied one, execute the changes.
+
+mod diff;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+pub use diff::{diff, schedule};
+
+use lb_model::{Scheduler, ServiceKey, Stray, Timeouts};
+
+/// Everything the data path holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub services: BTreeMap<ServiceKey, Service>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub settings: Settings,
+    pub scheduler: Scheduler,
+    /// In configured order; behind them draining servers and the fallback, if the service has one.
+    pub servers: Vec<Server>,
+}
+
+/// What the program needs of a service for packets of known connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    pub stray: Stray,
+    /// Clients are told when there is no server for them.
+    pub refuses: bool,
+    /// Each datagram is scheduled by itself.
+    pub each_datagram: bool,
+    pub timeouts: Timeouts,
+    /// The group of its VIP, whose lease it is under; `None`: always active.
+    pub group: Option<u8>,
+    /// It left the configuration and keeps the connections it has: others are nobody's, as at any port without a service.
+    pub departed: bool,
+}
+
+/// Where packets can go: a real server, or the director's own host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    Real(IpAddr),
+    Local,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    pub target: Target,
+    pub weight: u16,
+    /// `None`: not resolved, or not needed because the target is local. A real server at the interface's own MAC is the
+    /// director's host.
+    pub mac: Option<[u8; 6]>,
+    /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not unusable: what is
+    /// known to such a server stays with it, UDP too.
+    pub usable: bool,
+}
+
+impl Service {
+    /// The servers that new connections are spread over.
+    pub fn members(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(|server| server.usable && server.weight > 0)
+    }
+
+    pub fn server(&self, target: Target) -> Option<&Server> {
+        self.servers.iter().find(|server| server.target == target)
+    }
+}
+
+/// One step from the applied state towards the desired one. Executed in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    AddService(ServiceKey, Settings),
+    ChangeService(ServiceKey, Settings),
+    /// Comes after the removal of its servers.
+    RemoveService(ServiceKey),
+    AddServer(ServiceKey, Server),
+    ChangeServer(ServiceKey, Server),
+    /// Comes after the schedule without it.
+    RemoveServer(ServiceKey, Target),
+    /// From now on new connections go to these members, in this order.
+    Schedule(ServiceKey, Scheduler, Vec<(Target, u16)>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real(address) => address.fmt(f),
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+/// In the words of ldirectord's log.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddService(key, _) => write!(f, "Adding virtual server: {key}"),
+            Self::ChangeService(key, _) => write!(f, "Changing virtual server: {key}"),
+            Self::RemoveService(key) => write!(f, "Removing virtual server: {key}"),
+            Self::AddServer(key, server) => {
+                write!(f, "Adding real server: {} ({}*{key})", server.target, server.weight)
+            }
+            Self::ChangeServer(key, server) => {
+                let usable = if server.usable { "in service" } else { "out of service" };
+                write!(f, "Changing real server: {} ({}*{key}), {usable}", server.target, server.weight)
+            }
+            Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
+            Self::Schedule(key, scheduler, members) if members.is_empty() => {
+                write!(f, "No server left for {key} ({})", scheduler.name())
+            }
+            Self::Schedule(key, scheduler, members) => {
+                write!(f, "Scheduling {key} by {} over", scheduler.name())?;
+                members.iter().try_for_each(|(target, weight)| write!(f, " {weight}*{target}"))
+            }
+        }
+    }
+}

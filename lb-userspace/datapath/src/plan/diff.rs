@@ -1,0 +1,219 @@
+//! From the applied state to the desired one.
+
+use std::collections::BTreeMap;
+
+use super::{Change, Server, Service, State, Target};
+use lb_model::ServiceKey;
+
+/// The changes that turn `actual` into `desired`; empty when they are equal.
+///
+/// The order keeps packets safe at every step: a server is in the maps before a schedule names it, and a schedule
+/// stops naming it before it goes.
+pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (key, service) in &actual.services {
+        if !desired.services.contains_key(key) {
+            remove_service(*key, service, &mut changes);
+        }
+    }
+    for (key, service) in &desired.services {
+        match actual.services.get(key) {
+            Some(old) => change_service(*key, service, old, &mut changes),
+            None => add_service(*key, service, &mut changes),
+        }
+    }
+    changes
+}
+
+fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
+    if service.members().next().is_some() {
+        changes.push(Change::Schedule(key, service.scheduler, Vec::new()));
+    }
+    changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
+    changes.push(Change::RemoveService(key));
+}
+
+fn add_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
+    changes.push(Change::AddService(key, service.settings));
+    changes.extend(service.servers.iter().map(|server| Change::AddServer(key, *server)));
+    changes.push(schedule(key, service));
+}
+
+fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes: &mut Vec<Change>) {
+    if desired.settings != actual.settings {
+        changes.push(Change::ChangeService(key, desired.settings));
+    }
+    let old: BTreeMap<Target, &Server> =
+        actual.servers.iter().map(|server| (server.target, server)).collect();
+    let new: BTreeMap<Target, &Server> =
+        desired.servers.iter().map(|server| (server.target, server)).collect();
+    for server in &desired.servers {
+        match old.get(&server.target) {
+            None => changes.push(Change::AddServer(key, *server)),
+            Some(old) if *old != server => changes.push(Change::ChangeServer(key, *server)),
+            Some(_) => {}
+        }
+    }
+    if schedule(key, desired) != schedule(key, actual) {
+        changes.push(schedule(key, desired));
+    }
+    changes.extend(
+        old.keys()
+            .filter(|target| !new.contains_key(target))
+            .map(|target| Change::RemoveServer(key, *target)),
+    );
+}
+
+/// The change that spreads new connections over the service's members.
+pub fn schedule(key: ServiceKey, service: &Service) -> Change {
+    let members = service.members().map(|server| (server.target, server.weight)).collect();
+    Change::Schedule(key, service.scheduler, members)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::super::Settings;
+    use super::*;
+    use lb_model::{Protocol, Scheduler, Stray, Timeouts};
+
+    /// What an executor keeps, and the rules it relies on.
+    fn execute(changes: &[Change], actual: &State) -> State {
+        let mut state = actual.clone();
+        let mut members: BTreeMap<ServiceKey, Vec<(Target, u16)>> = actual
+            .services
+            .iter()
+            .map(|(key, service)| (*key, service.members().map(|s| (s.target, s.weight)).collect()))
+            .collect();
+        for change in changes {
+            match change {
+                Change::AddService(key, settings) => {
+                    let service =
+                        Service { settings: *settings, scheduler: Scheduler::Rr, servers: Vec::new() };
+                    assert!(state.services.insert(*key, service).is_none());
+                }
+                Change::ChangeService(key, settings) => {
+                    state.services.get_mut(key).unwrap().settings = *settings;
+                }
+                Change::RemoveService(key) => {
+                    assert!(state.services.remove(key).unwrap().servers.is_empty());
+                    members.remove(key);
+                }
+                Change::AddServer(key, server) => {
+                    let service = state.services.get_mut(key).unwrap();
+                    assert!(service.server(server.target).is_none());
+                    service.servers.push(*server);
+                }
+                Change::ChangeServer(key, server) => {
+                    let service = state.services.get_mut(key).unwrap();
+                    *service.servers.iter_mut().find(|old| old.target == server.target).unwrap() = *server;
+                }
+                Change::RemoveServer(key, target) => {
+                    let named =
+                        members.get(key).is_some_and(|list| list.iter().any(|(named, _)| named == target));
+                    assert!(!named, "a schedule still names {target}");
+                    let servers = &mut state.services.get_mut(key).unwrap().servers;
+                    servers.retain(|server| server.target != *target);
+                }
+                Change::Schedule(key, scheduler, list) => {
+                    let service = state.services.get_mut(key).unwrap();
+                    assert!(list.iter().all(|(target, _)| service.server(*target).is_some()));
+                    service.scheduler = *scheduler;
+                    members.insert(*key, list.clone());
+                }
+            }
+        }
+        // The order of servers lives in the schedule alone.
+        for (key, service) in &mut state.services {
+            let listed: Vec<_> = members[key].clone();
+            let mut expected: Vec<_> = service.members().map(|s| (s.target, s.weight)).collect();
+            expected.sort_by_key(|(target, _)| listed.iter().position(|(listed, _)| listed == target));
+            assert_eq!(listed, expected);
+        }
+        state
+    }
+
+    fn server() -> impl Strategy<Value = Server> {
+        (0u8..6, 0u16..4, any::<bool>(), any::<bool>()).prop_map(|(host, weight, mac, usable)| Server {
+            target: match host {
+                0 => Target::Local,
+                host => Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))),
+            },
+            weight,
+            mac: mac.then_some([2, 0, 0, 0, 0, host]),
+            usable,
+        })
+    }
+
+    fn service() -> impl Strategy<Value = Service> {
+        let scheduler = prop_oneof![Just(Scheduler::Rr), Just(Scheduler::Wlc)];
+        (proptest::collection::vec(server(), 0..6), scheduler, any::<bool>()).prop_map(
+            |(mut servers, scheduler, hash)| {
+                let mut seen = std::collections::BTreeSet::new();
+                servers.retain(|server| seen.insert(server.target));
+                let stray = if hash { Stray::Hash } else { Stray::Pass };
+                let settings = Settings {
+                    stray,
+                    refuses: false,
+                    each_datagram: false,
+                    timeouts: Timeouts::default(),
+                    group: None,
+                    departed: false,
+                };
+                Service { settings, scheduler, servers }
+            },
+        )
+    }
+
+    fn state() -> impl Strategy<Value = State> {
+        proptest::collection::btree_map(1u16..4, service(), 0..4).prop_map(|services| State {
+            services: services
+                .into_iter()
+                .map(|(port, service)| {
+                    let vip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+                    (ServiceKey { vip, port, protocol: Protocol::Tcp }, service)
+                })
+                .collect(),
+        })
+    }
+
+    /// Same content, whatever the order of servers outside the schedule.
+    fn sorted(mut state: State) -> State {
+        for service in state.services.values_mut() {
+            service.servers.sort_by_key(|server| server.target);
+        }
+        state
+    }
+
+    proptest! {
+        #[test]
+        fn executing_the_difference_reaches_the_desired_state(desired in state(), actual in state()) {
+            let reached = execute(&diff(&desired, &actual), &actual);
+            for (key, service) in &desired.services {
+                let members: Vec<_> = service.members().collect();
+                if !members.is_empty() {
+                    prop_assert_eq!(reached.services[key].scheduler, service.scheduler);
+                }
+            }
+            prop_assert_eq!(sorted(reached), sorted(desired));
+        }
+
+        #[test]
+        fn equal_states_need_no_change(state in state()) {
+            prop_assert_eq!(diff(&state, &state), Vec::new());
+        }
+
+        #[test]
+        fn an_unchanged_server_is_not_touched(desired in state(), actual in state()) {
+            for change in diff(&desired, &actual) {
+                if let Change::ChangeServer(key, server) | Change::AddServer(key, server) = change {
+                    let old = actual.services.get(&key).and_then(|service| service.server(server.target));
+                    prop_assert_ne!(old, Some(&server));
+                }
+            }
+        }
+    }
+}

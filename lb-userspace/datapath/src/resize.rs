@@ -1,0 +1,93 @@
+//! Copies the connections of one table into another one of another size.
+//!
+//! First while the program before still forwards by the old table, then once more when the new one does: what has changed
+//! in between is a few milliseconds' worth. Until that is done packets in mid-connection that nobody knows wait (they are
+//! dropped, and TCP sends them again), because the host would reset their connections.
+
+use lb_common::connection::{Key, Tick};
+use lb_common::control::Control;
+use lb_common::frame::Flow;
+use lb_common::server::ServerEntry;
+use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
+use lb_common::table::{self, Page as _, Place};
+
+use super::inherited;
+use super::mapped::Mapped;
+use super::sweep::{PageView, Table};
+use lb_system::clock::now_ns;
+
+/// What became of the old table's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// They stand in the new table now.
+    pub copied: u64,
+    /// There was no slot for them.
+    pub without_slot: u64,
+}
+
+/// What is the same of both tables.
+pub struct Copier<'a> {
+    pub from: &'a Table,
+    pub to: &'a Table,
+    /// Of the new program.
+    pub control: Control,
+    pub servers: &'a Mapped<ServerEntry>,
+}
+
+impl Copier<'_> {
+    /// Entries that the new table does not have. With `newer` also those that it has in an older state: only as long as
+    /// its program does not run.
+    pub fn copy(&self, newer: bool) -> Copied {
+        let mut result = Copied::default();
+        let now = Tick::from_ns(now_ns());
+        for (key, entry) in self.from.entries().filter(|(_, entry)| !entry.expires().is_past(now)) {
+            let service = self.servers.read(usize::from(entry.server().0)).service;
+            let Some(flow) = flow(key, &service) else { continue };
+            let place = Place::of(&flow, self.control.hash_keys, self.control.page_mask);
+            let page = PageView::of(self.to, place.page as usize);
+            let address =
+                ServiceAddress { address: service.address, port_and_protocol: service.port_and_protocol };
+            let same = |server: lb_common::server::ServerId| {
+                self.servers.read(usize::from(server.0)).service.serves(&address)
+            };
+            let found = table::find(&page, &place, key, |found| same(found.server()).then_some(()));
+            let (slot, before) = match found {
+                Some((seen, ())) if newer && seen.entry != entry => {
+                    if page.swap_entry(seen.slot, seen.entry, entry) {
+                        self.to.count(entry, Some(seen.entry));
+                    }
+                    continue;
+                }
+                Some(_) => continue,
+                None => match table::victim(&page, &place, now) {
+                    Some(seen) => (seen, seen.entry),
+                    None => {
+                        result.without_slot += 1;
+                        continue;
+                    }
+                },
+            };
+            if table::take(&page, slot, key, entry, now) {
+                self.to.count(entry, Some(before));
+                result.copied += 1;
+            }
+        }
+        result
+    }
+}
+
+fn flow(key: Key, service: &ServiceInfo) -> Option<Flow> {
+    let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
+    Some(Flow {
+        source: key.client(),
+        destination: u32::from_ne_bytes(inherited::vip(service)?.octets()),
+        source_port: key.client_port(),
+        destination_port: key.service_port(),
+        protocol,
+        // The place does not depend on the rest.
+        ttl: 0,
+        network: 0,
+        transport: 0,
+        total_length: 0,
+    })
+}

@@ -1,0 +1,200 @@
+//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
+//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
+
+pub mod machine;
+pub mod net;
+pub mod probe;
+pub mod quorum;
+pub mod server;
+
+mod descriptors;
+#[cfg(test)]
+mod fuzz;
+mod punctuality;
+mod recent;
+mod task;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use self::machine::{Start, State};
+use self::net::{Net, VipNet};
+use self::probe::agent::Memory;
+use self::probe::{Advice, Report, Subject};
+use self::punctuality::Punctuality;
+use self::recent::Recent;
+use self::task::Job;
+use lb_model::{Check, Service, ServiceKey};
+use lb_net::xsk::Xsk;
+use lb_system::worker::Worker;
+
+/// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
+const STAGGER: Duration = Duration::from_millis(5);
+
+/// What a check says of a server. Sent when something in it changed, not for every probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub service: ServiceKey,
+    pub server: IpAddr,
+    /// Which of the server's checks it is.
+    pub place: usize,
+    pub state: State,
+    /// Why the server is down, or what the last probe found against it; `None` when all is well.
+    pub reason: Option<String>,
+    pub advice: Option<Advice>,
+    pub warning: Option<String>,
+}
+
+/// What a task belongs to: one check of one server of one service.
+type Id = (ServiceKey, IpAddr, usize);
+
+/// Runs the checks of all services, each in a task of its own on a thread of their own, and sends what they find.
+///
+/// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
+#[derive(Debug)]
+pub struct Checker {
+    thread: Worker,
+    net: Net,
+    sender: mpsc::UnboundedSender<Verdict>,
+    punctuality: Punctuality,
+    /// That this process may have open.
+    descriptors: u64,
+    running: HashMap<Id, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    check: Check,
+    subject: Subject,
+    state: watch::Receiver<State>,
+    recent: Recent,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checker {
+    pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
+        let (thread, punctuality) = (Worker::start("checks")?, Punctuality::default());
+        let descriptors = descriptors::raise_limit()?;
+        Ok(Self { thread, net, sender, punctuality, descriptors, running: HashMap::new() })
+    }
+
+    /// Makes the running checks those of `services`.
+    ///
+    /// An unchanged check of an unchanged server runs on as if nothing had happened. When the check of a server
+    /// changed, its state stays until the first result of the new check, which then decides alone.
+    pub fn set(&mut self, services: &[Service]) {
+        let wanted: Vec<_> = services.iter().flat_map(checks).collect();
+        if let Some(text) = descriptors::too_few(wanted.len(), self.descriptors) {
+            warn!("{text}");
+        }
+        let ids: HashSet<Id> = wanted.iter().map(|(id, ..)| *id).collect();
+        self.running.retain(|id, _| ids.contains(id));
+        let new: Vec<_> = wanted
+            .into_iter()
+            .filter(|(id, subject, check)| {
+                !self.running.get(id).is_some_and(|old| old.subject == *subject && old.check == **check)
+            })
+            .collect();
+        let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
+        for (turn, (id, subject, check)) in (0..).zip(new) {
+            let beat = (check.interval / count).min(STAGGER).saturating_mul(turn);
+            // Nothing is known of these servers: the first round is quicker by so much that a director's start and an
+            // interval and a time-out at the most lie before the last verdict.
+            let start = Start { first: beat * 2 / 3, beat };
+            self.begin(id, subject, check, start);
+        }
+    }
+
+    /// The way of probes through VIPs.
+    pub fn vip(&self) -> &VipNet {
+        &self.net.vip
+    }
+
+    /// Has probes through VIPs go by these sockets, beside those that they have.
+    pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
+        self.net.vip.add_sockets(sockets, self.thread.handle())
+    }
+
+    /// How many checks run.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn punctuality(&self) -> &Punctuality {
+        &self.punctuality
+    }
+
+    /// Latencies of the last good probes of a server's checks, the newest first.
+    pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
+        let running = |place| self.running.get(&(service, server, place));
+        (0..checks).map(|place| running(place).map(|check| check.recent.all()).unwrap_or_default()).collect()
+    }
+
+    /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
+    pub fn probe(&self, subject: Subject, checks: Arc<[Check]>) -> oneshot::Receiver<Vec<Report>> {
+        let (sender, reports) = oneshot::channel();
+        let net = self.net.clone();
+        self.thread.handle().spawn(async move {
+            let probes = checks.iter().map(|check| probe::run(check, subject, &net));
+            // Whoever asked may have gone.
+            let _ = sender.send(join_all(probes).await);
+        });
+        reports
+    }
+
+    fn begin(&mut self, id: Id, subject: Subject, check: &Check, start: Start) {
+        let old = self.running.remove(&id);
+        let before = old.as_ref().map_or(State::Unknown, |old| *old.state.borrow());
+        let (state_sender, state) = watch::channel(before);
+        let recent = Recent::default();
+        let (_, _, place) = id;
+        let job = Job {
+            subject,
+            place,
+            check: check.clone(),
+            net: self.net.clone(),
+            verdicts: self.sender.clone(),
+            state: state_sender,
+            recent: recent.clone(),
+            agent: Memory::default(),
+            seed: seed(&id),
+            punctuality: self.punctuality.clone(),
+        };
+        let task = self.thread.handle().spawn(job.run(start));
+        self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });
+    }
+}
+
+/// The same for a check whenever it starts, another for each check.
+fn seed(id: &Id) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The checks that a service wants of its servers.
+fn checks(service: &Service) -> impl Iterator<Item = (Id, Subject, &Check)> {
+    service.servers.iter().flat_map(move |server| {
+        let subject = Subject { service: service.key, server: server.address, port: server.port };
+        let each = server.checks.iter().enumerate();
+        each.map(move |(place, check)| ((service.key, server.address, place), subject, check))
+    })
+}
+
+#[cfg(test)]
+mod tests;

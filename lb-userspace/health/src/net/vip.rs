@@ -1,0 +1,208 @@
+//! To a server through the VIP, as its clients' packets come to it: frames to the server's MAC by AF_XDP sockets, TCP and UDP
+//! by smoltcp.
+//!
+//! What the clients need is what is seen: that the server has the VIP, that its service listens there, that its MAC is right.
+//!
+//! - `host`: TCP/IP for one flow; `stack`: all flows; both pure
+//! - `stations`: MACs and addresses, as the controller tells them
+//! - `link`: the sockets, and the tasks that wait at them
+//! - `stream`: what probes read from and write to
+
+#[cfg(test)]
+pub(crate) mod fuzz;
+mod host;
+mod link;
+#[cfg(test)]
+mod server;
+mod stack;
+mod stations;
+mod stream;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use self::link::Link;
+use self::stack::{Key, Stack, Way};
+pub use self::stations::{Station, Stations};
+pub(super) use self::stream::{VipDatagrams, VipStream};
+use crate::probe::{Attempt, Failure};
+use lb_model::Protocol;
+use lb_net::xsk::Xsk;
+
+/// The way to servers through their VIPs. Clones are the same.
+#[derive(Clone)]
+pub struct VipNet(Arc<Shared>);
+
+struct Shared {
+    inner: Mutex<Inner>,
+    /// The stack's next time-out has come nearer.
+    sooner: Notify,
+    open: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stack: Stack,
+    stations: Stations,
+    /// `None` until the program hands answers on.
+    link: Option<Link>,
+}
+
+impl Inner {
+    fn next_timeout(&self) -> Option<Instant> {
+        let next_try = self.link.as_ref().and_then(Link::next_try);
+        [self.stack.next_timeout(), next_try].into_iter().flatten().min()
+    }
+}
+
+impl Default for VipNet {
+    fn default() -> Self {
+        let (open, _) = watch::channel(false);
+        Self(Arc::new(Shared { inner: Mutex::default(), sooner: Notify::new(), open }))
+    }
+}
+
+impl fmt::Debug for VipNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VipNet").field("flows", &self.lock().stack.flows()).finish_non_exhaustive()
+    }
+}
+
+impl VipNet {
+    /// From now on the servers are there.
+    pub fn set_stations(&self, stations: Stations) {
+        self.lock().stations = stations;
+    }
+
+    /// Whether the attempt's server is this host itself, which no frame can be sent to.
+    pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
+        let stations = &self.lock().stations;
+        let station = stations.servers.get(&attempt.subject.server);
+        station.is_some_and(|station| station.mac == Some(stations.mac))
+    }
+
+    /// Sends and receives by these sockets from now on, beside those it has. `runtime` is where the checks run.
+    pub fn add_sockets(&self, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
+        let _guard = runtime.enter();
+        let mut inner = self.lock();
+        let link = inner.link.get_or_insert_with(|| Link::new(self, runtime));
+        link.add(sockets, self)?;
+        drop(inner);
+        self.0.open.send_replace(true);
+        Ok(())
+    }
+
+    /// Gives the sockets up. Probes that are under way hear nothing any more.
+    pub fn close(&self) {
+        self.0.open.send_replace(false);
+        self.lock().link = None;
+    }
+
+    /// How many receive queues it listens to.
+    pub fn queues(&self) -> u32 {
+        self.lock().link.as_ref().map_or(0, Link::queues)
+    }
+
+    /// Waits until answers can come: a probe that begins before says nothing of its server.
+    pub async fn is_open(&self) {
+        // An error says that nobody opens it any more; but self does not end before this does.
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
+    }
+
+    pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<VipStream, Failure> {
+        let stream = VipStream::new(self.open(attempt, Protocol::Tcp)?);
+        attempt.limit.wait(stream.connected(), Failure::NoAnswerToSyn).await??;
+        attempt.heard().note();
+        Ok(stream)
+    }
+
+    pub fn datagrams(&self, attempt: &Attempt<'_>) -> Result<VipDatagrams, Failure> {
+        Ok(VipDatagrams::new(self.open(attempt, Protocol::Udp)?, attempt.heard()))
+    }
+
+    fn open(&self, attempt: &Attempt<'_>, protocol: Protocol) -> Result<Open, Failure> {
+        let SocketAddr::V4(remote) = attempt.target() else {
+            return Err(here("checks through the VIP are for IPv4"));
+        };
+        let seed = getrandom::u64().map_err(|error| here(&format!("no random numbers: {error}")))?;
+        let now = Instant::now();
+        let key = self.turn(|inner| {
+            if inner.link.is_none() {
+                return Err(here("no AF_XDP socket"));
+            }
+            let way = inner.stations.way(attempt)?;
+            let opened = inner.stack.open(remote, protocol, way, seed, now);
+            opened.ok_or_else(|| here(&format!("all ports towards {remote} are in use")))
+        })?;
+        Ok(Open { net: self.clone(), key })
+    }
+
+    /// Runs `act` on the stack, sends the frames that it leaves, and sets the timer anew.
+    fn turn<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let before = inner.next_timeout();
+        let done = act(&mut inner);
+        let frames = inner.stack.take_outgoing();
+        if let Some(link) = &mut inner.link {
+            link.send(frames);
+        }
+        let after = inner.next_timeout();
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.0.sooner.notify_one();
+        }
+        done
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.lock().next_timeout()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stations {
+    /// What frames of a probe of this attempt begin with.
+    fn way(&self, attempt: &Attempt<'_>) -> Result<Way, Failure> {
+        let server = attempt.subject.server;
+        let station = self.servers.get(&server).copied().unwrap_or_default();
+        let Some(mac) = station.mac else {
+            return Err(Failure::NoMac { server, interface: self.interface.clone() });
+        };
+        let own = match attempt.check.source {
+            Some(IpAddr::V4(source)) => Some(source),
+            _ => station.own,
+        };
+        let own = own.ok_or_else(|| {
+            here(&format!("no address for probes of {server} on {} (`source` names one)", self.interface))
+        })?;
+        Ok(Way { own, own_mac: self.mac, mac })
+    }
+}
+
+/// A reason that is this host's own and says nothing of the server.
+fn here(words: &str) -> Failure {
+    Failure::Local(io::Error::other(words))
+}
+
+/// A flow of the stack, as long as somebody wants it.
+struct Open {
+    net: VipNet,
+    key: Key,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.net.turn(|inner| inner.stack.close(self.key, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! A host of one socket: the TCP/IP that one probe needs, by smoltcp. No I/O: packets in, packets out, time handed in.
+//!
+//! Each flow has a host of its own, because smoltcp looks through all sockets of an interface for every packet, and because
+//! one VIP is at many MACs.
+
+use std::net::SocketAddrV4;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use lb_common::probe::TTL;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::{AnySocket, Socket, tcp, udp};
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use lb_system::clock::now_ns;
+
+/// Bytes of an IP packet: those of Ethernet, less a TCP timestamp, which smoltcp does not count in.
+const MTU: usize = 1500 - 12;
+
+/// What the other end may send before it hears from us: two segments, so that a frame which the kernel has put together
+/// from several (generic mode) is still one that fits.
+const RECEIVE: usize = 2 * (MTU - 40);
+const SEND: usize = 2048;
+
+/// For datagrams, both ways: several of an Ethernet frame.
+const DATAGRAMS: usize = 8;
+const DATAGRAM_BYTES: usize = 4 * MTU;
+
+/// The addresses of one flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub own: SocketAddrV4,
+    pub remote: SocketAddrV4,
+}
+
+/// Packets that a host wants to send, IP header first.
+pub(super) type Packets = Vec<Vec<u8>>;
+
+pub(super) struct Host {
+    interface: Interface,
+    /// One or none.
+    sockets: SocketSet<'static>,
+    /// smoltcp counts time from here.
+    begin: Instant,
+}
+
+impl Host {
+    /// One that is about to connect; [`Self::turn`] sends the SYN.
+    pub(super) fn connecting(ends: Ends, seed: u64, now: Instant) -> Self {
+        let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
+        let mut socket = tcp::Socket::new(buffer(RECEIVE), buffer(SEND));
+        socket.set_hop_limit(Some(TTL));
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        // They tell a server that still has the port's last connection in TIME-WAIT that this one is new (RFC 6191).
+        socket.set_tsval_generator(Some(|| (now_ns() / 1_000_000) as u32));
+        let mut host = Self::without_socket(ends, seed, now);
+        let begun = socket.connect(host.interface.context(), ends.remote, ends.own);
+        debug_assert!(
+            begun.is_ok(),
+            "{begun:?}: a new socket, and addresses that the configuration has checked"
+        );
+        host.sockets.add(socket);
+        host
+    }
+
+    /// One that sends and receives datagrams.
+    pub(super) fn datagrams(ends: Ends, seed: u64, now: Instant) -> Self {
+        let buffer =
+            || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; DATAGRAM_BYTES]);
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        socket.set_hop_limit(Some(TTL));
+        let bound = socket.bind(ends.own);
+        debug_assert!(bound.is_ok(), "{bound:?}: a new socket, and a port that is not 0");
+        let mut host = Self::without_socket(ends, seed, now);
+        host.sockets.add(socket);
+        host
+    }
+
+    /// One where nobody listens: it answers TCP with a reset.
+    pub(super) fn without_socket(ends: Ends, seed: u64, now: Instant) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface =
+            Interface::new(config, &mut Wire { incoming: None, outgoing: &mut Vec::new() }, at(now, now));
+        interface.update_ip_addrs(|addresses| {
+            let pushed = addresses.push(IpCidr::new((*ends.own.ip()).into(), 32));
+            debug_assert!(pushed.is_ok(), "there is room for one address");
+        });
+        Self { interface, sockets: SocketSet::new(Vec::with_capacity(1)), begin: now }
+    }
+
+    /// One that accepts a connection: a server.
+    #[cfg(test)]
+    pub(super) fn listening(own: SocketAddrV4, now: Instant) -> Self {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 65_535]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.listen(own).expect("a new socket");
+        let mut host = Self::without_socket(Ends { own, remote: own }, 1, now);
+        host.sockets.add(socket);
+        host
+    }
+
+    /// Takes a packet in, if one came, and does what is due. Returns what is to be sent.
+    ///
+    /// Should smoltcp panic all the same, this flow alone is lost, and not the task that serves all of them.
+    pub(super) fn turn(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll(incoming, now)));
+        polled.unwrap_or_else(|_| {
+            self.sockets = SocketSet::new(Vec::new());
+            Packets::new()
+        })
+    }
+
+    fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+        let now = at(self.begin, now);
+        let mut packets = Vec::new();
+        let mut wire = Wire { incoming, outgoing: &mut packets };
+        self.interface.poll(now, &mut wire, &mut self.sockets);
+        // A socket sends one packet each time.
+        loop {
+            let mut more = Vec::new();
+            let mut wire = Wire { incoming: None, outgoing: &mut more };
+            self.interface.poll(now, &mut wire, &mut self.sockets);
+            if more.is_empty() {
+                return packets;
+            }
+            packets.append(&mut more);
+        }
+    }
+
+    /// When [`Self::turn`] is wanted even if no packet comes.
+    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Instant> {
+        let next = self.interface.poll_at(at(self.begin, now), &self.sockets)?;
+        let micros = u64::try_from(next.total_micros()).unwrap_or(0);
+        Some((self.begin + Duration::from_micros(micros)).max(now))
+    }
+
+    pub(super) fn tcp(&mut self) -> Option<&mut tcp::Socket<'static>> {
+        self.get()
+    }
+
+    pub(super) fn udp(&mut self) -> Option<&mut udp::Socket<'static>> {
+        self.get()
+    }
+
+    fn get<T: AnySocket<'static>>(&mut self) -> Option<&mut T> {
+        let only: &mut Socket<'static> = self.sockets.iter_mut().next()?.1;
+        T::downcast_mut(only)
+    }
+}
+
+fn at(begin: Instant, now: Instant) -> smoltcp::time::Instant {
+    let micros = now.saturating_duration_since(begin).as_micros();
+    smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// What smoltcp takes for a network card, for one turn.
+struct Wire<'a> {
+    incoming: Option<&'a [u8]>,
+    outgoing: &'a mut Packets,
+}
+
+impl Device for Wire<'_> {
+    type RxToken<'t>
+        = Incoming<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Outgoing<'t>
+    where
+        Self: 't;
+
+    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Incoming<'_>, Outgoing<'_>)> {
+        Some((Incoming(self.incoming.take()?), Outgoing(self.outgoing)))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outgoing<'_>> {
+        Some(Outgoing(self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU;
+        // On virtual interfaces a packet may come without: it never left the machine.
+        capabilities.checksum.tcp = Checksum::Tx;
+        capabilities.checksum.udp = Checksum::Tx;
+        capabilities
+    }
+}
+
+struct Incoming<'a>(&'a [u8]);
+
+impl RxToken for Incoming<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+struct Outgoing<'a>(&'a mut Packets);
+
+impl TxToken for Outgoing<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let mut packet = vec![0; length];
+        let result = write(&mut packet);
+        self.0.push(packet);
+        result
+    }
+}

@@ -1,0 +1,125 @@
+//! The AF_XDP sockets, and the tasks that wait: one for each socket's frames, one for the stack's time-outs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::stack::{Frame, Stack};
+use super::{Inner, VipNet};
+use lb_net::xsk::Xsk;
+
+/// Frames that wait for room in the first socket; what does not fit is lost, as on any full queue.
+const WAITING: usize = 1024;
+
+/// How soon waiting frames are tried again: at first, and at most when there was no room time after time.
+const RETRY: Duration = Duration::from_millis(1);
+const SLOWEST_RETRY: Duration = Duration::from_millis(256);
+
+pub(super) struct Link {
+    /// By receive queue.
+    sockets: Vec<Xsk>,
+    waiting: VecDeque<Frame>,
+    retry: Duration,
+    retry_at: Option<Instant>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Link {
+    /// Without sockets yet: what is sent waits.
+    pub(super) fn new(net: &VipNet, runtime: &Handle) -> Self {
+        let tasks = vec![runtime.spawn(keep_time(net.clone()))];
+        Self { sockets: Vec::new(), waiting: VecDeque::new(), retry: RETRY, retry_at: None, tasks }
+    }
+
+    /// Needs the runtime around it.
+    pub(super) fn add(&mut self, sockets: Vec<Xsk>, net: &VipNet) -> io::Result<()> {
+        for socket in sockets {
+            let fd = socket.fd().try_clone_to_owned()?;
+            // SAFETY: an OwnedFd always tells the same descriptor, and keeps it open as long as it lives.
+            let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+            self.tasks.push(tokio::spawn(listen(net.clone(), fd, self.sockets.len())));
+            self.sockets.push(socket);
+        }
+        Ok(())
+    }
+
+    pub(super) fn queues(&self) -> u32 {
+        u32::try_from(self.sockets.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Sends what has waited and these frames, as far as there is room.
+    pub(super) fn send(&mut self, frames: Vec<Frame>) {
+        let room = WAITING.saturating_sub(self.waiting.len());
+        self.waiting.extend(frames.into_iter().take(room));
+        let Some(socket) = self.sockets.first_mut() else { return };
+        let before = self.waiting.len();
+        while self.waiting.front().is_some_and(|frame| socket.send(frame)) {
+            self.waiting.pop_front();
+        }
+        if before > 0 {
+            socket.flush();
+        }
+        let progress = self.waiting.len() < before;
+        self.retry = if progress { RETRY } else { (self.retry * 2).min(SLOWEST_RETRY) };
+        self.retry_at = (!self.waiting.is_empty()).then(|| Instant::now() + self.retry);
+    }
+
+    /// When [`Self::send`] is wanted although there is nothing new.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    fn receive(&mut self, place: usize, stack: &mut Stack) {
+        let now = Instant::now();
+        if let Some(socket) = self.sockets.get_mut(place) {
+            socket.receive(|frame| stack.receive(frame, now));
+        }
+    }
+
+    /// What would be on the wire if there were sockets.
+    #[cfg(test)]
+    pub(super) fn take_waiting(&mut self) -> Vec<Frame> {
+        self.waiting.drain(..).collect()
+    }
+}
+
+/// Hands frames to the stack whenever some have come to the socket at this place.
+async fn listen(net: VipNet, socket: AsyncFd<OwnedFd>, place: usize) {
+    while let Ok(mut ready) = socket.readable().await {
+        net.turn(|Inner { stack, link, .. }| {
+            if let Some(link) = link {
+                link.receive(place, stack);
+            }
+        });
+        ready.clear_ready();
+    }
+}
+
+/// Keeps the stack's time-outs.
+async fn keep_time(net: VipNet) {
+    loop {
+        let next = net.next_timeout();
+        let timeout = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = timeout => net.turn(|inner| inner.stack.expire(Instant::now())),
+            () = net.0.sooner.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Servers for tests: stations that have the VIP.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Instant;
+
+use super::host::{Ends, Host};
+use super::stack::{Frame, Mac, Way};
+
+pub(super) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(211, 58, 250, 6), 80);
+pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
+pub(super) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 5];
+pub(super) const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 25];
+
+pub(super) const WAY: Way = Way { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
+
+/// A server of one connection, or one that does not listen.
+pub(super) struct Server(pub Host);
+
+impl Server {
+    /// Accepts a connection to the VIP.
+    pub(super) fn listening(now: Instant) -> Self {
+        Self(Host::listening(VIP, now))
+    }
+
+    /// Has the VIP and no service on it.
+    pub(super) fn deaf(now: Instant) -> Self {
+        Self(Host::without_socket(Ends { own: VIP, remote: VIP }, 1, now))
+    }
+
+    /// Takes frames in; returns what it sends.
+    pub(super) fn turn(&mut self, frames: &[Frame], now: Instant) -> Vec<Frame> {
+        let mut sent = self.0.turn(None, now);
+        for frame in frames {
+            assert_eq!((&frame[..6], &frame[6..12]), (&SERVER_MAC[..], &OWN_MAC[..]), "MACs");
+            sent.extend(self.0.turn(Some(&frame[14..]), now));
+        }
+        sent.iter().map(|packet| answer(packet)).collect()
+    }
+}
+
+/// The frame of a packet from the server to the director.
+pub(super) fn answer(packet: &[u8]) -> Frame {
+    [&OWN_MAC[..], &SERVER_MAC, &[0x08, 0x00], packet].concat()
+}

@@ -1,0 +1,242 @@
+//! One probe under way: whom it asks, until when, how far it has come.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lb_model::{Step, millis};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::{Failure, agent};
+use crate::net::{Datagrams, Net, Stream};
+use lb_model::{Check, ServiceKey};
+
+/// Until when a probe has time, and how long that was from its start on, for the words of a failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    at: Instant,
+    whole: Duration,
+}
+
+impl Limit {
+    pub fn new(whole: Duration) -> Self {
+        Self { at: Instant::now() + whole, whole }
+    }
+
+    pub fn whole(self) -> Duration {
+        self.whole
+    }
+
+    /// When half of it is gone.
+    pub fn halfway(self) -> Instant {
+        self.at - self.whole / 2
+    }
+
+    /// When a third of it is gone, and when two are.
+    pub fn thirds(self) -> [Instant; 2] {
+        let third = self.whole / 3;
+        [self.at - third * 2, self.at - third]
+    }
+
+    /// How much of it is left.
+    pub fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
+    pub async fn wait<T>(
+        self,
+        future: impl Future<Output = T>,
+        late: impl FnOnce(Duration) -> Failure,
+    ) -> Result<T, Failure> {
+        tokio::time::timeout_at(self.at, future).await.map_err(|_| late(self.whole))
+    }
+}
+
+/// Who is probed: a server of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject {
+    pub service: ServiceKey,
+    pub server: IpAddr,
+    /// Where it serves, host byte order.
+    pub port: u16,
+}
+
+/// What a good answer brought along.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// The server's own word about its weight.
+    pub advice: Option<Advice>,
+    /// It is what the server said earlier: it could not be asked now.
+    pub stale: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// In place of the configured weight.
+    Weight(u16),
+    /// Of the configured weight; more than 100 is fine.
+    Percent(u16),
+}
+
+/// How a probe went.
+#[derive(Debug)]
+pub struct Report {
+    pub took: Duration,
+    pub steps: Vec<Step>,
+    /// What is not wrong yet: a certificate that ends soon.
+    pub warning: Option<String>,
+    pub result: Result<Answer, Failure>,
+}
+
+impl Report {
+    /// Why it failed, and how far it had come: `connected after 0.4 ms, then status 500, wanted 200-299`.
+    pub fn explain(&self, failure: &str) -> String {
+        let mut text = String::new();
+        for Step { after_us, what } in &self.steps {
+            let _ = write!(text, "{what} after {}, ", millis(*after_us));
+        }
+        if text.is_empty() { failure.to_owned() } else { format!("{text}then {failure}") }
+    }
+}
+
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// One probe under way.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    pub check: &'a Check,
+    pub subject: Subject,
+    pub limit: Limit,
+    /// What the server's agent has said in earlier probes.
+    pub agent: agent::Memory,
+    net: &'a Net,
+    begin: Instant,
+    told: Mutex<Told>,
+    heard: Heard,
+}
+
+/// Whether anything has come from the server through the VIP. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    steps: Vec<Step>,
+    warning: Option<String>,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
+        let (limit, begin) = (Limit::new(check.timeout), Instant::now());
+        let (agent, told, heard) = Default::default();
+        Self { check, subject, limit, agent, net, begin, told, heard }
+    }
+
+    /// With what the server's agent has said before.
+    pub fn remembering(self, agent: agent::Memory) -> Self {
+        Self { agent, ..self }
+    }
+
+    /// Another one of the same subject, of which nothing is told.
+    pub fn beside<'b>(&'b self, check: &'b Check) -> Attempt<'b> {
+        Attempt::new(check, self.subject, self.net)
+    }
+
+    /// Where packets go: the server's own address or the VIP, and the port that is probed.
+    pub fn target(&self) -> SocketAddr {
+        let Subject { service, server, port } = self.subject;
+        self.check.target(service.vip, server, port)
+    }
+
+    /// A connection to the target, with TLS if the check wants it.
+    pub async fn connect(&self) -> Result<Stream, Failure> {
+        let stream = self.net.connect(self).await?;
+        self.step("connected");
+        match &self.check.tls {
+            Some(tls) => self.net.secure(self, tls, stream).await,
+            None => Ok(stream),
+        }
+    }
+
+    /// A way for datagrams to and from the target.
+    pub async fn datagrams(&self) -> Result<Datagrams, Failure> {
+        self.net.datagrams(self).await
+    }
+
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
+    pub fn is_heard(&self) -> bool {
+        self.heard.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the target host's ICMP echo reply.
+    pub async fn echo(&self) -> Result<(), Failure> {
+        self.net.echo(self).await
+    }
+
+    /// Sends all of `bytes`; `wanted` is what comes back for them, for the words of a failure.
+    pub async fn send(&self, stream: &mut Stream, bytes: &[u8], wanted: &'static str) -> Result<(), Failure> {
+        let sending = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        self.in_time(sending, wanted).await
+    }
+
+    /// Reads what comes next, as much as fits into `buffer`; 0 at the end.
+    pub async fn receive(
+        &self,
+        stream: &mut Stream,
+        buffer: &mut [u8],
+        wanted: &'static str,
+    ) -> Result<usize, Failure> {
+        self.in_time(stream.read(buffer), wanted).await
+    }
+
+    /// Does `work`, which is to bring `wanted`, while there is time.
+    pub async fn in_time<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+        wanted: &'static str,
+    ) -> Result<T, Failure> {
+        let done = self.limit.wait(work, |within| Failure::Late { wanted, within }).await?;
+        done.map_err(|error| Failure::from_stream(&error, wanted))
+    }
+
+    /// Notes what was done just now.
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
+        let after_us = micros(self.begin.elapsed());
+        self.told().steps.push(Step { after_us, what: what.into() });
+    }
+
+    /// Something that is not wrong yet.
+    pub fn warn(&self, warning: String) {
+        self.told().warning = Some(warning);
+    }
+
+    pub fn report(self, result: Result<Answer, Failure>) -> Report {
+        let Told { steps, warning } = self.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Report { took: self.begin.elapsed(), steps, warning, result }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+//! DNS: a question is answered without an error and, if one is wanted, with a certain record.
+//!
+//! Without a name to ask for the root is asked for, which many servers have nothing to say of: those of some zones only
+//! refuse it. Any answer but SERVFAIL is good then.
+
+mod question;
+
+use domain::base::iana::Rcode;
+use tokio::time::timeout_at;
+
+use self::question::{Question, Reply};
+use super::conversation::Conversation;
+use super::excerpt::clean;
+use super::{Answer, Attempt, Failure};
+use lb_model::DnsProbe;
+
+/// Nobody is told that more would be welcome (EDNS), so a server sends no more than 512 bytes (RFC 1035 section 4.2.1).
+const DATAGRAM: usize = 4096;
+const ANSWER: &str = "answer";
+
+/// Asks over UDP, and over TCP if the answer did not fit.
+pub(super) async fn probe(attempt: &Attempt<'_>, check: &DnsProbe) -> Result<Answer, Failure> {
+    let question = Question::new(check)?;
+    let reply = over_udp(attempt, &question).await?;
+    let judged = judge(check, &reply);
+    if judged.is_ok() || !reply.truncated {
+        return judged;
+    }
+    judge(check, &over_tcp(attempt, &question).await?)
+}
+
+/// Asks again after a third of the time, and after two, as every resolver does: a datagram may be lost.
+async fn over_udp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, Failure> {
+    let socket = attempt.datagrams().await?;
+    attempt.in_time(socket.send(question.as_bytes()), ANSWER).await?;
+    attempt.step("sent the question");
+    let mut again = attempt.limit.thirds().into_iter();
+    let mut due = again.next();
+    let mut buffer = vec![0; DATAGRAM];
+    let mut wanted = ANSWER;
+    loop {
+        let receiving = attempt.in_time(socket.receive(&mut buffer), wanted);
+        let received = match due {
+            Some(at) => timeout_at(at, receiving).await,
+            None => Ok(receiving.await),
+        };
+        let Ok(length) = received else {
+            due = again.next();
+            attempt.in_time(socket.send(question.as_bytes()), ANSWER).await?;
+            attempt.step("asked again");
+            continue;
+        };
+        let length = length?;
+        match question.reply(&buffer[..length])? {
+            Some(reply) => {
+                attempt.step(if reply.truncated { "got a truncated answer" } else { "got an answer" });
+                return Ok(reply);
+            }
+            // Somebody else's answer, or one to a probe before this one: it says nothing of this one.
+            None => wanted = "answer to this very question",
+        }
+    }
+}
+
+/// RFC 7766 section 8: each message has its length in front.
+async fn over_tcp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, Failure> {
+    let mut conversation = Conversation::open(attempt).await?;
+    let length = u16::try_from(question.as_bytes().len()).unwrap_or(u16::MAX);
+    let message = [&length.to_be_bytes(), question.as_bytes()].concat();
+    conversation.say(&message, ANSWER).await?;
+    let length = u16::from_be_bytes(conversation.bytes(ANSWER).await?);
+    let message = conversation.message_within(usize::from(u16::MAX), usize::from(length), ANSWER).await?;
+    question.reply(&message)?.ok_or_else(|| Failure::Wrong("the answer is to another question".into()))
+}
+
+fn judge(check: &DnsProbe, reply: &Reply) -> Result<Answer, Failure> {
+    let is_alive = check.answer.is_none() && check.name == "." && reply.code != Rcode::SERVFAIL;
+    if reply.code != Rcode::NOERROR && !is_alive {
+        return Err(Failure::Wrong(format!("the answer is {}{}", reply.code, advice(reply.code))));
+    }
+    let Some(wanted) = &check.answer else { return Ok(Answer::default()) };
+    if reply.records.iter().any(|record| record.is(wanted)) {
+        return Ok(Answer::default());
+    }
+    if reply.records.is_empty() {
+        return Err(Failure::Wrong(format!("no {wanted}: the answer has no {} record", check.record.name())));
+    }
+    let records: Vec<_> = reply.records.iter().map(|record| record.text.as_str()).collect();
+    Err(Failure::Wrong(format!("no {wanted} among the answers: {}", clean(records.join(", ").as_bytes()))))
+}
+
+/// What an operator may have overlooked.
+fn advice(code: Rcode) -> &'static str {
+    match code {
+        Rcode::REFUSED => " (is `query` in a zone that it serves, and may this host ask for it?)",
+        Rcode::NXDOMAIN => " (does it have the name in `query`?)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests;

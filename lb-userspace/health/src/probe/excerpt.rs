@@ -1,0 +1,82 @@
+//! The beginning of an answer, as an operator may see it: short, on one line, nothing that a terminal acts on.
+
+/// Characters shown.
+const SHOWN: usize = 40;
+/// Enough bytes for that many characters, and to tell that there are more.
+pub(super) const EXCERPT_BYTES: usize = 4 * (SHOWN + 1);
+
+/// The same of what is said in words, such as an error.
+const WORDS: usize = 80;
+
+/// In quotes and cut: `'It works!'`. Bytes that are no UTF-8 show as `�`.
+pub fn excerpt(bytes: &[u8]) -> String {
+    format!("'{}'", shown(&bytes[..bytes.len().min(EXCERPT_BYTES)], SHOWN))
+}
+
+/// In quotes.
+pub(super) fn quote(words: &[u8]) -> String {
+    format!("'{}'", clean(words))
+}
+
+pub(super) fn clean(words: &[u8]) -> String {
+    shown(words, WORDS)
+}
+
+/// At most so many characters.
+fn shown(bytes: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let (mut shown, mut count) = (String::new(), 0);
+    for character in text.trim_end().chars() {
+        let before = shown.len();
+        match character {
+            '\'' | '"' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+        count += shown[before..].chars().count();
+        if count > most {
+            shown.replace_range(before.., "…");
+            break;
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn is_short_and_harmless() {
+        let long = "x".repeat(41);
+        let cut = format!("'{}…'", "x".repeat(40));
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "''"),
+            (b"It works!\r\n", "'It works!'"),
+            (b"<p>\n it's", r"'<p>\n it's'"),
+            (b"\x1b[2J\xff\0", r"'\u{1b}[2J�\0'"),
+            ("gr\u{fc}n \u{202e}".as_bytes(), r"'grün \u{202e}'"),
+            (long.as_bytes(), &cut),
+            (&[b'x'; 100_000], &cut),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(excerpt(bytes), shown, "{bytes:?}");
+        }
+    }
+    #[test]
+    fn words_have_more_room() {
+        assert_eq!(clean(&[b'x'; WORDS]), "x".repeat(WORDS));
+        assert_eq!(quote(&[b'x'; WORDS + 1]), format!("'{}…'", "x".repeat(WORDS)));
+        assert_eq!(clean(&[0; WORDS]), "\\0".repeat(WORDS / 2) + "…");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_stays_one_short_line(words in prop::collection::vec(any::<u8>(), 0..400)) {
+            let text = quote(&words);
+            prop_assert!(text.chars().count() <= WORDS + "'…'".chars().count());
+            prop_assert!(!text.contains(char::is_control));
+        }
+    }
+}

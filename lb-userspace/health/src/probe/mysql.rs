@@ -1,0 +1,145 @@
+//! MySQL and MariaDB: the server greets, and answers a login.
+//!
+//! The greeting would say enough, but a server blocks a host that leaves a hundred times (`max_connect_errors`) without
+//! an answer to it. Refused logins do not count: with a limit of 10, MariaDB 10.11 took 400 of them, and blocked a host
+//! that left 11 times. See "Connection Phase" in MySQL's documentation of its protocol.
+
+use super::conversation::Conversation;
+use super::excerpt::{clean, quote};
+use super::{Answer, Attempt, Failure};
+
+const GREETING: &str = "greeting";
+const ANSWER: &str = "answer to the login";
+
+/// First bytes of packets.
+const PROTOCOL: u8 = 10;
+const OK: u8 = 0x00;
+const SWITCH: u8 = 0xfe;
+/// More of what a way to authenticate has to say.
+const MORE: u8 = 0x01;
+/// Of the protocol before MySQL 3.21.
+const OLD_PROTOCOL: u8 = 9;
+const ERROR: u8 = 0xff;
+
+/// CLIENT_PROTOCOL_41, CLIENT_SECURE_CONNECTION, CLIENT_PLUGIN_AUTH.
+const CAPABILITIES: u32 = 0x200 | 0x8000 | 0x8_0000;
+const UTF8: u8 = 33;
+const PLUGIN: &str = "mysql_native_password";
+const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
+
+/// Requests of a server to prove the user in another way.
+const SWITCHES: usize = 3;
+
+/// Refusals of the user that only a server that serves gives, beside those of SQLSTATE 28, which servers before 4.1 leave
+/// out: its way of authentication is not ours, or it wants TLS first (3159), or the account is locked, has an old password,
+/// or as many connections as it may have. 1043 is what old servers say of a login that they cannot read.
+const GOOD_REFUSALS: [u16; 14] =
+    [1043, 1044, 1045, 1203, 1226, 1251, 1275, 1524, 1698, 1820, 1862, 3118, 3159, 4151];
+pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, Failure> {
+    let mut server = Conversation::open(attempt).await?;
+    let (mut number, greeting) = packet(&mut server, GREETING).await?;
+    let version = match greeting.split_first() {
+        Some((&PROTOCOL, rest)) => rest.split(|byte| *byte == 0).next().unwrap_or_default(),
+        Some((&ERROR, rest)) => return Err(Refusal::read(rest).failure()),
+        Some((&OLD_PROTOCOL, _)) => {
+            let words = "the server speaks MySQL's protocol 9, which lb does not: use `type: tcp`";
+            return Err(Failure::Wrong(words.into()));
+        }
+        _ => return Err(not_mysql(GREETING, &greeting)),
+    };
+    // MariaDB's own prefix, for replicas of old that take another first digit than 5 for a mistake.
+    let version = version.strip_prefix(b"5.5.5-").unwrap_or(version);
+    attempt.step(format!("greeted by version {}", clean(version)));
+    let mut words = login(user);
+    for _ in 0..=SWITCHES {
+        number = number.wrapping_add(1);
+        server.say(&framed(number, &words), ANSWER).await?;
+        let answer;
+        (number, answer) = packet(&mut server, ANSWER).await?;
+        match answer.split_first() {
+            Some((&OK, _)) => {
+                attempt.step("accepted the login");
+                server.farewell(&QUIT).await;
+                return Ok(Answer::default());
+            }
+            Some((&ERROR, rest)) => {
+                Refusal::read(rest).judge()?;
+                attempt.step("refused the user, as a server that serves does");
+                return Ok(Answer::default());
+            }
+            // Whatever is wanted as a proof, ours is an empty password.
+            Some((&(SWITCH | MORE), _)) => words.clear(),
+            _ => return Err(not_mysql(ANSWER, &answer)),
+        }
+    }
+    Err(Failure::Wrong(format!("asked for a password in more than {SWITCHES} ways")))
+}
+
+/// The number of the next packet and its content.
+async fn packet(server: &mut Conversation<'_>, wanted: &'static str) -> Result<(u8, Vec<u8>), Failure> {
+    let [a, b, c, number] = server.bytes(wanted).await?;
+    let length = u32::from_le_bytes([a, b, c, 0]);
+    Ok((number, server.message(length as usize, wanted).await?))
+}
+
+fn framed(number: u8, content: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes();
+    [&[a, b, c, number], content].concat()
+}
+
+/// A handshake response of the protocol's version 4.1, with an empty password.
+fn login(user: &str) -> Vec<u8> {
+    let largest_packet = 0xff_ffff_u32;
+    let mut login = Vec::new();
+    login.extend(CAPABILITIES.to_le_bytes());
+    login.extend(largest_packet.to_le_bytes());
+    login.push(UTF8);
+    login.extend([0; 23]);
+    login.extend(user.bytes());
+    // The end of the name, the length of the password.
+    login.extend([0, 0]);
+    login.extend(PLUGIN.bytes());
+    login.push(0);
+    login
+}
+
+fn not_mysql(what: &str, bytes: &[u8]) -> Failure {
+    Failure::Wrong(format!("the {what} is not MySQL's: {}", quote(bytes)))
+}
+
+/// An error packet.
+struct Refusal<'a> {
+    code: u16,
+    /// SQLSTATE. There is none in an error before the greeting.
+    state: &'a [u8],
+    words: &'a [u8],
+}
+
+impl<'a> Refusal<'a> {
+    /// What is missing is 0 or empty.
+    fn read(packet: &'a [u8]) -> Self {
+        let (code, rest) = packet.split_first_chunk().unwrap_or((&[0; 2], packet));
+        let code = u16::from_le_bytes(*code);
+        match rest.split_at_checked(6) {
+            Some((state, words)) if state[0] == b'#' => Self { code, state: &state[1..], words },
+            _ => Self { code, state: &[], words: rest },
+        }
+    }
+
+    fn judge(&self) -> Result<(), Failure> {
+        let good = self.state.starts_with(b"28") || GOOD_REFUSALS.contains(&self.code);
+        if good { Ok(()) } else { Err(self.failure()) }
+    }
+
+    fn failure(&self) -> Failure {
+        let mend = match self.code {
+            1129 => "; `mysqladmin flush-hosts` there lets this host in again",
+            1130 => "; the check's `user` needs an account from this host",
+            _ => "",
+        };
+        Failure::Wrong(format!("the server says {} (error {}){mend}", quote(self.words), self.code))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Whether enough servers of a service are usable: fewer would be crushed by what is meant for all.
+
+use std::time::Duration;
+
+use lb_model::Quorum as Configured;
+
+/// The state of one service's quorum.
+#[derive(Debug)]
+pub struct Quorum {
+    /// `None`: it was not looked at yet.
+    won: Option<bool>,
+    /// It was won at some time. Until then it cannot be won back.
+    was_won: bool,
+    since: Duration,
+    /// Sum of the weights of the servers that were usable at the last look.
+    sum: u64,
+}
+
+/// The quorum was won or lost, or looked at for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    pub won: bool,
+    /// How long the state before had lasted; `None`: there was none.
+    pub lasted: Option<Duration>,
+}
+
+impl Quorum {
+    pub fn new(now: Duration) -> Self {
+        Self { won: None, was_won: false, since: now, sum: 0 }
+    }
+
+    /// To be won for the first time it needs the quorum itself.
+    pub fn count(&mut self, quorum: Configured, sum: u64, now: Duration) -> Option<Turn> {
+        let Configured { weight, hysteresis } = quorum;
+        let [weight, hysteresis] = [weight, hysteresis].map(u64::from);
+        let needed = match self.is_won() {
+            true => weight.saturating_sub(hysteresis),
+            false if self.was_won => weight + hysteresis,
+            false => weight,
+        };
+        self.sum = sum;
+        let won = sum >= needed;
+        self.was_won |= won;
+        if self.won == Some(won) {
+            return None;
+        }
+        let lasted = self.won.replace(won).map(|_| now.saturating_sub(self.since));
+        self.since = now;
+        Some(Turn { won, lasted })
+    }
+
+    pub fn is_won(&self) -> bool {
+        self.won == Some(true)
+    }
+
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Whether it is won after each of these sums.
+    fn course(weight: u32, hysteresis: u32, sums: &[u64]) -> Vec<bool> {
+        let mut quorum = Quorum::new(s(0));
+        let rules = Configured { weight, hysteresis };
+        let mut count = |sum: &u64| {
+            quorum.count(rules, *sum, s(0));
+            quorum.is_won()
+        };
+        sums.iter().map(&mut count).collect()
+    }
+
+    #[test]
+    fn without_hysteresis_the_quorum_itself_decides() {
+        assert_eq!(course(2, 0, &[2, 1, 2, 3, 0]), [true, false, true, true, false]);
+        assert_eq!(course(1, 0, &[0, 1]), [false, true]);
+    }
+
+    #[test]
+    fn hysteresis_wants_less_to_keep_it_and_more_to_win_it_back() {
+        assert_eq!(course(10, 3, &[10, 7, 6, 10, 12, 13, 7]), [true, true, false, false, false, true, true]);
+        assert_eq!(course(10, 3, &[9, 10, 7, 6]), [false, true, true, false], "it was not lost at first");
+    }
+
+    #[test]
+    fn turns_are_told_once_with_the_time_that_was_before() {
+        let mut quorum = Quorum::new(s(1));
+        let rules = Configured { weight: 2, hysteresis: 0 };
+        assert_eq!(quorum.count(rules, 1, s(5)), Some(Turn { won: false, lasted: None }));
+        assert_eq!(quorum.count(rules, 0, s(6)), None);
+        assert_eq!(quorum.count(rules, 4, s(9)), Some(Turn { won: true, lasted: Some(s(4)) }));
+        assert_eq!((quorum.is_won(), quorum.since(), quorum.sum()), (true, s(9), 4));
+    }
+}

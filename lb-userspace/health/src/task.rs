@@ -1,0 +1,166 @@
+//! The task behind one check: gives the machine time and results, makes the probes it asks for, tells what changed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
+use super::net::Net;
+use super::probe::agent::Memory;
+use super::probe::{Advice, Report, Subject};
+use super::punctuality::Punctuality;
+use super::recent::Recent;
+use super::{Verdict, probe};
+use lb_model::Check;
+
+/// What the machine waits longer than the probe itself: the probe's words say more.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// One check of one server.
+pub(crate) struct Job {
+    pub subject: Subject,
+    /// Place among the server's checks.
+    pub place: usize,
+    pub check: Check,
+    pub net: Net,
+    pub verdicts: mpsc::UnboundedSender<Verdict>,
+    /// The machine's state, for whoever takes over from this task.
+    pub state: watch::Sender<State>,
+    pub recent: Recent,
+    /// What the server's agent says.
+    pub agent: Memory,
+    /// Decides how the starts of probes are moved around their beat.
+    pub seed: u64,
+    pub punctuality: Punctuality,
+}
+
+type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
+
+/// What the last probe found, beside the machine's judgement.
+#[derive(Default, Clone, PartialEq)]
+struct Notes {
+    advice: Option<Advice>,
+    warning: Option<String>,
+}
+
+impl Job {
+    /// Runs until nobody wants to hear of it any more, or the task is aborted.
+    pub(crate) async fn run(self, start: Start) {
+        let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
+        let state = *self.state.borrow();
+        let timeout = timeout + GRACE;
+        let rules = Rules { interval, fast_interval, timeout, rise, fall };
+        let mut machine = Machine::new(rules, state, start, self.seed);
+        self.net.is_open(self.check.via).await;
+        let begin = Instant::now();
+        let mut flight: Option<Flight<'_>> = None;
+        let mut found = Notes::default();
+        while !self.verdicts.is_closed() {
+            let due = machine.next_timeout().unwrap_or_default();
+            let (input, report) = match next_event(&machine, begin, &mut flight).await {
+                Event::Timer => {
+                    self.punctuality.woken(begin.elapsed().saturating_sub(due));
+                    (Input::Timer, None)
+                }
+                Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
+            };
+            let before = found.clone();
+            if let Some(Report { took, warning, result: Ok(answer), .. }) = &report {
+                if !answer.stale {
+                    self.recent.add(*took);
+                }
+                found = Notes { advice: answer.advice, warning: warning.clone() };
+            }
+            let mut told = false;
+            for output in machine.handle(input, begin.elapsed()) {
+                match output {
+                    Output::StartProbe { id, deadline: _ } => {
+                        self.punctuality.started();
+                        flight = Some((id, self.probe()));
+                    }
+                    Output::AbandonProbe { id: _ } => flight = None,
+                    Output::Changed { from: _, to, reason } => {
+                        self.state.send_replace(to);
+                        self.tell(to, explain(report.as_ref(), reason), &found);
+                        told = true;
+                    }
+                    Output::Explained { reason } => {
+                        self.tell(machine.state(), explain(report.as_ref(), reason), &found);
+                        told = true;
+                    }
+                }
+            }
+            if !told && found != before {
+                self.tell(machine.state(), None, &found);
+            }
+        }
+    }
+
+    /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
+    /// machine's is there for a probe that does not keep to it.
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+        Box::pin(probe::run_after(&self.agent, &self.check, self.subject, &self.net))
+    }
+
+    fn tell(&self, state: State, reason: Option<String>, found: &Notes) {
+        let Subject { service, server, port: _ } = self.subject;
+        let Notes { advice, warning } = found.clone();
+        debug!(%server, ?state, reason, "check");
+        let verdict = Verdict { service, server, place: self.place, state, reason, advice, warning };
+        // Nobody listening ends the loop in `run`.
+        let _ = self.verdicts.send(verdict);
+    }
+}
+
+fn outcome(report: &Report) -> Outcome {
+    match &report.result {
+        Ok(_) => Outcome::Good(report.took),
+        Err(failure) if failure.is_local() => Outcome::Void(failure.to_string()),
+        Err(failure) => Outcome::Bad(failure.to_string()),
+    }
+}
+
+/// The machine's reason with the steps that the probe had taken before. They are not the machine's concern: their
+/// times differ from one probe to the next, which is no news.
+fn explain(report: Option<&Report>, reason: Option<String>) -> Option<String> {
+    let reason = reason?;
+    match report {
+        Some(report) if report.result.is_err() => Some(report.explain(&reason)),
+        _ => Some(reason),
+    }
+}
+
+enum Event {
+    Timer,
+    Done(ProbeId, Report),
+}
+
+/// Waits for the probe in flight or the machine's time-out. The probe goes first: a result that is there counts, even
+/// if this task was held up and the deadline has passed.
+async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Flight<'_>>) -> Event {
+    let timeout = machine.next_timeout();
+    let running = async {
+        match flight {
+            Some((id, probe)) => (*id, probe.await),
+            None => std::future::pending().await,
+        }
+    };
+    let timer = async {
+        match timeout {
+            Some(at) => tokio::time::sleep_until(begin + at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        (id, report) = running => {
+            *flight = None;
+            Event::Done(id, report)
+        }
+        () = timer => Event::Timer,
+    }
+}

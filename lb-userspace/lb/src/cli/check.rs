@@ -1,0 +1,36 @@
+//! `lb check`: what is wrong with a configuration file, or what it says.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::controller::sources;
+use lb_api::findings::Finding;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration file, such as /etc/lb/lb.yaml
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) fn run(options: Options) -> Result<()> {
+    let config = lb_config::load(&options.file)?;
+    let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
+    println!(
+        "{}: ok, {} on {} with {}",
+        options.file.display(),
+        count(config.services.len(), "service"),
+        config.interface,
+        count(servers, "server")
+    );
+    for Finding { text, mend, .. } in sources::findings(&config) {
+        println!("warning: {text}; {mend}");
+    }
+    Ok(())
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,121 @@
+//! `lb failover`, `lb failback`, `lb standby`, `lb resume`, `lb maintenance`: what operators want done in the cluster.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use super::output::Director;
+use lb_api::client;
+use lb_api::status::{ClusterStatus, Move, Obeyed};
+use lb_api::wire::Request;
+
+/// How long a group may take to arrive where it goes.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct GroupOptions {
+    /// Name of the group, as `lb status` shows it; all groups if left out
+    group: Option<String>,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StandbyOptions {
+    #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MaintenanceOptions {
+    #[arg(value_enum)]
+    switch: Switch,
+    #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Args)]
+struct Force {
+    /// Do it even if no other director is ready: then nobody has the VIPs
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+pub(super) fn failover(GroupOptions { group, director }: GroupOptions) -> Result<()> {
+    give(&director.socket, &Request::Failover { group }).map(drop)
+}
+
+pub(super) fn failback(GroupOptions { group, director }: GroupOptions) -> Result<()> {
+    give(&director.socket, &Request::Failback { group }).map(drop)
+}
+
+pub(super) fn standby(StandbyOptions { force, director }: &StandbyOptions) -> Result<()> {
+    give(&director.socket, &Request::Standby { force: force.force })?;
+    println!("standby: this node stays out until `lb resume` or a restart");
+    Ok(())
+}
+
+pub(super) fn resume(director: &Director) -> Result<()> {
+    let note = give(&director.socket, &Request::Resume)?;
+    println!("resumed: {}", note.as_deref().unwrap_or(BACK));
+    Ok(())
+}
+
+pub(super) fn maintenance(MaintenanceOptions { switch, force, director }: &MaintenanceOptions) -> Result<()> {
+    let on = *switch == Switch::On;
+    let note = give(&director.socket, &Request::Maintenance { on, force: force.force })?;
+    let what = match on {
+        true => "on: this node stays out, over restarts too, until `lb maintenance off`".to_owned(),
+        false => format!("off: {}", note.as_deref().unwrap_or(BACK)),
+    };
+    println!("maintenance {what}");
+    Ok(())
+}
+
+const BACK: &str = "this node takes groups again as soon as it is ready";
+
+/// Gives the order and waits until the groups that it moves have arrived. Returns the director's note.
+fn give(socket: &Path, order: &Request) -> Result<Option<String>> {
+    let start = Instant::now();
+    let Obeyed { mut moves, note } = client::request_order(socket, order)?;
+    while !moves.is_empty() {
+        let status = client::request_status(socket)?;
+        let cluster = status.cluster.as_ref();
+        moves.retain(|under_way| match cluster.and_then(|cluster| arrived(cluster, under_way)) {
+            Some(at) => {
+                println!(
+                    "{}: {} -> {at}, {} ms",
+                    under_way.group,
+                    under_way.from,
+                    start.elapsed().as_millis()
+                );
+                false
+            }
+            None => true,
+        });
+        if start.elapsed() > ARRIVAL && !moves.is_empty() {
+            let groups: Vec<&str> = moves.iter().map(|under_way| &*under_way.group).collect();
+            bail!("{} taken by no node within {} s: see `lb events`", groups.join(", "), ARRIVAL.as_secs());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(note)
+}
+
+fn arrived<'a>(cluster: &'a ClusterStatus, under_way: &Move) -> Option<&'a str> {
+    let group = cluster.groups.iter().find(|group| group.name == under_way.group)?;
+    group.holder.as_deref().filter(|holder| *holder != under_way.from)
+}

@@ -1,0 +1,62 @@
+//! `lb run`: the director, in the foreground.
+
+use std::fmt::{self, Debug};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+use crate::controller;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/lb/lb.yaml")]
+    config: PathBuf,
+    /// The form of the log on standard error; RUST_LOG=debug shows more of it
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Begin with an empty connection table, whatever an lb before has left: its connections end
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+pub(super) fn run(options: Options) -> Result<()> {
+    start_log(options.log_format);
+    controller::run(options.config, options.fresh)
+}
+
+/// Fields of the event log that its text tells already; in JSON they stand beside it.
+const TOLD_IN_TEXT: [&str; 7] = ["event", "group", "node", "from", "to", "cause", "took_ms"];
+
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name if TOLD_IN_TEXT.contains(&name) => Ok(()),
+        name => write!(writer, " {name}={value:?}"),
+    }
+}
+
+/// To standard error. `RUST_LOG` chooses what is logged; the default is `info`.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.fmt_fields(debug_fn(write_field)).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

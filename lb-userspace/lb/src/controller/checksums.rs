@@ -1,0 +1,86 @@
+//! Clients whose packets come with checksums that were left to hardware: servers drop them, although all else is well.
+//!
+//! The mode is not changed for their sake: anybody can send such packets, and generic mode is slow.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use lb_common::reason::TableEvent;
+use lb_common::unfinished::Seen;
+
+use super::Controller;
+use lb_api::findings::{Finding, Kind};
+use lb_datapath::attach::{Attachment, Mode};
+use lb_model::Config;
+
+/// How long a client is told of after its last new connection.
+const LASTS: Duration = Duration::from_secs(60);
+
+impl Controller {
+    /// Tells of what the program has seen since the last look.
+    pub(super) fn look_at_checksums(&mut self) {
+        let maps = self.data_path.executor.maps();
+        let Ok(seen) = maps.counters.event(TableEvent::Unfinished) else { return };
+        let grown = std::mem::replace(&mut self.unfinished, seen) < seen;
+        // In generic mode the kernel keeps the mark that they are unfinished, and finishes them.
+        let is_native = self.attachment.as_ref().map(Attachment::mode) == Some(Mode::Native);
+        if grown && is_native {
+            let last = maps.unfinished.read(0);
+            if is_for_a_service(&last, &self.config) {
+                let client = Ipv4Addr::from(last.source.to_ne_bytes());
+                self.findings.raise_for(finding(client, &self.config.interface), LASTS);
+            }
+        }
+    }
+
+    /// The program is in another mode now, and what was seen before says nothing of that.
+    pub(super) fn forget_checksums(&mut self) {
+        self.look_at_checksums();
+        self.findings.set(Kind::ChecksumsUnfinished, Vec::new());
+    }
+}
+
+/// What is for the host's other ports gets there with its mark.
+fn is_for_a_service(last: &Seen, config: &Config) -> bool {
+    let Seen { source: _, destination, destination_port, protocol, reserved: _ } = *last;
+    let vip = IpAddr::from(destination.to_ne_bytes());
+    config.services.iter().any(|service| {
+        let key = service.key;
+        let protocol_is = u16::from(key.protocol.number()) == protocol;
+        key.vip == vip && key.port == u16::from_be(destination_port) && protocol_is
+    })
+}
+
+fn finding(client: Ipv4Addr, interface: &str) -> Finding {
+    Finding {
+        kind: Kind::ChecksumsUnfinished,
+        subject: client.to_string(),
+        text: format!(
+            "packets of client {client} come with checksums that were left to hardware (offload), which native XDP on \
+             {interface} forwards unfinished: servers drop them"
+        ),
+        mend: format!(
+            "set `xdp_mode: generic`, or switch the offload off where the client's packets are made, a container or VM of \
+             this machine (ethtool --offload INTERFACE tx off), or on the far end of {interface}, for all of them"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packets_for_a_service_count() {
+        let text =
+            "interface: eth0\nservices: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]\n";
+        let config = lb_config::parse(text, "test.yaml").expect("a configuration");
+        let word = u32::from_ne_bytes([192, 0, 2, 10]);
+        let web =
+            Seen { source: 1, destination: word, destination_port: 80_u16.to_be(), protocol: 6, reserved: 0 };
+        assert!(is_for_a_service(&web, &config));
+        assert!(!is_for_a_service(&Seen { protocol: 17, ..web }, &config));
+        assert!(!is_for_a_service(&Seen { destination_port: 22_u16.to_be(), ..web }, &config));
+        assert!(!is_for_a_service(&Seen { destination: 7, ..web }, &config));
+    }
+}

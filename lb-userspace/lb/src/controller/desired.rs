@@ -1,0 +1,318 @@
+//! From configuration, health and MACs to what the data path shall hold: pure.
+
+use std::net::IpAddr;
+
+use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_health::server::Worth;
+use lb_model::{Config, Fallback, ServiceKey};
+
+/// What is known of the servers besides the configuration.
+pub(crate) trait Knowledge {
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth;
+    /// Whether enough servers are usable for the real ones to serve.
+    fn has_quorum(&self, service: &ServiceKey) -> bool;
+    fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
+    /// It has not answered ARP for so long that it counts as gone.
+    fn is_gone(&self, server: IpAddr) -> bool;
+    /// Servers that left the configuration, or whose service did, and still serve the connections they have.
+    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr>;
+    /// Services that left the configuration and have such servers.
+    fn departed(&self) -> Vec<&lb_model::Service>;
+}
+
+/// What the data path shall hold.
+pub(crate) fn state(config: &Config, knowledge: &impl Knowledge) -> State {
+    let grouped = config.grouped_vips();
+    let group = |vip| grouped.get(&vip).copied();
+    let configured = config
+        .services
+        .iter()
+        .map(|service| (service.key, self::service(service, group(service.key.vip), knowledge)));
+    let departed = knowledge.departed().into_iter();
+    let departed =
+        departed.map(|service| (service.key, self::departed(service, group(service.key.vip), knowledge)));
+    State { services: configured.chain(departed).collect() }
+}
+
+fn service(service: &lb_model::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
+    let servers = service.servers.iter();
+    let mut servers: Vec<Server> =
+        servers.filter_map(|server| real_server(service, server.address, knowledge)).collect();
+    let unneeded = servers.iter().any(|server| server.usable && server.weight > 0);
+    let fallback = fallback(service, !unneeded, knowledge);
+    servers.extend(draining(service, knowledge));
+    servers.extend(fallback);
+    Service { settings: settings(service, group, false), scheduler: service.scheduler, servers }
+}
+
+/// A service that left the configuration: its servers keep what they have. UDP would not stay with one that is not usable.
+fn departed(service: &lb_model::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
+    let servers =
+        draining(service, knowledge).map(|server| Server { usable: server.mac.is_some(), ..server });
+    Service {
+        settings: settings(service, group, true),
+        scheduler: service.scheduler,
+        servers: servers.collect(),
+    }
+}
+
+fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> Settings {
+    Settings {
+        stray: service.stray,
+        refuses: service.fallback == Fallback::Refuse,
+        each_datagram: service.ops,
+        timeouts: service.timeouts,
+        group,
+        departed,
+    }
+}
+
+/// The servers on their way out, but for those that are given up as dead.
+fn draining(service: &lb_model::Service, knowledge: &impl Knowledge) -> impl Iterator<Item = Server> {
+    let lives = |address: &IpAddr| {
+        let down = knowledge.worth(&service.key, *address) == Worth::Down;
+        service.quiescent || !down
+    };
+    let addresses = knowledge.draining(&service.key).into_iter().filter(lives);
+    addresses.map(|address| Server {
+        target: Target::Real(address),
+        weight: 0,
+        mac: knowledge.mac(address),
+        usable: false,
+    })
+}
+
+/// `None`: the server is down, and its connections are given up with it.
+fn real_server(service: &lb_model::Service, address: IpAddr, knowledge: &impl Knowledge) -> Option<Server> {
+    let mac = knowledge.mac(address);
+    let (usable, weight) = match knowledge.worth(&service.key, address) {
+        Worth::Down if !service.quiescent => return None,
+        Worth::Down | Worth::Unknown => (false, 0),
+        // Without the quorum it keeps what it has.
+        Worth::Usable { weight } => {
+            (mac.is_some(), if knowledge.has_quorum(&service.key) { weight } else { 0 })
+        }
+    };
+    Some(Server { target: Target::Real(address), weight, mac, usable })
+}
+
+fn fallback(service: &lb_model::Service, needed: bool, knowledge: &impl Knowledge) -> Option<Server> {
+    let (target, mac) = match service.fallback {
+        Fallback::None | Fallback::Refuse => return None,
+        Fallback::Local | Fallback::Sorry(_) => (Target::Local, None),
+        Fallback::Server(address) if knowledge.is_gone(address) && !service.quiescent => return None,
+        Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),
+    };
+    let reached = target == Target::Local || mac.is_some();
+    Some(Server { target, weight: 1, mac, usable: needed && reached })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts};
+
+    struct Facts {
+        worth: Worth,
+        quorum: bool,
+        mac: Option<[u8; 6]>,
+        draining: Vec<IpAddr>,
+        departed: Vec<lb_model::Service>,
+    }
+
+    const UP: Facts = Facts {
+        worth: Worth::Usable { weight: 3 },
+        quorum: true,
+        mac: Some(MAC),
+        draining: Vec::new(),
+        departed: Vec::new(),
+    };
+    const DOWN: Facts = Facts {
+        worth: Worth::Down,
+        quorum: false,
+        mac: Some(MAC),
+        draining: Vec::new(),
+        departed: Vec::new(),
+    };
+
+    impl Knowledge for Facts {
+        fn worth(&self, _: &ServiceKey, _: IpAddr) -> Worth {
+            self.worth
+        }
+        fn has_quorum(&self, _: &ServiceKey) -> bool {
+            self.quorum
+        }
+        fn mac(&self, _: IpAddr) -> Option<[u8; 6]> {
+            self.mac
+        }
+        fn is_gone(&self, _: IpAddr) -> bool {
+            self.mac.is_none()
+        }
+        fn draining(&self, _: &ServiceKey) -> Vec<IpAddr> {
+            self.draining.clone()
+        }
+        fn departed(&self) -> Vec<&lb_model::Service> {
+            self.departed.iter().collect()
+        }
+    }
+
+    const WWW1: IpAddr = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 25));
+    const WWW2: IpAddr = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 27));
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 25];
+
+    fn web(fallback: Fallback) -> lb_model::Service {
+        let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
+        let key = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
+        let servers = vec![lb_model::Server::new(WWW1, 80)];
+        lb_model::Service { fallback, servers, ..lb_model::Service::new("web".to_owned(), key) }
+    }
+
+    /// A director of this service.
+    fn config(service: &lb_model::Service) -> Config {
+        Config {
+            interface: "eth0".to_owned(),
+            xdp_mode: lb_model::XdpMode::Auto,
+            connections: 1,
+            control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
+            metrics: None,
+            timeouts: Timeouts::default(),
+            maintenance: "/var/lib/lb/disabled".into(),
+            zero_copy: false,
+            announce_rate: lb_model::ANNOUNCE_RATE,
+            cluster: None,
+            groups: Vec::new(),
+            services: vec![service.clone()],
+        }
+    }
+
+    fn members(service: &lb_model::Service, facts: &Facts) -> Vec<Target> {
+        let state = state(&config(service), facts);
+        state.services[&service.key].members().map(|server| server.target).collect()
+    }
+
+    #[test]
+    fn a_server_takes_new_connections_when_healthy_and_reachable() {
+        let service = web(Fallback::None);
+        for (worth, mac, expected) in [
+            (Worth::Usable { weight: 1 }, Some(MAC), vec![Target::Real(WWW1)]),
+            (Worth::Usable { weight: 0 }, Some(MAC), vec![]),
+            (Worth::Usable { weight: 1 }, None, vec![]),
+            (Worth::Down, Some(MAC), vec![]),
+            (Worth::Unknown, Some(MAC), vec![]),
+        ] {
+            assert_eq!(members(&service, &Facts { worth, mac, ..UP }), expected, "{worth:?} {mac:?}");
+        }
+    }
+
+    #[test]
+    fn the_fallback_serves_exactly_while_nobody_else_does() {
+        for (fallback, target) in [
+            (Fallback::Local, Target::Local),
+            (Fallback::Sorry(None), Target::Local),
+            (Fallback::Server(WWW2), Target::Real(WWW2)),
+        ] {
+            let service = web(fallback);
+            assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
+            assert_eq!(members(&service, &DOWN), vec![target]);
+            let none_left = Facts { worth: Worth::Usable { weight: 0 }, ..UP };
+            assert_eq!(members(&service, &none_left), vec![target], "weight 0 takes nothing new");
+            let too_few = Facts { quorum: false, ..UP };
+            assert_eq!(members(&service, &too_few), vec![target], "without the quorum");
+        }
+        assert_eq!(
+            members(&web(Fallback::Server(WWW2)), &Facts { mac: None, ..DOWN }),
+            vec![],
+            "not reached"
+        );
+    }
+
+    #[test]
+    fn without_the_quorum_servers_keep_what_they_have() {
+        let service = web(Fallback::Local);
+        let state = state(&config(&service), &Facts { quorum: false, ..UP });
+        let server = state.services[&service.key].server(Target::Real(WWW1)).unwrap();
+        assert_eq!((server.usable, server.weight), (true, 0));
+    }
+
+    #[test]
+    fn a_server_that_is_down_goes_with_its_connections_unless_quiescent() {
+        for quiescent in [true, false] {
+            let service = lb_model::Service { quiescent, ..web(Fallback::None) };
+            let has_it = |facts: &Facts| {
+                state(&config(&service), facts).services[&service.key].server(Target::Real(WWW1)).is_some()
+            };
+            assert_eq!(has_it(&DOWN), quiescent);
+            assert!(has_it(&UP) && has_it(&Facts { worth: Worth::Unknown, ..UP }));
+        }
+    }
+
+    #[test]
+    fn a_draining_server_keeps_its_mac_and_takes_nothing_new() {
+        let facts = Facts { draining: vec![WWW2], ..UP };
+        let service = web(Fallback::None);
+        let state = state(&config(&service), &facts);
+        let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
+        assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
+    }
+
+    #[test]
+    fn c7b_who_dies_on_its_way_out_is_given_up_unless_quiescent() {
+        for quiescent in [true, false] {
+            let service = lb_model::Service { quiescent, servers: Vec::new(), ..web(Fallback::None) };
+            for departed in [vec![], vec![service.clone()]] {
+                let kept = |facts: Facts| {
+                    let facts = Facts { draining: vec![WWW2], departed: departed.clone(), ..facts };
+                    let config = match facts.departed.is_empty() {
+                        true => config(&service),
+                        false => Config { services: Vec::new(), ..config(&service) },
+                    };
+                    state(&config, &facts).services[&service.key].server(Target::Real(WWW2)).is_some()
+                };
+                assert_eq!((kept(UP), kept(DOWN)), (true, quiescent));
+                assert!(kept(Facts { mac: None, ..UP }), "its checks judge");
+            }
+            let fallback = lb_model::Service { fallback: Fallback::Server(WWW2), ..service };
+            let state = state(&config(&fallback), &Facts { mac: None, ..DOWN });
+            let kept = state.services[&fallback.key].server(Target::Real(WWW2)).is_some();
+            assert_eq!(kept, quiescent, "a fallback that is gone");
+        }
+    }
+
+    #[test]
+    fn c1_servers_of_a_service_that_left_keep_what_they_have_and_nobody_takes_new() {
+        let service = web(Fallback::Local);
+        let facts = Facts { draining: vec![WWW1], departed: vec![service.clone()], ..UP };
+        let empty = Config { services: Vec::new(), ..config(&service) };
+        let state = state(&empty, &facts);
+        let departed = &state.services[&service.key];
+        assert!(departed.settings.departed && departed.members().next().is_none());
+        let server = departed.server(Target::Real(WWW1)).unwrap();
+        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
+    }
+
+    #[test]
+    fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
+        let service = web(Fallback::None);
+        let group = |number, addresses: &[IpAddr]| Group {
+            number,
+            name: "group".to_owned(),
+            vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
+            label: None,
+            refresh: Duration::ZERO,
+            nodes: Vec::new(),
+            failback: Failback::Manual,
+        };
+        let mut config = config(&service);
+        let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;
+        assert_eq!(group_of(&config), None);
+        config.groups = vec![group(0, &[WWW1]), group(1, &[WWW2, service.key.vip])];
+        assert_eq!(group_of(&config), Some(1));
+        let vips = Vec::from_iter(lb_model::vips(&config.groups));
+        assert_eq!(vips, [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
+        config.groups.remove(0);
+        assert_eq!(group_of(&config), Some(1), "its number stays");
+    }
+}

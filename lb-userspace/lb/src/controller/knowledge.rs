@@ -1,0 +1,386 @@
+//! All that is known besides the configuration: what each server is worth, which services have their quorum, MACs, and
+//! who is on its way out. Times are since the controller's start.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::desired;
+use super::draining::Draining;
+use super::reach::Reach;
+use super::vip_checks::checked_through_vip;
+use lb_health::Verdict;
+use lb_health::machine::State;
+use lb_health::quorum::{Quorum, Turn};
+use lb_health::server::{CheckResult, Input, Machine, Output, Rules, Worth};
+use lb_model::{Config, Server, Service, ServiceKey};
+
+/// Something that operators want to hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    Server(ServiceKey, IpAddr, Output),
+    Quorum(ServiceKey, Turn),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Knowledge {
+    services: HashMap<ServiceKey, Known>,
+    reach: Reach,
+    pub draining: Draining,
+    /// What the data path goes by has changed.
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    quorum: Quorum,
+    servers: HashMap<IpAddr, Machine>,
+}
+
+impl Knowledge {
+    /// From now on these are the services, those on their way out included. What is known of others is forgotten.
+    pub(super) fn follow(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
+        let keys: HashSet<ServiceKey> = services.iter().map(|service| service.key).collect();
+        self.services.retain(|key, _| keys.contains(key));
+        let mut notices = Vec::new();
+        for service in services {
+            let runs = self.services.contains_key(&service.key);
+            let new = || Known { quorum: Quorum::new(now), servers: HashMap::new() };
+            let known = self.services.entry(service.key).or_insert_with(new);
+            let addresses: HashSet<IpAddr> = service.servers.iter().map(|server| server.address).collect();
+            known.servers.retain(|address, _| addresses.contains(address));
+            for server in &service.servers {
+                let rules = rules(service, server);
+                let input = match known.servers.contains_key(&server.address) {
+                    true => Input::Rules(rules),
+                    false => {
+                        // Nobody could take the load off servers with which a service begins.
+                        let new = if runs { Machine::newcomer } else { Machine::new };
+                        known.servers.insert(server.address, new(rules, now));
+                        Input::Unreached(unreached(&self.reach, server.address))
+                    }
+                };
+                let Some(machine) = known.servers.get_mut(&server.address) else { continue };
+                let outputs = machine.handle(input, now);
+                notices
+                    .extend(outputs.into_iter().map(|out| Notice::Server(service.key, server.address, out)));
+            }
+        }
+        self.changed = true;
+        notices
+    }
+
+    /// A check has spoken. If its server has left the configuration meanwhile, that is no news.
+    pub(super) fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notice> {
+        let Verdict { service, server, place, state, reason, advice, warning } = verdict;
+        let result = CheckResult { state, reason, advice, warning };
+        self.give(service, server, Input::Found { place, result }, now)
+    }
+
+    /// Until a check through the VIP has spoken, its server is taken to have passed it.
+    pub(super) fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notice> {
+        let through_vip = checked_through_vip(&config.services);
+        through_vip
+            .flat_map(|(service, server, place)| {
+                let reason = "not checked yet, and taken to be well until then".to_owned();
+                let result =
+                    CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
+                self.give(service.key, server.address, Input::Found { place, result }, now)
+            })
+            .collect()
+    }
+
+    /// Servers that the `lb` before this one gave connections are taken to be well until their checks have spoken.
+    pub(super) fn presume_again(
+        &mut self,
+        services: &[Service],
+        was_usable: impl Fn(&ServiceKey, IpAddr) -> bool,
+        now: Duration,
+    ) -> Vec<Notice> {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
+        let usable = servers.filter(|(key, server)| was_usable(key, server.address));
+        let checks = usable.flat_map(|(key, server)| {
+            (0..server.checks.len()).map(move |place| (key, server.address, place))
+        });
+        let reason = "not checked yet, and well for the lb before".to_owned();
+        let result = CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
+        let found = |place| Input::Found { place, result: result.clone() };
+        checks.flat_map(|(key, address, place)| self.give(key, address, found(place), now)).collect()
+    }
+
+    /// Keeps out the servers for which there is a reason, and no others.
+    pub(super) fn keep_out(
+        &mut self,
+        services: &[Service],
+        reason: impl Fn(&Server) -> Option<String>,
+        now: Duration,
+    ) -> Vec<Notice> {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
+        servers
+            .flat_map(|(key, server)| self.give(key, server.address, Input::Maintenance(reason(server)), now))
+            .collect()
+    }
+
+    /// The servers' timers, and who has not been reached for too long.
+    pub(super) fn pass_time(&mut self, now: Duration) -> Vec<Notice> {
+        let gone = self.reach.pass_time(now);
+        // A fallback server has no machine.
+        self.changed |= !gone.is_empty();
+        let mut notices: Vec<Notice> =
+            gone.into_iter().flat_map(|address| self.tell_reached(address, now)).collect();
+        let due = |machine: &Machine| machine.next_timeout().is_some_and(|at| at <= now);
+        let due = self.servers(|_, machine| due(machine));
+        notices.extend(due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)));
+        notices
+    }
+
+    /// Tells the machines of this address whether it is reached.
+    fn tell_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notice> {
+        let reason = unreached(&self.reach, address);
+        let servers = self.servers(|server, _| server == address);
+        let each = servers.into_iter();
+        each.flat_map(|(key, server)| self.give(key, server, Input::Unreached(reason.clone()), now)).collect()
+    }
+
+    fn servers(&self, wanted: impl Fn(IpAddr, &Machine) -> bool) -> Vec<(ServiceKey, IpAddr)> {
+        let services = self.services.iter();
+        let servers = services.flat_map(|(key, known)| known.servers.iter().map(move |one| (*key, one)));
+        servers
+            .filter(|(_, (server, machine))| wanted(**server, machine))
+            .map(|(key, (server, _))| (key, *server))
+            .collect()
+    }
+
+    fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notice> {
+        let known = self.services.get_mut(&key).and_then(|known| known.servers.get_mut(&server));
+        let Some(machine) = known else { return Vec::new() };
+        let before = machine.worth();
+        let outputs = machine.handle(input, now);
+        self.changed |= machine.worth() != before;
+        outputs.into_iter().map(|output| Notice::Server(key, server, output)).collect()
+    }
+
+    /// Returns what it was before, and what became of servers.
+    pub(super) fn set_mac(
+        &mut self,
+        address: IpAddr,
+        mac: Option<[u8; 6]>,
+        now: Duration,
+    ) -> (Option<[u8; 6]>, Vec<Notice>) {
+        let (before, is_back) = self.reach.set(address, mac, now);
+        self.changed |= before != mac;
+        (before, if is_back { self.tell_reached(address, now) } else { Vec::new() })
+    }
+
+    /// From now on these are the addresses that are resolved.
+    pub(super) fn follow_addresses(&mut self, addresses: &BTreeSet<IpAddr>, now: Duration) {
+        self.reach.follow(addresses, now);
+    }
+
+    /// Returns and clears the mark that something has changed that the data path depends on.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Counts what is usable, and looks whether it is enough.
+    pub(super) fn count(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for service in services {
+            let sum = self.usable(&service.key).map(u64::from).sum();
+            let Some(known) = self.services.get_mut(&service.key) else { continue };
+            let turn = known.quorum.count(service.quorum, sum, now);
+            notices.extend(turn.map(|turn| Notice::Quorum(service.key, turn)));
+        }
+        notices
+    }
+
+    /// The servers that this director could send clients to: a service without its quorum has none.
+    pub(super) fn serving(&self) -> usize {
+        let with_quorum = self.services.iter().filter(|(_, known)| known.quorum.is_won());
+        with_quorum.map(|(key, _)| self.usable(key).filter(|weight| *weight > 0).count()).sum()
+    }
+
+    /// The weights of a service's servers that are well, reached, and not on their way out.
+    fn usable(&self, service: &ServiceKey) -> impl Iterator<Item = u16> {
+        let servers = self.services.get(service).into_iter().flat_map(|known| &known.servers);
+        let servers = servers.filter(|(address, _)| self.draining.since(service, **address).is_none());
+        servers.filter_map(|(address, machine)| match machine.worth() {
+            Worth::Usable { weight } if self.reach.mac(*address).is_some() => Some(weight),
+            _ => None,
+        })
+    }
+
+    pub(super) fn server(&self, service: &ServiceKey, server: IpAddr) -> Option<&Machine> {
+        self.services.get(service)?.servers.get(&server)
+    }
+
+    pub(super) fn quorum(&self, service: &ServiceKey) -> Option<&Quorum> {
+        self.services.get(service).map(|known| &known.quorum)
+    }
+
+    /// Of each server whether it is down, or well and reached.
+    pub(super) fn has_seen_all(&self) -> bool {
+        let mut servers = self.services.values().flat_map(|known| &known.servers);
+        servers.all(|(address, machine)| match machine.worth() {
+            Worth::Unknown => false,
+            Worth::Down => true,
+            Worth::Usable { .. } => self.reach.mac(*address).is_some(),
+        })
+    }
+}
+
+impl desired::Knowledge for Knowledge {
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth {
+        self.server(service, server).map_or(Worth::Unknown, Machine::worth)
+    }
+    fn has_quorum(&self, service: &ServiceKey) -> bool {
+        self.quorum(service).is_some_and(Quorum::is_won)
+    }
+    fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
+        self.reach.mac(server)
+    }
+    fn is_gone(&self, server: IpAddr) -> bool {
+        self.reach.is_gone(server)
+    }
+    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
+        self.draining.of(service).map(|server| server.address).collect()
+    }
+    fn departed(&self) -> Vec<&Service> {
+        self.draining.services().collect()
+    }
+}
+
+/// Why nothing reaches the server, if that has lasted.
+fn unreached(reach: &Reach, server: IpAddr) -> Option<String> {
+    reach.is_gone(server).then(|| format!("no answer to ARP for {server}"))
+}
+
+fn rules(service: &Service, server: &Server) -> Rules {
+    Rules {
+        weight: server.weight,
+        checks: server.checks.iter().map(|check| check.probe.name()).collect(),
+        slow_start: service.slow_start,
+        damping: service.damping,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_model::Health;
+    use lb_model::Protocol;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const NOW: Duration = Duration::ZERO;
+
+    fn address(host: u8) -> IpAddr {
+        [192, 0, 2, host].into()
+    }
+
+    /// A service of servers with these weights, each checked, of which two together make the quorum.
+    fn service(weights: &[u16]) -> Service {
+        let key = ServiceKey { vip: address(10), port: 80, protocol: Protocol::Tcp };
+        let check = lb_model::Check::new(lb_model::Probe::Tcp(lb_model::Exchange::default()));
+        let servers = (21..).zip(weights).map(|(host, weight)| Server {
+            weight: *weight,
+            checks: [check.clone()].into(),
+            ..Server::new(address(host), 80)
+        });
+        let quorum = lb_model::Quorum { weight: 2, hysteresis: 0 };
+        Service { quorum, servers: servers.collect(), ..Service::new("web".to_owned(), key) }
+    }
+
+    fn verdict(service: &Service, host: u8, state: State) -> Verdict {
+        let (key, server) = (service.key, address(host));
+        Verdict { service: key, server, place: 0, state, reason: None, advice: None, warning: None }
+    }
+
+    /// With every server up, and a MAC of each.
+    fn all_up(service: &Service) -> Knowledge {
+        let mut knowledge = Knowledge::default();
+        knowledge.follow(std::slice::from_ref(service), NOW);
+        for server in &service.servers {
+            let IpAddr::V4(ip) = server.address else { panic!("IPv4 throughout") };
+            knowledge.verdict(verdict(service, ip.octets()[3], State::Up), NOW);
+            knowledge.set_mac(server.address, Some(MAC), NOW);
+        }
+        knowledge
+    }
+
+    #[test]
+    fn the_quorum_is_the_weight_of_servers_that_are_well_and_reached() {
+        let service = service(&[1, 1, 0]);
+        let mut knowledge = all_up(&service);
+        let count = |knowledge: &mut Knowledge| {
+            let notices = knowledge.count(std::slice::from_ref(&service), NOW);
+            (notices.len(), knowledge.serving())
+        };
+        assert_eq!(count(&mut knowledge), (1, 2), "won; the one of weight 0 serves nobody");
+        knowledge.set_mac(address(21), None, NOW);
+        assert_eq!(count(&mut knowledge), (1, 0), "lost, and with it the server that is left");
+        knowledge.set_mac(address(21), Some(MAC), NOW);
+        knowledge.verdict(verdict(&service, 22, State::Down), NOW);
+        assert_eq!(count(&mut knowledge), (0, 0));
+        knowledge.verdict(verdict(&service, 22, State::Up), NOW);
+        assert_eq!(count(&mut knowledge), (1, 2));
+    }
+
+    #[test]
+    fn only_what_the_data_path_goes_by_is_a_change() {
+        let service = service(&[1]);
+        let mut knowledge = all_up(&service);
+        assert!(knowledge.take_changed() && !knowledge.take_changed());
+        let explained = Verdict { reason: Some("late".to_owned()), ..verdict(&service, 21, State::Up) };
+        assert_eq!(knowledge.verdict(explained, NOW), []);
+        knowledge.set_mac(address(21), Some(MAC), NOW);
+        assert!(!knowledge.take_changed());
+        let notices = knowledge.verdict(verdict(&service, 21, State::Down), NOW);
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert!(knowledge.take_changed());
+    }
+
+    #[test]
+    fn c6_who_joins_a_service_that_runs_is_a_newcomer() {
+        let grows = |weights: &[u16]| Service { slow_start: Duration::from_secs(9), ..service(weights) };
+        let (one, both) = (grows(&[100]), grows(&[100, 100]));
+        let mut knowledge = all_up(&one);
+        knowledge.follow(std::slice::from_ref(&both), NOW);
+        knowledge.verdict(verdict(&both, 22, State::Up), NOW);
+        let weight = |host| knowledge.server(&both.key, address(host)).map(Machine::weight);
+        assert_eq!([21, 22].map(weight), [Some(100), Some(1)]);
+    }
+
+    #[test]
+    fn c7b_a_server_without_a_check_is_down_when_it_is_silent_for_long() {
+        let mut service = service(&[1, 1]);
+        service.servers[1].checks = [].into();
+        let mut knowledge = all_up(&service);
+        let health = |knowledge: &Knowledge| {
+            [21, 22].map(|host| knowledge.server(&service.key, address(host)).map(Machine::health))
+        };
+        for host in [21, 22] {
+            knowledge.set_mac(address(host), None, NOW);
+        }
+        let late = Duration::from_secs(60);
+        assert_eq!(knowledge.pass_time(late).len(), 2, "one is told: it changed, and it went down");
+        assert_eq!(health(&knowledge), [Some(Health::Up), Some(Health::Down)], "a check judges the first");
+        let (_, notices) = knowledge.set_mac(address(22), Some(MAC), late);
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert_eq!(health(&knowledge)[1], Some(Health::Unchecked));
+    }
+
+    #[test]
+    fn a_server_that_leaves_and_returns_is_a_new_one() {
+        let both = service(&[1, 1]);
+        let mut knowledge = all_up(&both);
+        let one = service(&[1]);
+        knowledge.follow(std::slice::from_ref(&one), NOW);
+        assert_eq!(knowledge.verdict(verdict(&both, 22, State::Down), NOW), [], "it has left");
+        knowledge.follow(std::slice::from_ref(&both), NOW);
+        let health = |host| knowledge.server(&both.key, address(host)).map(Machine::health);
+        assert_eq!([21, 22].map(health), [Some(Health::Up), Some(Health::Unknown)]);
+        assert!(!knowledge.has_seen_all());
+    }
+}

@@ -1,0 +1,148 @@
+//! From one life of the director to the next: an interface that is not there yet, or that goes and comes back, and a key
+//! file that comes late, are waited for.
+//!
+//! A bond that is made anew, a VLAN, a driver that is loaded again: the new interface has another index and may have
+//! another MAC. So all of the director ends in order, and begins again when the interface is there.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::net::if_::if_nametoindex;
+use sd_notify::NotifyState;
+
+use super::files::{self, Look, Watched};
+use super::stop::{Signals, Told};
+use super::{Controller, HOUSEKEEPING, tell_supervisor};
+use lb_api::events::Events;
+use lb_cluster::auth::file::{self, KeyFileError};
+use lb_model::Config;
+
+/// What a life begins with, and the next one after it.
+pub(super) struct Estate {
+    pub config: Config,
+    pub file: Watched,
+    /// What happened in earlier lives.
+    pub events: Events,
+    /// What an lb before left on the interface is not taken over.
+    pub fresh: bool,
+}
+
+/// How a life ended, where nothing went wrong.
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// Its interface is gone.
+    InterfaceGone(Box<Estate>),
+}
+
+/// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
+pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
+    let mut signals = Signals::start()?;
+    // Before it is read, so that no change is missed.
+    let file = Watched::new(path);
+    files::wait_until_whole(file.path());
+    let mut estate = Estate { config: lb_config::load(file.path())?, file, events: Events::default(), fresh };
+    for life in 1.. {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let end = runtime.block_on(live(estate, &mut signals, life > 1));
+        // With the runtime end the tasks of this life that nobody owns, such as those that serve metrics.
+        runtime.shutdown_background();
+        estate = match end? {
+            End::Stopped => break,
+            End::InterfaceGone(estate) => *estate,
+        };
+    }
+    Ok(())
+}
+
+/// One life, from the wait for what it needs to the end. In a later one than the first the configuration is read again.
+async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<End> {
+    if again {
+        read_again(&mut estate);
+    }
+    if wait(&mut estate, signals, again).await.is_stop() {
+        return Ok(End::Stopped);
+    }
+    let (config, path) = (estate.config.clone(), estate.file.path().to_owned());
+    match Controller::start(estate).await {
+        Ok((controller, inputs)) => controller.run(inputs, signals).await,
+        // It has gone while all was made; what was made is gone too.
+        Err(error) if if_nametoindex(config.interface.as_str()).is_err() => {
+            tracing::warn!("the start came to nothing: {error:#}");
+            let estate = Estate { config, file: Watched::new(path), events: Events::default(), fresh: false };
+            Ok(End::InterfaceGone(Box::new(estate)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+enum Waited {
+    AllIsThere,
+    ToldToStop,
+}
+
+impl Waited {
+    const fn is_stop(&self) -> bool {
+        matches!(self, Self::ToldToStop)
+    }
+}
+
+/// Waits until nothing is missing. The service manager is told that the start is done all the same: it would give up
+/// after a minute and a half, and a boot would wait for it.
+async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> Waited {
+    let mut look = tokio::time::interval(HOUSEKEEPING);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Told::Stop(signal) => {
+                    tracing::info!("{signal}: stopping");
+                    return Waited::ToldToStop;
+                }
+                Told::Reload => read_again(estate),
+            },
+            _ = look.tick() => if estate.file.look(Instant::now()) == Look::Read {
+                read_again(estate);
+            },
+        }
+        let Some(missing) = missing(&estate.config, patient) else { return Waited::AllIsThere };
+        if told.as_ref() != Some(&missing) {
+            tracing::warn!("waiting for {missing}");
+            tell_supervisor(NotifyState::Ready);
+            tell_supervisor(NotifyState::Status(&format!("waiting for {missing}")));
+            told = Some(missing);
+            patient = true;
+        }
+    }
+}
+
+/// A configuration with a mistake leaves the one before in force, as while running.
+fn read_again(estate: &mut Estate) {
+    // One that is being written is looked at again.
+    let Some(found) = estate.file.read(lb_config::load) else { return };
+    match found {
+        Ok(config) => estate.config = config,
+        Err(error) => tracing::error!("configuration refused, the old one stays in force: {error:#}"),
+    }
+}
+
+/// What a life cannot begin without, in words. `patient`: a key file with a mistake is waited for as well, because it may
+/// be on its way.
+fn missing(config: &Config, patient: bool) -> Option<String> {
+    let interface = &config.interface;
+    if if_nametoindex(interface.as_str()).is_err() {
+        return Some(format!("interface {interface}; `ip link` lists those there are"));
+    }
+    match file::read(&config.cluster.as_ref()?.key_file) {
+        Ok(_) => None,
+        Err(KeyFileError::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Some(format!("the heartbeat keys: {} is not there; copy it from another node", path.display()))
+        }
+        Err(error) => patient.then(|| format!("the heartbeat keys: {error}")),
+    }
+}

@@ -1,0 +1,340 @@
+//! Maintenance mode of servers: a folder with one file for each server that is kept out, named after it.
+//!
+//! `lb disable` and `lb enable` make and remove them, anybody else may too. So maintenance outlives a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::Controller;
+use super::probing::list;
+use crate::observe::inquiries::ServerOrder;
+use lb_model::{Config, Server, Service};
+
+/// Read of each file, in bytes.
+const LONGEST: u64 = 4096;
+/// Shown of a reason, in characters.
+const SHOWN: usize = 200;
+
+/// The folder, as it was last seen.
+#[derive(Debug, Default)]
+pub(super) struct Maintenance {
+    folder: PathBuf,
+    /// The reason in each file, by its name.
+    files: BTreeMap<String, String>,
+    /// Why the folder could not be read at the last look.
+    trouble: Option<String>,
+}
+
+impl Maintenance {
+    /// Looks at the folder. True if something has changed there.
+    fn look(&mut self, folder: &Path) -> bool {
+        folder.clone_into(&mut self.folder);
+        let (files, trouble) = match read(folder) {
+            Ok(files) => (files, None),
+            Err(error) => {
+                let trouble = format!("{}: {error}", folder.display());
+                if self.trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("who is in maintenance stays as it was: cannot read {trouble}");
+                }
+                (self.files.clone(), Some(trouble))
+            }
+        };
+        self.trouble = trouble;
+        let changed = self.files != files;
+        self.files = files;
+        changed
+    }
+
+    /// Why the server is kept out, if it is.
+    fn reason(&self, server: &Server) -> Option<String> {
+        if self.files.is_empty() {
+            return None;
+        }
+        names(server).iter().find_map(|name| self.files.get(name)).cloned()
+    }
+
+    /// Files that keep no server out: somebody has mistyped a name.
+    fn idle<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a str> {
+        let used: BTreeSet<String> = match self.files.is_empty() {
+            true => BTreeSet::new(),
+            false => servers(config).flat_map(|(_, server)| names(server)).collect(),
+        };
+        self.files.keys().filter(move |name| !used.contains(*name)).map(String::as_str)
+    }
+
+    fn add(&self, name: &str, reason: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        fs::write(self.folder.join(name), format!("{reason}\n"))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// What a file that keeps the server out can be called.
+fn names(server: &Server) -> [String; 4] {
+    let Server { name, address, port, .. } = server;
+    [name.clone(), address.to_string(), format!("{name}:{port}"), format!("{address}:{port}")]
+}
+
+fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
+    config.services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)))
+}
+
+/// The servers that a file of this name keeps out, as `www1 of web`.
+fn covered(config: &Config, name: &str) -> BTreeSet<String> {
+    let meant = servers(config).filter(|(_, server)| names(server).iter().any(|known| known == name));
+    meant.map(|(service, server)| format!("{} of {}", server.name, service.name)).collect()
+}
+
+/// A folder that is not there keeps nobody out.
+fn read(folder: &Path) -> io::Result<BTreeMap<String, String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // What editors leave for a moment. A pipe would be waited for.
+        let passing = name.starts_with('.') || name.ends_with('~');
+        if !passing && fs::metadata(entry.path()).is_ok_and(|file| file.is_file()) {
+            files.insert(name, first_line(&entry.path()));
+        }
+    }
+    Ok(files)
+}
+
+/// A file counts even if nobody may read it.
+fn first_line(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    let line = plain(text.lines().next().unwrap_or_default());
+    match read {
+        Ok(_) if line.is_empty() => "no reason given".to_owned(),
+        Ok(_) => line,
+        Err(error) => format!("its reason cannot be read: {error}"),
+    }
+}
+
+fn plain(text: &str) -> String {
+    let printable = text.chars().map(|char| if char.is_control() { ' ' } else { char });
+    printable.take(SHOWN).collect::<String>().trim().to_owned()
+}
+
+impl Controller {
+    /// Looks at the folder, and lets servers go and return as it says.
+    pub(super) fn look_at_maintenance(&mut self) {
+        if self.maintenance.look(&self.config.maintenance) {
+            for name in self.maintenance.idle(&self.config) {
+                tracing::warn!("{}/{name}: unknown server: no server of the configuration has this name or address", self.config.maintenance.display());
+            }
+            self.follow_maintenance();
+        }
+    }
+
+    /// Tells the servers' machines what is known of the folder.
+    pub(super) fn follow_maintenance(&mut self) {
+        let reason = |server: &Server| self.maintenance.reason(server);
+        let now = self.started.elapsed();
+        let notices = self.knowledge.keep_out(&self.config.services, reason, now);
+        self.tell(notices);
+    }
+
+    /// `lb disable` and `lb enable`; returns what there is to say of it, or why it is refused.
+    pub(super) fn order_server(&mut self, order: &ServerOrder) -> Result<String, String> {
+        self.look_at_maintenance();
+        let told = self.maintenance.obey(order, &self.config);
+        self.look_at_maintenance();
+        self.plan_refresh();
+        told
+    }
+}
+
+impl Maintenance {
+    fn obey(&self, order: &ServerOrder, config: &Config) -> Result<String, String> {
+        let (ServerOrder::Disable { server: name, .. } | ServerOrder::Enable { server: name }) = order;
+        let meant = covered(config, name);
+        if meant.is_empty() {
+            let known: BTreeSet<&str> = servers(config).map(|(_, server)| &*server.name).collect();
+            return Err(format!("there is no server {name:?}, there are {}", list(known.into_iter())));
+        }
+        match order {
+            ServerOrder::Disable { reason, .. } => self.disable(name, reason.as_deref(), &meant),
+            ServerOrder::Enable { .. } => self.enable(name, &meant, config),
+        }
+    }
+
+    fn disable(&self, name: &str, reason: Option<&str>, meant: &BTreeSet<String>) -> Result<String, String> {
+        if name.contains('/') || name.starts_with('.') || name.ends_with('~') {
+            return Err(format!("no file can be called {name:?}: use the server's address"));
+        }
+        let reason = reason.map(plain).filter(|reason| !reason.is_empty());
+        let reason = reason.unwrap_or_else(|| "lb disable".to_owned());
+        let file = self.folder.join(name);
+        self.add(name, &reason).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        Ok(format!("in maintenance on this director until `lb enable {name}`: {}", all(meant)))
+    }
+
+    /// Removes the files that keep out nobody but these servers.
+    fn enable(&self, name: &str, meant: &BTreeSet<String>, config: &Config) -> Result<String, String> {
+        let files = self.files.keys().map(|file| (file, covered(config, file)));
+        let (mut removed, mut wider) = (false, Vec::new());
+        for (file, covered) in files.filter(|(_, covered)| !covered.is_disjoint(meant)) {
+            if covered.is_subset(meant) {
+                let path = self.folder.join(file);
+                self.remove(file).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
+                removed = true;
+            } else {
+                wider.push(format!("{name} stays in maintenance with others: use `lb enable {file}`"));
+            }
+        }
+        match (wider.is_empty(), removed) {
+            (false, _) => Err(wider.join("\n")),
+            (true, true) => Ok(format!("in maintenance no more: {}", all(meant))),
+            (true, false) => Ok(format!("not in maintenance: {}", all(meant))),
+        }
+    }
+}
+
+fn all(servers: &BTreeSet<String>) -> String {
+    list(servers.iter().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "
+interface: eth0
+services:
+  - { name: web, vip: '192.0.2.10:80', servers: [{ name: www1, address: 192.0.2.21 }, { address: 192.0.2.22 }] }
+  - { name: tls, vip: '192.0.2.10:443', servers: [{ name: www1, address: 192.0.2.21 }] }
+";
+
+    fn config() -> Config {
+        lb_config::parse(CONFIG, "test.yaml").expect("a configuration")
+    }
+
+    /// Who is kept out by files of these names, and why.
+    fn kept_out(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let mut maintenance = Maintenance::default();
+        maintenance.look(folder.path());
+        let config = config();
+        let out = servers(&config).filter_map(|(service, server)| {
+            Some((format!("{} of {}", server.name, service.name), maintenance.reason(server)?))
+        });
+        out.collect()
+    }
+
+    fn who(files: &[(&str, &str)]) -> Vec<String> {
+        kept_out(files).into_iter().map(|(server, _)| server).collect()
+    }
+
+    #[test]
+    fn files_are_called_as_servers() {
+        assert_eq!(who(&[("www1", "")]), ["www1 of web", "www1 of tls"]);
+        assert_eq!(who(&[("192.0.2.21", "")]), ["www1 of web", "www1 of tls"]);
+        assert_eq!(who(&[("192.0.2.21:443", "")]), ["www1 of tls"]);
+        assert_eq!(who(&[("www1:80", "")]), ["www1 of web"]);
+        assert_eq!(who(&[("192.0.2.22:80", ""), ("www1:443", "")]), ["192.0.2.22 of web", "www1 of tls"]);
+        assert!(who(&[("www", ""), ("www1:81", ""), (".www1", ""), ("www1~", "")]).is_empty());
+    }
+
+    #[test]
+    fn the_first_line_is_the_reason() {
+        for (text, reason) in [
+            ("new disk\nby Kim\n", "new disk"),
+            ("", "no reason given"),
+            ("\u{1b}[2Jboo", "[2Jboo"),
+            (&*"x".repeat(10_000), &*"x".repeat(200)),
+        ] {
+            assert_eq!(kept_out(&[("www1:80", text)])[0].1, reason);
+        }
+    }
+
+    #[test]
+    fn only_files_count_and_changes_are_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("maintenance");
+        let mut maintenance = Maintenance::default();
+        assert!(!maintenance.look(&inner), "there is no folder");
+        maintenance.add("www1", "new disk").expect("a folder and a file");
+        assert!(maintenance.look(&inner) && !maintenance.look(&inner));
+        fs::create_dir(inner.join("192.0.2.22")).expect("a folder");
+        nix::unistd::mkfifo(&inner.join("192.0.2.21"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(!maintenance.look(&inner));
+        fs::write(inner.join("wwww1"), "").expect("a file");
+        assert!(maintenance.look(&inner));
+        assert_eq!(maintenance.idle(&config()).collect::<Vec<_>>(), ["wwww1"]);
+        maintenance.remove("www1").expect("no file");
+        maintenance.remove("www1").expect("nothing to do");
+        assert!(maintenance.look(&inner));
+    }
+
+    #[test]
+    fn what_cannot_be_read_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut maintenance = Maintenance::default();
+        fs::write(folder.path().join("www1"), "new disk").expect("a file");
+        assert!(maintenance.look(folder.path()));
+        assert!(!maintenance.look(&folder.path().join("www1")), "a file is no folder");
+        assert!(maintenance.trouble.is_some() && maintenance.files.contains_key("www1"));
+    }
+
+    #[test]
+    fn orders_make_and_remove_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (config, mut maintenance) = (config(), Maintenance::default());
+        let mut obey = |words: &str| {
+            let (word, server) = words.split_once(' ').expect("a word and a server");
+            let server = server.to_owned();
+            let order = match word {
+                "disable" => ServerOrder::Disable { server, reason: None },
+                _ => ServerOrder::Enable { server },
+            };
+            maintenance.look(folder.path());
+            maintenance.obey(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
+        };
+        for (words, told) in [
+            ("disable www9", "refused: there is no server \"www9\", there are 192.0.2.22, www1"),
+            ("enable www1", "not in maintenance: www1 of tls, www1 of web"),
+            (
+                "disable www1",
+                "in maintenance on this director until `lb enable www1`: www1 of tls, www1 of web",
+            ),
+            (
+                "disable 192.0.2.21:80",
+                "in maintenance on this director until `lb enable 192.0.2.21:80`: www1 of web",
+            ),
+            ("enable www1:443", "refused: www1:443 stays in maintenance with others: use `lb enable www1`"),
+            ("enable 192.0.2.21", "in maintenance no more: www1 of tls, www1 of web"),
+            ("enable www1:80", "not in maintenance: www1 of web"),
+        ] {
+            assert_eq!(obey(words), told, "{words}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_folder_is_no_file() {
+        let text =
+            CONFIG.replace("name: www1, address: 192.0.2.21 }, {", "name: ../x, address: 192.0.2.21 }, {");
+        let config = lb_config::parse(&text, "test.yaml").expect("a configuration");
+        let order = ServerOrder::Disable { server: "../x".to_owned(), reason: None };
+        let refused = Maintenance::default().obey(&order, &config).expect_err("it is refused");
+        assert_eq!(refused, "no file can be called \"../x\": use the server's address");
+    }
+}

@@ -1,0 +1,370 @@
+//! This director alone, or one of several: what the rest of the controller need not tell apart.
+//!
+//! - [`orders`]: what operators want done
+//! - [`roles`]: the groups' roles here, and their hooks
+//! - [`status`]: the cluster as operators ask for it
+//! - [`fence`]: the fence command
+//! - [`groups`]: groups that come and go by reload
+//! - [`keys`]: another node signs with a key that this one does not have
+//! - [`split_brains`]: which news of two active nodes is worth a line
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use self::fence::fence;
+use self::groups::Groups;
+use self::keys::KeyWatch;
+use self::orders::Out;
+use self::roles::RoleHere;
+use self::split_brains::SplitBrains;
+use super::Controller;
+use super::files::{Look, Watched};
+use lb_api::findings::Findings;
+use lb_cluster::auth;
+use lb_cluster::hooks::Hooks;
+use lb_cluster::machine::{Event, LocalReadiness};
+use lb_cluster::member::driver::{Report, Sight, Told};
+use lb_cluster::member::{Member, Place};
+use lb_cluster::references::References;
+use lb_cluster::takeover::holder::{self, Holder, Orders};
+use lb_cluster::words::{self, Names};
+use lb_model::ids::GroupId;
+use lb_model::lease::Leases;
+use lb_model::{Cluster, Config, Group};
+use lb_net::segment::claimant::Machines;
+use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
+use lb_system::clock;
+
+mod fence;
+mod groups;
+mod keys;
+mod orders;
+mod roles;
+mod split_brains;
+mod status;
+
+/// How long a stop waits for hooks.
+pub(super) const HOOKS: Duration = Duration::from_secs(5);
+
+pub(super) enum Membership {
+    Alone(Alone),
+    Clustered(Box<Clustered>),
+}
+
+/// A director that is always active.
+pub(super) struct Alone {
+    /// Has the groups' VIPs.
+    holder: Holder,
+    segment: Watch,
+}
+
+/// What the membership finds where the director runs.
+pub(super) struct Surrounding {
+    /// Index and MAC of the interface.
+    pub interface: u32,
+    pub mac: [u8; 6],
+    pub leases: Leases,
+    pub findings: Findings,
+}
+
+/// One node of several.
+pub(super) struct Clustered {
+    cluster: Cluster,
+    member: Member,
+    key_file: Watched,
+    groups: Groups,
+    roles: BTreeMap<GroupId, RoleHere>,
+    paths: Vec<String>,
+    hooks: Hooks,
+    out: Out,
+    segment: Watch,
+    keys: KeyWatch,
+    split_brains: SplitBrains,
+    _references: Option<References>,
+}
+
+/// What the cluster's part of the controller is told.
+pub(super) enum News {
+    Told(Told),
+    /// So many reference hosts answer.
+    References(u8),
+}
+
+impl Membership {
+    /// Needs a tokio runtime around it. A director that is alone hears no news.
+    pub(super) async fn start(
+        config: &Config,
+        surrounding: Surrounding,
+    ) -> Result<(Self, UnboundedReceiver<News>)> {
+        let Surrounding { interface, mac, leases, findings } = surrounding;
+        let (sender, news) = unbounded_channel();
+        let Some(cluster) = &config.cluster else {
+            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| {})?;
+            let orders = holder.orders().clone();
+            orders.set_rate(config.announce_rate);
+            let respond =
+                move |(Response::Conflict(group, _) | Response::Announce(group))| orders.announce(group);
+            return match watch_segment(config, interface, mac, leases, findings, respond).await {
+                Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), news)),
+                Err(error) => {
+                    holder.end();
+                    Err(error)
+                }
+            };
+        };
+        let maintenance = cluster.maintenance_file().is_file();
+        if maintenance {
+            tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
+        }
+        let fence = fence(cluster);
+        let (leases_here, findings_here) = (leases.clone(), findings.clone());
+        let place =
+            Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
+        let reports = sender.clone();
+        // Before it is read, so that no change is missed.
+        let key_file = Watched::new(cluster.key_file.clone());
+        let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
+        let respond = respond(member.conflicts(), member.orders().clone());
+        let segment = watch_segment(config, interface, mac, leases, findings.clone(), respond).await;
+        let watches =
+            segment.and_then(|segment| Ok((segment, watch_references(cluster, interface, sender)?)));
+        let (segment, references) = match watches {
+            Ok(watches) => watches,
+            Err(error) => {
+                member.end();
+                return Err(error);
+            }
+        };
+        let clustered = Clustered {
+            key_file,
+            paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
+            groups: Groups::new(&config.groups),
+            roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
+            hooks: Hooks::new(cluster.hooks.clone()),
+            out: Out { standby: false, maintenance },
+            segment,
+            keys: KeyWatch::new(findings),
+            split_brains: SplitBrains::default(),
+            _references: references,
+            cluster: cluster.clone(),
+            member,
+        };
+        Ok((Self::Clustered(Box::new(clustered)), news))
+    }
+
+    fn clustered(&self) -> Option<&Clustered> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Clustered(clustered) => Some(clustered),
+        }
+    }
+
+    /// The data path is in place: a director that is alone takes its VIPs.
+    pub(super) fn begin(&mut self, groups: &[Group]) {
+        match self {
+            Self::Alone(alone) => alone.holder.orders().hold_all(groups),
+            Self::Clustered(clustered) => {
+                clustered.member.set_readiness(|readiness| readiness.data_path = true);
+            }
+        }
+    }
+
+    pub(super) fn set_readiness(&mut self, change: impl FnOnce(&mut LocalReadiness)) {
+        if let Self::Clustered(clustered) = self {
+            clustered.member.set_readiness(change);
+        }
+    }
+
+    pub(super) fn set_config(&mut self, config: &Config) {
+        let vips = config.grouped_vips();
+        self.segment().change(|ours| ours.vips = vips);
+        match self {
+            Self::Alone(alone) => {
+                alone.holder.orders().set_rate(config.announce_rate);
+                alone.holder.orders().hold_all(&config.groups);
+            }
+            Self::Clustered(clustered) => {
+                clustered.member.set_config(config, &clustered.cluster);
+                clustered.groups.follow(&config.groups);
+                for group in &config.groups {
+                    clustered.roles.entry(group.id()).or_insert_with(RoleHere::starting);
+                }
+            }
+        }
+    }
+
+    pub(super) fn set_mac(&self, mac: [u8; 6]) {
+        self.segment().change(|ours| ours.mac = mac);
+        match self {
+            Self::Alone(alone) => alone.holder.orders().set_mac(mac),
+            Self::Clustered(clustered) => clustered.member.set_mac(mac),
+        }
+    }
+
+    /// The machines that are known on the segment.
+    pub(super) fn set_machines(&self, machines: Machines) {
+        self.segment().change(|ours| ours.machines = machines);
+    }
+
+    fn segment(&self) -> &Watch {
+        match self {
+            Self::Alone(alone) => &alone.segment,
+            Self::Clustered(clustered) => &clustered.segment,
+        }
+    }
+
+    /// The MAC of another node's address.
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: [u8; 6]) {
+        let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
+        if let Some(node) = (0..=u8::MAX).zip(&cluster.nodes).find(|(_, node)| node.address == address) {
+            member.set_node_mac(node.0, mac);
+        }
+    }
+
+    /// Reads the key file again if it has changed.
+    pub(super) fn look_at_keys(&mut self) {
+        if let Self::Clustered(clustered) = self
+            && clustered.key_file.look(Instant::now()) == Look::Read
+        {
+            self.reload_keys();
+        }
+        if let Self::Clustered(clustered) = self {
+            clustered.keys.look(&clustered.cluster, clustered.member.statistics());
+        }
+    }
+
+    pub(super) fn reload_keys(&mut self) {
+        let Self::Clustered(clustered) = self else { return };
+        // One that is being written is looked at again.
+        let Some(read) = clustered.key_file.read(auth::file::read) else { return };
+        match read.map(|keys| clustered.member.set_keys(keys)) {
+            Ok(()) => tracing::info!("heartbeat keys reloaded"),
+            Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        match self {
+            Self::Alone(alone) => alone.holder.has_failed(),
+            Self::Clustered(clustered) => clustered.member.has_failed(),
+        }
+    }
+
+    /// The cluster as this node sees it; `None`: it is alone, or can see nothing any more.
+    pub(super) async fn look(&self) -> Option<Sight> {
+        self.clustered()?.member.look().await.ok()
+    }
+
+    /// Has other nodes take what is here.
+    pub(super) fn leave(&self) {
+        if let Some(clustered) = self.clustered() {
+            clustered.member.leave();
+        }
+    }
+
+    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`: they may not be.
+    pub(super) fn leave_behind(self) -> bool {
+        matches!(self, Self::Alone(_))
+    }
+
+    /// Gives up what VIPs are left. `false`: some may still be on the interface.
+    pub(super) async fn end(self) -> bool {
+        match self {
+            Self::Alone(alone) => alone.holder.end(),
+            Self::Clustered(clustered) => {
+                let released = clustered.member.end();
+                clustered.hooks.finish(HOOKS).await;
+                released
+            }
+        }
+    }
+}
+
+async fn watch_segment(
+    config: &Config,
+    interface: u32,
+    mac: [u8; 6],
+    leases: Leases,
+    findings: Findings,
+    respond: impl Fn(Response) + Send + 'static,
+) -> Result<Watch> {
+    let ours = Ours {
+        interface: config.interface.clone(),
+        mac,
+        vips: config.grouped_vips(),
+        machines: Machines::new(),
+    };
+    let holds = move |group| leases.answer_until(group).is_some_and(|until| clock::now() < until);
+    let surroundings =
+        Surroundings { interface, findings, holds: Box::new(holds), respond: Box::new(respond) };
+    Watch::start(ours, surroundings).await
+}
+
+/// Of several directors one that meets a rival lets the cluster's rules decide.
+fn respond(conflict: impl Fn(u8, [u8; 6]) + Send, orders: Orders) -> impl Fn(Response) + Send {
+    move |response| match response {
+        Response::Conflict(group, mac) => conflict(group, mac),
+        Response::Announce(group) => orders.announce(group),
+    }
+}
+
+fn watch_references(
+    cluster: &Cluster,
+    interface: u32,
+    news: UnboundedSender<News>,
+) -> Result<Option<References>> {
+    if cluster.references.is_empty() {
+        return Ok(None);
+    }
+    let report = move |reached| drop(news.send(News::References(reached)));
+    References::start(cluster.references.clone(), interface, report).map(Some).context("reference hosts")
+}
+
+impl Clustered {
+    fn names(&self) -> Names<'_> {
+        Names { cluster: &self.cluster, groups: self.groups.known(), paths: &self.paths }
+    }
+}
+
+impl Controller {
+    /// Something happened in the cluster.
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Told(told) => self.told(&told),
+            News::References(reached) => {
+                self.membership.set_readiness(|readiness| readiness.references = reached);
+            }
+        }
+    }
+
+    fn told(&mut self, Told { at, report }: &Told) {
+        let Membership::Clustered(clustered) = &mut self.membership else { return };
+        if !clustered.split_brains.is_news(report) {
+            return;
+        }
+        let record = words::record(report, clustered.names());
+        match report {
+            Report::Event(Event::RoleChanged { group, to, cause, .. }) => {
+                clustered.role_changed(*group, *to, cause);
+            }
+            // It may be back by now.
+            Report::Event(Event::GroupRemoved { group })
+                if clustered.groups.forget(*group, &self.config.groups) =>
+            {
+                clustered.roles.remove(group);
+            }
+            _ => {}
+        }
+        self.events.record(record.at(*at));
+    }
+
+    /// Gives the groups their numbers; the error is what cannot change while `lb` runs.
+    pub(super) fn number_groups(&self, groups: &mut [Group]) -> Result<()> {
+        // One that is alone holds all groups at any time, whatever their numbers.
+        self.membership.clustered().map_or(Ok(()), |clustered| clustered.groups.number(groups))
+    }
+}

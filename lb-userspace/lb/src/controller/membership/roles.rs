@@ -1,0 +1,61 @@
+//! The groups' roles here, as hooks are told and `lb status` shows them.
+
+use std::time::Instant;
+
+use super::Clustered;
+use lb_cluster::hooks;
+use lb_cluster::machine::Cause;
+use lb_cluster::message::Role;
+use lb_cluster::words;
+use lb_model::ids::{GroupId, NodeId};
+use lb_system::command::environment;
+
+/// Of one group.
+pub(super) struct RoleHere {
+    pub since: Instant,
+    /// Why the group was taken, released or cannot be taken; not merely that this is done.
+    pub cause: String,
+    /// The last one that was neither acquiring nor releasing.
+    settled: Role,
+}
+
+impl RoleHere {
+    pub(super) fn starting() -> Self {
+        Self { since: Instant::now(), cause: "starting".to_owned(), settled: Role::Fault }
+    }
+}
+
+impl Clustered {
+    pub(super) fn role_changed(&mut self, group: GroupId, to: Role, cause: &Cause) {
+        let (text, node) = {
+            let names = self.names();
+            (words::cause(cause, names), names.node(NodeId(self.cluster.me)))
+        };
+        let (Some(here), Some(config)) = (self.roles.get_mut(&group), self.groups.get(group)) else { return };
+        here.since = Instant::now();
+        if *cause != Cause::Done {
+            here.cause = text;
+        }
+        let event = match to {
+            Role::Active => hooks::Event::Active,
+            Role::Standby => hooks::Event::Standby,
+            Role::Fault if words::is_meant(cause) => return here.settled = to,
+            Role::Fault => hooks::Event::Fault,
+            Role::Acquiring | Role::Releasing => return,
+        };
+        let previous = std::mem::replace(&mut here.settled, to);
+        if previous == to {
+            return;
+        }
+        let vips: Vec<String> = config.vips.iter().map(|vip| vip.address.to_string()).collect();
+        let environment = environment([
+            ("GROUP", &config.name),
+            ("ROLE", event.name()),
+            ("PREVIOUS_ROLE", words::role(previous)),
+            ("CAUSE", &here.cause),
+            ("NODE", &node),
+            ("VIPS", &vips.join(" ")),
+        ]);
+        self.hooks.run(&config.name, event, environment);
+    }
+}

@@ -1,0 +1,76 @@
+//! The cluster as operators ask for it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Controller;
+use lb_api::status::{ClusterStatus, Count, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
+use lb_cluster::reason::DropReason;
+use lb_cluster::transport::statistics::Statistics;
+use lb_cluster::words::{self, Names};
+use lb_model::ids::NodeId;
+use lb_system::clock::now;
+
+impl Controller {
+    /// `None`: this director is alone.
+    pub(in crate::controller) async fn cluster_status(&self) -> Option<ClusterStatus> {
+        let clustered = self.membership.clustered()?;
+        let sight = clustered.member.look().await.ok()?;
+        let names = clustered.names();
+        let nodes = clustered.cluster.nodes.iter().zip(&sight.nodes).map(|(node, sight)| NodeStatus {
+            name: node.name.clone(),
+            address: node.address,
+            alive: sight.alive,
+            readiness: sight.readiness.map(|readiness| NodeReadiness {
+                data_path: readiness.data_path,
+                link: readiness.link,
+                maintenance: readiness.maintenance,
+                servers: readiness.servers,
+                references: readiness.references,
+            }),
+            config_agrees: sight.config_agrees,
+        });
+        let groups = self.config.groups.iter().filter_map(|group| {
+            let (sight, here) = (sight.groups.get(&group.id())?, clustered.roles.get(&group.id())?);
+            Some((group, sight, here))
+        });
+        let groups = groups.map(|(group, sight, here)| GroupStatus {
+            name: group.name.clone(),
+            vips: group.vips.iter().map(|vip| vip.address).collect(),
+            role: words::role(sight.role).to_owned(),
+            since_s: here.since.elapsed().as_secs(),
+            cause: here.cause.clone(),
+            holder: sight.holder.map(|node| names.node(node)),
+            preferred: group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
+            has_successor: sight.has_successor,
+            serves_on: sight.serves_on,
+        });
+        Some(ClusterStatus {
+            name: clustered.cluster.name.clone(),
+            node: names.node(NodeId(clustered.cluster.me)),
+            nodes: nodes.collect(),
+            groups: groups.collect(),
+            paths: clustered.member.statistics().iter().map(|path| path_status(path, names)).collect(),
+        })
+    }
+}
+
+fn path_status(path: &Statistics, names: Names<'_>) -> PathStatus {
+    let now = now();
+    let nodes = (0..=u8::MAX).map(NodeId).take(names.cluster.nodes.len());
+    let heard = nodes.filter_map(|node| {
+        let ago = now.saturating_sub(path.last_heard(node)?);
+        Some(Heard { node: names.node(node), ago_ms: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX) })
+    });
+    PathStatus {
+        name: path.name.clone(),
+        open: path.open.load(Relaxed),
+        sent: path.sent.load(Relaxed),
+        send_errors: path.send_errors.load(Relaxed),
+        received: path.received.load(Relaxed),
+        heard: heard.collect(),
+        dropped: DropReason::ALL
+            .iter()
+            .map(|reason| Count { reason: reason.label().to_owned(), count: path.dropped(*reason) })
+            .collect(),
+    }
+}

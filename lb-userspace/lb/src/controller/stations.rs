@@ -1,0 +1,26 @@
+//! The machines that the configuration names, by the MACs that they have on the segment.
+
+use super::desired::Knowledge as _;
+use super::knowledge::Knowledge;
+use lb_model::{Cluster, Config};
+use lb_net::segment::claimant::{Machine, Machines};
+
+/// Those whose MAC is known now.
+pub(super) fn machines(config: &Config, knowledge: &Knowledge) -> Machines {
+    let servers = config.services.iter().flat_map(|service| &service.servers);
+    let servers = servers.map(|server| {
+        (server.address, Machine::Server { name: server.name.clone(), address: server.address })
+    });
+    let nodes = config.cluster.iter().flat_map(Cluster::others);
+    let nodes = nodes.map(|node| (node.address, Machine::Director(node.name.clone())));
+    let mut machines = Machines::new();
+    for (address, machine) in servers.chain(nodes) {
+        if let Some(mac) = knowledge.mac(address) {
+            let here = machines.entry(mac).or_default();
+            if !here.contains(&machine) {
+                here.push(machine);
+            }
+        }
+    }
+    machines
+}

@@ -1,0 +1,384 @@
+//! The way out: the groups go to other nodes, the connections that run through this one come to their end, and then all
+//! is taken away that would outlive the process.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::lives::{End, Estate};
+use super::membership::HOOKS;
+use super::{Controller, tell_supervisor};
+use lb_api::events::{Level, Record};
+use lb_cluster::member::driver::Sight;
+use lb_system::worker::Worker;
+
+/// How often a stopping director looks whether it is needed any longer.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
+/// How long the groups may take to be released before the stop goes on without that.
+const RELEASE: Duration = Duration::from_secs(3);
+/// A director through which nothing came for so long is not needed any more.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How long an answer to `lb stop` may take to its asker.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// What takes everything away that a stop leaves.
+const RELEASE_ALL: &str = "`lb stop --release` takes the program and the VIPs away";
+
+/// What the process is told by signals, from its start to its end: they are heard on a thread of their own, whose runtime
+/// outlives the director's.
+pub(super) struct Signals {
+    told: UnboundedReceiver<Told>,
+    _thread: Worker,
+}
+
+pub(super) enum Told {
+    /// By the signal of this name.
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    pub(super) fn start() -> Result<Self> {
+        let thread = Worker::start("signals").context("cannot start the signals' thread")?;
+        let (sender, told) = unbounded_channel();
+        let (mut terminate, mut interrupt, mut hangup) = {
+            let _runtime = thread.handle().enter();
+            (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::hangup())?,
+            )
+        };
+        thread.handle().spawn(async move {
+            loop {
+                let what = tokio::select! {
+                    _ = terminate.recv() => Told::Stop("SIGTERM"),
+                    _ = interrupt.recv() => Told::Stop("SIGINT"),
+                    _ = hangup.recv() => Told::Reload,
+                };
+                if sender.send(what).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { told, _thread: thread })
+    }
+
+    pub(super) async fn next(&mut self) -> Told {
+        match self.told.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a director leaves.
+enum Cause {
+    Told,
+    Failed(anyhow::Error),
+    InterfaceGone,
+}
+
+/// A director on its way out.
+pub(super) struct Leaving {
+    since: Instant,
+    cause: Cause,
+    /// It was told again: nothing is waited for any longer.
+    at_once: bool,
+    /// For good: nothing is left behind.
+    release: bool,
+    /// Whoever ordered it has the answer by then.
+    not_before: Instant,
+    lingering: Option<Lingering>,
+}
+
+impl Leaving {
+    fn new(since: Instant, cause: Cause) -> Self {
+        Self { since, cause, at_once: false, release: false, not_before: since, lingering: None }
+    }
+
+    /// Only one that was told to waits for connections: no others can be saved.
+    const fn is_told(&self) -> bool {
+        matches!(self.cause, Cause::Told)
+    }
+
+    fn is_over(&mut self, now: Instant, sight: &Sight, traffic: Traffic, linger: Duration) -> bool {
+        if self.at_once {
+            return true;
+        }
+        if let Some(lingering) = &mut self.lingering {
+            return !matches!(self.cause, Cause::Told) || lingering.is_over(now, traffic);
+        }
+        if !sight.idle {
+            if now - self.since < RELEASE {
+                return false;
+            }
+            tracing::warn!("not everything could be released within {RELEASE:?}; stopping all the same");
+        }
+        self.lingering = Some(Lingering { until: now + linger, last: traffic, quiet_since: now });
+        // This node itself is one of them.
+        let living = sight.nodes.iter().filter(|node| node.alive).count();
+        !self.is_told() || living < 2
+    }
+}
+
+/// Of all groups together: what must not be cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Traffic {
+    established: u64,
+    packets: u64,
+}
+
+/// Waits for connections that run through this director after another one has taken its groups.
+#[derive(Debug)]
+struct Lingering {
+    until: Instant,
+    last: Traffic,
+    quiet_since: Instant,
+}
+
+impl Lingering {
+    fn is_over(&mut self, now: Instant, traffic: Traffic) -> bool {
+        if traffic.packets != self.last.packets {
+            self.quiet_since = now;
+        }
+        self.last = traffic;
+        let done = traffic.established == 0 && now - self.quiet_since >= QUIET;
+        done || now >= self.until
+    }
+}
+
+impl Controller {
+    /// The first time its groups go; the second time it goes itself.
+    pub(super) fn told_to_stop(&mut self, signal: &str) {
+        let Some(leaving) = &mut self.leaving else {
+            tracing::info!("{signal}: stopping");
+            return self.leave(Cause::Told);
+        };
+        let again = if leaving.is_told() { " again" } else { "" };
+        tracing::warn!("{signal}{again}: stopping at once");
+        leaving.at_once = true;
+        if matches!(leaving.cause, Cause::InterfaceGone) {
+            // It is not to come back.
+            leaving.cause = Cause::Told;
+            tell_supervisor(NotifyState::Stopping);
+        }
+    }
+
+    /// By `lb stop`; returns what there is to say of it.
+    pub(super) fn told_to_stop_by_order(&mut self, release: bool) -> String {
+        self.told_to_stop("lb stop");
+        if let Some(leaving) = &mut self.leaving {
+            leaving.release |= release;
+            leaving.not_before = Instant::now() + ANSWER;
+        }
+        match self.stays_behind() {
+            true => {
+                format!("{} goes on forwarding until lb runs again; {RELEASE_ALL}", self.config.interface)
+            }
+            false => "stopping".to_owned(),
+        }
+    }
+
+    /// Whether program and VIPs stay where they are: the next `lb` goes on with the connections. Those of a cluster go to other
+    /// directors.
+    fn stays_behind(&self) -> bool {
+        let told = self.leaving.as_ref().is_some_and(|leaving| leaving.is_told() && !leaving.release);
+        let pinned = self
+            .attachment
+            .as_ref()
+            .is_some_and(|attachment| attachment.is_pinned() && attachment.is_attached());
+        told && pinned && self.config.cluster.is_none()
+    }
+
+    /// It cannot go on.
+    pub(super) fn fail(&mut self, error: anyhow::Error) {
+        match &mut self.leaving {
+            None => {
+                tracing::error!("stopping: {error:#}");
+                self.leave(Cause::Failed(error));
+            }
+            Some(leaving) if leaving.is_told() => leaving.cause = Cause::Failed(error),
+            Some(_) => {}
+        }
+    }
+
+    /// It ends in order, to begin again when the interface is back.
+    pub(super) fn interface_gone(&mut self) {
+        if self.leaving.is_none() {
+            let text = format!(
+                "interface {} is gone: all that runs on it ends until it is back",
+                self.config.interface
+            );
+            self.events.record(Record::new(Level::Error, "interface_gone", text));
+            self.leave(Cause::InterfaceGone);
+        }
+    }
+
+    fn leave(&mut self, cause: Cause) {
+        if !matches!(cause, Cause::InterfaceGone) {
+            tell_supervisor(NotifyState::Stopping);
+        }
+        self.membership.leave();
+        self.leaving = Some(Leaving::new(Instant::now(), cause));
+    }
+
+    /// Whether nobody needs this director any longer.
+    pub(super) async fn has_left(&mut self) -> bool {
+        let sight = self.membership.look().await;
+        let traffic = self.traffic();
+        match (&mut self.leaving, &self.config.cluster, sight) {
+            (Some(leaving), Some(cluster), Some(sight)) => {
+                leaving.is_over(Instant::now(), &sight, traffic, cluster.linger)
+            }
+            (Some(leaving), ..) => Instant::now() >= leaving.not_before,
+            _ => true,
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        let grouped = self.config.grouped_vips();
+        let services = self.config.services.iter().chain(self.knowledge.draining.services());
+        let services = services.filter(|service| grouped.contains_key(&service.key.vip));
+        let mut traffic = Traffic { established: 0, packets: 0 };
+        for service in services {
+            for (active, totals) in self.carried(&service.key) {
+                traffic.established += u64::from(active);
+                traffic.packets += totals.packets;
+            }
+        }
+        traffic
+    }
+
+    /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away, if they are not
+    /// left to the next `lb`. All else (maps, checks) goes with the controller and its runtime. The error is why it could not
+    /// go on.
+    pub(super) async fn close(self) -> Result<End> {
+        let established = self.traffic().established;
+        if established > 0 && self.config.cluster.is_some() {
+            tracing::warn!("stopping while {established} connections still run through this director");
+        }
+        let stays = self.stays_behind();
+        let released = if stays { self.membership.leave_behind() } else { self.membership.end().await };
+        match self.attachment {
+            Some(attachment) if stays => {
+                tracing::info!(
+                    "the program on {} forwards on until lb runs again, with {established} established connections; \
+                     nobody looks after its servers meanwhile; {RELEASE_ALL}",
+                    self.config.interface
+                );
+                drop(attachment);
+            }
+            Some(attachment) if released => {
+                if let Err(error) = attachment.detach_for_good() {
+                    tracing::warn!("{error:#}");
+                }
+            }
+            Some(_) => tracing::error!(
+                "VIPs may be left on the interface, and so the XDP program is: it keeps the host silent about them \
+                 until lb runs again"
+            ),
+            None => {}
+        }
+        self.hooks.finish(HOOKS).await;
+        let path = &self.config.control.socket;
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(%error, "cannot remove {}", path.display());
+        }
+        match self.leaving.map_or(Cause::Told, |leaving| leaving.cause) {
+            Cause::Told => Ok(End::Stopped),
+            Cause::Failed(error) => Err(error),
+            Cause::InterfaceGone => {
+                let Self { config, file, events, .. } = self;
+                Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use anyhow::anyhow;
+
+    use super::*;
+    use lb_cluster::member::driver::NodeSight;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// When it is over, of traffic that is told every 50 ms.
+    fn lingers(traffic: impl Fn(u64) -> Traffic) -> Duration {
+        let start = Instant::now();
+        let mut lingering =
+            Lingering { until: start + Duration::from_secs(5), last: traffic(0), quiet_since: start };
+        let over = (1..).map(|step| step * 50);
+        let over = over.into_iter().find(|&at| lingering.is_over(start + millis(at), traffic(at)));
+        millis(over.expect("it ends"))
+    }
+
+    #[test]
+    fn it_lingers_until_connections_have_ended_and_nothing_comes_any_more() {
+        let none = Traffic { established: 0, packets: 7 };
+        assert_eq!(lingers(|_| none), QUIET);
+        assert_eq!(lingers(|at| Traffic { established: u64::from(at < 1000), ..none }), millis(1000));
+        let until = |end: u64| move |at: u64| Traffic { established: 0, packets: at.min(end) };
+        assert_eq!(lingers(until(1000)), millis(1000) + QUIET);
+    }
+
+    #[test]
+    fn it_lingers_no_longer_than_it_may() {
+        assert_eq!(lingers(|_| Traffic { established: 1, packets: 7 }), Duration::from_secs(5));
+        assert_eq!(lingers(|at| Traffic { established: 0, packets: at }), Duration::from_secs(5));
+    }
+
+    /// With one other node, which lives or not.
+    fn sight(idle: bool, other_lives: bool) -> Sight {
+        let node = |alive| NodeSight { alive, readiness: None, config_agrees: true };
+        Sight { idle, groups: BTreeMap::new(), nodes: vec![node(true), node(other_lives)] }
+    }
+
+    /// How it stands after so long with a connection that does not end.
+    fn is_over(leaving: &mut Leaving, after: Duration, sight: &Sight) -> bool {
+        let busy = Traffic { established: 1, packets: 1 };
+        leaving.is_over(leaving.since + after, sight, busy, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn it_waits_for_the_release_and_then_for_connections() {
+        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
+        assert!(!is_over(&mut leaving, millis(100), &sight(false, true)));
+        assert!(!is_over(&mut leaving, millis(200), &sight(true, true)));
+        assert!(!is_over(&mut leaving, millis(60_100), &sight(true, false)), "they run on whoever else dies");
+        assert!(is_over(&mut leaving, millis(60_200), &sight(true, true)), "a minute after the release");
+    }
+
+    #[test]
+    fn a_release_that_does_not_end_is_not_waited_for_without_end() {
+        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
+        assert!(!is_over(&mut leaving, RELEASE - millis(1), &sight(false, true)));
+        assert!(is_over(&mut leaving, RELEASE, &sight(false, false)), "nobody else lives");
+    }
+
+    #[test]
+    fn nothing_is_lingered_for_without_another_node_after_an_error_or_when_told_again() {
+        assert!(is_over(&mut Leaving::new(Instant::now(), Cause::Told), millis(100), &sight(true, false)));
+
+        for cause in [Cause::Failed(anyhow!("a thread has ended")), Cause::InterfaceGone] {
+            let mut failed = Leaving::new(Instant::now(), cause);
+            assert!(!is_over(&mut failed, millis(100), &sight(false, true)), "the groups still go in order");
+            assert!(is_over(&mut failed, millis(200), &sight(true, true)));
+        }
+
+        let mut hurried = Leaving::new(Instant::now(), Cause::Told);
+        assert!(!is_over(&mut hurried, millis(100), &sight(true, true)));
+        hurried.at_once = true;
+        assert!(is_over(&mut hurried, millis(200), &sight(true, true)));
+    }
+}

@@ -1,0 +1,130 @@
+//! Machines that are more than one thing: directors that are real servers, real servers that are gateways.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lb_common::control::word_to_mac;
+use lb_common::reason::Reason;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use super::desired::Knowledge as _;
+use super::{Controller, report};
+use lb_api::findings::{Finding, Kind};
+use lb_model::{Cluster, Config};
+
+/// A packet that came back is worth a finding for so long.
+const LOOPS_LAST: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(super) struct Topology {
+    /// Of the other nodes, as last known: the kernel forgets MACs when the interface loses its link.
+    directors: BTreeMap<IpAddr, [u8; 6]>,
+    /// Packets that had come back from their servers at the last look.
+    loops: u64,
+}
+
+impl Controller {
+    /// A neighbour has this MAC. If it is another director, the data path tells what that one sends.
+    pub(super) fn director_is_at(&mut self, address: IpAddr, mac: [u8; 6]) {
+        let mut others = self.config.cluster.iter().flat_map(Cluster::others);
+        let known = self.topology.directors.get(&address) == Some(&mac);
+        if known || !others.any(|node| node.address == address) {
+            return;
+        }
+        self.topology.directors.insert(address, mac);
+        let macs = self.topology.directors.values().copied().collect();
+        if let Err(error) = self.data_path.executor.set_directors(macs) {
+            tracing::error!("the data path could not be changed: {error:#}");
+        }
+    }
+
+    /// Looks whether servers send packets on that they should serve.
+    pub(super) fn look_for_loops(&mut self) {
+        let maps = self.data_path.executor.maps();
+        let Ok(loops) = maps.counters.reason(Reason::Loop) else { return };
+        if std::mem::replace(&mut self.topology.loops, loops) == loops {
+            return;
+        }
+        let mac = word_to_mac(maps.came_back.read(0));
+        let at = |server: &IpAddr| self.knowledge.mac(*server) == Some(mac);
+        let finding = server_forwards(&self.config, mac, at);
+        self.findings.raise_for(finding, LOOPS_LAST);
+    }
+
+    /// Looks whether this host, where it is a real server, holds the VIPs also while it is on standby.
+    pub(super) fn look_at_own_vips(&self) {
+        let own = self.data_path.executor.mac();
+        let is_here = |server: IpAddr| self.knowledge.mac(server) == Some(own);
+        let served: BTreeSet<IpAddr> = match self.config.cluster {
+            Some(_) => vips_served_by(&self.config, is_here),
+            None => BTreeSet::new(),
+        };
+        let lacking = if served.is_empty() { served } else { &served - &on_loopback() };
+        let findings = lacking.into_iter().map(|vip| Finding {
+            kind: Kind::VipNotOnLoopback,
+            subject: vip.to_string(),
+            text: format!(
+                "this host is a real server of {vip}, but does not hold it on its loopback: it cannot serve what another \
+                 director sends it"
+            ),
+            mend: format!("ip address add {vip}/32 dev lo, and arp_ignore=1, arp_announce=2 as on any real server"),
+        });
+        self.findings.set(Kind::VipNotOnLoopback, findings.collect());
+    }
+}
+
+fn server_forwards(config: &Config, mac: [u8; 6], at: impl Fn(&IpAddr) -> bool) -> Finding {
+    let servers = config.services.iter().flat_map(|service| &service.servers);
+    let names: BTreeSet<&str> =
+        servers.filter(|server| at(&server.address)).map(|server| server.name.as_str()).collect();
+    let who = match names.first() {
+        Some(name) => format!("{name} ({})", report::mac(mac)),
+        None => report::mac(mac),
+    };
+    let vips = vips_served_by(config, |server| at(&server));
+    let vips: Vec<String> = vips.iter().map(IpAddr::to_string).collect();
+    Finding {
+        kind: Kind::ServerForwards,
+        subject: report::mac(mac),
+        text: format!("{who} sends packets for {} on instead of serving them", vips.join(", ")),
+        mend: "does it hold the VIP? ip address add VIP/32 dev lo".to_owned(),
+    }
+}
+
+/// The VIPs of services that have a server of which this holds.
+fn vips_served_by(config: &Config, is_one: impl Fn(IpAddr) -> bool) -> BTreeSet<IpAddr> {
+    let services = config.services.iter();
+    let served = services.filter(|service| service.servers.iter().any(|server| is_one(server.address)));
+    served.map(|service| service.key.vip).collect()
+}
+
+fn on_loopback() -> BTreeSet<IpAddr> {
+    let Ok(addresses) = getifaddrs() else { return BTreeSet::new() };
+    let of_loopback = addresses.filter(|entry| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    of_loopback.filter_map(|entry| Some(IpAddr::V4(entry.address?.as_sockaddr_in()?.ip()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_forwards_is_named_with_its_vips() {
+        let text = "
+interface: eth0
+services:
+  - { vip: '192.0.2.10:80', servers: [{ name: www1, address: 192.0.2.21 }, { address: 192.0.2.22 }] }
+  - { vip: '192.0.2.11:80', servers: [{ name: www1, address: 192.0.2.21 }] }
+  - { vip: '192.0.2.12:80', servers: [{ address: 192.0.2.22 }] }
+";
+        let config = lb_config::parse(text, "test.yaml").expect("a configuration");
+        let www1: IpAddr = [192, 0, 2, 21].into();
+        let finding = server_forwards(&config, [2, 0, 0, 0, 0, 21], |server| *server == www1);
+        assert_eq!(
+            finding.text,
+            "www1 (02:00:00:00:00:15) sends packets for 192.0.2.10, 192.0.2.11 on instead of serving them"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! The HTTP endpoint: metrics for Prometheus, a liveness answer, and a page that names them.
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use super::inquiries::Inquiries;
+use super::metrics;
+
+const INDEX: &str = concat!(
+    "lb ",
+    env!("CARGO_PKG_VERSION"),
+    ": layer-4 load balancer\n\n/metrics  for Prometheus\n/healthz  200 while the controller answers\n"
+);
+
+/// Serves until `listener` fails for good.
+pub(crate) async fn serve(listener: TcpListener, inquiries: Inquiries) -> anyhow::Result<()> {
+    axum::serve(listener, router(inquiries)).await.context("serving metrics")
+}
+
+fn router(inquiries: Inquiries) -> Router {
+    Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .with_state(inquiries)
+}
+
+async fn metrics(State(inquiries): State<Inquiries>) -> Response {
+    match inquiries.status().await.and_then(|status| metrics::encode(&status)) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn healthz(State(inquiries): State<Inquiries>) -> Response {
+    match inquiries.status().await {
+        Ok(_) => "ok\n".into_response(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+fn unavailable(error: &anyhow::Error) -> Response {
+    warn!("no snapshot for the HTTP endpoint: {error:#}");
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::observe::{inquiries, samples};
+
+    async fn serving(inquiries: Inquiries) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(serve(listener, inquiries));
+        address
+    }
+
+    /// Header, in lower case, and body of the answer to `GET path`.
+    async fn get(address: SocketAddr, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("asking");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let (header, body) = answer.split_once("\r\n\r\n").expect("an empty line");
+        (header.to_ascii_lowercase(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn serves_metrics() {
+        let address = serving(inquiries::fixed(samples::cluster())).await;
+        let (header, body) = get(address, "/metrics").await;
+        assert!(header.starts_with("http/1.1 200 "), "{header}");
+        assert!(
+            header.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+            "{header}"
+        );
+        assert_eq!(body, metrics::encode(&samples::cluster()).expect("metrics"));
+    }
+
+    #[tokio::test]
+    async fn names_its_paths() {
+        let address = serving(inquiries::fixed(samples::cluster())).await;
+        assert_eq!(get(address, "/healthz").await.1, "ok\n");
+        let (_, index) = get(address, "/").await;
+        assert!(index.contains("/metrics") && index.contains("/healthz"), "{index}");
+        assert!(get(address, "/nothing").await.0.starts_with("http/1.1 404 "));
+    }
+
+    #[tokio::test]
+    async fn says_so_when_the_controller_is_gone() {
+        let (inquiries, requests) = Inquiries::new();
+        drop(requests);
+        let address = serving(inquiries).await;
+        for path in ["/metrics", "/healthz"] {
+            let (header, body) = get(address, path).await;
+            assert!(header.starts_with("http/1.1 503 "), "{header}");
+            assert_eq!(body, "the controller has ended\n");
+        }
+    }
+}

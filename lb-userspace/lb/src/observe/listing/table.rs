@@ -1,0 +1,62 @@
+//! A table whose columns are as wide as their widest cell.
+
+use super::{Tone, words};
+
+/// Text of one cell, without control characters.
+pub(super) struct Cell {
+    pub text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    pub(super) fn new(text: &str, tone: Tone) -> Self {
+        Self { text: words::printable(text), tone }
+    }
+
+    pub(super) fn plain(text: &str) -> Self {
+        Self::new(text, Tone::Plain)
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+/// Rows of `N` cells.
+pub(super) struct Table<const N: usize> {
+    /// What each line begins with.
+    indent: &'static str,
+    colour: bool,
+    rows: Vec<[Cell; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    pub(super) fn new(indent: &'static str, colour: bool) -> Self {
+        Self { indent, colour, rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: [Cell; N]) {
+        self.rows.push(cells);
+    }
+
+    /// The rows as lines, with no blanks at their ends. A column with nothing in it takes no room.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let widths: [usize; N] =
+            std::array::from_fn(|column| self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0));
+        self.rows.iter().map(move |row| self.line(row, &widths))
+    }
+
+    fn line(&self, row: &[Cell; N], widths: &[usize; N]) -> String {
+        let mut line = self.indent.to_owned();
+        let last = row.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
+        for (column, cell) in row.iter().enumerate().take(last + 1).filter(|(column, _)| widths[*column] > 0)
+        {
+            line += &cell.tone.paint(&cell.text, self.colour);
+            if column < last {
+                // Padding follows the escape sequences: they have no width.
+                line += &" ".repeat(widths[column] - cell.width() + 1);
+            }
+        }
+        line + "\n"
+    }
+}

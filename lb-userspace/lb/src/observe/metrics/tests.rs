@@ -1,0 +1,190 @@
+//! The page as Prometheus reads it.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::observe::samples;
+use lb_model::Totals;
+
+/// Every sample of the page, by name and labels.
+fn samples_of(page: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect(line);
+        let value = value.parse().expect(line);
+        assert_eq!(samples.insert(name.to_owned(), value), None, "twice: {line}");
+    }
+    samples
+}
+
+fn encoded(status: &Status) -> BTreeMap<String, f64> {
+    samples_of(&encode(status).expect("metrics"))
+}
+
+#[test]
+fn says_what_the_snapshot_says() {
+    let mut status = samples::cluster();
+    status.services[0].servers[1].health = Health::Down;
+    status.services[0].former = Totals { connections: 5, packets: 50, bytes: 500 };
+    let wanted: BTreeMap<String, f64> = [
+        (r#"lb_build_info{version="0.1.0"}"#, 1.0),
+        ("lb_config_reload_ok", 1.0),
+        (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
+        (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
+        (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
+        ("lb_relayed_packets_total", 0.0),
+        (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
+        (r#"lb_server_active_connections{server="www2",service="web"}"#, 3.0),
+        (r#"lb_server_bytes_total{server="www1",service="web"}"#, 64000.0),
+        (r#"lb_server_bytes_total{server="www2",service="web"}"#, 64000.0),
+        (r#"lb_server_connections_total{server="www1",service="web"}"#, 100.0),
+        (r#"lb_server_connections_total{server="www2",service="web"}"#, 100.0),
+        (r#"lb_server_check_latency_seconds{check="1",server="www1",service="web",type="http"}"#, 0.000_412),
+        (r#"lb_server_check_latency_seconds{check="1",server="www2",service="web",type="http"}"#, 0.000_412),
+        (r#"lb_server_effective_weight{server="www1",service="web"}"#, 1.0),
+        (r#"lb_server_effective_weight{server="www2",service="web"}"#, 1.0),
+        (r#"lb_server_maintenance{server="www1",service="web"}"#, 0.0),
+        (r#"lb_server_maintenance{server="www2",service="web"}"#, 0.0),
+        (r#"lb_server_inactive_connections{server="www1",service="web"}"#, 12.0),
+        (r#"lb_server_inactive_connections{server="www2",service="web"}"#, 12.0),
+        (r#"lb_server_packets_total{server="www1",service="web"}"#, 1000.0),
+        (r#"lb_server_packets_total{server="www2",service="web"}"#, 1000.0),
+        (r#"lb_server_up{server="www1",service="web"}"#, 1.0),
+        (r#"lb_server_up{server="www2",service="web"}"#, 0.0),
+        (r#"lb_server_weight{server="www1",service="web"}"#, 1.0),
+        (r#"lb_server_weight{server="www2",service="web"}"#, 1.0),
+        (r#"lb_service_active_connections{service="web"}"#, 6.0),
+        (r#"lb_service_bytes_total{service="web"}"#, 128_500.0),
+        (r#"lb_service_connections_total{service="web"}"#, 205.0),
+        (r#"lb_service_fallback_ready{service="web"}"#, 1.0),
+        (r#"lb_service_quorum{service="web"}"#, 1.0),
+        (r#"lb_service_quorum_won{service="web"}"#, 1.0),
+        (r#"lb_service_usable_weight{service="web"}"#, 2.0),
+        (r#"lb_service_inactive_connections{service="web"}"#, 24.0),
+        (r#"lb_service_on_fallback{service="web"}"#, 0.0),
+        (r#"lb_service_packets_total{service="web"}"#, 2050.0),
+        (r#"lb_service_servers_up{service="web"}"#, 1.0),
+        (r#"lb_service_servers{service="web"}"#, 2.0),
+        ("lb_table_evicted_total", 7.0),
+        ("lb_table_expired_total", 3000.0),
+        ("lb_check_probes_total", 380.0),
+        ("lb_check_late_probes_total", 1.0),
+        ("lb_checks", 2.0),
+        ("lb_table_full_total", 2.0),
+        ("lb_table_inserted_total", 5000.0),
+        ("lb_table_memory_bytes", 33_554_432.0),
+        ("lb_table_slots", 2_097_152.0),
+        ("lb_table_used_slots", 1024.0),
+        ("lb_uptime_seconds", 192.0),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let mut samples = encoded(&status);
+    samples.retain(|name, _| !name.starts_with("lb_finding{"));
+    assert_eq!(samples, wanted);
+}
+
+#[test]
+fn every_kind_of_finding_is_there_and_counts_those_that_last() {
+    let finding = samples::finding("vip_claimed", "10.77.0.6");
+    let other = samples::finding("vip_claimed", "10.77.0.7");
+    let samples = encoded(&Status { findings: vec![finding, other], ..samples::cluster() });
+    for kind in Kind::ALL {
+        let name = format!("lb_finding{{finding=\"{}\"}}", kind.label());
+        let wanted = if *kind == Kind::VipClaimed { 2.0 } else { 0.0 };
+        assert_eq!(samples.get(&name), Some(&wanted), "{name}");
+    }
+}
+
+#[test]
+fn says_what_the_cluster_says() {
+    let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
+    let samples = encoded(&status);
+    let path = "serial /dev/ttyS0 19200 baud";
+    for (name, value) in [
+        (r#"lb_cluster_group_active{group="web"}"#, 1.0),
+        (r#"lb_cluster_group_at_home{group="web"}"#, 1.0),
+        (r#"lb_cluster_group_has_successor{group="web"}"#, 0.0),
+        (r#"lb_cluster_group_ready{group="web"}"#, 1.0),
+        (r#"lb_cluster_node_up{node="ha1"}"#, 1.0),
+        (r#"lb_cluster_node_up{node="ha2"}"#, 0.0),
+        (r#"lb_cluster_node_servers{node="ha1"}"#, 2.0),
+        (r#"lb_cluster_node_config_agrees{node="ha2"}"#, 1.0),
+        (&format!("lb_heartbeat_sent_total{{path=\"{path}\"}}"), 3000.0),
+        (&format!("lb_heartbeat_send_errors_total{{path=\"{path}\"}}"), 1.0),
+        (&format!("lb_heartbeat_received_total{{path=\"{path}\"}}"), 2900.0),
+        (&format!("lb_heartbeat_path_open{{path=\"{path}\"}}"), 1.0),
+        (&format!("lb_heartbeat_dropped_total{{path=\"{path}\",reason=\"bad_mac\"}}"), 4.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+}
+
+#[test]
+fn each_metric_has_help_and_type() {
+    let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
+    let page = encode(&status).expect("metrics");
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().expect(line);
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        assert!(page.contains(&format!("# HELP {name} ")), "{name}");
+        assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
+    }
+}
+
+#[test]
+fn labels_are_escaped() {
+    let mut status = samples::cluster();
+    status.services[0].name = "a \"b\" \\ c\nd".into();
+    let page = encode(&status).expect("metrics");
+    assert!(page.contains(r#"lb_service_servers{service="a \"b\" \\ c\nd"} 2"#), "{page}");
+}
+
+#[test]
+fn a_draining_server_and_its_successor_share_a_name() {
+    let mut status = samples::cluster();
+    let draining = ServerStatus { health: Health::Draining, weight: 9, ..samples::server(1, Health::Up) };
+    status.services[0].servers.push(draining);
+    let samples = encoded(&status);
+    for (name, value) in [
+        (r#"lb_server_connections_total{server="www1",service="web"}"#, 200.0),
+        (r#"lb_server_up{server="www1",service="web"}"#, 1.0),
+        (r#"lb_server_weight{server="www1",service="web"}"#, 1.0),
+        (r#"lb_service_servers{service="web"}"#, 2.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+}
+
+#[test]
+fn fallback_and_refused_reload() {
+    let mut status = samples::cluster();
+    status.services[0].on_fallback = true;
+    status.config_error = Some("line 3: …".into());
+    let samples = encoded(&status);
+    assert_eq!(samples[r#"lb_service_on_fallback{service="web"}"#], 1.0);
+    assert_eq!(samples["lb_config_reload_ok"], 0.0);
+}
+
+#[test]
+fn nothing_configured() {
+    let mut status = samples::cluster();
+    status.services.clear();
+    assert!(!encoded(&status).keys().any(|name| name.starts_with("lb_service")));
+}
+
+#[test]
+fn the_fallback_server_is_counted_but_is_none_of_the_servers() {
+    let mut status = samples::cluster();
+    status.services[0].fallback_server = Some(samples::server(9, Health::Unchecked));
+    let samples = encoded(&status);
+    for (name, value) in [
+        (r#"lb_server_connections_total{server="www9",service="web"}"#, 100.0),
+        (r#"lb_service_connections_total{service="web"}"#, 300.0),
+        (r#"lb_service_active_connections{service="web"}"#, 9.0),
+        (r#"lb_service_servers{service="web"}"#, 2.0),
+        (r#"lb_service_servers_up{service="web"}"#, 2.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+}

@@ -1,0 +1,171 @@
+//! The controller's side of the control socket.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tracing::{debug, warn};
+
+use crate::observe::inquiries::{Inquiries, Order, ProbeOrder, ServerOrder};
+use lb_api::wire::{Reply, Request};
+
+/// Longest request there can be, in bytes.
+const REQUEST_LIMIT: usize = 64 * 1024;
+
+/// A connection on which nothing is asked, or whose replies nobody takes, is closed after this long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Owner and group may ask; the group is root's unless the administrator changes it.
+const MODE: u32 = 0o660;
+
+/// Listens on `path`, in a tokio runtime. Makes the folder it is in, and takes the place of a socket that nobody
+/// listens on.
+///
+/// # Errors
+/// If another process listens there, or something that is no socket is in the place.
+pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    }
+    clear(path)?;
+    let listener = UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+        .with_context(|| format!("setting the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+/// Removes a socket that nobody listens on.
+fn clear(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let is_socket = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type().is_socket(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("looking at {shown}")),
+    };
+    if !is_socket {
+        bail!("{shown} is in the way and is no socket: move it, or name another control socket");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => bail!("another process listens on {shown}: is lb running already?"),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("removing the stale socket {shown}"))
+        }
+        Err(error) => Err(error).with_context(|| format!("seeing whether anyone listens on {shown}")),
+    }
+}
+
+/// Answers requests for as long as it is polled.
+pub(crate) async fn serve(listener: UnixListener, inquiries: Inquiries) -> anyhow::Result<()> {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let inquiries = inquiries.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, inquiries).await {
+                        debug!("control connection: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                // Descriptors may have run out; they come back, the socket would not.
+                warn!("accepting on the control socket: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection, in their order.
+async fn converse(stream: UnixStream, inquiries: Inquiries) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let reply = match tokio::time::timeout(IDLE, read_line(&mut reader)).await?? {
+            Line::End => return Ok(()),
+            Line::TooLong => Reply::Error(format!("request longer than {REQUEST_LIMIT} bytes")),
+            Line::Text(line) if line.trim_ascii().is_empty() => continue,
+            Line::Text(line) => answer(&line, &inquiries).await,
+        };
+        let mut text = serde_json::to_vec(&reply)?;
+        text.push(b'\n');
+        tokio::time::timeout(IDLE, writer.write_all(&text)).await??;
+    }
+}
+
+async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
+    match serde_json::from_slice(line) {
+        Ok(request) => {
+            fulfil(request, inquiries).await.unwrap_or_else(|error| Reply::Error(format!("{error:#}")))
+        }
+        Err(error) => {
+            Reply::Error(format!("request not understood: {error}; try {{\"command\":\"status\"}}"))
+        }
+    }
+}
+
+async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply> {
+    let cluster = async |order| anyhow::Ok(inquiries.order(order).await?.map(Reply::Obeyed));
+    let server = async |order| anyhow::Ok(inquiries.order_server(order).await?.map(Reply::Done));
+    let answer = match request {
+        Request::Status => Ok(Reply::Status(Box::new(inquiries.status().await?))),
+        Request::Events => Ok(Reply::Events(inquiries.events().await?)),
+        Request::Failover { group } => cluster(Order::Failover(group)).await?,
+        Request::Failback { group } => cluster(Order::Failback(group)).await?,
+        Request::Standby { force } => cluster(Order::Standby { force }).await?,
+        Request::Resume => cluster(Order::Resume).await?,
+        Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
+        Request::Stop { release } => inquiries.stop(release).await?.map(Reply::Done),
+        Request::Disable { server: name, reason } => {
+            server(ServerOrder::Disable { server: name, reason }).await?
+        }
+        Request::Enable { server: name } => server(ServerOrder::Enable { server: name }).await?,
+        Request::Probe { service, server } => {
+            inquiries.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
+        }
+    };
+    Ok(answer.unwrap_or_else(Reply::Error))
+}
+
+/// One line of a connection.
+enum Line {
+    Text(Vec<u8>),
+    /// It was longer than a request can be, and has been skipped.
+    TooLong,
+    End,
+}
+
+/// Reads the next line; keeps at most [`REQUEST_LIMIT`] bytes of it.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Line> {
+    let mut line = Vec::new();
+    let mut too_long = false;
+    loop {
+        let piece = reader.fill_buf().await?;
+        let (length, ended) = match piece.iter().position(|&byte| byte == b'\n') {
+            Some(at) => (at, true),
+            None => (piece.len(), false),
+        };
+        let eof = piece.is_empty();
+        too_long |= line.len() + length > REQUEST_LIMIT;
+        if too_long {
+            line = Vec::new();
+        } else {
+            line.extend_from_slice(&piece[..length]);
+        }
+        reader.consume(length + usize::from(ended));
+        if eof && line.is_empty() && !too_long {
+            return Ok(Line::End);
+        }
+        if ended || eof {
+            return Ok(if too_long { Line::TooLong } else { Line::Text(line) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

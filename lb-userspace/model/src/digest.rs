@@ -1,0 +1,250 @@
+//! One number for everything that must be equal on all nodes of a cluster, so that they can tell when it is not.
+//!
+//! What is hashed is an encoding of its own, so that the digest is the same whatever built the program. Every value
+//! has a fixed length or is preceded by its own, so no two configurations are written alike. Each struct is taken
+//! apart in full: whoever adds a field decides here whether nodes may differ in it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, HeartbeatPath, Node, Quorum, Server,
+    Service, ServiceKey, Stray, Timeouts,
+};
+
+mod check;
+
+/// The encoding's version: to be changed with it.
+const FORMAT: &str = "lb configuration 2";
+
+impl Config {
+    /// Equal on two nodes if they agree on the cluster, the groups and the services. What belongs to one machine (its
+    /// interfaces, devices, files, hooks), what an operator sees (labels, the names of services and servers) and the
+    /// order of services do not count.
+    pub fn digest(&self) -> u64 {
+        let Self {
+            interface: _,
+            xdp_mode: _,
+            connections: _,
+            control: _,
+            metrics: _,
+            timeouts: _,
+            maintenance: _,
+            zero_copy: _,
+            announce_rate: _,
+            cluster,
+            groups,
+            services,
+        } = self;
+        let mut writer = Writer::default();
+        writer.text(FORMAT);
+        writer.option(cluster.as_ref(), Writer::cluster);
+        writer.list(groups, Writer::group);
+        let mut services: Vec<_> = services.iter().collect();
+        services.sort_by_key(|service| service.key);
+        writer.list(services, Writer::service);
+        writer.digest()
+    }
+}
+
+#[derive(Default)]
+struct Writer(Sha256);
+
+impl Writer {
+    fn digest(self) -> u64 {
+        let bytes: [u8; 32] = self.0.finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = bytes;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn number(&mut self, number: impl Into<u64>) {
+        self.0.update(number.into().to_be_bytes());
+    }
+
+    fn length(&mut self, length: usize) {
+        self.number(u64::try_from(length).unwrap_or(u64::MAX));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.update(text);
+    }
+
+    /// The model's times are whole milliseconds, except those that nodes may differ in.
+    fn time(&mut self, time: Duration) {
+        self.number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                self.number(4_u8);
+                self.0.update(address.octets());
+            }
+            IpAddr::V6(address) => {
+                self.number(6_u8);
+                self.0.update(address.octets());
+            }
+        }
+    }
+
+    fn socket_address(&mut self, address: SocketAddr) {
+        self.address(address.ip());
+        self.number(address.port());
+    }
+
+    fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.number(value.is_some());
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
+        let items = items.into_iter();
+        self.length(items.len());
+        items.for_each(|item| write(self, item));
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) {
+        let Cluster {
+            name,
+            me: _,
+            nodes,
+            key_file: _,
+            interval,
+            dead,
+            late: _,
+            initial_dead: _,
+            linger: _,
+            paths,
+            references: _,
+            state: _,
+            hooks: _,
+            fence: _,
+        } = cluster;
+        self.text(name);
+        self.list(nodes, Self::node);
+        self.time(*interval);
+        self.time(*dead);
+        self.list(paths, Self::path);
+    }
+
+    fn node(&mut self, node: &Node) {
+        let Node { name, address } = node;
+        self.text(name);
+        self.address(*address);
+    }
+
+    fn path(&mut self, path: &HeartbeatPath) {
+        match path {
+            HeartbeatPath::Unicast { interface: _, port, addresses } => {
+                self.text("unicast");
+                self.number(*port);
+                self.list(addresses, |writer, address| writer.address(*address));
+            }
+            HeartbeatPath::Multicast { interface: _, group } => {
+                self.text("multicast");
+                self.socket_address(*group);
+            }
+            HeartbeatPath::Broadcast { interface: _, address } => {
+                self.text("broadcast");
+                self.socket_address(*address);
+            }
+            HeartbeatPath::Serial { device: _, baud } => {
+                self.text("serial");
+                self.number(*baud);
+            }
+        }
+    }
+
+    fn group(&mut self, group: &Group) {
+        let Group { number: _, name, vips, label: _, refresh: _, nodes, failback } = group;
+        self.text(name);
+        self.list(vips, |writer, GroupVip { address, prefix }| {
+            writer.address(*address);
+            writer.number(*prefix);
+        });
+        self.list(nodes, |writer, node| writer.number(*node));
+        match failback {
+            Failback::Auto { delay } => {
+                self.text("auto");
+                self.time(*delay);
+            }
+            Failback::Manual => self.text("manual"),
+        }
+    }
+
+    fn service(&mut self, service: &Service) {
+        let Service {
+            name: _,
+            key,
+            scheduler,
+            fallback,
+            quiescent,
+            slow_start,
+            damping,
+            quorum,
+            hooks: _,
+            stray,
+            ops,
+            timeouts,
+            drain,
+            servers,
+        } = service;
+        let ServiceKey { vip, port, protocol } = key;
+        self.address(*vip);
+        self.number(*port);
+        self.text(protocol.name());
+        self.text(scheduler.name());
+        match fallback {
+            Fallback::None => self.text("none"),
+            Fallback::Refuse => self.text("refuse"),
+            Fallback::Local => self.text("local"),
+            Fallback::Server(address) => {
+                self.text("server");
+                self.address(*address);
+            }
+            Fallback::Sorry(_) => self.text("sorry"),
+        }
+        self.number(*quiescent);
+        self.time(*slow_start);
+        self.option(damping.as_ref(), |writer, Damping { falls, within, hold }| {
+            writer.number(*falls);
+            writer.time(*within);
+            writer.time(*hold);
+        });
+        let Quorum { weight, hysteresis } = quorum;
+        self.number(*weight);
+        self.number(*hysteresis);
+        self.text(match stray {
+            Stray::Hash => "hash",
+            Stray::Pass => "pass",
+        });
+        self.number(*ops);
+        self.timeouts(timeouts);
+        self.time(*drain);
+        self.list(servers, Self::server);
+    }
+
+    fn timeouts(&mut self, timeouts: &Timeouts) {
+        let Timeouts { syn_recv, established, fin_wait, closed, udp } = timeouts;
+        for time in [syn_recv, established, fin_wait, closed, udp] {
+            self.time(*time);
+        }
+    }
+
+    fn server(&mut self, server: &Server) {
+        let Server { name: _, address, port, weight, checks } = server;
+        self.address(*address);
+        self.number(*port);
+        self.number(*weight);
+        self.list(checks.iter(), Self::check);
+    }
+}

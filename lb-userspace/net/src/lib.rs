@@ -1,0 +1,19 @@
+//! The network around the director.
+//!
+//! - [`addresses`]: requests to the kernel about the interface's addresses; [`vips`]: the VIPs as they stand there
+//! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
+//! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
+//! - [`segment`]: who else answers for the VIPs
+//! - [`icmp`]: ICMP echo; [`filter`]: socket filters
+//! - [`xsk`]: AF_XDP sockets on the interface's queues
+
+pub mod addresses;
+pub mod announce;
+mod filter;
+#[cfg(test)]
+mod fuzz;
+pub mod icmp;
+pub mod neighbours;
+pub mod segment;
+pub mod vips;
+pub mod xsk;

@@ -1,0 +1,333 @@
+//! The servers' MACs and the interface's own, from the kernel: asked for, followed, and kept fresh.
+//!
+//! The kernel resolves addresses (ARP) and checks that they still answer; this task names the addresses to it and hands
+//! on what it says. A packet is never forwarded to a MAC that the kernel has given up on. Addresses of this host's own,
+//! which nobody answers for, are at the interface's own MAC.
+
+mod limits;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::sync::{mpsc, watch};
+
+/// How often the kernel is asked to check every address: it probes one that was not heard of for a while.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How often an address without an answer is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// The kernel answers at once, unless the answer was lost because our socket was full.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Requests under way at once: few enough for their answers and the events they cause to fit into the socket.
+const REQUESTS: usize = 32;
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The address is reached by this MAC; `None`: it does not answer (any more).
+    Neighbour(IpAddr, Option<[u8; 6]>),
+    /// The interface has this MAC now, and carries packets or not.
+    Interface { mac: [u8; 6], up: bool },
+    /// The interface is gone.
+    InterfaceGone,
+}
+
+/// Follows the neighbours on one interface. Dropping it ends the task.
+pub struct Neighbours {
+    wanted: watch::Sender<BTreeSet<IpAddr>>,
+    doubts: mpsc::UnboundedSender<IpAddr>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Neighbours {
+    /// Needs a tokio runtime around it. `interface` is the interface's index.
+    pub fn start(interface: u32, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
+        let (connection, handle, messages) =
+            new_multicast_connection(&[MulticastGroup::Neigh, MulticastGroup::Link])
+                .context("cannot open a netlink socket for neighbour events")?;
+        tokio::spawn(connection);
+        let (wanted, receiver) = watch::channel(BTreeSet::new());
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        let follower = Follower {
+            interface,
+            handle,
+            events,
+            known: BTreeMap::new(),
+            permanent: BTreeSet::new(),
+            own: BTreeSet::new(),
+            mac: None,
+            wanted: receiver,
+        };
+        let task = tokio::spawn(follower.run(messages, doubted));
+        Ok(Self { wanted, doubts, task })
+    }
+
+    /// Has the kernel ask the address at once whether it still has its MAC.
+    pub fn verify(&self, address: IpAddr) {
+        let _ = self.doubts.send(address);
+    }
+
+    /// From now on these addresses are resolved and kept fresh.
+    pub fn want(&self, addresses: BTreeSet<IpAddr>) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != addresses;
+            *wanted = addresses;
+            changed
+        });
+    }
+}
+
+type Message = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
+
+struct Follower {
+    interface: u32,
+    handle: Handle,
+    events: mpsc::UnboundedSender<Event>,
+    known: BTreeMap<IpAddr, [u8; 6]>,
+    /// Entries that somebody has set by hand: the kernel would turn one that it is asked to use into one that it must
+    /// resolve.
+    permanent: BTreeSet<IpAddr>,
+    /// Addresses of this host, on whatever interface.
+    own: BTreeSet<IpAddr>,
+    /// Of the interface; `None` until the kernel has told it.
+    mac: Option<[u8; 6]>,
+    wanted: watch::Receiver<BTreeSet<IpAddr>>,
+}
+
+impl Follower {
+    async fn run(
+        mut self,
+        mut messages: impl futures::Stream<Item = Message> + Unpin,
+        mut doubted: mpsc::UnboundedReceiver<IpAddr>,
+    ) {
+        let mut probe = tokio::time::interval(PROBE_EVERY);
+        let mut retry = tokio::time::interval(RETRY_EVERY);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some((message, _)) if matches!(message.payload, NetlinkPayload::Overrun(_)) => {
+                        self.read_all().await;
+                    }
+                    Some((message, _)) => self.message(message.payload),
+                    None => return,
+                },
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let count = self.wanted.borrow().len();
+                    limits::warn(&mut self.handle, count).await;
+                    self.read_link().await;
+                    self.read_own().await;
+                    self.read_all().await;
+                    self.probe(|_| true).await;
+                }
+                Some(address) = doubted.recv() => {
+                    if self.known.contains_key(&address) {
+                        self.ask(address, NeighbourState::Probe, NeighbourFlags::empty()).await;
+                    }
+                }
+                _ = probe.tick() => {
+                    self.read_link().await;
+                    self.read_own().await;
+                    self.read_all().await;
+                    self.probe(|_| true).await;
+                }
+                _ = retry.tick() => self.probe(|address| !self.known.contains_key(address)).await,
+            }
+        }
+    }
+
+    fn message(&mut self, payload: NetlinkPayload<RouteNetlinkMessage>) {
+        let NetlinkPayload::InnerMessage(message) = payload else { return };
+        match message {
+            RouteNetlinkMessage::NewNeighbour(message) => self.neighbour(&message),
+            RouteNetlinkMessage::DelNeighbour(message) if self.is_ours(&message) => {
+                if let Some(address) = address_of(&message).filter(|address| !self.own.contains(address)) {
+                    self.permanent.remove(&address);
+                    self.learn(address, None);
+                }
+            }
+            RouteNetlinkMessage::NewLink(message) if message.header.index == self.interface => {
+                self.link(&message);
+            }
+            RouteNetlinkMessage::DelLink(LinkMessage { header, .. })
+                if header.index == self.interface && !is_a_bridges(&header) =>
+            {
+                let _ = self.events.send(Event::InterfaceGone);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_ours(&self, message: &NeighbourMessage) -> bool {
+        message.header.ifindex == self.interface
+    }
+
+    fn link(&mut self, message: &LinkMessage) {
+        let mac = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
+            _ => None,
+        });
+        if let Some(mac) = mac {
+            let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+            let _ = self.events.send(Event::Interface { mac, up });
+            self.mac = Some(mac);
+            self.learn_own();
+        }
+    }
+
+    /// Where this host's own addresses are.
+    fn learn_own(&mut self) {
+        let own: Vec<IpAddr> = self.wanted.borrow().intersection(&self.own).copied().collect();
+        for address in own {
+            self.learn(address, self.mac);
+        }
+    }
+
+    fn neighbour(&mut self, message: &NeighbourMessage) {
+        if !self.is_ours(message) {
+            return;
+        }
+        // What the kernel has tried for an address before it became our own.
+        let Some(address) = address_of(message).filter(|address| !self.own.contains(address)) else { return };
+        let mac = message.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
+            _ => None,
+        });
+        match message.header.state {
+            NeighbourState::Permanent | NeighbourState::Noarp => self.permanent.insert(address),
+            _ => self.permanent.remove(&address),
+        };
+        match message.header.state {
+            NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp => self.learn(address, mac),
+            NeighbourState::Failed => self.learn(address, None),
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, address: IpAddr, mac: Option<[u8; 6]>) {
+        let before = match mac {
+            Some(mac) => self.known.insert(address, mac),
+            None => self.known.remove(&address),
+        };
+        if before != mac && self.wanted.borrow().contains(&address) {
+            let _ = self.events.send(Event::Neighbour(address, mac));
+        }
+    }
+
+    /// The interface itself, should an event have been lost.
+    async fn read_link(&mut self) {
+        let mut links = self.handle.link().get().match_index(self.interface).execute();
+        match links.try_next().await {
+            Ok(Some(message)) => self.link(&message),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the interface cannot be looked at"),
+        }
+    }
+
+    /// This host's addresses. They change seldom, and are looked at now and then.
+    async fn read_own(&mut self) {
+        let messages = answered(self.handle.address().get().execute().try_collect::<Vec<_>>()).await;
+        let before = match messages {
+            Ok(messages) => {
+                let own = messages.iter().filter_map(crate::addresses::address_of).collect();
+                std::mem::replace(&mut self.own, own)
+            }
+            Err(error) => return tracing::debug!(%error, "this host's addresses cannot be looked at"),
+        };
+        let left: Vec<IpAddr> = before.difference(&self.own).copied().collect();
+        for address in left {
+            self.learn(address, None);
+        }
+        self.learn_own();
+    }
+
+    /// The kernel's whole table: at start, and now and then, should an event have been lost.
+    async fn read_all(&mut self) {
+        let entries = self.handle.neighbours().get().execute().try_collect::<Vec<_>>();
+        let entries = match answered(entries).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the kernel's neighbour table; trying again in 5 s");
+                return;
+            }
+        };
+        let mut present = BTreeSet::new();
+        for message in entries {
+            if self.is_ours(&message) {
+                present.extend(address_of(&message));
+            }
+            self.neighbour(&message);
+        }
+        present.extend(&self.own);
+        let gone: Vec<IpAddr> = self.known.keys().filter(|known| !present.contains(known)).copied().collect();
+        for address in gone {
+            self.learn(address, None);
+        }
+        // An address that was known before it was wanted has not been told yet.
+        for address in self.wanted.borrow().iter() {
+            if let Some(mac) = self.known.get(address) {
+                let _ = self.events.send(Event::Neighbour(*address, Some(*mac)));
+            }
+        }
+    }
+
+    /// Has the kernel use these addresses: it resolves those without a MAC and checks those long not heard of.
+    async fn probe(&self, which: impl Fn(&IpAddr) -> bool) {
+        let addresses: Vec<IpAddr> =
+            self.wanted.borrow().iter().filter(|address| which(address)).copied().collect();
+        let ask = |address| self.ask(address, NeighbourState::None, NeighbourFlags::Use);
+        futures::stream::iter(addresses).for_each_concurrent(REQUESTS, ask).await;
+    }
+
+    async fn ask(&self, address: IpAddr, state: NeighbourState, flags: NeighbourFlags) {
+        if self.permanent.contains(&address) || self.own.contains(&address) {
+            return;
+        }
+        let request =
+            self.handle.neighbours().add(self.interface, address).state(state).flags(flags).replace();
+        if let Err(error) = answered(request.execute()).await {
+            tracing::debug!(%address, %error, "the kernel does not resolve this address");
+        }
+    }
+}
+
+/// What the kernel answers, if it does in time.
+async fn answered<T, E: Into<anyhow::Error>>(request: impl Future<Output = Result<T, E>>) -> Result<T> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, request).await;
+    answer.context("the kernel's answer was lost")?.map_err(Into::into)
+}
+
+/// The kernel reports an interface that leaves a bridge as deleted, with the family AF_BRIDGE. The interface is still there.
+fn is_a_bridges(link: &LinkHeader) -> bool {
+    link.interface_family == AddressFamily::Bridge
+}
+
+fn address_of(message: &NeighbourMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })
+}

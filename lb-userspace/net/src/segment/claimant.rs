@@ -1,0 +1,129 @@
+//! Who claims a VIP that this director holds, and what the operator is told about it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::claims::Claim;
+use lb_api::findings::{Finding, Kind};
+
+/// A machine that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine {
+    /// A real server, by its name.
+    Server { name: String, address: IpAddr },
+    /// Another director of the cluster, by its name.
+    Director(String),
+}
+
+/// Machines by their MACs; one MAC may be several of them.
+pub type Machines = HashMap<[u8; 6], Vec<Machine>>;
+
+/// Who sent a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimant {
+    /// Another interface of this host, by its name.
+    OwnInterface(String),
+    Known(Machine),
+    Unknown,
+}
+
+impl Claimant {
+    /// A machine that is director and real server at once is a director: it may mean to hold the VIP.
+    pub fn of(claim: &Claim, machines: &Machines, own_interface: Option<String>) -> Self {
+        if let Some(name) = own_interface {
+            return Self::OwnInterface(name);
+        }
+        let known = machines.get(&claim.mac).into_iter().flatten();
+        known.max().cloned().map_or(Self::Unknown, Self::Known)
+    }
+
+    /// A real server and another interface of this host are no rivals: they answer by mistake and serve nobody.
+    pub const fn may_be_a_rival(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Known(Machine::Director(_)))
+    }
+
+    /// `interface` is the one that the director balances on.
+    pub fn finding(&self, claim: &Claim, interface: &str) -> Finding {
+        let Claim { address: vip, mac } = claim;
+        let mac = mac_text(*mac);
+        let (kind, text, mend) = match self {
+            Self::OwnInterface(name) => (
+                Kind::VipOnOtherInterface,
+                format!(
+                    "interface {name} of this host is on the same segment as {interface} and answers ARP for VIP {vip} \
+                     with its own MAC {mac}: packets that come in by {name} are not balanced"
+                ),
+                format!("sysctl -w net.ipv4.conf.{name}.arp_ignore=1"),
+            ),
+            Self::Known(Machine::Server { name, address }) => (
+                Kind::VipClaimed,
+                format!(
+                    "real server {name} ({address}, MAC {mac}) answers ARP for VIP {vip}: clients reach it past the \
+                     director"
+                ),
+                format!(
+                    "on {name}: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+                ),
+            ),
+            Self::Known(Machine::Director(name)) => (
+                Kind::VipClaimed,
+                format!("director {name} (MAC {mac}) announces VIP {vip} too, which this director holds"),
+                format!(
+                    "look at `lb status` on {name}: do the directors hear each other, and have they the same keys?"
+                ),
+            ),
+            Self::Unknown => (
+                Kind::VipClaimed,
+                format!("an unknown machine with MAC {mac} has VIP {vip} too, which this director holds"),
+                "find it, in the switch's table of MACs for example, and take the address off it".to_owned(),
+            ),
+        };
+        Finding { kind, subject: format!("{vip} at {mac}"), text, mend }
+    }
+}
+
+/// `aa:bb:cc:dd:ee:ff`.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 10, 77, 0, 21];
+
+    fn claim() -> Claim {
+        Claim { address: [10, 77, 0, 6].into(), mac: MAC }
+    }
+
+    fn server() -> Machine {
+        Machine::Server { name: "w1".to_owned(), address: [10, 77, 0, 21].into() }
+    }
+
+    #[test]
+    fn the_finding_names_who_it_is_and_what_to_do() {
+        let of = |machines: &[Machine], own: Option<&str>| {
+            let machines = Machines::from([(MAC, machines.to_vec())]);
+            let claimant = Claimant::of(&claim(), &machines, own.map(str::to_owned));
+            let Finding { kind, text, mend, .. } = claimant.finding(&claim(), "eth0");
+            (kind, text, mend, claimant.may_be_a_rival())
+        };
+        let (kind, text, mend, rival) = of(&[server()], None);
+        assert_eq!((kind, rival), (Kind::VipClaimed, false));
+        assert!(
+            text.starts_with(
+                "real server w1 (10.77.0.21, MAC 02:00:0a:4d:00:15) answers ARP for VIP 10.77.0.6"
+            )
+        );
+        assert!(mend.starts_with("on w1: sysctl -w net.ipv4.conf.all.arp_ignore=1"), "{mend}");
+
+        let (_, text, _, rival) = of(&[Machine::Director("ha2".to_owned()), server()], None);
+        assert!(text.starts_with("director ha2 (MAC") && rival, "{text}");
+        let (_, text, _, rival) = of(&[], None);
+        assert!(text.starts_with("an unknown machine with MAC 02:00:0a:4d:00:15") && rival, "{text}");
+        let (kind, _, mend, rival) = of(&[server()], Some("eth1"));
+        assert_eq!((kind, rival), (Kind::VipOnOtherInterface, false));
+        assert_eq!(mend, "sysctl -w net.ipv4.conf.eth1.arp_ignore=1");
+    }
+}

@@ -1,0 +1,321 @@
+//! A running `lb` on a node, and what it says of itself.
+
+use std::env;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lb_api::status::Status;
+use nix::sys::signal::Signal;
+
+use super::bare_machine::{BareMachine, Sys};
+use super::{Node, Process, shell};
+use crate::workspace;
+
+/// `lb run` on a node, with its configuration, socket and log in the lab's folder.
+#[derive(Debug)]
+pub struct Director {
+    node: Node,
+    binary: PathBuf,
+    process: Process,
+}
+
+impl Director {
+    /// Starts `lb run` with `configuration` on `node` and returns once `lb status` answers.
+    ///
+    /// A `control:` section of the configuration is replaced: labs must not share a socket.
+    pub fn start(node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(&[] as &[&str], node, configuration)
+    }
+
+    /// Starts it where no BPF file system is mounted, and where it may not mount one.
+    pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
+        let machine = BareMachine::of(node, Sys::Writable)?;
+        Self::start_behind(&machine.launcher_without_mounting(), node, configuration)
+    }
+
+    /// Starts it where the certificates in the file `roots` are trusted, and no others.
+    pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
+        Self::start_behind(
+            &["env".to_owned(), format!("SSL_CERT_FILE={}", roots.display())],
+            node,
+            configuration,
+        )
+    }
+
+    /// `launcher` is a command that runs the words after it in its place.
+    pub fn start_behind(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
+        let director = Self::launch(launcher, node, configuration)?;
+        director.wait_until_ready()?;
+        Ok(director)
+    }
+
+    /// The same, but returns at once: `lb status` may not answer for a while.
+    pub fn launch(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
+        Self::launch_with(launcher, node, configuration, &[])
+    }
+
+    fn launch_with(
+        launcher: &[impl AsRef<str>],
+        node: &Node,
+        configuration: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        let binary = binary()?;
+        let file = configuration_of(node)?;
+        fs::write(&file, with_socket(configuration, &socket(node)))?;
+        let program = binary.to_str().context("the path of lb is not UTF-8")?;
+        let file = file.to_str().context("the lab's folder is not UTF-8")?;
+        let launcher = launcher.iter().map(AsRef::as_ref);
+        let run = [program, "run", "--config", file];
+        let words: Vec<&str> = launcher.chain(run).chain(options.iter().copied()).collect();
+        let process = node.start("lb", words[0], &words[1..])?;
+        Ok(Self { node: node.clone(), binary, process })
+    }
+
+    /// Starts `lb` again, after its process has ended, with the configuration file as it is now.
+    pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same, with these options of `lb run`.
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let file = self.configuration()?;
+        let configuration =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        *self = Self::launch_with(&[] as &[&str], &self.node, &configuration, options)?;
+        self.wait_until_ready()
+    }
+
+    /// `lb stop --release` after its end: takes away what it has left.
+    pub fn release(&self) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let mut command = self.node.command(self.binary.to_str().context("the path of lb is not UTF-8")?);
+        command.args(["stop", "--release", "--socket"]).arg(self.socket());
+        shell::run(command.arg("--config").arg(self.configuration()?)).map(drop)
+    }
+
+    /// The same with its wall clock set back; what it measures times with goes on as ever.
+    pub fn restart_a_day_earlier(&mut self) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let configuration = fs::read_to_string(self.configuration()?)?;
+        let launcher =
+            ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", "-1d"];
+        *self = Self::start_behind(&launcher, &self.node, &configuration)?;
+        Ok(())
+    }
+
+    /// Until `lb status` answers.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        // The kernel verifies the program meanwhile: a second of processor time, and many more on a busy machine.
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while let Err(error) = self.status() {
+            if !self.process.is_alive() || Instant::now() > deadline {
+                let log = self.log_tail();
+                bail!("lb on {} does not come up: {error:#}\nThe end of its log:\n{log}", self.node.name());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// `lb status` as the operator sees it.
+    pub fn listing(&self) -> Result<String> {
+        shell::run(self.lb_status().env("NO_COLOR", "1"))
+    }
+
+    /// The parts of `lb status --json` that scenarios look at.
+    pub fn status(&self) -> Result<Status> {
+        let json = shell::run(self.lb_status().arg("--json"))?;
+        serde_json::from_str(&json).with_context(|| format!("lb status --json is not as expected: {json}"))
+    }
+
+    fn lb_status(&self) -> Command {
+        self.lb("status")
+    }
+
+    /// `lb WORD` for this director.
+    fn lb(&self, word: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(word).arg("--socket").arg(self.socket());
+        command
+    }
+
+    /// `lb failover`: another node shall take what this one holds.
+    pub fn failover(&self) -> Result<()> {
+        shell::run(&mut self.lb("failover")).map(drop)
+    }
+
+    /// `lb failback`: this node shall have back what it is preferred for.
+    pub fn failback(&self) -> Result<()> {
+        shell::run(&mut self.lb("failback")).map(drop)
+    }
+
+    /// `lb WORDS` as an operator gives it; returns what it prints.
+    pub fn order(&self, words: &[&str]) -> Result<String> {
+        let (word, rest) = words.split_first().context("no command")?;
+        shell::run(self.lb(word).args(rest))
+    }
+
+    /// This node's role for the group, in `lb status`'s word.
+    pub fn role_of(&self, group: &str) -> Result<String> {
+        let status = self.status()?;
+        let found = status.group(group).map(|shown| shown.role.clone());
+        found.with_context(|| format!("lb shows no group {group}"))
+    }
+
+    /// Polls the status until `wanted` holds of it; an error says what was waited for.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("waited {patience:?} for: {what}. lb shows:\n{}", self.listing().unwrap_or_default());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of its log, for error messages.
+    pub fn log_tail(&self) -> String {
+        self.node.state().log_tail(&format!("{}-lb", self.node.name()))
+    }
+
+    /// The control socket, for `lb status --socket`.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.node)
+    }
+
+    /// The configuration file; change it and `lb` reloads it.
+    pub fn configuration(&self) -> Result<PathBuf> {
+        configuration_of(&self.node)
+    }
+
+    /// Changes the configuration file, which `lb` reloads by itself.
+    pub fn reconfigure(&self, configuration: &str) -> Result<()> {
+        let text = with_socket(configuration, &self.socket());
+        fs::write(self.configuration()?, text).context("cannot write the configuration")
+    }
+
+    /// Starts another `lb run` with the same configuration, to the end; returns its exit code and what it said.
+    pub fn second(&self) -> Result<(Option<i32>, String)> {
+        let configuration = self.configuration()?;
+        let output = self
+            .node
+            .command("timeout")
+            .arg("60")
+            .arg(&self.binary)
+            .arg("run")
+            .arg("--config")
+            .arg(configuration)
+            .output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// All of its log.
+    pub fn log(&self) -> Result<String> {
+        let path = self.node.state().log(&format!("{}-lb", self.node.name()));
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// How often it has taken `vip`, by its log.
+    pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
+        let vip = vip.into();
+        let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
+        Ok(self.log()?.lines().filter(taken).count())
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Ends `lb` by SIGTERM, as systemd would.
+    pub fn stop(&self) -> Result<()> {
+        self.process.stop(Duration::from_secs(60))
+    }
+
+    /// Ends `lb` by SIGKILL: it can do nothing about it, as in a crash.
+    pub fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL);
+        ensure!(self.process.ends_within(Duration::from_secs(30)), "lb on {} does not end", self.node.name());
+        Ok(())
+    }
+
+    /// Stops all threads of `lb` where they are, until [`Director::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+}
+
+fn configuration_of(node: &Node) -> Result<PathBuf> {
+    Ok(node.folder()?.join("lb.yaml"))
+}
+
+/// Where the director of `node` listens.
+pub fn socket(node: &Node) -> PathBuf {
+    node.state().folder().join(format!("{}.sock", node.name()))
+}
+
+/// The `lb` under test: `LB_BINARY`, or the workspace's release build.
+pub fn binary() -> Result<PathBuf> {
+    let path = env::var_os("LB_BINARY").map_or_else(|| workspace::target().join("release/lb"), PathBuf::from);
+    ensure!(path.is_file(), "there is no {}: run `cargo xtask test`, which builds it first", path.display());
+    Ok(path)
+}
+
+/// `configuration` with its top-level `control:` section, if any, replaced by one that names `socket`.
+fn with_socket(configuration: &str, socket: &Path) -> String {
+    let mut kept = String::new();
+    let mut inside = false;
+    for line in configuration.lines() {
+        // A section goes on while lines are indented, empty or comments.
+        let starts_one = line.starts_with(|first: char| !first.is_whitespace() && first != '#');
+        if starts_one {
+            inside = line.starts_with("control:");
+        }
+        if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept + &format!("control: {{ socket: {} }}\n", socket.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_section_is_replaced_however_it_is_written() {
+        let wanted = "interface: eth0\nservices: []\ncontrol: { socket: /x.sock }\n";
+        for control in [
+            "",
+            "control: { socket: /run/lb/lb.sock }\n",
+            "control:\n  # where\n\n  socket: /run/lb/lb.sock\n",
+        ] {
+            let text = format!("interface: eth0\n{control}services: []\n");
+            assert_eq!(with_socket(&text, Path::new("/x.sock")), wanted, "of {text:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Loaded programs, used by one test after the other: the verifier takes most of a second for each.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use lb_common::lease::MAX_GROUPS;
+use lb_common::reason::{Reason, TableEvent};
+use lb_common::server::ServerId;
+use lb_datapath::DataPath;
+use lb_datapath::inherited::PinnedMaps;
+use lb_datapath::lease::Start;
+use lb_datapath::mapped::Mapped;
+use lb_datapath::object::{self, PROGRAM, Sizes};
+use lb_datapath::plan::State;
+
+use super::{Director, MAC};
+
+/// Fixed, so that a failure repeats.
+const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
+
+/// Longer than any time-out in the tests.
+const A_WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
+pub struct Loaded {
+    pub data_path: DataPath,
+    /// Servers that were removed and not yet purged.
+    pub leaving: Vec<ServerId>,
+    /// What the counters, which nobody can reset, stood at when this test began.
+    pub reasons_before: Vec<u64>,
+    pub events_before: Vec<u64>,
+    sizes: Sizes,
+    turns: Mapped<[u64; 8]>,
+    overflows: Mapped<u64>,
+}
+
+/// A program with maps of these sizes, as after loading.
+pub(super) fn take(sizes: Sizes) -> Loaded {
+    let mut idle = IDLE.lock().unwrap();
+    let index = idle.iter().position(|loaded| loaded.sizes == sizes);
+    let loaded = index.map(|index| idle.swap_remove(index));
+    drop(idle);
+    let mut loaded = loaded.unwrap_or_else(|| {
+        load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
+    });
+    loaded.reasons_before = Reason::ALL.iter().map(|reason| loaded.reason_ever(*reason)).collect();
+    loaded.events_before = EVENTS.iter().map(|event| loaded.event_ever(*event)).collect();
+    loaded
+}
+
+/// In the order of their numbers.
+const EVENTS: [TableEvent; TableEvent::COUNT] = [
+    TableEvent::Evicted,
+    TableEvent::Full,
+    TableEvent::Contended,
+    TableEvent::Relayed,
+    TableEvent::Unfinished,
+];
+
+fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
+    let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
+    object::load_program(&mut ebpf, PROGRAM)?;
+    let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
+    let turns = Mapped::new("TURNS", mapped("TURNS"))?;
+    let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
+    Ok(Loaded {
+        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?,
+        leaving: Vec::new(),
+        reasons_before: Vec::new(),
+        events_before: Vec::new(),
+        sizes,
+        turns,
+        overflows,
+    })
+}
+
+/// Empties the maps for the next test. Checks on the way what must hold after any test: with the table empty, nothing
+/// is counted.
+pub(super) fn give_back(loaded: Loaded) {
+    let mut director = Director(Some(loaded));
+    director.apply(State::default());
+    let leaving = director.leaving.clone();
+    director.sweep_after(A_WEEK);
+    assert_eq!(director.entries(), 0, "entries after a week");
+    for server in &leaving {
+        let counts = director.data_path.table.counts(*server);
+        assert_eq!(counts.0, 0, "connections of {server:?} in an empty table");
+    }
+    director.purge(&leaving);
+    let leases = director.data_path.leases();
+    for group in 0..MAX_GROUPS as u8 {
+        leases.unlimited(group);
+        leases.relay(group, None);
+    }
+    director.data_path.executor.set_vips(&[]).unwrap();
+    director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
+    director.data_path.executor.set_mac(MAC);
+    director.data_path.executor.hold_strays(Duration::ZERO);
+    director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
+    let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
+    (0..turns).for_each(|index| director.turns.write(index, [0; 8]));
+    (0..overflows).for_each(|index| director.overflows.write(index, 0));
+    IDLE.lock().unwrap().extend(director.0.take());
+}
+
+impl Loaded {
+    /// Since the program was loaded.
+    pub fn reason_ever(&self, reason: Reason) -> u64 {
+        self.data_path.executor.maps().counters.reason(reason).unwrap()
+    }
+
+    /// Since the program was loaded.
+    pub fn event_ever(&self, event: TableEvent) -> u64 {
+        self.data_path.executor.maps().counters.event(event).unwrap()
+    }
+}

@@ -1,0 +1,129 @@
+//! What keeps the house in order: which crate may use which, and how long a file may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::workspace;
+
+/// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate stands below all those it
+/// uses. What tests alone use is not in it.
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("lb-common", &[]),
+    ("lb-ebpf", &["lb-common"]),
+    ("lb-model", &["lb-common"]),
+    ("lb-config", &["lb-model"]),
+    ("lb-api", &["lb-model"]),
+    ("lb-system", &["lb-model"]),
+    ("lb-net", &["lb-model", "lb-api"]),
+    ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
+    ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
+    ("lb-cluster", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
+    (
+        "lb",
+        &[
+            "lb-common",
+            "lb-model",
+            "lb-config",
+            "lb-api",
+            "lb-system",
+            "lb-net",
+            "lb-datapath",
+            "lb-health",
+            "lb-cluster",
+        ],
+    ),
+    ("lb-fuzz", &[]),
+    ("lb-lab", &["lb-model", "lb-api"]),
+    ("lb-tests", &["lb-api", "lb-common", "lb-model", "lb-system", "lb-datapath", "lb-lab"]),
+    ("xtask", &["lb-common", "lb-lab"]),
+];
+
+/// Crates whose build compiles the XDP program. Nobody else needs a BPF tool, not even for tests.
+const NEED_BPF: [&str; 3] = ["lb-datapath", "lb", "lb-tests"];
+
+/// Lines of a file at most.
+const LONGEST_FILE: usize = 500;
+
+/// By crate, the crates of this workspace that it depends on: `kinds` are cargo's words, `null` for the usual ones.
+fn dependencies(kinds: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut command = workspace::cargo();
+    let output = command
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .output()
+        .expect("cargo metadata");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let used = |package: &Value| {
+        let all = package["dependencies"].as_array().expect("dependencies").iter();
+        let wanted = all.filter(|dependency| kinds.contains(&dependency["kind"]));
+        wanted.map(name).filter(|name| ours.contains(name)).collect()
+    };
+    packages.iter().map(|package| (name(package), used(package))).collect()
+}
+
+#[test]
+fn crates_use_those_below_them_only() {
+    let used = dependencies(&[Value::Null, "build".into()]);
+    let allowed: BTreeMap<String, BTreeSet<String>> = ARROWS
+        .iter()
+        .map(|(name, below)| ((*name).to_owned(), below.iter().map(|name| (*name).to_owned()).collect()))
+        .collect();
+    assert_eq!(
+        used, allowed,
+        "the left side is what the Cargo.toml files say, the right side the table ARROWS"
+    );
+    for (place, (name, below)) in ARROWS.iter().enumerate() {
+        let above = |other: &&&str| !ARROWS[..place].iter().any(|(name, _)| *name == **other);
+        assert_eq!(below.iter().find(above), None, "{name} uses a crate that stands above it");
+    }
+}
+
+/// The messages of the configuration, the election and the probes are tested on a machine without any BPF tool.
+#[test]
+fn few_crates_need_a_bpf_tool() {
+    let used = dependencies(&[Value::Null, "build".into(), "dev".into()]);
+    for package in used.keys().filter(|package| !NEED_BPF.contains(&package.as_str())) {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![package.clone()];
+        while let Some(package) = next.pop() {
+            if reached.insert(package.clone()) {
+                next.extend(used[&package].iter().cloned());
+            }
+        }
+        let needs = reached.iter().find(|name| NEED_BPF.contains(&name.as_str()));
+        assert_eq!(needs, None, "{package} uses it, if only for tests");
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut folders: Vec<PathBuf> = ["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"]
+        .map(|folder| workspace::root().join(folder))
+        .into();
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(end) if end == "rs" => {
+                    files += 1;
+                    is_short(&path);
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(files > 300, "only {files} files were found");
+}
+
+fn is_short(path: &Path) {
+    let lines = fs::read_to_string(path).expect("text").lines().count();
+    assert!(lines <= LONGEST_FILE, "{} has {lines} lines, at most {LONGEST_FILE}", path.display());
+}

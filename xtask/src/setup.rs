@@ -1,0 +1,68 @@
+//! `cargo xtask setup`: what this machine lacks, why it is needed, and its installation.
+//!
+//! Every other command calls [`ensure`] first. Where nothing is missing that costs a few dozen file look-ups.
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+mod apt;
+mod install;
+mod machine;
+mod need;
+mod servers;
+
+pub(crate) use need::Scope;
+use need::{Missing, missing};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only report what is missing.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let missing = missing(Scope::Test);
+    if options.check {
+        let machine = machine::check(Scope::Test);
+        if !missing.is_empty() {
+            eprintln!(
+                "Missing on this machine; `cargo xtask setup`, and every command that needs it, supplies it:"
+            );
+            eprintln!("{}", list(&missing));
+        }
+        machine?;
+        ensure!(missing.is_empty(), "not everything is there");
+    } else {
+        ensure(Scope::Test)?;
+    }
+    println!("Everything is there.");
+    Ok(())
+}
+
+/// Installs what `scope` needs and this machine lacks, after saying so on standard error.
+pub(crate) fn ensure(scope: Scope) -> Result<()> {
+    machine::check(scope)?;
+    let mut before = Vec::new();
+    loop {
+        let missing = missing(scope);
+        if missing.is_empty() {
+            if !before.is_empty() {
+                eprintln!("setup: everything is there.");
+            }
+            return Ok(());
+        }
+        // What could be installed may reveal more: which LLVM bpf-linker needs depends on the compiler.
+        ensure!(missing != before, "still missing after the installation:\n{}", list(&missing));
+        install::install(&missing)?;
+        before = missing;
+    }
+}
+
+fn list(missing: &[Missing]) -> String {
+    let lines: Vec<_> = missing
+        .iter()
+        .map(|missing| format!("  {}, {}: {}", missing.what, missing.why, missing.how))
+        .collect();
+    lines.join("\n")
+}
