@@ -6,9 +6,11 @@ use clap::Parser;
 
 mod bench;
 mod build_ebpf;
+mod built;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod kernels;
 mod lab;
 mod setup;
 mod test;

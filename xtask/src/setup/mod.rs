@@ -6,13 +6,14 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
+mod emulator;
 mod install;
 mod machine;
 mod need;
 mod servers;
 
-pub use need::Scope;
 use need::{Missing, missing};
+pub use need::{Scope, on_path};
 
 #[derive(Debug, Args)]
 pub struct Options {
