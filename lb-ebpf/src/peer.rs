@@ -10,7 +10,7 @@ use lb_common::probe;
 
 use crate::maps::{CONTROL, DIRECTORS};
 use crate::packet::Packet;
-use crate::{forward, header, lease};
+use crate::{forward, header, lease, unknown_to_the_compiler};
 
 /// Whose the packet is. The mark is gone then.
 #[inline(always)]
@@ -31,7 +31,8 @@ pub fn sender(packet: &Packet, flow: &Flow, slot: Slot, host_serves: bool, now_n
 fn judge(context: *mut xdp_md, what: u64, slot: u64, now_ns: u64) -> u32 {
     let context = &XdpContext::new(context);
     let packet = &Packet::new(context);
-    let network = (what >> 32) as usize & 31;
+    // The compiler knows the bound from the caller and would leave the mask out; the verifier of 6.1 has lost it by then.
+    let network = unknown_to_the_compiler((what >> 32) as usize) & 31;
     let (Some(control), Ok(source)) = (CONTROL.get(0), forward::source(packet)) else { return 0 };
     let slot = Slot::from_number(slot as u8);
     let from_partner = lease::relay(control, slot, now_ns) == Some(source);

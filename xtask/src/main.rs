@@ -6,11 +6,13 @@ use clap::Parser;
 
 mod bench;
 mod build_ebpf;
+mod built;
 mod demo;
 mod ebpf;
 mod fuzz;
 #[cfg(test)]
 mod house;
+mod kernels;
 mod lab;
 mod setup;
 mod test;

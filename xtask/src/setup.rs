@@ -6,13 +6,14 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
+mod emulator;
 mod install;
 mod machine;
 mod need;
 mod servers;
 
-pub(crate) use need::Scope;
 use need::{Missing, missing};
+pub(crate) use need::{Scope, on_path};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -7,19 +7,26 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Scope};
-use crate::{ebpf, workspace};
+use crate::{ebpf, kernels, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Leave out crate `tests`: scenarios, packets through the kernel.
     #[arg(long)]
     quick: bool,
+    /// In place of all that: boots Debian's Linux 6.1, 6.12 and newest in software emulation, loads every program, plays the
+    /// packet tests, and writes the README's table of it. Half an hour.
+    #[arg(long, conflicts_with_all = ["quick", "args"])]
+    kernels: bool,
     /// Handed on to `cargo test`: a filter on test names, or `-- --nocapture`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.kernels {
+        return kernels::run();
+    }
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("the XDP program builds", |_| ebpf::build(&workspace::root()).map(drop))?;

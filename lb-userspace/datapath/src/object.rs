@@ -10,7 +10,7 @@ use super::inherited::PinnedMaps;
 use super::kernel;
 
 /// The BPF object that build.rs compiled.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
 /// The benchmark's programs: the real one behind an entry of its own, and floors beside it.
 #[cfg(feature = "bench-object")]

@@ -8,6 +8,7 @@
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
 //! | [`cluster`] | the cluster of the talk, with its names and addresses |
 //! | [`crowd`] | a director and thousands of servers |
+//! | [`program`] | what a kernel makes of an XDP program |
 //! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
 //! | [`statistics`] | what benchmarks do with their figures |
 //! | [`workspace`] | where things are |
@@ -21,6 +22,7 @@ pub mod cluster;
 pub mod commands;
 pub mod crowd;
 pub mod lab;
+pub mod program;
 pub mod scenario;
 pub mod statistics;
 mod uninterrupted;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use lb_common::control::Vips;
 use lb_common::probe::Answer;
@@ -32,6 +32,23 @@ pub(crate) fn director() -> Director {
     director
 }
 
+/// Linux 7.3 puts no socket into the map that could not receive.
+fn receive_ring(socket: &OwnedFd) {
+    let frames: u32 = 64;
+    let size = size_of_val(&frames) as libc::socklen_t;
+    // SAFETY: the option is a number of this size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_RX_RING,
+            (&raw const frames).cast(),
+            size,
+        )
+    };
+    assert_eq!(result, 0, "a ring to receive: {}", std::io::Error::last_os_error());
+}
+
 /// A socket that answers of queue 0 go to; the kernel asks only later whether it is bound.
 fn listen(director: &mut Director) -> OwnedFd {
     // SAFETY: no pointers are passed.
@@ -39,6 +56,7 @@ fn listen(director: &mut Director) -> OwnedFd {
     assert!(fd >= 0, "an AF_XDP socket: {}", std::io::Error::last_os_error());
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    receive_ring(&socket);
     director.data_path.executor.set_xsk(0, socket.as_fd()).unwrap();
     socket
 }

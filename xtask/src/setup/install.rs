@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, list, servers};
+use super::{apt, emulator, list, servers};
 use crate::workspace;
 
 /// The release whose options the build relies on.
@@ -18,7 +18,9 @@ pub(super) fn install(missing: &[Missing]) -> Result<()> {
     eprintln!("setup: this machine lacks some things; they are installed now:\n{}", list(missing));
     let apt = apt::available();
     if apt
-        && missing.iter().any(|missing| matches!(missing.how, How::Apt(_) | How::BpfToolchain | How::Servers))
+        && missing.iter().any(|missing| {
+            matches!(missing.how, How::Apt(_) | How::BpfToolchain | How::Servers | How::Emulator)
+        })
     {
         apt::update()?;
     }
@@ -57,6 +59,7 @@ fn without_apt(how: &How) -> Result<()> {
         }
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
         How::Servers => servers::make(),
+        How::Emulator => emulator::make(),
         How::Mount(mount) => mount.make(),
     }
 }

@@ -9,6 +9,7 @@ use lb_lab::lab::servers::{catalog, root};
 
 use super::machine::{self, Mount};
 use crate::ebpf;
+use crate::kernels::emulator;
 
 /// Which commands are about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Scope {
     Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
+    /// Building it and booting other kernels with it.
+    Kernels,
     /// Everything.
     Test,
 }
@@ -58,6 +61,8 @@ pub(super) enum How {
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
     Servers,
+    /// qemu, from Debian packages.
+    Emulator,
     /// A mount, and how it is made.
     Mount(Mount),
 }
@@ -84,6 +89,11 @@ impl fmt::Display for How {
                 "download 140 MB of Debian packages and unpack them to 500 MB in {}, which takes a minute; none of \
                  it is installed or started on this machine",
                 root::path().display()
+            ),
+            Self::Emulator => write!(
+                f,
+                "download 43 MB of Debian packages and unpack them to 140 MB in {}; none of it is installed",
+                emulator::unpacked().display()
             ),
             Self::Mount(mount) => mount.fmt(f),
         }
@@ -123,6 +133,10 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
         let what = format!("real servers ({})", names.join(", "));
         missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
+    }
+    if scope == Scope::Kernels && !emulator::is_there() {
+        let what = "qemu-system-x86_64".to_owned();
+        missing.push(Missing { what, why: "boots other kernels", how: How::Emulator });
     }
     if scope.tests() {
         missing.extend(rust_components());
@@ -189,7 +203,7 @@ fn llvm_of(rustc: &Path) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-pub(super) fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -57,7 +57,7 @@ fn lock(path: &Path) -> Result<Flock<File>> {
         .with_context(|| format!("cannot lock {}", path.display()))
 }
 
-fn remove(folder: &Path) -> Result<()> {
+pub(super) fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("cannot remove {}", folder.display())),
@@ -75,7 +75,7 @@ fn download(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The folders that packages take for granted.
-fn lay_out(root: &Path) -> Result<()> {
+pub(super) fn lay_out(root: &Path) -> Result<()> {
     for folder in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(root.join("usr").join(folder))?;
         symlink(Path::new("usr").join(folder), root.join(folder))?;
@@ -87,7 +87,7 @@ fn lay_out(root: &Path) -> Result<()> {
 }
 
 /// Unpacks all archives, on all processors: most of it is decompression.
-fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
+pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let left = Mutex::new(archives.iter());
     let next = || left.lock().expect("no thread panics with it").next();

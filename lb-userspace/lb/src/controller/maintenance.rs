@@ -135,7 +135,10 @@ impl Controller {
     pub(super) fn look_at_maintenance(&mut self) {
         if self.maintenance.look(&self.config.maintenance) {
             for name in self.maintenance.idle(&self.config) {
-                tracing::warn!("{}/{name}: unknown server: no server of the configuration has this name or address", self.config.maintenance.display());
+                tracing::warn!(
+                    "{}/{name}: unknown server: no server of the configuration has this name or address",
+                    self.config.maintenance.display()
+                );
             }
             self.follow_maintenance();
         }

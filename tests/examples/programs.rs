@@ -1,0 +1,88 @@
+//! Loads every XDP program of the project into the running kernel, one after the other, and tells what the kernel makes of
+//! it: a line of JSON for each (`lb_lab::program`). Needs root.
+//!
+//! `cargo xtask build-ebpf --report` runs it on this machine, `cargo xtask test --kernels` in other kernels.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use clap::Parser;
+use lb_datapath::inherited::PinnedMaps;
+use lb_datapath::object::{self, BENCH_OBJECT, OBJECT, Sizes};
+use lb_lab::program::Program;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Verification does not depend on it.
+const SIZES: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, cells: 1 << 14 };
+
+/// What the running kernel makes of every XDP program.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Ask for the stack as well, for which each program is verified twice more.
+    #[arg(long)]
+    stack: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    ensure!(nix::unistd::geteuid().is_root(), "programs are loaded into the kernel, which takes root");
+    let mut all_loaded = true;
+    let real = object::load(&SIZES, &PinnedMaps::default())?;
+    let benchmark = object::load_object(BENCH_OBJECT, &SIZES)?;
+    for (mut ebpf, object) in [(real, OBJECT), (benchmark, BENCH_OBJECT)] {
+        let mut names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        names.sort();
+        for name in names {
+            let mut program = load(&mut ebpf, &name)?;
+            if options.stack && program.refused.is_none() {
+                program.stack = stack(object, &name)?;
+            }
+            all_loaded &= program.refused.is_none();
+            println!("{}", serde_json::to_string(&program)?);
+        }
+    }
+    Ok(if all_loaded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn load(ebpf: &mut Ebpf, name: &str) -> Result<Program> {
+    let start = Instant::now();
+    let loaded = object::load_program(ebpf, name);
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let (steps, refused) = match loaded {
+        Ok(program) => (program.info()?.verified_instruction_count(), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    Ok(Program { name: name.to_owned(), steps, stack: None, load_ms, refused })
+}
+
+/// The verifier tells it in its log alone, and aya hands a log out with a refusal only. So the program is loaded where the
+/// process may have no descriptor for it, which the kernel finds out when all has been verified.
+fn stack(object: &[u8], name: &str) -> Result<Option<String>> {
+    let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
+    let program: &mut Xdp = object::program(&mut ebpf, name)?;
+    let loaded = without_descriptors(|| program.load())?;
+    Ok(match loaded {
+        Err(ProgramError::LoadError { verifier_log, .. }) => {
+            let log = verifier_log.to_string();
+            log.lines().find_map(|line| line.strip_prefix("stack depth ")).map(str::to_owned)
+        }
+        // A kernel that counts descriptors in another way tells nothing of the stack.
+        _ => None,
+    })
+}
+
+/// Runs `work` while every new descriptor of this process is one too many.
+fn without_descriptors<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // New descriptors get the lowest number that is free.
+    let free = File::open("/dev/null").context("/dev/null")?.as_raw_fd();
+    setrlimit(Resource::RLIMIT_NOFILE, u64::try_from(free)?, hard)?;
+    let result = work();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    Ok(result)
+}

@@ -1,0 +1,68 @@
+//! Executables of crate `lb-tests` that run elsewhere than under cargo.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::workspace;
+
+/// Where they are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Built {
+    /// The packet tests: packets in and packets out, by BPF_PROG_TEST_RUN.
+    pub packets: PathBuf,
+    /// The example that loads every program and tells what the kernel makes of it.
+    pub programs: PathBuf,
+}
+
+/// Builds them, as `cargo test` would.
+pub(crate) fn build() -> Result<Built> {
+    Ok(Built { packets: packets()?, programs: programs()? })
+}
+
+fn packets() -> Result<PathBuf> {
+    built("test", "packets", &["test", "--no-run", "--test"])
+}
+
+/// The example alone: `cargo test` would make tests of it.
+pub(crate) fn programs() -> Result<PathBuf> {
+    built("example", "programs", &["build", "--example"])
+}
+
+fn built(kind: &str, name: &str, words: &[&str]) -> Result<PathBuf> {
+    let mut command = workspace::cargo();
+    command.args(words).args([name, "--package", "lb-tests"]);
+    command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "building the {kind} `{name}` of lb-tests failed ({})", output.status);
+    let messages = String::from_utf8_lossy(&output.stdout);
+    executable(&messages, kind, name).with_context(|| format!("cargo built no {kind} `{name}` of lb-tests"))
+}
+
+/// The path of an executable in what cargo says of what it has built.
+fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let target = message.get("target")?;
+        let is_it =
+            target.get("name")? == name && target.get("kind")?.as_array()?.iter().any(|is| is == kind);
+        let path = message.get("executable").filter(|_| is_it)?.as_str()?;
+        Some(PathBuf::from(path))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executable_is_found_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"packets"},"executable":null}
+not for us
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"packets"},"executable":"/t/packets-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "test", "packets"), Some(PathBuf::from("/t/packets-1")));
+        assert_eq!(executable(messages, "example", "packets"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a guest boots into: a file system in memory with the packet tests, the program that loads all programs, their
+//! libraries, and busybox to begin and to end with.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::built::Built;
+
+/// Its first process.
+const INIT: &str = include_str!("init.sh");
+
+/// Where things are mounted, and where the shell is.
+const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
+
+/// Makes it in `folder` and returns the file.
+pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathBuf> {
+    let root = folder.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+    }
+    for part in FOLDERS {
+        fs::create_dir_all(root.join(part)).with_context(|| format!("cannot make {}", root.display()))?;
+    }
+    put(busybox, &root.join("bin/busybox"))?;
+    let programs = [(&built.packets, "packets"), (&built.programs, "programs")];
+    let mut needed = BTreeSet::new();
+    for (executable, name) in programs {
+        put(executable, &root.join(name))?;
+        needed.extend(libraries(executable)?);
+    }
+    for library in needed {
+        let inside = library.strip_prefix("/").context("ldd names whole paths")?;
+        put(&library, &root.join(inside))?;
+    }
+    fs::write(root.join("environment"), environment())?;
+    let init = root.join("init");
+    fs::write(&init, INIT)?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let archive = folder.join("initramfs");
+    pack(&root, busybox, &archive)?;
+    Ok(archive)
+}
+
+fn put(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
+}
+
+/// The libraries that the loader would load, the loader among them.
+fn libraries(executable: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(executable).output().context("cannot start ldd")?;
+    ensure!(output.status.success(), "ldd: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(paths(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn paths(ldd: &str) -> Vec<PathBuf> {
+    let words = ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    words.map(PathBuf::from).collect()
+}
+
+/// Property tests get the cases there that they get here.
+fn environment() -> String {
+    let settings = env::vars().filter(|(name, _)| name.starts_with("PROPTEST_"));
+    settings.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
+}
+
+fn pack(root: &Path, busybox: &Path, archive: &Path) -> Result<()> {
+    let names = names(root, Path::new("."))?;
+    let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
+    let mut cpio = Command::new(busybox)
+        .args(["cpio", "-o", "-H", "newc"])
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(file)
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}", busybox.display()))?;
+    // It reads all names before it writes anything.
+    cpio.stdin.take().context("cpio has an input")?.write_all(names.join("\n").as_bytes())?;
+    let status = cpio.wait()?;
+    ensure!(status.success(), "busybox cpio failed ({status})");
+    Ok(())
+}
+
+/// All that is below `folder` of `root`, folders before what is in them.
+fn names(root: &Path, folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        names.push(path.to_str().context("a name that is no text")?.to_owned());
+        if entry.file_type()?.is_dir() {
+            names.extend(self::names(root, &path)?);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loader_and_the_libraries_are_found_in_what_ldd_says() {
+        let said = "\tlinux-vdso.so.1 (0x00007f95c5a12000)\n\
+                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f95c501e000)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f95c5a14000)\n";
+        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
+        assert_eq!(paths(said), expected.map(PathBuf::from));
+    }
+}

@@ -1,0 +1,230 @@
+//! What a guest has said on its second serial port, and what is to be thought of it.
+
+use std::time::Duration;
+
+use lb_lab::program::Program;
+
+/// So much of what a guest says of its failures is shown.
+const LINES_OF_WORDS: usize = 80;
+
+/// What is known of a guest so far.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Outcome {
+    /// Debian's version, `6.1.192-2`; as `uname` told it if there is none in it.
+    pub version: String,
+    /// From the start of the emulator to the first word of the guest's first process.
+    pub boot: Option<Duration>,
+    pub programs: Vec<Program>,
+    pub tests: Tests,
+    /// Codes that the two programs ended with, by name.
+    exits: Vec<(String, i32)>,
+    /// The guest came to its end in order.
+    ended: bool,
+    /// What failed, in the guest's own words.
+    words: String,
+    /// What we had to do about it, or what became of it: it was switched off, it fell over.
+    pub fate: Option<String>,
+}
+
+/// The tests of the packet test binary, by name where that matters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tests {
+    pub announced: usize,
+    pub passed: usize,
+    pub failed: Vec<String>,
+    pub ignored: Vec<String>,
+}
+
+impl Tests {
+    pub(crate) fn done(&self) -> usize {
+        self.passed + self.failed.len() + self.ignored.len()
+    }
+
+    pub(crate) fn without_result(&self) -> usize {
+        self.announced.saturating_sub(self.done())
+    }
+}
+
+impl Outcome {
+    /// Reads everything that a guest has said so far; the last line may be half a line.
+    pub(crate) fn of(results: &str) -> Self {
+        let mut outcome = Self { words: words(results), ..Self::default() };
+        for line in results.lines() {
+            outcome.hear(line);
+        }
+        outcome
+    }
+
+    pub(crate) fn booted_in(self, time: Duration) -> Self {
+        Self { boot: Some(time), ..self }
+    }
+
+    fn hear(&mut self, line: &str) {
+        if let Some(version) = line.strip_prefix("version ") {
+            let debians = version.split_once("Debian ").map_or(version, |(_, version)| version);
+            debians.split(' ').next().unwrap_or(debians).clone_into(&mut self.version);
+        } else if let Some((name, code)) = line.strip_prefix("exit ").and_then(|rest| rest.split_once(' ')) {
+            self.exits.extend(code.parse().ok().map(|code| (name.to_owned(), code)));
+        } else if let Some((name, verdict)) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        {
+            self.tests.count(name, verdict);
+        } else if let Some(rest) = line.strip_prefix("running ") {
+            self.tests.announced +=
+                rest.split(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        } else if line.starts_with('{') {
+            self.programs.extend(serde_json::from_str::<Program>(line));
+        } else if line == "end" {
+            self.ended = true;
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The program that `lb` runs.
+    pub(crate) fn lb(&self) -> Option<&Program> {
+        self.programs.iter().find(|program| program.name == "lb")
+    }
+
+    pub(crate) fn loaded(&self) -> usize {
+        self.programs.iter().filter(|program| program.refused.is_none()).count()
+    }
+
+    /// What is wrong, in one line each. Nothing: everything that should have happened has.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::from_iter(self.fate.clone());
+        if self.boot.is_none() {
+            troubles.push("it did not boot".to_owned());
+            return troubles;
+        }
+        for program in self.programs.iter().filter(|program| program.refused.is_some()) {
+            troubles.push(format!("the kernel refuses the program {}", program.name));
+        }
+        if self.programs.is_empty() {
+            troubles.push("no program was loaded".to_owned());
+        }
+        troubles.extend(self.tests.failed.iter().map(|name| format!("test {name} failed")));
+        match self.tests.without_result() {
+            0 if self.tests.announced == 0 => troubles.push("no test ran".to_owned()),
+            0 => {}
+            number => troubles.push(format!("{number} tests have no result")),
+        }
+        let bad_exit =
+            |(name, code): &(String, i32)| (*code != 0).then(|| format!("{name} ended with {code}"));
+        troubles.extend(self.exits.iter().filter_map(bad_exit));
+        if !self.ended {
+            troubles.push("it did not come to its end".to_owned());
+        }
+        troubles
+    }
+
+    /// What the guest itself said of its failures.
+    pub(crate) fn words(&self) -> String {
+        let refusals = self.programs.iter().filter_map(|program| program.refused.clone());
+        let all: Vec<String> = refusals.chain([self.words.clone()]).filter(|text| !text.is_empty()).collect();
+        shortened(&all.join("\n\n"))
+    }
+}
+
+impl Tests {
+    /// The verdict comes after the test has ended: of one that runs there is half a line.
+    fn count(&mut self, name: &str, verdict: &str) {
+        match verdict.trim() {
+            "ok" => self.passed += 1,
+            "FAILED" => self.failed.push(name.to_owned()),
+            ignored if ignored.starts_with("ignored") => self.ignored.push(name.to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// The part of the test binary's output that tells of failures.
+fn words(results: &str) -> String {
+    let Some((_, after)) = results.split_once("\nfailures:\n") else { return String::new() };
+    let told = after.split("\nfailures:\n").next().unwrap_or(after);
+    told.split("\ntest result: ").next().unwrap_or(told).trim().to_owned()
+}
+
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let rest = lines.len().saturating_sub(LINES_OF_WORDS);
+    let shown = lines[..lines.len() - rest].join("\n");
+    if rest == 0 { shown } else { format!("{shown}\n… and {rest} lines more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = r#"release 6.1.0-56-cloud-amd64
+version #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)
+{"name":"lb","steps":596732,"stack":null,"load_ms":8123.5,"refused":null}
+{"name":"floor_pass","steps":2,"stack":null,"load_ms":3.5,"refused":null}
+exit programs 0
+
+running 4 tests
+test cpus::even ... ok
+test table::flood ... FAILED
+test table::long ... ignored, takes an hour
+test table::expiry ... "#;
+
+    const REST: &str = "ok
+
+failures:
+
+---- table::flood stdout ----
+thread 'table::flood' panicked at table.rs:7:5:
+2 of 100
+
+failures:
+    table::flood
+
+test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 6.94s
+
+exit packets 101
+end
+";
+
+    #[test]
+    fn a_guest_is_understood_while_it_runs_and_at_its_end() {
+        let outcome = Outcome::of(SAID);
+        assert_eq!(outcome.version, "6.1.192-2");
+        assert_eq!(outcome.lb().and_then(|lb| lb.steps), Some(596_732));
+        assert_eq!((outcome.loaded(), outcome.tests.done(), outcome.tests.without_result()), (2, 3, 1));
+        assert!(!outcome.has_ended());
+
+        let outcome = Outcome::of(&format!("{SAID}{REST}")).booted_in(Duration::from_secs(4));
+        assert_eq!(outcome.tests.passed, 2);
+        assert_eq!(outcome.tests.ignored, ["table::long"]);
+        assert_eq!(outcome.troubles(), ["test table::flood failed", "packets ended with 101"]);
+        assert!(outcome.words().starts_with("---- table::flood stdout"), "{}", outcome.words());
+        assert!(outcome.words().ends_with("2 of 100"), "{}", outcome.words());
+    }
+
+    #[test]
+    fn what_did_not_happen_is_told() {
+        assert_eq!(Outcome::of("").troubles(), ["it did not boot"]);
+
+        let refused =
+            r#"{"name":"lb","steps":null,"stack":null,"load_ms":9.0,"refused":"R5 offset is outside"}"#;
+        let said = format!("version #1 SMP\n{refused}\nexit programs 1\n");
+        let outcome = Outcome {
+            boot: Some(Duration::from_secs(4)),
+            fate: Some("nothing was heard from it for 600 s: it was switched off".to_owned()),
+            ..Outcome::of(&said)
+        };
+        assert_eq!(
+            outcome.troubles(),
+            [
+                "nothing was heard from it for 600 s: it was switched off",
+                "the kernel refuses the program lb",
+                "no test ran",
+                "programs ended with 1",
+                "it did not come to its end"
+            ]
+        );
+        assert_eq!(outcome.words(), "R5 offset is outside");
+    }
+}

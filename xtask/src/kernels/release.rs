@@ -1,0 +1,142 @@
+//! Which of Debian's kernels: `6.1.0-56-cloud-amd64` and the like, told by their packages' names.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// Debian's kernel for virtual machines: small, and all that a guest needs is built in.
+const FLAVOUR: &str = "-cloud-amd64";
+
+/// A kernel's release, as `uname -r` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Release(String);
+
+/// Which kernels are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Series {
+    /// The newest one whose version begins with these two numbers.
+    Of(u64, u64),
+    /// The newest one of all.
+    Newest,
+}
+
+/// What `cargo xtask test --kernels` boots: the oldest kernel that `lb` supports, the one of Debian's current long-term
+/// support, and what comes next.
+pub(super) const SERIES: [Series; 3] = [Series::Of(6, 1), Series::Of(6, 12), Series::Newest];
+
+impl Series {
+    /// The newest kernel of this series among the packages with these names.
+    pub(super) fn choose<'a>(self, packages: impl IntoIterator<Item = &'a str>) -> Option<Release> {
+        packages.into_iter().filter_map(Release::of_image).filter(|release| self.holds(release)).max()
+    }
+
+    fn holds(self, release: &Release) -> bool {
+        match self {
+            Self::Of(major, minor) => release.numbers().starts_with(&[major, minor]),
+            Self::Newest => true,
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(major, minor) => write!(f, "Linux {major}.{minor}"),
+            Self::Newest => f.write_str("the newest Linux"),
+        }
+    }
+}
+
+impl Release {
+    /// The release that the package `linux-image-…` is for. `None`: another package, or one that only names the newest of a
+    /// series.
+    fn of_image(package: &str) -> Option<Self> {
+        let release = Self(package.strip_prefix("linux-image-")?.to_owned());
+        let is_one =
+            release.0.ends_with(FLAVOUR) && release.0.starts_with(|first: char| first.is_ascii_digit());
+        (is_one && release.version().split('.').count() >= 3).then_some(release)
+    }
+
+    /// The package with the kernel itself. From 6.19 on it has one of its own, and `linux-image-…` is empty.
+    pub(super) fn package<'a>(&self, packages: impl IntoIterator<Item = &'a str>) -> String {
+        let binary = format!("linux-binary-{}", self.0);
+        if packages.into_iter().any(|name| name == binary) {
+            binary
+        } else {
+            format!("linux-image-{}", self.0)
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn version(&self) -> &str {
+        self.0.strip_suffix(FLAVOUR).unwrap_or(&self.0)
+    }
+
+    /// `6.12.90+deb12.1` is 6, 12, 90, 12, 1.
+    fn numbers(&self) -> Vec<u64> {
+        let numbers = self.version().split(|letter: char| !letter.is_ascii_digit());
+        numbers.filter_map(|digits| digits.parse().ok()).collect()
+    }
+}
+
+impl Ord for Release {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.numbers().cmp(&other.numbers()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Release {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From the output of `apt-cache pkgnames linux-`, in its order, which is none.
+    const PACKAGES: &str = "\
+linux-image-6.12.90+deb12.1-cloud-amd64
+linux-image-6.12-cloud-amd64
+linux-image-6.12.90+deb12-cloud-amd64
+linux-image-6.1.0-9-cloud-amd64
+linux-image-6.1.0-56-cloud-amd64
+linux-image-6.1.0-56-amd64
+linux-headers-6.1.0-57-cloud-amd64
+linux-image-7.3.4+deb13-cloud-amd64
+linux-image-7.2.13+deb14-cloud-amd64
+linux-binary-7.3.4+deb13-cloud-amd64
+linux-image-cloud-amd64
+linux-image-6.12.9+deb12-cloud-amd64";
+
+    fn chosen(series: Series) -> Option<String> {
+        series.choose(PACKAGES.lines()).map(|release| release.to_string())
+    }
+
+    #[test]
+    fn the_newest_of_a_series_is_chosen_by_its_numbers() {
+        assert_eq!(chosen(Series::Of(6, 1)).as_deref(), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(chosen(Series::Of(6, 12)).as_deref(), Some("6.12.90+deb12.1-cloud-amd64"));
+        assert_eq!(chosen(Series::Newest).as_deref(), Some("7.3.4+deb13-cloud-amd64"));
+        assert_eq!(chosen(Series::Of(5, 15)), None);
+    }
+
+    #[test]
+    fn the_kernel_is_in_the_package_that_has_it() {
+        let package = |series: Series| {
+            let release = series.choose(PACKAGES.lines()).expect("a kernel of the series");
+            release.package(PACKAGES.lines())
+        };
+        assert_eq!(package(Series::Of(6, 1)), "linux-image-6.1.0-56-cloud-amd64");
+        assert_eq!(package(Series::Newest), "linux-binary-7.3.4+deb13-cloud-amd64");
+    }
+}
