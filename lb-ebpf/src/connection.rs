@@ -10,7 +10,8 @@ use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::{self, Page, Place, RawPage, SLOTS_PER_PAGE, Seen};
 
-use crate::maps::{CONNECTIONS_V4, COUNTS, OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
+use crate::counts::owe;
+use crate::maps::{CONNECTIONS_V4, OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::{atomic, count, schedule, service, unknown_to_the_compiler};
 
 /// A page of the map, shared with other CPUs and with the controller.
@@ -186,7 +187,7 @@ pub fn target(
 ) -> Result<Target, Reason> {
     let packet = Packet { control, flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
-        _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())),
+        _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())?),
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
         None if probe::is_astray(flow, crate::probe::ports(control)) => Err(Reason::ProbeAstray),
         None => unknown(&owner, &packet),
@@ -258,8 +259,7 @@ fn stays(packet: &Packet) -> bool {
 /// The entry's connection begins anew: its server is gone, or the client uses the port again.
 #[inline(always)]
 fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Result<Target, Reason> {
-    let new = schedule::pick(owner.service.service());
-    let target = opened(new)?;
+    let target = opened(schedule::pick(owner.service.service())?)?;
     let entry = entry(owner.service, target.server, state, packet);
     if owner.page.swap_entry(seen.slot, seen.entry, entry) {
         owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
@@ -270,8 +270,7 @@ fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Resul
 
 /// The target of a packet that opens a connection to `server`.
 #[inline(always)]
-fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
-    let Some(id) = server else { return Err(Reason::NoServer) };
+fn opened(id: ServerId) -> Result<Target, Reason> {
     let Some(server) = self::server(id) else { return Err(Reason::Hole) };
     Ok(Target { server: id, forward: forward(server), opens: true, without_entry: false })
 }
@@ -279,7 +278,7 @@ fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
 #[inline(always)]
 fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     let Some(state) = packet.first() else { return stray(owner, packet) };
-    let target = opened(schedule::pick(owner.service.service()))?;
+    let target = opened(schedule::pick(owner.service.service())?)?;
     let entry = entry(owner.service, target.server, state, packet);
     if learn(owner, packet, entry) {
         return Ok(target);
@@ -337,17 +336,6 @@ fn overflowed(owner: &Owner, packet: &Packet) -> bool {
 
 #[inline(always)]
 fn by_hash(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
-    opened(schedule::by_hash(owner.service.service(), packet.flow.source))
-}
-
-/// Settles with a server's counts what a change of an entry made of them.
-#[inline(always)]
-fn owe(server: ServerId, difference: u64) {
-    if difference == 0 {
-        return;
-    }
-    if let Some(counts) = COUNTS.get_ptr_mut(u32::from(server.0)) {
-        // SAFETY: a map's value, aligned to 8 bytes.
-        unsafe { atomic::add(counts, difference) };
-    }
+    let server = schedule::by_hash(owner.service.service(), packet.flow.source);
+    opened(server.ok_or(Reason::NoServer)?)
 }

@@ -6,7 +6,7 @@
 //! - [`service`]: which service the packet is for
 //! - [`lease`]: whether this director balances the service now
 //! - [`connection`]: which server it goes to: the table, or the scheduler for a new connection
-//! - [`schedule`]: the pick among a service's servers
+//! - [`schedule`]: the pick among a service's servers; [`counts`]: their connections, and who has the fewest
 //! - [`probe`]: answers to the controller's own probes, to its sockets
 //! - [`peer`]: what another director has sent, where directors are servers too
 //! - [`forward`]: MACs rewritten, out of the interface it came in by; [`header`]: words of the IP header
@@ -25,6 +25,7 @@ pub mod balance;
 pub mod clock;
 pub mod connection;
 pub mod count;
+pub mod counts;
 pub mod forward;
 pub mod header;
 pub mod lease;

@@ -74,6 +74,14 @@ pub static TARGETS: Array<[u64; 2], 2, SHARED> = Array::new();
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 
+/// By server: its leaf in the tournament of its service, `lb_common::tournament::Leaf`.
+#[btf_map]
+pub static LEAVES: Array<u64, 2, SHARED> = Array::new();
+
+/// The nodes of all tournaments, two in an element.
+#[btf_map]
+pub static PAIRS: Array<[u64; 2], 1, SHARED> = Array::new();
+
 /// The connection table of IPv4.
 #[btf_map]
 pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
@@ -118,7 +119,8 @@ impl Inherited {
 
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
-        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, open(&self.folder, "COUNTS")?))
+        let counts = Arc::new(open(&self.folder, "COUNTS")?);
+        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, counts, None))
     }
 
     /// This `lb`'s program is in its place: its maps are pinned now.

@@ -13,11 +13,14 @@ use lb_common::table::{Page, RawPage, SLOTS_PER_PAGE};
 
 use super::mapped::Mapped;
 use super::now_ns;
+use super::tournaments::Tournaments;
 
 /// The connection table and the counts of its servers, as memory.
 pub struct Table {
     pages: Mapped<RawPage>,
-    counts: Mapped<u64>,
+    counts: Arc<Mapped<u64>>,
+    /// What goes by the counts, unless they are another program's.
+    tournaments: Option<Arc<Tournaments>>,
 }
 
 /// One page of the table.
@@ -66,8 +69,19 @@ pub struct Census {
 }
 
 impl Table {
-    pub fn new(pages: Mapped<RawPage>, counts: Mapped<u64>) -> Self {
-        Self { pages, counts }
+    pub fn new(
+        pages: Mapped<RawPage>,
+        counts: Arc<Mapped<u64>>,
+        tournaments: Option<Arc<Tournaments>>,
+    ) -> Self {
+        Self { pages, counts, tournaments }
+    }
+
+    /// Brings the tournaments in line with the counts.
+    pub fn mend_tournaments(&self) {
+        if let Some(tournaments) = &self.tournaments {
+            tournaments.mend();
+        }
     }
 
     pub fn slots(&self) -> u64 {
@@ -128,6 +142,9 @@ impl Table {
                 }
             }
         }
+        if census.expired + census.purged > 0 {
+            self.mend_tournaments();
+        }
         census
     }
 
@@ -160,10 +177,14 @@ const SHARE_OF_CORE: u32 = 20;
 /// A walk is cut into so many parts with pauses in between, so that a large table does not take a core at once.
 const PARTS: usize = 16;
 
-/// The thread that walks.
+/// From one mending of the tournaments to the next: what a race between CPUs left stale is right again within 100 ms.
+const MENDING: Duration = Duration::from_millis(50);
+
+/// The thread that walks, and the one that mends tournaments, for which a part of a walk may take too long.
 pub struct Sweeper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    mending: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -185,7 +206,9 @@ impl Sweeper {
         let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
         let walker = shared.clone();
         let thread = std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let mender = shared.clone();
+        let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
+        Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
     }
 
     pub fn table(&self) -> &Table {
@@ -220,7 +243,7 @@ impl Sweeper {
 impl Drop for Sweeper {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in [self.thread.take(), self.mending.take()].into_iter().flatten() {
             thread.thread().unpark();
             // A panic of the walk has been reported by its thread; there is nothing to add.
             let _ = thread.join();
@@ -239,6 +262,13 @@ impl Shared {
             let busy = self.walk();
             let period = PERIOD.max(busy * SHARE_OF_CORE);
             std::thread::park_timeout(period.saturating_sub(begun.elapsed()));
+        }
+    }
+
+    fn mend(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.table.mend_tournaments();
+            std::thread::park_timeout(MENDING);
         }
     }
 
