@@ -8,6 +8,7 @@
 //! - [`checksum`]: the Internet checksum
 //! - [`connection`]: one connection's entry: states, time-outs, what counts as active
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
+//! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers and the plan a service picks servers by
 //! - [`tournament`]: the tree that lc and wlc pick by
 //! - `compile`: from a list of servers to a plan (the host only)
@@ -42,6 +43,7 @@ pub mod refusal;
 pub mod schedule;
 pub mod server;
 pub mod service;
+pub mod spills;
 pub mod table;
 pub mod tournament;
 pub mod unfinished;

@@ -1,12 +1,15 @@
-//! The tournament by which lc and wlc pick: a binary tree per service. A leaf holds a server's load, an inner node the better
-//! of the two below it, the root the server that takes the next connection. A pick reads one node; whoever changes a
-//! server's counts replays the nodes above its leaf, one for each doubling of the number of servers.
+//! The tournament by which lc and wlc pick: a binary tree per service. A leaf holds a server's
+//! load, an inner node the better of the two below it, the root the server that takes the next
+//! connection. A pick reads one node; whoever changes a server's counts replays the nodes above its
+//! leaf, one for each doubling of the number of servers.
 //!
-//! Nodes are numbered as in a heap: the root is 1, below node n are 2n and 2n + 1. Two nodes that meet stand in one
-//! element of the map `PAIRS`, so that a round of a replay reads and writes one element.
+//! Nodes are numbered as in a heap: the root is 1, below node n are 2n and 2n + 1. Two nodes that
+//! meet stand in one element of the map `PAIRS`, so that a round of a replay reads and writes one
+//! element.
 //!
-//! CPUs that change counts at the same time may overwrite each other's winners. A node may then be stale until the next
-//! replay passes, or until the controller mends it ([`mend`], 20 times a second).
+//! CPUs that change counts at the same time may overwrite each other's winners. A node may then be
+//! stale until the next replay passes, or until the controller mends it ([`mend`], 20 times a
+//! second).
 
 use crate::schedule::MAX_MEMBERS;
 use crate::server::{Counts, ServerId};
@@ -14,8 +17,9 @@ use crate::server::{Counts, ServerId};
 /// Rounds from a leaf to the root at most.
 const ROUNDS: u32 = MAX_MEMBERS.ilog2();
 
-/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 its weight (1 for lc), 28 to
-/// 63 its load. A load of more than 36 bits (268 million active connections) counts as the largest there is.
+/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 its
+/// weight (1 for lc), 28 to 63 its load. A load of more than 36 bits (268 million active
+/// connections) counts as the largest there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contestant(pub u64);
 
@@ -52,8 +56,8 @@ impl Contestant {
         self.0 >> Self::LOAD_SHIFT
     }
 
-    /// The one with the least load by weight; of equals `self`, which stands further left. By cross-multiplication: 36
-    /// bits by 16 bits do not overflow.
+    /// The one with the least load by weight; of equals `self`, which stands further left. By
+    /// cross-multiplication: 36 bits by 16 bits do not overflow.
     #[inline(always)]
     pub const fn or(self, right: Self) -> Self {
         if self.load() * right.weight() <= right.load() * self.weight() { self } else { right }
@@ -62,8 +66,8 @@ impl Contestant {
 
 const _: () = assert!(MAX_MEMBERS == 1 << Contestant::WEIGHT_SHIFT);
 
-/// Where a server's leaf is: the first element of its tree in the upper half, the leaf's number in the lower one. Value of the
-/// map `LEAVES`, by server.
+/// Where a server's leaf is: the first element of its tree in the upper half, the leaf's number in
+/// the lower one. Value of the map `LEAVES`, by server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaf(pub u64);
 
@@ -85,7 +89,8 @@ impl Leaf {
     }
 }
 
-/// The two nodes of an element, which other CPUs and the controller read and write at the same time. `side` is 0 or 1.
+/// The two nodes of an element, which other CPUs and the controller read and write at the same
+/// time. `side` is 0 or 1.
 pub trait Pair {
     fn node(&self, side: u32) -> Contestant;
     fn set_node(&self, side: u32, to: Contestant);
@@ -98,8 +103,8 @@ pub trait Pairs {
     fn pair(&self, index: u32) -> Option<Self::Pair>;
 }
 
-/// Carries a server's new counts from its leaf to the root, as far as they change a winner. `None`: the tree ends too early,
-/// which is a hole.
+/// Carries a server's new counts from its leaf to the root, as far as they change a winner. `None`:
+/// the tree ends too early, which is a hole.
 #[inline(always)]
 pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
     let mut node = leaf.node();
@@ -172,8 +177,9 @@ pub fn plant<P: Pairs>(pairs: &P, tree: Tree, leaves: &[Contestant]) {
     }
 }
 
-/// Brings a tree in line with its members' counts, in the order of their positions, and returns how many nodes were stale. A
-/// node that changes meanwhile is left to whoever changes it: a tree that is right is not disturbed.
+/// Brings a tree in line with its members' counts, in the order of their positions, and returns how
+/// many nodes were stale. A node that changes meanwhile is left to whoever changes it: a tree that
+/// is right is not disturbed.
 pub fn mend<P: Pairs>(pairs: &P, tree: Tree, members: &[ServerId], counts: impl Fn(ServerId) -> Counts) -> u32
 where
     P::Pair: MendablePair,

@@ -1,4 +1,5 @@
-//! The servers' connections now, and the tournaments that lc and wlc pick by: whoever changes the ones settles the others.
+//! The servers' connections now, and the tournaments that lc and wlc pick by: whoever changes the
+//! ones settles the others.
 
 use lb_common::server::{Counts, ServerId};
 use lb_common::tournament::{self, Contestant, Leaf, Pair, Pairs};
@@ -30,7 +31,8 @@ impl MapPair {
 impl Pair for MapPair {
     #[inline(always)]
     fn node(&self, side: u32) -> Contestant {
-        // SAFETY: `word` points into a map's value and is aligned; volatile, because others write there.
+        // SAFETY: `word` points into a map's value and is aligned; volatile, because others write
+        // there.
         Contestant(unsafe { self.word(side).read_volatile() })
     }
     #[inline(always)]
@@ -48,8 +50,8 @@ pub fn owe(server: ServerId, difference: u64) {
     }
 }
 
-/// [`owe`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`]. Returns nothing of interest: the
-/// verifier of 6.1 wants a number.
+/// [`owe`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`]. Returns
+/// nothing of interest: the verifier of 6.1 wants a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {

@@ -1,4 +1,5 @@
-//! The pick among a service's servers: rules from `lb_common::schedule` and `lb_common::tournament`, lists from the maps.
+//! The pick among a service's servers: rules from `lb_common::schedule` and
+//! `lb_common::tournament`, lists from the maps.
 
 use lb_common::reason::Reason;
 use lb_common::schedule::{self, Cells, Member, Plan, Walk};
@@ -40,8 +41,8 @@ pub fn pick(service: ServiceId) -> Result<ServerId, Reason> {
 const NO_SERVER: u32 = 0;
 const UNKNOWN_SCHEDULER: u32 = 1 << 16;
 
-/// [`pick`] in numbers: the verifier looks at a function that is global, of numbers alone, once and by itself, and not again
-/// wherever it is called.
+/// [`pick`] in numbers: the verifier looks at a function that is global, of numbers alone, once and
+/// by itself, and not again wherever it is called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_pick(service: u32) -> u32 {
@@ -78,7 +79,8 @@ pub fn has_no_server(service: ServiceId) -> bool {
     plan(service).is_none_or(|plan| plan.member_count == 0)
 }
 
-/// The server for a packet that gets no entry: the same one for a client while the servers are the same.
+/// The server for a packet that gets no entry: the same one for a client while the servers are the
+/// same.
 #[inline(always)]
 pub fn by_hash(service: ServiceId, client: u32) -> Option<ServerId> {
     schedule::by_hash(&MapCells, plan(service)?, client)

@@ -30,7 +30,7 @@ const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];
 /// The same, and otherwise counters begin anew: another `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
-const OF_TABLE: [&str; 3] = ["CONNECTIONS_V4", "COUNTS", "OVERFLOWS"];
+const OF_TABLE: [&str; 4] = ["CONNECTIONS_V4", "SPILLS", "COUNTS", "OVERFLOWS"];
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 
@@ -120,7 +120,8 @@ impl Inherited {
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
         let counts = Arc::new(open(&self.folder, "COUNTS")?);
-        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, counts, None))
+        let spills = open(&self.folder, "SPILLS")?;
+        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, spills, counts, None))
     }
 
     /// This `lb`'s program is in its place: its maps are pinned now.

@@ -69,7 +69,8 @@ impl Maps {
             unfinished: mapped(ebpf, "UNFINISHED")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));
-        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, counts, tournaments);
+        let spills = mapped(ebpf, "SPILLS")?;
+        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, spills, counts, tournaments);
         Ok((maps, table))
     }
 }

@@ -94,6 +94,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages())
+        .map_max_entries("SPILLS", sizes.pages())
         .load(object)
         .with_context(|| {
             format!(

@@ -2,6 +2,7 @@
 //! and counts. It runs at memory speed in a thread of its own; the program goes on meanwhile.
 
 use std::collections::BTreeMap;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::connection::{Entry, Key, Tick};
 use lb_common::server::{Counts, ServerId};
+use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
 use lb_common::table::{Page, RawPage, SLOTS_PER_PAGE};
 
 use super::mapped::Mapped;
@@ -18,6 +20,7 @@ use super::tournaments::Tournaments;
 /// The connection table and the counts of its servers, as memory.
 pub struct Table {
     pages: Mapped<RawPage>,
+    spills: Mapped<RawSpills>,
     counts: Arc<Mapped<u64>>,
     /// What goes by the counts, unless they are another program's.
     tournaments: Option<Arc<Tournaments>>,
@@ -26,16 +29,21 @@ pub struct Table {
 /// One page of the table.
 pub struct PageView<'a> {
     pages: &'a Mapped<RawPage>,
+    spills: &'a Mapped<RawSpills>,
     index: usize,
 }
 
 impl<'a> PageView<'a> {
     pub fn of(table: &'a Table, index: usize) -> Self {
-        Self { pages: &table.pages, index }
+        Self { pages: &table.pages, spills: &table.spills, index }
     }
 
     fn word(&self, slot: u32, word: usize) -> &AtomicU64 {
         self.pages.word(self.index, (slot as usize * 2 + word) * 8)
+    }
+
+    fn spills(&self, field: usize) -> &AtomicU64 {
+        self.spills.word(self.index, field)
     }
 }
 
@@ -57,6 +65,41 @@ impl Page for PageView<'_> {
     }
 }
 
+impl Spills for PageView<'_> {
+    fn recent(&self) -> u64 {
+        self.spills(offset_of!(RawSpills, recent)).load(Ordering::SeqCst)
+    }
+    fn lines(&self) -> u64 {
+        self.recent() | self.settled()
+    }
+    fn add_recent(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, recent)).fetch_or(bits, Ordering::SeqCst);
+    }
+    fn pressed(&self) -> Pressed {
+        Pressed(self.spills(offset_of!(RawSpills, pressed)).load(Ordering::Relaxed))
+    }
+    fn set_pressed(&self, pressed: Pressed) {
+        self.spills(offset_of!(RawSpills, pressed)).store(pressed.0, Ordering::Relaxed);
+    }
+}
+
+impl Settle for PageView<'_> {
+    fn settled(&self) -> u64 {
+        self.spills(offset_of!(RawSpills, settled)).load(Ordering::SeqCst)
+    }
+    fn clear_recent(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, recent)).fetch_and(!bits, Ordering::SeqCst);
+    }
+    fn add_settled(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, settled)).fetch_or(bits, Ordering::SeqCst);
+    }
+    fn swap_settled(&self, from: u64, to: u64) {
+        let settled = self.spills(offset_of!(RawSpills, settled));
+        // If it fails, somebody else has walked; the next walk is right.
+        let _ = settled.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
+    }
+}
+
 /// What one walk found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
@@ -71,10 +114,11 @@ pub struct Census {
 impl Table {
     pub fn new(
         pages: Mapped<RawPage>,
+        spills: Mapped<RawSpills>,
         counts: Arc<Mapped<u64>>,
         tournaments: Option<Arc<Tournaments>>,
     ) -> Self {
-        Self { pages, counts, tournaments }
+        Self { pages, spills, counts, tournaments }
     }
 
     /// Brings the tournaments in line with the counts.
@@ -99,7 +143,7 @@ impl Table {
     /// Every entry there is now, with its key. Entries change while this goes on.
     pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> + '_ {
         (0..self.pages.elements()).flat_map(move |index| {
-            let page = PageView { pages: &self.pages, index };
+            let page = PageView::of(self, index);
             (0..SLOTS_PER_PAGE).filter_map(move |slot| {
                 let (key, entry) = (page.key(slot), page.entry(slot));
                 (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
@@ -125,12 +169,14 @@ impl Table {
     ) -> Census {
         let mut census = Census::default();
         for index in range {
-            let page = PageView { pages: &self.pages, index };
+            let page = PageView::of(self, index);
+            let (walk, mut spilled) = (Walk::begin(&page), 0);
             for slot in 0..SLOTS_PER_PAGE {
                 let entry = page.entry(slot);
                 if entry == Entry::EMPTY {
                     continue;
                 }
+                spilled |= entry.away().map_or(0, |line| 1 << line);
                 let purged = entry.state().is_some() && purge(entry.server());
                 if !purged && !entry.expires().is_past(now) {
                     census.used += 1;
@@ -141,6 +187,7 @@ impl Table {
                     census.used += 1; // the program was faster: the entry lives
                 }
             }
+            walk.end(&page, spilled);
         }
         if census.expired + census.purged > 0 {
             self.mend_tournaments();

@@ -1,5 +1,5 @@
-//! The tournaments that lc and wlc pick by, as the controller sees them: planted with a schedule, mended while it is in
-//! force. The rules are `lb_common::tournament`.
+//! The tournaments that lc and wlc pick by, as the controller sees them: planted with a schedule,
+//! mended while it is in force. The rules are `lb_common::tournament`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -11,7 +11,8 @@ use lb_common::tournament::{Contestant, Leaf, MendablePair, Pair, Pairs, Tree, m
 
 use super::mapped::Mapped;
 
-/// The maps of the tournaments, and which of them are in force. Shared with the threads of the sweep.
+/// The maps of the tournaments, and which of them are in force. Shared with the threads of the
+/// sweep.
 pub struct Tournaments {
     pairs: Mapped<[u64; 2]>,
     leaves: Mapped<u64>,
@@ -35,8 +36,9 @@ impl Tournaments {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plants a tree where none is in force, and from now on has the program replay it. `leaves` are those of `members`; without
-    /// any the service has no tournament any more. What was in force is free once no packet is under way with it.
+    /// Plants a tree where none is in force, and from now on has the program replay it. `leaves`
+    /// are those of `members`; without any the service has no tournament any more. What was in
+    /// force is free once no packet is under way with it.
     pub fn put_in_force(
         &self,
         service: ServiceId,
