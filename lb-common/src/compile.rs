@@ -2,8 +2,9 @@
 
 use std::vec::Vec;
 
-use crate::schedule::{Band, CELLS_PER_BAND, Member, Plan, Scheduler};
+use crate::schedule::{Band, CELLS_PER_BAND, MAX_MEMBERS, Member, Plan, Scheduler, Walk};
 use crate::server::ServerId;
+use crate::tournament::Contestant;
 
 /// A server that may take new connections if its weight is above 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +18,19 @@ pub struct Candidate {
 pub struct Compiled {
     pub plan: Plan,
     pub cells: Vec<u32>,
+    /// Leaves of the tournament in the order of the members, without their loads; none for rr and wrr.
+    pub leaves: Vec<Contestant>,
 }
 
 impl Compiled {
-    /// The plan for cells that will stand from `base` on; the cells are moved along.
-    pub fn at(mut self, base: u32) -> Self {
+    /// The servers of the leaves.
+    pub fn members(&self) -> Vec<ServerId> {
+        self.cells.iter().zip(&self.leaves).map(|(cell, _)| Member(*cell).server()).collect()
+    }
+
+    /// The plan for cells that will stand from `base` on, and a tournament from `tree` on; the cells are moved along.
+    pub fn at(mut self, base: u32, tree: u32) -> Self {
+        self.plan.tree = tree;
         self.plan.members += base;
         self.plan.bands += base;
         let bands = (self.plan.bands - base) as usize;
@@ -48,10 +57,18 @@ pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
         band_count: bands.len() as u32,
         cycle: bands.last().map_or(0, |band| band.end),
         scheduler: scheduler as u32,
-        reserved: [0; 2],
+        tree: 0,
+        reserved: 0,
     };
     cells.extend(bands.iter().flat_map(|band| [band.end, band.servers, band.count]));
-    Compiled { plan, cells }
+    let leaf = |(position, member): (u32, &Candidate)| {
+        Contestant::new(position, if scheduler == Scheduler::Wlc { member.weight } else { 1 })
+    };
+    let leaves = match scheduler.walk() {
+        Walk::Cursor => Vec::new(),
+        Walk::Least => (0..MAX_MEMBERS).zip(&members).map(leaf).collect(),
+    };
+    Compiled { plan, cells, leaves }
 }
 
 /// One band per distinct weight: passes (last weight, this weight] take every member that weighs at least this.
@@ -142,7 +159,7 @@ mod tests {
     proptest! {
         #[test]
         fn bands_serve_what_the_definition_serves(weights in proptest::collection::vec(0u16..40, 0..20), base in 0u32..99) {
-            let compiled = compile(Scheduler::Wrr, &candidates(&weights)).at(base);
+            let compiled = compile(Scheduler::Wrr, &candidates(&weights)).at(base, 0);
             let mut cells = std::vec![0; base as usize];
             cells.extend(&compiled.cells);
             let expected = by_definition(&weights);

@@ -180,6 +180,10 @@ impl Tick {
     pub const fn plus(self, ticks: u32) -> Self {
         Self(self.0.wrapping_add(ticks) & TICK_MASK)
     }
+    #[inline(always)]
+    pub const fn before(self) -> Self {
+        Self(self.0.wrapping_sub(1) & TICK_MASK)
+    }
     /// Whether `self` has come at `now`. Right as long as the two are less than 26 days apart.
     #[inline(always)]
     pub const fn is_past(self, now: Self) -> bool {
@@ -245,14 +249,19 @@ impl Generation {
 }
 
 /// What the table knows of a connection besides its key, in one word:
-/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server; the rest is
-/// zero, for later use. The word 0 is an empty slot.
+/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server. Where the entry
+/// stands in another line than its first: bit 54, and in bits 48 to 53 its first line's number. The rest is zero, for later
+/// use. The word 0 is an empty slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
 impl Entry {
     pub const EMPTY: Self = Self(0);
     const CLAIMED: u64 = 15;
+    const HOME_SHIFT: u32 = 48;
+    const AWAY: u64 = 1 << 54;
+    /// What tells where it stands.
+    const STANDING: u64 = Self::AWAY | 0x3f << Self::HOME_SHIFT;
 
     #[inline(always)]
     pub const fn new(server: ServerId, state: State, expires: Tick, generation: Generation) -> Self {
@@ -291,6 +300,29 @@ impl Entry {
     #[inline(always)]
     pub const fn is_settled(self, state: State, generation: Generation, now: Tick, timeout: u32) -> bool {
         (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && self.expires().ticks_after(now) >= timeout
+    }
+
+    /// The same entry in its first line.
+    #[inline(always)]
+    pub const fn at_home(self) -> Self {
+        Self(self.0 & !Self::STANDING)
+    }
+
+    /// The same entry in another line than its first, which is `line`.
+    #[inline(always)]
+    pub const fn away_from(self, line: u32) -> Self {
+        Self(self.at_home().0 | Self::AWAY | (line as u64) << Self::HOME_SHIFT)
+    }
+
+    /// The same entry where `other` stands.
+    #[inline(always)]
+    pub const fn in_place_of(self, other: Self) -> Self {
+        Self(self.at_home().0 | other.0 & Self::STANDING)
+    }
+
+    /// Its first line, if it stands in another one.
+    pub const fn away(self) -> Option<u32> {
+        if self.0 & Self::AWAY == 0 { None } else { Some((self.0 >> Self::HOME_SHIFT) as u32 & 0x3f) }
     }
 
     #[inline(always)]
@@ -366,6 +398,7 @@ mod tests {
         assert!(late.is_past(late.plus(10)));
         assert!(late.is_past(late));
         assert_eq!(late.plus(10).ticks_after(late), 10);
+        assert_eq!((late.plus(10).before(), Tick(0).before()), (late.plus(9), Tick(TICK_MASK)));
         assert_eq!(late.ticks_after(late.plus(10)), 0);
     }
 
@@ -387,6 +420,21 @@ mod tests {
         assert_eq!((Generation(0).before(), Generation(15).disputed()), (Generation(15), Generation(7)));
         let later = Entry::new(ServerId(65_535), State::Udp, Tick(TICK_MASK), Generation(3));
         assert_eq!(entry.with_generation(Generation(3)), later);
+        for line in [0, 63] {
+            let away = entry.away_from(line);
+            assert_eq!(
+                (away.away(), away.server(), away.state()),
+                (Some(line), ServerId(65_535), Some(State::Udp))
+            );
+            assert_eq!(
+                (away.at_home(), entry.away(), later.in_place_of(away).away()),
+                (entry, None, Some(line))
+            );
+            assert_eq!(
+                (away.in_place_of(entry), later.away_from(7).in_place_of(away).away()),
+                (entry, Some(line))
+            );
+        }
         assert_eq!(entry.state(), Some(State::Udp));
         assert_eq!(entry.expires(), Tick(TICK_MASK));
         assert_eq!(Entry::claim(Tick(5)).state(), None);

@@ -7,7 +7,7 @@ use crate::probe::Ports;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table, servers, counts, totals. Raised
 /// whenever one of them changes its meaning.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 
 /// The one entry of the map `CONTROL`. Two cache lines and the leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -8,7 +8,9 @@
 //! - [`checksum`]: the Internet checksum
 //! - [`connection`]: one connection's entry: states, time-outs, what counts as active
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
+//! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers and the plan a service picks servers by
+//! - [`tournament`]: the tree that lc and wlc pick by
 //! - `compile`: from a list of servers to a plan (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
@@ -41,5 +43,7 @@ pub mod refusal;
 pub mod schedule;
 pub mod server;
 pub mod service;
+pub mod spills;
 pub mod table;
+pub mod tournament;
 pub mod unfinished;

@@ -88,6 +88,8 @@ reasons! {
     RefusedSilently = 23, Drop, "refused_silently";
     /// In mid-connection, and no entry knows it yet: this `lb` has just taken over, and connections are still being copied.
     StrayHeld = 24, Drop, "stray_held";
+    /// Its service's schedule names a scheduler that this program does not know: a defect of the controller.
+    UnknownScheduler = 25, Drop, "unknown_scheduler";
 }
 
 impl Reason {

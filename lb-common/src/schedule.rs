@@ -2,7 +2,7 @@
 //!
 //! The controller writes a [`Plan`] per service; its lists are cells of one map of words, `CELLS`. The lists hold only
 //! servers that may take new connections, in configured order:
-//! - members: one cell per server, see [`Member`]; for lc, wlc and the hash of the client;
+//! - members: one cell per server, see [`Member`]; for lc and wlc, whose tournament names them by position;
 //! - bands, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
 //!   length needs at most one band per distinct weight. See [`Band`].
 //!
@@ -29,6 +29,26 @@ pub enum Scheduler {
 impl Scheduler {
     pub const ALL: [Self; 4] = [Self::Rr, Self::Wrr, Self::Lc, Self::Wlc];
 
+    /// The reverse of its number; `None` for one that this program does not know.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Rr),
+            2 => Some(Self::Wrr),
+            3 => Some(Self::Lc),
+            4 => Some(Self::Wlc),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn walk(self) -> Walk {
+        match self {
+            Self::Rr | Self::Wrr => Walk::Cursor,
+            Self::Lc | Self::Wlc => Walk::Least,
+        }
+    }
+
     /// The name that ipvsadm and the configuration use.
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +60,16 @@ impl Scheduler {
     }
 }
 
-/// Servers in one service at most: what one walk of lc or wlc may cost.
+/// By what a scheduler finds the next server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    /// A cursor goes round the bands.
+    Cursor,
+    /// The winner of the members' tournament ([`crate::tournament`]).
+    Least,
+}
+
+/// Servers in one service at most: a power of two, and no more leaves has a tournament.
 pub const MAX_MEMBERS: u32 = 4096;
 
 /// Entry of the map `PLANS`; service n has entries 2n and 2n + 1, and `CHOICES` says which of them is in force.
@@ -55,22 +84,20 @@ pub struct Plan {
     pub band_count: u32,
     /// Picks in a full cycle of the bands.
     pub cycle: u32,
-    /// A [`Scheduler`]'s number.
+    /// A [`Scheduler`]'s number; 0 is none yet.
     pub scheduler: u32,
-    pub reserved: [u32; 2],
+    /// First element of the tournament, for lc and wlc.
+    pub tree: u32,
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<Plan>() == 32);
 
 impl Plan {
-    /// rr and wrr walk the bands, lc and wlc compare members.
+    /// `None`: the controller knows a scheduler that this program does not.
     #[inline(always)]
-    pub const fn walks_bands(&self) -> bool {
-        self.scheduler <= Scheduler::Wrr as u32
-    }
-    #[inline(always)]
-    pub const fn weighs(&self) -> bool {
-        self.scheduler == Scheduler::Wlc as u32
+    pub const fn scheduler(&self) -> Option<Scheduler> {
+        Scheduler::from_number(self.scheduler)
     }
 }
 
@@ -154,33 +181,20 @@ pub fn by_hash<C: Cells + ?Sized>(cells: &C, plan: &Plan, client: u32) -> Option
     by_turn(cells, plan, mixed >> 32)
 }
 
-/// The least loaded member so far: lc and wlc feed it every member in order and take what it holds.
+/// The least loaded member so far, of all members in order: the rule of lc and wlc, which the program's tournament must agree
+/// with.
 #[derive(Debug, Clone, Copy)]
-#[repr(C)]
 pub struct Least {
     load: u64,
     weight: u64,
     server: u32,
 }
 
-impl Default for Least {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
 impl Least {
-    pub const NONE: Self = Self::from_zero(0);
-
-    /// [`Self::NONE`] of a zero that somebody else shall not know to be one.
-    #[inline(always)]
-    pub const fn from_zero(zero: u64) -> Self {
-        Self { load: zero, weight: zero, server: zero as u32 }
-    }
+    pub const NONE: Self = Self { load: 0, weight: 0, server: 0 };
 
     /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no overflow. Equal: the
     /// earlier one stays.
-    #[inline(always)]
     pub fn consider(&mut self, member: Member, counts: Counts, weighs: bool) {
         let weight = if weighs { member.weight() as u64 } else { 1 };
         let load = counts.load();
@@ -190,7 +204,6 @@ impl Least {
     }
 
     /// `None`: there was no member.
-    #[inline(always)]
     pub const fn server(&self) -> Option<ServerId> {
         match self.server {
             0 => None,
@@ -210,6 +223,16 @@ mod tests {
             least.consider(member, Counts::new(active, inactive), weighs);
         }
         least.server().unwrap().0
+    }
+
+    #[test]
+    fn numbers_lead_back_to_their_schedulers() {
+        for scheduler in Scheduler::ALL {
+            assert_eq!(Scheduler::from_number(scheduler as u32), Some(scheduler));
+        }
+        for number in [0, 5, u32::MAX] {
+            assert_eq!(Scheduler::from_number(number), None, "{number}");
+        }
     }
 
     #[test]

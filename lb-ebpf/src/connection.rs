@@ -5,59 +5,15 @@ use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::lease::Slot;
 use lb_common::probe;
-use lb_common::reason::{Reason, TableEvent};
+use lb_common::reason::Reason;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
-use lb_common::table::{self, Page, Place, RawPage, SLOTS_PER_PAGE, Seen};
+use lb_common::table::{self, Page as _, Place, Seen};
 
-use crate::maps::{CONNECTIONS_V4, COUNTS, OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
-use crate::{atomic, count, schedule, service, unknown_to_the_compiler};
-
-/// A page of the map, shared with other CPUs and with the controller.
-pub struct MapPage(*mut RawPage);
-
-impl MapPage {
-    #[inline(always)]
-    pub fn get(index: u32) -> Option<Self> {
-        CONNECTIONS_V4.get_ptr_mut(index).map(Self)
-    }
-
-    #[inline(always)]
-    fn word(&self, slot: u32, word: usize) -> *mut u64 {
-        let index = (slot & (SLOTS_PER_PAGE - 1)) as usize * 2 + word;
-        // SAFETY: the mask keeps the index within the page's words.
-        unsafe { (&raw mut (*self.0).0).cast::<u64>().add(index) }
-    }
-}
-
-// SAFETY of the four accesses: `word` points into a map's value and is aligned; volatile, because others write there.
-impl Page for MapPage {
-    #[inline(always)]
-    fn key(&self, slot: u32) -> Key {
-        // SAFETY: see above.
-        Key(unsafe { self.word(slot, 0).read_volatile() })
-    }
-    #[inline(always)]
-    fn set_key(&self, slot: u32, key: Key) {
-        // SAFETY: see above.
-        unsafe { self.word(slot, 0).write_volatile(key.0) };
-    }
-    #[inline(always)]
-    fn entry(&self, slot: u32) -> Entry {
-        // SAFETY: see above.
-        Entry(unsafe { self.word(slot, 1).read_volatile() })
-    }
-    #[inline(always)]
-    fn set_entry(&self, slot: u32, entry: Entry) {
-        // SAFETY: see above.
-        unsafe { self.word(slot, 1).write_volatile(entry.0) };
-    }
-    #[inline(always)]
-    fn swap_entry(&self, slot: u32, from: Entry, to: Entry) -> bool {
-        // SAFETY: see above.
-        unsafe { atomic::compare_and_swap(self.word(slot, 1), from.0, to.0) }
-    }
-}
+use crate::counts::owe;
+use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
+use crate::table::{MapPage, learn};
+use crate::{schedule, service, unknown_to_the_compiler};
 
 /// Where a packet goes.
 #[derive(Clone, Copy)]
@@ -186,7 +142,7 @@ pub fn target(
 ) -> Result<Target, Reason> {
     let packet = Packet { control, flow, flags, generation, now: Tick::from_ns(now_ns), now_ns };
     match owner.known {
-        _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())),
+        _ if owner.has(ServiceInfo::EACH_DATAGRAM) => opened(schedule::pick(owner.service.service())?),
         Some((seen, forward)) => known(&owner, &packet, seen, forward),
         None if probe::is_astray(flow, crate::probe::ports(control)) => Err(Reason::ProbeAstray),
         None => unknown(&owner, &packet),
@@ -232,7 +188,7 @@ fn known(owner: &Owner, packet: &Packet, seen: Seen, forward: Forward) -> Result
             // The entry is left alone as long as it expires late enough.
             let timeout = timeout(owner.service, state);
             if next != state || !seen.entry.is_settled(state, packet.generation, packet.now, timeout) {
-                let entry = entry(owner.service, server, next, packet);
+                let entry = entry(owner.service, server, next, packet).in_place_of(seen.entry);
                 if owner.page.swap_entry(seen.slot, seen.entry, entry) {
                     owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                 }
@@ -258,9 +214,8 @@ fn stays(packet: &Packet) -> bool {
 /// The entry's connection begins anew: its server is gone, or the client uses the port again.
 #[inline(always)]
 fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Result<Target, Reason> {
-    let new = schedule::pick(owner.service.service());
-    let target = opened(new)?;
-    let entry = entry(owner.service, target.server, state, packet);
+    let target = opened(schedule::pick(owner.service.service())?)?;
+    let entry = entry(owner.service, target.server, state, packet).in_place_of(seen.entry);
     if owner.page.swap_entry(seen.slot, seen.entry, entry) {
         owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
         owe(target.server, entry.counts());
@@ -270,18 +225,17 @@ fn reschedule(owner: &Owner, packet: &Packet, seen: Seen, state: State) -> Resul
 
 /// The target of a packet that opens a connection to `server`.
 #[inline(always)]
-fn opened(server: Option<ServerId>) -> Result<Target, Reason> {
-    let Some(id) = server else { return Err(Reason::NoServer) };
-    let Some(server) = self::server(id) else { return Err(Reason::Hole) };
+fn opened(id: ServerId) -> Result<Target, Reason> {
+    let Some(server) = server(id) else { return Err(Reason::Hole) };
     Ok(Target { server: id, forward: forward(server), opens: true, without_entry: false })
 }
 
 #[inline(always)]
 fn unknown(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     let Some(state) = packet.first() else { return stray(owner, packet) };
-    let target = opened(schedule::pick(owner.service.service()))?;
+    let target = opened(schedule::pick(owner.service.service())?)?;
     let entry = entry(owner.service, target.server, state, packet);
-    if learn(owner, packet, entry) {
+    if learn(&owner.place, owner.key, entry, packet.now_ns) {
         return Ok(target);
     }
     by_hash(owner, packet).map(|target| Target { without_entry: true, ..target })
@@ -300,32 +254,6 @@ fn stray(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
     by_hash(owner, packet).map(|target| Target { opens: false, ..target })
 }
 
-/// Gives a new connection its entry. `false`: no slot could be had.
-#[inline(always)]
-fn learn(owner: &Owner, packet: &Packet, entry: Entry) -> bool {
-    // Twice: if another CPU takes the slot first, there is another one.
-    for _ in 0..2 {
-        let Some(seen) = table::victim(&owner.page, &owner.place, packet.now) else { break };
-        if table::take(&owner.page, seen, owner.key, entry, packet.now) {
-            owe(entry.server(), entry.counts());
-            if seen.entry != Entry::EMPTY {
-                owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
-                if !seen.entry.expires().is_past(packet.now) {
-                    count::table(TableEvent::Evicted);
-                }
-            }
-            return true;
-        }
-        count::table(TableEvent::Contended);
-    }
-    count::table(TableEvent::Full);
-    if let Some(last) = OVERFLOWS.get_ptr_mut(owner.place.page % OVERFLOW_GROUPS) {
-        // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
-        unsafe { last.write_volatile(packet.now_ns) };
-    }
-    false
-}
-
 /// Whether a connection with this place may live without an entry: its page was full not long ago, and what found no
 /// slot then goes by the hash of its client ever since.
 #[inline(always)]
@@ -337,17 +265,6 @@ fn overflowed(owner: &Owner, packet: &Packet) -> bool {
 
 #[inline(always)]
 fn by_hash(owner: &Owner, packet: &Packet) -> Result<Target, Reason> {
-    opened(schedule::by_hash(owner.service.service(), packet.flow.source))
-}
-
-/// Settles with a server's counts what a change of an entry made of them.
-#[inline(always)]
-fn owe(server: ServerId, difference: u64) {
-    if difference == 0 {
-        return;
-    }
-    if let Some(counts) = COUNTS.get_ptr_mut(u32::from(server.0)) {
-        // SAFETY: a map's value, aligned to 8 bytes.
-        unsafe { atomic::add(counts, difference) };
-    }
+    let server = schedule::by_hash(owner.service.service(), packet.flow.source);
+    opened(server.ok_or(Reason::NoServer)?)
 }

@@ -8,6 +8,7 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
+use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 use lb_common::unfinished::Seen;
 
@@ -74,9 +75,21 @@ pub static TARGETS: Array<[u64; 2], 2, SHARED> = Array::new();
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 
+/// By server: its leaf in the tournament of its service, `lb_common::tournament::Leaf`.
+#[btf_map]
+pub static LEAVES: Array<u64, 2, SHARED> = Array::new();
+
+/// The nodes of all tournaments, two in an element.
+#[btf_map]
+pub static PAIRS: Array<[u64; 2], 1, SHARED> = Array::new();
+
 /// The connection table of IPv4.
 #[btf_map]
 pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();
+
+/// By page of the connection table: which of its lines have connections that stand elsewhere.
+#[btf_map]
+pub static SPILLS: Array<RawSpills, 1, SHARED> = Array::new();
 
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;

@@ -1,14 +1,15 @@
-//! The pick among a service's servers: rules from `lb_common::schedule`, lists from the maps.
+//! The pick among a service's servers: rules from `lb_common::schedule` and
+//! `lb_common::tournament`, lists from the maps.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
-use lb_common::schedule::{self, Cells, Least, MAX_MEMBERS, Member, Plan};
-use lb_common::server::{Counts, ServerId};
+use lb_common::reason::Reason;
+use lb_common::schedule::{self, Cells, Member, Plan, Walk};
+use lb_common::server::ServerId;
 use lb_common::service::ServiceId;
+use lb_common::tournament;
 
-use crate::maps::{CELLS, CHOICES, COUNTS, PLANS, TURNS};
-use crate::{atomic, unknown_to_the_compiler};
+use crate::atomic;
+use crate::counts::MapPairs;
+use crate::maps::{CELLS, CHOICES, PLANS, TURNS};
 
 struct MapCells;
 
@@ -26,18 +27,50 @@ fn plan(service: ServiceId) -> Option<&'static Plan> {
     PLANS.get(u32::from(service.0) * 2 + (choice & 1))
 }
 
-/// The server for a new connection. `None`: the service has none that takes new connections.
+/// The server for a new connection, or why there is none.
 #[inline(always)]
-pub fn pick(service: ServiceId) -> Option<ServerId> {
-    let plan = plan(service)?;
-    if plan.walks_bands() {
-        let turn = TURNS.get_ptr_mut(u32::from(service.0))?;
-        // SAFETY: `turn` points into a map's value, which is aligned to 64 bytes.
-        let turn = unsafe { atomic::fetch_add(&raw mut (*turn).0[0], 1) };
-        schedule::by_turn(&MapCells, plan, turn)
-    } else {
-        least_loaded(plan)
+pub fn pick(service: ServiceId) -> Result<ServerId, Reason> {
+    match lb_pick(u32::from(service.0)) {
+        NO_SERVER => Err(Reason::NoServer),
+        UNKNOWN_SCHEDULER => Err(Reason::UnknownScheduler),
+        server => Ok(ServerId(server as u16)),
     }
+}
+
+/// What [`lb_pick`] returns instead of a server's number.
+const NO_SERVER: u32 = 0;
+const UNKNOWN_SCHEDULER: u32 = 1 << 16;
+
+/// [`pick`] in numbers: the verifier looks at a function that is global, of numbers alone, once and
+/// by itself, and not again wherever it is called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_pick(service: u32) -> u32 {
+    let service = ServiceId(service as u16);
+    let Some(plan) = plan(service) else { return NO_SERVER };
+    if plan.member_count == 0 {
+        return NO_SERVER;
+    }
+    let server = match plan.scheduler().map(|scheduler| scheduler.walk()) {
+        Some(Walk::Cursor) => by_cursor(service, plan),
+        Some(Walk::Least) => least_loaded(plan),
+        None => return UNKNOWN_SCHEDULER,
+    };
+    server.map_or(NO_SERVER, |server| u32::from(server.0))
+}
+
+#[inline(always)]
+fn by_cursor(service: ServiceId, plan: &Plan) -> Option<ServerId> {
+    let turn = TURNS.get_ptr_mut(u32::from(service.0))?;
+    // SAFETY: `turn` points into a map's value, which is aligned to 64 bytes.
+    let turn = unsafe { atomic::fetch_add(&raw mut (*turn).0[0], 1) };
+    schedule::by_turn(&MapCells, plan, turn)
+}
+
+#[inline(always)]
+fn least_loaded(plan: &Plan) -> Option<ServerId> {
+    let winner = tournament::winner(&MapPairs, plan.tree)?;
+    MapCells.cell(plan.members.wrapping_add(winner)).map(|cell| Member(cell).server())
 }
 
 /// Whether no server takes new connections of the service.
@@ -46,49 +79,9 @@ pub fn has_no_server(service: ServiceId) -> bool {
     plan(service).is_none_or(|plan| plan.member_count == 0)
 }
 
-/// The server for a packet that gets no entry: the same one for a client while the servers are the same.
+/// The server for a packet that gets no entry: the same one for a client while the servers are the
+/// same.
 #[inline(always)]
 pub fn by_hash(service: ServiceId, client: u32) -> Option<ServerId> {
     schedule::by_hash(&MapCells, plan(service)?, client)
-}
-
-/// What the walk over the members hands from one step to the next.
-#[repr(C)]
-struct Walk {
-    least: Least,
-    members: u32,
-    weighs: u32,
-}
-
-#[inline(always)]
-fn least_loaded(plan: &Plan) -> Option<ServerId> {
-    // The verifier of 6.1 follows one step of the loop only. If it knew that nothing is held before that one, it would cut
-    // out of the step what compares with what earlier steps held, and the last member would always win.
-    let zero = plan.members as usize ^ unknown_to_the_compiler(plan.members as usize);
-    let mut walk = Walk {
-        least: Least::from_zero(zero as u64),
-        members: plan.members,
-        weighs: u32::from(plan.weighs()),
-    };
-    // SAFETY: `weigh_one` has the signature that bpf_loop calls (kernel 5.17 and later), and `walk` outlives the loop.
-    unsafe {
-        bpf_loop(
-            plan.member_count.min(MAX_MEMBERS),
-            weigh_one as *const () as *mut c_void,
-            (&raw mut walk).cast(),
-            0,
-        );
-    }
-    walk.least.server()
-}
-
-/// One step of the walk; 0 goes on, 1 ends it.
-extern "C" fn weigh_one(index: u64, walk: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands back the pointer it was given.
-    let walk = unsafe { &mut *walk.cast::<Walk>() };
-    let Some(cell) = CELLS.get(walk.members.wrapping_add(index as u32)) else { return 1 };
-    let member = Member(*cell);
-    let Some(counts) = COUNTS.get(u32::from(member.server().0)) else { return 1 };
-    walk.least.consider(member, Counts(*counts), walk.weighs != 0);
-    0
 }

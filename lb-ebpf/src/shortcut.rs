@@ -12,9 +12,10 @@ use lb_common::service::ServiceAddress;
 use lb_common::table::{self, Place};
 
 use crate::clock::now_ns;
-use crate::connection::{MapPage, forward, server};
+use crate::connection::{forward, server};
 use crate::maps::CONTROL;
 use crate::packet::Packet;
+use crate::table::MapPage;
 use crate::{count, lease, probe};
 
 /// The packet's XDP action; `None`: nothing was done, take the whole way.

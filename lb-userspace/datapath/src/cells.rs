@@ -1,7 +1,7 @@
-//! Memory of the map `CELLS`, handed out to plans: first fit.
+//! Memory of the maps `CELLS` and `PAIRS`, handed out to plans: first fit.
 
 /// A run of cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Region {
     pub start: u32,
     pub len: u32,

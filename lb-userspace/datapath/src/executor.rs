@@ -16,6 +16,7 @@ use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_common::tournament::Tree;
 
 use super::cells::{CellAllocator, Region};
 use super::ids::Ids;
@@ -35,8 +36,10 @@ pub struct Executor {
     service_ids: Ids,
     server_ids: Ids,
     cells: CellAllocator,
-    /// Cells of plans that are no longer in force; free once no packet can be under way with them.
-    retired: Vec<Region>,
+    /// Elements for tournaments.
+    pairs: CellAllocator,
+    /// What plans take that are no longer in force; free once no packet can be under way with them.
+    retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
     /// Number of the last switch from one plan, or one half of the services, to the other.
@@ -68,6 +71,13 @@ impl Unclaimed {
     }
 }
 
+/// Where the lists of a plan stand, and its tournament.
+#[derive(Debug, Clone, Copy, Default)]
+struct Regions {
+    cells: Region,
+    tree: Region,
+}
+
 struct ServiceRecord {
     id: ServiceId,
     settings: Settings,
@@ -75,7 +85,8 @@ struct ServiceRecord {
     /// Of those that have one.
     macs: BTreeMap<Target, [u8; 6]>,
     serving: Serving,
-    cells: Region,
+    /// What its plan in force takes.
+    regions: Regions,
     /// The last switch of its plans.
     switched: u64,
     /// Servers removed and not yet purged: the service's number may not be used again before.
@@ -138,6 +149,7 @@ impl Executor {
             server_ids: Ids::besides(server_ids, u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
             unclaimed: Unclaimed::of(known),
             cells: CellAllocator::new(sizes.cells),
+            pairs: CellAllocator::new(sizes.pairs()),
             retired: Vec::new(),
             services_changed: false,
             switches: 0,
@@ -260,7 +272,7 @@ impl Executor {
             servers: BTreeMap::new(),
             macs: BTreeMap::new(),
             serving: Serving::default(),
-            cells: Region { start: 0, len: 0 },
+            regions: Regions::default(),
             switched: 0,
             purging: Vec::new(),
         };
@@ -276,7 +288,7 @@ impl Executor {
     fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
         self.services_changed = true;
-        self.retired.push(record.cells);
+        self.retired.push(record.regions);
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
         }
@@ -397,19 +409,19 @@ impl Executor {
             })
             .collect::<Vec<_>>();
         let compiled = compile(scheduler, &candidates);
-        if let Some(region) = self.allocate(compiled.cells.len() as u32) {
-            self.put_in_force(key, compiled, region);
+        if let Some(regions) = self.allocate(&compiled) {
+            self.put_in_force(key, compiled, regions);
             return Ok(());
         }
         // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
         // if not, servers are taken in turn whatever their weights until the configuration has changed.
-        self.put_in_force(key, compile(scheduler, &[]), Region { start: 0, len: 0 });
+        self.put_in_force(key, compile(scheduler, &[]), Regions::default());
         let simple = compile(Scheduler::Rr, &candidates);
         let needed = compiled.cells.len();
         for compiled in [compiled, simple] {
-            if let Some(region) = self.allocate(compiled.cells.len() as u32) {
+            if let Some(regions) = self.allocate(&compiled) {
                 let as_wanted = compiled.plan.scheduler == scheduler as u32;
-                self.put_in_force(key, compiled, region);
+                self.put_in_force(key, compiled, regions);
                 if as_wanted {
                     return Ok(());
                 }
@@ -423,32 +435,48 @@ impl Executor {
     }
 
     /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
-    fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, region: Region) {
+    fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, regions: Regions) {
         let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
         self.settle(switched);
-        let compiled = compiled.at(region.start);
+        let compiled = compiled.at(regions.cells.start, regions.tree.start);
         for (index, cell) in compiled.cells.iter().enumerate() {
-            self.maps.cells.write(region.start as usize + index, *cell);
+            self.maps.cells.write(regions.cells.start as usize + index, *cell);
         }
         self.switches += 1;
         let switches = self.switches;
         let Some(record) = self.services.get_mut(key) else { return };
         record.switched = switches;
-        let service = usize::from(record.id.0);
-        self.retired.push(std::mem::replace(&mut record.cells, region));
+        let (id, service) = (record.id, usize::from(record.id.0));
+        self.retired.push(std::mem::replace(&mut record.regions, regions));
+        self.maps.tournaments.put_in_force(id, regions.tree.start, &compiled.leaves, compiled.members());
         let choice = self.maps.choices.atomic(service);
         let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
         self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
         choice.store(idle, Ordering::Release);
+        // Connections may have come and gone since the tournament was planted.
+        self.maps.tournaments.mend_service(id);
     }
 
-    /// A free run of cells; what was switched off is waited for if need be.
-    fn allocate(&mut self, cells: u32) -> Option<Region> {
-        if let Some(region) = self.cells.allocate(cells) {
-            return Some(region);
+    /// Room for a plan; what was switched off is waited for if need be.
+    fn allocate(&mut self, compiled: &Compiled) -> Option<Regions> {
+        if let Some(regions) = self.allocate_now(compiled) {
+            return Some(regions);
         }
         self.settle(self.switches);
-        self.cells.allocate(cells)
+        self.allocate_now(compiled)
+    }
+
+    fn allocate_now(&mut self, compiled: &Compiled) -> Option<Regions> {
+        let width = match compiled.leaves.len() as u32 {
+            0 => 0,
+            leaves => Tree::width_for(leaves),
+        };
+        let cells = self.cells.allocate(compiled.cells.len() as u32)?;
+        let Some(tree) = self.pairs.allocate(width) else {
+            self.cells.release(cells);
+            return None;
+        };
+        Some(Regions { cells, tree })
     }
 
     /// Places all services in the idle half of their table, then puts it in force.
@@ -510,8 +538,9 @@ impl Executor {
             // Refused with nohz_full. A packet is done in microseconds.
             std::thread::sleep(Duration::from_millis(20));
         }
-        for region in self.retired.drain(..) {
-            self.cells.release(region);
+        for regions in self.retired.drain(..) {
+            self.cells.release(regions.cells);
+            self.pairs.release(regions.tree);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
@@ -29,7 +30,7 @@ const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];
 /// The same, and otherwise counters begin anew: another `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
-const OF_TABLE: [&str; 3] = ["CONNECTIONS_V4", "COUNTS", "OVERFLOWS"];
+const OF_TABLE: [&str; 4] = ["CONNECTIONS_V4", "SPILLS", "COUNTS", "OVERFLOWS"];
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 
@@ -118,7 +119,9 @@ impl Inherited {
 
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
-        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, open(&self.folder, "COUNTS")?))
+        let counts = Arc::new(open(&self.folder, "COUNTS")?);
+        let spills = open(&self.folder, "SPILLS")?;
+        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, spills, counts, None))
     }
 
     /// This `lb`'s program is in its place: its maps are pinned now.

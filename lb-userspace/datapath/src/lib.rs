@@ -7,6 +7,7 @@
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
 //! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
+//! - [`tournaments`]: what lc and wlc pick by, planted and mended
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod program_log;
 pub mod resize;
 pub mod sweep;
+pub mod tournaments;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use lb_common::unfinished::Seen;
 
 use super::mapped::Mapped;
 use super::sweep::Table;
+use super::tournaments::Tournaments;
 use lb_model::Totals;
 
 /// The maps, taken out of a loaded object.
@@ -34,6 +35,7 @@ pub struct Maps {
     pub choices: Mapped<u32>,
     pub plans: Mapped<Plan>,
     pub cells: Mapped<u32>,
+    pub tournaments: Arc<Tournaments>,
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
     pub targets: Mapped<[u64; 2]>,
@@ -46,6 +48,8 @@ pub struct Maps {
 impl Maps {
     /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep shares, apart.
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
+        let counts = Arc::new(mapped(ebpf, "COUNTS")?);
+        let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
         let maps = Self {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
             vips: Exact::take(ebpf, "VIPS")?,
@@ -57,13 +61,16 @@ impl Maps {
             choices: mapped(ebpf, "CHOICES")?,
             plans: mapped(ebpf, "PLANS")?,
             cells: mapped(ebpf, "CELLS")?,
+            tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             unfinished: mapped(ebpf, "UNFINISHED")?,
         };
-        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "COUNTS")?);
+        let tournaments = Some(Arc::clone(&maps.tournaments));
+        let spills = mapped(ebpf, "SPILLS")?;
+        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, spills, counts, tournaments);
         Ok((maps, table))
     }
 }

@@ -42,6 +42,12 @@ impl Sizes {
         pages_for(self.connections)
     }
 
+    /// Elements for the nodes of all tournaments. One takes twice as many as it has members at most; a new one is planted
+    /// before the old one is free.
+    pub fn pairs(&self) -> u32 {
+        self.servers.saturating_add(1).saturating_mul(4).next_power_of_two()
+    }
+
     /// Slots of the connection table.
     pub fn slots(&self) -> u64 {
         u64::from(self.pages()) * u64::from(SLOTS_PER_PAGE)
@@ -82,8 +88,11 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
+        .map_max_entries("LEAVES", sizes.servers + 1)
+        .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages())
+        .map_max_entries("SPILLS", sizes.pages())
         .load(object)
         .with_context(|| {
             format!(

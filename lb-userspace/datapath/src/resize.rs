@@ -52,8 +52,8 @@ impl Copier<'_> {
             };
             let found = table::find(&page, &place, key, |found| same(found.server()).then_some(()));
             let (slot, before) = match found {
-                Some((seen, ())) if newer && seen.entry != entry => {
-                    if page.swap_entry(seen.slot, seen.entry, entry) {
+                Some((seen, ())) if newer && seen.entry != entry.in_place_of(seen.entry) => {
+                    if page.swap_entry(seen.slot, seen.entry, entry.in_place_of(seen.entry)) {
                         self.to.count(entry, Some(seen.entry));
                     }
                     continue;
@@ -67,7 +67,7 @@ impl Copier<'_> {
                     }
                 },
             };
-            if table::take(&page, slot, key, entry, now) {
+            if table::take(&page, &place, slot, key, entry, now) {
                 self.to.count(entry, Some(before));
                 result.copied += 1;
             }

@@ -2,6 +2,7 @@
 //! and counts. It runs at memory speed in a thread of its own; the program goes on meanwhile.
 
 use std::collections::BTreeMap;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,30 +10,40 @@ use std::time::{Duration, Instant};
 
 use lb_common::connection::{Entry, Key, Tick};
 use lb_common::server::{Counts, ServerId};
+use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
 use lb_common::table::{Page, RawPage, SLOTS_PER_PAGE};
 
 use super::mapped::Mapped;
+use super::tournaments::Tournaments;
 use lb_system::clock::now_ns;
 
 /// The connection table and the counts of its servers, as memory.
 pub struct Table {
     pages: Mapped<RawPage>,
-    counts: Mapped<u64>,
+    spills: Mapped<RawSpills>,
+    counts: Arc<Mapped<u64>>,
+    /// What goes by the counts, unless they are another program's.
+    tournaments: Option<Arc<Tournaments>>,
 }
 
 /// One page of the table.
 pub struct PageView<'a> {
     pages: &'a Mapped<RawPage>,
+    spills: &'a Mapped<RawSpills>,
     index: usize,
 }
 
 impl<'a> PageView<'a> {
     pub fn of(table: &'a Table, index: usize) -> Self {
-        Self { pages: &table.pages, index }
+        Self { pages: &table.pages, spills: &table.spills, index }
     }
 
     fn word(&self, slot: u32, word: usize) -> &AtomicU64 {
         self.pages.word(self.index, (slot as usize * 2 + word) * 8)
+    }
+
+    fn spills(&self, field: usize) -> &AtomicU64 {
+        self.spills.word(self.index, field)
     }
 }
 
@@ -54,6 +65,41 @@ impl Page for PageView<'_> {
     }
 }
 
+impl Spills for PageView<'_> {
+    fn recent(&self) -> u64 {
+        self.spills(offset_of!(RawSpills, recent)).load(Ordering::SeqCst)
+    }
+    fn lines(&self) -> u64 {
+        self.recent() | self.settled()
+    }
+    fn add_recent(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, recent)).fetch_or(bits, Ordering::SeqCst);
+    }
+    fn pressed(&self) -> Pressed {
+        Pressed(self.spills(offset_of!(RawSpills, pressed)).load(Ordering::Relaxed))
+    }
+    fn set_pressed(&self, pressed: Pressed) {
+        self.spills(offset_of!(RawSpills, pressed)).store(pressed.0, Ordering::Relaxed);
+    }
+}
+
+impl Settle for PageView<'_> {
+    fn settled(&self) -> u64 {
+        self.spills(offset_of!(RawSpills, settled)).load(Ordering::SeqCst)
+    }
+    fn clear_recent(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, recent)).fetch_and(!bits, Ordering::SeqCst);
+    }
+    fn add_settled(&self, bits: u64) {
+        self.spills(offset_of!(RawSpills, settled)).fetch_or(bits, Ordering::SeqCst);
+    }
+    fn swap_settled(&self, from: u64, to: u64) {
+        let settled = self.spills(offset_of!(RawSpills, settled));
+        // If it fails, somebody else has walked; the next walk is right.
+        let _ = settled.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
+    }
+}
+
 /// What one walk found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
@@ -66,8 +112,20 @@ pub struct Census {
 }
 
 impl Table {
-    pub fn new(pages: Mapped<RawPage>, counts: Mapped<u64>) -> Self {
-        Self { pages, counts }
+    pub fn new(
+        pages: Mapped<RawPage>,
+        spills: Mapped<RawSpills>,
+        counts: Arc<Mapped<u64>>,
+        tournaments: Option<Arc<Tournaments>>,
+    ) -> Self {
+        Self { pages, spills, counts, tournaments }
+    }
+
+    /// Brings the tournaments in line with the counts.
+    pub fn mend_tournaments(&self) {
+        if let Some(tournaments) = &self.tournaments {
+            tournaments.mend();
+        }
     }
 
     pub fn slots(&self) -> u64 {
@@ -85,7 +143,7 @@ impl Table {
     /// Every entry there is now, with its key. Entries change while this goes on.
     pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> + '_ {
         (0..self.pages.elements()).flat_map(move |index| {
-            let page = PageView { pages: &self.pages, index };
+            let page = PageView::of(self, index);
             (0..SLOTS_PER_PAGE).filter_map(move |slot| {
                 let (key, entry) = (page.key(slot), page.entry(slot));
                 (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
@@ -111,12 +169,14 @@ impl Table {
     ) -> Census {
         let mut census = Census::default();
         for index in range {
-            let page = PageView { pages: &self.pages, index };
+            let page = PageView::of(self, index);
+            let (walk, mut spilled) = (Walk::begin(&page), 0);
             for slot in 0..SLOTS_PER_PAGE {
                 let entry = page.entry(slot);
                 if entry == Entry::EMPTY {
                     continue;
                 }
+                spilled |= entry.away().map_or(0, |line| 1 << line);
                 let purged = entry.state().is_some() && purge(entry.server());
                 if !purged && !entry.expires().is_past(now) {
                     census.used += 1;
@@ -127,6 +187,10 @@ impl Table {
                     census.used += 1; // the program was faster: the entry lives
                 }
             }
+            walk.end(&page, spilled);
+        }
+        if census.expired + census.purged > 0 {
+            self.mend_tournaments();
         }
         census
     }
@@ -160,10 +224,14 @@ const SHARE_OF_CORE: u32 = 20;
 /// A walk is cut into so many parts with pauses in between, so that a large table does not take a core at once.
 const PARTS: usize = 16;
 
-/// The thread that walks.
+/// From one mending of the tournaments to the next: what a race between CPUs left stale is right again within 100 ms.
+const MENDING: Duration = Duration::from_millis(50);
+
+/// The thread that walks, and the one that mends tournaments, for which a part of a walk may take too long.
 pub struct Sweeper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    mending: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -185,7 +253,9 @@ impl Sweeper {
         let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
         let walker = shared.clone();
         let thread = std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let mender = shared.clone();
+        let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
+        Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
     }
 
     pub fn table(&self) -> &Table {
@@ -220,7 +290,7 @@ impl Sweeper {
 impl Drop for Sweeper {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in [self.thread.take(), self.mending.take()].into_iter().flatten() {
             thread.thread().unpark();
             // A panic of the walk has been reported by its thread; there is nothing to add.
             let _ = thread.join();
@@ -239,6 +309,13 @@ impl Shared {
             let busy = self.walk();
             let period = PERIOD.max(busy * SHARE_OF_CORE);
             std::thread::park_timeout(period.saturating_sub(begun.elapsed()));
+        }
+    }
+
+    fn mend(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.table.mend_tournaments();
+            std::thread::park_timeout(MENDING);
         }
     }
 

@@ -4,7 +4,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lb_common::reason::TableEvent;
+use lb_common::schedule::{Least, Member};
+use lb_common::server::{Counts, ServerId};
 use lb_datapath::object::Sizes;
+use lb_datapath::sweep::Sweeper;
+use lb_lab::busy::measured;
 use lb_model::Scheduler;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -86,6 +90,51 @@ fn least_connections_stays_even() {
     }
     assert_eq!((1..=3).map(|number| u64::from(director.counts(WEB, number).0)).sum::<u64>(), ALL);
     director.assert_counts_are_true();
+}
+
+/// CPUs that change counts at once may leave a tournament stale. Within 100 ms of the last packet its winner is the rule's
+/// again, and so is every pick that follows.
+#[test]
+fn a_race_leaves_no_wrong_winner_behind() {
+    for (scheduler, weights) in [(Scheduler::Lc, [1; 7]), (Scheduler::Wlc, [3, 1, 2, 5, 1, 1, 4])] {
+        let raced = measured("tournaments after a race", || {
+            race(scheduler, &weights);
+            Ok(())
+        });
+        raced.unwrap_or_else(|error| panic!("{scheduler:?}: {error:#}"));
+    }
+}
+
+fn race(scheduler: Scheduler, weights: &[u16]) {
+    let director = Director::with_sizes(ROOMY, [(WEB, service(scheduler, weights))]);
+    let sweeper = Sweeper::start(director.data_path.table.clone()).expect("two threads more");
+    on_every_cpu(|thread| {
+        for number in clients_of(thread) {
+            director.open(client(number));
+            if number % 3 == 0 {
+                director.send(&Packet::fin(client(number / 2)));
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    drop(sweeper);
+    assert_eq!(director.data_path.executor.maps().tournaments.mend(), 0, "nodes that are stale after 100 ms");
+    for number in ALL as u32..ALL as u32 + 50 {
+        let expected = least_by_rule(&director, scheduler, weights);
+        assert_eq!(director.send(&Packet::syn(client(number))).server(), expected);
+    }
+    director.assert_counts_are_true();
+}
+
+/// The rule of lc and wlc: the first of those with the least load (over weight).
+fn least_by_rule(director: &Director, scheduler: Scheduler, weights: &[u16]) -> u16 {
+    let mut least = Least::NONE;
+    for (number, weight) in (1..).zip(weights) {
+        let (active, inactive) = director.counts(WEB, number);
+        let member = Member::new(ServerId(number), *weight);
+        least.consider(member, Counts::new(active, inactive), scheduler == Scheduler::Wlc);
+    }
+    least.server().expect("there are members").0
 }
 
 /// Each thread leads connections through their lives, all in a table too small for them, while a sweeper removes what

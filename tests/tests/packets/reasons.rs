@@ -1,6 +1,7 @@
 //! Every reason not to forward a packet: provoked, acted on, counted.
 
 use lb_common::reason::{Action, Reason};
+use lb_common::schedule::Plan;
 use lb_common::server::ServerEntry;
 
 use crate::{directors, probes, refusals};
@@ -35,6 +36,7 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::Refused => (refusals::director(), syn.bytes()),
         Reason::RefusedSilently => (refusals::director(), Packet::rst(client(1)).bytes()),
         Reason::StrayHeld => (just_taken_over(), Packet::ack(client(1)).bytes()),
+        Reason::UnknownScheduler => (with_an_unknown_scheduler(), syn.bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }
@@ -80,6 +82,17 @@ fn with_a_hole() -> Director {
     let director = Director::new([(WEB, rr([1]))]);
     let id = director.id(WEB, 1);
     director.data_path.executor.maps().servers.write(usize::from(id.0), ServerEntry::UNSET);
+    director
+}
+
+/// A schedule of a controller that is newer than the program.
+fn with_an_unknown_scheduler() -> Director {
+    let director = Director::new([(WEB, rr([1]))]);
+    let plans = &director.data_path.executor.maps().plans;
+    for index in 0..plans.elements() {
+        let plan = plans.read(index);
+        plans.write(index, Plan { scheduler: 5, ..plan });
+    }
     director
 }
 

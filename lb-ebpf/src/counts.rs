@@ -1,0 +1,67 @@
+//! The servers' connections now, and the tournaments that lc and wlc pick by: whoever changes the
+//! ones settles the others.
+
+use lb_common::server::{Counts, ServerId};
+use lb_common::tournament::{self, Contestant, Leaf, Pair, Pairs};
+
+use crate::atomic;
+use crate::maps::{COUNTS, LEAVES, PAIRS};
+
+pub struct MapPairs;
+
+/// An element of the map, shared with other CPUs and with the controller.
+pub struct MapPair(*mut [u64; 2]);
+
+impl Pairs for MapPairs {
+    type Pair = MapPair;
+    #[inline(always)]
+    fn pair(&self, index: u32) -> Option<MapPair> {
+        PAIRS.get_ptr_mut(index).map(MapPair)
+    }
+}
+
+impl MapPair {
+    #[inline(always)]
+    fn word(&self, side: u32) -> *mut u64 {
+        // SAFETY: the mask keeps the index within the two words.
+        unsafe { self.0.cast::<u64>().add(side as usize & 1) }
+    }
+}
+
+impl Pair for MapPair {
+    #[inline(always)]
+    fn node(&self, side: u32) -> Contestant {
+        // SAFETY: `word` points into a map's value and is aligned; volatile, because others write
+        // there.
+        Contestant(unsafe { self.word(side).read_volatile() })
+    }
+    #[inline(always)]
+    fn set_node(&self, side: u32, to: Contestant) {
+        // SAFETY: as above.
+        unsafe { self.word(side).write_volatile(to.0) };
+    }
+}
+
+/// Settles with a server's counts what a change of an entry made of them.
+#[inline(always)]
+pub fn owe(server: ServerId, difference: u64) {
+    if difference != 0 {
+        lb_settle(u32::from(server.0), difference);
+    }
+}
+
+/// [`owe`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`]. Returns
+/// nothing of interest: the verifier of 6.1 wants a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {
+    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return 0 };
+    // SAFETY: a map's value, aligned to 8 bytes.
+    let before = unsafe { atomic::fetch_add(counts, difference) };
+    let leaf = Leaf(*leaf);
+    if !leaf.is_none() {
+        // A tree that ends too early is the controller's defect; the counts are right nevertheless.
+        let _ = tournament::replay(&MapPairs, leaf, Counts(before.wrapping_add(difference)));
+    }
+    0
+}
