@@ -65,13 +65,16 @@ pub const fn v4_mapped(address: u32) -> [u64; 2] {
 }
 
 impl ServiceAddress {
-    /// `address` and `port` as they stand in a packet (network byte order in memory).
+    /// `address` and `port` as they stand in a packet (network byte order in memory); IPv4 addresses are mapped.
+    #[inline(always)]
+    pub const fn new(address: [u64; 2], port: u16, protocol: Protocol) -> Self {
+        Self { address, port_and_protocol: (protocol.number() as u32) << 16 | port as u32 }
+    }
+
+    /// The same of an IPv4 address.
     #[inline(always)]
     pub const fn v4(address: u32, port: u16, protocol: Protocol) -> Self {
-        Self {
-            address: v4_mapped(address),
-            port_and_protocol: (protocol.number() as u32) << 16 | port as u32,
-        }
+        Self::new(v4_mapped(address), port, protocol)
     }
 
     /// The two slots of a half where this service may stand.

@@ -1,4 +1,10 @@
 //! Carries out the plan's changes in the maps.
+//!
+//! - `schedules`: which plan of a service is in force, and where its lists stand
+//! - `values`: services and addresses as the maps hold them
+
+mod schedules;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
@@ -7,26 +13,26 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use lb_common::compile::{Candidate, Compiled, compile};
-use lb_common::connection::{State, Timeouts, ticks_from_ms};
+use anyhow::{Context as _, Result};
 use lb_common::control::{Control, Half, LAYOUT, Vips, mac_to_word, word_to_mac};
 use lb_common::lease::Slot;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
-use lb_common::service::{ServiceAddress, ServiceId, ServiceInfo, ServiceSlot, place};
-use lb_common::tournament::Tree;
+use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
 
-use super::cells::{CellAllocator, Region};
+use super::cells::CellAllocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use crate::plan::{Change, Server, Settings, Target};
-use lb_model::{Scheduler, ServiceKey, Stray};
+use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
+
+use self::schedules::Regions;
+use self::values::{address, service_info, target_address};
 
 /// The maps and what stands where in them.
 pub struct Executor {
@@ -69,13 +75,6 @@ impl Unclaimed {
             servers: known.iter().map(|known| ((known.service, known.target), known.id)).collect(),
         }
     }
-}
-
-/// Where the lists of a plan stand, and its tournament.
-#[derive(Debug, Clone, Copy, Default)]
-struct Regions {
-    cells: Region,
-    tree: Region,
 }
 
 struct ServiceRecord {
@@ -399,86 +398,6 @@ impl Executor {
         self.look_who_serves(key)
     }
 
-    /// Writes the plan that is not in force, then puts it in force.
-    fn schedule(&mut self, key: &ServiceKey, scheduler: Scheduler, members: &[(Target, u16)]) -> Result<()> {
-        let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
-        let candidates = members
-            .iter()
-            .filter_map(|(target, weight)| {
-                Some(Candidate { server: *record.servers.get(target)?, weight: *weight })
-            })
-            .collect::<Vec<_>>();
-        let compiled = compile(scheduler, &candidates);
-        if let Some(regions) = self.allocate(&compiled) {
-            self.put_in_force(key, compiled, regions);
-            return Ok(());
-        }
-        // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
-        // if not, servers are taken in turn whatever their weights until the configuration has changed.
-        self.put_in_force(key, compile(scheduler, &[]), Regions::default());
-        let simple = compile(Scheduler::Rr, &candidates);
-        let needed = compiled.cells.len();
-        for compiled in [compiled, simple] {
-            if let Some(regions) = self.allocate(&compiled) {
-                let as_wanted = compiled.plan.scheduler == scheduler as u32;
-                self.put_in_force(key, compiled, regions);
-                if as_wanted {
-                    return Ok(());
-                }
-                break;
-            }
-        }
-        bail!(
-            "{key}: no room for a schedule of {needed} words (a service needs one per server and distinct weight), so \
-             its servers are taken in turn: give them equal weights or split the service"
-        )
-    }
-
-    /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
-    fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, regions: Regions) {
-        let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
-        self.settle(switched);
-        let compiled = compiled.at(regions.cells.start, regions.tree.start);
-        for (index, cell) in compiled.cells.iter().enumerate() {
-            self.maps.cells.write(regions.cells.start as usize + index, *cell);
-        }
-        self.switches += 1;
-        let switches = self.switches;
-        let Some(record) = self.services.get_mut(key) else { return };
-        record.switched = switches;
-        let (id, service) = (record.id, usize::from(record.id.0));
-        self.retired.push(std::mem::replace(&mut record.regions, regions));
-        self.maps.tournaments.put_in_force(id, regions.tree.start, &compiled.leaves, compiled.members());
-        let choice = self.maps.choices.atomic(service);
-        let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
-        self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
-        choice.store(idle, Ordering::Release);
-        // Connections may have come and gone since the tournament was planted.
-        self.maps.tournaments.mend_service(id);
-    }
-
-    /// Room for a plan; what was switched off is waited for if need be.
-    fn allocate(&mut self, compiled: &Compiled) -> Option<Regions> {
-        if let Some(regions) = self.allocate_now(compiled) {
-            return Some(regions);
-        }
-        self.settle(self.switches);
-        self.allocate_now(compiled)
-    }
-
-    fn allocate_now(&mut self, compiled: &Compiled) -> Option<Regions> {
-        let width = match compiled.leaves.len() as u32 {
-            0 => 0,
-            leaves => Tree::width_for(leaves),
-        };
-        let cells = self.cells.allocate(compiled.cells.len() as u32)?;
-        let Some(tree) = self.pairs.allocate(width) else {
-            self.cells.release(cells);
-            return None;
-        };
-        Some(Regions { cells, tree })
-    }
-
     /// Places all services in the idle half of their table, then puts it in force.
     fn write_services(&mut self) -> Result<()> {
         self.settle(self.halves_switched);
@@ -543,67 +462,4 @@ impl Executor {
             self.pairs.release(regions.tree);
         }
     }
-}
-
-fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
-    let address = match key.vip {
-        IpAddr::V4(vip) => {
-            ServiceAddress::v4(u32::from_ne_bytes(vip.octets()), key.port.to_be(), key.protocol)
-        }
-        IpAddr::V6(_) => unreachable!("config::load refuses IPv6 services"),
-    };
-    ServiceInfo {
-        address: address.address,
-        port_and_protocol: address.port_and_protocol,
-        id: record.id.0,
-        flags: flags(record),
-        lease: record.settings.group.map_or(Slot::UNGROUPED, Slot::group),
-        timeouts: timeouts(&record.settings.timeouts),
-    }
-}
-
-fn flags(record: &ServiceRecord) -> u8 {
-    let ServiceRecord { settings, serving, .. } = record;
-    [
-        (settings.stray == Stray::Hash, ServiceInfo::STRAY_BY_HASH),
-        (settings.refuses, ServiceInfo::REFUSES),
-        (settings.each_datagram, ServiceInfo::EACH_DATAGRAM),
-        (serving.host, ServiceInfo::HOST_SERVES),
-        (serving.any, ServiceInfo::DIRECTOR_SERVES),
-    ]
-    .into_iter()
-    .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
-}
-
-/// As the map `TARGETS` holds it.
-fn target_address(target: Target) -> [u64; 2] {
-    match target {
-        Target::Real(ip) => address(ip),
-        Target::Local => [0; 2],
-    }
-}
-
-/// An address as the maps hold it, see [`ServiceAddress`].
-fn address(ip: IpAddr) -> [u64; 2] {
-    let ip = match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    zerocopy::transmute!(ip.octets())
-}
-
-fn timeouts(config: &lb_model::Timeouts) -> Timeouts {
-    let lb_model::Timeouts { syn_recv, established, fin_wait, closed, udp } = *config;
-    let mut ticks = [0; 8];
-    for (state, timeout) in [
-        (State::SynRecv, syn_recv),
-        (State::Established, established),
-        (State::FinWait, fin_wait),
-        (State::Closed, closed),
-        (State::UdpNew, udp),
-        (State::Udp, udp),
-    ] {
-        ticks[state as usize] = ticks_from_ms(timeout.as_millis() as u64);
-    }
-    ticks
 }

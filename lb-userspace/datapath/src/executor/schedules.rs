@@ -1,0 +1,106 @@
+//! Schedules of services: written where none is in force, then put in force.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use lb_common::compile::{Candidate, Compiled, compile};
+use lb_common::tournament::Tree;
+use lb_model::{Scheduler, ServiceKey};
+
+use super::Executor;
+use crate::cells::Region;
+use crate::plan::Target;
+
+/// Where the lists of a plan stand, and its tournament.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Regions {
+    pub(super) cells: Region,
+    pub(super) tree: Region,
+}
+
+impl Executor {
+    /// Writes the plan that is not in force, then puts it in force.
+    pub(super) fn schedule(
+        &mut self,
+        key: &ServiceKey,
+        scheduler: Scheduler,
+        members: &[(Target, u16)],
+    ) -> Result<()> {
+        let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
+        let candidates = members
+            .iter()
+            .filter_map(|(target, weight)| {
+                Some(Candidate { server: *record.servers.get(target)?, weight: *weight })
+            })
+            .collect::<Vec<_>>();
+        let compiled = compile(scheduler, &candidates);
+        if let Some(regions) = self.allocate(&compiled) {
+            self.put_in_force(key, compiled, regions);
+            return Ok(());
+        }
+        // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
+        // if not, servers are taken in turn whatever their weights until the configuration has changed.
+        self.put_in_force(key, compile(scheduler, &[]), Regions::default());
+        let simple = compile(Scheduler::Rr, &candidates);
+        let needed = compiled.cells.len();
+        for compiled in [compiled, simple] {
+            if let Some(regions) = self.allocate(&compiled) {
+                let as_wanted = compiled.plan.scheduler == scheduler as u32;
+                self.put_in_force(key, compiled, regions);
+                if as_wanted {
+                    return Ok(());
+                }
+                break;
+            }
+        }
+        bail!(
+            "{key}: no room for a schedule of {needed} words (a service needs one per server and distinct weight), so \
+             its servers are taken in turn: give them equal weights or split the service"
+        )
+    }
+
+    /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
+    pub(super) fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, regions: Regions) {
+        let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
+        self.settle(switched);
+        let compiled = compiled.at(regions.cells.start, regions.tree.start);
+        for (index, cell) in compiled.cells.iter().enumerate() {
+            self.maps.cells.write(regions.cells.start as usize + index, *cell);
+        }
+        self.switches += 1;
+        let switches = self.switches;
+        let Some(record) = self.services.get_mut(key) else { return };
+        record.switched = switches;
+        let (id, service) = (record.id, usize::from(record.id.0));
+        self.retired.push(std::mem::replace(&mut record.regions, regions));
+        self.maps.tournaments.put_in_force(id, regions.tree.start, &compiled.leaves, compiled.members());
+        let choice = self.maps.choices.atomic(service);
+        let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
+        self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
+        choice.store(idle, Ordering::Release);
+        // Connections may have come and gone since the tournament was planted.
+        self.maps.tournaments.mend_service(id);
+    }
+
+    /// Room for a plan; what was switched off is waited for if need be.
+    pub(super) fn allocate(&mut self, compiled: &Compiled) -> Option<Regions> {
+        if let Some(regions) = self.allocate_now(compiled) {
+            return Some(regions);
+        }
+        self.settle(self.switches);
+        self.allocate_now(compiled)
+    }
+
+    fn allocate_now(&mut self, compiled: &Compiled) -> Option<Regions> {
+        let width = match compiled.leaves.len() as u32 {
+            0 => 0,
+            leaves => Tree::width_for(leaves),
+        };
+        let cells = self.cells.allocate(compiled.cells.len() as u32)?;
+        let Some(tree) = self.pairs.allocate(width) else {
+            self.cells.release(cells);
+            return None;
+        };
+        Some(Regions { cells, tree })
+    }
+}
