@@ -15,7 +15,7 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// In place of all that: boots Debian's Linux 6.1, 6.12 and newest in software emulation, loads every program, plays the
-    /// packet tests, and writes the README's table of it. Half an hour.
+    /// packet tests, and writes the README's table of it. A quarter of an hour.
     #[arg(long, conflicts_with_all = ["quick", "args"])]
     kernels: bool,
     /// Handed on to `cargo test`: a filter on test names, or `-- --nocapture`.

@@ -80,8 +80,9 @@ pub fn refusal(name: &str, error: ProgramError) -> Error {
 }
 
 fn refused(name: &str, release: &str, error: &io::Error, log: &str) -> Error {
-    let hint = match error.kind() {
-        ErrorKind::PermissionDenied => ": this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+    // EACCES, which Rust counts as the same kind, is the verifier's own verdict on a program.
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => ": this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         _ => "",
     };
     let said = match last_lines(log) {
@@ -128,6 +129,10 @@ mod tests {
         );
         assert!(text.ends_with("Processed 1000001 insn"), "{text}");
         assert_eq!(text.lines().count(), 1 + VERIFIER_LINES, "{text}");
+
+        let verdict = io::Error::from_raw_os_error(libc::EACCES);
+        let text = refused("lb", "6.1", &verdict, "R5 offset is outside of the packet\n\0").to_string();
+        assert!(!text.contains("this needs root"), "{text}");
 
         let error = refused("lb", "6.1", &io::Error::from_raw_os_error(libc::EPERM), "");
         let text = error.to_string();
