@@ -1,83 +1,56 @@
 //! State that outlives the process: connections over a stop, a kill, another size of the table, another configuration.
 
-use std::net::SocketAddrV4;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use lb_lab::cluster::{Talk, VIP};
-use lb_lab::lab::{Director, Node, cleanup, unique_name};
-use lb_lab::scenario::steady::{self, Outcome, Steady};
+use lb_lab::cluster::Talk;
+use lb_lab::lab::{Director, cleanup, unique_name};
+use lb_lab::scenario::alone::{Alone, BOTH, ONE, configuration};
+use lb_lab::scenario::steady::{Outcome, Steady};
 
-const PORT: u16 = 7777;
-const TO: SocketAddrV4 = SocketAddrV4::new(VIP, PORT);
 const CONNECTIONS: usize = 400;
 const PACE: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_secs(60);
 
-const BOTH: &str = "[{ name: www1, address: 211.58.250.25 }, { name: www2, address: 211.58.250.27 }]";
-const ONE: &str = "[{ name: www1, address: 211.58.250.25 }]";
+struct Bench(Alone);
 
-struct Bench {
-    talk: Talk,
-    director: Director,
+impl Deref for Bench {
+    type Target = Alone;
+    fn deref(&self) -> &Alone {
+        &self.0
+    }
 }
 
-fn configuration(node: &Node, connections: u32, servers: &str) -> String {
-    format!(
-        "\
-interface: eth0
-metrics: off
-connections: {connections}
-maintenance_dir: {}
-groups: [{{ name: web, vips: [211.58.250.6/25] }}]
-services:
-  - vip: 211.58.250.6:{PORT}
-    scheduler: rr
-    drain: 20s
-    check: {{ type: tcp, interval: 500ms, timeout: 2s }}
-    servers: {servers}
-  - vip: 211.58.250.6:{PORT}
-    protocol: udp
-    check: {{ type: tcp, port: {PORT}, interval: 500ms, timeout: 2s }}
-    servers: [{{ name: www1, address: 211.58.250.25 }}]
-",
-        node.folder().expect("a folder").join("disabled").display()
-    )
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Alone {
+        &mut self.0
+    }
 }
 
 impl Bench {
     fn start(purpose: &str) -> Self {
-        let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
-        for server in [talk.www1.node(), talk.www2.node()] {
-            steady::echo(server, TO).expect("a server");
-        }
-        let director =
-            Director::start(&talk.ha1, &configuration(&talk.ha1, 10_000, BOTH)).expect("lb starts");
-        let bench = Self { talk, director };
-        bench.wait_until_served();
-        bench
+        Self(Alone::start(purpose, 10_000).unwrap_or_else(|error| panic!("{error:#}")))
     }
 
     #[track_caller]
     fn wait_until_served(&self) {
-        let up = self.director.wait_until("www1 up", PATIENCE, |status| status.serves("www1"));
-        up.unwrap_or_else(|error| panic!("{error:#}\n{}", self.director.log_tail()));
+        self.0.wait_until_served().unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     fn clients(&self) -> Steady {
-        Steady::open(&self.talk.client, TO, CONNECTIONS, PACE).expect("the clients connect")
+        self.0.clients(CONNECTIONS, PACE).expect("the clients connect")
     }
 
+    #[track_caller]
     fn says(&self, text: &str) {
-        let log = self.director.log().expect("a log");
-        assert!(log.contains(text), "{text:?} is not in the log:\n{log}");
+        self.0.says(text).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     fn has_program(&self) -> bool {
-        self.talk.ha1.ip("link show dev eth0").expect("ip works").contains("xdp")
+        self.0.has_program().expect("ip works")
     }
 
     fn has_vip(&self) -> bool {
-        self.talk.ha1.ip("-oneline address show dev eth0").expect("ip works").contains(" 211.58.250.6/")
+        self.0.has_vip().expect("ip works")
     }
 }
 
@@ -129,7 +102,7 @@ fn a3_connections_move_into_a_table_of_another_size() {
     let clients = bench.clients();
     for connections in [100_000, 5_000] {
         bench.director.stop().expect("lb stops");
-        bench.director.reconfigure(&configuration(&bench.talk.ha1, connections, BOTH)).expect("a new file");
+        bench.reconfigure(connections, BOTH).expect("a new file");
         bench.director.restart().expect("lb starts again");
         bench.wait_until_served();
         bench.says(&format!("copied into a table for {connections}"));
@@ -143,7 +116,7 @@ fn a3_a_server_that_left_the_configuration_meanwhile_drains() {
     let mut bench = Bench::start("left");
     let clients = bench.clients();
     bench.director.stop().expect("lb stops");
-    bench.director.reconfigure(&configuration(&bench.talk.ha1, 10_000, ONE)).expect("a new file");
+    bench.reconfigure(10_000, ONE).expect("a new file");
     bench.director.restart().expect("lb starts again");
     bench.wait_until_served();
     let shown = bench.director.status().expect("a status");
@@ -175,7 +148,7 @@ fn a3_a_fresh_start_and_a_release_leave_nothing() {
 #[test]
 fn a3_a_start_that_fails_leaves_no_maps_pinned() {
     let talk = Talk::new(&unique_name("nostart")).expect("the cluster comes up");
-    let configuration = configuration(&talk.ha1, 10_000, BOTH);
+    let configuration = configuration(&talk.ha1, 10_000, BOTH).expect("a folder");
     // lo has no native XDP.
     let (_, services) = configuration.split_once("services:").expect("services");
     let wrong = format!("interface: lo\nxdp_mode: native\nmetrics: off\nservices:{services}");

@@ -25,6 +25,10 @@ enum Benchmark {
     /// What health checks cost with 5,000 servers, and how soon servers that hang are out. `--help` lists its options.
     #[command(disable_help_flag = true)]
     Checks(HandedOn),
+    /// What a restart, a crash, an upgrade and another table size cost the connections there are. `--help` lists its
+    /// options.
+    #[command(disable_help_flag = true)]
+    Resilience(HandedOn),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +57,13 @@ pub(crate) fn run(Options { benchmark, packets }: &Options) -> Result<()> {
         }
         Some(Benchmark::Checks(HandedOn { args })) => {
             measure("checks", beside(args, "--with-ldirectord", Scope::Ldirectord), args)
+        }
+        Some(Benchmark::Resilience(HandedOn { args })) => {
+            // The build that the case `upgrade` changes to.
+            setup::ensure(Scope::Lab)?;
+            let other = workspace::build_lb_for_debugging()?;
+            let other = ["--other-build".to_owned(), other.display().to_string()];
+            measure("resilience", Scope::Lab, other.iter().chain(args))
         }
     }
 }

@@ -27,3 +27,9 @@ pub(crate) fn build_lb() -> Result<PathBuf> {
     run("building lb", cargo().args(["build", "--release", "--package", "lb"]))?;
     Ok(target().join("release/lb"))
 }
+
+/// The same without optimisation: another build of the same source.
+pub(crate) fn build_lb_for_debugging() -> Result<PathBuf> {
+    run("building lb for debugging", cargo().args(["build", "--package", "lb"]))?;
+    Ok(target().join("debug/lb"))
+}

@@ -1,6 +1,7 @@
 //! The talk's scenarios. Each is one function that plays, tells and checks: the demo prints what it tells, the tests do
 //! not listen.
 
+pub mod alone;
 pub mod kept_open;
 pub mod one;
 pub mod open_loop;

@@ -56,16 +56,16 @@ impl Director {
 
     /// The same, but returns at once: `lb status` may not answer for a while.
     pub fn launch(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
-        Self::launch_with(launcher, node, configuration, &[])
+        Self::launch_with(binary()?, launcher, node, configuration, &[])
     }
 
     fn launch_with(
+        binary: PathBuf,
         launcher: &[impl AsRef<str>],
         node: &Node,
         configuration: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let binary = binary()?;
         let file = configuration_of(node)?;
         fs::write(&file, with_socket(configuration, &socket(node)))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
@@ -82,13 +82,19 @@ impl Director {
         self.restart_with(&[])
     }
 
+    /// The same, with another build of `lb`.
+    pub fn restart_as(&mut self, binary: &Path) -> Result<()> {
+        binary.clone_into(&mut self.binary);
+        self.restart()
+    }
+
     /// The same, with these options of `lb run`.
     pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
         let file = self.configuration()?;
         let configuration =
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        *self = Self::launch_with(&[] as &[&str], &self.node, &configuration, options)?;
+        *self = Self::launch_with(self.binary.clone(), &[] as &[&str], &self.node, &configuration, options)?;
         self.wait_until_ready()
     }
 

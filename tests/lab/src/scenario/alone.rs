@@ -1,0 +1,92 @@
+//! A director that is alone in the talk's cluster, and servers that send back what they get: for what outlives its process.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::steady::{self, Steady};
+use crate::cluster::{Talk, VIP};
+use crate::lab::{Director, Node, unique_name};
+
+const PORT: u16 = 7777;
+pub const SERVICE: SocketAddrV4 = SocketAddrV4::new(VIP, PORT);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The servers as they stand in the file: two, or only the first.
+pub const BOTH: &str = "[{ name: www1, address: 211.58.250.25 }, { name: www2, address: 211.58.250.27 }]";
+pub const ONE: &str = "[{ name: www1, address: 211.58.250.25 }]";
+
+/// The director, its servers and its client.
+pub struct Alone {
+    pub talk: Talk,
+    pub director: Director,
+}
+
+/// The director's file, for a table of so many connections and these servers.
+pub fn configuration(node: &Node, connections: u32, servers: &str) -> Result<String> {
+    Ok(format!(
+        "\
+interface: eth0
+metrics: off
+connections: {connections}
+maintenance_dir: {}
+groups: [{{ name: web, vips: [211.58.250.6/25] }}]
+services:
+  - vip: 211.58.250.6:{PORT}
+    scheduler: rr
+    drain: 20s
+    check: {{ type: tcp, interval: 500ms, timeout: 2s }}
+    servers: {servers}
+  - vip: 211.58.250.6:{PORT}
+    protocol: udp
+    check: {{ type: tcp, port: {PORT}, interval: 500ms, timeout: 2s }}
+    servers: [{{ name: www1, address: 211.58.250.25 }}]
+",
+        node.folder()?.join("disabled").display()
+    ))
+}
+
+impl Alone {
+    /// `purpose` is part of the lab's name.
+    pub fn start(purpose: &str, connections: u32) -> Result<Self> {
+        let talk = Talk::new(&unique_name(purpose))?;
+        for server in [talk.www1.node(), talk.www2.node()] {
+            steady::echo(server, SERVICE)?;
+        }
+        let director = Director::start(&talk.ha1, &configuration(&talk.ha1, connections, BOTH)?)?;
+        let alone = Self { talk, director };
+        alone.wait_until_served()?;
+        Ok(alone)
+    }
+
+    pub fn wait_until_served(&self) -> Result<()> {
+        let up = self.director.wait_until("www1 up", PATIENCE, |status| status.serves("www1"));
+        up.map(drop).with_context(|| self.director.log_tail())
+    }
+
+    /// So many connections that stay open, each of which sends a block every `pace`.
+    pub fn clients(&self, connections: usize, pace: Duration) -> Result<Steady> {
+        Steady::open(&self.talk.client, SERVICE, connections, pace)
+    }
+
+    /// The file is changed while `lb` does not run.
+    pub fn reconfigure(&self, connections: u32, servers: &str) -> Result<()> {
+        self.director.reconfigure(&configuration(&self.talk.ha1, connections, servers)?)
+    }
+
+    /// Fails unless the director's log has `text`.
+    pub fn says(&self, text: &str) -> Result<()> {
+        let log = self.director.log()?;
+        ensure!(log.contains(text), "{text:?} is not in the log:\n{log}");
+        Ok(())
+    }
+
+    pub fn has_program(&self) -> Result<bool> {
+        Ok(self.talk.ha1.ip("link show dev eth0")?.contains("xdp"))
+    }
+
+    pub fn has_vip(&self) -> Result<bool> {
+        Ok(self.talk.ha1.ip("-oneline address show dev eth0")?.contains(" 211.58.250.6/"))
+    }
+}
