@@ -37,8 +37,16 @@ pub struct Walk {
 /// BPF_F_MMAPABLE.
 const SHARED: usize = 1 << 10;
 
+/// One for each CPU that is timed at the same time.
 #[btf_map]
-pub static WALK: Array<Walk, 1, SHARED> = Array::new();
+pub static WALK: Array<Walk, 2, SHARED> = Array::new();
+
+/// Lines as cold as those of the real table, and as many: 32 MiB.
+#[btf_map]
+pub static FLOOR_LINES: Array<Line, 524_288, SHARED> = Array::new();
+
+#[repr(C, align(64))]
+pub struct Line(pub [u64; 8]);
 
 /// What the floors remember of a connection: as much as the real program's entry holds.
 #[btf_map]
@@ -60,8 +68,14 @@ const SPREAD: u32 = 0x9e37_79b1;
 /// Puts the next client into the frame. `None`: the frame is too short, which is the benchmark's mistake.
 #[inline(always)]
 fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
-    // SAFETY: the benchmark runs one program on one CPU.
-    let walk = unsafe { &mut *WALK.get_ptr_mut(0)? };
+    next_client_of(packet, 0)
+}
+
+/// The same in the walk of this number.
+#[inline(always)]
+fn next_client_of(packet: &Packet, number: u32) -> Option<&'static mut Walk> {
+    // SAFETY: each walk is run by one program on one CPU.
+    let walk = unsafe { &mut *WALK.get_ptr_mut(number)? };
     let client = (walk.next & walk.mask) + walk.base;
     walk.next = walk.next.wrapping_add(walk.stride);
     write_client(packet, walk, client)?;
@@ -102,6 +116,14 @@ fn verdict(walk: &mut Walk, action: u32) -> u32 {
 pub fn director_walk(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    verdict(walk, lb_ebpf::balance::balance(&context))
+}
+
+/// The same on a second CPU.
+#[xdp(frags)]
+pub fn director_walk_second(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client_of(&packet, 1) else { return XDP_DROP };
     verdict(walk, lb_ebpf::balance::balance(&context))
 }
 
@@ -223,6 +245,49 @@ pub fn floor_lru_delete(context: XdpContext) -> u32 {
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let removed = floor_key(&packet).is_some_and(|key| FLOOR_CONNECTIONS.remove(&key).is_ok());
     verdict(walk, if removed { XDP_TX } else { XDP_DROP })
+}
+
+/// The client's line, as far from the one before as a hash puts it.
+#[inline(always)]
+fn floor_lines(packet: &Packet) -> Option<(*mut Line, u64)> {
+    let [low, high] = floor_key(packet)?;
+    let mixed = (low ^ high.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Some((FLOOR_LINES.get_ptr_mut((mixed >> 45) as u32)?, mixed))
+}
+
+/// One cold line and the MAC rewrite: the least that a table costs.
+#[xdp(frags)]
+pub fn floor_line(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    let action = match floor_lines(&packet) {
+        // SAFETY: a map's value, aligned; nobody else writes there.
+        Some((line, _)) => rewrite(&packet, unsafe { (*line).0[1] }).unwrap_or(XDP_DROP),
+        None => XDP_DROP,
+    };
+    verdict(walk, action)
+}
+
+/// One cold line with a compare-and-swap and a store, and the MAC rewrite: the least that a new connection costs.
+#[xdp(frags)]
+pub fn floor_line_insert(context: XdpContext) -> u32 {
+    let packet = Packet::new(&context);
+    let Some(walk) = next_client(&packet) else { return XDP_DROP };
+    let action = match floor_lines(&packet) {
+        Some((line, key)) => {
+            // SAFETY: a map's value, aligned to 64 bytes; nobody else writes there.
+            unsafe {
+                let words = (&raw mut (*line).0).cast::<u64>();
+                let before = words.add(1).read_volatile();
+                if lb_ebpf::atomic::compare_and_swap(words.add(1), before, key & 15) {
+                    words.write_volatile(key);
+                }
+            }
+            rewrite(&packet, key & 15).unwrap_or(XDP_DROP)
+        }
+        None => XDP_DROP,
+    };
+    verdict(walk, action)
 }
 
 /// What came back to the sender of live frames: from the director's MAC, anything else.

@@ -1,6 +1,8 @@
 //! The loaded programs with services to balance, and one timed run of one of them.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Barrier;
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -12,13 +14,15 @@ use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
 use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::frames::{DIRECTOR_MAC, Packet, VIP};
 
 /// Connections that the table is made for, and of the largest cases.
 pub(crate) const MILLION: u64 = 1 << 20;
-pub(crate) const SERVERS: [u16; 3] = [2, 16, 256];
+pub(crate) const SERVERS: [u16; 4] = [2, 16, 256, 4096];
 /// Each scheduler with each number of servers is a service of its own, on a port of its own.
 const FIRST_PORT: u16 = 8001;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
@@ -37,6 +41,7 @@ pub(crate) enum Order {
 }
 
 /// One run: which program, which packets, and what each must become.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub program: &'static str,
     pub packet: &'a Packet,
@@ -51,12 +56,14 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Bed {
     pub data_path: DataPath,
     pub walk: Mapped<Walk>,
+    /// Besides the one that this thread is bound to.
+    other_core: Option<CpuSet>,
     /// Number of the first client of the next fresh set: nobody was there before.
     base: u64,
 }
 
 impl Bed {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(other_core: Option<CpuSet>) -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32);
         let ebpf = object::load_object(object::BENCH_OBJECT, &sizes)?;
         let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
@@ -68,7 +75,7 @@ impl Bed {
         for name in names {
             object::load_program(&mut data_path.ebpf, &name)?;
         }
-        Ok(Self { data_path, walk, base: 0 })
+        Ok(Self { data_path, walk, other_core, base: 0 })
     }
 
     /// From now on clients are others than ever before.
@@ -79,26 +86,32 @@ impl Bed {
     /// An empty table of connections, counts at zero.
     pub(crate) fn clear(&self) {
         let table = &self.data_path.table;
-        table.sweep(0..table.pages(), Tick::from_ns(now_ns()), |_| true);
+        // Twice: marks of lines that have had spills are gone after the second walk.
+        for _ in 0..2 {
+            table.sweep(0..table.pages(), Tick::from_ns(now_ns()), |_| true);
+        }
     }
 
     /// Puts the walk at its beginning.
     pub(crate) fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
-        let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
-        let [low, high] = packet.macs();
-        self.walk.write(0, [0, flows - 1, self.base, expected.into(), 0, low, high, stride]);
+        self.start_walk_of(0, packet, flows, order, expected);
     }
 
-    /// Packets of the last run that became something else than they must.
-    fn wrong(&self) -> u64 {
-        self.walk.read(0)[WRONG]
+    /// The same with the walk of this number, whose clients come after those of the walks before it.
+    fn start_walk_of(&self, number: u64, packet: &Packet, flows: u64, order: Order, expected: u32) {
+        let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
+        let ([low, high], base) = (packet.macs(), self.base + number * flows);
+        self.walk.write(number as usize, [0, flows - 1, base, expected.into(), 0, low, high, stride]);
     }
 
     /// Nanoseconds per packet; an error if a single packet became something else than it must.
     pub(crate) fn time(&mut self, run: &Run) -> Result<f64> {
-        self.start_walk(run.packet, run.flows, run.order, run.expected);
-        let program: &mut Xdp =
-            self.data_path.ebpf.program_mut(run.program).context(run.program)?.try_into()?;
+        self.time_walk(0, run)
+    }
+
+    fn time_walk(&self, number: u64, run: &Run) -> Result<f64> {
+        self.start_walk_of(number, run.packet, run.flows, run.order, run.expected);
+        let program: &Xdp = self.data_path.ebpf.program(run.program).context(run.program)?.try_into()?;
         let begun = thread_time()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(run.packet.bytes()),
@@ -106,10 +119,35 @@ impl Bed {
             ..TestRunOptions::default()
         })?;
         let ns = (thread_time()? - begun) as f64 / run.packets as f64;
-        let (last, wrong) = (result.return_value, self.wrong());
+        let (last, wrong) = (result.return_value, self.walk.read(number as usize)[WRONG]);
         ensure!(last == run.expected, "{}: XDP action {last}, must be {}", run.program, run.expected);
         ensure!(wrong == 0, "{}: {wrong} of {} packets got a wrong verdict", run.program, run.packets);
         Ok(ns)
+    }
+
+    /// The program behind the walk, on two CPUs at the same time, each with flows of its own. Returns the time from one
+    /// packet to the next of both together, nanoseconds. `None`: there are no two CPUs.
+    pub(crate) fn time_on_two(&self, run: &Run) -> Result<Option<f64>> {
+        let own = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for this thread's core")?;
+        let Some(other) = self.other_core else { return Ok(None) };
+        let cpus = [own, other];
+        let start = Barrier::new(2);
+        let on = |number: usize, program| {
+            let start = &start;
+            move || -> Result<f64> {
+                let bound = sched_setaffinity(Pid::from_raw(0), &cpus[number]);
+                start.wait();
+                bound.context("cannot bind to a core")?;
+                self.time_walk(number as u64, &Run { program, ..*run })
+            }
+        };
+        let times = thread::scope(|scope| {
+            let second = scope.spawn(on(1, "director_walk_second"));
+            let first = scope.spawn(on(0, "director_walk"));
+            [first, second].map(|thread| thread.join().expect("no thread of the benchmark panics"))
+        });
+        let [first, second] = times;
+        Ok(Some(1.0 / (1.0 / first? + 1.0 / second?)))
     }
 }
 
@@ -131,7 +169,10 @@ fn services() -> State {
     let mut state = State::default();
     for servers in SERVERS {
         for scheduler in Scheduler::ALL {
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
+            // Datagrams to thousands of servers are no case, and not all of them would find room.
+            let protocols: &[Protocol] =
+                if servers > 256 { &[Protocol::Tcp] } else { &[Protocol::Tcp, Protocol::Udp] };
+            for protocol in protocols.iter().copied() {
                 let key = ServiceKey {
                     vip: IpAddr::V4(Ipv4Addr::from(VIP)),
                     port: port(scheduler, servers),

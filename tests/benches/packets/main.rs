@@ -45,8 +45,7 @@ fn main() -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark loads XDP programs, which takes root");
     // A network namespace of our own, gone with the process: the veth pair of the live part needs no clean-up.
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-    pin()?;
-    let mut bed = bed::Bed::new()?;
+    let mut bed = bed::Bed::new(pin()?)?;
     let mut times = report::Times::default();
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
@@ -56,11 +55,16 @@ fn main() -> Result<()> {
     report::Report::new(&times, live).print(options.json)
 }
 
-/// Binds this thread to the last core it may run on: interrupts like to go to the first.
-fn pin() -> Result<()> {
+/// Binds this thread to the last core it may run on: interrupts like to go to the first. Returns the one before it.
+fn pin() -> Result<Option<CpuSet>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for the allowed cores")?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    let mut only = CpuSet::new();
-    only.set(last.context("no core may be used")?)?;
-    sched_setaffinity(Pid::from_raw(0), &only).context("cannot bind to one core")
+    let mut cores = (0..CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let alone = |cpu: usize| {
+        let mut set = CpuSet::new();
+        set.set(cpu).map(|()| set).context("a core's number")
+    };
+    let last = alone(cores.next().context("no core may be used")?)?;
+    let before = cores.next().map(alone).transpose()?;
+    sched_setaffinity(Pid::from_raw(0), &last).context("cannot bind to one core")?;
+    Ok(before)
 }
