@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use lb_lab::scenario::alone::{Alone, BOTH};
-use lb_lab::scenario::steady::Outcome;
+use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
+use lb_lab::scenario::steady::{self, Outcome};
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,6 +28,9 @@ struct Options {
     /// The build that the case `upgrade` changes to.
     #[arg(long, value_name = "FILE")]
     other_build: Option<PathBuf>,
+    /// Be the server of a node, which this program starts for itself.
+    #[arg(long, hide = true)]
+    echo: bool,
     /// Cargo adds this to every benchmark's arguments.
     #[arg(long, hide = true)]
     bench: bool,
@@ -83,7 +86,11 @@ struct Case {
 }
 
 fn play(name: &'static str, case: Play, options: &Options) -> Result<Case> {
-    let mut alone = Alone::start(&format!("bench{name}"), TABLE)?;
+    let this = std::env::current_exe()?;
+    let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
+    let mut alone = Alone::start_with(&format!("bench{name}"), TABLE, |server| {
+        server.start("echo", this, &["--echo"]).map(drop)
+    })?;
     let clients = alone.clients(options.connections as usize, PACE)?;
     case(&mut alone, options)?;
     alone.wait_until_served()?;
@@ -97,6 +104,9 @@ fn play(name: &'static str, case: Play, options: &Options) -> Result<Case> {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.echo {
+        return steady::echo_here(SERVICE);
+    }
     let mut cases = Vec::new();
     for (name, case) in CASES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {

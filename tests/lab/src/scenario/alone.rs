@@ -50,9 +50,14 @@ services:
 impl Alone {
     /// `purpose` is part of the lab's name.
     pub fn start(purpose: &str, connections: u32) -> Result<Self> {
+        Self::start_with(purpose, connections, |server| steady::echo(server, SERVICE))
+    }
+
+    /// The same, with another way to start what sends back what it gets.
+    pub fn start_with(purpose: &str, connections: u32, echo: impl Fn(&Node) -> Result<()>) -> Result<Self> {
         let talk = Talk::new(&unique_name(purpose))?;
         for server in [talk.www1.node(), talk.www2.node()] {
-            steady::echo(server, SERVICE)?;
+            echo(server)?;
         }
         let director = Director::start(&talk.ha1, &configuration(&talk.ha1, connections, BOTH)?)?;
         let alone = Self { talk, director };

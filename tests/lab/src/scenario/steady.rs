@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -25,10 +25,24 @@ const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// Servers that send back what they get, by TCP and UDP on one port. Datagrams are answered from the VIP, or the client would
 /// not know them. They end with the process.
 pub fn echo(node: &Node, vip: SocketAddrV4) -> Result<()> {
-    let (tcp, udp) = node.run(|| -> io::Result<_> {
-        let tcp = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, vip.port()))?;
-        Ok((tcp, std::net::UdpSocket::bind(vip)?))
-    })??;
+    serve(node.run(|| bind(vip))??).map(drop)
+}
+
+/// The same in a process of its own, which is in its node's namespace already, and to its end: descriptors of a process are
+/// limited.
+pub fn echo_here(vip: SocketAddrV4) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let thread = serve(bind(vip)?)?;
+    thread.join().map_err(|_| anyhow!("the servers have panicked"))?.context("the servers have ended")
+}
+
+fn bind(vip: SocketAddrV4) -> io::Result<(std::net::TcpListener, std::net::UdpSocket)> {
+    let tcp = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, vip.port()))?;
+    Ok((tcp, std::net::UdpSocket::bind(vip)?))
+}
+
+fn serve((tcp, udp): (std::net::TcpListener, std::net::UdpSocket)) -> Result<JoinHandle<io::Result<()>>> {
     tcp.set_nonblocking(true)?;
     udp.set_nonblocking(true)?;
     on_a_thread("echo", async move {
@@ -47,7 +61,6 @@ pub fn echo(node: &Node, vip: SocketAddrV4) -> Result<()> {
             });
         }
     })
-    .map(drop)
 }
 
 /// Connections that are open, and go on until they are asked for.
@@ -87,10 +100,10 @@ impl Steady {
     /// Opens so many connections from `client`, each of which sends a block every `pace`, and one flow of datagrams.
     pub fn open(client: &Node, to: SocketAddrV4, connections: usize, pace: Duration) -> Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let wanted = connections as u64 * 2 + 1000;
+        // The servers may be in this process too.
+        let wanted = (connections as u64 * 2 + 1000).min(hard);
         if soft < wanted {
-            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
-                .context("cannot open so many files")?;
+            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
         }
         let streams = client.run(|| (0..connections).map(|_| connect(to)).collect::<io::Result<Vec<_>>>())?;
         let streams = streams.context("cannot connect")?;
