@@ -34,7 +34,7 @@ pub fn relay(control: &Control, slot: Slot, now_ns: u64) -> Option<u64> {
 }
 
 /// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have
-/// written some of them anew and not yet the others; see `dataplane::lease` of the controller.
+/// written some of them anew and not yet the others; see `lb_model::lease`.
 #[inline(always)]
 pub fn read(control: &Control, slot: Slot) -> Lease {
     // SAFETY: as above.

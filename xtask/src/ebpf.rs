@@ -1,6 +1,6 @@
 //! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
 //!
-//! `lb-userspace/datapath/build.rs` includes this very file (`#[path = "../../../xtask/src/ebpf.rs"]`), so that `cargo build` and
+//! `lb-userspace/datapath/build.rs` includes this very file (`#[path = "../../xtask/src/ebpf.rs"]`), so that `cargo build` and
 //! `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
 //!
 //! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds

@@ -1,4 +1,4 @@
-//! The control socket: one JSON request a line, one JSON reply a line, over a Unix stream socket.
+//! What is spoken on the control socket: one JSON request a line, one JSON reply a line, over a Unix stream socket.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@
 //! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
 //! - [`lease`]: until when each group of VIPs is served
+//! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
 

@@ -1,6 +1,6 @@
 //! The checked configuration: what the rest of the controller works from.
 //!
-//! Values here are valid by construction of [`super::load`]: names are unique, ports and weights are in range, a
+//! Values here are valid by construction of `lb_config::load`: names are unique, ports and weights are in range, a
 //! direct-routing server has the service's own port. Nothing in this file knows about YAML.
 
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ pub struct NodeId(pub u8);
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// [`lb_model`] refuses groups that have the same.
+    /// `lb_config` refuses groups that have the same.
     pub fn of(name: &str) -> Self {
         Self(name_hash(name))
     }

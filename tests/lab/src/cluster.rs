@@ -4,11 +4,11 @@ pub mod pair;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use crate::lab::{Director, Lab, Node, Prefix, State, WebServer};
+use crate::workspace;
 
 /// ha.wowlinux.com, the address that clients know.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
@@ -120,7 +120,7 @@ fn heartbeat_address(director: &Node) -> Prefix {
 
 /// The talk's configuration: the example that is shipped, so that what we show is what we play.
 fn configuration() -> Result<String> {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/talk.yaml");
+    let example = workspace::root().join("deploy/examples/talk.yaml");
     if !example.is_file() {
         return Ok(CONFIGURATION.to_owned());
     }

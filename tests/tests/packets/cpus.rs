@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use anyhow::ensure;
 use lb_common::reason::TableEvent;
 use lb_common::schedule::{Least, Member};
 use lb_common::server::{Counts, ServerId};
@@ -77,19 +78,27 @@ fn weighted_round_robin_is_exactly_by_weight() {
 }
 
 /// Two CPUs may pick by the same counts, so a pick is not exact; how far apart the servers get is bounded by the
-/// number of CPUs, and every connection is counted.
+/// number of CPUs, and every connection is counted. A CPU that is held up in the middle of a change leaves a tournament stale
+/// until the sweeper mends it, so this is measured again on a busy machine.
 #[test]
 fn least_connections_stays_even() {
+    let even = measured("the shares of wlc on several CPUs", stays_even);
+    even.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn stays_even() -> anyhow::Result<()> {
     let director = Director::with_sizes(ROOMY, [(WEB, service(Scheduler::Wlc, &[2, 1, 1]))]);
+    let _sweeper = Sweeper::start(director.data_path.table.clone())?;
     on_every_cpu(|thread| clients_of(thread).for_each(|number| _ = director.open(client(number))));
     let connections = served(&director, 3);
     assert_eq!(connections.iter().sum::<u64>(), ALL);
-    for (connections, share) in connections.iter().zip([ALL / 2, ALL / 4, ALL / 4]) {
-        let difference = connections.abs_diff(share);
-        assert!(difference <= 2 * u64::from(THREADS), "{connections} instead of {share}");
-    }
     assert_eq!((1..=3).map(|number| u64::from(director.counts(WEB, number).0)).sum::<u64>(), ALL);
     director.assert_counts_are_true();
+    for (connections, share) in connections.iter().zip([ALL / 2, ALL / 4, ALL / 4]) {
+        let difference = connections.abs_diff(share);
+        ensure!(difference <= 2 * u64::from(THREADS), "{connections} instead of {share}");
+    }
+    Ok(())
 }
 
 /// CPUs that change counts at once may leave a tournament stale. Within 100 ms of the last packet its winner is the rule's

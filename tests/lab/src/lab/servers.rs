@@ -88,7 +88,7 @@ impl RealServer {
     /// Starts it and returns once it accepts connections.
     pub fn start(&self) -> Result<()> {
         let root = root::path();
-        let script = workspace::root().join("tests/src/lab/servers/enter.sh");
+        let script = workspace::root().join("tests/lab/src/lab/servers/enter.sh");
         let uid = self.uid().to_string();
         let folder = self.folder()?;
         let mut words = vec!["--mount", "--propagation", "private", "sh"];
