@@ -6,7 +6,7 @@
 //! - bands, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
 //!   length needs at most one band per distinct weight. See [`Band`].
 //!
-//! Source of the rules: MISSION's talk and the IPVS module's documentation (ipvsadm(8), section on schedulers).
+//! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS module's documentation (ipvsadm(8), section on schedulers).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

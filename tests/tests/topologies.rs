@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-
 use lb_lab::busy::measured;
 use lb_lab::cluster::pair::{PATIENCE, Pair, Settings};
 use lb_lab::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, Talk, VIP};

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what a packet costs, what clients notice of a take-over, and what health checks cost.
+//! `cargo xtask bench`: what a packet costs, what clients notice of a take-over, what health checks cost, and what a restart
+//! costs open connections.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("lb-net", &["lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
-    ("lb-cluster", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
+    ("lb-cluster", &["lb-model", "lb-api", "lb-system", "lb-net"]),
     (
         "lb",
         &[

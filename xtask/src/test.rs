@@ -11,7 +11,7 @@ use crate::{ebpf, kernels, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out crate `tests`: scenarios, packets through the kernel.
+    /// Leave out crate `lb-tests`: scenarios, packets through the kernel.
     #[arg(long)]
     quick: bool,
     /// In place of all that: boots Debian's Linux 6.1, 6.12 and newest in software emulation, loads every program, plays the

@@ -4,10 +4,10 @@ mod questions;
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_model::{Health, Step, Totals};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Level;
-use lb_model::{Health, Step, Totals};
 
 /// The running director at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

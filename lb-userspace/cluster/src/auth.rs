@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use lb_model::ids::name_hash;
 use sha2::Sha256;
 
 use super::wire::TAG_LENGTH;
-use lb_model::ids::name_hash;
 
 pub mod file;
 #[cfg(test)]

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use lb_model::ids::NodeId;
+
 use super::auth::{ClusterId, KeyId, Keys, Refused};
 use super::message::Heartbeat;
 use super::reason::DropReason;
 use super::replay::{Guard, Identity};
 use super::wire::{self, DecodeError, EncodeError, Envelope, Header};
-use lb_model::ids::NodeId;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use lb_fuzz::{Failed, bytes, hold, targets};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -12,7 +13,6 @@ use crate::auth::file;
 use crate::channel::tests::{channel, heartbeat, resigned};
 use crate::transport::framing::{Collector, Found, frame};
 use crate::wire::{self, MAX_LENGTH};
-use lb_fuzz::{Failed, bytes, hold, targets};
 
 targets! {
     heartbeats 400 "heartbeats, with and without the cluster's key" => run;

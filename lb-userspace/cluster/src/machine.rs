@@ -56,13 +56,13 @@
 
 use std::time::Duration;
 
+use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
+
 use super::message::{Heartbeat, Readiness, Role};
 use group::Group;
-use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
-use node::Node;
-
 pub use io::{Cause, Change, Command, Event, Input, LocalReadiness, Output, Refusal, Seen};
 pub use node::Fitness;
+use node::Node;
 pub use settings::{Failback, GroupSettings, Settings, SettingsError};
 
 mod change;

@@ -16,6 +16,11 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
+use lb_api::findings::Findings;
+use lb_model::ids::NodeId;
+use lb_model::lease::Leases;
+use lb_model::{Cluster, Config};
+use lb_system::clock::now;
 use tokio::sync::oneshot;
 
 use self::driver::{Command, Driver, Report, Sight, Tell, Told};
@@ -29,11 +34,6 @@ use super::replay::{Identity, session_at};
 use super::takeover::holder::{self, GroupNumber, Holder, Orders};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::statistics::Statistics;
-use lb_api::findings::Findings;
-use lb_model::ids::NodeId;
-use lb_model::lease::Leases;
-use lb_model::{Cluster, Config};
-use lb_system::clock::now;
 
 pub mod driver;
 pub mod fencing;

@@ -12,10 +12,10 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_net::icmp::Echo;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::reach::Reach;
-use lb_net::icmp::Echo;
 
 /// How often each host is asked.
 const INTERVAL: Duration = Duration::from_millis(500);

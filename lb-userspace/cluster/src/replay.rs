@@ -33,12 +33,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
+use lb_model::ids::NodeId;
 use sha2::Sha256;
 
 use super::reason::DropReason;
 use super::wire::{Echo, Envelope};
-use lb_model::ids::NodeId;
-
 pub(crate) use window::Window;
 
 #[cfg(test)]

@@ -29,8 +29,9 @@
 //! Two nodes with one group: 88 bytes, which take 46 ms on a line of 19,200 baud. The largest: 783 bytes.
 //! A byte that could have been written otherwise makes a message malformed: there is one form of each.
 
-use super::message::{GroupStatus, Heartbeat, Readiness, Role};
 use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
+
+use super::message::{GroupStatus, Heartbeat, Readiness, Role};
 
 #[cfg(test)]
 pub(crate) mod tests;

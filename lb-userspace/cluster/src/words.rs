@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use lb_api::events::{Level, Record};
+use lb_model::ids::{GroupId, NodeId};
+use lb_model::{Cluster, Group};
+
 use super::machine::{Cause, Command, Event, Refusal, Seen};
 use super::member::driver::Report;
 use super::message::Role;
 use super::transport::PathId;
 use super::transport::event_loop;
 use super::transport::slot::Change;
-use lb_api::events::{Level, Record};
-use lb_model::ids::{GroupId, NodeId};
-use lb_model::{Cluster, Group};
 
 /// What ids are called in the configuration.
 #[derive(Debug, Clone, Copy)]

@@ -16,11 +16,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
+
 use super::error::{Found, SHOWN};
 use super::places::{Place, Position};
 use super::values;
 use super::yaml::{self, Scalar};
-use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
 
 /// Builds the model of `file`, whose values stand at `root`, on a host called `host`; or says everything that is wrong
 /// with it.

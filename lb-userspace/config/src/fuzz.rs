@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use lb_fuzz::{Failed, bytes, hold, targets};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::{load, parse};
-use lb_fuzz::{Failed, bytes, hold, targets};
 
 targets! {
     config 400 "configuration files" => run;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
+use lb_model::{Fallback, GroupVip, Pattern, Statuses};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
-
-use lb_model::{Fallback, GroupVip, Pattern, Statuses};
 
 /// One of a few words.
 pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {

@@ -11,9 +11,10 @@ pub mod far_end;
 mod statistics;
 pub mod watch;
 
+use lb_model::XdpMode;
+
 use self::far_end::FarEnd;
 use super::attach::Mode;
-use lb_model::XdpMode;
 
 /// The modes to attach the program in, the best first.
 pub fn modes(wanted: XdpMode, far_end: FarEnd) -> &'static [Mode] {

@@ -20,7 +20,11 @@ use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Plan;
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_model::ServiceKey;
+use lb_system::clock::now_ns;
 
+use self::schedules::Regions;
+use self::values::{address, service_info, target_address};
 use super::cells::CellAllocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
@@ -28,11 +32,6 @@ use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use crate::plan::{Change, Server, Settings, Target};
-use lb_model::ServiceKey;
-use lb_system::clock::now_ns;
-
-use self::schedules::Regions;
-use self::values::{address, service_info, target_address};
 
 /// The maps and what stands where in them.
 pub struct Executor {

@@ -17,13 +17,13 @@ use lb_common::control::{Control, LAYOUT, word_to_mac};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forward, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
+use lb_model::{Service, ServiceKey};
 
 use super::attach::pins::{self, Pins};
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::sweep::Table;
 use crate::plan::Target;
-use lb_model::{Service, ServiceKey};
 
 /// What is shared as long as its size is the same.
 const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];

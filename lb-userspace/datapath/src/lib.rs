@@ -37,6 +37,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use aya::Ebpf;
 use lb_common::server::ServerId;
+use lb_model::ServiceKey;
+use lb_model::lease::{Leases, Memory};
 
 use self::executor::Executor;
 use self::inherited::Inherited;
@@ -45,8 +47,6 @@ use self::maps::Maps;
 use self::object::Sizes;
 use self::sweep::Table;
 use crate::plan::{Change, State, diff, schedule};
-use lb_model::ServiceKey;
-use lb_model::lease::{Leases, Memory};
 
 /// A loaded program with its maps, and the state they hold.
 pub struct DataPath {

@@ -12,11 +12,11 @@ use lb_common::schedule::Plan;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
 use lb_common::unfinished::Seen;
+use lb_model::Totals;
 
 use super::mapped::Mapped;
 use super::sweep::Table;
 use super::tournaments::Tournaments;
-use lb_model::Totals;
 
 /// The maps, taken out of a loaded object.
 pub struct Maps {

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use diff::{diff, schedule};
-
 use lb_model::{Scheduler, ServiceKey, Stray, Timeouts};
+
+pub use diff::{diff, schedule};
 
 /// Everything the data path holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use lb_common::frame::Flow;
 use lb_common::server::ServerEntry;
 use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::{self, Page as _, Place};
+use lb_system::clock::now_ns;
 
 use super::inherited;
 use super::mapped::Mapped;
 use super::sweep::{PageView, Table};
-use lb_system::clock::now_ns;
 
 /// What became of the old table's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

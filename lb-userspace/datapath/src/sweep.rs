@@ -12,10 +12,10 @@ use lb_common::connection::{Entry, Key, Tick};
 use lb_common::server::{Counts, ServerId};
 use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
 use lb_common::table::{Page, RawPage, SLOTS_PER_PAGE};
+use lb_system::clock::now_ns;
 
 use super::mapped::Mapped;
 use super::tournaments::Tournaments;
-use lb_system::clock::now_ns;
 
 /// The connection table and the counts of its servers, as memory.
 pub struct Table {

@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use lb_model::{Check, Service, ServiceKey};
+use lb_net::xsk::Xsk;
+use lb_system::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -33,9 +36,6 @@ use self::probe::{Advice, Report, Subject};
 use self::punctuality::Punctuality;
 use self::recent::Recent;
 use self::task::Job;
-use lb_model::{Check, Service, ServiceKey};
-use lb_net::xsk::Xsk;
-use lb_system::worker::Worker;
 
 /// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
 const STAGGER: Duration = Duration::from_millis(5);

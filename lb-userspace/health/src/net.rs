@@ -15,9 +15,10 @@ pub(crate) use self::tls::certificate_warning;
 use self::vip::VipDatagrams;
 #[cfg(test)]
 pub(crate) use self::vip::fuzz as vip_fuzz;
+use lb_model::{Tls, Via};
+
 pub use self::vip::{Station, Stations, VipNet};
 use super::probe::{Attempt, Failure};
-use lb_model::{Tls, Via};
 
 /// A connection, whatever it is made of. Dropping it closes it.
 pub type Stream = Box<dyn Duplex>;

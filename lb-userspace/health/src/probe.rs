@@ -33,13 +33,13 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
+use lb_model::{Check, Probe, Via};
 
 pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Subject, micros};
 pub use self::excerpt::excerpt;
 use self::excerpt::quote;
 pub use self::failure::Failure;
 use super::net::Net;
-use lb_model::{Check, Probe, Via};
 
 /// Makes one probe as `check` asks for, of which nothing is remembered.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {

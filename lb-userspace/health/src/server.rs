@@ -9,12 +9,13 @@ mod growth;
 
 use std::time::Duration;
 
+use lb_model::Damping;
+use lb_model::Health;
+
 use self::damper::Damper;
 use self::growth::Growth;
 use super::machine::State;
 use super::probe::Advice;
-use lb_model::Damping;
-use lb_model::Health;
 
 /// What the configuration says of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

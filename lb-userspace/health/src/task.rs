@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use lb_model::Check;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -15,7 +16,6 @@ use super::probe::{Advice, Report, Subject};
 use super::punctuality::Punctuality;
 use super::recent::Recent;
 use super::{Verdict, probe};
-use lb_model::Check;
 
 /// What the machine waits longer than the probe itself: the probe's words say more.
 const GRACE: Duration = Duration::from_millis(50);

@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use lb_model::{Exchange, HttpProbe, Probe, Protocol, Scheduler, Server, Wanted};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::probe::servers::{self, TestServer};
 use super::*;
-use lb_model::{Exchange, HttpProbe, Probe, Protocol, Scheduler, Server, Wanted};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];

@@ -55,7 +55,21 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use lb_api::events::Events;
+use lb_api::findings::Findings;
 use lb_common::server::ServerId;
+use lb_datapath::attach::Attachment;
+use lb_datapath::device::watch::Watch;
+use lb_datapath::inherited::{Inherited, PinnedMaps};
+use lb_datapath::plan::{State, Target};
+use lb_datapath::sweep::Sweeper;
+use lb_datapath::{Applied, DataPath, maps::read_totals};
+use lb_health::server::Machine;
+use lb_health::{Checker, Verdict};
+use lb_model::Totals;
+use lb_model::{Config, ServiceKey};
+use lb_net::neighbours::{self, Neighbours};
+use lb_system::command::queue::Queues;
 use nix::net::if_::if_indextoname;
 use sd_notify::NotifyState;
 
@@ -76,20 +90,6 @@ use self::topology::Topology;
 use self::vip_checks::VipChecks;
 use crate::firewall::Firewall;
 use crate::sorry::Sorry;
-use lb_api::events::Events;
-use lb_api::findings::Findings;
-use lb_datapath::attach::Attachment;
-use lb_datapath::device::watch::Watch;
-use lb_datapath::inherited::{Inherited, PinnedMaps};
-use lb_datapath::plan::{State, Target};
-use lb_datapath::sweep::Sweeper;
-use lb_datapath::{Applied, DataPath, maps::read_totals};
-use lb_health::server::Machine;
-use lb_health::{Checker, Verdict};
-use lb_model::Totals;
-use lb_model::{Config, ServiceKey};
-use lb_net::neighbours::{self, Neighbours};
-use lb_system::command::queue::Queues;
 
 /// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);

@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lb_common::service::Protocol;
-use tokio::sync::watch;
-
 use lb_api::findings::{Finding, Findings, Kind};
+use lb_common::service::Protocol;
 use lb_model::{Command, Config};
 use lb_system::command::{self, Failure};
 use lb_system::worker::Worker;
+use tokio::sync::watch;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(180);

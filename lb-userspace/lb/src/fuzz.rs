@@ -4,6 +4,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_api::wire::Reply;
+use lb_fuzz::bytes::samples;
+use lb_fuzz::script::{End, Script, runtime, scripts};
+use lb_fuzz::{Failed, hold, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,10 +16,6 @@ use tokio::time::timeout;
 
 use crate::observe::{http, inquiries, samples as observed, socket};
 use crate::sorry;
-use lb_api::wire::Reply;
-use lb_fuzz::bytes::samples;
-use lb_fuzz::script::{End, Script, runtime, scripts};
-use lb_fuzz::{Failed, hold, targets};
 
 targets! {
     control 60 "requests to the control socket" => run_control;

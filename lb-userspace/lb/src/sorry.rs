@@ -20,11 +20,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lb_system::worker::Worker;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::listener::Listener;
 use self::trouble::Trouble;
-use lb_system::worker::Worker;
 
 /// Connections that are served at once at all VIPs together. Each may hold a page of [`page::LONGEST`] bytes.
 const MOST: usize = 512;

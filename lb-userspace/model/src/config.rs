@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::check::Check;
-use crate::ids::GroupId;
 pub use lb_common::schedule::Scheduler;
 pub use lb_common::service::Protocol;
+
+use crate::check::Check;
+use crate::ids::GroupId;
 
 /// Everything one `lb run` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]

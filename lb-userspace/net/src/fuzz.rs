@@ -1,12 +1,12 @@
 //! Ethernet frames: whatever reads them stays within them.
 
 use lb_common::frame::{self, Parsed};
+use lb_fuzz::{Failed, bytes, hold, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::icmp;
 use crate::segment::claims::claim;
-use lb_fuzz::{Failed, bytes, hold, targets};
 
 targets! {
     frames 2000 "Ethernet frames, as the XDP program, the conflict watch and pings read them" => run;

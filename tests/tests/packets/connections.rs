@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use lb_common::reason::Reason;
 use lb_model::{Stray, Timeouts};
-
 use lb_tests::harness::*;
 
 /// Server that a packet went to.

@@ -11,10 +11,9 @@ use lb_datapath::object::Sizes;
 use lb_datapath::sweep::Sweeper;
 use lb_lab::busy::measured;
 use lb_model::Scheduler;
+use lb_tests::harness::*;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-
-use lb_tests::harness::*;
 
 /// Threads; two on each CPU where there are only two, so that they also interrupt each other.
 const THREADS: u32 = 4;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use lb_common::reason::{Reason, TableEvent};
 use lb_datapath::plan::{Server, Service, State};
 use lb_model::{ServiceKey, Stray};
-
 use lb_tests::harness::*;
 
 const OTHER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];

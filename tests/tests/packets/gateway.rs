@@ -2,7 +2,6 @@
 
 use lb_common::hairpin;
 use lb_common::reason::Reason;
-
 use lb_tests::harness::*;
 
 /// What a machine that routes makes of a frame that came to it: a hop less, and off to the director.

@@ -6,7 +6,6 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_datapath::plan::Service;
 use lb_model::lease::Leases;
 use lb_model::{ServiceKey, Stray};
-
 use lb_tests::harness::*;
 
 const OTHER_GROUP: u8 = 31;

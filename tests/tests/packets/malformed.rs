@@ -6,10 +6,9 @@ use lb_common::frame::{self, Flow, Parsed};
 use lb_common::reason::{Action, Reason};
 use lb_common::service::Protocol;
 use lb_model::Stray;
+use lb_tests::harness::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-
-use lb_tests::harness::*;
 
 /// Both services forward whatever is well-formed, strays too; the host must not answer for the VIPs.
 fn director() -> Director {

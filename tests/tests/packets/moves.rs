@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use lb_common::reason::TableEvent;
+use lb_tests::harness::*;
 
 use crate::leases::{Pair, Role};
-use lb_tests::harness::*;
 
 /// Moves the group to the director `to`; as planned, both serve on what they know.
 fn moves(pair: &Pair, to: usize, planned: bool) {

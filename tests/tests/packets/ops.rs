@@ -2,7 +2,6 @@
 
 use lb_datapath::plan::Service;
 use lb_model::Scheduler;
-
 use lb_tests::harness::*;
 
 fn each_datagram(mut service: Service) -> Service {

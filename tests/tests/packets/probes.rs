@@ -8,9 +8,8 @@ use lb_common::control::Vips;
 use lb_common::probe::Answer;
 use lb_common::reason::Reason;
 use lb_model::Protocol;
-use nix::libc;
-
 use lb_tests::harness::*;
+use nix::libc;
 
 /// The director's own address.
 const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);

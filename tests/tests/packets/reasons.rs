@@ -3,9 +3,9 @@
 use lb_common::reason::{Action, Reason};
 use lb_common::schedule::Plan;
 use lb_common::server::ServerEntry;
+use lb_tests::harness::*;
 
 use crate::{directors, probes, refusals};
-use lb_tests::harness::*;
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason needs a scene.
 fn scene(reason: Reason) -> (Director, Vec<u8>) {

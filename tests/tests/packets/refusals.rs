@@ -3,7 +3,6 @@
 use lb_common::reason::Reason;
 use lb_datapath::plan::Service;
 use lb_model::Stray;
-
 use lb_tests::harness::*;
 
 pub(crate) fn refusing(servers: impl IntoIterator<Item = u16>) -> Service {

@@ -1,7 +1,6 @@
 //! Exact picks of rr, wrr, lc and wlc through the program.
 
 use lb_model::Scheduler;
-
 use lb_tests::harness::*;
 
 /// Servers of `count` new connections, as letters: A is server 1.

@@ -6,7 +6,6 @@ use lb_common::reason::Reason;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{Service, State, Target};
 use lb_model::Scheduler;
-
 use lb_tests::harness::*;
 
 fn both() -> Director {

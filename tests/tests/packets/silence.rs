@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::reason::Reason;
-
 use lb_tests::harness::*;
 
 const OTHER_GROUP: u8 = 31;

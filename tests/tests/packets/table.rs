@@ -6,7 +6,6 @@ use std::time::Duration;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::table::SLOTS_PER_PAGE;
 use lb_datapath::object::Sizes;
-
 use lb_tests::harness::*;
 
 /// One page of the table.

@@ -9,10 +9,9 @@ use lb_common::server::ServerId;
 use lb_common::table::SLOTS_PER_PAGE;
 use lb_datapath::object::Sizes;
 use lb_model::{Protocol, Timeouts};
+use lb_tests::harness::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-
-use lb_tests::harness::*;
 
 /// More clients than slots, so that there are evictions and a full table.
 const CLIENTS: u32 = 400;

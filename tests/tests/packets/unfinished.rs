@@ -3,7 +3,6 @@
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
 use lb_common::unfinished::{Seen, folded, offset, pseudo_sum};
-
 use lb_tests::harness::*;
 
 /// What the frame holds behind the IP header.

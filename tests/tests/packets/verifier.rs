@@ -2,7 +2,6 @@
 
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::object::{self, PROGRAM};
-
 use lb_tests::harness::SMALL;
 
 /// The kernel refuses a program that takes it a million steps to verify. Kernels differ in how many they take: Linux 6.1

@@ -7,10 +7,11 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use cases::{CASES, Case, Illness, Told};
 use lb_api::status::Status;
 use lb_lab::lab::servers::catalog;
 use lb_lab::lab::{Director, Lab, Node, RealServer, cleanup, unique_name};
+
+use cases::{CASES, Case, Illness, Told};
 
 /// Checks are a quarter of a second apart and wait for two seconds; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(40);

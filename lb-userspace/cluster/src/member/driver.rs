@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use lb_model::ids::{GroupId, NodeId};
+use lb_model::lease::Leases;
 use tokio::sync::oneshot;
 
 use super::fencing::Fencing;
@@ -14,8 +16,6 @@ use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine,
 use crate::message::{Heartbeat, Readiness, Role};
 use crate::takeover::holder::{GroupNumber, Orders, Outcome};
 use crate::transport::{PathId, event_loop};
-use lb_model::ids::{GroupId, NodeId};
-use lb_model::lease::Leases;
 
 /// What other threads tell the driver.
 pub enum Command {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lb_model::ids::NodeId;
 use tokio::sync::OnceCell;
 
 use crate::takeover::holder::Condition;
-use lb_model::ids::NodeId;
 
 /// Makes the run of the fence command for this node, before the group of this name is taken; its error is how it failed.
 pub type Fence = Box<dyn Fn(NodeId, &str) -> Condition + Send>;

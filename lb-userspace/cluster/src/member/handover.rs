@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::machine::{Cause, Machine};
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
 
 use super::numbers::GroupNumbers;
 use super::peers::Peers;
+use crate::machine::{Cause, Machine};
 
 /// By group, what is owed to connections that began elsewhere.
 #[derive(Debug, Default)]

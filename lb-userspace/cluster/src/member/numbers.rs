@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::takeover::holder::GroupNumber;
 use lb_model::Group;
 use lb_model::ids::GroupId;
+
+use crate::takeover::holder::GroupNumber;
 
 /// Those groups too that left the configuration and are not given up yet.
 #[derive(Debug, Default)]

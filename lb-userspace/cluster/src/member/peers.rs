@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::message::{Heartbeat, Readiness, Role};
 use lb_model::ids::{GroupId, NodeId};
+
+use crate::message::{Heartbeat, Readiness, Role};
 
 #[derive(Debug, Default)]
 pub(super) struct Peers(BTreeMap<NodeId, Peer>);

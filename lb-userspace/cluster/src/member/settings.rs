@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_model::ids::NodeId;
+use lb_model::{Cluster, Config, HeartbeatPath};
+
 use crate::machine::{Change, Failback, GroupSettings, Settings};
 use crate::transport::Open;
 use crate::transport::serial::Serial;
 use crate::transport::udp::{To, Udp};
-use lb_model::ids::NodeId;
-use lb_model::{Cluster, Config, HeartbeatPath};
 
 /// How long the addresses of a group may take to be on the interface, a fence command apart.
 const TAKEOVER: Duration = Duration::from_secs(2);

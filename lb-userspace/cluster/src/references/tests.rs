@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use lb_lab::busy::measured;
+use lb_lab::cable::{Cable, block_on, ip};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::*;
-use lb_lab::cable::{Cable, block_on, ip};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

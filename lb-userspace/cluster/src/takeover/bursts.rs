@@ -8,9 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use lb_net::announce::Part;
+use tokio::time::Instant;
 
 /// A burst: how long after the taking, and what. It begins with one frame for each address, so that a pace of 10,000
 /// frames a second lets 3,000 clients' caches be right after 300 ms.

@@ -6,13 +6,12 @@ use std::num::NonZeroU32;
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use lb_net::addresses::Form;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
-
-use lb_net::addresses::Form;
 
 /// Room for the addresses of a full interface that are flushed at once.
 const RECEIVE_BUFFER: usize = 4 << 20;

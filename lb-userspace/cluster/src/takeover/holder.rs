@@ -12,6 +12,11 @@ use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use lb_api::findings::Findings;
+use lb_model::{ANNOUNCE_RATE, Group};
+use lb_net::addresses::{Answer, Kernel, Request};
+use lb_net::announce::Announcer;
+use lb_net::vips::Vips;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
@@ -20,11 +25,6 @@ use super::changes::{Change, Changes};
 use super::ledger::{Event, Ledger, WorkId};
 use super::report::Report;
 use crate::realtime;
-use lb_api::findings::Findings;
-use lb_model::{ANNOUNCE_RATE, Group};
-use lb_net::addresses::{Answer, Kernel, Request};
-use lb_net::announce::Announcer;
-use lb_net::vips::Vips;
 
 /// Requests to the kernel under way at once. The kernel carries out one after the other; in between, announcements go out.
 const REQUESTS: usize = 32;

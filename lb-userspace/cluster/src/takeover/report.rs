@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use nix::net::if_::if_indextoname;
-use tokio::time::Instant;
-
 use lb_api::events::{Level, Record};
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_net::vips::VipAddress;
+use nix::net::if_::if_indextoname;
+use tokio::time::Instant;
 
 /// Addresses that are told one by one; of more, how many there are. A log that is slow must not hold a take-over up.
 const TOLD: usize = 16;

@@ -5,11 +5,12 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::holder::{Holder, Outcome, orders};
 use lb_api::findings::Findings;
 use lb_lab::cable::{Cable, block_on, ip};
 use lb_model::{Failback, Group, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
+
+use super::holder::{Holder, Outcome, orders};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x5a];
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
+use lb_system::clock::now;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -24,7 +25,6 @@ use crate::auth::Keys;
 use crate::channel::Channel;
 use crate::message::Heartbeat;
 use crate::reason::DropReason;
-use lb_system::clock::now;
 
 #[cfg(test)]
 mod tests;

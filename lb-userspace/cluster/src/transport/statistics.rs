@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::reason::DropReason;
 use lb_model::ids::{MAX_NODES, NodeId};
+
+use crate::reason::DropReason;
 
 /// Of one path.
 #[derive(Debug)]

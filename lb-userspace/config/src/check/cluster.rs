@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_model::ids::MAX_NODES;
+use lb_model::{Cluster, Node};
+
 use super::{Checker, Surroundings, Unique, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::ids::MAX_NODES;
-use lb_model::{Cluster, Node};
 
 const MOST_REFERENCES: usize = 16;
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use lb_model::{Command, Hooks, ServiceHooks};
+
 use super::{Checker, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::{Command, Hooks, ServiceHooks};
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_model::ids::MAX_GROUPS;
+use lb_model::{Failback, Group, GroupVip, MAX_VIPS};
+
 use super::cluster::node;
 use super::{Checker, DAY, Unique, Value, values};
 use crate::places::Place;
 use crate::yaml;
-use lb_model::ids::MAX_GROUPS;
-use lb_model::{Failback, Group, GroupVip, MAX_VIPS};
 
 /// How often held VIPs are announced again unless the file says otherwise.
 const REFRESH: Duration = Duration::from_secs(5);

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_model::{Check, Tls, Via};
+
 use super::probe::Kind;
 use super::{Checker, DAY, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::{Check, Tls, Via};
 
 const VIAS: [(&str, Via); 2] = [("server", Via::Server), ("vip", Via::Vip)];
 const EXPIRY_WARNING: Duration = DAY.saturating_mul(14);

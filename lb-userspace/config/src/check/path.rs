@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lb_model::{HeartbeatPath, Node};
+
 use super::cluster::node;
 use super::{Checker, Surroundings, Unique, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::{HeartbeatPath, Node};
 
 const MOST_PATHS: usize = 16;
 /// Heartbeat's of old (IANA: ha-cluster).

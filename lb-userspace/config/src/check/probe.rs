@@ -1,9 +1,10 @@
 //! What a check asks, and which keys belong to which type of check.
 
+use lb_model::{DnsProbe, Exchange, ExternalProbe, HttpProbe, Method, Probe, RecordType, Wanted};
+
 use super::{Checker, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::{DnsProbe, Exchange, ExternalProbe, HttpProbe, Method, Probe, RecordType, Wanted};
 
 /// The `type` of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use lb_model::{Check, Server};
+
 use super::{Checker, Unique, Value};
 use crate::places::Place;
 use crate::{values, yaml};
-use lb_model::{Check, Server};
 
 /// Limit of the data plane's map of one service.
 const MOST_SERVERS_OF_ONE: usize = 4096;

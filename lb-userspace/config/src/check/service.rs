@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Checker, DAY, SECOND, Unique, Value};
-use crate::places::Place;
-use crate::{values, yaml};
 use lb_model::{
     Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
 };
+
+use super::{Checker, DAY, SECOND, Unique, Value};
+use crate::places::Place;
+use crate::{values, yaml};
 
 /// Limits of the data plane's maps.
 const MOST_SERVICES: usize = 4096;

@@ -8,11 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lb_api::findings::{Finding, Findings, Kind};
+use lb_model::XdpMode;
+
 use super::far_end::FarEnd;
 use super::statistics::Statistics;
 use crate::attach::Mode;
-use lb_api::findings::{Finding, Findings, Kind};
-use lb_model::XdpMode;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_millis(400);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, Server, Service, State, Target};
 use lb_model::ServiceKey;
+
+use super::{Change, Server, Service, State, Target};
 
 /// The changes that turn `actual` into `desired`; empty when they are equal.
 ///

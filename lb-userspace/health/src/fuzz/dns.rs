@@ -2,6 +2,10 @@
 
 use std::time::Instant;
 
+use lb_fuzz::bytes::{Edit, apply, edits};
+use lb_fuzz::script::runtime;
+use lb_fuzz::{Failed, hold};
+use lb_model::{DnsProbe, Probe, RecordType};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::Config;
@@ -10,10 +14,6 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::probes::{LIMIT, is_in_order};
 use crate::probe::servers::{self, Asked, TestServer};
-use lb_fuzz::bytes::{Edit, apply, edits};
-use lb_fuzz::script::runtime;
-use lb_fuzz::{Failed, hold};
-use lb_model::{DnsProbe, Probe, RecordType};
 
 const HEADER: usize = 12;
 

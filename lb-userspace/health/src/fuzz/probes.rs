@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use lb_fuzz::bytes::{self, samples};
+use lb_fuzz::script::{runtime, scripts};
+use lb_fuzz::{Failed, hold};
+use lb_model::{Command, Exchange, ExternalProbe, HttpProbe, Probe};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::probe::Report;
 use crate::probe::servers::{self, Asked, wanted};
-use lb_fuzz::bytes::{self, samples};
-use lb_fuzz::script::{runtime, scripts};
-use lb_fuzz::{Failed, hold};
-use lb_model::{Command, Exchange, ExternalProbe, HttpProbe, Probe};
 
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
 

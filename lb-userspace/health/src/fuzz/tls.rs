@@ -4,6 +4,10 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lb_fuzz::bytes::{Edit, apply, edits};
+use lb_fuzz::script::runtime;
+use lb_fuzz::{Failed, hold};
+use lb_model::{Exchange, Probe, Tls};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,10 +22,6 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 use super::probes::{LIMIT, is_in_order};
 use crate::net::certificate_warning;
 use crate::probe::servers::{self, Asked, Authority, Certificate};
-use lb_fuzz::bytes::{Edit, apply, edits};
-use lb_fuzz::script::runtime;
-use lb_fuzz::{Failed, hold};
-use lb_model::{Exchange, Probe, Tls};
 
 const NAME: &str = "www.example.org";
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);

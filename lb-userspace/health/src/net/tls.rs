@@ -12,11 +12,12 @@ use tokio_rustls::rustls::{self, CertificateError, ProtocolVersion};
 
 #[cfg(test)]
 pub(crate) use self::certificate::warning as certificate_warning;
+use lb_model::{Probe, Tls};
+
 use self::certificate::{begins, ended};
 pub(super) use self::trust::Clients;
 use super::Stream;
 use crate::probe::{Attempt, Failure};
-use lb_model::{Probe, Tls};
 
 const AGREEMENT: &str = "agreement on TLS";
 

@@ -24,6 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use lb_model::Protocol;
+use lb_net::xsk::Xsk;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -32,8 +34,6 @@ use self::stack::{Key, Stack, Way};
 pub use self::stations::{Station, Stations};
 pub(super) use self::stream::{VipDatagrams, VipStream};
 use crate::probe::{Attempt, Failure};
-use lb_model::Protocol;
-use lb_net::xsk::Xsk;
 
 /// The way to servers through their VIPs. Clones are the same.
 #[derive(Clone)]

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lb_model::{Check, ServiceKey};
 use lb_model::{Step, millis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::{Failure, agent};
 use crate::net::{Datagrams, Net, Stream};
-use lb_model::{Check, ServiceKey};
 
 /// Until when a probe has time, and how long that was from its start on, for the words of a failure.
 #[derive(Debug, Clone, Copy)]

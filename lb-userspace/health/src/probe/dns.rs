@@ -6,13 +6,13 @@
 mod question;
 
 use domain::base::iana::Rcode;
+use lb_model::DnsProbe;
 use tokio::time::timeout_at;
 
 use self::question::{Question, Reply};
 use super::conversation::Conversation;
 use super::excerpt::clean;
 use super::{Answer, Attempt, Failure};
-use lb_model::DnsProbe;
 
 /// Nobody is told that more would be welcome (EDNS), so a server sends no more than 512 bytes (RFC 1035 section 4.2.1).
 const DATAGRAM: usize = 4096;

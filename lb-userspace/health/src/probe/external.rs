@@ -3,10 +3,11 @@
 //! It gets ldirectord's four arguments behind its own (VIP, its port, the server's address, its port), and the same in
 //! its environment: LB_VIP, LB_PORT, LB_PROTOCOL, LB_SERVER_ADDRESS, LB_SERVER_PORT.
 
-use super::excerpt::clean;
-use super::{Advice, Answer, Attempt, Failure};
 use lb_model::{Command, ExternalProbe};
 use lb_system::command::{self, Failure as Ended};
+
+use super::excerpt::clean;
+use super::{Advice, Answer, Attempt, Failure};
 
 pub(super) async fn probe(attempt: &Attempt<'_>, external: &ExternalProbe) -> Result<Answer, Failure> {
     let service = attempt.subject.service;

@@ -4,8 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::wanted::Unmet;
 use lb_model::Statuses;
+
+use super::wanted::Unmet;
 
 /// Why a probe failed; its display is the reason shown by `lb status`.
 #[derive(Debug, thiserror::Error)]

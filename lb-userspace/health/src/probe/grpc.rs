@@ -9,10 +9,10 @@ use h2::RecvStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use hyper::Request;
 use hyper::body::Bytes;
+use lb_model::Statuses;
 
 use self::status::Status;
 use super::{Answer, Attempt, Failure, http};
-use lb_model::Statuses;
 
 /// Of headers and trailers each.
 const HEADER_LIMIT: u32 = 16 * 1024;

@@ -9,6 +9,7 @@ mod head;
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_model::{HttpProbe, Method, ServiceKey};
 use sha2::{Digest, Sha256};
 
 use self::body::Decoder;
@@ -17,7 +18,6 @@ use super::conversation::Conversation;
 use super::excerpt::clean;
 use super::wanted::Search;
 use super::{Answer, Attempt, Failure, excerpt};
-use lb_model::{HttpProbe, Method, ServiceKey};
 
 /// How much of a body is looked through; a page that has not said its text by then is taken not to have it, and a
 /// longer one has no digest.

@@ -4,11 +4,11 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
+use lb_model::{Check, Probe, Protocol, Via};
 use tokio::sync::OnceCell;
 use tokio::time::sleep_until;
 
 use super::{Answer, Attempt, Failure};
-use lb_model::{Check, Probe, Protocol, Via};
 
 /// Makes a probe through the VIP. While the answer is late the server's own address is asked as well, so that all is known
 /// when the time is up.

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
 
+use lb_model::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -23,7 +24,6 @@ pub(crate) use self::tls::{
 };
 use super::{Answer, Report, Subject, agent};
 use crate::net::{Duplex, Net};
-use lb_model::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
 
 /// A server that lives as long as this value.
 pub(crate) struct TestServer {

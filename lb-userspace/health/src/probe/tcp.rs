@@ -1,12 +1,12 @@
 //! TCP: a connection is accepted; if something is sent or wanted, that is answered.
 
+use lb_model::Exchange;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout_at;
 
 use super::wanted::Search;
 use super::{Answer, Attempt, Failure};
 use crate::net::Stream;
-use lb_model::Exchange;
 
 /// How much of an answer is looked through.
 const ANSWER_LIMIT: usize = 16 * 1024;

@@ -1,8 +1,9 @@
 //! UDP: a datagram is answered by one that is as wanted.
 
+use lb_model::Exchange;
+
 use super::wanted::Search;
 use super::{Answer, Attempt, Failure};
-use lb_model::Exchange;
 
 /// How much of an answer is looked at.
 const DATAGRAM: usize = 4096;

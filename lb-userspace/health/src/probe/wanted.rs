@@ -3,12 +3,12 @@
 //! A text is found across the borders of pieces with no more memory than the text is long. A regular expression needs
 //! all that came, so that `^` and `$` mean the answer's ends and not a piece's: whoever feeds a search sets the bound.
 
+use lb_model::Wanted;
 use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::Failure;
 use super::excerpt::{EXCERPT_BYTES, excerpt};
-use lb_model::Wanted;
 
 /// What was wanted and has not come.
 #[derive(Debug, PartialEq, Eq)]

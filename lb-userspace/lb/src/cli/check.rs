@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use lb_api::findings::Finding;
 
 use crate::controller::sources;
-use lb_api::findings::Finding;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-
-use super::output::{Director, print};
 use lb_api::client;
 use lb_api::events::{Level, Record};
+
+use super::output::{Director, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

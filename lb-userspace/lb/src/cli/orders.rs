@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-
-use super::output::Director;
 use lb_api::client;
 use lb_api::status::{ClusterStatus, Move, Obeyed};
 use lb_api::wire::Request;
+
+use super::output::Director;
 
 /// How long a group may take to arrive where it goes.
 const ARRIVAL: Duration = Duration::from_secs(10);

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-
 use lb_api::wire;
 
 /// The running director that a command is for.

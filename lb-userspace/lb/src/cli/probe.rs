@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-
-use super::output::{Director, print};
 use lb_api::client;
 use lb_api::status::{ProbeReport, ServiceStatus};
 use lb_model::Health;
 use lb_model::millis;
+
+use super::output::{Director, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

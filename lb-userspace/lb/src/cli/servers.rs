@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
-
-use super::output::{Director, print};
 use lb_api::client;
 use lb_api::wire::Request;
+
+use super::output::{Director, print};
 
 #[derive(Debug, Args)]
 pub(super) struct DisableOptions {

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use clap::Args;
+use lb_api::client;
 
 use super::output::{Director, print};
 use crate::observe::listing;
-use lb_api::client;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use lb_api::client;
+use lb_api::wire::Request;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -15,8 +17,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::output::{Director, print};
 use crate::controller;
-use lb_api::client;
-use lb_api::wire::Request;
 
 /// A director of a cluster waits for its connections, `linger`; this is for those.
 const PATIENCE: Duration = Duration::from_secs(600);

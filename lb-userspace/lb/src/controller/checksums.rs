@@ -5,13 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use lb_api::findings::{Finding, Kind};
 use lb_common::reason::TableEvent;
 use lb_common::unfinished::Seen;
-
-use super::Controller;
-use lb_api::findings::{Finding, Kind};
 use lb_datapath::attach::{Attachment, Mode};
 use lb_model::Config;
+
+use super::Controller;
 
 /// How long a client is told of after its last new connection.
 const LASTS: Duration = Duration::from_secs(60);

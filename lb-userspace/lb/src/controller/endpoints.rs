@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use lb_api::findings::{Finding, Findings, Kind};
 use tokio::net::TcpListener;
 
 use super::Controller;
 use crate::observe::inquiries::Inquiries;
 use crate::observe::{http, socket};
-use lb_api::findings::{Finding, Findings, Kind};
 
 /// From one try to listen for readers of the metrics to the next.
 const RETRY: Duration = Duration::from_secs(2);

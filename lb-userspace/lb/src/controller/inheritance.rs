@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-
-use super::Controller;
-use super::desired::Knowledge as _;
 use lb_api::events::{Events, Level, Record};
 use lb_datapath::attach::Attachment;
 use lb_datapath::attach::pins::Pins;
@@ -20,6 +17,9 @@ use lb_datapath::resize::{Copied, Copier};
 use lb_datapath::sweep::Table;
 use lb_datapath::{DataPath, attach};
 use lb_model::ServiceKey;
+
+use super::Controller;
+use super::desired::Knowledge as _;
 
 /// How long packets in mid-connection that no entry knows may have to wait for the last copies.
 const LAST_COPIES: Duration = Duration::from_secs(2);

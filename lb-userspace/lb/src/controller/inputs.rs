@@ -1,11 +1,11 @@
 //! What the controller is told, by whom.
 
+use lb_health::Verdict;
+use lb_net::neighbours;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 
 use super::membership::News;
 use crate::observe::inquiries::Inquiry;
-use lb_health::Verdict;
-use lb_net::neighbours;
 
 pub(super) struct Inputs {
     pub observations: Observations,

@@ -5,15 +5,16 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::desired;
-use super::draining::Draining;
-use super::reach::Reach;
-use super::vip_checks::checked_through_vip;
 use lb_health::Verdict;
 use lb_health::machine::State;
 use lb_health::quorum::{Quorum, Turn};
 use lb_health::server::{CheckResult, Input, Machine, Output, Rules, Worth};
 use lb_model::{Config, Server, Service, ServiceKey};
+
+use super::desired;
+use super::draining::Draining;
+use super::reach::Reach;
+use super::vip_checks::checked_through_vip;
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use lb_api::events::Events;
+use lb_cluster::auth::file::{self, KeyFileError};
+use lb_model::Config;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
 use super::files::{self, Look, Watched};
 use super::stop::{Signals, Told};
 use super::{Controller, HOUSEKEEPING, tell_supervisor};
-use lb_api::events::Events;
-use lb_cluster::auth::file::{self, KeyFileError};
-use lb_model::Config;
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {

@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use lb_model::{Config, Server, Service};
+
 use super::Controller;
 use super::probing::list;
 use crate::observe::inquiries::ServerOrder;
-use lb_model::{Config, Server, Service};
 
 /// Read of each file, in bytes.
 const LONGEST: u64 = 4096;

@@ -13,16 +13,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-use self::fence::fence;
-use self::groups::Groups;
-use self::keys::KeyWatch;
-use self::orders::Out;
-use self::roles::RoleHere;
-use self::split_brains::SplitBrains;
-use super::Controller;
-use super::files::{Look, Watched};
 use lb_api::findings::Findings;
 use lb_cluster::auth;
 use lb_cluster::hooks::Hooks;
@@ -38,6 +28,16 @@ use lb_model::{Cluster, Config, Group};
 use lb_net::segment::claimant::Machines;
 use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
 use lb_system::clock;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use self::fence::fence;
+use self::groups::Groups;
+use self::keys::KeyWatch;
+use self::orders::Out;
+use self::roles::RoleHere;
+use self::split_brains::SplitBrains;
+use super::Controller;
+use super::files::{Look, Watched};
 
 mod fence;
 mod groups;

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::Controller;
-use super::knowledge::Notice;
 use lb_api::events::{Level, Record};
 use lb_datapath::plan::Target;
 use lb_health::quorum::{Quorum, Turn};
@@ -13,6 +11,9 @@ use lb_model::Health;
 use lb_model::{Server, Service, ServiceKey};
 use lb_system::command;
 use lb_system::command::queue::Job;
+
+use super::Controller;
+use super::knowledge::Notice;
 
 /// Services that their fallback serves, and since when.
 pub(super) type Fallbacks = HashMap<ServiceKey, Instant>;

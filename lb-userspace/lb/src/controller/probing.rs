@@ -1,12 +1,12 @@
 //! `lb probe`: the checks of a server made at once, because somebody wants to see them.
 
+use lb_api::status::ProbeReport;
+use lb_health::probe::{Advice, Report, Subject, micros};
+use lb_model::{Check, Config, Server, Service, Via};
 use tokio::sync::oneshot;
 
 use super::Controller;
 use crate::observe::inquiries::{ProbeOrder, Probing};
-use lb_api::status::ProbeReport;
-use lb_health::probe::{Advice, Report, Subject, micros};
-use lb_model::{Check, Config, Server, Service, Via};
 
 impl Controller {
     /// Starts the checks. What cannot be found is told with what there is.

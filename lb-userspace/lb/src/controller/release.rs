@@ -4,13 +4,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::net::if_::if_nametoindex;
-
-use super::instance::Instance;
 use lb_api::findings::Findings;
 use lb_cluster::takeover::holder::{self, Holder};
 use lb_datapath::attach::{self, pins::Pins};
 use lb_model::Config;
+use nix::net::if_::if_nametoindex;
+
+use super::instance::Instance;
 
 /// How long the addresses of a group may take to go.
 const PATIENCE: Duration = Duration::from_secs(30);

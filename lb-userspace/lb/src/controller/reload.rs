@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use lb_model::{Cluster, Config, Fallback, Service};
 use sd_notify::NotifyState;
 
 use super::{Controller, tell_supervisor};
-use lb_model::{Cluster, Config, Fallback, Service};
 
 impl Controller {
     /// Reads the file again. What is wrong with it is told, and the running state stays as it is.

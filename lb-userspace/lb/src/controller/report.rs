@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::table::SLOTS_PER_LINE;
-
 use lb_api::events::{Level, Record};
+use lb_common::table::SLOTS_PER_LINE;
 use lb_datapath::plan::{Service, State, Target};
 use lb_datapath::sweep::Table;
 use lb_model::{Config, ServiceKey};

@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use nix::ifaddrs::getifaddrs;
-
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_model::{Config, Server};
 use lb_net::vips::{HOST, Network};
+use nix::ifaddrs::getifaddrs;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(5);

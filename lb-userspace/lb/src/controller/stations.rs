@@ -1,9 +1,10 @@
 //! The machines that the configuration names, by the MACs that they have on the segment.
 
-use super::desired::Knowledge as _;
-use super::knowledge::Knowledge;
 use lb_model::{Cluster, Config};
 use lb_net::segment::claimant::{Machine, Machines};
+
+use super::desired::Knowledge as _;
+use super::knowledge::Knowledge;
 
 /// Those whose MAC is known now.
 pub(super) fn machines(config: &Config, knowledge: &Knowledge) -> Machines {

@@ -3,15 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_common::reason::{Action, Reason, TableEvent};
-
-use super::desired::Knowledge as _;
-use super::notices::fallback;
-use super::{Controller, report};
-use crate::observe::inquiries::Inquiry;
 use lb_api::status::{
     CheckStatus, ChecksStatus, Count, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
+use lb_common::reason::{Action, Reason, TableEvent};
 use lb_datapath::maps::{Counters, read_totals};
 use lb_datapath::plan::Target;
 use lb_health::probe::micros;
@@ -19,6 +14,11 @@ use lb_health::quorum::Quorum;
 use lb_health::server::Machine;
 use lb_model::{Fallback, Server, Service, ServiceKey};
 use lb_model::{Health, Totals};
+
+use super::desired::Knowledge as _;
+use super::notices::fallback;
+use super::{Controller, report};
+use crate::observe::inquiries::Inquiry;
 
 impl Controller {
     pub(super) async fn answer(&mut self, inquiry: Inquiry) {

@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lb_api::events::{Level, Record};
+use lb_cluster::member::driver::Sight;
+use lb_system::worker::Worker;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -11,9 +14,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::lives::{End, Estate};
 use super::membership::HOOKS;
 use super::{Controller, tell_supervisor};
-use lb_api::events::{Level, Record};
-use lb_cluster::member::driver::Sight;
-use lb_system::worker::Worker;
 
 /// How often a stopping director looks whether it is needed any longer.
 pub(super) const LOOK: Duration = Duration::from_millis(20);

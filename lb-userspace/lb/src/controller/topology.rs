@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_api::findings::{Finding, Kind};
 use lb_common::control::word_to_mac;
 use lb_common::reason::Reason;
+use lb_model::{Cluster, Config};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use super::desired::Knowledge as _;
 use super::{Controller, report};
-use lb_api::findings::{Finding, Kind};
-use lb_model::{Cluster, Config};
 
 /// A packet that came back is worth a finding for so long.
 const LOOPS_LAST: Duration = Duration::from_secs(60);

@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use lb_common::probe::{Answer, Ports};
+use lb_health::net::{Station, Stations};
+use lb_model::{Config, Protocol, Server, Service, Via};
+use lb_net::xsk::{self, Copying};
 use socket2::SockRef;
 
 use super::Controller;
 use super::desired::Knowledge as _;
-use lb_health::net::{Station, Stations};
-use lb_model::{Config, Protocol, Server, Service, Via};
-use lb_net::xsk::{self, Copying};
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 

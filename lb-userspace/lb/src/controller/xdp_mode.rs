@@ -1,8 +1,6 @@
 //! In which mode the program is attached: as the configuration says, and as the interface can.
 
 use anyhow::{Context as _, Result, anyhow};
-
-use super::Controller;
 use lb_api::events::{Level, Record};
 use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::device;
@@ -10,6 +8,8 @@ use lb_datapath::device::far_end::FarEnd;
 use lb_datapath::device::watch::Attached;
 use lb_datapath::object;
 use lb_model::XdpMode;
+
+use super::Controller;
 
 impl Controller {
     /// The modes to attach the program in, the best first.

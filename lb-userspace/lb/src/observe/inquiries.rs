@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, oneshot};
-
 use lb_api::events::Record;
 use lb_api::status::{Obeyed, ProbeReport, Status};
+use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

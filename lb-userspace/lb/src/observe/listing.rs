@@ -6,11 +6,12 @@ mod words;
 
 use std::fmt::Write as _;
 
-use self::table::{Cell, Table};
 use lb_api::events::Level;
 use lb_api::status::{Count, FindingStatus, ServerStatus, ServiceStatus, Status};
 use lb_model::Health;
 use lb_model::millis;
+
+use self::table::{Cell, Table};
 
 /// How something stands out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,13 @@
 //! labels of servers that are long gone.
 
 use anyhow::Context;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-
 use lb_api::findings::Kind;
 use lb_api::status::{
     ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
     Status,
 };
 use lb_model::Health;
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The content type of [`encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

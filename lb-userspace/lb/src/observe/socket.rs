@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use lb_api::wire::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use crate::observe::inquiries::{Inquiries, Order, ProbeOrder, ServerOrder};
-use lb_api::wire::{Reply, Request};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::claims::Claim;
 use lb_api::findings::{Finding, Kind};
+
+use super::claims::Claim;
 
 /// A machine that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

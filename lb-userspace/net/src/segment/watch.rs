@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lb_api::findings::{Finding, Findings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -18,7 +19,6 @@ use super::claimant::{Claimant, Machines};
 use super::claims::{Claim, Listener};
 use super::own_interfaces;
 use crate::announce::Announcer;
-use lb_api::findings::{Finding, Findings};
 
 /// From a failure to the next attempt.
 const RETRY: Duration = Duration::from_secs(1);

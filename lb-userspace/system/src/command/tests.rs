@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::*;
 use lb_lab::commands::{LONG, read, runs, shell, wait_for};
+
+use super::*;
 
 /// Output and outcome.
 async fn outcome(command: &lb_model::Command) -> (Vec<String>, Result<(), Failure>) {

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::*;
 use lb_net::addresses::Answer;
 use lb_net::vips::HOST;
+
+use super::*;
 
 /// Requests under way at once.
 const REQUESTS: usize = 32;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use lb_net::addresses::{Answer, Form, Request};
+use lb_net::vips::HOST;
 use tokio::time::Instant;
 
 use super::{Event, Fight, GroupNumber, Ledger, Outcome, RETRY, VipAddress};
-use lb_net::addresses::{Answer, Form, Request};
-use lb_net::vips::HOST;
 
 /// Errors of one piece of work that are told.
 const TOLD: usize = 3;

@@ -10,10 +10,9 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
+use lb_model::ids::NodeId;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
-
-use lb_model::ids::NodeId;
 
 use super::*;
 use crate::auth::{ClusterId, KeyId};

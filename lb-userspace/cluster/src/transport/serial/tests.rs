@@ -4,11 +4,11 @@ use std::os::fd::OwnedFd;
 use std::thread::sleep;
 use std::time::Instant;
 
+use lb_system::clock::now;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 
 use super::*;
-use lb_system::clock::now;
 
 const FAST: u32 = 1_000_000;
 /// Nothing more comes after this long of nothing.

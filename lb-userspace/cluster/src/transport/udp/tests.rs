@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::*;
 use lb_lab::cable::{Cable, ip};
+
+use super::*;
 
 const NOW: Duration = Duration::ZERO;
 

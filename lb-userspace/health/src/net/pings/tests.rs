@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use futures::future::join_all;
+use lb_lab::cable::{Cable, block_on, ip};
+use lb_model::Probe;
 use tokio::time::Instant;
 
 use super::*;
 use crate::net::Net;
 use crate::probe::servers::Asked;
-use lb_lab::cable::{Cable, block_on, ip};
-use lb_model::Probe;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

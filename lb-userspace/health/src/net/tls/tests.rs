@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_model::{Exchange, HttpProbe};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
@@ -9,7 +10,6 @@ use super::*;
 use crate::net::Net;
 use crate::probe::servers::{self, Asked, Authority, Certificate, PATIENCE, TestServer};
 use crate::probe::{Answer, Report};
-use lb_model::{Exchange, HttpProbe};
 
 const NAME: &str = "www.example.org";
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use lb_fuzz::bytes::{self, Edit};
+use lb_model::Protocol;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -12,8 +14,6 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use super::server::{OWN, Server, VIP, answer};
 use super::stack::tests::Bed;
 use super::stack::{Frame, Key, LINGER};
-use lb_fuzz::bytes::{self, Edit};
-use lb_model::Protocol;
 
 /// One thing that happens to a connection and a way for datagrams.
 #[derive(Debug, Clone)]

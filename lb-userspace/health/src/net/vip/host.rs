@@ -8,12 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use lb_common::probe::TTL;
+use lb_system::clock::now_ns;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{AnySocket, Socket, tcp, udp};
 use smoltcp::wire::{HardwareAddress, IpCidr};
-
-use lb_system::clock::now_ns;
 
 /// Bytes of an IP packet: those of Ethernet, less a TCP timestamp, which smoltcp does not count in.
 const MTU: usize = 1500 - 12;

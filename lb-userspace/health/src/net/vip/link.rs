@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use lb_net::xsk::Xsk;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -12,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use super::stack::{Frame, Stack};
 use super::{Inner, VipNet};
-use lb_net::xsk::Xsk;
 
 /// Frames that wait for room in the first socket; what does not fit is lost, as on any full queue.
 const WAITING: usize = 1024;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use lb_common::frame::{self, Parsed};
 use lb_common::probe::Ports;
+use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
 
 use super::host::{Ends, Host};
-use lb_model::Protocol;
 
 /// How long a connection that nobody wants any more has for an orderly end; then it is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);

@@ -4,13 +4,13 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
 use super::*;
 use crate::net::{Net, Station, Stations};
 use crate::probe::{self, Report, Subject, servers};
-use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
 
 /// For what is not answered: half of it must do for a look at the server's own address, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(4);

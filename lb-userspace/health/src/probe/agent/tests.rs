@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
 use crate::probe::servers::{self, Asked, hears, says};
 use crate::probe::{Advice, Report};
-use lb_model::Probe;
 
 const LIMIT: Duration = Duration::from_secs(5);
 

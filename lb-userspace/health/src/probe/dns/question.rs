@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype};
 use domain::rdata::AllRecordData;
+use lb_model::{DnsProbe, RecordType};
 
 use crate::probe::{Failure, excerpt};
-use lb_model::{DnsProbe, RecordType};
 
 pub(super) struct Question {
     message: Message<Vec<u8>>,

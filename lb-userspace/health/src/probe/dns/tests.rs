@@ -7,13 +7,13 @@ use domain::base::iana::Rcode;
 use domain::base::message_builder::AnswerBuilder;
 use domain::base::{Message, MessageBuilder, Name, Rtype, Serial, Ttl};
 use domain::rdata::{A, Aaaa, Cname, Mx, Ns, Soa, Txt};
+use lb_model::{Probe, RecordType};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
-use lb_model::{Probe, RecordType};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const TTL: Ttl = Ttl::from_secs(60);

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::*;
-use crate::probe::servers::Asked;
 use lb_lab::commands::{LONG, read, runs, shell, wait_for};
 use lb_model::Probe;
+
+use super::*;
+use crate::probe::servers::Asked;
 
 fn server() -> SocketAddr {
     "192.0.2.21:8080".parse().expect("an address")

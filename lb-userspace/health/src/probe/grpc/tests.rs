@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::HeaderMap;
+use lb_model::{Probe, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -11,7 +12,6 @@ use super::message::{HealthCheckResponse, ServingStatus, prefixed};
 use super::*;
 use crate::net::Duplex;
 use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
-use lb_model::{Probe, Tls};
 
 const LIMIT: Duration = Duration::from_millis(500);
 

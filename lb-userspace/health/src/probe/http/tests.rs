@@ -4,11 +4,11 @@ mod odd;
 
 use std::time::{Duration, Instant};
 
+use lb_model::{Method, Probe, Protocol, Statuses};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::probe::servers::{self, Asked, PATIENCE, TestServer, wanted};
-use lb_model::{Method, Probe, Protocol, Statuses};
 
 const LIMIT: Duration = Duration::from_millis(300);
 

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
+use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
 use crate::probe::servers::{self, Asked, hears, says};
-use lb_model::Probe;
 
 /// slapd's answer to the bind.
 const GOOD: [u8; 14] = [0x30, 12, 2, 1, 1, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0];

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use lb_model::Probe;
+
 use super::*;
 use crate::probe::servers::{self, Asked, Turn, hears, says};
-use lb_model::Probe;
 
 /// The beginning of MariaDB's greeting. Behind the version nothing is looked at.
 const GREETED: &[u8] = b"\x0a5.5.5-10.11.6-MariaDB\0\x05\0\0\0abcdefgh\0";

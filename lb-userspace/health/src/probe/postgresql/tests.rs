@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use lb_model::Probe;
+
 use super::*;
 use crate::probe::servers::{self, Asked, hears, says};
-use lb_model::Probe;
 
 /// What `psql -U lb shop` begins with.
 const START_UP: &[u8] = b"\0\0\0\x1f\0\x03\0\0user\0lb\0database\0shop\0\0";

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use lb_model::{Probe, Wanted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::probe::servers::{self, Asked, PATIENCE, TestServer, wanted};
-use lb_model::{Probe, Wanted};
 
 const LIMIT: Duration = Duration::from_millis(300);
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use lb_model::{Probe, Wanted};
+
 use super::*;
 use crate::probe::servers::{self, Asked, PATIENCE, wanted};
-use lb_model::{Probe, Wanted};
 
 const LIMIT: Duration = Duration::from_millis(300);
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-
 use lb_model::Group;
 use lb_model::ids::{GroupId, MAX_GROUPS};
 

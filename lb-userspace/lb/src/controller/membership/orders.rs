@@ -3,9 +3,6 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-
-use super::{Clustered, Controller, Membership};
-use crate::observe::inquiries::Order;
 use lb_api::status::{Move, Obeyed};
 use lb_cluster::machine::{self, Refusal};
 use lb_cluster::member::driver::Sight;
@@ -13,6 +10,9 @@ use lb_cluster::message::Role;
 use lb_cluster::words;
 use lb_model::ids::GroupId;
 use lb_model::{Cluster, Group};
+
+use super::{Clustered, Controller, Membership};
+use crate::observe::inquiries::Order;
 
 /// What operators have ordered that keeps this node out, one apart from the other.
 #[derive(Debug, Default)]

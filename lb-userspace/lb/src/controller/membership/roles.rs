@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use super::Clustered;
 use lb_cluster::hooks;
 use lb_cluster::machine::Cause;
 use lb_cluster::message::Role;
 use lb_cluster::words;
 use lb_model::ids::{GroupId, NodeId};
 use lb_system::command::environment;
+
+use super::Clustered;
 
 /// Of one group.
 pub(super) struct RoleHere {

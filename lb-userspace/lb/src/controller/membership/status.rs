@@ -2,13 +2,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Controller;
 use lb_api::status::{ClusterStatus, Count, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
 use lb_cluster::reason::DropReason;
 use lb_cluster::transport::statistics::Statistics;
 use lb_cluster::words::{self, Names};
 use lb_model::ids::NodeId;
 use lb_system::clock::now;
+
+use super::Controller;
 
 impl Controller {
     /// `None`: this director is alone.

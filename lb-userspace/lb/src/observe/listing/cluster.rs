@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use lb_api::status::{ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
+
 use super::table::{Cell, Table};
 use super::{Tone, words};
-use lb_api::status::{ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
 
 /// `stopping`: this node was told to.
 pub(super) fn render(cluster: &ClusterStatus, stopping: bool, colour: bool) -> String {

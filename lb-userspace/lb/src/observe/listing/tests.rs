@@ -1,8 +1,9 @@
 //! Listings as an operator sees them.
 
+use lb_api::status::{CheckStatus, QuorumStatus};
+
 use super::*;
 use crate::observe::samples;
-use lb_api::status::{CheckStatus, QuorumStatus};
 
 /// Compares with a literal whose first line is empty.
 #[track_caller]

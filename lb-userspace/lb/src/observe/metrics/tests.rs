@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lb_model::Totals;
+
 use super::*;
 use crate::observe::samples;
-use lb_model::Totals;
 
 /// Every sample of the page, by name and labels.
 fn samples_of(page: &str) -> BTreeMap<String, f64> {

@@ -6,11 +6,12 @@ use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lb_api::client::request_status;
+use lb_api::status::Status;
+
 use super::*;
 use crate::observe::inquiries::{self, Inquiries};
 use crate::observe::samples;
-use lb_api::client::request_status;
-use lb_api::status::Status;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");

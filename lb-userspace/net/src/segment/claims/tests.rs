@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use lb_lab::cable::{Cable, block_on, ip};
 use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::*;
 use crate::announce::{Announcer, Part};
-use lb_lab::cable::{Cable, block_on, ip};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 6);

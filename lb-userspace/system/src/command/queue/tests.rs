@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use lb_lab::commands::{LONG, read, shell, wait_for};
 use tempfile::TempDir;
 
 use super::*;
 use crate::command::environment;
-use lb_lab::commands::{LONG, read, shell, wait_for};
 
 /// A folder, and a hook that does `first` in there and then writes its subject and event into the file `log`.
 fn hook(first: &str) -> (TempDir, PathBuf, lb_model::Command) {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use lb_model::{Tls, Wanted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use lb_model::{Tls, Wanted};
 
 const PAGE: &str = "Test Page";
 
