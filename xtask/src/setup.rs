@@ -12,6 +12,7 @@ mod machine;
 mod need;
 mod servers;
 
+pub(crate) use apt::read_package;
 use need::{Missing, missing};
 pub(crate) use need::{Scope, on_path};
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::setup::on_path;
+use crate::setup::{on_path, read_package};
 use crate::workspace;
 
 /// Where Debian is, on a machine that has it from nowhere.
@@ -100,22 +100,10 @@ impl Apt {
 /// Writes the file to another place first: one that is there is whole.
 fn extract(archive: &Path, pattern: &str, target: &Path) -> Result<()> {
     let part = target.with_extension("part");
-    let mut reader = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(archive)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start dpkg-deb")?;
-    let files = reader.stdout.take().context("dpkg-deb has an output")?;
     let file = File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
-    let written = Command::new("tar")
-        .args(["--extract", "--to-stdout", "--wildcards", pattern])
-        .stdin(files)
-        .stdout(file)
-        .status()
-        .context("cannot start tar")?;
-    let read = reader.wait()?;
-    ensure!(read.success() && written.success(), "{} holds no {pattern}", archive.display());
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--to-stdout", "--wildcards", pattern]).stdout(file);
+    ensure!(read_package(archive, &mut tar)?, "{} holds no {pattern}", archive.display());
     fs::rename(&part, target).with_context(|| format!("cannot put {} in its place", target.display()))
 }
 

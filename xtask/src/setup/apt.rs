@@ -29,6 +29,19 @@ pub(super) fn update() -> Result<()> {
     workspace::run("apt-get update", &mut command)
 }
 
+/// Has `tar` read the files of a package. `false`: the package cannot be read, or `tar` has failed.
+pub(crate) fn read_package(archive: &Path, tar: &mut Command) -> Result<bool> {
+    let mut reader = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(archive)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let files = reader.stdout.take().context("dpkg-deb has an output")?;
+    let written = tar.stdin(files).status().context("cannot start tar")?;
+    Ok(reader.wait()?.success() && written.success())
+}
+
 /// The first of `a|b|c` that apt can install.
 pub(super) fn choose(alternatives: &str) -> Result<Option<String>> {
     for package in alternatives.split('|') {

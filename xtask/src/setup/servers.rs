@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
@@ -107,24 +107,13 @@ pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
 const LEFT_OUT: [&str; 4] = ["doc", "i18n", "locale", "man"];
 
 fn unpack_one(archive: &Path, root: &Path) -> Result<()> {
-    let mut reader = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(archive)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start dpkg-deb")?;
-    let files = reader.stdout.take().context("dpkg-deb has an output")?;
     // All is root's, readable for everybody, and nothing is setuid.
-    let written = Command::new("sh")
-        .args(["-c", "umask 022; exec tar \"$@\"", "tar"])
+    let mut tar = Command::new("sh");
+    tar.args(["-c", "umask 022; exec tar \"$@\"", "tar"])
         .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--no-same-permissions"])
         .args(LEFT_OUT.map(|folder| format!("--exclude=./usr/share/{folder}")))
         .arg("--directory")
-        .arg(root)
-        .stdin(files)
-        .status()
-        .context("cannot start tar")?;
-    let read = reader.wait()?;
-    ensure!(read.success() && written.success(), "cannot unpack {}", archive.display());
+        .arg(root);
+    ensure!(apt::read_package(archive, &mut tar)?, "cannot unpack {}", archive.display());
     Ok(())
 }
