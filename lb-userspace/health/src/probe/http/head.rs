@@ -59,9 +59,9 @@ impl Head {
         let is_status = digits[0] != b'0'
             && digits.iter().all(u8::is_ascii_digit)
             && phrase.first().is_none_or(|byte| *byte == b' ');
-        let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
         is_status.then(|| Self {
-            status,
+            // Only now: what is no digit may be smaller than one.
+            status: digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')),
             phrase: phrase.trim_ascii().to_vec(),
             location: None,
             coding: None,
@@ -140,6 +140,14 @@ mod tests {
         let mut head = Head::begin(lines.next()?.as_bytes())?;
         lines.for_each(|line| head.line(line.as_bytes()));
         Some(head)
+    }
+
+    #[test]
+    fn a2_a_status_that_is_no_number_is_no_status() {
+        for line in ["HTTP/1.1 \"00 OK", "HTTP/1.1 2 0 OK", "HTTP/1.1 20! OK", "HTTP/1.1 \u{1}\u{1}\u{1} OK"]
+        {
+            assert!(head(line).is_none(), "{line}");
+        }
     }
 
     #[test]
