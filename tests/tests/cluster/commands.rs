@@ -1,8 +1,6 @@
 //! Hooks and the fence command.
 
 use std::fs;
-use std::thread::sleep;
-use std::time::Duration;
 
 use lb_lab::cluster::VIP;
 
@@ -46,10 +44,9 @@ fn a_dead_node_is_fenced_before_its_group_is_taken() {
     // At the start ha1, which did not hear ha2 yet, has waited for a fence too, and ha2 may have been first.
     let at_start = ha2.takes(VIP).expect("a log");
     cluster.directors[0].kill().expect("it dies");
-    wait_for_log(ha2, "the take-over failed: fencing ha1: ");
-    sleep(Duration::from_secs(7)); // by now it has tried again
-    let log = ha2.log().expect("a log");
-    assert!(log.matches("the take-over failed: fencing ha1: ").count() >= 2, "{log}");
+    wait_for("the fence to have failed twice", || {
+        ha2.log().expect("a log").matches("the take-over failed: fencing ha1: ").count() >= 2
+    });
     assert_eq!(ha2.takes(VIP).expect("a log"), at_start, "taken although the fence failed");
     fs::write(&permission, "").expect("a file");
     cluster.wait_until_held_by("ha2");
