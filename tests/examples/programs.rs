@@ -13,8 +13,9 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use clap::Parser;
 use lb_datapath::inherited::PinnedMaps;
-use lb_datapath::object::{self, BENCH_OBJECT, OBJECT, Sizes};
+use lb_datapath::object::{self, OBJECT, Sizes};
 use lb_lab::program::Program;
+use lb_tests::BENCHMARK;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Verification does not depend on it.
@@ -33,8 +34,8 @@ fn main() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "programs are loaded into the kernel, which takes root");
     let mut all_loaded = true;
     let real = object::load(&SIZES, &PinnedMaps::default())?;
-    let benchmark = object::load_object(BENCH_OBJECT, &SIZES)?;
-    for (mut ebpf, object) in [(real, OBJECT), (benchmark, BENCH_OBJECT)] {
+    let benchmark = object::load_object(BENCHMARK, &SIZES)?;
+    for (mut ebpf, object) in [(real, OBJECT), (benchmark, BENCHMARK)] {
         let mut names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         names.sort();
         for name in names {

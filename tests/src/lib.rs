@@ -1,3 +1,6 @@
 //! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test, and packets.
 
 pub mod harness;
+
+/// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and floors beside it.
+pub static BENCHMARK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));

@@ -24,9 +24,8 @@ pub(crate) fn run(Options { report }: &Options) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     ensure!(root || !report, "--report loads the programs into the kernel, which takes root");
     setup::ensure(Scope::Build)?;
-    let folder = ebpf::build(&workspace::root())?;
-    for name in ebpf::OBJECTS {
-        let object = folder.join(name);
+    for object in [ebpf::PROGRAM, ebpf::BENCHMARK] {
+        let object = ebpf::build(&workspace::root(), object)?;
         let size = fs::metadata(&object).with_context(|| format!("cannot read {}", object.display()))?.len();
         println!("{} ({} KiB)", object.display(), size.div_ceil(1024));
     }

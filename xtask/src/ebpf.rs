@@ -1,19 +1,32 @@
 //! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
 //!
-//! `lb-userspace/datapath/build.rs` includes this very file (`#[path = "../../xtask/src/ebpf.rs"]`), so that `cargo build` and
-//! `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
+//! `lb-userspace/datapath/build.rs` and `tests/build.rs` include this very file, so that `cargo build`
+//! and `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
 //!
 //! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds
 //! `-Z build-std`, which a toolchain with a ready-made BPF core must not get.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The programs in `lb-ebpf`; the names of the files in the folder that [`build`] returns.
-pub(crate) const OBJECTS: [&str; 2] = ["lb", "bench"];
+/// A file of BPF programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// The package whose binary it is.
+    pub package: &'static str,
+    pub name: &'static str,
+}
+
+/// The XDP program, which the product embeds.
+#[allow(dead_code, reason = "each build script builds one of the two")]
+pub(crate) const PROGRAM: Object = Object { package: "lb-ebpf", name: "lb" };
+
+/// What the benchmark times.
+#[allow(dead_code, reason = "each build script builds one of the two")]
+pub(crate) const BENCHMARK: Object = Object { package: "lb-ebpf-bench", name: "bench" };
 
 /// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put themselves.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -33,11 +46,11 @@ pub(crate) struct Toolchain {
     pub build_std: bool,
 }
 
-/// Builds the objects in release and returns the folder they are in.
+/// Builds an object in release and returns its file.
 ///
 /// It has a target folder of its own, `target/ebpf`, because the cargo that runs a build script holds the lock of
 /// the other one.
-pub(crate) fn build(workspace_root: &Path) -> Result<PathBuf> {
+pub(crate) fn build(workspace_root: &Path, object: Object) -> Result<PathBuf> {
     let Some(toolchain) = toolchain() else {
         bail!(
             "no Rust toolchain for BPF: run `cargo xtask setup`, or install Debian's rustc-web, cargo-web and \
@@ -53,26 +66,40 @@ pub(crate) fn build(workspace_root: &Path) -> Result<PathBuf> {
         .map_or_else(|| workspace_root.join("target"), |folder| workspace_root.join(folder))
         .join("ebpf");
 
-    let mut command = cargo(&toolchain, &linker);
+    let mut command = cargo(&toolchain, &linker, object);
     command.current_dir(workspace_root).arg("--target-dir").arg(&target_dir);
     let status = command.status().with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
     if !status.success() {
         bail!(
-            "building the BPF objects with {} failed ({status}); the compiler's words are above",
+            "building the BPF object `{}` with {} failed ({status}); the compiler's words are above",
+            object.name,
             toolchain.cargo.display()
         );
     }
-    let folder = target_dir.join(target()).join("release");
-    if let Some(missing) = OBJECTS.iter().find(|name| !folder.join(name).is_file()) {
-        bail!("the build left no object `{missing}` in {}: is it still a bin of lb-ebpf?", folder.display());
+    let file = target_dir.join(target()).join("release").join(object.name);
+    if !file.is_file() {
+        bail!("the build left no object {}: is it still a binary of {}?", file.display(), object.package);
     }
-    Ok(folder)
+    Ok(file)
+}
+
+/// For build scripts: builds an object and puts it into OUT_DIR, from where the crate embeds it.
+#[allow(dead_code, reason = "xtask only builds")]
+pub(crate) fn build_into_out_dir(workspace_root: &Path, object: Object) -> Result<()> {
+    for source in ["lb-ebpf", "lb-common", "xtask/src/ebpf.rs", "Cargo.toml"] {
+        println!("cargo:rerun-if-changed={}", workspace_root.join(source).display());
+    }
+    let built = build(workspace_root, object)?;
+    let out = env::var("OUT_DIR").context("cargo did not set OUT_DIR")?;
+    fs::copy(&built, Path::new(&out).join(object.name))
+        .with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(())
 }
 
 /// The cargo call, without its target folder.
-fn cargo(toolchain: &Toolchain, linker: &Path) -> Command {
+fn cargo(toolchain: &Toolchain, linker: &Path, object: Object) -> Command {
     let mut command = Command::new(&toolchain.cargo);
-    command.args(["build", "--package", "lb-ebpf", "--bins", "--release", "--target", target()]);
+    command.args(["build", "--package", object.package, "--bins", "--release", "--target", target()]);
     forget_outer_cargo(&mut command);
     command.env("RUSTC", &toolchain.rustc).env("CARGO_ENCODED_RUSTFLAGS", rustflags(linker));
     if toolchain.build_std {

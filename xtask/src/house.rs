@@ -10,9 +10,10 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate stands below all those it
 /// uses. What tests alone use is not in it.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
+    ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
     ("lb-model", &["lb-common"]),
     ("lb-config", &["lb-model"]),
     ("lb-api", &["lb-model"]),

@@ -12,10 +12,6 @@ use super::kernel;
 /// The BPF object that build.rs compiled.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
-/// The benchmark's programs: the real one behind an entry of its own, and floors beside it.
-#[cfg(feature = "bench-object")]
-pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
-
 /// Name of the program in the object.
 pub const PROGRAM: &str = "lb";
 

@@ -14,6 +14,7 @@ use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
 use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
+use lb_tests::BENCHMARK;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -65,7 +66,7 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn new(other_core: Option<CpuSet>) -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32);
-        let ebpf = object::load_object(object::BENCH_OBJECT, &sizes)?;
+        let ebpf = object::load_object(BENCHMARK, &sizes)?;
         let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
