@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-#[path = "../xtask/src/ebpf.rs"]
-mod ebpf;
+#[path = "../xtask/src/embed.rs"]
+mod embed;
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate is one folder deep")?;
-    ebpf::build_into_out_dir(root, ebpf::BENCHMARK)
+    embed::embed(root, embed::Object { package: "lb-ebpf-bench", name: "bench" })
 }

@@ -1,8 +1,8 @@
-//! From a list of servers to the cells of a plan.
+//! From a list of servers to the words of a schedule.
 
 use std::vec::Vec;
 
-use crate::schedule::{Band, CELLS_PER_BAND, MAX_MEMBERS, Member, Plan, Scheduler, Walk};
+use crate::schedule::{Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL, Walk};
 use crate::server::ServerId;
 use crate::tournament::Contestant;
 
@@ -13,11 +13,11 @@ pub struct Candidate {
     pub weight: u16,
 }
 
-/// A plan and its cells; offsets in the plan count from the first of these cells.
+/// A schedule and its words; offsets in the schedule count from the first of these words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    pub plan: Plan,
-    pub cells: Vec<u32>,
+    pub schedule: Schedule,
+    pub words: Vec<u32>,
     /// Leaves of the tournament in the order of the members, without their loads; none for rr and wrr.
     pub leaves: Vec<Contestant>,
 }
@@ -25,17 +25,17 @@ pub struct Compiled {
 impl Compiled {
     /// The servers of the leaves.
     pub fn members(&self) -> Vec<ServerId> {
-        self.cells.iter().zip(&self.leaves).map(|(cell, _)| Member(*cell).server()).collect()
+        self.words.iter().zip(&self.leaves).map(|(word, _)| Member(*word).server()).collect()
     }
 
-    /// The plan for cells that will stand from `base` on, and a tournament from `tree` on; the cells are moved along.
+    /// The schedule for words that will stand from `base` on, and a tournament from `tree` on; the words are moved along.
     pub fn at(mut self, base: u32, tree: u32) -> Self {
-        self.plan.tree = tree;
-        self.plan.members += base;
-        self.plan.bands += base;
-        let bands = (self.plan.bands - base) as usize;
-        for band in self.cells[bands..].chunks_exact_mut(CELLS_PER_BAND as usize) {
-            band[1] += base;
+        self.schedule.tree = tree;
+        self.schedule.members += base;
+        self.schedule.levels += base;
+        let levels = (self.schedule.levels - base) as usize;
+        for level in self.words[levels..].chunks_exact_mut(WORDS_PER_LEVEL as usize) {
+            level[1] += base;
         }
         self
     }
@@ -44,23 +44,23 @@ impl Compiled {
 /// Compiles the servers, in configured order, for `scheduler`.
 pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
     let members: Vec<Candidate> = candidates.iter().copied().filter(|member| member.weight > 0).collect();
-    let mut cells: Vec<u32> =
+    let mut words: Vec<u32> =
         members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
-    // rr serves everybody alike; lc and wlc use the bands for the hash of the client, which goes by weight too.
+    // rr serves everybody alike; lc and wlc use the levels for the hash of the client, which goes by weight too.
     let weight_of =
         |member: &Candidate| if scheduler == Scheduler::Rr { 1 } else { u32::from(member.weight) };
-    let bands = bands(&members, weight_of, &mut cells);
-    let plan = Plan {
+    let levels = levels(&members, weight_of, &mut words);
+    let schedule = Schedule {
         members: 0,
         member_count: members.len() as u32,
-        bands: cells.len() as u32,
-        band_count: bands.len() as u32,
-        cycle: bands.last().map_or(0, |band| band.end),
+        levels: words.len() as u32,
+        level_count: levels.len() as u32,
+        cycle: levels.last().map_or(0, |level| level.end),
         scheduler: scheduler as u32,
         tree: 0,
         reserved: 0,
     };
-    cells.extend(bands.iter().flat_map(|band| [band.end, band.servers, band.count]));
+    words.extend(levels.iter().flat_map(|level| [level.end, level.servers, level.count]));
     let leaf = |(position, member): (u32, &Candidate)| {
         Contestant::new(position, if scheduler == Scheduler::Wlc { member.weight } else { 1 })
     };
@@ -68,31 +68,31 @@ pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
         Walk::Cursor => Vec::new(),
         Walk::Least => (0..MAX_MEMBERS).zip(&members).map(leaf).collect(),
     };
-    Compiled { plan, cells, leaves }
+    Compiled { schedule, words, leaves }
 }
 
-/// One band per distinct weight: passes (last weight, this weight] take every member that weighs at least this.
-fn bands(members: &[Candidate], weight_of: impl Fn(&Candidate) -> u32, cells: &mut Vec<u32>) -> Vec<Band> {
+/// One level per distinct weight: passes (last weight, this weight] take every member that weighs at least this.
+fn levels(members: &[Candidate], weight_of: impl Fn(&Candidate) -> u32, words: &mut Vec<u32>) -> Vec<Level> {
     let divisor = members.iter().map(&weight_of).fold(0, gcd);
     let mut weights: Vec<u32> = members.iter().map(&weight_of).collect();
     weights.sort_unstable();
     weights.dedup();
     let (mut passes_done, mut end) = (0, 0);
-    let mut bands = Vec::with_capacity(weights.len());
+    let mut levels = Vec::with_capacity(weights.len());
     for weight in weights {
-        let servers = cells.len() as u32;
-        cells.extend(
+        let servers = words.len() as u32;
+        words.extend(
             members
                 .iter()
                 .filter(|member| weight_of(member) >= weight)
                 .map(|member| u32::from(member.server.0)),
         );
-        let count = cells.len() as u32 - servers;
+        let count = words.len() as u32 - servers;
         end += (weight / divisor - passes_done) * count;
         passes_done = weight / divisor;
-        bands.push(Band { end, servers, count });
+        levels.push(Level { end, servers, count });
     }
-    bands
+    levels
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -106,7 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::schedule::by_turn;
+    use crate::schedule::by_cursor;
 
     fn candidates(weights: &[u16]) -> Vec<Candidate> {
         let server = |index: usize| ServerId(index as u16 + 1);
@@ -117,10 +117,10 @@ mod tests {
             .collect()
     }
 
-    fn letters(scheduler: Scheduler, weights: &[u16], turns: core::ops::Range<u64>) -> String {
+    fn letters(scheduler: Scheduler, weights: &[u16], picks: core::ops::Range<u64>) -> String {
         let compiled = compile(scheduler, &candidates(weights));
-        turns
-            .map(|turn| match by_turn(&compiled.cells[..], &compiled.plan, turn) {
+        picks
+            .map(|pick| match by_cursor(&compiled.words[..], &compiled.schedule, pick) {
                 Some(server) => char::from(b'A' + server.0 as u8 - 1),
                 None => '-',
             })
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(letters(Scheduler::Rr, &[], 0..1), "-");
     }
 
-    /// The rule as the talk states it, without bands.
+    /// The rule as the talk states it, without levels.
     fn by_definition(weights: &[u16]) -> Vec<u16> {
         let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd).max(1);
         let passes = weights.iter().max().map_or(0, |most| u32::from(*most) / divisor);
@@ -160,12 +160,12 @@ mod tests {
         #[test]
         fn bands_serve_what_the_definition_serves(weights in proptest::collection::vec(0u16..40, 0..20), base in 0u32..99) {
             let compiled = compile(Scheduler::Wrr, &candidates(&weights)).at(base, 0);
-            let mut cells = std::vec![0; base as usize];
-            cells.extend(&compiled.cells);
+            let mut words = std::vec![0; base as usize];
+            words.extend(&compiled.words);
             let expected = by_definition(&weights);
-            prop_assert_eq!(compiled.plan.cycle as usize, expected.len());
+            prop_assert_eq!(compiled.schedule.cycle as usize, expected.len());
             let served: Vec<u16> = (0..expected.len() as u64)
-                .map(|turn| by_turn(&cells[..], &compiled.plan, turn).unwrap().0)
+                .map(|pick| by_cursor(&words[..], &compiled.schedule, pick).unwrap().0)
                 .collect();
             prop_assert_eq!(served, expected);
         }
@@ -175,8 +175,8 @@ mod tests {
             let compiled = compile(Scheduler::Wrr, &candidates(&weights));
             let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd);
             let total: u64 = weights.iter().map(|weight| u64::from(u32::from(*weight) / divisor)).sum();
-            prop_assert_eq!(u64::from(compiled.plan.cycle), total);
-            let last = by_turn(&compiled.cells[..], &compiled.plan, total - 1).unwrap();
+            prop_assert_eq!(u64::from(compiled.schedule.cycle), total);
+            let last = by_cursor(&compiled.words[..], &compiled.schedule, total - 1).unwrap();
             let heaviest = weights.iter().max().unwrap();
             let last_heaviest = weights.iter().rposition(|weight| weight == heaviest).unwrap();
             prop_assert_eq!(usize::from(last.0), last_heaviest + 1);

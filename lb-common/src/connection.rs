@@ -3,6 +3,9 @@
 //! A director in direct routing sees only the client's half of a connection: no SYN-ACK, no FIN or RST of the
 //! server. The states follow from what the client sends; time-outs do the rest.
 
+mod key;
+
+pub use self::key::{Key, KeyV4, KeyV6};
 use crate::server::{Counts, ServerId};
 use crate::service::Protocol;
 
@@ -12,28 +15,6 @@ pub mod tcp_flags {
     pub const SYN: u8 = 0x02;
     pub const RST: u8 = 0x04;
     pub const ACK: u8 = 0x10;
-}
-
-/// Client and service port of an IPv4 connection in one word. VIP and protocol are told by the entry's server, which
-/// belongs to one service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub u64);
-
-impl Key {
-    /// Address and ports as they stand in the packet (network byte order).
-    #[inline(always)]
-    pub const fn new(client: u32, client_port: u16, service_port: u16) -> Self {
-        Self((client as u64) << 32 | (client_port as u64) << 16 | service_port as u64)
-    }
-    pub const fn client(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-    pub const fn client_port(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
-    pub const fn service_port(self) -> u16 {
-        self.0 as u16
-    }
 }
 
 /// Where a connection stands, as far as the client's half tells. The number is also the index into [`Timeouts`].
@@ -138,9 +119,9 @@ pub const fn goes_on(flags: u8) -> bool {
     flags & DECIDING == tcp_flags::ACK
 }
 
-/// The state that packets for which `frame::plain` holds do not change.
+/// The steady state of each protocol: packets that `frame::plain` accepts leave it unchanged.
 #[inline(always)]
-pub const fn settled(protocol: Protocol) -> State {
+pub const fn steady(protocol: Protocol) -> State {
     match protocol {
         Protocol::Tcp => State::Established,
         Protocol::Udp => State::Udp,
@@ -370,9 +351,9 @@ mod tests {
     #[test]
     fn settled_states_stay() {
         for flags in (0..=u8::MAX).filter(|flags| goes_on(*flags)) {
-            assert_eq!(step(settled(Protocol::Tcp), flags), Step::To(settled(Protocol::Tcp)));
+            assert_eq!(step(steady(Protocol::Tcp), flags), Step::To(steady(Protocol::Tcp)));
         }
-        assert_eq!(step(settled(Protocol::Udp), 0), Step::To(settled(Protocol::Udp)));
+        assert_eq!(step(steady(Protocol::Udp), 0), Step::To(steady(Protocol::Udp)));
         let (this, next) = (Generation(15), Generation(15).next());
         let entry = Entry::new(ServerId(1), State::Udp, Tick(100), this);
         assert!(entry.is_settled(State::Udp, this, Tick(50), 50));
@@ -439,7 +420,5 @@ mod tests {
         assert_eq!(entry.expires(), Tick(TICK_MASK));
         assert_eq!(Entry::claim(Tick(5)).state(), None);
         assert_eq!(Entry::claim(Tick(5)).counts(), 0);
-        let key = Key::new(0xc0a8_0102, 0x1234, 0x5678);
-        assert_eq!((key.client(), key.client_port(), key.service_port()), (0xc0a8_0102, 0x1234, 0x5678));
     }
 }

@@ -5,10 +5,11 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use crate::addr::{Address, V4, V6};
 use crate::connection::{self, tcp_flags};
 use crate::peer::MARK;
 use crate::reason::Reason;
-use crate::service::{Protocol, v4_mapped};
+use crate::service::{Protocol, ServiceAddress};
 
 /// A frame from its Ethernet header on.
 pub trait Frame {
@@ -80,8 +81,8 @@ struct Ipv4 {
     ttl: u8,
     protocol: u8,
     _checksum: u16,
-    source: u32,
-    destination: u32,
+    source: V4,
+    destination: V4,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -103,7 +104,7 @@ struct Arp {
     /// Not aligned in it.
     sender: [u8; 4],
     _target_mac: [u8; 6],
-    target: u32,
+    target: V4,
 }
 
 /// RFC 8200, section 3. Addresses as they stand in the packet.
@@ -115,8 +116,8 @@ struct Ipv6 {
     _payload_length: Net16,
     next_header: u8,
     _hop_limit: u8,
-    _source: [u64; 2],
-    destination: [u64; 2],
+    _source: V6,
+    destination: V6,
 }
 
 /// RFC 4861, section 4.3.
@@ -127,7 +128,7 @@ struct Solicitation {
     _code: u8,
     _checksum: u16,
     _reserved: u32,
-    target: [u64; 2],
+    target: V6,
 }
 
 /// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so that the words of the
@@ -173,12 +174,12 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// IPv4 with TCP or UDP ports: look the service up.
-    Flow(Flow),
-    /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address (see
-    /// [`crate::service::ServiceAddress`]). The host's, if it may answer.
-    WhoHas([u64; 2]),
+    Flow(Flow<V4>),
+    /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address. The
+    /// host's, if it may answer.
+    WhoHas(V6),
     /// Any other IPv6 packet, to this address. The host's: services are IPv4.
-    Ipv6([u64; 2]),
+    Ipv6(V6),
     /// ICMP, …: the host's.
     NotOurs,
     /// Cannot be read as far as the ports.
@@ -187,9 +188,9 @@ pub enum Parsed {
 
 /// Addresses and ports as they stand in the packet (network byte order in memory), and where its headers begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
-    pub source: u32,
-    pub destination: u32,
+pub struct Flow<A> {
+    pub source: A,
+    pub destination: A,
     pub source_port: u16,
     pub destination_port: u16,
     pub protocol: Protocol,
@@ -200,6 +201,20 @@ pub struct Flow {
     pub transport: usize,
     /// Length of the IP packet by its header, bytes.
     pub total_length: usize,
+}
+
+impl<A: Address> Flow<A> {
+    /// What the connection table knows it by.
+    #[inline(always)]
+    pub fn key(&self) -> A::Key {
+        self.source.key(self.source_port, self.destination_port)
+    }
+
+    /// What its service is known by.
+    #[inline(always)]
+    pub fn service(&self) -> ServiceAddress {
+        ServiceAddress::new(self.destination.mapped(), self.destination_port, self.protocol)
+    }
 }
 
 /// Reads a frame as far as the ports.
@@ -231,13 +246,13 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
 /// a probe has no sender (section 2.1.1), its answer gets into nobody's ARP cache and truly says that the address is still
 /// here.
 #[inline(always)]
-fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<[u64; 2]> {
+fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
     let arp = frame.read::<Arp>(network)?;
     let is_ethernet_ipv4 =
         arp.hardware.host() == 1 && arp.protocol.host() == ETHERTYPE_IPV4 && arp.lengths == [6, 4];
-    let sender = u32::from_ne_bytes(arp.sender);
-    let asks = arp.operation.host() == ARP_REQUEST && sender != arp.target && sender != 0;
-    (is_ethernet_ipv4 && asks).then_some(v4_mapped(arp.target))
+    let sender = V4::from_octets(arp.sender);
+    let asks = arp.operation.host() == ARP_REQUEST && sender != arp.target && sender != V4(0);
+    (is_ethernet_ipv4 && asks).then_some(arp.target.mapped())
 }
 
 #[inline(always)]
@@ -255,7 +270,7 @@ fn parse_ipv6<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
 /// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
 /// answer goes to all nodes and gets into their caches (RFC 4861, section 7.2.4).
 #[inline(always)]
-fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Ipv6, transport: usize) -> Option<[u64; 2]> {
+fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Ipv6, transport: usize) -> Option<V6> {
     if ip.next_header != ICMPV6 {
         return None;
     }
@@ -295,7 +310,7 @@ fn parse_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
 /// in mid-connection (ACK; no SYN, FIN, RST). `None` says nothing but that [`parse`] and [`check`] must look; where there
 /// is a flow, they would say the same.
 #[inline(always)]
-pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow> {
+pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     let head = frame.read::<Plain>(PLAIN_OFFSET)?;
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV4.to_be()
@@ -337,7 +352,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow> {
 
 /// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).
 #[inline(always)]
-pub fn check<F: Frame + ?Sized>(frame: &F, flow: &Flow) -> Result<u8, Reason> {
+pub fn check<F: Frame + ?Sized, A: Address>(frame: &F, flow: &Flow<A>) -> Result<u8, Reason> {
     if flow.source == flow.destination {
         return Err(Reason::SourceIsVip);
     }

@@ -7,6 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::connection::{Entry, Generation};
+use crate::mac::Mac;
 use crate::reason::Reason;
 
 /// Groups of VIPs at most, each with a lease of its own.
@@ -14,19 +15,19 @@ pub const MAX_GROUPS: usize = 32;
 
 /// Leases in [`crate::control::Control`]: the groups', one for services of no group, and unused ones up to a power of
 /// two, so that a mask bounds an index.
-pub const SLOTS: usize = 64;
+pub const GROUPS: usize = 64;
 
-const _: () = assert!(SLOTS.is_power_of_two() && SLOTS > MAX_GROUPS);
+const _: () = assert!(GROUPS.is_power_of_two() && GROUPS > MAX_GROUPS);
 
 /// For so long after its lease has run out a director drops its group's packets; see [`Lease::refusal`].
 pub const LAPSE_NS: u64 = 10_000_000_000;
 
-/// The place of a lease: which one a service, or a VIP, is under.
+/// Number of a group of VIPs: which lease a service, or a VIP, is under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
-pub struct Slot(u8);
+pub struct GroupIndex(u8);
 
-impl Slot {
+impl GroupIndex {
     /// Services whose VIP is in no group: always active.
     pub const UNGROUPED: Self = Self(MAX_GROUPS as u8);
 
@@ -47,7 +48,7 @@ impl Slot {
 
     #[inline(always)]
     pub const fn index(self) -> usize {
-        self.0 as usize & (SLOTS - 1)
+        self.0 as usize & (GROUPS - 1)
     }
 }
 
@@ -63,9 +64,9 @@ pub struct Lease {
     /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before `balance_until`
     /// ends only in the grace time of a planned hand-over, when it is 0.
     pub answer_until: u64,
-    /// MAC of the other director of a planned hand-over (see [`crate::control::mac_to_word`]), which may know the
-    /// connections that this one does not know; 0: there is none.
-    pub relay: u64,
+    /// MAC of the other director of a planned hand-over, which may know the
+    /// connections that this one does not know.
+    pub relay: Mac,
     /// `relay` holds until then.
     pub relay_until: u64,
     pub reserved: [u64; 3],
@@ -91,7 +92,7 @@ impl Lease {
         balance_until: Self::NEVER_ENDS,
         generation: 0,
         answer_until: Self::NEVER_ENDS,
-        relay: 0,
+        relay: Mac::NONE,
         relay_until: 0,
         reserved: [0; 3],
     };
@@ -124,8 +125,8 @@ impl Lease {
     /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
     /// predecessor, in its grace time, sends what still reaches it to its successor, whose table has the younger ones.
     #[inline(always)]
-    pub const fn relay(&self, now_ns: u64) -> Option<u64> {
-        if now_ns < self.relay_until && self.relay != 0 { Some(self.relay) } else { None }
+    pub const fn relay(&self, now_ns: u64) -> Option<Mac> {
+        if now_ns < self.relay_until && !self.relay.is_none() { Some(self.relay) } else { None }
     }
 
     /// Who of the two directors of a hand-over decides about a TCP packet in mid-connection. `known` is what the table
@@ -204,8 +205,9 @@ mod tests {
 
     #[test]
     fn a_relay_needs_a_mac_and_time() {
-        let lease = |relay, relay_until| Lease { relay, relay_until, ..Lease::default() };
-        assert_eq!(lease(7, NOW + 1).relay(NOW), Some(7));
+        let lease =
+            |relay, relay_until| Lease { relay: Mac::from_word(relay), relay_until, ..Lease::default() };
+        assert_eq!(lease(7, NOW + 1).relay(NOW), Some(Mac::from_word(7)));
         assert_eq!(lease(7, NOW).relay(NOW), None);
         assert_eq!(lease(0, NOW + 1).relay(NOW), None);
     }
@@ -245,9 +247,9 @@ mod tests {
     #[test]
     fn every_slot_is_within_bounds() {
         for number in 0..=u8::MAX {
-            assert!(Slot::from_number(number).index() < SLOTS);
+            assert!(GroupIndex::from_number(number).index() < GROUPS);
         }
-        assert_eq!(Slot::group(31).index(), 31);
-        assert_eq!(Slot::UNGROUPED.index(), 32);
+        assert_eq!(GroupIndex::group(31).index(), 31);
+        assert_eq!(GroupIndex::UNGROUPED.index(), 32);
     }
 }

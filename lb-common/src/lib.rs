@@ -2,6 +2,7 @@
 //!
 //! Builds for the BPF target and for the host, so that every rule of the data path is tested on the host:
 //!
+//! - [`addr`], [`mac`]: addresses as packets and maps hold them
 //! - [`frame`]: headers of a packet, from Ethernet to the ports; what is ours, not ours, malformed
 //! - [`reason`]: why a packet was dropped or passed to the host
 //! - [`service`]: services and the table that finds them by address, port and protocol
@@ -15,17 +16,20 @@
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
-//! - [`unfinished`]: checksums that were left to hardware
+//! - [`partial_checksum`]: checksums that were left to hardware
 //! - [`hairpin`]: packets that go back to where they came from
 //! - [`peer`]: packets from another director that this host serves, or that it must look up
 //! - [`refusal`]: answers to clients of a service that nobody serves
 //! - [`probe`]: the controller's own packets to servers, and the answers to them
+//! - [`stage`]: the programs that call each other
+//! - [`shared`]: memory that the other side may write meanwhile
 //! - `kernel`: which kernels all this runs on (the host only)
 #![no_std]
 
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod addr;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;
@@ -36,6 +40,8 @@ pub mod hairpin;
 #[cfg(not(target_arch = "bpf"))]
 pub mod kernel;
 pub mod lease;
+pub mod mac;
+pub mod partial_checksum;
 pub mod peer;
 pub mod probe;
 pub mod reason;
@@ -43,7 +49,8 @@ pub mod refusal;
 pub mod schedule;
 pub mod server;
 pub mod service;
+pub mod shared;
 pub mod spills;
+pub mod stage;
 pub mod table;
 pub mod tournament;
-pub mod unfinished;

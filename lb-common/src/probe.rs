@@ -5,6 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::addr::{Address, V4};
 use crate::frame::Flow;
 
 /// The time to live that probes are sent with. A server that lacks the VIP and forwards packets sends the probe to the
@@ -40,9 +41,9 @@ impl Ports {
 )]
 #[repr(C)]
 pub struct Answer {
-    pub vip: u32,
+    pub vip: V4,
     /// The address that probes come from.
-    pub own: u32,
+    pub own: V4,
     pub port: u16,
     /// The IP header's.
     pub protocol: u16,
@@ -51,7 +52,7 @@ pub struct Answer {
 impl Answer {
     /// The key that `flow` has if it is an answer.
     #[inline(always)]
-    pub const fn of(flow: &Flow) -> Self {
+    pub const fn of(flow: &Flow<V4>) -> Self {
         Self {
             vip: flow.source,
             own: flow.destination,
@@ -63,7 +64,7 @@ impl Answer {
 
 /// Whether a packet for a VIP, of no known connection, is a probe that its server has sent on.
 #[inline(always)]
-pub const fn is_astray(flow: &Flow, ports: Ports) -> bool {
+pub fn is_astray<A: Address>(flow: &Flow<A>, ports: Ports) -> bool {
     flow.ttl < TTL && ports.contain(flow.source_port)
 }
 

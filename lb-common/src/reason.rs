@@ -2,7 +2,7 @@
 
 /// What happens to a packet that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum Fate {
     /// The packet ends here.
     Drop,
     /// The host's stack gets it.
@@ -12,7 +12,7 @@ pub enum Action {
 }
 
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $action:ident, $label:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $fate:ident, $label:literal;)+) => {
         /// Why a packet was not forwarded. The number is the index of its per-CPU counter.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
@@ -25,8 +25,8 @@ macro_rules! reasons {
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// Drop, pass or answer: fixed for each reason, so that the counter's name tells what happened.
-            pub const fn action(self) -> Action {
-                match self { $(Self::$name => Action::$action,)+ }
+            pub const fn fate(self) -> Fate {
+                match self { $(Self::$name => Fate::$fate,)+ }
             }
 
             /// The `reason` label of the metrics and listings.
@@ -47,7 +47,7 @@ reasons! {
     /// Too short to hold the ports.
     TruncatedPorts = 3, Pass, "truncated_ports";
     /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would duplicate it.
-    OtherStation = 4, Pass, "other_station";
+    NotOurMac = 4, Pass, "not_our_mac";
     /// This director is on standby for the VIP's group: it gave its lease up or never had one.
     Standby = 5, Pass, "standby";
     /// In mid-connection, no entry knows it, and the service passes such packets to the host.
@@ -69,7 +69,7 @@ reasons! {
     /// Its server's MAC is not known (any more).
     NoMac = 14, Drop, "no_mac";
     /// A map held nothing where something must be: a defect, here or in the controller.
-    Hole = 15, Drop, "hole";
+    MapInconsistency = 15, Drop, "map_inconsistency";
     /// The lease of the VIP's group ran out not long ago, and the address may still be on the interface.
     LeaseLapsed = 16, Drop, "lease_lapsed";
     /// An ARP request or neighbour solicitation for a VIP whose group has no lease here.
@@ -109,7 +109,7 @@ pub enum TableEvent {
     /// It did not know a packet in mid-connection, and the other director of a hand-over got it.
     Relayed = 3,
     /// A packet that opens a connection had a checksum that was left to hardware.
-    Unfinished = 4,
+    PartialChecksum = 4,
 }
 
 impl TableEvent {

@@ -1,5 +1,6 @@
 //! Answers to clients of a service that nobody serves (`fallback: refuse`): a TCP reset or an ICMP error, from the VIP.
 
+use crate::addr::V4;
 use crate::connection::tcp_flags;
 
 /// ICMP errors that a CPU sends, at this distance on average: 1,000 a second, as Linux does (`icmp_msgs_per_sec`).
@@ -23,8 +24,8 @@ pub const fn is_due(due: &mut u64, now_ns: u64) -> bool {
 /// Whether an answer may go to this source address, as it stands in a packet: one host's, and not a loopback's
 /// (RFC 1122, section 3.2.2).
 #[inline(always)]
-pub const fn may_answer(source: u32) -> bool {
-    let first = u32::from_be(source) >> 24;
+pub const fn may_answer(source: V4) -> bool {
+    let [first, ..] = source.octets();
     first != 0 && first != 127 && first < 224
 }
 
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn one_hosts_addresses_are_answered() {
-        let may = |first, last| may_answer(u32::from_ne_bytes([first, 0, 0, last]));
+        let may = |first, last| may_answer(V4::from_octets([first, 0, 0, last]));
         assert!(may(10, 1) && may(223, 255) && may(1, 1));
         assert!(!may(0, 0) && !may(127, 1) && !may(224, 1) && !may(255, 255));
     }

@@ -1,10 +1,10 @@
-//! Schedulers, and the plan from which a service picks the server of a new connection.
+//! Schedulers, and the schedule from which a service picks the server of a new connection.
 //!
-//! The controller writes a [`Plan`] per service; its lists are cells of one map of words, `CELLS`. The lists hold only
+//! The controller writes a [`Schedule`] per service; its lists stand in one map of words, `SCHEDULE_WORDS`. The lists hold only
 //! servers that may take new connections, in configured order:
-//! - members: one cell per server, see [`Member`]; for lc and wlc, whose tournament names them by position;
-//! - bands, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
-//!   length needs at most one band per distinct weight. See [`Band`].
+//! - members: one word per server, see [`Member`]; for lc and wlc, whose tournament names them by position;
+//! - levels, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
+//!   length needs at most one level per distinct weight. See [`Level`].
 //!
 //! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS module's documentation (ipvsadm(8), section on schedulers).
 
@@ -63,7 +63,7 @@ impl Scheduler {
 /// By what a scheduler finds the next server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
-    /// A cursor goes round the bands.
+    /// A cursor goes round the levels.
     Cursor,
     /// The winner of the members' tournament ([`crate::tournament`]).
     Least,
@@ -72,17 +72,17 @@ pub enum Walk {
 /// Servers in one service at most: a power of two, and no more leaves has a tournament.
 pub const MAX_MEMBERS: u32 = 4096;
 
-/// Entry of the map `PLANS`; service n has entries 2n and 2n + 1, and `CHOICES` says which of them is in force.
+/// Entry of the map `SCHEDULES`; service n has entries 2n and 2n + 1, and `ACTIVE_SCHEDULES` says which of them is in force.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Plan {
-    /// First cell of the members.
+pub struct Schedule {
+    /// First word of the members.
     pub members: u32,
     pub member_count: u32,
-    /// First cell of the bands.
-    pub bands: u32,
-    pub band_count: u32,
-    /// Picks in a full cycle of the bands.
+    /// First word of the levels.
+    pub levels: u32,
+    pub level_count: u32,
+    /// Picks in a full cycle of the levels.
     pub cycle: u32,
     /// A [`Scheduler`]'s number; 0 is none yet.
     pub scheduler: u32,
@@ -91,9 +91,9 @@ pub struct Plan {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Plan>() == 32);
+const _: () = assert!(size_of::<Schedule>() == 32);
 
-impl Plan {
+impl Schedule {
     /// `None`: the controller knows a scheduler that this program does not.
     #[inline(always)]
     pub const fn scheduler(&self) -> Option<Scheduler> {
@@ -101,7 +101,7 @@ impl Plan {
     }
 }
 
-/// A cell of the member list: server in the low half, weight in the high one.
+/// A word of the member list: server in the low half, weight in the high one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member(pub u32);
 
@@ -119,66 +119,66 @@ impl Member {
     }
 }
 
-/// Passes of wrr with the same servers. Three cells: end of the band (exclusive, in picks from the cycle's start),
-/// first cell of its servers, number of servers. It begins where the band before it ends.
+/// Passes of wrr with the same servers. Three words: end of the level (exclusive, in picks from the cycle's start),
+/// first word of its servers, number of servers. It begins where the level before it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Band {
+pub struct Level {
     pub end: u32,
     pub servers: u32,
     pub count: u32,
 }
 
-pub const CELLS_PER_BAND: u32 = 3;
+pub const WORDS_PER_LEVEL: u32 = 3;
 
 /// Bands that a binary search of so many steps can tell apart.
-const BAND_SEARCH_STEPS: u32 = MAX_MEMBERS.ilog2() + 1;
+const LEVEL_SEARCH_STEPS: u32 = MAX_MEMBERS.ilog2() + 1;
 
-/// The words of the map `CELLS`.
-pub trait Cells {
+/// The words of the map `SCHEDULE_WORDS`.
+pub trait Words {
     /// `None` past the end.
-    fn cell(&self, index: u32) -> Option<u32>;
+    fn word(&self, index: u32) -> Option<u32>;
 }
 
-impl Cells for [u32] {
-    fn cell(&self, index: u32) -> Option<u32> {
+impl Words for [u32] {
+    fn word(&self, index: u32) -> Option<u32> {
         self.get(index as usize).copied()
     }
 }
 
-/// rr and wrr: the server of pick number `turn` (any number; the cycle repeats). `None`: no server, or a hole.
+/// rr and wrr: the server of pick number `cursor` (any number; the cycle repeats). `None`: no server, or the words contradict each other.
 #[inline(always)]
-pub fn by_turn<C: Cells + ?Sized>(cells: &C, plan: &Plan, turn: u64) -> Option<ServerId> {
-    if plan.cycle == 0 {
+pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64) -> Option<ServerId> {
+    if schedule.cycle == 0 {
         return None;
     }
-    let position = (turn % plan.cycle as u64) as u32;
-    let (mut low, mut high) = (0, plan.band_count - 1);
+    let position = (cursor % schedule.cycle as u64) as u32;
+    let (mut low, mut high) = (0, schedule.level_count - 1);
     let mut step = 0;
-    while step < BAND_SEARCH_STEPS && low < high {
+    while step < LEVEL_SEARCH_STEPS && low < high {
         let middle = (low + high) / 2;
-        if position < cells.cell(plan.bands + middle * CELLS_PER_BAND)? {
+        if position < words.word(schedule.levels + middle * WORDS_PER_LEVEL)? {
             high = middle;
         } else {
             low = middle + 1;
         }
         step += 1;
     }
-    let begin = if low == 0 { 0 } else { cells.cell(plan.bands + (low - 1) * CELLS_PER_BAND)? };
-    let servers = cells.cell(plan.bands + low * CELLS_PER_BAND + 1)?;
-    let count = cells.cell(plan.bands + low * CELLS_PER_BAND + 2)?;
+    let begin = if low == 0 { 0 } else { words.word(schedule.levels + (low - 1) * WORDS_PER_LEVEL)? };
+    let servers = words.word(schedule.levels + low * WORDS_PER_LEVEL + 1)?;
+    let count = words.word(schedule.levels + low * WORDS_PER_LEVEL + 2)?;
     if count == 0 {
         return None;
     }
-    let server = cells.cell(servers + position.wrapping_sub(begin) % count)?;
+    let server = words.word(servers + position.wrapping_sub(begin) % count)?;
     Some(ServerId(server as u16))
 }
 
 /// The server that a hash of the client picks: by weight, and the same one while the set of members is the same.
 #[inline(always)]
-pub fn by_hash<C: Cells + ?Sized>(cells: &C, plan: &Plan, client: u32) -> Option<ServerId> {
+pub fn by_hash<C: Words + ?Sized>(words: &C, schedule: &Schedule, client: u32) -> Option<ServerId> {
     let mixed = (client as u64 ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    by_turn(cells, plan, mixed >> 32)
+    by_cursor(words, schedule, mixed >> 32)
 }
 
 /// The least loaded member so far, of all members in order: the rule of lc and wlc, which the program's tournament must agree

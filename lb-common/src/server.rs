@@ -2,8 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::control::MAC_MASK;
+use crate::mac::Mac;
 use crate::service::ServiceInfo;
+use crate::shared::Shared;
 
 /// Number of a server in the maps `SERVERS`, `COUNTS` and `STATS`; 0 means unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,8 +15,8 @@ pub struct ServerId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct ServerEntry {
-    /// See [`Forward`]; one word, so that MAC and flags change in one store.
-    pub forward: u64,
+    /// One word, so that MAC and flags change in one store.
+    pub next_hop: Shared<NextHop>,
     /// Copy of the service it belongs to, so that a known connection needs no lookup of its service.
     pub service: ServiceInfo,
 }
@@ -23,15 +24,16 @@ pub struct ServerEntry {
 const _: () = assert!(size_of::<ServerEntry>() == 64);
 
 impl ServerEntry {
-    pub const UNSET: Self = Self { forward: 0, service: ServiceInfo::UNSET };
+    pub const UNSET: Self = Self { next_hop: Shared::new(NextHop::UNSET), service: ServiceInfo::UNSET };
 }
 
-/// How a server is reached: its MAC in bits 0 to 47 (see [`crate::control::mac_to_word`]), flags above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forward(pub u64);
+/// How a server is reached: its MAC in bits 0 to 47 (see [`Mac`]), flags above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct NextHop(pub u64);
 
-impl Forward {
-    /// The entry is in use. Clear: a hole.
+impl NextHop {
+    /// The entry is in use. Clear: nothing is there.
     const PRESENT: u64 = 1 << 48;
     /// The MAC is known, or none is needed.
     const REACHABLE: u64 = 1 << 49;
@@ -39,15 +41,15 @@ impl Forward {
     const USABLE: u64 = 1 << 50;
     /// It is the director's own host: packets are passed up its stack. With a MAC, a real server; without, the fallback.
     const LOCAL: u64 = 1 << 51;
-    /// The short way is not for its packets: something has to be looked at that only the whole way looks at.
-    const WHOLE_WAY: u64 = 1 << 52;
+    /// The fast way is not for its packets: something has to be looked at that only the slow way looks at.
+    const SLOW_WAY: u64 = 1 << 52;
 
     pub const UNSET: Self = Self(0);
 
-    pub const fn remote(mac: Option<u64>, usable: bool) -> Self {
+    pub const fn remote(mac: Option<Mac>, usable: bool) -> Self {
         match mac {
             Some(mac) => {
-                Self(mac & MAC_MASK | Self::PRESENT | Self::REACHABLE | if usable { Self::USABLE } else { 0 })
+                Self(mac.word() | Self::PRESENT | Self::REACHABLE | if usable { Self::USABLE } else { 0 })
             }
             None => Self(Self::PRESENT),
         }
@@ -59,13 +61,13 @@ impl Forward {
     }
 
     /// The director's own host, which has this MAC, as a real server.
-    pub const fn local_server(mac: u64, usable: bool) -> Self {
+    pub const fn local_server(mac: Mac, usable: bool) -> Self {
         Self(Self::remote(Some(mac), usable).0 | Self::LOCAL)
     }
 
-    /// The same server; with `always` all its packets go the whole way.
-    pub const fn by_the_whole_way(self, always: bool) -> Self {
-        Self(if always { self.0 | Self::WHOLE_WAY } else { self.0 & !Self::WHOLE_WAY })
+    /// The same server; with `always` all its packets go the slow way.
+    pub const fn by_the_slow_way(self, always: bool) -> Self {
+        Self(if always { self.0 | Self::SLOW_WAY } else { self.0 & !Self::SLOW_WAY })
     }
 
     #[inline(always)]
@@ -81,19 +83,28 @@ impl Forward {
         self.0 & Self::USABLE != 0
     }
     #[inline(always)]
-    pub const fn is_local(self) -> bool {
-        self.0 & Self::LOCAL != 0
+    pub const fn forwarding(self) -> Forwarding {
+        if self.0 & Self::LOCAL == 0 { Forwarding::Direct } else { Forwarding::Local }
     }
     /// A remote server with a MAC that takes new connections: the case without any exception.
     #[inline(always)]
     pub const fn is_plain(self) -> bool {
-        const WANTED: u64 = Forward::PRESENT | Forward::REACHABLE | Forward::USABLE;
-        self.0 & (WANTED | Self::LOCAL | Self::WHOLE_WAY) == WANTED
+        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
+        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
     }
     #[inline(always)]
-    pub const fn mac(self) -> u64 {
-        self.0 & MAC_MASK
+    pub const fn mac(self) -> Mac {
+        Mac::from_word(self.0)
     }
+}
+
+/// The method by which packets get to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Direct routing (`gate` of ipvsadm): the frame's MACs change and nothing else.
+    Direct,
+    /// The director's own host takes them.
+    Local,
 }
 
 /// Entry of the per-CPU map `STATS`: totals since the server was added.

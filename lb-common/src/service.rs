@@ -6,8 +6,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::addr::V6;
 use crate::connection::Timeouts;
-use crate::lease::Slot;
+use crate::lease::GroupIndex;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,37 +52,23 @@ pub struct ServiceId(pub u16);
 /// What a packet is looked up by: the address as two words, port and protocol as a third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceAddress {
-    /// IPv6, or IPv4 as ::ffff:a.b.c.d, in memory as it stands in a packet.
-    pub address: [u64; 2],
+    pub address: V6,
     /// Port as it stands in a packet (network byte order) in the low half, protocol number above.
     pub port_and_protocol: u32,
 }
 
-/// An IPv4 address, as it stands in a packet, as ::ffff:a.b.c.d.
-#[inline(always)]
-pub const fn v4_mapped(address: u32) -> [u64; 2] {
-    let [a, b, c, d] = address.to_ne_bytes();
-    [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
-}
-
 impl ServiceAddress {
-    /// `address` and `port` as they stand in a packet (network byte order in memory); IPv4 addresses are mapped.
+    /// `port` as it stands in a packet (network byte order in memory).
     #[inline(always)]
-    pub const fn new(address: [u64; 2], port: u16, protocol: Protocol) -> Self {
+    pub const fn new(address: V6, port: u16, protocol: Protocol) -> Self {
         Self { address, port_and_protocol: (protocol.number() as u32) << 16 | port as u32 }
-    }
-
-    /// The same of an IPv4 address.
-    #[inline(always)]
-    pub const fn v4(address: u32, port: u16, protocol: Protocol) -> Self {
-        Self::new(v4_mapped(address), port, protocol)
     }
 
     /// The two slots of a half where this service may stand.
     #[inline(always)]
     pub const fn candidates(&self, seed: u32, mask: u32) -> [u32; 2] {
-        let mixed = (self.address[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ self.address[1]
+        let mixed = (self.address.0[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ self.address.0[1]
             ^ (self.port_and_protocol as u64) << 8
             ^ seed as u64)
             .wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed as u64) << 1);
@@ -94,25 +81,24 @@ impl ServiceAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ServiceInfo {
-    /// See [`ServiceAddress`].
-    pub address: [u64; 2],
+    pub address: V6,
     pub port_and_protocol: u32,
     /// 0: unset.
     pub id: u16,
     pub flags: u8,
-    /// The lease of its VIP's group.
-    pub lease: Slot,
+    /// The group of its VIP, whose lease it is under.
+    pub group: GroupIndex,
     /// Ticks, by the number of the connection's state.
     pub timeouts: Timeouts,
 }
 
 impl ServiceInfo {
     pub const UNSET: Self = Self {
-        address: [0; 2],
+        address: V6::UNSPECIFIED,
         port_and_protocol: 0,
         id: 0,
         flags: 0,
-        lease: Slot::UNGROUPED,
+        group: GroupIndex::UNGROUPED,
         timeouts: [0; 8],
     };
 
@@ -140,9 +126,9 @@ impl ServiceInfo {
     #[inline(always)]
     pub fn serves(&self, wanted: &ServiceAddress) -> bool {
         self.id != 0
-            && self.address[1] == wanted.address[1]
+            && self.address.0[1] == wanted.address.0[1]
             && self.port_and_protocol == wanted.port_and_protocol
-            && self.address[0] == wanted.address[0]
+            && self.address.0[0] == wanted.address.0[0]
     }
 
     pub const fn key(&self) -> ServiceAddress {
@@ -198,6 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::addr::{Address as _, V4};
 
     fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u32) -> Option<u16> {
         wanted
@@ -216,7 +203,7 @@ mod tests {
         ) {
             let protocol = |tcp| if tcp { Protocol::Tcp } else { Protocol::Udp };
             let services: Vec<_> = addresses.iter().enumerate().map(|(index, &(address, port, tcp))| {
-                let key = ServiceAddress::v4(address, port, protocol(tcp));
+                let key = ServiceAddress::new(V4(address).mapped(), port, protocol(tcp));
                 ServiceInfo {
                     address: key.address,
                     port_and_protocol: key.port_and_protocol,
@@ -231,7 +218,7 @@ mod tests {
                 prop_assert_eq!(find(&half, &service.key(), seed), Some(service.id));
             }
             if !addresses.contains(&stranger) {
-                let key = ServiceAddress::v4(stranger.0, stranger.1, protocol(stranger.2));
+                let key = ServiceAddress::new(V4(stranger.0).mapped(), stranger.1, protocol(stranger.2));
                 prop_assert_eq!(find(&half, &key, seed), None);
             }
         }

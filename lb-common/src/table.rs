@@ -1,10 +1,11 @@
 //! The connection table: where an entry may be, how a slot is claimed, what is evicted.
 //!
-//! An array of pages of 4 KiB. A page holds 64 lines of 64 bytes (a cache line), a line four slots of 16 bytes
-//! {key, entry}. A connection has one page, and in it four different candidate lines. One page means one TLB miss at
-//! most; four lines mean that at half load fewer than 1 connection in 10,000 finds all its slots taken, while 96 %
-//! stand in their first line (the test `at_half_load_…` holds this to it). Whether any stands in another one is told by
-//! [`crate::spills`], so the first line is nearly always the only one that is looked at.
+//! An array of pages of 4 KiB for each family. A page holds 64 lines of 64 bytes (a cache line), a
+//! line four slots of 16 bytes {key, entry} for IPv4, two of 32 for IPv6. A connection has one page,
+//! and in it sixteen candidate slots: four different lines for IPv4, eight for IPv6. One page means
+//! one TLB miss at most; sixteen slots mean that at half load fewer than 1 connection in 10,000 finds
+//! them all taken (the test `at_half_load_…` holds this to it). [`crate::spills`] tells whether any
+//! stands outside its first line, so that is nearly always the only one that is looked at.
 //!
 //! Rules of access, on which the program and the controller's sweep rely:
 //! - whoever changes a slot's entry does so by compare-and-swap and then owes the difference to the server's counts;
@@ -12,42 +13,98 @@
 //! - to take a slot, swap a claim in, write the key, then store the entry; only the claim's owner writes the key;
 //! - a reader takes key, entry, and key again: if both keys agree the entry belonged to it.
 
+use crate::addr::Address;
 use crate::connection::{Entry, Key, Tick};
 use crate::frame::Flow;
 use crate::spills::{self, Pressed, Spills};
 
-pub const SLOTS_PER_LINE: u32 = 4;
 pub const LINES_PER_PAGE: u32 = 64;
-pub const SLOTS_PER_PAGE: u32 = SLOTS_PER_LINE * LINES_PER_PAGE;
-/// Slots that a connection may be in: four lines of them.
-pub const CANDIDATES: u32 = 4 * SLOTS_PER_LINE;
+/// Words of 8 bytes.
+const WORDS_PER_LINE: u32 = 8;
+pub const WORDS_PER_PAGE: u32 = WORDS_PER_LINE * LINES_PER_PAGE;
+/// Slots that a connection may be in.
+pub const CANDIDATES: u32 = 16;
+
+/// How a page is cut into slots for connections with this key: a slot is the key and the entry.
+pub trait Layout: Key {
+    const WORDS_PER_SLOT: u32 = Self::WORDS + 1;
+    const SLOTS_PER_LINE: u32 = WORDS_PER_LINE / Self::WORDS_PER_SLOT;
+    const SLOTS_PER_PAGE: u32 = Self::SLOTS_PER_LINE * LINES_PER_PAGE;
+    /// Lines that a connection may stand in.
+    const LINES: u32 = CANDIDATES / Self::SLOTS_PER_LINE;
+
+    /// Pages for so many connections: twice as many slots, rounded up to a power of two of pages.
+    fn pages_for(connections: u32) -> u32 {
+        let slots = u64::from(connections) * 2;
+        let pages = slots.div_ceil(u64::from(Self::SLOTS_PER_PAGE));
+        (pages as u32).next_power_of_two()
+    }
+}
+
+impl<K: Key> Layout for K {}
 
 /// Ticks after which a claim that was never completed is free again: its CPU is gone.
 pub const CLAIM_TICKS: u32 = 8;
 
-/// Value of the map `CONNECTIONS_V4`: slot i has its key in word 2i and its entry in word 2i + 1.
+/// Value of the maps `CONNECTIONS_V4` and `CONNECTIONS_V6`, see [`Layout`].
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub struct RawPage(pub [u64; SLOTS_PER_PAGE as usize * 2]);
+pub struct RawPage(pub [u64; WORDS_PER_PAGE as usize]);
 
 const _: () = assert!(size_of::<RawPage>() == 4096);
 
-/// Pages for so many connections: twice as many slots, rounded up to a power of two of pages.
-pub const fn pages_for(connections: u32) -> u32 {
-    let slots = connections as u64 * 2;
-    let pages = slots.div_ceil(SLOTS_PER_PAGE as u64);
-    (pages as u32).next_power_of_two()
+/// One page in memory that others write at the same time. `word` is below [`WORDS_PER_PAGE`], `slot`
+/// below [`Layout::SLOTS_PER_PAGE`].
+pub trait Page: Spills {
+    type Key: Key;
+
+    fn read(&self, word: u32) -> u64;
+    fn write(&self, word: u32, value: u64);
+    /// Compare-and-swap with full ordering; true if `from` was there.
+    fn swap(&self, word: u32, from: u64, to: u64) -> bool;
+    /// The same number. Where a verifier follows the code, it knows nothing of it afterwards, as it knows
+    /// nothing of `unknown`: else it looks at a loop once for each thing that it knows.
+    #[inline(always)]
+    fn forgotten(number: u32, _unknown: u64) -> u32 {
+        number
+    }
+
+    #[inline(always)]
+    fn key(&self, slot: u32) -> Self::Key {
+        let first = slot * Self::Key::WORDS_PER_SLOT;
+        Self::Key::from_words(|number| self.read(first + number))
+    }
+
+    /// Only for the owner of a claim.
+    #[inline(always)]
+    fn set_key(&self, slot: u32, key: Self::Key) {
+        let mut number = 0;
+        while number < Self::Key::WORDS {
+            self.write(slot * Self::Key::WORDS_PER_SLOT + number, key.word(number));
+            number += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn entry(&self, slot: u32) -> Entry {
+        Entry(self.read(entry_word::<Self::Key>(slot)))
+    }
+
+    /// Stores without comparing: only for the owner of a claim.
+    #[inline(always)]
+    fn set_entry(&self, slot: u32, entry: Entry) {
+        self.write(entry_word::<Self::Key>(slot), entry.0);
+    }
+
+    #[inline(always)]
+    fn swap_entry(&self, slot: u32, from: Entry, to: Entry) -> bool {
+        self.swap(entry_word::<Self::Key>(slot), from.0, to.0)
+    }
 }
 
-/// One page in memory that others write at the same time. `slot` is below [`SLOTS_PER_PAGE`].
-pub trait Page: Spills {
-    fn key(&self, slot: u32) -> Key;
-    fn set_key(&self, slot: u32, key: Key);
-    fn entry(&self, slot: u32) -> Entry;
-    /// Stores without comparing: only for the owner of a claim.
-    fn set_entry(&self, slot: u32, entry: Entry);
-    /// Compare-and-swap with full ordering; true if `from` was there.
-    fn swap_entry(&self, slot: u32, from: Entry, to: Entry) -> bool;
+#[inline(always)]
+const fn entry_word<K: Key>(slot: u32) -> u32 {
+    slot * K::WORDS_PER_SLOT + K::WORDS
 }
 
 /// Where a connection may be: its page, the first of its lines, and how far it is from one line to the next.
@@ -55,17 +112,16 @@ pub trait Page: Spills {
 pub struct Place {
     pub page: u32,
     line: u32,
-    /// Odd, so that the four lines differ.
+    /// Odd, so that the lines differ.
     stride: u32,
 }
 
 impl Place {
     /// `keys` are secret, so that nobody outside can aim many connections at one line.
     #[inline(always)]
-    pub const fn of(flow: &Flow, keys: [u64; 2], page_mask: u32) -> Self {
-        let key = Key::new(flow.source, flow.source_port, flow.destination_port);
-        let service = (flow.destination as u64) << 8 | flow.protocol as u64;
-        let hash = (key.0 ^ keys[0]).wrapping_mul(keys[1] | 1).wrapping_add(service);
+    pub fn of<A: Address>(flow: &Flow<A>, keys: [u64; 2], page_mask: u32) -> Self {
+        let service = u64::from(flow.destination.folded()) << 8 | flow.protocol as u64;
+        let hash = flow.key().mixed(keys).wrapping_add(service);
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let hash = hash ^ (hash >> 29);
         Self { page: hash as u32 & page_mask, line: (hash >> 58) as u32, stride: (hash >> 52) as u32 | 1 }
@@ -77,28 +133,28 @@ impl Place {
         self.line & (LINES_PER_PAGE - 1)
     }
 
-    /// The lines in one word, for [`Self::from_packed`].
+    /// All of it in one word, for [`Self::from_packed`].
     #[inline(always)]
-    pub const fn packed(&self) -> u32 {
-        self.stride << 8 | self.line
+    pub const fn packed(&self) -> u64 {
+        (self.page as u64) << 32 | (self.stride as u64) << 8 | self.line as u64
     }
 
     #[inline(always)]
-    pub const fn from_packed(page: u32, packed: u32) -> Self {
-        Self { page, line: packed & 0xff, stride: packed >> 8 }
+    pub const fn from_packed(word: u64) -> Self {
+        Self { page: (word >> 32) as u32, line: word as u32 & 0xff, stride: (word >> 8) as u32 & 0xfff }
     }
 
-    /// First slot of candidate line `index` (0 to 3).
+    /// First slot of candidate line `index`, below [`Layout::LINES`].
     #[inline(always)]
-    const fn line(&self, index: u32) -> u32 {
+    const fn line<K: Key>(&self, index: u32) -> u32 {
         let line = self.line.wrapping_add(index.wrapping_mul(self.stride));
-        (line * SLOTS_PER_LINE) & (SLOTS_PER_PAGE - 1)
+        (line & (LINES_PER_PAGE - 1)) * K::SLOTS_PER_LINE
     }
 
     /// Candidate `index` (below [`CANDIDATES`]), in the order they are tried.
     #[inline(always)]
-    pub const fn slot(&self, index: u32) -> u32 {
-        self.line(index / SLOTS_PER_LINE) + index % SLOTS_PER_LINE
+    pub const fn slot<K: Key>(&self, index: u32) -> u32 {
+        self.line::<K>(index / K::SLOTS_PER_LINE) + index % K::SLOTS_PER_LINE
     }
 }
 
@@ -115,16 +171,16 @@ pub struct Seen {
 pub fn find<P: Page, T>(
     page: &P,
     place: &Place,
-    key: Key,
+    key: P::Key,
     accept: impl Fn(Entry) -> Option<T>,
 ) -> Option<(Seen, T)> {
-    let found = look_through(page, place.line(0), key, &accept);
+    let found = look_through(page, place.line::<P::Key>(0), key, &accept);
     if found.is_some() || !spills::spilled(page, place.home()) {
         return found;
     }
     let mut line = 1;
-    while line < CANDIDATES / SLOTS_PER_LINE {
-        let found = look_through(page, place.line(line), key, &accept);
+    while line < P::Key::LINES {
+        let found = look_through(page, place.line::<P::Key>(line), key, &accept);
         if found.is_some() {
             return found;
         }
@@ -138,12 +194,15 @@ pub fn find<P: Page, T>(
 fn look_through<P: Page, T>(
     page: &P,
     slot: u32,
-    key: Key,
+    key: P::Key,
     accept: impl Fn(Entry) -> Option<T>,
 ) -> Option<(Seen, T)> {
     // Written out: the compiler keeps a loop here, which costs a known connection a tenth of its time.
     if let Some(found) = look(page, slot, key, &accept) {
         return Some(found);
+    }
+    if P::Key::SLOTS_PER_LINE == 2 {
+        return look(page, slot + 1, key, &accept);
     }
     if let Some(found) = look(page, slot + 1, key, &accept) {
         return Some(found);
@@ -157,10 +216,10 @@ fn look_through<P: Page, T>(
 /// As [`find`], in the first line alone, where nearly all connections are, and without asking whether the entry belongs
 /// to the packet's VIP and protocol: a slot that might be the connection's.
 #[inline(always)]
-pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: Key) -> Option<Entry> {
-    let first = place.line(0);
+pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: P::Key) -> Option<Entry> {
+    let first = place.line::<P::Key>(0);
     let mut slot = first;
-    while slot < first + SLOTS_PER_LINE {
+    while slot < first + P::Key::SLOTS_PER_LINE {
         if page.key(slot) == key {
             let entry = page.entry(slot);
             return if page.key(slot) == key { Some(entry) } else { None };
@@ -172,7 +231,12 @@ pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: Key) -> Option<
 
 /// The slot, if it holds the connection.
 #[inline(always)]
-fn look<P: Page, T>(page: &P, slot: u32, key: Key, accept: impl Fn(Entry) -> Option<T>) -> Option<(Seen, T)> {
+fn look<P: Page, T>(
+    page: &P,
+    slot: u32,
+    key: P::Key,
+    accept: impl Fn(Entry) -> Option<T>,
+) -> Option<(Seen, T)> {
     if page.key(slot) != key {
         return None;
     }
@@ -193,16 +257,19 @@ fn look<P: Page, T>(page: &P, slot: u32, key: Key, accept: impl Fn(Entry) -> Opt
 pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
     let mut best = Best { seen: Seen { slot: 0, entry: Entry::EMPTY }, rank: NEVER };
     let mut line = 0;
-    while line < CANDIDATES / SLOTS_PER_LINE {
+    while line < P::Key::LINES {
         let mut worst = 0;
-        let slot = place.line(line);
+        let slot = place.line::<P::Key>(line);
         let mut index = 0;
-        while index < SLOTS_PER_LINE {
+        while index < P::Key::SLOTS_PER_LINE {
             let rank = best.or(page, slot + index, now);
             if rank == EMPTY {
                 return Some(best.seen);
             }
-            worst = if rank > worst { rank } else { worst };
+            let unknown = best.seen.entry.0;
+            worst = P::forgotten(if rank > worst { rank } else { worst }, unknown);
+            best.rank = P::forgotten(best.rank, unknown);
+            best.seen.slot = P::forgotten(best.seen.slot, unknown);
             index += 1;
         }
         if best.rank == EXPIRED || line == 0 && worst < NEVER && page.pressed().is_recent(now) {
@@ -258,9 +325,9 @@ const fn rank(entry: Entry, now: Tick) -> u32 {
 /// Takes `seen`'s slot for `key`. `false`: another CPU was faster, nothing has changed.
 /// On success the caller owes `seen.entry`'s and `entry`'s counts.
 #[inline(always)]
-pub fn take<P: Page>(page: &P, place: &Place, seen: Seen, key: Key, entry: Entry, now: Tick) -> bool {
+pub fn take<P: Page>(page: &P, place: &Place, seen: Seen, key: P::Key, entry: Entry, now: Tick) -> bool {
     let home = place.home();
-    let entry = if seen.slot / SLOTS_PER_LINE == home {
+    let entry = if seen.slot / P::Key::SLOTS_PER_LINE == home {
         entry.at_home()
     } else {
         // Before anybody can find it there.

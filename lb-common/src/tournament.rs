@@ -69,6 +69,7 @@ const _: () = assert!(MAX_MEMBERS == 1 << Contestant::WEIGHT_SHIFT);
 /// Where a server's leaf is: the first element of its tree in the upper half, the leaf's number in
 /// the lower one. Value of the map `LEAVES`, by server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Leaf(pub u64);
 
 impl Leaf {
@@ -104,7 +105,7 @@ pub trait Pairs {
 }
 
 /// Carries a server's new counts from its leaf to the root, as far as they change a winner. `None`:
-/// the tree ends too early, which is a hole.
+/// the tree ends too early, which is an inconsistency of the maps.
 #[inline(always)]
 pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
     let mut node = leaf.node();

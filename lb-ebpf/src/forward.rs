@@ -1,141 +1,59 @@
-//! Direct routing: the destination MAC becomes the server's, the source MAC ours; nothing else changes, unless the packet
-//! goes back to where it came from.
+//! Out of the interface, to the server.
+//!
+//! - [`direct`]: both MACs are written, nothing else
+//! - [`handover`]: to the other director of a planned hand-over
+//! - [`ipv4`]: words of the IPv4 header
 
-use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::programs::XdpContext;
-use lb_common::connection::Entry;
-use lb_common::control::{Control, MAC_MASK};
-use lb_common::frame::{Flow, Frame as _};
-use lb_common::hairpin;
-use lb_common::lease::{Decides, Slot};
-use lb_common::reason::{Reason, TableEvent};
+pub mod direct;
+pub mod handover;
+pub mod ipv4;
 
-use crate::connection::Target;
-use crate::maps::{CAME_BACK, CONTROL};
-use crate::packet::Packet;
-use crate::{count, header, lease, peer};
+use aya_ebpf::bindings::xdp_action;
+use lb_common::addr::V4;
+use lb_common::reason::Reason;
+use lb_common::server::Forwarding;
 
-/// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
-/// Where the frame is shorter, `None`.
-#[inline(always)]
-fn macs(packet: &Packet) -> Option<(*mut u64, *mut u32)> {
-    Some((packet.at::<u64>(0)?, packet.at::<u32>(8)?))
+use crate::context::Context;
+use crate::lookup::connection::Decision;
+use crate::stats;
+
+/// What becomes of a packet that is not refused. A packet that is refused has a [`Reason`] alone,
+/// which says whether it is dropped or passed.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// It leaves by the interface it came in by.
+    Transmit,
+    /// A helper has named where it goes.
+    Redirect,
+    /// The host's stack has it, as if no director were here.
+    Pass,
+    /// The host's stack has it because the host is the server; counted by that reason.
+    Deliver(Reason),
 }
 
-/// The frame's destination MAC as a number (see `lb_common::control::mac_to_word`).
-#[inline(always)]
-pub fn destination(packet: &Packet) -> Option<u64> {
-    packet.read::<u64>(0).map(|word| u64::from_le(word) & MAC_MASK)
-}
-
-/// Sends the packet to `target`, or says why not.
-#[inline(always)]
-pub fn direct(packet: &Packet, control: &Control, flow: &Flow, target: Target) -> Result<u32, Reason> {
-    if !target.forward.is_reachable() {
-        return Err(if target.forward.is_present() { Reason::NoMac } else { Reason::Hole });
-    }
-    count::forwarded(target.server, flow.network + flow.total_length, target.opens);
-    if target.forward.is_local() {
-        return Err(if target.forward.mac() == 0 { Reason::LocalFallback } else { Reason::LocalServer });
-    }
-    match rewrite(packet, control, target.forward.mac())? {
-        true => Ok(xdp_action::XDP_TX),
-        false => Ok(back(packet.context(), flow.network, target.forward.mac())),
-    }
-}
-
-/// Sends a packet back to `server`, which it came from, unless it has been there before. Returns the XDP action.
-#[inline(never)]
-fn back(context: *mut xdp_md, network: usize, server: u64) -> u32 {
-    let context = &XdpContext::new(context);
-    let packet = &Packet::new(context);
-    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_DROP };
-    // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
-    let Some(macs) = macs(packet) else { return count::refuse(Reason::BadLength) };
-    let Some(word) = header::word(packet, network, header::TTL) else {
-        return count::refuse(Reason::BadLength);
-    };
-    let Some(left) = hairpin::time_to_live((word >> 8) as u8) else {
-        if let Some(last) = CAME_BACK.get_ptr_mut(0) {
-            // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
-            unsafe { last.write_volatile(server) };
+impl Action {
+    #[inline(always)]
+    pub const fn xdp(self) -> u32 {
+        match self {
+            Self::Transmit => xdp_action::XDP_TX,
+            Self::Redirect => xdp_action::XDP_REDIRECT,
+            Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
         }
-        return count::refuse(Reason::Loop);
-    };
-    header::set_word(packet, network, header::TTL, u16::from(left) << 8 | word & 0xff);
-    write_at(macs, control, server);
-    xdp_action::XDP_TX
-}
-
-/// Sends a packet in mid-connection, of which the table has `known`, to the other director of a hand-over, if there is one
-/// and it decides where the packet goes. It bears a mark then if
-/// `marked`, see `lb_common::peer`.
-#[inline(always)]
-pub fn relay(
-    packet: &Packet,
-    control: &Control,
-    flow: &Flow,
-    slot: Slot,
-    known: Option<Entry>,
-    now_ns: u64,
-    marked: bool,
-) -> Result<Decides, Reason> {
-    let lease = lease::read(control, slot);
-    let Some(director) = lease.relay(now_ns) else { return Ok(Decides::This) };
-    let decides = lease.decides(known, source(packet)? == director, now_ns);
-    match decides {
-        Decides::This => return Ok(decides),
-        Decides::Other => {}
-        Decides::Sender => take_hop(packet, flow)?,
     }
-    write(packet, control, director)?;
-    if marked {
-        peer::mark(packet, flow.network, true);
+}
+
+/// Sends the packet to its server, or says why not.
+#[inline(always)]
+pub fn send(context: &Context<V4>, decision: &Decision) -> Result<Action, Reason> {
+    let next_hop = decision.next_hop;
+    if !next_hop.is_reachable() {
+        return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });
     }
-    count::table(TableEvent::Relayed);
-    Ok(decides)
-}
-
-/// Takes one from the time to live.
-#[inline(always)]
-fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
-    if flow.ttl <= 1 {
-        return Err(Reason::TtlExpired);
-    }
-    let word = header::word(packet, flow.network, header::TTL).ok_or(Reason::BadLength)?;
-    header::set_word(packet, flow.network, header::TTL, word.wrapping_sub(0x100));
-    Ok(())
-}
-
-/// The frame's source MAC, as [`destination`].
-#[inline(always)]
-pub fn source(packet: &Packet) -> Result<u64, Reason> {
-    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    Ok(unsafe { u64::from_le(*low) >> 48 | u64::from(u32::from_le(*high)) << 16 })
-}
-
-/// Writes the MACs, unless the packet came from the very station it would go to: `false`.
-#[inline(always)]
-pub fn rewrite(packet: &Packet, control: &Control, to: u64) -> Result<bool, Reason> {
-    if source(packet)? == to {
-        return Ok(false);
-    }
-    write(packet, control, to).map(|()| true)
-}
-
-#[inline(always)]
-pub fn write(packet: &Packet, control: &Control, to: u64) -> Result<(), Reason> {
-    let Some(macs) = macs(packet) else { return Err(Reason::BadLength) };
-    write_at(macs, control, to);
-    Ok(())
-}
-
-#[inline(always)]
-fn write_at((low, high): (*mut u64, *mut u32), control: &Control, to: u64) {
-    // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
-    unsafe {
-        *low = (to | control.mac << 48).to_le();
-        *high = ((control.mac >> 16) as u32).to_le();
+    let flow = &context.flow;
+    stats::forwarded(decision.server, flow.network + flow.total_length, decision.opens);
+    match next_hop.forwarding() {
+        Forwarding::Direct => direct::send(context, next_hop.mac()),
+        Forwarding::Local if next_hop.mac().is_none() => Ok(Action::Deliver(Reason::LocalFallback)),
+        Forwarding::Local => Ok(Action::Deliver(Reason::LocalServer)),
     }
 }

@@ -1,14 +1,29 @@
-//! The XDP program `lb`: see the library for its stages.
+//! The XDP programs: the entry `lb`, which is attached, and those it calls by tail call. See the
+//! library for what they do.
+//!
+//! `frags`: jumbo frames in several buffers are welcome; headers are always in the first one.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
-/// Entry point. `frags`: jumbo frames in several buffers are welcome; headers are always in the first one.
+/// The entry.
 #[xdp(frags)]
-pub fn lb(context: XdpContext) -> u32 {
-    lb_ebpf::balance::balance(&context)
+fn lb(context: XdpContext) -> u32 {
+    lb_ebpf::path::enter(&context)
+}
+
+/// `Stage::Slow`.
+#[xdp(frags)]
+fn lb_slow(context: XdpContext) -> u32 {
+    lb_ebpf::path::slow::take(&context)
+}
+
+/// `Stage::Refuse`.
+#[xdp(frags)]
+fn lb_refuse(context: XdpContext) -> u32 {
+    lb_ebpf::refuse::answer(&context)
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

@@ -1,18 +1,23 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
+use lb_common::addr::V6;
 use lb_common::control::Control;
+use lb_common::mac::Mac;
+use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::schedule::Plan;
+use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
+use lb_common::shared::Shared;
 use lb_common::spills::RawSpills;
+use lb_common::stage::Stage;
 use lb_common::table::RawPage;
-use lb_common::unfinished::Seen;
+use lb_common::tournament::Leaf;
 
-use crate::clock::Reading;
+use crate::sys::clock::Reading;
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without system calls.
 const SHARED: usize = 1 << 10;
@@ -21,9 +26,18 @@ const SHARED: usize = 1 << 10;
 #[btf_map]
 pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 
-/// By VIP (see `lb_common::service::ServiceAddress`): the lease of its group. VIPs of no group are not in it.
+/// By `Stage`: the programs that others call. Filled before the entry is attached; pinned, because the
+/// kernel empties it when nobody but programs holds it any more.
 #[btf_map]
-pub static VIPS: HashMap<[u64; 2], u32, 1> = HashMap::new();
+pub static STAGES: ProgramArray<{ Stage::COUNT }> = ProgramArray::new();
+
+/// Why the last packet of this CPU that nobody serves was refused; for `Stage::Refuse`.
+#[btf_map]
+pub static REFUSED: PerCpuArray<u32, 1> = PerCpuArray::new();
+
+/// By VIP: its group, `lb_common::lease::GroupIndex`. VIPs of no group are not in it.
+#[btf_map]
+pub static VIPS: HashMap<V6, u32, 1> = HashMap::new();
 
 /// Which packets are answers to the controller's own probes; there is nothing to know of them but that.
 #[btf_map]
@@ -33,51 +47,50 @@ pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
 #[btf_map]
 pub static XSKS: XskMap<1> = XskMap::new();
 
-/// By MAC (see `lb_common::control::mac_to_word`): the other directors of the cluster; there is nothing to know of them but
-/// that.
+/// By MAC: the other directors of the cluster; there is nothing to know of them but that.
 #[btf_map]
-pub static DIRECTORS: HashMap<u64, u32, 16> = HashMap::new();
+pub static DIRECTORS: HashMap<Mac, u32, 16> = HashMap::new();
 
 /// Two halves of the table of services; see `lb_common::service`.
 #[btf_map]
 pub static SERVICES: Array<ServiceSlot, 2, SHARED> = Array::new();
 
-/// By service: which of its two plans is in force (0 or 1).
+/// By service: which of its two schedules is in force (0 or 1).
 #[btf_map]
-pub static CHOICES: Array<u32, 2, SHARED> = Array::new();
+pub static ACTIVE_SCHEDULES: Array<Shared<u32>, 2, SHARED> = Array::new();
 
-/// Two plans for each service.
+/// Two schedules for each service.
 #[btf_map]
-pub static PLANS: Array<Plan, 4, SHARED> = Array::new();
+pub static SCHEDULES: Array<Schedule, 4, SHARED> = Array::new();
 
-/// The lists that plans refer to.
+/// The lists that schedules refer to.
 #[btf_map]
-pub static CELLS: Array<u32, 1, SHARED> = Array::new();
+pub static SCHEDULE_WORDS: Array<u32, 1, SHARED> = Array::new();
 
-/// By service: how many picks rr or wrr has made. Written by the program only; a line of its own per service, so that
+/// By service: the round-robin cursor, which is the number of picks that rr or wrr has made. Written by the program only; a line of its own per service, so that
 /// two services on two CPUs do not share one.
 #[btf_map]
-pub static TURNS: Array<Turn, 2, SHARED> = Array::new();
+pub static CURSORS: Array<Cursor, 2, SHARED> = Array::new();
 
 #[repr(C, align(64))]
-pub struct Turn(pub [u64; 8]);
+pub struct Cursor(pub [u64; 8]);
 
 /// By server: how it is reached.
 #[btf_map]
 pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 
-/// By server: its address as in `lb_common::service::ServiceAddress`, or zeros for the director's own host as a fallback. Not for
-/// the program, but for the `lb` that takes over from this one.
+/// By server: its address, or `::` for the director's own host as a fallback. Not for the program, but
+/// for the `lb` that takes over from this one.
 #[btf_map]
-pub static TARGETS: Array<[u64; 2], 2, SHARED> = Array::new();
+pub static TARGETS: Array<V6, 2, SHARED> = Array::new();
 
 /// By server: connections now, `lb_common::server::Counts`.
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 
-/// By server: its leaf in the tournament of its service, `lb_common::tournament::Leaf`.
+/// By server: its leaf in the tournament of its service.
 #[btf_map]
-pub static LEAVES: Array<u64, 2, SHARED> = Array::new();
+pub static LEAVES: Array<Shared<Leaf>, 2, SHARED> = Array::new();
 
 /// The nodes of all tournaments, two in an element.
 #[btf_map]
@@ -87,16 +100,16 @@ pub static PAIRS: Array<[u64; 2], 1, SHARED> = Array::new();
 #[btf_map]
 pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();
 
-/// By page of the connection table: which of its lines have connections that stand elsewhere.
+/// By page of that table: which of its lines have connections that stand elsewhere.
 #[btf_map]
-pub static SPILLS: Array<RawSpills, 1, SHARED> = Array::new();
+pub static SPILLS_V4: Array<RawSpills, 1, SHARED> = Array::new();
 
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;
 
 /// By group of pages: when a connection last found no slot there (CLOCK_MONOTONIC, ns); 0 is never.
 #[btf_map]
-pub static OVERFLOWS: Array<u64, { OVERFLOW_GROUPS as usize }, SHARED> = Array::new();
+pub static OVERFLOWS: Array<Shared<u64>, { OVERFLOW_GROUPS as usize }, SHARED> = Array::new();
 
 /// By server: totals.
 #[btf_map]
@@ -120,11 +133,11 @@ pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::
 
 /// The last packet that had a checksum that was left to hardware.
 #[btf_map]
-pub static UNFINISHED: Array<Seen, 1, SHARED> = Array::new();
+pub static PARTIAL_CHECKSUM: Array<Seen, 1, SHARED> = Array::new();
 
 /// MAC of the last server that sent a packet on which it should have served; see `lb_common::hairpin`.
 #[btf_map]
-pub static CAME_BACK: Array<u64, 1, SHARED> = Array::new();
+pub static CAME_BACK: Array<Mac, 1, SHARED> = Array::new();
 
 /// When the program last reported something in the log (CLOCK_MONOTONIC, ns).
 #[btf_map]

@@ -1,19 +1,23 @@
 //! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port unreachable". The
 //! rules are `lb_common::refusal`; here the packet becomes its own answer.
 
-use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::V4;
 use lb_common::frame::{self, Frame as _, Parsed};
+use lb_common::mac::Mac;
 use lb_common::reason::Reason;
-use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
+use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::{checksum, refusal};
 
-use crate::balance::with_offsets_forgotten;
-use crate::clock::now_ns;
-use crate::maps::{CONTROL, REFUSALS};
-use crate::packet::Packet;
-use crate::{count, forward, schedule, service};
+use crate::forward::direct;
+use crate::lookup::service;
+use crate::maps::{CONTROL, REFUSALS, REFUSED};
+use crate::path::slow::with_offsets_forgotten;
+use crate::sys::clock::now_ns;
+use crate::sys::packet::Packet;
+use crate::{schedule, stats};
 
 const IP: usize = 20;
 const TCP: usize = 20;
@@ -29,50 +33,62 @@ const NUMBER_OF_ICMP: u8 = 1;
 /// Destination unreachable, port unreachable.
 const PORT_UNREACHABLE: u16 = 0x0303;
 
-/// Set in what the whole way returns: no server gets the packet, for the reason whose number is beside it.
-pub const UNSERVED: u32 = 1 << 16;
+/// Tells [`answer`], which is another program, why the packet is refused.
+#[inline(always)]
+pub fn leave_reason(reason: Reason) {
+    if let Some(left) = REFUSED.get_ptr_mut(0) {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *left = reason as u32 };
+    }
+}
 
-/// Answers the packet if its service is one that refuses. Returns the XDP action.
+/// Answers a packet that no server gets, if its service is one that refuses. Returns the XDP action.
 ///
-/// It looks at the packet and for the service once more: it happens seldom, and nothing has to be kept for it.
-#[inline(never)]
-pub fn unserved(context: *mut xdp_md, reason: u32) -> u32 {
-    let reason = if reason == UNSERVED | Reason::Stray as u32 { Reason::Stray } else { Reason::NoServer };
-    let seen = XdpContext::new(context);
-    let Parsed::Flow(flow) = frame::parse(&Packet::new(&seen)) else { return count::refuse(reason) };
+/// It reads the packet and looks for the service once more: this happens seldom.
+#[inline(always)]
+pub fn answer(context: &XdpContext) -> u32 {
+    let left = REFUSED.get_ptr_mut(0).map_or(0, |left| {
+        // SAFETY: as in `leave_reason`.
+        unsafe { *left }
+    });
+    let reason = if left == Reason::Stray as u32 { Reason::Stray } else { Reason::NoServer };
+    stats::refuse(outcome(context, reason))
+}
+
+/// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`].
+#[inline(always)]
+fn outcome(context: &XdpContext, reason: Reason) -> Reason {
+    let Parsed::Flow(flow) = frame::parse(&Packet::new(context)) else { return reason };
     let flow = with_offsets_forgotten(flow);
-    let address = ServiceAddress::v4(flow.destination, flow.destination_port, flow.protocol);
-    let Some(service) = CONTROL.get(0).and_then(|control| service::find(control, &address)) else {
-        return count::refuse(reason);
-    };
+    let found = CONTROL.get(0).and_then(|control| service::find(control, &flow.service()));
+    let Some(service) = found else { return reason };
     let unserved = reason == Reason::NoServer || schedule::has_no_server(service.service());
     if !service.has(ServiceInfo::REFUSES) || !unserved {
-        return count::refuse(reason);
+        return reason;
     }
     if !refusal::may_answer(flow.source) {
-        return count::refuse(Reason::RefusedSilently);
+        return Reason::RefusedSilently;
     }
     let answered = match flow.protocol {
-        Protocol::Tcp => reset(context, flow.network, flow.transport, flow.total_length),
-        Protocol::Udp => unreachable(context, flow.network, flow.transport),
+        Protocol::Tcp => reset(context.ctx, flow.network, flow.transport, flow.total_length),
+        Protocol::Udp => unreachable(context.ctx, flow.network, flow.transport),
     };
-    count::refuse(if answered { Reason::Refused } else { Reason::RefusedSilently });
-    if answered { xdp_action::XDP_TX } else { xdp_action::XDP_DROP }
+    if answered { Reason::Refused } else { Reason::RefusedSilently }
 }
 
 /// What stays of the packet: who sent it by which station, and where to.
 struct From {
-    station: u64,
-    client: u32,
-    vip: u32,
+    station: Mac,
+    client: V4,
+    vip: V4,
 }
 
 impl From {
     #[inline(always)]
     fn of(packet: &Packet, network: usize) -> Option<Self> {
         // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
-        let station = forward::source(packet).ok()?;
-        let [client, vip] = packet.read::<[u32; 2]>(network + 12)?;
+        let station = direct::source_mac(packet).ok()?;
+        let [client, vip] = packet.read::<[V4; 2]>(network + 12)?;
         Some(Self { station, client, vip })
     }
 
@@ -80,17 +96,17 @@ impl From {
     /// of bounds for all of it, because the compiler makes one of several and the verifier wants that of the pointer used.
     #[inline(always)]
     fn begin<T>(&self, packet: &Packet, network: usize, protocol: u8, carried: usize) -> Option<*mut T> {
-        forward::write(packet, CONTROL.get(0)?, self.station).ok()?;
+        direct::write(packet, CONTROL.get(0)?, self.station).ok()?;
         let whole = packet.at::<T>(network)?;
         let length = (IP + carried) as u16;
         let words = [0x4500, length, 0, DONT_FRAGMENT, u16::from(TTL) << 8 | u16::from(protocol)];
         let own = words[0] as u32 + u32::from(length) + u32::from(DONT_FRAGMENT) + u32::from(words[4]);
-        let sum = checksum::of(own + folded(self.vip) + folded(self.client));
+        let sum = checksum::of(own + folded(self.vip.0) + folded(self.client.0));
         let pair = |high: u16, low: u16| (u32::from(high) << 16 | u32::from(low)).to_be();
         // SAFETY: bounds checked by `at`, and T begins with an IP header; for alignment see `Packet::read`.
         unsafe {
             *whole.cast::<[u32; IP / 4]>() =
-                [pair(words[0], length), pair(0, words[3]), pair(words[4], sum), self.vip, self.client];
+                [pair(words[0], length), pair(0, words[3]), pair(words[4], sum), self.vip.0, self.client.0];
         }
         Some(whole)
     }
@@ -139,7 +155,7 @@ fn try_reset(context: *mut xdp_md, network: usize, transport: usize, total_lengt
     let whole = from.begin::<Whole>(&packet, network, Protocol::Tcp.number(), TCP)?;
     let ports = u32::from(port) | u32::from(client_port) << 16;
     let kind = 0x5000 | u32::from(reset.flags);
-    let pseudo = folded(from.vip) + folded(from.client) + u32::from(Protocol::Tcp.number()) + TCP as u32;
+    let pseudo = folded(from.vip.0) + folded(from.client.0) + u32::from(Protocol::Tcp.number()) + TCP as u32;
     let numbers = folded(reset.sequence.to_be()) + folded(reset.acknowledgement.to_be());
     let sum = checksum::of(pseudo + folded(ports) + numbers + kind);
     // SAFETY: bounds checked by `begin`; for alignment see `Packet::read`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
-use lb_common::reason::{Action, Reason, TableEvent};
+use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_datapath::object::{PROGRAM, Sizes};
 use lb_datapath::plan::{Service, State, Target};
@@ -25,7 +25,7 @@ use pool::Loaded;
 pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 
 /// Enough for most tests, and quick to make.
-pub const SMALL: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, cells: 1 << 14 };
+pub const SMALL: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, schedule_words: 1 << 14 };
 
 /// A loaded program with its maps, all this test's own. It goes back to the pool when the test is done.
 pub struct Director(Option<Loaded>);
@@ -65,10 +65,10 @@ pub enum Verdict {
 impl Verdict {
     /// On a frame that is refused for this reason.
     pub const fn of(reason: Reason) -> Self {
-        match reason.action() {
-            Action::Drop => Self::Drop,
-            Action::Pass => Self::Pass,
-            Action::Answer => Self::Tx,
+        match reason.fate() {
+            Fate::Drop => Self::Drop,
+            Fate::Pass => Self::Pass,
+            Fate::Answer => Self::Tx,
         }
     }
 }

@@ -8,9 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use lb_lab::program::Program;
 
+use crate::ebpf::Object;
 use crate::kernels::table::grouped;
 use crate::setup::{self, Scope};
 use crate::{built, ebpf, workspace};
+
+/// What the product embeds.
+pub(crate) const PROGRAMS: Object = Object { package: "lb-ebpf", name: "lb" };
+/// What the benchmark times.
+const BENCHMARK: Object = Object { package: "lb-ebpf-bench", name: "bench" };
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -24,7 +30,7 @@ pub(crate) fn run(Options { report }: &Options) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     ensure!(root || !report, "--report loads the programs into the kernel, which takes root");
     setup::ensure(Scope::Build)?;
-    for object in [ebpf::PROGRAM, ebpf::BENCHMARK] {
+    for object in [PROGRAMS, BENCHMARK] {
         let object = ebpf::build(&workspace::root(), object)?;
         let size = fs::metadata(&object).with_context(|| format!("cannot read {}", object.display()))?.len();
         println!("{} ({} KiB)", object.display(), size.div_ceil(1024));

@@ -1,14 +1,15 @@
 //! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
 //!
-//! `lb-userspace/datapath/build.rs` and `tests/build.rs` include this very file, so that `cargo build`
-//! and `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow alone.
+//! The build scripts of `lb-userspace/datapath` and `tests` include this very file (by `embed.rs`), so
+//! that `cargo build` and `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow
+//! alone.
 //!
 //! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds
 //! `-Z build-std`, which a toolchain with a ready-made BPF core must not get.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,14 +20,6 @@ pub(crate) struct Object {
     pub package: &'static str,
     pub name: &'static str,
 }
-
-/// The XDP program, which the product embeds.
-#[allow(dead_code, reason = "each build script builds one of the two")]
-pub(crate) const PROGRAM: Object = Object { package: "lb-ebpf", name: "lb" };
-
-/// What the benchmark times.
-#[allow(dead_code, reason = "each build script builds one of the two")]
-pub(crate) const BENCHMARK: Object = Object { package: "lb-ebpf-bench", name: "bench" };
 
 /// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put themselves.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -81,19 +74,6 @@ pub(crate) fn build(workspace_root: &Path, object: Object) -> Result<PathBuf> {
         bail!("the build left no object {}: is it still a binary of {}?", file.display(), object.package);
     }
     Ok(file)
-}
-
-/// For build scripts: builds an object and puts it into OUT_DIR, from where the crate embeds it.
-#[allow(dead_code, reason = "xtask only builds")]
-pub(crate) fn build_into_out_dir(workspace_root: &Path, object: Object) -> Result<()> {
-    for source in ["lb-ebpf", "lb-common", "xtask/src/ebpf.rs", "Cargo.toml"] {
-        println!("cargo:rerun-if-changed={}", workspace_root.join(source).display());
-    }
-    let built = build(workspace_root, object)?;
-    let out = env::var("OUT_DIR").context("cargo did not set OUT_DIR")?;
-    fs::copy(&built, Path::new(&out).join(object.name))
-        .with_context(|| format!("cannot copy {}", built.display()))?;
-    Ok(())
 }
 
 /// The cargo call, without its target folder.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Scope};
-use crate::{ebpf, kernels, workspace};
+use crate::{build_ebpf, ebpf, kernels, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
-    step("the XDP program builds", |_| ebpf::build(&workspace::root(), ebpf::PROGRAM).map(drop))?;
+    step("the XDP program builds", |_| ebpf::build(&workspace::root(), build_ebpf::PROGRAMS).map(drop))?;
     // lb-ebpf is no crate for the host: its programs are linted by the compiler that builds them.
     step("clippy", |_| cargo("clippy --workspace --exclude lb-ebpf --all-targets -- -D warnings"))?;
     let lb = step("lb builds in release", |_| workspace::build_lb())?;

@@ -13,7 +13,7 @@ fn syn() -> Vec<u8> {
     frame
 }
 
-fn flow(frame: &[u8]) -> Flow {
+fn flow(frame: &[u8]) -> Flow<V4> {
     match parse(frame) {
         Parsed::Flow(flow) => flow,
         other => panic!("{other:?}"),
@@ -24,8 +24,8 @@ fn flow(frame: &[u8]) -> Flow {
 fn a_syn_is_read_in_full() {
     let frame = syn();
     let flow = flow(&frame);
-    assert_eq!(flow.source.to_ne_bytes(), [211, 58, 250, 100]);
-    assert_eq!(flow.destination.to_ne_bytes(), [211, 58, 250, 6]);
+    assert_eq!(flow.source.octets(), [211, 58, 250, 100]);
+    assert_eq!(flow.destination.octets(), [211, 58, 250, 6]);
     assert_eq!(u16::from_be(flow.source_port), 40_000);
     assert_eq!(u16::from_be(flow.destination_port), 80);
     assert_eq!((flow.network, flow.transport, flow.total_length), (14, 34, 40));

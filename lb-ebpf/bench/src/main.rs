@@ -7,12 +7,13 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::btf_maps::{Array, LruHashMap};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::tcp_flags;
 use lb_common::frame::Frame as _;
-use lb_ebpf::packet::Packet;
+use lb_ebpf::path;
+use lb_ebpf::sys::packet::Packet;
 
 /// What the benchmark tells the entries, and what they tell it.
 #[repr(C, align(64))]
@@ -56,6 +57,10 @@ pub static FLOOR_CONNECTIONS: LruHashMap<[u64; 2], u64, 2_097_152> = LruHashMap:
 #[btf_map]
 pub static FLOOR_SERVERS: Array<[u64; 2], 256, 0> = Array::new();
 
+/// Number of the walk that this CPU is on, for the programs that the entries call.
+#[btf_map]
+static ON_WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
+
 /// Offsets of a plain Ethernet and IPv4 frame without options.
 const PROTOCOL: usize = 23;
 const SOURCE_ADDRESS: usize = 26;
@@ -74,12 +79,20 @@ fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
 /// The same in the walk of this number.
 #[inline(always)]
 fn next_client_of(packet: &Packet, number: u32) -> Option<&'static mut Walk> {
-    // SAFETY: each walk is run by one program on one CPU.
-    let walk = unsafe { &mut *WALK.get_ptr_mut(number)? };
+    let walk = walk(number)?;
     let client = (walk.next & walk.mask) + walk.base;
     walk.next = walk.next.wrapping_add(walk.stride);
     write_client(packet, walk, client)?;
     Some(walk)
+}
+
+/// The walk of this number, which this CPU is on from now on.
+#[inline(always)]
+fn walk(number: u32) -> Option<&'static mut Walk> {
+    // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+    unsafe { *ON_WALK.get_ptr_mut(0)? = number };
+    // SAFETY: each walk is run by one program on one CPU.
+    WALK.get_ptr_mut(number).map(|walk| unsafe { &mut *walk })
 }
 
 #[inline(always)]
@@ -111,29 +124,51 @@ fn verdict(walk: &mut Walk, action: u32) -> u32 {
     action
 }
 
+/// The product's program of this name, whose verdict is checked as the entries check theirs: they do
+/// not come back from a tail call.
+#[xdp(frags)]
+fn lb_slow(context: XdpContext) -> u32 {
+    checked(path::slow::take(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_refuse(context: XdpContext) -> u32 {
+    checked(lb_ebpf::refuse::answer(&context))
+}
+
+#[inline(always)]
+fn checked(action: u32) -> u32 {
+    let number = ON_WALK.get(0).copied().unwrap_or(0);
+    // SAFETY: each walk is run by one program on one CPU.
+    match WALK.get_ptr_mut(number).map(|walk| unsafe { &mut *walk }) {
+        Some(walk) => verdict(walk, action),
+        None => action,
+    }
+}
+
 /// The real program behind the walk.
 #[xdp(frags)]
-pub fn director_walk(context: XdpContext) -> u32 {
+fn director_walk(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
-    verdict(walk, lb_ebpf::balance::balance(&context))
+    verdict(walk, path::enter(&context))
 }
 
 /// The same on a second CPU.
 #[xdp(frags)]
-pub fn director_walk_second(context: XdpContext) -> u32 {
+fn director_walk_second(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client_of(&packet, 1) else { return XDP_DROP };
-    verdict(walk, lb_ebpf::balance::balance(&context))
+    verdict(walk, path::enter(&context))
 }
 
 /// The real program, two packets of each client in turn: a SYN, then an ACK. Thus no half-open connection waits long
 /// enough to be evicted by others, and all of them can be met again.
 #[xdp(frags)]
-pub fn director_connect(context: XdpContext) -> u32 {
+fn director_connect(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
-    // SAFETY: the benchmark runs one program on one CPU.
-    let Some(walk) = WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk }) else { return XDP_DROP };
+    let Some(walk) = walk(0) else { return XDP_DROP };
     let client = (walk.next >> 1 & walk.mask) + walk.base;
     let flags = if walk.next & 1 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
     walk.next += 1;
@@ -142,29 +177,28 @@ pub fn director_connect(context: XdpContext) -> u32 {
     };
     // SAFETY: bounds checked by `at`. In a UDP datagram this is payload.
     unsafe { *byte = flags };
-    verdict(walk, lb_ebpf::balance::balance(&context))
+    verdict(walk, path::enter(&context))
 }
 
 /// The real program with one client: the frame gets its MACs back and no more, because the walk costs 3 ns.
 #[xdp(frags)]
-pub fn director_one(context: XdpContext) -> u32 {
-    // SAFETY: the benchmark runs one program on one CPU.
-    let Some(walk) = WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk }) else { return XDP_DROP };
+fn director_one(context: XdpContext) -> u32 {
+    let Some(walk) = walk(0) else { return XDP_DROP };
     if write_macs(&Packet::new(&context), &walk.macs).is_none() {
         return XDP_DROP;
     }
-    verdict(walk, lb_ebpf::balance::balance(&context))
+    verdict(walk, path::enter(&context))
 }
 
 /// The real program and nothing else: the very entry that production has.
 #[xdp(frags)]
-pub fn director_live(context: XdpContext) -> u32 {
-    lb_ebpf::balance::balance(&context)
+fn director_live(context: XdpContext) -> u32 {
+    path::enter(&context)
 }
 
 /// The least there is.
 #[xdp(frags)]
-pub fn floor_pass(_context: XdpContext) -> u32 {
+fn floor_pass(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
@@ -189,7 +223,7 @@ fn swap(packet: &Packet) -> u32 {
 
 /// The least that a balancer in direct routing must do.
 #[xdp(frags)]
-pub fn floor_swap(context: XdpContext) -> u32 {
+fn floor_swap(context: XdpContext) -> u32 {
     swap(&Packet::new(&context))
 }
 
@@ -209,7 +243,7 @@ fn rewrite(packet: &Packet, server: u64) -> Option<u32> {
 
 /// A kernel LRU hash as the connection table: one lookup and the MAC rewrite.
 #[xdp(frags)]
-pub fn floor_lru(context: XdpContext) -> u32 {
+fn floor_lru(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let action = match floor_key(&packet) {
@@ -225,7 +259,7 @@ pub fn floor_lru(context: XdpContext) -> u32 {
 
 /// A kernel LRU hash as the connection table: insertion and the MAC rewrite.
 #[xdp(frags)]
-pub fn floor_lru_insert(context: XdpContext) -> u32 {
+fn floor_lru_insert(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let action = match floor_key(&packet) {
@@ -240,7 +274,7 @@ pub fn floor_lru_insert(context: XdpContext) -> u32 {
 
 /// Takes the walk's clients out of the floor's table again, so that its insertions always begin with room.
 #[xdp(frags)]
-pub fn floor_lru_delete(context: XdpContext) -> u32 {
+fn floor_lru_delete(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let removed = floor_key(&packet).is_some_and(|key| FLOOR_CONNECTIONS.remove(&key).is_ok());
@@ -257,7 +291,7 @@ fn floor_lines(packet: &Packet) -> Option<(*mut Line, u64)> {
 
 /// One cold line and the MAC rewrite: the least that a table costs.
 #[xdp(frags)]
-pub fn floor_line(context: XdpContext) -> u32 {
+fn floor_line(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let action = match floor_lines(&packet) {
@@ -270,7 +304,7 @@ pub fn floor_line(context: XdpContext) -> u32 {
 
 /// One cold line with a compare-and-swap and a store, and the MAC rewrite: the least that a new connection costs.
 #[xdp(frags)]
-pub fn floor_line_insert(context: XdpContext) -> u32 {
+fn floor_line_insert(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
     let action = match floor_lines(&packet) {
@@ -279,7 +313,7 @@ pub fn floor_line_insert(context: XdpContext) -> u32 {
             unsafe {
                 let words = (&raw mut (*line).0).cast::<u64>();
                 let before = words.add(1).read_volatile();
-                if lb_ebpf::atomic::compare_and_swap(words.add(1), before, key & 15) {
+                if lb_ebpf::sys::atomic::compare_and_swap(words.add(1), before, key & 15) {
                     words.write_volatile(key);
                 }
             }
@@ -297,13 +331,13 @@ pub static RETURNED: Array<[u64; 2], 1, SHARED> = Array::new();
 /// Sends live frames: the next client, MACs as the walk says, out of the interface it is said to have come in by.
 /// Nobody on the way looks at the IP checksum.
 #[xdp(frags)]
-pub fn live_send(context: XdpContext) -> u32 {
+fn live_send(context: XdpContext) -> u32 {
     if next_client(&Packet::new(&context)).is_some() { XDP_TX } else { XDP_DROP }
 }
 
 /// Counts what comes back: the last six bytes of the MACs are the director's.
 #[xdp(frags)]
-pub fn live_count(context: XdpContext) -> u32 {
+fn live_count(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let (Some(walk), Some(returned)) = (WALK.get(0), RETURNED.get_ptr_mut(0)) else { return XDP_DROP };
     let director = walk.macs[0] & 0xffff_ffff_ffff;

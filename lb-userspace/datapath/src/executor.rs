@@ -1,6 +1,6 @@
 //! Carries out the plan's changes in the maps.
 //!
-//! - `schedules`: which plan of a service is in force, and where its lists stand
+//! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `values`: services and addresses as the maps hold them
 
 mod schedules;
@@ -14,18 +14,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lb_common::control::{Control, Half, LAYOUT, Vips, mac_to_word, word_to_mac};
-use lb_common::lease::Slot;
+use aya::programs::ProgramFd;
+use lb_common::addr::V6;
+use lb_common::control::{Control, Half, LAYOUT, Vips};
+use lb_common::lease::{GroupIndex, Lease};
+use lb_common::mac::Mac;
 use lb_common::probe::{Answer, Ports};
-use lb_common::schedule::Plan;
-use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::schedule::Schedule;
+use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_common::shared::Shared;
+use lb_common::stage::Stage;
 use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::{address, service_info, target_address};
-use super::cells::CellAllocator;
+use self::values::{service_info, target_address};
+use super::allocator::Allocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
@@ -40,14 +45,14 @@ pub struct Executor {
     services: BTreeMap<ServiceKey, ServiceRecord>,
     service_ids: Ids,
     server_ids: Ids,
-    cells: CellAllocator,
+    schedule_words: Allocator,
     /// Elements for tournaments.
-    pairs: CellAllocator,
-    /// What plans take that are no longer in force; free once no packet can be under way with them.
+    pairs: Allocator,
+    /// What schedules take that are no longer in force; free once no packet can be under way with them.
     retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
-    /// Number of the last switch from one plan, or one half of the services, to the other.
+    /// Number of the last switch from one schedule, or one half of the services, to the other.
     switches: u64,
     /// Switches up to this one have settled: no packet is under way with what they switched off.
     settled: u64,
@@ -57,7 +62,7 @@ pub struct Executor {
     leaving: BTreeMap<ServerId, ServiceId>,
     unclaimed: Unclaimed,
     /// MACs of the other directors.
-    directors: BTreeSet<[u8; 6]>,
+    directors: BTreeSet<Mac>,
 }
 
 /// What an `lb` before this one left, and no change has asked for yet.
@@ -81,11 +86,11 @@ struct ServiceRecord {
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
     /// Of those that have one.
-    macs: BTreeMap<Target, [u8; 6]>,
+    macs: BTreeMap<Target, Mac>,
     serving: Serving,
-    /// What its plan in force takes.
+    /// What its schedule in force takes.
     regions: Regions,
-    /// The last switch of its plans.
+    /// The last switch of its schedules.
     switched: u64,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
@@ -99,8 +104,8 @@ struct Serving {
 }
 
 impl ServiceRecord {
-    /// Whether packets must not go the program's short way.
-    fn needs_whole_way(&self) -> bool {
+    /// Whether packets must not go the program's fast way.
+    fn needs_slow_way(&self) -> bool {
         self.serving.host || self.settings.each_datagram
     }
 }
@@ -110,7 +115,7 @@ impl Executor {
     pub fn new(
         maps: Maps,
         sizes: Sizes,
-        mac: [u8; 6],
+        mac: Mac,
         hash_keys: [u64; 2],
         start: Start,
         inherited: Option<&Inherited>,
@@ -119,7 +124,7 @@ impl Executor {
         if let Some(before) = inherited.map(|inherited| &inherited.control) {
             // What is known of connections is of their earlier generations still.
             for (lease, before) in leases.iter_mut().zip(&before.leases) {
-                lease.generation = before.generation;
+                *lease = Shared::new(Lease { generation: before.get().generation, ..lease.get() });
             }
         }
         let known = inherited.map(|inherited| inherited.servers.as_slice()).unwrap_or_default();
@@ -128,15 +133,15 @@ impl Executor {
         maps.control.write(
             0,
             Control {
-                mac: mac_to_word(mac),
+                mac: Shared::new(mac),
                 hash_keys: inherited.map_or(hash_keys, |inherited| inherited.control.hash_keys),
-                half: Half::new(0, 1).0,
+                half: Shared::new(Half::new(0, 1)),
                 page_mask: sizes.pages() - 1,
                 service_mask: sizes.service_slots() - 1,
-                probe_ports: Ports::NONE,
+                probe_ports: Shared::new(Ports::NONE),
                 layout: LAYOUT,
-                hold_strays_until: 0,
-                vips: Vips::default(),
+                hold_strays_until: Shared::new(0),
+                vips: Shared::new(Vips::default()),
                 leases,
             },
         );
@@ -146,8 +151,8 @@ impl Executor {
             service_ids: Ids::besides(service_ids, u16::try_from(sizes.services).unwrap_or(u16::MAX)),
             server_ids: Ids::besides(server_ids, u16::try_from(sizes.servers).unwrap_or(u16::MAX)),
             unclaimed: Unclaimed::of(known),
-            cells: CellAllocator::new(sizes.cells),
-            pairs: CellAllocator::new(sizes.pairs()),
+            schedule_words: Allocator::new(sizes.schedule_words),
+            pairs: Allocator::new(sizes.pairs()),
             retired: Vec::new(),
             services_changed: false,
             switches: 0,
@@ -171,8 +176,8 @@ impl Executor {
     /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
     /// its lease.
     pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
-        let slot = |group: u8| u32::from(Slot::group(group).number());
-        let vips = vips.iter().map(|(vip, group)| (address(*vip), slot(*group))).collect();
+        let index = |group: u8| u32::from(GroupIndex::group(group).number());
+        let vips = vips.iter().map(|(vip, group)| (V6::from(*vip).0, index(*group))).collect();
         self.maps.vips.set("VIPs of the groups", &vips)
     }
 
@@ -191,9 +196,9 @@ impl Executor {
     }
 
     /// The interface's own, as [`Self::set_mac`] has set it.
-    pub fn mac(&self) -> [u8; 6] {
+    pub fn mac(&self) -> Mac {
         let word = self.maps.control.word(0, offset_of!(Control, mac));
-        word_to_mac(word.load(Ordering::Acquire))
+        Mac::from_word(word.load(Ordering::Acquire))
     }
 
     /// From now on and for so long packets in mid-connection that no entry knows are dropped.
@@ -202,13 +207,19 @@ impl Executor {
         self.maps.control.word(0, offset_of!(Control, hold_strays_until)).store(until, Ordering::Release);
     }
 
-    pub fn set_mac(&self, mac: [u8; 6]) {
-        self.maps.control.word(0, offset_of!(Control, mac)).store(mac_to_word(mac), Ordering::Release);
+    /// Has the programs that call this stage go on in `program`.
+    pub fn set_stage(&mut self, stage: Stage, program: &ProgramFd) -> Result<()> {
+        let set = self.maps.stages.set(stage as u32, program, 0);
+        set.with_context(|| format!("cannot make {} known to other programs", stage.program()))
+    }
+
+    pub fn set_mac(&self, mac: Mac) {
+        self.maps.control.word(0, offset_of!(Control, mac)).store(mac.word(), Ordering::Release);
     }
 
     /// From now on these are the MACs of the other directors.
-    pub fn set_directors(&mut self, directors: BTreeSet<[u8; 6]>) -> Result<()> {
-        let words = directors.iter().map(|mac| (mac_to_word(*mac), 0)).collect();
+    pub fn set_directors(&mut self, directors: BTreeSet<Mac>) -> Result<()> {
+        let words = directors.iter().map(|mac| (mac.word(), 0)).collect();
         self.maps.directors.set("MACs of the other directors", &words)?;
         self.directors = directors;
         let services: Vec<ServiceKey> = self.services.keys().copied().collect();
@@ -228,7 +239,7 @@ impl Executor {
             Change::AddServer(key, server) => self.add_server(key, server)?,
             Change::ChangeServer(key, server) => {
                 let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
-                self.write_forward(key, id, server)?;
+                self.write_next_hop(key, id, server)?;
             }
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
@@ -244,7 +255,7 @@ impl Executor {
     /// Nothing in the table names `server` any more: its number is free.
     pub fn purged(&mut self, server: ServerId) {
         self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
-        self.maps.targets.write(usize::from(server.0), [0; 2]);
+        self.maps.targets.write(usize::from(server.0), V6::UNSPECIFIED);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);
@@ -275,8 +286,8 @@ impl Executor {
             purging: Vec::new(),
         };
         // No packet can see these yet.
-        for plan in 0..2 {
-            self.maps.plans.write(usize::from(id) * 2 + plan, Plan::default());
+        for which in 0..2 {
+            self.maps.schedules.write(usize::from(id) * 2 + which, Schedule::default());
         }
         self.services.insert(key, record);
         self.services_changed = true;
@@ -302,18 +313,18 @@ impl Executor {
         let record = self.record(key)?;
         record.servers.insert(server.target, id);
         let service = service_info(key, record);
-        let forward = match known {
+        let next_hop = match known {
             // The program before goes by it.
-            Some(_) => self.maps.servers.read(usize::from(id.0)).forward,
+            Some(_) => self.maps.servers.read(usize::from(id.0)).next_hop,
             None => {
                 self.maps.stats.clear(id)?;
-                Forward::UNSET.0
+                Shared::new(NextHop::UNSET)
             }
         };
         // Whoever finds the entry finds its address.
         self.maps.targets.write(usize::from(id.0), target_address(server.target));
-        self.maps.servers.write(usize::from(id.0), ServerEntry { forward, service });
-        self.write_forward(key, id, server)
+        self.maps.servers.write(usize::from(id.0), ServerEntry { next_hop, service });
+        self.write_next_hop(key, id, server)
     }
 
     /// Servers that an `lb` before this one left and that no change has asked for: their connections are to be purged now.
@@ -338,7 +349,7 @@ impl Executor {
     fn look_who_serves(&mut self, key: &ServiceKey) -> Result<()> {
         let (own, directors) = (self.mac(), self.directors.clone());
         let record = self.record(key)?;
-        let is_one = |mac: &[u8; 6]| *mac == own || directors.contains(mac);
+        let is_one = |mac: &Mac| *mac == own || directors.contains(mac);
         let serving = match directors.is_empty() {
             true => Serving::default(),
             false => Serving {
@@ -355,12 +366,12 @@ impl Executor {
     /// Servers on their way out included: their connections live on.
     fn copy_service_to_servers(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.record(key)?;
-        let (info, whole_way) = (service_info(key, record), record.needs_whole_way());
+        let (info, slow_way) = (service_info(key, record), record.needs_slow_way());
         let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
         for server in servers {
             let mut entry = self.maps.servers.read(usize::from(server.0));
             entry.service = info;
-            entry.forward = Forward(entry.forward).by_the_whole_way(whole_way).0;
+            entry.next_hop = Shared::new(entry.next_hop.get().by_the_slow_way(slow_way));
             self.maps.servers.write(usize::from(server.0), entry);
         }
         Ok(())
@@ -377,23 +388,21 @@ impl Executor {
         Ok(id)
     }
 
-    fn write_forward(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
+    fn write_next_hop(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
         let own = self.mac();
         let record = self.record(key)?;
         match server.mac {
             Some(mac) => record.macs.insert(server.target, mac),
             None => record.macs.remove(&server.target),
         };
-        let forward = match (server.target, server.mac) {
-            (Target::Local, _) => Forward::local(server.usable),
-            (Target::Real(_), Some(mac)) if mac == own => {
-                Forward::local_server(mac_to_word(mac), server.usable)
-            }
-            (Target::Real(_), mac) => Forward::remote(mac.map(mac_to_word), server.usable),
+        let next_hop = match (server.target, server.mac) {
+            (Target::Local, _) => NextHop::local(server.usable),
+            (Target::Real(_), Some(mac)) if mac == own => NextHop::local_server(mac, server.usable),
+            (Target::Real(_), mac) => NextHop::remote(mac, server.usable),
         };
-        let forward = forward.by_the_whole_way(record.needs_whole_way());
-        let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, forward));
-        word.store(forward.0, Ordering::Release);
+        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
+        let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
+        word.store(next_hop.0, Ordering::Release);
         self.look_who_serves(key)
     }
 
@@ -417,7 +426,7 @@ impl Executor {
         }
         // The filter of VIPs never lacks one that is in force: old and new, the switch, then the new ones alone.
         let vips = self.vips();
-        let old = self.maps.control.read(0).vips;
+        let old = self.maps.control.read(0).vips.get();
         self.write_vips(&vips.union(&old));
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
         self.write_vips(&vips);
@@ -429,9 +438,7 @@ impl Executor {
     fn vips(&self) -> Vips {
         let mut vips = Vips::default();
         for key in self.services.keys() {
-            if let IpAddr::V4(vip) = key.vip {
-                vips.insert(u32::from_ne_bytes(vip.octets()));
-            }
+            vips.insert(V6::from(key.vip));
         }
         vips
     }
@@ -457,7 +464,7 @@ impl Executor {
             std::thread::sleep(Duration::from_millis(20));
         }
         for regions in self.retired.drain(..) {
-            self.cells.release(regions.cells);
+            self.schedule_words.release(regions.words);
             self.pairs.release(regions.tree);
         }
     }

@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
-use lb_common::control::{Control, LAYOUT, word_to_mac};
+use lb_common::addr::V6;
+use lb_common::control::{Control, LAYOUT};
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::server::{Forward, ServerEntry, ServerId};
+use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_model::{Service, ServiceKey};
 
@@ -26,13 +27,15 @@ use super::sweep::Table;
 use crate::plan::Target;
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "TURNS"];
+const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "CURSORS"];
 /// The same, and otherwise counters begin anew: another `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
-const OF_TABLE: [&str; 4] = ["CONNECTIONS_V4", "SPILLS", "COUNTS", "OVERFLOWS"];
+const OF_TABLE: [&str; 4] = ["CONNECTIONS_V4", "SPILLS_V4", "COUNTS", "OVERFLOWS"];
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
+/// What is made anew, and pinned because the kernel empties it when no process holds it any more.
+const STAGES: &str = "STAGES";
 
 /// What is there to take over.
 pub struct Inherited {
@@ -53,7 +56,7 @@ pub struct Known {
     pub service_id: ServiceId,
     pub target: Target,
     /// Where the program before sends its packets.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<Mac>,
     /// It had new connections.
     pub usable: bool,
 }
@@ -67,7 +70,7 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let control = control.read(0);
     ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
     let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
-    let targets: Mapped<[u64; 2]> = open(&folder, "TARGETS")?;
+    let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let room = sizes.servers as usize + 1;
     for (name, found) in [("SERVERS", entries.elements()), ("TARGETS", targets.elements())] {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
@@ -77,31 +80,25 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     Ok(Inherited { program, control, servers, pages, folder })
 }
 
-fn known(id: usize, entry: ServerEntry, target: [u64; 2]) -> Option<Known> {
-    let ServerEntry { forward, service } = entry;
-    let forward = Forward(forward);
+fn known(id: usize, entry: ServerEntry, target: V6) -> Option<Known> {
+    let ServerEntry { next_hop, service } = entry;
+    let next_hop = next_hop.get();
     let key = key(&service).filter(|_| service.id != 0)?;
-    let target = if target == [0; 2] { Target::Local } else { Target::Real(address(target)) };
+    let target = if target == V6::UNSPECIFIED { Target::Local } else { Target::Real(target.into()) };
     Some(Known {
         id: ServerId(u16::try_from(id).ok()?),
         service: key,
         service_id: ServiceId(service.id),
         target,
-        mac: (forward.is_reachable() && forward.mac() != 0).then(|| word_to_mac(forward.mac())),
-        usable: forward.is_usable(),
+        mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
+        usable: next_hop.is_usable(),
     })
 }
 
 fn key(service: &ServiceInfo) -> Option<ServiceKey> {
     let port = u16::from_be(service.port_and_protocol as u16);
     let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
-    Some(ServiceKey { vip: address(service.address), port, protocol })
-}
-
-/// The reverse of what the maps hold, see [`lb_common::service::ServiceAddress`].
-fn address(words: [u64; 2]) -> IpAddr {
-    let octets: [u8; 16] = zerocopy::transmute!(words);
-    IpAddr::from(octets).to_canonical()
+    Some(ServiceKey { vip: service.address.into(), port, protocol })
 }
 
 impl Inherited {
@@ -120,7 +117,7 @@ impl Inherited {
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
         let counts = Arc::new(open(&self.folder, "COUNTS")?);
-        let spills = open(&self.folder, "SPILLS")?;
+        let spills = open(&self.folder, "SPILLS_V4")?;
         Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, spills, counts, None))
     }
 
@@ -154,7 +151,7 @@ pub struct PinnedMaps {
 
 impl PinnedMaps {
     pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let names = [CONTROL].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        let names = [CONTROL, STAGES].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
         self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
     }
 
@@ -226,12 +223,4 @@ fn info(map: &MapData) -> Result<MapInfo> {
 
 fn open<T>(folder: &Path, name: &str) -> Result<Mapped<T>> {
     Mapped::new(name, Map::Array(map(folder, name)?))
-}
-
-/// For services of IPv4, which are all there are.
-pub fn vip(service: &ServiceInfo) -> Option<Ipv4Addr> {
-    match address(service.address) {
-        IpAddr::V4(vip) => Some(vip),
-        IpAddr::V6(_) => None,
-    }
 }

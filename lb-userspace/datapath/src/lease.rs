@@ -3,7 +3,8 @@
 use std::sync::atomic::AtomicU64;
 
 use lb_common::control::Control;
-use lb_common::lease::{Lease, MAX_GROUPS, SLOTS, Slot};
+use lb_common::lease::{GROUPS, GroupIndex, Lease, MAX_GROUPS};
+use lb_common::shared::Shared;
 use lb_model::lease::Memory;
 
 use super::mapped::Mapped;
@@ -19,14 +20,14 @@ pub enum Start {
 
 impl Start {
     /// Services of no group are always active.
-    pub(super) fn leases(self) -> [Lease; SLOTS] {
+    pub(super) fn leases(self) -> [Shared<Lease>; GROUPS] {
         let groups = match self {
             Self::Active => Lease::UNLIMITED,
             Self::Standby => Lease::default(),
         };
-        let mut leases = [Lease::default(); SLOTS];
-        leases[..MAX_GROUPS].fill(groups);
-        leases[Slot::UNGROUPED.index()] = Lease::UNLIMITED;
+        let mut leases = [Shared::default(); GROUPS];
+        leases[..MAX_GROUPS].fill(Shared::new(groups));
+        leases[GroupIndex::UNGROUPED.index()] = Shared::new(Lease::UNLIMITED);
         leases
     }
 }

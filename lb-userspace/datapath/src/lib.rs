@@ -6,16 +6,16 @@
 //! - [`device`]: whether what the program sends gets through the interface's driver
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
 //! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
-//! - [`executor`]: carries out the plan's changes; `ids` and `cells` hand out its numbers and memory
+//! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and memory
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`sweep`]: the walk over the connection table that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
 
+mod allocator;
 pub mod attach;
 mod bpf;
-mod cells;
 pub mod device;
 pub mod executor;
 mod ids;
@@ -34,9 +34,11 @@ pub mod tournaments;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::Ebpf;
+use lb_common::mac::Mac;
 use lb_common::server::ServerId;
+use lb_common::stage::Stage;
 use lb_model::ServiceKey;
 use lb_model::lease::{Leases, Memory};
 
@@ -73,7 +75,7 @@ impl DataPath {
     pub fn new(
         mut ebpf: Ebpf,
         sizes: Sizes,
-        mac: [u8; 6],
+        mac: Mac,
         hash_keys: [u64; 2],
         start: Start,
         inherited: Option<&Inherited>,
@@ -87,6 +89,17 @@ impl DataPath {
             applied: State::default(),
             failed: BTreeSet::new(),
         })
+    }
+
+    /// Loads the programs, and tells them of each other. Comes before the entry is attached.
+    pub fn load_programs(&mut self) -> Result<()> {
+        object::load_programs(&mut self.ebpf)?;
+        for stage in Stage::ALL {
+            let program = object::program(&mut self.ebpf, stage.program())?;
+            let descriptor = program.fd().context("the program is loaded")?;
+            self.executor.set_stage(stage, descriptor)?;
+        }
+        Ok(())
     }
 
     pub fn applied(&self) -> &State {

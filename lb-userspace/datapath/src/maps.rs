@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, XskMap};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
+use lb_common::addr::V6;
 use lb_common::control::Control;
+use lb_common::mac::Mac;
+use lb_common::partial_checksum::Seen;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::schedule::Plan;
+use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
-use lb_common::unfinished::Seen;
 use lb_model::Totals;
 
 use super::mapped::Mapped;
@@ -23,26 +25,29 @@ pub struct Maps {
     /// Shared with whoever renews the leases.
     pub control: Arc<Mapped<Control>>,
     /// The VIPs of the groups, and which lease each is under.
-    pub vips: Exact<[u64; 2], u32>,
+    pub vips: Synced<[u64; 2], u32>,
     /// By [`lb_common::probe::Answer`].
-    pub answers: Exact<[u32; 3], u32>,
-    /// MACs of the other directors, see [`lb_common::control::mac_to_word`].
-    pub directors: Exact<u64, u32>,
-    /// MAC of the server that sent a packet on last, the same way.
-    pub came_back: Mapped<u64>,
+    pub answers: Synced<[u32; 3], u32>,
+    /// MACs of the other directors, as words.
+    pub directors: Synced<u64, u32>,
+    /// MAC of the server that sent a packet on last.
+    pub came_back: Mapped<Mac>,
+    /// The programs that others call. The kernel empties the map when neither a process nor a pin
+    /// holds it.
+    pub stages: ProgramArray<MapData>,
     pub xsks: XskMap<MapData>,
     pub services: Mapped<ServiceSlot>,
-    pub choices: Mapped<u32>,
-    pub plans: Mapped<Plan>,
-    pub cells: Mapped<u32>,
+    pub active_schedules: Mapped<u32>,
+    pub schedules: Mapped<Schedule>,
+    pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
-    pub targets: Mapped<[u64; 2]>,
+    pub targets: Mapped<V6>,
     pub stats: Stats,
     pub counters: Counters,
     /// The last packet that had a checksum that was left to hardware.
-    pub unfinished: Mapped<Seen>,
+    pub partial_checksum: Mapped<Seen>,
 }
 
 impl Maps {
@@ -52,24 +57,25 @@ impl Maps {
         let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
         let maps = Self {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
-            vips: Exact::take(ebpf, "VIPS")?,
-            answers: Exact::take(ebpf, "ANSWERS")?,
-            directors: Exact::take(ebpf, "DIRECTORS")?,
+            vips: Synced::take(ebpf, "VIPS")?,
+            answers: Synced::take(ebpf, "ANSWERS")?,
+            directors: Synced::take(ebpf, "DIRECTORS")?,
             came_back: mapped(ebpf, "CAME_BACK")?,
             xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
+            stages: take(ebpf, "STAGES")?.try_into().context("map STAGES is not of the expected kind")?,
             services: mapped(ebpf, "SERVICES")?,
-            choices: mapped(ebpf, "CHOICES")?,
-            plans: mapped(ebpf, "PLANS")?,
-            cells: mapped(ebpf, "CELLS")?,
+            active_schedules: mapped(ebpf, "ACTIVE_SCHEDULES")?,
+            schedules: mapped(ebpf, "SCHEDULES")?,
+            schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
             tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
-            unfinished: mapped(ebpf, "UNFINISHED")?,
+            partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));
-        let spills = mapped(ebpf, "SPILLS")?;
+        let spills = mapped(ebpf, "SPILLS_V4")?;
         let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, spills, counts, tournaments);
         Ok((maps, table))
     }
@@ -88,9 +94,9 @@ fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V
 }
 
 /// A hash map that holds exactly what it was last set to.
-pub struct Exact<K, V>(HashMap<MapData, K, V>);
+pub struct Synced<K, V>(HashMap<MapData, K, V>);
 
-impl<K: Pod + Ord, V: Pod> Exact<K, V> {
+impl<K: Pod + Ord, V: Pod> Synced<K, V> {
     fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
         let map = take(ebpf, name)?.try_into();
         map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))

@@ -1,9 +1,13 @@
 //! The embedded XDP program, loaded with maps of the wanted size.
 
-use anyhow::{Context as _, Result};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
-use lb_common::table::{SLOTS_PER_PAGE, pages_for};
+use lb_common::connection::KeyV4;
+use lb_common::stage::Stage;
+use lb_common::table::Layout as _;
 use lb_net::xsk::MAX_QUEUES;
 
 use super::inherited::PinnedMaps;
@@ -12,7 +16,7 @@ use super::kernel;
 /// The BPF object that build.rs compiled.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
-/// Name of the program in the object.
+/// Name of the entry in the object: the program that is attached.
 pub const PROGRAM: &str = "lb";
 
 /// How much the maps hold.
@@ -24,18 +28,18 @@ pub struct Sizes {
     pub services: u32,
     /// Servers of all services together, local fallbacks included.
     pub servers: u32,
-    /// Words for the lists of all plans; a wrr service needs about one per server and distinct weight.
-    pub cells: u32,
+    /// Words for the lists of all schedules; a wrr service needs about one per server and distinct weight.
+    pub schedule_words: u32,
 }
 
 impl Sizes {
     /// Room for what the configuration may grow into by reloads.
     pub fn for_connections(connections: u32) -> Self {
-        Self { connections, services: 4096, servers: 65_535, cells: 1 << 19 }
+        Self { connections, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
     }
 
     pub fn pages(&self) -> u32 {
-        pages_for(self.connections)
+        KeyV4::pages_for(self.connections)
     }
 
     /// Elements for the nodes of all tournaments. One takes twice as many as it has members at most; a new one is planted
@@ -46,7 +50,7 @@ impl Sizes {
 
     /// Slots of the connection table.
     pub fn slots(&self) -> u64 {
-        u64::from(self.pages()) * u64::from(SLOTS_PER_PAGE)
+        u64::from(self.pages()) * u64::from(KeyV4::SLOTS_PER_PAGE)
     }
 
     /// Slots in one half of the table of services.
@@ -55,8 +59,8 @@ impl Sizes {
     }
 }
 
-/// Loads the real program's object, with the maps of another one where some are pinned_maps. The program itself is loaded by
-/// [`load_program`].
+/// Loads the product's object, with the maps of another one where some are pinned. `DataPath::load_programs` loads the
+/// programs themselves.
 pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
     load_with(OBJECT, sizes, pinned_maps)
 }
@@ -77,10 +81,10 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("VIPS", sizes.services * 2)
         .map_max_entries("ANSWERS", sizes.services * 2)
         .map_max_entries("XSKS", MAX_QUEUES)
-        .map_max_entries("CHOICES", sizes.services + 1)
-        .map_max_entries("PLANS", (sizes.services + 1) * 2)
-        .map_max_entries("TURNS", sizes.services + 1)
-        .map_max_entries("CELLS", sizes.cells)
+        .map_max_entries("ACTIVE_SCHEDULES", sizes.services + 1)
+        .map_max_entries("SCHEDULES", (sizes.services + 1) * 2)
+        .map_max_entries("CURSORS", sizes.services + 1)
+        .map_max_entries("SCHEDULE_WORDS", sizes.schedule_words)
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
@@ -88,7 +92,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages())
-        .map_max_entries("SPILLS", sizes.pages())
+        .map_max_entries("SPILLS_V4", sizes.pages())
         .load(object)
         .with_context(|| {
             format!(
@@ -99,7 +103,28 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         })
 }
 
-/// Hands the program to the kernel's verifier.
+/// Hands the programs to the kernel's verifier, which takes its time: the entry and the [`Stage`]s side by side.
+pub(crate) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
+    let wanted = |name: &str| name == PROGRAM || Stage::ALL.iter().any(|stage| stage.program() == name);
+    let programs = ebpf.programs_mut().filter(|(name, _)| wanted(name));
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let threads: Vec<_> = programs
+            .map(|(name, program)| {
+                let load = move || -> Result<()> {
+                    let program: &mut Xdp =
+                        program.try_into().with_context(|| format!("{name} is no XDP program"))?;
+                    program.load().map_err(|error| kernel::refusal(name, error))
+                };
+                scope.spawn(load)
+            })
+            .collect();
+        let panicked = |_| Err(anyhow!("the thread that loads a program panicked"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    results.into_iter().collect()
+}
+
+/// Hands a program to the kernel's verifier.
 pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(ebpf, name)?;
     program.load().map_err(|error| kernel::refusal(name, error))?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use lb_common::mac::Mac;
 use lb_model::{Scheduler, ServiceKey, Stray, Timeouts};
 
 pub use diff::{diff, schedule};
@@ -55,7 +56,7 @@ pub struct Server {
     pub weight: u16,
     /// `None`: not resolved, or not needed because the target is local. A real server at the interface's own MAC is the
     /// director's host.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<Mac>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not unusable: what is
     /// known to such a server stays with it, UDP too.
     pub usable: bool,

@@ -4,17 +4,19 @@
 //! in between is a few milliseconds' worth. Until that is done packets in mid-connection that nobody knows wait (they are
 //! dropped, and TCP sends them again), because the host would reset their connections.
 
-use lb_common::connection::{Key, Tick};
+use std::net::IpAddr;
+
+use lb_common::addr::V4;
+use lb_common::connection::{Key as _, KeyV4, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::server::ServerEntry;
-use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
+use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::{self, Page as _, Place};
 use lb_system::clock::now_ns;
 
-use super::inherited;
 use super::mapped::Mapped;
-use super::sweep::{PageView, Table};
+use super::sweep::Table;
 
 /// What became of the old table's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,9 +46,8 @@ impl Copier<'_> {
             let service = self.servers.read(usize::from(entry.server().0)).service;
             let Some(flow) = flow(key, &service) else { continue };
             let place = Place::of(&flow, self.control.hash_keys, self.control.page_mask);
-            let page = PageView::of(self.to, place.page as usize);
-            let address =
-                ServiceAddress { address: service.address, port_and_protocol: service.port_and_protocol };
+            let page = self.to.page(place.page as usize);
+            let address = service.key();
             let same = |server: lb_common::server::ServerId| {
                 self.servers.read(usize::from(server.0)).service.serves(&address)
             };
@@ -76,13 +77,14 @@ impl Copier<'_> {
     }
 }
 
-fn flow(key: Key, service: &ServiceInfo) -> Option<Flow> {
+fn flow(key: KeyV4, service: &ServiceInfo) -> Option<Flow<V4>> {
     let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
+    let [source_port, destination_port] = key.ports();
     Some(Flow {
         source: key.client(),
-        destination: u32::from_ne_bytes(inherited::vip(service)?.octets()),
-        source_port: key.client_port(),
-        destination_port: key.service_port(),
+        destination: v4(service)?,
+        source_port,
+        destination_port,
         protocol,
         // The place does not depend on the rest.
         ttl: 0,
@@ -90,4 +92,11 @@ fn flow(key: Key, service: &ServiceInfo) -> Option<Flow> {
         transport: 0,
         total_length: 0,
     })
+}
+
+fn v4(service: &ServiceInfo) -> Option<V4> {
+    match service.address.into() {
+        IpAddr::V4(vip) => Some(vip.into()),
+        IpAddr::V6(_) => None,
+    }
 }

@@ -2,16 +2,17 @@
 //! and counts. It runs at memory speed in a thread of its own; the program goes on meanwhile.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_common::connection::{Entry, Key, Tick};
+use lb_common::connection::{Entry, Key, KeyV4, Tick};
 use lb_common::server::{Counts, ServerId};
 use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
-use lb_common::table::{Page, RawPage, SLOTS_PER_PAGE};
+use lb_common::table::{Layout as _, Page, RawPage};
 use lb_system::clock::now_ns;
 
 use super::mapped::Mapped;
@@ -26,46 +27,38 @@ pub struct Table {
     tournaments: Option<Arc<Tournaments>>,
 }
 
-/// One page of the table.
-pub struct PageView<'a> {
+/// One page of the table, of connections with this kind of key.
+pub struct PageView<'a, K> {
     pages: &'a Mapped<RawPage>,
     spills: &'a Mapped<RawSpills>,
     index: usize,
+    key: PhantomData<K>,
 }
 
-impl<'a> PageView<'a> {
-    pub fn of(table: &'a Table, index: usize) -> Self {
-        Self { pages: &table.pages, spills: &table.spills, index }
+impl<'a, K> PageView<'a, K> {
+    fn word(&self, word: u32) -> &'a AtomicU64 {
+        self.pages.word(self.index, word as usize * 8)
     }
 
-    fn word(&self, slot: u32, word: usize) -> &AtomicU64 {
-        self.pages.word(self.index, (slot as usize * 2 + word) * 8)
-    }
-
-    fn spills(&self, field: usize) -> &AtomicU64 {
+    fn spills(&self, field: usize) -> &'a AtomicU64 {
         self.spills.word(self.index, field)
     }
 }
 
-impl Page for PageView<'_> {
-    fn key(&self, slot: u32) -> Key {
-        Key(self.word(slot, 0).load(Ordering::Acquire))
+impl<K: Key> Page for PageView<'_, K> {
+    type Key = K;
+    fn read(&self, word: u32) -> u64 {
+        self.word(word).load(Ordering::Acquire)
     }
-    fn set_key(&self, slot: u32, key: Key) {
-        self.word(slot, 0).store(key.0, Ordering::Release);
+    fn write(&self, word: u32, value: u64) {
+        self.word(word).store(value, Ordering::Release);
     }
-    fn entry(&self, slot: u32) -> Entry {
-        Entry(self.word(slot, 1).load(Ordering::Acquire))
-    }
-    fn set_entry(&self, slot: u32, entry: Entry) {
-        self.word(slot, 1).store(entry.0, Ordering::Release);
-    }
-    fn swap_entry(&self, slot: u32, from: Entry, to: Entry) -> bool {
-        self.word(slot, 1).compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    fn swap(&self, word: u32, from: u64, to: u64) -> bool {
+        self.word(word).compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 
-impl Spills for PageView<'_> {
+impl<K> Spills for PageView<'_, K> {
     fn recent(&self) -> u64 {
         self.spills(offset_of!(RawSpills, recent)).load(Ordering::SeqCst)
     }
@@ -83,7 +76,7 @@ impl Spills for PageView<'_> {
     }
 }
 
-impl Settle for PageView<'_> {
+impl<K> Settle for PageView<'_, K> {
     fn settled(&self) -> u64 {
         self.spills(offset_of!(RawSpills, settled)).load(Ordering::SeqCst)
     }
@@ -121,6 +114,10 @@ impl Table {
         Self { pages, spills, counts, tournaments }
     }
 
+    pub fn page(&self, index: usize) -> PageView<'_, KeyV4> {
+        PageView { pages: &self.pages, spills: &self.spills, index, key: PhantomData }
+    }
+
     /// Brings the tournaments in line with the counts.
     pub fn mend_tournaments(&self) {
         if let Some(tournaments) = &self.tournaments {
@@ -129,7 +126,7 @@ impl Table {
     }
 
     pub fn slots(&self) -> u64 {
-        self.pages.elements() as u64 * u64::from(SLOTS_PER_PAGE)
+        self.pages.elements() as u64 * u64::from(KeyV4::SLOTS_PER_PAGE)
     }
 
     pub fn bytes(&self) -> usize {
@@ -141,10 +138,10 @@ impl Table {
     }
 
     /// Every entry there is now, with its key. Entries change while this goes on.
-    pub fn entries(&self) -> impl Iterator<Item = (Key, Entry)> + '_ {
+    pub fn entries(&self) -> impl Iterator<Item = (KeyV4, Entry)> + '_ {
         (0..self.pages.elements()).flat_map(move |index| {
-            let page = PageView::of(self, index);
-            (0..SLOTS_PER_PAGE).filter_map(move |slot| {
+            let page = self.page(index);
+            (0..KeyV4::SLOTS_PER_PAGE).filter_map(move |slot| {
                 let (key, entry) = (page.key(slot), page.entry(slot));
                 (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
             })
@@ -169,9 +166,9 @@ impl Table {
     ) -> Census {
         let mut census = Census::default();
         for index in range {
-            let page = PageView::of(self, index);
+            let page = self.page(index);
             let (walk, mut spilled) = (Walk::begin(&page), 0);
-            for slot in 0..SLOTS_PER_PAGE {
+            for slot in 0..KeyV4::SLOTS_PER_PAGE {
                 let entry = page.entry(slot);
                 if entry == Entry::EMPTY {
                     continue;

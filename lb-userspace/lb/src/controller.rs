@@ -210,7 +210,7 @@ impl Controller {
                 self.tell(notices);
             }
             neighbours::Event::Interface { mac, up } => {
-                self.data_path.executor.set_mac(mac);
+                self.data_path.executor.set_mac(mac.into());
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();

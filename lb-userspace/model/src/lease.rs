@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lb_common::connection::Generation;
-use lb_common::control::{Control, mac_to_word};
-use lb_common::lease::{Lease, Slot};
+use lb_common::control::Control;
+use lb_common::lease::{GroupIndex, Lease};
+use lb_common::mac::Mac;
 
 /// Where the leases lie: the data path's memory that the XDP program reads. Only the one that made it knows where that is.
 pub trait Memory: Send + Sync {
@@ -74,7 +75,7 @@ impl Leases {
     /// From now until then TCP packets in mid-connection that this director does not know go to the other one of a hand-over,
     /// at this MAC; `None`: from now on by their service's rule.
     pub fn relay(&self, group: u8, to: Option<([u8; 6], Duration)>) {
-        let (mac, until) = to.map_or((0, 0), |(mac, until)| (mac_to_word(mac), nanoseconds(until)));
+        let (mac, until) = to.map_or((0, 0), |(mac, until)| (Mac::new(mac).word(), nanoseconds(until)));
         // A renewal must not leave a moment without a relay.
         if self.word(group, offset_of!(Lease, relay)).load(Ordering::Acquire) != mac {
             self.store(group, offset_of!(Lease, relay_until), 0);
@@ -113,7 +114,7 @@ impl Leases {
     }
 
     fn word(&self, group: u8, word: usize) -> &AtomicU64 {
-        let lease = Slot::group(group).index() * size_of::<Lease>();
+        let lease = GroupIndex::group(group).index() * size_of::<Lease>();
         self.0.word(offset_of!(Control, leases) + lease + word)
     }
 }

@@ -7,6 +7,8 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
+use lb_common::mac::Mac;
+use lb_common::stage::Stage;
 use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
@@ -67,12 +69,15 @@ impl Bed {
     pub(crate) fn new(other_core: Option<CpuSet>) -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32);
         let ebpf = object::load_object(BENCHMARK, &sizes)?;
-        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
+        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC.into(), HASH_KEYS, Start::Active, None)?;
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
         let applied = data_path.apply(services());
         ensure!(applied.errors.is_empty(), "the maps could not be filled: {:?}", applied.errors);
-        let names: Vec<String> = data_path.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        data_path.load_programs()?;
+        let stages = Stage::ALL.map(Stage::program);
+        let entries = data_path.ebpf.programs().filter(|(name, _)| !stages.contains(name));
+        let names: Vec<String> = entries.map(|(name, _)| name.to_owned()).collect();
         for name in names {
             object::load_program(&mut data_path.ebpf, &name)?;
         }
@@ -193,7 +198,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             target: Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, high, low))),
             // Three different weights, so that wrr has bands to search.
             weight: 1 + number % 3,
-            mac: Some([2, 0, 0, 1, high, low]),
+            mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             usable: true,
         }
     };

@@ -64,7 +64,7 @@ pub fn server_of_mac(mac: &[u8]) -> u16 {
 }
 
 pub fn server(number: u16, weight: u16) -> Server {
-    Server { target: target(number), weight, mac: Some(mac(number)), usable: true }
+    Server { target: target(number), weight, mac: Some(mac(number).into()), usable: true }
 }
 
 /// The director's own host.

@@ -11,7 +11,7 @@ use lb_datapath::DataPath;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
-use lb_datapath::object::{self, PROGRAM, Sizes};
+use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::State;
 
 use super::{Director, MAC};
@@ -32,7 +32,7 @@ pub struct Loaded {
     pub reasons_before: Vec<u64>,
     pub events_before: Vec<u64>,
     sizes: Sizes,
-    turns: Mapped<[u64; 8]>,
+    cursors: Mapped<[u64; 8]>,
     overflows: Mapped<u64>,
 }
 
@@ -56,22 +56,23 @@ const EVENTS: [TableEvent; TableEvent::COUNT] = [
     TableEvent::Full,
     TableEvent::Contended,
     TableEvent::Relayed,
-    TableEvent::Unfinished,
+    TableEvent::PartialChecksum,
 ];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
-    object::load_program(&mut ebpf, PROGRAM)?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
-    let turns = Mapped::new("TURNS", mapped("TURNS"))?;
+    let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
+    let mut data_path = DataPath::new(ebpf, sizes, MAC.into(), HASH_KEYS, Start::Active, None)?;
+    data_path.load_programs()?;
     Ok(Loaded {
-        data_path: DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?,
+        data_path,
         leaving: Vec::new(),
         reasons_before: Vec::new(),
         events_before: Vec::new(),
         sizes,
-        turns,
+        cursors,
         overflows,
     })
 }
@@ -96,11 +97,11 @@ pub(super) fn give_back(loaded: Loaded) {
     }
     director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
-    director.data_path.executor.set_mac(MAC);
+    director.data_path.executor.set_mac(MAC.into());
     director.data_path.executor.hold_strays(Duration::ZERO);
     director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
-    let (turns, overflows) = (director.turns.elements(), director.overflows.elements());
-    (0..turns).for_each(|index| director.turns.write(index, [0; 8]));
+    let (cursors, overflows) = (director.cursors.elements(), director.overflows.elements());
+    (0..cursors).for_each(|index| director.cursors.write(index, [0; 8]));
     (0..overflows).for_each(|index| director.overflows.write(index, 0));
     IDLE.lock().unwrap().extend(director.0.take());
 }

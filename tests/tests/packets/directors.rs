@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use lb_common::addr::V4;
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_datapath::plan::{Server, Service, State};
 use lb_model::{ServiceKey, Stray};
@@ -16,20 +18,20 @@ const THIRD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x07];
 fn both_machines(and_another: bool) -> Service {
     let mut service = rr(if and_another { 1..=3 } else { 1..=2 });
     for (server, mac) in service.servers.iter_mut().zip(MACS) {
-        server.mac = Some(mac);
+        server.mac = Some(mac.into());
     }
     service
 }
 
 /// A director without a cluster whose host is its only server.
 pub(crate) fn lone() -> Director {
-    let host = Server { mac: Some(MAC), ..server(1, 1) };
+    let host = Server { mac: Some(MAC.into()), ..server(1, 1) };
     Director::new([(WEB, Service { servers: vec![host], ..rr([]) })])
 }
 
 fn machine(services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Director {
     let mut director = Director::new(services);
-    director.data_path.executor.set_directors(BTreeSet::from([OTHER_MAC, THIRD_MAC])).unwrap();
+    director.data_path.executor.set_directors(BTreeSet::from([OTHER_MAC, THIRD_MAC].map(Mac::new))).unwrap();
     director
 }
 
@@ -46,7 +48,7 @@ pub(crate) fn balanced(packet: Packet) -> Packet {
 
 #[test]
 fn b8_the_host_of_a_lone_director_is_a_server_like_any_other() {
-    let host = Server { mac: Some(MAC), ..server(1, 2) };
+    let host = Server { mac: Some(MAC.into()), ..server(1, 2) };
     let service = Service { servers: vec![host, server(2, 1)], ..service(lb_model::Scheduler::Wrr, &[]) };
     let mut director = Director::new([(WEB, service)]);
     let picks: Vec<Option<u16>> =
@@ -76,8 +78,8 @@ fn b8_the_host_of_a_lone_director_is_a_server_like_any_other() {
 fn b8_the_host_stays_a_server_when_its_mac_changes() {
     let mut director = lone();
     let new = mac(77);
-    director.data_path.executor.set_mac(new);
-    director.change_service(WEB, |service| service.servers[0].mac = Some(new));
+    director.data_path.executor.set_mac(new.into());
+    director.change_service(WEB, |service| service.servers[0].mac = Some(new.into()));
     let syn = Packet { destination: new, ..Packet::syn(client(1)) };
     assert_eq!(director.explain(&syn.bytes()).1, [Reason::LocalServer]);
 }
@@ -140,8 +142,9 @@ fn b8_a_director_that_is_no_server_balances_whatever_comes() {
     let mut director = machine([(WEB, rr([3]))]);
     director.data_path.leases().relay(GROUP, Some((OTHER_MAC, within(60))));
     assert_eq!(director.send(&balanced(Packet::syn(client(1)))).server(), 3);
-    director
-        .change_service(WEB, |service| service.servers.push(Server { mac: Some(OTHER_MAC), ..server(4, 0) }));
+    director.change_service(WEB, |service| {
+        service.servers.push(Server { mac: Some(OTHER_MAC.into()), ..server(4, 0) });
+    });
     assert_eq!(director.send(&balanced(Packet::syn(client(2)))).server(), 3);
 }
 
@@ -149,7 +152,7 @@ fn b8_a_director_that_is_no_server_balances_whatever_comes() {
 #[test]
 fn b8_another_directors_check_of_this_host_is_not_balanced() {
     let mut director = machine([(WEB, both_machines(false))]);
-    let vip = lb_common::probe::Answer { vip: 1, own: 2, port: 3, protocol: 6 };
+    let vip = lb_common::probe::Answer { vip: V4(1), own: V4(2), port: 3, protocol: 6 };
     director.data_path.executor.set_answers(&BTreeSet::from([vip])).unwrap();
     let probe = |source, ttl, port| {
         let from = Client::new("211.58.250.7".parse().unwrap(), port);
@@ -200,8 +203,8 @@ impl Pair {
         let machines = [0, 1].map(|at: usize| {
             let both = both_machines(and_another);
             let mut director = Director::new([]);
-            director.data_path.executor.set_mac(MACS[at]);
-            director.data_path.executor.set_directors(BTreeSet::from([MACS[1 - at]])).unwrap();
+            director.data_path.executor.set_mac(MACS[at].into());
+            director.data_path.executor.set_directors(BTreeSet::from([MACS[1 - at].into()])).unwrap();
             director.apply(State { services: [(WEB, both.clone()), (WEB_UDP, both)].into() });
             director
         });

@@ -76,11 +76,11 @@ fn assert_is_rewritten(director: &Director, description: &str, packet: &Packet) 
 fn a_new_mac_counts_from_the_next_packet_on() {
     let mut director = director();
     director.open(client(1));
-    director.change_service(WEB, |service| service.servers[0].mac = Some(mac(99)));
+    director.change_service(WEB, |service| service.servers[0].mac = Some(mac(99).into()));
     assert_eq!(director.send(&Packet::ack(client(1))).server(), 99);
 
     let ours = [0x02, 0, 0, 0, 0, 0x77];
-    director.data_path.executor.set_mac(ours);
+    director.data_path.executor.set_mac(ours.into());
     assert_eq!(director.send(&Packet::ack(client(1))).verdict, Verdict::Pass, "to the old MAC");
     let outcome = director.send(&Packet { destination: ours, ..Packet::ack(client(1)) });
     assert_eq!((outcome.server(), &outcome.frame[6..12]), (99, &ours[..]));

@@ -82,7 +82,7 @@ fn what_a_switch_floods_is_not_judged() {
     director.data_path.leases().renew(GROUP, ago(1));
     let flooded = [&mac(7)[..], &syn_to(VIP6)[6..]].concat();
     let (outcome, reasons) = director.explain(&flooded);
-    assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::OtherStation]));
+    assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::NotOurMac]));
 }
 
 /// The whole address counts, and nothing but the address.

@@ -259,7 +259,7 @@ impl Pair {
     pub(crate) fn new() -> Self {
         let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
         for (director, mac) in directors.iter().zip(Self::MACS) {
-            director.data_path.executor.set_mac(mac);
+            director.data_path.executor.set_mac(mac.into());
         }
         Self(directors)
     }

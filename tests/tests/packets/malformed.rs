@@ -1,9 +1,11 @@
 //! Arbitrary bytes and damaged packets: what the program does in the kernel is what `lb_common::frame` says on the host.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use lb_common::addr::{V4, V6};
 use lb_common::frame::{self, Flow, Parsed};
-use lb_common::reason::{Action, Reason};
+use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
 use lb_model::Stray;
 use lb_tests::harness::*;
@@ -26,24 +28,23 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
         Parsed::NotOurs => Ok(Verdict::Pass),
         Parsed::WhoHas(address) if is_vip(address) => Err(Reason::ArpSilenced),
-        Parsed::Ipv6(address) if is_vip(address) && bytes[..6] != MAC => Err(Reason::OtherStation),
+        Parsed::Ipv6(address) if is_vip(address) && bytes[..6] != MAC => Err(Reason::NotOurMac),
         Parsed::Ipv6(address) if is_vip(address) => Err(Reason::Standby),
         Parsed::WhoHas(_) | Parsed::Ipv6(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
-        Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::OtherStation),
+        Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::NotOurMac),
         Parsed::Flow(flow) => frame::check(bytes, &flow).map(|_| Verdict::Tx),
     }
 }
 
-fn is_for_us(flow: &Flow) -> bool {
+fn is_for_us(flow: &Flow<V4>) -> bool {
     let served = matches!(flow.protocol, Protocol::Tcp | Protocol::Udp);
-    served && flow.destination.to_ne_bytes() == VIP.octets() && u16::from_be(flow.destination_port) == PORT
+    served && flow.destination.octets() == VIP.octets() && u16::from_be(flow.destination_port) == PORT
 }
 
-fn is_vip(address: [u64; 2]) -> bool {
-    let vips = [VIP.to_ipv6_mapped(), VIP6];
-    vips.iter().any(|vip| vip.octets()[..] == *address.map(u64::to_ne_bytes).as_flattened())
+fn is_vip(address: V6) -> bool {
+    [IpAddr::V4(VIP), IpAddr::V6(VIP6)].contains(&address.into())
 }
 
 fn check(director: &Director, bytes: &[u8]) -> Result<String, TestCaseError> {
@@ -51,10 +52,10 @@ fn check(director: &Director, bytes: &[u8]) -> Result<String, TestCaseError> {
     let (outcome, reasons) = director.explain(bytes);
     prop_assert_ne!(outcome.verdict, Verdict::Aborted);
     prop_assert_eq!(reasons, Vec::from_iter(judged.err()), "reasons for {:02x?}", bytes);
-    let verdict = judged.unwrap_or_else(|reason| match reason.action() {
-        Action::Drop => Verdict::Drop,
-        Action::Pass => Verdict::Pass,
-        Action::Answer => Verdict::Tx,
+    let verdict = judged.unwrap_or_else(|reason| match reason.fate() {
+        Fate::Drop => Verdict::Drop,
+        Fate::Pass => Verdict::Pass,
+        Fate::Answer => Verdict::Tx,
     });
     prop_assert_eq!(outcome.verdict, verdict, "verdict on {:02x?}", bytes);
     // Whatever it does, it changes no byte but those of the MACs.

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use lb_common::addr::V4;
+use lb_common::shared::Shared;
 use lb_tests::harness::*;
 
 /// A packet of another IP protocol to the VIP.
@@ -75,10 +77,11 @@ fn without_services_everything_passes() {
 fn an_address_that_the_filter_takes_for_a_vip_passes() {
     let director = Director::new([(WEB, rr([1]))]);
     let mut vips = lb_common::control::Vips::default();
-    vips.insert(u32::from_ne_bytes(VIP.octets()));
+    vips.insert(V4::from(VIP));
+    let vips = Shared::new(vips);
     let mistaken: Vec<Ipv4Addr> = (0..4096)
         .map(|host| Ipv4Addr::from(0x0a00_0000 + host))
-        .filter(|address| vips.may_contain(u32::from_ne_bytes(address.octets())))
+        .filter(|address| vips.may_contain(V4::from(*address)))
         .collect();
     assert!(!mistaken.is_empty(), "4096 addresses, 512 bits");
     for address in mistaken {

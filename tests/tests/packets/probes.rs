@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
+use lb_common::addr::V4;
 use lb_common::control::Vips;
 use lb_common::probe::Answer;
 use lb_common::reason::Reason;
+use lb_common::shared::Shared;
 use lb_model::Protocol;
 use lb_tests::harness::*;
 use nix::libc;
@@ -18,8 +20,7 @@ const FIRST: u16 = 61_000;
 const LAST: u16 = 65_535;
 
 fn answer(vip: Ipv4Addr, own: Ipv4Addr, port: u16, protocol: Protocol) -> Answer {
-    let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-    Answer { vip: word(vip), own: word(own), port: port.to_be(), protocol: u16::from(protocol.number()) }
+    Answer { vip: vip.into(), own: own.into(), port: port.to_be(), protocol: u16::from(protocol.number()) }
 }
 
 /// One whose TCP and UDP service on the VIP are checked through it.
@@ -143,9 +144,10 @@ fn without_checks_through_the_vip_nothing_is_kept_from_the_host() {
 #[test]
 fn answers_to_an_address_that_the_filter_takes_for_a_vip_are_found_too() {
     let mut vips = Vips::default();
-    vips.insert(u32::from_ne_bytes(VIP.octets()));
+    vips.insert(V4::from(VIP));
+    let vips = Shared::new(vips);
     let mistaken = (1..=u16::MAX).map(|host| Ipv4Addr::from(0x0a00_0000 + u32::from(host)));
-    let own = mistaken.into_iter().find(|address| vips.may_contain(u32::from_ne_bytes(address.octets())));
+    let own = mistaken.into_iter().find(|address| vips.may_contain(V4::from(*address)));
     let own = own.expect("65535 addresses, 512 bits");
     let mut director = director();
     let answers = BTreeSet::from([answer(VIP, own, PORT, Protocol::Tcp)]);

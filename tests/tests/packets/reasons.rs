@@ -1,7 +1,7 @@
 //! Every reason not to forward a packet: provoked, acted on, counted.
 
-use lb_common::reason::{Action, Reason};
-use lb_common::schedule::Plan;
+use lb_common::reason::{Fate, Reason};
+use lb_common::schedule::Schedule;
 use lb_common::server::ServerEntry;
 use lb_tests::harness::*;
 
@@ -16,7 +16,7 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::BadIpHeader => (director(), syn.bytes_with(|frame| frame[14] = 0x44)),
         Reason::Fragment => (director(), Packet { fragment: 185, ..syn }.bytes()),
         Reason::TruncatedPorts => (director(), syn.bytes()[..37].to_vec()),
-        Reason::OtherStation => (director(), Packet { destination: mac(7), ..syn }.bytes()),
+        Reason::NotOurMac => (director(), Packet { destination: mac(7), ..syn }.bytes()),
         Reason::Standby => (on_standby(), syn.bytes()),
         Reason::Stray => (director(), Packet::ack(client(1)).bytes()),
         Reason::LocalFallback => (with_only_the_host(), syn.bytes()),
@@ -27,7 +27,7 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::Loop => (director(), Packet { source: mac(1), ttl: 7, ..syn }.bytes()),
         Reason::NoServer => (Director::new([(WEB, rr([]))]), syn.bytes()),
         Reason::NoMac => (without_mac(), syn.bytes()),
-        Reason::Hole => (with_a_hole(), syn.bytes()),
+        Reason::MapInconsistency => (with_an_inconsistency(), syn.bytes()),
         Reason::LeaseLapsed => (with_a_lapsed_lease(), syn.bytes()),
         Reason::ArpSilenced => (silent(), arp_request(VIP)),
         Reason::ProbeUnheard => (probes::director(), probes::answers()[0].1.bytes()),
@@ -78,7 +78,7 @@ fn without_mac() -> Director {
 }
 
 /// A schedule that names a server which is not in the maps.
-fn with_a_hole() -> Director {
+fn with_an_inconsistency() -> Director {
     let director = Director::new([(WEB, rr([1]))]);
     let id = director.id(WEB, 1);
     director.data_path.executor.maps().servers.write(usize::from(id.0), ServerEntry::UNSET);
@@ -88,10 +88,10 @@ fn with_a_hole() -> Director {
 /// A schedule of a controller that is newer than the program.
 fn with_an_unknown_scheduler() -> Director {
     let director = Director::new([(WEB, rr([1]))]);
-    let plans = &director.data_path.executor.maps().plans;
-    for index in 0..plans.elements() {
-        let plan = plans.read(index);
-        plans.write(index, Plan { scheduler: 5, ..plan });
+    let schedules = &director.data_path.executor.maps().schedules;
+    for index in 0..schedules.elements() {
+        let schedule = schedules.read(index);
+        schedules.write(index, Schedule { scheduler: 5, ..schedule });
     }
     director
 }
@@ -104,7 +104,7 @@ fn every_reason_is_acted_on_and_counted_once_per_packet() {
             let (outcome, reasons) = director.explain(&frame);
             assert_eq!(reasons, [*reason]);
             assert_eq!(outcome.verdict, Verdict::of(*reason), "{reason:?}");
-            if reason.action() != Action::Answer {
+            if reason.fate() != Fate::Answer {
                 assert_eq!(outcome.frame, frame, "{reason:?}: a frame that is not sent stays as it is");
             }
         }
@@ -158,7 +158,7 @@ fn another_stations_and_a_standbys_packets_are_not_judged() {
     let director = Director::new([(WEB, rr([1]))]);
     let bad = Packet { ttl: 0, ..Packet::tcp(client(1), SYN | FIN) };
     let flooded = Packet { destination: [0xff; 6], ..bad.clone() };
-    assert_rows(&director, [("flooded by a switch", flooded.bytes(), Some(Reason::OtherStation))]);
+    assert_rows(&director, [("flooded by a switch", flooded.bytes(), Some(Reason::NotOurMac))]);
     director.data_path.leases().end(GROUP);
     assert_rows(&director, [("on standby", bad.bytes(), Some(Reason::Standby))]);
     assert_eq!(director.entries(), 0);

@@ -78,7 +78,7 @@ fn without_a_mac_nothing_is_sent_to_where_it_used_to_be() {
     assert_eq!(director.open(client(2)), 2);
 
     change_first(&mut director, |server| {
-        server.mac = Some(mac(99));
+        server.mac = Some(mac(99).into());
         server.usable = true;
     });
     assert_eq!(director.send(&Packet::ack(client(1))).server(), 99, "the connection lived on");
@@ -297,7 +297,7 @@ fn a_change_that_does_not_fit_leaves_a_director_that_works() {
 fn thousands_of_services() {
     const SERVICES: u16 = 4096;
     let room = u32::from(SERVICES);
-    let sizes = Sizes { services: room, servers: room, cells: 8 * room, ..SMALL };
+    let sizes = Sizes { services: room, servers: room, schedule_words: 8 * room, ..SMALL };
     let port = |number: u16| 10_000 + number;
     let services = (0..SERVICES).map(|number| (tcp(VIP, port(number)), rr([number + 1])));
     let director = Director::with_sizes(sizes, services);

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_common::connection::KeyV4;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::table::SLOTS_PER_PAGE;
+use lb_common::table::Layout as _;
 use lb_datapath::object::Sizes;
 use lb_tests::harness::*;
 
 /// One page of the table.
-const ONE_PAGE: Sizes = Sizes { connections: SLOTS_PER_PAGE / 2, ..SMALL };
+const ONE_PAGE: Sizes = Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, ..SMALL };
 
 /// First client of a flood; those before it are the ones to protect.
 const FLOOD: u32 = 1_000_000;
@@ -70,7 +71,11 @@ fn connections_beyond_a_full_table_keep_their_server() {
     let homes: Vec<u16> = (0..600).map(|number| director.open(client(number))).collect();
     let full = director.event(TableEvent::Full);
     assert_eq!(full + director.entries() as u64, 600);
-    assert!(director.entries() as u32 > SLOTS_PER_PAGE / 10 * 9, "{} in the table", director.entries());
+    assert!(
+        director.entries() as u32 > KeyV4::SLOTS_PER_PAGE / 10 * 9,
+        "{} in the table",
+        director.entries()
+    );
     assert_eq!(director.event(TableEvent::Evicted), 0);
 
     let check_all = |director: &Director, what: &str| {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::connection::{Key, State};
+use lb_common::connection::{Key as _, KeyV4, State};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
-use lb_common::table::SLOTS_PER_PAGE;
+use lb_common::table::Layout as _;
 use lb_datapath::object::Sizes;
 use lb_model::{Protocol, Timeouts};
 use lb_tests::harness::*;
@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 /// More clients than slots, so that there are evictions and a full table.
 const CLIENTS: u32 = 400;
-const SIZES: Sizes = Sizes { connections: SLOTS_PER_PAGE / 2, ..SMALL };
+const SIZES: Sizes = Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, ..SMALL };
 const SERVERS: u16 = 3;
 
 /// Far enough apart that a time between two of them is past the one with its slack, and not near the other.
@@ -147,10 +147,10 @@ fn table(
 }
 
 /// The reverse of [`client`].
-fn number_of(key: Key) -> u32 {
-    let address = u32::from_be(key.client());
+fn number_of(key: KeyV4) -> u32 {
+    let address = u32::from_be_bytes(key.client().octets());
     let number = address - u32::from(*client(0).ip());
-    assert_eq!((u16::from_be(key.client_port()), u16::from_be(key.service_port())), (client(0).port(), PORT));
+    assert_eq!(key.ports().map(u16::from_be), [client(0).port(), PORT]);
     number
 }
 

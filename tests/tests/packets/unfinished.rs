@@ -1,8 +1,8 @@
 //! Checksums that were left to hardware: seen in the first packet of a connection, and told from right ones.
 
+use lb_common::partial_checksum::{Seen, folded, offset, pseudo_sum};
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
-use lb_common::unfinished::{Seen, folded, offset, pseudo_sum};
 use lb_tests::harness::*;
 
 /// What the frame holds behind the IP header.
@@ -21,12 +21,16 @@ impl Segment {
             Transport::Udp => (Protocol::Udp, 8),
         };
         let length = header + packet.payload;
-        let word = |address: std::net::Ipv4Addr| u32::from_ne_bytes(address.octets());
         Self {
             start: 14 + 4 * packet.tags.len() + 20 + 4 * packet.ip_options,
             length,
             protocol,
-            sum: pseudo_sum(word(*packet.from.ip()), word(*packet.to.ip()), protocol.number(), length as u16),
+            sum: pseudo_sum(
+                (*packet.from.ip()).into(),
+                (*packet.to.ip()).into(),
+                protocol.number(),
+                length as u16,
+            ),
         }
     }
 
@@ -83,7 +87,7 @@ fn seen(frames: impl IntoIterator<Item = Vec<u8>>) -> u64 {
     for frame in frames {
         assert_eq!(director.send_bytes(&frame).verdict, Verdict::Tx);
     }
-    director.event(TableEvent::Unfinished)
+    director.event(TableEvent::PartialChecksum)
 }
 
 #[test]
@@ -114,8 +118,8 @@ fn where_it_comes_from_and_goes_is_remembered() {
     director.send_bytes(&unfinished(&Packet::syn(client(7))));
     director.send_bytes(&finished(&Packet::syn(client(8))));
     let Seen { source, destination, destination_port, protocol, .. } =
-        director.data_path.executor.maps().unfinished.read(0);
-    assert_eq!((source.to_ne_bytes(), destination.to_ne_bytes()), (client(7).ip().octets(), VIP.octets()));
+        director.data_path.executor.maps().partial_checksum.read(0);
+    assert_eq!((source.octets(), destination.octets()), (client(7).ip().octets(), VIP.octets()));
     assert_eq!((u16::from_be(destination_port), protocol), (PORT, 6));
 }
 

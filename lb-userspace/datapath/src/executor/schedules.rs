@@ -8,18 +8,18 @@ use lb_common::tournament::Tree;
 use lb_model::{Scheduler, ServiceKey};
 
 use super::Executor;
-use crate::cells::Region;
+use crate::allocator::Region;
 use crate::plan::Target;
 
-/// Where the lists of a plan stand, and its tournament.
+/// Where the lists of a schedule stand, and its tournament.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Regions {
-    pub(super) cells: Region,
+    pub(super) words: Region,
     pub(super) tree: Region,
 }
 
 impl Executor {
-    /// Writes the plan that is not in force, then puts it in force.
+    /// Writes the schedule that is not in force, then puts it in force.
     pub(super) fn schedule(
         &mut self,
         key: &ServiceKey,
@@ -38,14 +38,14 @@ impl Executor {
             self.put_in_force(key, compiled, regions);
             return Ok(());
         }
-        // The plan in force may name servers that are about to go, so it goes first. What it held may be room enough;
+        // The schedule in force may name servers that are about to go, so it goes first. What it held may be room enough;
         // if not, servers are taken in turn whatever their weights until the configuration has changed.
         self.put_in_force(key, compile(scheduler, &[]), Regions::default());
         let simple = compile(Scheduler::Rr, &candidates);
-        let needed = compiled.cells.len();
+        let needed = compiled.words.len();
         for compiled in [compiled, simple] {
             if let Some(regions) = self.allocate(&compiled) {
-                let as_wanted = compiled.plan.scheduler == scheduler as u32;
+                let as_wanted = compiled.schedule.scheduler == scheduler as u32;
                 self.put_in_force(key, compiled, regions);
                 if as_wanted {
                     return Ok(());
@@ -59,13 +59,13 @@ impl Executor {
         )
     }
 
-    /// Writes a plan where none is in force, and switches to it. What was in force is free after [`Self::settle`].
+    /// Writes a schedule where none is in force, and switches to it. What was in force is free after [`Self::settle`].
     pub(super) fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, regions: Regions) {
         let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
         self.settle(switched);
-        let compiled = compiled.at(regions.cells.start, regions.tree.start);
-        for (index, cell) in compiled.cells.iter().enumerate() {
-            self.maps.cells.write(regions.cells.start as usize + index, *cell);
+        let compiled = compiled.at(regions.words.start, regions.tree.start);
+        for (index, word) in compiled.words.iter().enumerate() {
+            self.maps.schedule_words.write(regions.words.start as usize + index, *word);
         }
         self.switches += 1;
         let switches = self.switches;
@@ -74,15 +74,15 @@ impl Executor {
         let (id, service) = (record.id, usize::from(record.id.0));
         self.retired.push(std::mem::replace(&mut record.regions, regions));
         self.maps.tournaments.put_in_force(id, regions.tree.start, &compiled.leaves, compiled.members());
-        let choice = self.maps.choices.atomic(service);
-        let idle = (choice.load(Ordering::Acquire) & 1) ^ 1;
-        self.maps.plans.write(service * 2 + idle as usize, compiled.plan);
-        choice.store(idle, Ordering::Release);
+        let active = self.maps.active_schedules.atomic(service);
+        let idle = (active.load(Ordering::Acquire) & 1) ^ 1;
+        self.maps.schedules.write(service * 2 + idle as usize, compiled.schedule);
+        active.store(idle, Ordering::Release);
         // Connections may have come and gone since the tournament was planted.
         self.maps.tournaments.mend_service(id);
     }
 
-    /// Room for a plan; what was switched off is waited for if need be.
+    /// Room for a schedule; what was switched off is waited for if need be.
     pub(super) fn allocate(&mut self, compiled: &Compiled) -> Option<Regions> {
         if let Some(regions) = self.allocate_now(compiled) {
             return Some(regions);
@@ -96,11 +96,11 @@ impl Executor {
             0 => 0,
             leaves => Tree::width_for(leaves),
         };
-        let cells = self.cells.allocate(compiled.cells.len() as u32)?;
+        let words = self.schedule_words.allocate(compiled.words.len() as u32)?;
         let Some(tree) = self.pairs.allocate(width) else {
-            self.cells.release(cells);
+            self.schedule_words.release(words);
             return None;
         };
-        Some(Regions { cells, tree })
+        Some(Regions { words, tree })
     }
 }

@@ -1,9 +1,8 @@
 //! Values as the maps hold them.
 
-use std::net::IpAddr;
-
+use lb_common::addr::V6;
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
-use lb_common::lease::Slot;
+use lb_common::lease::GroupIndex;
 use lb_common::service::{ServiceAddress, ServiceInfo};
 use lb_model::{ServiceKey, Stray};
 
@@ -11,13 +10,13 @@ use super::ServiceRecord;
 use crate::plan::Target;
 
 pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
-    let address = ServiceAddress::new(address(key.vip), key.port.to_be(), key.protocol);
+    let address = ServiceAddress::new(key.vip.into(), key.port.to_be(), key.protocol);
     ServiceInfo {
         address: address.address,
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: flags(record),
-        lease: record.settings.group.map_or(Slot::UNGROUPED, Slot::group),
+        group: record.settings.group.map_or(GroupIndex::UNGROUPED, GroupIndex::group),
         timeouts: timeouts(&record.settings.timeouts),
     }
 }
@@ -36,20 +35,11 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
 }
 
 /// As the map `TARGETS` holds it.
-pub(super) fn target_address(target: Target) -> [u64; 2] {
+pub(super) fn target_address(target: Target) -> V6 {
     match target {
-        Target::Real(ip) => address(ip),
-        Target::Local => [0; 2],
+        Target::Real(address) => address.into(),
+        Target::Local => V6::UNSPECIFIED,
     }
-}
-
-/// An address as the maps hold it, see [`ServiceAddress`].
-pub(super) fn address(ip: IpAddr) -> [u64; 2] {
-    let ip = match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    zerocopy::transmute!(ip.octets())
 }
 
 pub(super) fn timeouts(config: &lb_model::Timeouts) -> Timeouts {

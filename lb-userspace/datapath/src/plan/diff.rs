@@ -79,6 +79,7 @@ mod tests {
 
     use super::super::Settings;
     use super::*;
+    use lb_common::mac::Mac;
     use lb_model::{Protocol, Scheduler, Stray, Timeouts};
 
     /// What an executor keeps, and the rules it relies on.
@@ -144,7 +145,7 @@ mod tests {
                 host => Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))),
             },
             weight,
-            mac: mac.then_some([2, 0, 0, 0, 0, host]),
+            mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
             usable,
         })
     }

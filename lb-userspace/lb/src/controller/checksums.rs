@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Kind};
+use lb_common::partial_checksum::Seen;
 use lb_common::reason::TableEvent;
-use lb_common::unfinished::Seen;
 use lb_datapath::attach::{Attachment, Mode};
 use lb_model::Config;
 
@@ -20,14 +20,14 @@ impl Controller {
     /// Tells of what the program has seen since the last look.
     pub(super) fn look_at_checksums(&mut self) {
         let maps = self.data_path.executor.maps();
-        let Ok(seen) = maps.counters.event(TableEvent::Unfinished) else { return };
+        let Ok(seen) = maps.counters.event(TableEvent::PartialChecksum) else { return };
         let grown = std::mem::replace(&mut self.unfinished, seen) < seen;
         // In generic mode the kernel keeps the mark that they are unfinished, and finishes them.
         let is_native = self.attachment.as_ref().map(Attachment::mode) == Some(Mode::Native);
         if grown && is_native {
-            let last = maps.unfinished.read(0);
+            let last = maps.partial_checksum.read(0);
             if is_for_a_service(&last, &self.config) {
-                let client = Ipv4Addr::from(last.source.to_ne_bytes());
+                let client = Ipv4Addr::from(last.source);
                 self.findings.raise_for(finding(client, &self.config.interface), LASTS);
             }
         }
@@ -43,7 +43,7 @@ impl Controller {
 /// What is for the host's other ports gets there with its mark.
 fn is_for_a_service(last: &Seen, config: &Config) -> bool {
     let Seen { source: _, destination, destination_port, protocol, reserved: _ } = *last;
-    let vip = IpAddr::from(destination.to_ne_bytes());
+    let vip = IpAddr::from(destination.octets());
     config.services.iter().any(|service| {
         let key = service.key;
         let protocol_is = u16::from(key.protocol.number()) == protocol;
@@ -68,6 +68,8 @@ fn finding(client: Ipv4Addr, interface: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::addr::V4;
+
     use super::*;
 
     #[test]
@@ -75,12 +77,17 @@ mod tests {
         let text =
             "interface: eth0\nservices: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]\n";
         let config = lb_config::parse(text, "test.yaml").expect("a configuration");
-        let word = u32::from_ne_bytes([192, 0, 2, 10]);
-        let web =
-            Seen { source: 1, destination: word, destination_port: 80_u16.to_be(), protocol: 6, reserved: 0 };
+        let vip = V4::from_octets([192, 0, 2, 10]);
+        let web = Seen {
+            source: V4(1),
+            destination: vip,
+            destination_port: 80_u16.to_be(),
+            protocol: 6,
+            reserved: 0,
+        };
         assert!(is_for_a_service(&web, &config));
         assert!(!is_for_a_service(&Seen { protocol: 17, ..web }, &config));
         assert!(!is_for_a_service(&Seen { destination_port: 22_u16.to_be(), ..web }, &config));
-        assert!(!is_for_a_service(&Seen { destination: 7, ..web }, &config));
+        assert!(!is_for_a_service(&Seen { destination: V4(7), ..web }, &config));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use lb_common::mac::Mac;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
 use lb_health::server::Worth;
 use lb_model::{Config, Fallback, ServiceKey};
@@ -77,7 +78,7 @@ fn draining(service: &lb_model::Service, knowledge: &impl Knowledge) -> impl Ite
     addresses.map(|address| Server {
         target: Target::Real(address),
         weight: 0,
-        mac: knowledge.mac(address),
+        mac: knowledge.mac(address).map(Mac::new),
         usable: false,
     })
 }
@@ -93,7 +94,7 @@ fn real_server(service: &lb_model::Service, address: IpAddr, knowledge: &impl Kn
             (mac.is_some(), if knowledge.has_quorum(&service.key) { weight } else { 0 })
         }
     };
-    Some(Server { target: Target::Real(address), weight, mac, usable })
+    Some(Server { target: Target::Real(address), weight, mac: mac.map(Mac::new), usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, knowledge: &impl Knowledge) -> Option<Server> {
@@ -104,7 +105,7 @@ fn fallback(service: &lb_model::Service, needed: bool, knowledge: &impl Knowledg
         Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, mac, usable: needed && reached })
+    Some(Server { target, weight: 1, mac: mac.map(Mac::new), usable: needed && reached })
 }
 
 #[cfg(test)]
@@ -255,7 +256,7 @@ mod tests {
         let service = web(Fallback::None);
         let state = state(&config(&service), &facts);
         let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
-        assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
+        assert_eq!((draining.usable, draining.mac), (false, Some(MAC.into())));
     }
 
     #[test]
@@ -290,7 +291,7 @@ mod tests {
         let departed = &state.services[&service.key];
         assert!(departed.settings.departed && departed.members().next().is_none());
         let server = departed.server(Target::Real(WWW1)).unwrap();
-        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
+        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC.into())));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) fn data_path(
         Err(_) => PinnedMaps::default(),
     };
     let ebpf = object::load(&sizes, &pinned_maps)?;
-    Ok((DataPath::new(ebpf, sizes, mac, random_keys()?, start, inherited.as_deref())?, pinned_maps))
+    Ok((DataPath::new(ebpf, sizes, mac.into(), random_keys()?, start, inherited.as_deref())?, pinned_maps))
 }
 
 impl Controller {
@@ -76,7 +76,7 @@ impl Controller {
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.knowledge.mac(*address).is_none()
             {
-                let (_, notices) = self.knowledge.set_mac(*address, Some(*mac), now);
+                let (_, notices) = self.knowledge.set_mac(*address, Some(mac.octets()), now);
                 self.tell(notices);
             }
         }

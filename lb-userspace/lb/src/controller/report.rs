@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_api::events::{Level, Record};
-use lb_common::table::SLOTS_PER_LINE;
+use lb_common::connection::KeyV4;
+use lb_common::table::Layout as _;
 use lb_datapath::plan::{Service, State, Target};
 use lb_datapath::sweep::Table;
 use lb_model::{Config, ServiceKey};
@@ -13,8 +14,9 @@ use lb_net::vips::addresses_of;
 /// The connection table's size, once at start.
 pub(super) fn table(table: &Table, connections: u32) {
     tracing::info!(
-        "connection table for {connections} connections: {} slots in lines of {SLOTS_PER_LINE}, {} MiB of kernel memory",
+        "connection table for {connections} connections: {} slots in lines of {}, {} MiB of kernel memory",
         table.slots(),
+        KeyV4::SLOTS_PER_LINE,
         table.bytes() / (1 << 20)
     );
 }

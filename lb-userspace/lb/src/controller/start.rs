@@ -124,9 +124,9 @@ impl Controller {
 
     async fn begin(&mut self, observations: &mut Observations, inquiries: Inquiries) -> Result<()> {
         program_log::follow(&mut self.data_path.ebpf)?;
-        // Checks run meanwhile: the kernel takes half a second to verify the program.
+        // Checks run meanwhile: the kernel takes its time to verify the programs.
         self.follow_servers();
-        object::load_program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        self.data_path.load_programs()?;
         self.data_path.executor.set_vips(&Vec::from_iter(self.config.grouped_vips()))?;
         self.presume();
         self.look_at_maintenance();

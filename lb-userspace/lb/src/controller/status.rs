@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_api::status::{
     CheckStatus, ChecksStatus, Count, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
-use lb_common::reason::{Action, Reason, TableEvent};
+use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_datapath::maps::{Counters, read_totals};
 use lb_datapath::plan::Target;
 use lb_health::probe::micros;
@@ -71,9 +71,9 @@ impl Controller {
             checks: self.checks_status(),
             cluster: None,
             services,
-            drops: counts(counters, Action::Drop),
-            passes: counts(counters, Action::Pass),
-            answers: counts(counters, Action::Answer),
+            drops: counts(counters, Fate::Drop),
+            passes: counts(counters, Fate::Pass),
+            answers: counts(counters, Fate::Answer),
             relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
         }
     }
@@ -206,7 +206,8 @@ impl Controller {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: if mac == Some(self.data_path.executor.mac()) { "Local" } else { "Route" }.to_owned(),
+            method: if mac == Some(self.data_path.executor.mac().octets()) { "Local" } else { "Route" }
+                .to_owned(),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),
@@ -261,8 +262,8 @@ impl Controller {
     }
 }
 
-fn counts(counters: &Counters, action: Action) -> Vec<Count> {
-    let reasons = Reason::ALL.iter().filter(|reason| reason.action() == action);
+fn counts(counters: &Counters, fate: Fate) -> Vec<Count> {
+    let reasons = Reason::ALL.iter().filter(|reason| reason.fate() == fate);
     reasons
         .map(|reason| Count {
             reason: reason.label().to_owned(),

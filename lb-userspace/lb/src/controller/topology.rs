@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Kind};
-use lb_common::control::word_to_mac;
+use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_model::{Cluster, Config};
 use nix::ifaddrs::getifaddrs;
@@ -34,7 +34,7 @@ impl Controller {
             return;
         }
         self.topology.directors.insert(address, mac);
-        let macs = self.topology.directors.values().copied().collect();
+        let macs = self.topology.directors.values().copied().map(Mac::new).collect();
         if let Err(error) = self.data_path.executor.set_directors(macs) {
             tracing::error!("the data path could not be changed: {error:#}");
         }
@@ -47,7 +47,7 @@ impl Controller {
         if std::mem::replace(&mut self.topology.loops, loops) == loops {
             return;
         }
-        let mac = word_to_mac(maps.came_back.read(0));
+        let mac = maps.came_back.read(0).octets();
         let at = |server: &IpAddr| self.knowledge.mac(*server) == Some(mac);
         let finding = server_forwards(&self.config, mac, at);
         self.findings.raise_for(finding, LOOPS_LAST);
@@ -55,7 +55,7 @@ impl Controller {
 
     /// Looks whether this host, where it is a real server, holds the VIPs also while it is on standby.
     pub(super) fn look_at_own_vips(&self) {
-        let own = self.data_path.executor.mac();
+        let own = self.data_path.executor.mac().octets();
         let is_here = |server: IpAddr| self.knowledge.mac(server) == Some(own);
         let served: BTreeSet<IpAddr> = match self.config.cluster {
             Some(_) => vips_served_by(&self.config, is_here),

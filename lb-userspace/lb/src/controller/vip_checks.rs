@@ -61,7 +61,7 @@ impl Controller {
         });
         let stations = Stations {
             interface: self.config.interface.clone(),
-            mac: self.data_path.executor.mac(),
+            mac: self.data_path.executor.mac().octets(),
             servers: servers.collect(),
         };
         self.checker.vip().set_stations(stations);
@@ -141,10 +141,9 @@ pub(super) fn checked_through_vip(services: &[Service]) -> impl Iterator<Item = 
 
 fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer> {
     let (IpAddr::V4(vip), IpAddr::V4(own)) = (service.key.vip, own) else { return None };
-    let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
     Some(Answer {
-        vip: word(vip),
-        own: word(own),
+        vip: vip.into(),
+        own: own.into(),
         port: service.key.port.to_be(),
         protocol: u16::from(transport.number()),
     })

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use lb_common::addr::V4;
 use lb_common::frame::{self, Parsed};
 use lb_common::probe::Ports;
 use lb_model::Protocol;
@@ -223,8 +224,8 @@ impl<'a> Arrival<'a> {
         let Parsed::Flow(flow) = frame::parse(frame) else { return None };
         frame::check(frame, &flow).ok()?;
         let packet = frame.get(flow.network..flow.network + flow.total_length)?;
-        let end = |address: u32, port: u16| {
-            let address = Ipv4Addr::from(address.to_ne_bytes());
+        let end = |address: V4, port: u16| {
+            let address = Ipv4Addr::from(address);
             let is_a_host = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
             (is_a_host && port != 0).then(|| SocketAddrV4::new(address, u16::from_be(port)))
         };

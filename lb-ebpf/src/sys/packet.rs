@@ -1,11 +1,10 @@
 //! The frame as the verifier lets us see it.
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::frame::{Frame, Header};
 
-use crate::unknown_to_the_compiler;
+use super::opaque;
 
 /// A received frame: the part of it that is in one piece, which holds the headers.
 pub struct Packet<'a> {
@@ -22,8 +21,8 @@ impl<'a> Packet<'a> {
 
     /// The kernel's own view of the frame, for helpers.
     #[inline(always)]
-    pub fn context(&self) -> *mut xdp_md {
-        self.context.ctx
+    pub fn context(&self) -> &'a XdpContext {
+        self.context
     }
 
     /// The queue of the interface that it came in by.
@@ -64,6 +63,6 @@ impl Frame for Packet<'_> {
     fn holds_in_one_piece(&self, length: usize) -> bool {
         // The verifiers of 6.1 and 6.12 forget the bounds of a number when its bytes are swapped, and add no unbounded
         // number to a packet's start. An offset and an IP length never exceed the mask.
-        self.start + (unknown_to_the_compiler(length) & 0x1_ffff) <= self.end
+        self.start + (opaque(length) & 0x1_ffff) <= self.end
     }
 }

@@ -1,6 +1,6 @@
 //! Which service the packet is for.
 
-use lb_common::control::{Control, Half};
+use lb_common::control::Control;
 use lb_common::service::{ServiceAddress, ServiceInfo};
 
 use crate::maps::SERVICES;
@@ -8,8 +8,7 @@ use crate::maps::SERVICES;
 /// The service at the packet's destination, if there is one.
 #[inline(always)]
 pub fn find(control: &Control, wanted: &ServiceAddress) -> Option<&'static ServiceInfo> {
-    // SAFETY: a map's value, aligned; volatile, because the controller switches halves at any time.
-    let half = Half(unsafe { (&raw const control.half).read_volatile() });
+    let half = control.half.get();
     let [first, second] = wanted.candidates(half.seed(), control.service_mask);
     match SERVICES.get(half.base() + first) {
         Some(slot) if slot.service.serves(wanted) => return Some(&slot.service),

@@ -1,6 +1,6 @@
-//! Memory of the maps `CELLS` and `PAIRS`, handed out to plans: first fit.
+//! Room in the maps `SCHEDULE_WORDS` and `PAIRS`, handed out to schedules: first fit.
 
-/// A run of cells.
+/// A run of elements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Region {
     pub start: u32,
@@ -15,13 +15,13 @@ impl Region {
 
 /// Free regions in order of their start, no two of them adjacent.
 #[derive(Debug)]
-pub(crate) struct CellAllocator {
+pub(crate) struct Allocator {
     free: Vec<Region>,
 }
 
-impl CellAllocator {
-    pub(crate) fn new(cells: u32) -> Self {
-        Self { free: vec![Region { start: 0, len: cells }] }
+impl Allocator {
+    pub(crate) fn new(elements: u32) -> Self {
+        Self { free: vec![Region { start: 0, len: elements }] }
     }
 
     /// `None`: no free run is that long. A region of length 0 is always there.
@@ -71,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn regions_never_overlap_and_all_comes_back(steps in proptest::collection::vec((any::<bool>(), 1u32..40), 1..200)) {
-            let mut allocator = CellAllocator::new(256);
+            let mut allocator = Allocator::new(256);
             let mut held: Vec<Region> = Vec::new();
             for (allocate, number) in steps {
                 if allocate {

@@ -3,23 +3,29 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::Flow;
-use lb_common::lease::Slot;
+use lb_common::addr::V4;
+use lb_common::lease::GroupIndex;
 use lb_common::peer::{self, Facts, MARK, Sender};
 use lb_common::probe;
 
+use super::lease;
+use crate::context::Context;
+use crate::forward::{direct, ipv4};
+use crate::lookup::connection::Found;
 use crate::maps::{CONTROL, DIRECTORS};
-use crate::packet::Packet;
-use crate::{forward, header, lease, unknown_to_the_compiler};
+use crate::sys::opaque;
+use crate::sys::packet::Packet;
 
 /// Whose the packet is. The mark is gone then.
 #[inline(always)]
-pub fn sender(packet: &Packet, flow: &Flow, slot: Slot, host_serves: bool, now_ns: u64) -> Sender {
+pub fn sender(context: &Context<V4>, found: &Found<V4>) -> Sender {
+    let Context { packet, flow, now_ns, .. } = context;
     let probe = flow.ttl == probe::TTL;
-    let flags = u64::from(host_serves) << 1 | u64::from(probe);
+    let flags = u64::from(found.is_served_here()) << 1 | u64::from(probe);
     let port = u64::from(flow.source_port);
     let network = flow.network as u64;
-    match judge(packet.context(), network << 32 | port << 16 | flags, u64::from(slot.number()), now_ns) {
+    let group = u64::from(found.group().number());
+    match judge(packet.context().ctx, network << 32 | port << 16 | flags, group, *now_ns) {
         1 => Sender::Relay,
         2 => Sender::Balancer,
         _ => Sender::Client,
@@ -28,22 +34,22 @@ pub fn sender(packet: &Packet, flow: &Flow, slot: Slot, host_serves: bool, now_n
 
 /// A function of its own, so that the verifier forgets on return what was looked at. `what` is as packed above.
 #[inline(never)]
-fn judge(context: *mut xdp_md, what: u64, slot: u64, now_ns: u64) -> u32 {
+fn judge(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
     let context = &XdpContext::new(context);
     let packet = &Packet::new(context);
     // The compiler knows the bound from the caller and would leave the mask out; the verifier of 6.1 has lost it by then.
-    let network = unknown_to_the_compiler((what >> 32) as usize) & 31;
-    let (Some(control), Ok(source)) = (CONTROL.get(0), forward::source(packet)) else { return 0 };
-    let slot = Slot::from_number(slot as u8);
-    let from_partner = lease::relay(control, slot, now_ns) == Some(source);
-    let Some(fragment) = header::word(packet, network, header::FRAGMENT) else { return 0 };
+    let network = opaque((what >> 32) as usize) & 31;
+    let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };
+    let group = GroupIndex::from_number(group as u8);
+    let from_partner = lease::relay(control, group, now_ns) == Some(source);
+    let Some(fragment) = ipv4::word(packet, network, ipv4::FRAGMENT) else { return 0 };
     let facts = Facts {
         from_partner,
         // SAFETY: the value is not looked at.
         from_director: from_partner || unsafe { DIRECTORS.get(&source) }.is_some(),
-        balances: lease::balances(control, slot, now_ns),
-        ungrouped: slot == Slot::UNGROUPED,
-        probe: what & 1 != 0 && crate::probe::ports(control).contain((what >> 16) as u16),
+        balances: lease::balances(control, group, now_ns),
+        ungrouped: group == GroupIndex::UNGROUPED,
+        probe: what & 1 != 0 && super::probe::ports(control).contain((what >> 16) as u16),
         marked: fragment & MARK != 0,
         host_serves: what & 2 != 0,
     };
@@ -57,6 +63,6 @@ fn judge(context: *mut xdp_md, what: u64, slot: u64, now_ns: u64) -> u32 {
 /// Sets the mark of packets for the other director of a hand-over, or takes it away.
 #[inline(always)]
 pub fn mark(packet: &Packet, network: usize, set: bool) {
-    let Some(word) = header::word(packet, network, header::FRAGMENT) else { return };
-    header::set_word(packet, network, header::FRAGMENT, if set { word | MARK } else { word & !MARK });
+    let Some(word) = ipv4::word(packet, network, ipv4::FRAGMENT) else { return };
+    ipv4::set_word(packet, network, ipv4::FRAGMENT, if set { word | MARK } else { word & !MARK });
 }

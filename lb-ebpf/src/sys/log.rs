@@ -3,15 +3,21 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
+use lb_common::addr::Address;
 
 use crate::maps::LAST_REPORT;
 
 /// From one report to the next, at least.
 const EVERY_NS: u64 = 1_000_000_000;
 
-/// A connection found no slot. `client` is its address as it stands in the packet.
+/// A connection of this client found no slot.
+#[inline(always)]
+pub fn table_full(context: &XdpContext, client: impl Address, now_ns: u64) {
+    report(context.ctx, client.folded(), now_ns);
+}
+
 #[inline(never)]
-pub fn table_full(context: *mut xdp_md, client: u32, now_ns: u64) {
+fn report(context: *mut xdp_md, client: u32, now_ns: u64) {
     let Some(last) = LAST_REPORT.get_ptr_mut(0) else { return };
     // SAFETY: a map's value, aligned. Two CPUs may both report; nothing depends on it.
     if now_ns.wrapping_sub(unsafe { last.read_volatile() }) < EVERY_NS {

@@ -3,7 +3,7 @@
 use lb_common::checksum;
 use lb_common::frame::Frame as _;
 
-use crate::packet::Packet;
+use crate::sys::packet::Packet;
 
 /// Offsets of words in the header (RFC 791, section 3.1).
 pub const FRAGMENT: usize = 6;

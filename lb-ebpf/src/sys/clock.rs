@@ -31,6 +31,13 @@ pub fn now_ns() -> u64 {
     }
 }
 
+/// [`now_ns`] for the slow way; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_now() -> u64 {
+    now_ns()
+}
+
 #[inline(always)]
 fn read() -> u64 {
     // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).

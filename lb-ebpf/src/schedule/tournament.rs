@@ -2,10 +2,10 @@
 //! ones settles the others.
 
 use lb_common::server::{Counts, ServerId};
-use lb_common::tournament::{self, Contestant, Leaf, Pair, Pairs};
+use lb_common::tournament::{self, Contestant, Pair, Pairs};
 
-use crate::atomic;
 use crate::maps::{COUNTS, LEAVES, PAIRS};
+use crate::sys::atomic;
 
 pub struct MapPairs;
 
@@ -50,7 +50,7 @@ pub fn owe(server: ServerId, difference: u64) {
     }
 }
 
-/// [`owe`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`]. Returns
+/// [`owe`] in numbers; global for the verifier's sake, see [`super::lb_pick`]. Returns
 /// nothing of interest: the verifier of 6.1 wants a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -58,7 +58,7 @@ pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {
     let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return 0 };
     // SAFETY: a map's value, aligned to 8 bytes.
     let before = unsafe { atomic::fetch_add(counts, difference) };
-    let leaf = Leaf(*leaf);
+    let leaf = leaf.get();
     if !leaf.is_none() {
         // A tree that ends too early is the controller's defect; the counts are right nevertheless.
         let _ = tournament::replay(&MapPairs, leaf, Counts(before.wrapping_add(difference)));

@@ -4,31 +4,33 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::V4;
 use lb_common::connection;
 use lb_common::frame::{Flow, Frame as _};
+use lb_common::partial_checksum::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
-use lb_common::unfinished::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
 
-use crate::maps::UNFINISHED;
-use crate::packet::Packet;
-use crate::{count, unknown_to_the_compiler};
+use crate::maps::PARTIAL_CHECKSUM;
+use crate::stats;
+use crate::sys::opaque;
+use crate::sys::packet::Packet;
 
 /// Looks at a packet to an address that may be a VIP.
 #[inline(always)]
-pub fn look(packet: &Packet, flow: &Flow) {
+pub fn look(packet: &Packet, flow: &Flow<V4>) {
     // Numbers, so that the flow stays in registers.
     let length = (flow.network + flow.total_length).wrapping_sub(flow.transport);
     let rest = length << 8 | flow.protocol as usize;
-    look_at(packet.context(), flow.source, flow.destination, flow.transport, rest);
+    look_at(packet.context().ctx, flow.source, flow.destination, flow.transport, rest);
 }
 
 #[inline(never)]
-fn look_at(context: *mut xdp_md, source: u32, destination: u32, transport: usize, rest: usize) {
+fn look_at(context: *mut xdp_md, source: V4, destination: V4, transport: usize, rest: usize) {
     let (length, is_udp) = (rest >> 8, rest & 0xff == Protocol::Udp as usize);
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
     // The mask is for the verifier: a frame's headers are shorter.
-    let transport = unknown_to_the_compiler(transport) & 0x7f;
+    let transport = opaque(transport) & 0x7f;
     let context = XdpContext::new(context);
     let packet = Packet::new(&context);
     let opens = is_udp || packet.read::<u8>(transport + 13).is_some_and(connection::opens);
@@ -43,9 +45,9 @@ fn look_at(context: *mut xdp_md, source: u32, destination: u32, transport: usize
     if is_right(context.ctx, transport, length, sum) {
         return;
     }
-    count::table(TableEvent::Unfinished);
+    stats::table(TableEvent::PartialChecksum);
     let Some(destination_port) = packet.read::<u16>(transport + 2) else { return };
-    if let Some(last) = UNFINISHED.get_ptr_mut(0) {
+    if let Some(last) = PARTIAL_CHECKSUM.get_ptr_mut(0) {
         let seen =
             Seen { source, destination, destination_port, protocol: protocol.number().into(), reserved: 0 };
         // SAFETY: a map's value, aligned; two CPUs may mix two packets up, both of which are true.
@@ -58,10 +60,10 @@ fn look_at(context: *mut xdp_md, source: u32, destination: u32, transport: usize
 fn is_right(context: *mut xdp_md, transport: usize, length: usize, sum: u16) -> bool {
     // A zero that the compiler knows it would write by a call of memset. For each function that is called the verifier of 6.1
     // counts 32 bytes of stack at least, and with this one's callers that is more than the 512 it allows.
-    let zero = unknown_to_the_compiler(0) as u64;
+    let zero = opaque(0) as u64;
     let mut segment = [zero; LONGEST_SEGMENT / size_of::<u64>()];
     // 1 to 64, as the verifier sees it.
-    let length = (unknown_to_the_compiler(length.wrapping_sub(1)) & (LONGEST_SEGMENT - 1)) + 1;
+    let length = (opaque(length.wrapping_sub(1)) & (LONGEST_SEGMENT - 1)) + 1;
     // SAFETY: the segment has room for the longest; the helper checks the frame's bounds.
     let read =
         unsafe { bpf_xdp_load_bytes(context, transport as u32, (&raw mut segment).cast(), length as u32) };

@@ -1,0 +1,36 @@
+//! The programs that the entry calls by tail call, and that call each other.
+
+/// A program; the number is its index in the map `STAGES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stage {
+    /// Whatever is not for the fast way.
+    Slow = 0,
+    /// An answer to a client whom nobody serves.
+    Refuse = 1,
+}
+
+impl Stage {
+    pub const ALL: [Self; 2] = [Self::Slow, Self::Refuse];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The program's name in the object.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Slow => "lb_slow",
+            Self::Refuse => "lb_refuse",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, stage) in Stage::ALL.iter().enumerate() {
+            assert_eq!(*stage as usize, index);
+        }
+    }
+}

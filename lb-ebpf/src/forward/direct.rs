@@ -1,0 +1,102 @@
+//! Direct routing: the destination MAC becomes the server's, the source MAC ours; nothing else
+//! changes, unless the packet goes back to where it came from.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::V4;
+use lb_common::control::Control;
+use lb_common::frame::Frame as _;
+use lb_common::hairpin;
+use lb_common::mac::Mac;
+use lb_common::reason::Reason;
+
+use super::{Action, ipv4};
+use crate::context::Context;
+use crate::maps::{CAME_BACK, CONTROL};
+use crate::sys::packet::Packet;
+
+/// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
+/// Where the frame is shorter, `None`.
+#[inline(always)]
+fn macs(packet: &Packet) -> Option<(*mut u64, *mut u32)> {
+    Some((packet.at::<u64>(0)?, packet.at::<u32>(8)?))
+}
+
+#[inline(always)]
+pub fn destination_mac(packet: &Packet) -> Option<Mac> {
+    packet.read::<u64>(0).map(|word| Mac::from_word(u64::from_le(word)))
+}
+
+#[inline(always)]
+pub fn source_mac(packet: &Packet) -> Result<Mac, Reason> {
+    let Some((low, high)) = macs(packet) else { return Err(Reason::BadLength) };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    let (low, high) = unsafe { (u64::from_le(*low), u32::from_le(*high)) };
+    Ok(Mac::from_word(low >> 48 | u64::from(high) << 16))
+}
+
+/// Sends a packet to the server with this MAC.
+#[inline(always)]
+pub fn send(context: &Context<V4>, server: Mac) -> Result<Action, Reason> {
+    let Context { packet, control, flow, .. } = context;
+    if rewrite(packet, control, server)? {
+        return Ok(Action::Transmit);
+    }
+    match back(packet.context().ctx, flow.network, server) {
+        BACK => Ok(Action::Transmit),
+        LOOP => Err(Reason::Loop),
+        _ => Err(Reason::BadLength),
+    }
+}
+
+const BACK: u32 = 0;
+const LOOP: u32 = 1;
+const TOO_SHORT: u32 = 2;
+
+/// Makes a packet one that goes back to `server`, which it came from, unless it has been there before.
+/// Returns one of the three numbers above.
+#[inline(never)]
+fn back(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
+    let context = &XdpContext::new(context);
+    let packet = &Packet::new(context);
+    let Some(control) = CONTROL.get(0) else { return TOO_SHORT };
+    // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
+    let Some(macs) = macs(packet) else { return TOO_SHORT };
+    let Some(word) = ipv4::word(packet, network, ipv4::TTL) else { return TOO_SHORT };
+    let Some(left) = hairpin::time_to_live((word >> 8) as u8) else {
+        if let Some(last) = CAME_BACK.get_ptr_mut(0) {
+            // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
+            unsafe { last.write_volatile(server) };
+        }
+        return LOOP;
+    };
+    ipv4::set_word(packet, network, ipv4::TTL, u16::from(left) << 8 | word & 0xff);
+    write_at(macs, control, server);
+    BACK
+}
+
+/// Writes the MACs, unless the packet came from the very station it would go to: `false`.
+#[inline(always)]
+pub fn rewrite(packet: &Packet, control: &Control, to: Mac) -> Result<bool, Reason> {
+    if source_mac(packet)? == to {
+        return Ok(false);
+    }
+    write(packet, control, to).map(|()| true)
+}
+
+#[inline(always)]
+pub fn write(packet: &Packet, control: &Control, to: Mac) -> Result<(), Reason> {
+    let Some(macs) = macs(packet) else { return Err(Reason::BadLength) };
+    write_at(macs, control, to);
+    Ok(())
+}
+
+#[inline(always)]
+fn write_at((low, high): (*mut u64, *mut u32), control: &Control, to: Mac) {
+    let own = control.mac.get().word();
+    // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
+    unsafe {
+        *low = (to.word() | own << 48).to_le();
+        *high = ((own >> 16) as u32).to_le();
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether this director serves a group of VIPs now: rules from `lb_common::lease`, words from the map.
+
+use lb_common::addr::V6;
+use lb_common::connection::Generation;
+use lb_common::control::Control;
+use lb_common::lease::{GroupIndex, Lease};
+use lb_common::mac::Mac;
+use lb_common::shared_field;
+
+use crate::maps::VIPS;
+
+/// Whether packets of services under this lease are balanced.
+#[inline(always)]
+pub fn balances(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
+    now_ns < shared_field!(control.leases[group.index()], balance_until)
+}
+
+/// The generation of entries that are written now.
+#[inline(always)]
+pub fn generation(control: &Control, group: GroupIndex) -> Generation {
+    Generation::from_number(shared_field!(control.leases[group.index()], generation))
+}
+
+/// The other director of a hand-over, as `Lease::relay` has it: two words instead of all.
+#[inline(always)]
+pub fn relay(control: &Control, group: GroupIndex, now_ns: u64) -> Option<Mac> {
+    let lease = &control.leases[group.index()];
+    let (relay, until) = (shared_field!(lease, relay), shared_field!(lease, relay_until));
+    (now_ns < until && !relay.is_none()).then_some(relay)
+}
+
+/// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have
+/// written some of them anew and not yet the others; see `lb_model::lease`.
+#[inline(always)]
+pub fn read(control: &Control, group: GroupIndex) -> Lease {
+    control.leases[group.index()].get()
+}
+
+/// The group that a VIP is in; `None`: the address is no VIP, or one of no group.
+#[inline(always)]
+pub fn group_of(address: &V6) -> Option<GroupIndex> {
+    // SAFETY: the value is a plain word, and any word makes an index.
+    unsafe { VIPS.get(address) }.map(|group| GroupIndex::from_number(*group as u8))
+}
+
+/// Whether the host must not be heard to have `address`: it is a VIP, and its group has no lease.
+#[inline(always)]
+pub fn silences(control: &Control, address: &V6, now_ns: u64) -> bool {
+    group_of(address).is_some_and(|group| !read(control, group).answers(now_ns))
+}

@@ -1,0 +1,39 @@
+//! The controller's own probes through a VIP: answers go to its AF_XDP sockets, what a server sends on is not balanced.
+
+use aya_ebpf::bindings::xdp_action;
+use lb_common::addr::V4;
+use lb_common::control::Control;
+use lb_common::frame::Flow;
+use lb_common::probe::{Answer, Ports};
+use lb_common::reason::Reason;
+
+use crate::forward::Action;
+use crate::maps::{ANSWERS, XSKS};
+use crate::sys::packet::Packet;
+
+/// What becomes of a packet that is for none of our services: the host's, if it is no answer to a probe.
+#[inline(always)]
+pub fn pass(packet: &Packet, control: &Control, flow: &Flow<V4>) -> Result<Action, Reason> {
+    if !ports(control).contain(flow.destination_port) {
+        return Ok(Action::Pass);
+    }
+    match answer(packet.queue(), &Answer::of(flow)) {
+        xdp_action::XDP_REDIRECT => Ok(Action::Redirect),
+        xdp_action::XDP_PASS => Ok(Action::Pass),
+        _ => Err(Reason::ProbeUnheard),
+    }
+}
+
+#[inline(always)]
+pub fn ports(control: &Control) -> Ports {
+    control.probe_ports.get()
+}
+
+#[inline(never)]
+fn answer(queue: u32, answer: &Answer) -> u32 {
+    // SAFETY: the value is not looked at.
+    if unsafe { ANSWERS.get(answer) }.is_none() {
+        return xdp_action::XDP_PASS;
+    }
+    XSKS.redirect(queue, 0).unwrap_or(xdp_action::XDP_DROP)
+}

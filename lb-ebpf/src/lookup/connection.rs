@@ -1,0 +1,280 @@
+//! Whose a packet is, and which server it goes to: the one the table remembers, or the scheduler's
+//! pick, which the table then learns.
+
+use lb_common::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
+use lb_common::frame::Flow;
+use lb_common::lease::GroupIndex;
+use lb_common::probe;
+use lb_common::reason::Reason;
+use lb_common::server::{NextHop, ServerEntry, ServerId};
+use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::table::{self, Page as _, Place, Seen};
+
+use super::service;
+use super::table::{Family, MapPage, learn};
+use crate::context::Context;
+use crate::guard;
+use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
+use crate::schedule::tournament::owe;
+use crate::schedule::{self, Request};
+use crate::sys::{forgotten, opaque};
+
+/// Where a packet goes.
+#[derive(Clone, Copy)]
+pub struct Decision {
+    pub server: ServerId,
+    pub next_hop: NextHop,
+    /// The packet opens a connection.
+    pub opens: bool,
+    /// The connection found no slot and goes by the hash of its client.
+    pub without_entry: bool,
+}
+
+/// Whose a packet is: its connection's, or at least a service's.
+pub struct Found<A> {
+    place: Place,
+    page: MapPage<A>,
+    service: &'static ServiceInfo,
+    /// What the table knows of its connection.
+    known: Option<(Seen, NextHop)>,
+}
+
+impl<A: Family> Found<A> {
+    /// The group of its VIP.
+    #[inline(always)]
+    pub fn group(&self) -> GroupIndex {
+        self.service.group
+    }
+
+    #[inline(always)]
+    fn has(&self, flag: u8) -> bool {
+        self.service.has(flag)
+    }
+
+    /// Whether this director or another one is one of the servers.
+    #[inline(always)]
+    pub fn is_served_by_a_director(&self) -> bool {
+        self.has(ServiceInfo::DIRECTOR_SERVES)
+    }
+
+    /// Whether this director's host is one that other directors may pick.
+    #[inline(always)]
+    pub fn is_served_here(&self) -> bool {
+        self.has(ServiceInfo::HOST_SERVES)
+    }
+
+    /// The connection is another director's: what the table knows of it is of an earlier one with the same addresses.
+    #[inline(always)]
+    pub fn forget(&self) {
+        if let Some((seen, _)) = self.known
+            && self.page.swap_entry(seen.slot, seen.entry, Entry::EMPTY)
+        {
+            owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+        }
+    }
+
+    /// Whether the packet is a TCP packet in mid-connection that no entry of this generation knows: another director may
+    /// know better.
+    #[inline(always)]
+    pub fn is_doubtful(&self, flow: &Flow<A>, flags: u8, generation: Generation) -> bool {
+        self.entry().is_none_or(|entry| entry.generation() != generation)
+            && connection::first(flow.protocol, flags).is_none()
+    }
+
+    /// Marks an entry of an earlier generation: the other director was asked about it in this one.
+    #[inline(always)]
+    pub fn dispute(&self, generation: Generation) {
+        if let Some((seen, _)) = self.known {
+            let disputed = seen.entry.with_generation(generation.disputed());
+            if disputed != seen.entry {
+                // Another packet of the connection may be faster; that one is right.
+                self.page.swap_entry(seen.slot, seen.entry, disputed);
+            }
+        }
+    }
+
+    /// What the table knows of the packet's connection.
+    #[inline(always)]
+    pub fn entry(&self) -> Option<Entry> {
+        self.known.map(|(seen, _)| seen.entry)
+    }
+}
+
+/// Looks for the packet's connection, and if the table knows none, for its service. `None`: for none of our services.
+///
+/// Connections first: most packets belong to one, and its server's entry tells the rest.
+#[inline(always)]
+pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reason> {
+    let Context { control, flow, .. } = context;
+    let address = flow.service();
+    let place = Place::of(flow, control.hash_keys, control.page_mask);
+    let Some(page) = MapPage::get(place.page) else { return Err(Reason::MapInconsistency) };
+    let found = table::find(&page, &place, flow.key(), |entry| {
+        server(entry.server()).filter(|server| server.service.serves(&address))
+    });
+    Ok(match found {
+        Some((seen, server)) => {
+            // One state for all slots that it may stand in.
+            let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
+            let known = Some((Seen { slot, ..seen }, server.next_hop.get()));
+            Some(Found { place, page, service: &server.service, known })
+        }
+        None => service::find(control, &address).map(|service| Found { place, page, service, known: None }),
+    })
+}
+
+#[inline(always)]
+fn server(id: ServerId) -> Option<&'static ServerEntry> {
+    SERVERS.get(u32::from(id.0))
+}
+
+/// The server of this packet, after the table has learnt what the packet tells.
+#[inline(always)]
+pub fn decide<A: Family>(
+    context: &Context<A>,
+    found: &Found<A>,
+    flags: u8,
+    generation: Generation,
+) -> Result<Decision, Reason> {
+    let steps = Steps { context, found, flags, generation, now: Tick::from_ns(context.now_ns) };
+    match found.known {
+        _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
+        Some((seen, next_hop)) => steps.known(seen, next_hop),
+        None if probe::is_astray(&context.flow, guard::probe::ports(context.control)) => {
+            Err(Reason::ProbeAstray)
+        }
+        None => steps.unknown(),
+    }
+}
+
+/// What the steps towards a decision need to know.
+struct Steps<'a, A> {
+    context: &'a Context<'a, A>,
+    found: &'a Found<A>,
+    flags: u8,
+    /// Of the entry that is written.
+    generation: Generation,
+    now: Tick,
+}
+
+impl<A: Family> Steps<'_, A> {
+    /// State of a connection that begins with this packet.
+    #[inline(always)]
+    fn first(&self) -> Option<State> {
+        connection::first(self.context.flow.protocol, self.flags)
+    }
+
+    #[inline(always)]
+    fn timeout(&self, state: State) -> u32 {
+        // The verifier wants the mask, which the compiler would drop: states are below 8.
+        self.found.service.timeouts[opaque(state as usize) & 7]
+    }
+
+    #[inline(always)]
+    fn entry(&self, server: ServerId, state: State) -> Entry {
+        let timeout = self.timeout(state);
+        let expires = self.now.plus(timeout + connection::slack(timeout));
+        Entry::new(server, state, expires, self.generation)
+    }
+
+    /// The scheduler's pick, as a packet's that opens a connection.
+    #[inline(always)]
+    fn scheduled(&self) -> Result<Decision, Reason> {
+        opened(schedule::pick(&self.request())?)
+    }
+
+    #[inline(always)]
+    fn request(&self) -> Request<A> {
+        Request { service: self.found.service.service(), client: self.context.flow.source }
+    }
+
+    #[inline(always)]
+    fn known(&self, seen: Seen, next_hop: NextHop) -> Result<Decision, Reason> {
+        let server = seen.entry.server();
+        let Some(state) = seen.entry.state() else { return Err(Reason::MapInconsistency) };
+        let stays = Decision { server, next_hop, opens: false, without_entry: false };
+        match connection::step(state, self.flags) {
+            Step::To(next) if next_hop.is_usable() || self.stays() => {
+                // The entry is left alone as long as it expires late enough.
+                let timeout = self.timeout(state);
+                if next != state || !seen.entry.is_settled(state, self.generation, self.now, timeout) {
+                    let entry = self.entry(server, next).in_place_of(seen.entry);
+                    if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
+                        owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
+                    }
+                }
+                Ok(stays)
+            }
+            _ => match self.first() {
+                Some(state) => self.reschedule(seen, state),
+                None => Ok(stays),
+            },
+        }
+    }
+
+    /// Whether a packet of a known connection stays with a server that takes no new connections.
+    #[inline(always)]
+    fn stays(&self) -> bool {
+        match self.context.flow.protocol {
+            Protocol::Tcp => !connection::opens(self.flags),
+            Protocol::Udp => false,
+        }
+    }
+
+    /// The entry's connection begins anew: its server is gone, or the client uses the port again.
+    #[inline(always)]
+    fn reschedule(&self, seen: Seen, state: State) -> Result<Decision, Reason> {
+        let decision = self.scheduled()?;
+        let entry = self.entry(decision.server, state).in_place_of(seen.entry);
+        if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
+            owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+            owe(decision.server, entry.counts());
+        }
+        Ok(decision)
+    }
+
+    #[inline(always)]
+    fn unknown(&self) -> Result<Decision, Reason> {
+        let Some(state) = self.first() else { return self.stray() };
+        let decision = self.scheduled()?;
+        let entry = self.entry(decision.server, state);
+        if learn::<A>(&self.found.place, self.context.flow.key(), entry) {
+            return Ok(decision);
+        }
+        Ok(Decision { without_entry: true, ..self.by_hash()? })
+    }
+
+    /// A TCP packet in mid-connection that no entry knows.
+    #[inline(always)]
+    fn stray(&self) -> Result<Decision, Reason> {
+        if self.context.now_ns < self.context.control.hold_strays_until.get() {
+            return Err(Reason::StrayHeld);
+        }
+        if !self.found.has(ServiceInfo::STRAY_BY_HASH) && !self.overflowed() {
+            return Err(Reason::Stray);
+        }
+        Ok(Decision { opens: false, ..self.by_hash()? })
+    }
+
+    /// Whether a connection with this place may live without an entry: its page was full not long ago, and what found no
+    /// slot then goes by the hash of its client ever since.
+    #[inline(always)]
+    fn overflowed(&self) -> bool {
+        let Some(last) = OVERFLOWS.get(self.found.place.page % OVERFLOW_GROUPS) else { return false };
+        let last = last.get();
+        let since = self.context.now_ns.wrapping_sub(last);
+        last != 0 && (since >> TICK_SHIFT) < u64::from(self.timeout(State::Established))
+    }
+
+    #[inline(always)]
+    fn by_hash(&self) -> Result<Decision, Reason> {
+        opened(schedule::by_hash(&self.request()).ok_or(Reason::NoServer)?)
+    }
+}
+
+/// The decision for a packet that opens a connection to `server`.
+#[inline(always)]
+fn opened(id: ServerId) -> Result<Decision, Reason> {
+    let Some(server) = server(id) else { return Err(Reason::MapInconsistency) };
+    Ok(Decision { server: id, next_hop: server.next_hop.get(), opens: true, without_entry: false })
+}

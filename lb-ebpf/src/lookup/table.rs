@@ -1,0 +1,179 @@
+//! The connection table in the maps: its pages, and a new connection's way into one. The rules are
+//! `lb_common::table`.
+
+use core::marker::PhantomData;
+
+use lb_common::addr::{Address, V4};
+use lb_common::connection::{Entry, KeyV4, Tick};
+use lb_common::reason::TableEvent;
+use lb_common::spills::{Pressed, RawSpills, Spills};
+use lb_common::table::{self, Page, Place, RawPage, WORDS_PER_PAGE};
+
+use crate::maps::{CONNECTIONS_V4, OVERFLOW_GROUPS, OVERFLOWS, SPILLS_V4};
+use crate::schedule::tournament::owe;
+use crate::stats;
+use crate::sys::clock::lb_now;
+use crate::sys::{atomic, forgotten};
+
+/// A family of addresses, with its connection table.
+pub trait Family: Address {
+    fn page(index: u32) -> Option<*mut RawPage>;
+    fn spills(index: u32) -> Option<*mut RawSpills>;
+    /// The global function that gives a new connection its entry, see [`learn`]. 0: no slot could be had.
+    fn learn(place: u64, key: Self::Key, entry: u64) -> u32;
+}
+
+impl Family for V4 {
+    #[inline(always)]
+    fn page(index: u32) -> Option<*mut RawPage> {
+        CONNECTIONS_V4.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn spills(index: u32) -> Option<*mut RawSpills> {
+        SPILLS_V4.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn learn(place: u64, key: KeyV4, entry: u64) -> u32 {
+        lb_learn_v4(place, key.0, entry)
+    }
+}
+
+/// A page of the map, shared with other CPUs and with the controller.
+pub struct MapPage<A> {
+    page: *mut RawPage,
+    index: u32,
+    family: PhantomData<A>,
+}
+
+impl<A: Family> MapPage<A> {
+    #[inline(always)]
+    pub fn get(index: u32) -> Option<Self> {
+        A::page(index).map(|page| Self { page, index, family: PhantomData })
+    }
+
+    #[inline(always)]
+    fn word(&self, word: u32) -> *mut u64 {
+        let index = (word & (WORDS_PER_PAGE - 1)) as usize;
+        // SAFETY: the mask keeps the index within the page's words.
+        unsafe { (&raw mut (*self.page).0).cast::<u64>().add(index) }
+    }
+
+    #[inline(always)]
+    fn spills(&self) -> Option<*mut RawSpills> {
+        A::spills(self.index)
+    }
+}
+
+// SAFETY of the three accesses: `word` points into a map's value and is aligned; volatile, because
+// others write there.
+impl<A: Family> Page for MapPage<A> {
+    type Key = A::Key;
+    #[inline(always)]
+    fn read(&self, word: u32) -> u64 {
+        // SAFETY: see above.
+        unsafe { self.word(word).read_volatile() }
+    }
+    #[inline(always)]
+    fn write(&self, word: u32, value: u64) {
+        // SAFETY: see above.
+        unsafe { self.word(word).write_volatile(value) };
+    }
+    #[inline(always)]
+    fn forgotten(number: u32, unknown: u64) -> u32 {
+        forgotten(number as usize, unknown as usize) as u32
+    }
+    #[inline(always)]
+    fn swap(&self, word: u32, from: u64, to: u64) -> bool {
+        // SAFETY: see above.
+        unsafe { atomic::compare_and_swap(self.word(word), from, to) }
+    }
+}
+
+// SAFETY of the accesses: a map's value, aligned; volatile, because others write there. Where the
+// map ends too early, every line is taken to be spilled.
+impl<A: Family> Spills for MapPage<A> {
+    #[inline(always)]
+    fn recent(&self) -> u64 {
+        // SAFETY: see above.
+        self.spills().map_or(0, |spills| unsafe { (&raw const (*spills).recent).read_volatile() })
+    }
+    #[inline(always)]
+    fn lines(&self) -> u64 {
+        let Some(spills) = self.spills() else { return u64::MAX };
+        // SAFETY: see above.
+        let recent = unsafe { (&raw const (*spills).recent).read_volatile() };
+        // SAFETY: see above.
+        recent | unsafe { (&raw const (*spills).settled).read_volatile() }
+    }
+    #[inline(always)]
+    fn add_recent(&self, bits: u64) {
+        if let Some(spills) = self.spills() {
+            // SAFETY: see above.
+            unsafe { atomic::or(&raw mut (*spills).recent, bits) };
+        }
+    }
+    #[inline(always)]
+    fn pressed(&self) -> Pressed {
+        // SAFETY: see above.
+        let pressed =
+            self.spills().map_or(0, |spills| unsafe { (&raw const (*spills).pressed).read_volatile() });
+        Pressed(pressed)
+    }
+    #[inline(always)]
+    fn set_pressed(&self, pressed: Pressed) {
+        if let Some(spills) = self.spills() {
+            // SAFETY: see above.
+            unsafe { (&raw mut (*spills).pressed).write_volatile(pressed.0) };
+        }
+    }
+}
+
+/// Gives a new connection its entry. `false`: no slot could be had.
+#[inline(always)]
+pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> bool {
+    A::learn(place.packed(), key, entry.0) != 0
+}
+
+/// [`learn`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {
+    u32::from(learn_here::<V4>(&Place::from_packed(place), KeyV4(key), Entry(entry)))
+}
+
+#[inline(always)]
+fn learn_here<A: Family>(place: &Place, key: A::Key, entry: Entry) -> bool {
+    let now_ns = lb_now();
+    // Twice: if another CPU takes the slot first, there is another one.
+    for _ in 0..2 {
+        match try_to_learn::<A>(place, key, entry, Tick::from_ns(now_ns)) {
+            Some(true) => return true,
+            Some(false) => stats::table(TableEvent::Contended),
+            None => break,
+        }
+    }
+    stats::table(TableEvent::Full);
+    if let Some(last) = OVERFLOWS.get_ptr_mut(place.page % OVERFLOW_GROUPS) {
+        // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
+        unsafe { last.cast::<u64>().write_volatile(now_ns) };
+    }
+    false
+}
+
+/// `None`: every slot is in use. `false`: another CPU was faster.
+#[inline(always)]
+fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now: Tick) -> Option<bool> {
+    let page = MapPage::<A>::get(place.page)?;
+    let seen = table::victim(&page, place, now)?;
+    if !table::take(&page, place, seen, key, entry, now) {
+        return Some(false);
+    }
+    if seen.entry != Entry::EMPTY {
+        if !seen.entry.expires().is_past(now) {
+            stats::table(TableEvent::Evicted);
+        }
+        owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+    }
+    owe(entry.server(), entry.counts());
+    Some(true)
+}

@@ -1,0 +1,32 @@
+//! The ways of a packet, each a program of its own, and the tail calls between them.
+//!
+//! The verifier looks at each program by itself, so its steps do not add up, and a program that is
+//! called that way begins with an empty stack.
+
+pub mod fast;
+pub mod slow;
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::reason::Reason;
+use lb_common::stage::Stage;
+
+use crate::maps::STAGES;
+use crate::stats;
+
+/// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
+#[inline(always)]
+pub fn enter(context: &XdpContext) -> u32 {
+    match fast::take(context) {
+        Some(action) => action,
+        None => call(context, Stage::Slow),
+    }
+}
+
+/// Goes on in another program, which returns the XDP action in this one's place.
+#[inline(always)]
+pub fn call(context: &XdpContext, stage: Stage) -> u32 {
+    // SAFETY: nothing here has anything to drop.
+    unsafe { STAGES.tail_call(context, stage as u32) };
+    // The controller fills the map before it attaches the entry.
+    stats::refuse(Reason::MapInconsistency)
+}

@@ -1,0 +1,58 @@
+//! The fast way of nearly every packet: a plain frame of a connection that is established, stands in
+//! its first line and needs no write, to a server without exceptions. Whatever else comes is left to
+//! the slow way, untouched.
+//!
+//! It exists for speed alone: few values are alive at a time, so fewer are spilled. It took a known
+//! connection from 60 to 49 ns here (MAC swap: 23).
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::V4;
+use lb_common::connection::{self, Tick};
+use lb_common::frame;
+use lb_common::table::{self, Place};
+
+use crate::forward::direct;
+use crate::guard::{lease, probe};
+use crate::lookup::table::MapPage;
+use crate::maps::{CONTROL, SERVERS};
+use crate::stats;
+use crate::sys::clock::now_ns;
+use crate::sys::packet::Packet;
+
+/// The packet's XDP action; `None`: nothing was done, take the slow way.
+#[inline(always)]
+pub fn take(context: &XdpContext) -> Option<u32> {
+    let packet = Packet::new(context);
+    let flow = frame::plain(&packet)?;
+    let control = CONTROL.get(0)?;
+    if !control.vips.may_contain(flow.destination) {
+        let pass = !probe::ports(control).contain(flow.destination_port);
+        return pass.then_some(xdp_action::XDP_PASS);
+    }
+    let place = Place::of(&flow, control.hash_keys, control.page_mask);
+    let entry = table::find_in_first_line(&MapPage::<V4>::get(place.page)?, &place, flow.key())?;
+
+    let server = SERVERS.get(u32::from(entry.server().0))?;
+    let next_hop = server.next_hop.get();
+    let ours = direct::destination_mac(&packet) == Some(control.mac.get());
+    if !ours || !next_hop.is_plain() || !server.service.serves(&flow.service()) {
+        return None;
+    }
+    let now = now_ns();
+    let state = connection::steady(flow.protocol);
+    let timeout = server.service.timeouts[state as usize & 7];
+    let group = server.service.group;
+    if !lease::balances(control, group, now)
+        || !entry.is_settled(state, lease::generation(control, group), Tick::from_ns(now), timeout)
+    {
+        return None;
+    }
+    match direct::rewrite(&packet, control, next_hop.mac()) {
+        Ok(true) => {
+            stats::forwarded(entry.server(), flow.network + flow.total_length, false);
+            Some(xdp_action::XDP_TX)
+        }
+        _ => None,
+    }
+}

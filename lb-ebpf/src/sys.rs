@@ -1,0 +1,24 @@
+//! What the kernel gives: the frame, atomic operations, the time, the log.
+
+pub mod atomic;
+pub mod clock;
+pub mod log;
+pub mod packet;
+
+/// The same number, of which the verifier knows nothing any more, as it knows nothing of `unknown`. It
+/// would follow all that comes after once for each thing that it knows.
+#[inline(always)]
+pub fn forgotten(number: usize, unknown: usize) -> usize {
+    // Neither the compiler nor the verifier sees that this is zero.
+    let zero = unknown ^ opaque(unknown);
+    number ^ zero
+}
+
+/// Optimisation barrier: the same number, whose range the compiler does not know. It keeps the mask
+/// that the verifier needs as a bound.
+#[inline(always)]
+pub fn opaque(mut number: usize) -> usize {
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
+}
