@@ -1,8 +1,9 @@
-//! From one life of the director to the next: an interface that is not there yet, or that goes and comes back, and a key
-//! file that comes late, are waited for.
+//! From one life of the director to the next: an interface that is not there yet, or that goes and
+//! comes back, and a key file that comes late, are waited for.
 //!
-//! A bond that is made anew, a VLAN, a driver that is loaded again: the new interface has another index and may have
-//! another MAC. So all of the director ends in order, and begins again when the interface is there.
+//! A bond that is made anew, a VLAN, a driver that is loaded again: the new interface has another
+//! index and may have another MAC. So all of the director ends in order, and begins again when the
+//! interface is there.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,9 +15,9 @@ use lb_model::Config;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
-use super::files::{self, Look, Watched};
+use super::files::{self, FileChange, Watched};
 use super::stop::{Signals, Told};
-use super::{Controller, HOUSEKEEPING, tell_supervisor};
+use super::{Controller, HOUSEKEEPING, notify_supervisor};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
@@ -49,7 +50,8 @@ pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
             .build()
             .context("cannot start the runtime")?;
         let end = runtime.block_on(live(estate, &mut signals, life > 1));
-        // With the runtime end the tasks of this life that nobody owns, such as those that serve metrics.
+        // With the runtime end the tasks of this life that nobody owns, such as those that serve
+        // metrics.
         runtime.shutdown_background();
         estate = match end? {
             End::Stopped => break,
@@ -59,7 +61,8 @@ pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
     Ok(())
 }
 
-/// One life, from the wait for what it needs to the end. In a later one than the first the configuration is read again.
+/// One life, from the wait for what it needs to the end. In a later one than the first the
+/// configuration is read again.
 async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<End> {
     if again {
         read_again(&mut estate);
@@ -91,8 +94,8 @@ impl Waited {
     }
 }
 
-/// Waits until nothing is missing. The service manager is told that the start is done all the same: it would give up
-/// after a minute and a half, and a boot would wait for it.
+/// Waits until nothing is missing. The service manager is told that the start is done all the same:
+/// it would give up after a minute and a half, and a boot would wait for it.
 async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> Waited {
     let mut look = tokio::time::interval(HOUSEKEEPING);
     let mut told = None;
@@ -106,15 +109,15 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
                 }
                 Told::Reload => read_again(estate),
             },
-            _ = look.tick() => if estate.file.look(Instant::now()) == Look::Read {
+            _ = look.tick() => if estate.file.poll(Instant::now()) == FileChange::Whole {
                 read_again(estate);
             },
         }
         let Some(missing) = missing(&estate.config, patient) else { return Waited::AllIsThere };
         if told.as_ref() != Some(&missing) {
             tracing::warn!("waiting for {missing}");
-            tell_supervisor(NotifyState::Ready);
-            tell_supervisor(NotifyState::Status(&format!("waiting for {missing}")));
+            notify_supervisor(NotifyState::Ready);
+            notify_supervisor(NotifyState::Status(&format!("waiting for {missing}")));
             told = Some(missing);
             patient = true;
         }
@@ -131,8 +134,8 @@ fn read_again(estate: &mut Estate) {
     }
 }
 
-/// What a life cannot begin without, in words. `patient`: a key file with a mistake is waited for as well, because it may
-/// be on its way.
+/// What a life cannot begin without, in words. `patient`: a key file with a mistake is waited for
+/// as well, because it may be on its way.
 fn missing(config: &Config, patient: bool) -> Option<String> {
     let interface = &config.interface;
     if if_nametoindex(interface.as_str()).is_err() {
