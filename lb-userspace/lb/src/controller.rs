@@ -23,7 +23,7 @@
 //!
 //! What the controller does with them:
 //!
-//! - `start`: before the first packet; `inheritance`: what an `lb` before has left; `reload`: when
+//! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an `lb` before has left; `reload`: when
 //!   the configuration has changed; `stop`: the way out; `lives`: from one life to the next, when
 //!   the interface comes late or goes and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
@@ -41,6 +41,7 @@ mod draining;
 mod endpoints;
 mod files;
 mod forwarding;
+mod host;
 mod inheritance;
 mod inputs;
 mod inspections;
@@ -82,7 +83,7 @@ use self::files::FileChange;
 use self::forwarding::Forwarding;
 use self::inputs::{Inputs, Observation};
 use self::inspections::Inspections;
-use self::interface::Interface;
+use self::interface::{Interface, ModeChange};
 use self::lives::End;
 pub(crate) use self::lives::run;
 use self::maintenance::Maintenance;
@@ -262,7 +263,8 @@ impl Controller {
         }
         let Self { config, runtime, forwarding, interface, checks, .. } = self;
         checks.retry_vip(Needs { config, runtime, forwarding, interface });
-        self.membership.poll_keys();
+        let keys = self.membership.poll_keys();
+        keys.into_iter().for_each(|record| self.notifier.record(record));
         if self.interface.is_gone() {
             // The kernel's word of it was lost.
             self.interface_gone();
@@ -310,15 +312,16 @@ impl Controller {
     /// Goes over to the best mode that the interface can have now.
     fn change_mode(&mut self, why: &str) {
         match self.interface.change_mode(&mut self.forwarding, self.config.xdp_mode, why) {
-            Ok(None) => {}
-            Ok(Some(anew)) => {
-                self.inspections.forget_checksums(&self.config, &self.forwarding, &self.interface);
+            Ok(ModeChange { is_anew, records }) => {
+                if is_anew {
+                    self.inspections.forget_checksums(&self.config, &self.forwarding, &self.interface);
+                }
                 // Sockets that share their memory with the driver are bound to its mode.
-                if self.config.zero_copy {
+                if is_anew && self.config.zero_copy {
                     self.checks.close_sockets();
                     self.follow_vip_checks();
                 }
-                anew.record.into_iter().for_each(|record| self.notifier.record(record));
+                records.into_iter().for_each(|record| self.notifier.record(record));
             }
             Err(error) => self.fail(error),
         }

@@ -116,7 +116,8 @@ impl Controller {
             }
             false => self.attach_with_copies(inherited)?,
         };
-        self.notifier.record(Record::new(Level::Info, "taken_over", text));
+        self.notifier
+            .record(Record::new(Level::Info, "taken_over", text).from(&inherited.program.to_string()));
         if let Err(error) = inherited.forget() {
             tracing::warn!("{error:#}");
         }

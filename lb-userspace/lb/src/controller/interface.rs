@@ -23,10 +23,11 @@ pub(super) struct Interface {
     _instance: Instance,
 }
 
-/// The program is attached anew.
-pub(super) struct AttachedAnew {
-    /// `None`: it has the mode that it had before, because no other could be had.
-    pub record: Option<Record>,
+/// What came of a change of mode.
+pub(super) struct ModeChange {
+    /// The program is attached anew; in the mode that it had before, if no other could be had.
+    pub is_anew: bool,
+    pub records: Vec<Record>,
 }
 
 impl Interface {
@@ -75,8 +76,9 @@ impl Interface {
         forwarding: &mut Forwarding,
         wanted: XdpMode,
         in_cluster: bool,
-    ) -> Result<Record> {
-        let attachment = forwarding.attach(&self.name, self.index, self.modes(wanted))?;
+    ) -> Result<Vec<Record>> {
+        let (modes, far_end) = self.modes(wanted);
+        let attachment = forwarding.attach(&self.name, self.index, modes)?;
         if in_cluster && !attachment.is_pinned() {
             attachment.detach_for_good()?;
             bail!(
@@ -84,10 +86,26 @@ impl Interface {
                  up by itself: mount -t bpf bpf /sys/fs/bpf, or start lb with CAP_SYS_ADMIN, and it does so itself"
             );
         }
-        let text = format!("XDP program attached to {} ({} mode)", self.name, attachment.mode().name());
+        let mode = attachment.mode().name();
+        let text = format!("XDP program attached to {} ({mode} mode)", self.name);
+        let mut records = Vec::from_iter(far_end);
+        records.push(Record::new(Level::Info, "attached", text).to(mode));
+        if modes.first() != Some(&attachment.mode()) {
+            let text =
+                format!("{} is in {mode} mode, which costs several times as much per packet", self.name);
+            records.push(Record::new(Level::Warning, "generic_mode", text));
+        }
+        if !attachment.is_pinned() {
+            let text = format!(
+                "the program on {} goes when lb is killed, and connections with it: there is no BPF file system; \
+                 `mount -t bpf bpf /sys/fs/bpf` makes one",
+                self.name
+            );
+            records.push(Record::new(Level::Warning, "not_pinned", text));
+        }
         self.attachment = Some(attachment);
         self.watch(wanted);
-        Ok(Record::new(Level::Info, "attached", text))
+        Ok(records)
     }
 
     /// What the program sends is watched from now on.
@@ -97,23 +115,28 @@ impl Interface {
         }
     }
 
-    /// Goes over to the best mode that there is for `wanted`. `None`: it has that mode already.
+    /// Goes over to the best mode that there is for `wanted`, if the program is not in it.
     pub(super) fn change_mode(
         &mut self,
         forwarding: &mut Forwarding,
         wanted: XdpMode,
         why: &str,
-    ) -> Result<Option<AttachedAnew>> {
-        let Some(before) = self.mode() else { return Ok(None) };
-        let modes = self.modes(wanted);
+    ) -> Result<ModeChange> {
+        let Some(before) = self.mode() else { return Ok(ModeChange { is_anew: false, records: Vec::new() }) };
+        let (modes, far_end) = self.modes(wanted);
+        let mut records = Vec::from_iter(far_end);
         if modes.first() == Some(&before) {
-            return Ok(None);
+            return Ok(ModeChange { is_anew: false, records });
         }
         let now = self.attach_anew(forwarding, before, modes)?;
         self.watch(wanted);
-        let text = format!("XDP program on {}: {} mode, was {}: {why}", self.name, now.name(), before.name());
-        let record = Record::new(Level::Warning, "xdp_mode", text).from_to(before.name(), now.name());
-        Ok(Some(AttachedAnew { record: (now != before).then_some(record) }))
+        if now != before {
+            let text =
+                format!("XDP program on {}: {} mode, was {}: {why}", self.name, now.name(), before.name());
+            let record = Record::new(Level::Warning, "xdp_mode", text).from_to(before.name(), now.name());
+            records.push(record.cause(why.to_owned()));
+        }
+        Ok(ModeChange { is_anew: true, records })
     }
 
     /// No program can be on an interface in two modes at once. In the moment between them the host
@@ -132,21 +155,28 @@ impl Interface {
         Ok(mode)
     }
 
-    /// The modes to attach the program in, the best first.
-    fn modes(&self, wanted: XdpMode) -> &'static [Mode] {
+    /// The modes to attach the program in, the best first; and what rules the better ones out.
+    fn modes(&self, wanted: XdpMode) -> (&'static [Mode], Option<Record>) {
         let far_end = if wanted == XdpMode::Auto { FarEnd::of(self.index) } else { FarEnd::NotAVeth };
         let name = &self.name;
-        match far_end {
-            FarEnd::WithoutProgram => tracing::warn!(
-                "{name} is a veth whose far end has no XDP program and takes nothing that native mode sends: using \
-                 generic mode, which costs several times as much per packet"
-            ),
-            FarEnd::Unseen => tracing::warn!(
-                "{name} is a veth whose far end cannot be looked at from here: using generic mode, which costs several \
-                 times as much per packet; if the far end has an XDP program, `xdp_mode: native` is faster"
-            ),
-            FarEnd::NotAVeth | FarEnd::WithProgram => {}
-        }
-        device::modes(wanted, far_end)
+        let record = match far_end {
+            FarEnd::WithoutProgram => Some((
+                "veth_without_program",
+                format!(
+                    "{name} is a veth whose far end has no XDP program and takes nothing that native mode sends: using \
+                     generic mode, which costs several times as much per packet"
+                ),
+            )),
+            FarEnd::Unseen => Some((
+                "veth_unseen",
+                format!(
+                    "{name} is a veth whose far end cannot be looked at from here: using generic mode, which costs several \
+                     times as much per packet; if the far end has an XDP program, `xdp_mode: native` is faster"
+                ),
+            )),
+            FarEnd::NotAVeth | FarEnd::WithProgram => None,
+        };
+        let record = record.map(|(event, text)| Record::new(Level::Warning, event, text));
+        (device::modes(wanted, far_end), record)
     }
 }

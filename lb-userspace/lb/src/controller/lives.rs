@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use lb_api::events::Events;
+use lb_api::events::{Events, Level, Record};
 use lb_cluster::auth::file::{self, KeyFileError};
 use lb_model::Config;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
 use super::files::{self, FileChange, Watched};
-use super::stop::{Signals, Told};
-use super::{Controller, HOUSEKEEPING, notify_supervisor};
+use super::stop::{self, Signals, Told};
+use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
@@ -104,7 +104,7 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
             biased;
             signal = signals.next() => match signal {
                 Told::Stop(signal) => {
-                    tracing::info!("{signal}: stopping");
+                    estate.events.record(stop::stopping(signal));
                     return Waited::ToldToStop;
                 }
                 Told::Reload => read_again(estate),
@@ -115,9 +115,10 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
         }
         let Some(missing) = missing(&estate.config, patient) else { return Waited::AllIsThere };
         if told.as_ref() != Some(&missing) {
-            tracing::warn!("waiting for {missing}");
+            let text = format!("waiting for {}", missing.what);
             notify_supervisor(NotifyState::Ready);
-            notify_supervisor(NotifyState::Status(&format!("waiting for {missing}")));
+            notify_supervisor(NotifyState::Status(&text));
+            estate.events.record(Record::new(Level::Warning, missing.event, text));
             told = Some(missing);
             patient = true;
         }
@@ -130,22 +131,35 @@ fn read_again(estate: &mut Estate) {
     let Some(found) = estate.file.read(lb_config::load) else { return };
     match found {
         Ok(config) => estate.config = config,
-        Err(error) => tracing::error!("configuration refused, the old one stays in force: {error:#}"),
+        Err(error) => estate.events.record(reload::refused("", &error.into())),
     }
 }
 
-/// What a life cannot begin without, in words. `patient`: a key file with a mistake is waited for
-/// as well, because it may be on its way.
-fn missing(config: &Config, patient: bool) -> Option<String> {
+/// What a life cannot begin without.
+#[derive(PartialEq, Eq)]
+struct Missing {
+    /// The event's id.
+    event: &'static str,
+    what: String,
+}
+
+/// `patient`: a key file with a mistake is waited for as well, because it may be on its way.
+fn missing(config: &Config, patient: bool) -> Option<Missing> {
     let interface = &config.interface;
     if if_nametoindex(interface.as_str()).is_err() {
-        return Some(format!("interface {interface}; `ip link` lists those there are"));
+        let what = format!("interface {interface}; `ip link` lists those there are");
+        return Some(Missing { event: "waiting_for_interface", what });
     }
     match file::read(&config.cluster.as_ref()?.key_file) {
         Ok(_) => None,
         Err(KeyFileError::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Some(format!("the heartbeat keys: {} is not there; copy it from another node", path.display()))
+            let path = path.display();
+            let what = format!("the heartbeat keys: {path} is not there; copy it from another node");
+            Some(Missing { event: "waiting_for_keys", what })
         }
-        Err(error) => patient.then(|| format!("the heartbeat keys: {error}")),
+        Err(error) => patient.then(|| Missing {
+            event: "waiting_for_right_keys",
+            what: format!("the heartbeat keys: {error}"),
+        }),
     }
 }

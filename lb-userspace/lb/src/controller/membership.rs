@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lb_api::events::Record;
+use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_cluster::auth;
 use lb_cluster::hooks::Hooks;
@@ -119,9 +119,10 @@ impl Membership {
         };
         let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
-            tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
+            let text = "this node is in maintenance: it stays out until `lb maintenance off`";
+            findings.note(Record::new(Level::Warning, "node_maintenance", text.to_owned()));
         }
-        let fence = fence(cluster);
+        let fence = fence(cluster, &findings);
         let (leases_here, findings_here) = (leases.clone(), findings.clone());
         let place =
             Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
@@ -229,24 +230,19 @@ impl Membership {
     }
 
     /// Reads the key file again if it has changed.
-    pub(super) fn poll_keys(&mut self) {
-        if let Self::Clustered(clustered) = self
-            && clustered.key_file.poll(Instant::now()) == FileChange::Whole
-        {
-            self.reload_keys();
-        }
-        if let Self::Clustered(clustered) = self {
-            clustered.keys.check(&clustered.cluster, clustered.member.statistics());
-        }
+    pub(super) fn poll_keys(&mut self) -> Option<Record> {
+        let Self::Clustered(clustered) = self else { return None };
+        let has_changed = clustered.key_file.poll(Instant::now()) == FileChange::Whole;
+        let record = if has_changed { clustered.reload_keys() } else { None };
+        clustered.keys.check(&clustered.cluster, clustered.member.statistics());
+        record
     }
 
-    pub(super) fn reload_keys(&mut self) {
-        let Self::Clustered(clustered) = self else { return };
-        // One that is being written is looked at again.
-        let Some(read) = clustered.key_file.read(auth::file::read) else { return };
-        match read.map(|keys| clustered.member.set_keys(keys)) {
-            Ok(()) => tracing::info!("heartbeat keys reloaded"),
-            Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
+    /// Returns the event; `None` while the file is being written, which is looked at again.
+    pub(super) fn reload_keys(&mut self) -> Option<Record> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Clustered(clustered) => clustered.reload_keys(),
         }
     }
 
@@ -329,6 +325,17 @@ fn watch_references(
 }
 
 impl Clustered {
+    fn reload_keys(&mut self) -> Option<Record> {
+        let read = self.key_file.read(auth::file::read)?;
+        Some(match read.map(|keys| self.member.set_keys(keys)) {
+            Ok(()) => Record::new(Level::Info, "keys_reloaded", "heartbeat keys reloaded".to_owned()),
+            Err(error) => {
+                let text = format!("heartbeat keys refused, the old ones stay in force: {error:#}");
+                Record::new(Level::Error, "keys_refused", text).cause(format!("{error:#}"))
+            }
+        })
+    }
+
     fn names(&self) -> Names<'_> {
         Names { cluster: &self.cluster, groups: self.groups.known(), paths: &self.paths }
     }

@@ -5,10 +5,17 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Service};
 use sd_notify::NotifyState;
 
 use super::{Controller, forwarding, notify_supervisor};
+
+/// The event of a configuration with a mistake.
+pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
+    let text = format!("{why}configuration refused, the old one stays in force: {error:#}");
+    Record::new(Level::Error, "config_refused", text).cause(format!("{error:#}"))
+}
 
 impl Controller {
     /// Reads the file again. What is wrong with it is logged and shown, and the running state stays
@@ -17,12 +24,15 @@ impl Controller {
         if self.leaving.is_some() {
             return tracing::info!("{why}: not reloaded, this director is stopping");
         }
-        self.membership.reload_keys();
+        let keys = self.membership.reload_keys();
+        keys.into_iter().for_each(|record| self.notifier.record(record));
         let Some(found) = self.config_file.read(lb_config::load) else { return self.wait_for_writer(why) };
         notify_supervisor(NotifyState::Reloading);
         match found.map_err(Into::into).and_then(|new| self.accepted(new)) {
             Ok(config) => {
-                tracing::info!("{why}: configuration {} reloaded", self.config_file.path().display());
+                let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
+                let record = Record::new(Level::Info, "config_reloaded", text);
+                self.notifier.record(record.cause(why.to_owned()));
                 let old = std::mem::replace(&mut self.config, config);
                 self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_file.accepted();
@@ -38,7 +48,7 @@ impl Controller {
                 self.membership.set_config(&self.config);
             }
             Err(error) => {
-                tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
+                self.notifier.record(refused(&format!("{why}: "), &error));
                 self.config_file.refused(&error);
             }
         }
@@ -47,7 +57,9 @@ impl Controller {
 
     pub(super) fn wait_for_writer(&mut self, why: &str) {
         if let Some(waits) = self.config_file.wait_for_writer() {
-            tracing::warn!("{why}: not reloaded yet: {waits}");
+            let record =
+                Record::new(Level::Warning, "config_unfinished", format!("{why}: not reloaded yet: {waits}"));
+            self.notifier.record(record);
         }
     }
 

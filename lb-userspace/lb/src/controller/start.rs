@@ -18,6 +18,7 @@ use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
+use super::host::{self, BpfMounts};
 use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
 use super::inspections::Inspections;
@@ -40,6 +41,7 @@ impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
         let Estate { config, file, mut events, fresh } = estate;
         kernel::check()?;
+        host::old_kernel().into_iter().for_each(|record| events.record(record));
         let instance = Instance::claim(&config.interface)?;
         let index = if_nametoindex(config.interface.as_str()).with_context(|| {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
@@ -47,12 +49,14 @@ impl Controller {
         let sizes = Sizes::for_connections(config.connections);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
+        let mounts = BpfMounts::now();
         let mut inherited = match fresh {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
         let (data_path, pinned_maps) =
             inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start)?;
+        mounts.new_ones().into_iter().for_each(|record| events.record(record));
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
@@ -146,8 +150,8 @@ impl Controller {
     /// fail comes after this, so that a start that failed leaves no program behind.
     pub(super) fn attach(&mut self) -> Result<()> {
         let Self { config, interface, forwarding, .. } = self;
-        let record = interface.attach(forwarding, config.xdp_mode, config.cluster.is_some())?;
-        self.notifier.record(record);
+        let records = interface.attach(forwarding, config.xdp_mode, config.cluster.is_some())?;
+        records.into_iter().for_each(|record| self.notifier.record(record));
         report::missing_vips(&self.config);
         self.inspections.follow_configuration(&self.config);
         Ok(())

@@ -152,15 +152,22 @@ impl Lingering {
     }
 }
 
+/// The event of a stop that was asked for by `signal`.
+pub(super) fn stopping(signal: &str) -> Record {
+    Record::new(Level::Info, "stopping", format!("{signal}: stopping")).cause(signal.to_owned())
+}
+
 impl Controller {
     /// The first time its groups go; the second time it goes itself.
     pub(super) fn request_stop(&mut self, signal: &str) {
         let Some(leaving) = &mut self.leaving else {
-            tracing::info!("{signal}: stopping");
+            self.notifier.record(stopping(signal));
             return self.leave(Cause::Told);
         };
         let again = if leaving.is_told() { " again" } else { "" };
-        tracing::warn!("{signal}{again}: stopping at once");
+        let text = format!("{signal}{again}: stopping at once");
+        let record = Record::new(Level::Warning, "stopping_at_once", text);
+        self.notifier.record(record.cause(signal.to_owned()));
         leaving.at_once = true;
         if matches!(leaving.cause, Cause::InterfaceGone) {
             // It is not to come back.
@@ -196,7 +203,8 @@ impl Controller {
     pub(super) fn fail(&mut self, error: anyhow::Error) {
         match &mut self.leaving {
             None => {
-                tracing::error!("stopping: {error:#}");
+                let text = format!("stopping: {error:#}");
+                self.notifier.record(Record::new(Level::Error, "failed", text));
                 self.leave(Cause::Failed(error));
             }
             Some(leaving) if leaving.is_told() => leaving.cause = Cause::Failed(error),
@@ -263,11 +271,12 @@ impl Controller {
         let released = if stays { self.membership.leave_behind() } else { self.membership.end().await };
         match self.interface.take_attachment() {
             Some(attachment) if stays => {
-                tracing::info!(
+                let text = format!(
                     "the program on {} forwards on until lb runs again, with {established} established connections; \
                      nobody looks after its servers meanwhile; {RELEASE_ALL}",
                     self.config.interface
                 );
+                self.notifier.record(Record::new(Level::Info, "left_forwarding", text));
                 drop(attachment);
             }
             Some(attachment) if released => {
