@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use lb_api::events::{Level, Record};
 use lb_lab::busy::measured;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, Node, cleanup, unique_name};
@@ -176,8 +177,8 @@ fn a_killed_lb_leaves_its_program_forwarding_and_the_next_one_takes_over() {
     assert_eq!(program(&talk.ha1), before);
 
     let director = talk.start_director().expect("another lb starts");
-    let log = director.log().expect("a log");
-    assert!(log.contains(&format!("this lb's program has taken the place of program {before}")), "{log}");
+    let taken_over = director.wait_for_events("taken_over", 1, PATIENCE, |_| true).expect("an event");
+    assert_eq!(taken_over.from.as_ref(), Some(&before));
     assert_ne!(program(&talk.ha1), before);
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0);
     director.order(&["stop", "--release"]).expect("lb stops");
@@ -208,8 +209,7 @@ fn the_lab_removes_the_pins_of_a_killed_lb() {
 fn without_a_bpf_file_system_lb_runs_with_a_warning_and_takes_its_program_along() {
     let talk = Talk::new(&unique_name("nobpffs")).expect("the cluster comes up");
     let director = Director::start_without_bpffs(&talk.ha1, &with_servers(WWW1)).expect("lb starts");
-    let log = director.log().expect("a log");
-    assert!(log.contains("mount -t bpf bpf /sys/fs/bpf"), "{log}");
+    director.wait_for_events("not_pinned", 1, PATIENCE, |_| true).expect("a warning");
     program(&talk.ha1);
     kill(&director);
     // The kernel takes it off a moment after the process has ended.
@@ -253,8 +253,7 @@ fn the_vip_is_taken_with_its_label_and_announced() {
     while !cache().contains(&talk.ha1.mac()) {
         assert!(Instant::now() < deadline, "the client's ARP cache did not change: {}", cache());
     }
-    let log = director.log().expect("a log");
-    assert!(log.contains("IP address 211.58.250.6/32 taken"), "{log}");
+    assert_eq!(director.takes(VIP).expect("events"), 1);
 }
 
 #[test]
@@ -269,8 +268,9 @@ fn a_neighbour_entry_that_was_set_by_hand_stays_as_it_is() {
     std::thread::sleep(Duration::from_secs(6)); // a round of the controller's own probing
     let shown = talk.ha1.ip("neighbour show 211.58.250.25").expect("ip works");
     assert!(shown.contains("PERMANENT"), "{shown}");
-    let log = director.log().expect("a log");
-    assert!(!log.contains("Starting fallback"), "a director looks around before it serves: {log}");
+    let events = director.events().expect("events");
+    let on_fallback = events.iter().any(|event| event.event == "fallback_started");
+    assert!(!on_fallback, "a director looks around before it serves: {events:?}");
 }
 
 /// lo has no native XDP.
@@ -281,8 +281,8 @@ fn an_interface_without_native_xdp_is_served_in_generic_mode_with_a_warning() {
         with_servers(WWW1).replace("interface: eth0\ngroups: [{ vips: [211.58.250.6/25] }]", "interface: lo");
     let director = Director::start(&talk.ha1, &configuration).expect("lb starts on lo");
     assert_eq!(director.status().expect("a status").mode, "generic");
-    let log = director.log().expect("a log");
-    assert!(log.contains("no native XDP on lo") && log.contains("reason="), "{log}");
+    let warning = director.wait_for_events("generic_mode", 1, PATIENCE, |_| true).expect("a warning");
+    assert_eq!(warning.level, Level::Warning);
 }
 
 #[test]
@@ -313,20 +313,22 @@ fn c11_the_events_tell_the_story_from_the_start() {
     talk.www1.stop().expect("nginx stops");
     let down = |status: &lb_api::status::Status| !status.serves("www1");
     director.wait_until("www1 out", PATIENCE, down).expect("it is taken out");
-    let story = director.order(&["events"]).expect("events");
+    let story = director.events().expect("events");
+    let has = |id: &str, wanted: &dyn Fn(&Record) -> bool| {
+        story.iter().position(|event| event.event == id && wanted(event)).unwrap_or_else(|| {
+            panic!("{id} is missing in: {story:#?}");
+        })
+    };
+    has("attached", &|event| event.to.as_deref() == Some("native"));
+    has("vip_taken", &|event| event.vip.as_deref() == Some("211.58.250.6"));
+    let of_web = |event: &Record| event.service.as_deref() == Some("web");
+    let of =
+        |server: &'static str| move |event: &Record| of_web(event) && event.server.as_deref() == Some(server);
     let chapters = [
-        "Adding virtual server: tcp/211.58.250.6:80",
-        "Adding real server: 211.58.250.25:80 (1*tcp/211.58.250.6:80)",
-        "web: www1 is down",
-        "Removing real server: 211.58.250.25:80 (1*tcp/211.58.250.6:80)",
+        has("service_added", &of_web),
+        has("server_added", &of("211.58.250.25")),
+        has("server_down", &of("www1")),
+        has("server_removed", &of("211.58.250.25")),
     ];
-    for chapter in ["XDP program attached to eth0 (native mode)", "IP address 211.58.250.6/32 taken"] {
-        assert!(story.contains(chapter), "{chapter:?} is missing in:\n{story}");
-    }
-    let mut rest = &*story;
-    for chapter in chapters {
-        let at = rest.find(chapter);
-        let at = at.unwrap_or_else(|| panic!("{chapter:?} is missing, or not in its place, in:\n{story}"));
-        rest = &rest[at..];
-    }
+    assert!(chapters.is_sorted(), "not in their places: {story:#?}");
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::{Talk, URL, VIP};
 use lb_lab::lab::{Director, Link, Node, unique_name};
@@ -73,9 +74,7 @@ fn health<'s>(status: &'s Status, server: &str) -> &'s str {
 fn events(director: &Director) -> Vec<String> {
     const FOLLOWS: [&str; 6] =
         ["attached", "vip_taken", "service_added", "service_removed", "server_added", "server_removed"];
-    let told = director.order(&["events", "--json"]).expect("lb events answers");
-    let kind = |line: &str| line.split("\"event\":\"").nth(1)?.split('"').next().map(str::to_owned);
-    let kinds = told.lines().map(|line| kind(line).unwrap_or_else(|| panic!("no event: {line}")));
+    let kinds = director.events().expect("lb events answers").into_iter().map(|event| event.event);
     kinds.filter(|kind| !FOLLOWS.contains(&&**kind)).collect()
 }
 
@@ -141,8 +140,8 @@ fn a_server_can_be_the_fallback() {
     talk.www2.start().expect("nginx starts");
     wait(&director, "www2", |status| status.serves("www2") && !status.on_fallback());
     assert_eq!(Spread::of_requests(&talk.client, 3).by(Answer::Www2), 3);
-    let log = director.log().expect("a log");
-    assert!(log.contains("Turning off fallback server for: tcp/211.58.250.6:80"), "{log}");
+    let is_of_web = |event: &Record| event.service.as_deref() == Some("web");
+    director.wait_for_events("fallback_ended", 1, PATIENCE, is_of_web).expect("it serves no more");
 }
 
 #[test]

@@ -52,8 +52,7 @@ fn b3_a_plain_veth_is_served_at_once() {
     let status = director.status().expect("a status");
     assert_eq!((status.mode.as_str(), status.findings.len()), ("generic", 0), "{status:?}");
     assert_served(&talk);
-    let log = director.log().expect("a log");
-    assert!(log.contains("eth0 is a veth whose far end has no XDP program"), "{log}");
+    director.wait_for_events("veth_without_program", 1, PATIENCE, |_| true).expect("a warning");
 }
 
 /// Ping and checks work all the while.
@@ -121,12 +120,14 @@ fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
         .wait_until("generic mode", PATIENCE, |status| status.mode == "generic")
         .expect("the mode changes");
     assert_served(&talk);
-    let events = director.order(&["events"]).expect("events");
-    assert!(events.contains("generic mode, was native: what native mode sends gets lost"), "{events}");
+    let changed = director.wait_for_events("xdp_mode", 1, PATIENCE, |_| true).expect("an event");
+    assert_eq!((changed.from.as_deref(), changed.to.as_deref()), (Some("native"), Some("generic")));
+    let events = director.events().expect("events");
+    assert!(!events.iter().any(|event| event.event == "config_reloaded"), "it did so by itself: {events:?}");
     // What outlives the process has gone over too.
     director.kill().expect("lb is killed");
     director.restart().expect("lb starts again");
-    assert!(director.log().expect("a log").contains("connections go on"), "{}", director.log_tail());
+    director.wait_for_events("taken_over", 1, PATIENCE, |_| true).expect("connections go on");
     director.order(&["stop", "--release"]).expect("lb stops");
     let left = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(!left.contains("prog/xdp"), "{left}");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lb_api::events::Level;
+use lb_api::events::{Level, Record};
 use lb_api::status::Status;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::bare_machine::Sys;
@@ -66,12 +66,17 @@ fn wait_for(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Until the director's log has `text` so often.
+/// Until the director, which cannot answer yet, has logged so many events with this id.
 #[track_caller]
-fn wait_for_log(director: &Director, text: &str, times: usize) {
-    let count = || director.log().expect("a log").matches(text).count();
-    wait_for(&format!("{text:?} in the log, {times} times"), || count() >= times);
-    assert_eq!(count(), times, "it is said once:\n{}", director.log_tail());
+fn wait_for_logged(director: &Director, id: &str, times: usize) {
+    director.wait_for_logged(id, times, PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Until `lb events` has one with this id. More are an error.
+#[track_caller]
+fn wait_for_event(director: &Director, id: &str) -> Record {
+    let found = director.wait_for_events(id, 1, PATIENCE, |_| true);
+    found.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Until both servers answer clients by way of the director.
@@ -93,15 +98,16 @@ fn survives_a_kill_on(purpose: &str, sys: Sys, place: &str) {
     write_keys(&talk.ha1);
     let start = || Director::start_behind(&machine.launcher(), &talk.ha1, &clustered(&talk.ha1));
     let director = start().expect("lb starts");
-    wait_for_log(&director, &format!("mounted one on {place}"), 1);
+    assert_eq!(wait_for_event(&director, "bpf_fs_mounted").to.as_deref(), Some(place));
     wait_until_served(&talk, &director);
     director.kill().expect("it ends");
     let link = talk.ha1.ip("-details link show dev eth0").expect("ip works");
     assert!(link.contains("prog/xdp"), "the program stays: {link}");
 
     let director = start().expect("lb starts again");
-    wait_for_log(&director, "this lb's program has taken the place of program", 1);
-    assert!(!director.log().expect("a log").contains("mounted one"), "{}", director.log_tail());
+    wait_for_event(&director, "taken_over");
+    let events = director.events().expect("events");
+    assert!(!events.iter().any(|event| event.event == "bpf_fs_mounted"), "{events:?}");
     wait_until_served(&talk, &director);
     director.stop().expect("it stops");
 }
@@ -126,11 +132,11 @@ fn a4_an_interface_that_comes_after_the_start_is_waited_for() {
     let talk = talk("late");
     talk.ha1.remove_interface().expect("it was there");
     let director = Director::launch(NO_LAUNCHER, &talk.ha1, CONFIGURATION).expect("lb starts");
-    wait_for_log(&director, "waiting for interface eth0", 1);
+    wait_for_logged(&director, "waiting_for_interface", 1);
     assert!(director.process().is_alive());
     talk.ha1.make_interface(&talk.ha1.mac()).expect("an interface");
     wait_until_served(&talk, &director);
-    wait_for_log(&director, "waiting for interface eth0", 1);
+    wait_for_event(&director, "waiting_for_interface");
 }
 
 #[test]
@@ -142,7 +148,7 @@ fn a4_an_interface_that_goes_and_comes_back_is_served_again() {
     let mut first = None;
     for round in 1..=4 {
         talk.ha1.remove_interface().expect("it was there");
-        wait_for_log(&director, "waiting for interface eth0", round);
+        wait_for_logged(&director, "waiting_for_interface", round);
         assert!(!director.socket().exists(), "{}", director.log_tail());
         // Whoever makes it anew may give it another MAC.
         talk.ha1.make_interface(&format!("02:00:00:00:aa:0{round}")).expect("an interface");
@@ -151,10 +157,10 @@ fn a4_an_interface_that_goes_and_comes_back_is_served_again() {
         let first = *first.get_or_insert_with(held);
         wait_for("what the lives before had to be gone", || held() <= first);
     }
-    let events = director.order(&["events"]).expect("it answers");
-    assert_eq!(events.matches("interface eth0 is gone").count(), 4, "{events}");
+    director.wait_for_events("interface_gone", 4, PATIENCE, |_| true).expect("each time is an event");
     director.stop().expect("it stops");
-    assert!(!director.log().expect("a log").contains("ERROR the thread"), "{}", director.log_tail());
+    let events = director.logged_events().expect("a log");
+    assert!(!events.iter().any(|event| event.event == "thread_failed"), "{}", director.log_tail());
 }
 
 #[test]
@@ -162,9 +168,9 @@ fn a4_a_configuration_that_changes_while_an_interface_is_waited_for_is_taken() {
     let talk = talk("renamed");
     let director =
         Director::launch(NO_LAUNCHER, &talk.ha1, &CONFIGURATION.replace("eth0", "bond0")).expect("lb starts");
-    wait_for_log(&director, "waiting for interface bond0", 1);
+    wait_for_logged(&director, "waiting_for_interface", 1);
     director.reconfigure("interface: [").expect("a broken file");
-    wait_for_log(&director, "configuration refused", 1);
+    wait_for_logged(&director, "config_refused", 1);
     director.reconfigure(CONFIGURATION).expect("the right file");
     wait_until_served(&talk, &director);
 }
@@ -174,11 +180,12 @@ fn a4_a_director_that_waits_ends_at_once_when_told_to() {
     let talk = talk("waiting");
     talk.ha1.remove_interface().expect("it was there");
     let director = Director::launch(NO_LAUNCHER, &talk.ha1, CONFIGURATION).expect("lb starts");
-    wait_for_log(&director, "waiting for interface eth0", 1);
+    wait_for_logged(&director, "waiting_for_interface", 1);
     director.process().signal(Signal::SIGTERM);
     assert!(director.process().ends_within(Duration::from_secs(5)), "{}", director.log_tail());
-    let log = director.log().expect("a log");
-    assert!(log.contains("SIGTERM: stopping") && !log.contains("\nlb: "), "{log}");
+    let stopping = director.wait_for_logged("stopping", 1, Duration::ZERO).expect("it says so");
+    assert_eq!(stopping.cause.as_deref(), Some("SIGTERM"));
+    assert_eq!(director.last_words().expect("a log"), "", "it ended in order");
 }
 
 #[test]
@@ -194,11 +201,11 @@ fn a4_a_key_file_that_comes_late_is_waited_for() {
     );
     let director =
         Director::launch(NO_LAUNCHER, &talk.ha1, &format!("{CONFIGURATION}{cluster}")).expect("lb starts");
-    wait_for_log(&director, "waiting for the heartbeat keys", 1);
+    wait_for_logged(&director, "waiting_for_keys", 1);
     // As scp makes it: first for all to read, and empty.
     fs::write(&keys, "").expect("a file");
     fs::set_permissions(&keys, Permissions::from_mode(0o644)).expect("chmod");
-    wait_for_log(&director, "chmod 600", 1);
+    wait_for_logged(&director, "waiting_for_right_keys", 1);
     write_keys(&talk.ha1);
     wait_until_served(&talk, &director);
     let answers = talk.client.who_has(VIP).expect("arping works");
@@ -211,7 +218,7 @@ fn a_kernel_with_an_old_number_that_can_do_all_is_warned_of() {
     let talk = talk("oldkernel");
     let launcher = ["setarch", std::env::consts::ARCH, "--uname-2.6"];
     let director = Director::start_behind(&launcher, &talk.ha1, CONFIGURATION).expect("lb starts");
-    wait_for_log(&director, "is older than 6.1, the oldest kernel that lb is tested on", 1);
+    wait_for_event(&director, "kernel_old");
     wait_until_served(&talk, &director);
 }
 
@@ -228,7 +235,8 @@ fn a5_metrics_whose_address_another_program_has_come_when_it_is_free() {
     assert_eq!((finding.subject.as_str(), finding.level), ("127.0.0.1:9105", Level::Warning));
     assert!(finding.text.contains("another program has it"), "{finding:?}");
     assert!(finding.mend.contains("ss -ltnp"), "{finding:?}");
-    wait_for_log(&director, "another program has it", 1);
+    let begun = |event: &Record| event.finding.as_deref() == Some("metrics_unavailable");
+    director.wait_for_events("finding", 1, PATIENCE, begun).expect("it is an event, once");
 
     other.stop(Duration::from_secs(5)).expect("it ends");
     let metrics = || talk.ha1.get("http://127.0.0.1:9105/metrics").unwrap_or_default();

@@ -41,8 +41,8 @@ impl Bench {
     }
 
     #[track_caller]
-    fn says(&self, text: &str) {
-        self.0.says(text).unwrap_or_else(|error| panic!("{error:#}"));
+    fn assert_has_taken_over(&self, connections: u64) {
+        self.0.has_taken_over(connections).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     fn has_program(&self) -> bool {
@@ -69,12 +69,12 @@ fn a3_connections_go_on_over_a_stop_and_a_start() {
     let clients = bench.clients();
     bench.director.stop().expect("lb stops");
     assert!(bench.has_program() && bench.has_vip(), "they stay behind");
-    bench.says("forwards on until lb runs again");
+    bench.director.wait_for_logged("left_forwarding", 1, Duration::ZERO).expect("it says so");
     // New ones are served meanwhile.
     let more = bench.clients();
     bench.director.restart().expect("lb starts again");
     bench.wait_until_served();
-    bench.says("connections go on");
+    bench.assert_has_taken_over(10_000);
     let status = bench.director.status().expect("a status");
     let active: u32 =
         status.services.iter().flat_map(|service| &service.servers).map(|server| server.active).sum();
@@ -91,7 +91,7 @@ fn a3_connections_go_on_over_a_kill_and_a_start() {
         bench.director.kill().expect("lb is killed");
         bench.director.restart().expect("lb starts again");
         bench.wait_until_served();
-        bench.says("connections go on");
+        bench.assert_has_taken_over(10_000);
     }
     assert_nothing_lost(clients);
 }
@@ -105,7 +105,7 @@ fn a3_connections_move_into_a_table_of_another_size() {
         bench.reconfigure(connections, BOTH).expect("a new file");
         bench.director.restart().expect("lb starts again");
         bench.wait_until_served();
-        bench.says(&format!("copied into a table for {connections}"));
+        bench.assert_has_taken_over(connections.into());
     }
     let outcome = clients.finish();
     assert_eq!((outcome.lost, outcome.wrong), (0, 0), "{outcome:?}");
@@ -132,7 +132,8 @@ fn a3_a_fresh_start_and_a_release_leave_nothing() {
     bench.director.stop().expect("lb stops");
     bench.director.restart_with(&["--fresh"]).expect("lb starts anew");
     bench.wait_until_served();
-    assert!(!bench.director.log().expect("a log").contains("go on"), "nothing is taken over");
+    let events = bench.director.events().expect("events");
+    assert!(!events.iter().any(|event| event.event == "taken_over"), "nothing is taken over: {events:?}");
     assert!(clients.finish().lost > 0, "the host resets what nobody knows");
 
     bench.director.order(&["stop", "--release"]).expect("lb stops for good");
@@ -152,7 +153,7 @@ fn a3_a_start_that_fails_leaves_no_maps_pinned() {
     // lo has no native XDP.
     let (_, services) = configuration.split_once("services:").expect("services");
     let wrong = format!("interface: lo\nxdp_mode: native\nmetrics: off\nservices:{services}");
-    let error = format!("{:#}", Director::start(&talk.ha1, &wrong).expect_err("lb does not start"));
+    let error = Director::refusal(Director::start(&talk.ha1, &wrong)).expect("lb does not start");
     assert!(error.contains("XDP cannot be attached"), "{error}");
     let left = cleanup::pins(&talk.ha1.state().namespace("ha1"));
     assert!(left.is_empty(), "{left:?}");

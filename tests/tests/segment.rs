@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_api::events::Record;
 use lb_api::status::FindingStatus;
 use lb_lab::cluster::{Talk, URL, VIP};
 use lb_lab::lab::{Director, unique_name};
@@ -56,8 +57,9 @@ fn b1_a_real_server_that_answers_arp_for_the_vip_is_named_with_the_mend() {
     assert!(found.mend.contains("net.ipv4.conf.all.arp_ignore=1"), "{found:?}");
     assert_eq!(metric(&talk, METRIC), Some(1.0));
     assert!(director.listing().expect("a listing").contains("ERROR vip_claimed"));
-    let events = director.order(&["events"]).expect("events");
-    assert!(events.contains("real server www1"), "{events}");
+    let begun = |event: &Record| event.finding.as_deref() == Some("vip_claimed");
+    let event = director.wait_for_event("finding", PATIENCE, begun).expect("its beginning is an event");
+    assert!(event.text.starts_with(&found.text), "{event:?}");
 
     www1.answer_arp_for_own().expect("sysctl");
     wait_for_end(&director, "vip_claimed");

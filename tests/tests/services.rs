@@ -122,7 +122,8 @@ fn c1_a_file_that_is_written_slowly_is_taken_when_it_is_whole() {
     drop(writer);
     wait(&director, "the whole file", |status| has(status, "www") && status.config_error.is_none());
     assert_eq!(open.get(), page);
-    assert!(!director.log().expect("a log").contains("Removing virtual server"));
+    let events = director.events().expect("events");
+    assert!(!events.iter().any(|event| event.event == "service_removed"), "{events:?}");
 }
 
 #[test]
@@ -142,12 +143,9 @@ fn c1_sighup_waits_for_whoever_writes_the_file() {
     drop(writer);
     wait(&director, "the whole file", |status| status.config_error.is_none() && has(status, "web"));
     director.process().signal(Signal::SIGHUP);
-    let reloads = || director.log().expect("a log").matches("SIGHUP: configuration").count();
-    let deadline = Instant::now() + PATIENCE;
-    while reloads() == 0 {
-        assert!(Instant::now() < deadline, "SIGHUP reloads at once a file that nobody writes to");
-        sleep(Duration::from_millis(20));
-    }
+    director
+        .wait_for_event("config_reloaded", PATIENCE, |event| event.cause.as_deref() == Some("SIGHUP"))
+        .expect("SIGHUP reloads at once a file that nobody writes to");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! (with `--log-format json` as fields for programs), and the last ones are kept for `lb events`.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -41,11 +42,16 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub finding: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
+    /// What kind of cause, in `snake_case`; these names stay. Only changes of a role have it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause_id: Option<String>,
     /// Milliseconds: how long it took, or how long the state before had lasted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub took_ms: Option<f64>,
@@ -64,9 +70,11 @@ impl Record {
             server: None,
             node: None,
             finding: None,
+            vip: None,
             from: None,
             to: None,
             cause: None,
+            cause_id: None,
             took_ms: None,
         }
     }
@@ -95,12 +103,30 @@ impl Record {
         Self { finding: Some(finding.to_owned()), ..self }
     }
 
+    pub fn vip(self, vip: IpAddr) -> Self {
+        Self { vip: Some(vip.to_string()), ..self }
+    }
+
+    /// What was there before.
+    pub fn from(self, from: &str) -> Self {
+        Self { from: Some(from.to_owned()), ..self }
+    }
+
+    /// What there is now.
+    pub fn to(self, to: &str) -> Self {
+        Self { to: Some(to.to_owned()), ..self }
+    }
+
     pub fn from_to(self, from: &str, to: &str) -> Self {
         Self { from: Some(from.to_owned()), to: Some(to.to_owned()), ..self }
     }
 
     pub fn cause(self, cause: String) -> Self {
         Self { cause: Some(cause), ..self }
+    }
+
+    pub fn cause_id(self, id: &str) -> Self {
+        Self { cause_id: Some(id.to_owned()), ..self }
     }
 
     pub fn took(self, took: Duration) -> Self {
@@ -157,9 +183,11 @@ pub fn log(record: &Record) {
                 server = record.server,
                 node = record.node,
                 finding = record.finding,
+                vip = record.vip,
                 from = record.from,
                 to = record.to,
                 cause = record.cause,
+                cause_id = record.cause_id,
                 took_ms = record.took_ms,
                 "{}",
                 record.text

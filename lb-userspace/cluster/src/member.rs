@@ -186,7 +186,7 @@ impl Member {
     pub fn end(self) -> bool {
         self.handle.stop();
         if self.heartbeat.join().is_err() {
-            tracing::error!("the heartbeat thread has failed");
+            tracing::error!(event = "thread_failed", "the heartbeat thread has failed");
         }
         self.holder.end()
     }

@@ -82,14 +82,7 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
             Record::new(Error, "node_dead", text).node(node).took(*silent)
         }
         Event::RoleChanged { group, from, to, cause, after } => {
-            let name = names.group(*group);
-            let (was, is) = (role(*from), role(*to));
-            let level = if *to == Role::Fault && !is_meant(cause) { Warning } else { Info };
-            let lasted =
-                if *to == Role::Active { format!(" after {}", millis(*after)) } else { String::new() };
-            let why = self::cause(cause, names);
-            let text = format!("group {name}: {was} -> {is}{lasted}: {why}");
-            Record::new(level, "role_changed", text).group(name).from_to(was, is).cause(why).took(*after)
+            role_changed(names.group(*group), (*from, *to), cause, *after, names)
         }
         Event::GroupAdded { group } => {
             let name = names.group(*group);
@@ -107,7 +100,12 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
                 Seen::Heartbeat { peer } => format!("node {} is active too", names.node(*peer)),
                 Seen::Announcement => "somebody else announces one of its addresses".to_owned(),
             };
-            Record::new(Error, "split_brain", format!("group {name}: SPLIT BRAIN: {by}")).group(name)
+            let record =
+                Record::new(Error, "split_brain", format!("group {name}: SPLIT BRAIN: {by}")).group(name);
+            match seen {
+                Seen::Heartbeat { peer } => record.node(names.node(*peer)),
+                Seen::Announcement => record,
+            }
         }
         Event::SplitBrainResolved { group, winner, lasted } => {
             let (name, winner) = (names.group(*group), names.node(*winner));
@@ -139,6 +137,22 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
             Record::new(Warning, "stalled", text).took(*pause)
         }
     }
+}
+
+fn role_changed(
+    group: String,
+    (from, to): (Role, Role),
+    cause: &Cause,
+    after: Duration,
+    names: Names<'_>,
+) -> Record {
+    let (was, is) = (role(from), role(to));
+    let level = if to == Role::Fault && !is_meant(cause) { Level::Warning } else { Level::Info };
+    let lasted = if to == Role::Active { format!(" after {}", millis(after)) } else { String::new() };
+    let why = self::cause(cause, names);
+    let text = format!("group {group}: {was} -> {is}{lasted}: {why}");
+    let record = Record::new(level, "role_changed", text).group(group).from_to(was, is);
+    record.cause(why).cause_id(cause_id(cause)).took(after)
 }
 
 fn command(command: Command, names: Names<'_>) -> String {
@@ -190,6 +204,39 @@ fn transport_event(report: &event_loop::Report, names: Names<'_>) -> Record {
 /// Nothing is wrong with a node that could not serve for this reason.
 pub const fn is_meant(cause: &Cause) -> bool {
     matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand | Cause::Removed)
+}
+
+/// The cause's id in events.
+const fn cause_id(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Start => "start",
+        Cause::NoDataPath => "no_data_path",
+        Cause::NoLink => "no_link",
+        Cause::Maintenance => "maintenance",
+        Cause::StandbyCommand => "standby_command",
+        Cause::NotListed => "not_listed",
+        Cause::Removed => "removed",
+        Cause::Waiting => "waiting",
+        Cause::Absence => "absence",
+        Cause::Ready => "ready",
+        Cause::PeerDead { .. } => "peer_dead",
+        Cause::PeerGaveUp { .. } => "peer_gave_up",
+        Cause::Offered { .. } => "offered",
+        Cause::NobodyHasIt => "nobody_has_it",
+        Cause::Done => "done",
+        Cause::TakeoverFailed { .. } => "takeover_failed",
+        Cause::TakeoverTimedOut => "takeover_timed_out",
+        Cause::ReleaseStuck => "release_stuck",
+        Cause::Failover { .. } => "failover",
+        Cause::Failback { .. } => "failback",
+        Cause::BetterPlaced { .. } => "better_placed",
+        Cause::SplitBrain { .. } => "split_brain",
+        Cause::NotHeard { .. } => "not_heard",
+        Cause::AddressConflict => "address_conflict",
+        Cause::LeaseLost => "lease_lost",
+        Cause::LeaseRegained => "lease_regained",
+        Cause::PeerTookOver { .. } => "peer_took_over",
+    }
 }
 
 pub fn cause(cause: &Cause, names: Names<'_>) -> String {
@@ -277,6 +324,7 @@ mod tests {
         let fields = (record.group.as_deref(), record.from.as_deref(), record.to.as_deref());
         assert_eq!(fields, (Some("web"), Some("acquiring"), Some("active")));
         assert_eq!((record.cause.as_deref(), record.took_ms), (Some("node b is dead"), Some(8.4)));
+        assert_eq!(record.cause_id.as_deref(), Some("peer_dead"));
 
         let refused = Report::Event(Event::CommandRefused {
             command: Command::Failover(GroupId::of("web")),

@@ -30,9 +30,11 @@ All commands but `run` and `check` ask the director that runs on this machine, b
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the director in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
+    /// Run the director in the foreground, until SIGTERM or Ctrl-C; SIGHUP reloads the
+    /// configuration
     Run(run::Options),
-    /// Stop the director: a director alone leaves its program forwarding, for the next `lb run` to go on with; with --release nothing is left
+    /// Stop the director: a director alone leaves its program forwarding, for the next `lb run` to
+    /// go on with; with --release nothing is left
     Stop(stop::Options),
     /// Check a configuration file: every mistake with its line and column
     Check(check::Options),

@@ -1,141 +1,123 @@
-//! `lb run`: one task that owns everything and is told what happens.
+//! `lb run`: one task that owns everything and to which everything that happens comes.
 //!
-//! Whatever happens (a verdict, a MAC, a reload) changes what is known; then the desired state is made anew and the
-//! difference is carried out. There is no other way into the maps.
+//! Whatever happens (a verdict, a MAC, a reload) changes the runtime state; then the desired state
+//! is made anew and the difference is carried out. There is no other way into the maps.
 //!
-//! - `start`: before the first packet; `reload`: when the configuration has changed
-//! - `knowledge`: what there is besides the configuration; `draining`: servers on their way out
-//! - `reach`: MACs, and who has none for too long
-//! - `maintenance`: servers that operators keep out
-//! - [`desired`]: from what is known to what the maps shall hold: pure
-//! - `inputs`: what it is told; `pace`: how soon the maps follow
-//! - [`instance`]: one `lb` per interface
-//! - `lives`: from one life to the next, when the interface comes late or goes and comes back
+//! The controller's rooms, each with its own data, none of which knows the controller:
+//!
+//! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
+//!   are gone), `draining`
+//! - `forwarding`: the data path; in it `accounts`, what departed servers have carried
+//! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
+//! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
+//!   checks that operators ask for
 //! - `membership`: alone, or one of several directors
-//! - `files`: notices that the configuration file changed; `writers`: whether somebody still writes to it
-//! - `report`: what operators read in the log; `notices`: what becomes of servers; `status`: what they ask for;
-//!   `probing`: checks that they ask for; `endpoints`: where
-//! - `stations`: the machines of the configuration by their MACs
-//! - [`sources`]: the source of this host's own packets to the servers, which no VIP may be
-//! - `stop`: the way out
-//! - `topology`: machines that are director and server, or server and gateway
-//! - `vip_checks`: what checks through the VIP need
-//! - `xdp_mode`: native or generic; `checksums`: those that native mode forwards unfinished
+//! - `notifications`: events, findings and hooks
+//! - `inspections`: what is wrong around the director; in it `topology` (machines that are director
+//!   and server, or server and gateway), `checksums` (those that native mode forwards unfinished)
+//!   and [`sources`] (which no VIP may be)
+//! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
+//!   writes to it)
+//! - `maintenance`: servers that operators keep out
+//! - `throttle`: how soon the maps follow the runtime state
+//!
+//! What the controller does with them:
+//!
+//! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an `lb` before has left; `reload`: when
+//!   the configuration has changed; `stop`: the way out; `lives`: from one life to the next, when
+//!   the interface comes late or goes and comes back
+//! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
+//!   `endpoints`: where
+//! - [`desired`]: from the runtime state to what the maps shall hold: pure
+//! - `report`: which servers are in service, for the log; `stations`: the machines of the
+//!   configuration by their MACs
 
+mod accounts;
+mod checks;
 mod checksums;
+mod config_file;
 pub(crate) mod desired;
 mod draining;
 mod endpoints;
 mod files;
+mod forwarding;
+mod host;
 mod inheritance;
 mod inputs;
+mod inspections;
 pub(crate) mod instance;
-mod knowledge;
+mod interface;
 mod lives;
 mod maintenance;
 mod membership;
-mod notices;
-mod pace;
+mod notifications;
 mod probing;
 mod reach;
 mod release;
 mod reload;
 mod report;
+mod requests;
+mod runtime;
 pub(crate) mod sources;
 mod start;
 mod stations;
 mod status;
 mod stop;
+mod throttle;
 mod topology;
 mod vip_checks;
 mod writers;
-mod xdp_mode;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use lb_api::events::Events;
-use lb_api::findings::Findings;
-use lb_common::server::ServerId;
-use lb_datapath::attach::Attachment;
-use lb_datapath::device::watch::Watch;
-use lb_datapath::inherited::{Inherited, PinnedMaps};
-use lb_datapath::plan::{State, Target};
-use lb_datapath::sweep::Sweeper;
-use lb_datapath::{Applied, DataPath, maps::read_totals};
+use lb_health::Verdict;
 use lb_health::server::Machine;
-use lb_health::{Checker, Verdict};
-use lb_model::Totals;
-use lb_model::{Config, ServiceKey};
+use lb_model::{Config, Server, XdpMode};
 use lb_net::neighbours::{self, Neighbours};
-use lb_system::command::queue::Queues;
-use nix::net::if_::if_indextoname;
 use sd_notify::NotifyState;
 
-use self::files::{Look, Watched};
+use self::checks::Checks;
+use self::config_file::ConfigFile;
+use self::files::FileChange;
+use self::forwarding::Forwarding;
 use self::inputs::{Inputs, Observation};
-use self::instance::Instance;
-use self::knowledge::Knowledge;
+use self::inspections::Inspections;
+use self::interface::{Interface, ModeChange};
 use self::lives::End;
 pub(crate) use self::lives::run;
 use self::maintenance::Maintenance;
-use self::membership::Membership;
-use self::notices::Fallbacks;
-use self::pace::Pace;
+use self::membership::{ClusterInput, Membership};
+use self::notifications::Notifier;
 pub(crate) use self::release::release;
-use self::sources::Sources;
+use self::runtime::{Notification, Runtime};
 use self::stop::{Leaving, Signals};
-use self::topology::Topology;
-use self::vip_checks::VipChecks;
-use crate::firewall::Firewall;
+use self::throttle::Throttle;
+use self::vip_checks::Needs;
 use crate::sorry::Sorry;
 
-/// How often the controller looks after what nobody tells it: purged servers, drained servers, the file.
+/// How often the controller looks after what nobody reports: purged servers, drained servers, the
+/// file.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 /// The running director.
 pub(crate) struct Controller {
     config: Config,
-    /// Of the interface.
-    index: u32,
-    file: Watched,
-    config_error: Option<String>,
+    config_file: ConfigFile,
     started: Instant,
-    /// Held from the end of the start on.
-    attachment: Option<Attachment>,
-    device: Watch,
-    data_path: DataPath,
-    sweeper: Sweeper,
-    checker: Checker,
-    neighbours: Neighbours,
-    membership: Membership,
-    events: Events,
-    findings: Findings,
-    sources: Sources,
-    firewall: Firewall,
-    /// Connections that began with an unfinished checksum, at the last look.
-    unfinished: u64,
     /// Set once it stops.
     leaving: Option<Leaving>,
-    knowledge: Knowledge,
-    pace: Pace,
-    fallbacks: Fallbacks,
+    interface: Interface,
+    forwarding: Forwarding,
+    throttle: Throttle,
+    runtime: Runtime,
+    checks: Checks,
+    neighbours: Neighbours,
+    membership: Membership,
+    inspections: Inspections,
+    notifier: Notifier,
     maintenance: Maintenance,
     sorry: Sorry,
-    vip_checks: VipChecks,
-    topology: Topology,
-    /// Of services and servers.
-    hooks: Queues,
-    /// What an lb before this one left, until it is taken over.
-    inherited: Option<Inherited>,
-    /// Removes the pins of the maps, should the start come to nothing.
-    pinned_maps: PinnedMaps,
-    /// Totals of servers that have left, by service.
-    former: HashMap<ServiceKey, Totals>,
-    /// Servers being purged, and whose they were.
-    purging: HashMap<ServerId, ServiceKey>,
-    _instance: Instance,
 }
 
 impl Controller {
@@ -143,39 +125,39 @@ impl Controller {
     async fn run(mut self, mut inputs: Inputs, signals: &mut Signals) -> Result<End> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looks = tokio::time::interval(stop::LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stop_polls = tokio::time::interval(stop::LOOK);
+        stop_polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                told = signals.next() => match told {
-                    stop::Told::Stop(signal) => self.told_to_stop(signal),
+                signal = signals.next() => match signal {
+                    stop::Told::Stop(signal) => self.request_stop(signal),
                     stop::Told::Reload => self.reload("SIGHUP"),
                 },
-                what = inputs.observations.next() => {
-                    self.find_out(what);
-                    while let Some(what) = inputs.observations.waiting() {
-                        self.find_out(what);
+                observation = inputs.observations.next() => {
+                    self.observe(observation);
+                    while let Some(observation) = inputs.observations.waiting() {
+                        self.observe(observation);
                     }
                     self.plan_refresh();
                 }
-                () = self.pace.due() => self.refresh(),
-                Some(news) = inputs.news.recv() => self.hear(news),
-                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry).await,
+                () = self.throttle.due() => self.refresh(),
+                Some(input) = inputs.cluster.recv() => self.receive(input),
+                Some(request) = inputs.requests.recv() => self.answer(request).await,
                 _ = housekeeping.tick() => self.keep_house(),
-                _ = looks.tick(), if self.leaving.is_some() => if self.has_left().await {
+                _ = stop_polls.tick(), if self.leaving.is_some() => if self.has_left().await {
                     break;
                 },
             }
         }
         // Hooks are run for what has happened up to now.
-        while let Ok(news) = inputs.news.try_recv() {
-            self.hear(news);
+        while let Ok(input) = inputs.cluster.try_recv() {
+            self.receive(input);
         }
         self.close().await
     }
 
-    fn find_out(&mut self, what: Observation) {
-        match what {
+    fn observe(&mut self, observation: Observation) {
+        match observation {
             Observation::Verdict(verdict) => self.verdict(verdict),
             Observation::Neighbour(event) => self.neighbour(event),
         }
@@ -186,18 +168,22 @@ impl Controller {
             // It may have another MAC now, which the kernel would notice only half a minute later.
             self.neighbours.verify(verdict.server);
         }
-        let notices = self.knowledge.verdict(verdict, self.started.elapsed());
-        self.tell(notices);
+        let notifications = self.runtime.verdict(verdict, self.started.elapsed());
+        self.notify(notifications);
     }
 
     fn neighbour(&mut self, event: neighbours::Event) {
         if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
-            self.director_is_at(*address, *mac);
+            if let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
+                && let Err(error) = self.forwarding.set_directors(directors)
+            {
+                forwarding::log_failure(&error);
+            }
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
             neighbours::Event::Neighbour(address, mac) => {
-                let (before, notices) = self.knowledge.set_mac(address, mac, self.started.elapsed());
+                let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
                 match mac {
                     Some(mac) if before != Some(mac) => {
                         tracing::info!("{address} is at {}", report::mac(mac));
@@ -207,10 +193,10 @@ impl Controller {
                     }
                     _ => {}
                 }
-                self.tell(notices);
+                self.notify(notifications);
             }
             neighbours::Event::Interface { mac, up } => {
-                self.data_path.executor.set_mac(mac.into());
+                self.forwarding.set_mac(mac);
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();
@@ -221,115 +207,129 @@ impl Controller {
 
     /// Has the maps brought to what is known now, if that is not what they hold.
     fn plan_refresh(&mut self) {
-        if self.knowledge.take_changed() {
-            self.pace.want();
+        if self.runtime.take_changed() {
+            self.throttle.request();
         }
     }
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
-        let before_work = pace::worked();
-        let notices = self.knowledge.count(&self.config.services, self.started.elapsed());
-        self.tell(notices);
-        let desired = desired::state(&self.config, &self.knowledge);
-        let before: State = self.data_path.applied().clone();
-        let Applied { changes, purge, errors } = self.data_path.apply(desired);
-        for change in &changes {
-            tracing::debug!("{change}");
-        }
-        for error in &errors {
-            tracing::error!("the data path could not be changed: {error:#}");
-        }
-        let records = report::membership(&before, self.data_path.applied(), &self.config, |key, address| {
-            self.knowledge.server(&key, address).and_then(Machine::reason)
-        });
-        records.into_iter().for_each(|record| self.events.record(record));
-        self.tell_fallbacks();
-        self.tell_stations();
-        self.look_at_own_vips();
-        for (service, server) in purge {
-            self.purging.insert(server, service);
-            self.sweeper.purge(server);
-        }
-        self.tell_servers();
-        self.membership.set_machines(stations::machines(&self.config, &self.knowledge));
-        self.pace.done(pace::worked().saturating_sub(before_work), Instant::now());
-    }
-
-    /// How many servers this director could send clients to.
-    fn tell_servers(&mut self) {
-        let servers = self.knowledge.serving();
-        self.membership.set_readiness(|readiness| readiness.servers = servers.try_into().unwrap_or(u16::MAX));
+        let before_work = throttle::worked();
+        let notifications = self.runtime.count(&self.config.services, self.started.elapsed());
+        self.notify(notifications);
+        let before = self.forwarding.apply(desired::state(&self.config, &self.runtime));
+        let records = report::changes_in_service(
+            &before,
+            self.forwarding.applied(),
+            &self.config,
+            |service, address| self.runtime.server(&service, address).and_then(Machine::reason),
+        );
+        records.into_iter().for_each(|record| self.notifier.record(record));
+        self.notifier.publish_fallbacks(&self.config.services, self.forwarding.applied());
+        let Self { config, runtime, forwarding, interface, checks, .. } = self;
+        checks.publish_stations(&Needs { config, runtime, forwarding, interface });
+        self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarding);
+        // How many servers this director could send clients to.
+        let serving = self.runtime.serving();
+        self.membership.set_readiness(|readiness| readiness.servers = serving.try_into().unwrap_or(u16::MAX));
+        self.membership.set_machines(stations::machines(&self.config, &self.runtime));
+        self.throttle.done(throttle::worked().saturating_sub(before_work), Instant::now());
     }
 
     fn keep_house(&mut self) {
         if self.membership.has_failed() {
             self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
-        let purged = self.sweeper.purged();
-        for server in &purged {
-            self.purged(*server);
-        }
-        if !purged.is_empty() {
+        let Self { config, runtime, forwarding, .. } = self;
+        let services = || config.services.iter().chain(runtime.draining.services());
+        if forwarding.settle_purged(|key| services().any(|service| service.key == *key)) {
             // Their numbers are free for servers that there were none left for.
             self.refresh();
         }
-        let executor = &self.data_path.executor;
-        let table = &self.data_path.table;
-        let finished = self.knowledge.draining.finish(Instant::now(), |service, address| {
-            let id = executor.server_id(service, Target::Real(address));
-            id.is_none_or(|id| table.counts(id).active() == 0 && table.counts(id).inactive() == 0)
-        });
-        if finished {
+        let is_idle = |service: &_, address| self.forwarding.is_idle(service, address);
+        if self.runtime.draining.finish(Instant::now(), is_idle) {
             self.follow_configuration();
         }
-        self.look_at_maintenance();
-        self.look_for_loops();
-        let notices = self.knowledge.pass_time(self.started.elapsed());
-        self.tell(notices);
+        self.poll_maintenance();
+        let notifications = self.runtime.pass_time(self.started.elapsed());
+        self.notify(notifications);
         self.plan_refresh();
-        self.sources.look(&self.config, &self.findings, Instant::now());
-        self.record_findings();
-        self.follow_device();
-        self.look_at_checksums();
-        self.retry_vip_checks();
-        self.membership.look_at_keys();
-        let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
-        if !attached && if_indextoname(self.index).is_err() {
+        self.inspections.check(&self.config, &self.runtime, &self.forwarding, &self.interface);
+        self.notifier.collect_findings();
+        // With auto, when the far end of a veth has lost its program: nothing gets through any
+        // more.
+        if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.interface.loses_frames() {
+            self.change_mode("what native mode sends gets lost");
+        }
+        let Self { config, runtime, forwarding, interface, checks, .. } = self;
+        checks.retry_vip(Needs { config, runtime, forwarding, interface });
+        let keys = self.membership.poll_keys();
+        keys.into_iter().for_each(|record| self.notifier.record(record));
+        if self.interface.is_gone() {
             // The kernel's word of it was lost.
             self.interface_gone();
         }
+        let attached = self.interface.is_attached();
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
-        match self.file.look(Instant::now()) {
+        match self.config_file.poll(Instant::now()) {
             _ if self.leaving.is_some() => {}
-            Look::Nothing => {}
-            Look::Read => self.reload("the file changed"),
-            Look::StillWritten => self.wait_for_writer("the file changed"),
+            FileChange::None => {}
+            FileChange::Whole => self.reload("the file changed"),
+            FileChange::StillWritten => self.wait_for_writer("the file changed"),
         }
     }
 
-    /// What was found and what was noted stands among the events from now on.
-    fn record_findings(&mut self) {
-        self.findings.take_noted().into_iter().for_each(|record| self.events.keep(record));
-        for record in self.findings.take_records() {
-            self.events.record(record);
+    /// Something happened in the cluster.
+    fn receive(&mut self, input: ClusterInput) {
+        if let Some(record) = self.membership.receive(input, &self.config.groups) {
+            self.notifier.record(record);
         }
     }
 
-    fn purged(&mut self, server: ServerId) {
-        let totals = read_totals(&self.data_path.executor.maps().stats, server);
-        if let Some(service) = self.purging.remove(&server) {
-            self.former.entry(service).or_default().add(totals);
+    fn notify(&mut self, notifications: Vec<Notification>) {
+        self.notifier.publish(notifications, &self.config.services, &self.runtime);
+    }
+
+    fn follow_vip_checks(&mut self) {
+        let Self { config, runtime, forwarding, interface, checks, .. } = self;
+        checks.follow_vip(Needs { config, runtime, forwarding, interface });
+    }
+
+    /// Lets servers go and return as the folder of maintenance says.
+    fn poll_maintenance(&mut self) {
+        if self.maintenance.poll(&self.config) {
+            self.follow_maintenance();
         }
-        self.data_path.executor.purged(server);
-        let Self { former, config, knowledge, .. } = self;
-        let services = || config.services.iter().chain(knowledge.draining.services());
-        former.retain(|key, _| services().any(|service| service.key == *key));
+    }
+
+    fn follow_maintenance(&mut self) {
+        let reason = |server: &Server| self.maintenance.reason(server);
+        let now = self.started.elapsed();
+        let notifications = self.runtime.keep_out(&self.config.services, reason, now);
+        self.notify(notifications);
+    }
+
+    /// Goes over to the best mode that the interface can have now.
+    fn change_mode(&mut self, why: &str) {
+        match self.interface.change_mode(&mut self.forwarding, self.config.xdp_mode, why) {
+            Ok(ModeChange { is_anew, records }) => {
+                if is_anew {
+                    self.inspections.forget_checksums(&self.config, &self.forwarding, &self.interface);
+                }
+                // Sockets that share their memory with the driver are bound to its mode.
+                if is_anew && self.config.zero_copy {
+                    self.checks.close_sockets();
+                    self.follow_vip_checks();
+                }
+                records.into_iter().for_each(|record| self.notifier.record(record));
+            }
+            Err(error) => self.fail(error),
+        }
     }
 }
 
 /// To systemd, if it started us; without it, to nobody.
-fn tell_supervisor(state: NotifyState) {
+fn notify_supervisor(state: NotifyState) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "cannot tell the service manager");
     }

@@ -1,5 +1,5 @@
-//! The host's own firewall, which the packets that XDP forwards never meet: rules about VIPs are looked for, and told of as
-//! findings.
+//! The host's own firewall, which the packets that XDP forwards never meet: rules about VIPs are
+//! looked for, and reported as findings.
 //!
 //! - `nftables`, `iptables`: which rules are about a service: pure
 
@@ -52,13 +52,13 @@ pub(crate) struct Firewall {
 impl Firewall {
     pub(crate) fn start(findings: Findings) -> std::io::Result<Self> {
         let worker = Worker::start("lb-firewall")?;
-        let (services, told) = watch::channel(Vec::new());
-        worker.handle().spawn(follow(told, findings));
+        let (services, wanted) = watch::channel(Vec::new());
+        worker.handle().spawn(follow(wanted, findings));
         Ok(Self { services, _worker: worker })
     }
 
     /// Looks now, and from now on for these services.
-    pub(crate) fn look(&self, config: &Config) {
+    pub(crate) fn follow_configuration(&self, config: &Config) {
         let services = config.services.iter().filter_map(|service| match service.key.vip {
             IpAddr::V4(vip) => Some(Service { vip, protocol: service.key.protocol, port: service.key.port }),
             IpAddr::V6(_) => None,
@@ -69,12 +69,12 @@ impl Firewall {
 
 async fn follow(mut services: watch::Receiver<Vec<Service>>, findings: Findings) {
     // Nothing is looked for before there is something to look for.
-    let mut news = services.changed().await;
-    while news.is_ok() {
+    let mut changed = services.changed().await;
+    while changed.is_ok() {
         let wanted = services.borrow_and_update().clone();
-        findings.set(Kind::FirewallBypassed, told(&rules(&wanted).await));
-        // Without news it looks again all the same.
-        news = tokio::time::timeout(EVERY, services.changed()).await.unwrap_or(Ok(()));
+        findings.set(Kind::FirewallBypassed, findings_of(&rules(&wanted).await));
+        // Without a change it looks again all the same.
+        changed = tokio::time::timeout(EVERY, services.changed()).await.unwrap_or(Ok(()));
     }
 }
 
@@ -119,7 +119,7 @@ async fn listing(words: &[&str]) -> Option<Vec<u8>> {
 }
 
 /// One finding for each VIP.
-fn told(rules: &[Rule]) -> Vec<Finding> {
+fn findings_of(rules: &[Rule]) -> Vec<Finding> {
     let mut places: BTreeMap<Ipv4Addr, Vec<&str>> = BTreeMap::new();
     for Rule { vip, place } in rules {
         let places = places.entry(*vip).or_default();
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_vip_has_one_finding_for_all_its_rules() {
         let rule = |last, place: &str| Rule { vip: Ipv4Addr::new(192, 0, 2, last), place: place.to_owned() };
-        let findings = told(&[rule(10, "a"), rule(11, "b"), rule(10, "c"), rule(10, "a")]);
+        let findings = findings_of(&[rule(10, "a"), rule(11, "b"), rule(10, "c"), rule(10, "a")]);
         let texts: Vec<_> = findings.iter().map(|finding| (&*finding.subject, &*finding.text)).collect();
         assert_eq!(
             texts,

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::observe::{http, inquiries, samples as observed, socket};
+use crate::observe::{http, requests, samples as observed, socket};
 use crate::sorry;
 
 targets! {
@@ -56,12 +56,13 @@ pub(crate) fn run_control(config: Config) -> Result<(), Failed> {
     hold(config, client(requests), |script| runtime.block_on(in_time(control(&script)))?)
 }
 
-/// Every line that comes back is a reply, and a good request after the bad ones is answered by the last.
+/// Every line that comes back is a reply, and a good request after the bad ones is answered by the
+/// last.
 async fn control(script: &Script) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("lb.sock");
     let listener = socket::bind(&path).expect("a socket");
-    let server = tokio::spawn(socket::serve(listener, inquiries::fixed(observed::cluster())));
+    let server = tokio::spawn(socket::serve(listener, requests::fixed(observed::cluster())));
     let (mut reader, mut writer) = UnixStream::connect(&path).await.expect("a connection").into_split();
     let asking = async {
         for piece in &script.pieces {
@@ -122,7 +123,7 @@ pub(crate) fn run_metrics(config: Config) -> Result<(), Failed> {
     hold(config, client(http_requests()), |script| {
         let answer = runtime.block_on(in_time(async {
             let (listener, address) = listener().await;
-            let server = tokio::spawn(http::serve(listener, inquiries::fixed(observed::cluster())));
+            let server = tokio::spawn(http::serve(listener, requests::fixed(observed::cluster())));
             let answer = asked_well_after(&script, address).await;
             server.abort();
             answer

@@ -1,9 +1,9 @@
-//! What the controller shows: inquiries, metrics, listing, HTTP endpoint, control socket.
+//! What the controller shows: requests, metrics, listing, HTTP endpoint, control socket.
 
 pub(crate) mod http;
-pub(crate) mod inquiries;
 pub(crate) mod listing;
 pub(crate) mod metrics;
+pub(crate) mod requests;
 pub(crate) mod socket;
 
 #[cfg(test)]

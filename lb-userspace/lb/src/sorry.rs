@@ -1,12 +1,14 @@
 //! The sorry page: `lb` itself answers HTTP at a VIP while no real server does.
 //!
-//! - `listener`: one VIP and port: bound as soon as it is free, and never more connections than it can bear
+//! - `listener`: one VIP and port: bound as soon as it is free, and never more connections than it
+//!   can bear
 //! - `lingering`: the end of a connection whose client still sends
 //! - `page`: what is said
 //! - `trouble`: what an operator must put right
 //!
-//! A thread of its own does it, so that a flood of the sorry slows down neither checks nor the controller. It listens
-//! whether or not this director has the VIP now: the data path decides what comes here.
+//! A thread of its own does it, so that a flood of the sorry slows down neither checks nor the
+//! controller. It listens whether or not this director has the VIP now: the data path decides what
+//! comes here.
 
 mod lingering;
 mod listener;
@@ -26,7 +28,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::listener::Listener;
 use self::trouble::Trouble;
 
-/// Connections that are served at once at all VIPs together. Each may hold a page of [`page::LONGEST`] bytes.
+/// Connections that are served at once at all VIPs together. Each may hold a page of
+/// [`page::LONGEST`] bytes.
 const MOST: usize = 512;
 /// Connections that have had their answer, and whose clients still send.
 const MOST_LINGERING: usize = 1024;
@@ -64,7 +67,8 @@ struct Running {
 }
 
 impl Sorry {
-    /// From now on these are the addresses with a sorry page, each with its file if it is not the built-in one.
+    /// From now on these are the addresses with a sorry page, each with its file if it is not the
+    /// built-in one.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -82,14 +86,14 @@ impl Sorry {
         Ok(())
     }
 
-    /// Whether it can be told there.
+    /// Whether the page is served there.
     pub(crate) fn listens(&self, address: &SocketAddr) -> bool {
         self.running.get(address).is_some_and(|running| running.trouble.listens())
     }
 
-    /// Why nobody can be told sorry there, or not with the operator's own page.
+    /// Why no sorry page is served there, or not with the operator's own page.
     pub(crate) fn trouble(&self, address: &SocketAddr) -> Option<String> {
-        self.running.get(address)?.trouble.told()
+        self.running.get(address)?.trouble.text()
     }
 
     fn begin(&mut self, address: SocketAddr, page: Option<PathBuf>) -> std::io::Result<Running> {

@@ -138,6 +138,6 @@ fn log(director: &Director) -> std::path::PathBuf {
 
 /// The server that a line of lb's log takes out of its service.
 fn removed(line: &str) -> Option<Ipv4Addr> {
-    let (_, rest) = line.split_once("Removing real server: ")?;
-    rest.split(':').next()?.parse().ok()
+    let event = lb_lab::lab::log::event(line).filter(|event| event.event == "server_removed")?;
+    event.server?.parse().ok()
 }

@@ -69,8 +69,7 @@ fn upgrade(alone: &mut Alone, options: &Options) -> Result<()> {
 fn resize(alone: &mut Alone, _: &Options) -> Result<()> {
     alone.director.stop()?;
     alone.reconfigure(LARGER, BOTH)?;
-    alone.director.restart()?;
-    alone.says(&format!("copied into a table for {LARGER}"))
+    alone.director.restart()
 }
 
 #[derive(Debug, Serialize)]
@@ -94,7 +93,7 @@ fn play(name: &'static str, case: Play, options: &Options) -> Result<Case> {
     let clients = alone.clients(options.connections as usize, PACE)?;
     case(&mut alone, options)?;
     alone.wait_until_served()?;
-    alone.says("connections go on").or_else(|error| if name == "resize" { Ok(()) } else { Err(error) })?;
+    alone.has_taken_over(if name == "resize" { LARGER.into() } else { TABLE.into() })?;
     // Each connection speaks at least once more afterwards.
     let Outcome { connections, lost, wrong, blocks, datagrams_lost, gap } = clients.finish();
     ensure!(blocks >= 2 * connections, "the connections did not go on: {blocks} blocks of {connections}");

@@ -23,6 +23,7 @@ pub mod capture;
 pub mod cleanup;
 pub mod director;
 mod global;
+pub mod log;
 pub mod namespace;
 mod neighbours;
 pub mod node;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use lb_api::events::Record;
 use lb_lab::cluster::VIP;
 
 use crate::harness::*;
@@ -42,12 +43,14 @@ fn a_dead_node_is_fenced_before_its_group_is_taken() {
     let cluster = Cluster::start("fence", &Plan { cluster, ..Plan::default() });
     let ha2 = &cluster.directors[1];
     // At the start ha1, which did not hear ha2 yet, has waited for a fence too, and ha2 may have been first.
-    let at_start = ha2.takes(VIP).expect("a log");
+    let at_start = ha2.takes(VIP).expect("events");
     cluster.directors[0].kill().expect("it dies");
     wait_for("the fence to have failed twice", || {
-        ha2.log().expect("a log").matches("the take-over failed: fencing ha1: ").count() >= 2
+        let failed = |event: &Record| event.cause_id.as_deref() == Some("takeover_failed");
+        count_events(ha2, "fencing_failed", about("ha1")) >= 2
+            && count_events(ha2, "role_changed", failed) >= 2
     });
-    assert_eq!(ha2.takes(VIP).expect("a log"), at_start, "taken although the fence failed");
+    assert_eq!(ha2.takes(VIP).expect("events"), at_start, "taken although the fence failed");
     fs::write(&permission, "").expect("a file");
     cluster.wait_until_held_by("ha2");
     cluster.holder_answers_alone(ha2.node(), VIP);

@@ -54,7 +54,7 @@ fn both_vips_of_a_group_move_together() {
     cluster.wait_until_held_by("ha1");
     assert_served_by(&cluster, &ha1, FALLBACK_PAGE);
     assert_eq!(shown_on(&ha2), None);
-    assert_eq!(cluster.directors[1].takes(VIP6).expect("a log"), 1, "ha2 had it once");
+    assert_eq!(cluster.directors[1].takes(VIP6).expect("events"), 1, "ha2 had it once");
 }
 
 /// Its host is as well as ever, and still has the address.

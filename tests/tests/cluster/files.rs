@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, unique_name};
@@ -26,22 +28,20 @@ fn keys_are_changed_without_a_stop() {
         for (done, (step, keys)) in steps.iter().enumerate() {
             for director in [ha1, ha2] {
                 write_keys(director.node(), keys);
-                wait_for(step, || {
-                    let log = director.log().expect("a log");
-                    log.matches("heartbeat keys reloaded").count() == done + 1
-                });
+                director.wait_for_events("keys_reloaded", done + 1, PATIENCE, |_| true).context(*step)?;
             }
         }
         Ok(())
     });
     assert_eq!(outage.expect("the client can ask").failed(), 0);
     cluster.wait_until_held_by("ha1");
-    assert_eq!(ha2.takes(VIP).expect("a log"), 0, "ha2 has taken the VIP in between");
+    assert_eq!(ha2.takes(VIP).expect("events"), 0, "ha2 has taken the VIP in between");
 
     // The check of the check: with another key the two are strangers, and say why.
     write_keys(ha2.node(), OLD_KEY);
-    wait_for_log(ha1, "unknown_key");
-    wait_for_log(ha2, "node ha1 is dead");
+    let unknown = |event: &Record| event.cause.as_deref() == Some("unknown_key");
+    wait_for_event(ha1, "message_dropped", unknown);
+    wait_for_event(ha2, "node_dead", about("ha1"));
     write_keys(ha2.node(), NEW_KEY);
     cluster.wait_until_held_by("ha1");
     cluster.holder_answers_alone(ha1.node(), VIP);
@@ -52,8 +52,8 @@ fn a_key_file_that_others_may_read_is_refused() {
     let talk = Talk::new(&unique_name("keymode")).expect("the cluster comes up");
     write_keys(&talk.ha1, OLD_KEY);
     fs::set_permissions(key_file(&talk.ha1), fs::Permissions::from_mode(0o644)).expect("chmod");
-    let refused = Director::start(&talk.ha1, &Plan::default().configuration(&talk.ha1));
-    let error = format!("{:#}", refused.expect_err("lb must not start"));
+    let started = Director::start(&talk.ha1, &Plan::default().configuration(&talk.ha1));
+    let error = Director::refusal(started).expect("lb must not start");
     assert!(error.contains("chmod 600"), "{error}");
 }
 
@@ -61,8 +61,8 @@ fn a_key_file_that_others_may_read_is_refused() {
 fn without_a_bpf_file_system_a_cluster_does_not_start() {
     let talk = Talk::new(&unique_name("nobpffs")).expect("the cluster comes up");
     write_keys(&talk.ha1, OLD_KEY);
-    let refused = Director::start_without_bpffs(&talk.ha1, &Plan::default().configuration(&talk.ha1));
-    let error = format!("{:#}", refused.expect_err("lb must not start"));
+    let started = Director::start_without_bpffs(&talk.ha1, &Plan::default().configuration(&talk.ha1));
+    let error = Director::refusal(started).expect("lb must not start");
     assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
     let link = talk.ha1.ip("link show dev eth0").expect("ip works");
     assert!(!link.contains("xdp"), "a program is left behind: {link}");
@@ -75,12 +75,12 @@ fn different_configurations_are_told_on_both_sides() {
     let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
     let same = plan.configuration(ha2.node());
     ha2.reconfigure(&same.replace("scheduler: rr", "scheduler: wlc")).expect("a new file");
-    wait_for_log(ha1, "node ha2 has another configuration");
-    wait_for_log(ha2, "node ha1 has another configuration");
+    wait_for_event(ha1, "config_differs", about("ha2"));
+    wait_for_event(ha2, "config_differs", about("ha1"));
     assert!(ha1.listing().expect("a listing").contains("ANOTHER CONFIGURATION"));
     ha2.reconfigure(&same).expect("the old file");
-    wait_for_log(ha1, "node ha2 has the same configuration again");
-    wait_for_log(ha2, "node ha1 has the same configuration again");
+    wait_for_event(ha1, "config_agrees", about("ha2"));
+    wait_for_event(ha2, "config_agrees", about("ha1"));
     cluster.wait_until_held_by("ha1");
 }
 
@@ -106,10 +106,11 @@ fn b10_keys_that_differ_are_told_in_words_and_once() {
     }
     sleep(Duration::from_secs(5));
     for director in [ha1, ha2] {
-        let log = director.log().expect("a log");
-        let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
-        assert!(lines("SPLIT BRAIN: somebody else announces") <= 1, "{log}");
-        assert_eq!(lines("are signed with another key"), 1, "{log}");
+        // By what somebody announces; one that a node's heartbeat shows names that node.
+        let by_announcement = count_events(director, "split_brain", |event| event.node.is_none());
+        assert!(by_announcement <= 1, "{}", director.log_tail());
+        let mismatch = |event: &Record| event.finding.as_deref() == Some("key_mismatch");
+        assert_eq!(count_events(director, "finding", mismatch), 1, "{}", director.log_tail());
     }
     write_keys(ha2.node(), OLD_KEY);
     cluster.wait_until_held_by("ha1");

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
+use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::VIP;
 use lb_lab::lab::Director;
@@ -40,6 +41,7 @@ fn a6_groups_come_and_go_by_reload_on_one_director_after_the_other() {
     let client = &cluster.talk.client;
     let url = format!("http://{MAIL}/index.html");
 
+    let is_mail = |event: &Record| event.group.as_deref() == Some("mail");
     let outage = Outage::during(client, Answer::SERVERS, || {
         ha1.reconfigure(&two.configuration(ha1.node()))?;
         // Only one knows it: that one takes it, whoever is preferred.
@@ -56,22 +58,22 @@ fn a6_groups_come_and_go_by_reload_on_one_director_after_the_other() {
         }
         cluster.holder_answers_alone(ha2.node(), MAIL);
         client.get(&url)?;
-        wait_for_log(ha1, "node ha2 has the same configuration again");
+        wait_for_event(ha1, "config_agrees", about("ha2"));
 
         // The one that has it forgets it first, and the other takes it over until it forgets it too.
         ha2.reconfigure(&one.configuration(ha2.node()))?;
-        wait_for_log(ha2, "group mail left the configuration, and nothing of it is left here");
+        wait_for_event(ha2, "group_removed", is_mail);
         wait_until(ha1, "mail on ha1 again", |status| holder(status, "mail") == Some("ha1"));
         wait_until(ha2, "ha2 without mail again", |status| status.group("mail").is_none());
         cluster.holder_answers_alone(ha1.node(), MAIL);
         client.get(&url)?;
         ha1.reconfigure(&one.configuration(ha1.node()))?;
-        wait_for_log(ha1, "group mail left the configuration, and nothing of it is left here");
+        wait_for_event(ha1, "group_removed", is_mail);
         Ok(())
     });
     let outage = outage.expect("the client can ask");
     assert_eq!(outage.failed(), 0, "of the group that was there all the time: {outage:?}");
-    assert_eq!(ha2.takes(VIP).expect("a log"), 0, "the other group has not moved");
+    assert_eq!(ha2.takes(VIP).expect("events"), 0, "the other group has not moved");
     assert_eq!(client.who_has(MAIL).expect("arping works").len(), 0, "nobody answers for what is gone");
     for director in [ha1, ha2] {
         let addresses = director.node().ip("-oneline address show dev eth0").expect("ip works");
@@ -87,10 +89,7 @@ fn a6_a_vip_that_would_change_its_group_is_refused_in_words() {
     let ha1 = &cluster.directors[0];
     let renamed = Plan { groups: RENAMED, ..Plan::default() };
     ha1.reconfigure(&renamed.configuration(ha1.node())).expect("a new file");
-    wait_for_log(
-        ha1,
-        "VIP 211.58.250.6 moves from group web to group www: take it out of web first, on all nodes",
-    );
+    wait_for_event(ha1, "config_refused", |_| true);
     assert!(ha1.listing().expect("a listing").contains("moves from group web to group www"));
     sleep(Duration::from_secs(1));
     cluster.wait_until_held_by("ha1");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::Talk;
 use lb_lab::lab::{Director, Node, unique_name};
@@ -154,12 +155,23 @@ impl Cluster {
     }
 }
 
-/// Until the director has logged `text`.
+/// Until `lb events` has one with this id of which `wanted` holds.
 #[track_caller]
-pub(crate) fn wait_for_log(director: &Director, text: &str) {
-    wait_for(&format!("{text:?} in the log of {}", director.node().name()), || {
-        director.log().expect("a log").contains(text)
-    });
+pub(crate) fn wait_for_event(director: &Director, id: &str, wanted: impl Fn(&Record) -> bool) -> Record {
+    let found = director.wait_for_event(id, PATIENCE, wanted);
+    found.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Whether the event is about another node of this name.
+pub(crate) fn about(node: &str) -> impl Fn(&Record) -> bool {
+    move |event| event.node.as_deref() == Some(node)
+}
+
+/// How many events with this id `lb events` has of which `wanted` holds.
+#[track_caller]
+pub(crate) fn count_events(director: &Director, id: &str, wanted: impl Fn(&Record) -> bool) -> usize {
+    let events = director.events().expect("lb events answers");
+    events.iter().filter(|event| event.event == id && wanted(event)).count()
 }
 
 #[track_caller]

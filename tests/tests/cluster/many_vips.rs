@@ -80,14 +80,14 @@ impl Pair {
 
 /// When `director` has gone into `role`, last: since midnight; and how long the role before had lasted.
 fn went(director: &Director, role: &str) -> (Duration, Duration) {
-    let events = director.order(&["events", "--json"]).expect("lb events");
-    let line = events.lines().rev().find(|line| line.contains(&format!("\"to\":\"{role}\"")));
-    let event: serde_json::Value = serde_json::from_str(line.expect("a change of role")).expect("JSON");
-    let time = event["time"].as_str().and_then(|time| time.split_once('T')).expect("a time").1;
+    let events = director.events().expect("lb events");
+    let event = events.iter().rev().find(|event| event.to.as_deref() == Some(role));
+    let event = event.expect("a change of role");
+    let time = event.time.split_once('T').expect("a time").1;
     let mut parts = time.trim_end_matches('Z').split(':').map(|part| part.parse::<f64>().expect("a number"));
     let mut next = || parts.next().expect("three parts");
     let at = Duration::from_secs_f64(next() * 3600.0 + next() * 60.0 + next());
-    (at, Duration::from_secs_f64(event["took_ms"].as_f64().expect("a time") / 1e3))
+    (at, Duration::from_secs_f64(event.took_ms.expect("a time") / 1e3))
 }
 
 fn since_midnight(at: Duration) -> Duration {

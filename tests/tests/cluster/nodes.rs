@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use lb_api::events::Record;
 use lb_lab::cluster::{URL, VIP};
 use lb_lab::lab::Director;
 
@@ -69,7 +70,8 @@ fn the_node_that_loses_its_reference_hosts_gives_way() {
     let cluster = Cluster::start("references", &Plan { cluster: cluster_lines, ..Plan::default() });
     cluster.talk.ha1.ip("route add blackhole 211.58.250.100/32").expect("a route");
     cluster.wait_until_held_by("ha2");
-    wait_for_log(&cluster.directors[0], "node ha2 reaches more");
+    let given_way = |event: &Record| event.cause_id.as_deref() == Some("better_placed");
+    wait_for_event(&cluster.directors[0], "role_changed", given_way);
     cluster.talk.ha1.ip("route del blackhole 211.58.250.100/32").expect("no route");
     cluster.wait_until_held_by("ha1");
 }

@@ -21,7 +21,7 @@ fn maintenance_survives_a_restart() {
     let ha1 = &mut cluster.directors[0];
     ha1.stop().expect("it stops");
     ha1.restart().expect("it starts");
-    wait_for_log(ha1, "this node is in maintenance");
+    wait_for_event(ha1, "node_maintenance", |_| true);
     sleep(Duration::from_secs(3)); // it would have taken the group back long ago
     cluster.wait_until_held_by("ha2");
     cluster.directors[0].order(&["maintenance", "off"]).expect("the order is taken");
@@ -44,9 +44,8 @@ fn standby_resume_and_orders_to_the_wrong_node() {
     assert!(refused.contains("no other node is ready"), "{refused}");
     ha1.order(&["resume"]).expect("the order is taken");
     cluster.wait_until_held_by("ha1");
-    let events = ha1.order(&["events", "--json"]).expect("events");
-    let moves = events.lines().filter(|line| line.contains(r#""to":"active""#)).count();
-    assert_eq!(moves, 2, "at start and now: {events}");
+    let moves = count_events(ha1, "role_changed", |event| event.to.as_deref() == Some("active"));
+    assert_eq!(moves, 2, "at start and now: {}", ha1.log_tail());
 }
 
 #[test]

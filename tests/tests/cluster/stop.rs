@@ -39,8 +39,7 @@ fn a_director_that_waits_for_connections_answers_and_can_be_told_not_to() {
     }
     let refused = ha1.order(&["resume"]).expect_err("it is too late for that").to_string();
     assert!(refused.contains("this node is stopping"), "{refused}");
-    let events = ha1.order(&["events"]).expect("it answers");
-    assert!(events.contains("standby by command, or stopping"), "{events}");
+    wait_for_event(ha1, "role_changed", |event| event.cause_id.as_deref() == Some("standby_command"));
     // Longer than it stays for nothing.
     thread::sleep(Duration::from_secs(1));
     assert!(ask(&mut connection).contains("200 OK"), "the connection goes on");
@@ -48,7 +47,7 @@ fn a_director_that_waits_for_connections_answers_and_can_be_told_not_to() {
 
     ha1.process().signal(Signal::SIGTERM);
     assert!(ha1.process().ends_within(PATIENCE), "told twice, it does not wait");
-    assert!(ha1.log().expect("a log").contains("SIGTERM again: stopping at once"));
+    ha1.wait_for_logged("stopping_at_once", 1, Duration::ZERO).expect("it says so");
     assert!(!ha1.socket().exists());
 }
 
@@ -59,7 +58,7 @@ fn a4_a_director_whose_interface_is_gone_leaves_in_order_and_comes_back_with_it(
     let node = ha1.node();
     node.remove_interface().expect("it was there");
     ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).expect("it takes over");
-    wait_for_log(ha1, "waiting for interface eth0");
+    ha1.wait_for_logged("waiting_for_interface", 1, PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
     assert!(ha1.process().is_alive());
     assert!(!ha1.socket().exists(), "{}", ha1.log_tail());
     let pins = cleanup::pins(&node.state().namespace("ha1"));
@@ -70,6 +69,5 @@ fn a4_a_director_whose_interface_is_gone_leaves_in_order_and_comes_back_with_it(
     cluster.wait_until_held_by("ha1");
     let answers = cluster.talk.client.who_has(VIP).expect("arping works");
     assert_eq!(Vec::from_iter(answers), ["02:00:00:00:aa:05"]);
-    let events = ha1.order(&["events"]).expect("it answers");
-    assert!(events.contains("interface eth0 is gone"), "{events}");
+    wait_for_event(ha1, "interface_gone", |_| true);
 }

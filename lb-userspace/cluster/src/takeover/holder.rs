@@ -190,7 +190,7 @@ impl Holder {
         self.orders.give(Order::End);
         let ended = self.thread.join().is_ok();
         if !ended {
-            tracing::error!("the thread that holds the VIPs has failed");
+            tracing::error!(event = "thread_failed", "the thread that holds the VIPs has failed");
         }
         ended
     }

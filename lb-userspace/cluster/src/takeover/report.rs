@@ -47,10 +47,8 @@ impl Report {
         }
         for vip in vips {
             let news = if vip.address.is_ipv4() { "gratuitous ARP" } else { "neighbour advertisements" };
-            self.note(
-                "vip_taken",
-                format!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix),
-            );
+            let text = format!("IP address {}/{} taken, sending {news}", vip.address, vip.prefix);
+            self.findings.note(Record::new(Level::Info, "vip_taken", text).vip(vip.address));
         }
     }
 
@@ -63,7 +61,8 @@ impl Report {
             return self.note("vip_released", format!("{} IP addresses released", vips.len()));
         }
         for vip in vips {
-            self.note("vip_released", format!("IP address {vip} released"));
+            let text = format!("IP address {vip} released");
+            self.findings.note(Record::new(Level::Info, "vip_released", text).vip(*vip));
         }
     }
 

@@ -1,4 +1,5 @@
-//! `lb failover`, `lb failback`, `lb standby`, `lb resume`, `lb maintenance`: what operators want done in the cluster.
+//! `lb failover`, `lb failback`, `lb standby`, `lb resume`, `lb maintenance`: what operators want
+//! done in the cluster.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -87,7 +88,8 @@ pub(super) fn maintenance(MaintenanceOptions { switch, force, director }: &Maint
 
 const BACK: &str = "this node takes groups again as soon as it is ready";
 
-/// Gives the order and waits until the groups that it moves have arrived. Returns the director's note.
+/// Gives the order and waits until the groups that it moves have arrived. Returns the director's
+/// note.
 fn give(socket: &Path, order: &Request) -> Result<Option<String>> {
     let start = Instant::now();
     let Obeyed { mut moves, note } = client::request_order(socket, order)?;

@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Leave nothing behind: neither the XDP program with its connections nor the VIPs. Works without a running director too
+    /// Leave nothing behind: neither the XDP program with its connections nor the VIPs. Works
+    /// without a running director too
     #[arg(long)]
     release: bool,
     /// The configuration file; tells without a running director what there is to take away

@@ -1,42 +1,48 @@
-//! Clients whose packets come with checksums that were left to hardware: servers drop them, although all else is well.
+//! Clients whose packets come with checksums that were left to hardware: servers drop them,
+//! although all else is well.
 //!
 //! The mode is not changed for their sake: anybody can send such packets, and generic mode is slow.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lb_api::findings::{Finding, Kind};
+use lb_api::findings::{Finding, Findings, Kind};
 use lb_common::partial_checksum::Seen;
 use lb_common::reason::TableEvent;
-use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::attach::Mode;
 use lb_model::Config;
 
-use super::Controller;
+use super::forwarding::Forwarding;
 
 /// How long a client is told of after its last new connection.
 const LASTS: Duration = Duration::from_secs(60);
 
-impl Controller {
-    /// Tells of what the program has seen since the last look.
-    pub(super) fn look_at_checksums(&mut self) {
-        let maps = self.data_path.executor.maps();
-        let Ok(seen) = maps.counters.event(TableEvent::PartialChecksum) else { return };
-        let grown = std::mem::replace(&mut self.unfinished, seen) < seen;
+/// Watches for such clients.
+#[derive(Debug, Default)]
+pub(super) struct Checksums {
+    /// Connections that began with an unfinished checksum, at the last check.
+    seen: u64,
+}
+
+impl Checksums {
+    /// Raises a finding about what the program has seen since the last check.
+    pub(super) fn check(
+        &mut self,
+        config: &Config,
+        forwarding: &Forwarding,
+        mode: Option<Mode>,
+        findings: &Findings,
+    ) {
+        let Ok(seen) = forwarding.counters().event(TableEvent::PartialChecksum) else { return };
+        let grown = std::mem::replace(&mut self.seen, seen) < seen;
         // In generic mode the kernel keeps the mark that they are unfinished, and finishes them.
-        let is_native = self.attachment.as_ref().map(Attachment::mode) == Some(Mode::Native);
-        if grown && is_native {
-            let last = maps.partial_checksum.read(0);
-            if is_for_a_service(&last, &self.config) {
+        if grown && mode == Some(Mode::Native) {
+            let last = forwarding.partial_checksum();
+            if is_for_a_service(&last, config) {
                 let client = Ipv4Addr::from(last.source);
-                self.findings.raise_for(finding(client, &self.config.interface), LASTS);
+                findings.raise_for(finding(client, &config.interface), LASTS);
             }
         }
-    }
-
-    /// The program is in another mode now, and what was seen before says nothing of that.
-    pub(super) fn forget_checksums(&mut self) {
-        self.look_at_checksums();
-        self.findings.set(Kind::ChecksumsUnfinished, Vec::new());
     }
 }
 

@@ -8,48 +8,49 @@ use lb_health::server::Worth;
 use lb_model::{Config, Fallback, ServiceKey};
 
 /// What is known of the servers besides the configuration.
-pub(crate) trait Knowledge {
+pub(crate) trait RuntimeState {
     fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth;
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
-    /// Servers that left the configuration, or whose service did, and still serve the connections they have.
+    /// Servers that left the configuration, or whose service did, and still serve the connections
+    /// they have.
     fn draining(&self, service: &ServiceKey) -> Vec<IpAddr>;
     /// Services that left the configuration and have such servers.
     fn departed(&self) -> Vec<&lb_model::Service>;
 }
 
 /// What the data path shall hold.
-pub(crate) fn state(config: &Config, knowledge: &impl Knowledge) -> State {
+pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
     let grouped = config.grouped_vips();
     let group = |vip| grouped.get(&vip).copied();
     let configured = config
         .services
         .iter()
-        .map(|service| (service.key, self::service(service, group(service.key.vip), knowledge)));
-    let departed = knowledge.departed().into_iter();
+        .map(|service| (service.key, self::service(service, group(service.key.vip), runtime)));
+    let departed = runtime.departed().into_iter();
     let departed =
-        departed.map(|service| (service.key, self::departed(service, group(service.key.vip), knowledge)));
+        departed.map(|service| (service.key, self::departed(service, group(service.key.vip), runtime)));
     State { services: configured.chain(departed).collect() }
 }
 
-fn service(service: &lb_model::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
+fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
     let servers = service.servers.iter();
     let mut servers: Vec<Server> =
-        servers.filter_map(|server| real_server(service, server.address, knowledge)).collect();
+        servers.filter_map(|server| real_server(service, server.address, runtime)).collect();
     let unneeded = servers.iter().any(|server| server.usable && server.weight > 0);
-    let fallback = fallback(service, !unneeded, knowledge);
-    servers.extend(draining(service, knowledge));
+    let fallback = fallback(service, !unneeded, runtime);
+    servers.extend(draining(service, runtime));
     servers.extend(fallback);
     Service { settings: settings(service, group, false), scheduler: service.scheduler, servers }
 }
 
-/// A service that left the configuration: its servers keep what they have. UDP would not stay with one that is not usable.
-fn departed(service: &lb_model::Service, group: Option<u8>, knowledge: &impl Knowledge) -> Service {
-    let servers =
-        draining(service, knowledge).map(|server| Server { usable: server.mac.is_some(), ..server });
+/// A service that left the configuration: its servers keep what they have. UDP would not stay with
+/// one that is not usable.
+fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
+    let servers = draining(service, runtime).map(|server| Server { usable: server.mac.is_some(), ..server });
     Service {
         settings: settings(service, group, true),
         scheduler: service.scheduler,
@@ -69,40 +70,40 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
 }
 
 /// The servers on their way out, but for those that are given up as dead.
-fn draining(service: &lb_model::Service, knowledge: &impl Knowledge) -> impl Iterator<Item = Server> {
+fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl Iterator<Item = Server> {
     let lives = |address: &IpAddr| {
-        let down = knowledge.worth(&service.key, *address) == Worth::Down;
+        let down = runtime.worth(&service.key, *address) == Worth::Down;
         service.quiescent || !down
     };
-    let addresses = knowledge.draining(&service.key).into_iter().filter(lives);
+    let addresses = runtime.draining(&service.key).into_iter().filter(lives);
     addresses.map(|address| Server {
         target: Target::Real(address),
         weight: 0,
-        mac: knowledge.mac(address).map(Mac::new),
+        mac: runtime.mac(address).map(Mac::new),
         usable: false,
     })
 }
 
 /// `None`: the server is down, and its connections are given up with it.
-fn real_server(service: &lb_model::Service, address: IpAddr, knowledge: &impl Knowledge) -> Option<Server> {
-    let mac = knowledge.mac(address);
-    let (usable, weight) = match knowledge.worth(&service.key, address) {
+fn real_server(service: &lb_model::Service, address: IpAddr, runtime: &impl RuntimeState) -> Option<Server> {
+    let mac = runtime.mac(address);
+    let (usable, weight) = match runtime.worth(&service.key, address) {
         Worth::Down if !service.quiescent => return None,
         Worth::Down | Worth::Unknown => (false, 0),
         // Without the quorum it keeps what it has.
         Worth::Usable { weight } => {
-            (mac.is_some(), if knowledge.has_quorum(&service.key) { weight } else { 0 })
+            (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
         }
     };
     Some(Server { target: Target::Real(address), weight, mac: mac.map(Mac::new), usable })
 }
 
-fn fallback(service: &lb_model::Service, needed: bool, knowledge: &impl Knowledge) -> Option<Server> {
+fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
     let (target, mac) = match service.fallback {
         Fallback::None | Fallback::Refuse => return None,
         Fallback::Local | Fallback::Sorry(_) => (Target::Local, None),
-        Fallback::Server(address) if knowledge.is_gone(address) && !service.quiescent => return None,
-        Fallback::Server(address) => (Target::Real(address), knowledge.mac(address)),
+        Fallback::Server(address) if runtime.is_gone(address) && !service.quiescent => return None,
+        Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
     Some(Server { target, weight: 1, mac: mac.map(Mac::new), usable: needed && reached })
@@ -139,7 +140,7 @@ mod tests {
         departed: Vec::new(),
     };
 
-    impl Knowledge for Facts {
+    impl RuntimeState for Facts {
         fn worth(&self, _: &ServiceKey, _: IpAddr) -> Worth {
             self.worth
         }

@@ -23,8 +23,9 @@ struct Leaving {
 }
 
 impl Draining {
-    /// Notes the difference between two configurations: who left begins to drain, and who came back is no longer on its
-    /// way out. Servers of a service that has left drain as long as that service wanted it.
+    /// Notes the difference between two configurations: who left begins to drain, and who came back
+    /// is no longer on its way out. Servers of a service that has left drain as long as that
+    /// service wanted it.
     pub(super) fn reload(&mut self, old: &[Service], new: &[Service], now: Instant) {
         for service in old {
             let successor = new.iter().find(|candidate| candidate.key == service.key);
@@ -49,7 +50,8 @@ impl Draining {
         self.forget_empty();
     }
 
-    /// Forgets servers whose time is over, or for which `is_idle` holds, and services without any. True if there were any.
+    /// Forgets servers whose time is over, or for which `is_idle` holds, and services without any.
+    /// True if there were any.
     pub(super) fn finish(&mut self, now: Instant, is_idle: impl Fn(&ServiceKey, IpAddr) -> bool) -> bool {
         let before = self.servers.len();
         self.servers.retain(|(key, address), leaving| leaving.until > now && !is_idle(key, *address));
@@ -76,7 +78,8 @@ impl Draining {
         self.services.values()
     }
 
-    /// The configuration's services with all that drains: who serves is checked, whether it may have new connections or not.
+    /// The configuration's services with all that drains: who serves is checked, whether it may
+    /// have new connections or not.
     pub(super) fn with<'s>(&self, services: &'s [Service]) -> Cow<'s, [Service]> {
         if self.servers.is_empty() {
             return Cow::Borrowed(services);

@@ -6,28 +6,25 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lb_api::findings::{Finding, Findings, Kind};
+use lb_model::Config;
 use tokio::net::TcpListener;
 
-use super::Controller;
-use crate::observe::inquiries::Inquiries;
+use crate::observe::requests::Requests;
 use crate::observe::{http, socket};
 
 /// From one try to listen for readers of the metrics to the next.
 const RETRY: Duration = Duration::from_secs(2);
 
-impl Controller {
-    /// From now on both are there; the metrics as soon as their address can be had.
-    pub(super) async fn serve(&self, inquiries: Inquiries) -> Result<()> {
-        let path = &self.config.control.socket;
-        let listener = socket::bind(path)?;
-        tokio::spawn(told("control socket", socket::serve(listener, inquiries.clone())));
-        if let Some(metrics) = &self.config.metrics {
-            let first = TcpListener::bind(metrics.listen).await;
-            let findings = self.findings.clone();
-            tokio::spawn(told("metrics", serve_metrics(metrics.listen, first, findings, inquiries)));
-        }
-        Ok(())
+/// From now on both are there; the metrics as soon as their address can be had.
+pub(super) async fn serve(config: &Config, findings: &Findings, requests: Requests) -> Result<()> {
+    let listener = socket::bind(&config.control.socket)?;
+    tokio::spawn(log_failure("control socket", socket::serve(listener, requests.clone())));
+    if let Some(metrics) = &config.metrics {
+        let first = TcpListener::bind(metrics.listen).await;
+        let serving = serve_metrics(metrics.listen, first, findings.clone(), requests);
+        tokio::spawn(log_failure("metrics", serving));
     }
+    Ok(())
 }
 
 /// Clients are served without metrics as well: an address that another program has is waited for.
@@ -35,7 +32,7 @@ async fn serve_metrics(
     address: SocketAddr,
     mut attempt: io::Result<TcpListener>,
     findings: Findings,
-    inquiries: Inquiries,
+    requests: Requests,
 ) -> Result<()> {
     let listener = loop {
         match attempt {
@@ -47,7 +44,7 @@ async fn serve_metrics(
     };
     findings.clear(Kind::MetricsUnavailable, &address.to_string());
     tracing::info!("metrics on http://{address}/metrics");
-    http::serve(listener, inquiries).await
+    http::serve(listener, requests).await
 }
 
 fn unavailable(address: SocketAddr, error: &io::Error) -> Finding {
@@ -75,7 +72,7 @@ fn unavailable(address: SocketAddr, error: &io::Error) -> Finding {
 const AGAIN: &str = "lb tries again every 2 s";
 
 /// An endpoint that fails leaves the data path alone, but not in silence.
-async fn told(what: &str, serving: impl Future<Output = Result<()>>) {
+async fn log_failure(what: &str, serving: impl Future<Output = Result<()>>) {
     if let Err(error) = serving.await {
         tracing::error!("{what}: {error:#}");
     }

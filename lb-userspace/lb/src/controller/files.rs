@@ -1,8 +1,9 @@
 //! Notices that the configuration file changed.
 //!
-//! By asking for its metadata: that sees an editor's rename, a symlink that is switched (Kubernetes) and a file system
-//! that sends no events, and costs one stat(2) each time. A file that is still written to is not taken: half a
-//! configuration would take half of the services away.
+//! By asking for its metadata: that sees an editor's rename, a symlink that is switched
+//! (Kubernetes) and a file system that sends no events, and costs one stat(2) each time. A file
+//! that is still written to is not taken: half a configuration would take half of the services
+//! away.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::writers::{self, Writers};
 
-/// What tells one version of a file from another: device, inode, size, and when its content or its mode last changed.
+/// What tells one version of a file from another: device, inode, size, and when its content or its
+/// mode last changed.
 type Version = (u64, u64, u64, i64, i64);
 
 /// A file that nobody has open for writing is taken when it has been the same for so long.
@@ -39,10 +41,10 @@ pub(super) struct Watched {
 
 /// What there is to do about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    Nothing,
+pub(super) enum FileChange {
+    None,
     /// There is a new version, and it is whole as far as can be told.
-    Read,
+    Whole,
     /// There is a new version, which somebody has had open for writing for long. Said once.
     StillWritten,
 }
@@ -57,7 +59,8 @@ impl Watched {
         &self.path
     }
 
-    /// Reads the file now, as it is. `None`: it is being written, and a later look will say when it is whole.
+    /// Reads the file now, as it is. `None`: it is being written, and a later look will say when it
+    /// is whole.
     pub(super) fn read<T>(&mut self, read: impl FnOnce(&Path) -> T) -> Option<T> {
         let before = version(&self.path);
         let found = read(&self.path);
@@ -70,11 +73,11 @@ impl Watched {
     }
 
     /// A file that is gone is no new version.
-    pub(super) fn look(&mut self, now: Instant) -> Look {
+    pub(super) fn poll(&mut self, now: Instant) -> FileChange {
         let version = version(&self.path);
         let Some(version) = version.filter(|_| self.wanted || version != self.read) else {
             (self.settling, self.told) = (None, false);
-            return Look::Nothing;
+            return FileChange::None;
         };
         let since = match self.settling {
             Some((settling, since)) if settling == version => since,
@@ -89,10 +92,10 @@ impl Watched {
             Writers::Some => {
                 let tell = lasted >= LONG && !self.told;
                 self.told |= tell;
-                return if tell { Look::StillWritten } else { Look::Nothing };
+                return if tell { FileChange::StillWritten } else { FileChange::None };
             }
         };
-        if settled { Look::Read } else { Look::Nothing }
+        if settled { FileChange::Whole } else { FileChange::None }
     }
 
     /// In words, that it is being written and by whom.
@@ -142,15 +145,15 @@ mod tests {
     fn a_new_version_is_noticed_once_it_has_settled() {
         let (_folder, path, mut watched) = watched();
         let start = Instant::now();
-        assert_eq!(watched.look(start), Look::Nothing);
+        assert_eq!(watched.poll(start), FileChange::None);
         fs::write(&path, "three").unwrap();
-        assert_eq!(watched.look(start), Look::Nothing, "it may still be written to");
-        assert_eq!(watched.look(start + SETTLED), Look::Read);
+        assert_eq!(watched.poll(start), FileChange::None, "it may still be written to");
+        assert_eq!(watched.poll(start + SETTLED), FileChange::Whole);
         assert_eq!(text(&mut watched).as_deref(), Some("three"));
-        assert_eq!(watched.look(start + SETTLED * 2), Look::Nothing);
+        assert_eq!(watched.poll(start + SETTLED * 2), FileChange::None);
         fs::remove_file(&path).unwrap();
-        assert_eq!(watched.look(start + SETTLED * 3), Look::Nothing);
-        assert_eq!(watched.look(start + SETTLED * 9), Look::Nothing);
+        assert_eq!(watched.poll(start + SETTLED * 3), FileChange::None);
+        assert_eq!(watched.poll(start + SETTLED * 9), FileChange::None);
     }
 
     #[test]
@@ -158,20 +161,20 @@ mod tests {
         let (_folder, path, mut watched) = watched();
         let (start, mut writer) = (Instant::now(), File::create(&path).unwrap());
         writer.write_all(b"half").unwrap();
-        assert_eq!(watched.look(start), Look::Nothing);
-        assert_eq!(watched.look(start + LONG / 2), Look::Nothing);
-        assert_eq!(watched.look(start + LONG), Look::StillWritten);
-        assert_eq!(watched.look(start + LONG * 2), Look::Nothing, "it is said once");
+        assert_eq!(watched.poll(start), FileChange::None);
+        assert_eq!(watched.poll(start + LONG / 2), FileChange::None);
+        assert_eq!(watched.poll(start + LONG), FileChange::StillWritten);
+        assert_eq!(watched.poll(start + LONG * 2), FileChange::None, "it is said once");
         assert!(watched.being_written().contains(&format!("(pid {})", std::process::id())));
         assert_eq!(text(&mut watched), None, "not even when it is wanted");
-        assert_eq!(watched.look(start + LONG * 3), Look::Nothing);
+        assert_eq!(watched.poll(start + LONG * 3), FileChange::None);
         writer.write_all(b" and whole").unwrap();
         drop(writer);
         // It was wanted, so it is taken at the next look but one.
-        assert_eq!(watched.look(start + LONG * 4), Look::Nothing);
-        assert_eq!(watched.look(start + LONG * 4 + Duration::from_millis(1)), Look::Read);
+        assert_eq!(watched.poll(start + LONG * 4), FileChange::None);
+        assert_eq!(watched.poll(start + LONG * 4 + Duration::from_millis(1)), FileChange::Whole);
         assert_eq!(text(&mut watched).as_deref(), Some("half and whole"));
-        assert_eq!(watched.look(start + LONG * 5), Look::Nothing);
+        assert_eq!(watched.poll(start + LONG * 5), FileChange::None);
     }
 
     #[test]
@@ -180,10 +183,10 @@ mod tests {
         let torn = watched.read(|path| fs::write(path, "other").unwrap());
         assert_eq!(torn, None);
         let start = Instant::now();
-        assert_eq!(watched.look(start), Look::Nothing);
-        assert_eq!(watched.look(start + Duration::from_millis(250)), Look::Read);
+        assert_eq!(watched.poll(start), FileChange::None);
+        assert_eq!(watched.poll(start + Duration::from_millis(250)), FileChange::Whole);
         assert_eq!(text(&mut watched).as_deref(), Some("other"));
         fs::write(&path, "another").unwrap();
-        assert_eq!(watched.look(start), Look::Nothing);
+        assert_eq!(watched.poll(start), FileChange::None);
     }
 }

@@ -2,27 +2,30 @@
 //! connections go on with this one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Events, Level, Record};
-use lb_datapath::attach::Attachment;
 use lb_datapath::attach::pins::Pins;
 use lb_datapath::inherited::{self, Inherited, Known, PinnedMaps};
 use lb_datapath::lease::Start;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::Target;
-use lb_datapath::resize::{Copied, Copier};
-use lb_datapath::sweep::Table;
 use lb_datapath::{DataPath, attach};
 use lb_model::ServiceKey;
 
 use super::Controller;
-use super::desired::Knowledge as _;
+use super::desired::RuntimeState as _;
 
 /// How long packets in mid-connection that no entry knows may have to wait for the last copies.
 const LAST_COPIES: Duration = Duration::from_secs(2);
+
+/// What an `lb` before this one left, until it is taken over.
+pub(super) struct Predecessor {
+    pub inherited: Option<Inherited>,
+    /// Removes the pins of the maps, should the start come to nothing.
+    pub pinned_maps: PinnedMaps,
+}
 
 /// What there is to take over; what cannot be is told before anything is touched.
 pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Events) -> Option<Inherited> {
@@ -65,59 +68,56 @@ impl Controller {
     /// What the lb before knew of the servers is taken to be so until this one has looked itself: a restart takes nobody out,
     /// not even for the moment that a look takes. Servers that the configuration does not name any more drain, as they do after
     /// a reload.
-    pub(super) fn presume_what_was_known(&mut self) {
-        let Some(inherited) = &self.inherited else { return };
-        self.knowledge.draining.reload(&inherited.services(), &self.config.services, Instant::now());
+    pub(super) fn presume_what_was_known(&mut self, inherited: &Inherited) {
+        self.runtime.draining.reload(&inherited.services(), &self.config.services, Instant::now());
         let known: HashMap<(ServiceKey, Target), Known> =
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
         for Known { target, mac, .. } in known.values() {
             if let (Target::Real(address), Some(mac)) = (target, mac)
-                && self.knowledge.mac(*address).is_none()
+                && self.runtime.mac(*address).is_none()
             {
-                let (_, notices) = self.knowledge.set_mac(*address, Some(mac.octets()), now);
-                self.tell(notices);
+                let (_, notifications) = self.runtime.set_mac(*address, Some(mac.octets()), now);
+                self.notify(notifications);
             }
         }
         let was_usable = |service: &ServiceKey, address| {
             known.get(&(*service, Target::Real(address))).is_some_and(|known| known.usable)
         };
-        let notices = self.knowledge.presume_again(&self.config.services, was_usable, now);
-        self.tell(notices);
+        let notifications = self.runtime.presume_again(&self.config.services, was_usable, now);
+        self.notify(notifications);
     }
 
     /// Puts this program in the place of the one before, and brings over what that one knows.
-    pub(super) fn take_over(&mut self) -> Result<()> {
-        match self.inherited.take() {
+    pub(super) fn take_over(&mut self, predecessor: &mut Predecessor) -> Result<()> {
+        match predecessor.inherited.take() {
             Some(inherited) => self.take_over_from(&inherited)?,
             None => self.attach()?,
         }
         // Without a pinned program the maps go with the process too.
-        let pinned_maps = std::mem::take(&mut self.pinned_maps);
-        if self.attachment.as_ref().is_some_and(Attachment::is_pinned) {
+        let pinned_maps = std::mem::take(&mut predecessor.pinned_maps);
+        if self.interface.is_pinned() {
             pinned_maps.keep();
         }
         Ok(())
     }
 
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
-        for (service, server) in self.data_path.executor.take_unclaimed() {
-            self.purging.insert(server, service);
-            self.sweeper.purge(server);
-        }
+        self.forwarding.purge_unclaimed();
         let sizes = Sizes::for_connections(self.config.connections);
         let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;
-                let counts = inherited.servers.iter().map(|known| self.data_path.table.counts(known.id));
+                let counts = inherited.servers.iter().map(|known| self.forwarding.table().counts(known.id));
                 let connections: u64 =
                     counts.map(|counts| u64::from(counts.active()) + u64::from(counts.inactive())).sum();
                 format!("taken over from program {}: {connections} connections go on", inherited.program)
             }
             false => self.attach_with_copies(inherited)?,
         };
-        self.events.record(Record::new(Level::Info, "taken_over", text));
+        self.notifier
+            .record(Record::new(Level::Info, "taken_over", text).from(&inherited.program.to_string()));
         if let Err(error) = inherited.forget() {
             tracing::warn!("{error:#}");
         }
@@ -126,14 +126,13 @@ impl Controller {
 
     fn attach_with_copies(&mut self, inherited: &Inherited) -> Result<String> {
         let from = inherited.table()?;
-        let to = Arc::clone(&self.data_path.table);
-        let before = self.copy(&from, &to, true);
+        let before = self.forwarding.copy(&from, true);
         // What has changed meanwhile, so that little is left for the moment that counts.
-        let again = self.copy(&from, &to, true);
-        self.data_path.executor.hold_strays(LAST_COPIES);
+        let again = self.forwarding.copy(&from, true);
+        self.forwarding.hold_strays(LAST_COPIES);
         self.attach()?;
-        let last = self.copy(&from, &to, false);
-        self.data_path.executor.hold_strays(Duration::ZERO);
+        let last = self.forwarding.copy(&from, false);
+        self.forwarding.hold_strays(Duration::ZERO);
         Ok(format!(
             "taken over from program {}: {} connections copied into a table for {}{}",
             inherited.program,
@@ -144,11 +143,6 @@ impl Controller {
                 lost => format!("; {lost} found no slot there and end"),
             }
         ))
-    }
-
-    fn copy(&self, from: &Table, to: &Table, newer: bool) -> Copied {
-        let maps = self.data_path.executor.maps();
-        Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
     }
 }
 

@@ -1,17 +1,17 @@
-//! What the controller is told, by whom.
+//! What comes to the controller, and from whom.
 
 use lb_health::Verdict;
 use lb_net::neighbours;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 
-use super::membership::News;
-use crate::observe::inquiries::Inquiry;
+use super::membership::ClusterInput;
+use crate::observe::requests::ControlRequest;
 
 pub(super) struct Inputs {
     pub observations: Observations,
-    pub inquiries: Receiver<Inquiry>,
-    /// Of the cluster; a director that is alone hears none.
-    pub news: UnboundedReceiver<News>,
+    pub requests: Receiver<ControlRequest>,
+    /// A director that is alone gets none.
+    pub cluster: UnboundedReceiver<ClusterInput>,
 }
 
 /// What is found out about servers.

@@ -1,7 +1,7 @@
 //! One `lb` per interface: whoever comes second is told who was first.
 //!
-//! The lock is an abstract Unix socket: it belongs to the network namespace, as the interface does, and it is gone the
-//! moment its process is, however it ended.
+//! The lock is an abstract Unix socket: it belongs to the network namespace, as the interface does,
+//! and it is gone the moment its process is, however it ended.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};

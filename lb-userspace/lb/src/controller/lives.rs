@@ -1,22 +1,23 @@
-//! From one life of the director to the next: an interface that is not there yet, or that goes and comes back, and a key
-//! file that comes late, are waited for.
+//! From one life of the director to the next: an interface that is not there yet, or that goes and
+//! comes back, and a key file that comes late, are waited for.
 //!
-//! A bond that is made anew, a VLAN, a driver that is loaded again: the new interface has another index and may have
-//! another MAC. So all of the director ends in order, and begins again when the interface is there.
+//! A bond that is made anew, a VLAN, a driver that is loaded again: the new interface has another
+//! index and may have another MAC. So all of the director ends in order, and begins again when the
+//! interface is there.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use lb_api::events::Events;
+use lb_api::events::{Events, Level, Record};
 use lb_cluster::auth::file::{self, KeyFileError};
 use lb_model::Config;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
-use super::files::{self, Look, Watched};
-use super::stop::{Signals, Told};
-use super::{Controller, HOUSEKEEPING, tell_supervisor};
+use super::files::{self, FileChange, Watched};
+use super::stop::{self, Signals, Told};
+use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
@@ -49,7 +50,8 @@ pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
             .build()
             .context("cannot start the runtime")?;
         let end = runtime.block_on(live(estate, &mut signals, life > 1));
-        // With the runtime end the tasks of this life that nobody owns, such as those that serve metrics.
+        // With the runtime end the tasks of this life that nobody owns, such as those that serve
+        // metrics.
         runtime.shutdown_background();
         estate = match end? {
             End::Stopped => break,
@@ -59,7 +61,8 @@ pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
     Ok(())
 }
 
-/// One life, from the wait for what it needs to the end. In a later one than the first the configuration is read again.
+/// One life, from the wait for what it needs to the end. In a later one than the first the
+/// configuration is read again.
 async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<End> {
     if again {
         read_again(&mut estate);
@@ -91,8 +94,8 @@ impl Waited {
     }
 }
 
-/// Waits until nothing is missing. The service manager is told that the start is done all the same: it would give up
-/// after a minute and a half, and a boot would wait for it.
+/// Waits until nothing is missing. The service manager is told that the start is done all the same:
+/// it would give up after a minute and a half, and a boot would wait for it.
 async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> Waited {
     let mut look = tokio::time::interval(HOUSEKEEPING);
     let mut told = None;
@@ -101,20 +104,21 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
             biased;
             signal = signals.next() => match signal {
                 Told::Stop(signal) => {
-                    tracing::info!("{signal}: stopping");
+                    estate.events.record(stop::stopping(signal));
                     return Waited::ToldToStop;
                 }
                 Told::Reload => read_again(estate),
             },
-            _ = look.tick() => if estate.file.look(Instant::now()) == Look::Read {
+            _ = look.tick() => if estate.file.poll(Instant::now()) == FileChange::Whole {
                 read_again(estate);
             },
         }
         let Some(missing) = missing(&estate.config, patient) else { return Waited::AllIsThere };
         if told.as_ref() != Some(&missing) {
-            tracing::warn!("waiting for {missing}");
-            tell_supervisor(NotifyState::Ready);
-            tell_supervisor(NotifyState::Status(&format!("waiting for {missing}")));
+            let text = format!("waiting for {}", missing.what);
+            notify_supervisor(NotifyState::Ready);
+            notify_supervisor(NotifyState::Status(&text));
+            estate.events.record(Record::new(Level::Warning, missing.event, text));
             told = Some(missing);
             patient = true;
         }
@@ -127,22 +131,35 @@ fn read_again(estate: &mut Estate) {
     let Some(found) = estate.file.read(lb_config::load) else { return };
     match found {
         Ok(config) => estate.config = config,
-        Err(error) => tracing::error!("configuration refused, the old one stays in force: {error:#}"),
+        Err(error) => estate.events.record(reload::refused("", &error.into())),
     }
 }
 
-/// What a life cannot begin without, in words. `patient`: a key file with a mistake is waited for as well, because it may
-/// be on its way.
-fn missing(config: &Config, patient: bool) -> Option<String> {
+/// What a life cannot begin without.
+#[derive(PartialEq, Eq)]
+struct Missing {
+    /// The event's id.
+    event: &'static str,
+    what: String,
+}
+
+/// `patient`: a key file with a mistake is waited for as well, because it may be on its way.
+fn missing(config: &Config, patient: bool) -> Option<Missing> {
     let interface = &config.interface;
     if if_nametoindex(interface.as_str()).is_err() {
-        return Some(format!("interface {interface}; `ip link` lists those there are"));
+        let what = format!("interface {interface}; `ip link` lists those there are");
+        return Some(Missing { event: "waiting_for_interface", what });
     }
     match file::read(&config.cluster.as_ref()?.key_file) {
         Ok(_) => None,
         Err(KeyFileError::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Some(format!("the heartbeat keys: {} is not there; copy it from another node", path.display()))
+            let path = path.display();
+            let what = format!("the heartbeat keys: {path} is not there; copy it from another node");
+            Some(Missing { event: "waiting_for_keys", what })
         }
-        Err(error) => patient.then(|| format!("the heartbeat keys: {error}")),
+        Err(error) => patient.then(|| Missing {
+            event: "waiting_for_right_keys",
+            what: format!("the heartbeat keys: {error}"),
+        }),
     }
 }

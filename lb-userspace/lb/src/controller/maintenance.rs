@@ -1,6 +1,8 @@
-//! Maintenance mode of servers: a folder with one file for each server that is kept out, named after it.
+//! Maintenance mode of servers: a folder with one file for each server that is kept out, named
+//! after it.
 //!
-//! `lb disable` and `lb enable` make and remove them, anybody else may too. So maintenance outlives a restart.
+//! `lb disable` and `lb enable` make and remove them, anybody else may too. So maintenance outlives
+//! a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -9,9 +11,8 @@ use std::path::{Path, PathBuf};
 
 use lb_model::{Config, Server, Service};
 
-use super::Controller;
 use super::probing::list;
-use crate::observe::inquiries::ServerOrder;
+use crate::observe::requests::ServerOrder;
 
 /// Read of each file, in bytes.
 const LONGEST: u64 = 4096;
@@ -29,8 +30,22 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Looks at the folder. True if something has changed there.
-    fn look(&mut self, folder: &Path) -> bool {
+    /// Reads the folder. True if something has changed there; files that keep no server out are
+    /// then in the log.
+    pub(super) fn poll(&mut self, config: &Config) -> bool {
+        let changed = self.read(&config.maintenance);
+        if changed {
+            for name in self.idle(config) {
+                tracing::warn!(
+                    "{}/{name}: unknown server: no server of the configuration has this name or address",
+                    config.maintenance.display()
+                );
+            }
+        }
+        changed
+    }
+
+    fn read(&mut self, folder: &Path) -> bool {
         folder.clone_into(&mut self.folder);
         let (files, trouble) = match read(folder) {
             Ok(files) => (files, None),
@@ -49,7 +64,7 @@ impl Maintenance {
     }
 
     /// Why the server is kept out, if it is.
-    fn reason(&self, server: &Server) -> Option<String> {
+    pub(super) fn reason(&self, server: &Server) -> Option<String> {
         if self.files.is_empty() {
             return None;
         }
@@ -131,40 +146,10 @@ fn plain(text: &str) -> String {
     printable.take(SHOWN).collect::<String>().trim().to_owned()
 }
 
-impl Controller {
-    /// Looks at the folder, and lets servers go and return as it says.
-    pub(super) fn look_at_maintenance(&mut self) {
-        if self.maintenance.look(&self.config.maintenance) {
-            for name in self.maintenance.idle(&self.config) {
-                tracing::warn!(
-                    "{}/{name}: unknown server: no server of the configuration has this name or address",
-                    self.config.maintenance.display()
-                );
-            }
-            self.follow_maintenance();
-        }
-    }
-
-    /// Tells the servers' machines what is known of the folder.
-    pub(super) fn follow_maintenance(&mut self) {
-        let reason = |server: &Server| self.maintenance.reason(server);
-        let now = self.started.elapsed();
-        let notices = self.knowledge.keep_out(&self.config.services, reason, now);
-        self.tell(notices);
-    }
-
-    /// `lb disable` and `lb enable`; returns what there is to say of it, or why it is refused.
-    pub(super) fn order_server(&mut self, order: &ServerOrder) -> Result<String, String> {
-        self.look_at_maintenance();
-        let told = self.maintenance.obey(order, &self.config);
-        self.look_at_maintenance();
-        self.plan_refresh();
-        told
-    }
-}
-
 impl Maintenance {
-    fn obey(&self, order: &ServerOrder, config: &Config) -> Result<String, String> {
+    /// `lb disable` and `lb enable`: changes the folder. Returns what there is to say of it, or why
+    /// it is refused.
+    pub(super) fn apply(&self, order: &ServerOrder, config: &Config) -> Result<String, String> {
         let (ServerOrder::Disable { server: name, .. } | ServerOrder::Enable { server: name }) = order;
         let meant = covered(config, name);
         if meant.is_empty() {
@@ -235,7 +220,7 @@ services:
             fs::write(folder.path().join(name), text).expect("a file");
         }
         let mut maintenance = Maintenance::default();
-        maintenance.look(folder.path());
+        maintenance.read(folder.path());
         let config = config();
         let out = servers(&config).filter_map(|(service, server)| {
             Some((format!("{} of {}", server.name, service.name), maintenance.reason(server)?))
@@ -274,18 +259,18 @@ services:
         let folder = tempfile::tempdir().expect("a folder");
         let inner = folder.path().join("maintenance");
         let mut maintenance = Maintenance::default();
-        assert!(!maintenance.look(&inner), "there is no folder");
+        assert!(!maintenance.read(&inner), "there is no folder");
         maintenance.add("www1", "new disk").expect("a folder and a file");
-        assert!(maintenance.look(&inner) && !maintenance.look(&inner));
+        assert!(maintenance.read(&inner) && !maintenance.read(&inner));
         fs::create_dir(inner.join("192.0.2.22")).expect("a folder");
         nix::unistd::mkfifo(&inner.join("192.0.2.21"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        assert!(!maintenance.look(&inner));
+        assert!(!maintenance.read(&inner));
         fs::write(inner.join("wwww1"), "").expect("a file");
-        assert!(maintenance.look(&inner));
+        assert!(maintenance.read(&inner));
         assert_eq!(maintenance.idle(&config()).collect::<Vec<_>>(), ["wwww1"]);
         maintenance.remove("www1").expect("no file");
         maintenance.remove("www1").expect("nothing to do");
-        assert!(maintenance.look(&inner));
+        assert!(maintenance.read(&inner));
     }
 
     #[test]
@@ -293,8 +278,8 @@ services:
         let folder = tempfile::tempdir().expect("a folder");
         let mut maintenance = Maintenance::default();
         fs::write(folder.path().join("www1"), "new disk").expect("a file");
-        assert!(maintenance.look(folder.path()));
-        assert!(!maintenance.look(&folder.path().join("www1")), "a file is no folder");
+        assert!(maintenance.read(folder.path()));
+        assert!(!maintenance.read(&folder.path().join("www1")), "a file is no folder");
         assert!(maintenance.trouble.is_some() && maintenance.files.contains_key("www1"));
     }
 
@@ -302,15 +287,15 @@ services:
     fn orders_make_and_remove_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let (config, mut maintenance) = (config(), Maintenance::default());
-        let mut obey = |words: &str| {
+        let mut apply = |words: &str| {
             let (word, server) = words.split_once(' ').expect("a word and a server");
             let server = server.to_owned();
             let order = match word {
                 "disable" => ServerOrder::Disable { server, reason: None },
                 _ => ServerOrder::Enable { server },
             };
-            maintenance.look(folder.path());
-            maintenance.obey(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
+            maintenance.read(folder.path());
+            maintenance.apply(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
         };
         for (words, told) in [
             ("disable www9", "refused: there is no server \"www9\", there are 192.0.2.22, www1"),
@@ -327,7 +312,7 @@ services:
             ("enable 192.0.2.21", "in maintenance no more: www1 of tls, www1 of web"),
             ("enable www1:80", "not in maintenance: www1 of web"),
         ] {
-            assert_eq!(obey(words), told, "{words}");
+            assert_eq!(apply(words), told, "{words}");
         }
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
@@ -338,7 +323,7 @@ services:
             CONFIG.replace("name: www1, address: 192.0.2.21 }, {", "name: ../x, address: 192.0.2.21 }, {");
         let config = lb_config::parse(&text, "test.yaml").expect("a configuration");
         let order = ServerOrder::Disable { server: "../x".to_owned(), reason: None };
-        let refused = Maintenance::default().obey(&order, &config).expect_err("it is refused");
+        let refused = Maintenance::default().apply(&order, &config).expect_err("it is refused");
         assert_eq!(refused, "no file can be called \"../x\": use the server's address");
     }
 }

@@ -6,13 +6,14 @@
 //! - [`fence`]: the fence command
 //! - [`groups`]: groups that come and go by reload
 //! - [`keys`]: another node signs with a key that this one does not have
-//! - [`split_brains`]: which news of two active nodes is worth a line
+//! - [`split_brains`]: which reports of two active nodes are worth a line
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_cluster::auth;
 use lb_cluster::hooks::Hooks;
@@ -36,8 +37,7 @@ use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
 use self::split_brains::SplitBrains;
-use super::Controller;
-use super::files::{Look, Watched};
+use super::files::{FileChange, Watched};
 
 mod fence;
 mod groups;
@@ -87,21 +87,22 @@ pub(super) struct Clustered {
     _references: Option<References>,
 }
 
-/// What the cluster's part of the controller is told.
-pub(super) enum News {
-    Told(Told),
+/// What happens in the cluster.
+pub(super) enum ClusterInput {
+    /// The heartbeat thread reports it.
+    Member(Told),
     /// So many reference hosts answer.
     References(u8),
 }
 
 impl Membership {
-    /// Needs a tokio runtime around it. A director that is alone hears no news.
+    /// Needs a tokio runtime around it. A director that is alone gets no inputs.
     pub(super) async fn start(
         config: &Config,
         surrounding: Surrounding,
-    ) -> Result<(Self, UnboundedReceiver<News>)> {
+    ) -> Result<(Self, UnboundedReceiver<ClusterInput>)> {
         let Surrounding { interface, mac, leases, findings } = surrounding;
-        let (sender, news) = unbounded_channel();
+        let (sender, inputs) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
             let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| {})?;
             let orders = holder.orders().clone();
@@ -109,7 +110,7 @@ impl Membership {
             let respond =
                 move |(Response::Conflict(group, _) | Response::Announce(group))| orders.announce(group);
             return match watch_segment(config, interface, mac, leases, findings, respond).await {
-                Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), news)),
+                Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), inputs)),
                 Err(error) => {
                     holder.end();
                     Err(error)
@@ -118,16 +119,19 @@ impl Membership {
         };
         let maintenance = cluster.maintenance_file().is_file();
         if maintenance {
-            tracing::warn!("this node is in maintenance: it stays out until `lb maintenance off`");
+            let text = "this node is in maintenance: it stays out until `lb maintenance off`";
+            findings.note(Record::new(Level::Warning, "node_maintenance", text.to_owned()));
         }
-        let fence = fence(cluster);
+        let fence = fence(cluster, &findings);
         let (leases_here, findings_here) = (leases.clone(), findings.clone());
         let place =
             Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
-        let member = Member::start(config, cluster, place, move |told| drop(reports.send(News::Told(told))))?;
+        let member = Member::start(config, cluster, place, move |told| {
+            drop(reports.send(ClusterInput::Member(told)));
+        })?;
         let respond = respond(member.conflicts(), member.orders().clone());
         let segment = watch_segment(config, interface, mac, leases, findings.clone(), respond).await;
         let watches =
@@ -153,7 +157,7 @@ impl Membership {
             cluster: cluster.clone(),
             member,
         };
-        Ok((Self::Clustered(Box::new(clustered)), news))
+        Ok((Self::Clustered(Box::new(clustered)), inputs))
     }
 
     fn clustered(&self) -> Option<&Clustered> {
@@ -226,24 +230,19 @@ impl Membership {
     }
 
     /// Reads the key file again if it has changed.
-    pub(super) fn look_at_keys(&mut self) {
-        if let Self::Clustered(clustered) = self
-            && clustered.key_file.look(Instant::now()) == Look::Read
-        {
-            self.reload_keys();
-        }
-        if let Self::Clustered(clustered) = self {
-            clustered.keys.look(&clustered.cluster, clustered.member.statistics());
-        }
+    pub(super) fn poll_keys(&mut self) -> Option<Record> {
+        let Self::Clustered(clustered) = self else { return None };
+        let has_changed = clustered.key_file.poll(Instant::now()) == FileChange::Whole;
+        let record = if has_changed { clustered.reload_keys() } else { None };
+        clustered.keys.check(&clustered.cluster, clustered.member.statistics());
+        record
     }
 
-    pub(super) fn reload_keys(&mut self) {
-        let Self::Clustered(clustered) = self else { return };
-        // One that is being written is looked at again.
-        let Some(read) = clustered.key_file.read(auth::file::read) else { return };
-        match read.map(|keys| clustered.member.set_keys(keys)) {
-            Ok(()) => tracing::info!("heartbeat keys reloaded"),
-            Err(error) => tracing::error!("heartbeat keys refused, the old ones stay in force: {error:#}"),
+    /// Returns the event; `None` while the file is being written, which is looked at again.
+    pub(super) fn reload_keys(&mut self) -> Option<Record> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Clustered(clustered) => clustered.reload_keys(),
         }
     }
 
@@ -255,7 +254,7 @@ impl Membership {
     }
 
     /// The cluster as this node sees it; `None`: it is alone, or can see nothing any more.
-    pub(super) async fn look(&self) -> Option<Sight> {
+    pub(super) async fn snapshot(&self) -> Option<Sight> {
         self.clustered()?.member.look().await.ok()
     }
 
@@ -266,7 +265,8 @@ impl Membership {
         }
     }
 
-    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`: they may not be.
+    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`:
+    /// they may not be.
     pub(super) fn leave_behind(self) -> bool {
         matches!(self, Self::Alone(_))
     }
@@ -315,36 +315,48 @@ fn respond(conflict: impl Fn(u8, [u8; 6]) + Send, orders: Orders) -> impl Fn(Res
 fn watch_references(
     cluster: &Cluster,
     interface: u32,
-    news: UnboundedSender<News>,
+    inputs: UnboundedSender<ClusterInput>,
 ) -> Result<Option<References>> {
     if cluster.references.is_empty() {
         return Ok(None);
     }
-    let report = move |reached| drop(news.send(News::References(reached)));
+    let report = move |reached| drop(inputs.send(ClusterInput::References(reached)));
     References::start(cluster.references.clone(), interface, report).map(Some).context("reference hosts")
 }
 
 impl Clustered {
+    fn reload_keys(&mut self) -> Option<Record> {
+        let read = self.key_file.read(auth::file::read)?;
+        Some(match read.map(|keys| self.member.set_keys(keys)) {
+            Ok(()) => Record::new(Level::Info, "keys_reloaded", "heartbeat keys reloaded".to_owned()),
+            Err(error) => {
+                let text = format!("heartbeat keys refused, the old ones stay in force: {error:#}");
+                Record::new(Level::Error, "keys_refused", text).cause(format!("{error:#}"))
+            }
+        })
+    }
+
     fn names(&self) -> Names<'_> {
         Names { cluster: &self.cluster, groups: self.groups.known(), paths: &self.paths }
     }
 }
 
-impl Controller {
-    /// Something happened in the cluster.
-    pub(super) fn hear(&mut self, news: News) {
-        match news {
-            News::Told(told) => self.told(&told),
-            News::References(reached) => {
-                self.membership.set_readiness(|readiness| readiness.references = reached);
+impl Membership {
+    /// Something happened in the cluster; returns the event. `groups` are the configuration's.
+    pub(super) fn receive(&mut self, input: ClusterInput, groups: &[Group]) -> Option<Record> {
+        match input {
+            ClusterInput::Member(report) => self.report(&report, groups),
+            ClusterInput::References(reached) => {
+                self.set_readiness(|readiness| readiness.references = reached);
+                None
             }
         }
     }
 
-    fn told(&mut self, Told { at, report }: &Told) {
-        let Membership::Clustered(clustered) = &mut self.membership else { return };
-        if !clustered.split_brains.is_news(report) {
-            return;
+    fn report(&mut self, Told { at, report }: &Told, groups: &[Group]) -> Option<Record> {
+        let Self::Clustered(clustered) = self else { return None };
+        if !clustered.split_brains.is_recorded(report) {
+            return None;
         }
         let record = words::record(report, clustered.names());
         match report {
@@ -352,19 +364,17 @@ impl Controller {
                 clustered.role_changed(*group, *to, cause);
             }
             // It may be back by now.
-            Report::Event(Event::GroupRemoved { group })
-                if clustered.groups.forget(*group, &self.config.groups) =>
-            {
+            Report::Event(Event::GroupRemoved { group }) if clustered.groups.forget(*group, groups) => {
                 clustered.roles.remove(group);
             }
             _ => {}
         }
-        self.events.record(record.at(*at));
+        Some(record.at(*at))
     }
 
     /// Gives the groups their numbers; the error is what cannot change while `lb` runs.
     pub(super) fn number_groups(&self, groups: &mut [Group]) -> Result<()> {
         // One that is alone holds all groups at any time, whatever their numbers.
-        self.membership.clustered().map_or(Ok(()), |clustered| clustered.groups.number(groups))
+        self.clustered().map_or(Ok(()), |clustered| clustered.groups.number(groups))
     }
 }

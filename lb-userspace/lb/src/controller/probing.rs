@@ -1,37 +1,32 @@
 //! `lb probe`: the checks of a server made at once, because somebody wants to see them.
 
 use lb_api::status::ProbeReport;
+use lb_health::Checker;
 use lb_health::probe::{Advice, Report, Subject, micros};
 use lb_model::{Check, Config, Server, Service, Via};
 use tokio::sync::oneshot;
 
-use super::Controller;
-use crate::observe::inquiries::{ProbeOrder, Probing};
+use crate::observe::requests::{ProbeOrder, Probing};
 
-impl Controller {
-    /// Starts the checks. What cannot be found is told with what there is.
-    pub(super) fn probe(&self, order: &ProbeOrder) -> Result<Probing, String> {
-        let (service, server) = find(&self.config, order)?;
-        if server.checks.is_empty() {
-            return Err(format!(
-                "{} of {} has no check: it is taken to be healthy",
-                server.name, service.name
-            ));
-        }
-        let subject = Subject { service: service.key, server: server.address, port: server.port };
-        let checks = server.checks.clone();
-        let reports = self.checker.probe(subject, checks.clone());
-        let (sender, told) = oneshot::channel();
-        tokio::spawn(async move {
-            if let Ok(reports) = reports.await {
-                let each = checks.iter().zip(reports);
-                let told = each.map(|(check, report)| describe(check, subject, report)).collect();
-                // Whoever asked may have gone.
-                let _ = sender.send(told);
-            }
-        });
-        Ok(told)
+/// Starts the checks. The error says what cannot be found, and what there is.
+pub(super) fn start(checker: &Checker, order: &ProbeOrder, config: &Config) -> Result<Probing, String> {
+    let (service, server) = find(config, order)?;
+    if server.checks.is_empty() {
+        return Err(format!("{} of {} has no check: it is taken to be healthy", server.name, service.name));
     }
+    let subject = Subject { service: service.key, server: server.address, port: server.port };
+    let checks = server.checks.clone();
+    let reports = checker.probe(subject, checks.clone());
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Ok(reports) = reports.await {
+            let each = checks.iter().zip(reports);
+            let described = each.map(|(check, report)| describe(check, subject, report)).collect();
+            // Whoever asked may have gone.
+            let _ = sender.send(described);
+        }
+    });
+    Ok(receiver)
 }
 
 fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c Server), String> {

@@ -1,11 +1,13 @@
-//! Where servers are reached: their MACs, and which of them do not answer ARP for so long that they count as gone.
+//! Where servers are reached: their MACs, and which of them do not answer ARP for so long that they
+//! count as gone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A server that has no check counts as gone after so long without a MAC. The kernel forgets MACs for other reasons, too
-/// (`ip neigh flush`, a cable that was pulled for a moment); a server that lives is found again within a second.
+/// A server that has no check counts as gone after so long without a MAC. The kernel forgets MACs
+/// for other reasons, too (`ip neigh flush`, a cable that was pulled for a moment); a server that
+/// lives is found again within a second.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 
 /// What is known of addresses that are resolved. Times are since the controller's start.

@@ -1,4 +1,5 @@
-//! Takes away what an `lb` that does not run any more has left: its program with the connections, and its VIPs.
+//! Takes away what an `lb` that does not run any more has left: its program with the connections,
+//! and its VIPs.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;

@@ -5,52 +5,61 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Service};
 use sd_notify::NotifyState;
 
-use super::{Controller, tell_supervisor};
+use super::{Controller, forwarding, notify_supervisor};
+
+/// The event of a configuration with a mistake.
+pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
+    let text = format!("{why}configuration refused, the old one stays in force: {error:#}");
+    Record::new(Level::Error, "config_refused", text).cause(format!("{error:#}"))
+}
 
 impl Controller {
-    /// Reads the file again. What is wrong with it is told, and the running state stays as it is.
+    /// Reads the file again. What is wrong with it is logged and shown, and the running state stays
+    /// as it is.
     pub(super) fn reload(&mut self, why: &str) {
         if self.leaving.is_some() {
             return tracing::info!("{why}: not reloaded, this director is stopping");
         }
-        self.membership.reload_keys();
-        let Some(found) = self.file.read(lb_config::load) else { return self.wait_for_writer(why) };
-        tell_supervisor(NotifyState::Reloading);
+        let keys = self.membership.reload_keys();
+        keys.into_iter().for_each(|record| self.notifier.record(record));
+        let Some(found) = self.config_file.read(lb_config::load) else { return self.wait_for_writer(why) };
+        notify_supervisor(NotifyState::Reloading);
         match found.map_err(Into::into).and_then(|new| self.accepted(new)) {
             Ok(config) => {
-                tracing::info!("{why}: configuration {} reloaded", self.file.path().display());
+                let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
+                let record = Record::new(Level::Info, "config_reloaded", text);
+                self.notifier.record(record.cause(why.to_owned()));
                 let old = std::mem::replace(&mut self.config, config);
-                self.knowledge.draining.reload(&old.services, &self.config.services, Instant::now());
-                self.config_error = None;
-                if let Err(error) =
-                    self.data_path.executor.set_vips(&Vec::from_iter(self.config.grouped_vips()))
-                {
-                    tracing::error!("the data path could not be changed: {error:#}");
+                self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
+                self.config_file.accepted();
+                if let Err(error) = self.forwarding.set_vips(&self.config) {
+                    forwarding::log_failure(&error);
                 }
                 self.follow_configuration();
-                self.firewall.look(&self.config);
+                self.inspections.follow_configuration(&self.config);
                 if self.config.xdp_mode != old.xdp_mode {
-                    self.follow_xdp_mode();
+                    self.change_mode("the configuration has changed");
+                    self.interface.watch(self.config.xdp_mode);
                 }
                 self.membership.set_config(&self.config);
             }
             Err(error) => {
-                tracing::error!("{why}: configuration refused, the old one stays in force: {error:#}");
-                self.config_error = Some(format!("{error:#}"));
+                self.notifier.record(refused(&format!("{why}: "), &error));
+                self.config_file.refused(&error);
             }
         }
-        tell_supervisor(NotifyState::Ready);
+        notify_supervisor(NotifyState::Ready);
     }
 
-    /// Half a configuration would take half of the services away.
     pub(super) fn wait_for_writer(&mut self, why: &str) {
-        let waits = self.file.being_written();
-        if self.config_error.as_ref() != Some(&waits) {
-            tracing::warn!("{why}: not reloaded yet: {waits}");
-            self.config_error = Some(waits);
+        if let Some(waits) = self.config_file.wait_for_writer() {
+            let record =
+                Record::new(Level::Warning, "config_unfinished", format!("{why}: not reloaded yet: {waits}"));
+            self.notifier.record(record);
         }
     }
 
@@ -78,10 +87,15 @@ impl Controller {
             ("cluster", *cluster != new.cluster),
         ] {
             if changed {
-                bail!("{}: `{key}` cannot change while lb runs; restart it", self.file.path().display());
+                bail!(
+                    "{}: `{key}` cannot change while lb runs; restart it",
+                    self.config_file.path().display()
+                );
             }
         }
-        self.number_groups(&mut new.groups).with_context(|| self.file.path().display().to_string())?;
+        self.membership
+            .number_groups(&mut new.groups)
+            .with_context(|| self.config_file.path().display().to_string())?;
         Ok(new)
     }
 
@@ -91,21 +105,22 @@ impl Controller {
         self.refresh();
     }
 
-    /// Checks the configuration's servers and follows their MACs, and forgets what was known of others.
+    /// Checks the configuration's servers and follows their MACs, and forgets what was known of
+    /// others.
     pub(super) fn follow_servers(&mut self) {
         let now = self.started.elapsed();
-        let watched = self.knowledge.draining.with(&self.config.services);
+        let watched = self.runtime.draining.with(&self.config.services);
         let configured = watched.iter().flat_map(|service| &service.servers).map(|server| server.address);
         let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
         let fallbacks = fallbacks.map(|server| server.address);
         let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
         let addresses: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
-        self.knowledge.follow_addresses(&addresses, now);
+        self.runtime.follow_addresses(&addresses, now);
         self.neighbours.want(addresses);
-        self.checker.set(&watched);
-        let notices = self.knowledge.follow(&watched, now);
+        self.checks.set(&watched);
+        let notifications = self.runtime.follow(&watched, now);
         drop(watched);
-        self.tell(notices);
+        self.notify(notifications);
         self.follow_maintenance();
         self.follow_sorry_pages();
         self.follow_vip_checks();

@@ -25,7 +25,8 @@ pub(super) fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// VIPs of no group that this host does not hold either: the clients' packets will not come here by themselves.
+/// VIPs of no group that this host does not hold either: the clients' packets will not come here by
+/// themselves.
 pub(super) fn missing_vips(config: &Config) {
     let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return };
     let on_host = addresses.filter_map(|entry| {
@@ -44,8 +45,9 @@ pub(super) fn missing_vips(config: &Config) {
     }
 }
 
-/// Who was added to and removed from the servers in service, as events. `reason` is why a server is down.
-pub(super) fn membership(
+/// Who was added to and removed from the servers in service, as events. `reason` is why a server is
+/// down.
+pub(super) fn changes_in_service(
     before: &State,
     after: &State,
     config: &Config,

@@ -1,5 +1,5 @@
-//! The source of this host's own packets to the servers: checks, and the kernel's questions for MACs. Servers hold the VIPs
-//! themselves, so they answer nothing that comes from one.
+//! The source of this host's own packets to the servers: checks, and the kernel's questions for
+//! MACs. Servers hold the VIPs themselves, so they answer nothing that comes from one.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -10,15 +10,15 @@ use lb_model::{Config, Server};
 use lb_net::vips::{HOST, Network};
 use nix::ifaddrs::getifaddrs;
 
-/// How often is looked.
+/// From one check to the next.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Looks now and then.
+/// Checks the sources now and then.
 #[derive(Debug, Default)]
 pub(super) struct Sources(Option<Instant>);
 
 impl Sources {
-    pub(super) fn look(&mut self, config: &Config, findings: &Findings, now: Instant) {
+    pub(super) fn check(&mut self, config: &Config, findings: &Findings, now: Instant) {
         if self.0.is_none_or(|last| now - last >= EVERY) {
             self.0 = Some(now);
             findings.set(Kind::VipIsSource, self::findings(config));
@@ -26,8 +26,8 @@ impl Sources {
     }
 }
 
-/// What is wrong with the sources of this host's packets to the servers. Nothing if it has no such interface, as a machine
-/// on which a configuration is merely checked.
+/// What is wrong with the sources of this host's packets to the servers. Nothing if it has no such
+/// interface, as a machine on which a configuration is merely checked.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
     let Some(on_interface) = addresses(&config.interface) else { return Vec::new() };
     let services = config.services.iter();

@@ -3,11 +3,11 @@
 use lb_model::{Cluster, Config};
 use lb_net::segment::claimant::{Machine, Machines};
 
-use super::desired::Knowledge as _;
-use super::knowledge::Knowledge;
+use super::desired::RuntimeState as _;
+use super::runtime::Runtime;
 
 /// Those whose MAC is known now.
-pub(super) fn machines(config: &Config, knowledge: &Knowledge) -> Machines {
+pub(super) fn machines(config: &Config, runtime: &Runtime) -> Machines {
     let servers = config.services.iter().flat_map(|service| &service.servers);
     let servers = servers.map(|server| {
         (server.address, Machine::Server { name: server.name.clone(), address: server.address })
@@ -16,7 +16,7 @@ pub(super) fn machines(config: &Config, knowledge: &Knowledge) -> Machines {
     let nodes = nodes.map(|node| (node.address, Machine::Director(node.name.clone())));
     let mut machines = Machines::new();
     for (address, machine) in servers.chain(nodes) {
-        if let Some(mac) = knowledge.mac(address) {
+        if let Some(mac) = runtime.mac(address) {
             let here = machines.entry(mac).or_default();
             if !here.contains(&machine) {
                 here.push(machine);

@@ -1,74 +1,63 @@
 //! The running director as operators ask for it.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lb_api::status::{
-    CheckStatus, ChecksStatus, Count, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
-};
+use lb_api::findings::Findings;
+use lb_api::status::{CheckStatus, Count, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus};
 use lb_common::reason::{Fate, Reason, TableEvent};
-use lb_datapath::maps::{Counters, read_totals};
+use lb_datapath::attach::Mode;
+use lb_datapath::maps::Counters;
 use lb_datapath::plan::Target;
 use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
 use lb_health::server::Machine;
-use lb_model::{Fallback, Server, Service, ServiceKey};
-use lb_model::{Health, Totals};
+use lb_model::{Config, Fallback, Health, Server, Service};
 
-use super::desired::Knowledge as _;
-use super::notices::fallback;
-use super::{Controller, report};
-use crate::observe::inquiries::Inquiry;
+use super::checks::Checks;
+use super::config_file::ConfigFile;
+use super::desired::RuntimeState as _;
+use super::forwarding::Forwarding;
+use super::interface::Interface;
+use super::notifications::fallback;
+use super::report;
+use super::runtime::Runtime;
+use crate::sorry::Sorry;
 
-impl Controller {
-    pub(super) async fn answer(&mut self, inquiry: Inquiry) {
-        // Whoever asked may have gone; that is no concern of ours.
-        match inquiry {
-            Inquiry::Status(reply) => {
-                // A server that is shown as up gets connections.
-                if self.pace.is_wanted() {
-                    self.refresh();
-                }
-                let status = Status { cluster: self.cluster_status().await, ..self.status() };
-                let _ = reply.send(status);
-            }
-            Inquiry::Events(reply) => {
-                // Whoever has seen a finding in the status finds it here.
-                self.record_findings();
-                drop(reply.send(self.events.recent()));
-            }
-            Inquiry::Order(order, reply) => {
-                let done = self.order(order).await;
-                let _ = reply.send(done);
-            }
-            Inquiry::Stop { release, reply } => {
-                let told = self.told_to_stop_by_order(release);
-                let _ = reply.send(Ok(told));
-            }
-            Inquiry::Server(order, reply) => drop(reply.send(self.order_server(&order))),
-            Inquiry::Probe(order, reply) => drop(reply.send(self.probe(&order))),
-        }
-    }
+/// The rooms of the controller that the status is read from.
+pub(super) struct View<'a> {
+    pub config: &'a Config,
+    pub config_file: &'a ConfigFile,
+    pub runtime: &'a Runtime,
+    pub forwarding: &'a Forwarding,
+    pub interface: &'a Interface,
+    pub checks: &'a Checks,
+    pub sorry: &'a Sorry,
+    pub findings: &'a Findings,
+    pub started: Instant,
+    pub stopping: bool,
+}
 
+impl View<'_> {
     /// This moment.
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let services = self.config.services.iter().map(|service| self.service_status(service));
-        let departed = self.knowledge.draining.services();
+        let departed = self.runtime.draining.services();
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
-        let counters = &self.data_path.executor.maps().counters;
+        let counters = self.forwarding.counters();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
-            mode: self.attachment.as_ref().map_or("none", |attachment| attachment.mode().name()).to_owned(),
+            mode: self.interface.mode().map_or("none", Mode::name).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
-            stopping: self.leaving.is_some(),
-            config: self.file.path().display().to_string(),
-            config_error: self.config_error.clone(),
+            stopping: self.stopping,
+            config: self.config_file.path().display().to_string(),
+            config_error: self.config_file.error().map(str::to_owned),
             findings: self.findings.status(),
             table: self.table_status(counters, &services),
-            checks: self.checks_status(),
+            checks: self.checks.status(),
             cluster: None,
             services,
             drops: counts(counters, Fate::Drop),
@@ -78,18 +67,9 @@ impl Controller {
         }
     }
 
-    fn checks_status(&self) -> ChecksStatus {
-        let punctuality = self.checker.punctuality();
-        ChecksStatus {
-            running: self.checker.count() as u64,
-            started: punctuality.starts(),
-            late: punctuality.late(),
-        }
-    }
-
     fn table_status(&self, counters: &Counters, services: &[ServiceStatus]) -> TableStatus {
-        let table = &self.data_path.table;
-        let (used, expired) = self.sweeper.census();
+        let table = self.forwarding.table();
+        let (used, expired) = self.forwarding.census();
         let full = counters.event(TableEvent::Full).unwrap_or_default();
         let scheduled: u64 = services
             .iter()
@@ -119,13 +99,13 @@ impl Controller {
     }
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
-        let applied = self.data_path.applied().services.get(&service.key);
+        let applied = self.forwarding.applied().services.get(&service.key);
         let fallback = fallback(service);
         let mut members = applied.into_iter().flat_map(|applied| applied.members());
         let on_fallback = members.all(|server| server.target == fallback);
         let status = |server: &Server, health| self.server_status(service, server, health);
         let configured = service.servers.iter().map(|server| status(server, Health::Unknown));
-        let draining = self.knowledge.draining.of(&service.key);
+        let draining = self.runtime.draining.of(&service.key);
         let draining = draining.map(|server| self.draining_status(service, server));
         let fallback_server = service.fallback_server();
         let (fallback_ready, fallback_error) = self.fallback_status(service);
@@ -143,14 +123,15 @@ impl Controller {
             quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
-            former: self.former_totals(service),
+            former: self.forwarding.departed_totals(&service.key),
         }
     }
 
-    /// Its checks go on, and what they find against it is told: without quiescent mode it is given up when they fail.
+    /// Its checks go on, and what they find against it is shown: without quiescent mode it is given
+    /// up when they fail.
     fn draining_status(&self, service: &Service, server: &Server) -> ServerStatus {
         let status = self.server_status(service, server, Health::Draining);
-        let since = self.knowledge.draining.since(&service.key, server.address);
+        let since = self.runtime.draining.since(&service.key, server.address);
         let since_s = since.map_or(0, |since| since.elapsed().as_secs());
         ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, ..status }
     }
@@ -165,7 +146,7 @@ impl Controller {
                 (self.sorry.listens(&address), self.sorry.trouble(&address))
             }
             Fallback::Server(address) => {
-                let reached = self.knowledge.mac(address).is_some();
+                let reached = self.runtime.mac(address).is_some();
                 (reached, (!reached).then(|| self.without_mac(address)))
             }
         }
@@ -173,7 +154,7 @@ impl Controller {
 
     fn quorum_status(&self, service: &Service) -> QuorumStatus {
         let lb_model::Quorum { weight, hysteresis } = service.quorum;
-        let quorum = self.knowledge.quorum(&service.key);
+        let quorum = self.runtime.quorum(&service.key);
         QuorumStatus {
             weight,
             hysteresis,
@@ -183,37 +164,27 @@ impl Controller {
         }
     }
 
-    /// What the director's host and servers that have left have carried, those included that are just being purged.
-    fn former_totals(&self, service: &Service) -> Totals {
-        let mut former = self.former.get(&service.key).copied().unwrap_or_default();
-        former.add(self.totals(service, Target::Local));
-        let purging = self.purging.iter().filter(|(_, key)| **key == service.key);
-        purging.for_each(|(id, _)| former.add(read_totals(&self.data_path.executor.maps().stats, *id)));
-        former
-    }
-
-    /// `plain` is the health of one that is not among the service's servers in service.
-    fn server_status(&self, service: &Service, server: &Server, plain: Health) -> ServerStatus {
+    /// `default` is the health of a server that no health machine has: one that drains, or the
+    /// fallback.
+    fn server_status(&self, service: &Service, server: &Server, default: Health) -> ServerStatus {
         let target = Target::Real(server.address);
-        let id = self.data_path.executor.server_id(&service.key, target);
-        let counts = id.map(|id| self.data_path.table.counts(id)).unwrap_or_default();
-        let totals = self.totals(service, target);
-        let mac = self.knowledge.mac(server.address);
-        let machine = self.knowledge.server(&service.key, server.address);
-        let applied = self.data_path.applied().services.get(&service.key);
+        let counts = self.forwarding.counts(&service.key, target);
+        let totals = self.forwarding.totals(&service.key, target);
+        let mac = self.runtime.mac(server.address);
+        let machine = self.runtime.server(&service.key, server.address);
+        let applied = self.forwarding.applied().services.get(&service.key);
         let member = applied.and_then(|applied| applied.server(target)).filter(|server| server.usable);
         ServerStatus {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: if mac == Some(self.data_path.executor.mac().octets()) { "Local" } else { "Route" }
-                .to_owned(),
+            method: if mac == Some(self.forwarding.mac()) { "Local" } else { "Route" }.to_owned(),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),
             active: counts.active(),
             inactive: counts.inactive(),
-            health: machine.map_or(plain, Machine::health),
+            health: machine.map_or(default, Machine::health),
             reason: machine
                 .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
@@ -228,7 +199,7 @@ impl Controller {
     }
 
     fn check_status(&self, service: &Service, server: &Server) -> Vec<CheckStatus> {
-        let latencies = self.checker.latencies(service.key, server.address, server.checks.len());
+        let latencies = self.checks.latencies(service.key, server.address, server.checks.len());
         let each = server.checks.iter().zip(latencies);
         each.map(|(check, latencies)| CheckStatus {
             check: check.probe.name().to_owned(),
@@ -241,24 +212,8 @@ impl Controller {
         self.started.elapsed().saturating_sub(moment).as_secs()
     }
 
-    /// Established connections and totals of each server that the service has or is about to lose.
-    pub(super) fn carried(&self, service: &ServiceKey) -> Vec<(u32, Totals)> {
-        let applied = self.data_path.applied().services.get(service);
-        let servers = applied.into_iter().flat_map(|service| &service.servers);
-        let executor = &self.data_path.executor;
-        let ids = servers.filter_map(|server| executor.server_id(service, server.target));
-        ids.map(|id| (self.data_path.table.counts(id).active(), read_totals(&executor.maps().stats, id)))
-            .collect()
-    }
-
     fn without_mac(&self, address: IpAddr) -> String {
         format!("no answer to ARP for {address} on {}", self.config.interface)
-    }
-
-    fn totals(&self, service: &Service, target: Target) -> Totals {
-        let executor = &self.data_path.executor;
-        let id = executor.server_id(&service.key, target);
-        id.map(|id| read_totals(&executor.maps().stats, id)).unwrap_or_default()
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::lives::{End, Estate};
 use super::membership::HOOKS;
-use super::{Controller, tell_supervisor};
+use super::{Controller, notify_supervisor};
 
 /// How often a stopping director looks whether it is needed any longer.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -152,26 +152,33 @@ impl Lingering {
     }
 }
 
+/// The event of a stop that was asked for by `signal`.
+pub(super) fn stopping(signal: &str) -> Record {
+    Record::new(Level::Info, "stopping", format!("{signal}: stopping")).cause(signal.to_owned())
+}
+
 impl Controller {
     /// The first time its groups go; the second time it goes itself.
-    pub(super) fn told_to_stop(&mut self, signal: &str) {
+    pub(super) fn request_stop(&mut self, signal: &str) {
         let Some(leaving) = &mut self.leaving else {
-            tracing::info!("{signal}: stopping");
+            self.notifier.record(stopping(signal));
             return self.leave(Cause::Told);
         };
         let again = if leaving.is_told() { " again" } else { "" };
-        tracing::warn!("{signal}{again}: stopping at once");
+        let text = format!("{signal}{again}: stopping at once");
+        let record = Record::new(Level::Warning, "stopping_at_once", text);
+        self.notifier.record(record.cause(signal.to_owned()));
         leaving.at_once = true;
         if matches!(leaving.cause, Cause::InterfaceGone) {
             // It is not to come back.
             leaving.cause = Cause::Told;
-            tell_supervisor(NotifyState::Stopping);
+            notify_supervisor(NotifyState::Stopping);
         }
     }
 
     /// By `lb stop`; returns what there is to say of it.
-    pub(super) fn told_to_stop_by_order(&mut self, release: bool) -> String {
-        self.told_to_stop("lb stop");
+    pub(super) fn stop_by_command(&mut self, release: bool) -> String {
+        self.request_stop("lb stop");
         if let Some(leaving) = &mut self.leaving {
             leaving.release |= release;
             leaving.not_before = Instant::now() + ANSWER;
@@ -188,10 +195,7 @@ impl Controller {
     /// directors.
     fn stays_behind(&self) -> bool {
         let told = self.leaving.as_ref().is_some_and(|leaving| leaving.is_told() && !leaving.release);
-        let pinned = self
-            .attachment
-            .as_ref()
-            .is_some_and(|attachment| attachment.is_pinned() && attachment.is_attached());
+        let pinned = self.interface.is_pinned() && self.interface.is_attached();
         told && pinned && self.config.cluster.is_none()
     }
 
@@ -199,7 +203,8 @@ impl Controller {
     pub(super) fn fail(&mut self, error: anyhow::Error) {
         match &mut self.leaving {
             None => {
-                tracing::error!("stopping: {error:#}");
+                let text = format!("stopping: {error:#}");
+                self.notifier.record(Record::new(Level::Error, "failed", text));
                 self.leave(Cause::Failed(error));
             }
             Some(leaving) if leaving.is_told() => leaving.cause = Cause::Failed(error),
@@ -214,14 +219,14 @@ impl Controller {
                 "interface {} is gone: all that runs on it ends until it is back",
                 self.config.interface
             );
-            self.events.record(Record::new(Level::Error, "interface_gone", text));
+            self.notifier.record(Record::new(Level::Error, "interface_gone", text));
             self.leave(Cause::InterfaceGone);
         }
     }
 
     fn leave(&mut self, cause: Cause) {
         if !matches!(cause, Cause::InterfaceGone) {
-            tell_supervisor(NotifyState::Stopping);
+            notify_supervisor(NotifyState::Stopping);
         }
         self.membership.leave();
         self.leaving = Some(Leaving::new(Instant::now(), cause));
@@ -229,7 +234,7 @@ impl Controller {
 
     /// Whether nobody needs this director any longer.
     pub(super) async fn has_left(&mut self) -> bool {
-        let sight = self.membership.look().await;
+        let sight = self.membership.snapshot().await;
         let traffic = self.traffic();
         match (&mut self.leaving, &self.config.cluster, sight) {
             (Some(leaving), Some(cluster), Some(sight)) => {
@@ -242,11 +247,11 @@ impl Controller {
 
     fn traffic(&self) -> Traffic {
         let grouped = self.config.grouped_vips();
-        let services = self.config.services.iter().chain(self.knowledge.draining.services());
+        let services = self.config.services.iter().chain(self.runtime.draining.services());
         let services = services.filter(|service| grouped.contains_key(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
-            for (active, totals) in self.carried(&service.key) {
+            for (active, totals) in self.forwarding.carried(&service.key) {
                 traffic.established += u64::from(active);
                 traffic.packets += totals.packets;
             }
@@ -257,20 +262,21 @@ impl Controller {
     /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away, if they are not
     /// left to the next `lb`. All else (maps, checks) goes with the controller and its runtime. The error is why it could not
     /// go on.
-    pub(super) async fn close(self) -> Result<End> {
+    pub(super) async fn close(mut self) -> Result<End> {
         let established = self.traffic().established;
         if established > 0 && self.config.cluster.is_some() {
             tracing::warn!("stopping while {established} connections still run through this director");
         }
         let stays = self.stays_behind();
         let released = if stays { self.membership.leave_behind() } else { self.membership.end().await };
-        match self.attachment {
+        match self.interface.take_attachment() {
             Some(attachment) if stays => {
-                tracing::info!(
+                let text = format!(
                     "the program on {} forwards on until lb runs again, with {established} established connections; \
                      nobody looks after its servers meanwhile; {RELEASE_ALL}",
                     self.config.interface
                 );
+                self.notifier.record(Record::new(Level::Info, "left_forwarding", text));
                 drop(attachment);
             }
             Some(attachment) if released => {
@@ -284,7 +290,7 @@ impl Controller {
             ),
             None => {}
         }
-        self.hooks.finish(HOOKS).await;
+        let events = self.notifier.finish(HOOKS).await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
@@ -293,7 +299,7 @@ impl Controller {
             Cause::Told => Ok(End::Stopped),
             Cause::Failed(error) => Err(error),
             Cause::InterfaceGone => {
-                let Self { config, file, events, .. } = self;
+                let (config, file) = (self.config, self.config_file.into_watched());
                 Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
             }
         }

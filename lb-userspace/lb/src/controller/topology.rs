@@ -1,78 +1,88 @@
-//! Machines that are more than one thing: directors that are real servers, real servers that are gateways.
+//! Machines that are more than one thing: directors that are real servers, real servers that are
+//! gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_api::findings::{Finding, Kind};
-use lb_common::mac::Mac;
+use lb_api::findings::{Finding, Findings, Kind};
 use lb_common::reason::Reason;
 use lb_model::{Cluster, Config};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use super::desired::Knowledge as _;
-use super::{Controller, report};
+use super::desired::RuntimeState as _;
+use super::forwarding::Forwarding;
+use super::report;
+use super::runtime::Runtime;
 
 /// A packet that came back is worth a finding for so long.
 const LOOPS_LAST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Topology {
-    /// Of the other nodes, as last known: the kernel forgets MACs when the interface loses its link.
+    /// Of the other nodes, as last known: the kernel forgets MACs when the interface loses its
+    /// link.
     directors: BTreeMap<IpAddr, [u8; 6]>,
     /// Packets that had come back from their servers at the last look.
     loops: u64,
 }
 
-impl Controller {
-    /// A neighbour has this MAC. If it is another director, the data path tells what that one sends.
-    pub(super) fn director_is_at(&mut self, address: IpAddr, mac: [u8; 6]) {
-        let mut others = self.config.cluster.iter().flat_map(Cluster::others);
-        let known = self.topology.directors.get(&address) == Some(&mac);
+impl Topology {
+    /// A neighbour has this MAC. If it is another director whose MAC is new, returns the MACs of
+    /// all of them: the data path tells what those send.
+    pub(super) fn director_is_at(
+        &mut self,
+        address: IpAddr,
+        mac: [u8; 6],
+        config: &Config,
+    ) -> Option<BTreeSet<[u8; 6]>> {
+        let mut others = config.cluster.iter().flat_map(Cluster::others);
+        let known = self.directors.get(&address) == Some(&mac);
         if known || !others.any(|node| node.address == address) {
-            return;
+            return None;
         }
-        self.topology.directors.insert(address, mac);
-        let macs = self.topology.directors.values().copied().map(Mac::new).collect();
-        if let Err(error) = self.data_path.executor.set_directors(macs) {
-            tracing::error!("the data path could not be changed: {error:#}");
-        }
+        self.directors.insert(address, mac);
+        Some(self.directors.values().copied().collect())
     }
 
     /// Looks whether servers send packets on that they should serve.
-    pub(super) fn look_for_loops(&mut self) {
-        let maps = self.data_path.executor.maps();
-        let Ok(loops) = maps.counters.reason(Reason::Loop) else { return };
-        if std::mem::replace(&mut self.topology.loops, loops) == loops {
+    pub(super) fn check_loops(
+        &mut self,
+        config: &Config,
+        runtime: &Runtime,
+        forwarding: &Forwarding,
+        findings: &Findings,
+    ) {
+        let Ok(loops) = forwarding.counters().reason(Reason::Loop) else { return };
+        if std::mem::replace(&mut self.loops, loops) == loops {
             return;
         }
-        let mac = maps.came_back.read(0).octets();
-        let at = |server: &IpAddr| self.knowledge.mac(*server) == Some(mac);
-        let finding = server_forwards(&self.config, mac, at);
-        self.findings.raise_for(finding, LOOPS_LAST);
+        let mac = forwarding.came_back();
+        let at = |server: &IpAddr| runtime.mac(*server) == Some(mac);
+        findings.raise_for(server_forwards(config, mac, at), LOOPS_LAST);
     }
+}
 
-    /// Looks whether this host, where it is a real server, holds the VIPs also while it is on standby.
-    pub(super) fn look_at_own_vips(&self) {
-        let own = self.data_path.executor.mac().octets();
-        let is_here = |server: IpAddr| self.knowledge.mac(server) == Some(own);
-        let served: BTreeSet<IpAddr> = match self.config.cluster {
-            Some(_) => vips_served_by(&self.config, is_here),
-            None => BTreeSet::new(),
-        };
-        let lacking = if served.is_empty() { served } else { &served - &on_loopback() };
-        let findings = lacking.into_iter().map(|vip| Finding {
-            kind: Kind::VipNotOnLoopback,
-            subject: vip.to_string(),
-            text: format!(
-                "this host is a real server of {vip}, but does not hold it on its loopback: it cannot serve what another \
-                 director sends it"
-            ),
-            mend: format!("ip address add {vip}/32 dev lo, and arp_ignore=1, arp_announce=2 as on any real server"),
-        });
-        self.findings.set(Kind::VipNotOnLoopback, findings.collect());
-    }
+/// Looks whether this host, where it is a real server, holds the VIPs also while it is on standby.
+/// `own` is its MAC.
+pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: [u8; 6], findings: &Findings) {
+    let is_here = |server: IpAddr| runtime.mac(server) == Some(own);
+    let served: BTreeSet<IpAddr> = match config.cluster {
+        Some(_) => vips_served_by(config, is_here),
+        None => BTreeSet::new(),
+    };
+    let lacking = if served.is_empty() { served } else { &served - &on_loopback() };
+    let lacking = lacking.into_iter().map(|vip| Finding {
+        kind: Kind::VipNotOnLoopback,
+        subject: vip.to_string(),
+        text: format!(
+            "this host is a real server of {vip}, but does not hold it on its loopback: it cannot serve what another \
+             director sends it"
+        ),
+        mend: format!("ip address add {vip}/32 dev lo, and arp_ignore=1, arp_announce=2 as on any real server"),
+    });
+    findings.set(Kind::VipNotOnLoopback, lacking.collect());
 }
 
 fn server_forwards(config: &Config, mac: [u8; 6], at: impl Fn(&IpAddr) -> bool) -> Finding {

@@ -1,4 +1,5 @@
-//! What checks through the VIP need of the controller: sockets, a program that knows their answers, and MACs and addresses.
+//! What checks through the VIP need of the controller: sockets, a program that knows their answers,
+//! and MACs and addresses.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -6,13 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use lb_common::probe::{Answer, Ports};
+use lb_health::Checker;
 use lb_health::net::{Station, Stations};
 use lb_model::{Config, Protocol, Server, Service, Via};
 use lb_net::xsk::{self, Copying};
 use socket2::SockRef;
 
-use super::Controller;
-use super::desired::Knowledge as _;
+use super::desired::RuntimeState as _;
+use super::forwarding::Forwarding;
+use super::interface::Interface;
+use super::runtime::Runtime;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
@@ -24,53 +28,60 @@ pub(super) struct VipChecks {
     answers: BTreeSet<Answer>,
     /// Why the checks cannot be made.
     trouble: Option<String>,
-    has_looked_at_ports: bool,
+    has_compared_ports: bool,
 }
 
-impl Controller {
-    /// Makes all that these checks need what configuration and interface are now. Addresses and queues of the interface change
-    /// without a word, so this is done now and then as well.
-    pub(super) fn follow_vip_checks(&mut self) {
-        let watched = self.knowledge.draining.with(&self.config.services);
+/// What these checks take from the rest of the controller.
+pub(super) struct Needs<'a> {
+    pub config: &'a Config,
+    pub runtime: &'a Runtime,
+    pub forwarding: &'a mut Forwarding,
+    pub interface: &'a Interface,
+}
+
+impl VipChecks {
+    /// Why the checks cannot be made is known, and may have ended.
+    pub(super) const fn lacks_something(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Makes all that these checks need what configuration and interface are now. Addresses and
+    /// queues of the interface change without a word, so this is done now and then as well.
+    pub(super) fn follow(&mut self, checker: &Checker, mut needs: Needs<'_>) {
+        let watched = needs.runtime.draining.with(&needs.config.services);
         let servers = checked_through_vip(&watched).map(|(_, server, _)| server.address);
-        self.vip_checks.own = servers.map(|server| (server, own_address(&self.config, server))).collect();
-        let done = self.follow_answers().and_then(|()| self.follow_sockets());
+        self.own = servers.map(|server| (server, own_address(needs.config, server))).collect();
+        let done = self
+            .follow_answers(&watched, needs.forwarding)
+            .and_then(|()| self.follow_sockets(checker, &mut needs));
         let trouble = done.err().map(|error| format!("{error:#}"));
-        if trouble != self.vip_checks.trouble {
+        if trouble != self.trouble {
             match &trouble {
                 Some(trouble) => tracing::error!("checks through the VIP cannot be made: {trouble}"),
                 None => tracing::info!("checks through the VIP can be made again"),
             }
-            self.vip_checks.trouble = trouble;
+            self.trouble = trouble;
         }
-        self.tell_stations();
+        self.publish_stations(checker, &needs);
     }
 
-    /// Tries again what did not work.
-    pub(super) fn retry_vip_checks(&mut self) {
-        if self.vip_checks.trouble.is_some() {
-            self.follow_vip_checks();
-        }
-    }
-
-    /// Tells the probes where servers are.
-    pub(super) fn tell_stations(&mut self) {
-        let servers = self.vip_checks.own.iter().map(|(server, own)| {
-            let station = Station { mac: self.knowledge.mac(*server), own: *own };
+    /// The checks learn where the servers are.
+    pub(super) fn publish_stations(&self, checker: &Checker, needs: &Needs<'_>) {
+        let servers = self.own.iter().map(|(server, own)| {
+            let station = Station { mac: needs.runtime.mac(*server), own: *own };
             (*server, station)
         });
         let stations = Stations {
-            interface: self.config.interface.clone(),
-            mac: self.data_path.executor.mac().octets(),
+            interface: needs.config.interface.clone(),
+            mac: needs.forwarding.mac(),
             servers: servers.collect(),
         };
-        self.checker.vip().set_stations(stations);
+        checker.vip().set_stations(stations);
     }
 
-    fn follow_answers(&mut self) -> Result<()> {
-        let own = &self.vip_checks.own;
-        let watched = self.knowledge.draining.with(&self.config.services);
-        let answers: BTreeSet<Answer> = checked_through_vip(&watched)
+    fn follow_answers(&mut self, watched: &[Service], forwarding: &mut Forwarding) -> Result<()> {
+        let own = &self.own;
+        let answers: BTreeSet<Answer> = checked_through_vip(watched)
             .flat_map(|(service, server, place)| {
                 let check = &server.checks[place];
                 let own = check.source.or_else(|| own.get(&server.address)?.map(IpAddr::V4));
@@ -78,29 +89,30 @@ impl Controller {
                 transports.filter_map(move |transport| answer(service, *transport, own?))
             })
             .collect();
-        if answers != self.vip_checks.answers {
-            self.data_path.executor.set_answers(&answers)?;
-            self.vip_checks.answers = answers;
+        if answers != self.answers {
+            forwarding.set_answers(&answers)?;
+            self.answers = answers;
         }
         Ok(())
     }
 
-    /// Opens the sockets that are lacking: all of them at first, later those of queues that the interface has got since.
-    fn follow_sockets(&mut self) -> Result<()> {
-        let open = self.checker.vip().queues();
-        if self.vip_checks.own.is_empty() {
+    /// Opens the sockets that are lacking: all of them at first, later those of queues that the
+    /// interface has got since.
+    fn follow_sockets(&mut self, checker: &Checker, needs: &mut Needs<'_>) -> Result<()> {
+        let open = checker.vip().queues();
+        if self.own.is_empty() {
             if open > 0 {
-                self.checker.vip().close();
+                checker.vip().close();
             }
             return Ok(());
         }
-        if self.attachment.is_none() {
+        if needs.interface.mode().is_none() {
             return Ok(());
         }
-        let copying = if self.config.zero_copy { Copying::Zero } else { Copying::Copy };
-        let sockets = xsk::open_from(open, self.index, copying)?;
+        let copying = if needs.config.zero_copy { Copying::Zero } else { Copying::Copy };
+        let sockets = xsk::open_from(open, needs.interface.index(), copying)?;
         for socket in &sockets {
-            self.data_path.executor.set_xsk(socket.queue(), socket.fd())?;
+            needs.forwarding.set_xsk(socket.queue(), socket.fd())?;
         }
         if let Some(socket) = sockets.first() {
             tracing::info!(
@@ -108,15 +120,16 @@ impl Controller {
                 sockets.len(),
                 socket.copying().name()
             );
-            self.checker.add_sockets(sockets).context("cannot wait at an AF_XDP socket")?;
-            self.look_at_ports();
+            checker.add_sockets(sockets).context("cannot wait at an AF_XDP socket")?;
+            self.compare_ports();
         }
         Ok(())
     }
 
-    fn look_at_ports(&mut self) {
+    /// The checks' ports are not to be the kernel's own.
+    fn compare_ports(&mut self) {
         let Ports { first, count } = Ports::OWN;
-        if !std::mem::replace(&mut self.vip_checks.has_looked_at_ports, true)
+        if !std::mem::replace(&mut self.has_compared_ports, true)
             && last_port_of_kernel().is_some_and(|last| last >= first)
         {
             tracing::warn!(
@@ -149,7 +162,8 @@ fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer>
     })
 }
 
-/// The address that this host has towards `server`: the kernel's choice, unless that is a VIP, which may go at any time.
+/// The address that this host has towards `server`: the kernel's choice, unless that is a VIP,
+/// which may go at any time.
 fn own_address(config: &Config, server: IpAddr) -> Option<Ipv4Addr> {
     let found = source_towards(server, &config.interface).ok()?;
     let of_services = config.services.iter().map(|service| service.key.vip);

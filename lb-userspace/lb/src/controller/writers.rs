@@ -1,7 +1,7 @@
 //! Whether another program is writing to a file.
 //!
-//! The kernel tells: it refuses a read lease (fcntl(2), F_SETLEASE) on a file that anybody has open for writing. A lease
-//! that is granted is given back at once.
+//! The kernel tells: it refuses a read lease (fcntl(2), F_SETLEASE) on a file that anybody has open
+//! for writing. A lease that is granted is given back at once.
 
 use std::fs::{self, File};
 use std::io;
@@ -37,11 +37,12 @@ const F_SETSIG: libc::c_int = 10;
 
 fn lease(file: &File) -> Result<(), Errno> {
     let set = |command: libc::c_int, argument: libc::c_int| {
-        // SAFETY: these commands take an integer and touch no memory of ours; the descriptor is open.
+        // SAFETY: these commands take an integer and touch no memory of ours; the descriptor is
+        // open.
         Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, argument) }).map(drop)
     };
-    // Whoever opens the file for writing in the meantime waits a moment, and we are sent a signal: one that is ignored,
-    // instead of SIGIO, which ends the process.
+    // Whoever opens the file for writing in the meantime waits a moment, and we are sent a signal:
+    // one that is ignored, instead of SIGIO, which ends the process.
     set(F_SETSIG, libc::SIGURG)?;
     set(libc::F_SETLEASE, libc::F_RDLCK)?;
     set(libc::F_SETLEASE, libc::F_UNLCK)

@@ -1,8 +1,9 @@
-//! `nft --json list ruleset` (libnftables-json(5)): rules that a packet for a service could match, that name its VIP, and
-//! that would do something with it.
+//! `nft --json list ruleset` (libnftables-json(5)): rules that a packet for a service could match,
+//! that name its VIP, and that would do something with it.
 //!
-//! Only what decides that is understood: destination address, protocol and destination port, in all the ways in which a rule
-//! can hold a value against them. Whatever else a rule asks for is taken to be so.
+//! Only what decides that is understood: destination address, protocol and destination port, in all
+//! the ways in which a rule can hold a value against them. Whatever else a rule asks for is taken
+//! to be so.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -114,7 +115,8 @@ impl<'a> Ruleset<'a> {
         }
     }
 
-    /// Whether `value` holds the packet's values of these fields; of a field that is not understood, any value is right.
+    /// Whether `value` holds the packet's values of these fields; of a field that is not
+    /// understood, any value is right.
     fn contains(&self, rule: &Value, value: &Value, fields: &[Option<Field>], service: &Service) -> bool {
         let each = |values: &[Value]| values.iter().any(|value| self.contains(rule, value, fields, service));
         if let Some(set) = value.as_str().and_then(|text| text.strip_prefix('@')) {
@@ -170,7 +172,8 @@ fn acts(parts: &[Value]) -> bool {
     parts.iter().any(|part| part.get("xt").is_some_and(|xt| xt["type"] != "match"))
 }
 
-/// The fields that `left` looks at, one or several joined together. `None`: a packet for a service has no such field.
+/// The fields that `left` looks at, one or several joined together. `None`: a packet for a service
+/// has no such field.
 fn fields(left: &Value, service: &Service) -> Option<Vec<Option<Field>>> {
     match left["concat"].as_array() {
         Some(joined) => joined.iter().map(|one| field(one, service)).collect(),

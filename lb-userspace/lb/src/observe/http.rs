@@ -9,8 +9,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::inquiries::Inquiries;
 use super::metrics;
+use super::requests::Requests;
 
 const INDEX: &str = concat!(
     "lb ",
@@ -19,27 +19,27 @@ const INDEX: &str = concat!(
 );
 
 /// Serves until `listener` fails for good.
-pub(crate) async fn serve(listener: TcpListener, inquiries: Inquiries) -> anyhow::Result<()> {
-    axum::serve(listener, router(inquiries)).await.context("serving metrics")
+pub(crate) async fn serve(listener: TcpListener, requests: Requests) -> anyhow::Result<()> {
+    axum::serve(listener, router(requests)).await.context("serving metrics")
 }
 
-fn router(inquiries: Inquiries) -> Router {
+fn router(requests: Requests) -> Router {
     Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
-        .with_state(inquiries)
+        .with_state(requests)
 }
 
-async fn metrics(State(inquiries): State<Inquiries>) -> Response {
-    match inquiries.status().await.and_then(|status| metrics::encode(&status)) {
+async fn metrics(State(requests): State<Requests>) -> Response {
+    match requests.status().await.and_then(|status| metrics::encode(&status)) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => unavailable(&error),
     }
 }
 
-async fn healthz(State(inquiries): State<Inquiries>) -> Response {
-    match inquiries.status().await {
+async fn healthz(State(requests): State<Requests>) -> Response {
+    match requests.status().await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => unavailable(&error),
     }
@@ -58,12 +58,12 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::observe::{inquiries, samples};
+    use crate::observe::{requests, samples};
 
-    async fn serving(inquiries: Inquiries) -> SocketAddr {
+    async fn serving(requests: Requests) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, inquiries));
+        tokio::spawn(serve(listener, requests));
         address
     }
 
@@ -80,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn serves_metrics() {
-        let address = serving(inquiries::fixed(samples::cluster())).await;
+        let address = serving(requests::fixed(samples::cluster())).await;
         let (header, body) = get(address, "/metrics").await;
         assert!(header.starts_with("http/1.1 200 "), "{header}");
         assert!(
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_its_paths() {
-        let address = serving(inquiries::fixed(samples::cluster())).await;
+        let address = serving(requests::fixed(samples::cluster())).await;
         assert_eq!(get(address, "/healthz").await.1, "ok\n");
         let (_, index) = get(address, "/").await;
         assert!(index.contains("/metrics") && index.contains("/healthz"), "{index}");
@@ -101,9 +101,9 @@ mod tests {
 
     #[tokio::test]
     async fn says_so_when_the_controller_is_gone() {
-        let (inquiries, requests) = Inquiries::new();
-        drop(requests);
-        let address = serving(inquiries).await;
+        let (requests, waiting) = Requests::new();
+        drop(waiting);
+        let address = serving(requests).await;
         for path in ["/metrics", "/healthz"] {
             let (header, body) = get(address, path).await;
             assert!(header.starts_with("http/1.1 503 "), "{header}");

@@ -1,4 +1,5 @@
-//! The listing of `lb status`: laid out as ipvsadm's, with health and link-layer address beside each server.
+//! The listing of `lb status`: laid out as ipvsadm's, with health and link-layer address beside
+//! each server.
 
 mod cluster;
 mod table;
@@ -109,7 +110,8 @@ fn refused(path: &str, error: &str, colour: bool) -> String {
     text
 }
 
-/// ipvsadm's two headings, then each service with its servers. Columns are as wide as the widest of all services.
+/// ipvsadm's two headings, then each service with its servers. Columns are as wide as the widest of
+/// all services.
 fn services(services: &[ServiceStatus], colour: bool) -> String {
     let mut heads = Table::new("", colour);
     heads.row(["Prot", "VIP:Port", "Scheduler", "", "Fallback"].map(Cell::plain));

@@ -1,7 +1,7 @@
 //! Prometheus metrics, made anew from a snapshot for every scrape.
 //!
-//! The numbers live in the data plane; a registry that outlives the scrape would be a second copy of them, with the
-//! labels of servers that are long gone.
+//! The numbers live in the data plane; a registry that outlives the scrape would be a second copy
+//! of them, with the labels of servers that are long gone.
 
 use anyhow::Context;
 use lb_api::findings::Kind;
@@ -280,7 +280,8 @@ impl Page {
         self.counter(name, help, &["reason"], counts.iter().map(|count| (vec![&*count.reason], count.count)))
     }
 
-    /// Rows with the same labels are added up: a server that drains may have a successor of its name.
+    /// Rows with the same labels are added up: a server that drains may have a successor of its
+    /// name.
     fn counter<'a>(
         &self,
         name: &str,

@@ -13,19 +13,20 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
-use crate::observe::inquiries::{Inquiries, Order, ProbeOrder, ServerOrder};
+use crate::observe::requests::{Order, ProbeOrder, Requests, ServerOrder};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
 
-/// A connection on which nothing is asked, or whose replies nobody takes, is closed after this long.
+/// A connection on which nothing is asked, or whose replies nobody takes, is closed after this
+/// long.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Owner and group may ask; the group is root's unless the administrator changes it.
 const MODE: u32 = 0o660;
 
-/// Listens on `path`, in a tokio runtime. Makes the folder it is in, and takes the place of a socket that nobody
-/// listens on.
+/// Listens on `path`, in a tokio runtime. Makes the folder it is in, and takes the place of a
+/// socket that nobody listens on.
 ///
 /// # Errors
 /// If another process listens there, or something that is no socket is in the place.
@@ -61,13 +62,13 @@ fn clear(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Answers requests for as long as it is polled.
-pub(crate) async fn serve(listener: UnixListener, inquiries: Inquiries) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: UnixListener, requests: Requests) -> anyhow::Result<()> {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let inquiries = inquiries.clone();
+                let requests = requests.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, inquiries).await {
+                    if let Err(error) = converse(stream, requests).await {
                         debug!("control connection: {error}");
                     }
                 });
@@ -82,7 +83,7 @@ pub(crate) async fn serve(listener: UnixListener, inquiries: Inquiries) -> anyho
 }
 
 /// Answers the requests of one connection, in their order.
-async fn converse(stream: UnixStream, inquiries: Inquiries) -> io::Result<()> {
+async fn converse(stream: UnixStream, requests: Requests) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -90,7 +91,7 @@ async fn converse(stream: UnixStream, inquiries: Inquiries) -> io::Result<()> {
             Line::End => return Ok(()),
             Line::TooLong => Reply::Error(format!("request longer than {REQUEST_LIMIT} bytes")),
             Line::Text(line) if line.trim_ascii().is_empty() => continue,
-            Line::Text(line) => answer(&line, &inquiries).await,
+            Line::Text(line) => answer(&line, &requests).await,
         };
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
@@ -98,10 +99,10 @@ async fn converse(stream: UnixStream, inquiries: Inquiries) -> io::Result<()> {
     }
 }
 
-async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
+async fn answer(line: &[u8], requests: &Requests) -> Reply {
     match serde_json::from_slice(line) {
         Ok(request) => {
-            fulfil(request, inquiries).await.unwrap_or_else(|error| Reply::Error(format!("{error:#}")))
+            fulfil(request, requests).await.unwrap_or_else(|error| Reply::Error(format!("{error:#}")))
         }
         Err(error) => {
             Reply::Error(format!("request not understood: {error}; try {{\"command\":\"status\"}}"))
@@ -109,24 +110,24 @@ async fn answer(line: &[u8], inquiries: &Inquiries) -> Reply {
     }
 }
 
-async fn fulfil(request: Request, inquiries: &Inquiries) -> anyhow::Result<Reply> {
-    let cluster = async |order| anyhow::Ok(inquiries.order(order).await?.map(Reply::Obeyed));
-    let server = async |order| anyhow::Ok(inquiries.order_server(order).await?.map(Reply::Done));
+async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
+    let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Obeyed));
+    let server = async |order| anyhow::Ok(requests.order_server(order).await?.map(Reply::Done));
     let answer = match request {
-        Request::Status => Ok(Reply::Status(Box::new(inquiries.status().await?))),
-        Request::Events => Ok(Reply::Events(inquiries.events().await?)),
+        Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
+        Request::Events => Ok(Reply::Events(requests.events().await?)),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,
         Request::Failback { group } => cluster(Order::Failback(group)).await?,
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
-        Request::Stop { release } => inquiries.stop(release).await?.map(Reply::Done),
+        Request::Stop { release } => requests.stop(release).await?.map(Reply::Done),
         Request::Disable { server: name, reason } => {
             server(ServerOrder::Disable { server: name, reason }).await?
         }
         Request::Enable { server: name } => server(ServerOrder::Enable { server: name }).await?,
         Request::Probe { service, server } => {
-            inquiries.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
+            requests.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
         }
     };
     Ok(answer.unwrap_or_else(Reply::Error))

@@ -1,7 +1,9 @@
-//! The lingering close: what a client still sends after its answer is read and thrown away for a while.
+//! The lingering close: what a client still sends after its answer is read and thrown away for a
+//! while.
 //!
-//! A socket that is closed with unread data answers with a reset, and a reset makes the client's kernel throw away the
-//! answer that it has not read yet: a client that uploads would see a broken pipe in place of the page (RFC 9112, 9.6).
+//! A socket that is closed with unread data answers with a reset, and a reset makes the client's
+//! kernel throw away the answer that it has not read yet: a client that uploads would see a broken
+//! pipe in place of the page (RFC 9112, 9.6).
 
 use std::io::ErrorKind;
 use std::time::Duration;

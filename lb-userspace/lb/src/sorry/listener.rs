@@ -1,7 +1,8 @@
 //! One VIP and port at which every request is answered with a sorry page.
 //!
-//! Nothing here grows with what is asked of it: connections are counted, each has little time, a request's header little
-//! room, and one request is all that a connection gets, so that clients come back to the real servers when these do.
+//! Nothing here grows with what is asked of it: connections are counted, each has little time, a
+//! request's header little room, and one request is all that a connection gets, so that clients
+//! come back to the real servers when these do.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
@@ -118,8 +119,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// One connection, from its first byte to its end. The answer does not wait for the request's body: an upload may be large,
-/// and its client slow.
+/// One connection, from its first byte to its end. The answer does not wait for the request's body:
+/// an upload may be large, and its client slow.
 pub(super) async fn serve(
     stream: TcpStream,
     page: Option<PathBuf>,

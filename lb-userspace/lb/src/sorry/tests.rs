@@ -1,4 +1,5 @@
-//! The page as clients see it, and clients that mean no good. All on loopback, each test at an address of its own.
+//! The page as clients see it, and clients that mean no good. All on loopback, each test at an
+//! address of its own.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -77,7 +78,8 @@ fn every_request_is_told_to_come_back() {
     assert!(head.contains(" 503 ") && head.contains(&length) && head.ends_with("\r\n\r\n"), "{head}");
 }
 
-/// A request with a body of `length` bytes, all of which is sent before anything is read, as many clients do.
+/// A request with a body of `length` bytes, all of which is sent before anything is read, as many
+/// clients do.
 fn upload(address: SocketAddr, headers: &str, length: usize) -> String {
     let mut stream = connect(address);
     let head = format!("POST /form HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");

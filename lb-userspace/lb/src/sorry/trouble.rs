@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
     address: SocketAddr,
-    told: Arc<Mutex<Told>>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Known {
     listens: bool,
     listen: Option<String>,
     page: Option<String>,
@@ -19,34 +19,34 @@ struct Told {
 
 impl Trouble {
     pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, told: Arc::default() }
+        Self { address, known: Arc::default() }
     }
 
     /// `None`: it is there.
     pub(super) fn listening(&self, why_not: Option<String>) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).listens = why_not.is_none();
-        self.note(|told| &mut told.listen, why_not, "the sorry page cannot be shown");
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).listens = why_not.is_none();
+        self.note(|known| &mut known.listen, why_not, "the sorry page cannot be shown");
     }
 
     /// `None`: the operator's page can be read, or there is none.
     pub(super) fn reading(&self, why_not: Option<String>) {
-        self.note(|told| &mut told.page, why_not, "the built-in sorry page is shown");
+        self.note(|known| &mut known.page, why_not, "the built-in sorry page is shown");
     }
 
     pub(super) fn listens(&self) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).listens
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).listens
     }
 
-    pub(super) fn told(&self) -> Option<String> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let page = || told.page.as_ref().map(|why| format!("the built-in page in place of {why}"));
-        told.listen.clone().or_else(page)
+    pub(super) fn text(&self) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = || known.page.as_ref().map(|why| format!("the built-in page in place of {why}"));
+        known.listen.clone().or_else(page)
     }
 
     /// Into the log when it changes: it is looked at again and again.
-    fn note(&self, which: fn(&mut Told) -> &mut Option<String>, why: Option<String>, what: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = which(&mut told);
+    fn note(&self, which: fn(&mut Known) -> &mut Option<String>, why: Option<String>, what: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = which(&mut known);
         if *old == why {
             return;
         }

@@ -9,11 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_api::events::Record;
 use lb_api::status::Status;
 use nix::sys::signal::Signal;
 
 use super::bare_machine::{BareMachine, Sys};
-use super::{Node, Process, shell};
+use super::{Node, Process, log, shell};
 use crate::workspace;
 
 /// `lb run` on a node, with its configuration, socket and log in the lab's folder.
@@ -71,7 +72,7 @@ impl Director {
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
         let launcher = launcher.iter().map(AsRef::as_ref);
-        let run = [program, "run", "--config", file];
+        let run = [program, "run", "--log-format", "json", "--config", file];
         let words: Vec<&str> = launcher.chain(run).chain(options.iter().copied()).collect();
         let process = node.start("lb", words[0], &words[1..])?;
         Ok(Self { node: node.clone(), binary, process })
@@ -195,6 +196,97 @@ impl Director {
         }
     }
 
+    /// The events so far, as `lb events` tells them.
+    pub fn events(&self) -> Result<Vec<Record>> {
+        let text = shell::run(self.lb("events").arg("--json"))?;
+        let events = text.lines().map(serde_json::from_str::<Record>);
+        events
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("lb events --json is not as expected: {text}"))
+    }
+
+    /// Waits until `lb events` has `count` events with this id of which `wanted` holds; returns the last one. More of them are an
+    /// error.
+    pub fn wait_for_events(
+        &self,
+        id: &str,
+        count: usize,
+        patience: Duration,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Record> {
+        self.wait_for(id, Some(count), patience, wanted, Self::events)
+    }
+
+    /// Waits until `lb events` has one with this id of which `wanted` holds, or more of them; returns the last one.
+    pub fn wait_for_event(
+        &self,
+        id: &str,
+        patience: Duration,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Record> {
+        self.wait_for(id, None, patience, wanted, Self::events)
+    }
+
+    /// [`Self::wait_for_events`] of a director that does not answer: it waits for its interface or its keys, or has ended.
+    pub fn wait_for_logged(&self, id: &str, count: usize, patience: Duration) -> Result<Record> {
+        self.wait_for(id, Some(count), patience, |_| true, Self::logged_events)
+    }
+
+    fn wait_for(
+        &self,
+        id: &str,
+        count: Option<usize>,
+        patience: Duration,
+        wanted: impl Fn(&Record) -> bool,
+        read: impl Fn(&Self) -> Result<Vec<Record>>,
+    ) -> Result<Record> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut found = read(self)?;
+            found.retain(|event| event.event == id && wanted(event));
+            let enough = found.len() >= count.unwrap_or(1);
+            if count.is_some_and(|count| found.len() > count) {
+                bail!("{} events {id}, not {count:?}:\n{}", found.len(), self.log_tail());
+            }
+            if enough && let Some(last) = found.pop() {
+                return Ok(last);
+            }
+            if Instant::now() > deadline {
+                let name = self.node.name();
+                bail!(
+                    "waited {patience:?} for event {id} of {name}; the end of its log:\n{}",
+                    self.log_tail()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All events since the process began, by its log: also of a director that does not answer, and more than those that `lb events`
+    /// keeps.
+    pub fn logged_events(&self) -> Result<Vec<Record>> {
+        self.log().map(|log| log::events(&log))
+    }
+
+    /// The one place where tests read words instead of ids: what a process printed that has ended, or had to refuse its start, before
+    /// anybody could ask it. These do:
+    ///
+    /// - `cluster/files.rs`: a key file that others may read; a cluster without a BPF file system
+    /// - `restart.rs`: an interface without native XDP in native mode
+    /// - `controller.rs`: a second `lb` on the interface (by [`Self::second`])
+    /// - `machine.rs`: one that ended while it waited has printed no error
+    pub fn last_words(&self) -> Result<String> {
+        self.log().map(|log| log::last_words(&log))
+    }
+
+    /// What an `lb` printed that must not start, see [`Self::last_words`].
+    pub fn refusal(started: Result<Self>) -> Result<String> {
+        match started {
+            Ok(director) => bail!("lb on {} has started", director.node.name()),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    }
+
     /// The end of its log, for error messages.
     pub fn log_tail(&self) -> String {
         self.node.state().log_tail(&format!("{}-lb", self.node.name()))
@@ -231,17 +323,21 @@ impl Director {
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
-    /// All of its log.
-    pub fn log(&self) -> Result<String> {
+    fn log(&self) -> Result<String> {
         let path = self.node.state().log(&format!("{}-lb", self.node.name()));
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// How often it has taken `vip`, by its log.
+    /// How often it has taken `vip`.
     pub fn takes(&self, vip: impl Into<IpAddr>) -> Result<usize> {
-        let vip = vip.into();
-        let taken = |line: &&str| line.contains(&format!("IP address {vip}/")) && line.contains(" taken");
-        Ok(self.log()?.lines().filter(taken).count())
+        let vip = vip.into().to_string();
+        let mut taken = self.logged_events()?;
+        taken.retain(|event| event.event == "vip_taken");
+        ensure!(
+            taken.iter().all(|event| event.vip.is_some()),
+            "VIPs were taken that are not told one by one"
+        );
+        Ok(taken.iter().filter(|event| event.vip.as_ref() == Some(&vip)).count())
     }
 
     pub fn node(&self) -> &Node {

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Process, cleanup};
+use super::{Process, cleanup, log};
 
 /// In a tmpfs: after a reboot neither namespaces nor their records are left.
 const ROOT: &str = "/run/lb-lab";
@@ -185,7 +185,9 @@ impl State {
     pub fn log_tail(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        let tail: Vec<String> =
+            lines[lines.len().saturating_sub(30)..].iter().map(|line| log::readable(line)).collect();
+        tail.join("\n")
     }
 
     /// Prints the end of every log: a test has failed and its lab is about to go.

@@ -80,10 +80,11 @@ impl Alone {
         self.director.reconfigure(&configuration(&self.talk.ha1, connections, servers)?)
     }
 
-    /// Fails unless the director's log has `text`.
-    pub fn says(&self, text: &str) -> Result<()> {
-        let log = self.director.log()?;
-        ensure!(log.contains(text), "{text:?} is not in the log:\n{log}");
+    /// Fails unless the director has taken over connections from an earlier `lb`, into a table for so many.
+    pub fn has_taken_over(&self, connections: u64) -> Result<()> {
+        self.director.wait_for_events("taken_over", 1, PATIENCE, |_| true)?;
+        let configured = self.director.status()?.table.configured;
+        ensure!(configured == connections, "a table for {configured} connections, not {connections}");
         Ok(())
     }
 

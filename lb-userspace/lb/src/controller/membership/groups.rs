@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use lb_model::Group;
 use lb_model::ids::{GroupId, MAX_GROUPS};
 
-/// The configuration's groups, and those that left it and are not given up yet: their names and numbers are still in use.
+/// The configuration's groups, and those that left it and are not given up yet: their names and
+/// numbers are still in use.
 pub(super) struct Groups(Vec<Group>);
 
 impl Groups {
@@ -22,7 +23,8 @@ impl Groups {
         self.0.iter().find(|group| group.id() == id)
     }
 
-    /// Those that stay keep their numbers, new ones get free ones. The error is what cannot change while `lb` runs.
+    /// Those that stay keep their numbers, new ones get free ones. The error is what cannot change
+    /// while `lb` runs.
     pub(super) fn number(&self, new: &mut [Group]) -> Result<()> {
         self.stay_with_their_vips(new)?;
         let taken: BTreeSet<u8> = self.0.iter().map(|group| group.number).collect();
@@ -47,7 +49,8 @@ impl Groups {
         Ok(())
     }
 
-    /// A VIP in two groups at once would be held by two nodes, as long as one of them has not reloaded.
+    /// A VIP in two groups at once would be held by two nodes, as long as one of them has not
+    /// reloaded.
     fn stay_with_their_vips(&self, new: &[Group]) -> Result<()> {
         for group in new {
             for vip in &group.vips {

@@ -1,5 +1,5 @@
-//! Another node signs its heartbeats with a key that this one does not have: neither hears the other, both are active, and
-//! the cause is a file that was not copied.
+//! Another node signs its heartbeats with a key that this one does not have: neither hears the
+//! other, both are active, and the cause is a file that was not copied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use lb_model::ids::NodeId;
 /// Messages in a row whose signature does not fit: one may have been damaged on its way.
 const ENOUGH: u64 = 3;
 
-/// How long the finding stands after the last look that saw it.
+/// How long the finding stands after the last check that saw it.
 const LASTS: Duration = Duration::from_secs(10);
 
 pub(super) struct KeyWatch {
     findings: Findings,
-    /// Messages refused of each node at the last look, by path.
+    /// Messages refused of each node at the last check, by path.
     before: Vec<Vec<u64>>,
 }
 
@@ -26,8 +26,9 @@ impl KeyWatch {
         Self { findings, before: Vec::new() }
     }
 
-    /// Whether more messages of a node were refused since the last look, and none of its messages accepted.
-    pub(super) fn look(&mut self, cluster: &Cluster, paths: &[Arc<Statistics>]) {
+    /// Whether more messages of a node were refused since the last check, and none of its messages
+    /// accepted.
+    pub(super) fn check(&mut self, cluster: &Cluster, paths: &[Arc<Statistics>]) {
         let nodes = || (0..=u8::MAX).zip(&cluster.nodes);
         let refused =
             |path: &Statistics| nodes().map(|(id, _)| path.refused(NodeId(id))).collect::<Vec<u64>>();

@@ -11,8 +11,8 @@ use lb_cluster::words;
 use lb_model::ids::GroupId;
 use lb_model::{Cluster, Group};
 
-use super::{Clustered, Controller, Membership};
-use crate::observe::inquiries::Order;
+use super::{Clustered, Membership};
+use crate::observe::requests::Order;
 
 /// What operators have ordered that keeps this node out, one apart from the other.
 #[derive(Debug, Default)]
@@ -35,17 +35,18 @@ impl Out {
     }
 }
 
-impl Controller {
+impl Membership {
     /// What came of the order; or why it is refused.
-    pub(in crate::controller) async fn order(&mut self, order: Order) -> Result<Obeyed, String> {
-        if self.leaving.is_some() {
-            return Err("this node is stopping".to_owned());
-        }
-        let Membership::Clustered(clustered) = &mut self.membership else {
+    pub(in crate::controller) async fn order(
+        &mut self,
+        order: Order,
+        groups: &[Group],
+    ) -> Result<Obeyed, String> {
+        let Self::Clustered(clustered) = self else {
             return Err("this director is alone: its configuration has no `cluster`".to_owned());
         };
         let sight = clustered.member.look().await.map_err(|error| format!("{error:#}"))?;
-        let ordered = Ordered { clustered, groups: &self.config.groups, sight };
+        let ordered = Ordered { clustered, groups, sight };
         let moves = ordered.carry_out(&order).await?;
         match order {
             Order::Failover(_) | Order::Failback(_) => return Ok(Obeyed { moves, note: None }),
@@ -75,14 +76,14 @@ impl Ordered<'_> {
                 self.may_leave(*force)?;
                 self.leave(machine::Command::Standby).await
             }
-            Order::Resume => self.tell(machine::Command::Resume).await,
+            Order::Resume => self.command(machine::Command::Resume).await,
             Order::Maintenance { on, force } => {
                 if *on {
                     self.may_leave(*force)?;
                 }
                 remember(&self.clustered.cluster, *on).map_err(|error| format!("{error:#}"))?;
                 let command = machine::Command::Maintenance(*on);
-                if *on { self.leave(command).await } else { self.tell(command).await }
+                if *on { self.leave(command).await } else { self.command(command).await }
             }
         }
     }
@@ -93,11 +94,12 @@ impl Ordered<'_> {
     }
 
     /// For commands that are never refused.
-    async fn tell(&self, command: machine::Command) -> Result<Vec<Move>, String> {
+    async fn command(&self, command: machine::Command) -> Result<Vec<Move>, String> {
         self.give(command).await.map(|_| Vec::new())
     }
 
-    /// The named group, or all that the command is for. Those it is not for are passed over, unless none is left.
+    /// The named group, or all that the command is for. Those it is not for are passed over, unless
+    /// none is left.
     async fn move_groups(
         &self,
         group: Option<&str>,
@@ -147,7 +149,7 @@ impl Ordered<'_> {
 
     /// Everything that is here goes. Returns what somebody will take.
     async fn leave(&self, command: machine::Command) -> Result<Vec<Move>, String> {
-        self.tell(command).await?;
+        self.command(command).await?;
         let taken = self.here().filter(|(id, _)| self.has_successor(*id));
         Ok(taken.filter_map(|(id, group)| self.leaving(id, group)).collect())
     }

@@ -1,4 +1,4 @@
-//! The groups' roles here, as hooks are told and `lb status` shows them.
+//! The groups' roles here, as hooks and `lb status` show them.
 
 use std::time::Instant;
 

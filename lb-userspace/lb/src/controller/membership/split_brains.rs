@@ -16,11 +16,11 @@ pub(super) struct SplitBrains(HashMap<GroupId, Instant>);
 
 impl SplitBrains {
     /// Whether the report is worth a record.
-    pub(super) fn is_news(&mut self, report: &Report) -> bool {
-        self.is_news_at(report, Instant::now())
+    pub(super) fn is_recorded(&mut self, report: &Report) -> bool {
+        self.is_recorded_at(report, Instant::now())
     }
 
-    fn is_news_at(&mut self, report: &Report, now: Instant) -> bool {
+    fn is_recorded_at(&mut self, report: &Report, now: Instant) -> bool {
         let Report::Event(Event::SplitBrain { group, seen: Seen::Announcement }) = report else {
             return true;
         };
@@ -43,7 +43,8 @@ mod tests {
         let start = Instant::now();
         let announced =
             |group| Report::Event(Event::SplitBrain { group: GroupId(group), seen: Seen::Announcement });
-        let mut at = |second, report: &Report| seen.is_news_at(report, start + Duration::from_secs(second));
+        let mut at =
+            |second, report: &Report| seen.is_recorded_at(report, start + Duration::from_secs(second));
         assert_eq!(
             [0, 1, 59, 60, 61].map(|second| at(second, &announced(0))),
             [true, false, false, true, false]

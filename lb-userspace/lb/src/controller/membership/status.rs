@@ -6,15 +6,16 @@ use lb_api::status::{ClusterStatus, Count, GroupStatus, Heard, NodeReadiness, No
 use lb_cluster::reason::DropReason;
 use lb_cluster::transport::statistics::Statistics;
 use lb_cluster::words::{self, Names};
+use lb_model::Group;
 use lb_model::ids::NodeId;
 use lb_system::clock::now;
 
-use super::Controller;
+use super::Membership;
 
-impl Controller {
+impl Membership {
     /// `None`: this director is alone.
-    pub(in crate::controller) async fn cluster_status(&self) -> Option<ClusterStatus> {
-        let clustered = self.membership.clustered()?;
+    pub(in crate::controller) async fn status(&self, groups: &[Group]) -> Option<ClusterStatus> {
+        let clustered = self.clustered()?;
         let sight = clustered.member.look().await.ok()?;
         let names = clustered.names();
         let nodes = clustered.cluster.nodes.iter().zip(&sight.nodes).map(|(node, sight)| NodeStatus {
@@ -30,7 +31,7 @@ impl Controller {
             }),
             config_agrees: sight.config_agrees,
         });
-        let groups = self.config.groups.iter().filter_map(|group| {
+        let groups = groups.iter().filter_map(|group| {
             let (sight, here) = (sight.groups.get(&group.id())?, clustered.roles.get(&group.id())?);
             Some((group, sight, here))
         });

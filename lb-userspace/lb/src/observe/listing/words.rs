@@ -43,7 +43,8 @@ pub(super) fn since(seconds: u64) -> String {
     text[..end].to_owned()
 }
 
-/// `text` without what could move the cursor or change colours: some of it comes from checked servers.
+/// `text` without what could move the cursor or change colours: some of it comes from checked
+/// servers.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

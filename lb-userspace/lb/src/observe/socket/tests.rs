@@ -10,7 +10,7 @@ use lb_api::client::request_status;
 use lb_api::status::Status;
 
 use super::*;
-use crate::observe::inquiries::{self, Inquiries};
+use crate::observe::requests::{self, Requests};
 use crate::observe::samples;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -21,7 +21,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 
 /// A server on `path` that answers with [`samples::cluster`].
 fn serving(path: &Path) {
-    tokio::spawn(serve(bind(path).expect("a socket"), inquiries::fixed(samples::cluster())));
+    tokio::spawn(serve(bind(path).expect("a socket"), requests::fixed(samples::cluster())));
 }
 
 /// Runs `client` beside the server, which shares this thread's runtime.
@@ -102,9 +102,9 @@ async fn an_idle_connection_keeps_nobody_waiting() {
 #[tokio::test]
 async fn a_controller_that_is_gone_is_told() {
     let (_folder, path) = folder();
-    let (inquiries, requests) = Inquiries::new();
-    drop(requests);
-    tokio::spawn(serve(bind(&path).expect("a socket"), inquiries));
+    let (requests, waiting) = Requests::new();
+    drop(waiting);
+    tokio::spawn(serve(bind(&path).expect("a socket"), requests));
     let error = ask(&path).await.expect_err("no status").to_string();
     assert!(error.ends_with("answered: the controller has ended"), "{error}");
 }

@@ -1,43 +1,86 @@
-//! What becomes of servers and services: events for operators, and commands of theirs.
+//! What operators learn of servers and services: events, findings, and hooks.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use lb_api::events::{Level, Record};
-use lb_datapath::plan::Target;
+use lb_api::events::{Events, Level, Record};
+use lb_api::findings::Findings;
+use lb_datapath::plan::{State, Target};
 use lb_health::quorum::{Quorum, Turn};
 use lb_health::server::{Machine, Output};
 use lb_model::Health;
 use lb_model::{Server, Service, ServiceKey};
 use lb_system::command;
-use lb_system::command::queue::Job;
+use lb_system::command::queue::{Job, Queues};
 
-use super::Controller;
-use super::knowledge::Notice;
+use super::runtime::{Notification, Runtime};
 
-/// Services that their fallback serves, and since when.
-pub(super) type Fallbacks = HashMap<ServiceKey, Instant>;
+/// Hooks of servers and services that run at once.
+const HOOKS_TOGETHER: usize = 64;
 
-impl Controller {
-    pub(super) fn tell(&mut self, notices: Vec<Notice>) {
-        for notice in notices {
-            let (Notice::Server(key, ..) | Notice::Quorum(key, _)) = notice;
-            let Some(service) = self.config.services.iter().find(|service| service.key == key) else {
-                continue;
-            };
-            let record = match notice {
-                Notice::Server(_, address, output) => {
+/// Tells operators what happens: by events, by findings, and by the hooks of services and servers.
+pub(super) struct Notifier {
+    events: Events,
+    findings: Findings,
+    hooks: Queues,
+    /// Services that their fallback serves, and since when.
+    fallbacks: HashMap<ServiceKey, Instant>,
+}
+
+impl Notifier {
+    pub(super) fn new(events: Events, findings: Findings) -> Self {
+        Self { events, findings, hooks: Queues::new(HOOKS_TOGETHER), fallbacks: HashMap::new() }
+    }
+
+    pub(super) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    pub(super) fn record(&mut self, record: Record) {
+        self.events.record(record);
+    }
+
+    /// Findings and notes of other threads stand among the events from now on.
+    pub(super) fn collect_findings(&mut self) {
+        self.findings.take_noted().into_iter().for_each(|record| self.events.keep(record));
+        self.findings.take_records().into_iter().for_each(|record| self.events.record(record));
+    }
+
+    /// The last events, oldest first. Whoever has seen a finding in the status finds it here.
+    pub(super) fn recent(&mut self) -> Vec<Record> {
+        self.collect_findings();
+        self.events.recent()
+    }
+
+    /// Waits for hooks, at most for `patience`; returns the events for the next life.
+    pub(super) async fn finish(self, patience: Duration) -> Events {
+        self.hooks.finish(patience).await;
+        self.events
+    }
+
+    /// Records events and runs hooks for what became of servers and of quorums.
+    pub(super) fn publish(
+        &mut self,
+        notifications: Vec<Notification>,
+        services: &[Service],
+        runtime: &Runtime,
+    ) {
+        for notification in notifications {
+            let (Notification::Server(key, ..) | Notification::Quorum(key, _)) = notification;
+            let Some(service) = services.iter().find(|service| service.key == key) else { continue };
+            let record = match notification {
+                Notification::Server(_, address, output) => {
                     let server = service.servers.iter().find(|server| server.address == address);
                     let Some(server) = server else { continue };
-                    let machine = self.knowledge.server(&key, address);
+                    let machine = runtime.server(&key, address);
                     let reason = machine.and_then(Machine::reason).unwrap_or_default();
                     if let Some((subject, job)) = server_hook(service, server, &output, &reason) {
                         self.hooks.run(&subject, job);
                     }
                     server_record(service, server, &output)
                 }
-                Notice::Quorum(_, turn) => {
-                    let sum = self.knowledge.quorum(&key).map_or(0, Quorum::sum);
+                Notification::Quorum(_, turn) => {
+                    let sum = runtime.quorum(&key).map_or(0, Quorum::sum);
                     let cause = quorum_cause(service, sum);
                     self.hooks.run(&service.name, quorum_hook(service, turn, &cause));
                     quorum_record(service, turn, cause)
@@ -49,10 +92,10 @@ impl Controller {
         }
     }
 
-    /// Which fallbacks have begun and ceased to serve.
-    pub(super) fn tell_fallbacks(&mut self) {
-        for service in &self.config.services {
-            let serves = self.fallback_serves(service);
+    /// Records which fallbacks have begun and ceased to serve. `applied` is what the maps hold.
+    pub(super) fn publish_fallbacks(&mut self, services: &[Service], applied: &State) {
+        for service in services {
+            let serves = fallback_serves(service, applied);
             let since = self.fallbacks.get(&service.key).copied();
             if serves == since.is_some() {
                 continue;
@@ -63,15 +106,15 @@ impl Controller {
                 false => self.fallbacks.remove(&service.key),
             };
         }
-        self.fallbacks.retain(|key, _| self.config.services.iter().any(|service| service.key == *key));
+        self.fallbacks.retain(|key, _| services.iter().any(|service| service.key == *key));
     }
+}
 
-    /// Whether new connections go to the fallback.
-    fn fallback_serves(&self, service: &Service) -> bool {
-        let fallback = fallback(service);
-        let applied = self.data_path.applied().services.get(&service.key);
-        applied.is_some_and(|applied| applied.members().any(|server| server.target == fallback))
-    }
+/// Whether new connections go to the fallback.
+fn fallback_serves(service: &Service, applied: &State) -> bool {
+    let fallback = fallback(service);
+    let applied = applied.services.get(&service.key);
+    applied.is_some_and(|applied| applied.members().any(|server| server.target == fallback))
 }
 
 /// Where connections go when the fallback serves, if there is one.

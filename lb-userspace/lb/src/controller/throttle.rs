@@ -1,7 +1,8 @@
 //! When the maps are next brought to what is known.
 //!
-//! At once, as long as that is little work. With thousands of servers, whose verdicts come one by one when a director
-//! starts or a rack goes, each refresh takes in what has come meanwhile, and all of them together take a tenth of a core.
+//! At once, as long as that is little work. With thousands of servers, whose verdicts come one by
+//! one when a director starts or a rack goes, each refresh takes in what has come meanwhile, and
+//! all of them together take a tenth of a core.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +14,23 @@ const REST: u32 = 9;
 const LONGEST: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     rested: Instant,
-    wanted: bool,
+    requested: bool,
 }
 
-impl Pace {
+impl Throttle {
     pub(super) fn new(now: Instant) -> Self {
-        Self { rested: now, wanted: false }
+        Self { rested: now, requested: false }
     }
 
     /// Something is known that is not in the maps.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
+    pub(super) fn request(&mut self) {
+        self.requested = true;
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
-        self.wanted
+    pub(super) fn is_requested(&self) -> bool {
+        self.requested
     }
 
     /// Comes when it is time to refresh; never, if the maps are as they should be.
@@ -41,17 +42,18 @@ impl Pace {
     }
 
     fn next(&self) -> Option<Instant> {
-        self.wanted.then_some(self.rested)
+        self.requested.then_some(self.rested)
     }
 
     /// A refresh is done, which has taken everything in.
     pub(super) fn done(&mut self, worked: Duration, now: Instant) {
-        self.wanted = false;
+        self.requested = false;
         self.rested = now + (worked * REST).min(LONGEST);
     }
 }
 
-/// Processor time of the calling thread. A refresh also waits for packets that are under way, which costs nothing.
+/// Processor time of the calling thread. A refresh also waits for packets that are under way, which
+/// costs nothing.
 pub(super) fn worked() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
@@ -63,15 +65,15 @@ mod tests {
     #[test]
     fn short_refreshes_follow_at_once_and_long_ones_after_a_rest() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        assert_eq!(pace.next(), None);
-        pace.want();
-        assert_eq!(pace.next(), Some(now), "the first one does not wait");
+        let mut throttle = Throttle::new(now);
+        assert_eq!(throttle.next(), None);
+        throttle.request();
+        assert_eq!(throttle.next(), Some(now), "the first one does not wait");
         for (took, rest) in [(0, 0), (10, 90), (1_000, 9_000), (100_000, 20_000)] {
-            pace.done(Duration::from_micros(took), now);
-            assert_eq!(pace.next(), None);
-            pace.want();
-            assert_eq!(pace.next(), Some(now + Duration::from_micros(rest)), "after {took} us");
+            throttle.done(Duration::from_micros(took), now);
+            assert_eq!(throttle.next(), None);
+            throttle.request();
+            assert_eq!(throttle.next(), Some(now + Duration::from_micros(rest)), "after {took} us");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! All that is known besides the configuration: what each server is worth, which services have their quorum, MACs, and
-//! who is on its way out. Times are since the controller's start.
+//! All that is known besides the configuration: what each server is worth, which services have
+//! their quorum, MACs, and who is on its way out. Times are since the controller's start.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -18,13 +18,13 @@ use super::vip_checks::checked_through_vip;
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(super) enum Notification {
     Server(ServiceKey, IpAddr, Output),
     Quorum(ServiceKey, Turn),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Knowledge {
+pub(super) struct Runtime {
     services: HashMap<ServiceKey, Known>,
     reach: Reach,
     pub draining: Draining,
@@ -38,12 +38,13 @@ struct Known {
     servers: HashMap<IpAddr, Machine>,
 }
 
-impl Knowledge {
-    /// From now on these are the services, those on their way out included. What is known of others is forgotten.
-    pub(super) fn follow(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
+impl Runtime {
+    /// From now on these are the services, those on their way out included. What is known of others
+    /// is forgotten.
+    pub(super) fn follow(&mut self, services: &[Service], now: Duration) -> Vec<Notification> {
         let keys: HashSet<ServiceKey> = services.iter().map(|service| service.key).collect();
         self.services.retain(|key, _| keys.contains(key));
-        let mut notices = Vec::new();
+        let mut notifications = Vec::new();
         for service in services {
             let runs = self.services.contains_key(&service.key);
             let new = || Known { quorum: Quorum::new(now), servers: HashMap::new() };
@@ -63,23 +64,24 @@ impl Knowledge {
                 };
                 let Some(machine) = known.servers.get_mut(&server.address) else { continue };
                 let outputs = machine.handle(input, now);
-                notices
-                    .extend(outputs.into_iter().map(|out| Notice::Server(service.key, server.address, out)));
+                notifications.extend(
+                    outputs.into_iter().map(|out| Notification::Server(service.key, server.address, out)),
+                );
             }
         }
         self.changed = true;
-        notices
+        notifications
     }
 
-    /// A check has spoken. If its server has left the configuration meanwhile, that is no news.
-    pub(super) fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notice> {
+    /// A check has spoken. If its server has left the configuration meanwhile, it changes nothing.
+    pub(super) fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notification> {
         let Verdict { service, server, place, state, reason, advice, warning } = verdict;
         let result = CheckResult { state, reason, advice, warning };
         self.give(service, server, Input::Found { place, result }, now)
     }
 
     /// Until a check through the VIP has spoken, its server is taken to have passed it.
-    pub(super) fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notice> {
+    pub(super) fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notification> {
         let through_vip = checked_through_vip(&config.services);
         through_vip
             .flat_map(|(service, server, place)| {
@@ -91,13 +93,14 @@ impl Knowledge {
             .collect()
     }
 
-    /// Servers that the `lb` before this one gave connections are taken to be well until their checks have spoken.
+    /// Servers that the `lb` before this one gave connections are taken to be well until their
+    /// checks have spoken.
     pub(super) fn presume_again(
         &mut self,
         services: &[Service],
         was_usable: impl Fn(&ServiceKey, IpAddr) -> bool,
         now: Duration,
-    ) -> Vec<Notice> {
+    ) -> Vec<Notification> {
         let servers =
             services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
         let usable = servers.filter(|(key, server)| was_usable(key, server.address));
@@ -116,7 +119,7 @@ impl Knowledge {
         services: &[Service],
         reason: impl Fn(&Server) -> Option<String>,
         now: Duration,
-    ) -> Vec<Notice> {
+    ) -> Vec<Notification> {
         let servers =
             services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
         servers
@@ -125,20 +128,21 @@ impl Knowledge {
     }
 
     /// The servers' timers, and who has not been reached for too long.
-    pub(super) fn pass_time(&mut self, now: Duration) -> Vec<Notice> {
+    pub(super) fn pass_time(&mut self, now: Duration) -> Vec<Notification> {
         let gone = self.reach.pass_time(now);
         // A fallback server has no machine.
         self.changed |= !gone.is_empty();
-        let mut notices: Vec<Notice> =
-            gone.into_iter().flat_map(|address| self.tell_reached(address, now)).collect();
+        let mut notifications: Vec<Notification> =
+            gone.into_iter().flat_map(|address| self.update_reached(address, now)).collect();
         let due = |machine: &Machine| machine.next_timeout().is_some_and(|at| at <= now);
         let due = self.servers(|_, machine| due(machine));
-        notices.extend(due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)));
-        notices
+        notifications
+            .extend(due.into_iter().flat_map(|(key, server)| self.give(key, server, Input::Timer, now)));
+        notifications
     }
 
-    /// Tells the machines of this address whether it is reached.
-    fn tell_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notice> {
+    /// Updates the machines of this address: is it reached?
+    fn update_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notification> {
         let reason = unreached(&self.reach, address);
         let servers = self.servers(|server, _| server == address);
         let each = servers.into_iter();
@@ -154,13 +158,13 @@ impl Knowledge {
             .collect()
     }
 
-    fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notice> {
+    fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notification> {
         let known = self.services.get_mut(&key).and_then(|known| known.servers.get_mut(&server));
         let Some(machine) = known else { return Vec::new() };
         let before = machine.worth();
         let outputs = machine.handle(input, now);
         self.changed |= machine.worth() != before;
-        outputs.into_iter().map(|output| Notice::Server(key, server, output)).collect()
+        outputs.into_iter().map(|output| Notification::Server(key, server, output)).collect()
     }
 
     /// Returns what it was before, and what became of servers.
@@ -169,10 +173,10 @@ impl Knowledge {
         address: IpAddr,
         mac: Option<[u8; 6]>,
         now: Duration,
-    ) -> (Option<[u8; 6]>, Vec<Notice>) {
+    ) -> (Option<[u8; 6]>, Vec<Notification>) {
         let (before, is_back) = self.reach.set(address, mac, now);
         self.changed |= before != mac;
-        (before, if is_back { self.tell_reached(address, now) } else { Vec::new() })
+        (before, if is_back { self.update_reached(address, now) } else { Vec::new() })
     }
 
     /// From now on these are the addresses that are resolved.
@@ -186,15 +190,15 @@ impl Knowledge {
     }
 
     /// Counts what is usable, and looks whether it is enough.
-    pub(super) fn count(&mut self, services: &[Service], now: Duration) -> Vec<Notice> {
-        let mut notices = Vec::new();
+    pub(super) fn count(&mut self, services: &[Service], now: Duration) -> Vec<Notification> {
+        let mut notifications = Vec::new();
         for service in services {
             let sum = self.usable(&service.key).map(u64::from).sum();
             let Some(known) = self.services.get_mut(&service.key) else { continue };
             let turn = known.quorum.count(service.quorum, sum, now);
-            notices.extend(turn.map(|turn| Notice::Quorum(service.key, turn)));
+            notifications.extend(turn.map(|turn| Notification::Quorum(service.key, turn)));
         }
-        notices
+        notifications
     }
 
     /// The servers that this director could send clients to: a service without its quorum has none.
@@ -232,7 +236,7 @@ impl Knowledge {
     }
 }
 
-impl desired::Knowledge for Knowledge {
+impl desired::RuntimeState for Runtime {
     fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth {
         self.server(service, server).map_or(Worth::Unknown, Machine::worth)
     }
@@ -280,7 +284,8 @@ mod tests {
         [192, 0, 2, host].into()
     }
 
-    /// A service of servers with these weights, each checked, of which two together make the quorum.
+    /// A service of servers with these weights, each checked, of which two together make the
+    /// quorum.
     fn service(weights: &[u16]) -> Service {
         let key = ServiceKey { vip: address(10), port: 80, protocol: Protocol::Tcp };
         let check = lb_model::Check::new(lb_model::Probe::Tcp(lb_model::Exchange::default()));
@@ -299,57 +304,57 @@ mod tests {
     }
 
     /// With every server up, and a MAC of each.
-    fn all_up(service: &Service) -> Knowledge {
-        let mut knowledge = Knowledge::default();
-        knowledge.follow(std::slice::from_ref(service), NOW);
+    fn all_up(service: &Service) -> Runtime {
+        let mut runtime = Runtime::default();
+        runtime.follow(std::slice::from_ref(service), NOW);
         for server in &service.servers {
             let IpAddr::V4(ip) = server.address else { panic!("IPv4 throughout") };
-            knowledge.verdict(verdict(service, ip.octets()[3], State::Up), NOW);
-            knowledge.set_mac(server.address, Some(MAC), NOW);
+            runtime.verdict(verdict(service, ip.octets()[3], State::Up), NOW);
+            runtime.set_mac(server.address, Some(MAC), NOW);
         }
-        knowledge
+        runtime
     }
 
     #[test]
     fn the_quorum_is_the_weight_of_servers_that_are_well_and_reached() {
         let service = service(&[1, 1, 0]);
-        let mut knowledge = all_up(&service);
-        let count = |knowledge: &mut Knowledge| {
-            let notices = knowledge.count(std::slice::from_ref(&service), NOW);
-            (notices.len(), knowledge.serving())
+        let mut runtime = all_up(&service);
+        let count = |runtime: &mut Runtime| {
+            let notifications = runtime.count(std::slice::from_ref(&service), NOW);
+            (notifications.len(), runtime.serving())
         };
-        assert_eq!(count(&mut knowledge), (1, 2), "won; the one of weight 0 serves nobody");
-        knowledge.set_mac(address(21), None, NOW);
-        assert_eq!(count(&mut knowledge), (1, 0), "lost, and with it the server that is left");
-        knowledge.set_mac(address(21), Some(MAC), NOW);
-        knowledge.verdict(verdict(&service, 22, State::Down), NOW);
-        assert_eq!(count(&mut knowledge), (0, 0));
-        knowledge.verdict(verdict(&service, 22, State::Up), NOW);
-        assert_eq!(count(&mut knowledge), (1, 2));
+        assert_eq!(count(&mut runtime), (1, 2), "won; the one of weight 0 serves nobody");
+        runtime.set_mac(address(21), None, NOW);
+        assert_eq!(count(&mut runtime), (1, 0), "lost, and with it the server that is left");
+        runtime.set_mac(address(21), Some(MAC), NOW);
+        runtime.verdict(verdict(&service, 22, State::Down), NOW);
+        assert_eq!(count(&mut runtime), (0, 0));
+        runtime.verdict(verdict(&service, 22, State::Up), NOW);
+        assert_eq!(count(&mut runtime), (1, 2));
     }
 
     #[test]
     fn only_what_the_data_path_goes_by_is_a_change() {
         let service = service(&[1]);
-        let mut knowledge = all_up(&service);
-        assert!(knowledge.take_changed() && !knowledge.take_changed());
+        let mut runtime = all_up(&service);
+        assert!(runtime.take_changed() && !runtime.take_changed());
         let explained = Verdict { reason: Some("late".to_owned()), ..verdict(&service, 21, State::Up) };
-        assert_eq!(knowledge.verdict(explained, NOW), []);
-        knowledge.set_mac(address(21), Some(MAC), NOW);
-        assert!(!knowledge.take_changed());
-        let notices = knowledge.verdict(verdict(&service, 21, State::Down), NOW);
-        assert_eq!(notices.len(), 2, "{notices:?}");
-        assert!(knowledge.take_changed());
+        assert_eq!(runtime.verdict(explained, NOW), []);
+        runtime.set_mac(address(21), Some(MAC), NOW);
+        assert!(!runtime.take_changed());
+        let notifications = runtime.verdict(verdict(&service, 21, State::Down), NOW);
+        assert_eq!(notifications.len(), 2, "{notifications:?}");
+        assert!(runtime.take_changed());
     }
 
     #[test]
     fn c6_who_joins_a_service_that_runs_is_a_newcomer() {
         let grows = |weights: &[u16]| Service { slow_start: Duration::from_secs(9), ..service(weights) };
         let (one, both) = (grows(&[100]), grows(&[100, 100]));
-        let mut knowledge = all_up(&one);
-        knowledge.follow(std::slice::from_ref(&both), NOW);
-        knowledge.verdict(verdict(&both, 22, State::Up), NOW);
-        let weight = |host| knowledge.server(&both.key, address(host)).map(Machine::weight);
+        let mut runtime = all_up(&one);
+        runtime.follow(std::slice::from_ref(&both), NOW);
+        runtime.verdict(verdict(&both, 22, State::Up), NOW);
+        let weight = |host| runtime.server(&both.key, address(host)).map(Machine::weight);
         assert_eq!([21, 22].map(weight), [Some(100), Some(1)]);
     }
 
@@ -357,31 +362,31 @@ mod tests {
     fn c7b_a_server_without_a_check_is_down_when_it_is_silent_for_long() {
         let mut service = service(&[1, 1]);
         service.servers[1].checks = [].into();
-        let mut knowledge = all_up(&service);
-        let health = |knowledge: &Knowledge| {
-            [21, 22].map(|host| knowledge.server(&service.key, address(host)).map(Machine::health))
+        let mut runtime = all_up(&service);
+        let health = |runtime: &Runtime| {
+            [21, 22].map(|host| runtime.server(&service.key, address(host)).map(Machine::health))
         };
         for host in [21, 22] {
-            knowledge.set_mac(address(host), None, NOW);
+            runtime.set_mac(address(host), None, NOW);
         }
         let late = Duration::from_secs(60);
-        assert_eq!(knowledge.pass_time(late).len(), 2, "one is told: it changed, and it went down");
-        assert_eq!(health(&knowledge), [Some(Health::Up), Some(Health::Down)], "a check judges the first");
-        let (_, notices) = knowledge.set_mac(address(22), Some(MAC), late);
-        assert_eq!(notices.len(), 2, "{notices:?}");
-        assert_eq!(health(&knowledge)[1], Some(Health::Unchecked));
+        assert_eq!(runtime.pass_time(late).len(), 2, "one is told: it changed, and it went down");
+        assert_eq!(health(&runtime), [Some(Health::Up), Some(Health::Down)], "a check judges the first");
+        let (_, notifications) = runtime.set_mac(address(22), Some(MAC), late);
+        assert_eq!(notifications.len(), 2, "{notifications:?}");
+        assert_eq!(health(&runtime)[1], Some(Health::Unchecked));
     }
 
     #[test]
     fn a_server_that_leaves_and_returns_is_a_new_one() {
         let both = service(&[1, 1]);
-        let mut knowledge = all_up(&both);
+        let mut runtime = all_up(&both);
         let one = service(&[1]);
-        knowledge.follow(std::slice::from_ref(&one), NOW);
-        assert_eq!(knowledge.verdict(verdict(&both, 22, State::Down), NOW), [], "it has left");
-        knowledge.follow(std::slice::from_ref(&both), NOW);
-        let health = |host| knowledge.server(&both.key, address(host)).map(Machine::health);
+        runtime.follow(std::slice::from_ref(&one), NOW);
+        assert_eq!(runtime.verdict(verdict(&both, 22, State::Down), NOW), [], "it has left");
+        runtime.follow(std::slice::from_ref(&both), NOW);
+        let health = |host| runtime.server(&both.key, address(host)).map(Machine::health);
         assert_eq!([21, 22].map(health), [Some(Health::Up), Some(Health::Unknown)]);
-        assert!(!knowledge.has_seen_all());
+        assert!(!runtime.has_seen_all());
     }
 }

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Inquiries that may wait; more askers wait to ask.
+/// Requests that may wait; more askers wait to ask.
 const QUEUE: usize = 16;
 
-/// One inquiry, and where its answer goes. Whoever asked may have gone by then; that is no concern of the controller.
+/// One request, and where its answer goes. Whoever asked may have gone by then; that is no concern
+/// of the controller.
 #[derive(Debug)]
-pub(crate) enum Inquiry {
+pub(crate) enum ControlRequest {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
     Order(Order, oneshot::Sender<Result<Obeyed, String>>),
@@ -30,7 +31,8 @@ pub(crate) enum Inquiry {
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
 }
 
-/// What an operator wants done with a server, which goes by name or address, with a port or without.
+/// What an operator wants done with a server, which goes by name or address, with a port or
+/// without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerOrder {
     /// It gets no new connections, over restarts too.
@@ -62,7 +64,8 @@ pub(crate) enum Order {
     Failover(Option<String>),
     /// The group, or each that is not there, goes to its preferred node.
     Failback(Option<String>),
-    /// Everything here goes elsewhere, until resumed or restarted; with `force` even if nobody takes it.
+    /// Everything here goes elsewhere, until resumed or restarted; with `force` even if nobody
+    /// takes it.
     Standby {
         force: bool,
     },
@@ -76,13 +79,13 @@ pub(crate) enum Order {
 
 /// The asking side.
 #[derive(Debug, Clone)]
-pub(crate) struct Inquiries(mpsc::Sender<Inquiry>);
+pub(crate) struct Requests(mpsc::Sender<ControlRequest>);
 
-impl Inquiries {
-    /// The asking side, and the inquiries that the controller is to answer.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Inquiry>) {
-        let (sender, inquiries) = mpsc::channel(QUEUE);
-        (Self(sender), inquiries)
+impl Requests {
+    /// The asking side, and the requests that the controller is to answer.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<ControlRequest>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Self(sender), requests)
     }
 
     /// The controller's state of this moment.
@@ -90,41 +93,42 @@ impl Inquiries {
     /// # Errors
     /// If the controller has ended, or does not answer within 2 s. So with the others.
     pub(crate) async fn status(&self) -> anyhow::Result<Status> {
-        self.ask(Inquiry::Status).await
+        self.ask(ControlRequest::Status).await
     }
 
     /// The last events, oldest first.
     pub(crate) async fn events(&self) -> anyhow::Result<Vec<Record>> {
-        self.ask(Inquiry::Events).await
+        self.ask(ControlRequest::Events).await
     }
 
     /// What came of it; or why it is refused.
     pub(crate) async fn order(&self, order: Order) -> anyhow::Result<Result<Obeyed, String>> {
-        self.ask(|reply| Inquiry::Order(order, reply)).await
+        self.ask(|reply| ControlRequest::Order(order, reply)).await
     }
 
     /// What there is to say of it; or why it is refused.
     pub(crate) async fn order_server(&self, order: ServerOrder) -> anyhow::Result<Result<String, String>> {
-        self.ask(|reply| Inquiry::Server(order, reply)).await
+        self.ask(|reply| ControlRequest::Server(order, reply)).await
     }
 
     /// What there is to say of it.
     pub(crate) async fn stop(&self, release: bool) -> anyhow::Result<Result<String, String>> {
-        self.ask(|reply| Inquiry::Stop { release, reply }).await
+        self.ask(|reply| ControlRequest::Stop { release, reply }).await
     }
 
-    /// One report for each check of the server, or why there is none. Takes as long as the checks do.
+    /// One report for each check of the server, or why there is none. Takes as long as the checks
+    /// do.
     pub(crate) async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
-        match self.ask(|reply| Inquiry::Probe(order, reply)).await? {
+        match self.ask(|reply| ControlRequest::Probe(order, reply)).await? {
             Ok(probing) => Ok(Ok(probing.await.context("the checks were given up")?)),
             Err(why) => Ok(Err(why)),
         }
     }
 
-    async fn ask<T>(&self, inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry) -> anyhow::Result<T> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest) -> anyhow::Result<T> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
-            self.0.send(inquiry(reply)).await.ok().context("the controller has ended")?;
+            self.0.send(request(reply)).await.ok().context("the controller has ended")?;
             answer.await.context("the controller dropped the request")
         };
         tokio::time::timeout(PATIENCE, ask).await.context("the controller does not answer within 2 s")?
@@ -133,21 +137,21 @@ impl Inquiries {
 
 /// A controller that always answers the same, for tests. It refuses orders.
 #[cfg(test)]
-pub(crate) fn fixed(status: Status) -> Inquiries {
-    let (inquiries, mut waiting) = Inquiries::new();
+pub(crate) fn fixed(status: Status) -> Requests {
+    let (requests, mut waiting) = Requests::new();
     tokio::spawn(async move {
-        while let Some(inquiry) = waiting.recv().await {
-            match inquiry {
-                Inquiry::Status(reply) => drop(reply.send(status.clone())),
-                Inquiry::Events(reply) => drop(reply.send(Vec::new())),
-                Inquiry::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
-                Inquiry::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
-                Inquiry::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
-                Inquiry::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+        while let Some(request) = waiting.recv().await {
+            match request {
+                ControlRequest::Status(reply) => drop(reply.send(status.clone())),
+                ControlRequest::Events(reply) => drop(reply.send(Vec::new())),
+                ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
             }
         }
     });
-    inquiries
+    requests
 }
 
 #[cfg(test)]
@@ -157,22 +161,22 @@ mod tests {
 
     #[tokio::test]
     async fn gets_what_the_controller_says() {
-        let inquiries = fixed(samples::cluster());
-        assert_eq!(inquiries.status().await.expect("a status"), samples::cluster());
-        assert_eq!(inquiries.order(Order::Resume).await.expect("an answer"), Err("not today".to_owned()));
+        let requests = fixed(samples::cluster());
+        assert_eq!(requests.status().await.expect("a status"), samples::cluster());
+        assert_eq!(requests.order(Order::Resume).await.expect("an answer"), Err("not today".to_owned()));
     }
 
     #[tokio::test]
     async fn a_controller_that_is_gone_is_an_error() {
-        let (inquiries, waiting) = Inquiries::new();
+        let (requests, waiting) = Requests::new();
         drop(waiting);
-        assert!(inquiries.status().await.is_err());
+        assert!(requests.status().await.is_err());
     }
 
     #[tokio::test]
     async fn a_controller_that_hangs_is_an_error() {
-        let (inquiries, _waiting) = Inquiries::new();
-        let error = inquiries.status().await.expect_err("nobody answers");
+        let (requests, _waiting) = Requests::new();
+        let error = requests.status().await.expect_err("nobody answers");
         assert_eq!(error.to_string(), "the controller does not answer within 2 s");
     }
 }

@@ -1,0 +1,201 @@
+//! How packets are forwarded, as the rest of the controller sees it. Nobody else reaches into the
+//! data path and its maps.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use lb_common::mac::Mac;
+use lb_common::partial_checksum::Seen;
+use lb_common::probe::Answer;
+use lb_common::server::{Counts, ServerId};
+use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::maps::{Counters, read_totals};
+use lb_datapath::plan::{State, Target};
+use lb_datapath::resize::{Copied, Copier};
+use lb_datapath::sweep::{Sweeper, Table};
+use lb_datapath::{Applied, DataPath, object, program_log};
+use lb_model::{Config, ServiceKey, Totals};
+
+use super::accounts::Accounts;
+
+pub(super) struct Forwarding {
+    data_path: DataPath,
+    sweeper: Sweeper,
+    accounts: Accounts,
+}
+
+impl Forwarding {
+    /// # Errors
+    /// The sweep's thread cannot be started.
+    pub(super) fn start(data_path: DataPath) -> io::Result<Self> {
+        let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
+        Ok(Self { data_path, sweeper, accounts: Accounts::default() })
+    }
+
+    /// Writes what the program reports itself into the log.
+    pub(super) fn follow_program_log(&mut self) -> Result<()> {
+        program_log::follow(&mut self.data_path.ebpf)
+    }
+
+    /// Has the kernel verify the programs, which takes its time.
+    pub(super) fn load_programs(&mut self) -> Result<()> {
+        self.data_path.load_programs()
+    }
+
+    /// Attaches the program to an interface, in the first of the modes that can be had.
+    pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
+        let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        Attachment::new(program, interface, index, modes)
+    }
+
+    pub(super) fn set_vips(&mut self, config: &Config) -> Result<()> {
+        self.data_path.executor.set_vips(&Vec::from_iter(config.grouped_vips()))
+    }
+
+    pub(super) fn mac(&self) -> [u8; 6] {
+        self.data_path.executor.mac().octets()
+    }
+
+    pub(super) fn set_mac(&self, mac: [u8; 6]) {
+        self.data_path.executor.set_mac(mac.into());
+    }
+
+    /// The other directors have these MACs.
+    pub(super) fn set_directors(&mut self, macs: BTreeSet<[u8; 6]>) -> Result<()> {
+        self.data_path.executor.set_directors(macs.into_iter().map(Mac::new).collect())
+    }
+
+    /// These packets answer the controller's own checks.
+    pub(super) fn set_answers(&mut self, answers: &BTreeSet<Answer>) -> Result<()> {
+        self.data_path.executor.set_answers(answers)
+    }
+
+    /// The AF_XDP socket of a queue.
+    pub(super) fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.data_path.executor.set_xsk(queue, socket)
+    }
+
+    /// Packets in mid-connection that no entry knows wait for at most `time`.
+    pub(super) fn hold_strays(&self, time: Duration) {
+        self.data_path.executor.hold_strays(time);
+    }
+
+    /// What the maps hold.
+    pub(super) fn applied(&self) -> &State {
+        self.data_path.applied()
+    }
+
+    /// Brings the maps to `desired`; returns what they held before.
+    pub(super) fn apply(&mut self, desired: State) -> State {
+        let before = self.data_path.applied().clone();
+        let Applied { changes, purge, errors } = self.data_path.apply(desired);
+        for change in &changes {
+            tracing::debug!("{change}");
+        }
+        errors.iter().for_each(log_failure);
+        purge.into_iter().for_each(|(service, server)| self.purge(service, server));
+        before
+    }
+
+    /// Has the connections removed of servers that an earlier `lb` left and the configuration does
+    /// not name.
+    pub(super) fn purge_unclaimed(&mut self) {
+        let unclaimed = self.data_path.executor.take_unclaimed();
+        unclaimed.into_iter().for_each(|(service, server)| self.purge(service, server));
+    }
+
+    fn purge(&mut self, service: ServiceKey, server: ServerId) {
+        self.accounts.purge(service, server);
+        self.sweeper.purge(server);
+    }
+
+    /// Adds up what purged servers have carried, and frees their numbers. True if there were any.
+    /// Totals of services of which `is_known` does not hold are forgotten.
+    pub(super) fn settle_purged(&mut self, is_known: impl Fn(&ServiceKey) -> bool) -> bool {
+        let purged = self.sweeper.purged();
+        for server in &purged {
+            let totals = self.read_totals(*server);
+            self.accounts.purged(*server, totals);
+            self.data_path.executor.purged(*server);
+            self.accounts.retain(&is_known);
+        }
+        !purged.is_empty()
+    }
+
+    pub(super) fn table(&self) -> &Arc<Table> {
+        &self.data_path.table
+    }
+
+    /// Copies connections of `from`, the table of an earlier program, into this one's.
+    pub(super) fn copy(&self, from: &Table, newer: bool) -> Copied {
+        let maps = self.data_path.executor.maps();
+        let to = &self.data_path.table;
+        Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
+    }
+
+    /// Entries of the connection table that are in use, and that have expired so far.
+    pub(super) fn census(&self) -> (u64, u64) {
+        self.sweeper.census()
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.data_path.executor.maps().counters
+    }
+
+    /// The last server that sent a packet on instead of serving it.
+    pub(super) fn came_back(&self) -> [u8; 6] {
+        self.data_path.executor.maps().came_back.read(0).octets()
+    }
+
+    /// The last packet with a checksum that was left to hardware.
+    pub(super) fn partial_checksum(&self) -> Seen {
+        self.data_path.executor.maps().partial_checksum.read(0)
+    }
+
+    /// Connections that the server has now.
+    pub(super) fn counts(&self, service: &ServiceKey, target: Target) -> Counts {
+        let id = self.data_path.executor.server_id(service, target);
+        id.map(|id| self.data_path.table.counts(id)).unwrap_or_default()
+    }
+
+    /// What the server has carried.
+    pub(super) fn totals(&self, service: &ServiceKey, target: Target) -> Totals {
+        let id = self.data_path.executor.server_id(service, target);
+        id.map(|id| self.read_totals(id)).unwrap_or_default()
+    }
+
+    /// What the director's host and departed servers have carried, those included that are being
+    /// purged.
+    pub(super) fn departed_totals(&self, service: &ServiceKey) -> Totals {
+        let mut totals = self.accounts.departed(service, |server| self.read_totals(server));
+        totals.add(self.totals(service, Target::Local));
+        totals
+    }
+
+    /// Established connections and totals of each server that the service has or is about to lose.
+    pub(super) fn carried(&self, service: &ServiceKey) -> Vec<(u32, Totals)> {
+        let applied = self.applied().services.get(service);
+        let servers = applied.into_iter().flat_map(|service| &service.servers);
+        let ids = servers.filter_map(|server| self.data_path.executor.server_id(service, server.target));
+        ids.map(|id| (self.data_path.table.counts(id).active(), self.read_totals(id))).collect()
+    }
+
+    /// Whether no connection goes to the server.
+    pub(super) fn is_idle(&self, service: &ServiceKey, address: IpAddr) -> bool {
+        let counts = self.counts(service, Target::Real(address));
+        counts.active() == 0 && counts.inactive() == 0
+    }
+
+    fn read_totals(&self, server: ServerId) -> Totals {
+        read_totals(&self.data_path.executor.maps().stats, server)
+    }
+}
+
+pub(super) fn log_failure(error: &anyhow::Error) {
+    tracing::error!("the data path could not be changed: {error:#}");
+}

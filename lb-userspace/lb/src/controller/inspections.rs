@@ -1,0 +1,85 @@
+//! What is wrong around the director although its configuration is right: the checks for it that
+//! the controller itself makes.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use lb_api::findings::{Findings, Kind};
+use lb_model::Config;
+
+use super::checksums::Checksums;
+use super::forwarding::Forwarding;
+use super::interface::Interface;
+use super::runtime::Runtime;
+use super::sources::Sources;
+use super::topology::{self, Topology};
+use crate::firewall::Firewall;
+
+pub(super) struct Inspections {
+    findings: Findings,
+    sources: Sources,
+    firewall: Firewall,
+    topology: Topology,
+    checksums: Checksums,
+}
+
+impl Inspections {
+    /// # Errors
+    /// The thread that looks at the host's firewall cannot be started.
+    pub(super) fn start(findings: Findings) -> io::Result<Self> {
+        Ok(Self {
+            firewall: Firewall::start(findings.clone())?,
+            findings,
+            sources: Sources::default(),
+            topology: Topology::default(),
+            checksums: Checksums::default(),
+        })
+    }
+
+    /// The firewall is looked at now, and from now on for these services.
+    pub(super) fn follow_configuration(&self, config: &Config) {
+        self.firewall.follow_configuration(config);
+    }
+
+    /// What the data path saw, and what source the host's own packets have.
+    pub(super) fn check(
+        &mut self,
+        config: &Config,
+        runtime: &Runtime,
+        forwarding: &Forwarding,
+        interface: &Interface,
+    ) {
+        self.topology.check_loops(config, runtime, forwarding, &self.findings);
+        self.sources.check(config, &self.findings, Instant::now());
+        self.checksums.check(config, forwarding, interface.mode(), &self.findings);
+    }
+
+    /// Servers, their MACs or their VIPs may have changed.
+    pub(super) fn check_own_vips(&self, config: &Config, runtime: &Runtime, forwarding: &Forwarding) {
+        topology::check_own_vips(config, runtime, forwarding.mac(), &self.findings);
+    }
+
+    /// The program is in another mode now, and what was seen before says nothing of that.
+    pub(super) fn forget_checksums(
+        &mut self,
+        config: &Config,
+        forwarding: &Forwarding,
+        interface: &Interface,
+    ) {
+        self.checksums.check(config, forwarding, interface.mode(), &self.findings);
+        self.findings.set(Kind::ChecksumsUnfinished, Vec::new());
+    }
+
+    /// A neighbour has this MAC. Returns the MACs of all directors if it is one of them and has a
+    /// new one.
+    pub(super) fn director_is_at(
+        &mut self,
+        address: IpAddr,
+        mac: [u8; 6],
+        config: &Config,
+    ) -> Option<BTreeSet<[u8; 6]>> {
+        self.topology.director_is_at(address, mac, config)
+    }
+}

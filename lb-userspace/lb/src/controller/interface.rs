@@ -1,0 +1,182 @@
+//! The interface that the program is attached to, and the mode in which: as the configuration says,
+//! and as the interface can.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use lb_api::events::{Level, Record};
+use lb_api::findings::Findings;
+use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::device;
+use lb_datapath::device::far_end::FarEnd;
+use lb_datapath::device::watch::{Attached, Watch};
+use lb_model::XdpMode;
+use nix::net::if_::if_indextoname;
+
+use super::forwarding::Forwarding;
+use super::instance::Instance;
+
+pub(super) struct Interface {
+    name: String,
+    index: u32,
+    /// Present from the end of the start on.
+    attachment: Option<Attachment>,
+    watch: Watch,
+    _instance: Instance,
+}
+
+/// What came of a change of mode.
+pub(super) struct ModeChange {
+    /// The program is attached anew; in the mode that it had before, if no other could be had.
+    pub is_anew: bool,
+    pub records: Vec<Record>,
+}
+
+impl Interface {
+    pub(super) fn new(instance: Instance, name: String, index: u32, findings: Findings) -> Result<Self> {
+        let watch = Watch::start(&name, index, findings)
+            .context("cannot start the thread that watches the interface")?;
+        Ok(Self { name, index, attachment: None, watch, _instance: instance })
+    }
+
+    pub(super) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn mode(&self) -> Option<Mode> {
+        self.attachment.as_ref().map(Attachment::mode)
+    }
+
+    /// Whether the kernel still runs the program here.
+    pub(super) fn is_attached(&self) -> bool {
+        self.attachment.as_ref().is_some_and(Attachment::is_attached)
+    }
+
+    /// Whether the program outlives this process.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.attachment.as_ref().is_some_and(Attachment::is_pinned)
+    }
+
+    /// The kernel no longer has the interface.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.is_attached() && if_indextoname(self.index).is_err()
+    }
+
+    /// In native mode: what the program sends does not get through.
+    pub(super) fn loses_frames(&self) -> bool {
+        self.mode() == Some(Mode::Native) && self.watch.takes_nothing()
+    }
+
+    /// The interface stays this process's own until `self` is dropped.
+    pub(super) fn take_attachment(&mut self) -> Option<Attachment> {
+        self.attachment.take()
+    }
+
+    /// In a cluster the program must outlive the process.
+    pub(super) fn attach(
+        &mut self,
+        forwarding: &mut Forwarding,
+        wanted: XdpMode,
+        in_cluster: bool,
+    ) -> Result<Vec<Record>> {
+        let (modes, far_end) = self.modes(wanted);
+        let attachment = forwarding.attach(&self.name, self.index, modes)?;
+        if in_cluster && !attachment.is_pinned() {
+            attachment.detach_for_good()?;
+            bail!(
+                "a cluster needs the BPF file system, where the program stays when lb is killed and gives the addresses \
+                 up by itself: mount -t bpf bpf /sys/fs/bpf, or start lb with CAP_SYS_ADMIN, and it does so itself"
+            );
+        }
+        let mode = attachment.mode().name();
+        let text = format!("XDP program attached to {} ({mode} mode)", self.name);
+        let mut records = Vec::from_iter(far_end);
+        records.push(Record::new(Level::Info, "attached", text).to(mode));
+        if modes.first() != Some(&attachment.mode()) {
+            let text =
+                format!("{} is in {mode} mode, which costs several times as much per packet", self.name);
+            records.push(Record::new(Level::Warning, "generic_mode", text));
+        }
+        if !attachment.is_pinned() {
+            let text = format!(
+                "the program on {} goes when lb is killed, and connections with it: there is no BPF file system; \
+                 `mount -t bpf bpf /sys/fs/bpf` makes one",
+                self.name
+            );
+            records.push(Record::new(Level::Warning, "not_pinned", text));
+        }
+        self.attachment = Some(attachment);
+        self.watch(wanted);
+        Ok(records)
+    }
+
+    /// What the program sends is watched from now on.
+    pub(super) fn watch(&self, wanted: XdpMode) {
+        if let Some(mode) = self.mode() {
+            self.watch.attached(Attached { mode, wanted });
+        }
+    }
+
+    /// Goes over to the best mode that there is for `wanted`, if the program is not in it.
+    pub(super) fn change_mode(
+        &mut self,
+        forwarding: &mut Forwarding,
+        wanted: XdpMode,
+        why: &str,
+    ) -> Result<ModeChange> {
+        let Some(before) = self.mode() else { return Ok(ModeChange { is_anew: false, records: Vec::new() }) };
+        let (modes, far_end) = self.modes(wanted);
+        let mut records = Vec::from_iter(far_end);
+        if modes.first() == Some(&before) {
+            return Ok(ModeChange { is_anew: false, records });
+        }
+        let now = self.attach_anew(forwarding, before, modes)?;
+        self.watch(wanted);
+        if now != before {
+            let text =
+                format!("XDP program on {}: {} mode, was {}: {why}", self.name, now.name(), before.name());
+            let record = Record::new(Level::Warning, "xdp_mode", text).from_to(before.name(), now.name());
+            records.push(record.cause(why.to_owned()));
+        }
+        Ok(ModeChange { is_anew: true, records })
+    }
+
+    /// No program can be on an interface in two modes at once. In the moment between them the host
+    /// gets the packets.
+    fn attach_anew(&mut self, forwarding: &mut Forwarding, before: Mode, modes: &[Mode]) -> Result<Mode> {
+        let attachment = self.attachment.take().context("no program is attached")?;
+        attachment.detach()?;
+        let attachment = forwarding.attach(&self.name, self.index, modes).or_else(|error| {
+            tracing::error!("{} mode stays: {error:#}", before.name());
+            forwarding.attach(&self.name, self.index, &[before])
+        });
+        let attachment =
+            attachment.map_err(|error| anyhow!("the XDP program is off {}: {error:#}", self.name))?;
+        let mode = attachment.mode();
+        self.attachment = Some(attachment);
+        Ok(mode)
+    }
+
+    /// The modes to attach the program in, the best first; and what rules the better ones out.
+    fn modes(&self, wanted: XdpMode) -> (&'static [Mode], Option<Record>) {
+        let far_end = if wanted == XdpMode::Auto { FarEnd::of(self.index) } else { FarEnd::NotAVeth };
+        let name = &self.name;
+        let record = match far_end {
+            FarEnd::WithoutProgram => Some((
+                "veth_without_program",
+                format!(
+                    "{name} is a veth whose far end has no XDP program and takes nothing that native mode sends: using \
+                     generic mode, which costs several times as much per packet"
+                ),
+            )),
+            FarEnd::Unseen => Some((
+                "veth_unseen",
+                format!(
+                    "{name} is a veth whose far end cannot be looked at from here: using generic mode, which costs several \
+                     times as much per packet; if the far end has an XDP program, `xdp_mode: native` is faster"
+                ),
+            )),
+            FarEnd::NotAVeth | FarEnd::WithProgram => None,
+        };
+        let record = record.map(|(event, text)| Record::new(Level::Warning, event, text));
+        (device::modes(wanted, far_end), record)
+    }
+}
