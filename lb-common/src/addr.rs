@@ -16,6 +16,9 @@ pub trait Address: Copy + PartialEq {
     /// The same address in the one form that services, servers and the controller use.
     fn mapped(self) -> V6;
 
+    /// The sum of its words of two bytes, as they stand in the packet: at most 0x7_fff8.
+    fn sum(self) -> u32;
+
     /// 32 bits of it, for filters and hashes that need not tell all addresses apart.
     fn folded(self) -> u32;
 }
@@ -101,6 +104,10 @@ impl Address for V4 {
         V6::of_v4(self)
     }
     #[inline(always)]
+    fn sum(self) -> u32 {
+        (self.0 & 0xffff) + (self.0 >> 16)
+    }
+    #[inline(always)]
     fn folded(self) -> u32 {
         self.0
     }
@@ -116,6 +123,14 @@ impl Address for V6 {
     #[inline(always)]
     fn mapped(self) -> V6 {
         self
+    }
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        let of = |word: u64| {
+            let word = (word & 0xffff_ffff) + (word >> 32);
+            (word & 0xffff) as u32 + (word >> 16) as u32
+        };
+        of(self.0[0]) + of(self.0[1])
     }
     /// Of an IPv4 address the same as [`V4`]'s.
     #[inline(always)]

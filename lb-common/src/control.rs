@@ -12,7 +12,7 @@ use crate::shared::Shared;
 /// whenever one of them changes its meaning.
 pub const LAYOUT: u64 = 3;
 
-/// The one entry of the map `CONTROL`. Two cache lines and the leases.
+/// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Control {
@@ -22,8 +22,8 @@ pub struct Control {
     pub hash_keys: [u64; 2],
     /// The half of the service table that is in force, see [`Half`]; one word, so that a switch is one store.
     pub half: Shared<Half>,
-    /// Pages of the connection table minus one; a power of two minus one.
-    pub page_mask: u32,
+    /// Pages of the IPv4 connection table minus one; a power of two minus one.
+    pub page_mask_v4: u32,
     /// Slots of one half of the service table minus one; a power of two minus one.
     pub service_mask: u32,
     /// Where probes through a VIP come from; one word, so that it changes in one store.
@@ -35,11 +35,14 @@ pub struct Control {
     pub hold_strays_until: Shared<u64>,
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Shared<Vips>,
+    /// As `page_mask_v4`, for IPv6.
+    pub page_mask_v6: u32,
+    pub reserved: [u32; 15],
     /// By [`crate::lease::GroupIndex`].
     pub leases: [Shared<Lease>; GROUPS],
 }
 
-const _: () = assert!(size_of::<Control>() == 128 + GROUPS * size_of::<Lease>());
+const _: () = assert!(size_of::<Control>() == 192 + GROUPS * size_of::<Lease>());
 
 /// A Bloom filter of one bit per VIP: a packet to any other address is told apart without a lookup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -3,7 +3,11 @@
 //! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the host reads a
 //! slice. One source for both, so what the tests and the fuzzer see is what runs in the kernel.
 
+mod ipv6;
+
 use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+pub use self::ipv6::plain as plain_ipv6;
 
 use crate::addr::{Address, V4, V6};
 use crate::connection::{self, tcp_flags};
@@ -107,30 +111,6 @@ struct Arp {
     target: V4,
 }
 
-/// RFC 8200, section 3. Addresses as they stand in the packet.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Ipv6 {
-    version_and_class: u8,
-    _class_and_label: [u8; 3],
-    _payload_length: Net16,
-    next_header: u8,
-    _hop_limit: u8,
-    _source: V6,
-    destination: V6,
-}
-
-/// RFC 4861, section 4.3.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Solicitation {
-    kind: u8,
-    _code: u8,
-    _checksum: u16,
-    _reserved: u32,
-    target: V6,
-}
-
 /// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so that the words of the
 /// IP header are aligned in it.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -140,22 +120,44 @@ struct Plain {
     kind: Net16,
     ip: Ipv4,
     ports: Ports,
+    rest: PlainRest,
+}
+
+/// What follows the ports, as far as a segment's flags.
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct PlainRest {
     /// TCP: the sequence number.
     udp_length: Net16,
     _sequence: u16,
-    _acknowledgement: u32,
+    _acknowledgement: [u16; 2],
     tcp_offset: u8,
     tcp_flags: u8,
-    _rest: [u16; 3],
+}
+
+impl PlainRest {
+    /// Whether it is a UDP datagram, or a TCP segment in mid-connection, whose lengths fit.
+    #[inline(always)]
+    fn is_plain<F: Frame + ?Sized, A>(&self, frame: &F, flow: &Flow<A>) -> bool {
+        let (least, header_length, needed) = match flow.protocol {
+            Protocol::Tcp if !connection::goes_on(self.tcp_flags) => return false,
+            Protocol::Tcp => {
+                let length = (self.tcp_offset >> 4) as usize * 4;
+                (TCP_LENGTH, length, length)
+            }
+            Protocol::Udp => (UDP_LENGTH, self.udp_length.host() as usize, UDP_LENGTH),
+        };
+        let end = flow.network + flow.total_length;
+        header_length >= least && flow.transport + needed <= end && frame.holds_in_one_piece(end)
+    }
 }
 
 const PLAIN_OFFSET: usize = 2;
-const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() == ETHERNET_LENGTH + size_of::<Ipv4>() + TCP_LENGTH);
+const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + size_of::<Ipv4>() + TCP_LENGTH);
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
 const _: () = assert!(size_of::<Arp>() == 28);
-const _: () = assert!(size_of::<Ipv6>() == 40 && size_of::<Solicitation>() == 24);
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -167,18 +169,18 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 const UDP_LENGTH: usize = 8;
 const TCP_LENGTH: usize = 20;
 const ARP_REQUEST: u16 = 1;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
 
 /// What the addresses of a frame say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// IPv4 with TCP or UDP ports: look the service up.
     Flow(Flow<V4>),
+    /// The same of IPv6.
+    FlowV6(Flow<V6>),
     /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address. The
     /// host's, if it may answer.
     WhoHas(V6),
-    /// Any other IPv6 packet, to this address. The host's: services are IPv4.
+    /// Any other IPv6 packet, to this address: the host's.
     Ipv6(V6),
     /// ICMP, …: the host's.
     NotOurs,
@@ -217,28 +219,67 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// Reads a frame as far as the ports.
+/// What follows the Ethernet header and the VLAN tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    ethertype: u16,
+    /// Its offset in the frame.
+    network: usize,
+}
+
+impl Link {
+    #[inline(always)]
+    pub const fn is_ipv6(&self) -> bool {
+        self.ethertype == ETHERTYPE_IPV6
+    }
+}
+
+/// Reads the Ethernet header and the VLAN tags. `None`: too short, or with more tags than are looked
+/// through.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
-    let Some(ethernet) = frame.read::<Ethernet>(0) else { return Parsed::NotOurs };
-    let mut kind = ethernet.kind.host();
+pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
+    let mut ethertype = frame.read::<Ethernet>(0)?.kind.host();
     let mut network = ETHERNET_LENGTH;
     let mut tags = 0;
-    while kind == ETHERTYPE_VLAN || kind == ETHERTYPE_QINQ {
-        let Some(tag) = frame.read::<VlanTag>(network) else { return Parsed::NotOurs };
+    while ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ {
+        let tag = frame.read::<VlanTag>(network)?;
         if tags == MAX_VLAN_TAGS {
-            return Parsed::NotOurs;
+            return None;
         }
-        kind = tag.kind.host();
+        ethertype = tag.kind.host();
         network += size_of::<VlanTag>();
         tags += 1;
     }
-    match kind {
-        ETHERTYPE_IPV4 => parse_ipv4(frame, network),
-        ETHERTYPE_ARP => parse_arp(frame, network).map_or(Parsed::NotOurs, Parsed::WhoHas),
-        ETHERTYPE_IPV6 => parse_ipv6(frame, network),
+    Some(Link { ethertype, network })
+}
+
+/// Whether it is an IPv6 packet without VLAN tags.
+#[inline(always)]
+pub fn is_ipv6<F: Frame + ?Sized>(frame: &F) -> bool {
+    frame.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind.0 == ETHERTYPE_IPV6.to_be())
+}
+
+/// Reads a frame as far as the ports.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
+    let Some(link) = link(frame) else { return Parsed::NotOurs };
+    if link.is_ipv6() { parse_ipv6(frame, &link) } else { parse_ipv4(frame, &link) }
+}
+
+/// The same of IPv4 and ARP.
+#[inline(always)]
+pub fn parse_ipv4<F: Frame + ?Sized>(frame: &F, link: &Link) -> Parsed {
+    match link.ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, link.network),
+        ETHERTYPE_ARP => parse_arp(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas),
         _ => Parsed::NotOurs,
     }
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub fn parse_ipv6<F: Frame + ?Sized>(frame: &F, link: &Link) -> Parsed {
+    if link.is_ipv6() { ipv6::parse(frame, link.network) } else { Parsed::NotOurs }
 }
 
 /// The address that an ARP request asks for. `None`: another message, a malformed one, or one that asks for nothing:
@@ -256,30 +297,7 @@ fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
 }
 
 #[inline(always)]
-fn parse_ipv6<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
-    let Some(ip) = frame.read::<Ipv6>(network) else { return Parsed::NotOurs };
-    if ip.version_and_class >> 4 != 6 {
-        return Parsed::NotOurs;
-    }
-    match parse_solicitation(frame, &ip, network + size_of::<Ipv6>()) {
-        Some(target) => Parsed::WhoHas(target),
-        None => Parsed::Ipv6(ip.destination),
-    }
-}
-
-/// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
-/// answer goes to all nodes and gets into their caches (RFC 4861, section 7.2.4).
-#[inline(always)]
-fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Ipv6, transport: usize) -> Option<V6> {
-    if ip.next_header != ICMPV6 {
-        return None;
-    }
-    let message = frame.read::<Solicitation>(transport)?;
-    (message.kind == NEIGHBOUR_SOLICITATION).then_some(message.target)
-}
-
-#[inline(always)]
-fn parse_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
+fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
     let Some(ip) = frame.read::<Ipv4>(network) else { return Parsed::Malformed(Reason::TruncatedIp) };
     let header_length = (ip.version_and_length & 0x0f) as usize * 4;
     if ip.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4>() {
@@ -321,23 +339,8 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     {
         return None;
     }
-    let transport = ETHERNET_LENGTH + size_of::<Ipv4>();
-    let total_length = ip.total_length.host() as usize;
-    let end = ETHERNET_LENGTH + total_length;
     let protocol = Protocol::from_number(ip.protocol)?;
-    let header_length = match protocol {
-        Protocol::Tcp if !connection::goes_on(head.tcp_flags) => return None,
-        Protocol::Tcp => (head.tcp_offset >> 4) as usize * 4,
-        Protocol::Udp => head.udp_length.host() as usize,
-    };
-    let (least, needed) = match protocol {
-        Protocol::Tcp => (TCP_LENGTH, header_length),
-        Protocol::Udp => (UDP_LENGTH, UDP_LENGTH),
-    };
-    if header_length < least || transport + needed > end || !frame.holds_in_one_piece(end) {
-        return None;
-    }
-    Some(Flow {
+    let flow = Flow {
         source: ip.source,
         destination: ip.destination,
         source_port: head.ports.source,
@@ -345,9 +348,10 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
         protocol,
         ttl: ip.ttl,
         network: ETHERNET_LENGTH,
-        transport,
-        total_length,
-    })
+        transport: ETHERNET_LENGTH + size_of::<Ipv4>(),
+        total_length: ip.total_length.host() as usize,
+    };
+    head.rest.is_plain(frame, &flow).then_some(flow)
 }
 
 /// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).

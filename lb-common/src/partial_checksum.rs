@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::addr::V4;
+use crate::addr::V6;
 use crate::service::Protocol;
 
 /// The last packet with such a checksum, addresses and port as they stand in it. It may have been for none of our services:
@@ -13,8 +13,8 @@ use crate::service::Protocol;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Seen {
-    pub source: V4,
-    pub destination: V4,
+    pub source: V6,
+    pub destination: V6,
     pub destination_port: u16,
     /// The IP header's.
     pub protocol: u16,
@@ -34,10 +34,10 @@ pub const fn offset(protocol: Protocol) -> usize {
     }
 }
 
-/// The pseudo header's sum for a segment of `length` bytes.
+/// The pseudo header's sum for a segment of `length` bytes between addresses with this sum, see
+/// [`crate::addr::Address::sum`].
 #[inline(always)]
-pub const fn pseudo_sum(V4(source): V4, V4(destination): V4, protocol: u8, length: u16) -> u16 {
-    let addresses = (source & 0xffff) + (source >> 16) + (destination & 0xffff) + (destination >> 16);
+pub const fn pseudo_sum(addresses: u32, protocol: u8, length: u16) -> u16 {
     folded(addresses + (protocol as u16).to_be() as u32 + length.to_be() as u32)
 }
 
@@ -51,11 +51,13 @@ pub const fn folded(sum: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::{Address as _, V4};
 
     /// 0x0a4d + 0x0064 + 0x0a4d + 0x0006 + 6 + 40. `tests/tests/interface.rs` has a real client.
     #[test]
     fn linux_leaves_the_sum_of_the_pseudo_header() {
-        let sum = pseudo_sum(V4::from_octets([10, 77, 0, 100]), V4::from_octets([10, 77, 0, 6]), 6, 40);
+        let [client, vip] = [[10, 77, 0, 100], [10, 77, 0, 6]].map(V4::from_octets);
+        let sum = pseudo_sum(client.sum() + vip.sum(), 6, 40);
         assert_eq!(sum.to_ne_bytes(), [0x15, 0x32]);
     }
 

@@ -8,6 +8,10 @@
 /// a number of that word in host byte order.
 pub const MARK: u16 = 0x8000;
 
+/// The mark in IPv6, which has no such flag: the first of the TCP header's reserved bits, which are zero (RFC 9293, section
+/// 3.1; only TCP packets are relayed). As a number of the word of data offset and flags in host byte order.
+pub const TCP_MARK: u16 = 0x0800;
+
 /// Whose a packet is that came from another station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::addr::{Address, V4};
+use crate::addr::{Address, V6};
 use crate::frame::Flow;
 
 /// The time to live that probes are sent with. A server that lacks the VIP and forwards packets sends the probe to the
@@ -41,23 +41,25 @@ impl Ports {
 )]
 #[repr(C)]
 pub struct Answer {
-    pub vip: V4,
+    pub vip: V6,
     /// The address that probes come from.
-    pub own: V4,
+    pub own: V6,
     pub port: u16,
     /// The IP header's.
     pub protocol: u16,
+    pub reserved: u32,
 }
 
 impl Answer {
     /// The key that `flow` has if it is an answer.
     #[inline(always)]
-    pub const fn of(flow: &Flow<V4>) -> Self {
+    pub fn of<A: Address>(flow: &Flow<A>) -> Self {
         Self {
-            vip: flow.source,
-            own: flow.destination,
+            vip: flow.source.mapped(),
+            own: flow.destination.mapped(),
             port: flow.source_port,
             protocol: flow.protocol.number() as u16,
+            reserved: 0,
         }
     }
 }

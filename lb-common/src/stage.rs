@@ -8,10 +8,12 @@ pub enum Stage {
     Slow = 0,
     /// An answer to a client whom nobody serves.
     Refuse = 1,
+    /// Everything of IPv6: its own fast way, then its slow way.
+    Ipv6 = 2,
 }
 
 impl Stage {
-    pub const ALL: [Self; 2] = [Self::Slow, Self::Refuse];
+    pub const ALL: [Self; 3] = [Self::Slow, Self::Refuse, Self::Ipv6];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The program's name in the object.
@@ -19,6 +21,7 @@ impl Stage {
         match self {
             Self::Slow => "lb_slow",
             Self::Refuse => "lb_refuse",
+            Self::Ipv6 => "lb_ipv6",
         }
     }
 }

@@ -2,18 +2,16 @@
 //!
 //! - [`direct`]: both MACs are written, nothing else
 //! - [`handover`]: to the other director of a planned hand-over
-//! - [`ipv4`]: words of the IPv4 header
 
 pub mod direct;
 pub mod handover;
-pub mod ipv4;
 
 use aya_ebpf::bindings::xdp_action;
-use lb_common::addr::V4;
 use lb_common::reason::Reason;
 use lb_common::server::Forwarding;
 
 use crate::context::Context;
+use crate::family::Family;
 use crate::lookup::connection::Decision;
 use crate::stats;
 
@@ -44,7 +42,7 @@ impl Action {
 
 /// Sends the packet to its server, or says why not.
 #[inline(always)]
-pub fn send(context: &Context<V4>, decision: &Decision) -> Result<Action, Reason> {
+pub fn send<A: Family>(context: &Context<A>, decision: &Decision) -> Result<Action, Reason> {
     let next_hop = decision.next_hop;
     if !next_hop.is_reachable() {
         return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });

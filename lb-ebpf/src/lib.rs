@@ -3,6 +3,7 @@
 //! - [`path`]: the fast way of packets of established connections, the slow way of all others, and
 //!   the tail calls between programs
 //! - [`context`]: what every step on the slow way knows of the packet
+//! - [`family`]: what differs between IPv4 and IPv6
 //! - [`lookup`]: whose the packet is: connection table, table of services
 //! - [`guard`]: whether it may be balanced here, and packets that are not a client's
 //! - [`schedule`]: the pick among a service's servers
@@ -15,6 +16,7 @@
 #![expect(internal_features, reason = "core for BPF has no atomic types with fetch_add; see sys/atomic.rs")]
 
 pub mod context;
+pub mod family;
 pub mod forward;
 pub mod guard;
 pub mod lookup;

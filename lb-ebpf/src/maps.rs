@@ -104,6 +104,14 @@ pub static CONNECTIONS_V4: Array<RawPage, 1, SHARED> = Array::new();
 #[btf_map]
 pub static SPILLS_V4: Array<RawSpills, 1, SHARED> = Array::new();
 
+/// The connection table of IPv6.
+#[btf_map]
+pub static CONNECTIONS_V6: Array<RawPage, 1, SHARED> = Array::new();
+
+/// As `SPILLS_V4`, of the table of IPv6.
+#[btf_map]
+pub static SPILLS_V6: Array<RawSpills, 1, SHARED> = Array::new();
+
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;
 

@@ -7,18 +7,31 @@ pub mod fast;
 pub mod slow;
 
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
+use lb_common::frame;
 use lb_common::reason::Reason;
 use lb_common::stage::Stage;
 
 use crate::maps::STAGES;
 use crate::stats;
+use crate::sys::packet::Packet;
 
 /// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
 #[inline(always)]
 pub fn enter(context: &XdpContext) -> u32 {
-    match fast::take(context) {
+    match fast::take::<V4>(context) {
         Some(action) => action,
+        None if frame::is_ipv6(&Packet::new(context)) => call(context, Stage::Ipv6),
         None => call(context, Stage::Slow),
+    }
+}
+
+/// Everything of IPv6. Returns the XDP action.
+#[inline(always)]
+pub fn enter_ipv6(context: &XdpContext) -> u32 {
+    match fast::take::<V6>(context) {
+        Some(action) => action,
+        None => slow::take_ipv6(context),
     }
 }
 

@@ -58,7 +58,9 @@ pub fn answer(context: &XdpContext) -> u32 {
 /// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`].
 #[inline(always)]
 fn outcome(context: &XdpContext, reason: Reason) -> Reason {
-    let Parsed::Flow(flow) = frame::parse(&Packet::new(context)) else { return reason };
+    let packet = Packet::new(context);
+    let Some(link) = frame::link(&packet) else { return reason };
+    let Parsed::Flow(flow) = frame::parse_ipv4(&packet, &link) else { return reason };
     let flow = with_offsets_forgotten(flow);
     let found = CONTROL.get(0).and_then(|control| service::find(control, &flow.service()));
     let Some(service) = found else { return reason };

@@ -138,3 +138,124 @@ proptest! {
         }
     }
 }
+
+/// [fd00::64]:40000 -> [fd00::6]:80, a bare SYN.
+fn syn_v6() -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend([2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100, 0x86, 0xdd]);
+    frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
+    for last in [0x64, 6] {
+        frame.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    frame.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, tcp_flags::SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}
+
+/// The frame with an extension header of this kind before its segment.
+fn extended(mut frame: Vec<u8>, kind: u8, body: [u8; 7]) -> Vec<u8> {
+    let next = std::mem::replace(&mut frame[20], kind);
+    let length = 8 * (usize::from(body[0]) + 1);
+    let length = if kind == 44 { 8 } else { length };
+    let mut header = std::vec![0; length];
+    header[0] = next;
+    header[1..8].copy_from_slice(&body);
+    frame[19] += length as u8;
+    frame.splice(54..54, header);
+    frame
+}
+
+fn flow_v6(frame: &[u8]) -> Flow<V6> {
+    match parse(frame) {
+        Parsed::FlowV6(flow) => flow,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_ipv6_syn_is_read_in_full() {
+    let frame = syn_v6();
+    let flow = flow_v6(&frame);
+    assert_eq!((flow.source.octets()[15], flow.destination.octets()[15]), (0x64, 6));
+    assert_eq!((u16::from_be(flow.source_port), u16::from_be(flow.destination_port)), (40_000, 80));
+    assert_eq!((flow.network, flow.transport, flow.total_length, flow.ttl), (14, 54, 60, 64));
+    assert_eq!(check(&frame[..], &flow), Ok(tcp_flags::SYN));
+}
+
+#[test]
+fn extension_headers_are_stepped_over_to_a_bounded_depth() {
+    const NOTHING: [u8; 7] = [0; 7];
+    let mut frame = syn_v6();
+    for (kind, transport) in [(60, 62), (0, 70), (44, 78), (43, 86)] {
+        frame = extended(frame, kind, NOTHING);
+        assert_eq!(flow_v6(&frame).transport, transport, "one more of kind {kind}");
+        assert_eq!(check(&frame[..], &flow_v6(&frame)), Ok(tcp_flags::SYN));
+    }
+    let too_many = extended(frame, 60, NOTHING);
+    assert_eq!(parse(&too_many[..]), Parsed::Malformed(Reason::ExtensionHeaders));
+    let long = extended(syn_v6(), 60, [32, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(parse(&long[..]), Parsed::Malformed(Reason::ExtensionHeaders), "264 bytes");
+
+    let later_fragment = extended(syn_v6(), 44, [0, 0, 8, 0, 0, 0, 1]);
+    assert_eq!(parse(&later_fragment[..]), Parsed::Malformed(Reason::Fragment));
+    let first_fragment = extended(syn_v6(), 44, [0, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(flow_v6(&first_fragment).transport, 62, "it has the ports");
+    let on_its_way = extended(syn_v6(), 43, [0, 4, 1, 0, 0, 0, 0]);
+    assert!(matches!(parse(&on_its_way[..]), Parsed::Ipv6(_)), "another host is its destination yet");
+    let mut icmp = syn_v6();
+    icmp[20] = 58;
+    assert!(matches!(parse(&icmp[..]), Parsed::Ipv6(_)));
+    assert_eq!(parse(&syn_v6()[..56]), Parsed::Malformed(Reason::TruncatedPorts));
+    assert_eq!(parse(&syn_v6()[..50]), Parsed::NotOurs);
+}
+
+proptest! {
+    #[test]
+    fn plain_ipv6_agrees_with_parse_and_check(
+        changes in proptest::collection::vec((12usize..74, any::<u8>()), 0..3),
+        udp: bool,
+        flags: u8,
+        length in 50usize..90,
+    ) {
+        let mut frame = syn_v6();
+        frame[67] = flags;
+        if udp {
+            frame[20] = 17;
+            frame[58..60].copy_from_slice(&[0, 20]);
+        }
+        for (at, byte) in changes {
+            frame[at] = byte;
+        }
+        frame.resize(length, 0);
+        if let Some(flow) = plain_ipv6(&frame[..]) {
+            prop_assert_eq!(parse(&frame[..]), Parsed::FlowV6(flow));
+            let checked = check(&frame[..], &flow);
+            prop_assert!(checked.is_ok(), "{:?}", checked);
+            prop_assert!(udp || flow.protocol == Protocol::Udp || connection::goes_on(checked.unwrap()));
+        }
+    }
+
+    #[test]
+    fn arbitrary_ipv6_bytes_are_read_within_bounds(rest in proptest::collection::vec(any::<u8>(), 0..120), next: u8) {
+        let mut frame = syn_v6()[..54].to_vec();
+        frame[20] = next;
+        frame.extend(rest);
+        if let Parsed::FlowV6(flow) = parse(&frame[..]) {
+            prop_assert!(flow.transport + 4 <= frame.len());
+            if check(&frame[..], &flow).is_ok() {
+                prop_assert!(flow.network + flow.total_length <= frame.len());
+                prop_assert!(flow.transport + 8 <= frame.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_ipv6_knows_segments_in_mid_connection_and_datagrams() {
+    let mut frame = syn_v6();
+    assert_eq!(plain_ipv6(&frame[..]), None, "a SYN");
+    frame[67] = tcp_flags::ACK;
+    assert_eq!(plain_ipv6(&frame[..]), Some(flow_v6(&frame)));
+    frame[20] = 17;
+    frame[58..60].copy_from_slice(&[0, 20]);
+    assert_eq!(plain_ipv6(&frame[..]), Some(flow_v6(&frame)));
+}

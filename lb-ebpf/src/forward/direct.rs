@@ -3,15 +3,15 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
 use lb_common::control::Control;
 use lb_common::frame::Frame as _;
 use lb_common::hairpin;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 
-use super::{Action, ipv4};
+use super::Action;
 use crate::context::Context;
+use crate::family::Family;
 use crate::maps::{CAME_BACK, CONTROL};
 use crate::sys::packet::Packet;
 
@@ -37,12 +37,12 @@ pub fn source_mac(packet: &Packet) -> Result<Mac, Reason> {
 
 /// Sends a packet to the server with this MAC.
 #[inline(always)]
-pub fn send(context: &Context<V4>, server: Mac) -> Result<Action, Reason> {
+pub fn send<A: Family>(context: &Context<A>, server: Mac) -> Result<Action, Reason> {
     let Context { packet, control, flow, .. } = context;
     if rewrite(packet, control, server)? {
         return Ok(Action::Transmit);
     }
-    match back(packet.context().ctx, flow.network, server) {
+    match back::<A>(packet.context().ctx, flow.network, server) {
         BACK => Ok(Action::Transmit),
         LOOP => Err(Reason::Loop),
         _ => Err(Reason::BadLength),
@@ -56,21 +56,21 @@ const TOO_SHORT: u32 = 2;
 /// Makes a packet one that goes back to `server`, which it came from, unless it has been there before.
 /// Returns one of the three numbers above.
 #[inline(never)]
-fn back(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
+fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
     let context = &XdpContext::new(context);
     let packet = &Packet::new(context);
     let Some(control) = CONTROL.get(0) else { return TOO_SHORT };
     // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
     let Some(macs) = macs(packet) else { return TOO_SHORT };
-    let Some(word) = ipv4::word(packet, network, ipv4::TTL) else { return TOO_SHORT };
-    let Some(left) = hairpin::time_to_live((word >> 8) as u8) else {
+    let Some(hops) = A::hops(packet, network) else { return TOO_SHORT };
+    let Some(left) = hairpin::time_to_live(hops) else {
         if let Some(last) = CAME_BACK.get_ptr_mut(0) {
             // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
             unsafe { last.write_volatile(server) };
         }
         return LOOP;
     };
-    ipv4::set_word(packet, network, ipv4::TTL, u16::from(left) << 8 | word & 0xff);
+    A::set_hops(packet, network, left);
     write_at(macs, control, server);
     BACK
 }

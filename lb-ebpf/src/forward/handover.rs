@@ -1,12 +1,12 @@
 //! Packets of connections that the other director of a planned hand-over may know.
 
-use lb_common::addr::V4;
 use lb_common::lease::Decides;
 use lb_common::reason::{Reason, TableEvent};
 
-use super::{direct, ipv4};
+use super::direct;
 use crate::context::Context;
-use crate::guard::{lease, peer};
+use crate::family::Family;
+use crate::guard::lease;
 use crate::lookup::connection::Found;
 use crate::stats;
 
@@ -14,7 +14,7 @@ use crate::stats;
 /// decides where the packet goes. Where directors are real servers the packet bears a mark then, see
 /// `lb_common::peer`.
 #[inline(always)]
-pub fn relay(context: &Context<V4>, found: &Found<V4>) -> Result<Decides, Reason> {
+pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Decides, Reason> {
     let Context { packet, control, now_ns, .. } = context;
     let lease = lease::read(control, found.group());
     let Some(director) = lease.relay(*now_ns) else { return Ok(Decides::This) };
@@ -26,7 +26,7 @@ pub fn relay(context: &Context<V4>, found: &Found<V4>) -> Result<Decides, Reason
     }
     direct::write(packet, control, director)?;
     if found.is_served_by_a_director() {
-        peer::mark(packet, context.flow.network, true);
+        A::set_mark(packet, context.flow.network, context.flow.transport, true);
     }
     stats::table(TableEvent::Relayed);
     Ok(decides)
@@ -34,11 +34,10 @@ pub fn relay(context: &Context<V4>, found: &Found<V4>) -> Result<Decides, Reason
 
 /// Takes one from the time to live.
 #[inline(always)]
-fn take_hop(Context { packet, flow, .. }: &Context<V4>) -> Result<(), Reason> {
+fn take_hop<A: Family>(Context { packet, flow, .. }: &Context<A>) -> Result<(), Reason> {
     if flow.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let word = ipv4::word(packet, flow.network, ipv4::TTL).ok_or(Reason::BadLength)?;
-    ipv4::set_word(packet, flow.network, ipv4::TTL, word.wrapping_sub(0x100));
+    A::set_hops(packet, flow.network, flow.ttl - 1);
     Ok(())
 }

@@ -4,13 +4,13 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
 use lb_common::connection;
 use lb_common::frame::{Flow, Frame as _};
 use lb_common::partial_checksum::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
 
+use crate::family::Family;
 use crate::maps::PARTIAL_CHECKSUM;
 use crate::stats;
 use crate::sys::opaque;
@@ -18,41 +18,45 @@ use crate::sys::packet::Packet;
 
 /// Looks at a packet to an address that may be a VIP.
 #[inline(always)]
-pub fn look(packet: &Packet, flow: &Flow<V4>) {
+pub fn look<A: Family>(packet: &Packet, flow: &Flow<A>) {
     // Numbers, so that the flow stays in registers.
     let length = (flow.network + flow.total_length).wrapping_sub(flow.transport);
     let rest = length << 8 | flow.protocol as usize;
-    look_at(packet.context().ctx, flow.source, flow.destination, flow.transport, rest);
+    let sum = flow.source.sum() + flow.destination.sum();
+    if !is_partial(packet.context().ctx, sum, flow.transport, rest, A::TRANSPORT_MASK) {
+        return;
+    }
+    stats::table(TableEvent::PartialChecksum);
+    if let Some(last) = PARTIAL_CHECKSUM.get_ptr_mut(0) {
+        let seen = Seen {
+            source: flow.source.mapped(),
+            destination: flow.destination.mapped(),
+            destination_port: flow.destination_port,
+            protocol: flow.protocol.number().into(),
+            reserved: 0,
+        };
+        // SAFETY: a map's value, aligned; two CPUs may mix two packets up, both of which are true.
+        unsafe { last.write_volatile(seen) };
+    }
 }
 
+/// `addresses` is the sum of both.
 #[inline(never)]
-fn look_at(context: *mut xdp_md, source: V4, destination: V4, transport: usize, rest: usize) {
+fn is_partial(context: *mut xdp_md, addresses: u32, transport: usize, rest: usize, mask: usize) -> bool {
     let (length, is_udp) = (rest >> 8, rest & 0xff == Protocol::Udp as usize);
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
     // The mask is for the verifier: a frame's headers are shorter.
-    let transport = opaque(transport) & 0x7f;
+    let transport = opaque(transport) & mask;
     let context = XdpContext::new(context);
     let packet = Packet::new(&context);
     let opens = is_udp || packet.read::<u8>(transport + 13).is_some_and(connection::opens);
     if !opens || length > LONGEST_SEGMENT {
-        return;
+        return false;
     }
-    let sum = pseudo_sum(source, destination, protocol.number(), length as u16);
-    if packet.read::<u16>(transport + offset(protocol)) != Some(sum) {
-        return;
-    }
+    let sum = pseudo_sum(addresses, protocol.number(), length as u16);
     // One right checksum in 65536 is the same number.
-    if is_right(context.ctx, transport, length, sum) {
-        return;
-    }
-    stats::table(TableEvent::PartialChecksum);
-    let Some(destination_port) = packet.read::<u16>(transport + 2) else { return };
-    if let Some(last) = PARTIAL_CHECKSUM.get_ptr_mut(0) {
-        let seen =
-            Seen { source, destination, destination_port, protocol: protocol.number().into(), reserved: 0 };
-        // SAFETY: a map's value, aligned; two CPUs may mix two packets up, both of which are true.
-        unsafe { last.write_volatile(seen) };
-    }
+    packet.read::<u16>(transport + offset(protocol)) == Some(sum)
+        && !is_right(context.ctx, transport, length, sum)
 }
 
 /// Adds the whole segment up. `true` also if that cannot be done.

@@ -3,14 +3,14 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
 use lb_common::lease::GroupIndex;
-use lb_common::peer::{self, Facts, MARK, Sender};
+use lb_common::peer::{self, Facts, Sender};
 use lb_common::probe;
 
 use super::lease;
 use crate::context::Context;
-use crate::forward::{direct, ipv4};
+use crate::family::Family;
+use crate::forward::direct;
 use crate::lookup::connection::Found;
 use crate::maps::{CONTROL, DIRECTORS};
 use crate::sys::opaque;
@@ -18,14 +18,14 @@ use crate::sys::packet::Packet;
 
 /// Whose the packet is. The mark is gone then.
 #[inline(always)]
-pub fn sender(context: &Context<V4>, found: &Found<V4>) -> Sender {
+pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
     let Context { packet, flow, now_ns, .. } = context;
     let probe = flow.ttl == probe::TTL;
     let flags = u64::from(found.is_served_here()) << 1 | u64::from(probe);
     let port = u64::from(flow.source_port);
-    let network = flow.network as u64;
+    let offsets = (flow.network as u64) << 16 | flow.transport as u64;
     let group = u64::from(found.group().number());
-    match judge(packet.context().ctx, network << 32 | port << 16 | flags, group, *now_ns) {
+    match judge::<A>(packet.context().ctx, offsets << 32 | port << 16 | flags, group, *now_ns) {
         1 => Sender::Relay,
         2 => Sender::Balancer,
         _ => Sender::Client,
@@ -34,15 +34,16 @@ pub fn sender(context: &Context<V4>, found: &Found<V4>) -> Sender {
 
 /// A function of its own, so that the verifier forgets on return what was looked at. `what` is as packed above.
 #[inline(never)]
-fn judge(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
+fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
     let context = &XdpContext::new(context);
     let packet = &Packet::new(context);
     // The compiler knows the bound from the caller and would leave the mask out; the verifier of 6.1 has lost it by then.
-    let network = opaque((what >> 32) as usize) & 31;
+    let network = opaque((what >> 48) as usize) & 31;
+    let transport = opaque((what >> 32) as usize) & A::TRANSPORT_MASK;
     let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };
     let group = GroupIndex::from_number(group as u8);
     let from_partner = lease::relay(control, group, now_ns) == Some(source);
-    let Some(fragment) = ipv4::word(packet, network, ipv4::FRAGMENT) else { return 0 };
+    let Some(marked) = A::is_marked(packet, network, transport) else { return 0 };
     let facts = Facts {
         from_partner,
         // SAFETY: the value is not looked at.
@@ -50,19 +51,12 @@ fn judge(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
         balances: lease::balances(control, group, now_ns),
         ungrouped: group == GroupIndex::UNGROUPED,
         probe: what & 1 != 0 && super::probe::ports(control).contain((what >> 16) as u16),
-        marked: fragment & MARK != 0,
+        marked,
         host_serves: what & 2 != 0,
     };
     let sender = peer::sender(facts);
     if facts.marked && sender != Sender::Client {
-        mark(packet, network, false);
+        A::set_mark(packet, network, transport, false);
     }
     sender as u32
-}
-
-/// Sets the mark of packets for the other director of a hand-over, or takes it away.
-#[inline(always)]
-pub fn mark(packet: &Packet, network: usize, set: bool) {
-    let Some(word) = ipv4::word(packet, network, ipv4::FRAGMENT) else { return };
-    ipv4::set_word(packet, network, ipv4::FRAGMENT, if set { word | MARK } else { word & !MARK });
 }

@@ -1,7 +1,7 @@
 //! The controller's own probes through a VIP: answers go to its AF_XDP sockets, what a server sends on is not balanced.
 
 use aya_ebpf::bindings::xdp_action;
-use lb_common::addr::V4;
+use lb_common::addr::Address;
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::probe::{Answer, Ports};
@@ -13,7 +13,7 @@ use crate::sys::packet::Packet;
 
 /// What becomes of a packet that is for none of our services: the host's, if it is no answer to a probe.
 #[inline(always)]
-pub fn pass(packet: &Packet, control: &Control, flow: &Flow<V4>) -> Result<Action, Reason> {
+pub fn pass<A: Address>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Result<Action, Reason> {
     if !ports(control).contain(flow.destination_port) {
         return Ok(Action::Pass);
     }

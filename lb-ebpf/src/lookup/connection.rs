@@ -11,8 +11,9 @@ use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::{self, Page as _, Place, Seen};
 
 use super::service;
-use super::table::{Family, MapPage, learn};
+use super::table::{MapPage, learn};
 use crate::context::Context;
+use crate::family::Family;
 use crate::guard;
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::schedule::tournament::owe;
@@ -107,7 +108,7 @@ impl<A: Family> Found<A> {
 pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reason> {
     let Context { control, flow, .. } = context;
     let address = flow.service();
-    let place = Place::of(flow, control.hash_keys, control.page_mask);
+    let place = Place::of(flow, control.hash_keys, A::page_mask(control));
     let Some(page) = MapPage::get(place.page) else { return Err(Reason::MapInconsistency) };
     let found = table::find(&page, &place, flow.key(), |entry| {
         server(entry.server()).filter(|server| server.service.serves(&address))

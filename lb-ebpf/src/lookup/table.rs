@@ -3,40 +3,18 @@
 
 use core::marker::PhantomData;
 
-use lb_common::addr::{Address, V4};
-use lb_common::connection::{Entry, KeyV4, Tick};
+use lb_common::addr::{V4, V6};
+use lb_common::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
 use lb_common::reason::TableEvent;
 use lb_common::spills::{Pressed, RawSpills, Spills};
 use lb_common::table::{self, Page, Place, RawPage, WORDS_PER_PAGE};
 
-use crate::maps::{CONNECTIONS_V4, OVERFLOW_GROUPS, OVERFLOWS, SPILLS_V4};
+use crate::family::Family;
+use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS};
 use crate::schedule::tournament::owe;
 use crate::stats;
 use crate::sys::clock::lb_now;
 use crate::sys::{atomic, forgotten};
-
-/// A family of addresses, with its connection table.
-pub trait Family: Address {
-    fn page(index: u32) -> Option<*mut RawPage>;
-    fn spills(index: u32) -> Option<*mut RawSpills>;
-    /// The global function that gives a new connection its entry, see [`learn`]. 0: no slot could be had.
-    fn learn(place: u64, key: Self::Key, entry: u64) -> u32;
-}
-
-impl Family for V4 {
-    #[inline(always)]
-    fn page(index: u32) -> Option<*mut RawPage> {
-        CONNECTIONS_V4.get_ptr_mut(index)
-    }
-    #[inline(always)]
-    fn spills(index: u32) -> Option<*mut RawSpills> {
-        SPILLS_V4.get_ptr_mut(index)
-    }
-    #[inline(always)]
-    fn learn(place: u64, key: KeyV4, entry: u64) -> u32 {
-        lb_learn_v4(place, key.0, entry)
-    }
-}
 
 /// A page of the map, shared with other CPUs and with the controller.
 pub struct MapPage<A> {
@@ -139,6 +117,18 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> bool {
 #[inline(never)]
 pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {
     u32::from(learn_here::<V4>(&Place::from_packed(place), KeyV4(key), Entry(entry)))
+}
+
+/// The same for IPv6, with the key's three words.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, entry: u64) -> u32 {
+    let key = KeyV6::from_words(|number| match number {
+        0 => first,
+        1 => second,
+        _ => third,
+    });
+    u32::from(learn_here::<V6>(&Place::from_packed(place), key, Entry(entry)))
 }
 
 #[inline(always)]

@@ -7,11 +7,10 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
 use lb_common::connection::{self, Tick};
-use lb_common::frame;
 use lb_common::table::{self, Place};
 
+use crate::family::Family;
 use crate::forward::direct;
 use crate::guard::{lease, probe};
 use crate::lookup::table::MapPage;
@@ -22,16 +21,16 @@ use crate::sys::packet::Packet;
 
 /// The packet's XDP action; `None`: nothing was done, take the slow way.
 #[inline(always)]
-pub fn take(context: &XdpContext) -> Option<u32> {
+pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     let packet = Packet::new(context);
-    let flow = frame::plain(&packet)?;
+    let flow = A::plain(&packet)?;
     let control = CONTROL.get(0)?;
     if !control.vips.may_contain(flow.destination) {
         let pass = !probe::ports(control).contain(flow.destination_port);
         return pass.then_some(xdp_action::XDP_PASS);
     }
-    let place = Place::of(&flow, control.hash_keys, control.page_mask);
-    let entry = table::find_in_first_line(&MapPage::<V4>::get(place.page)?, &place, flow.key())?;
+    let place = Place::of(&flow, control.hash_keys, A::page_mask(control));
+    let entry = table::find_in_first_line(&MapPage::<A>::get(place.page)?, &place, flow.key())?;
 
     let server = SERVERS.get(u32::from(entry.server().0))?;
     let next_hop = server.next_hop.get();

@@ -2,7 +2,6 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
 use lb_common::peer::Sender;
@@ -11,6 +10,7 @@ use lb_common::stage::Stage;
 
 use super::call;
 use crate::context::Context;
+use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
 use crate::lookup::connection;
@@ -24,13 +24,35 @@ use crate::{refuse, stats};
 #[inline(always)]
 pub fn take(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
-    let flow = match frame::parse(&packet) {
-        Parsed::Flow(flow) => with_offsets_forgotten(flow),
-        Parsed::WhoHas(address) => return neighbour::who_has(&address),
-        Parsed::Ipv6(address) => return neighbour::ipv6(direct::destination_mac(&packet), &address),
-        Parsed::NotOurs => return xdp_action::XDP_PASS,
-        Parsed::Malformed(reason) => return stats::refuse(reason),
-    };
+    let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
+    match frame::parse_ipv4(&packet, &link) {
+        Parsed::Flow(flow) => balance(context, flow),
+        Parsed::WhoHas(address) => neighbour::who_has(&address),
+        Parsed::Malformed(reason) => stats::refuse(reason),
+        // One with VLAN tags; the entry has not known it for one.
+        _ if link.is_ipv6() => call(context, Stage::Ipv6),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// Everything of IPv6. Returns the XDP action.
+#[inline(always)]
+pub fn take_ipv6(context: &XdpContext) -> u32 {
+    let packet = Packet::new(context);
+    let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
+    match frame::parse_ipv6(&packet, &link) {
+        Parsed::FlowV6(flow) => balance(context, flow),
+        Parsed::WhoHas(address) => neighbour::who_has(&address),
+        Parsed::Ipv6(address) => neighbour::ipv6(direct::destination_mac(&packet), &address),
+        Parsed::Malformed(reason) => stats::refuse(reason),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
+    let packet = Packet::new(context);
+    let flow = with_offsets_forgotten(flow);
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     if !control.vips.may_contain(flow.destination) {
         return stats::finish(probe::pass(&packet, control, &flow));
@@ -50,15 +72,15 @@ pub fn take(context: &XdpContext) -> u32 {
 /// The same flow, of whose offsets the verifier knows no more than their bounds, instead of one number
 /// for each number of VLAN tags.
 #[inline(always)]
-pub fn with_offsets_forgotten<A>(flow: Flow<A>) -> Flow<A> {
+pub fn with_offsets_forgotten<A: Family>(flow: Flow<A>) -> Flow<A> {
     let unknown = flow.total_length;
     let network = forgotten(flow.network, unknown) & 31;
-    Flow { network, transport: forgotten(flow.transport, unknown) & 127, ..flow }
+    Flow { network, transport: forgotten(flow.transport, unknown) & A::TRANSPORT_MASK, ..flow }
 }
 
 /// Sends a packet to a VIP on its way, or says why not.
 #[inline(always)]
-fn serve(context: &Context<V4>) -> Result<Action, Reason> {
+fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let Context { packet, control, flow, now_ns } = context;
     let Some(found) = connection::look_up(context)? else {
         return probe::pass(packet, control, flow);

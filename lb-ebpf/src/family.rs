@@ -1,0 +1,39 @@
+//! What differs between IPv4 and IPv6: where their connections stand, and the words of their headers.
+
+mod v4;
+mod v6;
+
+use lb_common::addr::Address;
+use lb_common::control::Control;
+use lb_common::frame::{Flow, Frame};
+use lb_common::spills::RawSpills;
+use lb_common::table::RawPage;
+
+use crate::sys::packet::Packet;
+
+/// A family of addresses. `network` and `transport` are the offsets of the IP header and of the one
+/// behind it.
+pub trait Family: Address {
+    /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
+    const TRANSPORT_MASK: usize;
+
+    /// See [`lb_common::frame::plain`].
+    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
+
+    /// Pages of its connection table minus one.
+    fn page_mask(control: &Control) -> u32;
+    fn page(index: u32) -> Option<*mut RawPage>;
+    fn spills(index: u32) -> Option<*mut RawSpills>;
+    /// The global function that gives a new connection its entry, see [`crate::lookup::table::learn`].
+    /// 0: no slot could be had.
+    fn learn(place: u64, key: Self::Key, entry: u64) -> u32;
+
+    /// Time to live, or hop limit.
+    fn hops(packet: &Packet, network: usize) -> Option<u8>;
+    /// Nothing happens where the frame is too short, which [`Self::hops`] has told before.
+    fn set_hops(packet: &Packet, network: usize, hops: u8);
+
+    /// The mark of `lb_common::peer`.
+    fn is_marked(packet: &Packet, network: usize, transport: usize) -> Option<bool>;
+    fn set_mark(packet: &Packet, network: usize, transport: usize, set: bool);
+}

@@ -1,0 +1,88 @@
+use lb_common::addr::V4;
+use lb_common::checksum;
+use lb_common::connection::KeyV4;
+use lb_common::control::Control;
+use lb_common::frame::{self, Flow, Frame};
+use lb_common::peer::MARK;
+use lb_common::spills::RawSpills;
+use lb_common::table::RawPage;
+
+use super::Family;
+use crate::lookup::table::lb_learn_v4;
+use crate::maps::{CONNECTIONS_V4, SPILLS_V4};
+use crate::sys::packet::Packet;
+
+/// Offsets of words in the header (RFC 791, section 3.1).
+const FRAGMENT: usize = 6;
+/// Time to live in the high byte, protocol in the low one.
+const TTL: usize = 8;
+const CHECKSUM: usize = 10;
+
+impl Family for V4 {
+    const TRANSPORT_MASK: usize = 0x7f;
+
+    #[inline(always)]
+    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+        frame::plain(frame)
+    }
+
+    #[inline(always)]
+    fn page_mask(control: &Control) -> u32 {
+        control.page_mask_v4
+    }
+    #[inline(always)]
+    fn page(index: u32) -> Option<*mut RawPage> {
+        CONNECTIONS_V4.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn spills(index: u32) -> Option<*mut RawSpills> {
+        SPILLS_V4.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn learn(place: u64, key: KeyV4, entry: u64) -> u32 {
+        lb_learn_v4(place, key.0, entry)
+    }
+
+    #[inline(always)]
+    fn hops(packet: &Packet, network: usize) -> Option<u8> {
+        word(packet, network, TTL).map(|word| (word >> 8) as u8)
+    }
+    #[inline(always)]
+    fn set_hops(packet: &Packet, network: usize, hops: u8) {
+        if let Some(word) = word(packet, network, TTL) {
+            set_word(packet, network, TTL, u16::from(hops) << 8 | word & 0xff);
+        }
+    }
+
+    #[inline(always)]
+    fn is_marked(packet: &Packet, network: usize, _transport: usize) -> Option<bool> {
+        word(packet, network, FRAGMENT).map(|word| word & MARK != 0)
+    }
+    #[inline(always)]
+    fn set_mark(packet: &Packet, network: usize, _transport: usize, set: bool) {
+        if let Some(word) = word(packet, network, FRAGMENT) {
+            set_word(packet, network, FRAGMENT, if set { word | MARK } else { word & !MARK });
+        }
+    }
+}
+
+/// The word at `at` of the header at `network`, host byte order.
+#[inline(always)]
+fn word(packet: &Packet, network: usize, at: usize) -> Option<u16> {
+    packet.read::<u16>(network + at).map(u16::from_be)
+}
+
+/// Changes that word, and mends the header's checksum.
+#[inline(never)]
+fn set_word(packet: &Packet, network: usize, at: usize, new: u16) {
+    let (Some(word), Some(sum)) = (packet.at::<u16>(network + at), packet.at::<u16>(network + CHECKSUM))
+    else {
+        return;
+    };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        let old = u16::from_be(*word);
+        *word = new.to_be();
+        *sum = checksum::mended(u16::from_be(*sum), old, new).to_be();
+    }
+}

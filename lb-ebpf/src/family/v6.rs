@@ -1,0 +1,77 @@
+use lb_common::addr::V6;
+use lb_common::checksum;
+use lb_common::connection::{Key as _, KeyV6};
+use lb_common::control::Control;
+use lb_common::frame::{self, Flow, Frame};
+use lb_common::peer::TCP_MARK;
+use lb_common::spills::RawSpills;
+use lb_common::table::RawPage;
+
+use super::Family;
+use crate::lookup::table::lb_learn_v6;
+use crate::maps::{CONNECTIONS_V6, SPILLS_V6};
+use crate::sys::packet::Packet;
+
+/// Offset of the hop limit in the header (RFC 8200, section 3).
+const HOP_LIMIT: usize = 7;
+/// Offsets in the TCP header: the word of data offset and flags, the checksum.
+const TCP_FLAGS: usize = 12;
+const TCP_CHECKSUM: usize = 16;
+
+impl Family for V6 {
+    const TRANSPORT_MASK: usize = 0x1ff;
+
+    #[inline(always)]
+    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+        frame::plain_ipv6(frame)
+    }
+
+    #[inline(always)]
+    fn page_mask(control: &Control) -> u32 {
+        control.page_mask_v6
+    }
+    #[inline(always)]
+    fn page(index: u32) -> Option<*mut RawPage> {
+        CONNECTIONS_V6.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn spills(index: u32) -> Option<*mut RawSpills> {
+        SPILLS_V6.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn learn(place: u64, key: KeyV6, entry: u64) -> u32 {
+        lb_learn_v6(place, key.word(0), key.word(1), key.word(2), entry)
+    }
+
+    #[inline(always)]
+    fn hops(packet: &Packet, network: usize) -> Option<u8> {
+        packet.read::<u8>(network + HOP_LIMIT)
+    }
+    #[inline(always)]
+    fn set_hops(packet: &Packet, network: usize, hops: u8) {
+        if let Some(byte) = packet.at::<u8>(network + HOP_LIMIT) {
+            // SAFETY: bounds checked by `at`.
+            unsafe { *byte = hops };
+        }
+    }
+
+    #[inline(always)]
+    fn is_marked(packet: &Packet, _network: usize, transport: usize) -> Option<bool> {
+        packet.read::<u16>(transport + TCP_FLAGS).map(|word| u16::from_be(word) & TCP_MARK != 0)
+    }
+    #[inline(always)]
+    fn set_mark(packet: &Packet, _network: usize, transport: usize, set: bool) {
+        let (Some(word), Some(sum)) =
+            (packet.at::<u16>(transport + TCP_FLAGS), packet.at::<u16>(transport + TCP_CHECKSUM))
+        else {
+            return;
+        };
+        // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+        unsafe {
+            let old = u16::from_be(*word);
+            let new = if set { old | TCP_MARK } else { old & !TCP_MARK };
+            *word = new.to_be();
+            *sum = checksum::mended(u16::from_be(*sum), old, new).to_be();
+        }
+    }
+}
