@@ -144,3 +144,76 @@ fn changes(
 fn members(service: &Service) -> Vec<(Target, u16)> {
     service.members().map(|server| (server.target, server.weight)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_datapath::plan::{Server, Settings};
+
+    use super::*;
+
+    const CONFIG: &str = "
+interface: eth0
+services:
+  - { name: web, vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }, { address: 192.0.2.22 }] }
+";
+
+    fn web(config: &Config) -> ServiceKey {
+        config.services[0].key
+    }
+
+    /// The service with servers of these addresses and weights.
+    fn state(config: &Config, servers: &[(u8, u16)]) -> State {
+        let service = &config.services[0];
+        let server = |(host, weight): &(u8, u16)| Server {
+            target: Target::Real([192, 0, 2, *host].into()),
+            weight: *weight,
+            mac: Some([2; 6]),
+            usable: true,
+        };
+        let settings = Settings {
+            stray: service.stray,
+            refuses: false,
+            each_datagram: false,
+            timeouts: service.timeouts,
+            group: None,
+            departed: false,
+        };
+        let servers = servers.iter().map(server).collect();
+        let service = Service { settings, scheduler: service.scheduler, servers };
+        State { services: [(web(config), service)].into() }
+    }
+
+    #[test]
+    fn who_comes_and_goes_is_told_as_ldirectord_did() {
+        let config = lb_config::parse(CONFIG, "test.yaml").expect("a configuration");
+        let reason =
+            |_, address: IpAddr| (address == IpAddr::from([192, 0, 2, 21])).then(|| "refused".to_owned());
+        let told = |before: &State, after: &State| -> Vec<(String, String)> {
+            let records = changes_in_service(before, after, &config, reason);
+            records.into_iter().map(|record| (record.event, record.text)).collect()
+        };
+        let event = |event: &str, text: &str| (event.to_owned(), text.to_owned());
+        let both = state(&config, &[(21, 1), (22, 3)]);
+        assert_eq!(
+            told(&State::default(), &both),
+            [
+                event("service_added", "Adding virtual server: tcp/192.0.2.10:80"),
+                event("server_added", "Adding real server: 192.0.2.21:80 (1*tcp/192.0.2.10:80)"),
+                event("server_added", "Adding real server: 192.0.2.22:80 (3*tcp/192.0.2.10:80)"),
+            ]
+        );
+        let one = state(&config, &[(22, 2)]);
+        assert_eq!(
+            told(&both, &one),
+            [event("server_removed", "Removing real server: 192.0.2.21:80 (1*tcp/192.0.2.10:80): refused")],
+            "another weight is none"
+        );
+        assert_eq!(
+            told(&one, &State::default()),
+            [
+                event("server_removed", "Removing real server: 192.0.2.22:80 (2*tcp/192.0.2.10:80)"),
+                event("service_removed", "Removing virtual server: tcp/192.0.2.10:80"),
+            ]
+        );
+    }
+}

@@ -60,9 +60,10 @@ impl Controller {
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
-        let forwarding = Forwarding::start(data_path).context("cannot start the sweep's thread")?;
-
         let findings = Findings::default();
+        let forwarding =
+            Forwarding::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
+
         let surrounding = Surrounding { interface: index, mac, leases, findings: findings.clone() };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
