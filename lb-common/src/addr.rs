@@ -16,6 +16,9 @@ pub trait Address: Copy + PartialEq {
     /// The same address in the one form that services, servers and the controller use.
     fn mapped(self) -> V6;
 
+    /// The reverse of [`Self::mapped`]; `None`: an address of the other family.
+    fn of_mapped(address: V6) -> Option<Self>;
+
     /// The sum of its words of two bytes, as they stand in the packet: at most 0x7_fff8.
     fn sum(self) -> u32;
 
@@ -103,6 +106,11 @@ impl Address for V4 {
     fn mapped(self) -> V6 {
         V6::of_v4(self)
     }
+    fn of_mapped(address: V6) -> Option<Self> {
+        let [.., a, b, c, d] = address.octets();
+        let found = Self::from_octets([a, b, c, d]);
+        (found.mapped() == address).then_some(found)
+    }
     #[inline(always)]
     fn sum(self) -> u32 {
         (self.0 & 0xffff) + (self.0 >> 16)
@@ -123,6 +131,9 @@ impl Address for V6 {
     #[inline(always)]
     fn mapped(self) -> V6 {
         self
+    }
+    fn of_mapped(address: V6) -> Option<Self> {
+        V4::of_mapped(address).is_none().then_some(address)
     }
     #[inline(always)]
     fn sum(self) -> u32 {

@@ -263,23 +263,44 @@ pub fn is_ipv6<F: Frame + ?Sized>(frame: &F) -> bool {
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     let Some(link) = link(frame) else { return Parsed::NotOurs };
-    if link.is_ipv6() { parse_ipv6(frame, &link) } else { parse_ipv4(frame, &link) }
+    if link.is_ipv6() {
+        parse_ipv6(frame, &link, Parsed::FlowV6, |other| other)
+    } else {
+        parse_ipv4(frame, &link, Parsed::Flow, |other| other)
+    }
 }
 
-/// The same of IPv4 and ARP.
+/// The same of IPv4 and ARP: goes on with `found` if it is a flow, else with `other`. The program has the
+/// stack for one copy of a flow, and a [`Parsed`] that holds one would be another.
 #[inline(always)]
-pub fn parse_ipv4<F: Frame + ?Sized>(frame: &F, link: &Link) -> Parsed {
+pub fn parse_ipv4<F: Frame + ?Sized, T>(
+    frame: &F,
+    link: &Link,
+    found: impl FnOnce(Flow<V4>) -> T,
+    other: impl FnOnce(Parsed) -> T,
+) -> T {
     match link.ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, link.network),
-        ETHERTYPE_ARP => parse_arp(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas),
-        _ => Parsed::NotOurs,
+        ETHERTYPE_IPV4 => match ipv4(frame, link.network) {
+            Ok(flow) => found(flow),
+            Err(parsed) => other(parsed),
+        },
+        ETHERTYPE_ARP => other(parse_arp(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas)),
+        _ => other(Parsed::NotOurs),
     }
 }
 
 /// The same of IPv6.
 #[inline(always)]
-pub fn parse_ipv6<F: Frame + ?Sized>(frame: &F, link: &Link) -> Parsed {
-    if link.is_ipv6() { ipv6::parse(frame, link.network) } else { Parsed::NotOurs }
+pub fn parse_ipv6<F: Frame + ?Sized, T>(
+    frame: &F,
+    link: &Link,
+    found: impl FnOnce(Flow<V6>) -> T,
+    other: impl FnOnce(Parsed) -> T,
+) -> T {
+    match ipv6::parse(frame, link.network) {
+        Ok(flow) => found(flow),
+        Err(parsed) => other(parsed),
+    }
 }
 
 /// The address that an ARP request asks for. `None`: another message, a malformed one, or one that asks for nothing:
@@ -297,21 +318,21 @@ fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
 }
 
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
-    let Some(ip) = frame.read::<Ipv4>(network) else { return Parsed::Malformed(Reason::TruncatedIp) };
+fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed> {
+    let Some(ip) = frame.read::<Ipv4>(network) else { return Err(Parsed::Malformed(Reason::TruncatedIp)) };
     let header_length = (ip.version_and_length & 0x0f) as usize * 4;
     if ip.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4>() {
-        return Parsed::Malformed(Reason::BadIpHeader);
+        return Err(Parsed::Malformed(Reason::BadIpHeader));
     }
-    let Some(protocol) = Protocol::from_number(ip.protocol) else { return Parsed::NotOurs };
+    let Some(protocol) = Protocol::from_number(ip.protocol) else { return Err(Parsed::NotOurs) };
     if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
-        return Parsed::Malformed(Reason::Fragment);
+        return Err(Parsed::Malformed(Reason::Fragment));
     }
     let transport = network + header_length;
     let Some(ports) = frame.read::<Ports>(transport) else {
-        return Parsed::Malformed(Reason::TruncatedPorts);
+        return Err(Parsed::Malformed(Reason::TruncatedPorts));
     };
-    Parsed::Flow(Flow {
+    Ok(Flow {
         source: ip.source,
         destination: ip.destination,
         source_port: ports.source,

@@ -4,16 +4,18 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stage {
-    /// Whatever is not for the fast way.
+    /// Whatever is not for the fast way, but for IPv6.
     Slow = 0,
     /// An answer to a client whom nobody serves.
     Refuse = 1,
-    /// Everything of IPv6: its own fast way, then its slow way.
+    /// The fast way of IPv6.
     Ipv6 = 2,
+    /// Whatever of IPv6 is not for its fast way.
+    SlowIpv6 = 3,
 }
 
 impl Stage {
-    pub const ALL: [Self; 3] = [Self::Slow, Self::Refuse, Self::Ipv6];
+    pub const ALL: [Self; 4] = [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The program's name in the object.
@@ -22,6 +24,7 @@ impl Stage {
             Self::Slow => "lb_slow",
             Self::Refuse => "lb_refuse",
             Self::Ipv6 => "lb_ipv6",
+            Self::SlowIpv6 => "lb_slow_ipv6",
         }
     }
 }

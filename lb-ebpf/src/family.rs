@@ -17,6 +17,10 @@ pub trait Family: Address {
     /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
     const TRANSPORT_MASK: usize;
 
+    /// Whether what is for none of our services is looked at, too, before the host gets it: of a VIP
+    /// whose lease has run out it may be another director's ([`crate::guard::neighbour::host`]).
+    const GUARDS_HOST: bool;
+
     /// See [`lb_common::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
 

@@ -32,6 +32,12 @@ fn lb_ipv6(context: XdpContext) -> u32 {
     lb_ebpf::path::enter_ipv6(&context)
 }
 
+/// `Stage::SlowIpv6`.
+#[xdp(frags)]
+fn lb_slow_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::slow::take_ipv6(&context)
+}
+
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -26,12 +26,12 @@ pub fn enter(context: &XdpContext) -> u32 {
     }
 }
 
-/// Everything of IPv6. Returns the XDP action.
+/// The same for an IPv6 packet without VLAN tags.
 #[inline(always)]
 pub fn enter_ipv6(context: &XdpContext) -> u32 {
     match fast::take::<V6>(context) {
         Some(action) => action,
-        None => slow::take_ipv6(context),
+        None => call(context, Stage::SlowIpv6),
     }
 }
 

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V4;
-use lb_common::frame::{self, Frame as _, Parsed};
+use lb_common::frame::{self, Frame as _};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::service::{Protocol, ServiceInfo};
@@ -60,8 +60,8 @@ pub fn answer(context: &XdpContext) -> u32 {
 fn outcome(context: &XdpContext, reason: Reason) -> Reason {
     let packet = Packet::new(context);
     let Some(link) = frame::link(&packet) else { return reason };
-    let Parsed::Flow(flow) = frame::parse_ipv4(&packet, &link) else { return reason };
-    let flow = with_offsets_forgotten(flow);
+    let flow = frame::parse_ipv4(&packet, &link, Some, |_| None);
+    let Some(flow) = flow.map(with_offsets_forgotten) else { return reason };
     let found = CONTROL.get(0).and_then(|control| service::find(control, &flow.service()));
     let Some(service) = found else { return reason };
     let unserved = reason == Reason::NoServer || schedule::has_no_server(service.service());

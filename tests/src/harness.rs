@@ -13,7 +13,7 @@ use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_datapath::object::{PROGRAM, Sizes};
 use lb_datapath::plan::{Service, State, Target};
-use lb_datapath::sweep::Census;
+use lb_datapath::table::Census;
 use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
@@ -25,7 +25,8 @@ use pool::Loaded;
 pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 
 /// Enough for most tests, and quick to make.
-pub const SMALL: Sizes = Sizes { connections: 4096, services: 64, servers: 1024, schedule_words: 1 << 14 };
+pub const SMALL: Sizes =
+    Sizes { connections: 4096, connections_v6: 2048, services: 64, servers: 1024, schedule_words: 1 << 14 };
 
 /// A loaded program with its maps, all this test's own. It goes back to the pool when the test is done.
 pub struct Director(Option<Loaded>);

@@ -76,23 +76,24 @@ const PLAIN_OFFSET: usize = 6;
 const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + LENGTH + TCP_LENGTH);
 
 #[inline(always)]
-pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Parsed {
-    let Some(ip) = frame.read::<Header>(network) else { return Parsed::NotOurs };
+/// The flow, or what else it is.
+pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V6>, Parsed> {
+    let Some(ip) = frame.read::<Header>(network) else { return Err(Parsed::NotOurs) };
     if ip.version_and_class >> 4 != 6 {
-        return Parsed::NotOurs;
+        return Err(Parsed::NotOurs);
     }
     if let Some(target) = parse_solicitation(frame, &ip, network + LENGTH) {
-        return Parsed::WhoHas(target);
+        return Err(Parsed::WhoHas(target));
     }
     let (protocol, transport) = match transport(frame, ip.next_header, network + LENGTH) {
         Ok(Some(found)) => found,
-        Ok(None) => return Parsed::Ipv6(ip.destination),
-        Err(reason) => return Parsed::Malformed(reason),
+        Ok(None) => return Err(Parsed::Ipv6(ip.destination)),
+        Err(reason) => return Err(Parsed::Malformed(reason)),
     };
     let Some(ports) = frame.read::<Ports>(transport) else {
-        return Parsed::Malformed(Reason::TruncatedPorts);
+        return Err(Parsed::Malformed(Reason::TruncatedPorts));
     };
-    Parsed::FlowV6(Flow {
+    Ok(Flow {
         source: ip.source,
         destination: ip.destination,
         source_port: ports.source,

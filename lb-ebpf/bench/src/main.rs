@@ -143,6 +143,12 @@ fn lb_ipv6(context: XdpContext) -> u32 {
     checked(path::enter_ipv6(&context))
 }
 
+/// The same.
+#[xdp(frags)]
+fn lb_slow_ipv6(context: XdpContext) -> u32 {
+    checked(path::slow::take_ipv6(&context))
+}
+
 #[inline(always)]
 fn checked(action: u32) -> u32 {
     let number = ON_WALK.get(0).copied().unwrap_or(0);

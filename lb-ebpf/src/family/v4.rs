@@ -20,6 +20,7 @@ const CHECKSUM: usize = 10;
 
 impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
+    const GUARDS_HOST: bool = false;
 
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {

@@ -20,6 +20,7 @@ const TCP_CHECKSUM: usize = 16;
 
 impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
+    const GUARDS_HOST: bool = true;
 
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {

@@ -2,7 +2,6 @@
 //! changes, unless the packet goes back to where it came from.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::programs::XdpContext;
 use lb_common::control::Control;
 use lb_common::frame::Frame as _;
 use lb_common::hairpin;
@@ -13,7 +12,7 @@ use super::Action;
 use crate::context::Context;
 use crate::family::Family;
 use crate::maps::{CAME_BACK, CONTROL};
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
 /// Where the frame is shorter, `None`.
@@ -57,7 +56,7 @@ const TOO_SHORT: u32 = 2;
 /// Returns one of the three numbers above.
 #[inline(never)]
 fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
-    let context = &XdpContext::new(context);
+    let context = &packet::context(context);
     let packet = &Packet::new(context);
     let Some(control) = CONTROL.get(0) else { return TOO_SHORT };
     // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.

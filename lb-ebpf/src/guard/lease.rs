@@ -33,7 +33,16 @@ pub fn relay(control: &Control, group: GroupIndex, now_ns: u64) -> Option<Mac> {
 /// written some of them anew and not yet the others; see `lb_model::lease`.
 #[inline(always)]
 pub fn read(control: &Control, group: GroupIndex) -> Lease {
-    control.leases[group.index()].get()
+    let lease = &control.leases[group.index()];
+    // Field by field: what nobody asks for is not read, and nothing of it stands on the stack.
+    Lease {
+        balance_until: shared_field!(lease, balance_until),
+        generation: shared_field!(lease, generation),
+        answer_until: shared_field!(lease, answer_until),
+        relay: shared_field!(lease, relay),
+        relay_until: shared_field!(lease, relay_until),
+        reserved: [0; 3],
+    }
 }
 
 /// The group that a VIP is in; `None`: the address is no VIP, or one of no group.

@@ -6,9 +6,11 @@ use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 
 use super::lease;
+use crate::forward::{Action, direct};
 use crate::maps::CONTROL;
 use crate::stats;
 use crate::sys::clock::now_ns;
+use crate::sys::packet::Packet;
 
 /// The host answers whoever asks for a MAC, unless the address is a VIP that is not served here.
 /// Returns the XDP action.
@@ -20,18 +22,29 @@ pub fn who_has(address: &V6) -> u32 {
     }
 }
 
-/// The host has what comes by IPv6, unless it is for a VIP whose lease has run out: another director
-/// may have that by now. `station` is the frame's destination MAC. Returns the XDP action.
+/// The host has what comes by IPv6 and is for none of our services, unless it is for a VIP whose
+/// lease has run out: another director may have that by now.
+#[inline(always)]
+pub fn host(packet: &Packet, address: &V6) -> Result<Action, Reason> {
+    let ours = direct::destination_mac(packet);
+    match may_have(ours.map_or(0, Mac::word), address) {
+        0 => Ok(Action::Pass),
+        1 => Err(Reason::NotOurMac),
+        2 => Err(Reason::LeaseLapsed),
+        _ => Err(Reason::Standby),
+    }
+}
+
+/// [`host`] in numbers, see above. A function of its own, so that the verifier forgets what was looked at.
 #[inline(never)]
-pub fn ipv6(station: Option<Mac>, address: &V6) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
-    let Some(group) = lease::group_of(address) else { return xdp_action::XDP_PASS };
-    if station != Some(control.mac.get()) {
-        return stats::refuse(Reason::NotOurMac);
+fn may_have(station: u64, address: &V6) -> u32 {
+    let (Some(control), Some(group)) = (CONTROL.get(0), lease::group_of(address)) else { return 0 };
+    if station != control.mac.get().word() {
+        return 1;
     }
     let now = now_ns();
-    match lease::balances(control, group, now) {
-        true => xdp_action::XDP_PASS,
-        false => stats::refuse(lease::read(control, group).refusal(now)),
+    if lease::balances(control, group, now) {
+        return 0;
     }
+    if lease::read(control, group).refusal(now) == Reason::LeaseLapsed { 2 } else { 3 }
 }

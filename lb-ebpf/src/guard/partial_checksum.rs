@@ -3,7 +3,6 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
-use aya_ebpf::programs::XdpContext;
 use lb_common::connection;
 use lb_common::frame::{Flow, Frame as _};
 use lb_common::partial_checksum::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
@@ -14,7 +13,7 @@ use crate::family::Family;
 use crate::maps::PARTIAL_CHECKSUM;
 use crate::stats;
 use crate::sys::opaque;
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 
 /// Looks at a packet to an address that may be a VIP.
 #[inline(always)]
@@ -47,7 +46,7 @@ fn is_partial(context: *mut xdp_md, addresses: u32, transport: usize, rest: usiz
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
     // The mask is for the verifier: a frame's headers are shorter.
     let transport = opaque(transport) & mask;
-    let context = XdpContext::new(context);
+    let context = packet::context(context);
     let packet = Packet::new(&context);
     let opens = is_udp || packet.read::<u8>(transport + 13).is_some_and(connection::opens);
     if !opens || length > LONGEST_SEGMENT {

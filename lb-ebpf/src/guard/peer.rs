@@ -2,7 +2,6 @@
 //! The rule is `lb_common::peer`.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::programs::XdpContext;
 use lb_common::lease::GroupIndex;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::probe;
@@ -14,7 +13,7 @@ use crate::forward::direct;
 use crate::lookup::connection::Found;
 use crate::maps::{CONTROL, DIRECTORS};
 use crate::sys::opaque;
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 
 /// Whose the packet is. The mark is gone then.
 #[inline(always)]
@@ -35,7 +34,7 @@ pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
 /// A function of its own, so that the verifier forgets on return what was looked at. `what` is as packed above.
 #[inline(never)]
 fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
-    let context = &XdpContext::new(context);
+    let context = &packet::context(context);
     let packet = &Packet::new(context);
     // The compiler knows the bound from the caller and would leave the mask out; the verifier of 6.1 has lost it by then.
     let network = opaque((what >> 48) as usize) & 31;

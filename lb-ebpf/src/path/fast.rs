@@ -26,7 +26,7 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     let flow = A::plain(&packet)?;
     let control = CONTROL.get(0)?;
     if !control.vips.may_contain(flow.destination) {
-        let pass = !probe::ports(control).contain(flow.destination_port);
+        let pass = !A::GUARDS_HOST && !probe::ports(control).contain(flow.destination_port);
         return pass.then_some(xdp_action::XDP_PASS);
     }
     let place = Place::of(&flow, control.hash_keys, A::page_mask(control));

@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
+use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
 use lb_common::peer::Sender;
@@ -25,28 +26,28 @@ use crate::{refuse, stats};
 pub fn take(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
     let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
-    match frame::parse_ipv4(&packet, &link) {
-        Parsed::Flow(flow) => balance(context, flow),
+    let found = |flow| balance(context, flow);
+    frame::parse_ipv4(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Malformed(reason) => stats::refuse(reason),
         // One with VLAN tags; the entry has not known it for one.
-        _ if link.is_ipv6() => call(context, Stage::Ipv6),
+        _ if link.is_ipv6() => call(context, Stage::SlowIpv6),
         _ => xdp_action::XDP_PASS,
-    }
+    })
 }
 
-/// Everything of IPv6. Returns the XDP action.
+/// The same for IPv6.
 #[inline(always)]
 pub fn take_ipv6(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
     let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
-    match frame::parse_ipv6(&packet, &link) {
-        Parsed::FlowV6(flow) => balance(context, flow),
+    let found = |flow| balance(context, flow);
+    frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
-        Parsed::Ipv6(address) => neighbour::ipv6(direct::destination_mac(&packet), &address),
+        Parsed::Ipv6(address) => stats::finish(neighbour::host(&packet, &address)),
         Parsed::Malformed(reason) => stats::refuse(reason),
         _ => xdp_action::XDP_PASS,
-    }
+    })
 }
 
 #[inline(always)]
@@ -55,7 +56,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let flow = with_offsets_forgotten(flow);
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     if !control.vips.may_contain(flow.destination) {
-        return stats::finish(probe::pass(&packet, control, &flow));
+        return stats::finish(unserved(&packet, control, &flow));
     }
     // Before anything is looked up: the verifier has few states to follow it in.
     partial_checksum::look(&packet, &flow);
@@ -66,6 +67,15 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
             call(context.packet.context(), Stage::Refuse)
         }
         result => stats::finish(result),
+    }
+}
+
+/// What becomes of a packet that is for none of our services.
+#[inline(always)]
+fn unserved<A: Family>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Result<Action, Reason> {
+    match probe::pass(packet, control, flow)? {
+        Action::Pass if A::GUARDS_HOST => neighbour::host(packet, &flow.destination.mapped()),
+        action => Ok(action),
     }
 }
 
@@ -83,7 +93,7 @@ pub fn with_offsets_forgotten<A: Family>(flow: Flow<A>) -> Flow<A> {
 fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let Context { packet, control, flow, now_ns } = context;
     let Some(found) = connection::look_up(context)? else {
-        return probe::pass(packet, control, flow);
+        return unserved(packet, control, flow);
     };
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);

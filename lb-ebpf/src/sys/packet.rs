@@ -1,5 +1,6 @@
 //! The frame as the verifier lets us see it.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::frame::{Frame, Header};
@@ -41,6 +42,13 @@ impl<'a> Packet<'a> {
             Some((self.start + offset) as *mut T)
         }
     }
+}
+
+/// The context that a function got as its argument. Without the barrier the compiler has the caller load
+/// the frame's bounds and hands them over as numbers, which the verifier does not take for pointers.
+#[inline(always)]
+pub fn context(argument: *mut xdp_md) -> XdpContext {
+    XdpContext::new(opaque(argument as usize) as *mut xdp_md)
 }
 
 impl Frame for Packet<'_> {

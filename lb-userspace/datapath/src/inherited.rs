@@ -23,7 +23,7 @@ use lb_model::{Service, ServiceKey};
 use super::attach::pins::{self, Pins};
 use super::mapped::Mapped;
 use super::object::Sizes;
-use super::sweep::Table;
+use super::table::{Pages, Table};
 use crate::plan::Target;
 
 /// What is shared as long as its size is the same.
@@ -31,7 +31,8 @@ const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "CURSORS"];
 /// The same, and otherwise counters begin anew: another `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
-const OF_TABLE: [&str; 4] = ["CONNECTIONS_V4", "SPILLS_V4", "COUNTS", "OVERFLOWS"];
+const OF_TABLE: [&str; 6] =
+    ["CONNECTIONS_V4", "SPILLS_V4", "CONNECTIONS_V6", "SPILLS_V6", "COUNTS", "OVERFLOWS"];
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 /// What is made anew, and pinned because the kernel empties it when no process holds it any more.
@@ -43,7 +44,8 @@ pub struct Inherited {
     pub program: u32,
     pub control: Control,
     pub servers: Vec<Known>,
-    pages: u32,
+    /// Pages of both families.
+    pages: [u32; 2],
     /// Where the maps are pinned.
     folder: PathBuf,
 }
@@ -76,7 +78,8 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
     let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id))).collect();
-    let pages = info(&map(&folder, "CONNECTIONS_V4")?)?.max_entries();
+    let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
+    let pages = [pages("CONNECTIONS_V4")?, pages("CONNECTIONS_V6")?];
     Ok(Inherited { program, control, servers, pages, folder })
 }
 
@@ -104,7 +107,7 @@ fn key(service: &ServiceInfo) -> Option<ServiceKey> {
 impl Inherited {
     /// Whether the connection table has the wanted size, so that it goes on as it is.
     pub fn fits(&self, sizes: &Sizes) -> bool {
-        self.pages == sizes.pages()
+        self.pages == [sizes.pages_v4(), sizes.pages_v6()]
     }
 
     fn has_counters(&self, name: &str) -> bool {
@@ -117,8 +120,9 @@ impl Inherited {
     /// The connection table, to be copied.
     pub fn table(&self) -> Result<Table> {
         let counts = Arc::new(open(&self.folder, "COUNTS")?);
-        let spills = open(&self.folder, "SPILLS_V4")?;
-        Ok(Table::new(open(&self.folder, "CONNECTIONS_V4")?, spills, counts, None))
+        let v4 = Pages::new(open(&self.folder, "CONNECTIONS_V4")?, open(&self.folder, "SPILLS_V4")?);
+        let v6 = Pages::new(open(&self.folder, "CONNECTIONS_V6")?, open(&self.folder, "SPILLS_V6")?);
+        Ok(Table::new(v4, v6, counts, None))
     }
 
     /// This `lb`'s program is in its place: its maps are pinned now.

@@ -10,7 +10,7 @@
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
-//! - [`sweep`]: the walk over the connection table that expires, purges and counts
+//! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges and counts
 //! - [`program_log`]: rare events that the program reports itself
 
 mod allocator;
@@ -29,6 +29,7 @@ pub mod plan;
 pub mod program_log;
 pub mod resize;
 pub mod sweep;
+pub mod table;
 pub mod tournaments;
 
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
 use self::object::Sizes;
-use self::sweep::Table;
+use self::table::Table;
 use crate::plan::{Change, State, diff, schedule};
 
 /// A loaded program with its maps, and the state they hold.

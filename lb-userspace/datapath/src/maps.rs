@@ -17,7 +17,7 @@ use lb_common::service::ServiceSlot;
 use lb_model::Totals;
 
 use super::mapped::Mapped;
-use super::sweep::Table;
+use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
 
 /// The maps, taken out of a loaded object.
@@ -27,7 +27,7 @@ pub struct Maps {
     /// The VIPs of the groups, and which lease each is under.
     pub vips: Synced<[u64; 2], u32>,
     /// By [`lb_common::probe::Answer`].
-    pub answers: Synced<[u32; 3], u32>,
+    pub answers: Synced<[u32; 10], u32>,
     /// MACs of the other directors, as words.
     pub directors: Synced<u64, u32>,
     /// MAC of the server that sent a packet on last.
@@ -75,8 +75,9 @@ impl Maps {
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));
-        let spills = mapped(ebpf, "SPILLS_V4")?;
-        let table = Table::new(mapped(ebpf, "CONNECTIONS_V4")?, spills, counts, tournaments);
+        let v4 = Pages::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "SPILLS_V4")?);
+        let v6 = Pages::new(mapped(ebpf, "CONNECTIONS_V6")?, mapped(ebpf, "SPILLS_V6")?);
+        let table = Table::new(v4, v6, counts, tournaments);
         Ok((maps, table))
     }
 }

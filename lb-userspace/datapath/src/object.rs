@@ -5,7 +5,7 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
-use lb_common::connection::KeyV4;
+use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::stage::Stage;
 use lb_common::table::Layout as _;
 use lb_net::xsk::MAX_QUEUES;
@@ -22,8 +22,10 @@ pub const PROGRAM: &str = "lb";
 /// How much the maps hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Connections; the table has at least twice as many slots.
+    /// IPv4 connections; the table has at least twice as many slots.
     pub connections: u32,
+    /// The same of IPv6, whose slots are twice as large.
+    pub connections_v6: u32,
     /// Services; a power of two. The table of services has twice as many slots in each half.
     pub services: u32,
     /// Servers of all services together, local fallbacks included.
@@ -34,23 +36,22 @@ pub struct Sizes {
 
 impl Sizes {
     /// Room for what the configuration may grow into by reloads.
-    pub fn for_connections(connections: u32) -> Self {
-        Self { connections, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
+    pub fn for_connections(connections: u32, connections_v6: u32) -> Self {
+        Self { connections, connections_v6, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
     }
 
-    pub fn pages(&self) -> u32 {
+    pub fn pages_v4(&self) -> u32 {
         KeyV4::pages_for(self.connections)
+    }
+
+    pub fn pages_v6(&self) -> u32 {
+        KeyV6::pages_for(self.connections_v6)
     }
 
     /// Elements for the nodes of all tournaments. One takes twice as many as it has members at most; a new one is planted
     /// before the old one is free.
     pub fn pairs(&self) -> u32 {
         self.servers.saturating_add(1).saturating_mul(4).next_power_of_two()
-    }
-
-    /// Slots of the connection table.
-    pub fn slots(&self) -> u64 {
-        u64::from(self.pages()) * u64::from(KeyV4::SLOTS_PER_PAGE)
     }
 
     /// Slots in one half of the table of services.
@@ -91,8 +92,10 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("LEAVES", sizes.servers + 1)
         .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)
-        .map_max_entries("CONNECTIONS_V4", sizes.pages())
-        .map_max_entries("SPILLS_V4", sizes.pages())
+        .map_max_entries("CONNECTIONS_V4", sizes.pages_v4())
+        .map_max_entries("SPILLS_V4", sizes.pages_v4())
+        .map_max_entries("CONNECTIONS_V6", sizes.pages_v6())
+        .map_max_entries("SPILLS_V6", sizes.pages_v6())
         .load(object)
         .with_context(|| {
             format!(

@@ -4,19 +4,17 @@
 //! in between is a few milliseconds' worth. Until that is done packets in mid-connection that nobody knows wait (they are
 //! dropped, and TCP sends them again), because the host would reset their connections.
 
-use std::net::IpAddr;
-
-use lb_common::addr::V4;
-use lb_common::connection::{Key as _, KeyV4, Tick};
+use lb_common::addr::Address as _;
+use lb_common::connection::{Key, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
-use lb_common::server::ServerEntry;
+use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::{self, Page as _, Place};
 use lb_system::clock::now_ns;
 
 use super::mapped::Mapped;
-use super::sweep::Table;
+use super::table::{Pages, Table};
 
 /// What became of the old table's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,17 +38,29 @@ impl Copier<'_> {
     /// Entries that the new table does not have. With `newer` also those that it has in an older state: only as long as
     /// its program does not run.
     pub fn copy(&self, newer: bool) -> Copied {
-        let mut result = Copied::default();
+        let mut copied = Copied::default();
+        let Control { page_mask_v4, page_mask_v6, .. } = self.control;
+        self.copy_pages(&self.from.v4, &self.to.v4, page_mask_v4, newer, &mut copied);
+        self.copy_pages(&self.from.v6, &self.to.v6, page_mask_v6, newer, &mut copied);
+        copied
+    }
+
+    fn copy_pages<K: Key>(
+        &self,
+        from: &Pages<K>,
+        to: &Pages<K>,
+        page_mask: u32,
+        newer: bool,
+        result: &mut Copied,
+    ) {
         let now = Tick::from_ns(now_ns());
-        for (key, entry) in self.from.entries().filter(|(_, entry)| !entry.expires().is_past(now)) {
+        for (key, entry) in from.entries().filter(|(_, entry)| !entry.expires().is_past(now)) {
             let service = self.servers.read(usize::from(entry.server().0)).service;
             let Some(flow) = flow(key, &service) else { continue };
-            let place = Place::of(&flow, self.control.hash_keys, self.control.page_mask);
-            let page = self.to.page(place.page as usize);
+            let place = Place::of(&flow, self.control.hash_keys, page_mask);
+            let page = to.page(place.page as usize);
             let address = service.key();
-            let same = |server: lb_common::server::ServerId| {
-                self.servers.read(usize::from(server.0)).service.serves(&address)
-            };
+            let same = |server: ServerId| self.servers.read(usize::from(server.0)).service.serves(&address);
             let found = table::find(&page, &place, key, |found| same(found.server()).then_some(()));
             let (slot, before) = match found {
                 Some((seen, ())) if newer && seen.entry != entry.in_place_of(seen.entry) => {
@@ -73,16 +83,16 @@ impl Copier<'_> {
                 result.copied += 1;
             }
         }
-        result
     }
 }
 
-fn flow(key: KeyV4, service: &ServiceInfo) -> Option<Flow<V4>> {
+/// The flow of a connection with this key, of a service of the same family.
+fn flow<K: Key>(key: K, service: &ServiceInfo) -> Option<Flow<K::Address>> {
     let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
     let [source_port, destination_port] = key.ports();
     Some(Flow {
         source: key.client(),
-        destination: v4(service)?,
+        destination: K::Address::of_mapped(service.address)?,
         source_port,
         destination_port,
         protocol,
@@ -92,11 +102,4 @@ fn flow(key: KeyV4, service: &ServiceInfo) -> Option<Flow<V4>> {
         transport: 0,
         total_length: 0,
     })
-}
-
-fn v4(service: &ServiceInfo) -> Option<V4> {
-    match service.address.into() {
-        IpAddr::V4(vip) => Some(vip.into()),
-        IpAddr::V6(_) => None,
-    }
 }

@@ -1,218 +1,18 @@
-//! The walk over the connection table: expires what was idle too long, purges what belonged to servers that are gone,
-//! and counts. It runs at memory speed in a thread of its own; the program goes on meanwhile.
+//! The threads that keep the connection table in order. One walks over it: expires what was idle too
+//! long, purges what belonged to servers that are gone, and counts. It runs at memory speed; the
+//! program goes on meanwhile. The other one mends the tournaments.
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
-use std::mem::offset_of;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_common::connection::{Entry, Key, KeyV4, Tick};
-use lb_common::server::{Counts, ServerId};
-use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
-use lb_common::table::{Layout as _, Page, RawPage};
+use lb_common::connection::Tick;
+use lb_common::server::ServerId;
 use lb_system::clock::now_ns;
 
-use super::mapped::Mapped;
-use super::tournaments::Tournaments;
-
-/// The connection table and the counts of its servers, as memory.
-pub struct Table {
-    pages: Mapped<RawPage>,
-    spills: Mapped<RawSpills>,
-    counts: Arc<Mapped<u64>>,
-    /// What goes by the counts, unless they are another program's.
-    tournaments: Option<Arc<Tournaments>>,
-}
-
-/// One page of the table, of connections with this kind of key.
-pub struct PageView<'a, K> {
-    pages: &'a Mapped<RawPage>,
-    spills: &'a Mapped<RawSpills>,
-    index: usize,
-    key: PhantomData<K>,
-}
-
-impl<'a, K> PageView<'a, K> {
-    fn word(&self, word: u32) -> &'a AtomicU64 {
-        self.pages.word(self.index, word as usize * 8)
-    }
-
-    fn spills(&self, field: usize) -> &'a AtomicU64 {
-        self.spills.word(self.index, field)
-    }
-}
-
-impl<K: Key> Page for PageView<'_, K> {
-    type Key = K;
-    fn read(&self, word: u32) -> u64 {
-        self.word(word).load(Ordering::Acquire)
-    }
-    fn write(&self, word: u32, value: u64) {
-        self.word(word).store(value, Ordering::Release);
-    }
-    fn swap(&self, word: u32, from: u64, to: u64) -> bool {
-        self.word(word).compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-}
-
-impl<K> Spills for PageView<'_, K> {
-    fn recent(&self) -> u64 {
-        self.spills(offset_of!(RawSpills, recent)).load(Ordering::SeqCst)
-    }
-    fn lines(&self) -> u64 {
-        self.recent() | self.settled()
-    }
-    fn add_recent(&self, bits: u64) {
-        self.spills(offset_of!(RawSpills, recent)).fetch_or(bits, Ordering::SeqCst);
-    }
-    fn pressed(&self) -> Pressed {
-        Pressed(self.spills(offset_of!(RawSpills, pressed)).load(Ordering::Relaxed))
-    }
-    fn set_pressed(&self, pressed: Pressed) {
-        self.spills(offset_of!(RawSpills, pressed)).store(pressed.0, Ordering::Relaxed);
-    }
-}
-
-impl<K> Settle for PageView<'_, K> {
-    fn settled(&self) -> u64 {
-        self.spills(offset_of!(RawSpills, settled)).load(Ordering::SeqCst)
-    }
-    fn clear_recent(&self, bits: u64) {
-        self.spills(offset_of!(RawSpills, recent)).fetch_and(!bits, Ordering::SeqCst);
-    }
-    fn add_settled(&self, bits: u64) {
-        self.spills(offset_of!(RawSpills, settled)).fetch_or(bits, Ordering::SeqCst);
-    }
-    fn swap_settled(&self, from: u64, to: u64) {
-        let settled = self.spills(offset_of!(RawSpills, settled));
-        // If it fails, somebody else has walked; the next walk is right.
-        let _ = settled.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
-    }
-}
-
-/// What one walk found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Slots in use.
-    pub used: u64,
-    /// Entries whose time was over, removed by this walk.
-    pub expired: u64,
-    /// Entries of purged servers, removed by this walk.
-    pub purged: u64,
-}
-
-impl Table {
-    pub fn new(
-        pages: Mapped<RawPage>,
-        spills: Mapped<RawSpills>,
-        counts: Arc<Mapped<u64>>,
-        tournaments: Option<Arc<Tournaments>>,
-    ) -> Self {
-        Self { pages, spills, counts, tournaments }
-    }
-
-    pub fn page(&self, index: usize) -> PageView<'_, KeyV4> {
-        PageView { pages: &self.pages, spills: &self.spills, index, key: PhantomData }
-    }
-
-    /// Brings the tournaments in line with the counts.
-    pub fn mend_tournaments(&self) {
-        if let Some(tournaments) = &self.tournaments {
-            tournaments.mend();
-        }
-    }
-
-    pub fn slots(&self) -> u64 {
-        self.pages.elements() as u64 * u64::from(KeyV4::SLOTS_PER_PAGE)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.pages.bytes()
-    }
-
-    pub fn counts(&self, server: ServerId) -> Counts {
-        Counts(self.counts.atomic(usize::from(server.0)).load(Ordering::Relaxed))
-    }
-
-    /// Every entry there is now, with its key. Entries change while this goes on.
-    pub fn entries(&self) -> impl Iterator<Item = (KeyV4, Entry)> + '_ {
-        (0..self.pages.elements()).flat_map(move |index| {
-            let page = self.page(index);
-            (0..KeyV4::SLOTS_PER_PAGE).filter_map(move |slot| {
-                let (key, entry) = (page.key(slot), page.entry(slot));
-                (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
-            })
-        })
-    }
-
-    /// Counts of every server, from the entries themselves: what `counts` must equal once packets pause.
-    pub fn recount(&self) -> BTreeMap<ServerId, Counts> {
-        let mut counts: BTreeMap<ServerId, Counts> = BTreeMap::new();
-        for (_, entry) in self.entries() {
-            counts.entry(entry.server()).or_default().0 += entry.counts();
-        }
-        counts
-    }
-
-    /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries.
-    pub fn sweep(
-        &self,
-        range: std::ops::Range<usize>,
-        now: Tick,
-        purge: impl Fn(ServerId) -> bool,
-    ) -> Census {
-        let mut census = Census::default();
-        for index in range {
-            let page = self.page(index);
-            let (walk, mut spilled) = (Walk::begin(&page), 0);
-            for slot in 0..KeyV4::SLOTS_PER_PAGE {
-                let entry = page.entry(slot);
-                if entry == Entry::EMPTY {
-                    continue;
-                }
-                spilled |= entry.away().map_or(0, |line| 1 << line);
-                let purged = entry.state().is_some() && purge(entry.server());
-                if !purged && !entry.expires().is_past(now) {
-                    census.used += 1;
-                } else if page.swap_entry(slot, entry, Entry::EMPTY) {
-                    self.settle(entry);
-                    *(if purged { &mut census.purged } else { &mut census.expired }) += 1;
-                } else {
-                    census.used += 1; // the program was faster: the entry lives
-                }
-            }
-            walk.end(&page, spilled);
-        }
-        if census.expired + census.purged > 0 {
-            self.mend_tournaments();
-        }
-        census
-    }
-
-    /// Notes an entry in its server's counts, in the place of the one before.
-    pub fn count(&self, entry: Entry, before: Option<Entry>) {
-        if let Some(before) = before {
-            self.settle(before);
-        }
-        let counts = self.counts.atomic(usize::from(entry.server().0));
-        counts.fetch_add(entry.counts(), Ordering::Relaxed);
-    }
-
-    /// Takes an entry that was removed off its server's counts.
-    fn settle(&self, entry: Entry) {
-        if entry.state().is_some() {
-            let counts = self.counts.atomic(usize::from(entry.server().0));
-            counts.fetch_sub(entry.counts(), Ordering::Relaxed);
-        }
-    }
-
-    pub fn pages(&self) -> usize {
-        self.pages.elements()
-    }
-}
+use super::table::{Census, Table};
 
 /// From the start of one walk to the start of the next, at least.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -329,8 +129,7 @@ impl Shared {
             let part = self.table.sweep(first..pages.min(first + step), now, |server| {
                 !purging.is_empty() && purging.binary_search(&server).is_ok()
             });
-            sum.used += part.used;
-            sum.expired += part.expired;
+            sum.add(&part);
             busy += begun.elapsed();
             if self.stop.load(Ordering::Relaxed) {
                 return busy;

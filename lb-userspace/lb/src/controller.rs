@@ -23,9 +23,9 @@
 //!
 //! What the controller does with them:
 //!
-//! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an `lb` before has left; `reload`: when
-//!   the configuration has changed; `stop`: the way out; `lives`: from one life to the next, when
-//!   the interface comes late or goes and comes back
+//! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
+//!   `lb` before has left; `reload`: when the configuration has changed; `stop`: the way out;
+//!   `lives`: from one life to the next, when the interface comes late or goes and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
 //! - [`desired`]: from the runtime state to what the maps shall hold: pure
@@ -177,7 +177,7 @@ impl Controller {
             if let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
                 && let Err(error) = self.forwarding.set_directors(directors)
             {
-                forwarding::log_failure(&error);
+                self.forwarding.note_failure(&error);
             }
             self.membership.set_node_mac(*address, *mac);
         }
@@ -226,8 +226,9 @@ impl Controller {
         );
         records.into_iter().for_each(|record| self.notifier.record(record));
         self.notifier.publish_fallbacks(&self.config.services, self.forwarding.applied());
-        let Self { config, runtime, forwarding, interface, checks, .. } = self;
-        checks.publish_stations(&Needs { config, runtime, forwarding, interface });
+        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        let findings = notifier.findings();
+        checks.publish_stations(&Needs { config, runtime, forwarding, interface, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarding);
         // How many servers this director could send clients to.
         let serving = self.runtime.serving();
@@ -261,8 +262,9 @@ impl Controller {
         if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.interface.loses_frames() {
             self.change_mode("what native mode sends gets lost");
         }
-        let Self { config, runtime, forwarding, interface, checks, .. } = self;
-        checks.retry_vip(Needs { config, runtime, forwarding, interface });
+        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        let findings = notifier.findings();
+        checks.retry_vip(Needs { config, runtime, forwarding, interface, findings });
         let keys = self.membership.poll_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
         if self.interface.is_gone() {
@@ -291,13 +293,14 @@ impl Controller {
     }
 
     fn follow_vip_checks(&mut self) {
-        let Self { config, runtime, forwarding, interface, checks, .. } = self;
-        checks.follow_vip(Needs { config, runtime, forwarding, interface });
+        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        let findings = notifier.findings();
+        checks.follow_vip(Needs { config, runtime, forwarding, interface, findings });
     }
 
     /// Lets servers go and return as the folder of maintenance says.
     fn poll_maintenance(&mut self) {
-        if self.maintenance.poll(&self.config) {
+        if self.maintenance.poll(&self.config, self.notifier.findings()) {
             self.follow_maintenance();
         }
     }

@@ -77,7 +77,9 @@ fn different_configurations_are_told_on_both_sides() {
     ha2.reconfigure(&same.replace("scheduler: rr", "scheduler: wlc")).expect("a new file");
     wait_for_event(ha1, "config_differs", about("ha2"));
     wait_for_event(ha2, "config_differs", about("ha1"));
-    assert!(ha1.listing().expect("a listing").contains("ANOTHER CONFIGURATION"));
+    let shown = ha1.status().expect("a status").cluster.expect("a cluster");
+    let agrees = shown.nodes.iter().find(|node| node.name == "ha2").map(|node| node.config_agrees);
+    assert_eq!(agrees, Some(false), "{shown:?}");
     ha2.reconfigure(&same).expect("the old file");
     wait_for_event(ha1, "config_agrees", about("ha2"));
     wait_for_event(ha2, "config_agrees", about("ha1"));

@@ -71,7 +71,12 @@ fn the_last_node_that_is_ready_leaves_only_if_that_is_meant() {
     let cluster = Cluster::start("lastready", &Plan::default());
     let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
     ha2.order(&["standby"]).expect("nothing is on ha2");
-    wait_for("ha1 to know", || ha1.listing().expect("a listing").contains("standby or maintenance"));
+    let ha2_is_out = |status: &Status| {
+        let mut nodes = status.cluster.iter().flat_map(|cluster| &cluster.nodes);
+        let ha2 = nodes.find(|node| node.name == "ha2").and_then(|node| node.readiness.as_ref());
+        ha2.is_some_and(|readiness| readiness.maintenance)
+    };
+    ha1.wait_until("ha1 to know", PATIENCE, ha2_is_out).expect("it is told by ha2's heartbeats");
     for order in [&["standby"][..], &["maintenance", "on"]] {
         let refused = ha1.order(order).expect_err("nobody else is ready").to_string();
         assert!(

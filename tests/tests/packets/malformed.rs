@@ -27,14 +27,23 @@ fn director() -> Director {
 fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
         Parsed::NotOurs => Ok(Verdict::Pass),
+        // There is no service of IPv6 here.
+        Parsed::FlowV6(flow) => for_the_host(bytes, flow.destination),
+        Parsed::Ipv6(address) => for_the_host(bytes, address),
         Parsed::WhoHas(address) if is_vip(address) => Err(Reason::ArpSilenced),
-        Parsed::Ipv6(address) if is_vip(address) && bytes[..6] != MAC => Err(Reason::NotOurMac),
-        Parsed::Ipv6(address) if is_vip(address) => Err(Reason::Standby),
-        Parsed::WhoHas(_) | Parsed::Ipv6(_) => Ok(Verdict::Pass),
+        Parsed::WhoHas(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
         Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::NotOurMac),
         Parsed::Flow(flow) => frame::check(bytes, &flow).map(|_| Verdict::Tx),
+    }
+}
+
+fn for_the_host(bytes: &[u8], address: V6) -> Result<Verdict, Reason> {
+    match is_vip(address) {
+        false => Ok(Verdict::Pass),
+        true if bytes[..6] != MAC => Err(Reason::NotOurMac),
+        true => Err(Reason::Standby),
     }
 }
 

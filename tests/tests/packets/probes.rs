@@ -1,7 +1,7 @@
 //! The controller's own probes through a VIP: answers go to its sockets, a probe that comes back is not balanced.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use lb_common::addr::V4;
@@ -20,7 +20,8 @@ const FIRST: u16 = 61_000;
 const LAST: u16 = 65_535;
 
 fn answer(vip: Ipv4Addr, own: Ipv4Addr, port: u16, protocol: Protocol) -> Answer {
-    Answer { vip: vip.into(), own: own.into(), port: port.to_be(), protocol: u16::from(protocol.number()) }
+    let [vip, own] = [vip, own].map(|address| IpAddr::from(address).into());
+    Answer { vip, own, port: port.to_be(), protocol: u16::from(protocol.number()), reserved: 0 }
 }
 
 /// One whose TCP and UDP service on the VIP are checked through it.

@@ -137,7 +137,7 @@ fn table(
     ids: &BTreeMap<ServerId, (Protocol, u16)>,
 ) -> BTreeMap<(Protocol, u32), Connection> {
     let mut found = BTreeMap::new();
-    for (key, entry) in director.data_path.table.entries() {
+    for (key, entry) in director.data_path.table.v4.entries() {
         let (protocol, server) = ids[&entry.server()];
         let state = entry.state().expect("entries have one");
         let other = found.insert((protocol, number_of(key)), Connection { server, state });

@@ -36,8 +36,8 @@ pub(super) fn run(options: Options) -> Result<()> {
     controller::run(options.config, options.fresh)
 }
 
-/// Fields of the event log that its text has already; in JSON they stand beside it. The event's id is not
-/// among them: it is what programs look for.
+/// Fields of the event log that its text has already; in JSON they stand beside it. The event's id
+/// is not among them: it is what programs look for.
 const TOLD_IN_TEXT: [&str; 8] = ["group", "node", "vip", "from", "to", "cause", "cause_id", "took_ms"];
 
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {

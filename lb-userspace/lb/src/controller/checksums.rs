@@ -3,7 +3,7 @@
 //!
 //! The mode is not changed for their sake: anybody can send such packets, and generic mode is slow.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Findings, Kind};
@@ -39,7 +39,7 @@ impl Checksums {
         if grown && mode == Some(Mode::Native) {
             let last = forwarding.partial_checksum();
             if is_for_a_service(&last, config) {
-                let client = Ipv4Addr::from(last.source);
+                let client = IpAddr::from(last.source);
                 findings.raise_for(finding(client, &config.interface), LASTS);
             }
         }
@@ -49,7 +49,7 @@ impl Checksums {
 /// What is for the host's other ports gets there with its mark.
 fn is_for_a_service(last: &Seen, config: &Config) -> bool {
     let Seen { source: _, destination, destination_port, protocol, reserved: _ } = *last;
-    let vip = IpAddr::from(destination.octets());
+    let vip = IpAddr::from(destination);
     config.services.iter().any(|service| {
         let key = service.key;
         let protocol_is = u16::from(key.protocol.number()) == protocol;
@@ -57,7 +57,7 @@ fn is_for_a_service(last: &Seen, config: &Config) -> bool {
     })
 }
 
-fn finding(client: Ipv4Addr, interface: &str) -> Finding {
+fn finding(client: IpAddr, interface: &str) -> Finding {
     Finding {
         kind: Kind::ChecksumsUnfinished,
         subject: client.to_string(),
@@ -74,7 +74,9 @@ fn finding(client: Ipv4Addr, interface: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::addr::V4;
+    use std::net::Ipv4Addr;
+
+    use lb_common::addr::V6;
 
     use super::*;
 
@@ -83,10 +85,10 @@ mod tests {
         let text =
             "interface: eth0\nservices: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]\n";
         let config = lb_config::parse(text, "test.yaml").expect("a configuration");
-        let vip = V4::from_octets([192, 0, 2, 10]);
+        let address = |last| V6::from(IpAddr::from(Ipv4Addr::new(192, 0, 2, last)));
         let web = Seen {
-            source: V4(1),
-            destination: vip,
+            source: address(1),
+            destination: address(10),
             destination_port: 80_u16.to_be(),
             protocol: 6,
             reserved: 0,
@@ -94,6 +96,6 @@ mod tests {
         assert!(is_for_a_service(&web, &config));
         assert!(!is_for_a_service(&Seen { protocol: 17, ..web }, &config));
         assert!(!is_for_a_service(&Seen { destination_port: 22_u16.to_be(), ..web }, &config));
-        assert!(!is_for_a_service(&Seen { destination: V4(7), ..web }, &config));
+        assert!(!is_for_a_service(&Seen { destination: address(7), ..web }, &config));
     }
 }

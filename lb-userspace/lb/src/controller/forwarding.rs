@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use lb_api::events::{Level, Record};
+use lb_api::findings::Findings;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
@@ -17,7 +19,8 @@ use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::maps::{Counters, read_totals};
 use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
-use lb_datapath::sweep::{Sweeper, Table};
+use lb_datapath::sweep::Sweeper;
+use lb_datapath::table::Table;
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
 
@@ -27,14 +30,15 @@ pub(super) struct Forwarding {
     data_path: DataPath,
     sweeper: Sweeper,
     accounts: Accounts,
+    findings: Findings,
 }
 
 impl Forwarding {
     /// # Errors
     /// The sweep's thread cannot be started.
-    pub(super) fn start(data_path: DataPath) -> io::Result<Self> {
+    pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
         let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
-        Ok(Self { data_path, sweeper, accounts: Accounts::default() })
+        Ok(Self { data_path, sweeper, accounts: Accounts::default(), findings })
     }
 
     /// Writes what the program reports itself into the log.
@@ -97,7 +101,7 @@ impl Forwarding {
         for change in &changes {
             tracing::debug!("{change}");
         }
-        errors.iter().for_each(log_failure);
+        errors.iter().for_each(|error| self.note_failure(error));
         purge.into_iter().for_each(|(service, server)| self.purge(service, server));
         before
     }
@@ -191,11 +195,13 @@ impl Forwarding {
         counts.active() == 0 && counts.inactive() == 0
     }
 
+    /// Something of the data path stays as it was.
+    pub(super) fn note_failure(&self, error: &anyhow::Error) {
+        let text = format!("the data path could not be changed: {error:#}");
+        self.findings.note(Record::new(Level::Error, "data_path_failed", text));
+    }
+
     fn read_totals(&self, server: ServerId) -> Totals {
         read_totals(&self.data_path.executor.maps().stats, server)
     }
-}
-
-pub(super) fn log_failure(error: &anyhow::Error) {
-    tracing::error!("the data path could not be changed: {error:#}");
 }

@@ -9,8 +9,11 @@ use lb_datapath::kernel;
 
 /// The kernel's number is old, although it can do all that is needed.
 pub(super) fn old_kernel() -> Option<Record> {
-    let release = kernel::release();
-    too_old(&release)?;
+    judge(&kernel::release())
+}
+
+fn judge(release: &str) -> Option<Record> {
+    too_old(release)?;
     let text = format!("Linux {release} is older than {MINIMUM}, the oldest kernel that lb is tested on");
     Some(Record::new(Level::Warning, "kernel_old", text))
 }
@@ -44,6 +47,14 @@ fn of_type_bpf(mountinfo: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_kernel_is_an_event_that_says_what_is_tested() {
+        let record = judge("2.6.78").expect("a record");
+        let text = "Linux 2.6.78 is older than 6.1, the oldest kernel that lb is tested on";
+        assert_eq!((&*record.event, &*record.text), ("kernel_old", text));
+        assert_eq!(judge("6.12.3"), None);
+    }
 
     #[test]
     fn only_bpf_file_systems_are_listed() {

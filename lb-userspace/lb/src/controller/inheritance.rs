@@ -12,7 +12,7 @@ use lb_datapath::lease::Start;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::Target;
 use lb_datapath::{DataPath, attach};
-use lb_model::ServiceKey;
+use lb_model::{Config, ServiceKey};
 
 use super::Controller;
 use super::desired::RuntimeState as _;
@@ -25,6 +25,15 @@ pub(super) struct Predecessor {
     pub inherited: Option<Inherited>,
     /// Removes the pins of the maps, should the start come to nothing.
     pub pinned_maps: PinnedMaps,
+}
+
+/// How much the maps hold. Without an IPv6 service at the start the table of IPv6, whose slots are
+/// twice as large, is small; the next start makes it as large as that of IPv4, and copies connections.
+pub(super) fn sizes(config: &Config) -> Sizes {
+    const SMALL: u32 = 64;
+    let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
+    let connections_v6 = if has_ipv6 { config.connections } else { config.connections / SMALL };
+    Sizes::for_connections(config.connections, connections_v6)
 }
 
 /// What there is to take over; what cannot be is told before anything is touched.
@@ -105,7 +114,7 @@ impl Controller {
 
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
         self.forwarding.purge_unclaimed();
-        let sizes = Sizes::for_connections(self.config.connections);
+        let sizes = sizes(&self.config);
         let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;

@@ -96,12 +96,7 @@ impl Interface {
             records.push(Record::new(Level::Warning, "generic_mode", text));
         }
         if !attachment.is_pinned() {
-            let text = format!(
-                "the program on {} goes when lb is killed, and connections with it: there is no BPF file system; \
-                 `mount -t bpf bpf /sys/fs/bpf` makes one",
-                self.name
-            );
-            records.push(Record::new(Level::Warning, "not_pinned", text));
+            records.push(not_pinned(&self.name));
         }
         self.attachment = Some(attachment);
         self.watch(wanted);
@@ -178,5 +173,25 @@ impl Interface {
         };
         let record = record.map(|(event, text)| Record::new(Level::Warning, event, text));
         (device::modes(wanted, far_end), record)
+    }
+}
+
+fn not_pinned(interface: &str) -> Record {
+    let text = format!(
+        "the program on {interface} goes when lb is killed, and connections with it: there is no BPF file system; \
+         `mount -t bpf bpf /sys/fs/bpf` makes one"
+    );
+    Record::new(Level::Warning, "not_pinned", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_pin_is_a_warning_with_the_mend() {
+        let record = not_pinned("eth0");
+        assert_eq!((record.level, &*record.event), (Level::Warning, "not_pinned"));
+        assert!(record.text.contains("mount -t bpf bpf /sys/fs/bpf"), "{}", record.text);
     }
 }

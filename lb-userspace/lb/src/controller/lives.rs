@@ -163,3 +163,52 @@ fn missing(config: &Config, patient: bool) -> Option<Missing> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        let text = "
+interface: nosuch0
+services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
+";
+        let config = lb_config::parse(text, "test.yaml").expect("a configuration");
+        let missing = missing(&config, false).expect("there is none");
+        assert_eq!(missing.event, "waiting_for_interface");
+        assert_eq!(missing.what, "interface nosuch0; `ip link` lists those there are");
+    }
+
+    #[test]
+    fn a_key_file_is_waited_for_and_one_with_a_mistake_only_by_the_patient() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("keys");
+        let text = format!(
+            "
+interface: lo
+groups: [{{ name: web, vips: [192.0.2.10/24] }}]
+cluster:
+  node: a
+  key_file: {}
+  nodes: [{{ name: a, address: 192.0.2.1 }}, {{ name: b, address: 192.0.2.2 }}]
+  paths: [{{ type: unicast }}]
+services: [{{ vip: '192.0.2.10:80', servers: [{{ address: 192.0.2.21 }}] }}]
+",
+            keys.display()
+        );
+        let config = lb_config::parse(&text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let waits_for = |patient| missing(&config, patient).map(|missing| (missing.event, missing.what));
+        let (event, what) = waits_for(false).expect("there are no keys");
+        assert_eq!(event, "waiting_for_keys");
+        assert!(what.ends_with("keys is not there; copy it from another node"), "{what}");
+        std::fs::write(&keys, "").expect("a file");
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert_eq!(waits_for(false), None, "the start says what is wrong with them");
+        let (event, what) = waits_for(true).expect("it may be on its way");
+        assert_eq!(event, "waiting_for_right_keys");
+        assert!(what.contains("chmod 600"), "{what}");
+    }
+}

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use lb_api::events::{Level, Record};
+use lb_api::findings::Findings;
 use lb_model::{Config, Server, Service};
 
 use super::probing::list;
@@ -32,27 +34,29 @@ pub(super) struct Maintenance {
 impl Maintenance {
     /// Reads the folder. True if something has changed there; files that keep no server out are
     /// then in the log.
-    pub(super) fn poll(&mut self, config: &Config) -> bool {
-        let changed = self.read(&config.maintenance);
+    pub(super) fn poll(&mut self, config: &Config, findings: &Findings) -> bool {
+        let changed = self.read(&config.maintenance, findings);
         if changed {
             for name in self.idle(config) {
-                tracing::warn!(
+                let text = format!(
                     "{}/{name}: unknown server: no server of the configuration has this name or address",
                     config.maintenance.display()
                 );
+                findings.note(Record::new(Level::Warning, "maintenance_unknown", text).server(name));
             }
         }
         changed
     }
 
-    fn read(&mut self, folder: &Path) -> bool {
+    fn read(&mut self, folder: &Path, findings: &Findings) -> bool {
         folder.clone_into(&mut self.folder);
         let (files, trouble) = match read(folder) {
             Ok(files) => (files, None),
             Err(error) => {
                 let trouble = format!("{}: {error}", folder.display());
                 if self.trouble.as_ref() != Some(&trouble) {
-                    tracing::error!("who is in maintenance stays as it was: cannot read {trouble}");
+                    let text = format!("who is in maintenance stays as it was: cannot read {trouble}");
+                    findings.note(Record::new(Level::Error, "maintenance_unreadable", text));
                 }
                 (self.files.clone(), Some(trouble))
             }
@@ -220,7 +224,7 @@ services:
             fs::write(folder.path().join(name), text).expect("a file");
         }
         let mut maintenance = Maintenance::default();
-        maintenance.read(folder.path());
+        maintenance.read(folder.path(), &Findings::default());
         let config = config();
         let out = servers(&config).filter_map(|(service, server)| {
             Some((format!("{} of {}", server.name, service.name), maintenance.reason(server)?))
@@ -259,18 +263,20 @@ services:
         let folder = tempfile::tempdir().expect("a folder");
         let inner = folder.path().join("maintenance");
         let mut maintenance = Maintenance::default();
-        assert!(!maintenance.read(&inner), "there is no folder");
+        assert!(!maintenance.read(&inner, &Findings::default()), "there is no folder");
         maintenance.add("www1", "new disk").expect("a folder and a file");
-        assert!(maintenance.read(&inner) && !maintenance.read(&inner));
+        assert!(
+            maintenance.read(&inner, &Findings::default()) && !maintenance.read(&inner, &Findings::default())
+        );
         fs::create_dir(inner.join("192.0.2.22")).expect("a folder");
         nix::unistd::mkfifo(&inner.join("192.0.2.21"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        assert!(!maintenance.read(&inner));
+        assert!(!maintenance.read(&inner, &Findings::default()));
         fs::write(inner.join("wwww1"), "").expect("a file");
-        assert!(maintenance.read(&inner));
+        assert!(maintenance.read(&inner, &Findings::default()));
         assert_eq!(maintenance.idle(&config()).collect::<Vec<_>>(), ["wwww1"]);
         maintenance.remove("www1").expect("no file");
         maintenance.remove("www1").expect("nothing to do");
-        assert!(maintenance.read(&inner));
+        assert!(maintenance.read(&inner, &Findings::default()));
     }
 
     #[test]
@@ -278,8 +284,8 @@ services:
         let folder = tempfile::tempdir().expect("a folder");
         let mut maintenance = Maintenance::default();
         fs::write(folder.path().join("www1"), "new disk").expect("a file");
-        assert!(maintenance.read(folder.path()));
-        assert!(!maintenance.read(&folder.path().join("www1")), "a file is no folder");
+        assert!(maintenance.read(folder.path(), &Findings::default()));
+        assert!(!maintenance.read(&folder.path().join("www1"), &Findings::default()), "a file is no folder");
         assert!(maintenance.trouble.is_some() && maintenance.files.contains_key("www1"));
     }
 
@@ -294,7 +300,7 @@ services:
                 "disable" => ServerOrder::Disable { server, reason: None },
                 _ => ServerOrder::Enable { server },
             };
-            maintenance.read(folder.path());
+            maintenance.read(folder.path(), &Findings::default());
             maintenance.apply(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
         };
         for (words, told) in [

@@ -9,7 +9,7 @@ use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Service};
 use sd_notify::NotifyState;
 
-use super::{Controller, forwarding, notify_supervisor};
+use super::{Controller, notify_supervisor};
 
 /// The event of a configuration with a mistake.
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
@@ -37,7 +37,7 @@ impl Controller {
                 self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_file.accepted();
                 if let Err(error) = self.forwarding.set_vips(&self.config) {
-                    forwarding::log_failure(&error);
+                    self.forwarding.note_failure(&error);
                 }
                 self.follow_configuration();
                 self.inspections.follow_configuration(&self.config);

@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_api::events::{Level, Record};
-use lb_common::connection::KeyV4;
-use lb_common::table::Layout as _;
 use lb_datapath::plan::{Service, State, Target};
-use lb_datapath::sweep::Table;
+use lb_datapath::table::Table;
 use lb_model::{Config, ServiceKey};
 use lb_net::vips::addresses_of;
 
 /// The connection table's size, once at start.
 pub(super) fn table(table: &Table, connections: u32) {
     tracing::info!(
-        "connection table for {connections} connections: {} slots in lines of {}, {} MiB of kernel memory",
-        table.slots(),
-        KeyV4::SLOTS_PER_LINE,
+        "connection table for {connections} connections: {} slots for IPv4, {} for IPv6, {} MiB of kernel memory",
+        table.v4.slots(),
+        table.v6.slots(),
         table.bytes() / (1 << 20)
     );
 }
@@ -145,4 +143,77 @@ fn changes(
 
 fn members(service: &Service) -> Vec<(Target, u16)> {
     service.members().map(|server| (server.target, server.weight)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_datapath::plan::{Server, Settings};
+
+    use super::*;
+
+    const CONFIG: &str = "
+interface: eth0
+services:
+  - { name: web, vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }, { address: 192.0.2.22 }] }
+";
+
+    fn web(config: &Config) -> ServiceKey {
+        config.services[0].key
+    }
+
+    /// The service with servers of these addresses and weights.
+    fn state(config: &Config, servers: &[(u8, u16)]) -> State {
+        let service = &config.services[0];
+        let server = |(host, weight): &(u8, u16)| Server {
+            target: Target::Real([192, 0, 2, *host].into()),
+            weight: *weight,
+            mac: Some([2; 6].into()),
+            usable: true,
+        };
+        let settings = Settings {
+            stray: service.stray,
+            refuses: false,
+            each_datagram: false,
+            timeouts: service.timeouts,
+            group: None,
+            departed: false,
+        };
+        let servers = servers.iter().map(server).collect();
+        let service = Service { settings, scheduler: service.scheduler, servers };
+        State { services: [(web(config), service)].into() }
+    }
+
+    #[test]
+    fn who_comes_and_goes_is_told_as_ldirectord_did() {
+        let config = lb_config::parse(CONFIG, "test.yaml").expect("a configuration");
+        let reason =
+            |_, address: IpAddr| (address == IpAddr::from([192, 0, 2, 21])).then(|| "refused".to_owned());
+        let told = |before: &State, after: &State| -> Vec<(String, String)> {
+            let records = changes_in_service(before, after, &config, reason);
+            records.into_iter().map(|record| (record.event, record.text)).collect()
+        };
+        let event = |event: &str, text: &str| (event.to_owned(), text.to_owned());
+        let both = state(&config, &[(21, 1), (22, 3)]);
+        assert_eq!(
+            told(&State::default(), &both),
+            [
+                event("service_added", "Adding virtual server: tcp/192.0.2.10:80"),
+                event("server_added", "Adding real server: 192.0.2.21:80 (1*tcp/192.0.2.10:80)"),
+                event("server_added", "Adding real server: 192.0.2.22:80 (3*tcp/192.0.2.10:80)"),
+            ]
+        );
+        let one = state(&config, &[(22, 2)]);
+        assert_eq!(
+            told(&both, &one),
+            [event("server_removed", "Removing real server: 192.0.2.21:80 (1*tcp/192.0.2.10:80): refused")],
+            "another weight is none"
+        );
+        assert_eq!(
+            told(&one, &State::default()),
+            [
+                event("server_removed", "Removing real server: 192.0.2.22:80 (2*tcp/192.0.2.10:80)"),
+                event("service_removed", "Removing virtual server: tcp/192.0.2.10:80"),
+            ]
+        );
+    }
 }

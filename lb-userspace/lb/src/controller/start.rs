@@ -7,7 +7,6 @@ use lb_api::findings::Findings;
 use lb_datapath::attach;
 use lb_datapath::kernel;
 use lb_datapath::lease::Start;
-use lb_datapath::object::Sizes;
 use lb_model::Cluster;
 use lb_net::neighbours::Neighbours;
 use nix::net::if_::if_nametoindex;
@@ -46,7 +45,7 @@ impl Controller {
         let index = if_nametoindex(config.interface.as_str()).with_context(|| {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
         })?;
-        let sizes = Sizes::for_connections(config.connections);
+        let sizes = inheritance::sizes(&config);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
         let mounts = BpfMounts::now();
@@ -60,9 +59,10 @@ impl Controller {
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
-        let forwarding = Forwarding::start(data_path).context("cannot start the sweep's thread")?;
-
         let findings = Findings::default();
+        let forwarding =
+            Forwarding::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
+
         let surrounding = Surrounding { interface: index, mac, leases, findings: findings.clone() };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();

@@ -6,6 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result};
+use lb_api::events::{Level, Record};
+use lb_api::findings::Findings;
 use lb_common::probe::{Answer, Ports};
 use lb_health::Checker;
 use lb_health::net::{Station, Stations};
@@ -37,6 +39,7 @@ pub(super) struct Needs<'a> {
     pub runtime: &'a Runtime,
     pub forwarding: &'a mut Forwarding,
     pub interface: &'a Interface,
+    pub findings: &'a Findings,
 }
 
 impl VipChecks {
@@ -56,10 +59,16 @@ impl VipChecks {
             .and_then(|()| self.follow_sockets(checker, &mut needs));
         let trouble = done.err().map(|error| format!("{error:#}"));
         if trouble != self.trouble {
-            match &trouble {
-                Some(trouble) => tracing::error!("checks through the VIP cannot be made: {trouble}"),
-                None => tracing::info!("checks through the VIP can be made again"),
-            }
+            needs.findings.note(match &trouble {
+                Some(trouble) => {
+                    let text = format!("checks through the VIP cannot be made: {trouble}");
+                    Record::new(Level::Error, "vip_checks_failed", text)
+                }
+                None => {
+                    let text = "checks through the VIP can be made again".to_owned();
+                    Record::new(Level::Info, "vip_checks_work", text)
+                }
+            });
             self.trouble = trouble;
         }
         self.publish_stations(checker, &needs);
@@ -153,12 +162,13 @@ pub(super) fn checked_through_vip(services: &[Service]) -> impl Iterator<Item = 
 }
 
 fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer> {
-    let (IpAddr::V4(vip), IpAddr::V4(own)) = (service.key.vip, own) else { return None };
-    Some(Answer {
+    let vip = service.key.vip;
+    (vip.is_ipv4() == own.is_ipv4()).then(|| Answer {
         vip: vip.into(),
         own: own.into(),
         port: service.key.port.to_be(),
         protocol: u16::from(transport.number()),
+        reserved: 0,
     })
 }
 

@@ -119,7 +119,8 @@ impl Director {
 
     /// Until `lb status` answers.
     pub fn wait_until_ready(&self) -> Result<()> {
-        // The kernel verifies the program meanwhile: a second of processor time, and many more on a busy machine.
+        // The kernel verifies the program meanwhile: a second of processor time, and many more on a
+        // busy machine.
         let deadline = Instant::now() + Duration::from_secs(120);
         while let Err(error) = self.status() {
             if !self.process.is_alive() || Instant::now() > deadline {
@@ -205,8 +206,8 @@ impl Director {
             .with_context(|| format!("lb events --json is not as expected: {text}"))
     }
 
-    /// Waits until `lb events` has `count` events with this id of which `wanted` holds; returns the last one. More of them are an
-    /// error.
+    /// Waits until `lb events` has `count` events with this id of which `wanted` holds; returns the
+    /// last one. More of them are an error.
     pub fn wait_for_events(
         &self,
         id: &str,
@@ -217,7 +218,8 @@ impl Director {
         self.wait_for(id, Some(count), patience, wanted, Self::events)
     }
 
-    /// Waits until `lb events` has one with this id of which `wanted` holds, or more of them; returns the last one.
+    /// Waits until `lb events` has one with this id of which `wanted` holds, or more of them;
+    /// returns the last one.
     pub fn wait_for_event(
         &self,
         id: &str,
@@ -227,7 +229,8 @@ impl Director {
         self.wait_for(id, None, patience, wanted, Self::events)
     }
 
-    /// [`Self::wait_for_events`] of a director that does not answer: it waits for its interface or its keys, or has ended.
+    /// [`Self::wait_for_events`] of a director that does not answer: it waits for its interface or
+    /// its keys, or has ended.
     pub fn wait_for_logged(&self, id: &str, count: usize, patience: Duration) -> Result<Record> {
         self.wait_for(id, Some(count), patience, |_| true, Self::logged_events)
     }
@@ -262,14 +265,14 @@ impl Director {
         }
     }
 
-    /// All events since the process began, by its log: also of a director that does not answer, and more than those that `lb events`
-    /// keeps.
+    /// All events since the process began, by its log: also of a director that does not answer, and
+    /// more than those that `lb events` keeps.
     pub fn logged_events(&self) -> Result<Vec<Record>> {
         self.log().map(|log| log::events(&log))
     }
 
-    /// The one place where tests read words instead of ids: what a process printed that has ended, or had to refuse its start, before
-    /// anybody could ask it. These do:
+    /// The one place where tests read words instead of ids: what a process printed that has ended,
+    /// or had to refuse its start, before anybody could ask it. These do:
     ///
     /// - `cluster/files.rs`: a key file that others may read; a cluster without a BPF file system
     /// - `restart.rs`: an interface without native XDP in native mode
@@ -308,7 +311,8 @@ impl Director {
         fs::write(self.configuration()?, text).context("cannot write the configuration")
     }
 
-    /// Starts another `lb run` with the same configuration, to the end; returns its exit code and what it said.
+    /// Starts another `lb run` with the same configuration, to the end; returns its exit code and
+    /// what it said.
     pub fn second(&self) -> Result<(Option<i32>, String)> {
         let configuration = self.configuration()?;
         let output = self
@@ -386,7 +390,8 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `configuration` with its top-level `control:` section, if any, replaced by one that names `socket`.
+/// `configuration` with its top-level `control:` section, if any, replaced by one that names
+/// `socket`.
 fn with_socket(configuration: &str, socket: &Path) -> String {
     let mut kept = String::new();
     let mut inside = false;

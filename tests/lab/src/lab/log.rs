@@ -1,4 +1,5 @@
-//! The log of an `lb` that the lab has started, which is in JSON: tests go by ids and fields of events, so that other words break none.
+//! The log of an `lb` that the lab has started, which is in JSON: tests go by ids and fields of
+//! events, so that other words break none.
 
 use lb_api::events::{Level, Record};
 use serde_json::{Map, Value};
