@@ -77,6 +77,13 @@ impl V6 {
     /// `::`, which is nobody's.
     pub const UNSPECIFIED: Self = Self([0; 2]);
 
+    /// Whether it stands for an IPv4 address.
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        let low = u64::from_be(self.0[1]);
+        self.0[0] == 0 && low >> 32 == 0xffff
+    }
+
     #[inline(always)]
     pub const fn of_v4(address: V4) -> Self {
         let [a, b, c, d] = address.octets();

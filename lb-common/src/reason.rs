@@ -90,8 +90,6 @@ reasons! {
     StrayHeld = 24, Drop, "stray_held";
     /// Its service's schedule names a scheduler that this program does not know: a defect of the controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
-    /// IPv6 with more extension headers, or longer ones, than are looked through.
-    ExtensionHeaders = 26, Pass, "extension_headers";
 }
 
 impl Reason {

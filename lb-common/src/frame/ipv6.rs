@@ -4,7 +4,6 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, PlainRest, Ports, TCP_LENGTH};
 use crate::addr::V6;
-use crate::reason::Reason;
 use crate::service::Protocol;
 
 /// RFC 8200, section 3.
@@ -79,20 +78,18 @@ const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + LEN
 /// The flow, or what else it is.
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V6>, Parsed> {
     let Some(ip) = frame.read::<Header>(network) else { return Err(Parsed::NotOurs) };
-    if ip.version_and_class >> 4 != 6 {
+    // No such address may be seen on a network, and a service of IPv4 must not take it for its own.
+    if ip.version_and_class >> 4 != 6 || ip.destination.is_mapped() {
         return Err(Parsed::NotOurs);
     }
     if let Some(target) = parse_solicitation(frame, &ip, network + LENGTH) {
         return Err(Parsed::WhoHas(target));
     }
-    let (protocol, transport) = match transport(frame, ip.next_header, network + LENGTH) {
-        Ok(Some(found)) => found,
-        Ok(None) => return Err(Parsed::Ipv6(ip.destination)),
-        Err(reason) => return Err(Parsed::Malformed(reason)),
+    let the_hosts = Err(Parsed::Ipv6(ip.destination));
+    let Some((protocol, transport)) = transport(frame, ip.next_header, network + LENGTH) else {
+        return the_hosts;
     };
-    let Some(ports) = frame.read::<Ports>(transport) else {
-        return Err(Parsed::Malformed(Reason::TruncatedPorts));
-    };
+    let Some(ports) = frame.read::<Ports>(transport) else { return the_hosts };
     Ok(Flow {
         source: ip.source,
         destination: ip.destination,
@@ -106,41 +103,38 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
     })
 }
 
-/// Walks over the extension headers. `None`: another protocol, or a packet whose destination is not yet
-/// its last one (a routing header with segments left).
+/// Walks over the extension headers. `None`: another protocol, a later fragment, more headers than are
+/// looked through, or a packet whose destination is not yet its last one (a routing header with
+/// segments left).
 #[inline(always)]
-fn transport<F: Frame + ?Sized>(
-    frame: &F,
-    mut next_header: u8,
-    first: usize,
-) -> Result<Option<(Protocol, usize)>, Reason> {
+fn transport<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<(Protocol, usize)> {
     let mut at = first;
     let mut step = 0;
     while step <= MAX_EXTENSIONS {
         if let Some(protocol) = Protocol::from_number(next_header) {
-            return Ok(Some((protocol, at)));
+            return Some((protocol, at));
         }
         let length = match next_header {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => {
-                let Some(extension) = frame.read::<Extension>(at) else { return Err(Reason::TruncatedIp) };
+                let extension = frame.read::<Extension>(at)?;
                 match next_header {
-                    FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return Err(Reason::Fragment),
-                    ROUTING if extension.word.host() & 0xff != 0 => return Ok(None),
+                    FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return None,
+                    ROUTING if extension.word.host() & 0xff != 0 => return None,
                     _ => {}
                 }
                 let length = if next_header == FRAGMENT { 8 } else { (extension.length as usize + 1) * 8 };
                 next_header = extension.next_header;
                 length
             }
-            _ => return Ok(None),
+            _ => return None,
         };
         at += length;
         if at - first > MAX_EXTENSION_BYTES {
-            return Err(Reason::ExtensionHeaders);
+            return None;
         }
         step += 1;
     }
-    Err(Reason::ExtensionHeaders)
+    None
 }
 
 /// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
@@ -161,6 +155,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V6>> {
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV6.to_be()
         || ip.version_and_class >> 4 != 6
+        || ip.destination.is_mapped()
         || ip.source == ip.destination
         || ip.hop_limit == 0
     {

@@ -239,7 +239,7 @@ impl<A: Family> Steps<'_, A> {
         let Some(state) = self.first() else { return self.stray() };
         let decision = self.scheduled()?;
         let entry = self.entry(decision.server, state);
-        if learn::<A>(&self.found.place, self.context.flow.key(), entry) {
+        if learn::<A>(&self.found.place, self.context.flow.key(), entry, self.context.now_ns) {
             return Ok(decision);
         }
         Ok(Decision { without_entry: true, ..self.by_hash()? })

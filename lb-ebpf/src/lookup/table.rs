@@ -108,15 +108,33 @@ impl<A: Family> Spills for MapPage<A> {
 
 /// Gives a new connection its entry. `false`: no slot could be had.
 #[inline(always)]
-pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> bool {
-    A::learn(place.packed(), key, entry.0) != 0
+pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -> bool {
+    // Twice: if another CPU takes the slot first, there is another one.
+    let mut tries = 0;
+    while tries < 2 {
+        match A::learn(place.packed(), key, entry.0) {
+            LEARNT => return true,
+            CONTENDED => tries += 1,
+            _ => break,
+        }
+    }
+    stats::table(TableEvent::Full);
+    if let Some(last) = OVERFLOWS.get_ptr_mut(place.page % OVERFLOW_GROUPS) {
+        // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
+        unsafe { last.cast::<u64>().write_volatile(now_ns) };
+    }
+    false
 }
 
-/// [`learn`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+/// What one try of [`learn`] returns; 0 if every slot is in use.
+const LEARNT: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// One try of [`learn`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {
-    u32::from(learn_here::<V4>(&Place::from_packed(place), KeyV4(key), Entry(entry)))
+    try_to_learn::<V4>(&Place::from_packed(place), KeyV4(key), Entry(entry)).unwrap_or(0)
 }
 
 /// The same for IPv6, with the key's three words.
@@ -128,35 +146,18 @@ pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, e
         1 => second,
         _ => third,
     });
-    u32::from(learn_here::<V6>(&Place::from_packed(place), key, Entry(entry)))
+    try_to_learn::<V6>(&Place::from_packed(place), key, Entry(entry)).unwrap_or(0)
 }
 
+/// `None`: every slot is in use.
 #[inline(always)]
-fn learn_here<A: Family>(place: &Place, key: A::Key, entry: Entry) -> bool {
-    let now_ns = lb_now();
-    // Twice: if another CPU takes the slot first, there is another one.
-    for _ in 0..2 {
-        match try_to_learn::<A>(place, key, entry, Tick::from_ns(now_ns)) {
-            Some(true) => return true,
-            Some(false) => stats::table(TableEvent::Contended),
-            None => break,
-        }
-    }
-    stats::table(TableEvent::Full);
-    if let Some(last) = OVERFLOWS.get_ptr_mut(place.page % OVERFLOW_GROUPS) {
-        // SAFETY: a map's value, aligned; whichever CPU writes last, the time is right.
-        unsafe { last.cast::<u64>().write_volatile(now_ns) };
-    }
-    false
-}
-
-/// `None`: every slot is in use. `false`: another CPU was faster.
-#[inline(always)]
-fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now: Tick) -> Option<bool> {
+fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> Option<u32> {
+    let now = Tick::from_ns(lb_now());
     let page = MapPage::<A>::get(place.page)?;
     let seen = table::victim(&page, place, now)?;
     if !table::take(&page, place, seen, key, entry, now) {
-        return Some(false);
+        stats::table(TableEvent::Contended);
+        return Some(CONTENDED);
     }
     if seen.entry != Entry::EMPTY {
         if !seen.entry.expires().is_past(now) {
@@ -165,5 +166,5 @@ fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now: Tick) 
         owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
     }
     owe(entry.server(), entry.counts());
-    Some(true)
+    Some(LEARNT)
 }

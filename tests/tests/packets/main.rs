@@ -16,6 +16,7 @@
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
+//! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
@@ -31,6 +32,7 @@ mod directors;
 mod forwarding;
 mod gateway;
 mod ipv6;
+mod ipv6_services;
 mod leases;
 mod malformed;
 mod moves;

@@ -37,7 +37,6 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::RefusedSilently => (refusals::director(), Packet::rst(client(1)).bytes()),
         Reason::StrayHeld => (just_taken_over(), Packet::ack(client(1)).bytes()),
         Reason::UnknownScheduler => (with_an_unknown_scheduler(), syn.bytes()),
-        Reason::ExtensionHeaders => (director(), ipv6(0, VIP6, &[0; 64])),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }

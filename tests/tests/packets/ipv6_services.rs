@@ -1,0 +1,226 @@
+//! Services of IPv6, packet by packet: what holds of IPv4 holds here.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use lb_common::reason::{Reason, TableEvent};
+use lb_model::{Protocol, ServiceKey};
+use lb_tests::harness::*;
+
+const WEB6: ServiceKey = ServiceKey { vip: IpAddr::V6(VIP6), port: PORT, protocol: Protocol::Tcp };
+const DNS6: ServiceKey = ServiceKey { vip: IpAddr::V6(VIP6), port: PORT, protocol: Protocol::Udp };
+/// The address of the router, from which all clients' packets come.
+const IP: usize = 14;
+const SEGMENT: usize = IP + 40;
+
+fn director() -> Director {
+    Director::new([(WEB6, rr([1, 2, 3])), (DNS6, rr([1, 2, 3])), (WEB, rr([1, 2, 3]))])
+}
+
+/// Client number `number`: neighbours of one network, and every tenth in another.
+fn client6(number: u32) -> Ipv6Addr {
+    let network = (number / 10) as u16;
+    Ipv6Addr::new(0x2001, 0xdb8, network, 0xc, 0, 0, (number >> 16) as u16, number as u16)
+}
+
+fn from_client(number: u32, next_header: u8, segment: &[u8]) -> Vec<u8> {
+    let mut frame = ipv6(next_header, VIP6, segment);
+    frame[IP + 8..IP + 24].copy_from_slice(&client6(number).octets());
+    frame
+}
+
+fn tcp6(number: u32, flags: u8) -> Vec<u8> {
+    let [port, service] = [40_000_u16, PORT].map(u16::to_be_bytes);
+    let rest = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0xbe, 0xef, 0, 0];
+    from_client(number, TCP, &[&port[..], &service, &rest].concat())
+}
+
+fn udp6(number: u32) -> Vec<u8> {
+    let [port, service] = [40_000_u16, PORT].map(u16::to_be_bytes);
+    from_client(number, 17, &[&port[..], &service, &[0, 28, 0xbe, 0xef], &[7; 20]].concat())
+}
+
+/// The frame with an extension header of this kind (or a fragment header) before its segment.
+fn extended(mut frame: Vec<u8>, kind: u8, rest: [u8; 7]) -> Vec<u8> {
+    let next = std::mem::replace(&mut frame[IP + 6], kind);
+    let length = u16::from_be_bytes([frame[IP + 4], frame[IP + 5]]) + 8;
+    frame[IP + 4..IP + 6].copy_from_slice(&length.to_be_bytes());
+    frame.splice(SEGMENT..SEGMENT, [next].into_iter().chain(rest));
+    frame
+}
+
+#[track_caller]
+fn server_of(director: &Director, frame: &[u8]) -> u16 {
+    director.send_bytes(frame).server()
+}
+
+#[test]
+fn only_the_macs_change() {
+    let director = director();
+    for frame in [tcp6(1, SYN), tcp6(1, ACK), udp6(2), extended(tcp6(3, SYN), 60, [0; 7])] {
+        let outcome = director.send_bytes(&frame);
+        assert_eq!(outcome.verdict, Verdict::Tx);
+        assert_eq!((&outcome.frame[6..12], &outcome.frame[12..]), (&MAC[..], &frame[12..]));
+    }
+}
+
+#[test]
+fn connections_stay_with_their_server_from_syn_to_fin() {
+    let director = director();
+    let servers: Vec<u16> = (0..300).map(|number| server_of(&director, &tcp6(number, SYN))).collect();
+    let expected: Vec<u16> = (0..300).map(|number| number % 3 + 1).collect();
+    assert_eq!(servers, expected, "in turn");
+    assert_eq!(director.counts(WEB6, 1), (0, 100));
+    for flags in [SYN, ACK, ACK, ACK | FIN, ACK] {
+        for (number, server) in (0..).zip(&servers) {
+            assert_eq!(server_of(&director, &tcp6(number, flags)), *server, "client {number}");
+        }
+        director.assert_counts_are_true();
+    }
+    assert_eq!((director.counts(WEB6, 1), director.entries()), ((0, 100), 300));
+    let stats = director.stats(WEB6, 1);
+    assert_eq!((stats.connections, stats.packets, stats.bytes), (100, 600, 600 * 74));
+}
+
+#[test]
+fn both_families_share_servers_but_not_connections() {
+    let director = director();
+    let v4: Vec<u16> = (0..30).map(|number| director.open(client(number))).collect();
+    for number in 0..30 {
+        assert_eq!(server_of(&director, &tcp6(number, SYN)), v4[number as usize], "each by its own cursor");
+    }
+    assert_eq!((director.counts(WEB, 1), director.counts(WEB6, 1)), ((10, 0), (0, 10)));
+    director.assert_counts_are_true();
+}
+
+#[test]
+fn datagrams_stay_too() {
+    let director = director();
+    for number in 0..30 {
+        let server = server_of(&director, &udp6(number));
+        assert_eq!([server_of(&director, &udp6(number)), server_of(&director, &udp6(number))], [server; 2]);
+    }
+    director.assert_counts_are_true();
+}
+
+#[test]
+fn headers_before_the_ports_are_looked_through() {
+    const NOTHING: [u8; 7] = [0; 7];
+    let director = director();
+    let server = server_of(&director, &tcp6(1, SYN));
+    let mut frame = tcp6(1, ACK);
+    for kind in [60, 0, 43, 44] {
+        frame = extended(frame, kind, NOTHING);
+        assert_eq!(server_of(&director, &frame), server, "{} bytes", frame.len());
+    }
+    for tags in [&[DOT1Q][..], &[DOT1AD, DOT1Q]] {
+        assert_eq!(server_of(&director, &tagged(tags, &frame)), server, "{tags:?}");
+        assert_eq!(server_of(&director, &tagged(tags, &tcp6(1, ACK))), server, "{tags:?}");
+    }
+    let first_fragment = extended(udp6(5), 44, [0, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(director.send_bytes(&first_fragment).verdict, Verdict::Tx);
+    let later_fragment = extended(udp6(5), 44, [0, 0, 8, 0, 0, 0, 1]);
+    assert_eq!(director.send_bytes(&later_fragment).verdict, Verdict::Pass);
+    let too_deep = extended(frame, 60, NOTHING);
+    assert_eq!(director.send_bytes(&too_deep).verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_must_not_be_forwarded_has_its_reason() {
+    let director = director();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = tcp6(1, SYN);
+        change(&mut frame);
+        frame
+    };
+    let rows: [Row; 8] = [
+        ("a stray", tcp6(9, ACK), Some(Reason::Stray)),
+        ("hop limit 0", changed(&|frame| frame[IP + 7] = 0), Some(Reason::TtlExpired)),
+        ("longer than the frame", changed(&|frame| frame[IP + 5] += 1), Some(Reason::BadLength)),
+        ("SYN and FIN", tcp6(1, SYN | FIN), Some(Reason::BadTcpFlags)),
+        (
+            "from the VIP itself",
+            changed(&|frame| frame[IP + 8..IP + 24].copy_from_slice(&VIP6.octets())),
+            Some(Reason::SourceIsVip),
+        ),
+        (
+            "to another station",
+            changed(&|frame| frame[..6].copy_from_slice(&mac(9))),
+            Some(Reason::NotOurMac),
+        ),
+        (
+            "sent back by its server before",
+            changed(&|frame| {
+                frame[6..12].copy_from_slice(&mac(1));
+                frame[IP + 7] = 7;
+            }),
+            Some(Reason::Loop),
+        ),
+        ("as it should be", tcp6(1, SYN), None),
+    ];
+    assert_rows(&director, rows);
+}
+
+#[test]
+fn a_gateway_that_is_the_server_gets_its_packets_back_once() {
+    let director = Director::new([(WEB6, rr([1]))]);
+    let mut frame = tcp6(1, SYN);
+    frame[6..12].copy_from_slice(&mac(1));
+    let outcome = director.send_bytes(&frame);
+    assert_eq!((outcome.server(), outcome.frame[IP + 7]), (1, lb_common::hairpin::TTL));
+}
+
+#[test]
+fn the_lease_decides() {
+    let mut director = director();
+    director.data_path.executor.set_vips(&[(VIP6.into(), GROUP)]).unwrap();
+    let leases = director.data_path.leases();
+    let reasons = |frame: &[u8]| director.explain(frame).1;
+    leases.renew(GROUP, within(60));
+    assert_eq!(reasons(&tcp6(1, SYN)), []);
+    leases.renew(GROUP, ago(1));
+    assert_eq!(reasons(&tcp6(1, ACK)), [Reason::LeaseLapsed]);
+    let ping = ipv6(ICMPV6, VIP6, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    assert_eq!(reasons(&ping), [Reason::LeaseLapsed], "the host's, too");
+    leases.end(GROUP);
+    assert_eq!(reasons(&tcp6(1, ACK)), [Reason::Standby]);
+}
+
+/// To the other director of a hand-over, and back with a hop less.
+#[test]
+fn what_nobody_knows_is_relayed() {
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    let director = director();
+    let leases = director.data_path.leases();
+    leases.renew(GROUP, within(60));
+    leases.relay(GROUP, Some((OTHER, within(60))));
+    let outcome = director.send_bytes(&tcp6(1, ACK));
+    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER[..]));
+    assert_eq!(director.event(TableEvent::Relayed), 1);
+    leases.grace(GROUP, within(60));
+    let mut from_other = tcp6(1, ACK);
+    from_other[6..12].copy_from_slice(&OTHER);
+    let outcome = director.send_bytes(&from_other);
+    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER[..]));
+    assert_eq!(outcome.frame[IP + 7], from_other[IP + 7] - 1);
+}
+
+/// More connections than the table has slots for: none is lost that somebody would miss.
+#[test]
+fn a_flood_takes_no_connection_from_anybody() {
+    let director = director();
+    let servers: Vec<u16> = (0..500)
+        .map(|number| {
+            let server = server_of(&director, &tcp6(number, SYN));
+            assert_eq!(server_of(&director, &tcp6(number, ACK)), server);
+            server
+        })
+        .collect();
+    for number in 1_000..20_000 {
+        server_of(&director, &tcp6(number, SYN));
+    }
+    assert!(director.event(TableEvent::Evicted) > 0);
+    for (number, server) in (0..).zip(&servers) {
+        assert_eq!(server_of(&director, &tcp6(number, ACK)), *server, "client {number}");
+    }
+    director.assert_counts_are_true();
+}
