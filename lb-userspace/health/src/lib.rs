@@ -10,7 +10,7 @@ pub mod server;
 mod descriptors;
 #[cfg(test)]
 mod fuzz;
-mod punctuality;
+mod lateness;
 mod recent;
 mod task;
 
@@ -29,11 +29,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use self::lateness::TimerLateness;
 use self::machine::{Start, State};
 use self::net::{Net, VipNet};
 use self::probe::agent::Memory;
 use self::probe::{Advice, Report, Subject};
-use self::punctuality::Punctuality;
 use self::recent::Recent;
 use self::task::Job;
 
@@ -46,7 +46,7 @@ pub struct Verdict {
     pub service: ServiceKey,
     pub server: IpAddr,
     /// Which of the server's checks it is.
-    pub place: usize,
+    pub index: usize,
     pub state: State,
     /// Why the server is down, or what the last probe found against it; `None` when all is well.
     pub reason: Option<String>,
@@ -65,7 +65,7 @@ pub struct Checker {
     thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
-    punctuality: Punctuality,
+    lateness: TimerLateness,
     /// That this process may have open.
     descriptors: u64,
     running: HashMap<Id, Running>,
@@ -88,9 +88,9 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        let (thread, punctuality) = (Worker::start("checks")?, Punctuality::default());
+        let (thread, lateness) = (Worker::start("checks")?, TimerLateness::default());
         let descriptors = descriptors::raise_limit()?;
-        Ok(Self { thread, net, sender, punctuality, descriptors, running: HashMap::new() })
+        Ok(Self { thread, net, sender, lateness, descriptors, running: HashMap::new() })
     }
 
     /// Makes the running checks those of `services`.
@@ -98,13 +98,13 @@ impl Checker {
     /// An unchanged check of an unchanged server runs on as if nothing had happened. When the check of a server
     /// changed, its state stays until the first result of the new check, which then decides alone.
     pub fn set(&mut self, services: &[Service]) {
-        let wanted: Vec<_> = services.iter().flat_map(checks).collect();
-        if let Some(text) = descriptors::too_few(wanted.len(), self.descriptors) {
+        let expected: Vec<_> = services.iter().flat_map(checks).collect();
+        if let Some(text) = descriptors::too_few(expected.len(), self.descriptors) {
             warn!("{text}");
         }
-        let ids: HashSet<Id> = wanted.iter().map(|(id, ..)| *id).collect();
+        let ids: HashSet<Id> = expected.iter().map(|(id, ..)| *id).collect();
         self.running.retain(|id, _| ids.contains(id));
-        let new: Vec<_> = wanted
+        let new: Vec<_> = expected
             .into_iter()
             .filter(|(id, subject, check)| {
                 !self.running.get(id).is_some_and(|old| old.subject == *subject && old.check == **check)
@@ -135,14 +135,14 @@ impl Checker {
         self.running.len()
     }
 
-    pub fn punctuality(&self) -> &Punctuality {
-        &self.punctuality
+    pub fn timer_lateness(&self) -> &TimerLateness {
+        &self.lateness
     }
 
     /// Latencies of the last good probes of a server's checks, the newest first.
     pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
-        let running = |place| self.running.get(&(service, server, place));
-        (0..checks).map(|place| running(place).map(|check| check.recent.all()).unwrap_or_default()).collect()
+        let running = |index| self.running.get(&(service, server, index));
+        (0..checks).map(|index| running(index).map(|check| check.recent.all()).unwrap_or_default()).collect()
     }
 
     /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
@@ -162,10 +162,10 @@ impl Checker {
         let before = old.as_ref().map_or(State::Unknown, |old| *old.state.borrow());
         let (state_sender, state) = watch::channel(before);
         let recent = Recent::default();
-        let (_, _, place) = id;
+        let (_, _, index) = id;
         let job = Job {
             subject,
-            place,
+            index,
             check: check.clone(),
             net: self.net.clone(),
             verdicts: self.sender.clone(),
@@ -173,7 +173,7 @@ impl Checker {
             recent: recent.clone(),
             agent: Memory::default(),
             seed: seed(&id),
-            punctuality: self.punctuality.clone(),
+            lateness: self.lateness.clone(),
         };
         let task = self.thread.handle().spawn(job.run(start));
         self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });
@@ -192,7 +192,7 @@ fn checks(service: &Service) -> impl Iterator<Item = (Id, Subject, &Check)> {
     service.servers.iter().flat_map(move |server| {
         let subject = Subject { service: service.key, server: server.address, port: server.port };
         let each = server.checks.iter().enumerate();
-        each.map(move |(place, check)| ((service.key, server.address, place), subject, check))
+        each.map(move |(index, check)| ((service.key, server.address, index), subject, check))
     })
 }
 

@@ -42,7 +42,7 @@ pub struct ProbeId(u64);
 /// How a probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server answered as wanted, after this long.
+    /// The server answered as expected, after this long.
     Good(Duration),
     /// It did not, in words.
     Bad(String),
@@ -61,7 +61,7 @@ pub enum Input {
 pub enum Output {
     /// Start a probe; at `deadline` the machine gives it up.
     StartProbe { id: ProbeId, deadline: Duration },
-    /// Drop this probe, its result is no longer wanted.
+    /// Drop this probe, its result is no longer expected.
     AbandonProbe { id: ProbeId },
     /// The state changed; `reason` is why it is not up.
     Changed { from: State, to: State, reason: Option<String> },

@@ -17,7 +17,7 @@ use self::vip::VipDatagrams;
 pub(crate) use self::vip::fuzz as vip_fuzz;
 use lb_model::{Tls, Via};
 
-pub use self::vip::{Station, Stations, VipNet};
+pub use self::vip::{Neighbour, Neighbours, VipNet};
 use super::probe::{Attempt, Failure};
 
 /// A connection, whatever it is made of. Dropping it closes it.

@@ -22,12 +22,12 @@ mod tcp;
 mod udp;
 
 mod attempt;
-mod conversation;
 mod excerpt;
+mod expectation;
 mod failure;
+mod line_client;
 mod reply;
-mod second_look;
-mod wanted;
+mod vip_diagnosis;
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -35,7 +35,7 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use lb_model::{Check, Probe, Via};
 
-pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Subject, micros};
+pub use self::attempt::{Advice, Answer, Attempt, Limit, Received, Report, Subject, micros};
 pub use self::excerpt::excerpt;
 use self::excerpt::quote;
 pub use self::failure::Failure;
@@ -52,7 +52,7 @@ pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, n
     let probe = async {
         match check.via {
             Via::Server => ask(&attempt).await,
-            Via::Vip => second_look::ask(&attempt).await,
+            Via::Vip => vip_diagnosis::ask(&attempt).await,
         }
     };
     let result = unless_it_panics(probe).await;

@@ -18,7 +18,7 @@ pub struct Quorum {
 
 /// The quorum was won or lost, or looked at for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct Transition {
     pub won: bool,
     /// How long the state before had lasted; `None`: there was none.
     pub lasted: Option<Duration>,
@@ -30,7 +30,7 @@ impl Quorum {
     }
 
     /// To be won for the first time it needs the quorum itself.
-    pub fn count(&mut self, quorum: Configured, sum: u64, now: Duration) -> Option<Turn> {
+    pub fn count(&mut self, quorum: Configured, sum: u64, now: Duration) -> Option<Transition> {
         let Configured { weight, hysteresis } = quorum;
         let [weight, hysteresis] = [weight, hysteresis].map(u64::from);
         let needed = match self.is_won() {
@@ -46,7 +46,7 @@ impl Quorum {
         }
         let lasted = self.won.replace(won).map(|_| now.saturating_sub(self.since));
         self.since = now;
-        Some(Turn { won, lasted })
+        Some(Transition { won, lasted })
     }
 
     pub fn is_won(&self) -> bool {
@@ -97,9 +97,9 @@ mod tests {
     fn turns_are_told_once_with_the_time_that_was_before() {
         let mut quorum = Quorum::new(s(1));
         let rules = Configured { weight: 2, hysteresis: 0 };
-        assert_eq!(quorum.count(rules, 1, s(5)), Some(Turn { won: false, lasted: None }));
+        assert_eq!(quorum.count(rules, 1, s(5)), Some(Transition { won: false, lasted: None }));
         assert_eq!(quorum.count(rules, 0, s(6)), None);
-        assert_eq!(quorum.count(rules, 4, s(9)), Some(Turn { won: true, lasted: Some(s(4)) }));
+        assert_eq!(quorum.count(rules, 4, s(9)), Some(Transition { won: true, lasted: Some(s(4)) }));
         assert_eq!((quorum.is_won(), quorum.since(), quorum.sum()), (true, s(9), 4));
     }
 }

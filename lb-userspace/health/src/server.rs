@@ -5,7 +5,7 @@
 //! fixed moment, and calls again with [`Input::Timer`] after [`Machine::next_timeout`].
 
 mod damper;
-mod growth;
+mod slow_start;
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use lb_model::Damping;
 use lb_model::Health;
 
 use self::damper::Damper;
-use self::growth::Growth;
+use self::slow_start::Ramp;
 use super::machine::State;
 use super::probe::Advice;
 
@@ -46,8 +46,8 @@ impl CheckResult {
 pub enum Input {
     /// [`Machine::next_timeout`] has come; too early or too often does no harm.
     Timer,
-    /// The check at `place` has news.
-    Found { place: usize, result: CheckResult },
+    /// The check at `index` has news.
+    Found { index: usize, result: CheckResult },
     /// The reason for maintenance; `None`: it is over.
     Maintenance(Option<String>),
     /// Why no packet reaches it, for long enough to count; `None`: it is reached. Of one that has checks, these judge.
@@ -68,7 +68,7 @@ pub enum Output {
 
 /// What the data path needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worth {
+pub enum Availability {
     /// Too little is known.
     Unknown,
     Down,
@@ -80,14 +80,14 @@ pub enum Worth {
 
 /// Why a server that is up has another weight than the configured one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Brake {
+pub enum WeightLimiter {
     SlowStart,
     /// A check said so: an agent, a command, a file.
     Advice,
 }
 
-impl Brake {
-    pub const fn words(self) -> &'static str {
+impl WeightLimiter {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::SlowStart => "slow start",
             Self::Advice => "advised",
@@ -108,10 +108,10 @@ pub struct Machine {
     damper: Damper,
     health: Health,
     since: Duration,
-    growth: Option<Growth>,
+    ramp: Option<Ramp>,
     weight: u16,
-    /// What was told last by [`Output::WentDown`] and [`Output::CameBack`], or would have been.
-    told: Option<State>,
+    /// What was reported last by [`Output::WentDown`] and [`Output::CameBack`], or would have been.
+    reported: Option<State>,
 }
 
 impl Machine {
@@ -136,9 +136,9 @@ impl Machine {
             damper: Damper::default(),
             health: Health::Unknown,
             since: now,
-            growth: None,
+            ramp: None,
             weight: 0,
-            told: None,
+            reported: None,
         };
         machine.settle(now, &mut Vec::new());
         machine
@@ -147,9 +147,9 @@ impl Machine {
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Output> {
         match input {
             Input::Timer => {}
-            Input::Found { place, result } => {
+            Input::Found { index, result } => {
                 // There is none for the late word of a check that has left the configuration.
-                if let Some(old) = self.results.get_mut(place) {
+                if let Some(old) = self.results.get_mut(index) {
                     *old = result;
                 }
             }
@@ -165,9 +165,9 @@ impl Machine {
         outputs
     }
 
-    /// When [`Input::Timer`] is wanted.
+    /// When [`Input::Timer`] is expected.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let step = self.growth.as_ref().map(|growth| growth.next(self.rules.slow_start));
+        let step = self.ramp.as_ref().map(|ramp| ramp.next(self.rules.slow_start));
         let opens = self.damper.opens_at(self.rules.damping);
         step.into_iter().chain(opens).min()
     }
@@ -181,12 +181,12 @@ impl Machine {
         self.since
     }
 
-    pub fn worth(&self) -> Worth {
+    pub fn availability(&self) -> Availability {
         match self.found {
-            State::Unknown => Worth::Unknown,
-            State::Down => Worth::Down,
-            State::Up if self.damper.holds() => Worth::Down,
-            State::Up => Worth::Usable { weight: self.weight },
+            State::Unknown => Availability::Unknown,
+            State::Down => Availability::Down,
+            State::Up if self.damper.holds() => Availability::Down,
+            State::Up => Availability::Usable { weight: self.weight },
         }
     }
 
@@ -195,11 +195,11 @@ impl Machine {
         self.weight
     }
 
-    pub fn brake(&self) -> Option<Brake> {
+    pub fn weight_limiter(&self) -> Option<WeightLimiter> {
         let (weight, limit) = (self.weight, self.limit());
         match self.health {
-            Health::Up | Health::Unchecked if weight < limit => Some(Brake::SlowStart),
-            Health::Up | Health::Unchecked if limit != self.rules.weight => Some(Brake::Advice),
+            Health::Up | Health::Unchecked if weight < limit => Some(WeightLimiter::SlowStart),
+            Health::Up | Health::Unchecked if limit != self.rules.weight => Some(WeightLimiter::Advice),
             _ => None,
         }
     }
@@ -210,7 +210,7 @@ impl Machine {
         let any = || self.checks().find(|(_, result)| result.reason.is_some());
         let checks = down
             .or_else(any)
-            .and_then(|(place, result)| result.reason.as_ref().map(|reason| self.of_check(place, reason)));
+            .and_then(|(index, result)| result.reason.as_ref().map(|reason| self.of_check(index, reason)));
         let damped =
             self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
                 let [within, hold] = [within, hold].map(humantime::format_duration);
@@ -226,11 +226,11 @@ impl Machine {
 
     /// What is not wrong yet.
     pub fn warning(&self) -> Option<String> {
-        let told = self.checks().filter_map(|(place, result)| {
-            result.warning.as_ref().map(|warning| self.of_check(place, warning))
+        let reported = self.checks().filter_map(|(index, result)| {
+            result.warning.as_ref().map(|warning| self.of_check(index, warning))
         });
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then(|| told.join("; "))
+        let reported: Vec<String> = reported.collect();
+        (!reported.is_empty()).then(|| reported.join("; "))
     }
 
     fn checks(&self) -> impl Iterator<Item = (usize, &CheckResult)> {
@@ -238,9 +238,9 @@ impl Machine {
     }
 
     /// Which check it is goes without saying if there is only one.
-    fn of_check(&self, place: usize, text: &str) -> String {
-        match self.rules.checks.get(place) {
-            Some(kind) if self.rules.checks.len() > 1 => format!("check {} ({kind}): {text}", place + 1),
+    fn of_check(&self, index: usize, text: &str) -> String {
+        match self.rules.checks.get(index) {
+            Some(kind) if self.rules.checks.len() > 1 => format!("check {} ({kind}): {text}", index + 1),
             _ => text.to_owned(),
         }
     }
@@ -256,12 +256,12 @@ impl Machine {
         self.found = found;
         let damping = self.rules.damping.filter(|_| !self.rules.checks.is_empty());
         self.damper.pass_time(damping, now);
-        self.turn(self.judge(), now, outputs);
-        self.growth = self.growth.take().and_then(|growth| growth.at(now, self.rules.slow_start));
+        self.transition(self.judge(), now, outputs);
+        self.ramp = self.ramp.take().and_then(|ramp| ramp.at(now, self.rules.slow_start));
         let limit = self.limit();
-        self.weight = match &self.growth {
+        self.weight = match &self.ramp {
             _ if !serves(self.health) => 0,
-            Some(growth) => growth.weight(limit),
+            Some(ramp) => ramp.weight(limit),
             None => limit,
         };
     }
@@ -278,16 +278,16 @@ impl Machine {
     }
 
     fn judge(&self) -> Health {
-        match self.worth() {
+        match self.availability() {
             _ if self.maintenance.is_some() => Health::Maintenance,
-            Worth::Unknown => Health::Unknown,
-            Worth::Down => Health::Down,
-            Worth::Usable { .. } if self.rules.checks.is_empty() => Health::Unchecked,
-            Worth::Usable { .. } => Health::Up,
+            Availability::Unknown => Health::Unknown,
+            Availability::Down => Health::Down,
+            Availability::Usable { .. } if self.rules.checks.is_empty() => Health::Unchecked,
+            Availability::Usable { .. } => Health::Up,
         }
     }
 
-    fn turn(&mut self, to: Health, now: Duration, outputs: &mut Vec<Output>) {
+    fn transition(&mut self, to: Health, now: Duration, outputs: &mut Vec<Output>) {
         if to == self.health {
             return;
         }
@@ -296,18 +296,18 @@ impl Machine {
         self.since = now;
         match (serves(from), serves(to)) {
             // It has not come back from anywhere if nothing was known of it.
-            (false, true) if from != Health::Unknown || self.newcomer => self.growth = Some(Growth::new(now)),
-            (_, false) => self.growth = None,
+            (false, true) if from != Health::Unknown || self.newcomer => self.ramp = Some(Ramp::new(now)),
+            (_, false) => self.ramp = None,
             _ => {}
         }
         outputs.push(Output::Changed { from, to, lasted, reason: self.reason() });
-        let before = self.told;
+        let before = self.reported;
         match to {
-            Health::Down => self.told = Some(State::Down),
-            _ if serves(to) => self.told = Some(State::Up),
+            Health::Down => self.reported = Some(State::Down),
+            _ if serves(to) => self.reported = Some(State::Up),
             _ => {}
         }
-        match (before, self.told) {
+        match (before, self.reported) {
             (None | Some(State::Up), Some(State::Down)) => outputs.push(Output::WentDown),
             (Some(State::Down), Some(State::Up)) => outputs.push(Output::CameBack),
             _ => {}

@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::lateness::TimerLateness;
 use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
 use super::net::Net;
 use super::probe::agent::Memory;
 use super::probe::{Advice, Report, Subject};
-use super::punctuality::Punctuality;
 use super::recent::Recent;
 use super::{Verdict, probe};
 
@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_millis(50);
 pub(crate) struct Job {
     pub subject: Subject,
     /// Place among the server's checks.
-    pub place: usize,
+    pub index: usize,
     pub check: Check,
     pub net: Net,
     pub verdicts: mpsc::UnboundedSender<Verdict>,
@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub agent: Memory,
     /// Decides how the starts of probes are moved around their beat.
     pub seed: u64,
-    pub punctuality: Punctuality,
+    pub lateness: TimerLateness,
 }
 
 type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
@@ -63,7 +63,7 @@ impl Job {
             let due = machine.next_timeout().unwrap_or_default();
             let (input, report) = match next_event(&machine, begin, &mut flight).await {
                 Event::Timer => {
-                    self.punctuality.woken(begin.elapsed().saturating_sub(due));
+                    self.lateness.woken(begin.elapsed().saturating_sub(due));
                     (Input::Timer, None)
                 }
                 Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
@@ -79,7 +79,7 @@ impl Job {
             for output in machine.handle(input, begin.elapsed()) {
                 match output {
                     Output::StartProbe { id, deadline: _ } => {
-                        self.punctuality.started();
+                        self.lateness.started();
                         flight = Some((id, self.probe()));
                     }
                     Output::AbandonProbe { id: _ } => flight = None,
@@ -110,7 +110,7 @@ impl Job {
         let Subject { service, server, port: _ } = self.subject;
         let Notes { advice, warning } = found.clone();
         debug!(%server, ?state, reason, "check");
-        let verdict = Verdict { service, server, place: self.place, state, reason, advice, warning };
+        let verdict = Verdict { service, server, index: self.index, state, reason, advice, warning };
         // Nobody listening ends the loop in `run`.
         let _ = self.verdicts.send(verdict);
     }

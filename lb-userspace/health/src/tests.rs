@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use lb_model::{Exchange, HttpProbe, Probe, Protocol, Scheduler, Server, Wanted};
+use lb_model::{Exchange, Expectation, HttpProbe, Probe, Protocol, Scheduler, Server};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -15,8 +15,8 @@ const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"]
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn http() -> Check {
-    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
-    let probe = Probe::Http(HttpProbe { wanted, ..HttpProbe::default() });
+    let expected = Expectation { text: Some("Test Page".into()), pattern: None };
+    let probe = Probe::Http(HttpProbe { expected, ..HttpProbe::default() });
     let interval = Duration::from_millis(30);
     Check { interval, fast_interval: interval, timeout: PATIENCE, rise: 2, fall: 2, ..Check::new(probe) }
 }
@@ -191,14 +191,14 @@ async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
     while seen.len() < 2 {
         let verdict = next(&mut verdicts).await;
         assert_eq!(verdict.state, State::Up, "{verdict:?}");
-        seen.push((verdict.place, verdict.advice));
+        seen.push((verdict.index, verdict.advice));
     }
     seen.sort_by_key(|(place, _)| *place);
     let half = Some(Advice::Percent(50));
     assert_eq!(seen, [(0, None), (1, half)]);
     drop(agent);
     let warned = next(&mut verdicts).await;
-    assert_eq!((warned.place, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
+    assert_eq!((warned.index, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
     let words = "the agent cannot be asked (connection refused); what it said last counts";
     assert_eq!(warned.warning.as_deref(), Some(words));
     quiet(&mut verdicts).await;

@@ -111,8 +111,8 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
     let runtime = runtime();
     let inputs = (answers(), any::<bool>(), select(&RecordType::ALL[..]), any::<bool>());
     hold(config, inputs, |(answer, truncated, record, compared)| {
-        let wanted = compared.then(|| "192.0.2.81".to_owned());
-        let probe = DnsProbe { name: "www.example.org".into(), record, answer: wanted };
+        let expected = compared.then(|| "192.0.2.81".to_owned());
+        let probe = DnsProbe { name: "www.example.org".into(), record, answer: expected };
         let asked = Asked::of(Probe::Dns(probe), LIMIT);
         runtime.block_on(async {
             let (server, _tcp) = server(answer, truncated).await;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::probe::Report;
-use crate::probe::servers::{self, Asked, wanted};
+use crate::probe::servers::{self, Asked, expected};
 
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
 
@@ -104,8 +104,9 @@ pub(super) fn run_http(config: Config) -> Result<(), Failed> {
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x05hello",
         b"hello, this is HTTP/0.9\n",
     ];
-    let page = HttpProbe { wanted: wanted(Some("hello"), None), ..HttpProbe::default() };
-    let digest = HttpProbe { digest: Some([7; 32]), wanted: wanted(None, Some("h.l+o$")), ..page.clone() };
+    let page = HttpProbe { expected: expected(Some("hello"), None), ..HttpProbe::default() };
+    let digest =
+        HttpProbe { digest: Some([7; 32]), expected: expected(None, Some("h.l+o$")), ..page.clone() };
     let probes = [HttpProbe::default(), page, digest].map(Probe::Http).to_vec();
     streams(config, probes, samples(good))
 }
@@ -177,7 +178,7 @@ pub(super) fn run_smtp(config: Config) -> Result<(), Failed> {
 
 pub(super) fn run_tcp(config: Config) -> Result<(), Failed> {
     let exchange = |send: &[u8], text, pattern| {
-        Probe::Tcp(Exchange { send: send.to_vec(), wanted: wanted(text, pattern) })
+        Probe::Tcp(Exchange { send: send.to_vec(), expected: expected(text, pattern) })
     };
     let probes = vec![
         exchange(b"", None, None),
@@ -189,7 +190,7 @@ pub(super) fn run_tcp(config: Config) -> Result<(), Failed> {
 
 pub(super) fn run_udp(config: Config) -> Result<(), Failed> {
     let runtime = runtime();
-    let exchange = Exchange { send: b"hello".to_vec(), wanted: wanted(Some("welcome"), Some("w.*e")) };
+    let exchange = Exchange { send: b"hello".to_vec(), expected: expected(Some("welcome"), Some("w.*e")) };
     let asked = Asked::of(Probe::Udp(exchange), LIMIT);
     hold(config, bytes::nearly(samples([&b"welcome"[..], b"you are welcome"])), |answer| {
         // Longer ones are no datagrams.

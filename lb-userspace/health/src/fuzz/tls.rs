@@ -78,11 +78,11 @@ impl Server {
     }
 
     async fn serve(&self, mut tls: ServerConnection, mut stream: TcpStream) {
-        let mut heard = [0; 4096];
+        let mut received = [0; 4096];
         let mut edits = &self.said[..];
-        while let Ok(length @ 1..) = stream.read(&mut heard).await {
-            let mut heard = Cursor::new(&heard[..length]);
-            while heard.position() < length as u64 && matches!(tls.read_tls(&mut heard), Ok(1..)) {
+        while let Ok(length @ 1..) = stream.read(&mut received).await {
+            let mut received = Cursor::new(&received[..length]);
+            while received.position() < length as u64 && matches!(tls.read_tls(&mut received), Ok(1..)) {
                 if tls.process_new_packets().is_err() {
                     break;
                 }

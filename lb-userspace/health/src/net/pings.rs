@@ -23,11 +23,11 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pings(Arc<Mutex<Pingers>>);
 
-type Pingers = HashMap<Way, Hearing>;
+type Pingers = HashMap<Route, Listener>;
 
 /// What needs a socket of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Way {
+struct Route {
     is_ipv6: bool,
     source: Option<IpAddr>,
     interface: Option<String>,
@@ -35,12 +35,12 @@ struct Way {
 
 /// A socket, and the task that hears on it.
 #[derive(Debug)]
-struct Hearing {
+struct Listener {
     pinger: Arc<Pinger>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Hearing {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -56,26 +56,26 @@ impl Pings {
             pinger.echo.request(host, question.sequence).await.map_err(unsent)?;
             (&mut question.reply).await.map_err(|_| Failure::Local(io::Error::other("nobody hears replies")))
         };
-        attempt.limit.wait(exchange, |within| Failure::Late { wanted: "echo reply", within }).await?
+        attempt.limit.wait(exchange, |within| Failure::Late { expected: "echo reply", within }).await?
     }
 
     fn pinger(&self, attempt: &Attempt<'_>) -> io::Result<Arc<Pinger>> {
         let host = attempt.target().ip();
         let (source, interface) = (attempt.check.source, attempt.check.interface.clone());
-        let way = Way { is_ipv6: host.is_ipv6(), source, interface };
+        let route = Route { is_ipv6: host.is_ipv6(), source, interface };
         let mut pingers = lock(&self.0);
-        if let Some(open) = pingers.get(&way).filter(|open| !open.task.is_finished()) {
+        if let Some(open) = pingers.get(&route).filter(|open| !open.task.is_finished()) {
             return Ok(Arc::clone(&open.pinger));
         }
-        let pinger = Arc::new(Pinger::open(host, &way)?);
-        let task = tokio::spawn(hear(Arc::clone(&pinger), Arc::downgrade(&self.0), way.clone()));
-        pingers.insert(way, Hearing { pinger: Arc::clone(&pinger), task });
+        let pinger = Arc::new(Pinger::open(host, &route)?);
+        let task = tokio::spawn(listen(Arc::clone(&pinger), Arc::downgrade(&self.0), route.clone()));
+        pingers.insert(route, Listener { pinger: Arc::clone(&pinger), task });
         Ok(pinger)
     }
 }
 
 /// Hands out replies until the socket has been idle, or all checks have ended.
-async fn hear(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, way: Way) {
+async fn listen(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, route: Route) {
     loop {
         if let Ok(reply) = timeout(IDLE, pinger.echo.next()).await {
             if let Some(waiting) = lock(&pinger.waiting).replies.remove(&(reply.from, reply.sequence)) {
@@ -89,7 +89,7 @@ async fn hear(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, way: Way) {
         // Probes take hold of it under the same lock, so nobody can come in between.
         let nobody_else = Arc::strong_count(&pinger) == 2;
         if nobody_else {
-            pingers.remove(&way);
+            pingers.remove(&route);
             return;
         }
     }
@@ -109,10 +109,10 @@ struct Waiting {
 }
 
 impl Pinger {
-    fn open(host: IpAddr, way: &Way) -> io::Result<Self> {
+    fn open(host: IpAddr, route: &Route) -> io::Result<Self> {
         let echo = Echo::open(&[host], 0)
             .map_err(|error| io::Error::other(format!("cannot open a raw socket for ICMP: {error}")))?;
-        echo.leave_by(way.interface.as_deref(), way.source)?;
+        echo.leave_by(route.interface.as_deref(), route.source)?;
         if let Err(error) = echo.set_receive_buffer(RECEIVE_BUFFER) {
             tracing::debug!(%error, "echo replies have a small receive buffer");
         }

@@ -31,7 +31,7 @@ pub(super) async fn wrap(
     let http2 = matches!(attempt.check.probe, Probe::Grpc { .. });
     let client = clients.get(tls.verify, http2).await?;
     let handshake = TlsConnector::from(client).connect(name(attempt, tls), stream);
-    let late = |within| Failure::Late { wanted: AGREEMENT, within };
+    let late = |within| Failure::Late { expected: AGREEMENT, within };
     let stream = attempt.limit.wait(handshake, late).await?.map_err(|error| failure(&error))?;
     let (_, connection) = stream.get_ref();
     attempt.step(match connection.protocol_version() {

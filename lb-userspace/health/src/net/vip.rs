@@ -4,7 +4,7 @@
 //! What the clients need is what is seen: that the server has the VIP, that its service listens there, that its MAC is right.
 //!
 //! - `host`: TCP/IP for one flow; `stack`: all flows; both pure
-//! - `stations`: MACs and addresses, as the controller tells them
+//! - `neighbours`: MACs and addresses, as the controller tells them
 //! - `link`: the sockets, and the tasks that wait at them
 //! - `stream`: what probes read from and write to
 
@@ -12,10 +12,10 @@
 pub(crate) mod fuzz;
 mod host;
 mod link;
+mod neighbours;
 #[cfg(test)]
 mod server;
 mod stack;
-mod stations;
 mod stream;
 
 use std::fmt;
@@ -30,8 +30,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use self::link::Link;
-use self::stack::{Key, Stack, Way};
-pub use self::stations::{Station, Stations};
+pub use self::neighbours::{Neighbour, Neighbours};
+use self::stack::{Key, Route, Stack};
 pub(super) use self::stream::{VipDatagrams, VipStream};
 use crate::probe::{Attempt, Failure};
 
@@ -49,7 +49,7 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     stack: Stack,
-    stations: Stations,
+    neighbours: Neighbours,
     /// `None` until the program hands answers on.
     link: Option<Link>,
 }
@@ -76,15 +76,15 @@ impl fmt::Debug for VipNet {
 
 impl VipNet {
     /// From now on the servers are there.
-    pub fn set_stations(&self, stations: Stations) {
-        self.lock().stations = stations;
+    pub fn set_neighbours(&self, neighbours: Neighbours) {
+        self.lock().neighbours = neighbours;
     }
 
     /// Whether the attempt's server is this host itself, which no frame can be sent to.
     pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
-        let stations = &self.lock().stations;
-        let station = stations.servers.get(&attempt.subject.server);
-        station.is_some_and(|station| station.mac == Some(stations.mac))
+        let neighbours = &self.lock().neighbours;
+        let neighbour = neighbours.servers.get(&attempt.subject.server);
+        neighbour.is_some_and(|neighbour| neighbour.mac == Some(neighbours.mac))
     }
 
     /// Sends and receives by these sockets from now on, beside those it has. `runtime` is where the checks run.
@@ -118,12 +118,12 @@ impl VipNet {
     pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<VipStream, Failure> {
         let stream = VipStream::new(self.open(attempt, Protocol::Tcp)?);
         attempt.limit.wait(stream.connected(), Failure::NoAnswerToSyn).await??;
-        attempt.heard().note();
+        attempt.received().note();
         Ok(stream)
     }
 
     pub fn datagrams(&self, attempt: &Attempt<'_>) -> Result<VipDatagrams, Failure> {
-        Ok(VipDatagrams::new(self.open(attempt, Protocol::Udp)?, attempt.heard()))
+        Ok(VipDatagrams::new(self.open(attempt, Protocol::Udp)?, attempt.received()))
     }
 
     fn open(&self, attempt: &Attempt<'_>, protocol: Protocol) -> Result<Open, Failure> {
@@ -132,19 +132,19 @@ impl VipNet {
         };
         let seed = getrandom::u64().map_err(|error| here(&format!("no random numbers: {error}")))?;
         let now = Instant::now();
-        let key = self.turn(|inner| {
+        let key = self.with_stack(|inner| {
             if inner.link.is_none() {
                 return Err(here("no AF_XDP socket"));
             }
-            let way = inner.stations.way(attempt)?;
-            let opened = inner.stack.open(remote, protocol, way, seed, now);
+            let route = inner.neighbours.route(attempt)?;
+            let opened = inner.stack.open(remote, protocol, route, seed, now);
             opened.ok_or_else(|| here(&format!("all ports towards {remote} are in use")))
         })?;
         Ok(Open { net: self.clone(), key })
     }
 
     /// Runs `act` on the stack, sends the frames that it leaves, and sets the timer anew.
-    fn turn<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+    fn with_stack<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let before = inner.next_timeout();
         let done = act(&mut inner);
@@ -168,22 +168,22 @@ impl VipNet {
     }
 }
 
-impl Stations {
+impl Neighbours {
     /// What frames of a probe of this attempt begin with.
-    fn way(&self, attempt: &Attempt<'_>) -> Result<Way, Failure> {
+    fn route(&self, attempt: &Attempt<'_>) -> Result<Route, Failure> {
         let server = attempt.subject.server;
-        let station = self.servers.get(&server).copied().unwrap_or_default();
-        let Some(mac) = station.mac else {
+        let neighbour = self.servers.get(&server).copied().unwrap_or_default();
+        let Some(mac) = neighbour.mac else {
             return Err(Failure::NoMac { server, interface: self.interface.clone() });
         };
         let own = match attempt.check.source {
             Some(IpAddr::V4(source)) => Some(source),
-            _ => station.own,
+            _ => neighbour.own,
         };
         let own = own.ok_or_else(|| {
             here(&format!("no address for probes of {server} on {} (`source` names one)", self.interface))
         })?;
-        Ok(Way { own, own_mac: self.mac, mac })
+        Ok(Route { own, own_mac: self.mac, mac })
     }
 }
 
@@ -200,7 +200,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.net.turn(|inner| inner.stack.close(self.key, Instant::now()));
+        self.net.with_stack(|inner| inner.stack.close(self.key, Instant::now()));
     }
 }
 

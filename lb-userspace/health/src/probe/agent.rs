@@ -3,10 +3,10 @@
 //! As in HAProxy (configuration manual, `agent-check`) what an agent has said holds until it says something else of the
 //! same kind, and an agent that cannot be reached changes nothing: whether the server serves is for another check to find.
 
-mod said;
+mod state;
 
-pub(crate) use self::said::Memory;
-use super::conversation::Conversation;
+pub(crate) use self::state::Memory;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "agent's answer";
@@ -35,13 +35,13 @@ pub(crate) async fn probe(attempt: &Attempt<'_>, send: Option<&str>) -> Result<A
 }
 
 async fn ask(attempt: &Attempt<'_>, send: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let mut agent = Conversation::open(attempt).await?;
+    let mut agent = LineClient::open(attempt).await?;
     if let Some(send) = send {
-        agent.say(send.as_bytes(), ANSWER).await?;
+        agent.send(send.as_bytes(), ANSWER).await?;
     }
     // Many agents close without the end of line that the protocol asks for.
     match agent.line_or_rest(ANSWER).await? {
-        (line, false) if line.is_empty() => Err(Failure::Closed { wanted: ANSWER }),
+        (line, false) if line.is_empty() => Err(Failure::Closed { expected: ANSWER }),
         (line, _) => Ok(line),
     }
 }

@@ -96,7 +96,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Why it failed, and how far it had come: `connected after 0.4 ms, then status 500, wanted 200-299`.
+    /// Why it failed, and how far it had come: `connected after 0.4 ms, then status 500, expected 200-299`.
     pub fn explain(&self, failure: &str) -> String {
         let mut text = String::new();
         for Step { after_us, what } in &self.steps {
@@ -120,22 +120,22 @@ pub struct Attempt<'a> {
     pub agent: agent::Memory,
     net: &'a Net,
     begin: Instant,
-    told: Mutex<Told>,
-    heard: Heard,
+    progress: Mutex<Progress>,
+    received: Received,
 }
 
 /// Whether anything has come from the server through the VIP. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Heard(Arc<AtomicBool>);
+pub struct Received(Arc<AtomicBool>);
 
-impl Heard {
+impl Received {
     pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Progress {
     steps: Vec<Step>,
     warning: Option<String>,
 }
@@ -143,8 +143,8 @@ struct Told {
 impl<'a> Attempt<'a> {
     pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
         let (limit, begin) = (Limit::new(check.timeout), Instant::now());
-        let (agent, told, heard) = Default::default();
-        Self { check, subject, limit, agent, net, begin, told, heard }
+        let (agent, progress, received) = Default::default();
+        Self { check, subject, limit, agent, net, begin, progress, received }
     }
 
     /// With what the server's agent has said before.
@@ -152,7 +152,7 @@ impl<'a> Attempt<'a> {
         Self { agent, ..self }
     }
 
-    /// Another one of the same subject, of which nothing is told.
+    /// Another one of the same subject, of which nothing is progress.
     pub fn beside<'b>(&'b self, check: &'b Check) -> Attempt<'b> {
         Attempt::new(check, self.subject, self.net)
     }
@@ -178,12 +178,12 @@ impl<'a> Attempt<'a> {
         self.net.datagrams(self).await
     }
 
-    pub fn heard(&self) -> Heard {
-        self.heard.clone()
+    pub fn received(&self) -> Received {
+        self.received.clone()
     }
 
-    pub fn is_heard(&self) -> bool {
-        self.heard.0.load(Ordering::Relaxed)
+    pub fn has_received(&self) -> bool {
+        self.received.0.load(Ordering::Relaxed)
     }
 
     /// Waits for the target host's ICMP echo reply.
@@ -191,13 +191,18 @@ impl<'a> Attempt<'a> {
         self.net.echo(self).await
     }
 
-    /// Sends all of `bytes`; `wanted` is what comes back for them, for the words of a failure.
-    pub async fn send(&self, stream: &mut Stream, bytes: &[u8], wanted: &'static str) -> Result<(), Failure> {
+    /// Sends all of `bytes`; `expected` is what comes back for them, for the words of a failure.
+    pub async fn send(
+        &self,
+        stream: &mut Stream,
+        bytes: &[u8],
+        expected: &'static str,
+    ) -> Result<(), Failure> {
         let sending = async {
             stream.write_all(bytes).await?;
             stream.flush().await
         };
-        self.in_time(sending, wanted).await
+        self.in_time(sending, expected).await
     }
 
     /// Reads what comes next, as much as fits into `buffer`; 0 at the end.
@@ -205,38 +210,38 @@ impl<'a> Attempt<'a> {
         &self,
         stream: &mut Stream,
         buffer: &mut [u8],
-        wanted: &'static str,
+        expected: &'static str,
     ) -> Result<usize, Failure> {
-        self.in_time(stream.read(buffer), wanted).await
+        self.in_time(stream.read(buffer), expected).await
     }
 
-    /// Does `work`, which is to bring `wanted`, while there is time.
+    /// Does `work`, which is to bring `expected`, while there is time.
     pub async fn in_time<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,
-        wanted: &'static str,
+        expected: &'static str,
     ) -> Result<T, Failure> {
-        let done = self.limit.wait(work, |within| Failure::Late { wanted, within }).await?;
-        done.map_err(|error| Failure::from_stream(&error, wanted))
+        let done = self.limit.wait(work, |within| Failure::Late { expected, within }).await?;
+        done.map_err(|error| Failure::from_stream(&error, expected))
     }
 
     /// Notes what was done just now.
     pub fn step(&self, what: impl Into<Cow<'static, str>>) {
         let after_us = micros(self.begin.elapsed());
-        self.told().steps.push(Step { after_us, what: what.into() });
+        self.progress().steps.push(Step { after_us, what: what.into() });
     }
 
     /// Something that is not wrong yet.
     pub fn warn(&self, warning: String) {
-        self.told().warning = Some(warning);
+        self.progress().warning = Some(warning);
     }
 
     pub fn report(self, result: Result<Answer, Failure>) -> Report {
-        let Told { steps, warning } = self.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Progress { steps, warning } = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { took: self.begin.elapsed(), steps, warning, result }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

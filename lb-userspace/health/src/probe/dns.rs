@@ -1,4 +1,4 @@
-//! DNS: a question is answered without an error and, if one is wanted, with a certain record.
+//! DNS: a question is answered without an error and, if one is expected, with a certain record.
 //!
 //! Without a name to ask for the root is asked for, which many servers have nothing to say of: those of some zones only
 //! refuse it. Any answer but SERVFAIL is good then.
@@ -10,8 +10,8 @@ use lb_model::DnsProbe;
 use tokio::time::timeout_at;
 
 use self::question::{Question, Reply};
-use super::conversation::Conversation;
 use super::excerpt::clean;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 /// Nobody is told that more would be welcome (EDNS), so a server sends no more than 512 bytes (RFC 1035 section 4.2.1).
@@ -37,9 +37,9 @@ async fn over_udp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, F
     let mut again = attempt.limit.thirds().into_iter();
     let mut due = again.next();
     let mut buffer = vec![0; DATAGRAM];
-    let mut wanted = ANSWER;
+    let mut expected = ANSWER;
     loop {
-        let receiving = attempt.in_time(socket.receive(&mut buffer), wanted);
+        let receiving = attempt.in_time(socket.receive(&mut buffer), expected);
         let received = match due {
             Some(at) => timeout_at(at, receiving).await,
             None => Ok(receiving.await),
@@ -57,17 +57,17 @@ async fn over_udp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, F
                 return Ok(reply);
             }
             // Somebody else's answer, or one to a probe before this one: it says nothing of this one.
-            None => wanted = "answer to this very question",
+            None => expected = "answer to this very question",
         }
     }
 }
 
 /// RFC 7766 section 8: each message has its length in front.
 async fn over_tcp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, Failure> {
-    let mut conversation = Conversation::open(attempt).await?;
+    let mut conversation = LineClient::open(attempt).await?;
     let length = u16::try_from(question.as_bytes().len()).unwrap_or(u16::MAX);
     let message = [&length.to_be_bytes(), question.as_bytes()].concat();
-    conversation.say(&message, ANSWER).await?;
+    conversation.send(&message, ANSWER).await?;
     let length = u16::from_be_bytes(conversation.bytes(ANSWER).await?);
     let message = conversation.message_within(usize::from(u16::MAX), usize::from(length), ANSWER).await?;
     question.reply(&message)?.ok_or_else(|| Failure::Wrong("the answer is to another question".into()))
@@ -78,15 +78,18 @@ fn judge(check: &DnsProbe, reply: &Reply) -> Result<Answer, Failure> {
     if reply.code != Rcode::NOERROR && !is_alive {
         return Err(Failure::Wrong(format!("the answer is {}{}", reply.code, advice(reply.code))));
     }
-    let Some(wanted) = &check.answer else { return Ok(Answer::default()) };
-    if reply.records.iter().any(|record| record.is(wanted)) {
+    let Some(expected) = &check.answer else { return Ok(Answer::default()) };
+    if reply.records.iter().any(|record| record.is(expected)) {
         return Ok(Answer::default());
     }
     if reply.records.is_empty() {
-        return Err(Failure::Wrong(format!("no {wanted}: the answer has no {} record", check.record.name())));
+        return Err(Failure::Wrong(format!(
+            "no {expected}: the answer has no {} record",
+            check.record.name()
+        )));
     }
     let records: Vec<_> = reply.records.iter().map(|record| record.text.as_str()).collect();
-    Err(Failure::Wrong(format!("no {wanted} among the answers: {}", clean(records.join(", ").as_bytes()))))
+    Err(Failure::Wrong(format!("no {expected} among the answers: {}", clean(records.join(", ").as_bytes()))))
 }
 
 /// What an operator may have overlooked.

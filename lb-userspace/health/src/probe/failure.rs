@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lb_model::Statuses;
 
-use super::wanted::Unmet;
+use super::expectation::Mismatch;
 
 /// Why a probe failed; its display is the reason shown by `lb status`.
 #[derive(Debug, thiserror::Error)]
@@ -46,28 +46,28 @@ pub enum Failure {
     Connect(io::Error),
     #[error("no answer within {}", words(.0))]
     NoAnswer(Duration),
-    /// `wanted` says what did not come.
-    #[error("no {wanted} within {}", words(.within))]
-    Late { wanted: &'static str, within: Duration },
-    #[error("closed before the {wanted}")]
-    Closed { wanted: &'static str },
-    #[error("reset before the {wanted}")]
-    Reset { wanted: &'static str },
+    /// `expected` says what did not come.
+    #[error("no {expected} within {}", words(.within))]
+    Late { expected: &'static str, within: Duration },
+    #[error("closed before the {expected}")]
+    Closed { expected: &'static str },
+    #[error("reset before the {expected}")]
+    Reset { expected: &'static str },
     /// The whole of it, in words.
     #[error("{0}")]
     Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
     /// `got` is the code and the server's words for it.
-    #[error("status {got}, wanted {wanted}")]
-    Status { got: String, wanted: Statuses },
+    #[error("status {got}, expected {expected}")]
+    Status { got: String, expected: Statuses },
     /// All of the answer was looked through if `whole`.
-    #[error("no {} in the {}{}", .unmet.sought, extent(.unmet, *.whole), got(.unmet))]
-    Unmet { unmet: Unmet, whole: bool },
-    #[error("no {} within {}{}", .unmet.sought, words(.within), so_far(.unmet))]
-    UnmetLate { unmet: Unmet, within: Duration },
-    #[error("no {} before the connection was lost{}", .unmet.sought, so_far(.unmet))]
-    UnmetLost { unmet: Unmet },
+    #[error("no {} in the {}{}", .mismatch.sought, extent(.mismatch, *.whole), got(.mismatch))]
+    Mismatch { mismatch: Mismatch, whole: bool },
+    #[error("no {} within {}{}", .mismatch.sought, words(.within), so_far(.mismatch))]
+    MismatchAtTimeout { mismatch: Mismatch, within: Duration },
+    #[error("no {} before the connection was lost{}", .mismatch.sought, so_far(.mismatch))]
+    MismatchAtClose { mismatch: Mismatch },
     /// Nothing could be sent at all, for want of something on this host.
     #[error("{0} on this host")]
     Local(io::Error),
@@ -93,15 +93,15 @@ impl Failure {
         }
     }
 
-    /// What an error of an open connection, or of a socket for datagrams, means while `wanted` was waited for.
-    pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
+    /// What an error of an open connection, or of a socket for datagrams, means while `expected` was waited for.
+    pub fn from_stream(error: &io::Error, expected: &'static str) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
+            io::ErrorKind::UnexpectedEof => Self::Closed { expected },
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Self::Reset { wanted }
+                Self::Reset { expected }
             }
             _ => match error.raw_os_error().map(io::Error::from_raw_os_error).map(Self::from_connect) {
-                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {wanted}: {error}")),
+                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {expected}: {error}")),
                 Some(known) => known,
             },
         }
@@ -112,8 +112,8 @@ fn words(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 
-fn extent(unmet: &Unmet, whole: bool) -> String {
-    match (unmet.seen, whole) {
+fn extent(mismatch: &Mismatch, whole: bool) -> String {
+    match (mismatch.seen, whole) {
         (0, true) => "empty answer".into(),
         (seen, true) => format!("answer's {seen} bytes"),
         (seen, false) => format!("first {seen} bytes of the answer"),
@@ -121,12 +121,16 @@ fn extent(unmet: &Unmet, whole: bool) -> String {
 }
 
 /// For an answer that was still to go on.
-fn so_far(unmet: &Unmet) -> String {
-    if unmet.seen == 0 { String::new() } else { format!(", in the {}{}", extent(unmet, false), got(unmet)) }
+fn so_far(mismatch: &Mismatch) -> String {
+    if mismatch.seen == 0 {
+        String::new()
+    } else {
+        format!(", in the {}{}", extent(mismatch, false), got(mismatch))
+    }
 }
 
-fn got(unmet: &Unmet) -> String {
-    if unmet.seen == 0 { String::new() } else { format!(": got {}", unmet.begins) }
+fn got(mismatch: &Mismatch) -> String {
+    if mismatch.seen == 0 { String::new() } else { format!(": got {}", mismatch.begins) }
 }
 
 #[cfg(test)]
@@ -140,32 +144,39 @@ mod tests {
 
     #[test]
     fn reads_as_a_sentence() {
-        let unmet = |seen, begins: &str| Unmet { sought: "'Test Page'".into(), seen, begins: begins.into() };
+        let mismatch =
+            |seen, begins: &str| Mismatch { sought: "'Test Page'".into(), seen, begins: begins.into() };
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
             (
-                Failure::Status { got: "500".into(), wanted: Statuses::default() },
-                "status 500, wanted 200-299",
+                Failure::Status { got: "500".into(), expected: Statuses::default() },
+                "status 500, expected 200-299",
             ),
             (
-                Failure::Status { got: "200 OK".into(), wanted: Statuses(vec![204..=204, 300..=399]) },
-                "status 200 OK, wanted 204, 300-399",
+                Failure::Status { got: "200 OK".into(), expected: Statuses(vec![204..=204, 300..=399]) },
+                "status 200 OK, expected 204, 300-399",
             ),
             (
-                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: false },
+                Failure::Mismatch { mismatch: mismatch(612, "'It works!'"), whole: false },
                 "no 'Test Page' in the first 612 bytes of the answer: got 'It works!'",
             ),
             (
-                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: true },
+                Failure::Mismatch { mismatch: mismatch(612, "'It works!'"), whole: true },
                 "no 'Test Page' in the answer's 612 bytes: got 'It works!'",
             ),
-            (Failure::Unmet { unmet: unmet(0, "''"), whole: true }, "no 'Test Page' in the empty answer"),
             (
-                Failure::UnmetLate { unmet: unmet(9, "'It works!'"), within: Duration::from_millis(1500) },
+                Failure::Mismatch { mismatch: mismatch(0, "''"), whole: true },
+                "no 'Test Page' in the empty answer",
+            ),
+            (
+                Failure::MismatchAtTimeout {
+                    mismatch: mismatch(9, "'It works!'"),
+                    within: Duration::from_millis(1500),
+                },
                 "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer: got 'It works!'",
             ),
             (
-                Failure::UnmetLate { unmet: unmet(0, "''"), within: Duration::from_secs(3) },
+                Failure::MismatchAtTimeout { mismatch: mismatch(0, "''"), within: Duration::from_secs(3) },
                 "no 'Test Page' within 3s",
             ),
             (
@@ -188,8 +199,8 @@ mod tests {
                  service does not listen on the VIP",
             ),
         ];
-        for (failure, wanted) in cases {
-            assert_eq!(failure.to_string(), wanted);
+        for (failure, expected) in cases {
+            assert_eq!(failure.to_string(), expected);
         }
     }
 

@@ -41,7 +41,7 @@ fn judge(path: &Path) -> Result<Answer, Failure> {
     let text = bytes.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.is_empty() {
-        return Err(told("empty, wanted a weight from 0 to 65535"));
+        return Err(told("empty, expected a weight from 0 to 65535"));
     }
     let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match weight {
@@ -117,9 +117,9 @@ mod tests {
         let cases: [(&[u8], &str); 10] = [
             (b"50%", "'50%' is not a weight from 0 to 65535"),
             (b"0x10", "'0x10' is not a weight from 0 to 65535"),
-            (b"# 5", "empty, wanted a weight from 0 to 65535"),
-            (b"", "empty, wanted a weight from 0 to 65535"),
-            (b" \n", "empty, wanted a weight from 0 to 65535"),
+            (b"# 5", "empty, expected a weight from 0 to 65535"),
+            (b"", "empty, expected a weight from 0 to 65535"),
+            (b" \n", "empty, expected a weight from 0 to 65535"),
             (b"65536", "'65536' is not a weight from 0 to 65535"),
             (b"-1", "'-1' is not a weight from 0 to 65535"),
             (b"1\n2", "'1\\n2' is not a weight from 0 to 65535"),

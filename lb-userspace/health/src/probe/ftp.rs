@@ -1,13 +1,13 @@
 //! FTP (RFC 959): the server greets.
 
-use super::conversation::{Conversation, wrong};
 use super::excerpt::quote;
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure, reply};
 
 const GREETING: &str = "greeting";
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let mut greeting = reply::read(&mut server, GREETING, "220").await?;
     if greeting.is("120") {
         // The greeting proper follows when the server is ready (section 5.4).
@@ -21,7 +21,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         return Err(wrong(GREETING, &greeting.line, "220"));
     }
     attempt.step("greeted");
-    server.farewell(b"QUIT\r\n").await;
+    server.quit(b"QUIT\r\n").await;
     Ok(Answer::default())
 }
 
@@ -67,12 +67,12 @@ mod tests {
     #[tokio::test]
     async fn anything_else_is_told() {
         let cases = [
-            ("421 too many users\r\n", "the greeting is '421 too many users', wanted 220"),
-            ("220-welcome\r\n421 no, too many\r\n", "the greeting is '421 no, too many', wanted 220"),
-            ("530 not you\r\n", "the greeting is '530 not you', wanted 220"),
+            ("421 too many users\r\n", "the greeting is '421 too many users', expected 220"),
+            ("220-welcome\r\n421 no, too many\r\n", "the greeting is '421 no, too many', expected 220"),
+            ("530 not you\r\n", "the greeting is '530 not you', expected 220"),
             ("120 in 5 minutes\r\n", "closed before the greeting, after '120 in 5 minutes'"),
             ("220-welcome\r\nto nothing\r\n", "closed before the greeting"),
-            ("SSH-2.0-OpenSSH_9.2p1\r\n", "the greeting is 'SSH-2.0-OpenSSH_9.2p1', wanted 220"),
+            ("SSH-2.0-OpenSSH_9.2p1\r\n", "the greeting is 'SSH-2.0-OpenSSH_9.2p1', expected 220"),
         ];
         for (greeting, words) in cases {
             let (found, rest) = ftp(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;

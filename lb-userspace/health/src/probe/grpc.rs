@@ -16,7 +16,7 @@ use super::{Answer, Attempt, Failure, http};
 
 /// Of headers and trailers each.
 const HEADER_LIMIT: u32 = 16 * 1024;
-/// The message that is wanted has 7 bytes.
+/// The message that is expected has 7 bytes.
 const MESSAGE_LIMIT: usize = 4096;
 const ANSWER: &str = "answer";
 
@@ -64,7 +64,7 @@ async fn answer(attempt: &Attempt<'_>, response: ResponseFuture, service: &str) 
     let (head, mut body) = within(attempt, response).await?.into_parts();
     attempt.step("got an answer");
     if head.status != 200 {
-        return Err(Failure::Status { got: head.status.to_string(), wanted: Statuses(vec![200..=200]) });
+        return Err(Failure::Status { got: head.status.to_string(), expected: Statuses(vec![200..=200]) });
     }
     let message = whole(attempt, &mut body).await?;
     let trailers = within(attempt, body.trailers()).await?;
@@ -99,7 +99,11 @@ fn failure(error: &h2::Error) -> Failure {
     if let Some(error) = error.get_io() {
         // The kernel's errors have numbers, h2's own word for an end in order has none.
         let closed = error.kind() == io::ErrorKind::BrokenPipe && error.raw_os_error().is_none();
-        return if closed { Failure::Closed { wanted: ANSWER } } else { Failure::from_stream(error, ANSWER) };
+        return if closed {
+            Failure::Closed { expected: ANSWER }
+        } else {
+            Failure::from_stream(error, ANSWER)
+        };
     }
     match error.reason() {
         Some(reason) if error.is_remote() => {

@@ -1,4 +1,4 @@
-//! HTTP/1.1: a request is answered with a wanted status and, if asked for, a text, a match or a digest.
+//! HTTP/1.1: a request is answered with a expected status and, if asked for, a text, a match or a digest.
 //!
 //! A client library would refuse what servers in the field say and curl takes: answers that come before the request, lines
 //! without a carriage return, headers of no known form, an end without the last chunk. So the little that a check wants to
@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 
 use self::body::Decoder;
 use self::head::Head;
-use super::conversation::Conversation;
 use super::excerpt::clean;
-use super::wanted::Search;
+use super::expectation::Search;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure, excerpt};
 
 /// How much of a body is looked through; a page that has not said its text by then is taken not to have it, and a
@@ -32,8 +32,8 @@ pub(super) const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 /// Fetches the page. Redirects are not followed: they are answers like any other.
 pub(super) async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
     let request = request(check, attempt)?;
-    let mut server = Conversation::open(attempt).await?;
-    match server.say(request.as_bytes(), HEADER).await {
+    let mut server = LineClient::open(attempt).await?;
+    match server.send(request.as_bytes(), HEADER).await {
         // Some servers answer whoever connects, and close with the request unread: what they said is there to be read.
         Err(Failure::Reset { .. }) | Ok(()) => {}
         Err(failure) => return Err(failure),
@@ -41,11 +41,11 @@ pub(super) async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<An
     let head = answer(&mut server).await?;
     attempt.step(format!("got status {}", head.status));
     if !check.status.contain(head.status) {
-        return Err(Failure::Status { got: status_words(&head), wanted: check.status.clone() });
+        return Err(Failure::Status { got: status_words(&head), expected: check.status.clone() });
     }
-    if !check.wanted.is_nothing() || check.digest.is_some() {
+    if !check.expected.is_nothing() || check.digest.is_some() {
         let seen = read(check, &head, &mut server).await.map_err(|failure| compressed(&head, failure))?;
-        attempt.step(format!("read {seen} bytes as wanted"));
+        attempt.step(format!("read {seen} bytes as expected"));
     }
     Ok(Answer::default())
 }
@@ -81,14 +81,14 @@ pub(super) fn default_host(service: ServiceKey, tls: bool) -> String {
 }
 
 /// The header of the answer itself; those of interim ones, such as 103, are passed over.
-async fn answer(server: &mut Conversation<'_>) -> Result<Head, Failure> {
+async fn answer(server: &mut LineClient<'_>) -> Result<Head, Failure> {
     let begins = server.peek(HEADER).await.map_err(no_answer)?;
     if begins.first().is_some_and(|byte| !b"hHiI\r\n".contains(byte)) {
         return Err(not_http(begins));
     }
     let mut room = HEADER_LIMIT;
     loop {
-        let first = line(server, &mut room).await?.ok_or(Failure::Closed { wanted: HEADER })?;
+        let first = line(server, &mut room).await?.ok_or(Failure::Closed { expected: HEADER })?;
         if first.is_empty() {
             // Left over from a body before, or from a script: the answer begins behind it.
             continue;
@@ -105,7 +105,7 @@ async fn answer(server: &mut Conversation<'_>) -> Result<Head, Failure> {
 }
 
 /// The next line of a header, whole or not; `None` at the end of the connection.
-async fn line(server: &mut Conversation<'_>, room: &mut usize) -> Result<Option<Vec<u8>>, Failure> {
+async fn line(server: &mut LineClient<'_>, room: &mut usize) -> Result<Option<Vec<u8>>, Failure> {
     let too_long = || Failure::NotHttp(format!("its header has more than {HEADER_LIMIT} bytes"));
     let (line, whole) = server.line_within(*room, HEADER).await.map_err(|failure| match failure {
         Failure::Wrong(_) => too_long(),
@@ -126,7 +126,7 @@ fn rest_of_header(line: Result<Option<Vec<u8>>, Failure>) -> Result<Option<Vec<u
 
 fn no_answer(failure: Failure) -> Failure {
     match failure {
-        Failure::Late { wanted: _, within } => Failure::NoAnswer(within),
+        Failure::Late { expected: _, within } => Failure::NoAnswer(within),
         failure => failure,
     }
 }
@@ -165,10 +165,10 @@ fn status_words(head: &Head) -> String {
     format!("{} {phrase}{leads}", head.status).trim_end().to_owned()
 }
 
-/// Reads the body as far as it takes to know that it is as wanted; returns how far that was.
-async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> Result<usize, Failure> {
+/// Reads the body as far as it takes to know that it is as expected; returns how far that was.
+async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Result<usize, Failure> {
     let mut decoder = Decoder::new(head.framing(check.method == Method::Head));
-    let (mut search, mut hash) = (Search::new(&check.wanted), Sha256::new());
+    let (mut search, mut hash) = (Search::new(&check.expected), Sha256::new());
     while check.digest.is_some() || !search.is_settled() {
         if decoder.is_done() {
             return at_the_end(check, &search, hash);
@@ -181,7 +181,7 @@ async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> 
         };
         if bytes.is_empty() {
             let whole = decoder.may_end();
-            let cut_short = || search.cut_short(Failure::Closed { wanted: BODY_END });
+            let cut_short = || search.cut_short(Failure::Closed { expected: BODY_END });
             return if whole { at_the_end(check, &search, hash) } else { Err(cut_short()) };
         }
         let mut piece = Vec::new();
@@ -200,19 +200,19 @@ async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> 
 
 /// The body had its limit, and there is more of it.
 fn too_long(search: &Search<'_>) -> Failure {
-    match search.unmet() {
-        Some(unmet) => Failure::Unmet { unmet, whole: false },
+    match search.mismatch() {
+        Some(mismatch) => Failure::Mismatch { mismatch, whole: false },
         None => Failure::Wrong(format!("the answer has more than {BODY_LIMIT} bytes, too many to digest")),
     }
 }
 
 fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<usize, Failure> {
-    if let Some(unmet) = search.unmet() {
-        return Err(Failure::Unmet { unmet, whole: true });
+    if let Some(mismatch) = search.mismatch() {
+        return Err(Failure::Mismatch { mismatch, whole: true });
     }
     let got: [u8; 32] = hash.finalize().into();
     match check.digest {
-        Some(wanted) if wanted != got => {
+        Some(expected) if expected != got => {
             let digits: String = got.iter().map(|byte| format!("{byte:02x}")).collect();
             Err(Failure::Wrong(format!("the answer's {} bytes have the digest {digits}", search.seen())))
         }
@@ -223,7 +223,7 @@ fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<us
 /// Nobody has asked for a compressed body, and nothing is found in one: curl and ldirectord do not look inside either.
 fn compressed(head: &Head, failure: Failure) -> Failure {
     match (&head.coding, failure) {
-        (Some(coding), failure @ Failure::Unmet { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
+        (Some(coding), failure @ Failure::Mismatch { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
             let coding = clean(coding);
             Failure::Wrong(format!(
                 "{failure}; the server compresses it (Content-Encoding: {coding}) though nobody asked for that"

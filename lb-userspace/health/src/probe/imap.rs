@@ -1,16 +1,16 @@
 //! IMAP (RFC 9051): the server greets.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let greeting = server.greeting("greeting").await?;
     if !is_welcome(&greeting) {
         return Err(wrong("greeting", &greeting, "* OK"));
     }
     attempt.step("greeted");
-    server.farewell(b"lb LOGOUT\r\n").await;
+    server.quit(b"lb LOGOUT\r\n").await;
     Ok(Answer::default())
 }
 
@@ -59,11 +59,11 @@ mod tests {
     #[tokio::test]
     async fn anything_else_is_told() {
         let cases = [
-            ("* BYE too many connections\r\n", "the greeting is '* BYE too many connections', wanted * OK"),
-            ("* NO not now\r\n", "the greeting is '* NO not now', wanted * OK"),
-            ("* OKAY\r\n", "the greeting is '* OKAY', wanted * OK"),
-            ("OK\r\n", "the greeting is 'OK', wanted * OK"),
-            ("+OK POP3\r\n", "the greeting is '+OK POP3', wanted * OK"),
+            ("* BYE too many connections\r\n", "the greeting is '* BYE too many connections', expected * OK"),
+            ("* NO not now\r\n", "the greeting is '* NO not now', expected * OK"),
+            ("* OKAY\r\n", "the greeting is '* OKAY', expected * OK"),
+            ("OK\r\n", "the greeting is 'OK', expected * OK"),
+            ("+OK POP3\r\n", "the greeting is '+OK POP3', expected * OK"),
         ];
         for (greeting, words) in cases {
             let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;

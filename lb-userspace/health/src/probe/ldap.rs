@@ -1,8 +1,8 @@
 //! LDAP (RFC 4511): an anonymous bind is answered, or refused as only a server that serves does. The few bytes of BER that
 //! this takes are read here.
 
-use super::conversation::Conversation;
 use super::excerpt::quote;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the bind";
@@ -19,12 +19,12 @@ const EXTENDED_RESPONSE: u8 = 0x78;
 const UNBIND: [u8; 7] = [SEQUENCE, 5, INTEGER, 1, 3, 0x42, 0];
 
 const PROTOCOL_ERROR: u8 = 2;
-/// Refusals of a bind without a name: another way to authenticate is wanted, or TLS first, or another server, or nobody is
+/// Refusals of a bind without a name: another way to authenticate is expected, or TLS first, or another server, or nobody is
 /// let in without a name.
 const GOOD_REFUSALS: [u8; 8] = [7, 8, 10, 13, 48, 49, 50, 53];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let (mut code, mut words) = ask(&mut server, 1, 3).await?;
     if code == PROTOCOL_ERROR {
         // A server of LDAPv2 says so to version 3.
@@ -36,13 +36,13 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         code if GOOD_REFUSALS.contains(&code) => "refused an anonymous bind, as a server that serves does",
         code => return Err(refused(code, &words)),
     });
-    server.farewell(&UNBIND).await;
+    server.quit(&UNBIND).await;
     Ok(Answer::default())
 }
 
 /// Result code and diagnostic message of the answer to a bind.
-async fn ask(server: &mut Conversation<'_>, id: u8, version: u8) -> Result<(u8, Vec<u8>), Failure> {
-    server.say(&bind(id, version), ANSWER).await?;
+async fn ask(server: &mut LineClient<'_>, id: u8, version: u8) -> Result<(u8, Vec<u8>), Failure> {
+    server.send(&bind(id, version), ANSWER).await?;
     let message = message(server).await?;
     match result(&message, id) {
         Some((code, words)) => Ok((code, words.to_vec())),
@@ -56,7 +56,7 @@ const fn bind(id: u8, version: u8) -> [u8; 14] {
 }
 
 /// The content of the sequence that each message is.
-async fn message(server: &mut Conversation<'_>) -> Result<Vec<u8>, Failure> {
+async fn message(server: &mut LineClient<'_>) -> Result<Vec<u8>, Failure> {
     let head: [u8; 2] = server.bytes(ANSWER).await?;
     let [SEQUENCE, first] = head else { return Err(not_ldap(&head)) };
     let mut more = [0; 4];

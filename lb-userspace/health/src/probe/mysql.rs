@@ -4,8 +4,8 @@
 //! an answer to it. Refused logins do not count: with a limit of 10, MariaDB 10.11 took 400 of them, and blocked a host
 //! that left 11 times. See "Connection Phase" in MySQL's documentation of its protocol.
 
-use super::conversation::Conversation;
 use super::excerpt::{clean, quote};
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const GREETING: &str = "greeting";
@@ -36,7 +36,7 @@ const SWITCHES: usize = 3;
 const GOOD_REFUSALS: [u16; 14] =
     [1043, 1044, 1045, 1203, 1226, 1251, 1275, 1524, 1698, 1820, 1862, 3118, 3159, 4151];
 pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let (mut number, greeting) = packet(&mut server, GREETING).await?;
     let version = match greeting.split_first() {
         Some((&PROTOCOL, rest)) => rest.split(|byte| *byte == 0).next().unwrap_or_default(),
@@ -53,13 +53,13 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, F
     let mut words = login(user);
     for _ in 0..=SWITCHES {
         number = number.wrapping_add(1);
-        server.say(&framed(number, &words), ANSWER).await?;
+        server.send(&framed(number, &words), ANSWER).await?;
         let answer;
         (number, answer) = packet(&mut server, ANSWER).await?;
         match answer.split_first() {
             Some((&OK, _)) => {
                 attempt.step("accepted the login");
-                server.farewell(&QUIT).await;
+                server.quit(&QUIT).await;
                 return Ok(Answer::default());
             }
             Some((&ERROR, rest)) => {
@@ -67,7 +67,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, F
                 attempt.step("refused the user, as a server that serves does");
                 return Ok(Answer::default());
             }
-            // Whatever is wanted as a proof, ours is an empty password.
+            // Whatever is expected as a proof, ours is an empty password.
             Some((&(SWITCH | MORE), _)) => words.clear(),
             _ => return Err(not_mysql(ANSWER, &answer)),
         }
@@ -76,10 +76,10 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, F
 }
 
 /// The number of the next packet and its content.
-async fn packet(server: &mut Conversation<'_>, wanted: &'static str) -> Result<(u8, Vec<u8>), Failure> {
-    let [a, b, c, number] = server.bytes(wanted).await?;
+async fn packet(server: &mut LineClient<'_>, expected: &'static str) -> Result<(u8, Vec<u8>), Failure> {
+    let [a, b, c, number] = server.bytes(expected).await?;
     let length = u32::from_le_bytes([a, b, c, 0]);
-    Ok((number, server.message(length as usize, wanted).await?))
+    Ok((number, server.message(length as usize, expected).await?))
 }
 
 fn framed(number: u8, content: &[u8]) -> Vec<u8> {

@@ -3,8 +3,8 @@
 //!
 //! See "Message Formats" in PostgreSQL's documentation.
 
-use super::conversation::Conversation;
 use super::excerpt::{clean, quote};
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the start-up message";
@@ -34,8 +34,8 @@ const GOOD_WORDS: [(&[u8], &[u8]); 9] = [
 ];
 
 pub(super) async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
-    server.say(&start_up(user, database), ANSWER).await?;
+    let mut server = LineClient::open(attempt).await?;
+    server.send(&start_up(user, database), ANSWER).await?;
     let mut is_in = false;
     for _ in 0..MESSAGES {
         match message(&mut server).await? {
@@ -48,7 +48,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> 
             }
             (b'Z', _) if is_in => {
                 attempt.step("let us in");
-                server.farewell(&TERMINATE).await;
+                server.quit(&TERMINATE).await;
                 return Ok(Answer::default());
             }
             (b'E', fields) => {
@@ -71,7 +71,7 @@ fn start_up(user: &str, database: &str) -> Vec<u8> {
 }
 
 /// Type and content of the next message. Its length counts itself.
-async fn message(server: &mut Conversation<'_>) -> Result<(u8, Vec<u8>), Failure> {
+async fn message(server: &mut LineClient<'_>) -> Result<(u8, Vec<u8>), Failure> {
     let head: [u8; 5] = server.bytes(ANSWER).await?;
     let [kind, length @ ..] = head;
     if kind == b'E' && length.iter().all(|byte| matches!(byte, b' '..=b'~')) {

@@ -1,6 +1,6 @@
 //! Redis: `PING` is answered. A server that wants a password first, or has no right to it for us, serves too.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to PING";
@@ -15,8 +15,8 @@ const GOOD: [&[u8]; 5] =
     [b"+pong", b"-noauth", b"-noperm", b"-err operation not permitted", b"-err authentication required"];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
-    server.say(PING, ANSWER).await?;
+    let mut server = LineClient::open(attempt).await?;
+    server.send(PING, ANSWER).await?;
     let mut answer = server.line(ANSWER).await?;
     if answer.starts_with(b"$") {
         // As a string with its length in front, its line follows.
@@ -31,7 +31,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         return Err(wrong(ANSWER, &answer, "+PONG"));
     }
     attempt.step("answered PING");
-    server.farewell(QUIT).await;
+    server.quit(QUIT).await;
     Ok(Answer::default())
 }
 

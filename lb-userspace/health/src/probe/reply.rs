@@ -1,8 +1,8 @@
 //! Replies that begin with a number of three digits, as in SMTP and FTP (RFC 5321, section 4.2.1; RFC 959, section 4.2).
 
 use super::Failure;
-use super::conversation::{Conversation, wrong};
 use super::excerpt::quote;
+use super::line_client::{LineClient, wrong};
 
 /// Lines of one reply. Greetings can be long-winded.
 const LINES: usize = 1000;
@@ -25,15 +25,15 @@ impl Reply {
     }
 }
 
-/// Reads `what`, which should have the number `wanted`, to its last line.
+/// Reads `what`, which should have the number `expected`, to its last line.
 ///
 /// `220-` opens a reply of many lines, and one that begins with a number and a blank ends it. It is the same number, or that
 /// of an error, if the server has second thoughts: other lines that look so are text, of which old FTP servers do not take
 /// care.
 pub(super) async fn read(
-    server: &mut Conversation<'_>,
+    server: &mut LineClient<'_>,
     what: &'static str,
-    wanted: &'static str,
+    expected: &'static str,
 ) -> Result<Reply, Failure> {
     let mut first: Option<([u8; 3], Vec<u8>)> = None;
     for _ in 0..LINES {
@@ -50,7 +50,7 @@ pub(super) async fn read(
         };
         match (numbered(&line), &first) {
             (None, None) if line.is_empty() => {}
-            (None, None) => return Err(wrong(what, &line, wanted)),
+            (None, None) => return Err(wrong(what, &line, expected)),
             (Some((number, false)), None) => first = Some((number, line)),
             (Some((number, true)), None) => return Ok(Reply { number, line }),
             (Some((number, true)), Some((opened, _)))

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
 
-use lb_model::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
+use lb_model::{Check, Expectation, Pattern, Probe, Protocol, ServiceKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -191,7 +191,7 @@ impl Asked {
 }
 
 /// What an answer must contain.
-pub(crate) fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+pub(crate) fn expected(text: Option<&str>, pattern: Option<&str>) -> Expectation {
     let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
-    Wanted { text: text.map(Into::into), pattern }
+    Expectation { text: text.map(Into::into), pattern }
 }

@@ -1,12 +1,12 @@
 //! SMTP (RFC 5321): the server greets and answers EHLO, or HELO if it is older than that.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure, reply};
 
 const GREETING: &str = "greeting";
 
 pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let greeting = reply::read(&mut server, GREETING, "220").await.map_err(late)?;
     if !greeting.is_good() {
         return Err(wrong(GREETING, &greeting.line, "220"));
@@ -14,11 +14,11 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
     attempt.step("greeted");
     let mut last = None;
     for (verb, answer) in [("EHLO", "answer to EHLO"), ("HELO", "answer to HELO")] {
-        server.say(format!("{verb} {helo}\r\n").as_bytes(), answer).await?;
+        server.send(format!("{verb} {helo}\r\n").as_bytes(), answer).await?;
         let reply = reply::read(&mut server, answer, "250").await?;
         if reply.is_good() {
             attempt.step(if verb == "EHLO" { "answered EHLO" } else { "answered HELO" });
-            server.farewell(b"QUIT\r\n").await;
+            server.quit(b"QUIT\r\n").await;
             return Ok(Answer::default());
         }
         let closes = reply.is("421");
@@ -31,15 +31,15 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
         Some(Failure::Wrong(words)) if words.contains("HELO is '5") => {
             Err(Failure::Wrong(format!("{words} (is `helo` a name that it takes?)")))
         }
-        failure => Err(failure.unwrap_or(Failure::Closed { wanted: GREETING })),
+        failure => Err(failure.unwrap_or(Failure::Closed { expected: GREETING })),
     }
 }
 
 /// Some mail servers let strangers wait before they greet, for half a minute even.
 fn late(failure: Failure) -> Failure {
     match failure {
-        Failure::Late { wanted, within } => Failure::Wrong(format!(
-            "no {wanted} within {}: does it take its time? (raise `timeout`, or let this host pass at once)",
+        Failure::Late { expected, within } => Failure::Wrong(format!(
+            "no {expected} within {}: does it take its time? (raise `timeout`, or let this host pass at once)",
             humantime::format_duration(within)
         )),
         failure => failure,
@@ -119,25 +119,25 @@ mod tests {
         }
         let turns =
             [says("220 mail\r\n"), hears(EHLO), says("502 what?\r\n"), hears(HELO), says("550 who?\r\n")];
-        let words = "the answer to HELO is '550 who?', wanted 250 (is `helo` a name that it takes?)";
+        let words = "the answer to HELO is '550 who?', expected 250 (is `helo` a name that it takes?)";
         assert_eq!(failure(turns).await, words);
     }
 
     #[tokio::test]
     async fn anything_else_is_told() {
         let greetings = [
-            ("554 no service here\r\n", "the greeting is '554 no service here', wanted 220"),
-            ("421 too busy\r\n", "the greeting is '421 too busy', wanted 220"),
-            ("220-wait\r\n521 go away\r\n", "the greeting is '521 go away', wanted 220"),
-            ("+OK POP3\r\n", "the greeting is '+OK POP3', wanted 220"),
-            ("\x1b[2J220 x\r\n", "the greeting is '\\u{1b}[2J220 x', wanted 220"),
+            ("554 no service here\r\n", "the greeting is '554 no service here', expected 220"),
+            ("421 too busy\r\n", "the greeting is '421 too busy', expected 220"),
+            ("220-wait\r\n521 go away\r\n", "the greeting is '521 go away', expected 220"),
+            ("+OK POP3\r\n", "the greeting is '+OK POP3', expected 220"),
+            ("\x1b[2J220 x\r\n", "the greeting is '\\u{1b}[2J220 x', expected 220"),
         ];
         for (greeting, words) in greetings {
             assert_eq!(failure([says(greeting)]).await, words);
         }
         let answers = [
-            ("421 shutting down\r\n", "the answer to EHLO is '421 shutting down', wanted 250"),
-            ("250-mail\r\n421 too busy\r\n", "the answer to EHLO is '421 too busy', wanted 250"),
+            ("421 shutting down\r\n", "the answer to EHLO is '421 shutting down', expected 250"),
+            ("250-mail\r\n421 too busy\r\n", "the answer to EHLO is '421 too busy', expected 250"),
             ("250-mail\r\n", "closed before the answer to EHLO"),
         ];
         for (answer, words) in answers {
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
         for (name, words) in servers::fails_at_all(&smtp(Duration::from_millis(200))).await {
-            let wanted = match name {
+            let expected = match name {
                 "closes at once" | "closes its half and reads on" | "ends its sentence in the middle" => {
                     "closed before the greeting"
                 }
@@ -190,7 +190,7 @@ mod tests {
                 "is not there" => "connection refused",
                 _ => "no greeting within 200ms",
             };
-            assert!(words.starts_with(wanted), "{name}: {words}");
+            assert!(words.starts_with(expected), "{name}: {words}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! TCP: a connection is accepted; if something is sent or wanted, that is answered.
+//! TCP: a connection is accepted; if something is sent or expected, that is answered.
 
 use lb_model::Exchange;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout_at;
 
-use super::wanted::Search;
+use super::expectation::Search;
 use super::{Answer, Attempt, Failure};
 use crate::net::Stream;
 
@@ -19,16 +19,16 @@ pub(super) async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<
         attempt.send(&mut stream, &exchange.send, ANSWER).await?;
         attempt.step(format!("sent {} bytes", exchange.send.len()));
     }
-    if !exchange.send.is_empty() || !exchange.wanted.is_nothing() {
+    if !exchange.send.is_empty() || !exchange.expected.is_nothing() {
         answer(attempt, &mut stream, exchange).await?;
     }
     Ok(Answer::default())
 }
 
-/// Reads until what came is as wanted. That no more may follow is not waited for: a server that keeps its connections
+/// Reads until what came is as expected. That no more may follow is not waited for: a server that keeps its connections
 /// open would never be good.
 async fn answer(attempt: &Attempt<'_>, stream: &mut Stream, exchange: &Exchange) -> Result<(), Failure> {
-    let mut search = Search::new(&exchange.wanted);
+    let mut search = Search::new(&exchange.expected);
     let mut buffer = [0; 2048];
     // What follows is for who answers when all is said.
     let mut waits = !exchange.send.is_empty() && attempt.check.tls.is_none();
@@ -56,14 +56,14 @@ async fn answer(attempt: &Attempt<'_>, stream: &mut Stream, exchange: &Exchange)
         };
         match (search.seen(), came) {
             (0, []) if told => return Err(Failure::Wrong("no answer, and closed when told so".into())),
-            (0, []) => return Err(Failure::Closed { wanted: ANSWER }),
+            (0, []) => return Err(Failure::Closed { expected: ANSWER }),
             (0, _) => attempt.step("got an answer"),
             _ => {}
         }
         search.feed(came);
-        let Some(unmet) = search.unmet() else { return Ok(()) };
-        if came.is_empty() || unmet.seen == ANSWER_LIMIT {
-            return Err(Failure::Unmet { whole: came.is_empty(), unmet });
+        let Some(mismatch) = search.mismatch() else { return Ok(()) };
+        if came.is_empty() || mismatch.seen == ANSWER_LIMIT {
+            return Err(Failure::Mismatch { whole: came.is_empty(), mismatch });
         }
     }
 }

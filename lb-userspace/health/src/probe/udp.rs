@@ -1,8 +1,8 @@
-//! UDP: a datagram is answered by one that is as wanted.
+//! UDP: a datagram is answered by one that is as expected.
 
 use lb_model::Exchange;
 
-use super::wanted::Search;
+use super::expectation::Search;
 use super::{Answer, Attempt, Failure};
 
 /// How much of an answer is looked at.
@@ -17,11 +17,11 @@ pub(super) async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<
     let mut buffer = vec![0; DATAGRAM];
     let length = attempt.in_time(socket.receive(&mut buffer), ANSWER).await?;
     attempt.step("got an answer");
-    let mut search = Search::new(&exchange.wanted);
+    let mut search = Search::new(&exchange.expected);
     search.feed(&buffer[..length]);
-    match search.unmet() {
+    match search.mismatch() {
         None => Ok(Answer::default()),
-        Some(unmet) => Err(Failure::Unmet { unmet, whole: length < DATAGRAM }),
+        Some(mismatch) => Err(Failure::Mismatch { mismatch, whole: length < DATAGRAM }),
     }
 }
 

@@ -79,11 +79,11 @@ impl Controller {
     }
 
     fn checks_status(&self) -> ChecksStatus {
-        let punctuality = self.checker.punctuality();
+        let lateness = self.checker.timer_lateness();
         ChecksStatus {
             running: self.checker.count() as u64,
-            started: punctuality.starts(),
-            late: punctuality.late(),
+            started: lateness.starts(),
+            late: lateness.late(),
         }
     }
 
@@ -209,7 +209,9 @@ impl Controller {
             method: if mac == Some(self.data_path.executor.mac()) { "Local" } else { "Route" }.to_owned(),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
-            weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),
+            weight_reason: machine
+                .and_then(Machine::weight_limiter)
+                .map(|limiter| limiter.as_str().to_owned()),
             active: counts.active(),
             inactive: counts.inactive(),
             health: machine.map_or(plain, Machine::health),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use lb_common::probe::{Answer, Ports};
-use lb_health::net::{Station, Stations};
+use lb_health::net::{Neighbour, Neighbours};
 use lb_model::{Config, Protocol, Server, Service, Via};
 use lb_net::xsk::{self, Copying};
 use socket2::SockRef;
@@ -56,15 +56,15 @@ impl Controller {
     /// Tells the probes where servers are.
     pub(super) fn tell_stations(&mut self) {
         let servers = self.vip_checks.own.iter().map(|(server, own)| {
-            let station = Station { mac: self.knowledge.mac(*server), own: *own };
-            (*server, station)
+            let neighbour = Neighbour { mac: self.knowledge.mac(*server), own: *own };
+            (*server, neighbour)
         });
-        let stations = Stations {
+        let neighbours = Neighbours {
             interface: self.config.interface.clone(),
             mac: self.data_path.executor.mac(),
             servers: servers.collect(),
         };
-        self.checker.vip().set_stations(stations);
+        self.checker.vip().set_neighbours(neighbours);
     }
 
     fn follow_answers(&mut self) -> Result<()> {

@@ -153,10 +153,10 @@ async fn the_name_asked_for_is_the_hosts_unless_configured() {
 #[tokio::test]
 async fn a_page_is_read_inside() {
     let server = page(servers::self_signed(NAME)).await;
-    let probe = HttpProbe { wanted: servers::wanted(Some("Test Page"), None), ..HttpProbe::default() };
+    let probe = HttpProbe { expected: servers::expected(Some("Test Page"), None), ..HttpProbe::default() };
     let asked = Asked::of(Probe::Http(probe), PATIENCE).with(|check| check.tls = Some(tls(None, false)));
     let report = asked.report(server.address).await;
-    assert_eq!(steps(&report), ["connected", "TLS 1.3 agreed", "got status 200", "read 9 bytes as wanted"]);
+    assert_eq!(steps(&report), ["connected", "TLS 1.3 agreed", "got status 200", "read 9 bytes as expected"]);
     assert!(report.result.is_ok());
 }
 

@@ -166,7 +166,7 @@ impl Play {
         let mut bed = Bed::new();
         let server = Server::listening(bed.now);
         let tcp = bed.open();
-        let udp = bed.stack.open(VIP, Protocol::Udp, super::server::WAY, 7, bed.now).expect("a port");
+        let udp = bed.stack.open(VIP, Protocol::Udp, super::server::ROUTE, 7, bed.now).expect("a port");
         Self { bed, server, tcp, udp, stand: Stand::default(), closed: false }
     }
 
@@ -185,7 +185,7 @@ impl Play {
             Step::Talk => self.talk(),
             Step::Damaged(edits) => {
                 let frames = self.sent();
-                for mut frame in self.server.turn(&frames, self.bed.now) {
+                for mut frame in self.server.poll(&frames, self.bed.now) {
                     bytes::apply(edits, &mut frame);
                     self.receive(&frame);
                 }
@@ -226,7 +226,7 @@ impl Play {
     fn talk(&mut self) {
         for _ in 0..50 {
             let frames = self.sent();
-            let answers = self.server.turn(&frames, self.bed.now);
+            let answers = self.server.poll(&frames, self.bed.now);
             if frames.is_empty() && answers.is_empty() {
                 return;
             }

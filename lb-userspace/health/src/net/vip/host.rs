@@ -104,15 +104,15 @@ impl Host {
     /// Takes a packet in, if one came, and does what is due. Returns what is to be sent.
     ///
     /// Should smoltcp panic all the same, this flow alone is lost, and not the task that serves all of them.
-    pub(super) fn turn(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll(incoming, now)));
+    pub(super) fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_unguarded(incoming, now)));
         polled.unwrap_or_else(|_| {
             self.sockets = SocketSet::new(Vec::new());
             Packets::new()
         })
     }
 
-    fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+    fn poll_unguarded(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
         let now = at(self.begin, now);
         let mut packets = Vec::new();
         let mut wire = Wire { incoming, outgoing: &mut packets };
@@ -129,8 +129,8 @@ impl Host {
         }
     }
 
-    /// When [`Self::turn`] is wanted even if no packet comes.
-    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Instant> {
+    /// When [`Self::poll`] must run next, even without a packet.
+    pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         let next = self.interface.poll_at(at(self.begin, now), &self.sockets)?;
         let micros = u64::try_from(next.total_micros()).unwrap_or(0);
         Some((self.begin + Duration::from_micros(micros)).max(now))

@@ -76,7 +76,7 @@ impl Link {
         self.retry_at = (!self.waiting.is_empty()).then(|| Instant::now() + self.retry);
     }
 
-    /// When [`Self::send`] is wanted although there is nothing new.
+    /// When [`Self::send`] is expected although there is nothing new.
     pub(super) fn next_try(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -98,7 +98,7 @@ impl Link {
 /// Hands frames to the stack whenever some have come to the socket at this place.
 async fn listen(net: VipNet, socket: AsyncFd<OwnedFd>, place: usize) {
     while let Ok(mut ready) = socket.readable().await {
-        net.turn(|Inner { stack, link, .. }| {
+        net.with_stack(|Inner { stack, link, .. }| {
             if let Some(link) = link {
                 link.receive(place, stack);
             }
@@ -118,7 +118,7 @@ async fn keep_time(net: VipNet) {
             }
         };
         tokio::select! {
-            () = timeout => net.turn(|inner| inner.stack.expire(Instant::now())),
+            () = timeout => net.with_stack(|inner| inner.stack.expire(Instant::now())),
             () = net.0.sooner.notified() => {}
         }
     }

@@ -25,7 +25,7 @@ pub(super) type Frame = Vec<u8>;
 
 /// What frames of a flow begin with, and where they come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Route {
     /// The director's own address and MAC.
     pub own: Ipv4Addr,
     pub own_mac: Mac,
@@ -33,7 +33,7 @@ pub(super) struct Way {
     pub mac: Mac,
 }
 
-impl Way {
+impl Route {
     fn frame(&self, packet: &[u8]) -> Frame {
         [&self.mac[..], &self.own_mac, &[0x08, 0x00], packet].concat()
     }
@@ -50,7 +50,7 @@ pub(super) struct Key {
 
 struct Flow {
     host: Host,
-    way: Way,
+    route: Route,
     /// Nobody wants it any more, and it is reset at this time.
     closing: Option<Instant>,
     /// Its entry in the timers.
@@ -83,19 +83,19 @@ impl Stack {
         &mut self,
         remote: SocketAddrV4,
         protocol: Protocol,
-        way: Way,
+        route: Route,
         seed: u64,
         now: Instant,
     ) -> Option<Key> {
         let port = self.take_port(remote, protocol, seed)?;
         let (key, ends) =
-            (Key { remote, protocol, port }, Ends { own: SocketAddrV4::new(way.own, port), remote });
+            (Key { remote, protocol, port }, Ends { own: SocketAddrV4::new(route.own, port), remote });
         let host = match protocol {
             Protocol::Tcp => Host::connecting(ends, seed, now),
             Protocol::Udp => Host::datagrams(ends, seed, now),
         };
-        self.flows.insert(key, Flow { host, way, closing: None, next: None });
-        self.turn(key, None, now);
+        self.flows.insert(key, Flow { host, route, closing: None, next: None });
+        self.poll(key, None, now);
         Some(key)
     }
 
@@ -116,7 +116,7 @@ impl Stack {
     /// Does something with a flow, and sends what comes of it. `None`: there is no such flow.
     pub(super) fn with<T>(&mut self, key: Key, now: Instant, act: impl FnOnce(&mut Host) -> T) -> Option<T> {
         let done = act(&mut self.flows.get_mut(&key)?.host);
-        self.turn(key, None, now);
+        self.poll(key, None, now);
         Some(done)
     }
 
@@ -130,7 +130,7 @@ impl Stack {
                 _ => socket.close(),
             }
         }
-        self.turn(key, None, now);
+        self.poll(key, None, now);
     }
 
     /// A frame has come. One that belongs to no flow is answered with a reset, if it is TCP: a server may still speak to
@@ -139,14 +139,14 @@ impl Stack {
         let Some(Arrival { packet, protocol, own, remote }) = Arrival::of(frame) else { return };
         let key = Key { remote, protocol, port: own.port() };
         if self.flows.contains_key(&key) {
-            self.turn(key, Some(packet), now);
-        } else if let (Protocol::Tcp, Some(way)) = (key.protocol, back(frame, *own.ip())) {
+            self.poll(key, Some(packet), now);
+        } else if let (Protocol::Tcp, Some(route)) = (key.protocol, back(frame, *own.ip())) {
             let mut nobody = Host::without_socket(Ends { own, remote }, 0, now);
-            self.outgoing.extend(nobody.turn(Some(packet), now).iter().map(|packet| way.frame(packet)));
+            self.outgoing.extend(nobody.poll(Some(packet), now).iter().map(|packet| route.frame(packet)));
         }
     }
 
-    /// When [`Self::expire`] is wanted.
+    /// When [`Self::expire`] is expected.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
@@ -156,7 +156,7 @@ impl Stack {
         let due: Vec<Key> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
-            self.turn(key, None, now);
+            self.poll(key, None, now);
         }
     }
 
@@ -170,9 +170,9 @@ impl Stack {
         self.flows.len()
     }
 
-    fn turn(&mut self, key: Key, incoming: Option<&[u8]>, now: Instant) {
+    fn poll(&mut self, key: Key, incoming: Option<&[u8]>, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let mut packets = flow.host.turn(incoming, now);
+        let mut packets = flow.host.poll(incoming, now);
         let mut is_over = false;
         if let Some(until) = flow.closing {
             is_over = flow.is_over();
@@ -180,12 +180,12 @@ impl Stack {
                 if let Some(socket) = flow.host.tcp() {
                     socket.abort();
                 }
-                packets.extend(flow.host.turn(None, now));
+                packets.extend(flow.host.poll(None, now));
                 is_over = true;
             }
         }
-        let way = flow.way;
-        self.outgoing.extend(packets.iter().map(|packet| way.frame(packet)));
+        let route = flow.route;
+        self.outgoing.extend(packets.iter().map(|packet| route.frame(packet)));
         self.set_timer(key, is_over, now);
     }
 
@@ -195,8 +195,8 @@ impl Stack {
         let before = flow.next.take();
         if !is_over {
             // One that wants its turn at once has just had it.
-            let wanted = [flow.host.next_turn(now), flow.closing].into_iter().flatten().min();
-            flow.next = wanted.map(|at| at.max(now + LEAST_WAIT));
+            let expected = [flow.host.next_deadline(now), flow.closing].into_iter().flatten().min();
+            flow.next = expected.map(|at| at.max(now + LEAST_WAIT));
         }
         let after = flow.next;
         if before != after {
@@ -235,9 +235,9 @@ impl<'a> Arrival<'a> {
 }
 
 /// The way back to whoever has sent `frame`.
-fn back(frame: &[u8], own: Ipv4Addr) -> Option<Way> {
+fn back(frame: &[u8], own: Ipv4Addr) -> Option<Route> {
     let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
-    Some(Way { own, own_mac: mac(0)?, mac: mac(6)? })
+    Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Open;
 use super::host::Host;
-use crate::probe::{Failure, Heard};
+use crate::probe::{Failure, Received};
 
 /// A connection. Dropped, it is closed.
 pub struct VipStream(Open);
@@ -90,12 +90,12 @@ impl AsyncWrite for VipStream {
 /// A way for datagrams to and from one server.
 pub struct VipDatagrams {
     open: Open,
-    heard: Heard,
+    received: Received,
 }
 
 impl VipDatagrams {
-    pub(super) fn new(open: Open, heard: Heard) -> Self {
-        Self { open, heard }
+    pub(super) fn new(open: Open, received: Received) -> Self {
+        Self { open, received }
     }
 
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
@@ -109,7 +109,7 @@ impl VipDatagrams {
         poll_fn(|context| {
             self.with(|socket| match socket.recv() {
                 Ok((datagram, _)) => {
-                    self.heard.note();
+                    self.received.note();
                     let length = datagram.len().min(buffer.len());
                     buffer[..length].copy_from_slice(&datagram[..length]);
                     Poll::Ready(Ok(length))
@@ -130,7 +130,7 @@ impl VipDatagrams {
 
 impl Open {
     fn with<T>(&self, act: impl FnOnce(&mut Host) -> T) -> T {
-        let done = self.net.turn(|inner| inner.stack.with(self.key, Instant::now(), act));
+        let done = self.net.with_stack(|inner| inner.stack.with(self.key, Instant::now(), act));
         done.expect("a flow lives as long as it is open")
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
 use super::*;
-use crate::net::{Net, Station, Stations};
+use crate::net::{Neighbour, Neighbours, Net};
 use crate::probe::{self, Report, Subject, servers};
 
 /// For what is not answered: half of it must do for a look at the server's own address, also on a busy machine.
@@ -27,9 +27,9 @@ impl Segment {
     /// The server's own address is `own`, which is one of the kernel's here.
     fn new(own: SocketAddr, server: Option<Server>) -> Self {
         let net = Net::default();
-        let station = Station { mac: Some(SERVER_MAC), own: Some(OWN) };
-        let servers = [(own.ip(), station)].into();
-        net.vip.set_stations(Stations { interface: "eth0".into(), mac: OWN_MAC, servers });
+        let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN) };
+        let servers = [(own.ip(), neighbour)].into();
+        net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
         net.vip.add_sockets(Vec::new(), &Handle::current()).expect("no socket is no error");
         let vip = SocketAddrV4::new(*VIP.ip(), own.port());
         let key = ServiceKey { vip: IpAddr::V4(*vip.ip()), port: vip.port(), protocol: Protocol::Tcp };
@@ -81,8 +81,8 @@ fn carry(net: &Net, server: Option<&mut Server>) {
     let frames = net.vip.lock().link.as_mut().expect("a link").take_waiting();
     if let Some(server) = server {
         let now = Instant::now();
-        let answers = server.turn(&frames, now);
-        net.vip.turn(|inner| answers.iter().for_each(|frame| inner.stack.receive(frame, now)));
+        let answers = server.poll(&frames, now);
+        net.vip.with_stack(|inner| answers.iter().for_each(|frame| inner.stack.receive(frame, now)));
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
 async fn without_a_mac_nothing_is_tried() {
     let own = servers::silent().await;
     let mut segment = Segment::new(own.address, None);
-    segment.net.vip.set_stations(Stations { interface: "eth0".into(), ..Stations::default() });
+    segment.net.vip.set_neighbours(Neighbours { interface: "eth0".into(), ..Neighbours::default() });
     let begin = Instant::now();
     assert_eq!(segment.tcp().await, Err("no answer to ARP for 127.0.0.1 on eth0".into()));
     assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
@@ -149,14 +149,14 @@ async fn without_a_mac_nothing_is_tried() {
 async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
     let own = servers::silent().await;
     let mut segment = Segment::new(own.address, None);
-    let stations = segment.net.vip.lock().stations.clone();
-    let mut nameless = stations.clone();
-    nameless.servers.values_mut().for_each(|station| station.own = None);
-    segment.net.vip.set_stations(nameless);
+    let neighbours = segment.net.vip.lock().neighbours.clone();
+    let mut nameless = neighbours.clone();
+    nameless.servers.values_mut().for_each(|neighbour| neighbour.own = None);
+    segment.net.vip.set_neighbours(nameless);
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no address");
     assert!(failure.is_local() && failure.to_string().contains("`source`"), "{failure}");
 
-    segment.net.vip.set_stations(stations);
+    segment.net.vip.set_neighbours(neighbours);
     segment.net.vip.close();
     let check = Check { via: Via::Vip, ..Check::new(Probe::Tcp(Exchange::default())) };
     let failure = probe::run(&check, segment.subject, &segment.net).await.result.expect_err("no socket");
@@ -173,14 +173,14 @@ async fn bytes_go_both_ways_however_many() {
     let socket = |segment: &mut Segment, act: &mut dyn FnMut(&mut smoltcp::socket::tcp::Socket<'static>)| {
         act(segment.server.as_mut().expect("a server").0.tcp().expect("its socket"));
     };
-    let mut heard = Vec::new();
-    while heard.len() < sent.len() {
+    let mut received = Vec::new();
+    while received.len() < sent.len() {
         segment.during(tokio::time::sleep(Duration::from_millis(2))).await;
         socket(&mut segment, &mut |socket| {
-            socket.recv(|bytes| (bytes.len(), heard.extend_from_slice(bytes))).expect("a connection");
+            socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).expect("a connection");
         });
     }
-    assert!(heard == sent, "what was heard is what was sent");
+    assert!(received == sent, "what was received is what was sent");
     socket(&mut segment, &mut |socket| {
         assert_eq!(socket.send_slice(&sent), Ok(sent.len()));
         socket.close();

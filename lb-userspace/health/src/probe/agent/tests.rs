@@ -64,8 +64,8 @@ fn c2_words_mean_what_they_mean_to_haproxy() {
         (&["75%", "up"], percent(75)),
         (&["75%", "100%"], percent(100)),
     ];
-    for (lines, wanted) in cases {
-        assert_eq!(judged(lines), (wanted.map_err(str::to_owned), None), "{lines:?}");
+    for (lines, expected) in cases {
+        assert_eq!(judged(lines), (expected.map_err(str::to_owned), None), "{lines:?}");
     }
 }
 
@@ -74,8 +74,8 @@ fn c2_words_mean_what_they_mean_to_haproxy() {
 fn c2_what_is_no_word_changes_nothing_and_is_told() {
     let ignored = |word| format!("the agent says '{word}', which is no word of HAProxy's protocol: ignored");
     let cases = [
-        ("", "the agent says '': ignored, wanted a word such as up".to_owned()),
-        ("#up", "the agent says '#up': ignored, wanted a word such as up".into()),
+        ("", "the agent says '': ignored, expected a word such as up".to_owned()),
+        ("#up", "the agent says '#up': ignored, expected a word such as up".into()),
         ("dwon", ignored("dwon")),
         ("up 65536%", ignored("65536%")),
         ("-1%", ignored("-1%")),

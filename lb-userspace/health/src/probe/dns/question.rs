@@ -90,9 +90,9 @@ fn rtype(record: RecordType) -> Rtype {
 }
 
 /// As far as they can be read.
-fn records(message: &Message<[u8]>, wanted: Rtype) -> Vec<Record> {
+fn records(message: &Message<[u8]>, expected: Rtype) -> Vec<Record> {
     let Ok(answer) = message.answer() else { return Vec::new() };
-    let readable = answer.map_while(Result::ok).filter(|record| record.rtype() == wanted);
+    let readable = answer.map_while(Result::ok).filter(|record| record.rtype() == expected);
     let typed =
         readable.filter_map(|record| record.into_any_record::<AllRecordData<_, ParsedName<_>>>().ok());
     typed

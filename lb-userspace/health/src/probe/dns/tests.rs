@@ -111,7 +111,7 @@ async fn another_answer_is_told() {
         assert_eq!(asked(check(record, Some(answer))).at(server.address).await, Err(words.into()));
     }
     let result = asked(check(RecordType::A, None)).at(nothing.address).await;
-    assert_eq!(result, Ok(Answer::default()), "no error, no answer wanted");
+    assert_eq!(result, Ok(Answer::default()), "no error, no answer expected");
 }
 
 /// Answers with `code`, with the question and without.
@@ -161,10 +161,10 @@ async fn c4_without_a_name_any_answer_but_servfail_is_good() {
     for server in erring(Rcode::SERVFAIL).await {
         assert_eq!(asked(root()).at(server.address).await, Err("the answer is SERVFAIL".into()));
     }
-    // A record that is wanted must be there.
-    let wanted = DnsProbe { answer: Some("a.root-servers.net".into()), ..root() };
+    // A record that is expected must be there.
+    let expected = DnsProbe { answer: Some("a.root-servers.net".into()), ..root() };
     for server in erring(Rcode::REFUSED).await {
-        assert!(asked(wanted.clone()).at(server.address).await.is_err());
+        assert!(asked(expected.clone()).at(server.address).await.is_err());
     }
 }
 
@@ -222,9 +222,9 @@ async fn odd_servers_that_answer_are_up() {
 
 #[tokio::test]
 async fn a_question_that_is_lost_is_asked_again() {
-    let heard = std::sync::atomic::AtomicUsize::new(0);
+    let received = std::sync::atomic::AtomicUsize::new(0);
     let server = servers::answering_datagrams(move |question| {
-        match heard.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        match received.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
             0 | 1 => Vec::new(),
             _ => vec![answer(question, Rcode::NOERROR, zone)],
         }
@@ -308,9 +308,9 @@ fn with_length(message: Vec<u8>) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_does_not_fit_is_asked_for_over_tcp() {
-    let wanted = asked(check(RecordType::A, Some("192.0.2.81")));
+    let expected = asked(check(RecordType::A, Some("192.0.2.81")));
     let (server, _tcp) = truncating(|question| with_length(answer(question, Rcode::NOERROR, zone))).await;
-    let report = wanted.report(server.address).await;
+    let report = expected.report(server.address).await;
     assert_eq!(report.result.expect("the record"), Answer::default());
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
     assert_eq!(steps, ["sent the question", "got a truncated answer", "connected"]);
@@ -322,11 +322,11 @@ async fn what_does_not_fit_is_asked_for_over_tcp() {
         with_length(other)
     })
     .await;
-    assert_eq!(wanted.at(server.address).await, Err("the answer is to another question".into()));
+    assert_eq!(expected.at(server.address).await, Err("the answer is to another question".into()));
     let (server, _tcp) = truncating(|_| vec![0xff, 0xff]).await;
-    assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
+    assert_eq!(expected.at(server.address).await, Err("closed before the answer".into()));
     let (server, _tcp) = truncating(|_| vec![0, 100, 1]).await;
-    assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
+    assert_eq!(expected.at(server.address).await, Err("closed before the answer".into()));
 }
 
 proptest! {

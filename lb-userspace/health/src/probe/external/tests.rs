@@ -53,8 +53,8 @@ async fn exit_codes_can_be_weights() {
 async fn it_is_told_whom_to_judge() {
     // The shell takes the first argument behind the script for its own name.
     let script = "echo $0 $1 $2 $3, $LB_VIP $LB_PORT $LB_PROTOCOL $LB_SERVER_ADDRESS $LB_SERVER_PORT; exit 1";
-    let wanted = "exit code 1: 211.58.250.6 80 192.0.2.21 8080, 211.58.250.6 80 tcp 192.0.2.21 8080";
-    assert_eq!(failure(script).await, wanted);
+    let expected = "exit code 1: 211.58.250.6 80 192.0.2.21 8080, 211.58.250.6 80 tcp 192.0.2.21 8080";
+    assert_eq!(failure(script).await, expected);
     let other_port = external("echo $3; exit 1", LONG).with(|check| check.port = Some(9090));
     assert_eq!(other_port.at(server()).await, Err("exit code 1: 9090".into()));
 }
@@ -81,8 +81,8 @@ async fn c9_a_script_without_an_interpreter_is_the_shells() {
     let words = vec![script.to_str().expect("a path").to_owned(), "own".into()];
     let command = Command { words, timeout: LONG };
     let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic: false }), LONG);
-    let wanted = "exit code 1: own 211.58.250.6 80 192.0.2.21 8080";
-    assert_eq!(asked.at(server()).await, Err(wanted.into()));
+    let expected = "exit code 1: own 211.58.250.6 80 192.0.2.21 8080";
+    assert_eq!(asked.at(server()).await, Err(expected.into()));
 }
 
 #[tokio::test]

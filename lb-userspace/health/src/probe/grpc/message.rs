@@ -48,7 +48,7 @@ pub(super) fn judge(answer: &[u8], service: &str) -> Result<Answer, Failure> {
         Ok(ServingStatus::Unknown) => "UNKNOWN".into(),
         Err(_) => format!("status {}", response.status),
     };
-    Err(Failure::Wrong(format!("{} is {said}, wanted SERVING", whose(service))))
+    Err(Failure::Wrong(format!("{} is {said}, expected SERVING", whose(service))))
 }
 
 fn decoded(answer: &[u8]) -> Option<HealthCheckResponse> {

@@ -113,15 +113,15 @@ async fn the_service_is_asked_for() {
 async fn whatever_else_is_said_is_told() {
     let text = |body: &[u8]| Script { body: body.to_vec(), ..says(ServingStatus::Serving) };
     let cases = [
-        ("", says(ServingStatus::NotServing), "the server is NOT_SERVING, wanted SERVING"),
-        ("shop", says(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, wanted SERVING"),
-        ("", says(ServingStatus::Unknown), "the server is UNKNOWN, wanted SERVING"),
+        ("", says(ServingStatus::NotServing), "the server is NOT_SERVING, expected SERVING"),
+        ("shop", says(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, expected SERVING"),
+        ("", says(ServingStatus::Unknown), "the server is UNKNOWN, expected SERVING"),
         (
             "shop",
             says(ServingStatus::ServiceUnknown),
-            "the service 'shop' is SERVICE_UNKNOWN, wanted SERVING",
+            "the service 'shop' is SERVICE_UNKNOWN, expected SERVING",
         ),
-        ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, wanted SERVING"),
+        ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, expected SERVING"),
         ("shop", ends("5", "unknown"), "the service 'shop' is not known to the health service (NOT_FOUND)"),
         (
             "",
@@ -150,7 +150,7 @@ async fn whatever_else_is_said_is_told() {
             Script { trailers: vec![], ..says(ServingStatus::Serving) },
             "the answer is not gRPC: it has no grpc-status",
         ),
-        ("", Script { status: 404, ..ends("12", "") }, "status 404 Not Found, wanted 200"),
+        ("", Script { status: 404, ..ends("12", "") }, "status 404 Not Found, expected 200"),
         ("", text(b""), "the answer is not a health service's: ''"),
         (
             "",

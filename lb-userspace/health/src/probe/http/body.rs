@@ -179,8 +179,8 @@ mod tests {
             ("9\r\nTest Page", false, false),
             ("A\r\nTest Page", false, false),
         ] {
-            let wanted = Ok(("Test Page".to_owned(), done, may_end));
-            assert_eq!(decoded(Framing::Chunks, &[chunks.as_bytes()]), wanted, "{chunks:?}");
+            let expected = Ok(("Test Page".to_owned(), done, may_end));
+            assert_eq!(decoded(Framing::Chunks, &[chunks.as_bytes()]), expected, "{chunks:?}");
         }
     }
 

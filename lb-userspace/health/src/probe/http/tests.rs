@@ -8,12 +8,12 @@ use lb_model::{Method, Probe, Protocol, Statuses};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer, wanted};
+use crate::probe::servers::{self, Asked, PATIENCE, TestServer, expected};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn check(receive: Option<&str>) -> HttpProbe {
-    HttpProbe { request: "/.testpage".into(), wanted: wanted(receive, None), ..HttpProbe::default() }
+    HttpProbe { request: "/.testpage".into(), expected: expected(receive, None), ..HttpProbe::default() }
 }
 
 /// Probes a `server` that answers.
@@ -117,19 +117,19 @@ fn the_vip_is_the_host_by_default() {
 async fn wrong_status() {
     let server =
         servers::answering(&["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"]).await;
-    let words = "status 500 Internal Server Error, wanted 200-299";
+    let words = "status 500 Internal Server Error, expected 200-299";
     assert_eq!(run(&server, &check(None)).await, fails(words));
     assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![500..=500]), ..check(None) }).await, Ok(()));
 
     let server = servers::answering(&["HTTP/1.1 503 Back at 5\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 503 'Back at 5', wanted 200-299"));
+    assert_eq!(run(&server, &check(None)).await, fails("status 503 'Back at 5', expected 200-299"));
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let server =
         servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /new\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 302 Found to '/new', wanted 200-299"));
+    assert_eq!(run(&server, &check(None)).await, fails("status 302 Found to '/new', expected 200-299"));
     assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![302..=302]), ..check(None) }).await, Ok(()));
 }
 
@@ -152,7 +152,7 @@ async fn a_pattern_is_of_the_whole_body() {
         ("^works", fails("no match for '^works' in the answer's 9 bytes: got 'It works!'")),
         ("works$", fails("no match for 'works$' in the answer's 9 bytes: got 'It works!'")),
     ] {
-        let check = HttpProbe { wanted: wanted(None, Some(pattern)), ..check(None) };
+        let check = HttpProbe { expected: expected(None, Some(pattern)), ..check(None) };
         assert_eq!(run(&server, &check).await, result, "{pattern}");
     }
 }

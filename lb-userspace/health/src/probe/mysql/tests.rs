@@ -89,9 +89,9 @@ async fn the_version_is_told() {
     let (server, _rest) = servers::dialogue(answered(&error(1045, "#28000no"))).await;
     let report = mysql(Duration::from_secs(5)).report(server.address).await;
     let steps: Vec<_> = report.steps.iter().map(|step| &*step.what).collect();
-    let wanted =
+    let expected =
         ["connected", "greeted by version 10.11.6-MariaDB", "refused the user, as a server that serves does"];
-    assert_eq!(steps, wanted);
+    assert_eq!(steps, expected);
 }
 
 #[tokio::test]

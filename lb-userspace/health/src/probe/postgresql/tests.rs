@@ -88,8 +88,8 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
         ("XX000", "internal error"),
     ];
     for (state, words) in cases {
-        let wanted = format!("the server says '{words}' (SQLSTATE {state})");
-        assert_eq!(found(error(state, words)).await.0, Err(wanted));
+        let expected = format!("the server says '{words}' (SQLSTATE {state})");
+        assert_eq!(found(error(state, words)).await.0, Err(expected));
     }
     assert_eq!(found(message(b'E', b"")).await.0, Err("the server says '' (SQLSTATE )".into()));
     // Of the protocol's version 2.

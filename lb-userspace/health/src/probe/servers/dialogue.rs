@@ -61,9 +61,9 @@ async fn play(mut stream: TcpStream, turns: VecDeque<Turn>) -> Vec<u8> {
                 }
             }
             Turn::Hears(words) => {
-                let mut heard = vec![0; words.len()];
-                let complete = stream.read_exact(&mut heard).await.is_ok();
-                if !complete || heard != words {
+                let mut received = vec![0; words.len()];
+                let complete = stream.read_exact(&mut received).await.is_ok();
+                if !complete || received != words {
                     break;
                 }
             }

@@ -117,8 +117,8 @@ pub(crate) async fn wanting_certificates(
     let mut roots = RootCertStore::empty();
     roots.add(authority.root.clone()).expect("a root");
     let provider = Arc::new(ring::default_provider());
-    let wanted = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let config = server(&[version]).with_client_cert_verifier(wanted.expect("roots"));
+    let expected = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let config = server(&[version]).with_client_cert_verifier(expected.expect("roots"));
     serving_tls_as(with_certificate(config, certificate), |_| async {}).await
 }
 

@@ -3,20 +3,20 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lb_model::{Probe, Wanted};
+use lb_model::{Expectation, Probe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer, wanted};
+use crate::probe::servers::{self, Asked, PATIENCE, TestServer, expected};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
-fn asked(send: &str, wanted: Wanted) -> Asked {
-    Asked::of(Probe::Tcp(Exchange { send: send.into(), wanted }), PATIENCE)
+fn asked(send: &str, expected: Expectation) -> Asked {
+    Asked::of(Probe::Tcp(Exchange { send: send.into(), expected }), PATIENCE)
 }
 
 async fn tcp(address: SocketAddr) -> Result<Answer, String> {
-    asked("", Wanted::default()).at(address).await
+    asked("", Expectation::default()).at(address).await
 }
 
 fn fails(words: &str) -> Result<Answer, String> {
@@ -50,7 +50,7 @@ async fn a_closed_port_is_refused() {
 #[tokio::test]
 async fn another_port_than_the_servers_can_be_asked() {
     let server = servers::silent().await;
-    let asked = asked("", Wanted::default()).with(|check| check.port = Some(server.address.port()));
+    let asked = asked("", Expectation::default()).with(|check| check.port = Some(server.address.port()));
     assert_eq!(asked.at(servers::closed().await).await, Ok(Answer::default()));
 }
 
@@ -58,7 +58,7 @@ async fn another_port_than_the_servers_can_be_asked() {
 async fn an_unanswered_syn_ends_with_the_time() {
     let (address, _queue) = servers::full_backlog();
     let start = Instant::now();
-    let found = asked("", Wanted::default()).within(LIMIT).at(address).await;
+    let found = asked("", Expectation::default()).within(LIMIT).at(address).await;
     assert_eq!(found, fails("no answer to SYN within 300ms"));
     assert!(start.elapsed() < LIMIT + PATIENCE, "{:?}", start.elapsed());
 }
@@ -66,11 +66,13 @@ async fn an_unanswered_syn_ends_with_the_time() {
 #[tokio::test]
 async fn an_answer_is_as_wanted() {
     let server = pong().await;
-    for wanted in [Wanted::default(), wanted(Some("pong"), None), wanted(Some("on"), Some("^pong$"))] {
+    for expected in
+        [Expectation::default(), expected(Some("pong"), None), expected(Some("on"), Some("^pong$"))]
+    {
         assert_eq!(
-            asked("ping", wanted.clone()).at(server.address).await,
+            asked("ping", expected.clone()).at(server.address).await,
             Ok(Answer::default()),
-            "{wanted:?}"
+            "{expected:?}"
         );
     }
 }
@@ -78,40 +80,42 @@ async fn an_answer_is_as_wanted() {
 #[tokio::test]
 async fn a_greeting_is_as_wanted_without_anything_sent() {
     let server = servers::saying(b"SSH-2.0-OpenSSH_9.2p1\r\n").await;
-    let result = asked("", wanted(None, Some(r"^SSH-2\.0-"))).at(server.address).await;
+    let result = asked("", expected(None, Some(r"^SSH-2\.0-"))).at(server.address).await;
     assert_eq!(result, Ok(Answer::default()));
 }
 
 #[tokio::test]
 async fn a_wrong_answer_is_told() {
     let server = servers::saying(b"-ERR busy\r\n").await;
-    let report =
-        asked("ping", wanted(Some("pong"), None)).within(Duration::from_secs(2)).report(server.address).await;
+    let report = asked("ping", expected(Some("pong"), None))
+        .within(Duration::from_secs(2))
+        .report(server.address)
+        .await;
     let words = "no 'pong' within 2s, in the first 11 bytes of the answer: got '-ERR busy'";
     assert_eq!(report.result.expect_err("no pong").to_string(), words);
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
     assert_eq!(steps, ["connected", "sent 4 bytes", "got an answer"]);
 
     let server = servers::closing_after(b"-ERR busy\r\n").await;
-    let result = asked("", wanted(None, Some("[0-9]"))).at(server.address).await;
+    let result = asked("", expected(None, Some("[0-9]"))).at(server.address).await;
     assert_eq!(result, fails("no match for '[0-9]' in the answer's 11 bytes: got '-ERR busy'"));
 }
 
 #[tokio::test]
 async fn an_endless_answer_is_read_up_to_the_limit() {
     let server = servers::endless(b"xy", Duration::ZERO).await;
-    let result = asked("", wanted(Some("pong"), None)).at(server.address).await;
+    let result = asked("", expected(Some("pong"), None)).at(server.address).await;
     let words =
         "no 'pong' in the first 16384 bytes of the answer: got 'xyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxy…'";
     assert_eq!(result, fails(words));
 }
 
-/// Servers that ldirectord, HAProxy and keepalived get on with: what is sent is `ping`, what is wanted a line of `pong` at
+/// Servers that ldirectord, HAProxy and keepalived get on with: what is sent is `ping`, what is expected a line of `pong` at
 /// the end.
 #[tokio::test]
 async fn odd_servers_that_answer_are_up() {
-    let wanted = || wanted(Some("pong"), Some("pong$"));
-    let asked = || asked("ping", wanted()).with(|check| check.timeout = Duration::from_secs(8));
+    let expected = || expected(Some("pong"), Some("pong$"));
+    let asked = || asked("ping", expected()).with(|check| check.timeout = Duration::from_secs(8));
     let reads_all = servers::serving(|mut stream| async move {
         let mut all = Vec::new();
         let _ = stream.read_to_end(&mut all).await;
@@ -171,13 +175,13 @@ async fn silence_and_endings_are_told() {
         (servers::resetting().await, "reset before the answer"),
     ];
     for (server, words) in cases {
-        assert_eq!(asked("ping", Wanted::default()).at(server.address).await, fails(words));
+        assert_eq!(asked("ping", Expectation::default()).at(server.address).await, fails(words));
     }
     let hangs = servers::serving(|stream| async move {
         let _stream = stream;
         std::future::pending::<()>().await;
     });
-    let asked = asked("ping", Wanted::default()).within(LIMIT);
+    let asked = asked("ping", Expectation::default()).within(LIMIT);
     assert_eq!(asked.at(hangs.await.address).await, fails("no answer within 300ms"));
     // It reads on, and goes when nothing more comes.
     let silent = servers::silent().await;
@@ -189,5 +193,5 @@ async fn silence_and_endings_are_told() {
 
 #[tokio::test]
 async fn whatever_is_not_wanted_is_a_failure() {
-    servers::fails_at_all(&asked("ping", wanted(Some("pong"), Some("[A-Z]{5}"))).within(LIMIT)).await;
+    servers::fails_at_all(&asked("ping", expected(Some("pong"), Some("[A-Z]{5}"))).within(LIMIT)).await;
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{Ipv4Packet, TcpPacket, UdpPacket};
 
-use super::super::server::{OWN, Server, VIP, WAY, answer};
+use super::super::server::{OWN, ROUTE, Server, VIP, answer};
 use super::*;
 
 /// A stack and the time. Frames go where the test sends them.
@@ -18,7 +18,7 @@ impl Bed {
     }
 
     pub(crate) fn open(&mut self) -> Key {
-        self.stack.open(VIP, Protocol::Tcp, WAY, 7, self.now).expect("a port")
+        self.stack.open(VIP, Protocol::Tcp, ROUTE, 7, self.now).expect("a port")
     }
 
     fn state(&mut self, key: Key) -> State {
@@ -34,7 +34,7 @@ impl Bed {
     fn talk(&mut self, server: &mut Server) {
         loop {
             let frames = self.stack.take_outgoing();
-            let answers = server.turn(&frames, self.now);
+            let answers = server.poll(&frames, self.now);
             if frames.is_empty() && answers.is_empty() {
                 return;
             }
@@ -75,8 +75,8 @@ fn a_connection_from_syn_to_fin_leaves_nothing_behind() {
     assert_eq!(bed.state(key), State::Established);
     bed.tcp(key, |socket| socket.send_slice(b"question").expect("room"));
     bed.talk(&mut server);
-    let heard = server.0.tcp().expect("its socket").recv(|bytes| (bytes.len(), bytes.to_vec()));
-    assert_eq!(heard.expect("a connection"), b"question");
+    let received = server.0.tcp().expect("its socket").recv(|bytes| (bytes.len(), bytes.to_vec()));
+    assert_eq!(received.expect("a connection"), b"question");
     server.0.tcp().expect("its socket").send_slice(b"answer").expect("room");
     bed.talk(&mut server);
     let mut buffer = [0; 16];
@@ -95,7 +95,7 @@ fn a_connection_from_syn_to_fin_leaves_nothing_behind() {
 fn probes_are_addressed_and_limited_as_the_program_expects() {
     let mut bed = Bed::new();
     let tcp = bed.open();
-    let udp = bed.stack.open(VIP, Protocol::Udp, WAY, 7, bed.now).expect("a port");
+    let udp = bed.stack.open(VIP, Protocol::Udp, ROUTE, 7, bed.now).expect("a port");
     let sent = bed.stack.with(udp, bed.now, |host| host.udp().expect("UDP").send_slice(b"ask", VIP));
     sent.expect("a flow").expect("room");
     let frames = bed.stack.take_outgoing();
@@ -183,9 +183,9 @@ fn ports_are_used_in_turn_and_never_twice_at_a_time() {
     let all: Vec<Key> = (0..count).map(|_| bed.open()).collect();
     let ports: BTreeSet<u16> = all.iter().map(|key| key.port).collect();
     assert_eq!(ports.len(), count);
-    assert_eq!(bed.stack.open(VIP, Protocol::Tcp, WAY, 7, bed.now), None, "all are in use");
+    assert_eq!(bed.stack.open(VIP, Protocol::Tcp, ROUTE, 7, bed.now), None, "all are in use");
     let elsewhere = SocketAddrV4::new(*VIP.ip(), 81);
-    assert!(bed.stack.open(elsewhere, Protocol::Tcp, WAY, 7, bed.now).is_some(), "towards this end");
+    assert!(bed.stack.open(elsewhere, Protocol::Tcp, ROUTE, 7, bed.now).is_some(), "towards this end");
     bed.stack.close(all[17], bed.now);
     assert_eq!(bed.open().port, all[17].port);
     for key in &all {
@@ -201,7 +201,7 @@ fn a_frame_of_no_flow_is_reset_if_it_is_tcp() {
     let key = bed.open();
     bed.talk(&mut server);
     server.0.tcp().expect("its socket").send_slice(b"late").expect("room");
-    let late = server.turn(&[], bed.now);
+    let late = server.poll(&[], bed.now);
     let mut restarted = Bed::new();
     restarted.stack.receive(&late[0], bed.now);
     restarted.talk(&mut server);
@@ -223,7 +223,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
     bed.open();
     bed.talk(&mut server);
     server.0.tcp().expect("its socket").send_slice(b"late").expect("room");
-    let late = server.turn(&[], bed.now).remove(0);
+    let late = server.poll(&[], bed.now).remove(0);
     // Somebody else's connection, which would be reset.
     let answers_to = |from: [u8; 4], to: [u8; 4], ports: [u16; 2]| {
         let mut frame = late.clone();
@@ -250,7 +250,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
 #[test]
 fn datagrams_go_both_ways() {
     let mut bed = Bed::new();
-    let key = bed.stack.open(VIP, Protocol::Udp, WAY, 7, bed.now).expect("a port");
+    let key = bed.stack.open(VIP, Protocol::Udp, ROUTE, 7, bed.now).expect("a port");
     let own = SocketAddrV4::new(OWN, key.port);
     let mut server = Server(Host::datagrams(Ends { own: VIP, remote: own }, 1, bed.now));
     let sent = bed.stack.with(key, bed.now, |host| host.udp().expect("UDP").send_slice(b"ask", VIP));

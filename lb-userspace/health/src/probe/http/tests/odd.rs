@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lb_model::{Tls, Wanted};
+use lb_model::{Expectation, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -61,11 +61,11 @@ async fn server(begin: Begin, answer: impl AsRef<[u8]>, end: End) -> TestServer 
     .await
 }
 
-/// The page wanted as a text, by the end of an expression, and by its digest.
+/// The page expected as a text, by the end of an expression, and by its digest.
 fn checks() -> [HttpProbe; 3] {
     [
         check(Some(PAGE)),
-        HttpProbe { wanted: wanted(None, Some("Page$")), ..check(None) },
+        HttpProbe { expected: expected(None, Some("Page$")), ..check(None) },
         HttpProbe { digest: Some(Sha256::digest(PAGE).into()), ..check(None) },
     ]
 }
@@ -234,7 +234,7 @@ async fn what_is_not_http_says_what_to_do() {
         (b"HTTP/1.1 2000 OK\r\n\r\n", not_http("'HTTP/1.1 2000 OK'")),
         (b"HTTP/1.1 000 ?\r\n\r\n", not_http("'HTTP/1.1 000 ?'")),
         (b"HTTP/1.1 100 Continue\r\n\r\n", fails("closed before the answer's header")),
-        (b"HTTP/1.1 999 Go Away\r\n\r\n", fails("status 999 'Go Away', wanted 200-299")),
+        (b"HTTP/1.1 999 Go Away\r\n\r\n", fails("status 999 'Go Away', expected 200-299")),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08",
             fails(
@@ -284,11 +284,11 @@ async fn c3_tls_may_end_without_close_notify() {
             let _ = stream.get_mut().0.read_to_end(&mut Vec::new()).await;
         })
         .await;
-    let greeting = |wanted: Wanted| {
-        let exchange = lb_model::Exchange { send: Vec::new(), wanted };
+    let greeting = |expected: Expectation| {
+        let exchange = lb_model::Exchange { send: Vec::new(), expected };
         Asked::of(Probe::Tcp(exchange), PATIENCE).with(|check| check.tls = Some(tls()))
     };
-    assert_eq!(greeting(wanted(None, Some("ready$"))).at(greets.address).await, Ok(Answer::default()));
+    assert_eq!(greeting(expected(None, Some("ready$"))).at(greets.address).await, Ok(Answer::default()));
     let words = "no 'steady' in the answer's 13 bytes: got 'state: ready'";
-    assert_eq!(greeting(wanted(Some("steady"), None)).at(greets.address).await, Err(words.to_owned()));
+    assert_eq!(greeting(expected(Some("steady"), None)).at(greets.address).await, Err(words.to_owned()));
 }

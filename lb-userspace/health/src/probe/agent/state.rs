@@ -7,16 +7,16 @@ use crate::probe::{Advice, Failure};
 
 /// What the agent of one server has said in the probes of one check. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Memory(Arc<Mutex<Said>>);
+pub struct Memory(Arc<Mutex<AgentState>>);
 
 impl Memory {
-    pub fn lock(&self) -> MutexGuard<'_, Said> {
+    pub fn lock(&self) -> MutexGuard<'_, AgentState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct AgentState {
     /// Why it is down, in its own words.
     down: Option<String>,
     admin: Admin,
@@ -48,7 +48,7 @@ enum Word {
     Limit,
 }
 
-impl Said {
+impl AgentState {
     /// Takes an answer: `drain 50%#backup runs` is words between spaces, tabs or commas, and behind `#` a reason for people.
     /// Of two words of a kind the last one counts. What is not a word of the protocol changes nothing, but is told.
     pub fn take(&mut self, line: &[u8]) -> Option<String> {
@@ -80,7 +80,7 @@ impl Said {
                 Some(format!("the agent says {}, which is no word of HAProxy's protocol: ignored", quote(word)))
             }
             None if known => None,
-            None => Some(format!("the agent says {}: ignored, wanted a word such as up", quote(line))),
+            None => Some(format!("the agent says {}: ignored, expected a word such as up", quote(line))),
         }
     }
 

@@ -7,17 +7,17 @@ use super::stack::Mac;
 
 /// What is known of the segment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stations {
+pub struct Neighbours {
     pub interface: String,
     /// The interface's own.
     pub mac: Mac,
     /// Servers with checks through the VIP, by their own address.
-    pub servers: HashMap<IpAddr, Station>,
+    pub servers: HashMap<IpAddr, Neighbour>,
 }
 
 /// A server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Station {
+pub struct Neighbour {
     pub mac: Option<Mac>,
     /// The address of this host that the server is on one network with.
     pub own: Option<Ipv4Addr>,

@@ -6,13 +6,13 @@ use std::time::Duration;
 const STEPS: u32 = 20;
 
 #[derive(Debug)]
-pub(super) struct Growth {
+pub(super) struct Ramp {
     since: Duration,
     /// Steps made, less than [`STEPS`].
     steps: u32,
 }
 
-impl Growth {
+impl Ramp {
     pub(super) fn new(now: Duration) -> Self {
         Self { since: now, steps: 0 }
     }
@@ -46,8 +46,8 @@ mod tests {
     fn grows_evenly_from_one_to_the_whole() {
         let slow_start = Duration::from_secs(20);
         let weight = |full, seconds| {
-            let growth = Growth::new(Duration::ZERO).at(Duration::from_secs(seconds), slow_start);
-            growth.map(|growth| growth.weight(full))
+            let ramp = Ramp::new(Duration::ZERO).at(Duration::from_secs(seconds), slow_start);
+            ramp.map(|ramp| ramp.weight(full))
         };
         assert_eq!(
             [0, 1, 10, 19, 20].map(|at| weight(101, at)),
@@ -59,6 +59,6 @@ mod tests {
 
     #[test]
     fn is_over_at_once_if_it_takes_no_time() {
-        assert!(Growth::new(Duration::ZERO).at(Duration::ZERO, Duration::ZERO).is_none());
+        assert!(Ramp::new(Duration::ZERO).at(Duration::ZERO, Duration::ZERO).is_none());
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 
 async fn look_when_late(attempt: &Attempt<'_>, answers: &OnceCell<bool>) -> Infallible {
     sleep_until(attempt.limit.halfway()).await;
-    if !attempt.is_heard() {
+    if !attempt.has_received() {
         answers.get_or_init(|| looks_well(attempt)).await;
     }
     std::future::pending().await
@@ -52,7 +52,8 @@ async fn judge(
 
 /// Whether nothing at all came from the server, for no fault of this host.
 fn is_silence(attempt: &Attempt<'_>, failure: &Failure) -> bool {
-    !attempt.is_heard() && !matches!(failure, Failure::Refused | Failure::NoMac { .. } | Failure::Local(_))
+    !attempt.has_received()
+        && !matches!(failure, Failure::Refused | Failure::NoMac { .. } | Failure::Local(_))
 }
 
 fn has_connections(probe: &Probe) -> bool {

@@ -1,18 +1,18 @@
-//! Looks for what is wanted in an answer that comes in pieces.
+//! Looks for what is expected in an answer that comes in pieces.
 //!
 //! A text is found across the borders of pieces with no more memory than the text is long. A regular expression needs
 //! all that came, so that `^` and `$` mean the answer's ends and not a piece's: whoever feeds a search sets the bound.
 
-use lb_model::Wanted;
+use lb_model::Expectation;
 use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::Failure;
 use super::excerpt::{EXCERPT_BYTES, excerpt};
 
-/// What was wanted and has not come.
+/// What was expected and has not come.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unmet {
+pub struct Mismatch {
     /// As in "no …".
     pub sought: String,
     /// Bytes looked through.
@@ -31,10 +31,10 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(wanted: &'a Wanted) -> Self {
+    pub(super) fn new(expected: &'a Expectation) -> Self {
         Self {
-            text: wanted.text.as_deref().map(Text::new),
-            pattern: wanted.pattern.as_ref().map(|pattern| Pattern::new(&pattern.0)),
+            text: expected.text.as_deref().map(Text::new),
+            pattern: expected.pattern.as_ref().map(|pattern| Pattern::new(&pattern.0)),
             begins: Vec::new(),
             seen: 0,
         }
@@ -57,27 +57,31 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// All that is wanted was there, whatever may follow.
+    /// All that is expected was there, whatever may follow.
     pub(super) fn is_settled(&mut self) -> bool {
         self.text.as_ref().is_none_or(|text| text.found)
             && self.pattern.as_mut().is_none_or(Pattern::is_settled)
     }
 
-    /// What is wanted and was not there, if nothing follows.
-    pub(super) fn unmet(&self) -> Option<Unmet> {
-        let unmet = |sought| Unmet { sought, seen: self.seen, begins: excerpt(&self.begins) };
+    /// What is expected and was not there, if nothing follows.
+    pub(super) fn mismatch(&self) -> Option<Mismatch> {
+        let mismatch = |sought| Mismatch { sought, seen: self.seen, begins: excerpt(&self.begins) };
         if let Some(text) = self.text.as_ref().filter(|text| !text.found) {
-            return Some(unmet(format!("'{}'", text.text)));
+            return Some(mismatch(format!("'{}'", text.text)));
         }
         let pattern = self.pattern.as_ref().filter(|pattern| !pattern.is_met())?;
-        Some(unmet(format!("match for '{}'", pattern.regex)))
+        Some(mismatch(format!("match for '{}'", pattern.regex)))
     }
 
     /// What `failure` means in the middle of an answer.
     pub(super) fn cut_short(&self, failure: Failure) -> Failure {
-        match (self.unmet(), failure) {
-            (Some(unmet), Failure::Late { wanted: _, within }) => Failure::UnmetLate { unmet, within },
-            (Some(unmet), Failure::Closed { .. } | Failure::Reset { .. }) => Failure::UnmetLost { unmet },
+        match (self.mismatch(), failure) {
+            (Some(mismatch), Failure::Late { expected: _, within }) => {
+                Failure::MismatchAtTimeout { mismatch, within }
+            }
+            (Some(mismatch), Failure::Closed { .. } | Failure::Reset { .. }) => {
+                Failure::MismatchAtClose { mismatch }
+            }
             (_, failure) => failure,
         }
     }
@@ -163,10 +167,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::probe::servers::wanted;
+    use crate::probe::servers::expected;
 
-    fn fed<'a>(wanted: &'a Wanted, pieces: &[&str]) -> Search<'a> {
-        let mut search = Search::new(wanted);
+    fn fed<'a>(expected: &'a Expectation, pieces: &[&str]) -> Search<'a> {
+        let mut search = Search::new(expected);
         for piece in pieces {
             search.feed(piece.as_bytes());
         }
@@ -175,23 +179,27 @@ mod tests {
 
     #[test]
     fn text_and_pattern_must_both_be_there() {
-        let wanted = wanted(Some("ready"), Some("^220 "));
-        assert_eq!(fed(&wanted, &["22", "0 mail is re", "ady\r\n"]).unmet(), None);
-        let unmet = |pieces: &[&str]| fed(&wanted, pieces).unmet().map(|unmet| unmet.sought);
-        assert_eq!(unmet(&["220 mail"]).as_deref(), Some("'ready'"));
-        assert_eq!(unmet(&["re", "ady"]).as_deref(), Some("match for '^220 '"));
-        assert_eq!(unmet(&["ready ", "220 "]).as_deref(), Some("match for '^220 '"), "no piece's beginning");
+        let expected = expected(Some("ready"), Some("^220 "));
+        assert_eq!(fed(&expected, &["22", "0 mail is re", "ady\r\n"]).mismatch(), None);
+        let mismatch = |pieces: &[&str]| fed(&expected, pieces).mismatch().map(|mismatch| mismatch.sought);
+        assert_eq!(mismatch(&["220 mail"]).as_deref(), Some("'ready'"));
+        assert_eq!(mismatch(&["re", "ady"]).as_deref(), Some("match for '^220 '"));
+        assert_eq!(
+            mismatch(&["ready ", "220 "]).as_deref(),
+            Some("match for '^220 '"),
+            "no piece's beginning"
+        );
     }
 
     #[test]
     fn an_end_is_an_end_only_when_nothing_follows() {
-        let wanted = wanted(None, Some("ok$"));
-        let mut search = fed(&wanted, &["all ok"]);
+        let expected = expected(None, Some("ok$"));
+        let mut search = fed(&expected, &["all ok"]);
         assert!(!search.is_settled());
-        assert_eq!(search.unmet(), None);
+        assert_eq!(search.mismatch(), None);
         search.feed(b", not at all");
         assert!(!search.is_settled());
-        assert!(search.unmet().is_some());
+        assert!(search.mismatch().is_some());
     }
 
     /// As Perl has it, in which ldirectord's `receive` is written, and grep.
@@ -208,24 +216,24 @@ mod tests {
             ("(?m)ready$", "ready\nor not\n", true),
             ("ready$", "readyness\n", false),
         ] {
-            let wanted = wanted(None, Some(pattern));
-            assert_eq!(fed(&wanted, &[answer]).unmet().is_none(), met, "'{pattern}' in {answer:?}");
+            let expected = expected(None, Some(pattern));
+            assert_eq!(fed(&expected, &[answer]).mismatch().is_none(), met, "'{pattern}' in {answer:?}");
         }
     }
 
     #[test]
     fn nothing_wanted_is_met_by_nothing() {
-        let wanted = wanted(None, None);
-        let mut search = fed(&wanted, &[]);
+        let expected = expected(None, None);
+        let mut search = fed(&expected, &[]);
         assert!(search.is_settled());
-        assert_eq!(search.unmet(), None);
+        assert_eq!(search.mismatch(), None);
     }
 
     #[test]
     fn what_came_is_shown() {
-        let wanted = wanted(Some("x"), None);
-        let unmet = fed(&wanted, &["It", " works!"]).unmet().expect("no x");
-        assert_eq!(unmet, Unmet { sought: "'x'".into(), seen: 9, begins: "'It works!'".into() });
+        let expected = expected(Some("x"), None);
+        let mismatch = fed(&expected, &["It", " works!"]).mismatch().expect("no x");
+        assert_eq!(mismatch, Mismatch { sought: "'x'".into(), seen: 9, begins: "'It works!'".into() });
     }
 
     proptest! {
@@ -234,8 +242,8 @@ mod tests {
             pieces in prop::collection::vec("[ab]{0,6}", 0..8),
             text in "[ab]{1,5}",
         ) {
-            let wanted = wanted(Some(&text), None);
-            let mut search = Search::new(&wanted);
+            let expected = expected(Some(&text), None);
+            let mut search = Search::new(&expected);
             for piece in &pieces {
                 search.feed(piece.as_bytes());
             }
@@ -249,8 +257,8 @@ mod tests {
             pattern in prop::sample::select(vec!["^ab", "ab$", r"\bab\b", "(?m)^a+$", "a.*b", "b{3}|a$", r"\Ba"]),
         ) {
             let whole = pieces.concat();
-            let wanted = wanted(None, Some(pattern));
-            let mut search = Search::new(&wanted);
+            let expected = expected(None, Some(pattern));
+            let mut search = Search::new(&expected);
             let settled = pieces.iter().any(|piece| {
                 search.feed(piece.as_bytes());
                 search.is_settled()
@@ -260,7 +268,7 @@ mod tests {
             let matches = [&whole[..], line].iter().any(|text| regex.is_match(text.as_bytes()));
             prop_assert!(matches || !settled, "'{}' in {:?}", pattern, pieces);
             if !settled {
-                prop_assert_eq!(search.unmet().is_none(), matches, "'{}' in {:?}", pattern, pieces);
+                prop_assert_eq!(search.mismatch().is_none(), matches, "'{}' in {:?}", pattern, pieces);
             }
         }
     }

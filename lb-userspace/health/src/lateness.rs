@@ -9,7 +9,7 @@ const LATE: Duration = Duration::from_millis(10);
 
 /// Counted by the checks' tasks, read by whoever asks. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Punctuality(Arc<Counters>);
+pub struct TimerLateness(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -17,7 +17,7 @@ struct Counters {
     late: AtomicU64,
 }
 
-impl Punctuality {
+impl TimerLateness {
     /// A check got its turn so long after it was due. One that is very late may leave out its probe.
     pub fn woken(&self, delay: Duration) {
         if delay > LATE {
@@ -46,11 +46,11 @@ mod tests {
 
     #[test]
     fn a_turn_is_late_after_ten_milliseconds() {
-        let punctuality = Punctuality::default();
+        let lateness = TimerLateness::default();
         for delay in [0, 10, 11, 5000] {
-            punctuality.clone().woken(Duration::from_millis(delay));
+            lateness.clone().woken(Duration::from_millis(delay));
         }
-        punctuality.started();
-        assert_eq!((punctuality.starts(), punctuality.late()), (1, 2));
+        lateness.started();
+        assert_eq!((lateness.starts(), lateness.late()), (1, 2));
     }
 }
