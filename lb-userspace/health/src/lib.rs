@@ -1,5 +1,6 @@
-//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
-//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
+//! Health checks: a pure state machine per check, one file per type of probe, and the tasks that
+//! drive them. A state machine per server combines the results of its checks, and a quorum per
+//! service those of its servers.
 
 pub mod machine;
 pub mod net;
@@ -37,36 +38,37 @@ use self::probe::{Advice, Report, Subject};
 use self::recent::Recent;
 use self::task::Job;
 
-/// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
+/// Delay between the starts of new checks; shorter if they would not fit into the interval.
 const STAGGER: Duration = Duration::from_millis(5);
 
-/// What a check says of a server. Sent when something in it changed, not for every probe.
+/// The result of a check, sent when it changes, not for every probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub service: ServiceKey,
     pub server: IpAddr,
-    /// Which of the server's checks it is.
+    /// Index of the check among the server's checks.
     pub index: usize,
     pub state: State,
-    /// Why the server is down, or what the last probe found against it; `None` when all is well.
+    /// Why the server is down, or what the last probe found wrong; `None` if nothing is wrong.
     pub reason: Option<String>,
     pub advice: Option<Advice>,
     pub warning: Option<String>,
 }
 
-/// What a task belongs to: one check of one server of one service.
+/// Identifies a task: a check of a server of a service.
 type Id = (ServiceKey, IpAddr, usize);
 
-/// Runs the checks of all services, each in a task of its own on a thread of their own, and sends what they find.
+/// Runs the checks of all services, each as a task on the checks' thread, and sends their verdicts.
 ///
-/// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
+/// It sends nothing for servers without a check, and nothing when a check is removed. Dropping it
+/// ends all checks.
 #[derive(Debug)]
 pub struct Checker {
     thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
     lateness: TimerLateness,
-    /// That this process may have open.
+    /// Maximum number of open files of this process.
     descriptors: u64,
     running: HashMap<Id, Running>,
 }
@@ -93,10 +95,10 @@ impl Checker {
         Ok(Self { thread, net, sender, lateness, descriptors, running: HashMap::new() })
     }
 
-    /// Makes the running checks those of `services`.
+    /// Runs the checks of `services` and ends all others.
     ///
-    /// An unchanged check of an unchanged server runs on as if nothing had happened. When the check of a server
-    /// changed, its state stays until the first result of the new check, which then decides alone.
+    /// An unchanged check of an unchanged server continues undisturbed. A server whose check has
+    /// changed keeps its state until the first result of the new check, which decides alone.
     pub fn set(&mut self, services: &[Service]) {
         let expected: Vec<_> = services.iter().flat_map(checks).collect();
         if let Some(text) = descriptors::too_few(expected.len(), self.descriptors) {
@@ -113,24 +115,24 @@ impl Checker {
         let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
         for (turn, (id, subject, check)) in (0..).zip(new) {
             let beat = (check.interval / count).min(STAGGER).saturating_mul(turn);
-            // Nothing is known of these servers: the first round is quicker by so much that a director's start and an
-            // interval and a time-out at the most lie before the last verdict.
+            // The first round is a third faster, so that the last verdict comes at most one
+            // interval and one time-out after the director's start.
             let start = Start { first: beat * 2 / 3, beat };
             self.begin(id, subject, check, start);
         }
     }
 
-    /// The way of probes through VIPs.
+    /// The network of probes through VIPs.
     pub fn vip(&self) -> &VipNet {
         &self.net.vip
     }
 
-    /// Has probes through VIPs go by these sockets, beside those that they have.
+    /// Adds AF_XDP sockets for probes through VIPs.
     pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
         self.net.vip.add_sockets(sockets, self.thread.handle())
     }
 
-    /// How many checks run.
+    /// Number of running checks.
     pub fn count(&self) -> usize {
         self.running.len()
     }
@@ -139,19 +141,20 @@ impl Checker {
         &self.lateness
     }
 
-    /// Latencies of the last good probes of a server's checks, the newest first.
+    /// Latencies of the last successful probes of a server, by check, the newest first.
     pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
         let running = |index| self.running.get(&(service, server, index));
         (0..checks).map(|index| running(index).map(|check| check.recent.all()).unwrap_or_default()).collect()
     }
 
-    /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
+    /// Runs one probe of each of these checks at once, in addition to the periodic ones; the
+    /// receiver gets the reports.
     pub fn probe(&self, subject: Subject, checks: Arc<[Check]>) -> oneshot::Receiver<Vec<Report>> {
         let (sender, reports) = oneshot::channel();
         let net = self.net.clone();
         self.thread.handle().spawn(async move {
             let probes = checks.iter().map(|check| probe::run(check, subject, &net));
-            // Whoever asked may have gone.
+            // The receiver may have been dropped.
             let _ = sender.send(join_all(probes).await);
         });
         reports
@@ -180,14 +183,14 @@ impl Checker {
     }
 }
 
-/// The same for a check whenever it starts, another for each check.
+/// A seed that depends only on the check.
 fn seed(id: &Id) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The checks that a service wants of its servers.
+/// All checks of a service's servers.
 fn checks(service: &Service) -> impl Iterator<Item = (Id, Subject, &Check)> {
     service.servers.iter().flat_map(move |server| {
         let subject = Subject { service: service.key, server: server.address, port: server.port };

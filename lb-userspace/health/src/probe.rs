@@ -1,7 +1,7 @@
-//! Probes: one file per kind, each an async function that can be dropped at any moment.
+//! Probes: one file per type, each an async function that can be dropped at any moment.
 //!
-//! A probe gets an [`Attempt`]: whom to ask, until when, and by what way. It notes each step that it takes, so that a
-//! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
+//! A probe gets an [`Attempt`]: target, time limit and network. It records each completed step, so
+//! that a failure can say how far it came, and returns an [`Answer`] or a [`Failure`].
 
 pub(crate) mod agent;
 mod dns;
@@ -41,12 +41,12 @@ use self::excerpt::quote;
 pub use self::failure::Failure;
 use super::net::Net;
 
-/// Makes one probe as `check` asks for, of which nothing is remembered.
+/// Runs one probe of `check` without state of earlier probes.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
     run_after(&agent::Memory::default(), check, subject, net).await
 }
 
-/// The same after others, in which the server's agent has said what `agent` remembers.
+/// Runs one probe of `check`; `agent` is the state of the server's agent after earlier probes.
 pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, net: &Net) -> Report {
     let attempt = Attempt::new(check, subject, net).remembering(agent.clone());
     let probe = async {
@@ -59,7 +59,7 @@ pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, n
     attempt.report(result)
 }
 
-/// A panic would end the check's task, and its last word about the server would stand for ever.
+/// Catches panics: a panic would end the check's task, and its last verdict would stay for ever.
 async fn unless_it_panics(probe: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     AssertUnwindSafe(probe).catch_unwind().await.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,8 +1,8 @@
-//! What one server of a service is worth: its checks together, what it says of its weight, what operators want, and how
-//! it has fared.
+//! The state machine of one server of a service. It combines the results of all checks, advised
+//! weights, maintenance, flap damping and slow start into the server's availability and weight.
 //!
-//! The machine decides and nothing else, like that of a check: its driver hands in what happened and the time since some
-//! fixed moment, and calls again with [`Input::Timer`] after [`Machine::next_timeout`].
+//! The machine is pure, like that of a check: the driver passes in events with the time since some
+//! fixed moment, and sends [`Input::Timer`] at [`Machine::next_timeout`].
 
 mod damper;
 mod slow_start;
@@ -17,22 +17,23 @@ use self::slow_start::Ramp;
 use super::machine::State;
 use super::probe::Advice;
 
-/// What the configuration says of the server.
+/// The server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub weight: u16,
-    /// The kinds of its checks, all of which must be passed; none: it is taken to be healthy.
+    /// The types of its checks, all of which must succeed; without checks the server counts as
+    /// healthy.
     pub checks: Vec<&'static str>,
-    /// How long its weight grows after a return; zero: not at all.
+    /// Slow start: how long the weight ramps up after the server came back; zero: no ramp.
     pub slow_start: Duration,
     pub damping: Option<Damping>,
 }
 
-/// What one check says.
+/// The latest result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
     pub state: State,
-    /// Why it is down, or what speaks against it.
+    /// Why the server is down, or what the last probe found wrong.
     pub reason: Option<String>,
     pub advice: Option<Advice>,
     pub warning: Option<String>,
@@ -44,13 +45,14 @@ impl CheckResult {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// [`Machine::next_timeout`] has come; too early or too often does no harm.
+    /// [`Machine::next_timeout`] has come. An early or repeated timer is harmless.
     Timer,
-    /// The check at `index` has news.
+    /// The check at `index` has a new result.
     Found { index: usize, result: CheckResult },
-    /// The reason for maintenance; `None`: it is over.
+    /// The reason for maintenance; `None`: maintenance has ended.
     Maintenance(Option<String>),
-    /// Why no packet reaches it, for long enough to count; `None`: it is reached. Of one that has checks, these judge.
+    /// Why packets have not reached the server for long enough to count; `None`: they reach it.
+    /// Ignored for a server with checks, which decide.
     Unreached(Option<String>),
     /// The configuration has changed.
     Rules(Rules),
@@ -58,31 +60,31 @@ pub enum Input {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// `lasted` is how long it had been `from`; `reason` is why it is not up.
+    /// `lasted` is how long the server's health was `from`; `reason` says why the server is not up.
     Changed { from: Health, to: Health, lasted: Duration, reason: Option<String> },
-    /// It has gone down, or was down when first seen; maintenance does not count.
+    /// The server has gone down, or was down at its first result; maintenance does not count.
     WentDown,
-    /// It is up after it had gone down.
+    /// The server is up again after it had gone down.
     CameBack,
 }
 
-/// What the data path needs to know.
+/// Whether the data path may use the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// Too little is known.
+    /// Not all checks have a result yet.
     Unknown,
     Down,
-    /// It may have so much of the new connections.
+    /// The server may get new connections, in proportion to its weight.
     Usable {
         weight: u16,
     },
 }
 
-/// Why a server that is up has another weight than the configured one.
+/// What limits the weight of a server that is up to another one than configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightLimiter {
     SlowStart,
-    /// A check said so: an agent, a command, a file.
+    /// A check advises it: an agent, a command, a file.
     Advice,
 }
 
@@ -101,26 +103,27 @@ pub struct Machine {
     results: Vec<CheckResult>,
     maintenance: Option<String>,
     unreached: Option<String>,
-    /// It has joined others that serve already: its weight grows at first, too.
+    /// The server has joined a running service, so it begins with a slow start.
     newcomer: bool,
-    /// What the checks say together.
+    /// The combined state of all checks.
     found: State,
     damper: Damper,
     health: Health,
     since: Duration,
     ramp: Option<Ramp>,
     weight: u16,
-    /// What was reported last by [`Output::WentDown`] and [`Output::CameBack`], or would have been.
+    /// The state last reported by [`Output::WentDown`] or [`Output::CameBack`]; a first `Up` is
+    /// stored without an output.
     reported: Option<State>,
 }
 
 impl Machine {
-    /// A server of which nothing is known yet, and with which nothing begins: the director starts, or its service does.
+    /// A server without results whose director or service has just started: no slow start.
     pub fn new(rules: Rules, now: Duration) -> Self {
         Self::made(rules, false, now)
     }
 
-    /// The same of one that joins a service that runs.
+    /// A server without results that joins a running service: with slow start.
     pub fn newcomer(rules: Rules, now: Duration) -> Self {
         Self::made(rules, true, now)
     }
@@ -148,7 +151,7 @@ impl Machine {
         match input {
             Input::Timer => {}
             Input::Found { index, result } => {
-                // There is none for the late word of a check that has left the configuration.
+                // A late result of a check that has left the configuration has no entry.
                 if let Some(old) = self.results.get_mut(index) {
                     *old = result;
                 }
@@ -165,7 +168,7 @@ impl Machine {
         outputs
     }
 
-    /// When [`Input::Timer`] is expected.
+    /// Next deadline, at which [`Input::Timer`] is due.
     pub fn next_timeout(&self) -> Option<Duration> {
         let step = self.ramp.as_ref().map(|ramp| ramp.next(self.rules.slow_start));
         let opens = self.damper.opens_at(self.rules.damping);
@@ -176,7 +179,7 @@ impl Machine {
         self.health
     }
 
-    /// Since when it has this health.
+    /// Since when the server has this health.
     pub fn since(&self) -> Duration {
         self.since
     }
@@ -190,7 +193,7 @@ impl Machine {
         }
     }
 
-    /// Of new connections, as things are.
+    /// The effective weight.
     pub fn weight(&self) -> u16 {
         self.weight
     }
@@ -204,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// Why it is not up, or what speaks against it.
+    /// Why the server is not up, or what is wrong with it.
     pub fn reason(&self) -> Option<String> {
         let down = self.checks().find(|(_, result)| result.state == State::Down);
         let any = || self.checks().find(|(_, result)| result.reason.is_some());
@@ -215,7 +218,7 @@ impl Machine {
             self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
                 let [within, hold] = [within, hold].map(humantime::format_duration);
                 format!(
-                    "kept out until it has been well for {hold}: it went down {falls} times within {within}"
+                    "kept out until it has been healthy for {hold}: it went down {falls} times within {within}"
                 )
             });
         let unreached = self.unreached.clone().filter(|_| self.rules.checks.is_empty());
@@ -224,7 +227,7 @@ impl Machine {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// What is not wrong yet.
+    /// The checks' warnings.
     pub fn warning(&self) -> Option<String> {
         let reported = self.checks().filter_map(|(index, result)| {
             result.warning.as_ref().map(|warning| self.of_check(index, warning))
@@ -237,7 +240,7 @@ impl Machine {
         self.results.iter().enumerate()
     }
 
-    /// Which check it is goes without saying if there is only one.
+    /// Prefixes `text` with the check, if the server has several.
     fn of_check(&self, index: usize, text: &str) -> String {
         match self.rules.checks.get(index) {
             Some(kind) if self.rules.checks.len() > 1 => format!("check {} ({kind}): {text}", index + 1),
@@ -245,7 +248,7 @@ impl Machine {
         }
     }
 
-    /// Brings everything into line with what is known.
+    /// Updates health, damping, slow start and weight after an input.
     fn settle(&mut self, now: Duration, outputs: &mut Vec<Output>) {
         let found = self.together();
         match (self.found, found) {
@@ -266,7 +269,8 @@ impl Machine {
         };
     }
 
-    /// A check that has not said anything yet changes nothing: its server may be in service.
+    /// The combined state of all checks. A check without a result leaves the state as it is: the
+    /// server may be in service.
     fn together(&self) -> State {
         let states = || self.results.iter().map(|result| result.state);
         match () {
@@ -295,7 +299,7 @@ impl Machine {
         let lasted = now.saturating_sub(self.since);
         self.since = now;
         match (serves(from), serves(to)) {
-            // It has not come back from anywhere if nothing was known of it.
+            // A server whose health was unknown has not come back.
             (false, true) if from != Health::Unknown || self.newcomer => self.ramp = Some(Ramp::new(now)),
             (_, false) => self.ramp = None,
             _ => {}
@@ -314,7 +318,7 @@ impl Machine {
         }
     }
 
-    /// The weight that it has when it does not grow. Several checks may say something of it: the least counts.
+    /// The weight without slow start. If several checks advise a weight, the least one counts.
     fn limit(&self) -> u16 {
         let configured = self.rules.weight;
         let advised = self.results.iter().filter_map(|result| result.advice);
@@ -325,7 +329,7 @@ impl Machine {
                 u16::try_from(share).unwrap_or(u16::MAX)
             }
         });
-        // Weight 0 in the configuration is an operator's word.
+        // Advice never overrides a configured weight of 0.
         if configured == 0 { 0 } else { weights.min().unwrap_or(configured) }
     }
 }

@@ -1,4 +1,4 @@
-//! Checks against servers that come, go and misbehave.
+//! Checks of servers that start, stop and misbehave.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use super::*;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
-/// Longer than any of these checks may take to say something.
+/// Longer than any of these checks may take to send a verdict.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn http() -> Check {
@@ -40,7 +40,7 @@ async fn next(verdicts: &mut UnboundedReceiver<Verdict>) -> Verdict {
     tokio::time::timeout(PATIENCE, verdicts.recv()).await.expect("a verdict in time").expect("a checker")
 }
 
-/// The next verdict with this health.
+/// The next verdict with this state.
 async fn until(verdicts: &mut UnboundedReceiver<Verdict>, state: State) -> Verdict {
     loop {
         let verdict = next(verdicts).await;
@@ -176,7 +176,7 @@ async fn many_checks_at_once_all_come_to_a_verdict() {
     }
 }
 
-/// HAProxy leaves it to the regular check to find whether the server serves.
+/// As in HAProxy, the regular check decides whether the server serves.
 #[tokio::test]
 async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
     let server = servers::answering(PAGE).await;
@@ -199,7 +199,7 @@ async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
     drop(agent);
     let warned = next(&mut verdicts).await;
     assert_eq!((warned.index, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
-    let words = "the agent cannot be asked (connection refused); what it said last counts";
+    let words = "the agent does not answer (connection refused); its last answer still applies";
     assert_eq!(warned.warning.as_deref(), Some(words));
     quiet(&mut verdicts).await;
 }

@@ -80,7 +80,7 @@ pub(crate) const CASES: &[Case] = &[
         checks: &["type: https, request: index.html, host: www.lab.example, verify: on"],
         by: &catalog::NGINX,
         stopped: REFUSED,
-        frozen: Some("no agreement on TLS within"),
+        frozen: Some("no end of the TLS handshake within"),
         illness: File("names", "subjectAltName=DNS:www.other.example\n", Restart),
         ill: "certificate is for www.other.example, not for www.lab.example",
     },

@@ -1,4 +1,4 @@
-//! Answers to DNS questions, over UDP and over TCP.
+//! Answers to DNS queries, over UDP and over TCP.
 
 use std::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::probe::servers::{self, Asked, TestServer};
 
 const HEADER: usize = 12;
 
-/// Type and content of records, names as a pointer to the question's; those that nobody asks for among them.
+/// Type and content of records, with names as pointers to the query's name; some of types that the
+/// check never queries.
 const RECORDS: [(u8, &[u8]); 14] = [
     (1, &[192, 0, 2, 80]),
     (28, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6]),
@@ -40,7 +41,7 @@ struct Answer {
     records: Vec<(u8, &'static [u8])>,
     code: u8,
     edits: Vec<Edit>,
-    /// What was changed of the first bytes is put right: else hardly one would be taken for an answer.
+    /// Restores the first bytes: otherwise hardly any message would be accepted as an answer.
     fits: bool,
 }
 
@@ -75,7 +76,7 @@ fn answers() -> impl Strategy<Value = Answer> {
     })
 }
 
-/// Over TCP too, which is asked if the first answer says that there is more.
+/// Serves TCP, too: the probe uses it after a truncated answer.
 async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
     let (datagrams, listener) = loop {
         let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a port on loopback");

@@ -1,5 +1,5 @@
-//! What servers answer to checks: each kind gets answers that are nearly right, in pieces, from servers that close, break
-//! off or stay.
+//! Answers to probes: each type of probe gets answers that are nearly right, in pieces, from
+//! servers that close, reset or keep the connection.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::probe::servers::{self, Asked, expected};
 
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
 
-/// A probe that minds no limit never ends.
+/// Limit for probes that ignore their own time limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Steps of the longest conversation, and then some.
+/// More steps than the longest dialogue of a probe has.
 const STEPS: usize = 20;
 
-/// What every probe owes whatever server.
+/// The property of every probe with any server.
 pub(super) fn is_in_order(report: &Report, begun: Instant) -> Result<(), TestCaseError> {
     prop_assert!(begun.elapsed() < LIMIT + PATIENCE, "{:?}", begun.elapsed());
     let failure = report.result.as_ref().err().map(ToString::to_string);
@@ -76,7 +76,8 @@ pub(super) fn run_ftp(config: Config) -> Result<(), Failed> {
 }
 
 pub(super) fn run_grpc(config: Config) -> Result<(), Failed> {
-    // SETTINGS, their acknowledgement, HEADERS with status 200 (and a literal content-type), DATA, trailers.
+    // SETTINGS, their acknowledgement, HEADERS with status 200 (and a literal content-type), DATA,
+    // trailers.
     let settings = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
     let headers = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
     let data = b"\0\0\x07\0\0\0\0\0\x01\0\0\0\0\x02\x08\x01";
@@ -193,7 +194,7 @@ pub(super) fn run_udp(config: Config) -> Result<(), Failed> {
     let exchange = Exchange { send: b"hello".to_vec(), expected: expected(Some("welcome"), Some("w.*e")) };
     let asked = Asked::of(Probe::Udp(exchange), LIMIT);
     hold(config, bytes::nearly(samples([&b"welcome"[..], b"you are welcome"])), |answer| {
-        // Longer ones are no datagrams.
+        // Longer ones do not fit into a datagram.
         let answer = answer[..answer.len().min(60_000)].to_vec();
         runtime.block_on(async {
             let server = servers::answering_datagrams(move |_| vec![answer.clone()]).await;
@@ -226,7 +227,7 @@ pub(super) fn run_external(config: Config) -> Result<(), Failed> {
     hold(config, inputs, |(text, code, dynamic)| {
         std::fs::write(&output, text).expect("a file");
         let script = format!("cat {}; exit {code}", output.display());
-        // A process on a busy machine takes longer than the others' limit.
+        // On a busy machine a process takes longer than the limit of other probes.
         let limit = PATIENCE / 2;
         let command = Command { words: vec!["/bin/sh".into(), "-c".into(), script], timeout: limit };
         let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic }), limit);

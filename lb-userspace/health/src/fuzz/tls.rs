@@ -1,4 +1,4 @@
-//! Servers whose handshake or certificate is nearly right.
+//! TLS servers whose handshake or certificate is nearly right.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -28,16 +28,16 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 #[derive(Debug, Clone)]
 struct Server {
-    /// Of its certificate.
+    /// Changes of the certificate.
     shown: Vec<Edit>,
-    /// Of all that it says.
+    /// Changes of all bytes that the server sends.
     said: Vec<Edit>,
     old: bool,
     verified: bool,
 }
 
 fn misfits() -> impl Strategy<Value = Server> {
-    // Most show a changed certificate in a good handshake, or the other way round.
+    // Most servers have either a changed certificate or a changed handshake.
     let changes = prop_oneof![
         2 => (edits(4), Just(Vec::new())),
         2 => (Just(Vec::new()), edits(4)),
@@ -51,7 +51,7 @@ fn misfits() -> impl Strategy<Value = Server> {
     })
 }
 
-/// Shows whatever it was given: a server of this library checks its own certificate.
+/// Sends any certificate: this library's own resolver would check it first.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -118,7 +118,7 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
     })
 }
 
-/// What is said of a certificate that was accepted without being verified.
+/// Warnings about a certificate that was accepted without verification.
 fn warned_of(changes: &[Edit], certificate: &Certificate) -> Result<(), TestCaseError> {
     let mut shown = certificate.chain[0].to_vec();
     apply(changes, &mut shown);

@@ -1,4 +1,4 @@
-//! ICMP echo for all checks by ping: one raw socket for each way out of this host, however many servers are asked.
+//! ICMP echo for all ping checks: one raw socket per route, for any number of servers.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use crate::probe::{Attempt, Failure};
 
-/// A socket that nobody has used for so long is closed: checks have changed.
+/// A socket that was idle for this long is closed: no check uses it any more.
 const IDLE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(60) };
 
-/// Some 5,000 replies, should all come while the thread is held up. The default has room for 300.
+/// Room for some 5,000 replies, in case the thread is delayed. The default has room for 300.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Cheap to clone.
@@ -25,7 +25,7 @@ pub(super) struct Pings(Arc<Mutex<Pingers>>);
 
 type Pingers = HashMap<Route, Listener>;
 
-/// What needs a socket of its own.
+/// The route of a raw socket: address family, source address and interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Route {
     is_ipv6: bool,
@@ -33,7 +33,7 @@ struct Route {
     interface: Option<String>,
 }
 
-/// A socket, and the task that hears on it.
+/// A socket, and the task that receives from it.
 #[derive(Debug)]
 struct Listener {
     pinger: Arc<Pinger>,
@@ -47,14 +47,16 @@ impl Drop for Listener {
 }
 
 impl Pings {
-    /// Asks the attempt's host, and waits for its reply.
+    /// Sends an echo request to the attempt's host, and waits for the reply.
     pub(super) async fn ask(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
         let host = attempt.target().ip();
         let pinger = self.pinger(attempt).map_err(Failure::Local)?;
         let mut question = pinger.question(host)?;
         let exchange = async {
             pinger.echo.request(host, question.sequence).await.map_err(unsent)?;
-            (&mut question.reply).await.map_err(|_| Failure::Local(io::Error::other("nobody hears replies")))
+            (&mut question.reply)
+                .await
+                .map_err(|_| Failure::Local(io::Error::other("the ICMP socket was closed")))
         };
         attempt.limit.wait(exchange, |within| Failure::Late { expected: "echo reply", within }).await?
     }
@@ -74,19 +76,19 @@ impl Pings {
     }
 }
 
-/// Hands out replies until the socket has been idle, or all checks have ended.
+/// Delivers replies until the socket has been idle, or all checks have ended.
 async fn listen(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, route: Route) {
     loop {
         if let Ok(reply) = timeout(IDLE, pinger.echo.next()).await {
             if let Some(waiting) = lock(&pinger.waiting).replies.remove(&(reply.from, reply.sequence)) {
-                // Who has stopped waiting just now has failed already.
+                // The probe may just have timed out.
                 let _ = waiting.send(());
             }
             continue;
         }
         let Some(pingers) = pingers.upgrade() else { return };
         let mut pingers = lock(&pingers);
-        // Probes take hold of it under the same lock, so nobody can come in between.
+        // Probes clone the socket under the same lock, so the count cannot change here.
         let nobody_else = Arc::strong_count(&pinger) == 2;
         if nobody_else {
             pingers.remove(&route);
@@ -103,7 +105,7 @@ struct Pinger {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The sequence number given out last.
+    /// The last assigned sequence number.
     sequence: u16,
     replies: HashMap<(IpAddr, u16), oneshot::Sender<()>>,
 }
@@ -119,7 +121,7 @@ impl Pinger {
         Ok(Self { echo, waiting: Mutex::default() })
     }
 
-    /// A sequence number to ask `host` with.
+    /// Assigns a sequence number for a request to `host`.
     fn question(&self, host: IpAddr) -> Result<Question<'_>, Failure> {
         let mut waiting = lock(&self.waiting);
         let next = (1..=u16::MAX).map(|step| waiting.sequence.wrapping_add(step));
@@ -135,7 +137,7 @@ impl Pinger {
     }
 }
 
-/// A request under way. Dropping it ends the wait for its reply.
+/// A request in flight. Dropping it ends the wait for its reply.
 struct Question<'a> {
     pinger: &'a Pinger,
     host: IpAddr,
@@ -149,7 +151,7 @@ impl Drop for Question<'_> {
     }
 }
 
-/// Any other error than these is about this host: its firewall, its addresses, its memory.
+/// Failure of sendto(2). All errors but these two are local: firewall, addresses, memory.
 fn unsent(error: io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Failure::Unreachable,

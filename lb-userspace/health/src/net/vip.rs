@@ -1,12 +1,13 @@
-//! To a server through the VIP, as its clients' packets come to it: frames to the server's MAC by AF_XDP sockets, TCP and UDP
-//! by smoltcp.
+//! Probes through the VIP, on the path of clients' packets: AF_XDP sockets send frames to the
+//! server's MAC, smoltcp implements TCP and UDP.
 //!
-//! What the clients need is what is seen: that the server has the VIP, that its service listens there, that its MAC is right.
+//! Such a probe tests all that clients need: that the server has the VIP, that its service listens
+//! there, that its MAC is right.
 //!
 //! - `host`: TCP/IP for one flow; `stack`: all flows; both pure
-//! - `neighbours`: MACs and addresses, as the controller tells them
-//! - `link`: the sockets, and the tasks that wait at them
-//! - `stream`: what probes read from and write to
+//! - `neighbours`: the servers' MACs, and the addresses to probe them from
+//! - `link`: the AF_XDP sockets, and the tasks that wait for them
+//! - `stream`: the connections and UDP sockets that probes use
 
 #[cfg(test)]
 pub(crate) mod fuzz;
@@ -35,13 +36,13 @@ use self::stack::{Key, Route, Stack};
 pub(super) use self::stream::{VipDatagrams, VipStream};
 use crate::probe::{Attempt, Failure};
 
-/// The way to servers through their VIPs. Clones are the same.
+/// The network of probes through VIPs. Clones share it.
 #[derive(Clone)]
 pub struct VipNet(Arc<Shared>);
 
 struct Shared {
     inner: Mutex<Inner>,
-    /// The stack's next time-out has come nearer.
+    /// Notified when the stack's next deadline has moved forward.
     sooner: Notify,
     open: watch::Sender<bool>,
 }
@@ -50,7 +51,7 @@ struct Shared {
 struct Inner {
     stack: Stack,
     neighbours: Neighbours,
-    /// `None` until the program hands answers on.
+    /// `None` until the XDP program redirects answers to the sockets.
     link: Option<Link>,
 }
 
@@ -75,19 +76,19 @@ impl fmt::Debug for VipNet {
 }
 
 impl VipNet {
-    /// From now on the servers are there.
+    /// Replaces the L2 neighbours.
     pub fn set_neighbours(&self, neighbours: Neighbours) {
         self.lock().neighbours = neighbours;
     }
 
-    /// Whether the attempt's server is this host itself, which no frame can be sent to.
+    /// Whether the attempt's server is this host itself, to which no frame can be sent.
     pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
         let neighbours = &self.lock().neighbours;
         let neighbour = neighbours.servers.get(&attempt.subject.server);
         neighbour.is_some_and(|neighbour| neighbour.mac == Some(neighbours.mac))
     }
 
-    /// Sends and receives by these sockets from now on, beside those it has. `runtime` is where the checks run.
+    /// Adds AF_XDP sockets. `runtime` is the checks' runtime.
     pub fn add_sockets(&self, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
         let _guard = runtime.enter();
         let mut inner = self.lock();
@@ -98,20 +99,20 @@ impl VipNet {
         Ok(())
     }
 
-    /// Gives the sockets up. Probes that are under way hear nothing any more.
+    /// Closes the sockets. Probes in flight receive nothing any more.
     pub fn close(&self) {
         self.0.open.send_replace(false);
         self.lock().link = None;
     }
 
-    /// How many receive queues it listens to.
+    /// Number of receive queues with a socket.
     pub fn queues(&self) -> u32 {
         self.lock().link.as_ref().map_or(0, Link::queues)
     }
 
-    /// Waits until answers can come: a probe that begins before says nothing of its server.
+    /// Waits until answers can be received: an earlier probe would say nothing about its server.
     pub async fn is_open(&self) {
-        // An error says that nobody opens it any more; but self does not end before this does.
+        // wait_for fails only if the sender is dropped, and self keeps it.
         let _ = self.0.open.subscribe().wait_for(|open| *open).await;
     }
 
@@ -130,7 +131,7 @@ impl VipNet {
         let SocketAddr::V4(remote) = attempt.target() else {
             return Err(here("checks through the VIP are for IPv4"));
         };
-        let seed = getrandom::u64().map_err(|error| here(&format!("no random numbers: {error}")))?;
+        let seed = getrandom::u64().map_err(|error| here(&format!("cannot get random numbers: {error}")))?;
         let now = Instant::now();
         let key = self.with_stack(|inner| {
             if inner.link.is_none() {
@@ -143,7 +144,7 @@ impl VipNet {
         Ok(Open { net: self.clone(), key })
     }
 
-    /// Runs `act` on the stack, sends the frames that it leaves, and sets the timer anew.
+    /// Runs `act` on the stack, transmits the resulting frames and re-arms the timer.
     fn with_stack<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let before = inner.next_timeout();
@@ -169,7 +170,7 @@ impl VipNet {
 }
 
 impl Neighbours {
-    /// What frames of a probe of this attempt begin with.
+    /// The route of the attempt's frames.
     fn route(&self, attempt: &Attempt<'_>) -> Result<Route, Failure> {
         let server = attempt.subject.server;
         let neighbour = self.servers.get(&server).copied().unwrap_or_default();
@@ -187,12 +188,12 @@ impl Neighbours {
     }
 }
 
-/// A reason that is this host's own and says nothing of the server.
+/// A failure of this host, which says nothing about the server.
 fn here(words: &str) -> Failure {
     Failure::Local(io::Error::other(words))
 }
 
-/// A flow of the stack, as long as somebody wants it.
+/// A flow of the stack; dropping it closes the flow.
 struct Open {
     net: VipNet,
     key: Key,

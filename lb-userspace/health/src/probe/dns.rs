@@ -1,7 +1,7 @@
-//! DNS: a question is answered without an error and, if one is expected, with a certain record.
+//! DNS: the server answers a query without an error and, if configured, with a certain record.
 //!
-//! Without a name to ask for the root is asked for, which many servers have nothing to say of: those of some zones only
-//! refuse it. Any answer but SERVFAIL is good then.
+//! Without a configured name the probe queries the root, for which many servers have no answer:
+//! servers of single zones refuse the query. Any response code but SERVFAIL counts as success then.
 
 mod question;
 
@@ -14,11 +14,11 @@ use super::excerpt::clean;
 use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
-/// Nobody is told that more would be welcome (EDNS), so a server sends no more than 512 bytes (RFC 1035 section 4.2.1).
+/// The query has no EDNS, so a server sends at most 512 bytes (RFC 1035 section 4.2.1).
 const DATAGRAM: usize = 4096;
 const ANSWER: &str = "answer";
 
-/// Asks over UDP, and over TCP if the answer did not fit.
+/// Queries over UDP, and over TCP if the answer was truncated.
 pub(super) async fn probe(attempt: &Attempt<'_>, check: &DnsProbe) -> Result<Answer, Failure> {
     let question = Question::new(check)?;
     let reply = over_udp(attempt, &question).await?;
@@ -29,7 +29,8 @@ pub(super) async fn probe(attempt: &Attempt<'_>, check: &DnsProbe) -> Result<Ans
     judge(check, &over_tcp(attempt, &question).await?)
 }
 
-/// Asks again after a third of the time, and after two, as every resolver does: a datagram may be lost.
+/// Repeats the query after one third and two thirds of the time, as every resolver does: a datagram
+/// may be lost.
 async fn over_udp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, Failure> {
     let socket = attempt.datagrams().await?;
     attempt.in_time(socket.send(question.as_bytes()), ANSWER).await?;
@@ -56,8 +57,8 @@ async fn over_udp(attempt: &Attempt<'_>, question: &Question) -> Result<Reply, F
                 attempt.step(if reply.truncated { "got a truncated answer" } else { "got an answer" });
                 return Ok(reply);
             }
-            // Somebody else's answer, or one to a probe before this one: it says nothing of this one.
-            None => expected = "answer to this very question",
+            // An answer to another query, for example of an earlier probe: ignored.
+            None => expected = "matching answer",
         }
     }
 }
@@ -92,7 +93,7 @@ fn judge(check: &DnsProbe, reply: &Reply) -> Result<Answer, Failure> {
     Err(Failure::Wrong(format!("no {expected} among the answers: {}", clean(records.join(", ").as_bytes()))))
 }
 
-/// What an operator may have overlooked.
+/// A hint at the configuration for some response codes.
 fn advice(code: Rcode) -> &'static str {
     match code {
         Rcode::REFUSED => " (is `query` in a zone that it serves, and may this host ask for it?)",

@@ -1,19 +1,19 @@
-//! The beginning of an answer, as an operator may see it: short, on one line, nothing that a terminal acts on.
+//! Excerpts of answers for operators: short, on one line, without control characters.
 
-/// Characters shown.
+/// Maximum number of characters in an excerpt.
 const SHOWN: usize = 40;
-/// Enough bytes for that many characters, and to tell that there are more.
+/// Bytes for that many characters and one more.
 pub(super) const EXCERPT_BYTES: usize = 4 * (SHOWN + 1);
 
-/// The same of what is said in words, such as an error.
+/// Maximum number of characters of a text such as an error.
 const WORDS: usize = 80;
 
-/// In quotes and cut: `'It works!'`. Bytes that are no UTF-8 show as `�`.
+/// Quoted and truncated: `'It works!'`. Bytes that are not UTF-8 become `�`.
 pub fn excerpt(bytes: &[u8]) -> String {
     format!("'{}'", shown(&bytes[..bytes.len().min(EXCERPT_BYTES)], SHOWN))
 }
 
-/// In quotes.
+/// Quoted.
 pub(super) fn quote(words: &[u8]) -> String {
     format!("'{}'", clean(words))
 }
@@ -22,7 +22,7 @@ pub(super) fn clean(words: &[u8]) -> String {
     shown(words, WORDS)
 }
 
-/// At most so many characters.
+/// At most `most` characters, escaped.
 fn shown(bytes: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (mut shown, mut count) = (String::new(), 0);

@@ -1,7 +1,8 @@
-//! Looks for what is expected in an answer that comes in pieces.
+//! Matches an answer, received in pieces, against the check's expectation.
 //!
-//! A text is found across the borders of pieces with no more memory than the text is long. A regular expression needs
-//! all that came, so that `^` and `$` mean the answer's ends and not a piece's: whoever feeds a search sets the bound.
+//! The search for a text works across pieces and needs no more memory than the text's length. A
+//! regular expression needs the whole answer, so that `^` and `$` match the answer's ends and not a
+//! piece's; the caller limits the answer's length.
 
 use lb_model::Expectation;
 use memchr::memmem;
@@ -10,18 +11,18 @@ use regex::bytes::Regex;
 use super::Failure;
 use super::excerpt::{EXCERPT_BYTES, excerpt};
 
-/// What was expected and has not come.
+/// An expectation that the answer does not meet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// As in "no …".
+    /// The expectation, for "no …" in messages.
     pub sought: String,
-    /// Bytes looked through.
+    /// Number of searched bytes.
     pub seen: usize,
-    /// How the answer begins.
+    /// The beginning of the answer.
     pub begins: String,
 }
 
-/// A search through one answer.
+/// A search in one answer.
 pub(super) struct Search<'a> {
     text: Option<Text<'a>>,
     pattern: Option<Pattern<'a>>,
@@ -44,7 +45,7 @@ impl<'a> Search<'a> {
         self.seen
     }
 
-    /// Takes the next piece.
+    /// Searches the next piece.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         let room = EXCERPT_BYTES - self.begins.len();
         self.begins.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -57,13 +58,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// All that is expected was there, whatever may follow.
+    /// Whether the expectation is met, whatever may follow.
     pub(super) fn is_settled(&mut self) -> bool {
         self.text.as_ref().is_none_or(|text| text.found)
             && self.pattern.as_mut().is_none_or(Pattern::is_settled)
     }
 
-    /// What is expected and was not there, if nothing follows.
+    /// The unmet expectation, if the answer ends here.
     pub(super) fn mismatch(&self) -> Option<Mismatch> {
         let mismatch = |sought| Mismatch { sought, seen: self.seen, begins: excerpt(&self.begins) };
         if let Some(text) = self.text.as_ref().filter(|text| !text.found) {
@@ -73,7 +74,7 @@ impl<'a> Search<'a> {
         Some(mismatch(format!("match for '{}'", pattern.regex)))
     }
 
-    /// What `failure` means in the middle of an answer.
+    /// Converts a `failure` in the middle of an answer.
     pub(super) fn cut_short(&self, failure: Failure) -> Failure {
         match (self.mismatch(), failure) {
             (Some(mismatch), Failure::Late { expected: _, within }) => {
@@ -87,10 +88,10 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Looks for a text; keeps no more of the answer than the text is long.
+/// Searches for a text; stores no more of the answer than the text's length.
 struct Text<'a> {
     text: &'a str,
-    /// The end of what was seen, for a text across the border of two pieces: less than the text's length.
+    /// The end of the searched bytes, for a text across two pieces; shorter than the text.
     tail: Vec<u8>,
     found: bool,
 }
@@ -117,19 +118,20 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Looks for a match of a regular expression in all that came.
+/// Searches for a match of a regular expression in the answer so far.
 struct Pattern<'a> {
     regex: &'a Regex,
     came: Vec<u8>,
-    /// How much of it was searched by [`Pattern::is_settled`].
+    /// Length of the answer at the last search of [`Pattern::is_settled`].
     searched: usize,
     settled: bool,
 }
 
-/// What an expression may look at behind its match: a line's end or one character, for `$` and `\b`.
+/// Bytes after a match that a regular expression may look at: a line end or one character, for `$`
+/// and `\b`.
 const CONTEXT: usize = 4;
-/// Up to so many bytes each piece is reason to search again. Behind them an eighth more is, or an answer of many small
-/// pieces would cost the square of its length.
+/// Up to this many bytes every piece causes a new search. Beyond, the answer must have grown by an
+/// eighth; otherwise an answer of many small pieces would cost the square of its length.
 const SEARCHED_OFTEN: usize = 4096;
 
 impl<'a> Pattern<'a> {
@@ -143,7 +145,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// A match that ends well before the end of what came stays one.
+    /// Whether a match ends far enough before the end of the bytes so far to stay a match.
     fn is_settled(&mut self) -> bool {
         let due = self.came.len() <= SEARCHED_OFTEN || self.came.len() >= self.searched + self.searched / 8;
         if !self.settled && due {
@@ -154,8 +156,8 @@ impl<'a> Pattern<'a> {
         self.settled
     }
 
-    /// `$` is the end of the answer, or before the line's end that ends it, as in Perl and as for grep: few answers end
-    /// without one.
+    /// `$` matches at the end of the answer and before its final line end, as in Perl and grep:
+    /// most answers end with one.
     fn is_met(&self) -> bool {
         let line = self.came.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         self.settled || self.regex.is_match(&self.came) || line.is_some_and(|line| self.regex.is_match(line))
@@ -202,7 +204,7 @@ mod tests {
         assert!(search.mismatch().is_some());
     }
 
-    /// As Perl has it, in which ldirectord's `receive` is written, and grep.
+    /// As in Perl, whose expressions ldirectord's `receive` takes, and as in grep.
     #[test]
     fn c3_a_line_end_behind_the_end_is_passed_over() {
         for (pattern, answer, met) in [
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_wanted_is_met_by_nothing() {
+    fn an_empty_expectation_is_met_by_an_empty_answer() {
         let expected = expected(None, None);
         let mut search = fed(&expected, &[]);
         assert!(search.is_settled());
@@ -250,7 +252,7 @@ mod tests {
             prop_assert_eq!(search.is_settled(), pieces.concat().contains(&text));
         }
 
-        /// Whatever is taken for settled early holds for the whole.
+        /// A search that is settled early has the same result on the whole answer.
         #[test]
         fn patterns_do_not_depend_on_how_pieces_are_cut(
             pieces in prop::collection::vec("[ab\nü]{0,6}", 0..8),

@@ -1,4 +1,4 @@
-//! Why a probe failed, in the words that an operator reads beside the server.
+//! Why a probe failed, as an operator reads it beside the server.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,29 +13,31 @@ use super::expectation::Mismatch;
 pub enum Failure {
     #[error("connection refused")]
     Refused,
-    /// The connection was made of nothing but a SYN.
+    /// The server did not answer the SYN.
     #[error("no answer to SYN within {}", words(.0))]
     NoAnswerToSyn(Duration),
-    /// The kernel gave up on the neighbour (ICMP or ARP), or has no route.
+    /// ARP or ICMP reported the host as unreachable, or there is no route.
     #[error("host unreachable: no answer to ARP, or no route to it")]
     Unreachable,
     #[error("no answer to ARP for {server} on {interface}")]
     NoMac { server: IpAddr, interface: String },
     /// No answer to a SYN at the VIP, while the server's own address accepts connections.
     #[error(
-        "no answer at the VIP {vip}, though its own address {own} accepts connections: is the VIP on its loopback? \
-         (ip address add {vip}/32 dev lo)"
+        "no answer at the VIP {vip}, but the server's own address {own} accepts connections: is the VIP on the \
+         server's loopback? (ip address add {vip}/32 dev lo)"
     )]
     VipUnreachable { vip: IpAddr, own: SocketAddr },
-    /// The same of datagrams.
+    /// No answer to a datagram at the VIP, while the server's own address answers.
     #[error(
-        "no answer at the VIP {vip}, though its own address {own} answers: does the service listen on the VIP, and is \
-         that on its loopback? (ip address add {vip}/32 dev lo)"
+        "no answer at the VIP {vip}, but the server's own address {own} answers: does the service listen on \
+         the VIP, \
+         and is the VIP on the server's loopback? (ip address add {vip}/32 dev lo)"
     )]
     VipSilent { vip: IpAddr, own: SocketAddr },
     #[error(
-        "refuses connections to the VIP {vip}, though its own address {own} accepts them: the service does not listen \
-         on the VIP"
+        "refuses connections to the VIP {vip}, but the server's own address {own} accepts them: the service \
+         does not \
+         listen on the VIP"
     )]
     VipRefuses { vip: IpAddr, own: SocketAddr },
     #[error(
@@ -46,46 +48,46 @@ pub enum Failure {
     Connect(io::Error),
     #[error("no answer within {}", words(.0))]
     NoAnswer(Duration),
-    /// `expected` says what did not come.
+    /// `expected` names what did not arrive.
     #[error("no {expected} within {}", words(.within))]
     Late { expected: &'static str, within: Duration },
     #[error("closed before the {expected}")]
     Closed { expected: &'static str },
     #[error("reset before the {expected}")]
     Reset { expected: &'static str },
-    /// The whole of it, in words.
+    /// The whole message.
     #[error("{0}")]
     Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
-    /// `got` is the code and the server's words for it.
+    /// `got` is the status code and its reason phrase.
     #[error("status {got}, expected {expected}")]
     Status { got: String, expected: Statuses },
-    /// All of the answer was looked through if `whole`.
+    /// `whole`: the whole answer was searched.
     #[error("no {} in the {}{}", .mismatch.sought, extent(.mismatch, *.whole), got(.mismatch))]
     Mismatch { mismatch: Mismatch, whole: bool },
     #[error("no {} within {}{}", .mismatch.sought, words(.within), so_far(.mismatch))]
     MismatchAtTimeout { mismatch: Mismatch, within: Duration },
     #[error("no {} before the connection was lost{}", .mismatch.sought, so_far(.mismatch))]
     MismatchAtClose { mismatch: Mismatch },
-    /// Nothing could be sent at all, for want of something on this host.
+    /// This host could not send the probe.
     #[error("{0} on this host")]
     Local(io::Error),
 }
 
 impl Failure {
-    /// Whether the failure is this host's own and says nothing of the server.
+    /// Whether the failure is this host's own and says nothing about the server.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
 
-    /// What an error of connect(2) or socket(2) means.
+    /// The failure for an error of connect(2) or socket(2).
     pub fn from_connect(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::Refused,
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::Unreachable,
-            // Descriptors, memory and local ports: were these the server's fault, one full table here would
-            // take every server out at once.
+            // Descriptors, memory and local ports are local failures: a shortage on this host must
+            // not take out all servers at once.
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
                 Self::Local(error)
             }
@@ -93,7 +95,7 @@ impl Failure {
         }
     }
 
-    /// What an error of an open connection, or of a socket for datagrams, means while `expected` was waited for.
+    /// The failure for an error of a connection or UDP socket while waiting for `expected`.
     pub fn from_stream(error: &io::Error, expected: &'static str) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed { expected },
@@ -120,7 +122,7 @@ fn extent(mismatch: &Mismatch, whole: bool) -> String {
     }
 }
 
-/// For an answer that was still to go on.
+/// The end of a message about an answer that was not complete.
 fn so_far(mismatch: &Mismatch) -> String {
     if mismatch.seen == 0 {
         String::new()
@@ -185,17 +187,19 @@ mod tests {
             ),
             (
                 Failure::VipUnreachable { vip: VIP, own: WWW1 },
-                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts connections: is the VIP \
-                 on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+                "no answer at the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 accepts \
+                 connections: is the VIP on the server's loopback? (ip address add 192.0.2.10/32 dev lo)",
             ),
             (
                 Failure::VipSilent { vip: VIP, own: WWW1 },
-                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 answers: does the service listen \
-                 on the VIP, and is that on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+                "no answer at the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 answers: does \
+                 the service listen \
+                 on the VIP, and is the VIP on the server's loopback? (ip address add 192.0.2.10/32 dev lo)",
             ),
             (
                 Failure::VipRefuses { vip: VIP, own: WWW1 },
-                "refuses connections to the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts them: the \
+                "refuses connections to the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 \
+                 accepts them: the \
                  service does not listen on the VIP",
             ),
         ];

@@ -1,4 +1,4 @@
-//! File: it holds the server's weight, written by whatever knows it.
+//! File: another program writes the server's weight into it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -12,14 +12,15 @@ use tokio::time::sleep;
 use super::excerpt::quote;
 use super::{Advice, Answer, Failure};
 
-/// Bytes looked at; a number has five.
+/// Maximum number of bytes read; a weight has five digits.
 const LENGTH: u64 = 64;
 
-/// A file that is written anew (`echo 50 > file`) is empty for a moment: it is read again so often, this far apart.
+/// A file is empty for a moment while it is rewritten (`echo 50 > file`): it is read again this
+/// often, at this interval.
 const AGAIN: u32 = 5;
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Reads without a time limit: a few bytes of a regular file, on a local file system, do not keep anyone waiting.
+/// Reads without a time limit: a few bytes of a regular file on a local file system do not block.
 pub(super) async fn probe(path: &Path) -> Result<Answer, Failure> {
     for _ in 0..AGAIN {
         match read(path) {
@@ -37,7 +38,7 @@ fn judge(path: &Path) -> Result<Answer, Failure> {
         Ok(None) => return Err(told("not a file")),
         Err(error) => return Err(told(&error.to_string())),
     };
-    // Behind `#` may stand why.
+    // A comment may follow after `#`.
     let text = bytes.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.is_empty() {
@@ -50,7 +51,7 @@ fn judge(path: &Path) -> Result<Answer, Failure> {
     }
 }
 
-/// `None`: something else than a regular file. Opened so that a FIFO nobody writes to does not hold us up.
+/// `None`: not a regular file. Opened non-blocking, so that a FIFO without a writer does not block.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {

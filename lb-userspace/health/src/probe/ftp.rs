@@ -10,13 +10,13 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     let mut server = LineClient::open(attempt).await?;
     let mut greeting = reply::read(&mut server, GREETING, "220").await?;
     if greeting.is("120") {
-        // The greeting proper follows when the server is ready (section 5.4).
+        // 120: the greeting follows when the server is ready (section 5.4).
         let wait = quote(&greeting.line);
         attempt.step(format!("told to wait: {wait}"));
         let ready = reply::read(&mut server, GREETING, "220").await;
         greeting = ready.map_err(|failure| Failure::Wrong(format!("{failure}, after {wait}")))?;
     }
-    // 230: nobody needs to log in.
+    // 230: no login is needed.
     if !greeting.is_good() {
         return Err(wrong(GREETING, &greeting.line, "220"));
     }
@@ -37,7 +37,7 @@ mod tests {
         Asked::of(Probe::Ftp, limit)
     }
 
-    /// Servers that clients get on with: curl, and Perl's Net::FTP, by which ldirectord checks.
+    /// Servers that curl accepts, and Perl's Net::FTP, which ldirectord uses.
     #[tokio::test]
     async fn a_greeting_is_good() {
         let long = format!("220-\r\n{}220 ready\r\n", " welcome\r\n".repeat(900));

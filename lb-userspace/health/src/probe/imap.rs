@@ -14,7 +14,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     Ok(Answer::default())
 }
 
-/// `* BYE` is the third that a server can say.
+/// The third possible greeting is `* BYE`.
 fn is_welcome(greeting: &[u8]) -> bool {
     let mut words = greeting.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (mark, word) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! A conversation with a server over a stream: each turn is bounded in length, and all of them by the attempt's limit.
+//! A client for protocols of lines or length-prefixed messages. It limits the length of each line
+//! and message, and the attempt's deadline limits the whole dialogue.
 
 use std::time::Duration;
 
@@ -9,15 +10,16 @@ use super::excerpt::quote;
 use super::{Attempt, Failure};
 use crate::net::Stream;
 
-/// Bytes of a line. The protocols themselves allow 500 to 1000, greetings that list capabilities take more: IMAP's clients
-/// are to take 8192 (RFC 9051, section 4.3.1).
+/// Maximum length of a line. The protocols allow 500 to 1000 bytes, but greetings with capabilities
+/// are longer: IMAP clients should accept 8192 (RFC 9051, section 4.3.1).
 const LINE: usize = 8192;
-/// Bytes of a message with a length.
+/// Maximum length of a length-prefixed message.
 const MESSAGE: usize = 16 * 1024;
-/// How long a server is waited for to close after the last word.
+/// How long to wait for the server to close after QUIT.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// In its methods `expected` is what the server is to say next, for the words of a failure: `greeting`, say.
+/// In its methods `expected` names what the server should send next, for messages: for example
+/// `greeting`.
 pub(super) struct LineClient<'a> {
     attempt: &'a Attempt<'a>,
     stream: BufReader<Stream>,
@@ -30,11 +32,11 @@ impl<'a> LineClient<'a> {
         Ok(Self { attempt, stream: BufReader::with_capacity(LINE, stream) })
     }
 
-    pub(super) async fn send(&mut self, words: &[u8], expected: &'static str) -> Result<(), Failure> {
-        self.attempt.send(self.stream.get_mut(), words, expected).await
+    pub(super) async fn send(&mut self, bytes: &[u8], expected: &'static str) -> Result<(), Failure> {
+        self.attempt.send(self.stream.get_mut(), bytes, expected).await
     }
 
-    /// The next line that is not empty, without its end and blanks around it: a greeting.
+    /// A greeting: the next non-empty line, without its end and surrounding blanks.
     pub(super) async fn greeting(&mut self, expected: &'static str) -> Result<Vec<u8>, Failure> {
         loop {
             let line = self.line(expected).await?;
@@ -52,12 +54,13 @@ impl<'a> LineClient<'a> {
         }
     }
 
-    /// The next line without its end, or what there is of it before the server closes; true for a whole line.
+    /// The next line without its end, or its part before the server closes; true for a complete
+    /// line.
     pub(super) async fn line_or_rest(&mut self, expected: &'static str) -> Result<(Vec<u8>, bool), Failure> {
         self.line_within(LINE, expected).await
     }
 
-    /// The same of a line that may have so many bytes.
+    /// Like [`Self::line_or_rest`] for a line of at most `limit` bytes.
     pub(super) async fn line_within(
         &mut self,
         limit: usize,
@@ -84,19 +87,19 @@ impl<'a> LineClient<'a> {
         )))
     }
 
-    /// What has come and is not read yet, at least a byte unless the server has closed. It stays to be read.
+    /// The received bytes, without consuming them; at least one unless the server has closed.
     pub(super) async fn peek(&mut self, expected: &'static str) -> Result<&[u8], Failure> {
         self.attempt.in_time(self.stream.fill_buf(), expected).await
     }
 
-    /// What comes next, as it comes; empty at the end.
+    /// The next received bytes; empty at the end of the stream.
     pub(super) async fn piece(&mut self, expected: &'static str) -> Result<Vec<u8>, Failure> {
         let piece = self.attempt.in_time(self.stream.fill_buf(), expected).await?.to_vec();
         self.stream.consume(piece.len());
         Ok(piece)
     }
 
-    /// The next `length` bytes, a number that the server may have named.
+    /// The next `length` bytes; the server may have sent the length.
     pub(super) async fn message(
         &mut self,
         length: usize,
@@ -105,7 +108,7 @@ impl<'a> LineClient<'a> {
         self.message_within(MESSAGE, length, expected).await
     }
 
-    /// The same of a message that may have `limit` bytes.
+    /// Like [`Self::message`] for a message of at most `limit` bytes.
     pub(super) async fn message_within(
         &mut self,
         limit: usize,
@@ -127,12 +130,12 @@ impl<'a> LineClient<'a> {
         Ok(bytes)
     }
 
-    /// Says the last word and lets the server close, as it likes best: one that is cut off may log it, or answer into
-    /// a closed connection. How that goes is not part of the check.
-    pub(super) async fn quit(mut self, words: &[u8]) {
+    /// Sends the last command, such as QUIT, and waits briefly for the server to close: some
+    /// servers log a connection that ends otherwise. The result does not count for the check.
+    pub(super) async fn quit(mut self, command: &[u8]) {
         let patience = FAREWELL.min(self.attempt.limit.left() / 2);
         let parting = async {
-            self.send(words, "farewell").await?;
+            self.send(command, "farewell").await?;
             let rest = self.stream.take(MESSAGE as u64).read_to_end(&mut Vec::new()).await;
             rest.map_err(|error| Failure::from_stream(&error, "farewell"))
         };
@@ -140,7 +143,7 @@ impl<'a> LineClient<'a> {
     }
 }
 
-/// What was said is not what was expected.
+/// The failure for an unexpected line.
 pub(super) fn wrong(what: &str, said: &[u8], expected: &str) -> Failure {
     Failure::Wrong(format!("the {what} is {}, expected {expected}", quote(said)))
 }

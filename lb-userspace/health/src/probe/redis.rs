@@ -1,16 +1,18 @@
-//! Redis: `PING` is answered. A server that wants a password first, or has no right to it for us, serves too.
+//! Redis: the server answers `PING`. A server that requires a password or a permission counts as
+//! up, too.
 
 use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to PING";
 
-/// As an array of one word, which proxies take that know no commands in a line: twemproxy, Envoy.
+/// PING as an array of one word, because some proxies (twemproxy, Envoy) do not support inline
+/// commands.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const QUIT: &[u8] = b"*1\r\n$4\r\nQUIT\r\n";
 
-/// How answers of a server that serves begin, in small letters. `-ERR operation not permitted` is what NOAUTH was before
-/// Redis 2.8.
+/// The beginnings of answers that count as up, in lower case. Before Redis 2.8 NOAUTH was `-ERR
+/// operation not permitted`.
 const GOOD: [&[u8]; 5] =
     [b"+pong", b"-noauth", b"-noperm", b"-err operation not permitted", b"-err authentication required"];
 
@@ -19,7 +21,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     server.send(PING, ANSWER).await?;
     let mut answer = server.line(ANSWER).await?;
     if answer.starts_with(b"$") {
-        // As a string with its length in front, its line follows.
+        // A bulk string: its length, and the text in the next line.
         let word = server.line(ANSWER).await?;
         answer = [b"+", &word[..]].concat();
     }
@@ -67,9 +69,9 @@ mod tests {
         }
     }
 
-    /// Each of these says that it does not serve us or anybody, as HAProxy has it: MASTERDOWN is a replica's that is told
-    /// not to serve stale data, MISCONF stands before PING on purpose so that checks find it, BUSY means a script that does
-    /// not end. One that has PING under another name takes `type: tcp`.
+    /// Servers with these answers do not serve, as in HAProxy: MASTERDOWN is a replica that must
+    /// not serve stale data, MISCONF is checked before PING on purpose, so that checks detect it,
+    /// BUSY is a script that does not end. For a server with a renamed PING use `type: tcp`.
     #[tokio::test]
     async fn one_that_does_not_is_told_of_in_its_words() {
         let answers = [

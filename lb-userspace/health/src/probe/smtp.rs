@@ -1,4 +1,4 @@
-//! SMTP (RFC 5321): the server greets and answers EHLO, or HELO if it is older than that.
+//! SMTP (RFC 5321): the server greets and answers EHLO, or HELO if it does not know EHLO.
 
 use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure, reply};
@@ -29,17 +29,18 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
     }
     match last {
         Some(Failure::Wrong(words)) if words.contains("HELO is '5") => {
-            Err(Failure::Wrong(format!("{words} (is `helo` a name that it takes?)")))
+            Err(Failure::Wrong(format!("{words} (does the server accept the name in `helo`?)")))
         }
         failure => Err(failure.unwrap_or(Failure::Closed { expected: GREETING })),
     }
 }
 
-/// Some mail servers let strangers wait before they greet, for half a minute even.
+/// Some mail servers delay the greeting for unknown clients, for up to half a minute.
 fn late(failure: Failure) -> Failure {
     match failure {
         Failure::Late { expected, within } => Failure::Wrong(format!(
-            "no {expected} within {}: does it take its time? (raise `timeout`, or let this host pass at once)",
+            "no {expected} within {}: does the server delay it? (raise `timeout`, or exempt this host from \
+             the delay)",
             humantime::format_duration(within)
         )),
         failure => failure,
@@ -67,7 +68,7 @@ mod tests {
         found.expect_err("it fails")
     }
 
-    /// Servers that mail gets through to.
+    /// Servers that accept mail.
     #[tokio::test]
     async fn a_greeting_and_an_answer_are_good() {
         let long = format!("220-\r\n{}220 mail\r\n", "220-welcome\r\n".repeat(900));
@@ -103,7 +104,7 @@ mod tests {
         }
     }
 
-    /// As curl, Perl's Net::SMTP and every mail server do it.
+    /// As in curl, Perl's Net::SMTP and every mail server.
     #[tokio::test]
     async fn who_knows_no_ehlo_is_asked_with_helo() {
         for refusal in [
@@ -119,7 +120,8 @@ mod tests {
         }
         let turns =
             [says("220 mail\r\n"), hears(EHLO), says("502 what?\r\n"), hears(HELO), says("550 who?\r\n")];
-        let words = "the answer to HELO is '550 who?', expected 250 (is `helo` a name that it takes?)";
+        let words =
+            "the answer to HELO is '550 who?', expected 250 (does the server accept the name in `helo`?)";
         assert_eq!(failure(turns).await, words);
     }
 
@@ -145,15 +147,17 @@ mod tests {
         }
     }
 
-    /// Postfix's postscreen says its first line at once and the second one some seconds later.
+    /// Postfix's postscreen sends its first line at once and the second one some seconds later.
     #[tokio::test]
     async fn a_greeting_that_is_held_back_is_told_of() {
         let held = servers::saying(b"220-mail.example.org\r\n").await;
-        let words = "no more of the greeting than '220-mail.example.org' within 200ms: does it take its time? (raise \
-                     `timeout`, or let this host pass at once)";
+        let words = "no more of the greeting than '220-mail.example.org' within 200ms: does the server delay \
+            it? (raise \
+                     `timeout`, or exempt this host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(held.address).await, Err(words.into()));
         let silent = servers::silent().await;
-        let words = "no greeting within 200ms: does it take its time? (raise `timeout`, or let this host pass at once)";
+        let words = "no greeting within 200ms: does the server delay it? (raise `timeout`, or exempt this \
+            host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(silent.address).await, Err(words.into()));
     }
 

@@ -1,15 +1,15 @@
-//! UDP: a datagram is answered by one that is as expected.
+//! UDP: the server answers a datagram with the expected one.
 
 use lb_model::Exchange;
 
 use super::expectation::Search;
 use super::{Answer, Attempt, Failure};
 
-/// How much of an answer is looked at.
+/// Maximum number of bytes read of an answer.
 const DATAGRAM: usize = 4096;
 const ANSWER: &str = "answer";
 
-/// The first answer counts. That a port is not listened on shows by ICMP, that a host is dead by silence.
+/// The first answer counts. A port without a listener causes an ICMP error, a dead host a time-out.
 pub(super) async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<Answer, Failure> {
     let socket = attempt.datagrams().await?;
     attempt.in_time(socket.send(&exchange.send), ANSWER).await?;

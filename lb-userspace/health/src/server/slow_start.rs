@@ -1,14 +1,14 @@
-//! Slow start: the weight of a server that came back grows, so that it can warm up.
+//! Slow start: the weight of a server that came back ramps up, so that the server can warm up.
 
 use std::time::Duration;
 
-/// From 1 to the server's own in so many steps, each of which is a new schedule for the data path.
+/// Steps of the ramp from 1 to the server's weight. Each step costs the data path a new schedule.
 const STEPS: u32 = 20;
 
 #[derive(Debug)]
 pub(super) struct Ramp {
     since: Duration,
-    /// Steps made, less than [`STEPS`].
+    /// Completed steps, less than [`STEPS`].
     steps: u32,
 }
 
@@ -17,7 +17,7 @@ impl Ramp {
         Self { since: now, steps: 0 }
     }
 
-    /// `None`: it is over.
+    /// Advances the ramp to `now`; `None`: the ramp has ended.
     pub(super) fn at(self, now: Duration, slow_start: Duration) -> Option<Self> {
         let steps = (self.steps..STEPS).find(|steps| self.end_of(*steps, slow_start) > now)?;
         Some(Self { steps, ..self })

@@ -1,4 +1,4 @@
-//! The machine by hand, and against a slow model of its promises.
+//! The machine with chosen inputs, and compared with a simple model.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn rules(checks: usize) -> Rules {
     Rules { weight: 10, checks: vec!["http"; checks], slow_start: Duration::ZERO, damping: None }
 }
 
-/// A machine with its time.
+/// A machine and its clock.
 struct Bench {
     machine: Machine,
     now: Duration,
@@ -35,7 +35,7 @@ impl Bench {
         self.give(found(index, State::Down, Some("connection refused")))
     }
 
-    /// Sleeps `seconds`, waking when the machine wants it.
+    /// Advances the clock by `seconds`, with timer inputs at the machine's deadlines.
     fn pass(&mut self, seconds: u64) -> Vec<Output> {
         let end = self.now + s(seconds);
         let mut outputs = Vec::new();
@@ -241,7 +241,7 @@ fn a_server_that_comes_and_goes_is_kept_out() {
     bench.pass(5);
     assert_eq!(bench.up(0), [], "well, but not back");
     assert_eq!((bench.machine.health(), bench.machine.availability()), (Health::Down, Availability::Down));
-    let reason = "kept out until it has been well for 30s: it went down 2 times within 1m";
+    let reason = "kept out until it has been healthy for 30s: it went down 2 times within 1m";
     assert_eq!(bench.machine.reason().as_deref(), Some(reason));
     assert_eq!(bench.pass(29), []);
     bench.down(0);
@@ -262,7 +262,7 @@ fn warnings_are_told_with_their_check() {
     assert_eq!(reported.as_deref(), Some("check 2 (https): its certificate ends in 3days"));
 }
 
-/// What may happen to a server of two checks.
+/// An event of a server with two checks.
 #[derive(Debug, Clone)]
 enum Step {
     Found(usize, bool, Option<Advice>),
@@ -301,14 +301,14 @@ fn any_rules() -> impl Strategy<Value = Rules> {
     })
 }
 
-/// The promises, kept the slow way: from all that has happened.
+/// The model: computes the machine's results from all events so far.
 struct Model {
     rules: Rules,
     checks: [Option<(bool, Option<Advice>)>; 2],
     maintenance: bool,
     was_up: bool,
     falls: Vec<Duration>,
-    /// From when on it must be well, if it is damped.
+    /// Since when the server must be healthy, if it is damped.
     damped: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! Pings of real hosts: the loopback's, the other end of a cable, and addresses that nobody has.
+//! Pings of real hosts: loopback, the peer of a veth pair, and addresses that no host has.
 
 use std::net::SocketAddr;
 
@@ -67,7 +67,7 @@ fn silence_and_a_missing_route_are_told_apart() {
             ip(&format!("-n {} link set lo up", cable.names[0]));
             // The link may not be up yet.
             while ping(short).at(host("10.9.9.2")).await.is_err() {}
-            // Nobody has the one, and there is no route to the other.
+            // No host has the first address, and there is no route to the second one.
             assert_eq!(ping(short).at(host("10.9.9.9")).await, Err("no echo reply within 300ms".into()));
             let words = "host unreachable: no answer to ARP, or no route to it";
             assert_eq!(ping(short).at(host("192.0.2.1")).await, Err(words.into()));
@@ -90,7 +90,7 @@ fn many_share_a_socket_and_an_idle_one_is_closed() {
             assert!(reports.iter().all(|report| report.result.is_ok()));
             assert_eq!(raw_sockets(), 1);
             all_closed().await;
-            // A new one is opened as if nothing had been.
+            // The next probe opens a new socket.
             assert!(asked.by(&net, host("127.0.0.1")).await.result.is_ok());
         });
     });

@@ -1,4 +1,4 @@
-//! Probes inside TLS, against certificates good and bad.
+//! Probes over TLS, with good and bad certificates.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn tls(name: Option<&str>, verify: bool) -> Tls {
     Tls { name: name.map(Into::into), verify, expiry_warning }
 }
 
-/// A connection inside TLS and no more.
+/// A probe that only connects by TLS.
 fn asked(tls: Tls) -> Asked {
     Asked::of(Probe::Tcp(Exchange::default()), PATIENCE).with(|check| check.tls = Some(tls))
 }
@@ -52,10 +52,10 @@ async fn a_verified_certificate_is_trusted_in_time_and_of_this_name() {
     let authority = Authority::new();
     let cases = [
         (authority.certificate(NAME, -1..=100), ""),
-        (servers::self_signed(NAME), "certificate is signed by nobody whom this host trusts"),
+        (servers::self_signed(NAME), "certificate is signed by an authority that this host does not trust"),
         (
             Authority::new().certificate(NAME, -1..=100),
-            "certificate is signed by nobody whom this host trusts",
+            "certificate is signed by an authority that this host does not trust",
         ),
         (authority.certificate(NAME, -10..=-2), "certificate ended on 2"),
         (authority.certificate(NAME, 2..=10), "certificate begins only on 2"),
@@ -87,7 +87,7 @@ async fn without_a_name_the_certificate_is_the_vips() {
 
 #[tokio::test]
 async fn steps_and_versions_are_told() {
-    for (versions, step) in [(&[&TLS13][..], "TLS 1.3 agreed"), (&[&TLS12], "TLS 1.2 agreed")] {
+    for (versions, step) in [(&[&TLS13][..], "TLS 1.3 negotiated"), (&[&TLS12], "TLS 1.2 negotiated")] {
         let certificate = servers::self_signed(NAME);
         let server = servers::serving_tls_of(versions, certificate, &[], |_| async {}).await;
         let report = asked(tls(None, false)).report(server.address).await;
@@ -115,14 +115,14 @@ async fn an_end_that_is_near_is_a_warning() {
     assert!(report.warning.expect("it is past").starts_with("certificate ended on 20"));
 }
 
-/// The name that a server was asked for, beside its page.
+/// The server name (SNI) of a probe for a page.
 async fn name_asked_for(probe: Probe, name: Option<&str>) -> Option<String> {
     let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
     let server = servers::serving_tls(servers::self_signed(NAME), &[], move |mut stream| {
         let sender = sender.clone();
         async move {
             sender.send(stream.get_ref().1.server_name().map(str::to_owned)).expect("a test that listens");
-            // A connection that is closed with a question unread is reset, and the answer may be lost.
+            // Closing a connection with an unread request resets it, and the answer may be lost.
             servers::read_header(&mut stream).await;
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         }
@@ -156,7 +156,10 @@ async fn a_page_is_read_inside() {
     let probe = HttpProbe { expected: servers::expected(Some("Test Page"), None), ..HttpProbe::default() };
     let asked = Asked::of(Probe::Http(probe), PATIENCE).with(|check| check.tls = Some(tls(None, false)));
     let report = asked.report(server.address).await;
-    assert_eq!(steps(&report), ["connected", "TLS 1.3 agreed", "got status 200", "read 9 bytes as expected"]);
+    assert_eq!(
+        steps(&report),
+        ["connected", "TLS 1.3 negotiated", "got status 200", "read 9 bytes as expected"]
+    );
     assert!(report.result.is_ok());
 }
 
@@ -164,12 +167,12 @@ async fn a_page_is_read_inside() {
 async fn what_is_not_tls_is_told() {
     let brief = asked(tls(None, false)).within(Duration::from_millis(300));
     let silent = servers::silent().await;
-    let words = "no agreement on TLS within 300ms";
+    let words = "no end of the TLS handshake within 300ms";
     assert_eq!(brief.at(silent.address).await, Err(words.into()));
     let asked = asked(tls(None, false));
     let cases = [
-        (servers::closing_after(b"").await, "closed before the agreement on TLS"),
-        (servers::resetting().await, "reset before the agreement on TLS"),
+        (servers::closing_after(b"").await, "closed before the end of the TLS handshake"),
+        (servers::resetting().await, "reset before the end of the TLS handshake"),
         (servers::closing_after(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "the answer is not TLS"),
         (servers::closing_after(b"\x15\x03\x03\0\x02\x02\x28").await, "TLS refused: HandshakeFailure"),
     ];
@@ -180,7 +183,7 @@ async fn what_is_not_tls_is_told() {
     servers::fails_at_all(&brief).await;
 }
 
-/// A hello of a server that has chosen this version, and a cipher suite of its time.
+/// A ServerHello with this version and a cipher suite of that version.
 fn server_hello(version: u8) -> Vec<u8> {
     let body = [&[3, version][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
     let length = u8::try_from(body.len()).expect("a short hello");
@@ -191,7 +194,7 @@ fn alert(version: u8, description: u8) -> Vec<u8> {
     vec![0x15, 3, version, 0, 2, 2, description]
 }
 
-/// What is not spoken here says what to use instead.
+/// Failures for versions that rustls does not implement name the remedy.
 #[tokio::test]
 async fn servers_of_other_tls_are_told_apart() {
     const OLD: &str = "the server offers TLS 1.1 or older only, which lb does not speak: use `type: tcp`, or an external \
@@ -225,7 +228,8 @@ async fn servers_of_other_tls_are_told_apart() {
     }
 }
 
-/// That such a server is there is all that a connection shows; an answer it gives to none who has no certificate.
+/// A plain connection shows only that such a server is there; it answers no client without a
+/// certificate.
 #[tokio::test]
 async fn a_server_that_wants_a_client_certificate_says_so() {
     let authority = Authority::new();
@@ -243,7 +247,7 @@ async fn a_server_that_wants_a_client_certificate_says_so() {
     }
 }
 
-/// TLS 1.2 servers that sign with SHA-1 alone have their like. Verified they would not be.
+/// Some TLS 1.2 servers sign only with SHA-1. Verification would refuse them.
 #[tokio::test]
 async fn old_signatures_are_taken_where_nothing_is_verified() {
     use tokio_rustls::rustls::SignatureScheme;
@@ -263,7 +267,8 @@ async fn old_signatures_are_taken_where_nothing_is_verified() {
         asked(tls(Some(NAME), verify)).by(&net, server.address).await.result.expect_err("no answer");
         let hello: Vec<u8> = offers.recv().await.expect("a hello");
         let offers = |scheme: SignatureScheme| hello.windows(2).any(|two| two == scheme.to_array());
-        // Extension 13 has the list; two bytes of a key may look alike by chance, so several are looked for.
+        // Extension 13 has the list. Two bytes of a key may match by chance, so the test looks for
+        // several algorithms.
         [SignatureScheme::RSA_PKCS1_SHA1, SignatureScheme::ED448, SignatureScheme::ECDSA_SHA1_Legacy]
             .map(offers)
     };
@@ -277,7 +282,7 @@ async fn this_hosts_roots_are_read_once_and_trust_no_stranger() {
     let (asked, net) = (asked(tls(Some(NAME), true)), Net::default());
     let first = asked.by(&net, server.address).await.result.expect_err("a stranger");
     let again = asked.by(&net, server.address).await.result.expect_err("a stranger");
-    // On a host without roots the failure is its own.
-    assert!(first.is_local() || first.to_string().contains("nobody whom this host trusts"), "{first}");
+    // On a host without roots the failure is local.
+    assert!(first.is_local() || first.to_string().contains("this host does not trust"), "{first}");
     assert_eq!(first.to_string(), again.to_string());
 }

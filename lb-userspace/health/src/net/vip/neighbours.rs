@@ -1,17 +1,18 @@
-//! Who is where on the segment: what a frame to a server needs, as the controller last told it.
+//! The servers as L2 neighbours: MACs and source addresses for frames to them. The controller
+//! updates them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::stack::Mac;
 
-/// What is known of the segment.
+/// All L2 neighbours, and this host's own MAC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Neighbours {
     pub interface: String,
-    /// The interface's own.
+    /// The interface's own MAC.
     pub mac: Mac,
-    /// Servers with checks through the VIP, by their own address.
+    /// Servers with checks through the VIP, by their own addresses.
     pub servers: HashMap<IpAddr, Neighbour>,
 }
 
@@ -19,6 +20,6 @@ pub struct Neighbours {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Neighbour {
     pub mac: Option<Mac>,
-    /// The address of this host that the server is on one network with.
+    /// This host's address on the server's network.
     pub own: Option<Ipv4Addr>,
 }

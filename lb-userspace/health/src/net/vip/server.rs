@@ -1,4 +1,4 @@
-//! Servers for tests: neighbours that have the VIP.
+//! Test servers: neighbours that have the VIP.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub(super) const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 25];
 
 pub(super) const ROUTE: Route = Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
 
-/// A server of one connection, or one that does not listen.
+/// A server that accepts one connection, or none.
 pub(super) struct Server(pub Host);
 
 impl Server {
@@ -22,12 +22,12 @@ impl Server {
         Self(Host::listening(VIP, now))
     }
 
-    /// Has the VIP and no service on it.
+    /// Has the VIP, but no listener.
     pub(super) fn deaf(now: Instant) -> Self {
         Self(Host::without_socket(Ends { own: VIP, remote: VIP }, 1, now))
     }
 
-    /// Takes frames in; returns what it sends.
+    /// Processes frames and returns the server's frames.
     pub(super) fn poll(&mut self, frames: &[Frame], now: Instant) -> Vec<Frame> {
         let mut sent = self.0.poll(None, now);
         for frame in frames {

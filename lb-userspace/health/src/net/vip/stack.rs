@@ -1,5 +1,5 @@
-//! All flows of probes through VIPs: which there are, whose a frame is, when each wants its turn. Pure: frames in, frames
-//! out, time handed in.
+//! All flows of probes through VIPs: assigns frames to flows and keeps their timers. Pure: frames
+//! in, frames out, time as a parameter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,10 +12,10 @@ use smoltcp::socket::tcp::State;
 
 use super::host::{Ends, Host};
 
-/// How long a connection that nobody wants any more has for an orderly end; then it is reset.
+/// How long a closed connection may take for its FIN handshake before it is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// From one turn of a flow to the next, where no frame comes.
+/// Minimum time between two polls of a flow without a frame.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 pub(super) type Mac = [u8; 6];
@@ -23,13 +23,13 @@ pub(super) type Mac = [u8; 6];
 /// An Ethernet frame.
 pub(super) type Frame = Vec<u8>;
 
-/// What frames of a flow begin with, and where they come from.
+/// The route of a flow's frames: MAC addresses and source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     /// The director's own address and MAC.
     pub own: Ipv4Addr,
     pub own_mac: Mac,
-    /// The server's.
+    /// The server's MAC.
     pub mac: Mac,
 }
 
@@ -39,21 +39,21 @@ impl Route {
     }
 }
 
-/// What tells one flow from all others. Servers of one service have the remote end in common.
+/// Identifies a flow. Flows to different servers of one service have the same remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
     pub remote: SocketAddrV4,
     pub protocol: Protocol,
-    /// Ours, host byte order.
+    /// Local port, host byte order.
     pub port: u16,
 }
 
 struct Flow {
     host: Host,
     route: Route,
-    /// Nobody wants it any more, and it is reset at this time.
+    /// The flow is closing, and is reset at this time.
     closing: Option<Instant>,
-    /// Its entry in the timers.
+    /// The flow's entry in the timers.
     next: Option<Instant>,
 }
 
@@ -62,8 +62,8 @@ impl Flow {
         self.host.tcp().is_none_or(|socket| matches!(socket.state(), State::Closed | State::TimeWait))
     }
 
-    /// Whether it goes on saying what nobody will read.
-    fn is_unheard(&mut self) -> bool {
+    /// Whether the server keeps sending data that no probe reads.
+    fn has_unread_data(&mut self) -> bool {
         self.host.tcp().is_some_and(|socket| socket.recv_queue() > 0)
     }
 }
@@ -72,13 +72,15 @@ impl Flow {
 pub(super) struct Stack {
     flows: HashMap<Key, Flow>,
     timers: BTreeSet<(Instant, Key)>,
-    /// The last port that was used towards a remote end. They are used in turn, so that one rests as long as possible.
+    /// The last local port used towards a remote end. Ports are used round robin, so that each
+    /// rests as long as possible.
     ports: HashMap<(SocketAddrV4, Protocol), u32>,
     outgoing: Vec<Frame>,
 }
 
 impl Stack {
-    /// A new flow; a TCP one sends its SYN. `seed` is random. `None`: all ports towards this end are in use.
+    /// Opens a flow; TCP sends its SYN. `seed` is random. `None`: all ports towards this end are in
+    /// use.
     pub(super) fn open(
         &mut self,
         remote: SocketAddrV4,
@@ -113,14 +115,14 @@ impl Stack {
         None
     }
 
-    /// Does something with a flow, and sends what comes of it. `None`: there is no such flow.
+    /// Runs `act` on a flow, and queues the resulting frames. `None`: there is no such flow.
     pub(super) fn with<T>(&mut self, key: Key, now: Instant, act: impl FnOnce(&mut Host) -> T) -> Option<T> {
         let done = act(&mut self.flows.get_mut(&key)?.host);
         self.poll(key, None, now);
         Some(done)
     }
 
-    /// Nobody wants the flow any more. A connection is ended as servers like it, and reset if that takes too long.
+    /// Closes a flow. A connection ends by a FIN handshake, or by a reset if that takes too long.
     pub(super) fn close(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.closing = Some(now + LINGER);
@@ -133,8 +135,8 @@ impl Stack {
         self.poll(key, None, now);
     }
 
-    /// A frame has come. One that belongs to no flow is answered with a reset, if it is TCP: a server may still speak to
-    /// an earlier `lb`.
+    /// Processes a received frame. TCP that belongs to no flow is answered with a reset: a server
+    /// may still have a connection of an earlier `lb`.
     pub(super) fn receive(&mut self, frame: &[u8], now: Instant) {
         let Some(Arrival { packet, protocol, own, remote }) = Arrival::of(frame) else { return };
         let key = Key { remote, protocol, port: own.port() };
@@ -146,12 +148,12 @@ impl Stack {
         }
     }
 
-    /// When [`Self::expire`] is expected.
+    /// Next deadline, at which [`Self::expire`] is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Gives each flow whose time has come its turn.
+    /// Polls each flow whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         let due: Vec<Key> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
@@ -160,12 +162,12 @@ impl Stack {
         }
     }
 
-    /// The frames to be sent, in order.
+    /// Takes the frames to send, in order.
     pub(super) fn take_outgoing(&mut self) -> Vec<Frame> {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// Flows, those included that are about to end.
+    /// Number of flows, including closing ones.
     pub(super) fn flows(&self) -> usize {
         self.flows.len()
     }
@@ -176,7 +178,7 @@ impl Stack {
         let mut is_over = false;
         if let Some(until) = flow.closing {
             is_over = flow.is_over();
-            if !is_over && (until <= now || flow.is_unheard()) {
+            if !is_over && (until <= now || flow.has_unread_data()) {
                 if let Some(socket) = flow.host.tcp() {
                     socket.abort();
                 }
@@ -189,12 +191,12 @@ impl Stack {
         self.set_timer(key, is_over, now);
     }
 
-    /// Sets the flow's timer anew, or forgets the flow.
+    /// Re-arms the flow's timer, or removes a flow that has ended.
     fn set_timer(&mut self, key: Key, is_over: bool, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let before = flow.next.take();
         if !is_over {
-            // One that wants its turn at once has just had it.
+            // A flow that is due at once has just been polled.
             let expected = [flow.host.next_deadline(now), flow.closing].into_iter().flatten().min();
             flow.next = expected.map(|at| at.max(now + LEAST_WAIT));
         }
@@ -209,8 +211,9 @@ impl Stack {
     }
 }
 
-/// A packet that smoltcp may see. Strangers send it, and smoltcp asserts that addresses of hosts are unicast: whatever
-/// could not have been meant for a flow of ours ends here.
+/// Returns the packet of a frame if smoltcp may process it. Anybody can send frames, and smoltcp
+/// asserts that addresses of hosts are unicast; so packets that cannot belong to one of our flows
+/// are dropped here.
 struct Arrival<'a> {
     packet: &'a [u8],
     protocol: Protocol,
@@ -234,7 +237,7 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// The way back to whoever has sent `frame`.
+/// The route back to the sender of `frame`.
 fn back(frame: &[u8], own: Ipv4Addr) -> Option<Route> {
     let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
     Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })

@@ -1,5 +1,5 @@
-//! Probes through a VIP, from the check to the frames. A task of the test stands for the segment, a smoltcp host for the
-//! server's VIP, and the kernel's loopback for the server's own address.
+//! Probes through a VIP, from the check to the frames. A task of the test simulates the segment, a
+//! smoltcp host the server's VIP, and the kernel's loopback the server's own address.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -12,19 +12,20 @@ use super::*;
 use crate::net::{Neighbour, Neighbours, Net};
 use crate::probe::{self, Report, Subject, servers};
 
-/// For what is not answered: half of it must do for a look at the server's own address, also on a busy machine.
+/// Time limit of probes without an answer: half of it must suffice to probe the server's own
+/// address, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// What is on the segment behind the director.
+/// The segment behind the director.
 struct Segment {
     net: Net,
     subject: Subject,
-    /// `None`: whoever has the MAC does not answer.
+    /// `None`: the host with the MAC does not answer.
     server: Option<Server>,
 }
 
 impl Segment {
-    /// The server's own address is `own`, which is one of the kernel's here.
+    /// A server whose own address is `own`, an address of the kernel.
     fn new(own: SocketAddr, server: Option<Server>) -> Self {
         let net = Net::default();
         let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN) };
@@ -63,7 +64,7 @@ impl Segment {
         report.result.map(drop).map_err(|failure| failure.to_string())
     }
 
-    /// A connection to the VIP, as probes get it.
+    /// A probe's connection to the VIP.
     async fn connect(&mut self) -> VipStream {
         let probe = Probe::Tcp(Exchange::default());
         let check = Check { via: Via::Vip, timeout: servers::PATIENCE, ..Check::new(probe) };
@@ -102,7 +103,8 @@ async fn without_the_vip_the_reason_says_so() {
     let own = servers::silent().await;
     let mut segment = Segment::new(own.address, None);
     let reason = format!(
-        "no answer at the VIP {}, though its own address {} accepts connections: is the VIP on its loopback? (ip \
+        "no answer at the VIP {}, but the server's own address {} accepts connections: is the VIP on the \
+         server's loopback? (ip \
          address add {}/32 dev lo)",
         VIP.ip(),
         own.address,
@@ -117,7 +119,8 @@ async fn without_a_service_on_the_vip_the_reason_says_so() {
     let own = servers::silent().await;
     let mut segment = Segment::new(own.address, Some(Server::deaf(Instant::now())));
     let reason = format!(
-        "refuses connections to the VIP {}, though its own address {} accepts them: the service does not listen on the \
+        "refuses connections to the VIP {}, but the server's own address {} accepts them: the service does \
+         not listen on the \
          VIP",
         VIP.ip(),
         own.address
@@ -144,7 +147,7 @@ async fn without_a_mac_nothing_is_tried() {
     assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
 }
 
-/// What is wrong here says nothing of the server.
+/// Failures of this host say nothing about the server.
 #[tokio::test]
 async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
     let own = servers::silent().await;
@@ -216,7 +219,7 @@ async fn a_probe_that_is_given_up_leaves_no_flow() {
     assert_eq!(segment.flows(), 0);
 }
 
-/// Time-outs of the stack are kept without any frame coming in.
+/// The stack's timers expire without incoming frames.
 #[tokio::test]
 async fn a_lost_syn_is_sent_again() {
     let own = servers::closed().await;

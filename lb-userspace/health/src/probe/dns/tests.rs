@@ -1,4 +1,4 @@
-//! The DNS probe against servers good and bad.
+//! The DNS probe with good and bad servers.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn asked(check: DnsProbe) -> Asked {
     Asked::of(Probe::Dns(check), PATIENCE)
 }
 
-/// A server that finishes the answer to whatever it is asked.
+/// A server that answers every query.
 async fn server(finish: fn(&Message<[u8]>, &mut AnswerBuilder<Vec<u8>>)) -> TestServer {
     servers::answering_datagrams(move |question| vec![answer(question, Rcode::NOERROR, finish)]).await
 }
@@ -114,7 +114,7 @@ async fn another_answer_is_told() {
     assert_eq!(result, Ok(Answer::default()), "no error, no answer expected");
 }
 
-/// Answers with `code`, with the question and without.
+/// Answers with `code`, with and without the query's question section.
 async fn erring(code: Rcode) -> [TestServer; 2] {
     let whole = servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
     let bare = servers::answering_datagrams(move |question| {
@@ -128,7 +128,7 @@ async fn erring(code: Rcode) -> [TestServer; 2] {
     [whole, bare]
 }
 
-/// Of a name that was configured an error is a failure, as for keepalived.
+/// For a configured name an error is a failure, as in keepalived.
 #[tokio::test]
 async fn errors_are_told_by_name() {
     let refused =
@@ -146,8 +146,8 @@ async fn errors_are_told_by_name() {
     }
 }
 
-/// Of the root servers of a zone, and old ones, say what they like: that they say something is what counts. SERVFAIL alone
-/// is what a server says that cannot serve.
+/// For the root, authoritative servers and old ones give various answers, and any answer counts as
+/// success. Only SERVFAIL means that a server cannot serve.
 #[tokio::test]
 async fn c4_without_a_name_any_answer_but_servfail_is_good() {
     let root = || DnsProbe { name: ".".into(), record: RecordType::Ns, answer: None };
@@ -168,7 +168,7 @@ async fn c4_without_a_name_any_answer_but_servfail_is_good() {
     }
 }
 
-/// Odd servers that dig, keepalived and stub resolvers get on with.
+/// Unusual servers that dig, keepalived and stub resolvers accept.
 #[tokio::test]
 async fn odd_servers_that_answer_are_up() {
     type Odd = fn(&[u8]) -> Vec<Vec<u8>>;
@@ -237,7 +237,7 @@ async fn a_question_that_is_lost_is_asked_again() {
     assert_eq!(report.result.expect("the third time"), Answer::default());
 }
 
-/// What is no answer to `question`, though it looks like one.
+/// Messages that look like an answer to `question` but are not.
 fn strangers(question: &[u8]) -> Vec<Vec<u8>> {
     let mut other_id = answer(question, Rcode::SERVFAIL, |_, _| {});
     other_id[0] ^= 1;
@@ -259,7 +259,7 @@ async fn answers_to_other_questions_are_waited_through() {
         Ok(Answer::default())
     );
     let server = servers::answering_datagrams(strangers).await;
-    let words = "no answer to this very question within 300ms";
+    let words = "no matching answer within 300ms";
     let asked = asked(check(RecordType::A, None)).within(LIMIT);
     assert_eq!(asked.at(server.address).await, Err(words.into()));
 }
@@ -277,9 +277,9 @@ async fn silence_refusal_and_garbage_are_told() {
     assert_eq!(asked.at(garbage.address).await, Err("the answer is not DNS: 'HTTP/1.1 40'".into()));
 }
 
-/// Says over UDP that there is more, and over TCP, on the same port, what `reply` makes of a question.
+/// Answers truncated over UDP, and by `reply` over TCP on the same port.
 async fn truncating(reply: fn(&[u8]) -> Vec<u8>) -> (TestServer, TestServer) {
-    // Which port is free of both is found by trying.
+    // Tries ports until one is free for both protocols.
     let (datagrams, listener) = loop {
         let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a port on loopback");
         let address: SocketAddr = datagrams.local_addr().expect("an address");

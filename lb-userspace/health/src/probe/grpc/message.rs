@@ -1,5 +1,5 @@
-//! The two messages of `grpc.health.v1`, each behind gRPC's prefix: a byte that says whether it is compressed, then its
-//! length in four.
+//! The two messages of `grpc.health.v1`, each with gRPC's prefix: a byte for compression, and the
+//! length in four bytes.
 
 use prost::{Enumeration, Message};
 
@@ -36,7 +36,7 @@ pub(super) fn prefixed(message: &impl Message) -> Vec<u8> {
     [&[0], &length.to_be_bytes()[..], &bytes].concat()
 }
 
-/// What the answer says of `service`.
+/// The health of `service` in the answer.
 pub(super) fn judge(answer: &[u8], service: &str) -> Result<Answer, Failure> {
     let response = decoded(answer).ok_or_else(|| {
         Failure::Wrong(format!("the answer is not a health service's: {}", excerpt(answer)))

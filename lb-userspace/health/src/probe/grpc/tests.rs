@@ -1,4 +1,4 @@
-//! The gRPC probe against servers good and bad.
+//! The gRPC probe with good and bad servers.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// What a server answers, whatever it is asked.
+/// A server's answer to every request.
 #[derive(Debug, Clone)]
 struct Script {
     status: u16,
     body: Vec<u8>,
-    /// Else the header is all there is, and has the trailers.
+    /// `false`: trailers-only, so the header has the trailers.
     whole: bool,
     trailers: Vec<(&'static str, &'static str)>,
 }
@@ -36,7 +36,7 @@ fn ends(code: &'static str, message: &'static str) -> Script {
     Script { status: 200, body: Vec::new(), whole: false, trailers }
 }
 
-/// Serves one connection; returns what was asked for: the path and the body.
+/// Serves one connection; returns the request's path and body.
 async fn serve(stream: impl Duplex, script: Script) -> Option<(String, Vec<u8>)> {
     let mut connection = h2::server::handshake(stream).await.ok()?;
     let (mut request, mut respond) = connection.accept().await?.ok()?;
@@ -63,7 +63,7 @@ async fn serve(stream: impl Duplex, script: Script) -> Option<(String, Vec<u8>)>
         asked = exchange => asked,
         _ = connection.accept() => None,
     };
-    // Until the client has gone.
+    // Until the client has closed.
     while connection.accept().await.is_some() {}
     asked
 }
@@ -131,12 +131,14 @@ async fn whatever_else_is_said_is_told() {
         (
             "",
             ends("16", "no token"),
-            "the health service answers nobody without credentials (UNAUTHENTICATED): let it answer lb, or use `type: tcp`",
+            "the health service refuses requests without credentials (UNAUTHENTICATED): let it answer lb, or \
+             use `type: tcp`",
         ),
         (
             "",
             ends("7", "no"),
-            "the health service answers nobody without credentials (PERMISSION_DENIED): let it answer lb, or use `type: tcp`",
+            "the health service refuses requests without credentials (PERMISSION_DENIED): let it answer lb, \
+             or use `type: tcp`",
         ),
         ("", ends("14", "going away"), "the call ended with UNAVAILABLE: 'going away'"),
         ("", ends("99", "?"), "the call ended with 99: '?'"),
@@ -178,7 +180,7 @@ const STATUS_200: &[u8] = b"\x88";
 const STATUS_OK: &[u8] = b"\0\x0bgrpc-status\x010";
 const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
 
-/// Servers and proxies that gRPC's own clients get on with, by their frames.
+/// Servers and proxies that gRPC's own clients accept, as frames.
 #[tokio::test]
 async fn odd_servers_that_serve_are_up() {
     let settings = || frame(SETTINGS, 0, 0, b"");
@@ -231,7 +233,7 @@ async fn odd_servers_that_serve_are_up() {
         let server = servers::serving(move |mut stream: TcpStream| {
             let frames = frames.clone();
             async move {
-                // The request must be there before its answer: preface, settings, header, message.
+                // The answer must follow the request: preface, settings, header, message.
                 let mut asked = Vec::new();
                 while !asked.windows(5).any(|end| end == b"\0\0\0\0\0") || asked.len() < 120 {
                     if stream.read_buf(&mut asked).await.is_ok_and(|length| length == 0) {
@@ -259,7 +261,7 @@ async fn speaks_http2_inside_tls() {
     let report = asked("").with(|check| check.tls = Some(tls)).report(server.address).await;
     assert_eq!(report.result.expect("SERVING"), Answer::default());
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
-    assert_eq!(steps, ["connected", "TLS 1.3 agreed", "got an answer"]);
+    assert_eq!(steps, ["connected", "TLS 1.3 negotiated", "got an answer"]);
 }
 
 #[tokio::test]

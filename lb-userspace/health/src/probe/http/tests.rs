@@ -1,4 +1,4 @@
-//! The HTTP probe against servers good and bad.
+//! The HTTP probe with good and bad servers.
 
 mod odd;
 
@@ -21,7 +21,7 @@ async fn run(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     Asked::of(Probe::Http(check.clone()), PATIENCE).at(server.address).await.map(drop)
 }
 
-/// Probes one that does not: the limit must end it.
+/// Probes a server that does not answer: the time limit must end the probe.
 async fn run_briefly(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     run_within(LIMIT, server, check).await
 }
@@ -61,7 +61,7 @@ async fn finds_the_text_across_chunks() {
     );
 }
 
-/// The header that a server is sent, answering it with 204.
+/// The request header that a server receives; it answers with 204.
 async fn request_of(check: HttpProbe) -> String {
     let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
     let server = servers::serving(move |mut stream| {
@@ -95,7 +95,7 @@ async fn asks_by_any_method() {
     for method in Method::ALL {
         let header = request_of(HttpProbe { method, ..check(None) }).await;
         assert!(header.starts_with(&format!("{} /.testpage HTTP/1.1\r\n", method.name())), "{header}");
-        // A POST without a length is refused by some servers.
+        // Some servers refuse a POST without a length.
         assert_eq!(header.contains("\r\nContent-Length: 0\r\n"), method == Method::Post, "{header}");
     }
 }
@@ -243,7 +243,7 @@ async fn garbage() {
     }
 }
 
-/// Sends the header, then `piece` without end, `pause` apart.
+/// Sends the header, then `piece` without end, at intervals of `pause`.
 async fn endless(header: &'static str, piece: Vec<u8>, pause: Duration) -> TestServer {
     servers::serving(move |mut stream| {
         let piece = piece.clone();

@@ -29,9 +29,9 @@ async fn success_is_good_in_every_form_of_length() {
     let mut long = vec![0x30, 0x84, 0, 0, 0, 16, 2, 1, 1, 0x61, 0x84, 0, 0, 0, 7];
     long.extend_from_slice(&GOOD[7..]);
     let one = [&[0x30, 0x81, 12], &GOOD[2..]].concat();
-    // Numbers in more bytes than they need.
+    // Numbers with more bytes than needed.
     let wide = vec![0x30, 16, 2, 4, 0, 0, 0, 1, 0x61, 8, 0x0a, 2, 0, 0, 4, 0, 4, 0];
-    // Behind the result a referral, credentials, and a control.
+    // After the result: a referral, credentials, and a control.
     let more = [&[0x30, 20, 2, 1, 1, 0x61, 11], &GOOD[7..], &[0xa3, 2, 4, 0, 0xa0, 2, 0x30, 0]].concat();
     for answer in
         [GOOD.to_vec(), answer(1, 0x61, 0, ""), answer(1, 0x61, 0, "welcome"), long, one, wide, more]
@@ -40,7 +40,7 @@ async fn success_is_good_in_every_form_of_length() {
     }
 }
 
-/// A directory that lets nobody in without a name serves all the same. Its clients have names.
+/// A directory that refuses anonymous binds counts as up: its clients have names.
 #[tokio::test]
 async fn refusals_of_an_anonymous_bind_are_good() {
     for (code, words) in [

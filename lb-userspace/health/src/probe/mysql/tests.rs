@@ -5,7 +5,7 @@ use lb_model::Probe;
 use super::*;
 use crate::probe::servers::{self, Asked, Turn, hears, says};
 
-/// The beginning of MariaDB's greeting. Behind the version nothing is looked at.
+/// The beginning of MariaDB's greeting. The probe ignores what follows the version.
 const GREETED: &[u8] = b"\x0a5.5.5-10.11.6-MariaDB\0\x05\0\0\0abcdefgh\0";
 
 fn mysql(limit: Duration) -> Asked {
@@ -20,7 +20,7 @@ fn error(code: u16, rest: &str) -> Vec<u8> {
     [&[ERROR], &code.to_le_bytes()[..], rest.as_bytes()].concat()
 }
 
-/// Greeting, login, this answer.
+/// A dialogue of greeting, login and this answer.
 fn answered(answer: &[u8]) -> Vec<Turn> {
     vec![says(framed(0, GREETED)), hears(framed(1, &login("lb"))), says(framed(2, answer))]
 }
@@ -40,7 +40,7 @@ async fn a_login_that_is_accepted_or_refused_is_good() {
         error(1862, "#HY000Your password has expired."),
         error(1226, "#42000User 'lb' has exceeded the 'max_connections_per_hour' resource"),
         error(1203, "#42000User lb already has more than 'max_user_connections' active connections"),
-        // Before 4.1 there is no SQLSTATE, and our login is of 4.1.
+        // Servers before 4.1 send no SQLSTATE, and cannot parse the probe's login.
         error(1045, "Access denied for user: 'lb@192.0.2.2' (Using password: NO)"),
         error(1043, "Bad handshake"),
     ];
@@ -54,7 +54,8 @@ async fn another_way_to_authenticate_is_answered() {
     let mut turns = answered(b"\xfecaching_sha2_password\0abcdefgh");
     turns.extend([hears(framed(3, b"")), says(framed(4, &error(1045, "#28000Access denied")))]);
     assert_eq!(found(turns).await, (Ok(Answer::default()), vec![]));
-    // Of servers before 4.1, in a byte; and one that wants the whole password, by TLS or its key.
+    // A request in one byte, of servers before 4.1; and one for the clear password, by TLS or the
+    // server's key.
     for wants in [&b"\xfe"[..], b"\x01\x04"] {
         let mut turns = answered(wants);
         turns.extend([hears(framed(3, b"")), says(framed(4, &error(1045, "#28000Access denied")))]);
@@ -62,7 +63,7 @@ async fn another_way_to_authenticate_is_answered() {
     }
 }
 
-/// Versions of which clients and proxies are known to stumble.
+/// Versions that are known to confuse clients and proxies.
 #[tokio::test]
 async fn greetings_of_many_versions_are_read() {
     for version in [
@@ -90,7 +91,7 @@ async fn the_version_is_told() {
     let report = mysql(Duration::from_secs(5)).report(server.address).await;
     let steps: Vec<_> = report.steps.iter().map(|step| &*step.what).collect();
     let expected =
-        ["connected", "greeted by version 10.11.6-MariaDB", "refused the user, as a server that serves does"];
+        ["connected", "greeted by version 10.11.6-MariaDB", "refused the user, which counts as up"];
     assert_eq!(steps, expected);
 }
 
@@ -99,11 +100,11 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
     let greetings = [
         (error(1040, "Too many connections"), "the server says 'Too many connections' (error 1040)"),
         (error(1040, "#08004Too many connections"), "the server says 'Too many connections' (error 1040)"),
-        // HAProxy takes these out as well: whether others are let in cannot be known.
+        // HAProxy fails these, too: nothing shows whether the server accepts other clients.
         (
             error(1129, "#HY000Host 'lb1' is blocked because of many connection errors"),
             "the server says 'Host 'lb1' is blocked because of many connection errors' (error 1129); `mysqladmin \
-             flush-hosts` there lets this host in again",
+             flush-hosts` on the server unblocks this host",
         ),
         (
             error(1130, "Host 'lb1' is not allowed to connect to this MySQL server"),

@@ -30,7 +30,7 @@ async fn a_request_to_authenticate_is_good() {
     let sasl = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
     let noticed = [message(b'N', b"SNOTICE\0Mhello\0\0"), message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])].concat();
     let version = [message(b'v', &[0, 0, 0, 0, 0, 0, 0, 0]), message(b'R', &[0, 0, 0, 3])].concat();
-    // Clear text, MD5, Kerberos, GSS, SSPI: all ask for something.
+    // Clear text, MD5, Kerberos, GSS, SSPI: all are authentication requests.
     let [clear, kerberos, gss, sspi] = [3, 2, 7, 9].map(|method| message(b'R', &[0, 0, 0, method]));
     for answer in [sasl, clear, kerberos, gss, sspi, noticed, version] {
         assert_eq!(found(&answer).await, (Ok(Answer::default()), vec![]), "{answer:?}");
@@ -92,7 +92,7 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
         assert_eq!(found(error(state, words)).await.0, Err(expected));
     }
     assert_eq!(found(message(b'E', b"")).await.0, Err("the server says '' (SQLSTATE )".into()));
-    // Of the protocol's version 2.
+    // Version 2 of the protocol.
     let words = found("EFATAL:  sorry, too many clients already\n\0").await.0;
     assert_eq!(words, Err("the server says 'FATAL:  sorry, too many clients already'".into()));
 }

@@ -1,4 +1,4 @@
-//! The TCP probe against servers good and bad.
+//! The TCP probe with good and bad servers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -110,8 +110,8 @@ async fn an_endless_answer_is_read_up_to_the_limit() {
     assert_eq!(result, fails(words));
 }
 
-/// Servers that ldirectord, HAProxy and keepalived get on with: what is sent is `ping`, what is expected a line of `pong` at
-/// the end.
+/// Servers that ldirectord, HAProxy and keepalived accept: the probe sends `ping` and expects a
+/// final line `pong`.
 #[tokio::test]
 async fn odd_servers_that_answer_are_up() {
     let expected = || expected(Some("pong"), Some("pong$"));
@@ -130,7 +130,7 @@ async fn odd_servers_that_answer_are_up() {
     });
     let resets = servers::serving(|mut stream| async move {
         let _ = stream.write_all(b"pong\n").await;
-        // With what it was sent unread.
+        // Closes with unread data.
         let _ = stream.readable().await;
     });
     let rows = [
@@ -148,7 +148,7 @@ async fn odd_servers_that_answer_are_up() {
     for (name, server) in rows {
         assert_eq!(asked().at(server.address).await, Ok(Answer::default()), "{name}");
     }
-    // To be accepted is enough, whatever comes then.
+    // An accepted connection is enough, whatever follows.
     let resets = servers::serving(|stream| async move {
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     });
@@ -183,12 +183,12 @@ async fn silence_and_endings_are_told() {
     });
     let asked = asked("ping", Expectation::default()).within(LIMIT);
     assert_eq!(asked.at(hangs.await.address).await, fails("no answer within 300ms"));
-    // It reads on, and goes when nothing more comes.
+    // The server keeps reading, and closes at the end of the stream.
     let silent = servers::silent().await;
     let report = asked.within(Duration::from_secs(2)).report(silent.address).await;
     let words = report.explain(&report.result.as_ref().expect_err("no answer").to_string());
-    assert!(words.contains("said that there is no more to come after "), "{words}");
-    assert!(words.ends_with(", then no answer, and closed when told so"), "{words}");
+    assert!(words.contains("closed the sending half after "), "{words}");
+    assert!(words.ends_with(", then no answer, and closed after the end of the request"), "{words}");
 }
 
 #[tokio::test]

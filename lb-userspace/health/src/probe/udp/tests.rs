@@ -1,4 +1,4 @@
-//! The UDP probe against servers good and bad.
+//! The UDP probe with good and bad servers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn asked(expected: Expectation) -> Asked {
     Asked::of(Probe::Udp(Exchange { send: b"ping".to_vec(), expected }), PATIENCE)
 }
 
-/// Asks a server that answers with these datagrams.
+/// Probes a server that answers with these datagrams.
 async fn ask(expected: Expectation, answers: &'static [&'static [u8]]) -> Result<Answer, String> {
     let server = servers::answering_datagrams(move |asked| {
         assert_eq!(asked, b"ping");
@@ -37,8 +37,8 @@ async fn any_answer_is_good_unless_one_is_wanted() {
     assert_eq!(ask(expected(Some("pong"), None), &[b""]).await, fails("no 'pong' in the empty answer"));
 }
 
-/// What is down: one that answers from another port than it was asked at, as TFTP does. Nobody who asks by a connected
-/// socket hears it, keepalived neither; an external check can.
+/// A server that answers from another port, as TFTP does, counts as down: a connected socket does
+/// not receive the answer, in keepalived neither. Use an external check.
 #[tokio::test]
 async fn odd_servers_that_answer_are_up() {
     static LONG: [&[u8]; 1] = [&{

@@ -6,7 +6,7 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket, UdpPacket};
 use super::super::server::{OWN, ROUTE, Server, VIP, answer};
 use super::*;
 
-/// A stack and the time. Frames go where the test sends them.
+/// A stack and its clock. The test delivers the frames.
 pub(crate) struct Bed {
     pub stack: Stack,
     pub now: Instant,
@@ -30,7 +30,7 @@ impl Bed {
         done.expect("a flow that is there")
     }
 
-    /// Carries frames both ways until nobody has any more to say.
+    /// Exchanges frames until both sides are idle.
     fn talk(&mut self, server: &mut Server) {
         loop {
             let frames = self.stack.take_outgoing();
@@ -42,7 +42,8 @@ impl Bed {
         }
     }
 
-    /// Lets time pass, in the steps that the stack asks for. Returns how often it sent something, and when.
+    /// Advances the clock to each deadline of the stack. Returns how often it sent frames, and
+    /// when.
     pub(crate) fn pass(&mut self, time: Duration) -> Vec<(Duration, Vec<Frame>)> {
         let (begin, end) = (self.now, self.now + time);
         let mut sent = Vec::new();
@@ -136,7 +137,7 @@ fn a_syn_without_an_answer_is_repeated_about_every_second() {
     bed.assert_idle();
 }
 
-/// It may have received the SYN and be slow: then it must not keep half a connection.
+/// The server may have received the SYN and be slow; it must not keep a half-open connection.
 #[test]
 fn a_syn_that_is_given_up_is_reset() {
     let mut bed = Bed::new();
@@ -161,7 +162,7 @@ fn a_connection_whose_end_is_not_answered_is_reset() {
     bed.assert_idle();
 }
 
-/// Else it would go on for ever, at the pace of its window probes.
+/// Otherwise the flow would last for ever, with the server's window probes.
 #[test]
 fn a_server_that_goes_on_talking_to_nobody_is_reset_at_once() {
     let mut bed = Bed::new();
@@ -224,7 +225,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
     bed.talk(&mut server);
     server.0.tcp().expect("its socket").send_slice(b"late").expect("room");
     let late = server.poll(&[], bed.now).remove(0);
-    // Somebody else's connection, which would be reset.
+    // A connection of another host, which would be reset.
     let answers_to = |from: [u8; 4], to: [u8; 4], ports: [u16; 2]| {
         let mut frame = late.clone();
         frame[26..30].copy_from_slice(&from);
@@ -267,7 +268,7 @@ fn datagrams_go_both_ways() {
     bed.assert_idle();
 }
 
-/// Each flow asks for a turn of its own; others are not touched by it.
+/// Each flow has its own deadline; polling it does not affect other flows.
 #[test]
 fn a_thousand_silent_servers_cost_a_turn_each() {
     let mut bed = Bed::new();
