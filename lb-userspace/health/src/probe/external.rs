@@ -46,7 +46,7 @@ fn judge(ended: Result<(), Ended>, dynamic: bool, last: &[u8]) -> Result<Answer,
         }
         // The program did not run, so the failure is local.
         Err(Ended::Start { program, error }) => local(format!("cannot start {program}: {error}")),
-        Err(Ended::Wait(error)) => local(format!("the program cannot be waited for: {error}")),
+        Err(Ended::Wait(error)) => local(format!("cannot wait for the program: {error}")),
         Err(ended) if last.is_empty() => Err(Failure::Wrong(ended.to_string())),
         Err(ended) => Err(Failure::Wrong(format!("{ended}: {}", clean(last)))),
     }

@@ -88,16 +88,16 @@ async fn c9_a_script_without_an_interpreter_is_the_shells() {
 #[tokio::test]
 async fn the_checks_time_limit_counts_too() {
     let limit = Duration::from_millis(300);
-    let words = "not done within 300ms (its time limit); killed, with all it had started: waiting";
+    let words = "not done within 300ms (its time limit); killed with all its processes: waiting";
     assert_eq!(external("echo waiting; sleep 60", limit).at(server()).await, Err(words.into()));
     let probe = ExternalProbe { command: shell("sleep 60", limit), dynamic: false };
-    let words = "not done within 300ms (its time limit); killed, with all it had started";
+    let words = "not done within 300ms (its time limit); killed with all its processes";
     assert_eq!(Asked::of(Probe::External(probe), LONG).at(server()).await, Err(words.into()));
 }
 
 #[tokio::test]
 async fn endless_words_end_with_the_time() {
-    let words = "not done within 300ms (its time limit); killed, with all it had started: y";
+    let words = "not done within 300ms (its time limit); killed with all its processes: y";
     assert_eq!(external("yes", Duration::from_millis(300)).at(server()).await, Err(words.into()));
     let words =
         external("cat /dev/zero", Duration::from_millis(300)).at(server()).await.expect_err("it fails");
