@@ -6,7 +6,8 @@ use std::process::Command;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 
-/// Two namespaces, each with an `eth0`: 10.9.9.1 and 10.9.9.2, fe80::1 and fe80::2. Gone when dropped.
+/// Two namespaces, each with an `eth0`: 10.9.9.1 and 10.9.9.2, fe80::1 and fe80::2. Gone when
+/// dropped.
 pub struct Cable {
     pub names: [String; 2],
 }
@@ -29,7 +30,8 @@ impl Cable {
         cable
     }
 
-    /// Runs `work` at one end, with the index of its interface, on a thread of its own: only that goes there.
+    /// Runs `work` at one end, with the index of its interface, on a thread of its own: only that
+    /// goes there.
     pub fn run<T: Send>(&self, end: usize, work: impl FnOnce(u32) -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace");
         std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! qemu, unpacked beside the machine's own packages: those of another of its releases may be installed here, and they exclude
-//! each other.
+//! qemu, unpacked apart from the machine's packages: packages of another qemu release may be
+//! installed, and they conflict.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use super::apt;
 use super::servers::{lay_out, remove, unpack};
 use crate::kernels::emulator::{PACKAGE, unpacked};
 
-/// Makes it, and puts it in its place when it is whole.
+/// Unpacks qemu, and moves it to its place when it is complete.
 pub(super) fn make() -> Result<()> {
     ensure!(
         apt::available(),
-        "qemu is unpacked from Debian's packages, which takes apt; or install it yourself"
+        "qemu is unpacked from Debian's packages, which needs apt; or install it yourself"
     );
     let place = unpacked();
     let workshop = place.with_extension("new");
@@ -25,6 +25,6 @@ pub(super) fn make() -> Result<()> {
     lay_out(&made)?;
     unpack(&archives, &made)?;
     remove(&place)?;
-    fs::rename(&made, &place).with_context(|| format!("cannot put {} in its place", made.display()))?;
+    fs::rename(&made, &place).with_context(|| format!("cannot rename {}", made.display()))?;
     remove(&workshop)
 }
