@@ -93,7 +93,7 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 }
 
 #[cfg(test)]
-pub(crate) mod servers;
+pub(crate) mod test_servers;
 
 #[cfg(test)]
 #[tokio::test]

@@ -6,7 +6,7 @@ use lb_model::{Exchange, Expectation, HttpProbe, Probe, Protocol, Scheduler, Ser
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::probe::servers::{self, TestServer};
+use super::probe::test_servers::{self, TestServer};
 use super::*;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -58,12 +58,12 @@ async fn quiet(verdicts: &mut UnboundedReceiver<Verdict>) {
 /// A web server on a port that was in use a moment ago.
 async fn restarted(address: SocketAddr) -> TestServer {
     let listener = TcpListener::bind(address).await.expect("the port again");
-    servers::serving_on(listener, |stream| servers::answer(stream, PAGE))
+    test_servers::serving_on(listener, |stream| test_servers::answer(stream, PAGE))
 }
 
 #[tokio::test]
 async fn follows_a_server_down_and_up_again() {
-    let server = servers::answering(PAGE).await;
+    let server = test_servers::answering(PAGE).await;
     let address = server.address;
     let (mut checker, mut verdicts) = checker();
     let begin = std::time::Instant::now();
@@ -90,7 +90,7 @@ async fn follows_a_server_down_and_up_again() {
 
 #[tokio::test]
 async fn a_reload_leaves_unchanged_checks_alone() {
-    let (good, other) = (servers::answering(PAGE).await, servers::answering(PAGE).await);
+    let (good, other) = (test_servers::answering(PAGE).await, test_servers::answering(PAGE).await);
     let (mut checker, mut verdicts) = checker();
     let first = service(1, Some(http()), &[good.address]);
     checker.set(std::slice::from_ref(&first));
@@ -106,7 +106,7 @@ async fn a_reload_leaves_unchanged_checks_alone() {
 
 #[tokio::test]
 async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
-    let server = servers::answering(PAGE).await;
+    let server = test_servers::answering(PAGE).await;
     let (mut checker, mut verdicts) = checker();
     checker.set(&[service(1, Some(http()), &[server.address])]);
     until(&mut verdicts, State::Up).await;
@@ -115,7 +115,7 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
     quiet(&mut verdicts).await;
     checker.set(&[service(
         1,
-        Some(Check { port: Some(servers::closed().await.port()), ..http() }),
+        Some(Check { port: Some(test_servers::closed().await.port()), ..http() }),
         &[server.address],
     )]);
     let down = next(&mut verdicts).await;
@@ -125,12 +125,12 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
 #[tokio::test]
 async fn what_is_removed_ends_at_once() {
     let (sender, mut asked) = mpsc::unbounded_channel();
-    let server = servers::serving(move |mut stream| {
+    let server = test_servers::serving(move |mut stream| {
         let sender = sender.clone();
         async move {
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             sender.send(()).expect("a test that listens");
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             sender.send(()).expect("a test that listens");
         }
     })
@@ -148,7 +148,7 @@ async fn what_is_removed_ends_at_once() {
 
 #[tokio::test]
 async fn one_that_hangs_holds_up_no_other() {
-    let (good, silent) = (servers::answering(PAGE).await, servers::silent().await);
+    let (good, silent) = (test_servers::answering(PAGE).await, test_servers::silent().await);
     let (mut checker, mut verdicts) = checker();
     let brief = Check { timeout: Duration::from_millis(200), ..http() };
     checker.set(&[service(1, Some(brief), &[silent.address]), service(2, Some(http()), &[good.address])]);
@@ -162,7 +162,7 @@ async fn one_that_hangs_holds_up_no_other() {
 
 #[tokio::test]
 async fn many_checks_at_once_all_come_to_a_verdict() {
-    let server = servers::silent().await;
+    let server = test_servers::silent().await;
     let (mut checker, mut verdicts) = checker();
     let tcp =
         Check { probe: Probe::Tcp(Exchange::default()), interval: Duration::from_millis(100), ..http() };
@@ -179,8 +179,8 @@ async fn many_checks_at_once_all_come_to_a_verdict() {
 /// As in HAProxy, the regular check decides whether the server serves.
 #[tokio::test]
 async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
-    let server = servers::answering(PAGE).await;
-    let agent = servers::closing_after(b"up 50%\n").await;
+    let server = test_servers::answering(PAGE).await;
+    let agent = test_servers::closing_after(b"up 50%\n").await;
     let (mut checker, mut verdicts) = checker();
     let agent_port = Some(agent.address.port());
     let agents = Check { probe: Probe::Agent { send: None }, port: agent_port, ..http() };

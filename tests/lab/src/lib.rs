@@ -3,7 +3,6 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`busy`] | repeats measurements on a busy machine |
-//! | [`cable`] | two machines joined by a cable |
 //! | [`commands`] | commands for /bin/sh, and their effects |
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and clean-up |
 //! | [`cluster`] | the talk's cluster, with its names and addresses |
@@ -11,13 +10,13 @@
 //! | [`program`] | a kernel's figures for an XDP program |
 //! | [`scenario`] | the talk's scenarios: the demo narrates them, the tests assert them |
 //! | [`statistics`] | statistics for benchmarks |
+//! | [`veth`] | test fixture: two namespaces joined by a veth pair |
 //! | [`workspace`] | paths of the workspace |
 //!
 //! The lab uses only crates that need no BPF toolchain: it is a dependency of `xtask`, which
 //! installs that toolchain.
 
 pub mod busy;
-pub mod cable;
 pub mod cluster;
 pub mod commands;
 pub mod crowd;
@@ -26,6 +25,7 @@ pub mod program;
 pub mod scenario;
 pub mod statistics;
 mod uninterrupted;
+pub mod veth;
 pub mod workspace;
 
 pub use uninterrupted::uninterrupted;

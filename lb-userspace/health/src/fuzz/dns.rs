@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::probes::{LIMIT, is_in_order};
-use crate::probe::servers::{self, Asked, TestServer};
+use crate::probe::test_servers::{self, Asked, TestServer};
 
 const HEADER: usize = 12;
 
@@ -85,7 +85,7 @@ async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
         }
     };
     let short = answer.clone();
-    let udp = servers::answering_datagrams_on(datagrams, move |question| {
+    let udp = test_servers::answering_datagrams_on(datagrams, move |question| {
         let mut reply = short.to(question);
         if truncated && reply.len() > 2 {
             reply[2] |= 2;
@@ -93,7 +93,7 @@ async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
         reply.truncate(60_000);
         vec![reply]
     });
-    let tcp = servers::serving_on(listener, move |mut stream| {
+    let tcp = test_servers::serving_on(listener, move |mut stream| {
         let answer = answer.clone();
         async move {
             let Ok(length) = stream.read_u16().await else { return };

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::probe::Report;
-use crate::probe::servers::{self, Asked, expected};
+use crate::probe::test_servers::{self, Asked, expected};
 
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
 
@@ -47,7 +47,7 @@ fn streams(config: Config, probes: Vec<Probe>, samples: Vec<Vec<u8>>) -> Result<
     hold(config, (scripts(samples), any::<prop::sample::Index>()), |(script, which)| {
         let asked = which.get(&asked);
         runtime.block_on(async {
-            let server = servers::serving(move |stream| {
+            let server = test_servers::serving(move |stream| {
                 let script = script.clone();
                 async move { script.play(stream).await }
             });
@@ -197,7 +197,7 @@ pub(super) fn run_udp(config: Config) -> Result<(), Failed> {
         // Longer ones do not fit into a datagram.
         let answer = answer[..answer.len().min(60_000)].to_vec();
         runtime.block_on(async {
-            let server = servers::answering_datagrams(move |_| vec![answer.clone()]).await;
+            let server = test_servers::answering_datagrams(move |_| vec![answer.clone()]).await;
             let begun = Instant::now();
             is_in_order(&asked.report(server.address).await, begun)
         })

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
 use super::probes::{LIMIT, is_in_order};
 use crate::net::certificate_warning;
-use crate::probe::servers::{self, Asked, Authority, Certificate};
+use crate::probe::test_servers::{self, Asked, Authority, Certificate};
 
 const NAME: &str = "www.example.org";
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -108,7 +108,7 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
         let asked = Asked::of(Probe::Tcp(Exchange::default()), LIMIT).with(|check| check.tls = Some(tls));
         let certificate = Arc::clone(&certificate);
         runtime.block_on(async {
-            let server = servers::serving(move |stream| {
+            let server = test_servers::serving(move |stream| {
                 let (misfit, tls) = (misfit.clone(), misfit.connection(&certificate));
                 async move { misfit.serve(tls, stream).await }
             });

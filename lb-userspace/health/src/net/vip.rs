@@ -14,10 +14,10 @@ pub(crate) mod fuzz;
 mod host;
 mod link;
 mod neighbours;
-#[cfg(test)]
-mod server;
 mod stack;
 mod stream;
+#[cfg(test)]
+mod test_server;
 
 use std::fmt;
 use std::io;

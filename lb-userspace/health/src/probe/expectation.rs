@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::probe::servers::expected;
+    use crate::probe::test_servers::expected;
 
     fn fed<'a>(expected: &'a Expectation, pieces: &[&str]) -> Search<'a> {
         let mut search = Search::new(expected);

@@ -26,7 +26,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, says};
+    use crate::probe::test_servers::{self, Asked, sends};
     use lb_model::Probe;
 
     fn imap(limit: Duration) -> Asked {
@@ -51,7 +51,7 @@ mod tests {
             ("more lines behind it", "* OK ready\r\n* CAPABILITY IMAP4rev1\r\n"),
             ("what looks like a literal", "* OK {3}\r\nabc\r\n"),
         ] {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"lb LOGOUT\r\n"[..]), "{name}");
         }
     }
@@ -66,13 +66,13 @@ mod tests {
             ("+OK POP3\r\n", "the greeting is '+OK POP3', expected * OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&imap(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&imap(Duration::from_millis(200))).await;
     }
 }

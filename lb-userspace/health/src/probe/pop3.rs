@@ -19,7 +19,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, says};
+    use crate::probe::test_servers::{self, Asked, sends};
     use lb_model::Probe;
 
     fn pop3(limit: Duration) -> Asked {
@@ -42,7 +42,7 @@ mod tests {
             ("long-winded", &long),
             ("more lines behind it", "+OK ready\r\nmore\r\n"),
         ] {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
     }
@@ -56,13 +56,13 @@ mod tests {
             ("+\r\n", "the greeting is '+', expected +OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&pop3(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&pop3(Duration::from_millis(200))).await;
     }
 }

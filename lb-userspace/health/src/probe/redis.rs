@@ -42,7 +42,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, hears, says};
+    use crate::probe::test_servers::{self, Asked, receives, sends};
     use lb_model::Probe;
 
     fn redis(limit: Duration) -> Asked {
@@ -63,7 +63,7 @@ mod tests {
             "-ERR operation not permitted\r\n",
             "-ERR Authentication required\r\n",
         ] {
-            let turns = [hears(PING), says(answer)];
+            let turns = [receives(PING), sends(answer)];
             let (found, rest) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), QUIT), "{answer}");
         }
@@ -88,7 +88,7 @@ mod tests {
             "",
         ];
         for answer in answers {
-            let turns = [hears(PING), says(format!("{answer}\r\n"))];
+            let turns = [receives(PING), sends(format!("{answer}\r\n"))];
             let (found, _) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!(found, Err(wrong(ANSWER, answer.as_bytes(), "+PONG").to_string()));
         }
@@ -96,6 +96,6 @@ mod tests {
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&redis(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&redis(Duration::from_millis(200))).await;
     }
 }

@@ -52,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, Turn, dialogue, hears, says};
+    use crate::probe::test_servers::{self, Asked, Turn, dialogue, receives, sends};
     use lb_model::Probe;
 
     const EHLO: &str = "EHLO lb.example.org\r\n";
@@ -98,7 +98,7 @@ mod tests {
             ),
         ];
         for (name, greeting, answer) in cases {
-            let turns = [says(greeting), hears(EHLO), says(answer)];
+            let turns = [sends(greeting), receives(EHLO), sends(answer)];
             let (found, rest) = smtp(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
@@ -114,12 +114,23 @@ mod tests {
             "550-no\r\n550 no\r\n",
             "450 not now\r\n",
         ] {
-            let turns = [says("220 mail\r\n"), hears(EHLO), says(refusal), hears(HELO), says("250 mail\r\n")];
+            let turns = [
+                sends("220 mail\r\n"),
+                receives(EHLO),
+                sends(refusal),
+                receives(HELO),
+                sends("250 mail\r\n"),
+            ];
             let (found, rest) = smtp(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{refusal}");
         }
-        let turns =
-            [says("220 mail\r\n"), hears(EHLO), says("502 what?\r\n"), hears(HELO), says("550 who?\r\n")];
+        let turns = [
+            sends("220 mail\r\n"),
+            receives(EHLO),
+            sends("502 what?\r\n"),
+            receives(HELO),
+            sends("550 who?\r\n"),
+        ];
         let words =
             "the answer to HELO is '550 who?', expected 250 (does the server accept the name in `helo`?)";
         assert_eq!(failure(turns).await, words);
@@ -135,7 +146,7 @@ mod tests {
             ("\x1b[2J220 x\r\n", "the greeting is '\\u{1b}[2J220 x', expected 220"),
         ];
         for (greeting, words) in greetings {
-            assert_eq!(failure([says(greeting)]).await, words);
+            assert_eq!(failure([sends(greeting)]).await, words);
         }
         let answers = [
             ("421 shutting down\r\n", "the answer to EHLO is '421 shutting down', expected 250"),
@@ -143,19 +154,19 @@ mod tests {
             ("250-mail\r\n", "closed before the answer to EHLO"),
         ];
         for (answer, words) in answers {
-            assert_eq!(failure([says("220 mail\r\n"), hears(EHLO), says(answer)]).await, words);
+            assert_eq!(failure([sends("220 mail\r\n"), receives(EHLO), sends(answer)]).await, words);
         }
     }
 
     /// Postfix's postscreen sends its first line at once and the second one some seconds later.
     #[tokio::test]
     async fn a_greeting_that_is_held_back_is_told_of() {
-        let held = servers::saying(b"220-mail.example.org\r\n").await;
+        let held = test_servers::saying(b"220-mail.example.org\r\n").await;
         let words = "no more of the greeting than '220-mail.example.org' within 200ms: does the server delay \
             it? (raise \
                      `timeout`, or exempt this host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(held.address).await, Err(words.into()));
-        let silent = servers::silent().await;
+        let silent = test_servers::silent().await;
         let words = "no greeting within 200ms: does the server delay it? (raise `timeout`, or exempt this \
             host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(silent.address).await, Err(words.into()));
@@ -163,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_had_come_before_is_told_too() {
-        let server = servers::saying(b"220 mail\r\n").await;
+        let server = test_servers::saying(b"220 mail\r\n").await;
         let report = smtp(Duration::from_millis(200)).report(server.address).await;
         let words = report.explain(&report.result.as_ref().expect_err("it fails").to_string());
         assert!(words.starts_with("connected after ") && words.contains(", greeted after "), "{words}");
@@ -172,15 +183,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_ignores_the_farewell_is_good() {
-        let turns =
-            [says("220 mail\r\n"), hears(EHLO), says("250 mail\r\n"), hears("QUIT\r\n"), hears("more")];
+        let turns = [
+            sends("220 mail\r\n"),
+            receives(EHLO),
+            sends("250 mail\r\n"),
+            receives("QUIT\r\n"),
+            receives("more"),
+        ];
         let (server, _rest) = dialogue(turns).await;
         assert_eq!(smtp(Duration::from_secs(5)).at(server.address).await, Ok(Answer::default()));
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        for (name, words) in servers::fails_at_all(&smtp(Duration::from_millis(200))).await {
+        for (name, words) in test_servers::fails_at_all(&smtp(Duration::from_millis(200))).await {
             let expected = match name {
                 "closes at once" | "closes its half and reads on" | "ends its sentence in the middle" => {
                     "closed before the greeting"

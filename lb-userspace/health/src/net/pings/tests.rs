@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use futures::future::join_all;
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair, block_on, ip};
 use lb_model::Probe;
 use tokio::time::Instant;
 
 use super::*;
 use crate::net::Net;
-use crate::probe::servers::Asked;
+use crate::probe::test_servers::Asked;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -60,11 +60,11 @@ async fn it_leaves_as_the_check_says() {
 
 #[test]
 fn silence_and_a_missing_route_are_told_apart() {
-    let cable = Cable::new("ping");
-    cable.run(0, |_| {
+    let veth = VethPair::new("ping");
+    veth.run(0, |_| {
         block_on(async {
             let short = Duration::from_millis(300);
-            ip(&format!("-n {} link set lo up", cable.names[0]));
+            ip(&format!("-n {} link set lo up", veth.names[0]));
             // The link may not be up yet.
             while ping(short).at(host("10.9.9.2")).await.is_err() {}
             // No host has the first address, and there is no route to the second one.
@@ -77,9 +77,9 @@ fn silence_and_a_missing_route_are_told_apart() {
 
 #[test]
 fn many_share_a_socket_and_an_idle_one_is_closed() {
-    let cable = Cable::new("pings");
-    cable.run(0, |_| {
-        ip(&format!("-n {} link set lo up", cable.names[0]));
+    let veth = VethPair::new("pings");
+    veth.run(0, |_| {
+        ip(&format!("-n {} link set lo up", veth.names[0]));
         block_on(async {
             let net = Net::default();
             let asked = ping(LIMIT);
@@ -98,8 +98,8 @@ fn many_share_a_socket_and_an_idle_one_is_closed() {
 
 #[test]
 fn nothing_is_left_when_all_checks_have_ended() {
-    let cable = Cable::new("pingsend");
-    cable.run(0, |_| {
+    let veth = VethPair::new("pingsend");
+    veth.run(0, |_| {
         block_on(async {
             let net = Net::default();
             let asked = ping(Duration::from_millis(100));

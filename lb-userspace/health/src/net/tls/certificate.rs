@@ -69,7 +69,7 @@ fn date(at: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::servers::Authority;
+    use crate::probe::test_servers::Authority;
 
     /// The warning for a certificate that is valid from `first` to `last`, in days from now, with
     /// `soon` of 14 days.

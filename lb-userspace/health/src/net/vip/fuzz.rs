@@ -11,9 +11,9 @@ use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
-use super::server::{OWN, Server, VIP, answer};
 use super::stack::tests::Bed;
 use super::stack::{Frame, Key, LINGER};
+use super::test_server::{OWN, Server, VIP, answer};
 
 /// An event for a TCP connection and a UDP socket.
 #[derive(Debug, Clone)]
@@ -166,7 +166,7 @@ impl Play {
         let mut bed = Bed::new();
         let server = Server::listening(bed.now);
         let tcp = bed.open();
-        let udp = bed.stack.open(VIP, Protocol::Udp, super::server::ROUTE, 7, bed.now).expect("a port");
+        let udp = bed.stack.open(VIP, Protocol::Udp, super::test_server::ROUTE, 7, bed.now).expect("a port");
         Self { bed, server, tcp, udp, stand: Stand::default(), closed: false }
     }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
+use super::test_server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
 use super::*;
 use crate::net::{Neighbour, Neighbours, Net};
-use crate::probe::{self, Report, Subject, servers};
+use crate::probe::{self, Report, Subject, test_servers};
 
 /// Time limit of probes without an answer: half of it must suffice to probe the server's own
 /// address, even on a busy machine.
@@ -53,7 +53,7 @@ impl Segment {
     }
 
     async fn probe(&mut self, probe: Probe) -> Report {
-        let timeout = if self.server.is_some() { servers::PATIENCE } else { LIMIT };
+        let timeout = if self.server.is_some() { test_servers::PATIENCE } else { LIMIT };
         let check = Check { via: Via::Vip, timeout, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         self.during(async move { probe::run(&check, subject, &net).await }).await
@@ -67,7 +67,7 @@ impl Segment {
     /// A probe's connection to the VIP.
     async fn connect(&mut self) -> VipStream {
         let probe = Probe::Tcp(Exchange::default());
-        let check = Check { via: Via::Vip, timeout: servers::PATIENCE, ..Check::new(probe) };
+        let check = Check { via: Via::Vip, timeout: test_servers::PATIENCE, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         let connecting = async { net.vip.connect(&Attempt::new(&check, subject, &net)).await };
         self.during(connecting).await.expect("the server accepts")
@@ -93,14 +93,14 @@ fn listening_at(port: u16) -> Server {
 
 #[tokio::test]
 async fn a_service_on_the_vip_is_good() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     assert_eq!(segment.tcp().await, Ok(()));
 }
 
 #[tokio::test]
 async fn without_the_vip_the_reason_says_so() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
     let reason = format!(
         "no answer at the VIP {}, but the server's own address {} accepts connections: is the VIP on the \
@@ -116,7 +116,7 @@ async fn without_the_vip_the_reason_says_so() {
 
 #[tokio::test]
 async fn without_a_service_on_the_vip_the_reason_says_so() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, Some(Server::deaf(Instant::now())));
     let reason = format!(
         "refuses connections to the VIP {}, but the server's own address {} accepts them: the service does \
@@ -130,7 +130,7 @@ async fn without_a_service_on_the_vip_the_reason_says_so() {
 
 #[tokio::test]
 async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(Server::deaf(Instant::now())));
     assert_eq!(segment.tcp().await, Err("connection refused".into()));
     let mut segment = Segment::new(own, None);
@@ -139,7 +139,7 @@ async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
 
 #[tokio::test]
 async fn without_a_mac_nothing_is_tried() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
     segment.net.vip.set_neighbours(Neighbours { interface: "eth0".into(), ..Neighbours::default() });
     let begin = Instant::now();
@@ -150,7 +150,7 @@ async fn without_a_mac_nothing_is_tried() {
 /// Failures of this host say nothing about the server.
 #[tokio::test]
 async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
     let neighbours = segment.net.vip.lock().neighbours.clone();
     let mut nameless = neighbours.clone();
@@ -168,7 +168,7 @@ async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
 
 #[tokio::test]
 async fn bytes_go_both_ways_however_many() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let mut stream = segment.connect().await;
     let sent: Vec<u8> = (0..20_000u32).map(|number| number as u8).collect();
@@ -199,7 +199,7 @@ async fn bytes_go_both_ways_however_many() {
 
 #[tokio::test]
 async fn a_reset_is_an_error_and_no_end() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let mut stream = segment.connect().await;
     segment.server.as_mut().expect("a server").0.tcp().expect("its socket").abort();
@@ -210,7 +210,7 @@ async fn a_reset_is_an_error_and_no_end() {
 
 #[tokio::test]
 async fn a_probe_that_is_given_up_leaves_no_flow() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let segment = Segment::new(own, None);
     let check = Check { via: Via::Vip, ..Check::new(Probe::Tcp(Exchange::default())) };
     let probing = probe::run(&check, segment.subject, &segment.net);
@@ -222,7 +222,7 @@ async fn a_probe_that_is_given_up_leaves_no_flow() {
 /// The stack's timers expire without incoming frames.
 #[tokio::test]
 async fn a_lost_syn_is_sent_again() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let check = Check {
         via: Via::Vip,

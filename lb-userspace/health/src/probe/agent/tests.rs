@@ -4,7 +4,7 @@ use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::servers::{self, Asked, hears, says};
+use crate::probe::test_servers::{self, Asked, receives, sends};
 use crate::probe::{Advice, Report};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -110,11 +110,11 @@ fn c2_what_is_no_word_changes_nothing_and_is_told() {
 #[tokio::test]
 async fn an_agent_is_asked_and_may_leave_without_an_end_of_line() {
     for answer in ["up 75%\n", "up 75%\r\n", "up 75%"] {
-        let turns = [hears("weight?\n"), says(answer)];
+        let turns = [receives("weight?\n"), sends(answer)];
         let (found, _) = agent(Some("weight?\n"), LIMIT).in_dialogue(turns).await;
         assert_eq!(found, Ok(Answer { advice: Some(Advice::Percent(75)), stale: false }));
     }
-    let (found, rest) = agent(None, LIMIT).in_dialogue([says("down # upgrade\n")]).await;
+    let (found, rest) = agent(None, LIMIT).in_dialogue([sends("down # upgrade\n")]).await;
     assert_eq!((found, &rest[..]), (Err("the agent says down: upgrade".into()), &b""[..]));
 }
 
@@ -122,10 +122,10 @@ async fn an_agent_is_asked_and_may_leave_without_an_end_of_line() {
 async fn gone(before: &'static str) -> Report {
     let asked = agent(None, LIMIT);
     if !before.is_empty() {
-        let server = servers::closing_after(before.as_bytes()).await;
+        let server = test_servers::closing_after(before.as_bytes()).await;
         let _ = asked.at(server.address).await;
     }
-    asked.report(servers::closed().await).await
+    asked.report(test_servers::closed().await).await
 }
 
 #[tokio::test]
@@ -152,14 +152,14 @@ async fn c2_an_agent_that_cannot_be_asked_keeps_its_last_word() {
 #[tokio::test]
 async fn misbehaving_agents_change_nothing() {
     let begin = std::time::Instant::now();
-    for (name, server) in servers::misbehaving().await {
+    for (name, server) in test_servers::misbehaving().await {
         let asked = agent(None, Duration::from_millis(200));
         let report = asked.report(server.address).await;
         let found = report.result.map(|answer| answer.advice);
         assert!(matches!(found, Ok(None)), "{name}: {found:?}");
         let warning = report.warning.expect(name);
         assert!(!warning.contains('\n') && warning.len() < 400, "{name}: {warning}");
-        while servers::sockets_to(server.address) > 0 {
+        while test_servers::sockets_to(server.address) > 0 {
             assert!(begin.elapsed() < Duration::from_secs(60), "{name}: a socket was left behind");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

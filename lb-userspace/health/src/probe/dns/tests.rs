@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
+use crate::probe::test_servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const TTL: Ttl = Ttl::from_secs(60);
@@ -32,7 +32,7 @@ fn asked(check: DnsProbe) -> Asked {
 
 /// A server that answers every query.
 async fn server(finish: fn(&Message<[u8]>, &mut AnswerBuilder<Vec<u8>>)) -> TestServer {
-    servers::answering_datagrams(move |question| vec![answer(question, Rcode::NOERROR, finish)]).await
+    test_servers::answering_datagrams(move |question| vec![answer(question, Rcode::NOERROR, finish)]).await
 }
 
 fn answer(
@@ -116,8 +116,9 @@ async fn another_answer_is_told() {
 
 /// Answers with `code`, with and without the query's question section.
 async fn erring(code: Rcode) -> [TestServer; 2] {
-    let whole = servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
-    let bare = servers::answering_datagrams(move |question| {
+    let whole =
+        test_servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
+    let bare = test_servers::answering_datagrams(move |question| {
         let mut header = MessageBuilder::new_vec();
         header.header_mut().set_id(u16::from_be_bytes([question[0], question[1]]));
         header.header_mut().set_qr(true);
@@ -211,7 +212,7 @@ async fn odd_servers_that_answer_are_up() {
         }),
     ];
     for (name, answers) in rows {
-        let server = servers::answering_datagrams(answers).await;
+        let server = test_servers::answering_datagrams(answers).await;
         assert_eq!(
             asked(check(RecordType::A, None)).at(server.address).await,
             Ok(Answer::default()),
@@ -223,7 +224,7 @@ async fn odd_servers_that_answer_are_up() {
 #[tokio::test]
 async fn a_question_that_is_lost_is_asked_again() {
     let received = std::sync::atomic::AtomicUsize::new(0);
-    let server = servers::answering_datagrams(move |question| {
+    let server = test_servers::answering_datagrams(move |question| {
         match received.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
             0 | 1 => Vec::new(),
             _ => vec![answer(question, Rcode::NOERROR, zone)],
@@ -248,7 +249,7 @@ fn strangers(question: &[u8]) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn answers_to_other_questions_are_waited_through() {
-    let server = servers::answering_datagrams(|question| {
+    let server = test_servers::answering_datagrams(|question| {
         let mut datagrams = strangers(question);
         datagrams.push(answer(question, Rcode::NOERROR, zone));
         datagrams
@@ -258,7 +259,7 @@ async fn answers_to_other_questions_are_waited_through() {
         asked(check(RecordType::A, Some("192.0.2.80"))).at(server.address).await,
         Ok(Answer::default())
     );
-    let server = servers::answering_datagrams(strangers).await;
+    let server = test_servers::answering_datagrams(strangers).await;
     let words = "no matching answer within 300ms";
     let asked = asked(check(RecordType::A, None)).within(LIMIT);
     assert_eq!(asked.at(server.address).await, Err(words.into()));
@@ -266,14 +267,14 @@ async fn answers_to_other_questions_are_waited_through() {
 
 #[tokio::test]
 async fn silence_refusal_and_garbage_are_told() {
-    let silent = servers::answering_datagrams(|_| Vec::new()).await;
+    let silent = test_servers::answering_datagrams(|_| Vec::new()).await;
     let brief = asked(check(RecordType::A, None)).within(LIMIT);
     assert_eq!(brief.at(silent.address).await, Err("no answer within 300ms".into()));
     let address = silent.address;
     silent.stopped().await;
     let asked = asked(check(RecordType::A, None));
     assert_eq!(asked.at(address).await, Err("connection refused".into()));
-    let garbage = servers::answering_datagrams(|_| vec![b"HTTP/1.1 40".to_vec()]).await;
+    let garbage = test_servers::answering_datagrams(|_| vec![b"HTTP/1.1 40".to_vec()]).await;
     assert_eq!(asked.at(garbage.address).await, Err("the answer is not DNS: 'HTTP/1.1 40'".into()));
 }
 
@@ -287,12 +288,12 @@ async fn truncating(reply: fn(&[u8]) -> Vec<u8>) -> (TestServer, TestServer) {
             break (datagrams, listener);
         }
     };
-    let udp = servers::answering_datagrams_on(datagrams, |question| {
+    let udp = test_servers::answering_datagrams_on(datagrams, |question| {
         let mut truncated = answer(question, Rcode::NOERROR, |_, _| {});
         truncated[2] |= 2;
         vec![truncated]
     });
-    let tcp = servers::serving_on(listener, move |mut stream| async move {
+    let tcp = test_servers::serving_on(listener, move |mut stream| async move {
         let length = stream.read_u16().await.expect("a length");
         let mut question = vec![0; usize::from(length)];
         stream.read_exact(&mut question).await.expect("a question");

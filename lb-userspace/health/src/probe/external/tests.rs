@@ -7,7 +7,7 @@ use lb_lab::commands::{LONG, read, runs, shell, wait_for};
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::servers::Asked;
+use crate::probe::test_servers::Asked;
 
 fn server() -> SocketAddr {
     "192.0.2.21:8080".parse().expect("an address")

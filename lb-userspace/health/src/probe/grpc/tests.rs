@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::message::{HealthCheckResponse, ServingStatus, prefixed};
 use super::*;
 use crate::net::Duplex;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
+use crate::probe::test_servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,7 @@ struct Script {
     trailers: Vec<(&'static str, &'static str)>,
 }
 
-fn says(status: ServingStatus) -> Script {
+fn sends(status: ServingStatus) -> Script {
     let body = prefixed(&HealthCheckResponse { status: status.into() });
     Script { status: 200, body, whole: true, trailers: vec![("grpc-status", "0")] }
 }
@@ -69,7 +69,7 @@ async fn serve(stream: impl Duplex, script: Script) -> Option<(String, Vec<u8>)>
 }
 
 async fn server(script: Script) -> TestServer {
-    servers::serving(move |stream: TcpStream| {
+    test_servers::serving(move |stream: TcpStream| {
         let script = script.clone();
         async move {
             serve(stream, script).await;
@@ -88,16 +88,16 @@ async fn ask(service: &str, script: Script) -> Result<Answer, String> {
 
 #[tokio::test]
 async fn serving_is_good() {
-    assert_eq!(ask("", says(ServingStatus::Serving)).await, Ok(Answer::default()));
+    assert_eq!(ask("", sends(ServingStatus::Serving)).await, Ok(Answer::default()));
 }
 
 #[tokio::test]
 async fn the_service_is_asked_for() {
     let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let server = servers::serving(move |stream| {
+    let server = test_servers::serving(move |stream| {
         let sender = sender.clone();
         async move {
-            let asked = serve(stream, says(ServingStatus::Serving)).await;
+            let asked = serve(stream, sends(ServingStatus::Serving)).await;
             sender.send(asked.expect("a request")).expect("a test that listens");
         }
     })
@@ -111,14 +111,14 @@ async fn the_service_is_asked_for() {
 
 #[tokio::test]
 async fn whatever_else_is_said_is_told() {
-    let text = |body: &[u8]| Script { body: body.to_vec(), ..says(ServingStatus::Serving) };
+    let text = |body: &[u8]| Script { body: body.to_vec(), ..sends(ServingStatus::Serving) };
     let cases = [
-        ("", says(ServingStatus::NotServing), "the server is NOT_SERVING, expected SERVING"),
-        ("shop", says(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, expected SERVING"),
-        ("", says(ServingStatus::Unknown), "the server is UNKNOWN, expected SERVING"),
+        ("", sends(ServingStatus::NotServing), "the server is NOT_SERVING, expected SERVING"),
+        ("shop", sends(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, expected SERVING"),
+        ("", sends(ServingStatus::Unknown), "the server is UNKNOWN, expected SERVING"),
         (
             "shop",
-            says(ServingStatus::ServiceUnknown),
+            sends(ServingStatus::ServiceUnknown),
             "the service 'shop' is SERVICE_UNKNOWN, expected SERVING",
         ),
         ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, expected SERVING"),
@@ -144,12 +144,12 @@ async fn whatever_else_is_said_is_told() {
         ("", ends("99", "?"), "the call ended with 99: '?'"),
         (
             "",
-            Script { trailers: vec![("grpc-status", "13")], ..says(ServingStatus::Serving) },
+            Script { trailers: vec![("grpc-status", "13")], ..sends(ServingStatus::Serving) },
             "the call ended with INTERNAL",
         ),
         (
             "",
-            Script { trailers: vec![], ..says(ServingStatus::Serving) },
+            Script { trailers: vec![], ..sends(ServingStatus::Serving) },
             "the answer is not gRPC: it has no grpc-status",
         ),
         ("", Script { status: 404, ..ends("12", "") }, "status 404 Not Found, expected 200"),
@@ -230,7 +230,7 @@ async fn odd_servers_that_serve_are_up() {
         ),
     ];
     for (name, frames) in rows {
-        let server = servers::serving(move |mut stream: TcpStream| {
+        let server = test_servers::serving(move |mut stream: TcpStream| {
             let frames = frames.clone();
             async move {
                 // The answer must follow the request: preface, settings, header, message.
@@ -251,10 +251,10 @@ async fn odd_servers_that_serve_are_up() {
 
 #[tokio::test]
 async fn speaks_http2_inside_tls() {
-    let certificate = servers::self_signed("grpc.example.org");
-    let server = servers::serving_tls(certificate, &["h2"], |stream| async move {
+    let certificate = test_servers::self_signed("grpc.example.org");
+    let server = test_servers::serving_tls(certificate, &["h2"], |stream| async move {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        serve(stream, says(ServingStatus::Serving)).await;
+        serve(stream, sends(ServingStatus::Serving)).await;
     })
     .await;
     let tls = Tls { name: None, verify: false, expiry_warning: Duration::ZERO };
@@ -267,16 +267,17 @@ async fn speaks_http2_inside_tls() {
 #[tokio::test]
 async fn silence_and_endings_are_told() {
     let http1 = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-    let silent = servers::silent().await;
+    let silent = test_servers::silent().await;
     let found = asked("").within(LIMIT).at(silent.address).await;
     assert_eq!(found, Err("no answer within 500ms".into()));
     let cases = [
-        (servers::closing_after(b"").await, "closed before the answer"),
-        (servers::resetting().await, "reset before the answer"),
-        (servers::closing_after(http1).await, "the answer is not HTTP/2: "),
+        (test_servers::closing_after(b"").await, "closed before the answer"),
+        (test_servers::resetting().await, "reset before the answer"),
+        (test_servers::closing_after(http1).await, "the answer is not HTTP/2: "),
         // SETTINGS, then GOAWAY for a protocol error.
         (
-            servers::closing_after(b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01").await,
+            test_servers::closing_after(b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01")
+                .await,
             "the server ends it: ",
         ),
     ];
@@ -288,9 +289,9 @@ async fn silence_and_endings_are_told() {
 
 #[tokio::test]
 async fn whatever_is_not_grpc_is_a_failure() {
-    servers::fails_at_all(&asked("").within(LIMIT)).await;
+    test_servers::fails_at_all(&asked("").within(LIMIT)).await;
     // SETTINGS without end.
-    let server = servers::endless(b"\0\0\0\x04\0\0\0\0\0", Duration::ZERO).await;
+    let server = test_servers::endless(b"\0\0\0\x04\0\0\0\0\0", Duration::ZERO).await;
     let failure = asked("").within(LIMIT).at(server.address).await.expect_err("no answer");
     assert!(!failure.is_empty());
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::servers::{self, Asked, hears, says};
+use crate::probe::test_servers::{self, Asked, receives, sends};
 
 /// What `psql -U lb shop` begins with.
 const START_UP: &[u8] = b"\0\0\0\x1f\0\x03\0\0user\0lb\0database\0shop\0\0";
@@ -13,7 +13,7 @@ fn postgresql(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    postgresql(Duration::from_secs(5)).in_dialogue([hears(START_UP), says(answer)]).await
+    postgresql(Duration::from_secs(5)).in_dialogue([receives(START_UP), sends(answer)]).await
 }
 
 fn message(kind: u8, content: &[u8]) -> Vec<u8> {
@@ -110,5 +110,5 @@ async fn what_is_not_postgresql_is_told() {
 
 #[tokio::test]
 async fn misbehaving_servers_fail_in_words() {
-    servers::fails_at_all(&postgresql(Duration::from_millis(200))).await;
+    test_servers::fails_at_all(&postgresql(Duration::from_millis(200))).await;
 }

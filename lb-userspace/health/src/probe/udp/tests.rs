@@ -5,7 +5,7 @@ use std::time::Duration;
 use lb_model::{Expectation, Probe};
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, expected};
+use crate::probe::test_servers::{self, Asked, PATIENCE, expected};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
@@ -15,7 +15,7 @@ fn asked(expected: Expectation) -> Asked {
 
 /// Probes a server that answers with these datagrams.
 async fn ask(expected: Expectation, answers: &'static [&'static [u8]]) -> Result<Answer, String> {
-    let server = servers::answering_datagrams(move |asked| {
+    let server = test_servers::answering_datagrams(move |asked| {
         assert_eq!(asked, b"ping");
         answers.iter().map(|answer| answer.to_vec()).collect()
     })
@@ -69,7 +69,7 @@ async fn odd_servers_that_answer_are_up() {
     for (name, expected, answers) in rows {
         assert_eq!(ask(expected, answers).await, Ok(Answer::default()), "{name}");
     }
-    let slow = servers::answering_datagrams(|_| {
+    let slow = test_servers::answering_datagrams(|_| {
         std::thread::sleep(Duration::from_millis(100));
         vec![b"pong".to_vec()]
     })
@@ -87,14 +87,14 @@ async fn a_long_answer_is_looked_at_up_to_the_limit() {
 
 #[tokio::test]
 async fn silence_lasts_until_the_time_is_up() {
-    let silent = servers::answering_datagrams(|_| Vec::new()).await;
+    let silent = test_servers::answering_datagrams(|_| Vec::new()).await;
     let found = asked(Expectation::default()).within(LIMIT).at(silent.address).await;
     assert_eq!(found, fails("no answer within 300ms"));
 }
 
 #[tokio::test]
 async fn a_port_that_nobody_listens_on_refuses() {
-    let server = servers::answering_datagrams(|_| Vec::new()).await;
+    let server = test_servers::answering_datagrams(|_| Vec::new()).await;
     let address = server.address;
     server.stopped().await;
     assert_eq!(asked(Expectation::default()).at(address).await, fails("connection refused"));
@@ -102,13 +102,13 @@ async fn a_port_that_nobody_listens_on_refuses() {
 
 #[tokio::test]
 async fn a_probe_leaves_no_socket() {
-    let server = servers::answering_datagrams(|_| Vec::new()).await;
+    let server = test_servers::answering_datagrams(|_| Vec::new()).await;
     for _ in 0..3 {
         asked(Expectation::default())
             .with(|check| check.timeout = Duration::from_millis(10))
             .at(server.address)
             .await
             .unwrap_err();
-        assert_eq!(servers::sockets_to(server.address), 0);
+        assert_eq!(test_servers::sockets_to(server.address), 0);
     }
 }

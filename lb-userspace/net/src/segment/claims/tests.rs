@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair, block_on, ip};
 use proptest::prelude::*;
 use tokio::time::timeout;
 
@@ -126,12 +126,12 @@ const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// A director receives the announcements of the other one, and not its own.
 #[test]
 fn a_listener_hears_the_other_end_and_not_its_own() {
-    let cable = Cable::new("claims");
-    cable.run(0, |here| {
+    let veth = VethPair::new("claims");
+    veth.run(0, |here| {
         block_on(async {
             let mut listener = Listener::open(here).unwrap();
             let ours = Announcer::new(here).unwrap();
-            let theirs = cable.run(1, |there| Announcer::new(there).unwrap());
+            let theirs = veth.run(1, |there| Announcer::new(there).unwrap());
             for vip in [IpAddr::from(VIP), IpAddr::from(VIP6)] {
                 ours.announce(vip, MAC, Part::Whole).unwrap();
                 assert_eq!(first_of(&mut listener, vip, &theirs).await, OTHER);
@@ -142,15 +142,15 @@ fn a_listener_hears_the_other_end_and_not_its_own() {
 
 #[test]
 fn a_listener_hears_again_after_the_link_was_down() {
-    let cable = Cable::new("relink");
-    cable.run(0, |here| {
+    let veth = VethPair::new("relink");
+    veth.run(0, |here| {
         block_on(async {
             let mut listener = Listener::open(here).unwrap();
-            ip(&format!("-n {} link set eth0 down", cable.names[0]));
+            ip(&format!("-n {} link set eth0 down", veth.names[0]));
             let quiet = timeout(Duration::from_millis(50), listener.next()).await;
             assert!(!matches!(quiet, Ok(Err(_))), "{quiet:?}");
-            ip(&format!("-n {} link set eth0 up", cable.names[0]));
-            let theirs = cable.run(1, |there| Announcer::new(there).unwrap());
+            ip(&format!("-n {} link set eth0 up", veth.names[0]));
+            let theirs = veth.run(1, |there| Announcer::new(there).unwrap());
             assert_eq!(first_of(&mut listener, VIP.into(), &theirs).await, OTHER);
         });
     });

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{Ipv4Packet, TcpPacket, UdpPacket};
 
-use super::super::server::{OWN, ROUTE, Server, VIP, answer};
+use super::super::test_server::{OWN, ROUTE, Server, VIP, answer};
 use super::*;
 
 /// A stack and its clock. The test delivers the frames.

@@ -30,7 +30,7 @@ enum Begin {
 
 async fn serve(mut stream: TcpStream, begin: Begin, answer: &[u8], end: End) {
     if begin == Begin::ReadsTheRequest {
-        servers::read_header(&mut stream).await;
+        test_servers::read_header(&mut stream).await;
     }
     let _ = stream.write_all(answer).await;
     match end {
@@ -55,7 +55,7 @@ async fn serve(mut stream: TcpStream, begin: Begin, answer: &[u8], end: End) {
 
 async fn server(begin: Begin, answer: impl AsRef<[u8]>, end: End) -> TestServer {
     let answer = answer.as_ref().to_vec();
-    servers::serving(move |stream| {
+    test_servers::serving(move |stream| {
         let answer = answer.clone();
         async move { serve(stream, begin, &answer, end).await }
     })
@@ -197,9 +197,9 @@ async fn a_status_line_is_answer_enough() {
 
 #[tokio::test]
 async fn an_answer_may_come_byte_by_byte() {
-    let server = servers::serving(|mut stream| async move {
+    let server = test_servers::serving(|mut stream| async move {
         let _ = stream.set_nodelay(true);
-        servers::read_header(&mut stream).await;
+        test_servers::read_header(&mut stream).await;
         for byte in b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nTest Page\r\n0\r\n\r\n" {
             let _ = stream.write_all(&[*byte]).await;
             tokio::task::yield_now().await;
@@ -259,11 +259,11 @@ async fn c3_tls_may_end_without_close_notify() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nTest Page\r\n0\r\n\r\n",
     ] {
         for check in checks() {
-            let server = servers::serving_tls(
-                servers::self_signed("www.example.org"),
+            let server = test_servers::serving_tls(
+                test_servers::self_signed("www.example.org"),
                 &[],
                 move |mut stream| async move {
-                    servers::read_header(&mut stream).await;
+                    test_servers::read_header(&mut stream).await;
                     let _ = stream.write_all(answer.as_bytes()).await;
                     let _ = stream.flush().await;
                     // Closes the TCP socket; shutting down the TLS stream would send close_notify.
@@ -277,14 +277,17 @@ async fn c3_tls_may_end_without_close_notify() {
         }
     }
     // Greetings that end with the connection.
-    let greets =
-        servers::serving_tls(servers::self_signed("www.example.org"), &[], |mut stream| async move {
+    let greets = test_servers::serving_tls(
+        test_servers::self_signed("www.example.org"),
+        &[],
+        |mut stream| async move {
             let _ = stream.write_all(b"state: ready\n").await;
             let _ = stream.flush().await;
             let _ = stream.get_mut().0.shutdown().await;
             let _ = stream.get_mut().0.read_to_end(&mut Vec::new()).await;
-        })
-        .await;
+        },
+    )
+    .await;
     let greeting = |expected: Expectation| {
         let exchange = lb_model::Exchange { send: Vec::new(), expected };
         Asked::of(Probe::Tcp(exchange), PATIENCE).with(|check| check.tls = Some(tls()))

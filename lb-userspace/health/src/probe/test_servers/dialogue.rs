@@ -17,11 +17,11 @@ pub(crate) enum Turn {
     Hears(Vec<u8>),
 }
 
-pub(crate) fn says(words: impl AsRef<[u8]>) -> Turn {
+pub(crate) fn sends(words: impl AsRef<[u8]>) -> Turn {
     Turn::Says(words.as_ref().to_vec())
 }
 
-pub(crate) fn hears(words: impl AsRef<[u8]>) -> Turn {
+pub(crate) fn receives(words: impl AsRef<[u8]>) -> Turn {
     Turn::Hears(words.as_ref().to_vec())
 }
 

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::datagrams::{answering_datagrams, answering_datagrams_on};
-pub(crate) use self::dialogue::{Turn, dialogue, hears, says};
+pub(crate) use self::dialogue::{Turn, dialogue, receives, sends};
 pub(crate) use self::misbehaving::{
     closing_after, endless, fails_at_all, misbehaving, repeat, saying, sockets_to,
 };
