@@ -98,8 +98,8 @@ fn crates_use_those_below_them_only() {
         used, allowed,
         "the left side is what the Cargo.toml files say, the right side the table ARROWS"
     );
-    for (place, (name, below)) in ARROWS.iter().enumerate() {
-        let above = |other: &&&str| !ARROWS[..place].iter().any(|(name, _)| *name == **other);
+    for (index, (name, below)) in ARROWS.iter().enumerate() {
+        let above = |other: &&&str| !ARROWS[..index].iter().any(|(name, _)| *name == **other);
         assert_eq!(below.iter().find(above), None, "{name} uses a crate that stands above it");
     }
 }

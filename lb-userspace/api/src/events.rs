@@ -188,7 +188,7 @@ mod tests {
         events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
         let recent = events.recent();
         assert_eq!(recent.len(), KEPT + 2);
-        let texts = [0, 1, KEPT, KEPT + 1].map(|place| &*recent[place].text);
+        let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
     }
 }

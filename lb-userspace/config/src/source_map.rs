@@ -306,8 +306,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn assert_at(place: SourceSpan<'_>, line: usize, column: usize) {
-        assert_eq!(place.at(), Position { line, column });
+    fn assert_at(span: SourceSpan<'_>, line: usize, column: usize) {
+        assert_eq!(span.at(), Position { line, column });
     }
 
     #[test]

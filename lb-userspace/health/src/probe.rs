@@ -62,10 +62,10 @@ pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, n
 /// Catches panics: a panic would end the check's task, and its last verdict would stay for ever.
 async fn unless_it_panics(probe: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     AssertUnwindSafe(probe).catch_unwind().await.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        let words = format!("a mistake in lb's own probe, please report it: {}", quote(said.as_bytes()));
-        Err(Failure::Local(io::Error::other(words)))
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let message = format!("a mistake in lb's own probe, please report it: {}", quote(text.as_bytes()));
+        Err(Failure::Local(io::Error::other(message)))
     })
 }
 

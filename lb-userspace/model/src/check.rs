@@ -290,8 +290,8 @@ impl Default for Statuses {
 /// As in the configuration: `200-299, 304`.
 impl fmt::Display for Statuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, range) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
             match (range.start(), range.end()) {
                 (first, last) if first == last => write!(f, "{comma}{first}")?,
                 (first, last) => write!(f, "{comma}{first}-{last}")?,

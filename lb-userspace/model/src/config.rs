@@ -193,7 +193,7 @@ impl Cluster {
     /// All nodes but this one.
     pub fn others(&self) -> impl Iterator<Item = &Node> {
         let me = usize::from(self.me);
-        self.nodes.iter().enumerate().filter(move |(place, _)| *place != me).map(|(_, node)| node)
+        self.nodes.iter().enumerate().filter(move |(index, _)| *index != me).map(|(_, node)| node)
     }
 }
 

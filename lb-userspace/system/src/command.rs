@@ -86,11 +86,11 @@ pub async fn listen(
 pub async fn capture(command: &lb_model::Command, most: usize) -> Result<Vec<u8>, Failure> {
     let start = |error| Failure::Start { program: program(command).to_owned(), error };
     let (mut running, output) = Running::start_with(command, &[], |_| Ok(Stdio::null())).map_err(start)?;
-    let mut said = Vec::new();
+    let mut collected = Vec::new();
     let outcome = {
         let end = pin!(running.end(command.timeout));
         let mut output = output.take(most.try_into().unwrap_or(u64::MAX));
-        let output = pin!(output.read_to_end(&mut said));
+        let output = pin!(output.read_to_end(&mut collected));
         match select(end, output).await {
             Either::Left((outcome, output)) => {
                 let _ = timeout(LAST_WORDS, output).await;
@@ -99,7 +99,7 @@ pub async fn capture(command: &lb_model::Command, most: usize) -> Result<Vec<u8>
             Either::Right((_, end)) => end.await,
         }
     };
-    outcome.map(|()| said)
+    outcome.map(|()| collected)
 }
 
 fn program(command: &lb_model::Command) -> &str {

@@ -20,12 +20,12 @@ use super::apt;
 /// Builds the file system, and replaces an old one only when the new one is complete.
 pub(super) fn make() -> Result<()> {
     ensure!(apt::available(), "the servers are unpacked from Debian's packages, which needs apt");
-    let place = root::path();
-    let workshop = place.with_extension("new");
-    if let Some(parent) = place.parent() {
+    let target = root::path();
+    let workshop = target.with_extension("new");
+    if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    let _lock = lock(&place.with_extension("lock"))?;
+    let _lock = lock(&target.with_extension("lock"))?;
     if root::is_complete() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub(super) fn make() -> Result<()> {
 
     let made = workshop.join("root");
     let archives = download(&workshop.join("apt"))?;
-    eprintln!("setup: unpacking {} packages into {}", archives.len(), place.display());
+    eprintln!("setup: unpacking {} packages into {}", archives.len(), target.display());
     lay_out(&made)?;
     unpack(&archives, &made)?;
     for (path, content) in root::FILES {
@@ -42,11 +42,11 @@ pub(super) fn make() -> Result<()> {
     }
     fs::write(made.join(root::RECIPE), root::recipe())?;
 
-    match fs::rename(&place, workshop.join("old")) {
+    match fs::rename(&target, workshop.join("old")) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    fs::rename(&made, &place).with_context(|| format!("cannot rename {}", made.display()))?;
+    fs::rename(&made, &target).with_context(|| format!("cannot rename {}", made.display()))?;
     remove(&workshop)
 }
 

@@ -66,7 +66,7 @@ fn without_port(host: &str) -> &str {
 
 fn failure(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Wrong(words(error)),
+        Some(error) => Failure::Wrong(message(error)),
         None => Failure::from_stream(error, AGREEMENT),
     }
 }
@@ -75,7 +75,7 @@ fn failure(error: &io::Error) -> Failure {
 const INSTEAD: &str = "use `type: tcp`, or an external check with `openssl s_client`";
 
 /// The meaning of a TLS error, and its remedy.
-fn words(error: &rustls::Error) -> String {
+fn message(error: &rustls::Error) -> String {
     use rustls::PeerIncompatible::{ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig};
     use rustls::{AlertDescription as Alert, Error};
     match error {

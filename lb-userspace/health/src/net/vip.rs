@@ -189,8 +189,8 @@ impl Neighbours {
 }
 
 /// A failure of this host, which says nothing about the server.
-fn here(words: &str) -> Failure {
-    Failure::Local(io::Error::other(words))
+fn here(message: &str) -> Failure {
+    Failure::Local(io::Error::other(message))
 }
 
 /// A flow of the stack; dropping it closes the flow.

@@ -27,13 +27,13 @@ pub(super) async fn probe(attempt: &Attempt<'_>, external: &ExternalProbe) -> Re
     let words = words.iter().cloned().chain([vip, port, server, server_port]).collect();
     let command = Command { words, timeout: (*timeout).min(attempt.limit.whole()) };
     let mut last = Vec::new();
-    let told = |line: &[u8]| {
+    let on_line = |line: &[u8]| {
         if !line.trim_ascii().is_empty() {
             last.clear();
             last.extend_from_slice(line.trim_ascii());
         }
     };
-    let ended = command::listen(&command, &environment, told).await;
+    let ended = command::listen(&command, &environment, on_line).await;
     judge(ended, external.dynamic, &last)
 }
 
@@ -52,8 +52,8 @@ fn judge(ended: Result<(), Ended>, dynamic: bool, last: &[u8]) -> Result<Answer,
     }
 }
 
-fn local(words: String) -> Result<Answer, Failure> {
-    Err(Failure::Local(std::io::Error::other(words)))
+fn local(message: String) -> Result<Answer, Failure> {
+    Err(Failure::Local(std::io::Error::other(message)))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub enum Failure {
     #[error("connection refused")]
     Refused,
     /// The server did not answer the SYN.
-    #[error("no answer to SYN within {}", words(.0))]
+    #[error("no answer to SYN within {}", duration(.0))]
     NoAnswerToSyn(Duration),
     /// ARP or ICMP reported the host as unreachable, or there is no route.
     #[error("host unreachable: no answer to ARP, or no route to it")]
@@ -46,10 +46,10 @@ pub enum Failure {
     VipNotHere { vip: IpAddr },
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("no answer within {}", words(.0))]
+    #[error("no answer within {}", duration(.0))]
     NoAnswer(Duration),
     /// `expected` names what did not arrive.
-    #[error("no {expected} within {}", words(.within))]
+    #[error("no {expected} within {}", duration(.within))]
     Late { expected: &'static str, within: Duration },
     #[error("closed before the {expected}")]
     Closed { expected: &'static str },
@@ -66,7 +66,7 @@ pub enum Failure {
     /// `whole`: the whole answer was searched.
     #[error("no {} in the {}{}", .mismatch.sought, extent(.mismatch, *.whole), got(.mismatch))]
     Mismatch { mismatch: Mismatch, whole: bool },
-    #[error("no {} within {}{}", .mismatch.sought, words(.within), so_far(.mismatch))]
+    #[error("no {} within {}{}", .mismatch.sought, duration(.within), so_far(.mismatch))]
     MismatchAtTimeout { mismatch: Mismatch, within: Duration },
     #[error("no {} before the connection was lost{}", .mismatch.sought, so_far(.mismatch))]
     MismatchAtClose { mismatch: Mismatch },
@@ -110,7 +110,7 @@ impl Failure {
     }
 }
 
-fn words(time: &Duration) -> String {
+fn duration(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 

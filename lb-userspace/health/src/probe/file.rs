@@ -32,22 +32,22 @@ pub(super) async fn probe(path: &Path) -> Result<Answer, Failure> {
 }
 
 fn judge(path: &Path) -> Result<Answer, Failure> {
-    let told = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
+    let wrong = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
     let bytes = match read(path) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Err(told("not a file")),
-        Err(error) => return Err(told(&error.to_string())),
+        Ok(None) => return Err(wrong("not a file")),
+        Err(error) => return Err(wrong(&error.to_string())),
     };
     // A comment may follow after `#`.
     let text = bytes.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.is_empty() {
-        return Err(told("empty, expected a weight from 0 to 65535"));
+        return Err(wrong("empty, expected a weight from 0 to 65535"));
     }
     let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match weight {
         Some(weight) => Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() }),
-        None => Err(told(&format!("{} is not a weight from 0 to 65535", quote(text)))),
+        None => Err(wrong(&format!("{} is not a weight from 0 to 65535", quote(text)))),
     }
 }
 

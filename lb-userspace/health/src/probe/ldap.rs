@@ -25,16 +25,16 @@ const GOOD_REFUSALS: [u8; 8] = [7, 8, 10, 13, 48, 49, 50, 53];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     let mut server = LineClient::open(attempt).await?;
-    let (mut code, mut words) = ask(&mut server, 1, 3).await?;
+    let (mut code, mut message) = ask(&mut server, 1, 3).await?;
     if code == PROTOCOL_ERROR {
         // An LDAPv2 server refuses version 3.
         attempt.step("refused version 3");
-        (code, words) = ask(&mut server, 2, 2).await?;
+        (code, message) = ask(&mut server, 2, 2).await?;
     }
     attempt.step(match code {
         0 => "answered the bind",
         code if GOOD_REFUSALS.contains(&code) => "refused an anonymous bind, which counts as up",
-        code => return Err(refused(code, &words)),
+        code => return Err(refused(code, &message)),
     });
     server.quit(&UNBIND).await;
     Ok(Answer::default())
@@ -45,7 +45,7 @@ async fn ask(server: &mut LineClient<'_>, id: u8, version: u8) -> Result<(u8, Ve
     server.send(&bind(id, version), ANSWER).await?;
     let message = message(server).await?;
     match result(&message, id) {
-        Some((code, words)) => Ok((code, words.to_vec())),
+        Some((code, message)) => Ok((code, message.to_vec())),
         None => Err(not_ldap(&message)),
     }
 }
@@ -85,8 +85,8 @@ fn result(message: &[u8], id: u8) -> Option<(u8, &[u8])> {
     };
     let (code, rest) = element(response, ENUMERATED)?;
     let (_matched, rest) = element(rest, OCTETS)?;
-    let (words, _) = element(rest, OCTETS)?;
-    Some((small(code)?, words))
+    let (message, _) = element(rest, OCTETS)?;
+    Some((small(code)?, message))
 }
 
 /// An integer below 256, encoded in any number of bytes.
@@ -121,7 +121,7 @@ fn length(first: u8, more: &[u8]) -> usize {
 }
 
 /// A result code with its name of appendix A.
-fn refused(code: u8, words: &[u8]) -> Failure {
+fn refused(code: u8, message: &[u8]) -> Failure {
     let name = match code {
         1 => "operationsError",
         2 => "protocolError",
@@ -139,8 +139,8 @@ fn refused(code: u8, words: &[u8]) -> Failure {
         80 => "other",
         _ => "an error",
     };
-    let words = if words.is_empty() { String::new() } else { format!(": {}", quote(words)) };
-    Failure::Wrong(format!("the {ANSWER} is {name} (result code {code}){words}"))
+    let message = if message.is_empty() { String::new() } else { format!(": {}", quote(message)) };
+    Failure::Wrong(format!("the {ANSWER} is {name} (result code {code}){message}"))
 }
 
 #[cfg(test)]

@@ -144,6 +144,6 @@ impl<'a> LineClient<'a> {
 }
 
 /// The failure for an unexpected line.
-pub(super) fn wrong(what: &str, said: &[u8], expected: &str) -> Failure {
-    Failure::Wrong(format!("the {what} is {}, expected {expected}", quote(said)))
+pub(super) fn wrong(what: &str, found: &[u8], expected: &str) -> Failure {
+    Failure::Wrong(format!("the {what} is {}, expected {expected}", quote(found)))
 }

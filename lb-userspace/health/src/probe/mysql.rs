@@ -44,18 +44,18 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, F
         Some((&PROTOCOL, rest)) => rest.split(|byte| *byte == 0).next().unwrap_or_default(),
         Some((&ERROR, rest)) => return Err(Refusal::read(rest).failure()),
         Some((&OLD_PROTOCOL, _)) => {
-            let words = "the server speaks MySQL's protocol 9, which lb does not: use `type: tcp`";
-            return Err(Failure::Wrong(words.into()));
+            let message = "the server speaks MySQL's protocol 9, which lb does not: use `type: tcp`";
+            return Err(Failure::Wrong(message.into()));
         }
         _ => return Err(not_mysql(GREETING, &greeting)),
     };
     // MariaDB's prefix for old replicas, which accept no version but 5.
     let version = version.strip_prefix(b"5.5.5-").unwrap_or(version);
     attempt.step(format!("greeted by version {}", clean(version)));
-    let mut words = login(user);
+    let mut response = login(user);
     for _ in 0..=SWITCHES {
         number = number.wrapping_add(1);
-        server.send(&framed(number, &words), ANSWER).await?;
+        server.send(&framed(number, &response), ANSWER).await?;
         let answer;
         (number, answer) = packet(&mut server, ANSWER).await?;
         match answer.split_first() {
@@ -70,7 +70,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>, user: &str) -> Result<Answer, F
                 return Ok(Answer::default());
             }
             // Whatever the method, the answer is an empty password.
-            Some((&(SWITCH | MORE), _)) => words.clear(),
+            Some((&(SWITCH | MORE), _)) => response.clear(),
             _ => return Err(not_mysql(ANSWER, &answer)),
         }
     }
@@ -114,7 +114,7 @@ struct Refusal<'a> {
     code: u16,
     /// SQLSTATE. There is none in an error before the greeting.
     state: &'a [u8],
-    words: &'a [u8],
+    message: &'a [u8],
 }
 
 impl<'a> Refusal<'a> {
@@ -123,8 +123,8 @@ impl<'a> Refusal<'a> {
         let (code, rest) = packet.split_first_chunk().unwrap_or((&[0; 2], packet));
         let code = u16::from_le_bytes(*code);
         match rest.split_at_checked(6) {
-            Some((state, words)) if state[0] == b'#' => Self { code, state: &state[1..], words },
-            _ => Self { code, state: &[], words: rest },
+            Some((state, message)) if state[0] == b'#' => Self { code, state: &state[1..], message },
+            _ => Self { code, state: &[], message: rest },
         }
     }
 
@@ -139,7 +139,7 @@ impl<'a> Refusal<'a> {
             1130 => "; the check's `user` needs an account from this host",
             _ => "",
         };
-        Failure::Wrong(format!("the server says {} (error {}){mend}", quote(self.words), self.code))
+        Failure::Wrong(format!("the server says {} (error {}){mend}", quote(self.message), self.code))
     }
 }
 

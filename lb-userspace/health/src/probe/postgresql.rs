@@ -24,7 +24,7 @@ const GOOD_REFUSALS: [&[u8]; 3] = [b"28", b"3D", b"42501"];
 /// Errors that refuse the user, the database or a connection without TLS, by the beginning of their
 /// text: pgbouncer and others use one SQLSTATE for all errors. The user or database may also have
 /// used up its connections.
-const GOOD_WORDS: [(&[u8], &[u8]); 9] = [
+const GOOD_MESSAGES: [(&[u8], &[u8]); 9] = [
     (b"08P01", b"no such database"),
     (b"08P01", b"no such user"),
     (b"08P01", b"SSL required"),
@@ -82,8 +82,8 @@ async fn message(server: &mut LineClient<'_>) -> Result<(u8, Vec<u8>), Failure> 
         // Version 2 of the protocol has no lengths, only text up to a line end. Servers fall back
         // to it for errors at an early stage, and so does pgpool.
         let (rest, _) = server.line_or_rest(ANSWER).await?;
-        let words = [&length, &rest[..]].concat();
-        return Err(Failure::Wrong(format!("the server says {}", quote(&words))));
+        let message = [&length, &rest[..]].concat();
+        return Err(Failure::Wrong(format!("the server says {}", quote(&message))));
     }
     let content = u32::from_be_bytes(length).checked_sub(4).ok_or_else(|| not_postgresql(&head))?;
     Ok((kind, server.message(content as usize, ANSWER).await?))
@@ -95,12 +95,12 @@ fn not_postgresql(bytes: &[u8]) -> Failure {
 
 /// Fields of an error.
 fn judge(fields: &[u8]) -> Result<(), Failure> {
-    let (state, words) = (field(fields, b'C'), field(fields, b'M'));
-    let by_words = GOOD_WORDS.iter().any(|(of, begin)| state == *of && words.starts_with(begin));
-    if by_words || GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
+    let (state, message) = (field(fields, b'C'), field(fields, b'M'));
+    let by_message = GOOD_MESSAGES.iter().any(|(of, begin)| state == *of && message.starts_with(begin));
+    if by_message || GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
         return Ok(());
     }
-    Err(Failure::Wrong(format!("the server says {} (SQLSTATE {})", quote(words), clean(state))))
+    Err(Failure::Wrong(format!("the server says {} (SQLSTATE {})", quote(message), clean(state))))
 }
 
 /// The field of this type; empty if it is missing. Each field is a type and a NUL-terminated text.

@@ -25,9 +25,9 @@ pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         let word = server.line(ANSWER).await?;
         answer = [b"+", &word[..]].concat();
     }
-    let said = answer.trim_ascii().to_ascii_lowercase();
+    let reply = answer.trim_ascii().to_ascii_lowercase();
     let is_good = GOOD.iter().any(|good| {
-        said.strip_prefix(*good).is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
+        reply.strip_prefix(*good).is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
     });
     if !is_good {
         return Err(wrong(ANSWER, &answer, "+PONG"));

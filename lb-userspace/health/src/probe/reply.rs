@@ -41,10 +41,10 @@ pub(super) async fn read(
         let line = match (server.line(what).await, &first) {
             (Err(Failure::Late { within, .. }), Some((_, line))) => {
                 let (within, begins) = (humantime::format_duration(within), quote(line));
-                let words =
+                let message =
                     format!("no more of the {what} than {begins} within {within}: does the server delay it?");
                 return Err(Failure::Wrong(format!(
-                    "{words} (raise `timeout`, or exempt this host from the delay)"
+                    "{message} (raise `timeout`, or exempt this host from the delay)"
                 )));
             }
             (line, _) => line?,

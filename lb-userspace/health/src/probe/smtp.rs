@@ -28,8 +28,8 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
         }
     }
     match last {
-        Some(Failure::Wrong(words)) if words.contains("HELO is '5") => {
-            Err(Failure::Wrong(format!("{words} (does the server accept the name in `helo`?)")))
+        Some(Failure::Wrong(message)) if message.contains("HELO is '5") => {
+            Err(Failure::Wrong(format!("{message} (does the server accept the name in `helo`?)")))
         }
         failure => Err(failure.unwrap_or(Failure::Closed { expected: GREETING })),
     }

@@ -73,7 +73,7 @@ mod tests {
 
     /// The warning for a certificate that is valid from `first` to `last`, in days from now, with
     /// `soon` of 14 days.
-    fn said(first: i64, last: i64) -> Option<String> {
+    fn warning_between(first: i64, last: i64) -> Option<String> {
         let certificate = Authority::new().certificate("www.example.org", first..=last);
         warning(&certificate.chain[0], UnixTime::now(), 14 * DAY)
     }
@@ -85,13 +85,13 @@ mod tests {
             let date = says.strip_prefix(words).unwrap_or_else(|| panic!("'{says}' is not '{words}…'"));
             assert!(date.starts_with("20") && date.len() == "2026-11-29".len(), "'{date}'");
         };
-        assert_eq!(said(-5, 100), None);
-        assert_eq!(said(-5, 15), None);
-        dated("certificate ends in 13 days, on ", said(-5, 14));
-        dated("certificate ends in 1 day, on ", said(-5, 2));
-        dated("certificate ends within a day, on ", said(-5, 1));
-        dated("certificate ended on ", said(-5, -1));
-        dated("certificate begins only on ", said(2, 20));
+        assert_eq!(warning_between(-5, 100), None);
+        assert_eq!(warning_between(-5, 15), None);
+        dated("certificate ends in 13 days, on ", warning_between(-5, 14));
+        dated("certificate ends in 1 day, on ", warning_between(-5, 2));
+        dated("certificate ends within a day, on ", warning_between(-5, 1));
+        dated("certificate ended on ", warning_between(-5, -1));
+        dated("certificate begins only on ", warning_between(2, 20));
     }
 
     #[test]

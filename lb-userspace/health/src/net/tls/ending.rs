@@ -32,7 +32,7 @@ impl AsyncRead for Lenient {
 /// A TLS 1.3 server refuses its client only after the client has finished the handshake.
 fn in_words(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => io::Error::new(error.kind(), super::words(inner)),
+        Some(inner) => io::Error::new(error.kind(), super::message(inner)),
         None => error,
     }
 }

@@ -105,10 +105,10 @@ impl Stack {
         let Ports { first, count } = Ports::OWN;
         let last = self.ports.entry((remote, protocol)).or_insert((seed % u64::from(count)) as u32);
         for step in 1..=count {
-            let place = (*last + step) % count;
-            let port = u16::try_from(first + place).ok()?;
+            let offset = (*last + step) % count;
+            let port = u16::try_from(first + offset).ok()?;
             if !self.flows.contains_key(&Key { remote, protocol, port }) {
-                *last = place;
+                *last = offset;
                 return Some(port);
             }
         }

@@ -41,14 +41,14 @@ pub(super) fn judge(answer: &[u8], service: &str) -> Result<Answer, Failure> {
     let response = decoded(answer).ok_or_else(|| {
         Failure::Wrong(format!("the answer is not a health service's: {}", excerpt(answer)))
     })?;
-    let said = match ServingStatus::try_from(response.status) {
+    let status = match ServingStatus::try_from(response.status) {
         Ok(ServingStatus::Serving) => return Ok(Answer::default()),
         Ok(ServingStatus::NotServing) => "NOT_SERVING".into(),
         Ok(ServingStatus::ServiceUnknown) => "SERVICE_UNKNOWN".into(),
         Ok(ServingStatus::Unknown) => "UNKNOWN".into(),
         Err(_) => format!("status {}", response.status),
     };
-    Err(Failure::Wrong(format!("{} is {said}, expected SERVING", whose(service))))
+    Err(Failure::Wrong(format!("{} is {status}, expected SERVING", whose(service))))
 }
 
 fn decoded(answer: &[u8]) -> Option<HealthCheckResponse> {
