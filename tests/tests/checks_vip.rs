@@ -16,14 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HTTP: &str =
     "{ type: http, via: vip, request: /index.html, receive: Test Page, interval: 300ms, timeout: 1s }";
 
-const NOT_ON_LOOPBACK: &str = "no answer at the VIP 211.58.250.6, though its own address 211.58.250.25:80 accepts \
-     connections: is the VIP on its loopback? (ip address add 211.58.250.6/32 dev lo)";
+const NOT_ON_LOOPBACK: &str = "no answer at the VIP 211.58.250.6, but the server's own address 211.58.250.25:80 \
+     accepts connections: is the VIP on the server's loopback? (ip address add 211.58.250.6/32 dev lo)";
 
-const NOT_LISTENING: &str = "refuses connections to the VIP 211.58.250.6, though its own address 211.58.250.25:80 accepts \
-     them: the service does not listen on the VIP";
+const NOT_LISTENING: &str = "refuses connections to the VIP 211.58.250.6, but the server's own address \
+     211.58.250.25:80 accepts them: the service does not listen on the VIP";
 
-const SILENT: &str = "no answer at the VIP 211.58.250.6, though its own address 211.58.250.25:5353 answers: does the \
-     service listen on the VIP, and is that on its loopback? (ip address add 211.58.250.6/32 dev lo)";
+const SILENT: &str = "no answer at the VIP 211.58.250.6, but the server's own address 211.58.250.25:5353 \
+     answers: does the service listen on the VIP, and is the VIP on the server's loopback? (ip address \
+     add 211.58.250.6/32 dev lo)";
 
 /// The talk's service with another check.
 fn configuration(check: &str) -> String {

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what a packet costs, what clients notice of a take-over, what health checks cost, and what a restart
-//! costs open connections.
+//! `cargo xtask bench`: the cost of a packet, the outage of a take-over, the cost of health checks,
+//! and the effect of restarts on open connections.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -18,33 +18,34 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    /// Nanoseconds per packet, next to floor programs of the same run; what is measured unless told otherwise.
+    /// Nanoseconds per packet, with floor programs of the same run for comparison. The default.
     Packets(Packets),
-    /// The gap that clients see when a director fails or hands over. `--help` lists its options.
+    /// The outage that clients see when a director fails or hands over. `--help` lists its options.
     #[command(disable_help_flag = true)]
     Failover(HandedOn),
-    /// What health checks cost with 5,000 servers, and how soon servers that hang are out. `--help` lists its options.
+    /// The cost of health checks with 5,000 servers, and how soon hanging servers are out. `--help`
+    /// lists its options.
     #[command(disable_help_flag = true)]
     Checks(HandedOn),
-    /// What a restart, a crash, an upgrade and another table size cost the connections there are. `--help` lists its
-    /// options.
+    /// The effect of a restart, a crash, an upgrade and another table size on open connections.
+    /// `--help` lists its options.
     #[command(disable_help_flag = true)]
     Resilience(HandedOn),
 }
 
 #[derive(Debug, Args)]
 struct Packets {
-    /// Print JSON, and nothing but JSON, on standard output.
+    /// Print only JSON on standard output.
     #[arg(long)]
     json: bool,
-    /// Handed on to the benchmark.
+    /// Arguments for the benchmark.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct HandedOn {
-    /// Handed on to the benchmark.
+    /// Arguments for the benchmark.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -60,7 +61,7 @@ pub(crate) fn run(Options { benchmark, packets }: &Options) -> Result<()> {
             measure("checks", beside(args, "--with-ldirectord", Scope::Ldirectord), args)
         }
         Some(Benchmark::Resilience(HandedOn { args })) => {
-            // The build that the case `upgrade` changes to.
+            // The new build of the case `upgrade`.
             setup::ensure(Scope::Lab)?;
             let other = workspace::build_lb_for_debugging()?;
             let other = ["--other-build".to_owned(), other.display().to_string()];
@@ -74,14 +75,14 @@ fn run_packets(Packets { json, args }: &Packets) -> Result<()> {
     measure("packets", Scope::Lab, json.iter().chain(args))
 }
 
-/// What a benchmark needs that is asked by `option` to measure something else as well.
+/// The scope of a benchmark, which `option` extends by a comparison with other software.
 fn beside(args: &[String], option: &str, comparison: Scope) -> Scope {
     if args.iter().any(|argument| argument == option) { comparison } else { Scope::Lab }
 }
 
 fn measure<'a>(name: &str, scope: Scope, args: impl IntoIterator<Item = &'a String>) -> Result<()> {
     setup::ensure(scope)?;
-    // Cargo and we ourselves talk on standard error, so standard output is the benchmark's alone.
+    // Cargo and xtask write to standard error, so standard output has only the benchmark's results.
     let lb = workspace::build_lb()?;
     let mut command = workspace::cargo();
     command.env("LB_BINARY", lb).args(["bench", "--package", "lb-tests", "--bench", name, "--"]);

@@ -1,5 +1,5 @@
-//! `cargo xtask build-ebpf`: the XDP program as an object file, for those who want to look at it; `cargo build` makes its
-//! own and embeds it.
+//! `cargo xtask build-ebpf`: builds the XDP program as an object file, for inspection. `cargo
+//! build` builds and embeds its own object.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -20,8 +20,8 @@ const BENCHMARK: Object = Object { package: "lb-ebpf-bench", name: "bench" };
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Load every program into the running kernel, and print how many steps its verifier takes and how much stack each
-    /// function has. Takes root.
+    /// Load every program into the running kernel, and print how many steps its verifier takes and
+    /// how much stack each function has. Takes root.
     #[arg(long)]
     report: bool,
 }
@@ -46,7 +46,7 @@ fn print_report() -> Result<()> {
     println!("\n{:<20}{:>10}{:>12}   stack of each function, bytes", "program", "steps", "loads in ms");
     for line in lines.lines() {
         let program: Program =
-            serde_json::from_str(line).with_context(|| format!("what does it say: {line}"))?;
+            serde_json::from_str(line).with_context(|| format!("cannot parse the line: {line}"))?;
         print_line(&program);
     }
     ensure!(output.status.success(), "the running kernel does not load every program ({})", output.status);

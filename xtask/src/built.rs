@@ -1,4 +1,4 @@
-//! Executables of crate `lb-tests` that run elsewhere than under cargo.
+//! Executables of the crate `lb-tests` that run without cargo.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,16 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace;
 
-/// Where they are.
+/// Their paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Built {
-    /// The packet tests: packets in and packets out, by BPF_PROG_TEST_RUN.
+    /// The packet tests (BPF_PROG_TEST_RUN).
     pub packets: PathBuf,
-    /// The example that loads every program and tells what the kernel makes of it.
+    /// The example that loads every program and prints the kernel's figures.
     pub programs: PathBuf,
 }
 
-/// Builds them, as `cargo test` would.
+/// Builds the executables, as `cargo test` would.
 pub(crate) fn build() -> Result<Built> {
     Ok(Built { packets: packets()?, programs: programs()? })
 }
@@ -25,7 +25,7 @@ fn packets() -> Result<PathBuf> {
     built("test", "packets", &["test", "--no-run", "--test"])
 }
 
-/// The example alone: `cargo test` would make tests of it.
+/// Builds only the example: `cargo test` would build tests of it.
 pub(crate) fn programs() -> Result<PathBuf> {
     built("example", "programs", &["build", "--example"])
 }
@@ -40,7 +40,7 @@ fn built(kind: &str, name: &str, words: &[&str]) -> Result<PathBuf> {
     executable(&messages, kind, name).with_context(|| format!("cargo built no {kind} `{name}` of lb-tests"))
 }
 
-/// The path of an executable in what cargo says of what it has built.
+/// The path of an executable in cargo's JSON messages.
 fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the talk's cluster serves real clients, and both scenarios are played on it.
+//! `cargo xtask demo`: runs both scenarios on the talk's cluster, with real clients.
 
 use std::time::Instant;
 
@@ -59,23 +59,23 @@ fn play_one(talk: &Talk, tell: Tell) -> Result<()> {
     let director = talk.start_director()?;
     tell(&format!("lb runs on ha1 (pid {}) and answers for 211.58.250.6", director.process().pid()));
     one::play(talk, &director, tell)
-        .with_context(|| format!("The end of lb's log:\n{}\n\nNot as told", director.log_tail()))?;
+        .with_context(|| format!("The end of lb's log:\n{}\n\nThe demo failed", director.log_tail()))?;
     director.stop()
 }
 
 fn play_two(talk: &Talk, tell: Tell) -> Result<()> {
     let mut pair = Pair::start(talk, Settings::DEFAULT)?;
     tell(&format!(
-        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; they hear each other by two networks:\n\n{}",
+        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; heartbeats use two networks:\n\n{}",
         pair.ha1.process().pid(),
         pair.ha2.process().pid(),
         pair.ha1.listing()?
     ));
     let played = two::play(talk, &mut pair, tell);
-    played.with_context(|| format!("{}\n\nNot as told", pair.shown()))
+    played.with_context(|| format!("{}\n\nThe demo failed", pair.shown()))
 }
 
-/// A lab that was kept for looking at makes room for the next demo.
+/// Removes a lab that an earlier demo kept.
 fn replace_kept_lab() {
     if let Ok(state) = State::open(lab::DEFAULT_NAME)
         && state.owner() == Owner::Kept
@@ -85,7 +85,7 @@ fn replace_kept_lab() {
     }
 }
 
-/// `[  3.2 s] text`, further lines below it.
+/// Prints `[  3.2 s] text`, with further lines indented below.
 fn narrate(start: Instant, text: &str) {
     let mut lines = text.trim_end().lines();
     println!("[{:5.1} s] {}", start.elapsed().as_secs_f64(), lines.next().unwrap_or_default());

@@ -1,11 +1,11 @@
-//! Builds the BPF objects of crate `lb-ebpf`, with whichever BPF-capable toolchain the machine has.
+//! Builds the BPF objects of the crate `lb-ebpf` with the machine's BPF toolchain.
 //!
 //! The build scripts of `lb-userspace/datapath` and `tests` include this very file (by `embed.rs`), so
 //! that `cargo build` and `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow
 //! alone.
 //!
-//! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`), and it adds
-//! `-Z build-std`, which a toolchain with a ready-made BPF core must not get.
+//! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`),
+//! and it adds `-Z build-std`, which a toolchain with a ready-made BPF core must not get.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ pub(crate) struct Object {
     pub name: &'static str,
 }
 
-/// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put themselves.
+/// Install folder of Debian's `rustc-web` and `libstd-rust-web-dev-bpf`.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
 
-/// Crates that use unstable features, spelt as the compiler sees them: aya-ebpf, and our library and programs (for
-/// `core::intrinsics` and assembler). Every other crate stays on the stable rules.
+/// Crates with unstable features, by the compiler's names: aya-ebpf, and our library and programs
+/// (for `core::intrinsics` and inline assembler). All other crates use stable features only.
 const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
 
 /// A pair of cargo and rustc that can build for BPF.
@@ -35,7 +35,7 @@ const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
 pub(crate) struct Toolchain {
     pub cargo: PathBuf,
     pub rustc: PathBuf,
-    /// No ready-made core: cargo builds it from rust-src, which takes a nightly.
+    /// Whether cargo builds `core` from rust-src, which needs a nightly toolchain.
     pub build_std: bool,
 }
 
@@ -90,8 +90,9 @@ fn cargo(toolchain: &Toolchain, linker: &Path, object: Object) -> Command {
     command
 }
 
-/// `-Cdebuginfo=2` and `--btf`: the verifier's messages name lines, and BTF maps need it. `v3`: atomics that return a
-/// value. The cfg is what aya-ebpf asks for to know the layout of `pt_regs`.
+/// Compiler flags. `-Cdebuginfo=2` and `--btf`: for line numbers in the verifier's messages, and
+/// for BTF maps. `v3`: for atomics that return a value. The cfg tells aya-ebpf the layout of
+/// `pt_regs`.
 fn rustflags(linker: &Path) -> String {
     let flags = [
         "-Cdebuginfo=2".to_owned(),
@@ -103,8 +104,9 @@ fn rustflags(linker: &Path) -> String {
     flags.join("\x1f")
 }
 
-/// Takes away what an outer cargo, its build script or rustup's proxies have set: it names another compiler, other
-/// flags and another package. Settings of the user's (proxies, mirrors, cargo's home) stay.
+/// Removes the environment variables of an outer cargo, its build script or rustup's proxies, which
+/// name another compiler, other flags and another package. The user's settings (proxies, mirrors,
+/// cargo's home) stay.
 fn forget_outer_cargo(command: &mut Command) {
     const KEPT: [&str; 6] =
         ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
@@ -119,7 +121,7 @@ fn forget_outer_cargo(command: &mut Command) {
     }
 }
 
-/// Debian's ready-made BPF core if it is there, else rustup's nightly with rust-src, else `None`.
+/// Debian's precompiled BPF core if installed, else rustup's nightly with rust-src, else `None`.
 pub(crate) fn toolchain() -> Option<Toolchain> {
     debian().or_else(nightly)
 }
@@ -134,13 +136,13 @@ fn debian() -> Option<Toolchain> {
     })
 }
 
-/// Looks into rustup's folders instead of asking rustup, which takes long and may start a download.
+/// Searches rustup's folders instead of running rustup, which is slow and may start a download.
 fn nightly() -> Option<Toolchain> {
     let rustup =
         env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".rustup")))?;
     let mut toolchains: Vec<PathBuf> =
         rustup.join("toolchains").read_dir().ok()?.flatten().map(|entry| entry.path()).collect();
-    // "nightly-HOST" itself sorts after the dated ones, "nightly-2026-…", and is the one that rustup keeps fresh.
+    // "nightly-HOST", which rustup updates, sorts after the dated ones, "nightly-2026-…".
     toolchains.sort();
     toolchains.into_iter().rev().find_map(|folder| {
         let nightly = folder.file_name()?.to_str()?.starts_with("nightly");
@@ -150,7 +152,7 @@ fn nightly() -> Option<Toolchain> {
     })
 }
 
-/// bpf-linker on PATH, or where `cargo install` puts it.
+/// bpf-linker on PATH, or in the folder of `cargo install`.
 pub(crate) fn bpf_linker() -> Option<PathBuf> {
     let cargo_home =
         env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));

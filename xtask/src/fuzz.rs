@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: what strangers send, made up with new seeds for as long as there is time.
+//! `cargo xtask fuzz`: runs the fuzz targets with new seeds until the time is over.
 //!
 //! The targets of a crate are in its `src/fuzz.rs`; the normal suite runs each with a fixed seed.
 
@@ -11,23 +11,24 @@ use clap::Args;
 use crate::setup::{self, Scope};
 use crate::workspace;
 
-/// Not one of the registry's: every property test of the crates, whole.
+/// The pseudo-target for all property tests of all crates.
 const PROPERTIES: &str = "properties";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// One target alone, see --list; `properties` for the property tests of all crates. Without it all targets by turns.
+    /// Only this target, see --list; `properties` for the property tests of all crates. Default:
+    /// all targets in turn.
     target: Option<String>,
-    /// Says which targets there are.
+    /// List the targets.
     #[arg(long)]
     list: bool,
-    /// How long, for all targets together.
+    /// Time for all targets together.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// This seed once, in place of new ones: what failed comes again.
+    /// Run once with this seed, in place of new ones, to reproduce a failure.
     #[arg(long)]
     seed: Option<u64>,
-    /// Cases with that seed, in place of the target's own number.
+    /// Number of cases with that seed, in place of the target's own number.
     #[arg(long, requires = "seed")]
     cases: Option<u32>,
 }
@@ -36,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(Scope::Build)?;
     if options.list {
         print!("{}", targets()?.into_iter().map(|target| target.line + "\n").collect::<String>());
-        println!("{PROPERTIES:12} the property tests of all crates, whatever they are about");
+        println!("{PROPERTIES:12} the property tests of all crates");
         return Ok(());
     }
     let time = Duration::try_from_secs_f64(options.minutes * 60.0).context("--minutes")?;
@@ -46,16 +47,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut targets = targets()?;
     if let Some(name) = &options.target {
         targets.retain(|target| target.name() == name);
-        ensure!(!targets.is_empty(), "no target '{name}'; `cargo xtask fuzz --list` says which there are");
+        ensure!(!targets.is_empty(), "unknown target '{name}'; `cargo xtask fuzz --list` lists the targets");
     }
     let share = time / u32::try_from(targets.len()).context("the targets")?;
     targets.iter().try_for_each(|target| fuzz(target, options, share))
 }
 
-/// A target of a crate.
+/// A fuzz target of a crate.
 struct Target {
     package: &'static str,
-    /// Its name, and what is made up.
+    /// Its name and its kind of input.
     line: String,
 }
 
@@ -65,16 +66,16 @@ impl Target {
     }
 }
 
-/// The crates that have targets.
+/// The crates with fuzz targets.
 const PACKAGES: [&str; 5] = ["lb-net", "lb-cluster", "lb-config", "lb-health", "lb"];
 
-/// Asks the crates, in their order.
+/// Lists the targets of all crates, in the order of the crates.
 fn targets() -> Result<Vec<Target>> {
     let mut all = Vec::new();
     for package in PACKAGES {
         let output = session(package).env("LB_FUZZ_LIST", "1").output().context("cannot start cargo")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{package} does not say its targets ({}):\n{said}", output.status);
+        ensure!(output.status.success(), "cannot list the targets of {package} ({}):\n{said}", output.status);
         let lines = said.lines().filter_map(|line| line.strip_prefix("target: "));
         all.extend(lines.map(|line| Target { package, line: line.to_owned() }));
     }
@@ -92,18 +93,18 @@ fn fuzz(target: &Target, options: &Options, time: Duration) -> Result<()> {
     workspace::run("fuzzing", &mut command)
 }
 
-/// The test of a crate that knows its targets. What it says is on standard error, and the test harness's own words are
-/// not.
+/// Runs the test `session` of a crate, which knows its targets. It writes to standard error, the
+/// test harness does not.
 fn session(package: &str) -> Command {
     let mut command = workspace::cargo();
-    // `lb` is a program, the others are libraries.
+    // `lb` is a binary crate, the others are libraries.
     let kind = if package == "lb" { ["--bin", "lb"].as_slice() } else { &["--lib"] };
     command.args(["test", "--quiet", "--package", package]).args(kind);
     command.args(["--", "--exact", "--ignored", "--nocapture", "fuzz::suite::session"]).stdout(Stdio::null());
     command
 }
 
-/// Runs whole suites, each time with a new seed for every property in them.
+/// Runs whole test suites, each time with a new seed for all property tests.
 fn properties(options: &Options, time: Duration) -> Result<()> {
     let first = match options.seed {
         Some(seed) => seed,

@@ -1,4 +1,5 @@
-//! What keeps the house in order: which crate may use which, and how long a file may be.
+//! House rules as tests: which crate may use which, how long a file may be, and how wide comments
+//! may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,8 +9,8 @@ use serde_json::Value;
 
 use crate::workspace;
 
-/// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate stands below all those it
-/// uses. What tests alone use is not in it.
+/// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
+/// listed after all crates that it uses. Dev-dependencies are not listed.
 const ARROWS: [(&str, &[&str]); 16] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
@@ -42,13 +43,32 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("xtask", &["lb-common", "lb-lab"]),
 ];
 
-/// Crates whose build compiles the XDP program. Nobody else needs a BPF tool, not even for tests.
+/// Crates whose build compiles the XDP program. No other crate needs a BPF tool, not even for
+/// tests.
 const NEED_BPF: [&str; 3] = ["lb-datapath", "lb", "lb-tests"];
 
-/// Lines of a file at most.
+/// Maximum number of lines of a file.
 const LONGEST_FILE: usize = 500;
 
-/// By crate, the crates of this workspace that it depends on: `kinds` are cargo's words, `null` for the usual ones.
+/// Maximum width of a comment line in columns. A line with a URL may be wider.
+const WIDEST_COMMENT: usize = 100;
+
+/// Folders whose comments keep to [`WIDEST_COMMENT`]. The others are added once they do, too:
+/// lb-common, lb-ebpf, lb-userspace/{cluster,datapath,lb}, tests/{benches,examples,src,tests}.
+const WRAPPED_COMMENTS: [&str; 9] = [
+    "lb-userspace/api",
+    "lb-userspace/config",
+    "lb-userspace/health",
+    "lb-userspace/model",
+    "lb-userspace/net",
+    "lb-userspace/system",
+    "tests/fuzz",
+    "tests/lab",
+    "xtask",
+];
+
+/// The dependencies of each crate within this workspace. `kinds` as in cargo's metadata: `null` for
+/// normal dependencies.
 fn dependencies(kinds: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
     let mut command = workspace::cargo();
     let output = command
@@ -79,13 +99,14 @@ fn crates_use_those_below_them_only() {
         used, allowed,
         "the left side is what the Cargo.toml files say, the right side the table ARROWS"
     );
-    for (place, (name, below)) in ARROWS.iter().enumerate() {
-        let above = |other: &&&str| !ARROWS[..place].iter().any(|(name, _)| *name == **other);
+    for (index, (name, below)) in ARROWS.iter().enumerate() {
+        let above = |other: &&&str| !ARROWS[..index].iter().any(|(name, _)| *name == **other);
         assert_eq!(below.iter().find(above), None, "{name} uses a crate that stands above it");
     }
 }
 
-/// The messages of the configuration, the election and the probes are tested on a machine without any BPF tool.
+/// The messages of the configuration, the election and the probes are tested on a machine without
+/// any BPF tool.
 #[test]
 fn few_crates_need_a_bpf_tool() {
     let used = dependencies(&[Value::Null, "build".into(), "dev".into()]);
@@ -104,27 +125,46 @@ fn few_crates_need_a_bpf_tool() {
 
 #[test]
 fn files_are_short() {
-    let mut folders: Vec<PathBuf> = ["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"]
-        .map(|folder| workspace::root().join(folder))
-        .into();
-    let mut files = 0;
+    let files = rust_files(&["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"]);
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    for path in files {
+        let lines = read(&path).lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines, at most {LONGEST_FILE}", path.display());
+    }
+}
+
+#[test]
+fn comments_are_narrow() {
+    let files = rust_files(&WRAPPED_COMMENTS);
+    assert!(files.len() > 150, "only {} files were found", files.len());
+    let mut wide = Vec::new();
+    for path in files {
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            let width = line.chars().count();
+            if line.trim_start().starts_with("//") && width > WIDEST_COMMENT && !line.contains("://") {
+                wide.push(format!("{}:{number}: {width} columns", path.display()));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "comments are wrapped at {WIDEST_COMMENT} columns:\n{}", wide.join("\n"));
+}
+
+fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| workspace::root().join(folder)).collect();
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             match path.extension() {
                 _ if path.is_dir() => folders.push(path),
-                Some(end) if end == "rs" => {
-                    files += 1;
-                    is_short(&path);
-                }
+                Some(end) if end == "rs" => files.push(path),
                 _ => {}
             }
         }
     }
-    assert!(files > 300, "only {files} files were found");
+    files
 }
 
-fn is_short(path: &Path) {
-    let lines = fs::read_to_string(path).expect("text").lines().count();
-    assert!(lines <= LONGEST_FILE, "{} has {lines} lines, at most {LONGEST_FILE}", path.display());
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("text")
 }

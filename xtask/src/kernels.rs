@@ -1,17 +1,17 @@
-//! `cargo xtask test --kernels`: the XDP programs in other kernels than this machine's.
+//! `cargo xtask test --kernels`: the XDP programs in other kernels.
 //!
-//! Debian's kernels boot in software emulation, which needs neither virtualisation nor the right to it. In each of them every
-//! program is loaded, and the packet tests run: packets in, packets out.
+//! Debian's kernels boot in software emulation, which needs no virtualisation. Each guest loads
+//! every program, and runs the packet tests.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`release`] | which of Debian's kernels are meant |
-//! | [`apt`] | fetches them, beside the machine's own packages |
-//! | [`initramfs`] | what a guest boots into |
-//! | [`emulator`] | the machine that it boots on |
-//! | [`watch`] | a guest from its start to its end, with time-outs |
-//! | [`outcome`] | what it said |
-//! | [`table`] | what the README shows of it |
+//! | [`release`] | Debian's kernel releases |
+//! | [`apt`] | fetches them, apart from the machine's packages |
+//! | [`initramfs`] | builds the guests' initramfs |
+//! | [`emulator`] | runs qemu |
+//! | [`watch`] | runs a guest, with time limits |
+//! | [`outcome`] | parses the guest's output |
+//! | [`table`] | the README's table |
 
 mod apt;
 pub(crate) mod emulator;
@@ -35,12 +35,12 @@ use self::release::{Release, SERIES};
 use crate::setup::{self, Scope};
 use crate::{built, workspace};
 
-/// Where kernels, emulator and guests are kept.
+/// Folder of kernels, emulator and guests.
 fn folder() -> PathBuf {
     target().join("kernels")
 }
 
-/// A kernel that was fetched.
+/// A downloaded kernel.
 struct Kernel {
     release: Release,
     file: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<()> {
     let busybox = folder.join("busybox");
     let kernels = fetch(&folder, &busybox)?;
 
-    eprintln!("==> the packet tests are built");
+    eprintln!("==> building the packet tests");
     let built = built::build()?;
     let initramfs = initramfs::make(&folder, &busybox, &built)?;
 
@@ -67,11 +67,11 @@ pub(crate) fn run() -> Result<()> {
     let table = table::render(&outcomes);
     println!("{table}");
     table::write(&workspace::root().join("README.md"), &table)?;
-    eprintln!("README.md shows it.");
+    eprintln!("README.md has the new table.");
     judge(&outcomes)
 }
 
-/// Every series' newest kernel, and busybox.
+/// Downloads the newest kernel of each series, and busybox.
 fn fetch(folder: &Path, busybox: &Path) -> Result<Vec<Kernel>> {
     let apt = Apt::new(folder.join("apt"))?;
     apt.update()?;
@@ -114,10 +114,10 @@ fn boot(kernel: &Kernel, folder: &Path, initramfs: &Path) -> Result<Outcome> {
         eprintln!("    Linux {release}: {}", troubles.join("; "));
         let words = outcome.words();
         let words = if words.is_empty() { files.last_words() } else { words };
-        eprintln!("In its own words (all of them: {}):\n{words}", files.folder().display());
+        eprintln!("The guest's output (complete: {}):\n{words}", files.folder().display());
     }
     for name in &outcome.tests.ignored {
-        eprintln!("    left out by the tests themselves: {name}");
+        eprintln!("    skipped by the tests themselves: {name}");
     }
     eprintln!("    Linux {release}: {:.0} s", begin.elapsed().as_secs_f64());
     Ok(outcome)
@@ -126,10 +126,6 @@ fn boot(kernel: &Kernel, folder: &Path, initramfs: &Path) -> Result<Outcome> {
 fn judge(outcomes: &[Outcome]) -> Result<()> {
     let failed = outcomes.iter().filter(|outcome| !outcome.troubles().is_empty());
     let failed: Vec<&str> = failed.map(|outcome| outcome.version.as_str()).collect();
-    ensure!(
-        failed.is_empty(),
-        "not as it should be on Linux {}; the guests' words are above",
-        failed.join(", ")
-    );
+    ensure!(failed.is_empty(), "failures on Linux {}; see the guests' output above", failed.join(", "));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: the talk's cluster, to be looked at and played with by hand.
+//! `cargo xtask lab`: the talk's cluster, for manual experiments.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -11,35 +11,35 @@ use lb_lab::lab::{Namespace, State, WebServer, cleanup};
 
 use crate::setup::{self, Scope};
 
-/// The lab that commands mean unless told otherwise; the demo's too.
+/// Default lab of the commands, and of the demo.
 pub(crate) const DEFAULT_NAME: &str = "talk";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
-    /// Which lab, where several are up.
+    /// Name of the lab, if several are running.
     #[arg(long, global = true, default_value = DEFAULT_NAME)]
     name: String,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lays out the cluster: client, ha1, ha2, www1, www2, and three web servers. No director runs on it yet.
+    /// Create the cluster: client, ha1, ha2, www1, www2, and three web servers, without a director.
     Up,
-    /// Removes it, with everything that runs in it.
+    /// Remove the lab with all its processes.
     Down,
-    /// Runs a command on a node (`switch` is one too); without a command, a shell.
+    /// Run a command on a node (or on `switch`); without a command, a shell.
     Exec {
         node: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Starts the web server of www1, www2 or ha1.
+    /// Start the web server of www1, www2 or ha1.
     Start { node: String },
-    /// Stops the web server of www1, www2 or ha1.
+    /// Stop the web server of www1, www2 or ha1.
     Stop { node: String },
-    /// Lists the labs of this machine and what runs in them.
+    /// List the labs of this machine and their processes.
     Status,
 }
 
@@ -66,7 +66,7 @@ fn up(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What to type next, for a lab that was left running.
+/// Suggested commands for a running lab.
 pub(crate) fn how_to_look_around(name: &str) -> String {
     let option = if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
     format!(
@@ -78,7 +78,7 @@ pub(crate) fn how_to_look_around(name: &str) -> String {
     )
 }
 
-/// Removes the lab `name` even if its owner is alive: whoever types `down` means it. No lab is no error.
+/// Removes the lab `name`, even if its owner is alive. A missing lab is not an error.
 fn down(name: &str) -> Result<()> {
     let Ok(state) = State::open(name) else {
         println!("There is no lab {name}.");
@@ -119,7 +119,7 @@ fn status() -> Result<()> {
         let owner = match state.owner() {
             Owner::Process(process) => format!("belongs to process {}", process.pid()),
             Owner::Kept => "was kept".to_owned(),
-            Owner::Dead => "left behind; the next lab sweeps it away".to_owned(),
+            Owner::Dead => "left behind; the next lab removes it".to_owned(),
         };
         println!("lab {} ({owner})", state.name());
         for namespace in state.namespaces() {

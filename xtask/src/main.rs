@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask COMMAND`, one file each.
+//! The project's commands: `cargo xtask COMMAND`, one file each.
 
 use std::process::ExitCode;
 
@@ -18,23 +18,23 @@ mod setup;
 mod test;
 mod workspace;
 
-/// Everything that is done to this project: from setting up a machine to the demo, the tests and the benchmark.
+/// The project's tasks, from setting up a machine to the demo, the tests and the benchmarks.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
-    /// Installs what is missing on this machine, after saying what and why.
+    /// Install what is missing on this machine, after reporting what and why.
     Setup(setup::Options),
-    /// Builds the XDP program.
+    /// Build the XDP program.
     BuildEbpf(build_ebpf::Options),
-    /// Lays out the talk's cluster in network namespaces and lets you at it.
+    /// Create the talk's cluster in network namespaces, for manual experiments.
     Lab(lab::Options),
-    /// Plays the talk's scenarios 1 and 2 on the talk's cluster, from nothing to the clean-up.
+    /// Run the talk's scenarios 1 and 2 on the talk's cluster, from set-up to clean-up.
     Demo(demo::Options),
-    /// Formatting, lints, and every test there is.
+    /// Check formatting and lints, and run all tests.
     Test(test::Options),
-    /// Makes up what strangers may send, with new seeds, and says what fails.
+    /// Run the fuzz targets with new seeds, and report failures.
     Fuzz(fuzz::Options),
-    /// Measures the data path, take-overs and health checks.
+    /// Measure the data path, take-overs, health checks and restarts.
     Bench(bench::Options),
 }
 

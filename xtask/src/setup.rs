@@ -1,6 +1,7 @@
-//! `cargo xtask setup`: what this machine lacks, why it is needed, and its installation.
+//! `cargo xtask setup`: installs what this machine lacks, after reporting what and why.
 //!
-//! Every other command calls [`ensure`] first. Where nothing is missing that costs a few dozen file look-ups.
+//! Every other command calls [`ensure`] first. If nothing is missing, that costs a few dozen file
+//! look-ups.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -29,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let machine = machine::check(Scope::Test);
         if !missing.is_empty() {
             eprintln!(
-                "Missing on this machine; `cargo xtask setup`, and every command that needs it, supplies it:"
+                "Missing on this machine; `cargo xtask setup`, and every command that needs it, installs it:"
             );
             eprintln!("{}", list(&missing));
         }
@@ -42,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Installs what `scope` needs and this machine lacks, after saying so on standard error.
+/// Installs the missing requirements of `scope`, after reporting them on standard error.
 pub(crate) fn ensure(scope: Scope) -> Result<()> {
     machine::check(scope)?;
     let mut before = Vec::new();
@@ -54,7 +55,7 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
             }
             return Ok(());
         }
-        // What could be installed may reveal more: which LLVM bpf-linker needs depends on the compiler.
+        // Installation may reveal further requirements: the compiler determines bpf-linker's LLVM.
         ensure!(missing != before, "still missing after the installation:\n{}", list(&missing));
         install::install(&missing)?;
         before = missing;

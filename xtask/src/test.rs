@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change goes in.
+//! `cargo xtask test`: all checks that a change must pass.
 
 use std::process::Command;
 use std::time::Instant;
@@ -11,14 +11,14 @@ use crate::{build_ebpf, ebpf, kernels, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out crate `lb-tests`: scenarios, packets through the kernel.
+    /// Skip the crate `lb-tests`: scenarios, packets through the kernel.
     #[arg(long)]
     quick: bool,
-    /// In place of all that: boots Debian's Linux 6.1, 6.12 and newest in software emulation, loads every program, plays the
-    /// packet tests, and writes the README's table of it. A quarter of an hour.
+    /// Instead boot Debian's Linux 6.1, 6.12 and newest in software emulation, load every program,
+    /// run the packet tests, and update the README's table. Takes a quarter of an hour.
     #[arg(long, conflicts_with_all = ["quick", "args"])]
     kernels: bool,
-    /// Handed on to `cargo test`: a filter on test names, or `-- --nocapture`.
+    /// Arguments for `cargo test`: a filter on test names, or `-- --nocapture`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -30,11 +30,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("the XDP program builds", |_| ebpf::build(&workspace::root(), build_ebpf::PROGRAMS).map(drop))?;
-    // lb-ebpf is no crate for the host: its programs are linted by the compiler that builds them.
+    // lb-ebpf does not build for the host: the BPF compiler lints its programs.
     step("clippy", |_| cargo("clippy --workspace --exclude lb-ebpf --all-targets -- -D warnings"))?;
     let lb = step("lb builds in release", |_| workspace::build_lb())?;
 
-    // The last step, and its closing lines are ours too.
+    // The last step, so that the output ends with the test results.
     step("tests", |what| {
         let mut command = words("test --workspace --exclude lb-ebpf --no-fail-fast");
         if options.quick {
@@ -54,7 +54,8 @@ fn words(arguments: &str) -> Command {
     command
 }
 
-/// Announces a step, takes it and tells how long it took, except for the tests themselves: nothing follows their result.
+/// Announces a step, runs it and prints its duration, except for the tests themselves, whose
+/// results come last.
 fn step<T>(what: &str, take: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     eprintln!("==> {what}");
     let start = Instant::now();

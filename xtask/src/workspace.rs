@@ -1,4 +1,4 @@
-//! Where the workspace is, and calls of its cargo.
+//! The workspace's path, and commands of its cargo.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) use lb_lab::workspace::root;
 use lb_lab::workspace::target;
 
-/// The cargo that runs us.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
@@ -22,13 +22,13 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds `lb` in release, the XDP program with it, and returns its path.
+/// Builds `lb` in release mode, including the XDP program, and returns its path.
 pub(crate) fn build_lb() -> Result<PathBuf> {
     run("building lb", cargo().args(["build", "--release", "--package", "lb"]))?;
     Ok(target().join("release/lb"))
 }
 
-/// The same without optimisation: another build of the same source.
+/// Builds `lb` without optimisation: another build of the same source.
 pub(crate) fn build_lb_for_debugging() -> Result<PathBuf> {
     run("building lb for debugging", cargo().args(["build", "--package", "lb"]))?;
     Ok(target().join("debug/lb"))

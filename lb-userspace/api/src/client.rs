@@ -1,4 +1,4 @@
-//! The asking side of the control socket, blocking: a command-line tool has nothing else to do.
+//! The client of the control socket. Blocking, for a command-line tool.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,16 +11,17 @@ use crate::events::Record;
 use crate::status::{Obeyed, ProbeReport, Status};
 use crate::wire::{Reply, Request};
 
-/// How long `lb` may be silent; its own limit for a snapshot is 2 s.
+/// Time limit of a request; the director's own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A check may take an hour; whoever waits for it can end that.
+/// Time limit of a probe: a check's time-out may be an hour. The operator can interrupt the
+/// command.
 const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
 
-/// Longest reply taken, some hundred thousand servers: what is longer does not come from `lb`.
+/// Maximum length of a reply, enough for some hundred thousand servers.
 const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
 
-/// Asks the `lb` that listens on `path` for its status.
+/// Requests the status of the `lb` that listens on `path`.
 pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     match request(path, &Request::Status)? {
         Reply::Status(status) => Ok(*status),
@@ -28,7 +29,7 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     }
 }
 
-/// The last events, oldest first.
+/// Requests the last events, oldest first.
 pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
     match request(path, &Request::Events)? {
         Reply::Events(events) => Ok(events),
@@ -36,7 +37,8 @@ pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
     }
 }
 
-/// Gives an order; returns what came of it. A refusal is an error in the director's words.
+/// Sends a command for groups and returns its result. A refusal is an error with the director's
+/// message.
 pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
     match request(path, order)? {
         Reply::Obeyed(obeyed) => Ok(obeyed),
@@ -45,16 +47,18 @@ pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
     }
 }
 
-/// Has a server enabled or disabled; returns the director's words. A refusal is an error in them.
+/// Enables or disables a server and returns the director's message. A refusal is an error with its
+/// message.
 pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
     match request(path, order)? {
-        Reply::Done(told) => Ok(told),
+        Reply::Done(message) => Ok(message),
         Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }
 }
 
-/// Makes the checks of a server; returns when they have ended. A refusal is an error in the director's words.
+/// Runs the checks of a server once and returns their results. A refusal is an error with the
+/// director's message.
 pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result<Vec<ProbeReport>> {
     let probe = Request::Probe { service: service.to_owned(), server: server.to_owned() };
     match request_within(path, &probe, LONGEST_CHECK)? {
@@ -67,7 +71,7 @@ pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result
 fn unexpected(path: &Path, reply: Reply) -> anyhow::Error {
     match reply {
         Reply::Error(error) => anyhow!("lb on {} answered: {error}", path.display()),
-        _ => anyhow!("lb on {} answered something else than it was asked for", path.display()),
+        _ => anyhow!("lb on {} sent an answer of another type than requested", path.display()),
     }
 }
 
@@ -82,13 +86,13 @@ fn request_within(path: &Path, request: &Request, patience: Duration) -> anyhow:
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             anyhow!("lb on {shown} does not answer within {} s", patience.as_secs())
         }
-        _ => anyhow!("asking lb on {shown}: {error}"),
+        _ => anyhow!("cannot ask lb on {shown}: {error}"),
     })?;
     if !text.ends_with(b"\n") {
         bail!("lb on {shown} closed the connection before the end of its answer");
     }
     serde_json::from_slice(&text).with_context(|| {
-        format!("{shown} does not answer as this lb does: is the running one of another version?")
+        format!("cannot read the answer from {shown}: does another version of lb run there?")
     })
 }
 
@@ -107,12 +111,12 @@ fn not_connected(path: &Path, error: io::Error) -> anyhow::Error {
     let shown = path.display();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
-            "no lb is listening on {shown}: is `lb run` running? (if its configuration names another \
-             control socket, say which with --socket)"
+            "no lb is listening on {shown}: is `lb run` running? (if its configuration has another \
+             control socket, give it with --socket)"
         ),
         ErrorKind::PermissionDenied => {
-            anyhow!("no permission to use {shown}: only root and the socket's group may; try it with sudo")
+            anyhow!("no permission to use {shown}: only root and the socket's group have access; try sudo")
         }
-        _ => anyhow!("connecting to {shown}: {error}"),
+        _ => anyhow!("cannot connect to {shown}: {error}"),
     }
 }

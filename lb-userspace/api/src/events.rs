@@ -1,5 +1,5 @@
-//! The event log: what happened, to whom, why and how long it took. Each event goes into the log as one line for people
-//! (with `--log-format json` as fields for programs), and the last ones are kept for `lb events`.
+//! The event log. Each event is a line of the log for people (with `--log-format json` fields for
+//! programs), and `lb events` lists the last ones.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// Events kept of servers, and as many others: a rack that goes down does not make a take-over forgotten.
+/// Number of stored events of servers, and of other events: an outage of a rack must not displace a
+/// take-over.
 const KEPT: usize = 500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,18 +25,18 @@ pub struct Record {
     /// UTC, RFC 3339 with milliseconds.
     pub time: String,
     pub level: Level,
-    /// What kind of event, in `snake_case`; these names stay.
+    /// The event's name in `snake_case`; names are stable.
     pub event: String,
-    /// The whole of it for people.
+    /// The whole event as text.
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<String>,
-    /// Of the service.
+    /// Name of the service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<String>,
-    /// The other node it is about.
+    /// The other node that the event concerns.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<String>,
     /// Id of the finding that has begun or ended.
@@ -52,13 +53,13 @@ pub struct Record {
     /// What kind of cause, in `snake_case`; these names stay. Only changes of a role have it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause_id: Option<String>,
-    /// Milliseconds: how long it took, or how long the state before had lasted.
+    /// Milliseconds: how long the event took, or how long the previous state lasted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub took_ms: Option<f64>,
 }
 
 impl Record {
-    /// Of this moment.
+    /// A record with the current time.
     pub fn new(level: Level, event: &str, text: String) -> Self {
         Self {
             time: rfc3339(SystemTime::now()),
@@ -143,18 +144,18 @@ fn rfc3339(time: SystemTime) -> String {
 pub struct Events {
     of_servers: VecDeque<(u64, Record)>,
     others: VecDeque<(u64, Record)>,
-    /// Events so far.
+    /// Number of events so far.
     count: u64,
 }
 
 impl Events {
-    /// Writes it into the log, and keeps it.
+    /// Logs the event, and stores it.
     pub fn record(&mut self, record: Record) {
         log(&record);
         self.keep(record);
     }
 
-    /// Keeps one that is in the log already.
+    /// Stores an event that is logged already.
     pub fn keep(&mut self, record: Record) {
         let kept = if record.server.is_some() { &mut self.of_servers } else { &mut self.others };
         if kept.len() == KEPT {
@@ -164,7 +165,7 @@ impl Events {
         self.count += 1;
     }
 
-    /// In the order in which they were recorded.
+    /// All stored events in the order of recording.
     pub fn recent(&self) -> Vec<Record> {
         let mut all: Vec<&(u64, Record)> = self.of_servers.iter().chain(&self.others).collect();
         all.sort_by_key(|(number, _)| *number);
@@ -172,7 +173,7 @@ impl Events {
     }
 }
 
-/// Fields that an event lacks are left out of its line.
+/// Logs an event without its missing fields.
 pub fn log(record: &Record) {
     macro_rules! line {
         ($level:ident) => {
@@ -215,7 +216,7 @@ mod tests {
         events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
         let recent = events.recent();
         assert_eq!(recent.len(), KEPT + 2);
-        let texts = [0, 1, KEPT, KEPT + 1].map(|place| &*recent[place].text);
+        let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
     }
 }

@@ -1,11 +1,11 @@
-//! Findings: what is wrong around the director (on the segment, on its interface, in what others do) although the
-//! configuration is right. The one mechanism for every such warning.
+//! Findings: problems around the director (on the segment, on its interface, caused by other
+//! machines) although the configuration is right. All such warnings use this mechanism.
 //!
-//! Whoever sees that something is wrong raises a [`Finding`]; any thread may. While it lasts it stands in `lb status` and
-//! in the metric `lb_finding`; its beginning and its end are events, and so stand in the log and in `lb events`. A finding
-//! that comes and goes is logged at most once a minute.
+//! Any thread can raise a [`Finding`]. While it lasts, `lb status` and the metric `lb_finding` show
+//! it; its beginning and its end are events, so they appear in the log and in `lb events`. A
+//! finding that comes and goes is logged at most once a minute.
 //!
-//! - [`kinds`]: every kind of finding, one entry each
+//! - [`kinds`]: all kinds of findings, one entry each
 
 pub mod kinds;
 #[cfg(test)]
@@ -19,20 +19,21 @@ pub use self::kinds::Kind;
 use crate::events::{self, Level, Record};
 use crate::status::FindingStatus;
 
-/// From one line in the log about a finding to the next one about the same.
+/// Minimum time between two log lines about the same finding (rate limit).
 const LOG_PACE: Duration = Duration::from_secs(60);
 
-/// Findings of one kind at most: a segment where a thousand addresses are wrong has one cause.
+/// Maximum number of findings of one kind: a thousand wrong addresses on a segment have one cause.
 const MAX_SUBJECTS: usize = 100;
 
-/// Notes that are kept until the controller takes them, some times a second.
+/// Maximum number of notes until the controller takes them, several times a second.
 const MAX_NOTED: usize = 1000;
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub kind: Kind,
-    /// What it is about, such as a VIP or an interface: findings of one kind with different subjects stand side by side.
+    /// What the finding concerns, such as a VIP or an interface. Findings of one kind with
+    /// different subjects coexist.
     pub subject: String,
     /// What is wrong, one sentence without a full stop.
     pub text: String,
@@ -40,41 +41,42 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// The director's findings. Clones share the same ones; any thread may raise and clear.
+/// The director's findings. Clones share them; any thread may raise and clear.
 #[derive(Debug, Clone, Default)]
 pub struct Findings(Arc<Mutex<Registry>>);
 
 impl Findings {
-    /// It lasts until it is cleared. Raised again, it goes on, with the new text.
+    /// Raises a finding until it is cleared. Raising it again updates its text.
     pub fn raise(&self, finding: Finding) {
         self.lock().raise(finding, None, Instant::now());
     }
 
-    /// It lasts for `lasts` after it was raised last: for what is seen as single events.
+    /// Raises a finding for the time `lasts`, which begins anew if it is raised again: for problems
+    /// that are seen as single events.
     pub fn raise_for(&self, finding: Finding, lasts: Duration) {
         let now = Instant::now();
         self.lock().raise(finding, Some(now + lasts), now);
     }
 
-    /// Ends the finding, if there is one.
+    /// Ends the finding, if it exists.
     pub fn clear(&self, kind: Kind, subject: &str) {
         self.lock().clear(kind, subject, Instant::now());
     }
 
-    /// From now on these are the findings of `kind`, and no others: for what is looked at as a whole.
+    /// Replaces all findings of `kind`: for problems that are examined as a whole.
     pub fn set(&self, kind: Kind, findings: Vec<Finding>) {
         self.lock().set(kind, findings, Instant::now());
     }
 
-    /// What has begun and ended since the last call, in order.
+    /// Takes the events of beginnings and ends since the last call, in order.
     pub fn take_records(&self) -> Vec<Record> {
         let mut registry = self.lock();
         registry.pass_time(Instant::now());
         std::mem::take(&mut registry.records)
     }
 
-    /// Writes an event that is no finding into the log at once, and keeps it for [`Self::take_noted`]: for threads that have
-    /// no other way to the event log.
+    /// Logs an event that is no finding at once, and stores it for [`Self::take_noted`]: for
+    /// threads without access to the event log.
     pub fn note(&self, record: Record) {
         events::log(&record);
         let mut registry = self.lock();
@@ -83,12 +85,12 @@ impl Findings {
         }
     }
 
-    /// What was noted since the last call.
+    /// Takes the events noted since the last call.
     pub fn take_noted(&self) -> Vec<Record> {
         std::mem::take(&mut self.lock().noted)
     }
 
-    /// Those that last, errors first, then by kind and subject.
+    /// All current findings: errors first, then by kind and subject.
     pub fn status(&self) -> Vec<FindingStatus> {
         let mut registry = self.lock();
         registry.pass_time(Instant::now());
@@ -102,15 +104,15 @@ impl Findings {
 
 type Key = (Kind, String);
 
-/// Times are handed in.
+/// The registry, with time as a parameter.
 #[derive(Debug, Default)]
 struct Registry {
     lasting: BTreeMap<Key, Lasting>,
-    /// When each finding was logged last; those of more than [`LOG_PACE`] ago are forgotten.
+    /// When each finding was last logged; entries older than [`LOG_PACE`] are removed.
     logged: BTreeMap<Key, Instant>,
-    /// Not taken yet.
+    /// Beginnings and ends that are not taken yet.
     records: Vec<Record>,
-    /// Noted and logged, not taken yet.
+    /// Notes that are logged and not taken yet.
     noted: Vec<Record>,
 }
 
@@ -118,9 +120,9 @@ struct Registry {
 struct Lasting {
     finding: Finding,
     since: Instant,
-    /// `None`: until it is cleared.
+    /// When it ends; `None`: when it is cleared.
     until: Option<Instant>,
-    /// Its beginning was logged, so its end is.
+    /// Whether its beginning was logged; only then its end is logged.
     is_logged: bool,
 }
 
@@ -207,6 +209,6 @@ fn begun(finding: &Finding) -> Record {
 }
 
 fn ended(finding: &Finding, lasted: Duration) -> Record {
-    let text = format!("no longer: {}", finding.text);
+    let text = format!("ended: {}", finding.text);
     Record::new(Level::Info, "finding_ended", text).finding(finding.kind.label()).took(lasted)
 }

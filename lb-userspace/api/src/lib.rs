@@ -1,9 +1,9 @@
-//! What the director tells and is told: command line, page, tests and programs all speak this.
+//! The director's API: command line, page, tests and other programs use these types.
 //!
-//! - [`status`]: one snapshot of the running director
-//! - [`events`]: what happened
-//! - [`findings`]: what is wrong around the director
-//! - [`wire`]: requests and replies on the control socket; [`client`]: the asking side
+//! - [`status`]: a snapshot of the running director
+//! - [`events`]: the event log
+//! - [`findings`]: problems around the director
+//! - [`wire`]: requests and replies on the control socket; [`client`]: the socket's client
 
 pub mod client;
 pub mod events;

@@ -1,4 +1,5 @@
-//! What the controller tells about itself: one snapshot, from which `lb status`, its JSON and the metrics are all made.
+//! The status: a snapshot of the director, from which `lb status`, its JSON and the metrics are
+//! made.
 
 mod questions;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Level;
 
-/// The running director at one moment.
+/// A snapshot of the running director.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the running `lb`.
@@ -20,67 +21,67 @@ pub struct Status {
     pub mode: String,
     /// Seconds since the controller started.
     pub uptime_s: u64,
-    /// It was told to stop, and still serves the connections that run through it.
+    /// The director is stopping, and still serves open connections.
     #[serde(default)]
     pub stopping: bool,
     /// Path of the configuration file.
     pub config: String,
-    /// The last reload that was refused, in its own words; `None` when the running state is the file's.
+    /// The error of the last reload; `None` if the running configuration is the file's.
     pub config_error: Option<String>,
-    /// What is wrong around the director, errors first.
+    /// The findings, errors first.
     #[serde(default)]
     pub findings: Vec<FindingStatus>,
     pub table: TableStatus,
     #[serde(default)]
     pub checks: ChecksStatus,
-    /// `None`: this director is alone.
+    /// `None`: no cluster.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
-    /// In configured order; then those that drain.
+    /// In configured order, followed by draining services.
     pub services: Vec<ServiceStatus>,
     /// Frames dropped since start, by reason; every reason is listed, in a fixed order.
     pub drops: Vec<Count>,
-    /// Frames for a VIP that were handed to the host's own stack, by reason.
+    /// Frames for a VIP that were passed to the host's network stack since start, by reason.
     pub passes: Vec<Count>,
-    /// Frames that were answered in a service's name, by reason.
+    /// Frames that the XDP program answered for a service, by reason.
     #[serde(default)]
     pub answers: Vec<Count>,
-    /// Frames of connections unknown here that were sent to the other director of a hand-over.
+    /// Frames of unknown connections that were relayed to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
 }
 
-/// Something that is wrong around the director although the configuration is right, see [`crate::findings`].
+/// A finding, see [`crate::findings`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingStatus {
-    /// Its id, in `snake_case`: the label of the metric `lb_finding`.
+    /// The kind's id in `snake_case`: the label of the metric `lb_finding`.
     pub finding: String,
-    /// What it is about, such as a VIP or an interface.
+    /// What it concerns, such as a VIP or an interface.
     pub subject: String,
     pub level: Level,
     pub text: String,
     /// What the operator can do about it.
     pub mend: String,
-    /// Seconds since it began.
+    /// Seconds since its beginning.
     pub since_s: u64,
 }
 
-/// The health checks of all servers.
+/// Totals of all health checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChecksStatus {
-    /// Checks that are made again and again.
+    /// Number of periodic checks.
     pub running: u64,
     /// Probes started since start.
     pub started: u64,
-    /// Turns of checks that came more than 10 ms after they were due: this host has too little time for them.
+    /// Timers of checks that fired more than 10 ms late: this host has too little CPU time.
     pub late: u64,
 }
 
-/// The directors as this one sees them.
+/// The cluster as this node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     pub name: String,
-    /// This node.
+    /// Name of this node.
     pub node: String,
     /// All nodes, in configured order.
     pub nodes: Vec<NodeStatus>,
@@ -93,26 +94,26 @@ pub struct ClusterStatus {
 pub struct NodeStatus {
     pub name: String,
     pub address: IpAddr,
-    /// This node itself, or heard within the dead time.
+    /// This is the node itself, or its heartbeat arrived within the dead time.
     pub alive: bool,
-    /// As the node last told; `None`: it was never heard.
+    /// From the node's last heartbeat; `None`: there was none.
     pub readiness: Option<NodeReadiness>,
-    /// Its configuration is the same as this node's, as far as it must be.
+    /// Its configuration digest equals this node's.
     pub config_agrees: bool,
 }
 
-/// What a node could serve with.
+/// What a node needs in order to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReadiness {
     /// The XDP program is attached.
     pub data_path: bool,
-    /// The interface carries packets.
+    /// The interface's link is up.
     pub link: bool,
-    /// An operator wants it to stay out.
+    /// An operator has put the node into maintenance.
     pub maintenance: bool,
-    /// Real servers that it finds healthy.
+    /// Number of healthy real servers.
     pub servers: u16,
-    /// Reference hosts that it reaches.
+    /// Number of reference hosts that answer.
     pub references: u8,
 }
 
@@ -120,33 +121,34 @@ pub struct NodeReadiness {
 pub struct GroupStatus {
     pub name: String,
     pub vips: Vec<IpAddr>,
-    /// This node's: `active`, `standby`, `acquiring`, `releasing` or `fault`.
+    /// This node's role: `active`, `standby`, `acquiring`, `releasing` or `fault`.
     pub role: String,
     /// Seconds since the role last changed.
     pub since_s: u64,
-    /// Why it has this role, in words.
+    /// Why this node has the role.
     pub cause: String,
-    /// The node that has the group, as far as this one knows.
+    /// The node that holds the group, as far as this node knows.
     pub holder: Option<String>,
-    /// The node that has it when all is well.
+    /// The preferred node.
     pub preferred: String,
-    /// Another node is ready to take it.
+    /// Another node is ready to take the group.
     #[serde(default)]
     pub has_successor: bool,
-    /// It was handed over, and connections that began here are served on.
+    /// The group was handed over, and this node still serves connections that began here.
     pub serves_on: bool,
 }
 
-/// A way that heartbeats travel.
+/// A heartbeat path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathStatus {
     pub name: String,
     pub open: bool,
     pub sent: u64,
     pub send_errors: u64,
-    /// Heartbeats that were new.
+    /// Accepted heartbeats.
     pub received: u64,
-    /// Milliseconds since each node was last heard here; nodes that never were are left out.
+    /// Milliseconds since the last heartbeat of each node on this path; nodes without any are
+    /// absent.
     pub heard: Vec<Heard>,
     /// Messages dropped, by reason; every reason is listed.
     pub dropped: Vec<Count>,
@@ -158,39 +160,39 @@ pub struct Heard {
     pub ago_ms: u64,
 }
 
-/// What came of an operator's order.
+/// The result of an operator's command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obeyed {
-    /// Groups that are on their way.
+    /// Groups that are moving.
     pub moves: Vec<Move>,
-    /// What the order does not change, although one might think so.
+    /// What the command does not change, although an operator might expect it.
     #[serde(default)]
     pub note: Option<String>,
 }
 
-/// A group that goes from one node to another.
+/// A group that moves from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub group: String,
     pub from: String,
 }
 
-/// A check made at once because somebody asked, of one server.
+/// The report of a check that an operator ran by `lb probe`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The check's type: `http`, `tcp`, …
     pub check: String,
-    /// Where its packets went.
+    /// The target address.
     pub target: SocketAddr,
-    /// They went to the VIP at the server's MAC.
+    /// The probe went to the VIP at the server's MAC.
     pub via_vip: bool,
     pub took_us: u64,
     pub steps: Vec<Step>,
-    /// What is not wrong yet.
+    /// A warning: something that is not a failure yet.
     pub warning: Option<String>,
-    /// What the server says of its weight.
+    /// The advised weight.
     pub advice: Option<String>,
-    /// `None`: passed.
+    /// `None`: the check succeeded.
     pub failure: Option<String>,
 }
 
@@ -205,20 +207,20 @@ pub struct Count {
 /// The connection table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStatus {
-    /// Slots there are.
+    /// Number of slots.
     pub capacity: u64,
-    /// Connections configured (`connections:`).
+    /// Configured capacity (`connections:`).
     pub configured: u64,
     /// Slots in use at the last sweep.
     pub used: u64,
     pub memory_bytes: u64,
-    /// Entries made since start.
+    /// Entries created since start.
     pub inserted: u64,
-    /// Entries whose idle time ran out.
+    /// Entries whose idle time-out expired.
     pub expired: u64,
-    /// Half-open or closed entries given up for a new connection.
+    /// Half-open or closed entries evicted for a new connection.
     pub evicted: u64,
-    /// New connections that found no slot and went by the client's hash.
+    /// New connections without a free slot, scheduled by a hash of the client.
     pub full: u64,
 }
 
@@ -233,32 +235,32 @@ pub struct ServiceStatus {
     pub scheduler: String,
     /// `none`, `local`, `sorry` or a server's address.
     pub fallback: String,
-    /// True while the service's own servers do not serve, but the fallback (or nobody).
+    /// Whether the fallback (or nobody) serves in place of the service's servers.
     pub on_fallback: bool,
-    /// The fallback serves, or would if it were needed.
+    /// Whether the fallback serves, or could serve if needed.
     pub fallback_ready: bool,
-    /// Why the fallback cannot serve as it should; `None` when all is well.
+    /// Why the fallback cannot serve; `None` if it can.
     pub fallback_error: Option<String>,
-    /// It left the configuration: its servers drain, and new connections are nobody's.
+    /// The service left the configuration: its servers drain, and no server gets new connections.
     #[serde(default)]
     pub draining: bool,
     pub quorum: QuorumStatus,
     pub servers: Vec<ServerStatus>,
     /// The fallback, if it is a server.
     pub fallback_server: Option<ServerStatus>,
-    /// What servers had carried that have left since start: without it the service's totals would fall when one
-    /// leaves, which Prometheus takes for a restart.
+    /// Totals of servers that have left since start. Without them the service's totals would fall
+    /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub former: Totals,
 }
 
-/// Whether enough servers are usable.
+/// The quorum: whether enough servers are usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumStatus {
-    /// As configured.
+    /// Configured weight.
     pub weight: u32,
     pub hysteresis: u32,
-    /// Sum of the weights of the servers that are usable now.
+    /// Sum of the weights of usable servers.
     pub usable: u64,
     pub won: bool,
     /// Seconds since `won` last changed.
@@ -270,41 +272,43 @@ pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
     pub port: u16,
-    /// Forwarding method in ipvsadm's word: `Route`.
+    /// Forwarding method as in ipvsadm: `Route`.
     pub method: String,
     /// Configured weight.
     pub weight: u16,
-    /// The weight that it has now; 0 while it takes no new connections.
+    /// Effective weight; 0 while the server takes no new connections.
     pub effective_weight: u16,
-    /// Why a server that is up has another weight than the configured one: `slow start` or `advised`.
+    /// Why the effective weight of a server that is up differs from the configured one: `slow
+    /// start` or `advised`.
     pub weight_reason: Option<String>,
     /// Connections in state ESTABLISHED.
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
     pub health: Health,
-    /// Why the last check failed, why the server is kept out, or what it waits for; `None` when all is well.
+    /// Why the last check failed, or why the server is kept out or waits; `None` if nothing is
+    /// wrong.
     pub reason: Option<String>,
-    /// What is not wrong yet: a certificate that ends soon.
+    /// A warning: something that is not a failure yet, such as a certificate that expires soon.
     pub warning: Option<String>,
     /// In configured order.
     pub checks: Vec<CheckStatus>,
     /// Seconds since `health` last changed.
     pub since_s: u64,
-    /// Link-layer address that packets go to, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
+    /// The server's MAC address, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
     pub mac: Option<String>,
     /// Totals since the server was added.
     pub connections: u64,
     pub packets: u64,
-    /// Bytes of the frames from the Ethernet header on.
+    /// Bytes of frames, including the Ethernet header.
     pub bytes: u64,
 }
 
-/// A check of one server.
+/// A check of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckStatus {
-    /// Its type: `http`, `tcp`, …
+    /// The check's type: `http`, `tcp`, …
     pub check: String,
-    /// How long the last good probes took, the newest first, in microseconds.
+    /// Latencies of the last successful probes in microseconds, the newest first.
     pub latencies_us: Vec<u64>,
 }

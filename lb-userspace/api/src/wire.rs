@@ -1,30 +1,31 @@
-//! What is spoken on the control socket: one JSON request a line, one JSON reply a line, over a Unix stream socket.
+//! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
+//! stream socket.
 
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
 use crate::status::{Obeyed, ProbeReport, Status};
 
-/// Where the socket is unless the configuration says otherwise.
+/// Default path of the control socket.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 
-/// What can be asked: `{"command":"status"}`, `{"command":"failover","group":"web"}`.
+/// A request: `{"command":"status"}`, `{"command":"failover","group":"web"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
     Events,
-    /// Without a group: each that is here.
+    /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
         group: Option<String>,
     },
-    /// Without a group: each that is not where it belongs.
+    /// `None`: all groups that are not on their preferred node.
     Failback {
         #[serde(default)]
         group: Option<String>,
     },
-    /// With `force` even if no other node is ready for what is here.
+    /// `force`: even if no other node is ready for the groups that are active here.
     Standby {
         #[serde(default)]
         force: bool,
@@ -35,12 +36,12 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
-    /// With `release` it leaves nothing behind.
+    /// `release`: leave nothing behind (program, maps, addresses).
     Stop {
         #[serde(default)]
         release: bool,
     },
-    /// No new connections for a server; by name or address, with a port or without.
+    /// Drain a server; `server` is a name or address, with or without port.
     Disable {
         server: String,
         #[serde(default)]
@@ -49,25 +50,25 @@ pub enum Request {
     Enable {
         server: String,
     },
-    /// The checks of one server, at once; both by name or address.
+    /// Run the checks of a server once; both fields are names or addresses.
     Probe {
         service: String,
         server: String,
     },
 }
 
-/// What comes back: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`, `{"done":"…"}`,
-/// `{"probes":[…]}` or `{"error":"…"}`.
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`,
+/// `{"done":"…"}`, `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
-    /// The order was accepted.
+    /// The command was accepted.
     Obeyed(Obeyed),
-    /// In words.
+    /// The command was executed; the message for the operator.
     Done(String),
-    /// One for each check.
+    /// A report per check.
     Probes(Vec<ProbeReport>),
     Error(String),
 }

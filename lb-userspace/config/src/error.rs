@@ -1,15 +1,16 @@
-//! Mistakes in a configuration and how they are shown.
+//! Mistakes in a configuration, and their display with source line and caret.
 
 use std::fmt::{self, Write as _};
 use std::io;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::places::{self, Position};
+use super::source_map::{self, Position};
 
 /// Why a configuration was refused.
 ///
-/// `Display` gives one paragraph per mistake: `FILE:LINE:COLUMN: MESSAGE`, the line itself, and a caret below it.
+/// `Display` gives one paragraph per mistake: `FILE:LINE:COLUMN: MESSAGE`, the line itself, and a
+/// caret below it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{origin}: {cause}")]
@@ -17,12 +18,12 @@ pub enum ConfigError {
     #[error("{}", Report { origin, mistakes })]
     Mistakes {
         origin: String,
-        /// In the order of their positions; never empty.
+        /// Sorted by position; never empty.
         mistakes: Vec<Mistake>,
     },
 }
 
-/// One mistake: where, and what was found and expected there.
+/// One mistake: its position, and what was found and expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Counted from 1.
@@ -30,15 +31,15 @@ pub struct Mistake {
     /// In characters, counted from 1.
     pub column: usize,
     pub message: String,
-    /// The line of the file, for showing.
+    /// The line of the file, for display.
     pub source_line: String,
 }
 
-/// A mistake as the stages of reading hand it on.
+/// A mistake as parser and validator report it.
 pub(super) type Found = (Position, String);
 
 impl ConfigError {
-    /// None for a file that could not be read.
+    /// Empty for a file that could not be read.
     pub fn mistakes(&self) -> &[Mistake] {
         match self {
             Self::Unreadable { .. } => &[],
@@ -48,11 +49,12 @@ impl ConfigError {
 
     pub(super) fn of(mut found: Vec<Found>, text: &str, origin: &str) -> Self {
         found.sort();
-        // A mistake behind an anchor is found again through every alias.
+        // A mistake at an anchor is reported again for every alias.
         found.dedup();
-        let lines: Vec<&str> = places::lines(text).collect();
+        let lines: Vec<&str> = source_map::lines(text).collect();
         let mistakes = found.into_iter().map(|(at, message)| {
-            // libyaml also ends lines at U+0085, U+2028 and U+2029, as YAML 1.1 did, and may count more of them.
+            // As in YAML 1.1, libyaml also ends lines at U+0085, U+2028 and U+2029, so it may count
+            // more lines.
             let line = at.line.min(lines.len());
             let source_line = lines[line - 1].to_owned();
             Mistake { line, column: at.column.min(source_line.chars().count() + 1), message, source_line }
@@ -61,10 +63,11 @@ impl ConfigError {
     }
 }
 
-/// A file with a wrong first line can be wrong thousands of times; past this many the rest is only counted.
+/// Mistakes that are displayed; the others are only counted. A wrong first line can cause
+/// thousands.
 const LISTED: usize = 50;
 
-/// Characters of a value that a message quotes at most.
+/// Maximum number of characters that a message quotes of a value.
 pub(super) const SHOWN: usize = 80;
 
 struct Report<'a> {
@@ -94,10 +97,11 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// Terminal columns of a source line that are shown at most.
+/// Maximum number of terminal columns shown of a source line.
 const EXCERPT: usize = 100;
 
-/// The part of `line` around `column`, safe to print, and how many terminal columns of it stand before the caret.
+/// The part of `line` around `column`, safe to print, and the number of terminal columns in front
+/// of the caret.
 fn excerpt(line: &str, column: usize) -> (String, usize) {
     let caret = column.saturating_sub(1);
     let start = caret.saturating_sub(EXCERPT / 2);
@@ -120,7 +124,8 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     (shown.trim_end().to_owned(), before_caret)
 }
 
-/// Tabs take one column, so that the caret stays in place; other control characters must not reach a terminal.
+/// Replaces a tab by one blank, so that the caret stays in place, and control characters, which a
+/// terminal would obey.
 fn printable(char: char) -> char {
     match char {
         '\t' => ' ',

@@ -20,7 +20,7 @@ fn example(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// One edit: where, how many characters go, what comes.
+/// One edit: position, number of removed characters, inserted text.
 type Change = (Index, usize, String);
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -50,13 +50,13 @@ pub(crate) fn run(config: Config) -> Result<(), Failed> {
         1 => any::<String>().prop_map(String::into_bytes),
     ];
     hold(config, text, |bytes| match std::str::from_utf8(&bytes) {
-        Ok(text) => text_is_told_of(text),
-        Err(_) => bytes_are_told_of(&bytes),
+        Ok(text) => mistakes_are_within_the_text(text),
+        Err(_) => bad_utf8_is_reported(&bytes),
     })
 }
 
-/// No text makes the parser panic, and every mistake stands within the text.
-fn text_is_told_of(text: &str) -> Result<(), TestCaseError> {
+/// No text makes the parser panic, and every mistake has a position within the text.
+fn mistakes_are_within_the_text(text: &str) -> Result<(), TestCaseError> {
     let Err(error) = parse(text, "any.yaml") else { return Ok(()) };
     prop_assert!(!error.mistakes().is_empty());
     prop_assert!(error.to_string().starts_with("any.yaml:"));
@@ -69,7 +69,7 @@ fn text_is_told_of(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn bytes_are_told_of(bytes: &[u8]) -> Result<(), TestCaseError> {
+fn bad_utf8_is_reported(bytes: &[u8]) -> Result<(), TestCaseError> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(file.path(), bytes).expect("a writable file");
     if let Err(error) = load(file.path()) {
@@ -78,10 +78,10 @@ fn bytes_are_told_of(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Nesting is the file's choice; the parser's stack must not depend on it.
+/// The file decides how deep it nests; the parser's stack must not depend on it.
 #[test]
 fn deep_nesting_is_a_mistake_like_others() {
     for deep in ["[".repeat(50_000), "{a: ".repeat(20_000), format!("services: {}", "- ".repeat(20_000))] {
-        text_is_told_of(&deep).expect("a mistake within the text");
+        mistakes_are_within_the_text(&deep).expect("a mistake within the text");
     }
 }

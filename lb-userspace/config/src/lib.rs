@@ -1,17 +1,17 @@
 //! The configuration: from YAML to a checked model.
 //!
-//! A file passes three stages. `yaml` reads its shape with serde_yaml and keeps every value as it was written;
-//! `check` reads the values and builds the `model`; `places` knows the line and column of each value, so that
-//! a mistake found by either of them is reported where it stands. `surplus` reads on past mistakes of shape, so that all
-//! mistakes of a file are told in one go.
+//! A file passes two stages. `yaml` parses its shape with serde_yaml and keeps every scalar as
+//! text. `validate` reads the scalars and builds the model. `source_map` stores the source span of
+//! each value, so that both stages report mistakes with line and column. `surplus` continues after
+//! mistakes of shape, so that one call reports all mistakes of a file.
 
-mod check;
 mod error;
 #[cfg(test)]
 mod fuzz;
-mod places;
+mod source_map;
 mod surplus;
 mod syntax;
+mod validate;
 mod values;
 mod yaml;
 
@@ -21,17 +21,19 @@ use lb_model::Config;
 
 pub use error::{ConfigError, Mistake};
 
-/// Reads and checks the configuration file at `path`.
+/// Reads and validates the configuration file at `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     load_on(path, &host_name())
 }
 
-/// Checks the configuration in `text`; `origin` is what its mistakes are reported under, usually a file name.
+/// Parses and validates the configuration in `text`; messages begin with `origin`, usually a file
+/// name.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
     parse_on(text, origin, &host_name())
 }
 
-/// Like [`load`], on a host called `host`: that tells which node of a cluster it is, unless the file does.
+/// Like [`load`], for the host name `host`: the name selects the cluster's node unless the file has
+/// the key `node`.
 pub fn load_on(path: &Path, host: &str) -> Result<Config, ConfigError> {
     let origin = path.display().to_string();
     let bytes =
@@ -42,23 +44,23 @@ pub fn load_on(path: &Path, host: &str) -> Result<Config, ConfigError> {
     }
 }
 
-/// Like [`parse`], on a host called `host`.
+/// Like [`parse`], for the host name `host`.
 pub fn parse_on(text: &str, origin: &str, host: &str) -> Result<Config, ConfigError> {
-    // An editor's byte order mark is no character of the first line.
+    // Columns of the first line do not count an editor's byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let places = places::Places::of(text);
-    if places.is_blank() && places.second_document.is_none() {
+    let source_map = source_map::SourceMap::of(text);
+    if source_map.is_blank() && source_map.second_document.is_none() {
         let message = "the file is empty, expected `interface` and `services`";
-        return Err(ConfigError::of(vec![(places::Position::START, message.into())], text, origin));
+        return Err(ConfigError::of(vec![(source_map::Position::START, message.into())], text, origin));
     }
     let checked = match serde_yaml::from_str::<yaml::File>(text) {
-        Ok(file) => check::check(&file, places.root(), host),
+        Ok(file) => validate::validate(&file, source_map.root(), host),
         Err(_) => Err(surplus::mistakes(text, host)),
     };
     checked.map_err(|found| ConfigError::of(found, text, origin))
 }
 
-/// The host's name; empty if it cannot be had or is no text: then it is no node's name.
+/// The host's name; empty, and so no node's name, if it cannot be read or is not UTF-8.
 fn host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }

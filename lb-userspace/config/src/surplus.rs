@@ -1,38 +1,41 @@
-//! All mistakes of a file whose shape is wrong. serde stops at the first one; so the entry that is wrong is blanked out, which
-//! leaves everything else where it was, and the text is read again, until nothing is wrong with its shape. Then its values
-//! are checked as those of any other file.
+//! All mistakes of a file whose shape is wrong.
+//!
+//! serde stops at the first mistake. So [`mistakes`] overwrites the wrong entry with blanks, which
+//! keeps all other positions, and parses the text again, until its shape is right. Then it
+//! validates the values as of any other file.
 
 use serde::de::IgnoredAny;
 
 use super::error::Found;
-use super::places::{EntryText, Places};
+use super::source_map::{EntryText, SourceMap};
 use super::syntax::{Surplus, explain};
-use super::{check, yaml};
+use super::{validate, yaml};
 
-/// Mistakes of shape that are looked for; more is another kind of file.
+/// Maximum number of mistakes of shape; a file with more is probably no configuration.
 const MOST: usize = 50;
 
-/// What is wrong with `text`, whose shape is; `host` is this host's name.
+/// The mistakes in `text`, whose shape is wrong; `host` is this host's name.
 pub(crate) fn mistakes(text: &str, host: &str) -> Vec<Found> {
     let mut reading = Reading { text: text.to_owned(), found: Vec::new(), touched: Vec::new() };
     let mut values_count = true;
     while reading.found.len() < MOST {
         let cause = match serde_yaml::from_str::<yaml::File>(&reading.text) {
             Ok(file) if values_count => {
-                reading.check_values(&file, host);
+                reading.validate_values(&file, host);
                 break;
             }
             Ok(_) => break,
             Err(cause) => cause,
         };
-        let places = Places::of(&reading.text);
-        let (mistake, surplus) = explain(&cause, &reading.text, &places);
-        // A blanked entry can leave a list's item or a mapping empty, which is no mistake of the file's.
+        let source_map = SourceMap::of(&reading.text);
+        let (mistake, surplus) = explain(&cause, &reading.text, &source_map);
+        // A blanked entry can leave a mapping or a list's item empty, which is not the author's
+        // mistake.
         let follows = mistake.1.contains("found nothing") && !reading.found.is_empty();
         if follows || reading.found.contains(&mistake) {
             break;
         }
-        let entry = places.entry_at(mistake.0);
+        let entry = source_map.entry_at(mistake.0);
         reading.found.push(mistake);
         values_count &= surplus != Surplus::Value { single: false };
         let blanked = entry.is_some_and(|entry| reading.blank(entry, surplus));
@@ -44,15 +47,15 @@ pub(crate) fn mistakes(text: &str, host: &str) -> Vec<Found> {
 }
 
 struct Reading {
-    /// The file's, with blanks where it was wrong.
+    /// The file's text, with blanks in place of wrong entries.
     text: String,
     found: Vec<Found>,
-    /// Keys that the text lacks now although its author meant to give them.
+    /// Keys that the author gave and that are blanked out now.
     touched: Vec<String>,
 }
 
 impl Reading {
-    /// `false` if the text cannot go without the entry.
+    /// Overwrites the entry with blanks; returns whether the text is still YAML.
     fn blank(&mut self, EntryText { key, span }: EntryText, surplus: Surplus) -> bool {
         match surplus {
             Surplus::Nothing => return false,
@@ -60,7 +63,7 @@ impl Reading {
             Surplus::Value { .. } => self.touched.push(key),
         }
         let after = self.text.chars().skip(span.end);
-        // In `{ a: 1, b: 2 }` the comma goes with the entry before it.
+        // In `{ a: 1, b: 2 }` the comma belongs to the entry in front of it.
         let comma =
             after.take_while(|char| char.is_whitespace() || *char == ',').position(|char| char == ',');
         let end = span.end + comma.map_or(0, |comma| comma + 1);
@@ -75,12 +78,12 @@ impl Reading {
         is_yaml
     }
 
-    fn check_values(&mut self, file: &yaml::File, host: &str) {
-        let places = Places::of(&self.text);
-        let Err(found) = check::check(file, places.root(), host) else { return };
-        // Something seems to be absent where it was blanked out.
+    fn validate_values(&mut self, file: &yaml::File, host: &str) {
+        let source_map = SourceMap::of(&self.text);
+        let Err(found) = validate::validate(file, source_map.root(), host) else { return };
+        // Messages about absent values, which may have been blanked out.
         const ABSENCE: [&str; 5] =
-            [" is missing", " without ", "no command", "expected at least", "nothing to "];
+            [" is missing", "a service without ", "a cluster without ", "no command", "expected at least"];
         let is_due_to_a_blank = |message: &str| {
             ABSENCE.iter().any(|absence| message.contains(absence))
                 || self.touched.iter().any(|key| message.contains(&format!("`{key}`")))
@@ -96,16 +99,16 @@ mod tests {
     use super::super::parse;
 
     #[track_caller]
-    fn assert_mistakes(text: &str, wanted: &[&str]) {
+    fn assert_mistakes(text: &str, expected: &[&str]) {
         let error = parse(text, "lb.yaml").expect_err("it has mistakes");
         let found: Vec<String> = error
             .mistakes()
             .iter()
             .map(|mistake| format!("{}:{}: {}", mistake.line, mistake.column, mistake.message))
             .collect();
-        assert_eq!(found.len(), wanted.len(), "{found:#?}");
-        for (found, wanted) in found.iter().zip(wanted) {
-            assert!(found.starts_with(wanted), "{found}\nis not\n{wanted}");
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\nis not\n{expected}");
         }
     }
 
@@ -115,24 +118,24 @@ mod tests {
             "intreface: eth0\nservices:\n  - vip: 192.0.2.10:80\n    shceduler: rr\n    drain: soon\n    \
              servers: [{ wieght: 1, address: 192.0.2.21:81 }, { address: 192.0.2.22, bogus: 1, weight: x }]\n",
             &[
-                "1:1: unknown field `intreface`, did you mean `interface`?",
-                "4:5: unknown field `shceduler`, did you mean `scheduler`?",
+                "1:1: unknown key `intreface`, did you mean `interface`?",
+                "4:5: unknown key `shceduler`, did you mean `scheduler`?",
                 "5:12: drain \"soon\"",
-                "6:17: unknown field `wieght`, did you mean `weight`?",
+                "6:17: unknown key `wieght`, did you mean `weight`?",
                 "6:37: address \"192.0.2.21:81\"",
-                "6:77: unknown field `bogus`",
+                "6:77: unknown key `bogus`",
                 "6:95: weight \"x\"",
             ],
         );
     }
 
     #[test]
-    fn c10_wrong_types_doubled_keys_and_wrong_values_are_told_together() {
+    fn c10_wrong_types_duplicate_keys_and_wrong_values_are_reported_together() {
         assert_mistakes(
             "interface: eth0\ninterface: eth1\nconnections: [1]\nservices:\n  - vip: 192.0.2.10:80\n    \
              scheduler: rrr\n    servers: [{ address: 192.0.2.21 }]\n",
             &[
-                "2:1: duplicate field `interface`, first given in line 1",
+                "2:1: duplicate key `interface`, first given in line 1",
                 "3:14: connections: found a list, expected a single value",
                 "6:16: scheduler \"rrr\"",
             ],
@@ -143,7 +146,15 @@ mod tests {
     fn c10_a_mapping_where_a_list_belongs_hides_no_other_mistake_of_shape() {
         assert_mistakes(
             "interface: eth0\ngroups: { vips: [192.0.2.10/24] }\nbogus: 1\nservices: []\n",
-            &["2:9: groups: found a mapping, expected a list", "3:1: unknown field `bogus`"],
+            &["2:9: groups: found a mapping, expected a list", "3:1: unknown key `bogus`"],
+        );
+    }
+
+    #[test]
+    fn a_message_with_the_word_without_is_not_taken_for_one_about_an_absent_value() {
+        assert_mistakes(
+            "interface: a/b\nbogus: 1\nservices: [{ vip: 192.0.2.10:80, servers: [{ address: 192.0.2.21 }] }]\n",
+            &["1:12: interface \"a/b\": expected the name", "2:1: unknown key `bogus`"],
         );
     }
 

@@ -1,37 +1,40 @@
-//! Mistakes in the shape of the file: what serde_yaml and libyaml say of them, in plain words and at the exact place.
+//! Mistakes in the shape of the file: translates the messages of serde_yaml and libyaml into plain
+//! English, and finds their exact positions.
 
 use std::str::Utf8Error;
 
 use super::error::{ConfigError, Found, SHOWN};
-use super::places::{Place, Places, Position, lines};
+use super::source_map::{Position, SourceMap, SourceSpan, lines};
 use super::values;
 
-/// The file is no text at all.
+/// The error for a file that is not UTF-8.
 pub(crate) fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
     let text = String::from_utf8_lossy(bytes);
-    // Nothing was replaced before the first bad byte, so its offset is the same in both.
+    // The lossy text has no replacement before the first bad byte, so its offset is the same in
+    // both.
     let at = Position::of_byte(&text, cause.valid_up_to());
     let byte = bytes.get(cause.valid_up_to()).copied().unwrap_or_default();
     let message = format!("found byte 0x{byte:02x}, expected UTF-8 text");
     ConfigError::of(vec![(at, message)], &text, origin)
 }
 
-/// What the reading may go on without.
+/// What must be blanked out before the file can be parsed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Surplus {
-    /// The entry at the mistake: its key is not one of ours, or given twice. `meant` is the key that was probably meant.
+    /// The entry at the mistake: its key is unknown or a duplicate. `meant` is the key that the
+    /// author probably meant.
     Entry { meant: Option<String> },
-    /// The value at the mistake is of the wrong type; `single`: a single value was expected.
+    /// The value at the mistake: its type is wrong. `single`: a single value was expected.
     Value { single: bool },
-    /// Nothing: what follows cannot be read.
+    /// Nothing: the rest of the file cannot be parsed.
     Nothing,
 }
 
-/// What is wrong with `text`, for which serde_yaml gave `cause`.
-pub(crate) fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) -> (Found, Surplus) {
+/// Position and message for serde_yaml's error `cause` in `text`.
+pub(crate) fn explain(cause: &serde_yaml::Error, text: &str, source_map: &SourceMap) -> (Found, Surplus) {
     let full = cause.to_string();
     let (at, suffix) = match cause.location() {
-        // The offset is sure; lines are counted otherwise than editors do.
+        // The offset is reliable; libyaml counts lines differently than editors.
         Some(location) => (
             Position::of_byte(text, location.index()),
             format!(" at line {} column {}", location.line(), location.column()),
@@ -40,58 +43,58 @@ pub(crate) fn explain(cause: &serde_yaml::Error, text: &str, places: &Places) ->
     };
     let message = full.strip_suffix(&suffix).unwrap_or(&full);
     let nothing = |found| (found, Surplus::Nothing);
-    wrong_key(message, at, places)
+    wrong_key(message, at, source_map)
         .or_else(|| wrong_type(message, at, text))
-        .or_else(|| wrong_text(message, text, places).map(nothing))
+        .or_else(|| wrong_text(message, text, source_map).map(nothing))
         .unwrap_or_else(|| nothing(wrong_yaml(message, at, text)))
 }
 
-/// Splits `PATH: MARK REST` into `PATH` and `REST`; the path is absent at the top of the file.
+/// Splits `PATH: MARK REST` into `PATH` and `REST`; the path is empty at the top level of the file.
 fn split<'m>(message: &'m str, mark: &str) -> Option<(&'m str, &'m str)> {
     let start = message.find(mark)?;
     Some((message[..start].trim_end_matches(": "), &message[start + mark.len()..]))
 }
 
-fn wrong_key(message: &str, at: Position, places: &Places) -> Option<(Found, Surplus)> {
+fn wrong_key(message: &str, at: Position, source_map: &SourceMap) -> Option<(Found, Surplus)> {
     if let Some((path, rest)) = split(message, "unknown field `") {
-        // The names that are expected follow the last mention of one that is not.
+        // serde lists the expected names after the unknown one.
         let (key, expected) = rest.split_once("`, expected ")?;
-        let at = follow(places, path).occurrence(key, 0).map_or(at, Place::key_at);
+        let at = follow(source_map, path).occurrence(key, 0).map_or(at, SourceSpan::key_at);
         let names = expected.split('`').skip(1).step_by(2);
         let meant = values::nearest(key, names).map(str::to_owned);
         return Some(((at, unknown_key(key, expected)), Surplus::Entry { meant }));
     }
     let (path, rest) = split(message, "duplicate field `")?;
     let key = rest.strip_suffix('`')?;
-    let map = follow(places, path);
+    let map = follow(source_map, path);
     let first = map.key(key).key_at().line;
-    let at = map.occurrence(key, 1).map_or(at, Place::key_at);
-    let message = format!("duplicate field `{key}`, first given in line {first}");
+    let at = map.occurrence(key, 1).map_or(at, SourceSpan::key_at);
+    let message = format!("duplicate key `{key}`, first given in line {first}");
     Some(((at, message), Surplus::Entry { meant: None }))
 }
 
-/// `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`, `b`, `c`".
+/// The message for an unknown key. `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`,
+/// `b`, `c`".
 fn unknown_key(key: &str, expected: &str) -> String {
     if key == "<<" {
-        return "unknown field `<<`: YAML's merge key is not supported here, aliases of whole values are"
-            .into();
+        return "unknown key `<<`: YAML's merge key is not supported, only aliases of whole values".into();
     }
     let names = expected.split('`').skip(1).step_by(2);
     let nearest = values::nearest(key, names);
     let key = key.chars().take(SHOWN).collect::<String>();
     let key = key.escape_debug();
     match nearest {
-        Some(name) => format!("unknown field `{key}`, did you mean `{name}`?"),
-        None => format!("unknown field `{key}`, expected {expected}"),
+        Some(name) => format!("unknown key `{key}`, did you mean `{name}`?"),
+        None => format!("unknown key `{key}`, expected {expected}"),
     }
 }
 
-/// The place of a path as serde_yaml writes it, such as `services[0].check`.
-fn follow<'a>(places: &'a Places, path: &str) -> Place<'a> {
+/// The source span of a path in serde_yaml's notation, such as `services[0].check`.
+fn follow<'a>(source_map: &'a SourceMap, path: &str) -> SourceSpan<'a> {
     let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
-    steps.fold(places.root(), |place, step| match step.strip_suffix(']').map(str::parse) {
-        Some(Ok(index)) => place.item(index),
-        _ => place.key(step),
+    steps.fold(source_map.root(), |span, step| match step.strip_suffix(']').map(str::parse) {
+        Some(Ok(index)) => span.item(index),
+        _ => span.key(step),
     })
 }
 
@@ -114,7 +117,7 @@ fn wrong_type(message: &str, at: Position, text: &str) -> Option<(Found, Surplus
     Some(((at, message), surplus))
 }
 
-/// serde's name of what it found.
+/// serde's name for what it found, in YAML's terms.
 fn in_yaml_terms(found: &str) -> String {
     match found {
         "sequence" => "a list".to_owned(),
@@ -128,7 +131,7 @@ fn in_yaml_terms(found: &str) -> String {
     }
 }
 
-/// Two slips that YAML takes for something else; `rest` is the line from the mistake on.
+/// A hint at one of two frequent slips; `rest` is the line from the mistake on.
 fn hint(found: &str, rest: &str) -> &'static str {
     let looks_like_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if found == "sequence" && rest.starts_with('[') && rest.contains("]:") {
@@ -142,24 +145,25 @@ fn hint(found: &str, rest: &str) -> &'static str {
     }
 }
 
-/// The line of `at`, from its column on.
+/// The rest of the line from `at` on.
 fn line_from(text: &str, at: Position) -> &str {
     let line = lines(text).nth(at.line - 1).unwrap_or_default();
     line.char_indices().nth(at.column - 1).map_or("", |(start, _)| &line[start..])
 }
 
-fn wrong_text(message: &str, text: &str, places: &Places) -> Option<Found> {
+fn wrong_text(message: &str, text: &str, source_map: &SourceMap) -> Option<Found> {
     if message.starts_with("deserializing from YAML containing more than one document") {
-        let at = places.second_document.unwrap_or(Position::START);
+        let at = source_map.second_document.unwrap_or(Position::START);
         return Some((at, "found a second YAML document, expected only one in the file".into()));
     }
-    // libyaml's reader counts bytes, so serde_yaml knows no line.
+    // libyaml gives only a byte offset here, and only in its message, so serde_yaml has no
+    // location.
     let (_, offset) = message.split_once("control characters are not allowed at position ")?;
     let at = Position::of_byte(text, offset.parse().ok()?);
     Some((at, "found a control character, expected text without any".into()))
 }
 
-/// libyaml's messages, by how they begin, and what they mean to somebody who wrote a configuration.
+/// The beginnings of libyaml's messages, and their plain English.
 const IN_PLAIN_WORDS: [(&str, &str); 10] = [
     ("did not find expected key", "expected a key here; is it indented like the keys above it?"),
     (
@@ -186,7 +190,7 @@ fn wrong_yaml(message: &str, at: Position, text: &str) -> Found {
     }
     let plain = IN_PLAIN_WORDS.iter().find(|(libyaml, _)| message.starts_with(libyaml));
     let plain = plain.map_or(message, |(_, words)| words);
-    // The key that lacks its colon is where the scan began, the place where it was given up is a line further down.
+    // The scan began at the key without a colon; it failed a line further down.
     if let Some(key) = began("while scanning a simple key at ") {
         return (key, format!("not valid YAML: {plain}"));
     }

@@ -12,7 +12,7 @@ use lb_model::{Fallback, GroupVip, Pattern, Statuses};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
-/// One of a few words.
+/// The value of the name `text` in `choices`.
 pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(name, _)| *name == text);
     chosen.map(|(_, value)| *value).ok_or_else(|| {
@@ -21,7 +21,7 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
     })
 }
 
-/// The one of `names` that `text` is most likely a slip for; `None` if there are several.
+/// The name that `text` is most likely a misspelling of; `None` if several are equally likely.
 pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let mut near: Vec<_> = names
         .map(|name| (strsim::damerau_levenshtein(text, name), name))
@@ -35,7 +35,8 @@ pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> O
     }
 }
 
-/// A whole number in decimal. `1_000_000` is one; `010` is not, for YAML 1.1 read it as octal.
+/// A decimal whole number, such as `1_000_000`. Leading zeros are refused: `010` is octal in YAML
+/// 1.1.
 pub(crate) fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
         && !text.starts_with('_')
@@ -48,7 +49,8 @@ pub(crate) fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> 
         .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
-/// A time with a unit, or a whole number of seconds. Finer than a millisecond is refused, not rounded.
+/// A time with a unit, or a whole number of seconds. Fractions of a millisecond are refused, not
+/// rounded.
 pub(crate) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
     let time = seconds.or_else(|| humantime::parse_duration(text).ok());
@@ -58,23 +60,24 @@ pub(crate) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Durati
     })
 }
 
-/// A name that goes into listings and metric labels.
+/// A name for listings and metric labels.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.chars().count());
     if fits && text.trim() == text && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {
-        Err("expected 1 to 64 characters, without control characters and blanks at the ends".into())
+        Err("expected 1 to 64 characters without control characters, and no blank at the beginning or end"
+            .into())
     }
 }
 
-/// The kernel's own rule (`dev_valid_name`).
+/// An interface's name, by the kernel's rule (`dev_valid_name`).
 pub(crate) fn interface(text: &str) -> Result<String, String> {
     let forbidden = |char: char| char == '/' || char == ':' || char.is_whitespace() || char.is_control();
     if (1..=15).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(forbidden) {
         Ok(text.to_owned())
     } else {
-        Err("expected the name of a network interface: 1 to 15 bytes without `/`, `:` and blanks".into())
+        Err("expected the name of a network interface: 1 to 15 bytes without `/`, `:` or blanks".into())
     }
 }
 
@@ -103,7 +106,7 @@ fn no_path(example: &str) -> String {
     format!("expected an absolute path, such as {example}")
 }
 
-/// The own address that an HTTP server listens on; IPv6 is fine here.
+/// The local address and port, IPv4 or IPv6, that the HTTP server for metrics listens on.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
     address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
@@ -117,7 +120,7 @@ pub(crate) fn vip(text: &str) -> Result<(IpAddr, u16), String> {
     }
 }
 
-/// A VIP as an address of an interface; without a prefix length it stands for itself alone.
+/// A VIP as an address of an interface; the default prefix length is that of a single host.
 pub(crate) fn group_vip(text: &str) -> Result<GroupVip, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
     let address = group_address(address)?;
@@ -135,7 +138,7 @@ fn group_address(text: &str) -> Result<IpAddr, String> {
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     match address.parse() {
         Ok(address) if Ipv6Addr::is_unicast_link_local(&address) => {
-            Err("found a link-local address, expected one that hosts beyond a router can reach too".into())
+            Err("found a link-local address, expected one that hosts behind a router can reach too".into())
         }
         Ok(address) if zone.is_none() => unicast(address.into()),
         _ => Err(format!("expected {GROUP_VIP}")),
@@ -161,7 +164,8 @@ pub(crate) fn multicast(text: &str) -> Result<SocketAddr, String> {
     socket_address(text, MULTICAST, |address| address.is_multicast())
 }
 
-/// An IPv4 network's broadcast address and a port. Which one it is depends on the network, so much is let through.
+/// An IPv4 network's broadcast address and a port. Any unicast address may be one: the prefix
+/// length is unknown here.
 pub(crate) fn broadcast(text: &str) -> Result<SocketAddr, String> {
     let like_one = |address| matches!(unfit(address), None | Some(LIMITED_BROADCAST));
     socket_address(text, BROADCAST, |address| address.is_ipv4() && like_one(address))
@@ -172,7 +176,8 @@ fn socket_address(text: &str, expected: &str, fits: impl Fn(IpAddr) -> bool) -> 
     address.ok_or_else(|| format!("expected {expected}"))
 }
 
-/// Label of an address: the kernel takes names of 15 bytes, ifconfig(8) shows those that begin with the interface's.
+/// The label of an address. The kernel limits it to 15 bytes; ifconfig(8) shows labels that begin
+/// with the interface.
 pub(crate) fn label(text: &str, interface: &str) -> Result<String, String> {
     let rest = text.strip_prefix(interface).and_then(|rest| rest.strip_prefix(':'));
     if rest.is_some_and(|rest| !rest.is_empty()) && text.len() <= 15 && !text.contains(char::is_whitespace) {
@@ -235,7 +240,7 @@ fn is_ipv6(text: &str) -> bool {
 fn no_address(text: &str, host: &str, expected: &str) -> String {
     let like_a_name = |char: char| char.is_alphanumeric() || "-._".contains(char);
     if !text.contains('/') && host.contains(char::is_alphabetic) && host.chars().all(like_a_name) {
-        format!("found a host name, expected {expected}: names are not looked up")
+        format!("found a host name, expected {expected}: host names are not resolved")
     } else {
         format!("expected {expected}")
     }
@@ -243,7 +248,7 @@ fn no_address(text: &str, host: &str, expected: &str) -> String {
 
 const LIMITED_BROADCAST: &str = "the broadcast address";
 
-/// Addresses that no packet to a single host carries, and those of this host alone.
+/// What makes `address` unfit as the unicast address of another host, if anything.
 fn unfit(address: IpAddr) -> Option<&'static str> {
     let of_this_network = matches!(address, IpAddr::V4(address) if address.octets()[0] == 0);
     match address {
@@ -256,7 +261,7 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Who serves when no real server does; `page` is the sorry page's file, if one is given.
+/// Who serves when no real server does; `page` is the configured file of the sorry page.
 pub(crate) fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, String> {
     match text {
         "none" => Ok(Fallback::None),
@@ -270,11 +275,11 @@ pub(crate) fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, St
     }
 }
 
-/// `off` and its like.
+/// The values of a switch.
 pub(crate) const SWITCH: [(&str, bool); 6] =
     [("on", true), ("off", false), ("yes", true), ("no", false), ("true", true), ("false", false)];
 
-/// Statuses and ranges of them, as in `200-299, 304`.
+/// HTTP statuses and ranges of them, such as `200-299, 304`.
 pub(crate) fn statuses(text: &str) -> Result<Statuses, String> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -288,7 +293,7 @@ pub(crate) fn statuses(text: &str) -> Result<Statuses, String> {
         .map_err(|_| "expected statuses from 100 to 599 or ranges of them, such as 200-299, 304".into())
 }
 
-/// Bytes as pairs of hexadecimal digits; blanks between them do no harm.
+/// Bytes as pairs of hexadecimal digits; blanks are ignored.
 pub(crate) fn hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let byte = |pair: &[u8]| {
@@ -317,7 +322,7 @@ pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
     }
 }
 
-/// A DNS name that can be asked for.
+/// A DNS name for a query.
 pub(crate) fn dns_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let fits = |label: &str| {
@@ -330,15 +335,15 @@ pub(crate) fn dns_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// What a certificate can be for.
+/// A DNS name or IP address that a certificate can be issued for.
 pub(crate) fn tls_name(text: &str) -> Result<String, String> {
     match ServerName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("expected a name that a certificate can be for, such as www.example.org".into()),
+        Err(_) => Err("expected a name that a certificate can be issued for, such as www.example.org".into()),
     }
 }
 
-/// A word that goes into a protocol's message as it is.
+/// A word that a probe sends unchanged in a message of its protocol.
 pub(crate) fn word(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -347,7 +352,7 @@ pub(crate) fn word(text: &str) -> Result<String, String> {
     }
 }
 
-/// The path of an HTTP request; ldirectord's files leave the leading slash out.
+/// The path of an HTTP request; as in ldirectord's files, the leading slash may be omitted.
 pub(crate) fn request_path(text: &str) -> Result<String, String> {
     if text.contains("://") {
         Err("expected a path, such as /index.html; the host's name goes into `host`".into())
@@ -369,7 +374,11 @@ pub(crate) fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// Text to look for in an answer.
-pub(crate) fn needle(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("expected the text to look for".into()) } else { Ok(text.to_owned()) }
+/// Text that a server's answer must contain.
+pub(crate) fn search_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("expected text that the answer must contain".into())
+    } else {
+        Ok(text.to_owned())
+    }
 }

@@ -1,7 +1,7 @@
 //! The shape of the YAML file: which keys there are and where they nest.
 //!
-//! Scalars stay the text they were written as, so that [`super::check`] can report every wrong value of a file at
-//! once and quote it literally.
+//! Scalars are kept as text, so that `validate` can report all wrong values of a file
+//! at once and quote them literally.
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -91,7 +91,7 @@ pub(crate) struct Hooks {
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// The list of words alone.
+    /// Only the list of words.
     Words(Vec<Scalar>),
     Timed(TimedCommand),
 }
@@ -103,7 +103,7 @@ pub(crate) struct TimedCommand {
     pub timeout: Scalar,
 }
 
-/// A value for each of some nodes, in file order; a doubled name is here twice.
+/// A value by node name, in file order; duplicate names are kept.
 #[derive(Debug)]
 pub(crate) struct ByNode(pub Vec<(String, Scalar)>);
 
@@ -115,7 +115,7 @@ pub(crate) struct Control {
 
 #[derive(Debug)]
 pub(crate) enum Metrics {
-    /// `off`, `on` and their like.
+    /// `off`, `on` or a synonym.
     Switch(String),
     On(MetricsOn),
 }
@@ -239,7 +239,8 @@ pub(crate) struct Server {
     pub check: Option<Checks>,
 }
 
-/// The text of a scalar, if its key was given. An absent value and `null` are given, and empty.
+/// The text of a scalar; `None` if its key is absent. A key without a value, or with `null`, has an
+/// empty text.
 #[derive(Debug, Default)]
 pub(crate) struct Scalar(pub Option<String>);
 
@@ -261,7 +262,8 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar(Some(String::new())))
             }
 
-            // serde_yaml hands the text of any scalar to a type that asks for a string, numbers and booleans included.
+            // For `deserialize_str` serde_yaml passes the text of any scalar, including numbers and
+            // booleans.
             fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
                 deserializer.deserialize_str(self)
             }
@@ -270,7 +272,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// A key without a value is not an absent one: an empty `check` must not turn checking off.
+/// Makes a key without a value differ from an absent key: an empty `check` must not disable checks.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

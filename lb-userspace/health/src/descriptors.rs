@@ -1,11 +1,12 @@
-//! File descriptors: each check has one open while its probe is under way, all of them at once when servers hang.
+//! The limit on file descriptors: each probe in flight uses one, and when servers hang all checks
+//! have a probe in flight.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What all else in this process may have open.
+/// Descriptors reserved for the rest of this process.
 const OTHERS: u64 = 256;
 
-/// Takes as many as the system permits this process. Returns how many that are.
+/// Raises the soft limit to the hard limit, and returns it.
 pub(crate) fn raise_limit() -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -14,13 +15,14 @@ pub(crate) fn raise_limit() -> nix::Result<u64> {
     Ok(hard)
 }
 
-/// What to say to the operator if `checks` may need more than `limit`.
+/// A warning for the operator if `checks` may need more descriptors than `limit`.
 pub(crate) fn too_few(checks: usize, limit: u64) -> Option<String> {
     let needed = checks as u64 + OTHERS;
     (needed > limit).then(|| {
         format!(
-            "{checks} checks can have as many connections open at once, and lb may open {limit} files: should many servers \
-             hang, others will not be checked; permit {needed} (systemd: LimitNOFILE={needed})"
+            "{checks} checks need up to {needed} open files when servers hang, and the limit is {limit}: \
+             some checks \
+             would not run then; raise the limit (systemd: LimitNOFILE={needed})"
         )
     })
 }

@@ -1,4 +1,4 @@
-//! What real servers may answer, made up.
+//! Fuzz targets: answers of servers.
 
 mod dns;
 mod probes;

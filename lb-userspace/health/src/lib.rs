@@ -1,5 +1,6 @@
-//! Health checks: a pure machine per check, one file per kind of probe, and the tasks that drive them. What the checks of
-//! a server mean together is decided by a machine per server, and what servers are worth together by the quorum.
+//! Health checks: a pure state machine per check, one file per type of probe, and the tasks that
+//! drive them. A state machine per server combines the results of its checks, and a quorum per
+//! service those of its servers.
 
 pub mod machine;
 pub mod net;
@@ -10,7 +11,7 @@ pub mod server;
 mod descriptors;
 #[cfg(test)]
 mod fuzz;
-mod punctuality;
+mod lateness;
 mod recent;
 mod task;
 
@@ -29,44 +30,45 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use self::lateness::TimerLateness;
 use self::machine::{Start, State};
 use self::net::{Net, VipNet};
 use self::probe::agent::Memory;
 use self::probe::{Advice, Report, Subject};
-use self::punctuality::Punctuality;
 use self::recent::Recent;
 use self::task::Job;
 
-/// Checks started together follow each other at this distance, or closer if the interval would not hold them all.
+/// Delay between the starts of new checks; shorter if they would not fit into the interval.
 const STAGGER: Duration = Duration::from_millis(5);
 
-/// What a check says of a server. Sent when something in it changed, not for every probe.
+/// The result of a check, sent when it changes, not for every probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub service: ServiceKey,
     pub server: IpAddr,
-    /// Which of the server's checks it is.
-    pub place: usize,
+    /// Index of the check among the server's checks.
+    pub index: usize,
     pub state: State,
-    /// Why the server is down, or what the last probe found against it; `None` when all is well.
+    /// Why the server is down, or what the last probe found wrong; `None` if nothing is wrong.
     pub reason: Option<String>,
     pub advice: Option<Advice>,
     pub warning: Option<String>,
 }
 
-/// What a task belongs to: one check of one server of one service.
+/// Identifies a task: a check of a server of a service.
 type Id = (ServiceKey, IpAddr, usize);
 
-/// Runs the checks of all services, each in a task of its own on a thread of their own, and sends what they find.
+/// Runs the checks of all services, each as a task on the checks' thread, and sends their verdicts.
 ///
-/// It says nothing about servers without a check, and nothing when a check goes away. Dropping it ends all checks.
+/// It sends nothing for servers without a check, and nothing when a check is removed. Dropping it
+/// ends all checks.
 #[derive(Debug)]
 pub struct Checker {
     thread: Worker,
     net: Net,
     sender: mpsc::UnboundedSender<Verdict>,
-    punctuality: Punctuality,
-    /// That this process may have open.
+    lateness: TimerLateness,
+    /// Maximum number of open files of this process.
     descriptors: u64,
     running: HashMap<Id, Running>,
 }
@@ -88,23 +90,23 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        let (thread, punctuality) = (Worker::start("checks")?, Punctuality::default());
+        let (thread, lateness) = (Worker::start("checks")?, TimerLateness::default());
         let descriptors = descriptors::raise_limit()?;
-        Ok(Self { thread, net, sender, punctuality, descriptors, running: HashMap::new() })
+        Ok(Self { thread, net, sender, lateness, descriptors, running: HashMap::new() })
     }
 
-    /// Makes the running checks those of `services`.
+    /// Runs the checks of `services` and ends all others.
     ///
-    /// An unchanged check of an unchanged server runs on as if nothing had happened. When the check of a server
-    /// changed, its state stays until the first result of the new check, which then decides alone.
+    /// An unchanged check of an unchanged server continues undisturbed. A server whose check has
+    /// changed keeps its state until the first result of the new check, which decides alone.
     pub fn set(&mut self, services: &[Service]) {
-        let wanted: Vec<_> = services.iter().flat_map(checks).collect();
-        if let Some(text) = descriptors::too_few(wanted.len(), self.descriptors) {
+        let expected: Vec<_> = services.iter().flat_map(checks).collect();
+        if let Some(text) = descriptors::too_few(expected.len(), self.descriptors) {
             warn!("{text}");
         }
-        let ids: HashSet<Id> = wanted.iter().map(|(id, ..)| *id).collect();
+        let ids: HashSet<Id> = expected.iter().map(|(id, ..)| *id).collect();
         self.running.retain(|id, _| ids.contains(id));
-        let new: Vec<_> = wanted
+        let new: Vec<_> = expected
             .into_iter()
             .filter(|(id, subject, check)| {
                 !self.running.get(id).is_some_and(|old| old.subject == *subject && old.check == **check)
@@ -113,45 +115,46 @@ impl Checker {
         let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
         for (turn, (id, subject, check)) in (0..).zip(new) {
             let beat = (check.interval / count).min(STAGGER).saturating_mul(turn);
-            // Nothing is known of these servers: the first round is quicker by so much that a director's start and an
-            // interval and a time-out at the most lie before the last verdict.
+            // The first round is a third faster, so that the last verdict comes at most one
+            // interval and one time-out after the director's start.
             let start = Start { first: beat * 2 / 3, beat };
             self.begin(id, subject, check, start);
         }
     }
 
-    /// The way of probes through VIPs.
+    /// The network of probes through VIPs.
     pub fn vip(&self) -> &VipNet {
         &self.net.vip
     }
 
-    /// Has probes through VIPs go by these sockets, beside those that they have.
+    /// Adds AF_XDP sockets for probes through VIPs.
     pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
         self.net.vip.add_sockets(sockets, self.thread.handle())
     }
 
-    /// How many checks run.
+    /// Number of running checks.
     pub fn count(&self) -> usize {
         self.running.len()
     }
 
-    pub fn punctuality(&self) -> &Punctuality {
-        &self.punctuality
+    pub fn timer_lateness(&self) -> &TimerLateness {
+        &self.lateness
     }
 
-    /// Latencies of the last good probes of a server's checks, the newest first.
+    /// Latencies of the last successful probes of a server, by check, the newest first.
     pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
-        let running = |place| self.running.get(&(service, server, place));
-        (0..checks).map(|place| running(place).map(|check| check.recent.all()).unwrap_or_default()).collect()
+        let running = |index| self.running.get(&(service, server, index));
+        (0..checks).map(|index| running(index).map(|check| check.recent.all()).unwrap_or_default()).collect()
     }
 
-    /// Makes one probe of each of these checks at once, beside those that run by themselves; the receiver gets the reports.
+    /// Runs one probe of each of these checks at once, in addition to the periodic ones; the
+    /// receiver gets the reports.
     pub fn probe(&self, subject: Subject, checks: Arc<[Check]>) -> oneshot::Receiver<Vec<Report>> {
         let (sender, reports) = oneshot::channel();
         let net = self.net.clone();
         self.thread.handle().spawn(async move {
             let probes = checks.iter().map(|check| probe::run(check, subject, &net));
-            // Whoever asked may have gone.
+            // The receiver may have been dropped.
             let _ = sender.send(join_all(probes).await);
         });
         reports
@@ -162,10 +165,10 @@ impl Checker {
         let before = old.as_ref().map_or(State::Unknown, |old| *old.state.borrow());
         let (state_sender, state) = watch::channel(before);
         let recent = Recent::default();
-        let (_, _, place) = id;
+        let (_, _, index) = id;
         let job = Job {
             subject,
-            place,
+            index,
             check: check.clone(),
             net: self.net.clone(),
             verdicts: self.sender.clone(),
@@ -173,26 +176,26 @@ impl Checker {
             recent: recent.clone(),
             agent: Memory::default(),
             seed: seed(&id),
-            punctuality: self.punctuality.clone(),
+            lateness: self.lateness.clone(),
         };
         let task = self.thread.handle().spawn(job.run(start));
         self.running.insert(id, Running { check: check.clone(), subject, state, recent, task });
     }
 }
 
-/// The same for a check whenever it starts, another for each check.
+/// A seed that depends only on the check.
 fn seed(id: &Id) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The checks that a service wants of its servers.
+/// All checks of a service's servers.
 fn checks(service: &Service) -> impl Iterator<Item = (Id, Subject, &Check)> {
     service.servers.iter().flat_map(move |server| {
         let subject = Subject { service: service.key, server: server.address, port: server.port };
         let each = server.checks.iter().enumerate();
-        each.map(move |(place, check)| ((service.key, server.address, place), subject, check))
+        each.map(move |(index, check)| ((service.key, server.address, index), subject, check))
     })
 }
 

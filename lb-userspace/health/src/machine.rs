@@ -1,7 +1,8 @@
-//! When one server is probed and what its results mean: rise and fall, intervals and time-out.
+//! The state machine of one check of one server: when to probe, and what the results mean (rise,
+//! fall, intervals, time-out).
 //!
-//! The machine decides and nothing else: it has no socket and no clock, and what is random about it comes from a seed. Its
-//! driver hands in what happened and the time since some fixed moment, does what comes out, and calls again with
+//! The machine is pure: it has no socket and no clock, and its randomness comes from a seed. The
+//! driver passes in events with the time since some fixed moment, executes the outputs, and sends
 //! [`Input::Timer`] at [`Machine::next_timeout`]. At most one probe is in flight.
 
 mod beat;
@@ -11,61 +12,62 @@ use std::time::Duration;
 use self::beat::Beat;
 pub use self::beat::Start;
 
-/// What the results so far say of the server.
+/// The server's state according to the results so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nothing yet.
+    /// No result yet.
     Unknown,
     Up,
     Down,
 }
 
-/// The part of a check that is about time and counts.
+/// The times and counts of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// From the start of one probe to the start of the next, greater than zero.
+    /// From the start of one probe to the start of the next one, greater than zero.
     pub interval: Duration,
-    /// The same while results speak against the state, greater than zero.
+    /// The interval while results contradict the state, greater than zero.
     pub fast_interval: Duration,
-    /// A probe without a result by then has failed, greater than zero.
+    /// A probe without a result after this time has failed; greater than zero.
     pub timeout: Duration,
     /// Successes in a row that bring the server up, at least 1.
     pub rise: u32,
-    /// Failures in a row that take it down, at least 1.
+    /// Failures in a row that take the server down, at least 1.
     pub fall: u32,
 }
 
-/// Tells one probe of a machine from the next, so that the result of an abandoned one is known as such.
+/// Identifies a probe of a machine, so that the machine can ignore results of abandoned probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeId(u64);
 
 /// How a probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server answered as wanted, after this long.
+    /// The server answered as expected, after this time.
     Good(Duration),
-    /// It did not, in words.
+    /// The server did not answer as expected, for this reason.
     Bad(String),
-    /// The probe could not be made, for a reason of our own: that says nothing of the server.
+    /// The director could not run the probe, for this reason; the result says nothing about the
+    /// server.
     Void(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// [`Machine::next_timeout`] has come; too early or too often does no harm.
+    /// [`Machine::next_timeout`] has come. An early or repeated timer is harmless.
     Timer,
     ProbeDone(ProbeId, Outcome),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Start a probe; at `deadline` the machine gives it up.
+    /// Start a probe; the machine abandons it at `deadline`.
     StartProbe { id: ProbeId, deadline: Duration },
-    /// Drop this probe, its result is no longer wanted.
+    /// Drop this probe; the machine ignores its result.
     AbandonProbe { id: ProbeId },
-    /// The state changed; `reason` is why it is not up.
+    /// The state changed; `reason` says why the server is not up.
     Changed { from: State, to: State, reason: Option<String> },
-    /// The state is the same, what there is to say about it is not.
+    /// The state is unchanged, but its reason is new.
     Explained { reason: Option<String> },
 }
 
@@ -73,9 +75,9 @@ pub enum Output {
 pub struct Machine {
     rules: Rules,
     state: State,
-    /// No result has decided yet: the first one does so alone.
+    /// There was no result yet; the first one decides alone, without rise or fall.
     fresh: bool,
-    /// Results in a row that speak against `state`.
+    /// Consecutive results that contradict `state`.
     against: u32,
     reason: Option<String>,
     beat: Beat,
@@ -91,10 +93,10 @@ struct Flight {
 }
 
 impl Machine {
-    /// A machine that begins at `start`; `seed` decides how later probes are moved around their beat.
+    /// A machine whose probes begin at `start`; `seed` determines the jitter of later probes.
     ///
-    /// `state` is [`State::Unknown`] for a new server. A server whose check was changed keeps what the old check
-    /// said until the first result of the new one.
+    /// `state` is [`State::Unknown`] for a new server. A server whose check has changed keeps the
+    /// old check's state until the first result of the new check.
     pub fn new(rules: Rules, state: State, start: Start, seed: u64) -> Self {
         let beat = Beat::new(start, seed);
         Self { rules, state, fresh: true, against: 0, reason: None, beat, flight: None, last_id: 0 }
@@ -104,7 +106,7 @@ impl Machine {
         self.state
     }
 
-    /// When [`Input::Timer`] is due next. At present always `Some`.
+    /// Next deadline, at which [`Input::Timer`] is due. Currently always `Some`.
     pub fn next_timeout(&self) -> Option<Duration> {
         Some(self.flight.as_ref().map_or(self.beat.due(), |flight| flight.deadline))
     }
@@ -138,7 +140,8 @@ impl Machine {
         let interval = self.interval();
         let overdue = self.beat.due() <= now;
         if self.fresh && overdue {
-            // Servers wait for their first result: it starts now, however late, and the beat goes on as it would have.
+            // The first probe starts now, however late, because its server waits for the result;
+            // the beat does not change.
             self.beat.overrun(interval, now);
         } else {
             self.beat.held_up(interval, now);
@@ -153,7 +156,7 @@ impl Machine {
         self.flight = Some(flight);
     }
 
-    /// What counts from the last start to the next.
+    /// The interval from the last start to the next one.
     fn interval(&self) -> Duration {
         if self.against > 0 { self.rules.fast_interval } else { self.rules.interval }
     }

@@ -1,4 +1,5 @@
-//! How probes reach a server: through the kernel's sockets to its own address, or to the VIP at the server's MAC.
+//! The network for probes: the kernel's sockets to a server's own address, or AF_XDP to the VIP at
+//! the server's MAC.
 
 mod kernel;
 mod pings;
@@ -17,17 +18,17 @@ use self::vip::VipDatagrams;
 pub(crate) use self::vip::fuzz as vip_fuzz;
 use lb_model::{Tls, Via};
 
-pub use self::vip::{Station, Stations, VipNet};
+pub use self::vip::{Neighbour, Neighbours, VipNet};
 use super::probe::{Attempt, Failure};
 
-/// A connection, whatever it is made of. Dropping it closes it.
+/// A connection over any transport. Dropping it closes it.
 pub type Stream = Box<dyn Duplex>;
 
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// What probes need besides the kernel's sockets. Cheap to clone.
+/// State that probes share. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
     pings: Pings,
@@ -35,7 +36,7 @@ pub struct Net {
     pub vip: VipNet,
 }
 
-/// A way for datagrams to and from one server.
+/// A UDP socket connected to one server.
 #[derive(Debug)]
 pub enum Datagrams {
     Kernel(tokio::net::UdpSocket),
@@ -50,7 +51,7 @@ impl Datagrams {
         }
     }
 
-    /// The next one's length; what does not fit into `buffer` is cut off.
+    /// Receives a datagram and returns its length; truncates it to `buffer`.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Kernel(socket) => socket.recv(buffer).await,
@@ -60,7 +61,7 @@ impl Datagrams {
 }
 
 impl Net {
-    /// Waits until probes by this way can be answered at all.
+    /// Waits until probes `via` this path can receive answers.
     pub async fn is_open(&self, via: Via) {
         match via {
             Via::Server => {}
@@ -77,7 +78,7 @@ impl Net {
         }
     }
 
-    /// TLS inside a connection that [`Net::connect`] made.
+    /// TLS over a connection of [`Net::connect`].
     pub async fn secure(&self, attempt: &Attempt<'_>, tls: &Tls, stream: Stream) -> Result<Stream, Failure> {
         tls::wrap(attempt, tls, &self.tls, stream).await
     }
@@ -92,7 +93,7 @@ impl Net {
         }
     }
 
-    /// Asks the attempt's host for an ICMP echo reply, and waits for it.
+    /// Sends an ICMP echo request to the attempt's host, and waits for the reply.
     pub async fn echo(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
         self.pings.ask(attempt).await
     }
@@ -100,7 +101,7 @@ impl Net {
 
 #[cfg(test)]
 impl Net {
-    /// With these roots for TLS, in place of this host's.
+    /// Trusts these TLS roots in place of this host's.
     pub fn trusting(roots: tokio_rustls::rustls::RootCertStore) -> Self {
         Self { tls: tls::Clients::trusting(roots), ..Self::default() }
     }

@@ -1,7 +1,7 @@
-//! Probes: one file per kind, each an async function that can be dropped at any moment.
+//! Probes: one file per type, each an async function that can be dropped at any moment.
 //!
-//! A probe gets an [`Attempt`]: whom to ask, until when, and by what way. It notes each step that it takes, so that a
-//! failure can say how far it came, and ends with an [`Answer`] or a [`Failure`].
+//! A probe gets an [`Attempt`]: target, time limit and network. It records each completed step, so
+//! that a failure can say how far it came, and returns an [`Answer`] or a [`Failure`].
 
 pub(crate) mod agent;
 mod dns;
@@ -22,12 +22,12 @@ mod tcp;
 mod udp;
 
 mod attempt;
-mod conversation;
 mod excerpt;
+mod expectation;
 mod failure;
+mod line_client;
 mod reply;
-mod second_look;
-mod wanted;
+mod vip_diagnosis;
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -35,37 +35,37 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use lb_model::{Check, Probe, Via};
 
-pub use self::attempt::{Advice, Answer, Attempt, Heard, Limit, Report, Subject, micros};
+pub use self::attempt::{Advice, Answer, Attempt, Limit, Received, Report, Subject, micros};
 pub use self::excerpt::excerpt;
 use self::excerpt::quote;
 pub use self::failure::Failure;
 use super::net::Net;
 
-/// Makes one probe as `check` asks for, of which nothing is remembered.
+/// Runs one probe of `check` without state of earlier probes.
 pub async fn run(check: &Check, subject: Subject, net: &Net) -> Report {
     run_after(&agent::Memory::default(), check, subject, net).await
 }
 
-/// The same after others, in which the server's agent has said what `agent` remembers.
+/// Runs one probe of `check`; `agent` is the state of the server's agent after earlier probes.
 pub async fn run_after(agent: &agent::Memory, check: &Check, subject: Subject, net: &Net) -> Report {
     let attempt = Attempt::new(check, subject, net).remembering(agent.clone());
     let probe = async {
         match check.via {
             Via::Server => ask(&attempt).await,
-            Via::Vip => second_look::ask(&attempt).await,
+            Via::Vip => vip_diagnosis::ask(&attempt).await,
         }
     };
     let result = unless_it_panics(probe).await;
     attempt.report(result)
 }
 
-/// A panic would end the check's task, and its last word about the server would stand for ever.
+/// Catches panics: a panic would end the check's task, and its last verdict would stay for ever.
 async fn unless_it_panics(probe: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     AssertUnwindSafe(probe).catch_unwind().await.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        let words = format!("a mistake in lb's own probe, please report it: {}", quote(said.as_bytes()));
-        Err(Failure::Local(io::Error::other(words)))
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let message = format!("a mistake in lb's own probe, please report it: {}", quote(text.as_bytes()));
+        Err(Failure::Local(io::Error::other(message)))
     })
 }
 
@@ -93,7 +93,7 @@ async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
 }
 
 #[cfg(test)]
-pub(crate) mod servers;
+pub(crate) mod test_servers;
 
 #[cfg(test)]
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Whether enough servers of a service are usable: fewer would be crushed by what is meant for all.
+//! The quorum of a service: whether enough servers are usable. The whole traffic would overload
+//! fewer servers.
 
 use std::time::Duration;
 
@@ -7,20 +8,20 @@ use lb_model::Quorum as Configured;
 /// The state of one service's quorum.
 #[derive(Debug)]
 pub struct Quorum {
-    /// `None`: it was not looked at yet.
+    /// `None`: not evaluated yet.
     won: Option<bool>,
-    /// It was won at some time. Until then it cannot be won back.
+    /// The quorum was won at some time, so hysteresis applies to the next win.
     was_won: bool,
     since: Duration,
-    /// Sum of the weights of the servers that were usable at the last look.
+    /// Sum of the weights of usable servers at the last evaluation.
     sum: u64,
 }
 
-/// The quorum was won or lost, or looked at for the first time.
+/// The quorum was won or lost, or evaluated for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct Transition {
     pub won: bool,
-    /// How long the state before had lasted; `None`: there was none.
+    /// How long the previous state lasted; `None`: this is the first one.
     pub lasted: Option<Duration>,
 }
 
@@ -29,8 +30,9 @@ impl Quorum {
         Self { won: None, was_won: false, since: now, sum: 0 }
     }
 
-    /// To be won for the first time it needs the quorum itself.
-    pub fn count(&mut self, quorum: Configured, sum: u64, now: Duration) -> Option<Turn> {
+    /// Evaluates the quorum for `sum`, the weight of all usable servers. The first win needs no
+    /// hysteresis.
+    pub fn count(&mut self, quorum: Configured, sum: u64, now: Duration) -> Option<Transition> {
         let Configured { weight, hysteresis } = quorum;
         let [weight, hysteresis] = [weight, hysteresis].map(u64::from);
         let needed = match self.is_won() {
@@ -46,7 +48,7 @@ impl Quorum {
         }
         let lasted = self.won.replace(won).map(|_| now.saturating_sub(self.since));
         self.since = now;
-        Some(Turn { won, lasted })
+        Some(Transition { won, lasted })
     }
 
     pub fn is_won(&self) -> bool {
@@ -70,7 +72,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Whether it is won after each of these sums.
+    /// Whether the quorum is won after each of these sums.
     fn course(weight: u32, hysteresis: u32, sums: &[u64]) -> Vec<bool> {
         let mut quorum = Quorum::new(s(0));
         let rules = Configured { weight, hysteresis };
@@ -94,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_told_once_with_the_time_that_was_before() {
+    fn transitions_are_reported_once_with_the_duration_of_the_previous_state() {
         let mut quorum = Quorum::new(s(1));
         let rules = Configured { weight: 2, hysteresis: 0 };
-        assert_eq!(quorum.count(rules, 1, s(5)), Some(Turn { won: false, lasted: None }));
+        assert_eq!(quorum.count(rules, 1, s(5)), Some(Transition { won: false, lasted: None }));
         assert_eq!(quorum.count(rules, 0, s(6)), None);
-        assert_eq!(quorum.count(rules, 4, s(9)), Some(Turn { won: true, lasted: Some(s(4)) }));
+        assert_eq!(quorum.count(rules, 4, s(9)), Some(Transition { won: true, lasted: Some(s(4)) }));
         assert_eq!((quorum.is_won(), quorum.since(), quorum.sum()), (true, s(9), 4));
     }
 }

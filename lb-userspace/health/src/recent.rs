@@ -1,13 +1,13 @@
-//! How long the last good probes of a check took.
+//! Latencies of the last successful probes of a check.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Latencies kept.
+/// Number of latencies kept.
 const KEPT: usize = 8;
 
-/// Written by the check's task, read by whoever asks. Clones are the same.
+/// The check's task writes, any thread reads. Clones share the data.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Recent(Arc<Mutex<VecDeque<Duration>>>);
 
@@ -18,7 +18,7 @@ impl Recent {
         latencies.push_front(latency);
     }
 
-    /// The newest first.
+    /// All latencies, the newest first.
     pub(crate) fn all(&self) -> Vec<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }

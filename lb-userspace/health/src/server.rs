@@ -1,11 +1,11 @@
-//! What one server of a service is worth: its checks together, what it says of its weight, what operators want, and how
-//! it has fared.
+//! The state machine of one server of a service. It combines the results of all checks, advised
+//! weights, maintenance, flap damping and slow start into the server's availability and weight.
 //!
-//! The machine decides and nothing else, like that of a check: its driver hands in what happened and the time since some
-//! fixed moment, and calls again with [`Input::Timer`] after [`Machine::next_timeout`].
+//! The machine is pure, like that of a check: the driver passes in events with the time since some
+//! fixed moment, and sends [`Input::Timer`] at [`Machine::next_timeout`].
 
 mod damper;
-mod growth;
+mod slow_start;
 
 use std::time::Duration;
 
@@ -13,26 +13,27 @@ use lb_model::Damping;
 use lb_model::Health;
 
 use self::damper::Damper;
-use self::growth::Growth;
+use self::slow_start::Ramp;
 use super::machine::State;
 use super::probe::Advice;
 
-/// What the configuration says of the server.
+/// The server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub weight: u16,
-    /// The kinds of its checks, all of which must be passed; none: it is taken to be healthy.
+    /// The types of its checks, all of which must succeed; without checks the server counts as
+    /// healthy.
     pub checks: Vec<&'static str>,
-    /// How long its weight grows after a return; zero: not at all.
+    /// Slow start: how long the weight ramps up after the server came back; zero: no ramp.
     pub slow_start: Duration,
     pub damping: Option<Damping>,
 }
 
-/// What one check says.
+/// The latest result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
     pub state: State,
-    /// Why it is down, or what speaks against it.
+    /// Why the server is down, or what the last probe found wrong.
     pub reason: Option<String>,
     pub advice: Option<Advice>,
     pub warning: Option<String>,
@@ -44,13 +45,14 @@ impl CheckResult {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// [`Machine::next_timeout`] has come; too early or too often does no harm.
+    /// [`Machine::next_timeout`] has come. An early or repeated timer is harmless.
     Timer,
-    /// The check at `place` has news.
-    Found { place: usize, result: CheckResult },
-    /// The reason for maintenance; `None`: it is over.
+    /// The check at `index` has a new result.
+    Found { index: usize, result: CheckResult },
+    /// The reason for maintenance; `None`: maintenance has ended.
     Maintenance(Option<String>),
-    /// Why no packet reaches it, for long enough to count; `None`: it is reached. Of one that has checks, these judge.
+    /// Why packets have not reached the server for long enough to count; `None`: they reach it.
+    /// Ignored for a server with checks, which decide.
     Unreached(Option<String>),
     /// The configuration has changed.
     Rules(Rules),
@@ -58,36 +60,36 @@ pub enum Input {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// `lasted` is how long it had been `from`; `reason` is why it is not up.
+    /// `lasted` is how long the server's health was `from`; `reason` says why the server is not up.
     Changed { from: Health, to: Health, lasted: Duration, reason: Option<String> },
-    /// It has gone down, or was down when first seen; maintenance does not count.
+    /// The server has gone down, or was down at its first result; maintenance does not count.
     WentDown,
-    /// It is up after it had gone down.
+    /// The server is up again after it had gone down.
     CameBack,
 }
 
-/// What the data path needs to know.
+/// Whether the data path may use the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worth {
-    /// Too little is known.
+pub enum Availability {
+    /// Not all checks have a result yet.
     Unknown,
     Down,
-    /// It may have so much of the new connections.
+    /// The server may get new connections, in proportion to its weight.
     Usable {
         weight: u16,
     },
 }
 
-/// Why a server that is up has another weight than the configured one.
+/// What limits the weight of a server that is up to another one than configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Brake {
+pub enum WeightLimiter {
     SlowStart,
-    /// A check said so: an agent, a command, a file.
+    /// A check advises it: an agent, a command, a file.
     Advice,
 }
 
-impl Brake {
-    pub const fn words(self) -> &'static str {
+impl WeightLimiter {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::SlowStart => "slow start",
             Self::Advice => "advised",
@@ -101,26 +103,27 @@ pub struct Machine {
     results: Vec<CheckResult>,
     maintenance: Option<String>,
     unreached: Option<String>,
-    /// It has joined others that serve already: its weight grows at first, too.
+    /// The server has joined a running service, so it begins with a slow start.
     newcomer: bool,
-    /// What the checks say together.
+    /// The combined state of all checks.
     found: State,
     damper: Damper,
     health: Health,
     since: Duration,
-    growth: Option<Growth>,
+    ramp: Option<Ramp>,
     weight: u16,
-    /// What was told last by [`Output::WentDown`] and [`Output::CameBack`], or would have been.
-    told: Option<State>,
+    /// The state last reported by [`Output::WentDown`] or [`Output::CameBack`]; a first `Up` is
+    /// stored without an output.
+    reported: Option<State>,
 }
 
 impl Machine {
-    /// A server of which nothing is known yet, and with which nothing begins: the director starts, or its service does.
+    /// A server without results whose director or service has just started: no slow start.
     pub fn new(rules: Rules, now: Duration) -> Self {
         Self::made(rules, false, now)
     }
 
-    /// The same of one that joins a service that runs.
+    /// A server without results that joins a running service: with slow start.
     pub fn newcomer(rules: Rules, now: Duration) -> Self {
         Self::made(rules, true, now)
     }
@@ -136,9 +139,9 @@ impl Machine {
             damper: Damper::default(),
             health: Health::Unknown,
             since: now,
-            growth: None,
+            ramp: None,
             weight: 0,
-            told: None,
+            reported: None,
         };
         machine.settle(now, &mut Vec::new());
         machine
@@ -147,9 +150,9 @@ impl Machine {
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Output> {
         match input {
             Input::Timer => {}
-            Input::Found { place, result } => {
-                // There is none for the late word of a check that has left the configuration.
-                if let Some(old) = self.results.get_mut(place) {
+            Input::Found { index, result } => {
+                // A late result of a check that has left the configuration has no entry.
+                if let Some(old) = self.results.get_mut(index) {
                     *old = result;
                 }
             }
@@ -165,9 +168,9 @@ impl Machine {
         outputs
     }
 
-    /// When [`Input::Timer`] is wanted.
+    /// Next deadline, at which [`Input::Timer`] is due.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let step = self.growth.as_ref().map(|growth| growth.next(self.rules.slow_start));
+        let step = self.ramp.as_ref().map(|ramp| ramp.next(self.rules.slow_start));
         let opens = self.damper.opens_at(self.rules.damping);
         step.into_iter().chain(opens).min()
     }
@@ -176,46 +179,46 @@ impl Machine {
         self.health
     }
 
-    /// Since when it has this health.
+    /// Since when the server has this health.
     pub fn since(&self) -> Duration {
         self.since
     }
 
-    pub fn worth(&self) -> Worth {
+    pub fn availability(&self) -> Availability {
         match self.found {
-            State::Unknown => Worth::Unknown,
-            State::Down => Worth::Down,
-            State::Up if self.damper.holds() => Worth::Down,
-            State::Up => Worth::Usable { weight: self.weight },
+            State::Unknown => Availability::Unknown,
+            State::Down => Availability::Down,
+            State::Up if self.damper.holds() => Availability::Down,
+            State::Up => Availability::Usable { weight: self.weight },
         }
     }
 
-    /// Of new connections, as things are.
+    /// The effective weight.
     pub fn weight(&self) -> u16 {
         self.weight
     }
 
-    pub fn brake(&self) -> Option<Brake> {
+    pub fn weight_limiter(&self) -> Option<WeightLimiter> {
         let (weight, limit) = (self.weight, self.limit());
         match self.health {
-            Health::Up | Health::Unchecked if weight < limit => Some(Brake::SlowStart),
-            Health::Up | Health::Unchecked if limit != self.rules.weight => Some(Brake::Advice),
+            Health::Up | Health::Unchecked if weight < limit => Some(WeightLimiter::SlowStart),
+            Health::Up | Health::Unchecked if limit != self.rules.weight => Some(WeightLimiter::Advice),
             _ => None,
         }
     }
 
-    /// Why it is not up, or what speaks against it.
+    /// Why the server is not up, or what is wrong with it.
     pub fn reason(&self) -> Option<String> {
         let down = self.checks().find(|(_, result)| result.state == State::Down);
         let any = || self.checks().find(|(_, result)| result.reason.is_some());
         let checks = down
             .or_else(any)
-            .and_then(|(place, result)| result.reason.as_ref().map(|reason| self.of_check(place, reason)));
+            .and_then(|(index, result)| result.reason.as_ref().map(|reason| self.of_check(index, reason)));
         let damped =
             self.rules.damping.filter(|_| self.damper.holds()).map(|Damping { falls, within, hold }| {
                 let [within, hold] = [within, hold].map(humantime::format_duration);
                 format!(
-                    "kept out until it has been well for {hold}: it went down {falls} times within {within}"
+                    "kept out until it has been healthy for {hold}: it went down {falls} times within {within}"
                 )
             });
         let unreached = self.unreached.clone().filter(|_| self.rules.checks.is_empty());
@@ -224,28 +227,28 @@ impl Machine {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// What is not wrong yet.
+    /// The checks' warnings.
     pub fn warning(&self) -> Option<String> {
-        let told = self.checks().filter_map(|(place, result)| {
-            result.warning.as_ref().map(|warning| self.of_check(place, warning))
+        let reported = self.checks().filter_map(|(index, result)| {
+            result.warning.as_ref().map(|warning| self.of_check(index, warning))
         });
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then(|| told.join("; "))
+        let reported: Vec<String> = reported.collect();
+        (!reported.is_empty()).then(|| reported.join("; "))
     }
 
     fn checks(&self) -> impl Iterator<Item = (usize, &CheckResult)> {
         self.results.iter().enumerate()
     }
 
-    /// Which check it is goes without saying if there is only one.
-    fn of_check(&self, place: usize, text: &str) -> String {
-        match self.rules.checks.get(place) {
-            Some(kind) if self.rules.checks.len() > 1 => format!("check {} ({kind}): {text}", place + 1),
+    /// Prefixes `text` with the check, if the server has several.
+    fn of_check(&self, index: usize, text: &str) -> String {
+        match self.rules.checks.get(index) {
+            Some(kind) if self.rules.checks.len() > 1 => format!("check {} ({kind}): {text}", index + 1),
             _ => text.to_owned(),
         }
     }
 
-    /// Brings everything into line with what is known.
+    /// Updates health, damping, slow start and weight after an input.
     fn settle(&mut self, now: Duration, outputs: &mut Vec<Output>) {
         let found = self.together();
         match (self.found, found) {
@@ -256,17 +259,18 @@ impl Machine {
         self.found = found;
         let damping = self.rules.damping.filter(|_| !self.rules.checks.is_empty());
         self.damper.pass_time(damping, now);
-        self.turn(self.judge(), now, outputs);
-        self.growth = self.growth.take().and_then(|growth| growth.at(now, self.rules.slow_start));
+        self.transition(self.judge(), now, outputs);
+        self.ramp = self.ramp.take().and_then(|ramp| ramp.at(now, self.rules.slow_start));
         let limit = self.limit();
-        self.weight = match &self.growth {
+        self.weight = match &self.ramp {
             _ if !serves(self.health) => 0,
-            Some(growth) => growth.weight(limit),
+            Some(ramp) => ramp.weight(limit),
             None => limit,
         };
     }
 
-    /// A check that has not said anything yet changes nothing: its server may be in service.
+    /// The combined state of all checks. A check without a result leaves the state as it is: the
+    /// server may be in service.
     fn together(&self) -> State {
         let states = || self.results.iter().map(|result| result.state);
         match () {
@@ -278,16 +282,16 @@ impl Machine {
     }
 
     fn judge(&self) -> Health {
-        match self.worth() {
+        match self.availability() {
             _ if self.maintenance.is_some() => Health::Maintenance,
-            Worth::Unknown => Health::Unknown,
-            Worth::Down => Health::Down,
-            Worth::Usable { .. } if self.rules.checks.is_empty() => Health::Unchecked,
-            Worth::Usable { .. } => Health::Up,
+            Availability::Unknown => Health::Unknown,
+            Availability::Down => Health::Down,
+            Availability::Usable { .. } if self.rules.checks.is_empty() => Health::Unchecked,
+            Availability::Usable { .. } => Health::Up,
         }
     }
 
-    fn turn(&mut self, to: Health, now: Duration, outputs: &mut Vec<Output>) {
+    fn transition(&mut self, to: Health, now: Duration, outputs: &mut Vec<Output>) {
         if to == self.health {
             return;
         }
@@ -295,26 +299,26 @@ impl Machine {
         let lasted = now.saturating_sub(self.since);
         self.since = now;
         match (serves(from), serves(to)) {
-            // It has not come back from anywhere if nothing was known of it.
-            (false, true) if from != Health::Unknown || self.newcomer => self.growth = Some(Growth::new(now)),
-            (_, false) => self.growth = None,
+            // A server whose health was unknown has not come back.
+            (false, true) if from != Health::Unknown || self.newcomer => self.ramp = Some(Ramp::new(now)),
+            (_, false) => self.ramp = None,
             _ => {}
         }
         outputs.push(Output::Changed { from, to, lasted, reason: self.reason() });
-        let before = self.told;
+        let before = self.reported;
         match to {
-            Health::Down => self.told = Some(State::Down),
-            _ if serves(to) => self.told = Some(State::Up),
+            Health::Down => self.reported = Some(State::Down),
+            _ if serves(to) => self.reported = Some(State::Up),
             _ => {}
         }
-        match (before, self.told) {
+        match (before, self.reported) {
             (None | Some(State::Up), Some(State::Down)) => outputs.push(Output::WentDown),
             (Some(State::Down), Some(State::Up)) => outputs.push(Output::CameBack),
             _ => {}
         }
     }
 
-    /// The weight that it has when it does not grow. Several checks may say something of it: the least counts.
+    /// The weight without slow start. If several checks advise a weight, the least one counts.
     fn limit(&self) -> u16 {
         let configured = self.rules.weight;
         let advised = self.results.iter().filter_map(|result| result.advice);
@@ -325,7 +329,7 @@ impl Machine {
                 u16::try_from(share).unwrap_or(u16::MAX)
             }
         });
-        // Weight 0 in the configuration is an operator's word.
+        // Advice never overrides a configured weight of 0.
         if configured == 0 { 0 } else { weights.min().unwrap_or(configured) }
     }
 }

@@ -1,4 +1,4 @@
-//! The task behind one check: gives the machine time and results, makes the probes it asks for, tells what changed.
+//! The task of one check: drives its state machine, runs the probes, and sends verdicts.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,38 +9,39 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::lateness::TimerLateness;
 use super::machine::{Input, Machine, Outcome, Output, ProbeId, Rules, Start, State};
 use super::net::Net;
 use super::probe::agent::Memory;
 use super::probe::{Advice, Report, Subject};
-use super::punctuality::Punctuality;
 use super::recent::Recent;
 use super::{Verdict, probe};
 
-/// What the machine waits longer than the probe itself: the probe's words say more.
+/// How much longer the machine waits than the probe itself, whose failure says more than the
+/// machine's.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// One check of one server.
 pub(crate) struct Job {
     pub subject: Subject,
-    /// Place among the server's checks.
-    pub place: usize,
+    /// Index of the check among the server's checks.
+    pub index: usize,
     pub check: Check,
     pub net: Net,
     pub verdicts: mpsc::UnboundedSender<Verdict>,
-    /// The machine's state, for whoever takes over from this task.
+    /// The machine's state, for a task that replaces this one.
     pub state: watch::Sender<State>,
     pub recent: Recent,
-    /// What the server's agent says.
+    /// The state of the server's agent.
     pub agent: Memory,
-    /// Decides how the starts of probes are moved around their beat.
+    /// Determines the jitter of probes.
     pub seed: u64,
-    pub punctuality: Punctuality,
+    pub lateness: TimerLateness,
 }
 
 type Flight<'a> = (ProbeId, Pin<Box<dyn Future<Output = Report> + Send + 'a>>);
 
-/// What the last probe found, beside the machine's judgement.
+/// Advice and warning of the last probe.
 #[derive(Default, Clone, PartialEq)]
 struct Notes {
     advice: Option<Advice>,
@@ -48,7 +49,7 @@ struct Notes {
 }
 
 impl Job {
-    /// Runs until nobody wants to hear of it any more, or the task is aborted.
+    /// Runs until the receiver of verdicts is dropped, or the task is aborted.
     pub(crate) async fn run(self, start: Start) {
         let Check { interval, fast_interval, timeout, rise, fall, .. } = self.check;
         let state = *self.state.borrow();
@@ -63,7 +64,7 @@ impl Job {
             let due = machine.next_timeout().unwrap_or_default();
             let (input, report) = match next_event(&machine, begin, &mut flight).await {
                 Event::Timer => {
-                    self.punctuality.woken(begin.elapsed().saturating_sub(due));
+                    self.lateness.woken(begin.elapsed().saturating_sub(due));
                     (Input::Timer, None)
                 }
                 Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
@@ -75,43 +76,43 @@ impl Job {
                 }
                 found = Notes { advice: answer.advice, warning: warning.clone() };
             }
-            let mut told = false;
+            let mut sent = false;
             for output in machine.handle(input, begin.elapsed()) {
                 match output {
                     Output::StartProbe { id, deadline: _ } => {
-                        self.punctuality.started();
+                        self.lateness.started();
                         flight = Some((id, self.probe()));
                     }
                     Output::AbandonProbe { id: _ } => flight = None,
                     Output::Changed { from: _, to, reason } => {
                         self.state.send_replace(to);
-                        self.tell(to, explain(report.as_ref(), reason), &found);
-                        told = true;
+                        self.send(to, explain(report.as_ref(), reason), &found);
+                        sent = true;
                     }
                     Output::Explained { reason } => {
-                        self.tell(machine.state(), explain(report.as_ref(), reason), &found);
-                        told = true;
+                        self.send(machine.state(), explain(report.as_ref(), reason), &found);
+                        sent = true;
                     }
                 }
             }
-            if !told && found != before {
-                self.tell(machine.state(), None, &found);
+            if !sent && found != before {
+                self.send(machine.state(), None, &found);
             }
         }
     }
 
-    /// A probe as the machine wants it. It has a time limit inside, because it alone can say what was waited for; the
-    /// machine's is there for a probe that does not keep to it.
+    /// A probe with its own time limit, because only the probe knows what it was waiting for. The
+    /// machine's limit covers a probe that exceeds its own.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(probe::run_after(&self.agent, &self.check, self.subject, &self.net))
     }
 
-    fn tell(&self, state: State, reason: Option<String>, found: &Notes) {
+    fn send(&self, state: State, reason: Option<String>, found: &Notes) {
         let Subject { service, server, port: _ } = self.subject;
         let Notes { advice, warning } = found.clone();
         debug!(%server, ?state, reason, "check");
-        let verdict = Verdict { service, server, place: self.place, state, reason, advice, warning };
-        // Nobody listening ends the loop in `run`.
+        let verdict = Verdict { service, server, index: self.index, state, reason, advice, warning };
+        // The loop in `run` ends when the receiver is dropped.
         let _ = self.verdicts.send(verdict);
     }
 }
@@ -124,8 +125,8 @@ fn outcome(report: &Report) -> Outcome {
     }
 }
 
-/// The machine's reason with the steps that the probe had taken before. They are not the machine's concern: their
-/// times differ from one probe to the next, which is no news.
+/// The machine's reason, with the steps that the probe had completed. The machine does not see the
+/// steps: their times differ from probe to probe, and each difference would be a change.
 fn explain(report: Option<&Report>, reason: Option<String>) -> Option<String> {
     let reason = reason?;
     match report {
@@ -139,8 +140,8 @@ enum Event {
     Done(ProbeId, Report),
 }
 
-/// Waits for the probe in flight or the machine's time-out. The probe goes first: a result that is there counts, even
-/// if this task was held up and the deadline has passed.
+/// Waits for the probe in flight or the machine's deadline. A result takes precedence, even if this
+/// task was delayed and the deadline has passed.
 async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Flight<'_>>) -> Event {
     let timeout = machine.next_timeout();
     let running = async {

@@ -1,22 +1,22 @@
-//! Checks against servers that come, go and misbehave.
+//! Checks of servers that start, stop and misbehave.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use lb_model::{Exchange, HttpProbe, Probe, Protocol, Scheduler, Server, Wanted};
+use lb_model::{Exchange, Expectation, HttpProbe, Probe, Protocol, Scheduler, Server};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::probe::servers::{self, TestServer};
+use super::probe::test_servers::{self, TestServer};
 use super::*;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PAGE: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
-/// Longer than any of these checks may take to say something.
+/// Longer than any of these checks may take to send a verdict.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn http() -> Check {
-    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
-    let probe = Probe::Http(HttpProbe { wanted, ..HttpProbe::default() });
+    let expected = Expectation { text: Some("Test Page".into()), pattern: None };
+    let probe = Probe::Http(HttpProbe { expected, ..HttpProbe::default() });
     let interval = Duration::from_millis(30);
     Check { interval, fast_interval: interval, timeout: PATIENCE, rise: 2, fall: 2, ..Check::new(probe) }
 }
@@ -40,7 +40,7 @@ async fn next(verdicts: &mut UnboundedReceiver<Verdict>) -> Verdict {
     tokio::time::timeout(PATIENCE, verdicts.recv()).await.expect("a verdict in time").expect("a checker")
 }
 
-/// The next verdict with this health.
+/// The next verdict with this state.
 async fn until(verdicts: &mut UnboundedReceiver<Verdict>, state: State) -> Verdict {
     loop {
         let verdict = next(verdicts).await;
@@ -58,12 +58,12 @@ async fn quiet(verdicts: &mut UnboundedReceiver<Verdict>) {
 /// A web server on a port that was in use a moment ago.
 async fn restarted(address: SocketAddr) -> TestServer {
     let listener = TcpListener::bind(address).await.expect("the port again");
-    servers::serving_on(listener, |stream| servers::answer(stream, PAGE))
+    test_servers::serving_on(listener, |stream| test_servers::answer(stream, PAGE))
 }
 
 #[tokio::test]
 async fn follows_a_server_down_and_up_again() {
-    let server = servers::answering(PAGE).await;
+    let server = test_servers::answering(PAGE).await;
     let address = server.address;
     let (mut checker, mut verdicts) = checker();
     let begin = std::time::Instant::now();
@@ -90,7 +90,7 @@ async fn follows_a_server_down_and_up_again() {
 
 #[tokio::test]
 async fn a_reload_leaves_unchanged_checks_alone() {
-    let (good, other) = (servers::answering(PAGE).await, servers::answering(PAGE).await);
+    let (good, other) = (test_servers::answering(PAGE).await, test_servers::answering(PAGE).await);
     let (mut checker, mut verdicts) = checker();
     let first = service(1, Some(http()), &[good.address]);
     checker.set(std::slice::from_ref(&first));
@@ -106,7 +106,7 @@ async fn a_reload_leaves_unchanged_checks_alone() {
 
 #[tokio::test]
 async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
-    let server = servers::answering(PAGE).await;
+    let server = test_servers::answering(PAGE).await;
     let (mut checker, mut verdicts) = checker();
     checker.set(&[service(1, Some(http()), &[server.address])]);
     until(&mut verdicts, State::Up).await;
@@ -115,7 +115,7 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
     quiet(&mut verdicts).await;
     checker.set(&[service(
         1,
-        Some(Check { port: Some(servers::closed().await.port()), ..http() }),
+        Some(Check { port: Some(test_servers::closed().await.port()), ..http() }),
         &[server.address],
     )]);
     let down = next(&mut verdicts).await;
@@ -125,12 +125,12 @@ async fn a_changed_check_keeps_the_state_and_decides_at_its_first_result() {
 #[tokio::test]
 async fn what_is_removed_ends_at_once() {
     let (sender, mut asked) = mpsc::unbounded_channel();
-    let server = servers::serving(move |mut stream| {
+    let server = test_servers::serving(move |mut stream| {
         let sender = sender.clone();
         async move {
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             sender.send(()).expect("a test that listens");
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             sender.send(()).expect("a test that listens");
         }
     })
@@ -148,7 +148,7 @@ async fn what_is_removed_ends_at_once() {
 
 #[tokio::test]
 async fn one_that_hangs_holds_up_no_other() {
-    let (good, silent) = (servers::answering(PAGE).await, servers::silent().await);
+    let (good, silent) = (test_servers::answering(PAGE).await, test_servers::silent().await);
     let (mut checker, mut verdicts) = checker();
     let brief = Check { timeout: Duration::from_millis(200), ..http() };
     checker.set(&[service(1, Some(brief), &[silent.address]), service(2, Some(http()), &[good.address])]);
@@ -162,7 +162,7 @@ async fn one_that_hangs_holds_up_no_other() {
 
 #[tokio::test]
 async fn many_checks_at_once_all_come_to_a_verdict() {
-    let server = servers::silent().await;
+    let server = test_servers::silent().await;
     let (mut checker, mut verdicts) = checker();
     let tcp =
         Check { probe: Probe::Tcp(Exchange::default()), interval: Duration::from_millis(100), ..http() };
@@ -176,11 +176,11 @@ async fn many_checks_at_once_all_come_to_a_verdict() {
     }
 }
 
-/// HAProxy leaves it to the regular check to find whether the server serves.
+/// As in HAProxy, the regular check decides whether the server serves.
 #[tokio::test]
 async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
-    let server = servers::answering(PAGE).await;
-    let agent = servers::closing_after(b"up 50%\n").await;
+    let server = test_servers::answering(PAGE).await;
+    let agent = test_servers::closing_after(b"up 50%\n").await;
     let (mut checker, mut verdicts) = checker();
     let agent_port = Some(agent.address.port());
     let agents = Check { probe: Probe::Agent { send: None }, port: agent_port, ..http() };
@@ -191,15 +191,15 @@ async fn c2_an_agent_that_is_gone_does_not_take_out_a_server_that_serves() {
     while seen.len() < 2 {
         let verdict = next(&mut verdicts).await;
         assert_eq!(verdict.state, State::Up, "{verdict:?}");
-        seen.push((verdict.place, verdict.advice));
+        seen.push((verdict.index, verdict.advice));
     }
     seen.sort_by_key(|(place, _)| *place);
     let half = Some(Advice::Percent(50));
     assert_eq!(seen, [(0, None), (1, half)]);
     drop(agent);
     let warned = next(&mut verdicts).await;
-    assert_eq!((warned.place, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
-    let words = "the agent cannot be asked (connection refused); what it said last counts";
+    assert_eq!((warned.index, warned.state, warned.reason, warned.advice), (1, State::Up, None, half));
+    let words = "the agent does not answer (connection refused); its last answer still applies";
     assert_eq!(warned.warning.as_deref(), Some(words));
     quiet(&mut verdicts).await;
 }

@@ -1,4 +1,4 @@
-//! The part of the model that says how a server is checked.
+//! The configuration of health checks.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,33 +10,33 @@ use regex::bytes::Regex;
 
 use crate::config::{Command, Protocol};
 
-/// How a server's health is checked.
+/// A health check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     pub probe: Probe,
     pub via: Via,
-    /// The stream of bytes is TLS.
+    /// `Some`: the probe uses TLS.
     pub tls: Option<Tls>,
-    /// From the start of one probe to the start of the next.
+    /// From the start of a probe to the start of the next one.
     pub interval: Duration,
-    /// The same while results speak against the server's state; at most `interval`.
+    /// The interval while results contradict the server's state; at most `interval`.
     pub fast_interval: Duration,
-    /// A probe without a result by then has failed.
+    /// A probe without a result after this time has failed.
     pub timeout: Duration,
     /// Successes in a row that bring a server up, at least 1.
     pub rise: u32,
-    /// Failures in a row that take it down, at least 1.
+    /// Failures in a row that take the server down, at least 1.
     pub fall: u32,
     /// Port to probe instead of the server's own, host byte order.
     pub port: Option<u16>,
-    /// Address that probes come from; `None`: the kernel's choice.
+    /// Source address of probes; `None`: the kernel's choice.
     pub source: Option<IpAddr>,
-    /// Interface that probes leave by; `None`: the kernel's choice.
+    /// Outgoing interface of probes; `None`: the kernel's choice.
     pub interface: Option<String>,
 }
 
 impl Check {
-    /// With the defaults of the configuration.
+    /// A check with the configuration's defaults.
     pub fn new(probe: Probe) -> Self {
         let interval = Duration::from_secs(2);
         Self {
@@ -54,10 +54,11 @@ impl Check {
         }
     }
 
-    /// Once connected the server waits for us: to say something, or to close the connection.
+    /// Whether the client speaks first: after connecting, the server waits for a request or for the
+    /// end of the connection.
     pub fn speaks_first(&self) -> bool {
         let speaks = match &self.probe {
-            Probe::Tcp(Exchange { send, wanted }) => !send.is_empty() || wanted.is_nothing(),
+            Probe::Tcp(Exchange { send, expected }) => !send.is_empty() || expected.is_nothing(),
             Probe::Http(_) | Probe::Grpc { .. } | Probe::Ldap | Probe::Postgresql { .. } | Probe::Redis => {
                 true
             }
@@ -66,7 +67,7 @@ impl Check {
         speaks || self.tls.is_some()
     }
 
-    /// Where probes of a server that serves on `port` go.
+    /// The target of probes of a server that serves on `port`.
     pub fn target(&self, vip: IpAddr, server: IpAddr, port: u16) -> SocketAddr {
         let address = match self.via {
             Via::Server => server,
@@ -76,59 +77,62 @@ impl Check {
     }
 }
 
-/// Which address of the server is probed.
+/// The address that probes are sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// Its own.
+    /// The server's own address.
     Server,
-    /// The VIP at the server's MAC, as clients' packets come to it.
+    /// The VIP at the server's MAC: the server gets probes the same way as clients' packets.
     Vip,
 }
 
-/// How certificates are looked at.
+/// TLS settings, and how certificates are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The name that is asked for (SNI) and, with `verify`, wanted in the certificate; default the VIP or the host.
+    /// The server name in the TLS handshake (SNI); with `verify` the certificate must be valid for
+    /// it. Default the VIP or the host.
     pub name: Option<String>,
-    /// The chain must lead to a root that this host trusts.
+    /// The certificate chain must end in a root that this host trusts.
     pub verify: bool,
-    /// A certificate that ends sooner than this is told of.
+    /// A certificate that expires sooner than this causes a warning.
     pub expiry_warning: Duration,
 }
 
-/// What is asked, and what is wanted in return.
+/// What a probe sends, and what it expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// A TCP connection is accepted; if something is sent or wanted, that is answered.
+    /// The server accepts a TCP connection; if the exchange sends or expects something, the answer
+    /// must match.
     Tcp(Exchange),
-    /// A datagram is answered.
+    /// The server answers a datagram.
     Udp(Exchange),
-    /// A request is answered.
+    /// The server answers an HTTP request.
     Http(HttpProbe),
     Dns(DnsProbe),
-    /// Greets, and answers EHLO with this name.
+    /// The server greets, and answers EHLO with this name.
     Smtp {
         helo: String,
     },
     Imap,
     Pop3,
     Ftp,
-    /// An anonymous bind is answered.
+    /// The server answers an anonymous bind.
     Ldap,
-    /// Greets, and answers a login of this user; that it is refused is fine.
+    /// The server greets, and answers a login of this user; it may refuse it.
     Mysql {
         user: String,
     },
-    /// A start-up message of this user for this database is answered by anything but a refusal to serve.
+    /// The server answers a start-up message of this user for this database, not with an error that
+    /// says it cannot serve.
     Postgresql {
         user: String,
         database: String,
     },
-    /// `PING` is answered.
+    /// The server answers `PING`.
     Redis,
     /// The host answers ICMP echo.
     Ping,
-    /// `grpc.health.v1.Health/Check` of this service (empty: the whole server) says SERVING.
+    /// `grpc.health.v1.Health/Check` for this service (empty: the whole server) returns SERVING.
     Grpc {
         service: String,
     },
@@ -137,14 +141,14 @@ pub enum Probe {
         send: Option<String>,
     },
     External(ExternalProbe),
-    /// A file holds the weight; it is missing or 0: the server is out.
+    /// A file contains the weight; if it is missing or 0, the server is out.
     File(PathBuf),
     /// Never up.
     Off,
 }
 
 impl Probe {
-    /// Its answers may say what weight the server shall have.
+    /// Whether its answers may set the server's weight.
     pub fn advises(&self) -> bool {
         match self {
             Self::Agent { .. } | Self::File(_) => true,
@@ -153,17 +157,17 @@ impl Probe {
         }
     }
 
-    /// What it speaks to the server, first things first.
+    /// The transports that it uses, the first one first.
     pub const fn transports(&self) -> &'static [Protocol] {
         match self {
             Self::Udp(_) => &[Protocol::Udp],
-            // TCP is for answers that do not fit.
+            // DNS uses TCP for answers that do not fit into a datagram.
             Self::Dns(_) => &[Protocol::Udp, Protocol::Tcp],
             _ => &[Protocol::Tcp],
         }
     }
 
-    /// Its `type` in the configuration; https is http with TLS.
+    /// The check's `type` in the configuration; https is http with TLS.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
@@ -188,27 +192,27 @@ impl Probe {
     }
 }
 
-/// What is sent and what must come back.
+/// What a probe sends, and what the answer must contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exchange {
     pub send: Vec<u8>,
-    pub wanted: Wanted,
+    pub expected: Expectation,
 }
 
 /// What an answer must contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wanted {
+pub struct Expectation {
     pub text: Option<String>,
     pub pattern: Option<Pattern>,
 }
 
-impl Wanted {
+impl Expectation {
     pub fn is_nothing(&self) -> bool {
         self.text.is_none() && self.pattern.is_none()
     }
 }
 
-/// A regular expression; equal to another by its text.
+/// A regular expression; compared by its text.
 #[derive(Debug, Clone)]
 pub struct Pattern(pub Regex);
 
@@ -228,7 +232,7 @@ pub struct HttpProbe {
     /// Host header; default the VIP.
     pub host: Option<String>,
     pub status: Statuses,
-    pub wanted: Wanted,
+    pub expected: Expectation,
     /// SHA-256 of the body.
     pub digest: Option<[u8; 32]>,
 }
@@ -261,13 +265,13 @@ impl Default for HttpProbe {
             request: "/".into(),
             host: None,
             status: Statuses::default(),
-            wanted: Wanted::default(),
+            expected: Expectation::default(),
             digest: None,
         }
     }
 }
 
-/// HTTP statuses that are good; at least one range.
+/// HTTP statuses that count as success; at least one range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statuses(pub Vec<RangeInclusive<u16>>);
 
@@ -286,8 +290,8 @@ impl Default for Statuses {
 /// As in the configuration: `200-299, 304`.
 impl fmt::Display for Statuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, range) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
             match (range.start(), range.end()) {
                 (first, last) if first == last => write!(f, "{comma}{first}")?,
                 (first, last) => write!(f, "{comma}{first}-{last}")?,
@@ -299,10 +303,11 @@ impl fmt::Display for Statuses {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsProbe {
-    /// The name asked for.
+    /// The name in the query.
     pub name: String,
     pub record: RecordType,
-    /// Must be among the answers, as a zone file writes it; `None`: any answer without an error.
+    /// A record that the answers must contain, in zone file notation; `None`: any answer without an
+    /// error.
     pub answer: Option<String>,
 }
 
@@ -331,11 +336,12 @@ impl RecordType {
     }
 }
 
-/// A program that judges: exit code 0 is good. It gets ldirectord's four arguments (VIP, its port, the server's address,
-/// its port) behind its own.
+/// An external check program: exit code 0 is success. ldirectord's four arguments (VIP, its port,
+/// the server's address, its port) follow its own arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalProbe {
     pub command: Command,
-    /// keepalived's `misc_dynamic`: exit codes 2 to 255 are good too, and set the weight to 0 to 253.
+    /// keepalived's `misc_dynamic`: exit codes 2 to 255 are success, too, and set the weight to 0
+    /// to 253.
     pub dynamic: bool,
 }

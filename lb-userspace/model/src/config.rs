@@ -1,7 +1,7 @@
-//! The checked configuration: what the rest of the controller works from.
+//! The validated configuration.
 //!
-//! Values here are valid by construction of `lb_config::load`: names are unique, ports and weights are in range, a
-//! direct-routing server has the service's own port. Nothing in this file knows about YAML.
+//! `lb_config::load` guarantees that the values are valid: names are unique, ports and weights are
+//! in range, a direct-routing server has its service's port. Nothing in this file depends on YAML.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,34 +16,34 @@ pub use lb_common::service::Protocol;
 use crate::check::Check;
 use crate::ids::GroupId;
 
-/// Everything one `lb run` needs to know.
+/// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Interface that receives the VIPs' packets and reaches the real servers, such as `eth0`.
     pub interface: String,
     pub xdp_mode: XdpMode,
-    /// How many connections the table must hold (1 to 64 million).
+    /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
-    /// A file in it puts the server of its name, `ADDRESS` or `ADDRESS:PORT` into maintenance. Default
+    /// A file `ADDRESS` or `ADDRESS:PORT` in this folder puts that server into maintenance. Default
     /// `/var/lib/lb/disabled`.
     pub maintenance: PathBuf,
-    /// Sockets of checks through the VIP share their memory with the driver, if it can do that.
+    /// AF_XDP sockets of checks through the VIP use zero-copy mode if the driver supports it.
     pub zero_copy: bool,
-    /// Frames a second that announcements of VIPs may take: at least 10, at most a million.
+    /// Rate limit for announcements (gratuitous ARP), in frames per second: 10 to a million.
     pub announce_rate: u32,
-    /// The directors that share the work; `None`: this one is alone and always active.
+    /// `None`: this director is alone and always active.
     pub cluster: Option<Cluster>,
-    /// VIPs that `lb` itself puts on the interface. Those of no group are the operator's.
+    /// VIPs that `lb` itself puts on the interface. The operator configures VIPs of no group.
     pub groups: Vec<Group>,
     /// In file order.
     pub services: Vec<Service>,
 }
 
 impl Config {
-    /// The VIPs of all groups, each with its group's number.
+    /// The VIPs of all groups, each with the number of its group.
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
         vips(&self.groups).collect()
     }
@@ -57,21 +57,22 @@ pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
 /// Where the XDP program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the driver, or not at all.
+    /// In the driver; fail if that is impossible.
     Native,
-    /// In the kernel's stack.
+    /// In the kernel's network stack.
     Generic,
-    /// In the driver if it can and what the program sends gets through, else in the kernel's stack.
+    /// In the driver if it supports XDP and packets sent by XDP_TX arrive, else in the kernel's
+    /// network stack.
     Auto,
 }
 
-/// Frames a second that announcements of VIPs may take unless the file says otherwise.
+/// Default of [`Config::announce_rate`].
 pub const ANNOUNCE_RATE: u32 = 10_000;
 
-/// VIPs of all groups together, at most.
+/// Maximum number of VIPs of all groups together.
 pub const MAX_VIPS: usize = 4096;
 
-/// The Unix socket that `lb status` talks to.
+/// The control socket: the Unix socket that `lb status` and other commands connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
     /// Default `/run/lb/lb.sock`.
@@ -85,10 +86,10 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
-/// Idle times after which a connection is forgotten, by its state. Whole milliseconds, at least 1 s, at most 7 days.
+/// Idle time-outs of connections by state, in whole milliseconds, 1 s to 7 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Half-open: a SYN was seen and nothing after it. Default 60 s.
+    /// Half-open: the client has sent a SYN and nothing after it. Default 60 s.
     pub syn_recv: Duration,
     /// Default 900 s.
     pub established: Duration,
@@ -115,72 +116,76 @@ impl Default for Timeouts {
 /// VIPs that are taken and given up together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Unique; below [`MAX_GROUPS`](crate::ids::MAX_GROUPS). The same for as long as `lb` runs, whatever other
-    /// groups come and go: its place in the file at the start.
+    /// Unique; below [`MAX_GROUPS`](crate::ids::MAX_GROUPS). The group's index in the file at the
+    /// start; it stays the same while `lb` runs, even if other groups are added or removed.
     pub number: u8,
     /// Unique; default the first VIP.
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
-    /// What ifconfig(8) shows the IPv4 addresses as, such as `eth0:0`; at most 15 bytes.
+    /// Label of the IPv4 addresses, which ifconfig(8) shows, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
-    /// From one announcement to the next while the VIPs are held; zero: only when they are taken.
+    /// Interval of announcements while the VIPs are held; zero: announce only when they are taken.
     pub refresh: Duration,
-    /// Places in [`Cluster::nodes`] of those that may have the group, the preferred one first; empty without a cluster.
+    /// Indices in [`Cluster::nodes`] of the nodes that may hold the group, the preferred one first;
+    /// empty without a cluster.
     pub nodes: Vec<u8>,
     pub failback: Failback,
 }
 
 impl Group {
-    /// What the other nodes know it by.
+    /// The id by which other nodes know the group.
     pub fn id(&self) -> GroupId {
         GroupId::of(&self.name)
     }
 }
 
-/// Whether a group returns by itself to a node that comes before its present one.
+/// Whether a group returns to a preferred node by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failback {
     /// Once that node has been ready for `delay` without a break.
     Auto { delay: Duration },
-    /// Only by `lb failback`.
+    /// The group returns only by `lb failback`.
     Manual,
 }
 
-/// The directors of which one is active for each group, and how they hear of each other.
+/// The directors of a cluster, one of which is active for each group, and their heartbeat paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// Tells clusters apart that share a network; the same on all nodes. Default `lb`.
+    /// Distinguishes clusters on the same network; the same on all nodes. Default `lb`.
     pub name: String,
-    /// Place of this machine in `nodes`.
+    /// Index of this machine in `nodes`.
     pub me: u8,
     /// At least one, at most 16; the same on all nodes, in the same order.
     pub nodes: Vec<Node>,
     /// See `cluster::auth::file`. Default `/etc/lb/keys`.
     pub key_file: PathBuf,
-    /// From one heartbeat to the next; 10 ms to 10 s, default 50 ms.
+    /// Heartbeat interval; 10 ms to 10 s, default 50 ms.
     pub interval: Duration,
-    /// A node that was silent for so long on all paths is dead. At least four intervals; default 200 ms.
+    /// Dead time: a node that was silent for this long on all paths is dead. At least four
+    /// intervals; default 200 ms.
     pub dead: Duration,
-    /// A longer silence than this is worth a warning; default half of `dead`.
+    /// A longer silence is logged as a warning; default half of `dead`.
     pub late: Duration,
     /// How long to listen at start before a group is taken; at least `dead`, default 1 s.
     pub initial_dead: Duration,
-    /// How long a planned stop waits for the connections that still run through this node; default 5 s.
+    /// How long a planned stop waits for connections that still use this node; default 5 s.
     pub linger: Duration,
-    /// At least one if there are two nodes or more, at most 16.
+    /// At least one if there are two or more nodes, at most 16.
     pub paths: Vec<HeartbeatPath>,
-    /// Hosts whose answers to ping tell a node that is cut off from one that is not; at most 16.
+    /// Reference hosts: a node that gets no answer to pings from any of them is cut off; at most
+    /// 16.
     pub references: Vec<IpAddr>,
-    /// Where maintenance mode is remembered. Default `/var/lib/lb`.
+    /// Folder of the file that stores maintenance mode. Default `/var/lib/lb`.
     pub state: PathBuf,
     pub hooks: Hooks,
-    /// Run before a dead node's groups are taken; they are taken only if it succeeds.
+    /// Fencing command: runs before this node takes a dead node's groups, which it does only if the
+    /// command succeeds.
     pub fence: Option<Command>,
 }
 
 impl Cluster {
-    /// There while this node is in maintenance.
+    /// The file that exists while this node is in maintenance.
     pub fn maintenance_file(&self) -> PathBuf {
         self.state.join("maintenance")
     }
@@ -188,7 +193,7 @@ impl Cluster {
     /// All nodes but this one.
     pub fn others(&self) -> impl Iterator<Item = &Node> {
         let me = usize::from(self.me);
-        self.nodes.iter().enumerate().filter(move |(place, _)| *place != me).map(|(_, node)| node)
+        self.nodes.iter().enumerate().filter(move |(index, _)| *index != me).map(|(_, node)| node)
     }
 }
 
@@ -196,14 +201,15 @@ impl Cluster {
 pub struct Node {
     /// Unique.
     pub name: String,
-    /// Its own address on the interface of the VIPs, unique. Packets in mid-connection reach it there after a hand-over.
+    /// The node's own address on the VIPs' interface, unique. After a hand-over other nodes relay
+    /// packets to it.
     pub address: IpAddr,
 }
 
-/// A way that heartbeats travel.
+/// A path for heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeartbeatPath {
-    /// One datagram to each other node. By place in [`Cluster::nodes`].
+    /// One datagram to each other node. The addresses are in the order of [`Cluster::nodes`].
     Unicast { interface: Option<String>, port: u16, addresses: Vec<IpAddr> },
     /// One datagram to the group.
     Multicast { interface: String, group: SocketAddr },
@@ -213,7 +219,7 @@ pub enum HeartbeatPath {
     Serial { device: PathBuf, baud: u32 },
 }
 
-/// Commands that are run when a group's role here has changed.
+/// Commands that run when a group's role on this node has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hooks {
     pub active: Option<Command>,
@@ -226,11 +232,11 @@ pub struct Hooks {
 pub struct Command {
     /// At least one word; the first is an absolute path.
     pub words: Vec<String>,
-    /// After which it is killed, with all it started. Default 10 s.
+    /// After this time `lb` kills the program with all processes that it started. Default 10 s.
     pub timeout: Duration,
 }
 
-/// A VIP as it goes onto the interface.
+/// A VIP as an address of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVip {
     pub address: IpAddr,
@@ -238,7 +244,7 @@ pub struct GroupVip {
     pub prefix: u8,
 }
 
-/// What identifies a service towards clients.
+/// What identifies a service to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// The virtual IP address.
@@ -267,30 +273,33 @@ pub struct Service {
     pub name: String,
     pub key: ServiceKey,
     pub scheduler: Scheduler,
-    /// Who serves when no real server is usable, or fewer than the quorum.
+    /// Who serves while the usable servers do not have the quorum.
     pub fallback: Fallback,
-    /// A server that is down keeps the connections it has; else they are given up with it.
+    /// A server that goes down keeps its connections; otherwise they are purged.
     pub quiescent: bool,
-    /// How long the weight of a server that came back takes to grow to its own; zero: it has it at once.
+    /// Slow start: how long the weight of a server that came back ramps up to its configured one;
+    /// zero: no ramp.
     pub slow_start: Duration,
-    /// `None`: a server may come and go as often as its checks say.
+    /// Flap damping; `None`: a server may go up and down as often as its checks report.
     pub damping: Option<Damping>,
     pub quorum: Quorum,
     pub hooks: ServiceHooks,
-    /// What happens to a packet in mid-connection that no entry of the table knows.
+    /// What happens to a TCP packet in mid-connection without an entry in the connection table.
     pub stray: Stray,
-    /// UDP: each datagram is scheduled by itself, and the table remembers none.
+    /// One-packet scheduling for UDP: each datagram is scheduled by itself, without an entry in the
+    /// connection table.
     pub ops: bool,
-    /// Idle times of this service's connections: the file's, with the service's own on top.
+    /// Idle time-outs of this service's connections: those of the file, overridden by those of the
+    /// service.
     pub timeouts: Timeouts,
-    /// How long a server that left the configuration keeps serving the connections it has.
+    /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
     pub servers: Vec<Server>,
 }
 
 impl Service {
-    /// With the defaults of the configuration, and no servers.
+    /// A service with the configuration's defaults and no servers.
     pub fn new(name: String, key: ServiceKey) -> Self {
         Self {
             name,
@@ -310,7 +319,7 @@ impl Service {
         }
     }
 
-    /// The one that is not among the servers and serves when they do not.
+    /// The server of `fallback: ADDRESS`.
     pub fn fallback_server(&self) -> Option<Server> {
         match self.fallback {
             Fallback::Server(address) => Some(Server::new(address, self.key.port)),
@@ -322,15 +331,17 @@ impl Service {
 /// Who serves when no real server is usable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fallback {
-    /// Nobody: packets of new connections are dropped and counted.
+    /// Nobody: the data path drops and counts packets of new connections.
     None,
-    /// Nobody, and clients are told at once: by a TCP reset or an ICMP "port unreachable", from the VIP.
+    /// Nobody, and the data path refuses new connections by a TCP reset or an ICMP "port
+    /// unreachable" from the VIP.
     Refuse,
-    /// The director's own host, which owns the VIP: packets are passed up its stack.
+    /// The director's own host, which owns the VIP: the data path passes packets to its network
+    /// stack.
     Local,
-    /// A server that is not checked and not among the service's own.
+    /// A server without checks that is not one of the service's servers.
     Server(IpAddr),
-    /// `lb` itself: it answers HTTP requests with status 503 and this page, or one of its own.
+    /// `lb` itself: it answers HTTP requests with status 503 and this page, or a built-in one.
     Sorry(Option<PathBuf>),
 }
 
@@ -347,23 +358,25 @@ impl fmt::Display for Fallback {
     }
 }
 
-/// When a server that comes and goes is kept out.
+/// Flap damping: when a server that goes up and down is kept out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damping {
-    /// So many times it went down, at least 2,
+    /// The server went down this many times, at least 2,
     pub falls: u32,
     /// within this time;
     pub within: Duration,
-    /// then it must have been well for this long before it comes back.
+    /// then it must have been healthy for this long before it comes back.
     pub hold: Duration,
 }
 
-/// How much must be up before the real servers serve: less than that would be crushed by what is meant for all.
+/// The weight that must be usable before the real servers serve: fewer servers would be overloaded
+/// by the whole traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quorum {
     /// Sum of the weights of usable servers, at least 1. Default 1.
     pub weight: u32,
-    /// Lost below `weight - hysteresis`, won at `weight + hysteresis`; less than `weight`. Default 0.
+    /// The quorum is lost below `weight - hysteresis` and regained at `weight + hysteresis`; less
+    /// than `weight`. Default 0.
     pub hysteresis: u32,
 }
 
@@ -373,7 +386,7 @@ impl Default for Quorum {
     }
 }
 
-/// Commands that are run when the health of a service or one of its servers changed.
+/// Commands that run when the health of a service or one of its servers has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceHooks {
     pub server_up: Option<Command>,
@@ -382,12 +395,14 @@ pub struct ServiceHooks {
     pub quorum_down: Option<Command>,
 }
 
-/// What happens to a TCP packet in mid-connection that no entry of the table knows.
+/// What happens to a stray: a TCP packet in mid-connection without an entry in the connection
+/// table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stray {
-    /// It goes to the server that a hash of the client picks; no entry is made.
+    /// The packet goes to the server that a hash of the client picks, without an entry in the
+    /// table.
     Hash,
-    /// It goes to the director's own host, which answers with a reset.
+    /// The packet goes to the director's own host, which answers with a reset.
     Pass,
 }
 
@@ -401,12 +416,12 @@ pub struct Server {
     pub port: u16,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
-    /// All must be passed; none: the server is taken to be healthy.
+    /// The server must pass all of them; without checks it counts as healthy.
     pub checks: Arc<[Check]>,
 }
 
 impl Server {
-    /// Of weight 1, unchecked, called by its address.
+    /// A server of weight 1, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         Self { name: address.to_string(), address, port, weight: 1, checks: Arc::default() }
     }

@@ -1,8 +1,10 @@
-//! One number for everything that must be equal on all nodes of a cluster, so that they can tell when it is not.
+//! The configuration digest: a hash of every value that must be equal on all nodes of a cluster.
+//! Heartbeats carry it, so that nodes detect different configurations.
 //!
-//! What is hashed is an encoding of its own, so that the digest is the same whatever built the program. Every value
-//! has a fixed length or is preceded by its own, so no two configurations are written alike. Each struct is taken
-//! apart in full: whoever adds a field decides here whether nodes may differ in it.
+//! The hash covers an encoding defined here, so that the digest does not depend on the compiler.
+//! Every value has a fixed length or is preceded by its length, so two different configurations
+//! never have the same encoding. Each struct is destructured in full: whoever adds a field decides
+//! here whether nodes may differ in it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -16,13 +18,13 @@ use crate::config::{
 
 mod check;
 
-/// The encoding's version: to be changed with it.
+/// The encoding's version: every change of the encoding needs another one.
 const FORMAT: &str = "lb configuration 2";
 
 impl Config {
-    /// Equal on two nodes if they agree on the cluster, the groups and the services. What belongs to one machine (its
-    /// interfaces, devices, files, hooks), what an operator sees (labels, the names of services and servers) and the
-    /// order of services do not count.
+    /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
+    /// ignores what belongs to one machine (interfaces, devices, files, hooks), what only operators
+    /// see (labels, names of services and servers), and the order of services.
     pub fn digest(&self) -> u64 {
         let Self {
             interface: _,
@@ -72,7 +74,7 @@ impl Writer {
         self.0.update(text);
     }
 
-    /// The model's times are whole milliseconds, except those that nodes may differ in.
+    /// The model's times are whole milliseconds, except those in which nodes may differ.
     fn time(&mut self, time: Duration) {
         self.number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     }

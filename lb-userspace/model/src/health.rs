@@ -1,10 +1,10 @@
-//! What becomes of a server, what was carried, and what a probe has done.
+//! A server's health, traffic totals, the steps of a probe.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a server.
+/// A server's health: whether it gets new connections, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -14,9 +14,9 @@ pub enum Health {
     Down,
     /// No check is configured.
     Unchecked,
-    /// An operator keeps it out, whatever its checks say.
+    /// An operator keeps the server out, whatever its checks report.
     Maintenance,
-    /// It left the configuration and keeps what connections it has.
+    /// The server left the configuration and keeps its open connections.
     Draining,
 }
 
@@ -33,7 +33,7 @@ impl Health {
     }
 }
 
-/// What was carried since some moment.
+/// Traffic totals since some moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub connections: u64,
@@ -50,7 +50,7 @@ impl Totals {
     }
 }
 
-/// Something that a probe has done.
+/// A completed step of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Microseconds since the probe began.
@@ -59,7 +59,7 @@ pub struct Step {
     pub what: Cow<'static, str>,
 }
 
-/// Microseconds in milliseconds, with as many digits as are of use.
+/// Formats microseconds as milliseconds, with as many digits as are useful.
 pub fn millis(micros: u64) -> String {
     let millis = micros as f64 / 1000.0;
     if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{millis:.0} ms") }

@@ -1,14 +1,16 @@
-//! The leases of the VIP groups, for whoever decides who is active.
+//! Writes the leases of the VIP groups, for the cluster and for a director alone.
 //!
-//! Each word is stored whole, one after the other, while packets come in. The order makes what they may see in between
-//! safe:
+//! Each word is stored atomically, one after the other, while the XDP program reads them. The order
+//! of the stores keeps every intermediate state safe:
 //!
-//! - Taken or renewed: first `balance_until`, then `answer_until`. Given up: first `answer_until`, then `balance_until`. In
-//!   between packets are balanced and the host is silent, as in a grace time; it never answers for what is not balanced.
-//! - A relay has no time left while its MAC changes: a packet goes to the old director, to the new one or to none.
+//! - Take or renew: first `balance_until`, then `answer_until`. Give up: first `answer_until`, then
+//!   `balance_until`. In between the program balances packets and the host is silent, as in a grace
+//!   time. The host never answers for a group that is not balanced.
+//! - While a relay's MAC changes, the relay has no time left: a packet goes to the old director, to
+//!   the new one or to none.
 //!
-//! A packet that reads on while the words change is dropped rather than passed, see `lb_common::lease::Lease::refusal`.
-//! One thread at a time changes the lease of a group.
+//! The program drops a packet, rather than passing it, if the words change while it reads them, see
+//! `lb_common::lease::Lease::refusal`. Only one thread at a time changes the lease of a group.
 
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -20,14 +22,15 @@ use lb_common::control::Control;
 use lb_common::lease::{GroupIndex, Lease};
 use lb_common::mac::Mac;
 
-/// Where the leases lie: the data path's memory that the XDP program reads. Only the one that made it knows where that is.
+/// The memory of the leases, which the XDP program reads. Only its implementation knows its
+/// address.
 pub trait Memory: Send + Sync {
     /// The word at byte `offset` of [`Control`].
     fn word(&self, offset: usize) -> &AtomicU64;
 }
 
-/// A handle on the leases in the map `CONTROL`, for any thread. No call blocks or fails. Groups are numbered by their
-/// place in the configuration; times are of CLOCK_MONOTONIC.
+/// A handle on the leases in the map `CONTROL`, for any thread. No call blocks or fails. A group's
+/// number is its index in the configuration; times are of CLOCK_MONOTONIC.
 #[derive(Clone)]
 pub struct Leases(Arc<dyn Memory>);
 
@@ -36,44 +39,44 @@ impl Leases {
         Self(control)
     }
 
-    /// This director is active for the group until then.
+    /// Makes this director active for the group until `until`.
     pub fn renew(&self, group: u8, until: Duration) {
         self.hold(group, nanoseconds(until));
     }
 
-    /// It is active for ever, or until told otherwise.
+    /// Makes this director active for the group without a time limit.
     pub fn unlimited(&self, group: u8) {
         self.hold(group, Lease::NEVER_ENDS);
     }
 
-    /// The group is given up or taken, in whatever way: what the connection table has of it now is of an earlier
-    /// generation.
+    /// Starts a new generation, whenever the group is given up or taken: present entries of the
+    /// connection table then belong to an earlier generation.
     pub fn next_generation(&self, group: u8) {
         let word = self.word(group, offset_of!(Lease, generation));
         let next = Generation::from_number(word.load(Ordering::Acquire)).next();
         word.store(next.number(), Ordering::Release);
     }
 
-    /// It runs out `now`, for whatever reason: packets are dropped until the group is ended or held again, because the
-    /// host would answer them as long as the addresses are still on the interface.
+    /// Lets the lease run out `now`: the program drops packets until the group is ended or held
+    /// again, because the host would answer them while the addresses are still on the interface.
     pub fn lapse(&self, group: u8, now: Duration) {
         self.store(group, offset_of!(Lease, answer_until), nanoseconds(now));
         self.store(group, offset_of!(Lease, balance_until), nanoseconds(now));
     }
 
-    /// It is on standby from now on. The addresses must be gone from the interface.
+    /// Puts this director on standby for the group. The addresses must be gone from the interface.
     pub fn end(&self, group: u8) {
         self.give_up(group, 0);
     }
 
-    /// It has handed the group over as planned: the host is silent from now on, but what still comes is balanced until
-    /// then. The addresses must be gone from the interface.
+    /// Ends a planned hand-over: the host is silent from now on, and the program balances packets
+    /// until `until`. The addresses must be gone from the interface.
     pub fn grace(&self, group: u8, until: Duration) {
         self.give_up(group, nanoseconds(until));
     }
 
-    /// From now until then TCP packets in mid-connection that this director does not know go to the other one of a hand-over,
-    /// at this MAC; `None`: from now on by their service's rule.
+    /// Relays strays until the given time to the other director of a hand-over, at this MAC;
+    /// `None`: handles them by their service's rule from now on.
     pub fn relay(&self, group: u8, to: Option<([u8; 6], Duration)>) {
         let (mac, until) = to.map_or((0, 0), |(mac, until)| (Mac::new(mac).word(), nanoseconds(until)));
         // A renewal must not leave a moment without a relay.
@@ -84,12 +87,12 @@ impl Leases {
         self.store(group, offset_of!(Lease, relay_until), until);
     }
 
-    /// Until when the group's packets are balanced; `None`: they are not since the group was given up.
+    /// Until when the program balances the group's packets; `None`: the group was given up.
     pub fn balance_until(&self, group: u8) -> Option<Duration> {
         self.load(group, offset_of!(Lease, balance_until))
     }
 
-    /// Until when the host may answer for the group's VIPs; `None`: it may not since the group was given up.
+    /// Until when the host may answer for the group's VIPs; `None`: the group was given up.
     pub fn answer_until(&self, group: u8) -> Option<Duration> {
         self.load(group, offset_of!(Lease, answer_until))
     }
@@ -119,7 +122,7 @@ impl Leases {
     }
 }
 
-/// As the program counts time. What does not fit never comes.
+/// The program's representation of a time; the maximum (never) if it does not fit.
 fn nanoseconds(until: Duration) -> u64 {
     u64::try_from(until.as_nanos()).unwrap_or(Lease::NEVER_ENDS)
 }

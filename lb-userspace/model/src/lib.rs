@@ -1,10 +1,11 @@
-//! Ids and words that everybody shares. Nothing here reads a file, opens a socket or knows the data path.
+//! Types that all crates share. Nothing here reads a file, opens a socket or depends on the data
+//! path.
 //!
-//! - [`config`]: the checked configuration; [`check`]: the part of it that says how a server is checked
-//! - `digest`: one number for everything that must be equal on all nodes of a cluster
-//! - [`ids`]: what nodes and groups go by
-//! - [`health`]: what becomes of a server, what was carried, what a probe has done
-//! - [`lease`]: until when each group of VIPs is served
+//! - [`config`]: the validated configuration; [`check`]: its part about health checks
+//! - `digest`: a hash of every value that must be equal on all nodes of a cluster
+//! - [`ids`]: ids of nodes and groups
+//! - [`health`]: a server's health, traffic totals, the steps of a probe
+//! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
 mod config;

@@ -1,4 +1,4 @@
-//! Requests to the kernel about the interface's addresses and their networks, by netlink.
+//! Netlink requests about the interface's addresses and routes.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,18 +17,18 @@ use rtnetlink::{Handle, RouteMessageBuilder, new_connection};
 
 use super::vips::{Network, VipAddress};
 
-/// What is asked of the kernel.
+/// A request to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// All addresses of the interface.
+    /// List all addresses of the interface.
     List,
-    /// `hidden`: an IPv4 address that the kernel shall never pick as a source.
+    /// `hidden`: an IPv4 address of scope host, which the kernel never picks as a source.
     Add {
         vip: VipAddress,
         hidden: bool,
     },
     Delete(Form),
-    /// The network is reached by the interface, should there be no other route to it.
+    /// Add a route to the network through the interface, with the lowest priority.
     AddRoute(Network),
     DeleteRoute(Network),
 }
@@ -36,24 +36,24 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Done,
-    /// It was there already, or was not.
+    /// The address or route existed already, or did not exist.
     AsItWas,
     Listed(Vec<Form>),
     Failed(String),
 }
 
-/// An address as the interface has it.
+/// An address of the interface, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     pub address: IpAddr,
     pub prefix: u8,
-    /// IPv4: another address of its network comes before it.
+    /// IPv4: a secondary address of its network.
     pub is_secondary: bool,
     message: AddressMessage,
 }
 
 impl Form {
-    /// `None`: it has no address.
+    /// `None`: the message has no address.
     pub fn of(message: AddressMessage) -> Option<Self> {
         let address = address_of(&message)?;
         Some(Self {
@@ -64,19 +64,19 @@ impl Form {
         })
     }
 
-    /// One that no message of the kernel's has told of: for tests.
+    /// An address without a kernel message, for tests.
     pub fn with(address: IpAddr, prefix: u8, is_secondary: bool) -> Self {
         Self { address, prefix, is_secondary, message: AddressMessage::default() }
     }
 }
 
-/// How `ip route` shows the routes that we make: what is not ours is left alone.
+/// The protocol number of our routes, which `ip route` shows. `lb` never changes other routes.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(108);
 
-/// Any other route comes first.
+/// The metric of our routes: any other route takes precedence.
 const METRIC: u32 = u32::MAX;
 
-/// Of one interface.
+/// Addresses and routes of one interface.
 #[derive(Debug)]
 pub struct Kernel {
     interface: u32,
@@ -84,7 +84,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Needs a tokio runtime around it. `interface` is the interface's index.
+    /// Must run within a tokio runtime. `interface` is the interface's index.
     pub fn of(interface: u32) -> Result<Self> {
         let (connection, handle, _) =
             new_connection().context("cannot open a netlink socket for addresses")?;
@@ -92,7 +92,8 @@ impl Kernel {
         Ok(Self { interface, handle })
     }
 
-    /// Requests are carried out in the order of these calls, whether their answers are waited for or not.
+    /// The kernel executes requests in the order of these calls, whether or not the caller awaits
+    /// the answers.
     pub fn ask(&self, request: &Request) -> BoxFuture<'static, Answer> {
         const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
         match request {
@@ -129,7 +130,7 @@ impl Kernel {
         forms.map(answer).boxed()
     }
 
-    /// `off` is added to an error that says that the family is off.
+    /// `off` is appended to the error that the address family is disabled.
     fn send(
         &self,
         message: RouteNetlinkMessage,
@@ -170,7 +171,8 @@ impl Kernel {
             IpAddr::V4(_) if hidden => message.header.scope = AddressScope::Host,
             IpAddr::V4(_) => {}
             IpAddr::V6(_) => {
-                // The other node may still hold it for a moment: duplicate address detection would refuse it.
+                // No duplicate address detection: the other node may still hold the address for a
+                // moment.
                 message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
                 message.attributes.push(AddressAttribute::CacheInfo(deprecated()));
             }
@@ -195,14 +197,15 @@ fn route_text(network: Network) -> String {
     format!("the route to {}/{}", network.address(), network.prefix())
 }
 
-/// Lifetimes of an address that is served and that no connection of the host's own begins with (RFC 4862, section 5.5.4).
+/// Lifetimes of a deprecated address: the host serves it, but does not use it as a source (RFC
+/// 4862, section 5.5.4).
 fn deprecated() -> CacheInfo {
     let mut lifetimes = CacheInfo::default();
     lifetimes.ifa_valid = u32::MAX;
     lifetimes
 }
 
-/// IFA_LOCAL where there is one (IPv4), else IFA_ADDRESS.
+/// IFA_LOCAL if present (IPv4), else IFA_ADDRESS.
 pub fn address_of(message: &AddressMessage) -> Option<IpAddr> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),

@@ -1,5 +1,5 @@
-//! The news that a VIP is here: gratuitous ARP (request and reply, RFC 5227 section 3), and for IPv6 the unsolicited
-//! neighbour advertisement with the override flag (RFC 4861, section 7.2.6).
+//! Announcements of VIPs: gratuitous ARP (request and reply, RFC 5227 section 3), and for IPv6
+//! unsolicited neighbour advertisements with the override flag (RFC 4861, section 7.2.6).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,17 +16,17 @@ const ARP_REPLY: u16 = 2;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Of the frames that announce an address.
+/// Which frames announce an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The one that most listeners understand.
+    /// The frame that most listeners understand.
     First,
     Rest,
     Whole,
 }
 
 impl Part {
-    /// How many frames that are.
+    /// Number of frames.
     pub const fn frames(self, vip: IpAddr) -> u32 {
         match (self, vip) {
             (Self::First, _) | (Self::Rest, IpAddr::V4(_)) | (Self::Whole, IpAddr::V6(_)) => 1,
@@ -36,7 +36,7 @@ impl Part {
     }
 }
 
-/// Sends announcements out of one interface.
+/// Sends announcements on one interface.
 #[derive(Debug)]
 pub struct Announcer {
     interface: i32,
@@ -52,12 +52,13 @@ impl Announcer {
             return Err(io::Error::last_os_error())
                 .context("cannot open a raw socket for gratuitous ARP: this needs root or CAP_NET_RAW");
         }
-        // SAFETY: the descriptor was just opened and belongs to nobody else.
+        // SAFETY: the descriptor was just opened and has no other owner.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
         Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
     }
 
-    /// Tells everyone on the segment that `vip` is at `mac`, without waiting for room in the interface's queue.
+    /// Announces to all hosts on the segment that `vip` is at `mac`. Does not wait for room in the
+    /// interface's queue.
     pub fn announce(&self, vip: IpAddr, mac: [u8; 6], part: Part) -> io::Result<()> {
         let frames = frames(vip, mac);
         let first = frames.len().min(1);
@@ -69,7 +70,8 @@ impl Announcer {
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
-    /// Asks who has `vip`, in nobody's name: no cache changes by the question (RFC 5227, section 2.1.1).
+    /// Sends an ARP probe for `vip`: the sender address is empty, so no ARP cache changes (RFC
+    /// 5227, section 2.1.1).
     pub fn ask(&self, vip: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
         self.send(&question(vip, mac))
             .with_context(|| format!("cannot ask who has {vip} on interface {}", self.interface))
@@ -80,7 +82,7 @@ impl Announcer {
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_ifindex = self.interface;
-        // SAFETY: `frame` and `address` live through the call, and their lengths are given with them.
+        // SAFETY: `frame` and `address` outlive the call, and the lengths are theirs.
         let sent = unsafe {
             libc::sendto(
                 self.socket.as_raw_fd(),
@@ -95,7 +97,7 @@ impl Announcer {
     }
 }
 
-/// What is sent for an address: some listeners take news from requests only, others from replies only.
+/// The frames for an address: some listeners accept only requests, others only replies.
 fn frames(vip: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
     match vip {
         IpAddr::V4(vip) => vec![arp(vip, mac, ARP_REQUEST), arp(vip, mac, ARP_REPLY)],
@@ -104,7 +106,7 @@ fn frames(vip: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
 }
 
 fn arp(vip: Ipv4Addr, mac: [u8; 6], operation: u16) -> Vec<u8> {
-    // The target's MAC: unknown in a request, our own in a reply.
+    // The target's MAC: zero in a request, our own in a reply.
     let target = if operation == ARP_REPLY { mac } else { [0; 6] };
     arp_frame(operation, (mac, vip), (target, vip))
 }
@@ -115,7 +117,7 @@ fn question(vip: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
 
 type Party = ([u8; 6], Ipv4Addr);
 
-/// To everybody.
+/// A broadcast ARP frame.
 fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
     frame.extend(BROADCAST);
@@ -154,7 +156,7 @@ fn advertisement(vip: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
-/// RFC 4443, section 2.3: over the pseudo-header and the message.
+/// The ICMPv6 checksum over pseudo-header and message (RFC 4443, section 2.3).
 fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| -> u32 {
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()

@@ -1,4 +1,5 @@
-//! Filters of sockets that hear more than concerns them, in classic BPF: what is dropped wakes nobody.
+//! Socket filters in classic BPF, for sockets that receive more than they need: dropped packets
+//! wake no task.
 //!
 //! The machine has an accumulator, an index register and forward jumps.
 
@@ -29,12 +30,12 @@ pub(crate) const fn index_behind_ipv4(offset: u32) -> SockFilter {
     instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, offset)
 }
 
-/// Skips instructions unless what was loaded is `value`.
+/// Skips instructions unless the accumulator is `value`.
 pub(crate) const fn unless(value: u32, skip: u8) -> SockFilter {
     SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, skip, value)
 }
 
-/// The end: the first `length` bytes are received, or nothing if 0.
+/// Returns: the socket receives the first `length` bytes, or nothing if 0.
 pub(crate) const fn take(length: u32) -> SockFilter {
     instruction(libc::BPF_RET | libc::BPF_K, length)
 }

@@ -1,4 +1,4 @@
-//! Ethernet frames: whatever reads them stays within them.
+//! Fuzz target for Ethernet frames: no parser reads beyond their end.
 
 use lb_common::frame::{self, Parsed};
 use lb_fuzz::{Failed, bytes, hold, targets};
@@ -15,7 +15,7 @@ targets! {
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100];
 const ETHERNET: usize = 14;
 
-/// Each is good for one reader at least.
+/// Each is valid for at least one parser.
 fn good() -> Vec<Vec<u8>> {
     let tcp = [
         &ip(6, 44),
@@ -44,7 +44,7 @@ fn ip(protocol: u8, length: u8) -> Vec<u8> {
     [&[0x45, 0, 0, length, 0, 1, 0x40, 0, 64, protocol, 0, 0][..], &[10, 0, 0, 100, 10, 0, 0, 6]].concat()
 }
 
-/// RFC 4861: the first 8 bytes of a message, then its target and an option.
+/// A neighbour message (RFC 4861): 8 bytes of header, target, and an option.
 fn neighbour(message: &[u8; 8], option: &[u8; 8]) -> Vec<u8> {
     let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
     [&[0x60, 0, 0, 0, 0, 32, 58, 255][..], &address, &address, message, &address, option].concat()
@@ -64,7 +64,7 @@ fn property(frame: &[u8]) -> Result<(), TestCaseError> {
         }
     }
     if let Some(flow) = frame::plain(frame) {
-        prop_assert_eq!(parsed, Parsed::Flow(flow), "the quick look and the thorough one");
+        prop_assert_eq!(parsed, Parsed::Flow(flow), "quick and full parser agree");
         prop_assert!(frame::check(frame, &flow).is_ok());
     }
     if let Some(claim) = claim(frame) {

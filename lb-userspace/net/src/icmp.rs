@@ -1,4 +1,4 @@
-//! ICMP echo: requests out, replies in (RFC 792; RFC 4443, section 4).
+//! ICMP echo requests and replies (RFC 792; RFC 4443, section 4).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -17,22 +17,22 @@ const ECHO_REPLY_V6: u8 = 129;
 
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
-/// With as many bytes behind them as ping(8) sends: requests without any are taken for a port scanner's by intrusion
-/// detection (Snort's rule "ICMP PING NMAP"), which may drop them.
+/// Length of a request with as many bytes of data as ping(8) sends. Intrusion detection takes
+/// requests without data for a port scan (Snort's rule "ICMP PING NMAP"), and may drop them.
 const LENGTH: usize = HEADER + 56;
 
-/// Asks and hears hosts of both families.
+/// Raw sockets for echo requests and replies, IPv4 and IPv6.
 #[derive(Debug)]
 pub struct Echo {
-    /// Tells our requests from those of others.
+    /// Identifier of our requests.
     id: u16,
-    /// Index of the interface that link-local addresses are on.
+    /// Index of the interface of link-local addresses.
     interface: u32,
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
 }
 
-/// An answer to one of our requests, or what looks like it.
+/// A reply with our identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     pub from: IpAddr,
@@ -40,8 +40,9 @@ pub struct Reply {
 }
 
 impl Echo {
-    /// Opens a socket for each family that `hosts` are of. Raw sockets, since the kernel's ping sockets are for those
-    /// groups of users only that `net.ipv4.ping_group_range` names, root not among them by default.
+    /// Opens a socket for each address family of `hosts`. The sockets are raw, because the kernel's
+    /// ping sockets are only for the user groups of `net.ipv4.ping_group_range`, by default without
+    /// root.
     pub fn open(hosts: &[IpAddr], interface: u32) -> io::Result<Self> {
         let id = getrandom::u32().map_err(io::Error::other)? as u16;
         let v4 =
@@ -55,7 +56,7 @@ impl Echo {
         })
     }
 
-    /// From now on requests come from `source` and leave by `interface`, where given.
+    /// Sets source address and outgoing interface of requests, where given.
     pub fn leave_by(&self, interface: Option<&str>, source: Option<IpAddr>) -> io::Result<()> {
         for socket in [&self.v4, &self.v6].into_iter().flatten() {
             let socket = SockRef::from(socket);
@@ -69,7 +70,7 @@ impl Echo {
         Ok(())
     }
 
-    /// Room for replies that come in while nobody reads, in bytes. The kernel counts some 800 for each.
+    /// Sets the size of the receive buffer in bytes. The kernel counts some 800 for each reply.
     pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         for socket in [&self.v4, &self.v6].into_iter().flatten() {
             setsockopt(socket, RcvBufForce, &bytes)?;
@@ -77,7 +78,7 @@ impl Echo {
         Ok(())
     }
 
-    /// An error means that nothing was sent.
+    /// Sends a request. After an error nothing was sent.
     pub async fn request(&self, host: IpAddr, sequence: u16) -> io::Result<()> {
         let (socket, kind) = match host {
             IpAddr::V4(_) => (&self.v4, ECHO_REQUEST),
@@ -97,7 +98,7 @@ impl Echo {
         }
     }
 
-    /// The next reply. Nothing is lost if the future is dropped.
+    /// Receives the next reply. Cancel safe: dropping the future loses nothing.
     pub async fn next(&self) -> Reply {
         tokio::select! {
             reply = next_on(self.v4.as_ref(), |packet| reply_v4(packet, self.id)) => reply,
@@ -106,7 +107,7 @@ impl Echo {
     }
 }
 
-/// Sending and receiving are the same system calls for a raw socket as for the UDP sockets that tokio knows.
+/// Wraps a raw socket as tokio's UDP socket: the system calls are the same.
 fn open(domain: Domain, protocol: Protocol, filter: &[SockFilter]) -> io::Result<UdpSocket> {
     let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
     socket.attach_filter(filter)?;
@@ -114,7 +115,7 @@ fn open(domain: Domain, protocol: Protocol, filter: &[SockFilter]) -> io::Result
     UdpSocket::from_std(socket.into())
 }
 
-/// Of all ICMP messages only the replies to `id`. `index_message` finds the message in what the socket hears.
+/// A filter for replies to `id`. `index_message` sets the index register to the ICMP message.
 fn replies(index_message: SockFilter, kind: u8, id: u16) -> [SockFilter; 7] {
     [
         index_message,
@@ -127,7 +128,8 @@ fn replies(index_message: SockFilter, kind: u8, id: u16) -> [SockFilter; 7] {
     ]
 }
 
-/// The next reply on one socket; without a socket never. `parse` finds the sequence number of a reply to us.
+/// The next reply on one socket; pending for ever without a socket. `parse` returns the sequence
+/// number of a reply to us.
 async fn next_on(socket: Option<&UdpSocket>, parse: impl Fn(&[u8]) -> Option<u16>) -> Reply {
     let Some(socket) = socket else { return std::future::pending().await };
     loop {
@@ -138,8 +140,8 @@ async fn next_on(socket: Option<&UdpSocket>, parse: impl Fn(&[u8]) -> Option<u16
                     return Reply { from: from.ip(), sequence };
                 }
             }
-            // An ICMP error, say; whom it is about will not answer.
-            Err(error) => tracing::debug!(%error, "cannot hear echo replies"),
+            // For example an ICMP error; the host that it concerns will not answer.
+            Err(error) => tracing::debug!(%error, "cannot receive echo replies"),
         }
     }
 }
@@ -149,13 +151,13 @@ fn request(kind: u8, id: u16, sequence: u16) -> [u8; LENGTH] {
     message[0] = kind;
     message[4..6].copy_from_slice(&id.to_be_bytes());
     message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    // In ICMPv6 the kernel fills it in.
+    // For ICMPv6 the kernel computes the checksum.
     let checksum = checksum(&message).to_be_bytes();
     message[2..4].copy_from_slice(&checksum);
     message
 }
 
-/// IPv4 raw sockets hear whole packets, before the kernel has looked at the message's checksum.
+/// IPv4 raw sockets receive whole packets, before the kernel verifies the ICMP checksum.
 pub(crate) fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     let message = packet.get(header..)?;
@@ -167,12 +169,12 @@ pub(crate) fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
 
 /// The sequence number in a reply of type `kind` to a request of `id`.
 fn sequence_of(message: &[u8], kind: u8, id: u16) -> Option<u16> {
-    // What is behind them may be cut off or changed: it says nothing.
+    // The data may be truncated or changed; it does not matter.
     let &[its_kind, 0, _, _, a, b, c, d, ..] = message else { return None };
     (its_kind == kind && [a, b] == id.to_be_bytes()).then_some(u16::from_be_bytes([c, d]))
 }
 
-/// RFC 1071. Zero for a message that has its checksum in it.
+/// Internet checksum (RFC 1071). Zero for a message that contains its checksum.
 fn checksum(message: &[u8]) -> u16 {
     let words = message.chunks(2).map(|pair| u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
     // Ones' complement: a carry is added again.
@@ -216,7 +218,7 @@ mod tests {
         options[0] = 0x46;
         options.splice(20..20, [1; 4]);
         assert_eq!(reply_v4(&options, ID), Some(7), "behind IP options");
-        // The checksum of the shorter one holds: what is cut off are zeros.
+        // The checksum stays valid, because the truncated bytes are zeros.
         for length in [HEADER, HEADER + 1, LENGTH, LENGTH + 4, 200] {
             let mut odd = reply(7);
             odd.resize(20 + length, 0);

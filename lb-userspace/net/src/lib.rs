@@ -1,9 +1,10 @@
 //! The network around the director.
 //!
-//! - [`addresses`]: requests to the kernel about the interface's addresses; [`vips`]: the VIPs as they stand there
+//! - [`addresses`]: netlink requests about the interface's addresses; [`vips`]: the VIPs' addresses
+//!   on the interface
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
-//! - [`segment`]: who else answers for the VIPs
+//! - [`segment`]: address conflicts: other machines that answer for the VIPs
 //! - [`icmp`]: ICMP echo; [`filter`]: socket filters
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
 

@@ -1,8 +1,9 @@
-//! The servers' MACs and the interface's own, from the kernel: asked for, followed, and kept fresh.
+//! The MACs of servers and of the interface, from the kernel's neighbour table.
 //!
-//! The kernel resolves addresses (ARP) and checks that they still answer; this task names the addresses to it and hands
-//! on what it says. A packet is never forwarded to a MAC that the kernel has given up on. Addresses of this host's own,
-//! which nobody answers for, are at the interface's own MAC.
+//! The kernel resolves addresses by ARP and verifies that they still answer. This task requests the
+//! addresses and reports the changes. A server whose entry the kernel has marked as failed has no
+//! MAC, so it gets no packets. Addresses of this host, for which ARP gets no answer, have the
+//! interface's own MAC.
 
 mod limits;
 
@@ -21,27 +22,29 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
-/// How often the kernel is asked to check every address: it probes one that was not heard of for a while.
+/// Interval at which every address is used, so that the kernel probes stale entries.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How often an address without an answer is tried again.
+/// Interval of retries for an address that does not answer.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// The kernel answers at once, unless the answer was lost because our socket was full.
+/// Time limit of netlink requests. The kernel answers at once; an answer is lost only if our socket
+/// is full.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Requests under way at once: few enough for their answers and the events they cause to fit into the socket.
+/// Maximum number of concurrent requests, so that their answers and the events they cause fit into
+/// the socket buffer.
 const REQUESTS: usize = 32;
 
-/// What changed.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The address is reached by this MAC; `None`: it does not answer (any more).
+    /// The address has this MAC; `None`: it does not answer (any more).
     Neighbour(IpAddr, Option<[u8; 6]>),
-    /// The interface has this MAC now, and carries packets or not.
+    /// The interface's MAC, and whether its link is up.
     Interface { mac: [u8; 6], up: bool },
     /// The interface is gone.
     InterfaceGone,
 }
 
-/// Follows the neighbours on one interface. Dropping it ends the task.
+/// Monitors the neighbours on one interface. Dropping it ends the task.
 pub struct Neighbours {
     wanted: watch::Sender<BTreeSet<IpAddr>>,
     doubts: mpsc::UnboundedSender<IpAddr>,
@@ -55,7 +58,7 @@ impl Drop for Neighbours {
 }
 
 impl Neighbours {
-    /// Needs a tokio runtime around it. `interface` is the interface's index.
+    /// Must run within a tokio runtime. `interface` is the interface's index.
     pub fn start(interface: u32, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
         let (connection, handle, messages) =
             new_multicast_connection(&[MulticastGroup::Neigh, MulticastGroup::Link])
@@ -77,12 +80,12 @@ impl Neighbours {
         Ok(Self { wanted, doubts, task })
     }
 
-    /// Has the kernel ask the address at once whether it still has its MAC.
+    /// Makes the kernel verify at once that the address still has its MAC.
     pub fn verify(&self, address: IpAddr) {
         let _ = self.doubts.send(address);
     }
 
-    /// From now on these addresses are resolved and kept fresh.
+    /// Replaces the set of addresses that are resolved and kept fresh.
     pub fn want(&self, addresses: BTreeSet<IpAddr>) {
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != addresses;
@@ -99,12 +102,12 @@ struct Follower {
     handle: Handle,
     events: mpsc::UnboundedSender<Event>,
     known: BTreeMap<IpAddr, [u8; 6]>,
-    /// Entries that somebody has set by hand: the kernel would turn one that it is asked to use into one that it must
-    /// resolve.
+    /// Permanent entries, set by an operator: requesting one would turn it into an entry that the
+    /// kernel resolves.
     permanent: BTreeSet<IpAddr>,
-    /// Addresses of this host, on whatever interface.
+    /// Addresses of this host, on all interfaces.
     own: BTreeSet<IpAddr>,
-    /// Of the interface; `None` until the kernel has told it.
+    /// The interface's MAC; `None` until the kernel has reported it.
     mac: Option<[u8; 6]>,
     wanted: watch::Receiver<BTreeSet<IpAddr>>,
 }
@@ -192,7 +195,7 @@ impl Follower {
         }
     }
 
-    /// Where this host's own addresses are.
+    /// Reports this host's own addresses at the interface's MAC.
     fn learn_own(&mut self) {
         let own: Vec<IpAddr> = self.wanted.borrow().intersection(&self.own).copied().collect();
         for address in own {
@@ -204,7 +207,7 @@ impl Follower {
         if !self.is_ours(message) {
             return;
         }
-        // What the kernel has tried for an address before it became our own.
+        // A neighbour entry from the time before the address became our own.
         let Some(address) = address_of(message).filter(|address| !self.own.contains(address)) else { return };
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
@@ -236,17 +239,17 @@ impl Follower {
         }
     }
 
-    /// The interface itself, should an event have been lost.
+    /// Reads the interface's state again, in case an event was lost.
     async fn read_link(&mut self) {
         let mut links = self.handle.link().get().match_index(self.interface).execute();
         match links.try_next().await {
             Ok(Some(message)) => self.link(&message),
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the interface cannot be looked at"),
+            Err(error) => tracing::debug!(%error, "cannot read the interface"),
         }
     }
 
-    /// This host's addresses. They change seldom, and are looked at now and then.
+    /// Reads this host's addresses. They change seldom, so they are polled.
     async fn read_own(&mut self) {
         let messages = answered(self.handle.address().get().execute().try_collect::<Vec<_>>()).await;
         let before = match messages {
@@ -254,7 +257,7 @@ impl Follower {
                 let own = messages.iter().filter_map(crate::addresses::address_of).collect();
                 std::mem::replace(&mut self.own, own)
             }
-            Err(error) => return tracing::debug!(%error, "this host's addresses cannot be looked at"),
+            Err(error) => return tracing::debug!(%error, "cannot read this host's addresses"),
         };
         let left: Vec<IpAddr> = before.difference(&self.own).copied().collect();
         for address in left {
@@ -263,7 +266,7 @@ impl Follower {
         self.learn_own();
     }
 
-    /// The kernel's whole table: at start, and now and then, should an event have been lost.
+    /// Reads the kernel's whole table, at the start and periodically, in case an event was lost.
     async fn read_all(&mut self) {
         let entries = self.handle.neighbours().get().execute().try_collect::<Vec<_>>();
         let entries = match answered(entries).await {
@@ -285,7 +288,7 @@ impl Follower {
         for address in gone {
             self.learn(address, None);
         }
-        // An address that was known before it was wanted has not been told yet.
+        // An address that was known before it was requested has not been reported yet.
         for address in self.wanted.borrow().iter() {
             if let Some(mac) = self.known.get(address) {
                 let _ = self.events.send(Event::Neighbour(*address, Some(*mac)));
@@ -293,7 +296,8 @@ impl Follower {
         }
     }
 
-    /// Has the kernel use these addresses: it resolves those without a MAC and checks those long not heard of.
+    /// Makes the kernel use these addresses: it resolves those without a MAC and verifies stale
+    /// entries.
     async fn probe(&self, which: impl Fn(&IpAddr) -> bool) {
         let addresses: Vec<IpAddr> =
             self.wanted.borrow().iter().filter(|address| which(address)).copied().collect();
@@ -308,18 +312,19 @@ impl Follower {
         let request =
             self.handle.neighbours().add(self.interface, address).state(state).flags(flags).replace();
         if let Err(error) = answered(request.execute()).await {
-            tracing::debug!(%address, %error, "the kernel does not resolve this address");
+            tracing::debug!(%address, %error, "the kernel refuses to resolve this address");
         }
     }
 }
 
-/// What the kernel answers, if it does in time.
+/// Awaits the kernel's answer, with a time limit.
 async fn answered<T, E: Into<anyhow::Error>>(request: impl Future<Output = Result<T, E>>) -> Result<T> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, request).await;
     answer.context("the kernel's answer was lost")?.map_err(Into::into)
 }
 
-/// The kernel reports an interface that leaves a bridge as deleted, with the family AF_BRIDGE. The interface is still there.
+/// An interface that leaves a bridge is reported as DelLink with AF_BRIDGE. Ignored: the interface
+/// still exists.
 fn is_a_bridges(link: &LinkHeader) -> bool {
     link.interface_family == AddressFamily::Bridge
 }

@@ -1,9 +1,9 @@
-//! The Ethernet segment of the VIPs: who else answers for them, and the questions that bring it to light.
+//! Address conflicts on the VIPs' Ethernet segment: which other machines answer for the VIPs.
 //!
-//! - [`claims`]: ARP and neighbour advertisements of others, as frames and from sockets
-//! - [`watch`]: the task that listens and asks, for a director that is alone and for one of several
-//! - [`claimant`]: who it is that claims a VIP, by its MAC
-//! - [`own_interfaces`]: other interfaces of this host that would answer for a VIP, and how they are kept from it
+//! - [`claims`]: ARP frames and neighbour advertisements of other machines
+//! - [`watch`]: the task that listens for claims and sends ARP probes, with and without a cluster
+//! - [`claimant`]: identifies the claimant of a VIP by its MAC
+//! - [`own_interfaces`]: keeps other interfaces of this host from answering for a VIP
 
 pub mod claimant;
 pub mod claims;

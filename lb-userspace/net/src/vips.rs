@@ -1,4 +1,4 @@
-//! The groups' VIPs as they go onto the interface.
+//! The groups' VIPs as addresses of the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,26 +6,28 @@ use std::time::Duration;
 
 use lb_model::Group;
 
-/// Whole addresses: the length of an IPv4 VIP's prefix on the interface.
+/// Prefix length of an IPv4 VIP on the interface: that of a single host.
 pub const HOST: u8 = 32;
 
-/// A VIP as it stands on the interface.
+/// A VIP as an address of the interface.
 ///
-/// An IPv4 VIP stands there as a /32, whatever prefix the configuration gives it. So it leads to no network: the kernel does
-/// not pick it as the source of packets to the servers when the director's own address comes back after it; and it is never
-/// the first address of a network, with which the kernel would remove the others. The host answers ARP and clients for it as
-/// for any other address. While the interface has no other address its scope is the host: then the kernel never picks it as a
-/// source. (It would always be so if scope host did not put an address first in every listing, where scripts look for the
-/// host's own one.) An IPv6 VIP has its prefix, and is deprecated, so that it is no source either.
+/// An IPv4 VIP is a /32, whatever prefix the configuration gives it, so it has no connected route.
+/// Therefore the kernel does not pick it as the source of packets to the servers if the director's
+/// own address is removed and added again; and it is never the primary address of a network, with
+/// which the kernel would remove the secondary ones. The host answers ARP and clients for it as for
+/// any other address. While the interface has no other address, the VIP has scope host, so that the
+/// kernel never picks it as a source. (It does not always have it, because addresses of scope host
+/// come first in listings, where scripts look for the host's own address.) An IPv6 VIP has its
+/// prefix, and is deprecated, so that it is no source either.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VipAddress {
     pub address: IpAddr,
     pub prefix: u8,
-    /// Such as `eth0:0`, IPv4 only: what ifconfig(8) shows it as.
+    /// The label that ifconfig(8) shows, such as `eth0:0`; IPv4 only.
     pub label: Option<String>,
 }
 
-/// A network of IPv4.
+/// An IPv4 network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: Ipv4Addr,
@@ -33,7 +35,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// That of an address with its prefix length.
+    /// The network of an address with its prefix length.
     pub fn of(address: Ipv4Addr, prefix: u8) -> Self {
         let prefix = prefix.min(HOST);
         let mask = u32::MAX.checked_shl(u32::from(HOST - prefix)).unwrap_or(0);
@@ -52,18 +54,18 @@ impl Network {
         Self::of(address, self.prefix) == self
     }
 
-    /// Whether all of `other` is in it.
+    /// Whether this network contains all of `other`.
     pub fn covers(self, other: Self) -> bool {
         self.prefix <= other.prefix && self.contains(other.address)
     }
 }
 
-/// What the holder needs to know of a group.
+/// A group's addresses and networks, for the holder.
 #[derive(Debug, Clone, Default)]
 pub struct Vips {
     pub addresses: BTreeMap<IpAddr, VipAddress>,
     pub refresh: Duration,
-    /// The networks of its IPv4 VIPs, by the prefixes of the configuration; without those of one address.
+    /// The networks of the IPv4 VIPs by their configured prefixes, without single hosts.
     pub networks: BTreeSet<Network>,
 }
 
@@ -89,7 +91,7 @@ impl From<&Group> for Vips {
     }
 }
 
-/// Every address that `groups` name.
+/// All addresses of `groups`.
 pub fn addresses_of(groups: &[Group]) -> impl Iterator<Item = IpAddr> + '_ {
     groups.iter().flat_map(|group| group.vips.iter().map(|vip| vip.address))
 }

@@ -1,7 +1,8 @@
-//! AF_XDP sockets: frames that the program hands to them, and frames sent beside the kernel's stack.
+//! AF_XDP sockets: they receive frames that the XDP program redirects, and send frames past the
+//! kernel's stack.
 //!
-//! A socket is bound to one receive queue of the interface, so all queues need one each. `xdp` does the system calls and the
-//! rings.
+//! A socket is bound to one receive queue of the interface, so each queue needs a socket. The crate
+//! `xdp` implements system calls and rings.
 
 use std::error::Error as _;
 use std::io;
@@ -15,18 +16,19 @@ use xdp::socket::{BindFlags, SocketError, XdpSocket, XdpSocketBuilder};
 use xdp::umem::{FrameSize, UmemCfgBuilder};
 use xdp::{RingConfigBuilder, Umem, WakableRings};
 
-/// Receive queues at most.
+/// Maximum number of receive queues.
 pub const MAX_QUEUES: u32 = 1024;
 
-/// The longest frame that fits: what the kernel leaves of a page.
+/// Maximum frame length: a page less the kernel's headroom.
 pub const LONGEST_FRAME: usize = 4096 - 256;
 
 /// How frames get from the driver to the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copying {
-    /// The kernel copies those that the program picks out. The queue is otherwise left as it is.
+    /// The kernel copies the redirected frames. The queue is otherwise unchanged.
     Copy,
-    /// All frames of the queue lie in the socket's memory, those that are forwarded or passed too.
+    /// All frames of the queue are in the socket's memory, including those that are forwarded or
+    /// passed.
     Zero,
 }
 
@@ -39,20 +41,20 @@ impl Copying {
     }
 }
 
-/// How many frames a socket holds.
+/// Ring sizes of a socket, in frames.
 #[derive(Debug, Clone, Copy)]
 struct Room {
-    /// Received and not yet fetched; a power of two.
+    /// Received frames; a power of two.
     receive: u32,
-    /// Sent and not yet on the wire; a power of two or none.
+    /// Frames to send; a power of two, or 0.
     send: u32,
 }
 
 impl Room {
-    /// Whatever is sent goes out by the first queue. Many interfaces have no other.
+    /// The first queue, which sends all frames. Many interfaces have no other.
     const FIRST: Self = Self { receive: 512, send: 256 };
     const OTHER: Self = Self { receive: 128, send: 0 };
-    /// All frames of a queue lie in the socket's memory then, and a flood must find room.
+    /// Zero-copy: all frames of a queue are in the socket's memory, which needs room for a flood.
     const RECEIVE_ZERO: u32 = 4096;
 
     fn of(queue: u32, copying: Copying) -> Self {
@@ -64,13 +66,14 @@ impl Room {
     }
 }
 
-/// Sockets on all queues of the interface from number `first` on; on none, if it has no more than that.
+/// Opens sockets on all queues of the interface from number `first` on, if there are any.
 pub fn open_from(first: u32, interface: u32, copying: Copying) -> Result<Vec<Xsk>> {
     let mut sockets = Vec::new();
     for queue in first..MAX_QUEUES {
         match Xsk::open(interface, queue, copying) {
             Ok(socket) => sockets.push(socket),
-            // Drivers need not tell how many queues they have, but the kernel binds no socket to one that is not there.
+            // Drivers need not report their number of queues, but the kernel binds no socket to a
+            // missing queue.
             Err(error) if queue > 0 && is_invalid(&error) => break,
             Err(error) => {
                 return Err(error)
@@ -85,22 +88,22 @@ fn is_invalid(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(libc::EINVAL)
 }
 
-/// A socket on one queue. Frames are dropped, by the kernel, while nobody fetches them.
+/// A socket on one queue. The kernel drops frames while the ring is full.
 pub struct Xsk {
-    // In this order: what comes first is dropped first, and the memory must outlive all else.
+    // The order matters: fields are dropped in this order, and the memory must outlive the others.
     socket: XdpSocket,
     rings: WakableRings,
     umem: Umem,
     queue: u32,
     copying: Copying,
     room: Room,
-    /// Frames sent whose memory the kernel has not given back.
+    /// Sent frames whose memory the kernel has not returned.
     sent: u32,
 }
 
 impl Xsk {
-    /// A socket on this queue of the interface. With [`Copying::Zero`] it copies all the same if the driver cannot do
-    /// without.
+    /// Binds a socket to this queue of the interface. [`Copying::Zero`] falls back to copy mode if
+    /// the driver has no zero-copy.
     fn open(interface: u32, queue: u32, copying: Copying) -> Result<Self> {
         match copying {
             Copying::Copy => Self::bind(interface, queue, Copying::Copy),
@@ -141,22 +144,23 @@ impl Xsk {
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is the socket's, and open as long as self is.
+        // SAFETY: the descriptor is the socket's, and open as long as self lives.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
-    /// Hands all frames that have come to `each`.
+    /// Passes all received frames to `each`.
     pub fn receive(&mut self, mut each: impl FnMut(&[u8])) {
         let Some(ring) = &mut self.rings.rx_ring else { return };
         let mut some = StackSlab::<32>::new();
-        // SAFETY: the packets go back to the memory below.
+        // SAFETY: the packets are returned to the memory below.
         while unsafe { ring.recv(&self.umem, &mut some) } > 0 {
             let count = some.len();
             while let Some(packet) = some.pop_back() {
                 each(&packet);
                 self.umem.free_packet(packet);
             }
-            // SAFETY: as in `bind`. An error says that the interface is down; the ring is filled all the same.
+            // SAFETY: as in `bind`. An error means that the interface is down; the ring is filled
+            // anyway.
             let _ = unsafe { self.rings.fill_ring.enqueue(&mut self.umem, count, true) };
         }
     }
@@ -168,11 +172,11 @@ impl Xsk {
         if self.sent == self.room.send {
             return false;
         }
-        // SAFETY: the packet goes to the ring or back to the memory.
+        // SAFETY: the packet is passed to the ring or returned to the memory.
         let Some(mut packet) = (unsafe { self.umem.alloc() }) else { return false };
         if packet.append(frame).is_err() {
             self.umem.free_packet(packet);
-            return true; // longer than any frame of ours: nothing that waiting would change
+            return true; // too long to be one of our frames; waiting would not help
         }
         let mut one = StackSlab::<1>::new();
         one.push_front(packet);
@@ -185,10 +189,11 @@ impl Xsk {
         queued > 0
     }
 
-    /// Has the kernel send what is queued.
+    /// Makes the kernel send the queued frames.
     pub fn flush(&mut self) {
-        // The kernel takes a few dozen frames at a time and says EAGAIN when there are more. Other errors say that the
-        // driver's queue is full or the interface down: what stays in the ring goes out with the next call.
+        // The kernel sends a few dozen frames per call and returns EAGAIN when there are more.
+        // Other errors mean that the driver's queue is full or the interface down: frames in the
+        // ring are sent by the next call.
         for _ in 0..=self.room.send / 16 {
             match send(self.socket.as_raw_fd(), &[], MsgFlags::MSG_DONTWAIT) {
                 Err(nix::Error::EAGAIN) => {}
@@ -211,7 +216,7 @@ fn demand(flags: &mut BindFlags, copying: Copying) {
     }
 }
 
-/// The kernel's own word, in place of the library's.
+/// The kernel's error, in place of the library's.
 fn cause(error: SocketError) -> io::Error {
     let code = error.source().and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
     code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)

@@ -1,15 +1,16 @@
-//! CLOCK_MONOTONIC: it does not jump, and the XDP program counts ticks and leases by it (`bpf_ktime_get_ns`).
+//! CLOCK_MONOTONIC: it does not jump, and the XDP program uses it for ticks and leases
+//! (`bpf_ktime_get_ns`).
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Time since some moment in the past, the same one for all processes until the next boot.
+/// Time since some moment in the past that is the same for all processes until the next boot.
 pub fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The same in nanoseconds.
+/// [`now`] in nanoseconds.
 pub fn now_ns() -> u64 {
     u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
 }

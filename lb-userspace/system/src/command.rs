@@ -1,8 +1,8 @@
-//! Runs a command of the operator's, in a process group of its own, for a limited time.
+//! Runs a command of the operator in its own process group, with a time limit.
 //!
-//! - `identity`: who it is told that it is
-//! - `output`: what it says, line by line
-//! - [`queue`]: commands that are run when something has changed
+//! - `identity`: the environment variables about the user
+//! - `output`: the command's output, line by line
+//! - [`queue`]: hooks, commands that run when something has changed
 
 mod identity;
 mod output;
@@ -26,51 +26,52 @@ use tokio::time::timeout;
 
 use self::output::Lines;
 
-/// How long the output of a command that has ended is waited for: what it has left running may hold the pipe open.
+/// How long to wait for output after a command has ended: its background processes may keep the
+/// pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Why a command did not do what it should.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(
-        "cannot start {program}: {error}; the configuration must name an executable file by its whole path"
+        "cannot start {program}: {error}; the configuration must give the absolute path of an executable file"
     )]
     Start { program: String, error: io::Error },
     #[error("exit code {0}")]
     Exit(i32),
     #[error("ended by signal {0}")]
     Signal(i32),
-    #[error("not done within {0:?} (its time limit); killed, with all it had started")]
+    #[error("not done within {0:?} (its time limit); killed with all its processes")]
     TimeLimit(Duration),
-    #[error("cannot be waited for: {0}")]
+    #[error("cannot wait for its end: {0}")]
     Wait(io::Error),
 }
 
-/// As commands see it: LB_NAME.
+/// Environment variables LB_NAME for commands.
 pub fn environment<const N: usize>(variables: [(&str, &str); N]) -> Vec<(String, String)> {
     variables.into_iter().map(|(name, value)| (format!("LB_{name}"), value.to_owned())).collect()
 }
 
-/// Runs `command` to its end, or to that of its time limit. `told` gets its output, line by line, for the log. It is
-/// killed if the future is dropped.
+/// Runs `command` to its end or its time limit. `on_line` gets each line of its output, for the
+/// log. Dropping the future kills the command.
 pub async fn run(
     command: &lb_model::Command,
     environment: &[(String, String)],
-    told: impl FnMut(&str),
+    on_line: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    listen(command, environment, output::for_log(told)).await
+    listen(command, environment, output::for_log(on_line)).await
 }
 
-/// The same, and `told` gets every line, whatever its bytes.
+/// Like [`run`], but `on_line` gets every line unchanged.
 pub async fn listen(
     command: &lb_model::Command,
     environment: &[(String, String)],
-    told: impl FnMut(&[u8]),
+    on_line: impl FnMut(&[u8]),
 ) -> Result<(), Failure> {
     let start = |error| Failure::Start { program: program(command).to_owned(), error };
     let (mut running, output) = Running::start(command, environment).map_err(start)?;
     let end = pin!(running.end(command.timeout));
-    let output = pin!(forward(output, Lines::new(told)));
+    let output = pin!(forward(output, Lines::new(on_line)));
     match select(end, output).await {
         Either::Left((outcome, output)) => {
             let _ = timeout(LAST_WORDS, output).await;
@@ -80,16 +81,16 @@ pub async fn listen(
     }
 }
 
-/// Runs `command` as [`run`] does, and returns what it says on standard output. One that says more than `most` bytes does
-/// not end in time.
+/// Runs `command` as [`run`] does, and returns its standard output. A command with more output than
+/// `most` bytes blocks, and reaches its time limit.
 pub async fn capture(command: &lb_model::Command, most: usize) -> Result<Vec<u8>, Failure> {
     let start = |error| Failure::Start { program: program(command).to_owned(), error };
     let (mut running, output) = Running::start_with(command, &[], |_| Ok(Stdio::null())).map_err(start)?;
-    let mut said = Vec::new();
+    let mut collected = Vec::new();
     let outcome = {
         let end = pin!(running.end(command.timeout));
         let mut output = output.take(most.try_into().unwrap_or(u64::MAX));
-        let output = pin!(output.read_to_end(&mut said));
+        let output = pin!(output.read_to_end(&mut collected));
         match select(end, output).await {
             Either::Left((outcome, output)) => {
                 let _ = timeout(LAST_WORDS, output).await;
@@ -98,14 +99,14 @@ pub async fn capture(command: &lb_model::Command, most: usize) -> Result<Vec<u8>
             Either::Right((_, end)) => end.await,
         }
     };
-    outcome.map(|()| said)
+    outcome.map(|()| collected)
 }
 
 fn program(command: &lb_model::Command) -> &str {
     command.words.first().map_or("", String::as_str)
 }
 
-/// A command that is under way; dropped before its end it is killed, with all it has started.
+/// A running command. Dropping it kills its process group.
 struct Running(Child);
 
 impl Drop for Running {
@@ -115,7 +116,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Returns what the command says on standard output and standard error, too.
+    /// Also returns the pipe of standard output and standard error.
     fn start(
         command: &lb_model::Command,
         environment: &[(String, String)],
@@ -123,7 +124,7 @@ impl Running {
         Self::start_with(command, environment, |output| output.try_clone().map(Stdio::from))
     }
 
-    /// `errors` is where standard error goes, given where standard output does.
+    /// `errors` returns the target of standard error, given the pipe of standard output.
     fn start_with(
         command: &lb_model::Command,
         environment: &[(String, String)],
@@ -146,7 +147,7 @@ impl Running {
         };
         let program = program(command);
         let child = match spawn(program, &[]) {
-            // A script without `#!` is one for the shell, as for execvp(3), by which others start theirs.
+            // The shell runs a script without `#!`, as with execvp(3), which other checkers use.
             Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => spawn("/bin/sh", &[program])?,
             result => result?,
         };
@@ -164,7 +165,7 @@ impl Running {
         }
     }
 
-    /// Kills the whole group, unless its leader has ended: what that left behind is meant to stay.
+    /// Kills the process group, unless its leader has ended: background processes are intentional.
     fn kill(&self) {
         let leader = self.0.id().and_then(|id| i32::try_from(id).ok());
         if let Some(leader) = leader
@@ -183,7 +184,7 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
     }
 }
 
-/// Until everyone has closed the other end.
+/// Reads until all writers have closed the pipe.
 async fn forward(mut output: pipe::Receiver, mut lines: Lines<impl FnMut(&[u8])>) {
     let mut part = [0; 4096];
     while let Ok(length @ 1..) = output.read(&mut part).await {

@@ -1,4 +1,4 @@
-//! What the product wants of the operating system besides the network.
+//! The operating system, except the network.
 //!
 //! - [`clock`]: CLOCK_MONOTONIC, as the XDP program counts time
 //! - [`command`]: runs the operator's programs

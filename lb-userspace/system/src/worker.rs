@@ -1,4 +1,5 @@
-//! Threads with a runtime of their own, for what must neither hold up the controller nor be held up by it.
+//! Threads with their own runtime, for work that must neither delay the controller nor be delayed
+//! by it.
 
 use std::io;
 use std::thread;
@@ -6,22 +7,22 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// A thread with a runtime of its own. Dropping it ends all that runs there.
+/// A thread with its own runtime. Dropping it ends all its tasks.
 #[derive(Debug)]
 pub struct Worker {
     handle: Handle,
-    /// Its end tells the thread.
+    /// Dropping it ends the thread.
     _stop: oneshot::Sender<()>,
 }
 
 impl Worker {
-    /// `name` is the thread's in listings such as top's.
+    /// `name` is the thread's name, which top(1) shows.
     pub fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         thread::Builder::new().name(name.into()).spawn(move || {
-            // An error says that the other end is gone, which is what is waited for.
+            // The error that the sender is gone is what ends the thread.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;

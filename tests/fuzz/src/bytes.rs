@@ -1,15 +1,15 @@
-//! Bytes: arbitrary ones, and good ones with a few changes.
+//! Strategies for bytes: arbitrary ones, and samples with a few changes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// One change of good bytes.
+/// A change of a sample.
 #[derive(Debug, Clone)]
 pub enum Edit {
     Set(Index, u8),
     Flip(Index, u8),
-    /// A number in one to eight bytes, as lengths are: the first byte first, or the last.
+    /// A number in one to eight bytes, such as a length, big-endian or little-endian.
     Number(Index, u64, u8, bool),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
@@ -17,7 +17,7 @@ pub enum Edit {
     Cut(Index),
 }
 
-/// Lengths and counts that are most often thought of last.
+/// Boundary values of lengths and counts.
 const NUMBERS: [u64; 16] = [
     0,
     1,
@@ -37,7 +37,8 @@ const NUMBERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// Longer than any limit of ours on a line, a header or a message would be slow; repeating comes near it.
+/// Maximum length. Repetition can exceed most of our limits on lines, headers and messages; longer
+/// input would be slow.
 const LONGEST: usize = 100_000;
 
 impl Edit {
@@ -98,7 +99,7 @@ pub fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
     vec(edit, 0..=most)
 }
 
-/// One of `samples` with changes, two of them one behind the other, or anything.
+/// A changed sample, two concatenated samples, or arbitrary bytes.
 pub fn nearly(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let one = (select(samples.clone()), edits(6)).prop_map(|(mut sample, edits)| {
         apply(&edits, &mut sample);
@@ -112,12 +113,12 @@ pub fn nearly(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![6 => one, 2 => two, 1 => vec(any::<u8>(), 0..600)]
 }
 
-/// The same from constants.
+/// Like [`nearly`], from constants.
 pub fn samples<const N: usize>(samples: [&[u8]; N]) -> Vec<Vec<u8>> {
     samples.map(<[u8]>::to_vec).to_vec()
 }
 
-/// Cuts `bytes` at these places.
+/// Splits `bytes` at these indices.
 pub fn pieces(bytes: &[u8], cuts: &[Index]) -> Vec<Vec<u8>> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     places.extend([0, bytes.len()]);

@@ -1,10 +1,10 @@
-//! What strangers send, made up: whatever comes from the network, a file or a socket must neither panic, in our code or in
-//! a library's, nor be believed.
+//! Fuzzing: input from the network, from files and from sockets must neither cause a panic, in our
+//! code or in a library, nor be accepted if it is wrong.
 //!
-//! Each target is a property of arbitrary and of nearly right input, beside the code that it tries: the file `fuzz.rs` of a
-//! crate lists the crate's targets with [`targets!`]. The normal suite runs each with a fixed seed and a modest number of
-//! cases; `cargo xtask fuzz` runs the same properties with new seeds for as long as it is told to. What it finds becomes a
-//! case of its own beside the code that was mended.
+//! A target is a property of arbitrary and of nearly right input. The file `fuzz.rs` of a crate
+//! lists the crate's targets with [`targets!`]. The normal suite runs each with a fixed seed and a
+//! small number of cases; `cargo xtask fuzz` runs the same properties with new seeds for a given
+//! time. Each fault that it finds becomes a test beside the fixed code.
 
 pub mod bytes;
 pub mod script;
@@ -20,29 +20,29 @@ use proptest::strategy::Strategy;
 pub use proptest::test_runner::Config;
 use proptest::test_runner::{RngSeed, TestCaseError, TestError, TestRunner};
 
-/// The seed of the normal suite, the same that `.cargo/config.toml` gives to other property tests.
+/// The seed of the normal suite, as for other property tests in `.cargo/config.toml`.
 const SEED: u64 = 20_001_201;
 
-/// One kind of input.
+/// A fuzz target.
 pub struct Target {
     pub name: &'static str,
-    /// Cases with one seed: as many as the normal suite runs.
+    /// Number of cases per seed, as in the normal suite.
     pub cases: u32,
-    /// What is made up.
+    /// The kind of input.
     pub about: &'static str,
     pub run: fn(Config) -> Result<(), Failed>,
 }
 
-/// A property that does not hold.
+/// A failed property.
 #[derive(Debug)]
 pub struct Failed {
     pub why: String,
-    /// The smallest input that was found to break it.
+    /// The smallest failing input.
     pub input: String,
 }
 
-/// The targets of a crate: for each a name, the cases of one run of the suite, what is made up, and the property. Makes
-/// a test of each, and the test `session`, by which `cargo xtask fuzz` runs them.
+/// Declares the targets of a crate: name, number of cases in the suite, kind of input, and
+/// property. Generates a test for each, and the test `session` for `cargo xtask fuzz`.
 #[macro_export]
 macro_rules! targets {
     ($($name:ident $cases:literal $about:literal => $run:path;)*) => {
@@ -70,7 +70,7 @@ macro_rules! targets {
 
 impl Target {
     pub(crate) fn run(&self, seed: u64, cases: u32) -> Result<(), Failed> {
-        // In milliseconds: shrinking a long input further than that helps nobody.
+        // In milliseconds: shrinking a long input further is not worth the time.
         let max_shrink_time = 30_000;
         (self.run)(Config {
             cases,
@@ -94,7 +94,7 @@ thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the panics of each thread: one inside a task is otherwise seen by nobody.
+/// Counts the panics of each thread, because a runtime hides panics of its tasks.
 fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -106,7 +106,7 @@ fn count_panics() {
     });
 }
 
-/// Tries whether `property` holds for `inputs`, and that nothing panics on this thread meanwhile.
+/// Tests that `property` holds for `inputs`, and that nothing panics on this thread.
 pub fn hold<S: Strategy>(
     config: Config,
     inputs: S,

@@ -1,4 +1,4 @@
-//! What one end of a connection says and when.
+//! Scripts for one end of a connection: what it sends, and when.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ pub struct Script {
 
 #[derive(Debug, Clone)]
 pub struct Piece {
-    /// The other end speaks first.
+    /// The other end sends first.
     pub waits: bool,
     pub says: Vec<u8>,
 }
@@ -24,15 +24,15 @@ pub struct Piece {
 #[derive(Debug, Clone, Copy)]
 pub enum End {
     Closes,
-    /// With a reset, where the other end's words have not been read.
+    /// By a reset, if received data is unread.
     Breaks,
     StaysOpen,
 }
 
-/// Bytes that are nearly one of `samples`, in pieces.
+/// A changed sample, in pieces.
 pub fn scripts(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Script> {
     let cuts = vec((any::<Index>(), any::<bool>()), 0..4);
-    // Whoever waits for more waits for the probe's whole limit: that costs time.
+    // Rare, because a probe that waits for more data waits for its whole time limit.
     let end = prop_oneof![20 => Just(End::Closes), 5 => Just(End::Breaks), 1 => Just(End::StaysOpen)];
     (bytes::nearly(samples), cuts, any::<bool>(), end).prop_map(|(bytes, cuts, waits, end)| {
         let (cuts, waiting): (Vec<_>, Vec<_>) = cuts.into_iter().unzip();
@@ -43,7 +43,7 @@ pub fn scripts(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Script> {
 }
 
 impl Script {
-    /// Ends when the other end has gone, or at once if it is this end that breaks off.
+    /// Plays the script. Ends when the other end has closed, or at once if this end closes first.
     pub async fn play(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut heard = [0; 4096];
         for Piece { waits, says } in &self.pieces {
@@ -63,7 +63,7 @@ impl Script {
     }
 }
 
-/// All tasks on the thread that waits, so that their panics are seen.
+/// A runtime whose tasks run on the waiting thread, so that their panics are counted.
 pub fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

@@ -1,9 +1,10 @@
-//! A session of `cargo xtask fuzz`, which runs it as a test of each crate and tells it by its environment what to do.
+//! A session of `cargo xtask fuzz`, which runs it as a test of each crate. Environment variables
+//! control it:
 //!
-//! - `LB_FUZZ_LIST`: only say which targets there are
-//! - `LB_FUZZ_TARGET`: a target's name; without it all of the crate, one after the other
-//! - `LB_FUZZ_SECONDS`: how long, for all of them together
-//! - `LB_FUZZ_SEED`: this seed once, in place of new ones
+//! - `LB_FUZZ_LIST`: only list the targets
+//! - `LB_FUZZ_TARGET`: a target's name; default: all targets of the crate, one after the other
+//! - `LB_FUZZ_SECONDS`: time for all of them together
+//! - `LB_FUZZ_SEED`: run once with this seed, in place of new ones
 
 use std::env;
 use std::panic;
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::{Failed, Target};
 
-/// From one line of progress to the next.
+/// Interval of progress messages.
 const PACE: Duration = Duration::from_secs(10);
 
-/// Where the last panic was.
+/// Location of the last panic.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 pub(crate) fn told(target: &Target, seed: u64, cases: u32, failed: &Failed) -> String {
@@ -30,7 +31,7 @@ pub(crate) fn told(target: &Target, seed: u64, cases: u32, failed: &Failed) -> S
     )
 }
 
-/// Runs a crate's targets as the environment says.
+/// Runs a crate's targets according to the environment.
 pub fn session(targets: &[Target]) {
     if env::var_os("LB_FUZZ_LIST").is_some() {
         for Target { name, about, .. } in targets {
@@ -41,7 +42,7 @@ pub fn session(targets: &[Target]) {
     let wanted = env::var("LB_FUZZ_TARGET").ok();
     let wanted = |target: &&Target| wanted.as_ref().is_none_or(|name| target.name == name);
     let targets: Vec<&Target> = targets.iter().filter(wanted).collect();
-    // Shrinking panics again and again; the last one is told.
+    // Shrinking panics repeatedly; only the last panic is reported.
     panic::set_hook(Box::new(|info| {
         if let Ok(mut last) = LAST_PANIC.lock() {
             *last = Some(info.to_string());
@@ -60,7 +61,7 @@ pub fn session(targets: &[Target]) {
     targets.into_iter().for_each(|target| try_for(target, share));
 }
 
-/// New seeds, each one more than the last, for as long as `time`.
+/// Runs with increasing seeds until `time` is over.
 fn try_for(target: &Target, time: Duration) {
     let first = fastrand::u64(..u64::from(u32::MAX)) * 1000;
     let (begin, mut told_at) = (Instant::now(), Instant::now());

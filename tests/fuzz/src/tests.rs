@@ -12,7 +12,7 @@ fn a_property_that_does_not_hold_is_found_and_comes_again() {
     assert_eq!((run(), run()), ("300".into(), "300".into()));
 }
 
-/// Nobody would see them otherwise: the runtime takes a panic for the end of that task alone.
+/// Panics in tasks are detected, although the runtime only ends the task.
 #[test]
 fn a_panic_in_a_task_is_found() {
     let runtime = script::runtime();

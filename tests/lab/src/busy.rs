@@ -1,5 +1,5 @@
-//! Figures that depend on time, on a machine that may be busy with other things: they are not loosened for its sake, but
-//! measured again.
+//! Measurements that depend on time, on a machine that may be busy with other work: their limits
+//! are not relaxed; they are repeated.
 
 use std::fmt;
 use std::fs;
@@ -11,28 +11,31 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// How often the watch looks.
+/// Sampling interval of the watch.
 const TICK: Duration = Duration::from_millis(1);
 
-/// A thread that wants to run each millisecond and is held up for so long has to share its processor.
+/// Delay of the watch's thread above which the machine is busy: the thread has to share its
+/// processor.
 const HELD_UP: Duration = Duration::from_millis(15);
 
-/// The same for all threads of the machine: in this part of the time one at least waited for a processor.
+/// Part of the time with at least one thread waiting for a processor (PSI) above which the machine
+/// is busy.
 const CROWDED: f64 = 0.5;
 
-/// Measurements before a busy machine is given up on.
+/// Maximum number of measurements on a busy machine.
 const TRIES: u32 = 4;
 
-/// How long calm is waited for before the next one, and how long it must last.
+/// How long to wait for a calm machine before the next measurement, and how long it must stay calm.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CALM: Duration = Duration::from_secs(1);
 
-/// What the machine was like for a while.
+/// The machine's load during some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// The longest time that a thread was held up.
+    /// The longest delay of the watch's thread.
     pub held_up: Duration,
-    /// The part of the time in which somebody waited for a processor (PSI), if the kernel tells.
+    /// The part of the time in which a thread waited for a processor (PSI), if the kernel reports
+    /// it.
     pub waiting: Option<f64>,
 }
 
@@ -54,13 +57,13 @@ impl fmt::Display for Load {
     }
 }
 
-/// Watches how the machine is.
+/// Watches the machine's load.
 #[derive(Debug)]
 pub struct Watch {
     begin: Instant,
     waited: Option<Duration>,
     stop: Arc<AtomicBool>,
-    /// Microseconds.
+    /// Longest delay in microseconds.
     held_up: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,7 +85,7 @@ impl Watch {
         Self { begin: Instant::now(), waited: waited(), stop, held_up, thread: Some(thread) }
     }
 
-    /// Since it was started.
+    /// The load since the start of the watch.
     pub fn load(&self) -> Load {
         let whole = self.begin.elapsed().as_secs_f64();
         let waiting = self.waited.zip(waited()).map(|(before, now)| (now - before).as_secs_f64() / whole);
@@ -97,18 +100,18 @@ impl Drop for Watch {
     }
 }
 
-/// How long, since the machine's start, somebody has waited for a processor.
+/// How long, since the machine's start, threads have waited for a processor.
 fn waited() -> Option<Duration> {
     let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
     let total = text.lines().find(|line| line.starts_with("some "))?.split("total=").nth(1)?;
     Some(Duration::from_micros(total.trim().parse().ok()?))
 }
 
-/// Returns what `measure` does. If it fails, be it by a panic, and the machine was busy meanwhile, that says nothing: it is
-/// said and measured again, some times. On a calm machine the first failure counts.
+/// Returns the result of `measure`. If it fails or panics while the machine is busy, the failure is
+/// printed and `measure` runs again, several times. On a calm machine the first failure counts.
 ///
 /// # Errors
-/// The last failure, with how busy the machine was.
+/// The last failure, with the machine's load.
 pub fn measured<T>(what: &str, mut measure: impl FnMut() -> Result<T>) -> Result<T> {
     for left in (0..TRIES).rev() {
         let watch = Watch::start();
@@ -134,7 +137,7 @@ pub fn measured<T>(what: &str, mut measure: impl FnMut() -> Result<T>) -> Result
     unreachable!("the last try returns")
 }
 
-/// Returns once the machine is calm, or has not been so for long.
+/// Waits until the machine is calm, with a time limit.
 fn wait_for_calm() {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -154,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    /// Has each processor run something else, as long as it lives.
+    /// Keeps each processor busy as long as this value lives.
     struct Burners(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
     impl Burners {
@@ -196,7 +199,7 @@ mod tests {
         let figure = measured("a figure", || {
             tries.set(tries.get() + 1);
             thread::sleep(Duration::from_millis(300));
-            // They end with the first try.
+            // The load ends with the first measurement.
             match burners.take() {
                 Some(_) => bail!("too late"),
                 None => Ok(7),

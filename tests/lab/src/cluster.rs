@@ -1,4 +1,4 @@
-//! The cluster of the talk: its machines, addresses and pages.
+//! The talk's cluster: machines, addresses and pages.
 
 pub mod pair;
 
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::lab::{Director, Lab, Node, Prefix, State, WebServer};
 use crate::workspace;
 
-/// ha.wowlinux.com, the address that clients know.
+/// The VIP, ha.wowlinux.com.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
 pub const URL: &str = "http://211.58.250.6/index.html";
 
@@ -22,10 +22,11 @@ pub const HA2_FALLBACK_PAGE: &str = "Fallback page of ha2.wowlinux.com";
 /// Names and last octets of the nodes; all are on 211.58.250.0/25.
 pub const NODES: [(&str, u8); 5] = [("client", 100), ("ha1", 5), ("ha2", 7), ("www1", 25), ("www2", 27)];
 
-/// What heartbeats are sent to, on any network: IANA's port of ha-cluster.
+/// The heartbeats' port on all networks (IANA: ha-cluster).
 const HEARTBEAT_PORT: u16 = 694;
 
-/// ldirectord.cf of the talk, in our words; used where `deploy/examples/talk.yaml` is not at hand.
+/// The talk's ldirectord.cf as a configuration of `lb`, for use without
+/// `deploy/examples/talk.yaml`.
 const CONFIGURATION: &str = "\
 interface: eth0
 groups: [{ vips: [211.58.250.6/25], label: 'eth0:0' }]
@@ -40,11 +41,12 @@ services:
       - { address: 211.58.250.27, name: www2, weight: 1 }
 ";
 
-/// The running cluster. Directors are started on it: one by [`Talk::start_director`], two by [`pair::Pair::start`].
+/// The running cluster. Directors are started on it: one by [`Talk::start_director`], two by
+/// [`pair::Pair::start`].
 #[derive(Debug)]
 pub struct Talk {
     pub lab: Lab,
-    /// 211.58.250.100; the talk leaves it without a name.
+    /// 211.58.250.100; it has no name in the talk.
     pub client: Node,
     /// 211.58.250.5, the active director: `lb` gives it the VIP.
     pub ha1: Node,
@@ -52,14 +54,14 @@ pub struct Talk {
     pub ha2: Node,
     pub www1: WebServer,
     pub www2: WebServer,
-    /// On ha1, for when no real server is left.
+    /// The fallback on ha1, for when no real server is left.
     pub fallback: WebServer,
-    /// The same on ha2.
+    /// The fallback on ha2.
     pub ha2_fallback: WebServer,
 }
 
 impl Talk {
-    /// Lays the cluster out in the lab `name`, with all three web servers running.
+    /// Creates the cluster in the lab `name`, with all three web servers running.
     pub fn new(name: &str) -> Result<Self> {
         let lab = Lab::new(name)?;
         let node = |index: usize| -> Result<Node> {
@@ -82,13 +84,12 @@ impl Talk {
         Ok(Self { lab, client, ha1, ha2, www1, www2, fallback, ha2_fallback })
     }
 
-    /// From now on the directors do not hear each other's heartbeats by `interface`, `eth0` or `eth1`; clients and servers
-    /// notice nothing.
+    /// Drops the directors' heartbeats on `interface`, `eth0` or `eth1`; other traffic passes.
     pub fn cut_heartbeats(&self, interface: &str) -> Result<()> {
         [&self.ha1, &self.ha2].into_iter().try_for_each(|node| node.drop_udp(interface, HEARTBEAT_PORT))
     }
 
-    /// Ends what [`Talk::cut_heartbeats`] has begun.
+    /// Undoes [`Talk::cut_heartbeats`].
     pub fn heal_heartbeats(&self, interface: &str) -> Result<()> {
         [&self.ha1, &self.ha2].into_iter().try_for_each(|node| node.pass_udp(interface))
     }
@@ -99,7 +100,7 @@ impl Talk {
     }
 }
 
-/// The node `name` of a cluster that another process made.
+/// The node `name` of a cluster of another process.
 pub fn open_node(state: &State, name: &str) -> Result<Node> {
     let (_, octet) = NODES.iter().find(|(known, _)| *known == name).with_context(|| {
         let known: Vec<_> = NODES.iter().map(|(name, _)| *name).collect();
@@ -112,13 +113,13 @@ fn address(octet: u8) -> Prefix {
     Prefix { address: Ipv4Addr::new(211, 58, 250, octet), length: 25 }
 }
 
-/// Of a director, on the segment for heartbeats: 10.0.0.0/24, the last octet as everywhere.
+/// A director's address on the heartbeat segment 10.0.0.0/24; the last octet is the usual one.
 fn heartbeat_address(director: &Node) -> Prefix {
     let [.., octet] = director.address().octets();
     Prefix { address: Ipv4Addr::new(10, 0, 0, octet), length: 24 }
 }
 
-/// The talk's configuration: the example that is shipped, so that what we show is what we play.
+/// The talk's configuration: the example that is shipped.
 fn configuration() -> Result<String> {
     let example = workspace::root().join("deploy/examples/talk.yaml");
     if !example.is_file() {

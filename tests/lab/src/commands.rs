@@ -1,4 +1,4 @@
-//! For tests: commands that /bin/sh runs, and a look at what became of them.
+//! Test helpers: commands for /bin/sh, and their effects.
 
 use std::fs;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use lb_model::Command;
 
-/// Longer than anything here may take.
+/// Time limit of all commands.
 pub const LONG: Duration = Duration::from_secs(50);
 
 pub fn shell(script: &str, timeout: Duration) -> Command {
     Command { words: ["/bin/sh", "-c", script].map(str::to_owned).into(), timeout }
 }
 
-/// What a command has written into `file`, nothing if it is not there yet.
+/// The content of `file`; empty if it does not exist yet.
 pub fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// Whether there is a process `pid`. A zombie runs no more, whoever shall reap it.
+/// Whether the process `pid` is running; a zombie is not.
 pub fn runs(pid: &str) -> bool {
     let stat = read(&Path::new("/proc").join(pid).join("stat"));
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))

@@ -1,5 +1,5 @@
-//! A director and a crowd of real servers, for what only shows with many: thousands of addresses that two machines answer
-//! for. One of them can be frozen, and with it its part of the crowd.
+//! A director and thousands of real servers: addresses for which two machines answer. One machine
+//! can be frozen, with its part of the servers.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -8,33 +8,34 @@ use anyhow::{Result, ensure};
 
 use crate::lab::{Lab, Node, Prefix, WebServer};
 
-/// What the servers' page says.
+/// Text of the servers' page.
 pub const PAGE: &str = "Test Page";
 
-/// The directors' and the servers' network; its quarters are the machines, nothing, and the two parts of the crowd.
+/// The network of directors and servers; its quarters are the machines, nothing, and the two parts
+/// of the servers.
 const NETWORK: [u8; 2] = [10, 66];
 const STEADY: u8 = 128;
 const FRAIL: u8 = 192;
-/// Addresses in a quarter.
+/// Number of addresses in a quarter.
 const QUARTER: usize = 1 << 14;
 
-/// Servers of one service, at most.
+/// Maximum number of servers of one service.
 const SERVICE: usize = 1000;
 
-/// The lab with its machines; servers exist as soon as somebody asks for their addresses.
+/// The lab with its machines, which answer for all addresses of their quarters.
 #[derive(Debug)]
 pub struct Crowd {
     pub lab: Lab,
     pub director: Node,
-    /// Answers for most of the servers.
+    /// The machine of most servers.
     pub steady: WebServer,
-    /// Answers for the others, those that a benchmark or a test can take away.
+    /// The machine of the other servers, which a benchmark or a test can freeze.
     pub frail: WebServer,
     servers: Vec<Ipv4Addr>,
 }
 
 impl Crowd {
-    /// `frail` of `count` servers, evenly among the others, are on the machine of their own.
+    /// Creates `count` servers; `frail` of them, evenly distributed, are on the second machine.
     pub fn new(name: &str, count: usize, frail: usize) -> Result<Self> {
         ensure!(frail <= count && count < QUARTER, "{count} servers, {frail} of them frail: too many");
         let lab = Lab::new(name)?;
@@ -49,7 +50,7 @@ impl Crowd {
         Ok(Self { lab, director, steady, frail: frail_server, servers })
     }
 
-    /// In the order of the configuration.
+    /// All servers, in the order of the configuration.
     pub fn servers(&self) -> &[Ipv4Addr] {
         &self.servers
     }
@@ -58,12 +59,13 @@ impl Crowd {
         server.octets()[2] >= FRAIL
     }
 
-    /// The crowd in services of at most a thousand servers, all checked by `check`, a YAML mapping.
+    /// A configuration with all servers in services of at most a thousand, with the check `check`,
+    /// a YAML mapping.
     pub fn configuration(&self, check: &str) -> String {
         self.configuration_of(&self.servers, check)
     }
 
-    /// The same with some of them.
+    /// A configuration with some of the servers.
     pub fn configuration_of(&self, servers: &[Ipv4Addr], check: &str) -> String {
         let mut text = "interface: eth0\nmetrics: off\nservices:\n".to_owned();
         for (vip, servers) in (1..).zip(servers.chunks(SERVICE)) {
@@ -80,7 +82,7 @@ impl Crowd {
 /// A web server on all addresses of a quarter of the network.
 fn web_server(node: &Node, quarter: u8) -> Result<WebServer> {
     let [a, b] = NETWORK;
-    // Every address of a local route is the host's own: it is answered for, in ARP too.
+    // Every address of a local route is the host's own, which answers for it, by ARP, too.
     node.ip(&format!("route add local {a}.{b}.{quarter}.0/18 dev lo"))?;
     let web = node.web_server(PAGE)?;
     web.start()?;
@@ -91,7 +93,7 @@ fn addresses(count: usize, frail: usize) -> Vec<Ipv4Addr> {
     let mut taken = [(STEADY, 0u16), (FRAIL, 0)];
     (0..count)
         .map(|place| {
-            // True for `frail` of the places, as evenly as may be.
+            // True for `frail` of the indices, evenly distributed.
             let is_frail = (place + 1) * frail / count > place * frail / count;
             let (quarter, last) = &mut taken[usize::from(is_frail)];
             *last += 1;

@@ -1,10 +1,11 @@
-//! Network namespaces that stand for machines, joined by a switch and, where wanted, by serial lines.
+//! Network namespaces as machines, connected by a switch and by serial lines.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
 //! use lb_lab::lab::{Lab, unique_name};
 //!
-//! let lab = Lab::new(&unique_name("mine"))?; // gone again when dropped, interrupted or, at the latest, at the next lab
+//! // Removed when dropped or interrupted, or at the latest by the next lab.
+//! let lab = Lab::new(&unique_name("mine"))?;
 //! let client = lab.node("client", "10.0.0.1/24".parse()?)?;
 //! let server = lab.node("server", "10.0.0.2/24".parse()?)?;
 //! let web = server.web_server("hello")?;
@@ -14,8 +15,9 @@
 //! # }
 //! ```
 //!
-//! Every namespace is `lb-LAB-NODE`, so `ip netns list` and `ip -n lb-talk-ha1 address` work as everywhere. What
-//! belongs to a lab is written down in [`state`] before it is made; that is what clean-up goes by.
+//! A namespace's name is `lb-LAB-NODE`, for `ip netns list` and `ip -n lb-talk-ha1 address`.
+//! Everything that belongs to a lab is recorded in [`state`] before it is created, so that clean-up
+//! finds it.
 
 pub mod bare_machine;
 pub mod bpf_file_system;
@@ -65,14 +67,15 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// An empty lab: a switch without nodes. First removes what dead owners of earlier labs have left behind.
+    /// Creates a lab with a switch and no nodes. First removes labs whose owners are dead.
     ///
-    /// `name` is short and of lower-case letters and digits. A lab of this name that somebody still owns is an error.
+    /// `name` is short, of lower-case letters and digits. It is an error if a lab of this name has
+    /// a living owner.
     pub fn new(name: &str) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "{NEEDS_ROOT}");
         cleanup::on_signals()?;
         let state = State::claim(name)?;
-        // From here on a failure must leave nothing behind.
+        // From here on a failure must remove everything.
         match Switch::new(&state) {
             Ok(switch) => Ok(Self { state, switch, kept: false }),
             Err(error) => {
@@ -87,12 +90,12 @@ impl Lab {
         Node::new(&self.state, &self.switch, name, address)
     }
 
-    /// Gives `node` an `eth1` with `address`, on a segment apart: the directors' own, for heartbeats.
+    /// Gives `node` an `eth1` with `address`, on the directors' segment for heartbeats.
     pub fn join_heartbeat_segment(&self, node: &Node, address: Prefix) -> Result<()> {
         node.connect(&self.switch, Segment::Heartbeat, address)
     }
 
-    /// A null-modem cable, recorded under `name`.
+    /// Creates a serial line (null-modem cable), recorded under `name`.
     pub fn serial_line(&self, name: &str) -> Result<SerialLine> {
         SerialLine::new(&self.state, name)
     }
@@ -101,16 +104,17 @@ impl Lab {
         &self.state
     }
 
-    /// Makes room in the kernel for so many neighbours. Its limits are the whole machine's: they are given back with the lab.
+    /// Raises the kernel's neighbour limits, which are the whole machine's, until the lab is
+    /// removed.
     pub fn make_room_for_neighbours(&self, count: usize) -> Result<()> {
-        // Beyond the second limit the kernel throws entries away, beyond the third it makes no more.
+        // Above gc_thresh2 the kernel removes entries, above gc_thresh3 it creates no more.
         for limit in ["gc_thresh3", "gc_thresh2"] {
             global::raise(&self.state, &format!("net/ipv4/neigh/default/{limit}"), 1024 + 2 * count as u64)?;
         }
         Ok(())
     }
 
-    /// Leaves the lab running after this process; `cargo xtask lab down` removes it.
+    /// Keeps the lab running after this process; `cargo xtask lab down` removes it.
     pub fn keep(mut self) -> Result<()> {
         self.state.give_up_ownership()?;
         self.kept = true;

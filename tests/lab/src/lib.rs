@@ -1,23 +1,22 @@
-//! The lab: clusters of network namespaces on one machine, and the scenarios that are played on them.
+//! The lab: clusters of network namespaces on one machine, and scenarios for them.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`busy`] | figures that are measured again on a busy machine |
-//! | [`cable`] | two machines joined by a cable |
-//! | [`commands`] | commands that /bin/sh runs, and what became of them |
-//! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and their clean-up |
-//! | [`cluster`] | the cluster of the talk, with its names and addresses |
+//! | [`busy`] | repeats measurements on a busy machine |
+//! | [`commands`] | commands for /bin/sh, and their effects |
+//! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and clean-up |
+//! | [`cluster`] | the talk's cluster, with its names and addresses |
 //! | [`crowd`] | a director and thousands of servers |
-//! | [`program`] | what a kernel makes of an XDP program |
-//! | [`scenario`] | the talk's scenarios, step by step: the demo narrates them, the tests assert them |
-//! | [`statistics`] | what benchmarks do with their figures |
-//! | [`workspace`] | where things are |
+//! | [`program`] | a kernel's figures for an XDP program |
+//! | [`scenario`] | the talk's scenarios: the demo narrates them, the tests assert them |
+//! | [`statistics`] | statistics for benchmarks |
+//! | [`veth`] | test fixture: two namespaces joined by a veth pair |
+//! | [`workspace`] | paths of the workspace |
 //!
-//! Of the balancer's own crates the lab uses those alone that need no BPF toolchain: it is part of `xtask`, which is built
-//! before that is there.
+//! The lab uses only crates that need no BPF toolchain: it is a dependency of `xtask`, which
+//! installs that toolchain.
 
 pub mod busy;
-pub mod cable;
 pub mod cluster;
 pub mod commands;
 pub mod crowd;
@@ -26,6 +25,7 @@ pub mod program;
 pub mod scenario;
 pub mod statistics;
 mod uninterrupted;
+pub mod veth;
 pub mod workspace;
 
 pub use uninterrupted::uninterrupted;

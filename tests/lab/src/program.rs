@@ -1,17 +1,17 @@
-//! What a kernel makes of an XDP program. The example `programs` tells it, a line of JSON for each program, here and in other
-//! kernels; `xtask` reads it.
+//! A kernel's figures for an XDP program. The example `programs` prints them, a line of JSON per
+//! program, in this kernel and in others; `xtask` parses them.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
-    /// Instructions that the verifier followed, as this kernel counts them. It refuses a program that takes a million.
+    /// Instructions that the verifier processed. It refuses a program at a million.
     pub steps: Option<u32>,
-    /// Bytes of stack by function, as this kernel's verifier tells it: `32+272+0`. `None`: it was not asked.
+    /// Bytes of stack by function, as the verifier reports them: `32+272+0`. `None`: not requested.
     pub stack: Option<String>,
-    /// Milliseconds that it took to load the program: verification, and translation into the machine's own code.
+    /// Milliseconds to load the program: verification and JIT compilation.
     pub load_ms: f64,
-    /// Why the kernel does not load it, with the verifier's last lines.
+    /// Why the kernel refuses the program, with the verifier's last lines.
     pub refused: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The talk's scenarios. Each is one function that plays, tells and checks: the demo prints what it tells, the tests do
-//! not listen.
+//! The talk's scenarios. Each is a function that acts, asserts and narrates: the demo prints the
+//! narration, the tests ignore it.
 
 pub mod alone;
 pub mod kept_open;
@@ -9,5 +9,5 @@ pub mod steady;
 pub mod traffic;
 pub mod two;
 
-/// Receives one sentence per thing that happened.
+/// Receives one sentence per event.
 pub type Tell<'a> = &'a mut dyn FnMut(&str);

@@ -1,13 +1,13 @@
-//! What benchmarks do with their figures.
+//! Statistics for benchmarks.
 
-/// The value in the middle. `values` is not empty.
+/// The median. `values` must not be empty.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
-/// `value` with so many decimals.
+/// `value` rounded to this number of decimals.
 pub fn round_to(value: f64, decimals: i32) -> f64 {
     let unit = 10f64.powi(decimals);
     (value * unit).round() / unit

@@ -1,8 +1,8 @@
-//! Calls that signals may interrupt: the kernel does not begin a wait with a time-out anew by itself.
+//! System calls that signals may interrupt: the kernel does not restart a wait with a time-out.
 
 use std::io::{self, ErrorKind};
 
-/// Makes the call again as long as it is interrupted.
+/// Repeats the call while it is interrupted.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

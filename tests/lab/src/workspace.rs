@@ -1,4 +1,4 @@
-//! Where the workspace is, and what is built in it.
+//! Paths of the workspace.
 
 use std::env;
 use std::path::{Path, PathBuf};

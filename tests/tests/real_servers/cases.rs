@@ -80,7 +80,7 @@ pub(crate) const CASES: &[Case] = &[
         checks: &["type: https, request: index.html, host: www.lab.example, verify: on"],
         by: &catalog::NGINX,
         stopped: REFUSED,
-        frozen: Some("no agreement on TLS within"),
+        frozen: Some("no end of the TLS handshake within"),
         illness: File("names", "subjectAltName=DNS:www.other.example\n", Restart),
         ill: "certificate is for www.other.example, not for www.lab.example",
     },
@@ -144,7 +144,7 @@ pub(crate) const CASES: &[Case] = &[
         stopped: REFUSED,
         frozen: NO_GREETING,
         illness: File("connect.conf", "acl_smtp_connect = refuse\n", Restart),
-        ill: "the greeting is '550 not today', wanted 220",
+        ill: "the greeting is '550 not today', expected 220",
     },
     Case {
         name: "imap",
@@ -226,7 +226,7 @@ pub(crate) const CASES: &[Case] = &[
         stopped: REFUSED,
         frozen: Some("no answer within"),
         illness: File("status", "2\n", Nothing),
-        ill: "the server is NOT_SERVING, wanted SERVING",
+        ill: "the server is NOT_SERVING, expected SERVING",
     },
     Case {
         name: "ping",

@@ -1,5 +1,5 @@
-//! Debian's packages of several releases at once, by an apt of our own: its lists, its settings and its archives are in the
-//! target folder, and the machine's apt knows nothing of them.
+//! Debian packages of several releases at once, by an apt configuration of our own: its lists,
+//! settings and archives are in the target folder, and do not affect the machine's apt.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,15 +11,16 @@ use anyhow::{Context as _, Result, ensure};
 use crate::setup::{on_path, read_package};
 use crate::workspace;
 
-/// Where Debian is, on a machine that has it from nowhere.
+/// Debian's mirror, for a machine without one.
 const DEBIAN: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
 
-/// Where kernels are: 6.1 in bookworm, 6.12 in trixie and bookworm's backports, newer ones in trixie's backports and sid.
+/// Suites with kernels: 6.1 in bookworm, 6.12 in trixie and bookworm's backports, newer ones in
+/// trixie's backports and sid.
 const SUITES: [&str; 5] = ["bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid"];
 const SECURITY_SUITES: [&str; 2] = ["bookworm-security", "trixie-security"];
 
-/// Debian's keys, by the package `debian-archive-keyring`.
+/// Debian's keys, from the package `debian-archive-keyring`.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
@@ -28,14 +29,17 @@ pub(super) struct Apt {
 }
 
 impl Apt {
-    /// Makes one in `folder`.
+    /// Creates the configuration in `folder`.
     pub(super) fn new(folder: PathBuf) -> Result<Self> {
         for program in ["apt-get", "apt-cache", "dpkg-deb", "tar"] {
-            ensure!(on_path(program), "the kernels are packages of Debian's, and {program} is not here");
+            ensure!(
+                on_path(program),
+                "the kernels are Debian packages, which need {program}, and it is missing"
+            );
         }
         let keyring = KEYRINGS.into_iter().find(|path| Path::new(path).is_file());
-        let keyring = keyring
-            .context("Debian's keys are not here: please install the package debian-archive-keyring")?;
+        let keyring =
+            keyring.context("Debian's keys are missing: install the package debian-archive-keyring")?;
         for part in ["lists/partial", "cache/archives/partial", "archives"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
@@ -54,26 +58,26 @@ impl Apt {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Fetches the lists. Where that fails the lists of an earlier time, if there are any, must do.
+    /// Fetches the package lists. If that fails, uses earlier lists, if there are any.
     pub(super) fn update(&self) -> Result<()> {
-        eprintln!("==> which kernels Debian has (40 MB of lists the first time)");
+        eprintln!("==> updating the lists of Debian's kernels (40 MB the first time)");
         let mut command = self.command("apt-get");
         command.args(["-qq", "update"]).stdout(std::io::stderr());
         let status = command.status().context("cannot start apt-get")?;
         if !status.success() {
-            eprintln!("    apt-get update failed ({status}): going on with the lists that are there");
+            eprintln!("    apt-get update failed ({status}): continuing with the existing lists");
         }
         Ok(())
     }
 
-    /// The names of all packages that begin with `prefix`.
+    /// The names of all packages with this prefix.
     pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let output = self.command("apt-cache").args(["pkgnames", prefix]).output()?;
         ensure!(output.status.success(), "apt-cache: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 
-    /// Downloads a package and takes the one file out of it that `pattern` of tar's matches.
+    /// Downloads a package and extracts the one file that matches tar's `pattern`.
     pub(super) fn file_of(&self, package: &str, pattern: &str, target: &Path) -> Result<()> {
         let archives = self.folder.join("archives");
         let mut command = self.command("apt-get");
@@ -97,17 +101,17 @@ impl Apt {
     }
 }
 
-/// Writes the file to another place first: one that is there is whole.
+/// Writes the file under another name and renames it, so that an existing file is complete.
 fn extract(archive: &Path, pattern: &str, target: &Path) -> Result<()> {
     let part = target.with_extension("part");
     let file = File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--to-stdout", "--wildcards", pattern]).stdout(file);
     ensure!(read_package(archive, &mut tar)?, "{} holds no {pattern}", archive.display());
-    fs::rename(&part, target).with_context(|| format!("cannot put {} in its place", target.display()))
+    fs::rename(&part, target).with_context(|| format!("cannot rename {}", target.display()))
 }
 
-/// What the machine's own apt fetches, one a line: who it is from, and where it is.
+/// The machine's own package sources, one per line: label and URI.
 fn index_targets() -> Result<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"])
@@ -116,8 +120,9 @@ fn index_targets() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The machine's own mirrors of Debian and of its security updates; Debian's where it has none. Before the first `apt-get
-/// update` apt does not know the labels, but mirrors have Debian's own paths.
+/// The machine's mirrors of Debian and of its security updates; Debian's own if it has none. Before
+/// the first `apt-get update` apt does not know the labels, but mirrors have the same paths as
+/// Debian.
 fn mirrors(targets: &str) -> (String, String) {
     let mirror = |label: &str, path: &str, otherwise: &str| {
         let targets = targets.lines().filter_map(|line| line.split_once('|'));
@@ -134,8 +139,9 @@ fn sources(debian: &str, security: &str, keyring: &str) -> String {
     all.map(|(uri, suite)| format!("deb [arch=amd64 signed-by={keyring}] {uri} {suite} main\n")).collect()
 }
 
-/// Read after the machine's own settings, so that its proxies hold. What the machine does after an update of its own lists is
-/// not done after one of ours. As root apt would read the folder as a user who may not.
+/// apt's settings, which apt reads after the machine's own, so that proxies stay in force. They
+/// disable the machine's hooks after updates, and run apt's downloads as root, because apt's own
+/// user may have no access to the folder.
 fn settings(folder: &Path) -> String {
     let folder = folder.display();
     format!(

@@ -1,4 +1,4 @@
-//! Software emulation of a PC: qemu, the machine's own or one that is unpacked in the target folder.
+//! Software emulation of a PC by qemu: the machine's own, or one unpacked in the target folder.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use crate::setup::on_path;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Debian's package with it.
+/// Debian's package of qemu.
 pub(crate) const PACKAGE: &str = "qemu-system-x86";
 
-/// MiB of the guest's memory. The benchmark's programs come with a map of 170 MiB; the tests and their libraries are in
-/// memory, too.
+/// The guest's memory in MiB. The benchmark's programs have a map of 170 MiB; the initramfs with
+/// the tests and libraries is in memory, too.
 const MEMORY: &str = "2048";
 
-/// Several tests are about CPUs that work at once.
+/// The guest's CPUs; several tests need concurrent ones.
 const CPUS: &str = "2";
 
-/// Where it is unpacked, if the machine has none of its own. Nothing is installed: qemu's packages exclude those of qemu's
-/// other releases.
+/// Where qemu is unpacked if the machine has none. It is not installed, because qemu's packages
+/// conflict with those of other releases.
 pub(crate) fn unpacked() -> PathBuf {
     folder().join("qemu")
 }
@@ -31,7 +31,7 @@ pub(crate) fn is_there() -> bool {
     on_path(PROGRAM) || unpacked().join("usr/bin").join(PROGRAM).is_file()
 }
 
-/// qemu, with its firmware. It ends when we do, however that happens.
+/// The qemu command with its firmware. qemu ends with this process in any case.
 fn program() -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -39,7 +39,7 @@ fn program() -> Command {
         command.arg(PROGRAM);
         return command;
     }
-    // Its own C library, and that one's loader: what it was unpacked from may be newer than what the machine runs.
+    // Its own C library and loader: its release may be newer than the machine's.
     let root = unpacked();
     let libraries = root.join("usr/lib/x86_64-linux-gnu");
     command.arg(root.join("lib64/ld-linux-x86-64.so.2"));
@@ -51,19 +51,19 @@ fn program() -> Command {
     command
 }
 
-/// A guest that runs. It ends with this value.
+/// A running guest. Dropping it ends the guest.
 pub(crate) struct Guest {
     process: Child,
 }
 
-/// What a guest writes to.
+/// The files with a guest's output.
 #[derive(Debug)]
 pub(crate) struct Files {
     /// The first serial port: the kernel's messages.
     pub console: PathBuf,
-    /// The second one: what the tests say.
+    /// The second serial port: the tests' output.
     pub results: PathBuf,
-    /// What qemu itself says.
+    /// qemu's own messages.
     emulator: PathBuf,
 }
 
@@ -77,7 +77,7 @@ impl Files {
         Self { console: file("console"), results: file("results"), emulator: file("emulator") }
     }
 
-    /// The last lines of the kernel's messages, and of what qemu itself said.
+    /// The last lines of the kernel's and of qemu's messages.
     pub(crate) fn last_words(&self) -> String {
         const LINES: usize = 30;
         let text = read(&self.emulator) + &read(&self.console);
@@ -85,23 +85,23 @@ impl Files {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
-    /// Everything that the tests said so far.
+    /// The tests' output so far.
     pub(crate) fn results(&self) -> String {
         read(&self.results)
     }
 }
 
-/// A serial port may carry anything, and ends its lines in its own way.
+/// Reads a serial port's output: any bytes, with line ends of CR LF.
 fn read(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\r', "")
 }
 
 impl Guest {
-    /// Switches a machine on.
+    /// Starts a guest.
     pub(crate) fn start(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Self> {
         for port in [&files.console, &files.results] {
-            // Nobody must take an earlier guest's words for this one's.
+            // Remove the output of an earlier guest.
             File::create(port).with_context(|| format!("cannot write {}", port.display()))?;
         }
         let said = File::create(&files.emulator)
@@ -110,11 +110,11 @@ impl Guest {
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
         command.args(["-smp", CPUS, "-m", MEMORY, "-display", "none", "-nodefaults", "-no-reboot"]);
         for port in [&files.console, &files.results] {
-            // qemu reads a comma in a name as the end of it, unless there are two.
+            // In qemu's options a comma in a file name is doubled.
             command.arg("-serial").arg(format!("file:{}", port.display().to_string().replace(',', ",,")));
         }
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-        // A panic ends the guest: it would boot anew, which it may not.
+        // After a panic the guest reboots, and with -no-reboot qemu ends.
         command.args(["-append", "console=ttyS0 panic=-1"]);
         let process = command
             .stdin(Stdio::null())
@@ -125,9 +125,9 @@ impl Guest {
         Ok(Self { process })
     }
 
-    /// `Some`: it has switched itself off.
+    /// `Some`: the guest has shut down.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.process.try_wait().context("cannot ask after qemu")
+        self.process.try_wait().context("cannot get the state of qemu")
     }
 }
 

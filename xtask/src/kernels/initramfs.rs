@@ -1,5 +1,5 @@
-//! What a guest boots into: a file system in memory with the packet tests, the program that loads all programs, their
-//! libraries, and busybox to begin and to end with.
+//! The guests' initramfs: the packet tests, the example that loads all programs, their libraries,
+//! and busybox.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,13 +13,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::built::Built;
 
-/// Its first process.
+/// The init script.
 const INIT: &str = include_str!("init.sh");
 
-/// Where things are mounted, and where the shell is.
+/// Folders for mounts, and for the shell.
 const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 
-/// Makes it in `folder` and returns the file.
+/// Builds the initramfs in `folder` and returns the file.
 pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathBuf> {
     let root = folder.join("root");
     if root.exists() {
@@ -55,7 +55,7 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
 }
 
-/// The libraries that the loader would load, the loader among them.
+/// The libraries that the dynamic loader would load, including the loader.
 fn libraries(executable: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(executable).output().context("cannot start ldd")?;
     ensure!(output.status.success(), "ldd: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -67,7 +67,7 @@ fn paths(ldd: &str) -> Vec<PathBuf> {
     words.map(PathBuf::from).collect()
 }
 
-/// Property tests get the cases there that they get here.
+/// Environment for property tests: the same seed as on this machine.
 fn environment() -> String {
     let settings = env::vars().filter(|(name, _)| name.starts_with("PROPTEST_"));
     settings.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
@@ -84,14 +84,14 @@ fn pack(root: &Path, busybox: &Path, archive: &Path) -> Result<()> {
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {}", busybox.display()))?;
-    // It reads all names before it writes anything.
+    // cpio reads all names before it writes output.
     cpio.stdin.take().context("cpio has an input")?.write_all(names.join("\n").as_bytes())?;
     let status = cpio.wait()?;
     ensure!(status.success(), "busybox cpio failed ({status})");
     Ok(())
 }
 
-/// All that is below `folder` of `root`, folders before what is in them.
+/// All paths below `folder` of `root`, parents before children.
 fn names(root: &Path, folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join(folder))? {

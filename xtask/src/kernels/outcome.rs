@@ -1,28 +1,28 @@
-//! What a guest has said on its second serial port, and what is to be thought of it.
+//! Parses a guest's output on its second serial port, and evaluates it.
 
 use std::time::Duration;
 
 use lb_lab::program::Program;
 
-/// So much of what a guest says of its failures is shown.
+/// Maximum number of lines shown of a guest's failures.
 const LINES_OF_WORDS: usize = 80;
 
-/// What is known of a guest so far.
+/// The state of a guest so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Outcome {
-    /// Debian's version, `6.1.192-2`; as `uname` told it if there is none in it.
+    /// Debian's version, such as `6.1.192-2`; if it is missing, the output of `uname`.
     pub version: String,
-    /// From the start of the emulator to the first word of the guest's first process.
+    /// From the start of the emulator to the first output of the guest's init process.
     pub boot: Option<Duration>,
     pub programs: Vec<Program>,
     pub tests: Tests,
-    /// Codes that the two programs ended with, by name.
+    /// Exit codes of the two programs, by name.
     exits: Vec<(String, i32)>,
-    /// The guest came to its end in order.
+    /// The guest shut down in order.
     ended: bool,
-    /// What failed, in the guest's own words.
+    /// The guest's output about failures.
     words: String,
-    /// What we had to do about it, or what became of it: it was switched off, it fell over.
+    /// What went wrong with the guest itself: it was switched off, or crashed.
     pub fate: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Tests {
 }
 
 impl Outcome {
-    /// Reads everything that a guest has said so far; the last line may be half a line.
+    /// Parses a guest's whole output so far; the last line may be incomplete.
     pub(crate) fn of(results: &str) -> Self {
         let mut outcome = Self { words: words(results), ..Self::default() };
         for line in results.lines() {
@@ -92,7 +92,7 @@ impl Outcome {
         self.programs.iter().filter(|program| program.refused.is_none()).count()
     }
 
-    /// What is wrong, in one line each. Nothing: everything that should have happened has.
+    /// All problems, one line each. Empty: the guest did everything that it should.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::from_iter(self.fate.clone());
         if self.boot.is_none() {
@@ -115,12 +115,12 @@ impl Outcome {
             |(name, code): &(String, i32)| (*code != 0).then(|| format!("{name} ended with {code}"));
         troubles.extend(self.exits.iter().filter_map(bad_exit));
         if !self.ended {
-            troubles.push("it did not come to its end".to_owned());
+            troubles.push("the guest did not shut down in order".to_owned());
         }
         troubles
     }
 
-    /// What the guest itself said of its failures.
+    /// The guest's output about failures, limited.
     pub(crate) fn words(&self) -> String {
         let refusals = self.programs.iter().filter_map(|program| program.refused.clone());
         let all: Vec<String> = refusals.chain([self.words.clone()]).filter(|text| !text.is_empty()).collect();
@@ -129,7 +129,7 @@ impl Outcome {
 }
 
 impl Tests {
-    /// The verdict comes after the test has ended: of one that runs there is half a line.
+    /// The verdict follows the test's name; the line of a running test is incomplete.
     fn count(&mut self, name: &str, verdict: &str) {
         match verdict.trim() {
             "ok" => self.passed += 1,
@@ -140,7 +140,7 @@ impl Tests {
     }
 }
 
-/// The part of the test binary's output that tells of failures.
+/// The section of the test binary's output about failures.
 fn words(results: &str) -> String {
     let Some((_, after)) = results.split_once("\nfailures:\n") else { return String::new() };
     let told = after.split("\nfailures:\n").next().unwrap_or(after);
@@ -212,17 +212,17 @@ end
         let said = format!("version #1 SMP\n{refused}\nexit programs 1\n");
         let outcome = Outcome {
             boot: Some(Duration::from_secs(4)),
-            fate: Some("nothing was heard from it for 600 s: it was switched off".to_owned()),
+            fate: Some("no output at all for 600 s: it was switched off".to_owned()),
             ..Outcome::of(&said)
         };
         assert_eq!(
             outcome.troubles(),
             [
-                "nothing was heard from it for 600 s: it was switched off",
+                "no output at all for 600 s: it was switched off",
                 "the kernel refuses the program lb",
                 "no test ran",
                 "programs ended with 1",
-                "it did not come to its end"
+                "the guest did not shut down in order"
             ]
         );
         assert_eq!(outcome.words(), "R5 offset is outside");

@@ -1,30 +1,30 @@
-//! Which of Debian's kernels: `6.1.0-56-cloud-amd64` and the like, told by their packages' names.
+//! Debian's kernel releases, such as `6.1.0-56-cloud-amd64`, from the packages' names.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Debian's kernel for virtual machines: small, and all that a guest needs is built in.
+/// The flavour of Debian's kernel for virtual machines: small, with a guest's drivers built in.
 const FLAVOUR: &str = "-cloud-amd64";
 
-/// A kernel's release, as `uname -r` tells it.
+/// A kernel's release, as in `uname -r`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Release(String);
 
-/// Which kernels are meant.
+/// A choice of kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Series {
-    /// The newest one whose version begins with these two numbers.
+    /// The newest kernel of this series.
     Of(u64, u64),
-    /// The newest one of all.
+    /// The newest kernel of all.
     Newest,
 }
 
-/// What `cargo xtask test --kernels` boots: the oldest kernel that `lb` supports, the one of Debian's current long-term
-/// support, and what comes next.
+/// The kernels of `cargo xtask test --kernels`: the oldest one that `lb` supports, Debian's current
+/// long-term support kernel, and the newest one.
 pub(super) const SERIES: [Series; 3] = [Series::Of(6, 1), Series::Of(6, 12), Series::Newest];
 
 impl Series {
-    /// The newest kernel of this series among the packages with these names.
+    /// The newest kernel of this choice among the packages with these names.
     pub(super) fn choose<'a>(self, packages: impl IntoIterator<Item = &'a str>) -> Option<Release> {
         packages.into_iter().filter_map(Release::of_image).filter(|release| self.holds(release)).max()
     }
@@ -47,8 +47,8 @@ impl fmt::Display for Series {
 }
 
 impl Release {
-    /// The release that the package `linux-image-…` is for. `None`: another package, or one that only names the newest of a
-    /// series.
+    /// The release of the package `linux-image-…`. `None`: another package, or a metapackage for
+    /// the newest of a series.
     fn of_image(package: &str) -> Option<Self> {
         let release = Self(package.strip_prefix("linux-image-")?.to_owned());
         let is_one =
@@ -56,7 +56,8 @@ impl Release {
         (is_one && release.version().split('.').count() >= 3).then_some(release)
     }
 
-    /// The package with the kernel itself. From 6.19 on it has one of its own, and `linux-image-…` is empty.
+    /// The package with the kernel. From 6.19 on that is a separate package, and `linux-image-…` is
+    /// empty.
     pub(super) fn package<'a>(&self, packages: impl IntoIterator<Item = &'a str>) -> String {
         let binary = format!("linux-binary-{}", self.0);
         if packages.into_iter().any(|name| name == binary) {
@@ -103,7 +104,7 @@ impl fmt::Display for Release {
 mod tests {
     use super::*;
 
-    /// From the output of `apt-cache pkgnames linux-`, in its order, which is none.
+    /// From the unsorted output of `apt-cache pkgnames linux-`.
     const PACKAGES: &str = "\
 linux-image-6.12.90+deb12.1-cloud-amd64
 linux-image-6.12-cloud-amd64

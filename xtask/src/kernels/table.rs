@@ -1,4 +1,4 @@
-//! The table of kernels: on standard output, and in the README between two markers.
+//! The table of kernels, on standard output and between two markers in the README.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const HEADER: [&str; 8] = [
     "without result",
 ];
 
-/// A table in Markdown, aligned for those who read it as it is.
+/// A table in Markdown, aligned for reading as plain text.
 pub(crate) fn render(outcomes: &[Outcome]) -> String {
     let rows = outcomes.iter().map(row);
     let lines: Vec<[String; 8]> = [HEADER.map(str::to_owned)].into_iter().chain(rows).collect();
@@ -83,7 +83,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Puts the table where the README shows it.
+/// Replaces the table in the README.
 pub(crate) fn write(readme: &Path, table: &str) -> Result<()> {
     let text = fs::read_to_string(readme).with_context(|| format!("cannot read {}", readme.display()))?;
     let text =

@@ -1,4 +1,4 @@
-//! A guest from its start to its end: what it does is told while it does it, and one that hangs is switched off.
+//! Runs a guest from start to end: prints its progress, and switches it off if it hangs.
 
 use std::path::Path;
 use std::thread;
@@ -10,32 +10,32 @@ use super::emulator::{Files, Guest};
 use super::outcome::Outcome;
 use super::table::grouped;
 
-/// How often we look at what it has said.
+/// Polling interval of the guest's output.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Debian's kernels boot in 3 to 9 s where the machine does nothing else.
+/// Time limit of the boot; Debian's kernels take 3 to 9 s on an idle machine.
 const BOOT: Duration = Duration::from_secs(180);
 
-/// The longest silence is that of the longest test, some dozens of seconds.
+/// Time limit without output; the longest test takes some dozens of seconds.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// The whole suite in one guest; a few minutes where nothing hangs.
+/// Time limit of the whole suite in one guest, which takes a few minutes.
 const ALL: Duration = Duration::from_secs(3600);
 
-/// How often the number of tests done is told.
+/// Interval of progress messages.
 const NEWS: Duration = Duration::from_secs(15);
 
-/// Boots a kernel and waits for what comes of it.
+/// Boots a kernel and waits for the end of the guest.
 pub(super) fn guest(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Outcome> {
     let mut guest = Guest::start(kernel, initramfs, files)?;
     let mut watch = Watch::new();
     loop {
-        // Asked first: what it said before its end is then there.
+        // Checked first, so that the output read afterwards is complete.
         let ended = guest.ended()?;
         watch.hear(&files.results());
         if let Some(status) = ended {
             if !watch.outcome.has_ended() {
-                watch.outcome.fate = Some(format!("it fell over (qemu: {status})"));
+                watch.outcome.fate = Some(format!("the guest crashed (qemu: {status})"));
             }
             return Ok(watch.outcome);
         }
@@ -50,7 +50,7 @@ pub(super) fn guest(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Ou
 struct Watch {
     begin: Instant,
     outcome: Outcome,
-    /// How much it has said, and when that last grew.
+    /// Length of the output, and when it last grew.
     length: usize,
     last_word: Instant,
     last_news: Instant,
@@ -73,7 +73,7 @@ impl Watch {
         self.tell(&before);
     }
 
-    /// What has happened since `before`.
+    /// Progress since `before`.
     fn tell(&mut self, before: &Outcome) {
         if before.boot.is_none() {
             self.say("it has booted");
@@ -103,11 +103,11 @@ impl Watch {
 
     fn has_waited_too_long(&self) -> Option<String> {
         if self.outcome.boot.is_none() && self.begin.elapsed() > BOOT {
-            return Some(format!("nothing was heard from it for {} s", BOOT.as_secs()));
+            return Some(format!("no output at all for {} s", BOOT.as_secs()));
         }
         if self.last_word.elapsed() > SILENCE {
-            return Some(format!("it has said nothing more for {} s", SILENCE.as_secs()));
+            return Some(format!("no more output for {} s", SILENCE.as_secs()));
         }
-        (self.begin.elapsed() > ALL).then(|| format!("it was not done after {} s", ALL.as_secs()))
+        (self.begin.elapsed() > ALL).then(|| format!("not finished after {} s", ALL.as_secs()))
     }
 }

@@ -1,4 +1,4 @@
-//! Debian packages: which there are, and their installation without their services being started.
+//! Debian packages: queries, downloads, and installation without starting services.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,12 +12,12 @@ use super::install::announce;
 use super::need::on_path;
 use crate::workspace;
 
-/// True where apt is, and the right to use it.
+/// Whether apt exists and this user may use it.
 pub(super) fn available() -> bool {
     on_path("apt-get") && on_path("apt-cache") && (nix::unistd::geteuid().is_root() || on_path("sudo"))
 }
 
-/// Refreshes the package lists, once: a fresh container has none, and old ones name files that are gone.
+/// Refreshes the package lists once: a new container has none, and old lists name deleted files.
 pub(super) fn update() -> Result<()> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.swap(true, Ordering::Relaxed) {
@@ -29,7 +29,7 @@ pub(super) fn update() -> Result<()> {
     workspace::run("apt-get update", &mut command)
 }
 
-/// Has `tar` read the files of a package. `false`: the package cannot be read, or `tar` has failed.
+/// Pipes the files of a package into `tar`. `false`: the package is unreadable, or `tar` failed.
 pub(crate) fn read_package(archive: &Path, tar: &mut Command) -> Result<bool> {
     let mut reader = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -55,7 +55,7 @@ pub(super) fn choose(alternatives: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Installs `packages`. Some of them are services: they are neither started now nor at the next boot.
+/// Installs `packages` without starting their services, now or at the next boot.
 pub(super) fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -74,14 +74,14 @@ pub(super) fn install(packages: &[String]) -> Result<()> {
         let mut command = as_root("systemctl");
         command.arg("disable").args(&services).stdout(Stdio::null()).stderr(Stdio::null());
         announce(&command);
-        // In a container nothing may be enabled or manageable; then nothing starts, either.
+        // In a container systemd may be missing; then no service starts, either.
         let _ = command.status();
     }
     Ok(())
 }
 
-/// Downloads `packages` and all that they need to run, as if nothing were installed here, into `folder`. Returns the
-/// archives.
+/// Downloads `packages` with all dependencies into `folder`, as if nothing were installed here.
+/// Returns the archives.
 pub(super) fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
     let archives = folder.join("archives");
     fs::create_dir_all(archives.join("partial"))
@@ -92,7 +92,7 @@ pub(super) fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf
     for (option, path) in [("Dir::State::status", status.as_path()), ("Dir::Cache", folder)] {
         command.arg("-o").arg(format!("{option}={}", path.display()));
     }
-    // apt's own user may not be able to reach the folder.
+    // apt's own user may have no access to the folder.
     command.args(["-o", "APT::Sandbox::User=root", "-qq", "install", "--download-only", "--yes"]);
     command.arg("--no-install-recommends").args(packages);
     announce(&command);
@@ -104,7 +104,7 @@ pub(super) fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf
 
 fn apt_get() -> Command {
     let mut command = as_root("apt-get");
-    // Another apt may be at work: wait for it instead of failing. Standard output is for results.
+    // Wait for another running apt instead of failing. Standard output is for results.
     command.args(["-o", "DPkg::Lock::Timeout=300"]).stdin(Stdio::null());
     command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
     command
@@ -119,8 +119,8 @@ fn as_root(program: &str) -> Command {
     command
 }
 
-/// Keeps packages from starting their services: Debian's tools ask `/usr/sbin/policy-rc.d` first. While a machine has
-/// one of its own that one stays in force.
+/// Keeps packages from starting their services: Debian's tools ask `/usr/sbin/policy-rc.d` first. A
+/// machine's own policy stays in force.
 struct NoServices {
     ours: bool,
 }
@@ -135,7 +135,7 @@ impl NoServices {
         eprintln!(
             "setup: no service is started: {POLICY} forbids it during the installation, and is removed after it"
         );
-        // Should we be killed, it forbids nothing any more.
+        // If this process is killed, the policy no longer forbids anything.
         let script = format!(
             "#!/bin/sh\n# Temporary, of cargo xtask setup.\nkill -0 {} && exit 101\nexit 0\n",
             process::id()

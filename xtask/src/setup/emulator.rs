@@ -1,5 +1,5 @@
-//! qemu, unpacked beside the machine's own packages: those of another of its releases may be installed here, and they exclude
-//! each other.
+//! qemu, unpacked apart from the machine's packages: packages of another qemu release may be
+//! installed, and they conflict.
 
 use std::fs;
 
@@ -9,22 +9,22 @@ use super::apt;
 use super::servers::{lay_out, remove, unpack};
 use crate::kernels::emulator::{PACKAGE, unpacked};
 
-/// Makes it, and puts it in its place when it is whole.
+/// Unpacks qemu, and renames it when it is complete.
 pub(super) fn make() -> Result<()> {
     ensure!(
         apt::available(),
-        "qemu is unpacked from Debian's packages, which takes apt; or install it yourself"
+        "qemu is unpacked from Debian's packages, which needs apt; or install it yourself"
     );
-    let place = unpacked();
-    let workshop = place.with_extension("new");
+    let target = unpacked();
+    let workshop = target.with_extension("new");
     remove(&workshop)?;
     fs::create_dir_all(&workshop).with_context(|| format!("cannot make {}", workshop.display()))?;
     let made = workshop.join("root");
     let archives = apt::download(&[PACKAGE.to_owned()], &workshop.join("apt"))?;
-    eprintln!("setup: unpacking {} packages into {}", archives.len(), place.display());
+    eprintln!("setup: unpacking {} packages into {}", archives.len(), target.display());
     lay_out(&made)?;
     unpack(&archives, &made)?;
-    remove(&place)?;
-    fs::rename(&made, &place).with_context(|| format!("cannot put {} in its place", made.display()))?;
+    remove(&target)?;
+    fs::rename(&made, &target).with_context(|| format!("cannot rename {}", made.display()))?;
     remove(&workshop)
 }

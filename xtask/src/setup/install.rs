@@ -1,4 +1,4 @@
-//! Doing what `need` found: says it, then does it.
+//! Installs the missing requirements that `need` found, after reporting them.
 
 use std::env;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
 use super::{apt, emulator, list, servers};
 use crate::workspace;
 
-/// The release whose options the build relies on.
+/// The required release of bpf-linker, whose options the build uses.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// Installs everything in `missing`: the packages in one go, then the rest in its order.
+/// Installs everything in `missing`: all packages at once, then the rest in order.
 pub(super) fn install(missing: &[Missing]) -> Result<()> {
     eprintln!("setup: this machine lacks some things; they are installed now:\n{}", list(missing));
     let apt = apt::available();
@@ -83,7 +83,7 @@ fn bpf_linker(llvm: u32, prefix: &Path) -> Result<()> {
 fn rustup(arguments: &[&str]) -> Result<()> {
     ensure!(
         on_path("rustup"),
-        "neither apt nor rustup can do it here; with rustup it would be: rustup {}",
+        "neither apt nor rustup can install it here; with rustup run: rustup {}",
         arguments.join(" ")
     );
     let mut command = Command::new("rustup");
@@ -92,7 +92,7 @@ fn rustup(arguments: &[&str]) -> Result<()> {
     workspace::run("rustup", &mut command)
 }
 
-/// Shows a command before it runs.
+/// Prints a command before it runs.
 pub(super) fn announce(command: &Command) {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();

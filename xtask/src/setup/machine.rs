@@ -1,4 +1,5 @@
-//! What no package brings: root's rights, a kernel that can do what the data path and the lab are made of, and mounts.
+//! Requirements that no package installs: root's capabilities, kernel features of data path and
+//! lab, and mounts.
 
 use std::fmt;
 use std::fs;
@@ -12,12 +13,12 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::need::{How, Missing, Scope};
 
-/// A mount that the lab needs.
+/// A missing mount of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mount {
-    /// A BPF file system at this place.
+    /// Mount a BPF file system here.
     Bpf(&'static str),
-    /// What is mounted here becomes writable.
+    /// Remount this file system writable.
     Writable(&'static str),
 }
 
@@ -70,7 +71,7 @@ fn is_read_only(place: &str) -> bool {
     statvfs(place).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// Whether this is a machine for the lab at all.
+/// Whether this machine can run the lab.
 pub(super) fn check(scope: Scope) -> Result<()> {
     if !scope.lab() {
         return Ok(());
@@ -81,9 +82,10 @@ pub(super) fn check(scope: Scope) -> Result<()> {
          example with `sudo -E env PATH=\"$PATH\" cargo xtask …`"
     );
     let status = fs::read_to_string("/proc/self/status").context("is /proc mounted?")?;
-    let lacking = lacking(effective(&status).context("/proc/self/status tells no capabilities")?);
-    ensure!(lacking.is_empty(), "root lacks rights here that the lab needs: {lacking}; {IN_A_CONTAINER}");
-    // The tests raise the kernel's limits on neighbours, which belong to the machine's own network.
+    let lacking = lacking(effective(&status).context("/proc/self/status lists no capabilities")?);
+    ensure!(lacking.is_empty(), "root lacks capabilities that the lab needs: {lacking}; {IN_A_CONTAINER}");
+    // The tests raise the kernel's neighbour limits, which belong to the machine's first network
+    // namespace.
     ensure!(
         scope != Scope::Test || Path::new("/proc/sys/net/ipv4/neigh/default/gc_thresh3").exists(),
         "this container has a network of its own, where the kernel's limits on neighbours cannot be raised; \
@@ -96,9 +98,9 @@ fn kernel() -> Result<()> {
     let name = nix::sys::utsname::uname().context("uname")?;
     let release = name.release().to_string_lossy().into_owned();
     if let Some(why) = kernel::too_old(&release) {
-        // Some distributors add to old kernels what is missing there.
+        // Some distributors backport features to old kernels.
         ensure!(xdp_pass::takes_frags()?, "{why}: use a newer kernel");
-        eprintln!("setup: {why}; but this one takes XDP programs for packets of several buffers: going on");
+        eprintln!("setup: {why}; but this one supports XDP programs with multi-buffer packets: continuing");
     }
     ensure!(Path::new("/sys/kernel").is_dir(), "nothing is mounted on /sys: mount -t sysfs sysfs /sys");
     ensure!(
@@ -108,7 +110,7 @@ fn kernel() -> Result<()> {
     Ok(())
 }
 
-/// Capabilities by their number in linux/capability.h.
+/// Capabilities by number, from linux/capability.h.
 const NEEDED: [(u32, &str, &str); 10] = [
     (0, "CAP_CHOWN", "gives servers their files"),
     (1, "CAP_DAC_OVERRIDE", "reads and writes them"),

@@ -1,4 +1,4 @@
-//! What the commands need, and whether it is there.
+//! The commands' requirements, and which are missing.
 
 use std::env;
 use std::fmt;
@@ -11,20 +11,20 @@ use super::machine::{self, Mount};
 use crate::ebpf;
 use crate::kernels::emulator;
 
-/// Which commands are about to run.
+/// A scope of requirements: what is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Building `lb`.
     Build,
-    /// Building it and running it in the lab.
+    /// Building `lb` and running it in the lab.
     Lab,
-    /// The same, and keepalived to compare it with.
+    /// Like [`Self::Lab`], and keepalived for comparison.
     Keepalived,
-    /// The same, and ldirectord to compare it with.
+    /// Like [`Self::Lab`], and ldirectord for comparison.
     Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
-    /// Building it and booting other kernels with it.
+    /// Building `lb` and booting other kernels with it.
     Kernels,
     /// Everything.
     Test,
@@ -40,7 +40,7 @@ impl Scope {
     }
 }
 
-/// A thing that is not there.
+/// A missing requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
     pub what: String,
@@ -48,22 +48,22 @@ pub(super) struct Missing {
     pub how: How,
 }
 
-/// The way to get a thing.
+/// The remedy for a missing requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum How {
-    /// Debian packages. In `a|b` the first that apt knows is taken.
+    /// Debian packages. In `a|b` the first one that apt knows is installed.
     Apt(Vec<String>),
     /// A Rust compiler with a core for BPF: Debian's, or rustup's nightly.
     BpfToolchain,
     /// `cargo install`, against the LLVM at `prefix`.
     BpfLinker { llvm: u32, prefix: PathBuf },
-    /// Components of the toolchain that runs us.
+    /// Components of the running toolchain.
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
     Servers,
     /// qemu, from Debian packages.
     Emulator,
-    /// A mount, and how it is made.
+    /// A mount.
     Mount(Mount),
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for How {
     }
 }
 
-/// What `scope` needs and the machine does not have, in the order of installation.
+/// The missing requirements of `scope`, in the order of installation.
 pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut program = |name: &str, packages: &str, why| {
@@ -148,7 +148,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     missing
 }
 
-/// The compiler first: which LLVM the linker needs is known from it.
+/// The BPF toolchain. The compiler comes first: it determines the linker's LLVM.
 fn bpf() -> Vec<Missing> {
     let Some(toolchain) = ebpf::toolchain() else {
         let what = "a Rust toolchain for BPF".to_owned();
@@ -158,7 +158,7 @@ fn bpf() -> Vec<Missing> {
         return Vec::new();
     }
     let why = "links the XDP program";
-    // A linker with an older LLVM cannot read what the compiler writes.
+    // A linker with an older LLVM cannot read the compiler's output.
     let llvm = llvm_of(&toolchain.rustc).unwrap_or(22);
     let prefix = Path::new("/usr/lib").join(format!("llvm-{llvm}"));
     let mut packages = Vec::new();
@@ -177,8 +177,8 @@ fn bpf() -> Vec<Missing> {
     missing
 }
 
-/// rustfmt and clippy, looked for beside the cargo that runs us: rustup's proxies on PATH exist for toolchains without
-/// them, too.
+/// rustfmt and clippy, searched beside the running cargo: rustup's proxies on PATH exist even if a
+/// toolchain lacks them.
 fn rust_components() -> Option<Missing> {
     let cargo = PathBuf::from(env::var_os("CARGO")?);
     let folder = cargo.parent()?;

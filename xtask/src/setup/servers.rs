@@ -1,5 +1,6 @@
-//! The file system of the real servers that checks are tested against: packages from where the machine's apt has them,
-//! unpacked beside it. None of their scripts runs, nothing is installed, no service is started.
+//! The file system of the real servers for tests of checks: packages from the machine's apt
+//! sources, unpacked apart from the machine. It runs none of their scripts, installs nothing, and
+//! starts no service.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -16,24 +17,24 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::apt;
 
-/// Makes it, and puts it in the place of an old one only when it is whole.
+/// Builds the file system, and replaces an old one only when the new one is complete.
 pub(super) fn make() -> Result<()> {
-    ensure!(apt::available(), "the servers are unpacked from Debian's packages, which takes apt");
-    let place = root::path();
-    let workshop = place.with_extension("new");
-    if let Some(parent) = place.parent() {
+    ensure!(apt::available(), "the servers are unpacked from Debian's packages, which needs apt");
+    let target = root::path();
+    let workshop = target.with_extension("new");
+    if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    let _lock = lock(&place.with_extension("lock"))?;
+    let _lock = lock(&target.with_extension("lock"))?;
     if root::is_complete() {
         return Ok(());
     }
-    // Another one may have been killed at this.
+    // An earlier run may have been killed here.
     remove(&workshop)?;
 
     let made = workshop.join("root");
     let archives = download(&workshop.join("apt"))?;
-    eprintln!("setup: unpacking {} packages into {}", archives.len(), place.display());
+    eprintln!("setup: unpacking {} packages into {}", archives.len(), target.display());
     lay_out(&made)?;
     unpack(&archives, &made)?;
     for (path, content) in root::FILES {
@@ -41,15 +42,15 @@ pub(super) fn make() -> Result<()> {
     }
     fs::write(made.join(root::RECIPE), root::recipe())?;
 
-    match fs::rename(&place, workshop.join("old")) {
+    match fs::rename(&target, workshop.join("old")) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    fs::rename(&made, &place).with_context(|| format!("cannot put {} in its place", made.display()))?;
+    fs::rename(&made, &target).with_context(|| format!("cannot rename {}", made.display()))?;
     remove(&workshop)
 }
 
-/// One `cargo xtask` at a time.
+/// A lock: one `cargo xtask` at a time.
 fn lock(path: &Path) -> Result<Flock<File>> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusive)
@@ -64,17 +65,17 @@ pub(super) fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Downloads the packages and everything that they need, down to the C library.
+/// Downloads the packages with all dependencies, including the C library.
 fn download(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut packages = Vec::new();
     for alternatives in root::packages() {
         let package = apt::choose(alternatives)?;
-        packages.push(package.with_context(|| format!("apt knows no {alternatives} here"))?);
+        packages.push(package.with_context(|| format!("apt has no package {alternatives} here"))?);
     }
     apt::download(&packages, folder)
 }
 
-/// The folders that packages take for granted.
+/// Creates the folders that packages expect.
 pub(super) fn lay_out(root: &Path) -> Result<()> {
     for folder in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(root.join("usr").join(folder))?;
@@ -86,7 +87,7 @@ pub(super) fn lay_out(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks all archives, on all processors: most of it is decompression.
+/// Unpacks all archives on all processors: most of the time is decompression.
 pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let left = Mutex::new(archives.iter());
@@ -103,11 +104,11 @@ pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     })
 }
 
-/// What nobody reads here.
+/// Paths that are not extracted.
 const LEFT_OUT: [&str; 4] = ["doc", "i18n", "locale", "man"];
 
 fn unpack_one(archive: &Path, root: &Path) -> Result<()> {
-    // All is root's, readable for everybody, and nothing is setuid.
+    // All files belong to root and are readable for everybody; none is setuid.
     let mut tar = Command::new("sh");
     tar.args(["-c", "umask 022; exec tar \"$@\"", "tar"])
         .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--no-same-permissions"])

@@ -27,7 +27,7 @@ fn beginning_and_end_are_told_once_and_what_lasts_is_shown() {
     assert_eq!((&*shown.finding, shown.since_s, shown.level), ("vip_claimed", 9, Level::Error));
     registry.clear(Kind::VipClaimed, "10.0.0.6", start + 9 * SECOND);
     registry.clear(Kind::VipClaimed, "10.0.0.6", start + 10 * SECOND);
-    assert_eq!(events(&mut registry), [event("finding_ended", "no longer: w1 answers")]);
+    assert_eq!(events(&mut registry), [event("finding_ended", "ended: w1 answers")]);
     assert_eq!(registry.status(start + 10 * SECOND), []);
 }
 

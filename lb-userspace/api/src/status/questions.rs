@@ -1,23 +1,24 @@
-//! What is asked of a snapshot again and again.
+//! Frequent queries of a snapshot.
 
 use lb_model::Health;
 
 use super::{ClusterStatus, FindingStatus, GroupStatus, ServerStatus, Status};
 
 impl Status {
-    /// True if the server takes connections, in each service that has it: checked, found well, and with a known MAC.
+    /// Whether the server takes connections in each service that has it: its checks succeed, and
+    /// its MAC is known.
     pub fn serves(&self, server: &str) -> bool {
         let servers = self.services.iter().flat_map(|service| &service.servers);
         let mut named = servers.filter(|seen| seen.name == server).peekable();
         named.peek().is_some() && named.all(|seen| seen.health == Health::Up && seen.mac.is_some())
     }
 
-    /// The server of this name, in whichever service.
+    /// The server of this name, in any service.
     pub fn server(&self, name: &str) -> Option<&ServerStatus> {
         self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
     }
 
-    /// The finding with this id, about whatever subject.
+    /// The finding with this id, with any subject.
     pub fn finding(&self, id: &str) -> Option<&FindingStatus> {
         self.findings.iter().find(|finding| finding.finding == id)
     }
@@ -27,7 +28,7 @@ impl Status {
         self.drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.count).sum()
     }
 
-    /// True if the director says that `holder` is active for every group, and its own roles fit that.
+    /// Whether the director reports `holder` as active for every group, and its own roles agree.
     pub fn held_by(&self, holder: &str) -> bool {
         let Some(ClusterStatus { node, groups, .. }) = &self.cluster else { return false };
         let fits = |group: &GroupStatus| (group.role == "active") == (node == holder);
@@ -38,24 +39,24 @@ impl Status {
         self.cluster.as_ref()?.groups.iter().find(|group| group.name == name)
     }
 
-    /// True if another node is ready for every group that this one has.
+    /// Whether another node is ready for every group that this node holds.
     pub fn can_leave(&self) -> bool {
         let groups = self.cluster.iter().flat_map(|cluster| &cluster.groups);
         groups.filter(|group| group.role == "active").all(|group| group.has_successor)
     }
 
-    /// True if no node has any of the groups.
+    /// Whether no node holds any of the groups.
     pub fn is_held_by_nobody(&self) -> bool {
         self.cluster.iter().flat_map(|cluster| &cluster.groups).all(|group| group.holder.is_none())
     }
 
-    /// True if the director hears the node `name`.
+    /// Whether the director receives heartbeats of the node `name`.
     pub fn hears(&self, name: &str) -> bool {
         let nodes = self.cluster.iter().flat_map(|cluster| &cluster.nodes);
         nodes.into_iter().any(|node| node.name == name && node.alive)
     }
 
-    /// True while the first service is served by its fallback.
+    /// Whether the fallback serves the first service.
     pub fn on_fallback(&self) -> bool {
         self.services.first().is_some_and(|service| service.on_fallback)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use lb_lab::busy::measured;
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair as Cable, block_on, ip};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 

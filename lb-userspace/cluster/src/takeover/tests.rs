@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use lb_api::findings::Findings;
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair as Cable, block_on, ip};
 use lb_model::{Failback, Group, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
 

@@ -1,4 +1,4 @@
-//! The `cluster` section: its defaults, its limits, and what nodes and paths may be.
+//! The `cluster` section: defaults, limits, nodes and paths.
 
 use super::*;
 
@@ -13,7 +13,7 @@ services:
     servers: [{ address: 192.0.2.21 }]
 ";
 
-/// `LEAST_CLUSTER` with more keys in its cluster, read on ha1.
+/// `LEAST_CLUSTER` with more keys in its cluster, parsed for the host ha1.
 #[track_caller]
 fn cluster_with(keys: &str) -> Cluster {
     let text = LEAST_CLUSTER.replace("cluster:\n", &format!("cluster:\n{keys}"));

@@ -1,4 +1,4 @@
-//! What counts changes the digest, what does not leaves it alone.
+//! The digest changes with every value that nodes must agree on, and with no other.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,29 +16,29 @@ fn full() -> Config {
     parse_on(text, "full.yaml", "").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a change can be made of.
+/// Random material for a change.
 #[derive(Debug, Clone)]
-struct Matter {
+struct Material {
     number: u16,
     text: String,
     address: IpAddr,
     time: Duration,
-    /// In a list, counted on from its end at its beginning.
-    place: usize,
+    /// An index into a list, modulo its length.
+    index: usize,
 }
 
-fn matter() -> impl Strategy<Value = Matter> {
+fn material() -> impl Strategy<Value = Material> {
     let address =
         prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from),];
     (any::<u16>(), "\\PC{0,8}", address, 0..100_000_u64, any::<usize>()).prop_map(
-        |(number, text, address, time, place)| {
+        |(number, text, address, time, index)| {
             let time = Duration::from_millis(time);
-            Matter { number, text, address, time, place }
+            Material { number, text, address, time, index }
         },
     )
 }
 
-type Change = fn(&mut Config, &Matter);
+type Change = fn(&mut Config, &Material);
 
 fn cluster(config: &mut Config) -> &mut Cluster {
     config.cluster.as_mut().expect("a cluster")
@@ -65,87 +65,87 @@ fn http(config: &mut Config) -> &mut HttpProbe {
     }
 }
 
-fn of<T>(items: &mut [T], place: usize) -> &mut T {
-    let place = place % items.len();
-    &mut items[place]
+fn of<T>(items: &mut [T], index: usize) -> &mut T {
+    let index = index % items.len();
+    &mut items[index]
 }
 
-/// Each part that must be equal on all nodes.
+/// Every value that must be equal on all nodes.
 const COVERED: &[Change] = &[
-    |config, matter| cluster(config).name = matter.text.clone(),
-    |config, matter| of(&mut cluster(config).nodes, matter.place).name = matter.text.clone(),
-    |config, matter| of(&mut cluster(config).nodes, matter.place).address = matter.address,
-    |config, matter| {
-        cluster(config).nodes.push(Node { name: matter.text.clone(), address: matter.address });
+    |config, material| cluster(config).name = material.text.clone(),
+    |config, material| of(&mut cluster(config).nodes, material.index).name = material.text.clone(),
+    |config, material| of(&mut cluster(config).nodes, material.index).address = material.address,
+    |config, material| {
+        cluster(config).nodes.push(Node { name: material.text.clone(), address: material.address });
     },
     |config, _| cluster(config).nodes.swap(0, 1),
-    |config, matter| cluster(config).interval = matter.time,
-    |config, matter| cluster(config).dead = matter.time,
-    |config, matter| match of(&mut cluster(config).paths, matter.place) {
+    |config, material| cluster(config).interval = material.time,
+    |config, material| cluster(config).dead = material.time,
+    |config, material| match of(&mut cluster(config).paths, material.index) {
         HeartbeatPath::Unicast { port, addresses, .. } => {
-            *port = matter.number;
-            *of(addresses, matter.place) = matter.address;
+            *port = material.number;
+            *of(addresses, material.index) = material.address;
         }
         HeartbeatPath::Multicast { group: address, .. } | HeartbeatPath::Broadcast { address, .. } => {
-            *address = (matter.address, matter.number).into();
+            *address = (material.address, material.number).into();
         }
-        HeartbeatPath::Serial { baud, .. } => *baud = matter.number.into(),
+        HeartbeatPath::Serial { baud, .. } => *baud = material.number.into(),
     },
-    |config, matter| {
+    |config, material| {
         let paths = &mut cluster(config).paths;
-        *of(paths, matter.place) = HeartbeatPath::Serial { device: "/dev/ttyS9".into(), baud: 1 };
+        *of(paths, material.index) = HeartbeatPath::Serial { device: "/dev/ttyS9".into(), baud: 1 };
     },
     |config, _| cluster(config).paths.rotate_left(1),
-    |config, matter| config.groups[0].name = matter.text.clone(),
-    |config, matter| config.groups[0].vips[0].address = matter.address,
-    |config, matter| config.groups[0].vips[0].prefix = matter.number.to_be_bytes()[0],
-    |config, matter| config.groups[0].nodes = (0..matter.number.to_be_bytes()[0] % 4).collect(),
+    |config, material| config.groups[0].name = material.text.clone(),
+    |config, material| config.groups[0].vips[0].address = material.address,
+    |config, material| config.groups[0].vips[0].prefix = material.number.to_be_bytes()[0],
+    |config, material| config.groups[0].nodes = (0..material.number.to_be_bytes()[0] % 4).collect(),
     |config, _| config.groups[0].nodes.reverse(),
     |config, _| config.groups[0].failback = Failback::Manual,
-    |config, matter| config.groups[0].failback = Failback::Auto { delay: matter.time },
-    |config, matter| service(config).key.vip = matter.address,
-    |config, matter| service(config).key.port = matter.number,
+    |config, material| config.groups[0].failback = Failback::Auto { delay: material.time },
+    |config, material| service(config).key.vip = material.address,
+    |config, material| service(config).key.port = material.number,
     |config, _| service(config).key.protocol = Protocol::Udp,
-    |config, matter| service(config).scheduler = Scheduler::ALL[matter.place % 4],
+    |config, material| service(config).scheduler = Scheduler::ALL[material.index % 4],
     |config, _| service(config).fallback = Fallback::None,
     |config, _| service(config).stray = Stray::Hash,
-    |config, matter| service(config).timeouts.syn_recv = matter.time,
-    |config, matter| service(config).timeouts.established = matter.time,
-    |config, matter| service(config).timeouts.fin_wait = matter.time,
-    |config, matter| service(config).timeouts.closed = matter.time,
-    |config, matter| service(config).timeouts.udp = matter.time,
-    |config, matter| service(config).drain = matter.time,
-    |config, matter| http(config).request = matter.text.clone(),
-    |config, matter| http(config).host = Some(matter.text.clone()),
-    |config, matter| http(config).wanted.text = Some(matter.text.clone()),
-    |config, _| http(config).wanted.text = None,
-    |config, matter| http(config).status = Statuses(vec![matter.number..=matter.number]),
-    |config, matter| check(config).interval = matter.time,
-    |config, matter| check(config).timeout = matter.time,
-    |config, matter| check(config).rise = matter.number.into(),
-    |config, matter| check(config).fall = matter.number.into(),
-    |config, matter| check(config).fast_interval = matter.time,
+    |config, material| service(config).timeouts.syn_recv = material.time,
+    |config, material| service(config).timeouts.established = material.time,
+    |config, material| service(config).timeouts.fin_wait = material.time,
+    |config, material| service(config).timeouts.closed = material.time,
+    |config, material| service(config).timeouts.udp = material.time,
+    |config, material| service(config).drain = material.time,
+    |config, material| http(config).request = material.text.clone(),
+    |config, material| http(config).host = Some(material.text.clone()),
+    |config, material| http(config).expected.text = Some(material.text.clone()),
+    |config, _| http(config).expected.text = None,
+    |config, material| http(config).status = Statuses(vec![material.number..=material.number]),
+    |config, material| check(config).interval = material.time,
+    |config, material| check(config).timeout = material.time,
+    |config, material| check(config).rise = material.number.into(),
+    |config, material| check(config).fall = material.number.into(),
+    |config, material| check(config).fast_interval = material.time,
     |config, _| check(config).via = Via::Vip,
     |config, _| check(config).tls = Some(Tls { name: None, verify: false, expiry_warning: Duration::ZERO }),
     |config, _| http(config).method = Method::Head,
     |config, _| http(config).digest = Some([7; 32]),
-    |config, _| http(config).wanted.pattern = Some(Pattern(Regex::new("a.b").expect("a pattern"))),
+    |config, _| http(config).expected.pattern = Some(Pattern(Regex::new("a.b").expect("a pattern"))),
     |config, _| service(config).quiescent = false,
-    |config, matter| service(config).slow_start = matter.time,
-    |config, matter| service(config).quorum.weight = matter.number.into(),
-    |config, matter| service(config).fallback = Fallback::Server(matter.address),
-    |config, matter| check(config).port = Some(matter.number),
-    |config, matter| of(&mut service(config).servers, matter.place).address = matter.address,
-    |config, matter| of(&mut service(config).servers, matter.place).port = matter.number,
-    |config, matter| of(&mut service(config).servers, matter.place).weight = matter.number,
-    |config, matter| {
+    |config, material| service(config).slow_start = material.time,
+    |config, material| service(config).quorum.weight = material.number.into(),
+    |config, material| service(config).fallback = Fallback::Server(material.address),
+    |config, material| check(config).port = Some(material.number),
+    |config, material| of(&mut service(config).servers, material.index).address = material.address,
+    |config, material| of(&mut service(config).servers, material.index).port = material.number,
+    |config, material| of(&mut service(config).servers, material.index).weight = material.number,
+    |config, material| {
         let servers = &mut service(config).servers;
-        let again = of(servers, matter.place).clone();
+        let again = of(servers, material.index).clone();
         servers.push(again);
     },
 ];
 
-/// The same, of which nothing is left to change afterwards.
+/// Changes after which nothing else is left to change.
 const REMOVALS: &[Change] = &[
     |config, _| config.cluster = None,
     |config, _| config.groups.clear(),
@@ -156,67 +156,67 @@ const REMOVALS: &[Change] = &[
     |config, _| service(config).servers.swap(0, 1),
 ];
 
-/// What may differ from node to node.
+/// Every value that may differ from node to node.
 const FREE: &[Change] = &[
-    |config, matter| config.interface = matter.text.clone(),
+    |config, material| config.interface = material.text.clone(),
     |config, _| config.xdp_mode = XdpMode::Generic,
-    |config, matter| config.connections = matter.number.into(),
-    |config, matter| config.control = Control { socket: matter.text.clone().into() },
-    |config, matter| {
-        config.metrics = Some(Metrics { listen: (matter.address, matter.number).into() });
+    |config, material| config.connections = material.number.into(),
+    |config, material| config.control = Control { socket: material.text.clone().into() },
+    |config, material| {
+        config.metrics = Some(Metrics { listen: (material.address, material.number).into() });
     },
     |config, _| config.metrics = None,
-    |config, matter| config.maintenance = matter.text.clone().into(),
+    |config, material| config.maintenance = material.text.clone().into(),
     |config, _| config.zero_copy = true,
     |config, _| config.announce_rate = 100,
-    |config, matter| every_check(config, |check| check.source = Some(matter.address)),
-    |config, matter| every_check(config, |check| check.interface = Some(matter.text.clone())),
-    // Each service has its own copy of the file's.
-    |config, matter| config.timeouts.udp = matter.time,
-    |config, matter| cluster(config).me = matter.number.to_be_bytes()[0],
-    |config, matter| cluster(config).key_file = matter.text.clone().into(),
-    |config, matter| cluster(config).late = matter.time / 7,
-    |config, matter| cluster(config).initial_dead = matter.time,
-    |config, matter| cluster(config).linger = matter.time,
-    |config, matter| cluster(config).references.push(matter.address),
-    |config, matter| cluster(config).state = matter.text.clone().into(),
+    |config, material| every_check(config, |check| check.source = Some(material.address)),
+    |config, material| every_check(config, |check| check.interface = Some(material.text.clone())),
+    // Each service has its own copy of the file's time-outs.
+    |config, material| config.timeouts.udp = material.time,
+    |config, material| cluster(config).me = material.number.to_be_bytes()[0],
+    |config, material| cluster(config).key_file = material.text.clone().into(),
+    |config, material| cluster(config).late = material.time / 7,
+    |config, material| cluster(config).initial_dead = material.time,
+    |config, material| cluster(config).linger = material.time,
+    |config, material| cluster(config).references.push(material.address),
+    |config, material| cluster(config).state = material.text.clone().into(),
     |config, _| cluster(config).hooks = Hooks::default(),
-    |config, matter| {
-        cluster(config).fence = Some(Command { words: vec![matter.text.clone()], timeout: matter.time });
+    |config, material| {
+        cluster(config).fence = Some(Command { words: vec![material.text.clone()], timeout: material.time });
     },
-    |config, matter| match of(&mut cluster(config).paths, matter.place) {
+    |config, material| match of(&mut cluster(config).paths, material.index) {
         HeartbeatPath::Unicast { interface, .. } | HeartbeatPath::Broadcast { interface, .. } => {
-            *interface = Some(matter.text.clone());
+            *interface = Some(material.text.clone());
         }
-        HeartbeatPath::Multicast { interface, .. } => *interface = matter.text.clone(),
-        HeartbeatPath::Serial { device, .. } => *device = matter.text.clone().into(),
+        HeartbeatPath::Multicast { interface, .. } => *interface = material.text.clone(),
+        HeartbeatPath::Serial { device, .. } => *device = material.text.clone().into(),
     },
-    |config, matter| config.groups[0].label = Some(matter.text.clone()),
-    |config, matter| config.groups[0].refresh = matter.time,
-    |config, matter| of(&mut config.services, matter.place).name = matter.text.clone(),
-    |config, matter| of(&mut service(config).servers, matter.place).name = matter.text.clone(),
+    |config, material| config.groups[0].label = Some(material.text.clone()),
+    |config, material| config.groups[0].refresh = material.time,
+    |config, material| of(&mut config.services, material.index).name = material.text.clone(),
+    |config, material| of(&mut service(config).servers, material.index).name = material.text.clone(),
     |config, _| config.services.reverse(),
 ];
 
 proptest! {
     #[test]
-    fn any_change_that_counts(change in any::<Index>(), matter in matter()) {
+    fn any_change_that_counts(change in any::<Index>(), material in material()) {
         let before = full();
         let mut after = before.clone();
-        change.get(COVERED)(&mut after, &matter);
+        change.get(COVERED)(&mut after, &material);
         prop_assert_eq!(before == after, before.digest() == after.digest());
     }
 
-    /// Several changes do not make up for each other.
+    /// Several changes do not cancel each other out.
     #[test]
     fn any_changes_that_count(
-        left in prop::collection::vec((any::<Index>(), matter()), 0..4),
-        right in prop::collection::vec((any::<Index>(), matter()), 0..4),
+        left in prop::collection::vec((any::<Index>(), material()), 0..4),
+        right in prop::collection::vec((any::<Index>(), material()), 0..4),
     ) {
-        let changed = |changes: &[(Index, Matter)]| {
+        let changed = |changes: &[(Index, Material)]| {
             let mut config = full();
-            for (change, matter) in changes {
-                change.get(COVERED)(&mut config, matter);
+            for (change, material) in changes {
+                change.get(COVERED)(&mut config, material);
             }
             config
         };
@@ -225,49 +225,49 @@ proptest! {
     }
 
     #[test]
-    fn any_change_that_does_not_count(changes in prop::collection::vec((any::<Index>(), matter()), 1..8)) {
+    fn any_change_that_does_not_count(changes in prop::collection::vec((any::<Index>(), material()), 1..8)) {
         let before = full();
         let mut after = before.clone();
-        for (change, matter) in changes {
-            // The order of services decides which of them the others change.
-            change.get(FREE)(&mut after, &matter);
+        for (change, material) in changes {
+            // The order of services decides which of them the other changes affect.
+            change.get(FREE)(&mut after, &material);
         }
         prop_assert_eq!(before.digest(), after.digest());
     }
 
-    /// Where one text ends and the next begins is part of the encoding.
+    /// The encoding separates adjacent texts.
     #[test]
     fn any_cut_between_neighbours(text in "[a-z]{2,12}", cuts in [any::<Index>(), any::<Index>()]) {
         let [one, other] = cuts.map(|cut| {
             let (request, receive) = text.split_at(cut.index(text.len()));
             let mut config = full();
-            let wanted = Wanted { text: Some(receive.into()), pattern: None };
-            *http(&mut config) = HttpProbe { request: request.into(), wanted, ..HttpProbe::default() };
+            let expected = Expectation { text: Some(receive.into()), pattern: None };
+            *http(&mut config) = HttpProbe { request: request.into(), expected, ..HttpProbe::default() };
             config
         });
         prop_assert_eq!(one == other, one.digest() == other.digest());
     }
 }
 
-/// Each by hand: a change that random matter makes too seldom, or makes nothing of.
+/// Changes by hand, for values that random material changes too seldom or not at all.
 #[test]
 fn every_change_that_counts() {
-    let matter = Matter {
+    let material = Material {
         number: 0x0101,
         text: "other".into(),
         address: Ipv4Addr::new(198, 51, 100, 1).into(),
         time: Duration::from_millis(12_345),
-        place: 1,
+        index: 1,
     };
     let before = full();
     for (index, change) in COVERED.iter().chain(REMOVALS).enumerate() {
         let mut after = before.clone();
-        change(&mut after, &matter);
+        change(&mut after, &material);
         assert_eq!(before == after, before.digest() == after.digest(), "change {index}");
     }
     for (index, change) in REMOVALS.iter().enumerate() {
         let mut after = before.clone();
-        change(&mut after, &matter);
+        change(&mut after, &material);
         assert_ne!(before.digest(), after.digest(), "removal {index}");
     }
 }
@@ -316,8 +316,9 @@ services:
     servers: [{ address: 192.0.2.31, weight: 1 }]
 ";
 
-/// Directors of different versions compare digests: another value here needs another [`FORMAT`] and a line in the
-/// changelog. The configuration states whatever counts, so that a new default changes nothing here.
+/// Directors of different versions compare digests, so another value here needs another [`FORMAT`]
+/// and a line in the changelog. The configuration states every value that counts, so that a new
+/// default changes nothing here.
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,4 @@
-//! `full.yaml` names every key that there is.
+//! `full.yaml` has every key that the parser knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,8 @@ use serde_yaml::Value;
 
 use super::*;
 
-/// Asks the parser itself which keys it knows: an unknown one is answered with all that are expected in its place.
+/// Asks the parser itself which keys it knows: its message for an unknown key lists the expected
+/// ones.
 #[test]
 fn full_example_names_every_key() {
     let full: Value = serde_yaml::from_str(&example("full.yaml")).expect("checked by another test");
@@ -24,10 +25,10 @@ enum Step {
     Item(usize),
 }
 
-/// Its keys are names of nodes.
+/// A mapping whose keys are names of nodes.
 const FREE_KEYS: &str = ".cluster.paths[].addresses";
 
-/// The keys of each mapping, all items of a list taken together, and the path of one such mapping.
+/// By mapping, its keys and the path of one such mapping; all items of a list count as one mapping.
 fn collect_keys(
     value: &Value,
     path: &mut Vec<Step>,
@@ -67,6 +68,6 @@ fn known_keys(full: &Value, path: &[Step]) -> BTreeSet<String> {
     map[UNLIKE_ANY] = Value::Null;
     let (_, message) = only_message(&serde_yaml::to_string(&file).expect("a value"));
     let (_, expected) =
-        message.split_once(&format!("unknown field `{UNLIKE_ANY}`, expected ")).expect(&message);
+        message.split_once(&format!("unknown key `{UNLIKE_ANY}`, expected ")).expect(&message);
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -1,4 +1,5 @@
-//! The configuration from the outside: files that are right, files that are wrong, and text that is neither.
+//! The configuration through the public interface: valid files, invalid files, and text that is
+//! neither.
 
 mod cluster;
 mod digest;
@@ -54,8 +55,8 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// `tests/config/bad/NAME.yaml` is refused with exactly the words of `NAME.expected`.
-/// `LB_BLESS=1` rewrites those after a change of wording; read the difference before committing it.
+/// `tests/config/bad/NAME.yaml` is refused with exactly the messages of `NAME.expected`.
+/// `LB_BLESS=1` rewrites these after a change of wording; read the difference before committing it.
 #[test]
 fn every_mistake_is_told_where_it_stands() {
     let bless = std::env::var_os("LB_BLESS").is_some();
@@ -112,8 +113,8 @@ fn every_example_is_accepted() {
 
 #[test]
 fn the_cluster_of_the_talk() {
-    let wanted = Wanted { text: Some("Test Page".into()), pattern: None };
-    let page = HttpProbe { request: "/index.html".into(), wanted, ..HttpProbe::default() };
+    let expected = Expectation { text: Some("Test Page".into()), pattern: None };
+    let page = HttpProbe { request: "/index.html".into(), expected, ..HttpProbe::default() };
     let (interval, timeout) = (seconds(1), seconds(3));
     let check =
         Check { via: Via::Vip, interval, fast_interval: interval, timeout, ..Check::new(Probe::Http(page)) };
@@ -201,7 +202,7 @@ fn defaults() {
             request: "/".into(),
             host: None,
             status: Statuses(vec![200..=299]),
-            wanted: Wanted { text: None, pattern: None },
+            expected: Expectation { text: None, pattern: None },
             digest: None,
         }),
         via: Via::Server,
@@ -250,7 +251,8 @@ fn defaults() {
     assert_eq!(config.timeouts, Timeouts::default());
 }
 
-/// `full.yaml` says in a comment what each default is; where its value is that default, leaving it out changes nothing.
+/// `full.yaml` gives each default in a comment; where the value equals the default, the key can be
+/// omitted.
 #[test]
 fn full_example_states_the_defaults() {
     let full = accepted(&example("full.yaml"));

@@ -1,4 +1,4 @@
-//! Answers to DNS questions, over UDP and over TCP.
+//! Answers to DNS queries, over UDP and over TCP.
 
 use std::time::Instant;
 
@@ -13,11 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::probes::{LIMIT, is_in_order};
-use crate::probe::servers::{self, Asked, TestServer};
+use crate::probe::test_servers::{self, Asked, TestServer};
 
 const HEADER: usize = 12;
 
-/// Type and content of records, names as a pointer to the question's; those that nobody asks for among them.
+/// Type and content of records, with names as pointers to the query's name; some of types that the
+/// check never queries.
 const RECORDS: [(u8, &[u8]); 14] = [
     (1, &[192, 0, 2, 80]),
     (28, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6]),
@@ -40,7 +41,7 @@ struct Answer {
     records: Vec<(u8, &'static [u8])>,
     code: u8,
     edits: Vec<Edit>,
-    /// What was changed of the first bytes is put right: else hardly one would be taken for an answer.
+    /// Restores the first bytes: otherwise hardly any message would be accepted as an answer.
     fits: bool,
 }
 
@@ -75,7 +76,7 @@ fn answers() -> impl Strategy<Value = Answer> {
     })
 }
 
-/// Over TCP too, which is asked if the first answer says that there is more.
+/// Serves TCP, too: the probe uses it after a truncated answer.
 async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
     let (datagrams, listener) = loop {
         let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a port on loopback");
@@ -84,7 +85,7 @@ async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
         }
     };
     let short = answer.clone();
-    let udp = servers::answering_datagrams_on(datagrams, move |question| {
+    let udp = test_servers::answering_datagrams_on(datagrams, move |question| {
         let mut reply = short.to(question);
         if truncated && reply.len() > 2 {
             reply[2] |= 2;
@@ -92,7 +93,7 @@ async fn server(answer: Answer, truncated: bool) -> (TestServer, TestServer) {
         reply.truncate(60_000);
         vec![reply]
     });
-    let tcp = servers::serving_on(listener, move |mut stream| {
+    let tcp = test_servers::serving_on(listener, move |mut stream| {
         let answer = answer.clone();
         async move {
             let Ok(length) = stream.read_u16().await else { return };
@@ -111,8 +112,8 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
     let runtime = runtime();
     let inputs = (answers(), any::<bool>(), select(&RecordType::ALL[..]), any::<bool>());
     hold(config, inputs, |(answer, truncated, record, compared)| {
-        let wanted = compared.then(|| "192.0.2.81".to_owned());
-        let probe = DnsProbe { name: "www.example.org".into(), record, answer: wanted };
+        let expected = compared.then(|| "192.0.2.81".to_owned());
+        let probe = DnsProbe { name: "www.example.org".into(), record, answer: expected };
         let asked = Asked::of(Probe::Dns(probe), LIMIT);
         runtime.block_on(async {
             let (server, _tcp) = server(answer, truncated).await;

@@ -1,5 +1,5 @@
-//! What servers answer to checks: each kind gets answers that are nearly right, in pieces, from servers that close, break
-//! off or stay.
+//! Answers to probes: each type of probe gets answers that are nearly right, in pieces, from
+//! servers that close, reset or keep the connection.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use crate::probe::Report;
-use crate::probe::servers::{self, Asked, wanted};
+use crate::probe::test_servers::{self, Asked, expected};
 
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
 
-/// A probe that minds no limit never ends.
+/// Limit for probes that ignore their own time limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Steps of the longest conversation, and then some.
+/// More steps than the longest dialogue of a probe has.
 const STEPS: usize = 20;
 
-/// What every probe owes whatever server.
+/// The property of every probe with any server.
 pub(super) fn is_in_order(report: &Report, begun: Instant) -> Result<(), TestCaseError> {
     prop_assert!(begun.elapsed() < LIMIT + PATIENCE, "{:?}", begun.elapsed());
     let failure = report.result.as_ref().err().map(ToString::to_string);
@@ -47,7 +47,7 @@ fn streams(config: Config, probes: Vec<Probe>, samples: Vec<Vec<u8>>) -> Result<
     hold(config, (scripts(samples), any::<prop::sample::Index>()), |(script, which)| {
         let asked = which.get(&asked);
         runtime.block_on(async {
-            let server = servers::serving(move |stream| {
+            let server = test_servers::serving(move |stream| {
                 let script = script.clone();
                 async move { script.play(stream).await }
             });
@@ -76,7 +76,8 @@ pub(super) fn run_ftp(config: Config) -> Result<(), Failed> {
 }
 
 pub(super) fn run_grpc(config: Config) -> Result<(), Failed> {
-    // SETTINGS, their acknowledgement, HEADERS with status 200 (and a literal content-type), DATA, trailers.
+    // SETTINGS, their acknowledgement, HEADERS with status 200 (and a literal content-type), DATA,
+    // trailers.
     let settings = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
     let headers = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
     let data = b"\0\0\x07\0\0\0\0\0\x01\0\0\0\0\x02\x08\x01";
@@ -104,8 +105,9 @@ pub(super) fn run_http(config: Config) -> Result<(), Failed> {
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x05hello",
         b"hello, this is HTTP/0.9\n",
     ];
-    let page = HttpProbe { wanted: wanted(Some("hello"), None), ..HttpProbe::default() };
-    let digest = HttpProbe { digest: Some([7; 32]), wanted: wanted(None, Some("h.l+o$")), ..page.clone() };
+    let page = HttpProbe { expected: expected(Some("hello"), None), ..HttpProbe::default() };
+    let digest =
+        HttpProbe { digest: Some([7; 32]), expected: expected(None, Some("h.l+o$")), ..page.clone() };
     let probes = [HttpProbe::default(), page, digest].map(Probe::Http).to_vec();
     streams(config, probes, samples(good))
 }
@@ -177,7 +179,7 @@ pub(super) fn run_smtp(config: Config) -> Result<(), Failed> {
 
 pub(super) fn run_tcp(config: Config) -> Result<(), Failed> {
     let exchange = |send: &[u8], text, pattern| {
-        Probe::Tcp(Exchange { send: send.to_vec(), wanted: wanted(text, pattern) })
+        Probe::Tcp(Exchange { send: send.to_vec(), expected: expected(text, pattern) })
     };
     let probes = vec![
         exchange(b"", None, None),
@@ -189,13 +191,13 @@ pub(super) fn run_tcp(config: Config) -> Result<(), Failed> {
 
 pub(super) fn run_udp(config: Config) -> Result<(), Failed> {
     let runtime = runtime();
-    let exchange = Exchange { send: b"hello".to_vec(), wanted: wanted(Some("welcome"), Some("w.*e")) };
+    let exchange = Exchange { send: b"hello".to_vec(), expected: expected(Some("welcome"), Some("w.*e")) };
     let asked = Asked::of(Probe::Udp(exchange), LIMIT);
     hold(config, bytes::nearly(samples([&b"welcome"[..], b"you are welcome"])), |answer| {
-        // Longer ones are no datagrams.
+        // Longer ones do not fit into a datagram.
         let answer = answer[..answer.len().min(60_000)].to_vec();
         runtime.block_on(async {
-            let server = servers::answering_datagrams(move |_| vec![answer.clone()]).await;
+            let server = test_servers::answering_datagrams(move |_| vec![answer.clone()]).await;
             let begun = Instant::now();
             is_in_order(&asked.report(server.address).await, begun)
         })
@@ -225,7 +227,7 @@ pub(super) fn run_external(config: Config) -> Result<(), Failed> {
     hold(config, inputs, |(text, code, dynamic)| {
         std::fs::write(&output, text).expect("a file");
         let script = format!("cat {}; exit {code}", output.display());
-        // A process on a busy machine takes longer than the others' limit.
+        // On a busy machine a process takes longer than the limit of other probes.
         let limit = PATIENCE / 2;
         let command = Command { words: vec!["/bin/sh".into(), "-c".into(), script], timeout: limit };
         let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic }), limit);

@@ -1,4 +1,4 @@
-//! Servers whose handshake or certificate is nearly right.
+//! TLS servers whose handshake or certificate is nearly right.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
 use super::probes::{LIMIT, is_in_order};
 use crate::net::certificate_warning;
-use crate::probe::servers::{self, Asked, Authority, Certificate};
+use crate::probe::test_servers::{self, Asked, Authority, Certificate};
 
 const NAME: &str = "www.example.org";
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 #[derive(Debug, Clone)]
 struct Server {
-    /// Of its certificate.
+    /// Changes of the certificate.
     shown: Vec<Edit>,
-    /// Of all that it says.
+    /// Changes of all bytes that the server sends.
     said: Vec<Edit>,
     old: bool,
     verified: bool,
 }
 
 fn misfits() -> impl Strategy<Value = Server> {
-    // Most show a changed certificate in a good handshake, or the other way round.
+    // Most servers have either a changed certificate or a changed handshake.
     let changes = prop_oneof![
         2 => (edits(4), Just(Vec::new())),
         2 => (Just(Vec::new()), edits(4)),
@@ -51,7 +51,7 @@ fn misfits() -> impl Strategy<Value = Server> {
     })
 }
 
-/// Shows whatever it was given: a server of this library checks its own certificate.
+/// Sends any certificate: this library's own resolver would check it first.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -78,11 +78,11 @@ impl Server {
     }
 
     async fn serve(&self, mut tls: ServerConnection, mut stream: TcpStream) {
-        let mut heard = [0; 4096];
+        let mut received = [0; 4096];
         let mut edits = &self.said[..];
-        while let Ok(length @ 1..) = stream.read(&mut heard).await {
-            let mut heard = Cursor::new(&heard[..length]);
-            while heard.position() < length as u64 && matches!(tls.read_tls(&mut heard), Ok(1..)) {
+        while let Ok(length @ 1..) = stream.read(&mut received).await {
+            let mut received = Cursor::new(&received[..length]);
+            while received.position() < length as u64 && matches!(tls.read_tls(&mut received), Ok(1..)) {
                 if tls.process_new_packets().is_err() {
                     break;
                 }
@@ -108,7 +108,7 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
         let asked = Asked::of(Probe::Tcp(Exchange::default()), LIMIT).with(|check| check.tls = Some(tls));
         let certificate = Arc::clone(&certificate);
         runtime.block_on(async {
-            let server = servers::serving(move |stream| {
+            let server = test_servers::serving(move |stream| {
                 let (misfit, tls) = (misfit.clone(), misfit.connection(&certificate));
                 async move { misfit.serve(tls, stream).await }
             });
@@ -118,7 +118,7 @@ pub(super) fn run(config: Config) -> Result<(), Failed> {
     })
 }
 
-/// What is said of a certificate that was accepted without being verified.
+/// Warnings about a certificate that was accepted without verification.
 fn warned_of(changes: &[Edit], certificate: &Certificate) -> Result<(), TestCaseError> {
     let mut shown = certificate.chain[0].to_vec();
     apply(changes, &mut shown);

@@ -1,11 +1,13 @@
-//! When probes start: a beat that stays, and small moves around it.
+//! When probes start: a fixed beat with jitter.
 //!
-//! Checks that were started apart stay apart: each keeps a beat of its own, whatever its probes take and however long
-//! the controller was held up. Around the beat each start is moved, so that checks that share one (those of another
-//! director, a server's own timers) do not meet every time. A move is at most [`WIDEST`] of the interval to either side.
-//! It wanders there: from one start to the next it changes by at most [`STEP`] of the interval, because a server that
-//! begins to hang just after a probe is found out one interval and one time-out later, and a jump from one end to the
-//! other would add a fifth of the interval to that. The beat is never moved, so the mean rate is as configured.
+//! Checks that start at different times stay apart: each keeps its own beat, however long its
+//! probes take and however late the controller runs. Jitter moves each start around the beat, so
+//! that checks with the same beat (those of another director, a server's own timers) do not
+//! coincide every time. The jitter is at most [`WIDEST`] of the interval to either side. It is a
+//! random walk: from one start to the next it changes by at most [`STEP`] of the interval. A server
+//! that begins to hang just after a probe is detected one interval and one time-out later, and a
+//! jump from one end to the other would add a fifth of the interval. The beat itself does not move,
+//! so the mean rate is as configured.
 
 use std::time::Duration;
 
@@ -19,34 +21,34 @@ const STEP: i32 = 20;
 #[derive(Debug)]
 pub(super) struct Beat {
     at: Duration,
-    /// Thousandths of the interval that starts are moved by.
+    /// The jitter, in thousandths of the interval.
     offset: i32,
-    /// `at`, moved.
+    /// `at` with jitter.
     due: Duration,
     random: Rng,
 }
 
-/// When a check begins.
+/// When a check's probes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// Its first probe: nothing is known of the server before.
+    /// The first probe.
     pub first: Duration,
-    /// What the later ones keep to: an interval after this, and so on.
+    /// The origin of the beat of later probes: one interval after this, and so on.
     pub beat: Duration,
 }
 
 impl Beat {
-    /// Beats of the same `seed` make the same moves.
+    /// The same `seed` gives the same jitter.
     pub(super) fn new(start: Start, seed: u64) -> Self {
         Self { at: start.beat, offset: 0, due: start.first, random: Rng::with_seed(seed) }
     }
 
-    /// When the next probe starts; for the one in flight when it was to start.
+    /// When the next probe starts; while one is in flight, when that one was due.
     pub(super) fn due(&self) -> Duration {
         self.due
     }
 
-    /// The next one is an interval later.
+    /// Schedules the next probe an interval later.
     pub(super) fn next(&mut self, interval: Duration) {
         self.offset = (self.offset + self.random.i32(-STEP..=STEP)).clamp(-WIDEST, WIDEST);
         self.at += interval;
@@ -54,20 +56,23 @@ impl Beat {
         self.due = if self.offset < 0 { self.at - moved } else { self.at + moved };
     }
 
-    /// The next one is `interval` after the last one's `start`, from which the beat goes on.
+    /// Schedules the next probe `interval` after the last one's `start`, where the beat begins
+    /// anew.
     pub(super) fn next_from(&mut self, start: Duration, interval: Duration) {
         self.at = start + interval;
         (self.due, self.offset) = (self.at, 0);
     }
 
-    /// A probe took so long that the next one is overdue: it starts now, or at a later beat if that is nearer.
+    /// Handles a probe that took so long that the next one is overdue: that starts now, or at a
+    /// later beat if that is nearer.
     pub(super) fn overrun(&mut self, interval: Duration, now: Duration) {
         let late = now.saturating_sub(self.due);
         self.skip(interval, whole(late + interval / 2, interval));
     }
 
-    /// The controller was held up, and with it maybe thousands of checks. Those that are late by more than half an interval
-    /// wait for their next beat: at once, they would be a burst.
+    /// Handles a delay of the controller, which may affect thousands of checks: a check that is
+    /// late by more than half an interval waits for its next beat, so that the checks do not start
+    /// in a burst.
     pub(super) fn held_up(&mut self, interval: Duration, now: Duration) {
         let late = now.saturating_sub(self.due);
         if late > interval / 2 {
@@ -82,7 +87,7 @@ impl Beat {
     }
 }
 
-/// How often `interval` fits into `time`.
+/// The number of whole intervals in `time`.
 fn whole(time: Duration, interval: Duration) -> u32 {
     u32::try_from(time.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! The machine by hand, and under random results.
+//! The machine with chosen results, and with random ones.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn good() -> Outcome {
     Outcome::Good(Duration::from_micros(400))
 }
 
-/// A machine with its time, driven as the task does it.
+/// A machine and its clock, driven as by the task.
 struct Bench {
     machine: Machine,
     now: Duration,
@@ -38,7 +38,7 @@ impl Bench {
         Self { machine: Machine::new(rules, state, start, 7), now: s(0), flight: None, starts: Vec::new() }
     }
 
-    /// Hands `input` in and returns what is not about probes.
+    /// Passes `input` to the machine and returns the outputs that do not concern probes.
     fn feed(&mut self, input: Input) -> Vec<Output> {
         let outputs = self.machine.handle(input, self.now);
         let (probes, news) = outputs.into_iter().partition::<Vec<_>, _>(|output| {
@@ -69,7 +69,7 @@ impl Bench {
         self.feed(Input::ProbeDone(id, outcome))
     }
 
-    /// One whole probe that takes no time.
+    /// A complete probe that takes no time.
     fn round(&mut self, outcome: Outcome) -> Vec<Output> {
         assert_eq!(self.timer(), []);
         self.done(s(0), outcome)
@@ -127,8 +127,9 @@ fn starts_keep_their_beat_and_never_overlap() {
         }
         bench.done(s(took), good());
     }
-    // The one at 6 s ends at 12 s, 1 s after the next one's time, which starts at once; it is the beat that goes on. The
-    // one at 17 s ends when it is nearer to the beat at 26 s than to the one at 21 s.
+    // The probe of 6 s ends at 12 s, 1 s after the next one was due, which starts at once; the beat
+    // is unchanged. The probe of 17 s ends when it is nearer to the beat at 26 s than to the one at
+    // 21 s.
     assert_starts(&bench, &[1.0, 6.0, 12.0, 16.0, 26.0]);
 }
 
@@ -145,7 +146,7 @@ fn results_against_the_state_make_haste() {
     bench.round(good());
     assert_eq!(bench.machine.state(), State::Up);
     bench.round(good());
-    // Down is settled after the third failure at 8 s, up after the second success at 19 s.
+    // The third failure at 8 s takes the server down, the second success at 19 s brings it up.
     assert_starts(&bench, &[1.0, 6.0, 7.0, 8.0, 13.0, 18.0, 19.0, 24.0]);
 }
 
@@ -196,16 +197,16 @@ fn a_changed_check_keeps_the_state_until_its_first_result() {
     assert_eq!(bench.round(bad()), explained("connection refused, 1 of 3 in a row"));
 }
 
-/// What a driver may do to a machine.
+/// An action of a driver.
 #[derive(Debug, Clone)]
 enum Step {
     /// The timer, this many milliseconds late.
     Timer(u64),
-    /// The timer, though it is not yet time.
+    /// The timer, too early.
     Early,
-    /// The probe in flight ends, this long before its deadline at the latest.
+    /// The probe in flight ends, at the latest this long before its deadline.
     Done(u64, Outcome),
-    /// The result of a probe that was given up.
+    /// The result of an abandoned probe.
     Stale(Outcome),
 }
 
@@ -235,7 +236,7 @@ fn rules() -> impl Strategy<Value = Rules> {
     })
 }
 
-/// The counts of the machine done the slow way: from the list of all results.
+/// A model of the machine's counts, computed from the list of all results.
 fn state_by_history(rules: &Rules, history: &[bool]) -> State {
     let Some((&first, rest)) = history.split_first() else { return State::Unknown };
     let mut up = first;
@@ -300,7 +301,8 @@ proptest! {
             prop_assert_eq!(state, state_by_history(&rules, &history));
             let next = bench.machine.next_timeout().expect("a time-out");
             prop_assert!(next > bench.now, "a time-out that has passed would spin");
-            // A start that is late by half an interval does not move the next one, and one may be moved by a fiftieth.
+            // A start that is late by half an interval does not move the next one; jitter may move
+            // it by a fiftieth.
             let least = rules.fast_interval.mul_f64(0.47);
             prop_assert!(bench.starts.windows(2).all(|pair| pair[1] - pair[0] >= least), "{:?}", bench.starts);
         }

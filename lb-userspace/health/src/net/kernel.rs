@@ -1,4 +1,4 @@
-//! The kernel's own sockets, from the address and interface that the check names.
+//! The kernel's sockets, bound to the check's source address and interface.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,14 +10,15 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use crate::probe::{Attempt, Failure};
 
-/// Each connection that we were the first to close keeps its port for a minute, towards that one server and port.
+/// Each connection that this end closed first keeps its port in TIME-WAIT for a minute, towards
+/// that server and port.
 const NO_PORT_FREE: &str = "no free port (net.ipv4.ip_local_port_range, net.ipv4.tcp_tw_reuse)";
 
 pub(super) async fn connect(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
     let socket = socket(attempt).map_err(Failure::from_connect)?;
     match attempt.limit.wait(socket.connect(attempt.target()), Failure::NoAnswerToSyn).await? {
         Ok(stream) => Ok(stream),
-        // The kernel's own patience with SYNs, should it be shorter than ours.
+        // The kernel's limit on SYN retransmissions may be shorter than the probe's.
         Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
             Err(Failure::NoAnswerToSyn(attempt.limit.whole()))
         }
@@ -28,7 +29,8 @@ pub(super) async fn connect(attempt: &Attempt<'_>) -> Result<TcpStream, Failure>
     }
 }
 
-/// To a VIP where this host is the server: clients' packets are passed up to it.
+/// Connects to a VIP whose server is this host: the XDP program passes clients' packets to its
+/// network stack.
 pub(super) async fn connect_here(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
     holds_vip(attempt)?;
     connect(attempt).await
@@ -39,7 +41,8 @@ pub(super) async fn datagrams_here(attempt: &Attempt<'_>) -> Result<UdpSocket, F
     datagrams(attempt).await
 }
 
-/// A host that lacks the VIP would ask the active director, and another server would answer.
+/// Fails if this host lacks the VIP: the probe would reach the active director, and another server
+/// would answer.
 fn holds_vip(attempt: &Attempt<'_>) -> Result<(), Failure> {
     let vip = attempt.target().ip();
     match std::net::UdpSocket::bind((vip, 0)) {
@@ -54,22 +57,24 @@ fn socket(attempt: &Attempt<'_>) -> io::Result<TcpSocket> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if attempt.check.speaks_first() {
-        // The end of the handshake goes with what is said, or with the FIN: one packet less, and the server wakes up once.
+        // The last ACK of the handshake goes with the first data or the FIN: one packet less, and
+        // the server wakes up once.
         SockRef::from(&socket).set_tcp_quickack(false)?;
     }
     if let Some(interface) = &attempt.check.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if let Some(source) = attempt.check.source {
-        // The port is chosen when connecting, where another one's will do that is connected to another server. Otherwise
-        // all servers would share the 28,000 ports that there are, and each closed connection keeps its own for a minute.
+        // connect(2) picks the port, which may then be shared with connections to other servers.
+        // Otherwise all servers would share 28,000 ports, each of which stays in TIME-WAIT for a
+        // minute.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(SocketAddr::new(source, 0))?;
     }
     Ok(socket)
 }
 
-/// A socket that hears the target only.
+/// A UDP socket that receives from the target only.
 pub(super) async fn datagrams(attempt: &Attempt<'_>) -> Result<UdpSocket, Failure> {
     let open = async {
         let target = attempt.target();

@@ -1,4 +1,4 @@
-//! ICMP echo for all checks by ping: one raw socket for each way out of this host, however many servers are asked.
+//! ICMP echo for all ping checks: one raw socket per route, for any number of servers.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,83 +13,85 @@ use tokio::time::timeout;
 
 use crate::probe::{Attempt, Failure};
 
-/// A socket that nobody has used for so long is closed: checks have changed.
+/// A socket that was idle for this long is closed: no check uses it any more.
 const IDLE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(60) };
 
-/// Some 5,000 replies, should all come while the thread is held up. The default has room for 300.
+/// Room for some 5,000 replies, in case the thread is delayed. The default has room for 300.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pings(Arc<Mutex<Pingers>>);
 
-type Pingers = HashMap<Way, Hearing>;
+type Pingers = HashMap<Route, Listener>;
 
-/// What needs a socket of its own.
+/// The route of a raw socket: address family, source address and interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Way {
+struct Route {
     is_ipv6: bool,
     source: Option<IpAddr>,
     interface: Option<String>,
 }
 
-/// A socket, and the task that hears on it.
+/// A socket, and the task that receives from it.
 #[derive(Debug)]
-struct Hearing {
+struct Listener {
     pinger: Arc<Pinger>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Hearing {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 impl Pings {
-    /// Asks the attempt's host, and waits for its reply.
+    /// Sends an echo request to the attempt's host, and waits for the reply.
     pub(super) async fn ask(&self, attempt: &Attempt<'_>) -> Result<(), Failure> {
         let host = attempt.target().ip();
         let pinger = self.pinger(attempt).map_err(Failure::Local)?;
         let mut question = pinger.question(host)?;
         let exchange = async {
             pinger.echo.request(host, question.sequence).await.map_err(unsent)?;
-            (&mut question.reply).await.map_err(|_| Failure::Local(io::Error::other("nobody hears replies")))
+            (&mut question.reply)
+                .await
+                .map_err(|_| Failure::Local(io::Error::other("the ICMP socket was closed")))
         };
-        attempt.limit.wait(exchange, |within| Failure::Late { wanted: "echo reply", within }).await?
+        attempt.limit.wait(exchange, |within| Failure::Late { expected: "echo reply", within }).await?
     }
 
     fn pinger(&self, attempt: &Attempt<'_>) -> io::Result<Arc<Pinger>> {
         let host = attempt.target().ip();
         let (source, interface) = (attempt.check.source, attempt.check.interface.clone());
-        let way = Way { is_ipv6: host.is_ipv6(), source, interface };
+        let route = Route { is_ipv6: host.is_ipv6(), source, interface };
         let mut pingers = lock(&self.0);
-        if let Some(open) = pingers.get(&way).filter(|open| !open.task.is_finished()) {
+        if let Some(open) = pingers.get(&route).filter(|open| !open.task.is_finished()) {
             return Ok(Arc::clone(&open.pinger));
         }
-        let pinger = Arc::new(Pinger::open(host, &way)?);
-        let task = tokio::spawn(hear(Arc::clone(&pinger), Arc::downgrade(&self.0), way.clone()));
-        pingers.insert(way, Hearing { pinger: Arc::clone(&pinger), task });
+        let pinger = Arc::new(Pinger::open(host, &route)?);
+        let task = tokio::spawn(listen(Arc::clone(&pinger), Arc::downgrade(&self.0), route.clone()));
+        pingers.insert(route, Listener { pinger: Arc::clone(&pinger), task });
         Ok(pinger)
     }
 }
 
-/// Hands out replies until the socket has been idle, or all checks have ended.
-async fn hear(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, way: Way) {
+/// Delivers replies until the socket has been idle, or all checks have ended.
+async fn listen(pinger: Arc<Pinger>, pingers: Weak<Mutex<Pingers>>, route: Route) {
     loop {
         if let Ok(reply) = timeout(IDLE, pinger.echo.next()).await {
             if let Some(waiting) = lock(&pinger.waiting).replies.remove(&(reply.from, reply.sequence)) {
-                // Who has stopped waiting just now has failed already.
+                // The probe may just have timed out.
                 let _ = waiting.send(());
             }
             continue;
         }
         let Some(pingers) = pingers.upgrade() else { return };
         let mut pingers = lock(&pingers);
-        // Probes take hold of it under the same lock, so nobody can come in between.
+        // Probes clone the socket under the same lock, so the count cannot change here.
         let nobody_else = Arc::strong_count(&pinger) == 2;
         if nobody_else {
-            pingers.remove(&way);
+            pingers.remove(&route);
             return;
         }
     }
@@ -103,23 +105,23 @@ struct Pinger {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The sequence number given out last.
+    /// The last assigned sequence number.
     sequence: u16,
     replies: HashMap<(IpAddr, u16), oneshot::Sender<()>>,
 }
 
 impl Pinger {
-    fn open(host: IpAddr, way: &Way) -> io::Result<Self> {
+    fn open(host: IpAddr, route: &Route) -> io::Result<Self> {
         let echo = Echo::open(&[host], 0)
             .map_err(|error| io::Error::other(format!("cannot open a raw socket for ICMP: {error}")))?;
-        echo.leave_by(way.interface.as_deref(), way.source)?;
+        echo.leave_by(route.interface.as_deref(), route.source)?;
         if let Err(error) = echo.set_receive_buffer(RECEIVE_BUFFER) {
             tracing::debug!(%error, "echo replies have a small receive buffer");
         }
         Ok(Self { echo, waiting: Mutex::default() })
     }
 
-    /// A sequence number to ask `host` with.
+    /// Assigns a sequence number for a request to `host`.
     fn question(&self, host: IpAddr) -> Result<Question<'_>, Failure> {
         let mut waiting = lock(&self.waiting);
         let next = (1..=u16::MAX).map(|step| waiting.sequence.wrapping_add(step));
@@ -135,7 +137,7 @@ impl Pinger {
     }
 }
 
-/// A request under way. Dropping it ends the wait for its reply.
+/// A request in flight. Dropping it ends the wait for its reply.
 struct Question<'a> {
     pinger: &'a Pinger,
     host: IpAddr,
@@ -149,7 +151,7 @@ impl Drop for Question<'_> {
     }
 }
 
-/// Any other error than these is about this host: its firewall, its addresses, its memory.
+/// Failure of sendto(2). All errors but these two are local: firewall, addresses, memory.
 fn unsent(error: io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Failure::Unreachable,

@@ -1,4 +1,4 @@
-//! TLS inside a connection: the handshake, and what the certificate says.
+//! TLS: the handshake, and warnings about certificates.
 
 mod certificate;
 mod ending;
@@ -19,9 +19,9 @@ pub(super) use self::trust::Clients;
 use super::Stream;
 use crate::probe::{Attempt, Failure};
 
-const AGREEMENT: &str = "agreement on TLS";
+const AGREEMENT: &str = "end of the TLS handshake";
 
-/// Makes `stream` a TLS connection.
+/// Performs the TLS handshake on `stream`.
 pub(super) async fn wrap(
     attempt: &Attempt<'_>,
     tls: &Tls,
@@ -31,12 +31,12 @@ pub(super) async fn wrap(
     let http2 = matches!(attempt.check.probe, Probe::Grpc { .. });
     let client = clients.get(tls.verify, http2).await?;
     let handshake = TlsConnector::from(client).connect(name(attempt, tls), stream);
-    let late = |within| Failure::Late { wanted: AGREEMENT, within };
+    let late = |within| Failure::Late { expected: AGREEMENT, within };
     let stream = attempt.limit.wait(handshake, late).await?.map_err(|error| failure(&error))?;
     let (_, connection) = stream.get_ref();
     attempt.step(match connection.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3 agreed",
-        _ => "TLS 1.2 agreed",
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3 negotiated",
+        _ => "TLS 1.2 negotiated",
     });
     let presented = connection.peer_certificates().and_then(<[_]>::first);
     let warning = presented.and_then(|der| certificate::warning(der, UnixTime::now(), tls.expiry_warning));
@@ -46,8 +46,8 @@ pub(super) async fn wrap(
     Ok(Box::new(ending::Lenient(stream)))
 }
 
-/// Who is asked for, and must be in the certificate: what is configured, else the host that is asked by HTTP, else the
-/// VIP, as clients know it. An address is not sent (RFC 6066 section 3).
+/// The server name for SNI and for verification: the configured name, else the host of the HTTP
+/// request, else the VIP. An address is not sent (RFC 6066 section 3).
 fn name(attempt: &Attempt<'_>, tls: &Tls) -> ServerName<'static> {
     let host = match &attempt.check.probe {
         Probe::Http(http) => http.host.as_deref().map(without_port),
@@ -66,16 +66,16 @@ fn without_port(host: &str) -> &str {
 
 fn failure(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Wrong(words(error)),
+        Some(error) => Failure::Wrong(message(error)),
         None => Failure::from_stream(error, AGREEMENT),
     }
 }
 
-/// For what is not spoken here.
+/// The remedy for protocols that rustls does not implement.
 const INSTEAD: &str = "use `type: tcp`, or an external check with `openssl s_client`";
 
-/// What an error of TLS means, and what can be done.
-fn words(error: &rustls::Error) -> String {
+/// The meaning of a TLS error, and its remedy.
+fn message(error: &rustls::Error) -> String {
     use rustls::PeerIncompatible::{ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig};
     use rustls::{AlertDescription as Alert, Error};
     match error {
@@ -112,7 +112,9 @@ fn certificate_words(error: &CertificateError) -> String {
         CertificateError::NotValidForNameContext { expected, presented } => {
             certificate::not_for(&expected.to_str(), presented)
         }
-        CertificateError::UnknownIssuer => "certificate is signed by nobody whom this host trusts".into(),
+        CertificateError::UnknownIssuer => {
+            "certificate is signed by an authority that this host does not trust".into()
+        }
         other => format!("certificate cannot be trusted: {other}"),
     }
 }

@@ -1,22 +1,23 @@
-//! To a server through the VIP, as its clients' packets come to it: frames to the server's MAC by AF_XDP sockets, TCP and UDP
-//! by smoltcp.
+//! Probes through the VIP, on the path of clients' packets: AF_XDP sockets send frames to the
+//! server's MAC, smoltcp implements TCP and UDP.
 //!
-//! What the clients need is what is seen: that the server has the VIP, that its service listens there, that its MAC is right.
+//! Such a probe tests all that clients need: that the server has the VIP, that its service listens
+//! there, that its MAC is right.
 //!
 //! - `host`: TCP/IP for one flow; `stack`: all flows; both pure
-//! - `stations`: MACs and addresses, as the controller tells them
-//! - `link`: the sockets, and the tasks that wait at them
-//! - `stream`: what probes read from and write to
+//! - `neighbours`: the servers' MACs, and the addresses to probe them from
+//! - `link`: the AF_XDP sockets, and the tasks that wait for them
+//! - `stream`: the connections and UDP sockets that probes use
 
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod host;
 mod link;
-#[cfg(test)]
-mod server;
+mod neighbours;
 mod stack;
-mod stations;
 mod stream;
+#[cfg(test)]
+mod test_server;
 
 use std::fmt;
 use std::io;
@@ -30,18 +31,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use self::link::Link;
-use self::stack::{Key, Stack, Way};
-pub use self::stations::{Station, Stations};
+pub use self::neighbours::{Neighbour, Neighbours};
+use self::stack::{Key, Route, Stack};
 pub(super) use self::stream::{VipDatagrams, VipStream};
 use crate::probe::{Attempt, Failure};
 
-/// The way to servers through their VIPs. Clones are the same.
+/// The network of probes through VIPs. Clones share it.
 #[derive(Clone)]
 pub struct VipNet(Arc<Shared>);
 
 struct Shared {
     inner: Mutex<Inner>,
-    /// The stack's next time-out has come nearer.
+    /// Notified when the stack's next deadline has moved forward.
     sooner: Notify,
     open: watch::Sender<bool>,
 }
@@ -49,8 +50,8 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     stack: Stack,
-    stations: Stations,
-    /// `None` until the program hands answers on.
+    neighbours: Neighbours,
+    /// `None` until the XDP program redirects answers to the sockets.
     link: Option<Link>,
 }
 
@@ -75,19 +76,19 @@ impl fmt::Debug for VipNet {
 }
 
 impl VipNet {
-    /// From now on the servers are there.
-    pub fn set_stations(&self, stations: Stations) {
-        self.lock().stations = stations;
+    /// Replaces the L2 neighbours.
+    pub fn set_neighbours(&self, neighbours: Neighbours) {
+        self.lock().neighbours = neighbours;
     }
 
-    /// Whether the attempt's server is this host itself, which no frame can be sent to.
+    /// Whether the attempt's server is this host itself, to which no frame can be sent.
     pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
-        let stations = &self.lock().stations;
-        let station = stations.servers.get(&attempt.subject.server);
-        station.is_some_and(|station| station.mac == Some(stations.mac))
+        let neighbours = &self.lock().neighbours;
+        let neighbour = neighbours.servers.get(&attempt.subject.server);
+        neighbour.is_some_and(|neighbour| neighbour.mac == Some(neighbours.mac))
     }
 
-    /// Sends and receives by these sockets from now on, beside those it has. `runtime` is where the checks run.
+    /// Adds AF_XDP sockets. `runtime` is the checks' runtime.
     pub fn add_sockets(&self, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
         let _guard = runtime.enter();
         let mut inner = self.lock();
@@ -98,53 +99,53 @@ impl VipNet {
         Ok(())
     }
 
-    /// Gives the sockets up. Probes that are under way hear nothing any more.
+    /// Closes the sockets. Probes in flight receive nothing any more.
     pub fn close(&self) {
         self.0.open.send_replace(false);
         self.lock().link = None;
     }
 
-    /// How many receive queues it listens to.
+    /// Number of receive queues with a socket.
     pub fn queues(&self) -> u32 {
         self.lock().link.as_ref().map_or(0, Link::queues)
     }
 
-    /// Waits until answers can come: a probe that begins before says nothing of its server.
+    /// Waits until answers can be received: an earlier probe would say nothing about its server.
     pub async fn is_open(&self) {
-        // An error says that nobody opens it any more; but self does not end before this does.
+        // wait_for fails only if the sender is dropped, and self keeps it.
         let _ = self.0.open.subscribe().wait_for(|open| *open).await;
     }
 
     pub async fn connect(&self, attempt: &Attempt<'_>) -> Result<VipStream, Failure> {
         let stream = VipStream::new(self.open(attempt, Protocol::Tcp)?);
         attempt.limit.wait(stream.connected(), Failure::NoAnswerToSyn).await??;
-        attempt.heard().note();
+        attempt.received().note();
         Ok(stream)
     }
 
     pub fn datagrams(&self, attempt: &Attempt<'_>) -> Result<VipDatagrams, Failure> {
-        Ok(VipDatagrams::new(self.open(attempt, Protocol::Udp)?, attempt.heard()))
+        Ok(VipDatagrams::new(self.open(attempt, Protocol::Udp)?, attempt.received()))
     }
 
     fn open(&self, attempt: &Attempt<'_>, protocol: Protocol) -> Result<Open, Failure> {
         let SocketAddr::V4(remote) = attempt.target() else {
             return Err(here("checks through the VIP are for IPv4"));
         };
-        let seed = getrandom::u64().map_err(|error| here(&format!("no random numbers: {error}")))?;
+        let seed = getrandom::u64().map_err(|error| here(&format!("cannot get random numbers: {error}")))?;
         let now = Instant::now();
-        let key = self.turn(|inner| {
+        let key = self.with_stack(|inner| {
             if inner.link.is_none() {
                 return Err(here("no AF_XDP socket"));
             }
-            let way = inner.stations.way(attempt)?;
-            let opened = inner.stack.open(remote, protocol, way, seed, now);
+            let route = inner.neighbours.route(attempt)?;
+            let opened = inner.stack.open(remote, protocol, route, seed, now);
             opened.ok_or_else(|| here(&format!("all ports towards {remote} are in use")))
         })?;
         Ok(Open { net: self.clone(), key })
     }
 
-    /// Runs `act` on the stack, sends the frames that it leaves, and sets the timer anew.
-    fn turn<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+    /// Runs `act` on the stack, transmits the resulting frames and re-arms the timer.
+    fn with_stack<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let before = inner.next_timeout();
         let done = act(&mut inner);
@@ -168,31 +169,31 @@ impl VipNet {
     }
 }
 
-impl Stations {
-    /// What frames of a probe of this attempt begin with.
-    fn way(&self, attempt: &Attempt<'_>) -> Result<Way, Failure> {
+impl Neighbours {
+    /// The route of the attempt's frames.
+    fn route(&self, attempt: &Attempt<'_>) -> Result<Route, Failure> {
         let server = attempt.subject.server;
-        let station = self.servers.get(&server).copied().unwrap_or_default();
-        let Some(mac) = station.mac else {
+        let neighbour = self.servers.get(&server).copied().unwrap_or_default();
+        let Some(mac) = neighbour.mac else {
             return Err(Failure::NoMac { server, interface: self.interface.clone() });
         };
         let own = match attempt.check.source {
             Some(IpAddr::V4(source)) => Some(source),
-            _ => station.own,
+            _ => neighbour.own,
         };
         let own = own.ok_or_else(|| {
             here(&format!("no address for probes of {server} on {} (`source` names one)", self.interface))
         })?;
-        Ok(Way { own, own_mac: self.mac, mac })
+        Ok(Route { own, own_mac: self.mac, mac })
     }
 }
 
-/// A reason that is this host's own and says nothing of the server.
-fn here(words: &str) -> Failure {
-    Failure::Local(io::Error::other(words))
+/// A failure of this host, which says nothing about the server.
+fn here(message: &str) -> Failure {
+    Failure::Local(io::Error::other(message))
 }
 
-/// A flow of the stack, as long as somebody wants it.
+/// A flow of the stack; dropping it closes the flow.
 struct Open {
     net: VipNet,
     key: Key,
@@ -200,7 +201,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.net.turn(|inner| inner.stack.close(self.key, Instant::now()));
+        self.net.with_stack(|inner| inner.stack.close(self.key, Instant::now()));
     }
 }
 

@@ -1,47 +1,53 @@
-//! HAProxy's agent protocol: the server says in a line how it is, and what its weight shall be.
+//! HAProxy's agent protocol: the server's agent sends a line with its state and its weight.
 //!
-//! As in HAProxy (configuration manual, `agent-check`) what an agent has said holds until it says something else of the
-//! same kind, and an agent that cannot be reached changes nothing: whether the server serves is for another check to find.
+//! As in HAProxy (configuration manual, `agent-check`) a word of the agent holds until another word
+//! of the same kind, and an agent that does not answer changes nothing: another check must test
+//! whether the server serves.
 
-mod said;
+mod state;
 
-pub(crate) use self::said::Memory;
-use super::conversation::Conversation;
+pub(crate) use self::state::Memory;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "agent's answer";
 
 pub(crate) async fn probe(attempt: &Attempt<'_>, send: Option<&str>) -> Result<Answer, Failure> {
     let line = ask(attempt, send).await;
-    let mut said = attempt.agent.lock();
+    let mut state = attempt.agent.lock();
     match line {
         Ok(line) => {
-            if let Some(warning) = said.take(&line) {
+            if let Some(warning) = state.update(&line) {
                 attempt.warn(warning);
             }
-            Ok(Answer { advice: said.judge()?, stale: false })
+            Ok(Answer { advice: state.judge()?, stale: false })
         }
         Err(failure) if failure.is_local() => Err(failure),
-        Err(failure) => match said.judge() {
+        Err(failure) => match state.judge() {
             Ok(advice) => {
-                let counts =
-                    if said.is_anything() { "what it said last counts" } else { "it counts as up so far" };
-                attempt.warn(format!("the agent cannot be asked ({failure}); {counts}"));
+                let counts = if state.is_known() {
+                    "its last answer still applies"
+                } else {
+                    "the server counts as up so far"
+                };
+                attempt.warn(format!("the agent does not answer ({failure}); {counts}"));
                 Ok(Answer { advice, stale: true })
             }
-            Err(last) => Err(Failure::Wrong(format!("{last}; since then it cannot be asked ({failure})"))),
+            Err(last) => {
+                Err(Failure::Wrong(format!("{last}; since then the agent does not answer ({failure})")))
+            }
         },
     }
 }
 
 async fn ask(attempt: &Attempt<'_>, send: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let mut agent = Conversation::open(attempt).await?;
+    let mut agent = LineClient::open(attempt).await?;
     if let Some(send) = send {
-        agent.say(send.as_bytes(), ANSWER).await?;
+        agent.send(send.as_bytes(), ANSWER).await?;
     }
-    // Many agents close without the end of line that the protocol asks for.
+    // Many agents close without the end of line that the protocol requires.
     match agent.line_or_rest(ANSWER).await? {
-        (line, false) if line.is_empty() => Err(Failure::Closed { wanted: ANSWER }),
+        (line, false) if line.is_empty() => Err(Failure::Closed { expected: ANSWER }),
         (line, _) => Ok(line),
     }
 }

@@ -1,4 +1,4 @@
-//! One probe under way: whom it asks, until when, how far it has come.
+//! A probe in flight: its target, time limit and completed steps.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{Failure, agent};
 use crate::net::{Datagrams, Net, Stream};
 
-/// Until when a probe has time, and how long that was from its start on, for the words of a failure.
+/// The deadline of a probe, and the time limit from its start for messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     at: Instant,
@@ -33,23 +33,23 @@ impl Limit {
         self.whole
     }
 
-    /// When half of it is gone.
+    /// When half of the time has passed.
     pub fn halfway(self) -> Instant {
         self.at - self.whole / 2
     }
 
-    /// When a third of it is gone, and when two are.
+    /// When one third and two thirds of the time have passed.
     pub fn thirds(self) -> [Instant; 2] {
         let third = self.whole / 3;
         [self.at - third * 2, self.at - third]
     }
 
-    /// How much of it is left.
+    /// The remaining time.
     pub fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Waits for `future` as long as there is time; after that `late` says in words what did not come.
+    /// Waits for `future` until the deadline; then returns the failure that `late` makes.
     pub async fn wait<T>(
         self,
         future: impl Future<Output = T>,
@@ -59,44 +59,45 @@ impl Limit {
     }
 }
 
-/// Who is probed: a server of a service.
+/// The subject of a probe: a server of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject {
     pub service: ServiceKey,
     pub server: IpAddr,
-    /// Where it serves, host byte order.
+    /// The server's port, host byte order.
     pub port: u16,
 }
 
-/// What a good answer brought along.
+/// What a successful probe returned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// The server's own word about its weight.
+    /// The weight that the server or check program advises.
     pub advice: Option<Advice>,
-    /// It is what the server said earlier: it could not be asked now.
+    /// The result is that of an earlier answer: the agent did not answer now.
     pub stale: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
-    /// In place of the configured weight.
+    /// Replaces the configured weight.
     Weight(u16),
-    /// Of the configured weight; more than 100 is fine.
+    /// A percentage of the configured weight; it may exceed 100.
     Percent(u16),
 }
 
-/// How a probe went.
+/// The report of a completed probe.
 #[derive(Debug)]
 pub struct Report {
     pub took: Duration,
     pub steps: Vec<Step>,
-    /// What is not wrong yet: a certificate that ends soon.
+    /// Something that is not a failure yet, such as a certificate that expires soon.
     pub warning: Option<String>,
     pub result: Result<Answer, Failure>,
 }
 
 impl Report {
-    /// Why it failed, and how far it had come: `connected after 0.4 ms, then status 500, wanted 200-299`.
+    /// Prefixes a failure with the completed steps: `connected after 0.4 ms, then status 500,
+    /// expected 200-299`.
     pub fn explain(&self, failure: &str) -> String {
         let mut text = String::new();
         for Step { after_us, what } in &self.steps {
@@ -110,32 +111,32 @@ pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// One probe under way.
+/// A probe in flight.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     pub check: &'a Check,
     pub subject: Subject,
     pub limit: Limit,
-    /// What the server's agent has said in earlier probes.
+    /// The state of the server's agent after earlier probes.
     pub agent: agent::Memory,
     net: &'a Net,
     begin: Instant,
-    told: Mutex<Told>,
-    heard: Heard,
+    progress: Mutex<Progress>,
+    received: Received,
 }
 
-/// Whether anything has come from the server through the VIP. Clones are the same.
+/// Whether the server has sent anything through the VIP. Clones share the flag.
 #[derive(Debug, Clone, Default)]
-pub struct Heard(Arc<AtomicBool>);
+pub struct Received(Arc<AtomicBool>);
 
-impl Heard {
+impl Received {
     pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Progress {
     steps: Vec<Step>,
     warning: Option<String>,
 }
@@ -143,27 +144,27 @@ struct Told {
 impl<'a> Attempt<'a> {
     pub fn new(check: &'a Check, subject: Subject, net: &'a Net) -> Self {
         let (limit, begin) = (Limit::new(check.timeout), Instant::now());
-        let (agent, told, heard) = Default::default();
-        Self { check, subject, limit, agent, net, begin, told, heard }
+        let (agent, progress, received) = Default::default();
+        Self { check, subject, limit, agent, net, begin, progress, received }
     }
 
-    /// With what the server's agent has said before.
+    /// Sets the state of the server's agent.
     pub fn remembering(self, agent: agent::Memory) -> Self {
         Self { agent, ..self }
     }
 
-    /// Another one of the same subject, of which nothing is told.
+    /// Another attempt with the same subject, whose steps are not recorded.
     pub fn beside<'b>(&'b self, check: &'b Check) -> Attempt<'b> {
         Attempt::new(check, self.subject, self.net)
     }
 
-    /// Where packets go: the server's own address or the VIP, and the port that is probed.
+    /// The target address: the server's own address or the VIP, and the port of the check.
     pub fn target(&self) -> SocketAddr {
         let Subject { service, server, port } = self.subject;
         self.check.target(service.vip, server, port)
     }
 
-    /// A connection to the target, with TLS if the check wants it.
+    /// Connects to the target, with TLS if configured.
     pub async fn connect(&self) -> Result<Stream, Failure> {
         let stream = self.net.connect(self).await?;
         self.step("connected");
@@ -173,17 +174,17 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// A way for datagrams to and from the target.
+    /// Opens a UDP socket connected to the target.
     pub async fn datagrams(&self) -> Result<Datagrams, Failure> {
         self.net.datagrams(self).await
     }
 
-    pub fn heard(&self) -> Heard {
-        self.heard.clone()
+    pub fn received(&self) -> Received {
+        self.received.clone()
     }
 
-    pub fn is_heard(&self) -> bool {
-        self.heard.0.load(Ordering::Relaxed)
+    pub fn has_received(&self) -> bool {
+        self.received.0.load(Ordering::Relaxed)
     }
 
     /// Waits for the target host's ICMP echo reply.
@@ -191,52 +192,57 @@ impl<'a> Attempt<'a> {
         self.net.echo(self).await
     }
 
-    /// Sends all of `bytes`; `wanted` is what comes back for them, for the words of a failure.
-    pub async fn send(&self, stream: &mut Stream, bytes: &[u8], wanted: &'static str) -> Result<(), Failure> {
+    /// Sends all of `bytes`; `expected` names the server's answer to them in messages.
+    pub async fn send(
+        &self,
+        stream: &mut Stream,
+        bytes: &[u8],
+        expected: &'static str,
+    ) -> Result<(), Failure> {
         let sending = async {
             stream.write_all(bytes).await?;
             stream.flush().await
         };
-        self.in_time(sending, wanted).await
+        self.in_time(sending, expected).await
     }
 
-    /// Reads what comes next, as much as fits into `buffer`; 0 at the end.
+    /// Receives the next bytes into `buffer`; 0 at the end of the stream.
     pub async fn receive(
         &self,
         stream: &mut Stream,
         buffer: &mut [u8],
-        wanted: &'static str,
+        expected: &'static str,
     ) -> Result<usize, Failure> {
-        self.in_time(stream.read(buffer), wanted).await
+        self.in_time(stream.read(buffer), expected).await
     }
 
-    /// Does `work`, which is to bring `wanted`, while there is time.
+    /// Awaits `work` until the deadline; `expected` names its result in messages.
     pub async fn in_time<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,
-        wanted: &'static str,
+        expected: &'static str,
     ) -> Result<T, Failure> {
-        let done = self.limit.wait(work, |within| Failure::Late { wanted, within }).await?;
-        done.map_err(|error| Failure::from_stream(&error, wanted))
+        let done = self.limit.wait(work, |within| Failure::Late { expected, within }).await?;
+        done.map_err(|error| Failure::from_stream(&error, expected))
     }
 
-    /// Notes what was done just now.
+    /// Records a completed step.
     pub fn step(&self, what: impl Into<Cow<'static, str>>) {
         let after_us = micros(self.begin.elapsed());
-        self.told().steps.push(Step { after_us, what: what.into() });
+        self.progress().steps.push(Step { after_us, what: what.into() });
     }
 
-    /// Something that is not wrong yet.
+    /// Records a warning.
     pub fn warn(&self, warning: String) {
-        self.told().warning = Some(warning);
+        self.progress().warning = Some(warning);
     }
 
     pub fn report(self, result: Result<Answer, Failure>) -> Report {
-        let Told { steps, warning } = self.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Progress { steps, warning } = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { took: self.begin.elapsed(), steps, warning, result }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,28 +1,28 @@
-//! The beginning of an answer, as an operator may see it: short, on one line, nothing that a terminal acts on.
+//! Excerpts of answers for operators: short, on one line, without control characters.
 
-/// Characters shown.
+/// Maximum number of characters in an excerpt.
 const SHOWN: usize = 40;
-/// Enough bytes for that many characters, and to tell that there are more.
+/// Bytes for that many characters and one more.
 pub(super) const EXCERPT_BYTES: usize = 4 * (SHOWN + 1);
 
-/// The same of what is said in words, such as an error.
-const WORDS: usize = 80;
+/// Maximum number of characters of a text such as an error.
+const LONGEST_TEXT: usize = 80;
 
-/// In quotes and cut: `'It works!'`. Bytes that are no UTF-8 show as `�`.
+/// Quoted and truncated: `'It works!'`. Bytes that are not UTF-8 become `�`.
 pub fn excerpt(bytes: &[u8]) -> String {
     format!("'{}'", shown(&bytes[..bytes.len().min(EXCERPT_BYTES)], SHOWN))
 }
 
-/// In quotes.
-pub(super) fn quote(words: &[u8]) -> String {
-    format!("'{}'", clean(words))
+/// Quoted.
+pub(super) fn quote(bytes: &[u8]) -> String {
+    format!("'{}'", clean(bytes))
 }
 
-pub(super) fn clean(words: &[u8]) -> String {
-    shown(words, WORDS)
+pub(super) fn clean(bytes: &[u8]) -> String {
+    shown(bytes, LONGEST_TEXT)
 }
 
-/// At most so many characters.
+/// At most `most` characters, escaped.
 fn shown(bytes: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (mut shown, mut count) = (String::new(), 0);
@@ -66,16 +66,16 @@ mod tests {
     }
     #[test]
     fn words_have_more_room() {
-        assert_eq!(clean(&[b'x'; WORDS]), "x".repeat(WORDS));
-        assert_eq!(quote(&[b'x'; WORDS + 1]), format!("'{}…'", "x".repeat(WORDS)));
-        assert_eq!(clean(&[0; WORDS]), "\\0".repeat(WORDS / 2) + "…");
+        assert_eq!(clean(&[b'x'; LONGEST_TEXT]), "x".repeat(LONGEST_TEXT));
+        assert_eq!(quote(&[b'x'; LONGEST_TEXT + 1]), format!("'{}…'", "x".repeat(LONGEST_TEXT)));
+        assert_eq!(clean(&[0; LONGEST_TEXT]), "\\0".repeat(LONGEST_TEXT / 2) + "…");
     }
 
     proptest! {
         #[test]
         fn whatever_is_said_stays_one_short_line(words in prop::collection::vec(any::<u8>(), 0..400)) {
             let text = quote(&words);
-            prop_assert!(text.chars().count() <= WORDS + "'…'".chars().count());
+            prop_assert!(text.chars().count() <= LONGEST_TEXT + "'…'".chars().count());
             prop_assert!(!text.contains(char::is_control));
         }
     }

@@ -1,7 +1,8 @@
-//! External: a program of the operator's judges.
+//! External: a program of the operator tests the server.
 //!
-//! It gets ldirectord's four arguments behind its own (VIP, its port, the server's address, its port), and the same in
-//! its environment: LB_VIP, LB_PORT, LB_PROTOCOL, LB_SERVER_ADDRESS, LB_SERVER_PORT.
+//! ldirectord's four arguments (VIP, its port, the server's address, its port) follow the program's
+//! own arguments. Its environment has the same values: LB_VIP, LB_PORT, LB_PROTOCOL,
+//! LB_SERVER_ADDRESS, LB_SERVER_PORT.
 
 use lb_model::{Command, ExternalProbe};
 use lb_system::command::{self, Failure as Ended};
@@ -26,13 +27,13 @@ pub(super) async fn probe(attempt: &Attempt<'_>, external: &ExternalProbe) -> Re
     let words = words.iter().cloned().chain([vip, port, server, server_port]).collect();
     let command = Command { words, timeout: (*timeout).min(attempt.limit.whole()) };
     let mut last = Vec::new();
-    let told = |line: &[u8]| {
+    let on_line = |line: &[u8]| {
         if !line.trim_ascii().is_empty() {
             last.clear();
             last.extend_from_slice(line.trim_ascii());
         }
     };
-    let ended = command::listen(&command, &environment, told).await;
+    let ended = command::listen(&command, &environment, on_line).await;
     judge(ended, external.dynamic, &last)
 }
 
@@ -43,16 +44,16 @@ fn judge(ended: Result<(), Ended>, dynamic: bool, last: &[u8]) -> Result<Answer,
             let weight = u16::try_from(code - 2).unwrap_or(u16::MAX);
             Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() })
         }
-        // No program has judged the server.
+        // The program did not run, so the failure is local.
         Err(Ended::Start { program, error }) => local(format!("cannot start {program}: {error}")),
-        Err(Ended::Wait(error)) => local(format!("the program cannot be waited for: {error}")),
+        Err(Ended::Wait(error)) => local(format!("cannot wait for the program: {error}")),
         Err(ended) if last.is_empty() => Err(Failure::Wrong(ended.to_string())),
         Err(ended) => Err(Failure::Wrong(format!("{ended}: {}", clean(last)))),
     }
 }
 
-fn local(words: String) -> Result<Answer, Failure> {
-    Err(Failure::Local(std::io::Error::other(words)))
+fn local(message: String) -> Result<Answer, Failure> {
+    Err(Failure::Local(std::io::Error::other(message)))
 }
 
 #[cfg(test)]

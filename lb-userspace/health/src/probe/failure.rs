@@ -1,4 +1,4 @@
-//! Why a probe failed, in the words that an operator reads beside the server.
+//! Why a probe failed, as an operator reads it beside the server.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,36 +6,38 @@ use std::time::Duration;
 
 use lb_model::Statuses;
 
-use super::wanted::Unmet;
+use super::expectation::Mismatch;
 
 /// Why a probe failed; its display is the reason shown by `lb status`.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("connection refused")]
     Refused,
-    /// The connection was made of nothing but a SYN.
-    #[error("no answer to SYN within {}", words(.0))]
+    /// The server did not answer the SYN.
+    #[error("no answer to SYN within {}", duration(.0))]
     NoAnswerToSyn(Duration),
-    /// The kernel gave up on the neighbour (ICMP or ARP), or has no route.
+    /// ARP or ICMP reported the host as unreachable, or there is no route.
     #[error("host unreachable: no answer to ARP, or no route to it")]
     Unreachable,
     #[error("no answer to ARP for {server} on {interface}")]
     NoMac { server: IpAddr, interface: String },
     /// No answer to a SYN at the VIP, while the server's own address accepts connections.
     #[error(
-        "no answer at the VIP {vip}, though its own address {own} accepts connections: is the VIP on its loopback? \
-         (ip address add {vip}/32 dev lo)"
+        "no answer at the VIP {vip}, but the server's own address {own} accepts connections: is the VIP on the \
+         server's loopback? (ip address add {vip}/32 dev lo)"
     )]
     VipUnreachable { vip: IpAddr, own: SocketAddr },
-    /// The same of datagrams.
+    /// No answer to a datagram at the VIP, while the server's own address answers.
     #[error(
-        "no answer at the VIP {vip}, though its own address {own} answers: does the service listen on the VIP, and is \
-         that on its loopback? (ip address add {vip}/32 dev lo)"
+        "no answer at the VIP {vip}, but the server's own address {own} answers: does the service listen on \
+         the VIP, \
+         and is the VIP on the server's loopback? (ip address add {vip}/32 dev lo)"
     )]
     VipSilent { vip: IpAddr, own: SocketAddr },
     #[error(
-        "refuses connections to the VIP {vip}, though its own address {own} accepts them: the service does not listen \
-         on the VIP"
+        "refuses connections to the VIP {vip}, but the server's own address {own} accepts them: the service \
+         does not \
+         listen on the VIP"
     )]
     VipRefuses { vip: IpAddr, own: SocketAddr },
     #[error(
@@ -44,48 +46,48 @@ pub enum Failure {
     VipNotHere { vip: IpAddr },
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("no answer within {}", words(.0))]
+    #[error("no answer within {}", duration(.0))]
     NoAnswer(Duration),
-    /// `wanted` says what did not come.
-    #[error("no {wanted} within {}", words(.within))]
-    Late { wanted: &'static str, within: Duration },
-    #[error("closed before the {wanted}")]
-    Closed { wanted: &'static str },
-    #[error("reset before the {wanted}")]
-    Reset { wanted: &'static str },
-    /// The whole of it, in words.
+    /// `expected` names what did not arrive.
+    #[error("no {expected} within {}", duration(.within))]
+    Late { expected: &'static str, within: Duration },
+    #[error("closed before the {expected}")]
+    Closed { expected: &'static str },
+    #[error("reset before the {expected}")]
+    Reset { expected: &'static str },
+    /// The whole message.
     #[error("{0}")]
     Wrong(String),
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
-    /// `got` is the code and the server's words for it.
-    #[error("status {got}, wanted {wanted}")]
-    Status { got: String, wanted: Statuses },
-    /// All of the answer was looked through if `whole`.
-    #[error("no {} in the {}{}", .unmet.sought, extent(.unmet, *.whole), got(.unmet))]
-    Unmet { unmet: Unmet, whole: bool },
-    #[error("no {} within {}{}", .unmet.sought, words(.within), so_far(.unmet))]
-    UnmetLate { unmet: Unmet, within: Duration },
-    #[error("no {} before the connection was lost{}", .unmet.sought, so_far(.unmet))]
-    UnmetLost { unmet: Unmet },
-    /// Nothing could be sent at all, for want of something on this host.
+    /// `got` is the status code and its reason phrase.
+    #[error("status {got}, expected {expected}")]
+    Status { got: String, expected: Statuses },
+    /// `whole`: the whole answer was searched.
+    #[error("no {} in the {}{}", .mismatch.sought, extent(.mismatch, *.whole), got(.mismatch))]
+    Mismatch { mismatch: Mismatch, whole: bool },
+    #[error("no {} within {}{}", .mismatch.sought, duration(.within), so_far(.mismatch))]
+    MismatchAtTimeout { mismatch: Mismatch, within: Duration },
+    #[error("no {} before the connection was lost{}", .mismatch.sought, so_far(.mismatch))]
+    MismatchAtClose { mismatch: Mismatch },
+    /// This host could not send the probe.
     #[error("{0} on this host")]
     Local(io::Error),
 }
 
 impl Failure {
-    /// Whether the failure is this host's own and says nothing of the server.
+    /// Whether the failure is this host's own and says nothing about the server.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
 
-    /// What an error of connect(2) or socket(2) means.
+    /// The failure for an error of connect(2) or socket(2).
     pub fn from_connect(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::Refused,
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::Unreachable,
-            // Descriptors, memory and local ports: were these the server's fault, one full table here would
-            // take every server out at once.
+            // Descriptors, memory and local ports are local failures: a shortage on this host must
+            // not take out all servers at once.
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
                 Self::Local(error)
             }
@@ -93,40 +95,44 @@ impl Failure {
         }
     }
 
-    /// What an error of an open connection, or of a socket for datagrams, means while `wanted` was waited for.
-    pub fn from_stream(error: &io::Error, wanted: &'static str) -> Self {
+    /// The failure for an error of a connection or UDP socket while waiting for `expected`.
+    pub fn from_stream(error: &io::Error, expected: &'static str) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed { wanted },
+            io::ErrorKind::UnexpectedEof => Self::Closed { expected },
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Self::Reset { wanted }
+                Self::Reset { expected }
             }
             _ => match error.raw_os_error().map(io::Error::from_raw_os_error).map(Self::from_connect) {
-                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {wanted}: {error}")),
+                None | Some(Self::Connect(_)) => Self::Wrong(format!("no {expected}: {error}")),
                 Some(known) => known,
             },
         }
     }
 }
 
-fn words(time: &Duration) -> String {
+fn duration(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
 }
 
-fn extent(unmet: &Unmet, whole: bool) -> String {
-    match (unmet.seen, whole) {
+fn extent(mismatch: &Mismatch, whole: bool) -> String {
+    match (mismatch.seen, whole) {
         (0, true) => "empty answer".into(),
         (seen, true) => format!("answer's {seen} bytes"),
         (seen, false) => format!("first {seen} bytes of the answer"),
     }
 }
 
-/// For an answer that was still to go on.
-fn so_far(unmet: &Unmet) -> String {
-    if unmet.seen == 0 { String::new() } else { format!(", in the {}{}", extent(unmet, false), got(unmet)) }
+/// The end of a message about an answer that was not complete.
+fn so_far(mismatch: &Mismatch) -> String {
+    if mismatch.seen == 0 {
+        String::new()
+    } else {
+        format!(", in the {}{}", extent(mismatch, false), got(mismatch))
+    }
 }
 
-fn got(unmet: &Unmet) -> String {
-    if unmet.seen == 0 { String::new() } else { format!(": got {}", unmet.begins) }
+fn got(mismatch: &Mismatch) -> String {
+    if mismatch.seen == 0 { String::new() } else { format!(": got {}", mismatch.begins) }
 }
 
 #[cfg(test)]
@@ -140,32 +146,39 @@ mod tests {
 
     #[test]
     fn reads_as_a_sentence() {
-        let unmet = |seen, begins: &str| Unmet { sought: "'Test Page'".into(), seen, begins: begins.into() };
+        let mismatch =
+            |seen, begins: &str| Mismatch { sought: "'Test Page'".into(), seen, begins: begins.into() };
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
             (
-                Failure::Status { got: "500".into(), wanted: Statuses::default() },
-                "status 500, wanted 200-299",
+                Failure::Status { got: "500".into(), expected: Statuses::default() },
+                "status 500, expected 200-299",
             ),
             (
-                Failure::Status { got: "200 OK".into(), wanted: Statuses(vec![204..=204, 300..=399]) },
-                "status 200 OK, wanted 204, 300-399",
+                Failure::Status { got: "200 OK".into(), expected: Statuses(vec![204..=204, 300..=399]) },
+                "status 200 OK, expected 204, 300-399",
             ),
             (
-                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: false },
+                Failure::Mismatch { mismatch: mismatch(612, "'It works!'"), whole: false },
                 "no 'Test Page' in the first 612 bytes of the answer: got 'It works!'",
             ),
             (
-                Failure::Unmet { unmet: unmet(612, "'It works!'"), whole: true },
+                Failure::Mismatch { mismatch: mismatch(612, "'It works!'"), whole: true },
                 "no 'Test Page' in the answer's 612 bytes: got 'It works!'",
             ),
-            (Failure::Unmet { unmet: unmet(0, "''"), whole: true }, "no 'Test Page' in the empty answer"),
             (
-                Failure::UnmetLate { unmet: unmet(9, "'It works!'"), within: Duration::from_millis(1500) },
+                Failure::Mismatch { mismatch: mismatch(0, "''"), whole: true },
+                "no 'Test Page' in the empty answer",
+            ),
+            (
+                Failure::MismatchAtTimeout {
+                    mismatch: mismatch(9, "'It works!'"),
+                    within: Duration::from_millis(1500),
+                },
                 "no 'Test Page' within 1s 500ms, in the first 9 bytes of the answer: got 'It works!'",
             ),
             (
-                Failure::UnmetLate { unmet: unmet(0, "''"), within: Duration::from_secs(3) },
+                Failure::MismatchAtTimeout { mismatch: mismatch(0, "''"), within: Duration::from_secs(3) },
                 "no 'Test Page' within 3s",
             ),
             (
@@ -174,22 +187,24 @@ mod tests {
             ),
             (
                 Failure::VipUnreachable { vip: VIP, own: WWW1 },
-                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts connections: is the VIP \
-                 on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+                "no answer at the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 accepts \
+                 connections: is the VIP on the server's loopback? (ip address add 192.0.2.10/32 dev lo)",
             ),
             (
                 Failure::VipSilent { vip: VIP, own: WWW1 },
-                "no answer at the VIP 192.0.2.10, though its own address 192.0.2.21:80 answers: does the service listen \
-                 on the VIP, and is that on its loopback? (ip address add 192.0.2.10/32 dev lo)",
+                "no answer at the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 answers: does \
+                 the service listen \
+                 on the VIP, and is the VIP on the server's loopback? (ip address add 192.0.2.10/32 dev lo)",
             ),
             (
                 Failure::VipRefuses { vip: VIP, own: WWW1 },
-                "refuses connections to the VIP 192.0.2.10, though its own address 192.0.2.21:80 accepts them: the \
+                "refuses connections to the VIP 192.0.2.10, but the server's own address 192.0.2.21:80 \
+                 accepts them: the \
                  service does not listen on the VIP",
             ),
         ];
-        for (failure, wanted) in cases {
-            assert_eq!(failure.to_string(), wanted);
+        for (failure, expected) in cases {
+            assert_eq!(failure.to_string(), expected);
         }
     }
 

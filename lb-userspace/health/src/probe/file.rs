@@ -1,4 +1,4 @@
-//! File: it holds the server's weight, written by whatever knows it.
+//! File: another program writes the server's weight into it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -12,14 +12,15 @@ use tokio::time::sleep;
 use super::excerpt::quote;
 use super::{Advice, Answer, Failure};
 
-/// Bytes looked at; a number has five.
+/// Maximum number of bytes read; a weight has five digits.
 const LENGTH: u64 = 64;
 
-/// A file that is written anew (`echo 50 > file`) is empty for a moment: it is read again so often, this far apart.
+/// A file is empty for a moment while it is rewritten (`echo 50 > file`): it is read again this
+/// often, at this interval.
 const AGAIN: u32 = 5;
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Reads without a time limit: a few bytes of a regular file, on a local file system, do not keep anyone waiting.
+/// Reads without a time limit: a few bytes of a regular file on a local file system do not block.
 pub(super) async fn probe(path: &Path) -> Result<Answer, Failure> {
     for _ in 0..AGAIN {
         match read(path) {
@@ -31,26 +32,26 @@ pub(super) async fn probe(path: &Path) -> Result<Answer, Failure> {
 }
 
 fn judge(path: &Path) -> Result<Answer, Failure> {
-    let told = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
+    let wrong = |what: &str| Failure::Wrong(format!("{}: {what}", path.display()));
     let bytes = match read(path) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Err(told("not a file")),
-        Err(error) => return Err(told(&error.to_string())),
+        Ok(None) => return Err(wrong("not a file")),
+        Err(error) => return Err(wrong(&error.to_string())),
     };
-    // Behind `#` may stand why.
+    // A comment may follow after `#`.
     let text = bytes.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.is_empty() {
-        return Err(told("empty, wanted a weight from 0 to 65535"));
+        return Err(wrong("empty, expected a weight from 0 to 65535"));
     }
     let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     match weight {
         Some(weight) => Ok(Answer { advice: Some(Advice::Weight(weight)), ..Answer::default() }),
-        None => Err(told(&format!("{} is not a weight from 0 to 65535", quote(text)))),
+        None => Err(wrong(&format!("{} is not a weight from 0 to 65535", quote(text)))),
     }
 }
 
-/// `None`: something else than a regular file. Opened so that a FIFO nobody writes to does not hold us up.
+/// `None`: not a regular file. Opened non-blocking, so that a FIFO without a writer does not block.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
@@ -117,9 +118,9 @@ mod tests {
         let cases: [(&[u8], &str); 10] = [
             (b"50%", "'50%' is not a weight from 0 to 65535"),
             (b"0x10", "'0x10' is not a weight from 0 to 65535"),
-            (b"# 5", "empty, wanted a weight from 0 to 65535"),
-            (b"", "empty, wanted a weight from 0 to 65535"),
-            (b" \n", "empty, wanted a weight from 0 to 65535"),
+            (b"# 5", "empty, expected a weight from 0 to 65535"),
+            (b"", "empty, expected a weight from 0 to 65535"),
+            (b" \n", "empty, expected a weight from 0 to 65535"),
             (b"65536", "'65536' is not a weight from 0 to 65535"),
             (b"-1", "'-1' is not a weight from 0 to 65535"),
             (b"1\n2", "'1\\n2' is not a weight from 0 to 65535"),

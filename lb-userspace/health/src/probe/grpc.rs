@@ -1,4 +1,4 @@
-//! gRPC: the service `grpc.health.v1.Health` says of a service, or of the whole server, that it is SERVING.
+//! gRPC: `grpc.health.v1.Health/Check` returns SERVING for a service, or for the whole server.
 
 mod message;
 mod status;
@@ -14,9 +14,9 @@ use lb_model::Statuses;
 use self::status::Status;
 use super::{Answer, Attempt, Failure, http};
 
-/// Of headers and trailers each.
+/// Limit of the headers, and of the trailers.
 const HEADER_LIMIT: u32 = 16 * 1024;
-/// The message that is wanted has 7 bytes.
+/// Limit of the body; the expected message has 7 bytes.
 const MESSAGE_LIMIT: usize = 4096;
 const ANSWER: &str = "answer";
 
@@ -26,7 +26,7 @@ pub(super) async fn probe(attempt: &Attempt<'_>, service: &str) -> Result<Answer
     let handshake = Builder::new().enable_push(false).max_header_list_size(HEADER_LIMIT).handshake(stream);
     let (client, connection) = within(attempt, handshake).await?;
     let mut exchange = std::pin::pin!(ask(attempt, client, request, service));
-    // As with HTTP/1.1: driven here, so that dropping this future closes the socket.
+    // The connection is driven here, so that dropping this future closes the socket.
     tokio::select! {
         biased;
         result = &mut exchange => return result,
@@ -64,11 +64,11 @@ async fn answer(attempt: &Attempt<'_>, response: ResponseFuture, service: &str) 
     let (head, mut body) = within(attempt, response).await?.into_parts();
     attempt.step("got an answer");
     if head.status != 200 {
-        return Err(Failure::Status { got: head.status.to_string(), wanted: Statuses(vec![200..=200]) });
+        return Err(Failure::Status { got: head.status.to_string(), expected: Statuses(vec![200..=200]) });
     }
     let message = whole(attempt, &mut body).await?;
     let trailers = within(attempt, body.trailers()).await?;
-    // An error may come without a body: its trailers are the header then.
+    // An error may have no body (trailers-only): its trailers are in the header.
     match trailers.as_ref().and_then(Status::of).or_else(|| Status::of(&head.headers)) {
         Some(status) => status.judge(service)?,
         None => return Err(Failure::Wrong("the answer is not gRPC: it has no grpc-status".into())),
@@ -76,7 +76,7 @@ async fn answer(attempt: &Attempt<'_>, response: ResponseFuture, service: &str) 
     message::judge(&message, service)
 }
 
-/// All of the body.
+/// The whole body.
 async fn whole(attempt: &Attempt<'_>, body: &mut RecvStream) -> Result<Vec<u8>, Failure> {
     let mut whole = Vec::new();
     while let Some(piece) = attempt.limit.wait(body.data(), Failure::NoAnswer).await? {
@@ -97,9 +97,13 @@ async fn within<T>(
 
 fn failure(error: &h2::Error) -> Failure {
     if let Some(error) = error.get_io() {
-        // The kernel's errors have numbers, h2's own word for an end in order has none.
+        // The kernel's errors have numbers; h2's error for an orderly end has none.
         let closed = error.kind() == io::ErrorKind::BrokenPipe && error.raw_os_error().is_none();
-        return if closed { Failure::Closed { wanted: ANSWER } } else { Failure::from_stream(error, ANSWER) };
+        return if closed {
+            Failure::Closed { expected: ANSWER }
+        } else {
+            Failure::from_stream(error, ANSWER)
+        };
     }
     match error.reason() {
         Some(reason) if error.is_remote() => {

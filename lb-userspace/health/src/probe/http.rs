@@ -1,8 +1,9 @@
-//! HTTP/1.1: a request is answered with a wanted status and, if asked for, a text, a match or a digest.
+//! HTTP/1.1: the server answers a request with an expected status and, if configured, a text, a
+//! match or a digest.
 //!
-//! A client library would refuse what servers in the field say and curl takes: answers that come before the request, lines
-//! without a carriage return, headers of no known form, an end without the last chunk. So the little that a check wants to
-//! know of an answer is read here: [`head`] and [`body`].
+//! A client library would refuse answers of real servers that curl accepts: answers before the
+//! request, lines without a carriage return, malformed headers, a missing last chunk. So [`head`]
+//! and [`body`] parse the little that a check needs.
 
 mod body;
 mod head;
@@ -14,43 +15,44 @@ use sha2::{Digest, Sha256};
 
 use self::body::Decoder;
 use self::head::Head;
-use super::conversation::Conversation;
 use super::excerpt::clean;
-use super::wanted::Search;
+use super::expectation::Search;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure, excerpt};
 
-/// How much of a body is looked through; a page that has not said its text by then is taken not to have it, and a
-/// longer one has no digest.
+/// Maximum number of searched bytes of a body. A page without the expected text in them fails, and
+/// a longer page has no digest.
 pub(super) const BODY_LIMIT: usize = 256 * 1024;
-/// Of all headers together; curl takes as many for a line.
+/// Limit of all headers together; curl has the same limit for a line.
 const HEADER_LIMIT: usize = 100 * 1024;
 
 const HEADER: &str = "answer's header";
 const BODY_END: &str = "end of the answer";
 pub(super) const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 
-/// Fetches the page. Redirects are not followed: they are answers like any other.
+/// Requests the page. Redirects are answers like any other; the probe does not follow them.
 pub(super) async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
     let request = request(check, attempt)?;
-    let mut server = Conversation::open(attempt).await?;
-    match server.say(request.as_bytes(), HEADER).await {
-        // Some servers answer whoever connects, and close with the request unread: what they said is there to be read.
+    let mut server = LineClient::open(attempt).await?;
+    match server.send(request.as_bytes(), HEADER).await {
+        // Some servers answer without a request, and close with the request unread: their answer
+        // can still be read.
         Err(Failure::Reset { .. }) | Ok(()) => {}
         Err(failure) => return Err(failure),
     }
     let head = answer(&mut server).await?;
     attempt.step(format!("got status {}", head.status));
     if !check.status.contain(head.status) {
-        return Err(Failure::Status { got: status_words(&head), wanted: check.status.clone() });
+        return Err(Failure::Status { got: status_words(&head), expected: check.status.clone() });
     }
-    if !check.wanted.is_nothing() || check.digest.is_some() {
+    if !check.expected.is_nothing() || check.digest.is_some() {
         let seen = read(check, &head, &mut server).await.map_err(|failure| compressed(&head, failure))?;
-        attempt.step(format!("read {seen} bytes as wanted"));
+        attempt.step(format!("read {seen} bytes as expected"));
     }
     Ok(Answer::default())
 }
 
-/// As curl writes it: some servers know `Host` in this spelling only.
+/// The request in curl's notation: some servers know `Host` only in this case.
 fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<String, Failure> {
     let host = match &check.host {
         Some(host) => host.clone(),
@@ -60,7 +62,7 @@ fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<String, Failure> 
     if !is_plain(&check.request) || !is_plain(&host) {
         return Err(Failure::Wrong(format!("cannot ask for '{}' of '{host}'", check.request.escape_debug())));
     }
-    // Servers refuse a POST that does not tell its length (411, RFC 9110 section 8.6).
+    // Servers refuse a POST without a length (411, RFC 9110 section 8.6).
     let length = if check.method == Method::Post { "Content-Length: 0\r\n" } else { "" };
     Ok(format!(
         "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n{length}\
@@ -70,7 +72,7 @@ fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<String, Failure> 
     ))
 }
 
-/// The Host header of a client that has the VIP for a name (RFC 9110 section 7.2).
+/// The Host header of a client that uses the VIP as the host name (RFC 9110 section 7.2).
 pub(super) fn default_host(service: ServiceKey, tls: bool) -> String {
     let default_port = if tls { 443 } else { 80 };
     match service.vip {
@@ -80,21 +82,21 @@ pub(super) fn default_host(service: ServiceKey, tls: bool) -> String {
     }
 }
 
-/// The header of the answer itself; those of interim ones, such as 103, are passed over.
-async fn answer(server: &mut Conversation<'_>) -> Result<Head, Failure> {
+/// The header of the final response; skips interim responses, such as 103.
+async fn answer(server: &mut LineClient<'_>) -> Result<Head, Failure> {
     let begins = server.peek(HEADER).await.map_err(no_answer)?;
     if begins.first().is_some_and(|byte| !b"hHiI\r\n".contains(byte)) {
         return Err(not_http(begins));
     }
     let mut room = HEADER_LIMIT;
     loop {
-        let first = line(server, &mut room).await?.ok_or(Failure::Closed { wanted: HEADER })?;
+        let first = line(server, &mut room).await?.ok_or(Failure::Closed { expected: HEADER })?;
         if first.is_empty() {
-            // Left over from a body before, or from a script: the answer begins behind it.
+            // An empty line left over from an earlier body, or from a script: the answer follows.
             continue;
         }
         let mut head = Head::begin(&first).ok_or_else(|| not_http(&first))?;
-        // The end of the connection is the end of the header, once its first line is there.
+        // After the status line the end of the connection ends the header.
         while let Some(line) = rest_of_header(line(server, &mut room).await)? {
             head.line(&line);
         }
@@ -104,8 +106,8 @@ async fn answer(server: &mut Conversation<'_>) -> Result<Head, Failure> {
     }
 }
 
-/// The next line of a header, whole or not; `None` at the end of the connection.
-async fn line(server: &mut Conversation<'_>, room: &mut usize) -> Result<Option<Vec<u8>>, Failure> {
+/// The next line of a header, complete or not; `None` at the end of the connection.
+async fn line(server: &mut LineClient<'_>, room: &mut usize) -> Result<Option<Vec<u8>>, Failure> {
     let too_long = || Failure::NotHttp(format!("its header has more than {HEADER_LIMIT} bytes"));
     let (line, whole) = server.line_within(*room, HEADER).await.map_err(|failure| match failure {
         Failure::Wrong(_) => too_long(),
@@ -115,7 +117,7 @@ async fn line(server: &mut Conversation<'_>, room: &mut usize) -> Result<Option<
     Ok(if whole || !line.is_empty() { Some(line) } else { None })
 }
 
-/// `None` for an empty line, or an end of the connection that stands for one.
+/// `None` for an empty line, and for the end of the connection in its place.
 fn rest_of_header(line: Result<Option<Vec<u8>>, Failure>) -> Result<Option<Vec<u8>>, Failure> {
     match line {
         Ok(line) => Ok(line.filter(|line| !line.is_empty())),
@@ -126,16 +128,16 @@ fn rest_of_header(line: Result<Option<Vec<u8>>, Failure>) -> Result<Option<Vec<u
 
 fn no_answer(failure: Failure) -> Failure {
     match failure {
-        Failure::Late { wanted: _, within } => Failure::NoAnswer(within),
+        Failure::Late { expected: _, within } => Failure::NoAnswer(within),
         failure => failure,
     }
 }
 
-/// What begins an answer, and what it is instead, where that can be told.
+/// The failure for an answer that is not HTTP; names the protocol if it is known.
 fn not_http(begins: &[u8]) -> Failure {
     let instead = match begins {
         [0x15 | 0x16, 3, ..] => "the server speaks TLS: use `type: https`".into(),
-        // A frame of SETTINGS opens every connection.
+        // HTTP/2: a SETTINGS frame opens every connection.
         [0, _, _, 4, _, 0, 0, 0, 0, ..] => {
             "the server speaks HTTP/2 only, which lb does not: use `type: tcp`, or an external check with `curl \
              --http2-prior-knowledge`"
@@ -150,7 +152,7 @@ fn not_http(begins: &[u8]) -> Failure {
     Failure::NotHttp(instead)
 }
 
-/// The code, the server's words for it, and where a redirect leads.
+/// The status code, its reason phrase, and the target of a redirect.
 fn status_words(head: &Head) -> String {
     let known = hyper::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let phrase = match known {
@@ -165,23 +167,24 @@ fn status_words(head: &Head) -> String {
     format!("{} {phrase}{leads}", head.status).trim_end().to_owned()
 }
 
-/// Reads the body as far as it takes to know that it is as wanted; returns how far that was.
-async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> Result<usize, Failure> {
+/// Reads the body until it meets the expectation; returns the number of bytes read.
+async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Result<usize, Failure> {
     let mut decoder = Decoder::new(head.framing(check.method == Method::Head));
-    let (mut search, mut hash) = (Search::new(&check.wanted), Sha256::new());
+    let (mut search, mut hash) = (Search::new(&check.expected), Sha256::new());
     while check.digest.is_some() || !search.is_settled() {
         if decoder.is_done() {
             return at_the_end(check, &search, hash);
         }
         let bytes = match server.piece(BODY_END).await {
-            // Nobody else says where such an answer ends, and who closes with something unread resets.
+            // Only the end of the connection ends such an answer, and closing with unread data
+            // would send a reset.
             Err(Failure::Reset { .. }) if decoder.may_end() => Vec::new(),
             Err(failure) => return Err(search.cut_short(failure)),
             Ok(bytes) => bytes,
         };
         if bytes.is_empty() {
             let whole = decoder.may_end();
-            let cut_short = || search.cut_short(Failure::Closed { wanted: BODY_END });
+            let cut_short = || search.cut_short(Failure::Closed { expected: BODY_END });
             return if whole { at_the_end(check, &search, hash) } else { Err(cut_short()) };
         }
         let mut piece = Vec::new();
@@ -198,21 +201,21 @@ async fn read(check: &HttpProbe, head: &Head, server: &mut Conversation<'_>) -> 
     Ok(search.seen())
 }
 
-/// The body had its limit, and there is more of it.
+/// The failure for a body that is longer than the limit.
 fn too_long(search: &Search<'_>) -> Failure {
-    match search.unmet() {
-        Some(unmet) => Failure::Unmet { unmet, whole: false },
+    match search.mismatch() {
+        Some(mismatch) => Failure::Mismatch { mismatch, whole: false },
         None => Failure::Wrong(format!("the answer has more than {BODY_LIMIT} bytes, too many to digest")),
     }
 }
 
 fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<usize, Failure> {
-    if let Some(unmet) = search.unmet() {
-        return Err(Failure::Unmet { unmet, whole: true });
+    if let Some(mismatch) = search.mismatch() {
+        return Err(Failure::Mismatch { mismatch, whole: true });
     }
     let got: [u8; 32] = hash.finalize().into();
     match check.digest {
-        Some(wanted) if wanted != got => {
+        Some(expected) if expected != got => {
             let digits: String = got.iter().map(|byte| format!("{byte:02x}")).collect();
             Err(Failure::Wrong(format!("the answer's {} bytes have the digest {digits}", search.seen())))
         }
@@ -220,13 +223,15 @@ fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<us
     }
 }
 
-/// Nobody has asked for a compressed body, and nothing is found in one: curl and ldirectord do not look inside either.
+/// Adds a hint if the body is compressed although the request did not accept that: the search
+/// cannot find text in it, nor do curl and ldirectord decompress it.
 fn compressed(head: &Head, failure: Failure) -> Failure {
     match (&head.coding, failure) {
-        (Some(coding), failure @ Failure::Unmet { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
+        (Some(coding), failure @ Failure::Mismatch { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
             let coding = clean(coding);
             Failure::Wrong(format!(
-                "{failure}; the server compresses it (Content-Encoding: {coding}) though nobody asked for that"
+                "{failure}; the server compresses it (Content-Encoding: {coding}) although the request did \
+                 not accept compression"
             ))
         }
         (_, failure) => failure,

@@ -1,20 +1,20 @@
 //! IMAP (RFC 9051): the server greets.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let greeting = server.greeting("greeting").await?;
     if !is_welcome(&greeting) {
         return Err(wrong("greeting", &greeting, "* OK"));
     }
     attempt.step("greeted");
-    server.farewell(b"lb LOGOUT\r\n").await;
+    server.quit(b"lb LOGOUT\r\n").await;
     Ok(Answer::default())
 }
 
-/// `* BYE` is the third that a server can say.
+/// The third possible greeting is `* BYE`.
 fn is_welcome(greeting: &[u8]) -> bool {
     let mut words = greeting.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (mark, word) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -26,7 +26,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, says};
+    use crate::probe::test_servers::{self, Asked, sends};
     use lb_model::Probe;
 
     fn imap(limit: Duration) -> Asked {
@@ -51,7 +51,7 @@ mod tests {
             ("more lines behind it", "* OK ready\r\n* CAPABILITY IMAP4rev1\r\n"),
             ("what looks like a literal", "* OK {3}\r\nabc\r\n"),
         ] {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"lb LOGOUT\r\n"[..]), "{name}");
         }
     }
@@ -59,20 +59,20 @@ mod tests {
     #[tokio::test]
     async fn anything_else_is_told() {
         let cases = [
-            ("* BYE too many connections\r\n", "the greeting is '* BYE too many connections', wanted * OK"),
-            ("* NO not now\r\n", "the greeting is '* NO not now', wanted * OK"),
-            ("* OKAY\r\n", "the greeting is '* OKAY', wanted * OK"),
-            ("OK\r\n", "the greeting is 'OK', wanted * OK"),
-            ("+OK POP3\r\n", "the greeting is '+OK POP3', wanted * OK"),
+            ("* BYE too many connections\r\n", "the greeting is '* BYE too many connections', expected * OK"),
+            ("* NO not now\r\n", "the greeting is '* NO not now', expected * OK"),
+            ("* OKAY\r\n", "the greeting is '* OKAY', expected * OK"),
+            ("OK\r\n", "the greeting is 'OK', expected * OK"),
+            ("+OK POP3\r\n", "the greeting is '+OK POP3', expected * OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&imap(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&imap(Duration::from_millis(200))).await;
     }
 }

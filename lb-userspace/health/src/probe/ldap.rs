@@ -1,8 +1,8 @@
-//! LDAP (RFC 4511): an anonymous bind is answered, or refused as only a server that serves does. The few bytes of BER that
-//! this takes are read here.
+//! LDAP (RFC 4511): the server answers an anonymous bind, or refuses it with a code that only a
+//! working server sends. This file parses the few elements of BER that it needs.
 
-use super::conversation::Conversation;
 use super::excerpt::quote;
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the bind";
@@ -12,51 +12,51 @@ const INTEGER: u8 = 0x02;
 const OCTETS: u8 = 0x04;
 const ENUMERATED: u8 = 0x0a;
 const BIND_RESPONSE: u8 = 0x61;
-/// With message 0 a notice of disconnection, section 4.4.1.
+/// ExtendedResponse; with message id 0 a notice of disconnection, section 4.4.1.
 const EXTENDED_RESPONSE: u8 = 0x78;
 
-/// Message 3.
+/// UnbindRequest, as message 3.
 const UNBIND: [u8; 7] = [SEQUENCE, 5, INTEGER, 1, 3, 0x42, 0];
 
 const PROTOCOL_ERROR: u8 = 2;
-/// Refusals of a bind without a name: another way to authenticate is wanted, or TLS first, or another server, or nobody is
-/// let in without a name.
+/// Codes that refuse an anonymous bind and count as up: the server requires another authentication
+/// method, TLS, another server, or a name.
 const GOOD_REFUSALS: [u8; 8] = [7, 8, 10, 13, 48, 49, 50, 53];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
-    let (mut code, mut words) = ask(&mut server, 1, 3).await?;
+    let mut server = LineClient::open(attempt).await?;
+    let (mut code, mut message) = ask(&mut server, 1, 3).await?;
     if code == PROTOCOL_ERROR {
-        // A server of LDAPv2 says so to version 3.
+        // An LDAPv2 server refuses version 3.
         attempt.step("refused version 3");
-        (code, words) = ask(&mut server, 2, 2).await?;
+        (code, message) = ask(&mut server, 2, 2).await?;
     }
     attempt.step(match code {
         0 => "answered the bind",
-        code if GOOD_REFUSALS.contains(&code) => "refused an anonymous bind, as a server that serves does",
-        code => return Err(refused(code, &words)),
+        code if GOOD_REFUSALS.contains(&code) => "refused an anonymous bind, which counts as up",
+        code => return Err(refused(code, &message)),
     });
-    server.farewell(&UNBIND).await;
+    server.quit(&UNBIND).await;
     Ok(Answer::default())
 }
 
-/// Result code and diagnostic message of the answer to a bind.
-async fn ask(server: &mut Conversation<'_>, id: u8, version: u8) -> Result<(u8, Vec<u8>), Failure> {
-    server.say(&bind(id, version), ANSWER).await?;
+/// Sends a bind request; returns result code and diagnostic message of the answer.
+async fn ask(server: &mut LineClient<'_>, id: u8, version: u8) -> Result<(u8, Vec<u8>), Failure> {
+    server.send(&bind(id, version), ANSWER).await?;
     let message = message(server).await?;
     match result(&message, id) {
-        Some((code, words)) => Ok((code, words.to_vec())),
+        Some((code, message)) => Ok((code, message.to_vec())),
         None => Err(not_ldap(&message)),
     }
 }
 
-/// With an empty name and the simple method with an empty password.
+/// A bind request with an empty name and simple authentication with an empty password.
 const fn bind(id: u8, version: u8) -> [u8; 14] {
     [SEQUENCE, 12, INTEGER, 1, id, 0x60, 7, INTEGER, 1, version, OCTETS, 0, 0x80, 0]
 }
 
-/// The content of the sequence that each message is.
-async fn message(server: &mut Conversation<'_>) -> Result<Vec<u8>, Failure> {
+/// The content of the next message's sequence.
+async fn message(server: &mut LineClient<'_>) -> Result<Vec<u8>, Failure> {
     let head: [u8; 2] = server.bytes(ANSWER).await?;
     let [SEQUENCE, first] = head else { return Err(not_ldap(&head)) };
     let mut more = [0; 4];
@@ -74,7 +74,8 @@ fn not_ldap(bytes: &[u8]) -> Failure {
     Failure::Wrong(format!("the {ANSWER} is not LDAP: {}", quote(bytes)))
 }
 
-/// Result code and diagnostic message of an answer to message `id`, or of a notice of disconnection.
+/// Result code and diagnostic message of an answer to message `id`, or of a notice of
+/// disconnection.
 fn result(message: &[u8], id: u8) -> Option<(u8, &[u8])> {
     let (answered, rest) = element(message, INTEGER)?;
     let response = match small(answered)? {
@@ -84,17 +85,17 @@ fn result(message: &[u8], id: u8) -> Option<(u8, &[u8])> {
     };
     let (code, rest) = element(response, ENUMERATED)?;
     let (_matched, rest) = element(rest, OCTETS)?;
-    let (words, _) = element(rest, OCTETS)?;
-    Some((small(code)?, words))
+    let (message, _) = element(rest, OCTETS)?;
+    Some((small(code)?, message))
 }
 
-/// An integer below 256, however many bytes it is written with.
+/// An integer below 256, encoded in any number of bytes.
 fn small(bytes: &[u8]) -> Option<u8> {
     let (last, zeros) = bytes.split_last()?;
     zeros.iter().all(|byte| *byte == 0).then_some(*last)
 }
 
-/// The content of the element that begins `bytes`, which must have this tag, and what follows it.
+/// Splits `bytes` into the content of the first element, which must have this tag, and the rest.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&[found, first], rest) = bytes.split_first_chunk()?;
     let (more, rest) = rest.split_at_checked(length_of_length(first)?)?;
@@ -102,8 +103,8 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     (found == tag).then_some(content)
 }
 
-/// How many bytes of a length follow its first one. Some servers always send four. `None` for the indefinite form,
-/// which LDAP does without (section 5.1).
+/// The number of bytes of a length after its first byte. Some servers always send four. `None` for
+/// the indefinite form, which LDAP forbids (section 5.1).
 fn length_of_length(first: u8) -> Option<usize> {
     match first {
         0x80 => None,
@@ -119,8 +120,8 @@ fn length(first: u8, more: &[u8]) -> usize {
     more.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
 }
 
-/// With the names of appendix A.
-fn refused(code: u8, words: &[u8]) -> Failure {
+/// A result code with its name of appendix A.
+fn refused(code: u8, message: &[u8]) -> Failure {
     let name = match code {
         1 => "operationsError",
         2 => "protocolError",
@@ -138,8 +139,8 @@ fn refused(code: u8, words: &[u8]) -> Failure {
         80 => "other",
         _ => "an error",
     };
-    let words = if words.is_empty() { String::new() } else { format!(": {}", quote(words)) };
-    Failure::Wrong(format!("the {ANSWER} is {name} (result code {code}){words}"))
+    let message = if message.is_empty() { String::new() } else { format!(": {}", quote(message)) };
+    Failure::Wrong(format!("the {ANSWER} is {name} (result code {code}){message}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Ping: the host answers ICMP echo, whatever serves on it.
+//! Ping: the host answers ICMP echo requests; the service itself is not tested.
 
 use super::{Answer, Attempt, Failure};
 

@@ -1,16 +1,16 @@
 //! POP3 (RFC 1939): the server greets.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let greeting = server.greeting("greeting").await?;
     if !greeting.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"+OK")) {
         return Err(wrong("greeting", &greeting, "+OK"));
     }
     attempt.step("greeted");
-    server.farewell(b"QUIT\r\n").await;
+    server.quit(b"QUIT\r\n").await;
     Ok(Answer::default())
 }
 
@@ -19,7 +19,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, says};
+    use crate::probe::test_servers::{self, Asked, sends};
     use lb_model::Probe;
 
     fn pop3(limit: Duration) -> Asked {
@@ -42,7 +42,7 @@ mod tests {
             ("long-winded", &long),
             ("more lines behind it", "+OK ready\r\nmore\r\n"),
         ] {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
     }
@@ -50,19 +50,19 @@ mod tests {
     #[tokio::test]
     async fn anything_else_is_told() {
         let cases = [
-            ("-ERR try later\r\n", "the greeting is '-ERR try later', wanted +OK"),
-            ("-ERR [SYS/TEMP] full\r\n", "the greeting is '-ERR [SYS/TEMP] full', wanted +OK"),
-            ("220 mail\r\n", "the greeting is '220 mail', wanted +OK"),
-            ("+\r\n", "the greeting is '+', wanted +OK"),
+            ("-ERR try later\r\n", "the greeting is '-ERR try later', expected +OK"),
+            ("-ERR [SYS/TEMP] full\r\n", "the greeting is '-ERR [SYS/TEMP] full', expected +OK"),
+            ("220 mail\r\n", "the greeting is '220 mail', expected +OK"),
+            ("+\r\n", "the greeting is '+', expected +OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([says(greeting)]).await;
+            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&pop3(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&pop3(Duration::from_millis(200))).await;
     }
 }

@@ -1,10 +1,10 @@
-//! PostgreSQL: a start-up message is answered by a request to authenticate, or by a refusal that only a server that
-//! serves can give: of the user, or of the database.
+//! PostgreSQL: the server answers a start-up message by an authentication request, or by an error
+//! that only a working server sends: it refuses the user or the database.
 //!
 //! See "Message Formats" in PostgreSQL's documentation.
 
-use super::conversation::Conversation;
 use super::excerpt::{clean, quote};
+use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the start-up message";
@@ -13,15 +13,18 @@ const ANSWER: &str = "answer to the start-up message";
 const VERSION: u32 = 3 << 16;
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
-/// Messages until the answer. Who is let in hears a dozen settings first.
+/// Maximum number of messages up to the answer. After a successful login a server sends a dozen
+/// settings first.
 const MESSAGES: usize = 100;
 
-/// Classes of SQLSTATE, or whole ones: invalid authorization (28), invalid catalog name (3D), no right to connect.
+/// SQLSTATEs, or classes of them, that count as up: invalid authorization (28), invalid catalog
+/// name (3D), no right to connect.
 const GOOD_REFUSALS: [&[u8]; 3] = [b"28", b"3D", b"42501"];
 
-/// Refusals of the user, the database or a connection without TLS, known by how their words begin: pgbouncer and others
-/// have one SQLSTATE for all, and this one user or database may have no connection left.
-const GOOD_WORDS: [(&[u8], &[u8]); 9] = [
+/// Errors that refuse the user, the database or a connection without TLS, by the beginning of their
+/// text: pgbouncer and others use one SQLSTATE for all errors. The user or database may also have
+/// used up its connections.
+const GOOD_MESSAGES: [(&[u8], &[u8]); 9] = [
     (b"08P01", b"no such database"),
     (b"08P01", b"no such user"),
     (b"08P01", b"SSL required"),
@@ -34,29 +37,30 @@ const GOOD_WORDS: [(&[u8], &[u8]); 9] = [
 ];
 
 pub(super) async fn probe(attempt: &Attempt<'_>, user: &str, database: &str) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
-    server.say(&start_up(user, database), ANSWER).await?;
+    let mut server = LineClient::open(attempt).await?;
+    server.send(&start_up(user, database), ANSWER).await?;
     let mut is_in = false;
     for _ in 0..MESSAGES {
         match message(&mut server).await? {
-            // Whether the server has room for one who needs no password is yet to be seen.
+            // No password needed: whether the server has a free connection shows later.
             (b'R', method) if method == [0; 4] => is_in = true,
-            // It takes a closed connection for an answer to this, but no other words than the password.
+            // The server accepts the end of the connection here, but no other message than the
+            // password.
             (b'R', _) => {
                 attempt.step("asked for a password");
                 return Ok(Answer::default());
             }
             (b'Z', _) if is_in => {
-                attempt.step("let us in");
-                server.farewell(&TERMINATE).await;
+                attempt.step("accepted the user");
+                server.quit(&TERMINATE).await;
                 return Ok(Answer::default());
             }
             (b'E', fields) => {
                 judge(&fields)?;
-                attempt.step("refused the user or the database, as a server that serves does");
+                attempt.step("refused the user or the database, which counts as up");
                 return Ok(Answer::default());
             }
-            // A notice, news of the protocol's version, a setting, the key to cancel queries by.
+            // A notice, the negotiated protocol version, a setting, the key for cancelling queries.
             (b'N' | b'v' | b'S' | b'K', _) => {}
             (kind, rest) => return Err(not_postgresql(&[&[kind], &rest[..]].concat())),
         }
@@ -71,15 +75,15 @@ fn start_up(user: &str, database: &str) -> Vec<u8> {
 }
 
 /// Type and content of the next message. Its length counts itself.
-async fn message(server: &mut Conversation<'_>) -> Result<(u8, Vec<u8>), Failure> {
+async fn message(server: &mut LineClient<'_>) -> Result<(u8, Vec<u8>), Failure> {
     let head: [u8; 5] = server.bytes(ANSWER).await?;
     let [kind, length @ ..] = head;
     if kind == b'E' && length.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-        // The protocol's version 2 has no lengths: words up to a line's end. Servers fall back to it when they can do no
-        // more, and so does pgpool.
+        // Version 2 of the protocol has no lengths, only text up to a line end. Servers fall back
+        // to it for errors at an early stage, and so does pgpool.
         let (rest, _) = server.line_or_rest(ANSWER).await?;
-        let words = [&length, &rest[..]].concat();
-        return Err(Failure::Wrong(format!("the server says {}", quote(&words))));
+        let message = [&length, &rest[..]].concat();
+        return Err(Failure::Wrong(format!("the server says {}", quote(&message))));
     }
     let content = u32::from_be_bytes(length).checked_sub(4).ok_or_else(|| not_postgresql(&head))?;
     Ok((kind, server.message(content as usize, ANSWER).await?))
@@ -89,17 +93,17 @@ fn not_postgresql(bytes: &[u8]) -> Failure {
     Failure::Wrong(format!("the {ANSWER} is not PostgreSQL's: {}", quote(bytes)))
 }
 
-/// Of an error's fields.
+/// Fields of an error.
 fn judge(fields: &[u8]) -> Result<(), Failure> {
-    let (state, words) = (field(fields, b'C'), field(fields, b'M'));
-    let by_words = GOOD_WORDS.iter().any(|(of, begin)| state == *of && words.starts_with(begin));
-    if by_words || GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
+    let (state, message) = (field(fields, b'C'), field(fields, b'M'));
+    let by_message = GOOD_MESSAGES.iter().any(|(of, begin)| state == *of && message.starts_with(begin));
+    if by_message || GOOD_REFUSALS.iter().any(|good| state.starts_with(good)) {
         return Ok(());
     }
-    Err(Failure::Wrong(format!("the server says {} (SQLSTATE {})", quote(words), clean(state))))
+    Err(Failure::Wrong(format!("the server says {} (SQLSTATE {})", quote(message), clean(state))))
 }
 
-/// Each field is its type and a text that ends with NUL. Empty if there is none.
+/// The field of this type; empty if it is missing. Each field is a type and a NUL-terminated text.
 fn field(fields: &[u8], kind: u8) -> &[u8] {
     let mut each = fields.split(|byte| *byte == 0);
     each.find_map(|field| field.strip_prefix(&[kind])).unwrap_or_default()

@@ -1,37 +1,39 @@
-//! Redis: `PING` is answered. A server that wants a password first, or has no right to it for us, serves too.
+//! Redis: the server answers `PING`. A server that requires a password or a permission counts as
+//! up, too.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to PING";
 
-/// As an array of one word, which proxies take that know no commands in a line: twemproxy, Envoy.
+/// PING as an array of one word, because some proxies (twemproxy, Envoy) do not support inline
+/// commands.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const QUIT: &[u8] = b"*1\r\n$4\r\nQUIT\r\n";
 
-/// How answers of a server that serves begin, in small letters. `-ERR operation not permitted` is what NOAUTH was before
-/// Redis 2.8.
+/// The beginnings of answers that count as up, in lower case. Before Redis 2.8 NOAUTH was `-ERR
+/// operation not permitted`.
 const GOOD: [&[u8]; 5] =
     [b"+pong", b"-noauth", b"-noperm", b"-err operation not permitted", b"-err authentication required"];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
-    server.say(PING, ANSWER).await?;
+    let mut server = LineClient::open(attempt).await?;
+    server.send(PING, ANSWER).await?;
     let mut answer = server.line(ANSWER).await?;
     if answer.starts_with(b"$") {
-        // As a string with its length in front, its line follows.
+        // A bulk string: its length, and the text in the next line.
         let word = server.line(ANSWER).await?;
         answer = [b"+", &word[..]].concat();
     }
-    let said = answer.trim_ascii().to_ascii_lowercase();
+    let reply = answer.trim_ascii().to_ascii_lowercase();
     let is_good = GOOD.iter().any(|good| {
-        said.strip_prefix(*good).is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
+        reply.strip_prefix(*good).is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
     });
     if !is_good {
         return Err(wrong(ANSWER, &answer, "+PONG"));
     }
     attempt.step("answered PING");
-    server.farewell(QUIT).await;
+    server.quit(QUIT).await;
     Ok(Answer::default())
 }
 
@@ -40,7 +42,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, hears, says};
+    use crate::probe::test_servers::{self, Asked, receives, sends};
     use lb_model::Probe;
 
     fn redis(limit: Duration) -> Asked {
@@ -61,15 +63,15 @@ mod tests {
             "-ERR operation not permitted\r\n",
             "-ERR Authentication required\r\n",
         ] {
-            let turns = [hears(PING), says(answer)];
+            let turns = [receives(PING), sends(answer)];
             let (found, rest) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), QUIT), "{answer}");
         }
     }
 
-    /// Each of these says that it does not serve us or anybody, as HAProxy has it: MASTERDOWN is a replica's that is told
-    /// not to serve stale data, MISCONF stands before PING on purpose so that checks find it, BUSY means a script that does
-    /// not end. One that has PING under another name takes `type: tcp`.
+    /// Servers with these answers do not serve, as in HAProxy: MASTERDOWN is a replica that must
+    /// not serve stale data, MISCONF is checked before PING on purpose, so that checks detect it,
+    /// BUSY is a script that does not end. For a server with a renamed PING use `type: tcp`.
     #[tokio::test]
     async fn one_that_does_not_is_told_of_in_its_words() {
         let answers = [
@@ -86,7 +88,7 @@ mod tests {
             "",
         ];
         for answer in answers {
-            let turns = [hears(PING), says(format!("{answer}\r\n"))];
+            let turns = [receives(PING), sends(format!("{answer}\r\n"))];
             let (found, _) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!(found, Err(wrong(ANSWER, answer.as_bytes(), "+PONG").to_string()));
         }
@@ -94,6 +96,6 @@ mod tests {
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        servers::fails_at_all(&redis(Duration::from_millis(200))).await;
+        test_servers::fails_at_all(&redis(Duration::from_millis(200))).await;
     }
 }

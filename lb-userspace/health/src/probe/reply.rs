@@ -1,13 +1,14 @@
-//! Replies that begin with a number of three digits, as in SMTP and FTP (RFC 5321, section 4.2.1; RFC 959, section 4.2).
+//! Replies with a three-digit code, as in SMTP and FTP (RFC 5321, section 4.2.1; RFC 959, section
+//! 4.2).
 
 use super::Failure;
-use super::conversation::{Conversation, wrong};
 use super::excerpt::quote;
+use super::line_client::{LineClient, wrong};
 
-/// Lines of one reply. Greetings can be long-winded.
+/// Maximum number of lines of a reply; greetings can be long.
 const LINES: usize = 1000;
 
-/// The number, and the line that ends the reply.
+/// The code, and the last line of the reply.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub number: [u8; 3],
@@ -15,7 +16,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Of the class 2: what was asked is done.
+    /// Whether the code is of class 2: success.
     pub(super) fn is_good(&self) -> bool {
         self.number[0] == b'2'
     }
@@ -25,32 +26,32 @@ impl Reply {
     }
 }
 
-/// Reads `what`, which should have the number `wanted`, to its last line.
+/// Reads the reply `what`, which should have the code `expected`, to its last line.
 ///
-/// `220-` opens a reply of many lines, and one that begins with a number and a blank ends it. It is the same number, or that
-/// of an error, if the server has second thoughts: other lines that look so are text, of which old FTP servers do not take
-/// care.
+/// `220-` begins a reply of several lines; a line with a code and a blank ends it. That code must
+/// be the first one, or an error's, if the server has changed its mind. Other lines that begin with
+/// a number are text: old FTP servers do not escape them.
 pub(super) async fn read(
-    server: &mut Conversation<'_>,
+    server: &mut LineClient<'_>,
     what: &'static str,
-    wanted: &'static str,
+    expected: &'static str,
 ) -> Result<Reply, Failure> {
     let mut first: Option<([u8; 3], Vec<u8>)> = None;
     for _ in 0..LINES {
         let line = match (server.line(what).await, &first) {
             (Err(Failure::Late { within, .. }), Some((_, line))) => {
                 let (within, begins) = (humantime::format_duration(within), quote(line));
-                let words =
-                    format!("no more of the {what} than {begins} within {within}: does it take its time?");
+                let message =
+                    format!("no more of the {what} than {begins} within {within}: does the server delay it?");
                 return Err(Failure::Wrong(format!(
-                    "{words} (raise `timeout`, or let this host pass at once)"
+                    "{message} (raise `timeout`, or exempt this host from the delay)"
                 )));
             }
             (line, _) => line?,
         };
         match (numbered(&line), &first) {
             (None, None) if line.is_empty() => {}
-            (None, None) => return Err(wrong(what, &line, wanted)),
+            (None, None) => return Err(wrong(what, &line, expected)),
             (Some((number, false)), None) => first = Some((number, line)),
             (Some((number, true)), None) => return Ok(Reply { number, line }),
             (Some((number, true)), Some((opened, _)))
@@ -64,7 +65,7 @@ pub(super) async fn read(
     Err(Failure::Wrong(format!("the {what} has more than {LINES} lines")))
 }
 
-/// The number, and whether the line ends a reply.
+/// The code, and whether the line ends a reply.
 fn numbered(line: &[u8]) -> Option<([u8; 3], bool)> {
     let (number, rest) = line.split_first_chunk::<3>()?;
     let is_last = match rest.first() {

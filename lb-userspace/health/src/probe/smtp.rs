@@ -1,12 +1,12 @@
-//! SMTP (RFC 5321): the server greets and answers EHLO, or HELO if it is older than that.
+//! SMTP (RFC 5321): the server greets and answers EHLO, or HELO if it does not know EHLO.
 
-use super::conversation::{Conversation, wrong};
+use super::line_client::{LineClient, wrong};
 use super::{Answer, Attempt, Failure, reply};
 
 const GREETING: &str = "greeting";
 
 pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, Failure> {
-    let mut server = Conversation::open(attempt).await?;
+    let mut server = LineClient::open(attempt).await?;
     let greeting = reply::read(&mut server, GREETING, "220").await.map_err(late)?;
     if !greeting.is_good() {
         return Err(wrong(GREETING, &greeting.line, "220"));
@@ -14,11 +14,11 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
     attempt.step("greeted");
     let mut last = None;
     for (verb, answer) in [("EHLO", "answer to EHLO"), ("HELO", "answer to HELO")] {
-        server.say(format!("{verb} {helo}\r\n").as_bytes(), answer).await?;
+        server.send(format!("{verb} {helo}\r\n").as_bytes(), answer).await?;
         let reply = reply::read(&mut server, answer, "250").await?;
         if reply.is_good() {
             attempt.step(if verb == "EHLO" { "answered EHLO" } else { "answered HELO" });
-            server.farewell(b"QUIT\r\n").await;
+            server.quit(b"QUIT\r\n").await;
             return Ok(Answer::default());
         }
         let closes = reply.is("421");
@@ -28,18 +28,19 @@ pub(super) async fn probe(attempt: &Attempt<'_>, helo: &str) -> Result<Answer, F
         }
     }
     match last {
-        Some(Failure::Wrong(words)) if words.contains("HELO is '5") => {
-            Err(Failure::Wrong(format!("{words} (is `helo` a name that it takes?)")))
+        Some(Failure::Wrong(message)) if message.contains("HELO is '5") => {
+            Err(Failure::Wrong(format!("{message} (does the server accept the name in `helo`?)")))
         }
-        failure => Err(failure.unwrap_or(Failure::Closed { wanted: GREETING })),
+        failure => Err(failure.unwrap_or(Failure::Closed { expected: GREETING })),
     }
 }
 
-/// Some mail servers let strangers wait before they greet, for half a minute even.
+/// Some mail servers delay the greeting for unknown clients, for up to half a minute.
 fn late(failure: Failure) -> Failure {
     match failure {
-        Failure::Late { wanted, within } => Failure::Wrong(format!(
-            "no {wanted} within {}: does it take its time? (raise `timeout`, or let this host pass at once)",
+        Failure::Late { expected, within } => Failure::Wrong(format!(
+            "no {expected} within {}: does the server delay it? (raise `timeout`, or exempt this host from \
+             the delay)",
             humantime::format_duration(within)
         )),
         failure => failure,
@@ -51,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::servers::{self, Asked, Turn, dialogue, hears, says};
+    use crate::probe::test_servers::{self, Asked, Turn, dialogue, receives, sends};
     use lb_model::Probe;
 
     const EHLO: &str = "EHLO lb.example.org\r\n";
@@ -67,7 +68,7 @@ mod tests {
         found.expect_err("it fails")
     }
 
-    /// Servers that mail gets through to.
+    /// Servers that accept mail.
     #[tokio::test]
     async fn a_greeting_and_an_answer_are_good() {
         let long = format!("220-\r\n{}220 mail\r\n", "220-welcome\r\n".repeat(900));
@@ -97,13 +98,13 @@ mod tests {
             ),
         ];
         for (name, greeting, answer) in cases {
-            let turns = [says(greeting), hears(EHLO), says(answer)];
+            let turns = [sends(greeting), receives(EHLO), sends(answer)];
             let (found, rest) = smtp(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
     }
 
-    /// As curl, Perl's Net::SMTP and every mail server do it.
+    /// As in curl, Perl's Net::SMTP and every mail server.
     #[tokio::test]
     async fn who_knows_no_ehlo_is_asked_with_helo() {
         for refusal in [
@@ -113,53 +114,67 @@ mod tests {
             "550-no\r\n550 no\r\n",
             "450 not now\r\n",
         ] {
-            let turns = [says("220 mail\r\n"), hears(EHLO), says(refusal), hears(HELO), says("250 mail\r\n")];
+            let turns = [
+                sends("220 mail\r\n"),
+                receives(EHLO),
+                sends(refusal),
+                receives(HELO),
+                sends("250 mail\r\n"),
+            ];
             let (found, rest) = smtp(Duration::from_secs(5)).in_dialogue(turns).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{refusal}");
         }
-        let turns =
-            [says("220 mail\r\n"), hears(EHLO), says("502 what?\r\n"), hears(HELO), says("550 who?\r\n")];
-        let words = "the answer to HELO is '550 who?', wanted 250 (is `helo` a name that it takes?)";
+        let turns = [
+            sends("220 mail\r\n"),
+            receives(EHLO),
+            sends("502 what?\r\n"),
+            receives(HELO),
+            sends("550 who?\r\n"),
+        ];
+        let words =
+            "the answer to HELO is '550 who?', expected 250 (does the server accept the name in `helo`?)";
         assert_eq!(failure(turns).await, words);
     }
 
     #[tokio::test]
     async fn anything_else_is_told() {
         let greetings = [
-            ("554 no service here\r\n", "the greeting is '554 no service here', wanted 220"),
-            ("421 too busy\r\n", "the greeting is '421 too busy', wanted 220"),
-            ("220-wait\r\n521 go away\r\n", "the greeting is '521 go away', wanted 220"),
-            ("+OK POP3\r\n", "the greeting is '+OK POP3', wanted 220"),
-            ("\x1b[2J220 x\r\n", "the greeting is '\\u{1b}[2J220 x', wanted 220"),
+            ("554 no service here\r\n", "the greeting is '554 no service here', expected 220"),
+            ("421 too busy\r\n", "the greeting is '421 too busy', expected 220"),
+            ("220-wait\r\n521 go away\r\n", "the greeting is '521 go away', expected 220"),
+            ("+OK POP3\r\n", "the greeting is '+OK POP3', expected 220"),
+            ("\x1b[2J220 x\r\n", "the greeting is '\\u{1b}[2J220 x', expected 220"),
         ];
         for (greeting, words) in greetings {
-            assert_eq!(failure([says(greeting)]).await, words);
+            assert_eq!(failure([sends(greeting)]).await, words);
         }
         let answers = [
-            ("421 shutting down\r\n", "the answer to EHLO is '421 shutting down', wanted 250"),
-            ("250-mail\r\n421 too busy\r\n", "the answer to EHLO is '421 too busy', wanted 250"),
+            ("421 shutting down\r\n", "the answer to EHLO is '421 shutting down', expected 250"),
+            ("250-mail\r\n421 too busy\r\n", "the answer to EHLO is '421 too busy', expected 250"),
             ("250-mail\r\n", "closed before the answer to EHLO"),
         ];
         for (answer, words) in answers {
-            assert_eq!(failure([says("220 mail\r\n"), hears(EHLO), says(answer)]).await, words);
+            assert_eq!(failure([sends("220 mail\r\n"), receives(EHLO), sends(answer)]).await, words);
         }
     }
 
-    /// Postfix's postscreen says its first line at once and the second one some seconds later.
+    /// Postfix's postscreen sends its first line at once and the second one some seconds later.
     #[tokio::test]
     async fn a_greeting_that_is_held_back_is_told_of() {
-        let held = servers::saying(b"220-mail.example.org\r\n").await;
-        let words = "no more of the greeting than '220-mail.example.org' within 200ms: does it take its time? (raise \
-                     `timeout`, or let this host pass at once)";
+        let held = test_servers::saying(b"220-mail.example.org\r\n").await;
+        let words = "no more of the greeting than '220-mail.example.org' within 200ms: does the server delay \
+            it? (raise \
+                     `timeout`, or exempt this host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(held.address).await, Err(words.into()));
-        let silent = servers::silent().await;
-        let words = "no greeting within 200ms: does it take its time? (raise `timeout`, or let this host pass at once)";
+        let silent = test_servers::silent().await;
+        let words = "no greeting within 200ms: does the server delay it? (raise `timeout`, or exempt this \
+            host from the delay)";
         assert_eq!(smtp(Duration::from_millis(200)).at(silent.address).await, Err(words.into()));
     }
 
     #[tokio::test]
     async fn what_had_come_before_is_told_too() {
-        let server = servers::saying(b"220 mail\r\n").await;
+        let server = test_servers::saying(b"220 mail\r\n").await;
         let report = smtp(Duration::from_millis(200)).report(server.address).await;
         let words = report.explain(&report.result.as_ref().expect_err("it fails").to_string());
         assert!(words.starts_with("connected after ") && words.contains(", greeted after "), "{words}");
@@ -168,16 +183,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_ignores_the_farewell_is_good() {
-        let turns =
-            [says("220 mail\r\n"), hears(EHLO), says("250 mail\r\n"), hears("QUIT\r\n"), hears("more")];
+        let turns = [
+            sends("220 mail\r\n"),
+            receives(EHLO),
+            sends("250 mail\r\n"),
+            receives("QUIT\r\n"),
+            receives("more"),
+        ];
         let (server, _rest) = dialogue(turns).await;
         assert_eq!(smtp(Duration::from_secs(5)).at(server.address).await, Ok(Answer::default()));
     }
 
     #[tokio::test]
     async fn misbehaving_servers_fail_in_words() {
-        for (name, words) in servers::fails_at_all(&smtp(Duration::from_millis(200))).await {
-            let wanted = match name {
+        for (name, words) in test_servers::fails_at_all(&smtp(Duration::from_millis(200))).await {
+            let expected = match name {
                 "closes at once" | "closes its half and reads on" | "ends its sentence in the middle" => {
                     "closed before the greeting"
                 }
@@ -190,7 +210,7 @@ mod tests {
                 "is not there" => "connection refused",
                 _ => "no greeting within 200ms",
             };
-            assert!(words.starts_with(wanted), "{name}: {words}");
+            assert!(words.starts_with(expected), "{name}: {words}");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! UDP: a datagram is answered by one that is as wanted.
+//! UDP: the server answers a datagram with the expected one.
 
 use lb_model::Exchange;
 
-use super::wanted::Search;
+use super::expectation::Search;
 use super::{Answer, Attempt, Failure};
 
-/// How much of an answer is looked at.
+/// Maximum number of bytes read of an answer.
 const DATAGRAM: usize = 4096;
 const ANSWER: &str = "answer";
 
-/// The first answer counts. That a port is not listened on shows by ICMP, that a host is dead by silence.
+/// The first answer counts. A port without a listener causes an ICMP error, a dead host a time-out.
 pub(super) async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<Answer, Failure> {
     let socket = attempt.datagrams().await?;
     attempt.in_time(socket.send(&exchange.send), ANSWER).await?;
@@ -17,11 +17,11 @@ pub(super) async fn probe(attempt: &Attempt<'_>, exchange: &Exchange) -> Result<
     let mut buffer = vec![0; DATAGRAM];
     let length = attempt.in_time(socket.receive(&mut buffer), ANSWER).await?;
     attempt.step("got an answer");
-    let mut search = Search::new(&exchange.wanted);
+    let mut search = Search::new(&exchange.expected);
     search.feed(&buffer[..length]);
-    match search.unmet() {
+    match search.mismatch() {
         None => Ok(Answer::default()),
-        Some(unmet) => Err(Failure::Unmet { unmet, whole: length < DATAGRAM }),
+        Some(mismatch) => Err(Failure::Mismatch { mismatch, whole: length < DATAGRAM }),
     }
 }
 

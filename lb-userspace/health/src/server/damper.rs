@@ -1,4 +1,5 @@
-//! Flap damping: a server that went down too often is kept out until it has been well for a while.
+//! Flap damping: a server that went down too often is kept out until it has been healthy for the
+//! hold time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,15 +8,15 @@ use lb_model::Damping;
 
 #[derive(Debug, Default)]
 pub(super) struct Damper {
-    /// When it went down, the last ones.
+    /// When the server went down recently.
     falls: VecDeque<Duration>,
     holds: bool,
-    /// Since when it has been well while it is held.
+    /// Since when the server has been healthy.
     well: Option<Duration>,
 }
 
 impl Damper {
-    /// It went down.
+    /// The server went down.
     pub(super) fn fell(&mut self, damping: Option<Damping>, now: Duration) {
         self.well = None;
         let Some(Damping { falls, within, hold: _ }) = damping else { return };
@@ -24,12 +25,12 @@ impl Damper {
         self.holds |= self.falls.len() >= falls as usize;
     }
 
-    /// It is well again.
+    /// The server is healthy again.
     pub(super) fn rose(&mut self, now: Duration) {
         self.well = Some(now);
     }
 
-    /// Lets the server go when it has been well for long enough, or when there is no damping any more.
+    /// Releases the server after the hold time, or if damping was removed from the configuration.
     pub(super) fn pass_time(&mut self, damping: Option<Damping>, now: Duration) {
         if damping.is_none() || self.opens_at(damping).is_some_and(|at| at <= now) {
             *self = Self::default();
@@ -41,7 +42,7 @@ impl Damper {
         self.holds
     }
 
-    /// When it is let go if it stays well.
+    /// When the server will be released if it stays healthy.
     pub(super) fn opens_at(&self, damping: Option<Damping>) -> Option<Duration> {
         Some(self.well.filter(|_| self.holds)? + damping?.hold)
     }
@@ -58,7 +59,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A server that goes down at these seconds and is well again a second later.
+    /// A server that goes down at these seconds and is healthy again a second later.
     fn after(falls: &[u64]) -> Damper {
         let mut damper = Damper::default();
         for fall in falls {

@@ -1,4 +1,4 @@
-//! The machine by hand, and against a slow model of its promises.
+//! The machine with chosen inputs, and compared with a simple model.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn rules(checks: usize) -> Rules {
     Rules { weight: 10, checks: vec!["http"; checks], slow_start: Duration::ZERO, damping: None }
 }
 
-/// A machine with its time.
+/// A machine and its clock.
 struct Bench {
     machine: Machine,
     now: Duration,
@@ -27,15 +27,15 @@ impl Bench {
         self.machine.handle(input, self.now)
     }
 
-    fn up(&mut self, place: usize) -> Vec<Output> {
-        self.give(found(place, State::Up, None))
+    fn up(&mut self, index: usize) -> Vec<Output> {
+        self.give(found(index, State::Up, None))
     }
 
-    fn down(&mut self, place: usize) -> Vec<Output> {
-        self.give(found(place, State::Down, Some("connection refused")))
+    fn down(&mut self, index: usize) -> Vec<Output> {
+        self.give(found(index, State::Down, Some("connection refused")))
     }
 
-    /// Sleeps `seconds`, waking when the machine wants it.
+    /// Advances the clock by `seconds`, with timer inputs at the machine's deadlines.
     fn pass(&mut self, seconds: u64) -> Vec<Output> {
         let end = self.now + s(seconds);
         let mut outputs = Vec::new();
@@ -48,15 +48,15 @@ impl Bench {
         outputs
     }
 
-    fn advise(&mut self, place: usize, advice: Advice) {
+    fn advise(&mut self, index: usize, advice: Advice) {
         let result = CheckResult { state: State::Up, advice: Some(advice), ..CheckResult::NOTHING };
-        self.give(Input::Found { place, result });
+        self.give(Input::Found { index, result });
     }
 }
 
-fn found(place: usize, state: State, reason: Option<&str>) -> Input {
+fn found(index: usize, state: State, reason: Option<&str>) -> Input {
     Input::Found {
-        place,
+        index,
         result: CheckResult { state, reason: reason.map(str::to_owned), ..CheckResult::NOTHING },
     }
 }
@@ -69,9 +69,12 @@ fn changed(from: Health, to: Health, lasted: u64, reason: Option<&str>) -> Outpu
 fn all_checks_must_be_passed() {
     let mut bench = Bench::new(rules(2));
     assert_eq!(bench.up(0), []);
-    assert_eq!((bench.machine.health(), bench.machine.worth()), (Health::Unknown, Worth::Unknown));
+    assert_eq!(
+        (bench.machine.health(), bench.machine.availability()),
+        (Health::Unknown, Availability::Unknown)
+    );
     assert_eq!(bench.up(1), [changed(Health::Unknown, Health::Up, 0, None)]);
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 10 });
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 10 });
     bench.now = s(7);
     let reason = Some("check 2 (http): connection refused");
     assert_eq!(bench.down(1), [changed(Health::Up, Health::Down, 7, reason), Output::WentDown]);
@@ -86,7 +89,7 @@ fn one_check_that_fails_is_enough_from_the_start() {
     let mut bench = Bench::new(rules(2));
     let reason = Some("check 1 (http): connection refused");
     assert_eq!(bench.down(0), [changed(Health::Unknown, Health::Down, 0, reason), Output::WentDown]);
-    assert_eq!((bench.machine.worth(), bench.machine.weight()), (Worth::Down, 0));
+    assert_eq!((bench.machine.availability(), bench.machine.weight()), (Availability::Down, 0));
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn what_speaks_against_a_server_that_is_up_is_told() {
 #[test]
 fn without_a_check_it_is_taken_to_be_healthy() {
     let mut bench = Bench::new(rules(0));
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 10 });
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 10 });
     assert_eq!(bench.machine.health(), Health::Unchecked);
     assert_eq!(bench.down(0), [], "a late word of a check that is gone");
 }
@@ -108,16 +111,16 @@ fn without_a_check_it_is_taken_to_be_healthy() {
 #[test]
 fn a_check_that_is_added_takes_no_server_out_before_it_has_spoken() {
     let mut bench = Bench::new(rules(0));
-    let told = bench.give(Input::Rules(rules(1)));
-    assert_eq!(told, [changed(Health::Unchecked, Health::Up, 0, None)]);
+    let reported = bench.give(Input::Rules(rules(1)));
+    assert_eq!(reported, [changed(Health::Unchecked, Health::Up, 0, None)]);
     bench.give(Input::Rules(rules(2)));
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 10 });
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 10 });
     bench.down(1);
-    assert_eq!(bench.machine.worth(), Worth::Down);
+    assert_eq!(bench.machine.availability(), Availability::Down);
     bench.give(Input::Rules(rules(1)));
-    assert_eq!(bench.machine.worth(), Worth::Down, "the first one has not spoken either");
+    assert_eq!(bench.machine.availability(), Availability::Down, "the first one has not spoken either");
     bench.up(0);
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 10 });
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 10 });
 }
 
 #[test]
@@ -133,10 +136,10 @@ fn the_weight_grows_when_a_server_comes_back_and_not_at_first() {
         weights.push(bench.machine.weight());
     }
     assert_eq!(weights, (1..=21).collect::<Vec<u16>>());
-    assert_eq!((bench.machine.brake(), bench.machine.next_timeout()), (None, None));
+    assert_eq!((bench.machine.weight_limiter(), bench.machine.next_timeout()), (None, None));
     bench.give(Input::Maintenance(Some("new disk".into())));
     bench.give(Input::Maintenance(None));
-    assert_eq!((bench.machine.weight(), bench.machine.brake()), (1, Some(Brake::SlowStart)));
+    assert_eq!((bench.machine.weight(), bench.machine.weight_limiter()), (1, Some(WeightLimiter::SlowStart)));
     bench.pass(10);
     bench.down(0);
     bench.up(0);
@@ -149,11 +152,11 @@ fn c6_the_weight_of_a_newcomer_grows() {
     let mut bench = Bench { machine: Machine::newcomer(grows.clone(), s(0)), now: s(0) };
     bench.pass(50);
     bench.up(0);
-    assert_eq!((bench.machine.weight(), bench.machine.brake()), (1, Some(Brake::SlowStart)));
+    assert_eq!((bench.machine.weight(), bench.machine.weight_limiter()), (1, Some(WeightLimiter::SlowStart)));
     bench.pass(10);
     assert_eq!(bench.machine.weight(), 11);
     bench.pass(10);
-    assert_eq!((bench.machine.weight(), bench.machine.brake()), (21, None));
+    assert_eq!((bench.machine.weight(), bench.machine.weight_limiter()), (21, None));
     let unchecked = Machine::newcomer(Rules { checks: Vec::new(), ..grows }, s(0));
     assert_eq!(unchecked.weight(), 1, "without a check, too");
 }
@@ -163,12 +166,12 @@ fn c7b_a_server_without_a_check_that_is_not_reached_is_down() {
     let mut bench = Bench::new(Rules { weight: 21, slow_start: s(20), ..rules(0) });
     bench.now = s(7);
     let reason = || Some("no answer to ARP".to_owned());
-    let told = bench.give(Input::Unreached(reason()));
+    let reported = bench.give(Input::Unreached(reason()));
     let down = changed(Health::Unchecked, Health::Down, 7, reason().as_deref());
-    assert_eq!(told, [down, Output::WentDown]);
-    assert_eq!((bench.machine.worth(), bench.machine.reason()), (Worth::Down, reason()));
-    let told = bench.give(Input::Unreached(None));
-    assert_eq!(told, [changed(Health::Down, Health::Unchecked, 0, None), Output::CameBack]);
+    assert_eq!(reported, [down, Output::WentDown]);
+    assert_eq!((bench.machine.availability(), bench.machine.reason()), (Availability::Down, reason()));
+    let reported = bench.give(Input::Unreached(None));
+    assert_eq!(reported, [changed(Health::Down, Health::Unchecked, 0, None), Output::CameBack]);
     assert_eq!(bench.machine.weight(), 1, "it has been away");
 
     let mut checked = Bench::new(rules(1));
@@ -191,8 +194,8 @@ fn advice_weighs_in_and_the_least_counts() {
     assert_eq!(weight(Advice::Percent(0)), 0);
     assert_eq!(weight(Advice::Percent(250)), 25);
     bench.advise(1, Advice::Weight(4));
-    assert_eq!((bench.machine.weight(), bench.machine.brake()), (4, Some(Brake::Advice)));
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 4 });
+    assert_eq!((bench.machine.weight(), bench.machine.weight_limiter()), (4, Some(WeightLimiter::Advice)));
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 4 });
     bench.give(Input::Rules(Rules { weight: 0, ..rules(2) }));
     assert_eq!(bench.machine.weight(), 0, "an operator's 0 stands");
     bench.give(Input::Rules(Rules { weight: 65535, ..rules(2) }));
@@ -206,11 +209,11 @@ fn maintenance_keeps_connections_and_bothers_nobody() {
     let mut bench = Bench::new(rules(1));
     bench.up(0);
     bench.now = s(9);
-    let told = bench.give(Input::Maintenance(Some("new disk".into())));
-    assert_eq!(told, [changed(Health::Up, Health::Maintenance, 9, Some("new disk"))]);
-    assert_eq!(bench.machine.worth(), Worth::Usable { weight: 0 }, "UDP connections stay, too");
+    let reported = bench.give(Input::Maintenance(Some("new disk".into())));
+    assert_eq!(reported, [changed(Health::Up, Health::Maintenance, 9, Some("new disk"))]);
+    assert_eq!(bench.machine.availability(), Availability::Usable { weight: 0 }, "UDP connections stay, too");
     assert_eq!(bench.down(0), []);
-    assert_eq!(bench.machine.worth(), Worth::Down);
+    assert_eq!(bench.machine.availability(), Availability::Down);
     assert_eq!(bench.machine.reason().as_deref(), Some("new disk; connection refused"));
     bench.up(0);
     assert_eq!(bench.give(Input::Maintenance(None)), [changed(Health::Maintenance, Health::Up, 0, None)]);
@@ -237,8 +240,8 @@ fn a_server_that_comes_and_goes_is_kept_out() {
     }
     bench.pass(5);
     assert_eq!(bench.up(0), [], "well, but not back");
-    assert_eq!((bench.machine.health(), bench.machine.worth()), (Health::Down, Worth::Down));
-    let reason = "kept out until it has been well for 30s: it went down 2 times within 1m";
+    assert_eq!((bench.machine.health(), bench.machine.availability()), (Health::Down, Availability::Down));
+    let reason = "kept out until it has been healthy for 30s: it went down 2 times within 1m";
     assert_eq!(bench.machine.reason().as_deref(), Some(reason));
     assert_eq!(bench.pass(29), []);
     bench.down(0);
@@ -252,14 +255,14 @@ fn warnings_are_told_with_their_check() {
     let mut bench = Bench::new(Rules { checks: vec!["tcp", "https"], ..rules(0) });
     let warning = Some("its certificate ends in 3days".to_owned());
     bench.give(Input::Found {
-        place: 1,
+        index: 1,
         result: CheckResult { state: State::Up, warning, ..CheckResult::NOTHING },
     });
-    let told = bench.machine.warning();
-    assert_eq!(told.as_deref(), Some("check 2 (https): its certificate ends in 3days"));
+    let reported = bench.machine.warning();
+    assert_eq!(reported.as_deref(), Some("check 2 (https): its certificate ends in 3days"));
 }
 
-/// What may happen to a server of two checks.
+/// An event of a server with two checks.
 #[derive(Debug, Clone)]
 enum Step {
     Found(usize, bool, Option<Advice>),
@@ -275,7 +278,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..200u16).prop_map(|percent| Some(Advice::Percent(percent))),
     ];
     let step = prop_oneof![
-        8 => (0..2usize, any::<bool>(), advice).prop_map(|(place, up, advice)| Step::Found(place, up, advice)),
+        8 => (0..2usize, any::<bool>(), advice).prop_map(|(index, up, advice)| Step::Found(index, up, advice)),
         1 => any::<bool>().prop_map(Step::Maintenance),
         6 => (1..20u64).prop_map(Step::Sleep),
         1 => Just(Step::Early),
@@ -298,21 +301,21 @@ fn any_rules() -> impl Strategy<Value = Rules> {
     })
 }
 
-/// The promises, kept the slow way: from all that has happened.
+/// The model: computes the machine's results from all events so far.
 struct Model {
     rules: Rules,
     checks: [Option<(bool, Option<Advice>)>; 2],
     maintenance: bool,
     was_up: bool,
     falls: Vec<Duration>,
-    /// From when on it must be well, if it is damped.
+    /// Since when the server must be healthy, if it is damped.
     damped: Option<Duration>,
 }
 
 impl Model {
     fn learn(&mut self, step: &Step, now: Duration) {
         match step {
-            Step::Found(place, up, advice) => self.checks[*place] = Some((*up, *advice)),
+            Step::Found(index, up, advice) => self.checks[*index] = Some((*up, *advice)),
             Step::Maintenance(on) => self.maintenance = *on,
             Step::Sleep(_) | Step::Early => {}
         }
@@ -360,11 +363,11 @@ proptest! {
         let mut before = (0, Health::Unknown, 0);
         for step in steps {
             let outputs = match &step {
-                Step::Found(place, up, advice) => {
+                Step::Found(index, up, advice) => {
                     let (state, reason) =
                         if *up { (State::Up, None) } else { (State::Down, Some("refused".to_owned())) };
                     let result = CheckResult { state, reason, advice: *advice, warning: None };
-                    bench.give(Input::Found { place: *place, result })
+                    bench.give(Input::Found { index: *index, result })
                 }
                 Step::Maintenance(on) => bench.give(Input::Maintenance(on.then(|| "a reason".to_owned()))),
                 Step::Sleep(seconds) => bench.pass(*seconds),
@@ -375,7 +378,7 @@ proptest! {
             let (weight, limit) = (machine.weight(), model.limit());
             prop_assert!(weight <= limit, "{weight} of {limit}");
             let well = model.is_up() && model.damped.is_none();
-            prop_assert_eq!(matches!(machine.worth(), Worth::Usable { .. }), well);
+            prop_assert_eq!(matches!(machine.availability(), Availability::Usable { .. }), well);
             prop_assert_eq!(machine.health() == Health::Up, well && !model.maintenance);
             prop_assert_eq!(machine.health() == Health::Maintenance, model.maintenance);
             prop_assert!(machine.health() == Health::Up || weight == 0);

@@ -105,13 +105,13 @@ mod tests {
             steps: vec![step(412, "connected"), step(12_500, "got status 500")],
             warning: Some("certificate ends in 5 days".into()),
             advice: None,
-            failure: Some("status 500, wanted 200-299".into()),
+            failure: Some("status 500, expected 200-299".into()),
         };
         let wanted = "www1: http to 192.0.2.21:80\n\
                       \x20    0.4 ms  connected\n\
                       \x20     12 ms  got status 500\n\
                       \x20     13 ms  warning: certificate ends in 5 days\n\
-                      \x20     13 ms  FAILED: status 500, wanted 200-299\n";
+                      \x20     13 ms  FAILED: status 500, expected 200-299\n";
         assert_eq!(render("www1", &[report]), wanted);
     }
 }

@@ -60,11 +60,11 @@ impl Checks {
     }
 
     pub(super) fn status(&self) -> ChecksStatus {
-        let punctuality = self.checker.punctuality();
+        let lateness = self.checker.timer_lateness();
         ChecksStatus {
             running: self.checker.count() as u64,
-            started: punctuality.starts(),
-            late: punctuality.late(),
+            started: lateness.starts(),
+            late: lateness.late(),
         }
     }
 

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use lb_common::mac::Mac;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
-use lb_health::server::Worth;
+use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
 
 /// What is known of the servers besides the configuration.
 pub(crate) trait RuntimeState {
-    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth;
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Availability;
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
@@ -72,7 +72,7 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
 /// The servers on their way out, but for those that are given up as dead.
 fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl Iterator<Item = Server> {
     let lives = |address: &IpAddr| {
-        let down = runtime.worth(&service.key, *address) == Worth::Down;
+        let down = runtime.worth(&service.key, *address) == Availability::Down;
         service.quiescent || !down
     };
     let addresses = runtime.draining(&service.key).into_iter().filter(lives);
@@ -88,10 +88,10 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
 fn real_server(service: &lb_model::Service, address: IpAddr, runtime: &impl RuntimeState) -> Option<Server> {
     let mac = runtime.mac(address);
     let (usable, weight) = match runtime.worth(&service.key, address) {
-        Worth::Down if !service.quiescent => return None,
-        Worth::Down | Worth::Unknown => (false, 0),
+        Availability::Down if !service.quiescent => return None,
+        Availability::Down | Availability::Unknown => (false, 0),
         // Without the quorum it keeps what it has.
-        Worth::Usable { weight } => {
+        Availability::Usable { weight } => {
             (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
         }
     };
@@ -118,7 +118,7 @@ mod tests {
     use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts};
 
     struct Facts {
-        worth: Worth,
+        worth: Availability,
         quorum: bool,
         mac: Option<[u8; 6]>,
         draining: Vec<IpAddr>,
@@ -126,14 +126,14 @@ mod tests {
     }
 
     const UP: Facts = Facts {
-        worth: Worth::Usable { weight: 3 },
+        worth: Availability::Usable { weight: 3 },
         quorum: true,
         mac: Some(MAC),
         draining: Vec::new(),
         departed: Vec::new(),
     };
     const DOWN: Facts = Facts {
-        worth: Worth::Down,
+        worth: Availability::Down,
         quorum: false,
         mac: Some(MAC),
         draining: Vec::new(),
@@ -141,7 +141,7 @@ mod tests {
     };
 
     impl RuntimeState for Facts {
-        fn worth(&self, _: &ServiceKey, _: IpAddr) -> Worth {
+        fn worth(&self, _: &ServiceKey, _: IpAddr) -> Availability {
             self.worth
         }
         fn has_quorum(&self, _: &ServiceKey) -> bool {
@@ -199,11 +199,11 @@ mod tests {
     fn a_server_takes_new_connections_when_healthy_and_reachable() {
         let service = web(Fallback::None);
         for (worth, mac, expected) in [
-            (Worth::Usable { weight: 1 }, Some(MAC), vec![Target::Real(WWW1)]),
-            (Worth::Usable { weight: 0 }, Some(MAC), vec![]),
-            (Worth::Usable { weight: 1 }, None, vec![]),
-            (Worth::Down, Some(MAC), vec![]),
-            (Worth::Unknown, Some(MAC), vec![]),
+            (Availability::Usable { weight: 1 }, Some(MAC), vec![Target::Real(WWW1)]),
+            (Availability::Usable { weight: 0 }, Some(MAC), vec![]),
+            (Availability::Usable { weight: 1 }, None, vec![]),
+            (Availability::Down, Some(MAC), vec![]),
+            (Availability::Unknown, Some(MAC), vec![]),
         ] {
             assert_eq!(members(&service, &Facts { worth, mac, ..UP }), expected, "{worth:?} {mac:?}");
         }
@@ -219,7 +219,7 @@ mod tests {
             let service = web(fallback);
             assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
             assert_eq!(members(&service, &DOWN), vec![target]);
-            let none_left = Facts { worth: Worth::Usable { weight: 0 }, ..UP };
+            let none_left = Facts { worth: Availability::Usable { weight: 0 }, ..UP };
             assert_eq!(members(&service, &none_left), vec![target], "weight 0 takes nothing new");
             let too_few = Facts { quorum: false, ..UP };
             assert_eq!(members(&service, &too_few), vec![target], "without the quorum");
@@ -247,7 +247,7 @@ mod tests {
                 state(&config(&service), facts).services[&service.key].server(Target::Real(WWW1)).is_some()
             };
             assert_eq!(has_it(&DOWN), quiescent);
-            assert!(has_it(&UP) && has_it(&Facts { worth: Worth::Unknown, ..UP }));
+            assert!(has_it(&UP) && has_it(&Facts { worth: Availability::Unknown, ..UP }));
         }
     }
 

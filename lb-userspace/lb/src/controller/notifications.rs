@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lb_api::events::{Events, Level, Record};
 use lb_api::findings::Findings;
 use lb_datapath::plan::{State, Target};
-use lb_health::quorum::{Quorum, Turn};
+use lb_health::quorum::{Quorum, Transition};
 use lb_health::server::{Machine, Output};
 use lb_model::Health;
 use lb_model::{Server, Service, ServiceKey};
@@ -136,7 +136,7 @@ fn server_hook(service: &Service, server: &Server, output: &Output, reason: &str
     Some((subject, Job { event, command: command.clone(), environment }))
 }
 
-fn quorum_hook(service: &Service, turn: Turn, cause: &str) -> Job {
+fn quorum_hook(service: &Service, turn: Transition, cause: &str) -> Job {
     let (event, command) = match turn.won {
         true => ("quorum_up", &service.hooks.quorum_up),
         false => ("quorum_down", &service.hooks.quorum_down),
@@ -186,7 +186,7 @@ fn quorum_cause(service: &Service, sum: u64) -> String {
 }
 
 /// Nothing where a service simply has its quorum from the start.
-fn quorum_record(service: &Service, Turn { won, lasted }: Turn, cause: String) -> Option<Record> {
+fn quorum_record(service: &Service, Transition { won, lasted }: Transition, cause: String) -> Option<Record> {
     let name = &service.name;
     let (level, event, text) = match (won, lasted) {
         (true, None) => return None,
@@ -301,14 +301,14 @@ mod tests {
         assert_eq!(variables.join(" "), wanted);
         let (_, up) = server_hook(&service, &service.servers[0], &Output::CameBack, "").expect("a job");
         assert_eq!((up.event, up.command), ("server_up", None), "it overtakes what waits");
-        let won = quorum_hook(&service, Turn { won: true, lasted: None }, "");
+        let won = quorum_hook(&service, Transition { won: true, lasted: None }, "");
         assert_eq!((won.event, won.command), ("quorum_up", hook("/bin/won")));
     }
 
     #[test]
     fn quorums_and_fallbacks_are_told_with_what_was_before() {
         let told = |won, lasted, sum| {
-            let record = quorum_record(&web(), Turn { won, lasted }, quorum_cause(&web(), sum));
+            let record = quorum_record(&web(), Transition { won, lasted }, quorum_cause(&web(), sum));
             record.map(|record| record.text)
         };
         let lasted = Some(Duration::from_millis(40));

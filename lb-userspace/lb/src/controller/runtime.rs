@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lb_health::Verdict;
 use lb_health::machine::State;
-use lb_health::quorum::{Quorum, Turn};
-use lb_health::server::{CheckResult, Input, Machine, Output, Rules, Worth};
+use lb_health::quorum::{Quorum, Transition};
+use lb_health::server::{Availability, CheckResult, Input, Machine, Output, Rules};
 use lb_model::{Config, Server, Service, ServiceKey};
 
 use super::desired;
@@ -20,7 +20,7 @@ use super::vip_checks::checked_through_vip;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notification {
     Server(ServiceKey, IpAddr, Output),
-    Quorum(ServiceKey, Turn),
+    Quorum(ServiceKey, Transition),
 }
 
 #[derive(Debug, Default)]
@@ -75,20 +75,20 @@ impl Runtime {
 
     /// A check has spoken. If its server has left the configuration meanwhile, it changes nothing.
     pub(super) fn verdict(&mut self, verdict: Verdict, now: Duration) -> Vec<Notification> {
-        let Verdict { service, server, place, state, reason, advice, warning } = verdict;
+        let Verdict { service, server, index, state, reason, advice, warning } = verdict;
         let result = CheckResult { state, reason, advice, warning };
-        self.give(service, server, Input::Found { place, result }, now)
+        self.give(service, server, Input::Found { index, result }, now)
     }
 
     /// Until a check through the VIP has spoken, its server is taken to have passed it.
     pub(super) fn presume(&mut self, config: &Config, now: Duration) -> Vec<Notification> {
         let through_vip = checked_through_vip(&config.services);
         through_vip
-            .flat_map(|(service, server, place)| {
+            .flat_map(|(service, server, index)| {
                 let reason = "not checked yet, and taken to be well until then".to_owned();
                 let result =
                     CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
-                self.give(service.key, server.address, Input::Found { place, result }, now)
+                self.give(service.key, server.address, Input::Found { index, result }, now)
             })
             .collect()
     }
@@ -105,12 +105,12 @@ impl Runtime {
             services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
         let usable = servers.filter(|(key, server)| was_usable(key, server.address));
         let checks = usable.flat_map(|(key, server)| {
-            (0..server.checks.len()).map(move |place| (key, server.address, place))
+            (0..server.checks.len()).map(move |index| (key, server.address, index))
         });
         let reason = "not checked yet, and well for the lb before".to_owned();
         let result = CheckResult { state: State::Up, reason: Some(reason), advice: None, warning: None };
-        let found = |place| Input::Found { place, result: result.clone() };
-        checks.flat_map(|(key, address, place)| self.give(key, address, found(place), now)).collect()
+        let found = |index| Input::Found { index, result: result.clone() };
+        checks.flat_map(|(key, address, index)| self.give(key, address, found(index), now)).collect()
     }
 
     /// Keeps out the servers for which there is a reason, and no others.
@@ -161,9 +161,9 @@ impl Runtime {
     fn give(&mut self, key: ServiceKey, server: IpAddr, input: Input, now: Duration) -> Vec<Notification> {
         let known = self.services.get_mut(&key).and_then(|known| known.servers.get_mut(&server));
         let Some(machine) = known else { return Vec::new() };
-        let before = machine.worth();
+        let before = machine.availability();
         let outputs = machine.handle(input, now);
-        self.changed |= machine.worth() != before;
+        self.changed |= machine.availability() != before;
         outputs.into_iter().map(|output| Notification::Server(key, server, output)).collect()
     }
 
@@ -211,8 +211,8 @@ impl Runtime {
     fn usable(&self, service: &ServiceKey) -> impl Iterator<Item = u16> {
         let servers = self.services.get(service).into_iter().flat_map(|known| &known.servers);
         let servers = servers.filter(|(address, _)| self.draining.since(service, **address).is_none());
-        servers.filter_map(|(address, machine)| match machine.worth() {
-            Worth::Usable { weight } if self.reach.mac(*address).is_some() => Some(weight),
+        servers.filter_map(|(address, machine)| match machine.availability() {
+            Availability::Usable { weight } if self.reach.mac(*address).is_some() => Some(weight),
             _ => None,
         })
     }
@@ -228,17 +228,17 @@ impl Runtime {
     /// Of each server whether it is down, or well and reached.
     pub(super) fn has_seen_all(&self) -> bool {
         let mut servers = self.services.values().flat_map(|known| &known.servers);
-        servers.all(|(address, machine)| match machine.worth() {
-            Worth::Unknown => false,
-            Worth::Down => true,
-            Worth::Usable { .. } => self.reach.mac(*address).is_some(),
+        servers.all(|(address, machine)| match machine.availability() {
+            Availability::Unknown => false,
+            Availability::Down => true,
+            Availability::Usable { .. } => self.reach.mac(*address).is_some(),
         })
     }
 }
 
 impl desired::RuntimeState for Runtime {
-    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Worth {
-        self.server(service, server).map_or(Worth::Unknown, Machine::worth)
+    fn worth(&self, service: &ServiceKey, server: IpAddr) -> Availability {
+        self.server(service, server).map_or(Availability::Unknown, Machine::availability)
     }
     fn has_quorum(&self, service: &ServiceKey) -> bool {
         self.quorum(service).is_some_and(Quorum::is_won)
@@ -300,7 +300,7 @@ mod tests {
 
     fn verdict(service: &Service, host: u8, state: State) -> Verdict {
         let (key, server) = (service.key, address(host));
-        Verdict { service: key, server, place: 0, state, reason: None, advice: None, warning: None }
+        Verdict { service: key, server, index: 0, state, reason: None, advice: None, warning: None }
     }
 
     /// With every server up, and a MAC of each.

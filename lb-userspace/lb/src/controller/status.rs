@@ -181,7 +181,9 @@ impl View<'_> {
             method: if mac == Some(self.forwarding.mac()) { "Local" } else { "Route" }.to_owned(),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
-            weight_reason: machine.and_then(Machine::brake).map(|brake| brake.words().to_owned()),
+            weight_reason: machine
+                .and_then(Machine::weight_limiter)
+                .map(|limiter| limiter.as_str().to_owned()),
             active: counts.active(),
             inactive: counts.inactive(),
             health: machine.map_or(default, Machine::health),

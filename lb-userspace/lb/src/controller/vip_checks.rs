@@ -10,7 +10,7 @@ use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_common::probe::{Answer, Ports};
 use lb_health::Checker;
-use lb_health::net::{Station, Stations};
+use lb_health::net::{Neighbour, Neighbours};
 use lb_model::{Config, Protocol, Server, Service, Via};
 use lb_net::xsk::{self, Copying};
 use socket2::SockRef;
@@ -77,15 +77,15 @@ impl VipChecks {
     /// The checks learn where the servers are.
     pub(super) fn publish_stations(&self, checker: &Checker, needs: &Needs<'_>) {
         let servers = self.own.iter().map(|(server, own)| {
-            let station = Station { mac: needs.runtime.mac(*server), own: *own };
-            (*server, station)
+            let neighbour = Neighbour { mac: needs.runtime.mac(*server), own: *own };
+            (*server, neighbour)
         });
-        let stations = Stations {
+        let neighbours = Neighbours {
             interface: needs.config.interface.clone(),
             mac: needs.forwarding.mac(),
             servers: servers.collect(),
         };
-        checker.vip().set_stations(stations);
+        checker.vip().set_neighbours(neighbours);
     }
 
     fn follow_answers(&mut self, watched: &[Service], forwarding: &mut Forwarding) -> Result<()> {

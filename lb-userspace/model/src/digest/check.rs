@@ -1,10 +1,10 @@
-//! The part of the digest that is about checks. Programs and files belong to one machine, as do the interface and the
-//! address that probes leave by: nodes may differ in them.
+//! The digest of checks. Nodes may differ in programs, files, and the interface and source address
+//! of probes: they belong to one machine.
 
 use sha2::Digest as _;
 
 use super::Writer;
-use crate::{Check, DnsProbe, Exchange, ExternalProbe, HttpProbe, Probe, Statuses, Tls, Via, Wanted};
+use crate::{Check, DnsProbe, Exchange, Expectation, ExternalProbe, HttpProbe, Probe, Statuses, Tls, Via};
 
 impl Writer {
     pub(super) fn check(&mut self, check: &Check) {
@@ -40,9 +40,9 @@ impl Writer {
         self.text(probe.name());
         match probe {
             Probe::Tcp(exchange) | Probe::Udp(exchange) => {
-                let Exchange { send, wanted } = exchange;
+                let Exchange { send, expected } = exchange;
                 self.bytes(send);
-                self.wanted(wanted);
+                self.expected(expected);
             }
             Probe::Http(http) => self.http(http),
             Probe::Dns(DnsProbe { name, record, answer }) => {
@@ -71,7 +71,7 @@ impl Writer {
     }
 
     fn http(&mut self, http: &HttpProbe) {
-        let HttpProbe { method, request, host, status, wanted, digest } = http;
+        let HttpProbe { method, request, host, status, expected, digest } = http;
         self.text(method.name());
         self.text(request);
         self.option(host.as_deref(), Self::text);
@@ -80,11 +80,11 @@ impl Writer {
             writer.number(*range.start());
             writer.number(*range.end());
         });
-        self.wanted(wanted);
+        self.expected(expected);
         self.option(digest.as_ref(), |writer, digest| writer.bytes(digest));
     }
 
-    fn wanted(&mut self, Wanted { text, pattern }: &Wanted) {
+    fn expected(&mut self, Expectation { text, pattern }: &Expectation) {
         self.option(text.as_deref(), Self::text);
         self.option(pattern.as_ref(), |writer, pattern| writer.text(pattern.0.as_str()));
     }

@@ -1,4 +1,4 @@
-//! How many neighbours the kernel keeps, and a warning where that is too few.
+//! The limits of the kernel's neighbour table, and a warning if they are too small.
 
 use std::fmt;
 
@@ -10,59 +10,60 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage};
 
-/// Of IPv4, for all network namespaces of the machine together.
+/// Limits for IPv4, shared by all network namespaces of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Limits {
-    /// `gc_thresh2`: with more than these, entries that have not changed for five seconds are thrown out.
+    /// `gc_thresh2`: above it the kernel removes entries that have not changed for five seconds.
     kept: u32,
-    /// `gc_thresh3`: more than these are not made.
+    /// `gc_thresh3`: the kernel creates no more entries than this.
     made: u32,
 }
 
-/// Neighbours that do not fit, and what to do about it.
+/// More neighbours than the limits permit. `Display` includes the remedy.
 #[derive(Debug, PartialEq, Eq)]
 struct TooMany {
-    wanted: usize,
+    needed: usize,
     limits: Limits,
 }
 
 impl Limits {
-    /// Whether the kernel keeps `wanted` neighbours of ours.
-    fn permit(self, wanted: usize) -> Result<(), TooMany> {
-        match u32::try_from(wanted) {
+    /// Whether the kernel keeps `needed` neighbours.
+    fn permit(self, needed: usize) -> Result<(), TooMany> {
+        match u32::try_from(needed) {
             Ok(count) if count <= self.kept.min(self.made) => Ok(()),
-            _ => Err(TooMany { wanted, limits: self }),
+            _ => Err(TooMany { needed, limits: self }),
         }
     }
 }
 
 impl fmt::Display for TooMany {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { wanted, limits: Limits { kept, made } } = self;
-        // Twice as many leaves room for others, and for servers to come.
-        let room = (2 * wanted).next_power_of_two();
+        let Self { needed, limits: Limits { kept, made } } = self;
+        // Twice as many leave room for other hosts, and for future servers.
+        let room = (2 * needed).next_power_of_two();
         write!(
             f,
-            "{wanted} servers and directors are more neighbours than the kernel keeps (gc_thresh2 {kept}, gc_thresh3 {made}): \
-             it will lose MACs, and servers with them; sysctl -w net.ipv4.neigh.default.gc_thresh3={room} \
-             net.ipv4.neigh.default.gc_thresh2={room}"
+            "{needed} servers and directors exceed the kernel's neighbour table (gc_thresh2 {kept}, \
+             gc_thresh3 {made}): it will \
+             drop MACs, and their servers will be down; raise the limits: sysctl -w \
+             net.ipv4.neigh.default.gc_thresh3={room} net.ipv4.neigh.default.gc_thresh2={room}"
         )
     }
 }
 
-/// Says so in the log if the kernel does not keep `wanted` neighbours.
-pub(super) async fn warn(handle: &mut Handle, wanted: usize) {
+/// Logs a warning if the kernel does not keep `needed` neighbours.
+pub(super) async fn warn(handle: &mut Handle, needed: usize) {
     match super::answered(read(handle)).await {
         Ok(limits) => {
-            if let Err(too_many) = limits.permit(wanted) {
+            if let Err(too_many) = limits.permit(needed) {
                 tracing::warn!("{too_many}");
             }
         }
-        Err(error) => tracing::debug!("the limits of the neighbour table are not known: {error:#}"),
+        Err(error) => tracing::debug!("cannot read the limits of the neighbour table: {error:#}"),
     }
 }
 
-/// By netlink: `/proc/sys` shows them in the machine's first network namespace only.
+/// Reads the limits by netlink: `/proc/sys` has them only in the machine's first network namespace.
 async fn read(handle: &mut Handle) -> Result<Limits> {
     let mut table = NeighbourTableMessage::default();
     table.header.family = AddressFamily::Inet;
@@ -77,10 +78,10 @@ async fn read(handle: &mut Handle) -> Result<Limits> {
             return Ok(limits);
         }
     }
-    bail!("the kernel does not tell them")
+    bail!("the kernel did not report them")
 }
 
-/// The message about the table itself has them; those about interfaces have not.
+/// The limits in a message about the table itself; messages about interfaces have none.
 fn limits(table: &NeighbourTableMessage) -> Option<Limits> {
     let is_arp = table.attributes.contains(&NeighbourTableAttribute::Name("arp_cache".into()));
     let find = |wanted: fn(&NeighbourTableAttribute) -> Option<u32>| table.attributes.iter().find_map(wanted);

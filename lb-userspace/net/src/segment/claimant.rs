@@ -1,4 +1,5 @@
-//! Who claims a VIP that this director holds, and what the operator is told about it.
+//! Identifies the claimant of a VIP that this director holds, and describes the conflict for the
+//! operator.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,29 +8,30 @@ use lb_api::findings::{Finding, Kind};
 
 use super::claims::Claim;
 
-/// A machine that the configuration names.
+/// A machine of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Machine {
-    /// A real server, by its name.
+    /// A real server.
     Server { name: String, address: IpAddr },
-    /// Another director of the cluster, by its name.
+    /// Another director of the cluster.
     Director(String),
 }
 
-/// Machines by their MACs; one MAC may be several of them.
+/// Machines by MAC; several machines may have the same MAC.
 pub type Machines = HashMap<[u8; 6], Vec<Machine>>;
 
-/// Who sent a claim.
+/// The sender of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimant {
-    /// Another interface of this host, by its name.
+    /// Another interface of this host.
     OwnInterface(String),
     Known(Machine),
     Unknown,
 }
 
 impl Claimant {
-    /// A machine that is director and real server at once is a director: it may mean to hold the VIP.
+    /// A machine that is both director and real server counts as a director: it may hold the VIP on
+    /// purpose.
     pub fn of(claim: &Claim, machines: &Machines, own_interface: Option<String>) -> Self {
         if let Some(name) = own_interface {
             return Self::OwnInterface(name);
@@ -38,12 +40,13 @@ impl Claimant {
         known.max().cloned().map_or(Self::Unknown, Self::Known)
     }
 
-    /// A real server and another interface of this host are no rivals: they answer by mistake and serve nobody.
+    /// Whether the claimant may hold the VIP on purpose. Real servers and other interfaces of this
+    /// host answer by mistake.
     pub const fn may_be_a_rival(&self) -> bool {
         matches!(self, Self::Unknown | Self::Known(Machine::Director(_)))
     }
 
-    /// `interface` is the one that the director balances on.
+    /// The finding for a claim; `interface` is the interface with the XDP program.
     pub fn finding(&self, claim: &Claim, interface: &str) -> Finding {
         let Claim { address: vip, mac } = claim;
         let mac = mac_text(*mac);
@@ -59,7 +62,7 @@ impl Claimant {
             Self::Known(Machine::Server { name, address }) => (
                 Kind::VipClaimed,
                 format!(
-                    "real server {name} ({address}, MAC {mac}) answers ARP for VIP {vip}: clients reach it past the \
+                    "real server {name} ({address}, MAC {mac}) answers ARP for VIP {vip}: clients bypass the \
                      director"
                 ),
                 format!(
@@ -68,15 +71,16 @@ impl Claimant {
             ),
             Self::Known(Machine::Director(name)) => (
                 Kind::VipClaimed,
-                format!("director {name} (MAC {mac}) announces VIP {vip} too, which this director holds"),
+                format!("director {name} (MAC {mac}) also announces VIP {vip}, which this director holds"),
                 format!(
-                    "look at `lb status` on {name}: do the directors hear each other, and have they the same keys?"
+                    "run `lb status` on {name}: do the directors receive each other's heartbeats, and do \
+                     they have the same keys?"
                 ),
             ),
             Self::Unknown => (
                 Kind::VipClaimed,
-                format!("an unknown machine with MAC {mac} has VIP {vip} too, which this director holds"),
-                "find it, in the switch's table of MACs for example, and take the address off it".to_owned(),
+                format!("an unknown machine with MAC {mac} also has VIP {vip}, which this director holds"),
+                "find it, for example in the switch's MAC table, and remove the address from it".to_owned(),
             ),
         };
         Finding { kind, subject: format!("{vip} at {mac}"), text, mend }

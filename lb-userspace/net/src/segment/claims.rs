@@ -1,7 +1,9 @@
-//! Who announces which address on the segment: two nodes that hold one VIP are seen here, whatever the heartbeats say.
+//! Address claims on the segment. They reveal two nodes that hold one VIP, whatever the heartbeats
+//! say.
 //!
-//! Everyone who answers for an address claims it: in ARP as the sender of a request or a reply (RFC 5227, section 2.4),
-//! in IPv6 as the target of a neighbour advertisement. [`watch`](super::watch) knows which claims are of concern.
+//! A machine claims an address as the sender of an ARP request or reply (RFC 5227, section 2.4), or
+//! as the target of a neighbour advertisement (IPv6). [`watch`](super::watch) decides which claims
+//! are conflicts.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,17 +25,17 @@ const ICMPV6: u8 = 58;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
-/// More than any advertisement with its options; of a longer frame the rest is cut off.
+/// Receive buffer, longer than any advertisement with its options; longer frames are truncated.
 const FRAME: usize = 1514;
 
-/// Somebody says that an address is theirs.
+/// A machine claims an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub address: IpAddr,
     pub mac: [u8; 6],
 }
 
-/// The claim in an Ethernet frame without VLAN tag, if it is one.
+/// Parses the claim in an Ethernet frame without VLAN tag, if there is one.
 pub fn claim(frame: &[u8]) -> Option<Claim> {
     let packet = frame.get(ETHERNET..)?;
     match frame[12..14] {
@@ -43,7 +45,7 @@ pub fn claim(frame: &[u8]) -> Option<Claim> {
     }
 }
 
-/// RFC 826, for IPv4 over Ethernet.
+/// ARP (RFC 826) for IPv4 over Ethernet.
 fn arp(packet: &[u8]) -> Option<Claim> {
     const ETHERNET_AND_IPV4: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
     let packet: &[u8; 28] = packet.first_chunk()?;
@@ -52,22 +54,25 @@ fn arp(packet: &[u8]) -> Option<Claim> {
         return None;
     }
     let address = Ipv4Addr::from(array(packet, 14)?);
-    // A sender without an address asks whether it may have the one that it asks for (RFC 5227, section 2.1).
+    // An ARP probe: a sender without an address asks whether the address is in use (RFC 5227,
+    // section 2.1).
     (!address.is_unspecified()).then_some(Claim { address: address.into(), mac: array(packet, 8)? })
 }
 
 fn ipv6(packet: &[u8]) -> Option<Claim> {
     let (header, rest) = packet.split_first_chunk::<IPV6>()?;
     let length = usize::from(u16::from_be_bytes(array(header, 4)?));
-    // A hop limit of 255 has passed no router: it is from this segment (RFC 4861, section 7.1.2).
+    // A packet with a hop limit of 255 has passed no router, so it is from this segment (RFC 4861,
+    // section 7.1.2).
     if header[0] >> 4 != 6 || header[6] != ICMPV6 || header[7] != 255 {
         return None;
     }
     advertisement(rest.get(..length)?)
 }
 
-/// RFC 4861, section 4.4. One without a link-layer address changes nobody's cache, and is no claim. The checksum is not
-/// looked at: the frame's own has held, and the host checks it again.
+/// A neighbour advertisement (RFC 4861, section 4.4). Without a link-layer address it changes no
+/// neighbour cache, and is no claim. The checksum is not verified: the frame's own was correct, and
+/// the host verifies it again.
 fn advertisement(message: &[u8]) -> Option<Claim> {
     let (fixed, options) = message.split_first_chunk::<24>()?;
     if fixed[..2] != [NEIGHBOUR_ADVERTISEMENT, 0] {
@@ -96,7 +101,7 @@ fn array<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
     bytes.get(from..)?.first_chunk().copied()
 }
 
-/// Hears the claims on one interface.
+/// Receives the claims on one interface.
 #[derive(Debug)]
 pub struct Listener {
     arp: AsyncFd<Socket>,
@@ -104,7 +109,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Needs CAP_NET_RAW, and a tokio runtime around it. `interface` is the interface's index.
+    /// Needs CAP_NET_RAW, and must run within a tokio runtime. `interface` is the interface's
+    /// index.
     pub fn open(interface: u32) -> io::Result<Self> {
         Ok(Self {
             arp: listen(interface, libc::ETH_P_ARP as u16, &[])?,
@@ -112,7 +118,7 @@ impl Listener {
         })
     }
 
-    /// The next claim of somebody else. Nothing is lost if the future is dropped.
+    /// The next claim of another machine. Cancel safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> io::Result<Claim> {
         tokio::select! {
             claim = next_on(&self.arp) => claim,
@@ -136,20 +142,23 @@ fn receive(socket: &Socket) -> io::Result<Option<Claim>> {
     match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
         Ok((_, Some(from))) if from.pkttype() == libc::PACKET_OUTGOING => Ok(None),
         Ok((length, _)) => Ok(claim(&frame[..length])),
-        // Told once when the interface goes down; the socket hears again when it is up.
+        // Reported once when the interface goes down; the socket receives again when the interface
+        // is up.
         Err(Errno::ENETDOWN) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Bound last: until then the socket hears nothing, and so nothing that the filter would not have let through.
+/// Binds the socket after its filter is set: an unbound socket receives nothing, so nothing
+/// bypasses the filter.
 fn listen(interface: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<AsyncFd<Socket>> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     socket.set_nonblocking(true)?;
     if !filter.is_empty() {
         socket.attach_filter(filter)?;
     }
-    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an integer.
+    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an
+    // integer.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let address = &mut *storage.cast::<libc::sockaddr_ll>();
@@ -161,11 +170,11 @@ fn listen(interface: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<A
         })?
     };
     socket.bind(&address)?;
-    // SAFETY: the descriptor is the socket's own, and open as long as that is.
+    // SAFETY: the descriptor is the socket's own, and open as long as the socket.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
-/// Of all IPv6 packets only neighbour advertisements.
+/// A filter for neighbour advertisements.
 fn advertisements() -> [SockFilter; 6] {
     const NEXT_HEADER: usize = ETHERNET + 6;
     const TYPE: usize = ETHERNET + IPV6;

@@ -1,16 +1,18 @@
-//! Other interfaces of this host on the VIPs' segment. Linux answers ARP for any address of the host on any interface; an
-//! answer with the MAC of one on which no XDP program runs leads clients past the balancer.
+//! Other interfaces of this host on the VIPs' segment. Linux answers ARP for any address of the
+//! host on any interface (ARP flux); an answer with the MAC of an interface without the XDP program
+//! leads clients past the balancer.
 //!
 //! `arp_ignore` 1 keeps an interface to its own addresses
-//! (<https://docs.kernel.org/networking/ip-sysctl.html>, `arp_ignore`). It is set on an interface that was heard to answer
-//! on the segment, and on no other. It stays when `lb` is killed, as the VIPs do.
+//! (<https://docs.kernel.org/networking/ip-sysctl.html>, `arp_ignore`). `lb` sets it only on an
+//! interface that has answered on the segment. The setting outlives `lb` if that is killed, as the
+//! VIPs do.
 
 use std::fs;
 use std::io;
 
 use nix::ifaddrs::getifaddrs;
 
-/// The interface of this network namespace that has the MAC, other than `besides`.
+/// The interface of this network namespace with this MAC, except `besides`.
 pub(super) fn with_mac(mac: [u8; 6], besides: &str) -> Option<String> {
     let entries = getifaddrs().ok()?;
     let has_it = |entry: &nix::ifaddrs::InterfaceAddress| {
@@ -19,7 +21,7 @@ pub(super) fn with_mac(mac: [u8; 6], besides: &str) -> Option<String> {
     entries.filter(has_it).map(|entry| entry.interface_name).find(|name| name != besides)
 }
 
-/// The interface's own IPv4 addresses that are not `except`.
+/// The interface's own IPv4 addresses, without `except`.
 pub(super) fn ipv4_of(
     interface: &str,
     except: impl Fn(std::net::Ipv4Addr) -> bool,
@@ -30,7 +32,7 @@ pub(super) fn ipv4_of(
     addresses.filter(|address| !except(*address)).collect()
 }
 
-/// Has the interface answer ARP for its own addresses alone.
+/// Makes the interface answer ARP only for its own addresses.
 ///
 /// # Errors
 /// `/proc/sys` cannot be written, as in most containers.

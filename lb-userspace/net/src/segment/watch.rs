@@ -1,7 +1,9 @@
-//! Listens for claims on the segment, asks for this director's VIPs now and then, and says what concerns it.
+//! Address conflict detection: listens for claims on the segment, and sends ARP probes for this
+//! director's VIPs.
 //!
-//! A claim is often a unicast answer that only the asking machine sees: so the director asks for its own VIPs itself, by
-//! ARP requests without a sender's address (RFC 5227, section 2.1), which change nobody's cache.
+//! A claim is often a unicast answer that only the asking machine receives. So the director asks
+//! for its own VIPs, by ARP probes without a sender address (RFC 5227, section 2.1), which change
+//! no ARP cache.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,50 +22,51 @@ use super::claims::{Claim, Listener};
 use super::own_interfaces;
 use crate::announce::Announcer;
 
-/// From a failure to the next attempt.
+/// Delay after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// From a claim that was judged to the next one. Who announces more often is not answered more often, and what comes
-/// meanwhile waits in the socket, which has its bounds.
+/// Minimum time between two processed claims (rate limit). Further claims wait in the socket, whose
+/// buffer is bounded.
 const PACE: Duration = Duration::from_millis(20);
 
-/// From one answer to claims on a group to the next one.
+/// Minimum time between two reactions to claims on a group.
 const DEFENCE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often each VIP is asked for, if there are no more than [`QUESTIONS`] in each [`ROUND`].
+/// Interval of ARP probes for each VIP, if there are at most [`QUESTIONS`] in each [`ROUND`].
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(1);
 const QUESTIONS: usize = 100;
 
-/// How long a claim that was seen once stands as a finding: three questions without an answer end it.
+/// How long a claim lasts as a finding: three ARP probes without an answer end it.
 const CLAIM_LASTS: Duration = Duration::from_secs(35);
 
-/// How long the start waits for other interfaces of this host to answer; they do in microseconds.
+/// How long the start waits for answers of this host's other interfaces, which take microseconds.
 const FIRST_ANSWERS: Duration = Duration::from_millis(20);
 
-/// What nobody else may announce.
+/// The addresses that no other machine may announce.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ours {
     /// The VIPs' interface.
     pub interface: String,
-    /// This node's own on that interface: what is announced with it is no conflict.
+    /// The interface's own MAC: claims with it are no conflict.
     pub mac: [u8; 6],
     /// The VIPs, each with the number of its group.
     pub vips: HashMap<IpAddr, u8>,
-    /// The machines that the configuration names, as far as their MACs are known.
+    /// The machines of the configuration with known MACs.
     pub machines: Machines,
 }
 
-/// What is to be done about a claim on a VIP of the group.
+/// The reaction to a claim on a VIP of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Response {
-    /// The station with this MAC may hold it in earnest: if this director does, the two must come to an end.
+    /// The machine with this MAC may hold the VIP on purpose: if this director holds it, too, one
+    /// of the two must give it up.
     Conflict(u8, [u8; 6]),
-    /// Somebody answers for it by mistake: clients are to be told again where it is.
+    /// A machine answers for the VIP by mistake: announce the VIP again.
     Announce(u8),
 }
 
-/// Where claims come from.
+/// A source of claims.
 trait Source {
     async fn next(&mut self) -> io::Result<Claim>;
 }
@@ -74,18 +77,18 @@ impl Source for Listener {
     }
 }
 
-/// What the watch needs of the director around it.
+/// The watch's connections to the director.
 pub struct Surroundings {
     /// Index of the VIPs' interface.
     pub interface: u32,
     pub findings: Findings,
     /// Whether this director holds the group now.
     pub holds: Box<dyn Fn(u8) -> bool + Send + Sync>,
-    /// Must not wait.
+    /// Must not block.
     pub respond: Box<dyn Fn(Response) + Send>,
 }
 
-/// Dropping it ends it.
+/// The running watch. Dropping it ends the task.
 #[derive(Debug)]
 pub struct Watch {
     ours: watch::Sender<Ours>,
@@ -99,7 +102,8 @@ impl Drop for Watch {
 }
 
 impl Watch {
-    /// Needs CAP_NET_RAW. Returns once other interfaces of this host that are on the segment are known and silent.
+    /// Needs CAP_NET_RAW. Returns once other interfaces of this host on the segment are detected
+    /// and silenced.
     pub async fn start(ours: Ours, surroundings: Surroundings) -> Result<Self> {
         let interface = surroundings.interface;
         let mut listener =
@@ -128,23 +132,23 @@ impl Watch {
     }
 }
 
-/// Tells the interface of this host that has a MAC and is not the one named.
+/// Finds the interface of this host with a MAC, except the named one.
 type OwnInterface = Box<dyn Fn([u8; 6], &str) -> Option<String> + Send>;
 
-/// Says of claims what is wrong and what is to be done.
+/// Turns claims into findings and reactions.
 struct Judge {
     ours: watch::Receiver<Ours>,
     own_interface: OwnInterface,
     findings: Findings,
     holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
     respond: Box<dyn Fn(Response) + Send>,
-    /// When each group was answered for last.
+    /// When the last reaction for each group was.
     defended: HashMap<u8, Instant>,
 }
 
 impl Judge {
-    /// Asks for this director's own address, for which any interface of the host on the segment answers, before there is a
-    /// VIP that it could answer for.
+    /// Sends ARP probes for this director's own address, for which any interface of this host on
+    /// the segment answers. That detects such interfaces before the director holds a VIP.
     async fn look_for_own_interfaces(&self, listener: &mut Listener, announcer: &Announcer) {
         let Ours { interface, mac, vips, .. } = self.ours.borrow().clone();
         let own = own_interfaces::ipv4_of(&interface, |address| vips.contains_key(&address.into()));
@@ -167,7 +171,7 @@ impl Judge {
         }
     }
 
-    /// `true` if the claim was about one of the VIPs.
+    /// Handles a claim; `true` if it was about one of the VIPs.
     fn judge(&mut self, claim: &Claim) -> bool {
         let ours = self.ours.borrow().clone();
         let Some(&group) = ours.vips.get(&claim.address) else { return false };
@@ -196,19 +200,20 @@ impl Judge {
     }
 }
 
-/// An interface of ours is kept from answering; what was wrong is told all the same, because a restart of the network
-/// brings it back.
+/// Silences another interface of this host. The finding is raised anyway, because a restart of the
+/// network undoes it.
 fn silence(name: &str, finding: Finding, findings: &Findings) {
     let mend = match own_interfaces::silence(name) {
         Ok(()) => format!(
-            "lb has set net.ipv4.conf.{name}.arp_ignore=1, so it answers no more; write that into /etc/sysctl.d to keep it"
+            "lb has set net.ipv4.conf.{name}.arp_ignore=1, so it no longer answers; add the setting to \
+             /etc/sysctl.d to keep it"
         ),
-        Err(error) => format!("{}; lb could not do it: {error}", finding.mend),
+        Err(error) => format!("{}; lb could not set it: {error}", finding.mend),
     };
     findings.raise_for(Finding { mend, ..finding }, CLAIM_LASTS);
 }
 
-/// A source that fails is opened anew, again and again; that it does is told once.
+/// Reopens a source that fails, again and again; logs the failure once.
 async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut judge: Judge) {
     let mut failing = false;
     loop {
@@ -221,7 +226,7 @@ async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut 
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!("announcements of VIPs by others are not seen for now: {error}");
+                    tracing::error!("cannot see announcements of VIPs by other machines for now: {error}");
                 }
                 sleep(RETRY).await;
                 if let Ok(anew) = open() {
@@ -232,7 +237,7 @@ async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut 
     }
 }
 
-/// Asks for the VIPs that this director holds. Whether there are answers is the listener's concern.
+/// Sends ARP probes for the VIPs that this director holds. The listener receives the answers.
 async fn ask(
     announcer: Announcer,
     ours: watch::Receiver<Ours>,
@@ -243,7 +248,7 @@ async fn ask(
         sleep(ROUND).await;
         let Ours { mac, vips, .. } = ours.borrow().clone();
         for vip in questions.due(&vips, &*holds, Instant::now()) {
-            // An interface that is down is told elsewhere.
+            // An interface that is down is reported elsewhere.
             if let Err(error) = announcer.ask(vip, mac) {
                 tracing::debug!("{error:#}");
             }
@@ -251,13 +256,13 @@ async fn ask(
     }
 }
 
-/// When each VIP was asked for last.
+/// When the last ARP probe for each VIP was.
 #[derive(Debug, Default)]
 struct Questions(HashMap<Ipv4Addr, Instant>);
 
 impl Questions {
-    /// Those whose turn it is, those that waited longest first. IPv6 addresses need no question: Linux answers for them on
-    /// the interface that has them, and on no other.
+    /// The VIPs to probe next, longest waiting first. IPv6 VIPs need no probes: Linux answers for
+    /// them only on the interface that has them.
     fn due(&mut self, vips: &HashMap<IpAddr, u8>, holds: &dyn Fn(u8) -> bool, now: Instant) -> Vec<Ipv4Addr> {
         let held = vips.iter().filter_map(|(vip, group)| match vip {
             IpAddr::V4(vip) if holds(*group) => Some(*vip),

@@ -1,11 +1,12 @@
-//! Who a command is told that it is: programs look for their settings below HOME, and some end without one.
+//! Environment variables about the user: programs look for their settings below HOME, and some fail
+//! without it.
 
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use nix::unistd::{User, geteuid};
 
-/// Where our own environment has none.
+/// PATH, if our own environment has none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 type Variable = (&'static str, OsString);
@@ -15,12 +16,13 @@ static OWN: LazyLock<[Variable; 5]> = LazyLock::new(|| {
     identity(|name| std::env::var_os(name), user.as_ref())
 });
 
-/// Environment variables of every command, beside those that are meant for it.
+/// Environment variables of every command, in addition to its own.
 pub(super) fn own() -> impl Iterator<Item = &'static Variable> {
     OWN.iter()
 }
 
-/// From our own environment, else as the user database has it. systemd sets none of them for a service but PATH and LANG.
+/// From our own environment, else from the user database. For a service systemd sets only PATH and
+/// LANG of them.
 fn identity(own: impl Fn(&str) -> Option<OsString>, user: Option<&User>) -> [Variable; 5] {
     let own = |name| own(name).filter(|value| !value.is_empty());
     let name = || user.map_or_else(|| geteuid().to_string(), |user| user.name.clone()).into();
@@ -30,7 +32,7 @@ fn identity(own: impl Fn(&str) -> Option<OsString>, user: Option<&User>) -> [Var
         ("HOME", own("HOME").unwrap_or_else(home)),
         ("USER", own("USER").unwrap_or_else(name)),
         ("LOGNAME", own("LOGNAME").unwrap_or_else(name)),
-        // The one that is everywhere.
+        // The locale that exists everywhere.
         ("LANG", own("LANG").unwrap_or_else(|| "C".into())),
     ]
 }
@@ -50,12 +52,12 @@ mod tests {
     fn c9_a_command_has_a_home_and_a_name_wherever_it_runs() {
         let root = User::from_uid(Uid::from_raw(0)).expect("a user database").expect("root in it");
         let home = root.dir.to_string_lossy().into_owned();
-        // As systemd starts a service, and as a bare container does.
+        // As in a systemd service, and in a bare container.
         assert_eq!(values(&[("PATH", "/bin")], Some(&root)), ["/bin", &home, "root", "root", "C"]);
         assert_eq!(values(&[("HOME", "")], Some(&root)), [PATH, &home, "root", "root", "C"]);
         let uid = geteuid().to_string();
         assert_eq!(values(&[], None), [PATH, "/", &uid, &uid, "C"]);
-        // As from a shell.
+        // As in a shell.
         let shell = [
             ("PATH", "/opt/bin"),
             ("HOME", "/srv/ops"),

@@ -1,19 +1,19 @@
-//! A command's output, cut into lines for the log, and cut short where it is too much.
+//! A command's output as lines for the log, limited in number and length.
 
-/// Lines of one command that are logged.
+/// Maximum number of logged lines per command.
 const LINES: usize = 100;
-/// Bytes of a line; more are not told.
+/// Maximum length of a line in bytes; the rest is dropped.
 const LENGTH: usize = 500;
 
-/// Hands lines on, and with its end the last one.
+/// Splits output into lines. Dropping it passes on the last line.
 pub(super) struct Lines<F: FnMut(&[u8])> {
-    told: F,
+    on_line: F,
     line: Vec<u8>,
 }
 
 impl<F: FnMut(&[u8])> Lines<F> {
-    pub(super) fn new(told: F) -> Self {
-        Self { told, line: Vec::new() }
+    pub(super) fn new(on_line: F) -> Self {
+        Self { on_line, line: Vec::new() }
     }
 
     pub(super) fn feed(&mut self, output: &[u8]) {
@@ -22,13 +22,13 @@ impl<F: FnMut(&[u8])> Lines<F> {
             let room = LENGTH.saturating_sub(self.line.len());
             self.line.extend(text.iter().take(room));
             if text.len() < part.len() {
-                self.tell();
+                self.emit();
             }
         }
     }
 
-    fn tell(&mut self) {
-        (self.told)(&self.line);
+    fn emit(&mut self) {
+        (self.on_line)(&self.line);
         self.line.clear();
     }
 }
@@ -36,23 +36,23 @@ impl<F: FnMut(&[u8])> Lines<F> {
 impl<F: FnMut(&[u8])> Drop for Lines<F> {
     fn drop(&mut self) {
         if !self.line.is_empty() {
-            self.tell();
+            self.emit();
         }
     }
 }
 
-/// Takes lines for `told` to log.
-pub(super) fn for_log(mut told: impl FnMut(&str)) -> impl FnMut(&[u8]) {
+/// Converts lines for the log and passes them to `on_line`.
+pub(super) fn for_log(mut on_line: impl FnMut(&str)) -> impl FnMut(&[u8]) {
     let mut count = 0;
     move |line| {
         count += 1;
         match count {
             ..=LINES => {
-                // What moves a cursor must not make the log say something else.
+                // Control characters must not change how the log looks on a terminal.
                 let line = String::from_utf8_lossy(line).replace(char::is_control, " ");
-                told(line.trim_end());
+                on_line(line.trim_end());
             }
-            count if count == LINES + 1 => told("(and more, which is not logged)"),
+            count if count == LINES + 1 => on_line("(and more, which is not logged)"),
             _ => {}
         }
     }
@@ -63,11 +63,11 @@ mod tests {
     use super::*;
 
     fn lines(parts: &[&[u8]]) -> Vec<String> {
-        let mut told = Vec::new();
-        let mut lines = Lines::new(for_log(|line| told.push(line.to_owned())));
+        let mut on_line = Vec::new();
+        let mut lines = Lines::new(for_log(|line| on_line.push(line.to_owned())));
         parts.iter().for_each(|part| lines.feed(part));
         drop(lines);
-        told
+        on_line
     }
 
     #[test]

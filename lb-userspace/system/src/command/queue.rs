@@ -1,6 +1,7 @@
-//! Hooks: commands of the operator's that are run when something has changed.
+//! Hooks: commands of the operator that run when something has changed.
 //!
-//! Nothing waits for a hook but the next one of the same subject, a VIP group or a server: each has a queue of its own.
+//! Only the next hook of the same subject (a VIP group or a server) waits for a hook: each subject
+//! has its own queue.
 
 #[cfg(test)]
 mod tests;
@@ -15,16 +16,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A queue that has had nothing to do for so long ends; thousands of servers have theirs.
+/// A queue that was idle for this long ends; thousands of servers have one each.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Runs hooks. Dropping it lets those that run or wait come to their end; with the runtime they are killed.
+/// Runs hooks. After dropping it, running and waiting hooks still complete; the end of the runtime
+/// kills them.
 #[derive(Debug)]
 pub struct Queues {
     queues: HashMap<String, Queue>,
-    /// How many more may run at once: a rack that goes down shall not start a thousand processes.
+    /// Permits for concurrent hooks: an outage of a rack must not start a thousand processes.
     room: Arc<Semaphore>,
-    /// [`IDLE`], but in tests.
+    /// [`IDLE`], except in tests.
     idle: Duration,
 }
 
@@ -34,25 +36,25 @@ struct Queue {
     task: JoinHandle<()>,
 }
 
-/// A hook and what it is run for.
+/// A hook and its event.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// In the configuration's word.
+    /// The event, as the configuration names it.
     pub event: &'static str,
-    /// Without one this is only the news that waiting hooks have been overtaken.
+    /// `None`: the event has no hook, but supersedes waiting hooks.
     pub command: Option<lb_model::Command>,
-    /// Besides PATH it sees this and nothing else of ours.
+    /// The hook's environment, in addition to PATH and the user's variables.
     pub environment: Vec<(String, String)>,
 }
 
 impl Queues {
-    /// At most `together` hooks run at once.
+    /// Runs at most `together` hooks at once.
     pub fn new(together: usize) -> Self {
         Self { queues: HashMap::new(), room: Arc::new(Semaphore::new(together)), idle: IDLE }
     }
 
-    /// Has the hook run after the one that runs for `subject` now, if any, and in the place of the one that waits. Returns
-    /// at once. Needs a tokio runtime around it.
+    /// Queues the hook behind the one that runs for `subject`; it replaces a waiting one. Returns
+    /// at once. Must run within a tokio runtime.
     pub fn run(&mut self, subject: &str, job: Job) {
         let unsent = match self.queues.get(subject) {
             None => job,
@@ -64,10 +66,10 @@ impl Queues {
         if unsent.command.is_none() {
             return;
         }
-        // Those that have ended since are not needed any more.
+        // Remove queues that have ended.
         self.queues.retain(|_, queue| !queue.jobs.is_closed());
         let queue = self.open(subject);
-        // Its task has not even begun.
+        // The queue's task has not begun yet.
         let _ = queue.jobs.send(unsent);
         self.queues.insert(subject.to_owned(), queue);
     }
@@ -78,7 +80,7 @@ impl Queues {
         Queue { jobs, task: tokio::spawn(task) }
     }
 
-    /// Waits for the hooks that run and wait, at most for `patience`.
+    /// Waits for running and waiting hooks, at most for `patience`.
     pub async fn finish(self, patience: Duration) {
         let all = async {
             for (subject, Queue { jobs, task }) in self.queues {
@@ -89,7 +91,7 @@ impl Queues {
             }
         };
         if timeout(patience, all).await.is_err() {
-            tracing::warn!("hooks still run after {} s; stopping all the same", patience.as_secs());
+            tracing::warn!("hooks are still running after {} s; stopping without them", patience.as_secs());
         }
     }
 }
@@ -99,7 +101,7 @@ async fn work(subject: String, mut jobs: UnboundedReceiver<Job>, room: Arc<Semap
         let next = match timeout(idle, jobs.recv()).await {
             Ok(next) => next,
             Err(_) => {
-                // What was sent in this very moment is still done.
+                // Jobs sent at this moment still run.
                 jobs.close();
                 jobs.recv().await
             }
@@ -108,7 +110,7 @@ async fn work(subject: String, mut jobs: UnboundedReceiver<Job>, room: Arc<Semap
         let Ok(_room) = room.acquire().await else { return };
         while let Ok(newer) = jobs.try_recv() {
             if job.command.is_some() {
-                tracing::info!("hook {} of {subject} skipped: overtaken by {}", job.event, newer.event);
+                tracing::info!("hook {} of {subject} skipped: superseded by {}", job.event, newer.event);
             }
             job = newer;
         }
@@ -120,8 +122,8 @@ async fn work(subject: String, mut jobs: UnboundedReceiver<Job>, room: Arc<Semap
 
 async fn run(subject: &str, event: &str, command: &lb_model::Command, environment: &[(String, String)]) {
     let begin = Instant::now();
-    let told = |line: &str| tracing::info!("hook {event} of {subject}: {line}");
-    let outcome = super::run(command, environment, told).await;
+    let log = |line: &str| tracing::info!("hook {event} of {subject}: {line}");
+    let outcome = super::run(command, environment, log).await;
     let took = begin.elapsed();
     match outcome {
         Ok(()) => tracing::info!(?took, "hook {event} of {subject} done"),

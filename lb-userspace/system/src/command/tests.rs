@@ -1,4 +1,4 @@
-//! Real commands, run by /bin/sh.
+//! Real commands by /bin/sh.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use lb_lab::commands::{LONG, read, runs, shell, wait_for};
 
 use super::*;
 
-/// Output and outcome.
+/// The command's output and result.
 async fn outcome(command: &lb_model::Command) -> (Vec<String>, Result<(), Failure>) {
     let mut lines = Vec::new();
     let outcome = run(command, &[], |line| lines.push(line.to_owned())).await;
@@ -47,7 +47,7 @@ async fn output_is_kept_in_order_from_both_streams() {
     assert_eq!(lines, ["one", "two", "three"]);
 }
 
-/// More than a pipe holds: a command must not wait for a reader.
+/// More output than fits into a pipe: the command must not block.
 #[tokio::test]
 async fn much_output_stops_nobody() {
     let (lines, outcome) = outcome(&shell("yes | head -c 1000000", LONG)).await;

@@ -1,4 +1,4 @@
-//! Two directors on the talk's cluster: ha1, which is preferred, and ha2.
+//! Two directors on the talk's cluster: ha1, the preferred one, and ha2.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,23 +12,23 @@ use anyhow::{Context as _, Result, bail};
 use super::{Talk, configuration, heartbeat_address};
 use crate::lab::{Director, Node, SerialLine};
 
-/// For whatever the directors do among themselves: start-up, the first checks of the servers, a return.
+/// Time limit for the directors' actions: start-up, the first checks of the servers, a failback.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at both directors: seldom enough to leave the machine to what is measured.
+/// Polling interval of both directors, long enough not to disturb measurements.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A key line of a lab, which has no secrets.
+/// A line of the key file; a lab has no secrets.
 const KEY: &str = "1 6c6162206c6162206c6162206c6162206c6162206c6162206c6162206c616220\n";
 
-/// How the directors watch each other.
+/// The directors' heartbeat settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// From one heartbeat to the next.
+    /// Heartbeat interval.
     pub interval: Duration,
-    /// A node that was silent for so long is dead.
+    /// Dead time.
     pub dead: Duration,
-    /// A serial line beside the two networks.
+    /// A serial line in addition to the two networks.
     pub serial: bool,
 }
 
@@ -37,7 +37,7 @@ impl Settings {
     pub const DEFAULT: Self =
         Self { interval: Duration::from_millis(50), dead: Duration::from_millis(200), serial: false };
 
-    /// The shortest interval that `lb` takes.
+    /// The shortest interval that `lb` accepts.
     pub const FAST: Self =
         Self { interval: Duration::from_millis(10), dead: Duration::from_millis(40), serial: false };
 }
@@ -50,12 +50,13 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both and returns once ha1 is active, ha2 stands by, and both know the servers.
+    /// Starts both and waits until ha1 is active, ha2 is on standby, and both have the servers'
+    /// health.
     pub fn start(talk: &Talk, settings: Settings) -> Result<Self> {
         Self::start_with(talk, settings, &configuration()?)
     }
 
-    /// The same with another configuration than the talk's, without its `cluster:` section.
+    /// Like [`Self::start`], with another configuration, given without its `cluster:` section.
     pub fn start_with(talk: &Talk, settings: Settings, configuration: &str) -> Result<Self> {
         let serial = settings.serial.then(|| talk.lab.serial_line("serial")).transpose()?;
         let key_file = write_key(talk.lab.state().folder())?;
@@ -69,12 +70,13 @@ impl Pair {
         Ok(pair)
     }
 
-    /// Returns once both directors run, hear each other, know the servers and agree that `holder` is the active one.
+    /// Waits until both directors are running, receive each other's heartbeats, know the servers'
+    /// health and agree that `holder` is active.
     pub fn wait_until_held_by(&self, holder: &str) -> Result<()> {
         self.wait_until_held_by_one_of(&[holder]).map(drop)
     }
 
-    /// The same for the first of `holders` that both agree on.
+    /// Like [`Self::wait_until_held_by`] for any of `holders`; returns the one on which both agree.
     pub fn wait_until_held_by_one_of<'a>(&self, holders: &[&'a str]) -> Result<&'a str> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -91,7 +93,7 @@ impl Pair {
         }
     }
 
-    /// Returns once ha2 is active, as ha2 sees it: ha1 may be in no state to be asked.
+    /// Waits until ha2 is active according to ha2: ha1 may be unable to answer.
     pub fn wait_for_take_over(&self) -> Result<()> {
         self.ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).map(drop)
     }
@@ -102,7 +104,7 @@ impl Pair {
         Ok(ready && ha1.hears("ha2") && ha2.hears("ha1") && ha1.held_by(holder) && ha2.held_by(holder))
     }
 
-    /// What both show and have logged, for error messages.
+    /// Status and logs of both, for error messages.
     pub fn shown(&self) -> String {
         let shown = [&self.ha1, &self.ha2].map(|director| {
             format!(
@@ -154,7 +156,7 @@ cluster:
     ))
 }
 
-/// Both nodes read the same file; nobody else may.
+/// Writes the key file, readable only for its owner.
 fn write_key(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("keys");
     let write = || {

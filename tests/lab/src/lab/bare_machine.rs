@@ -1,4 +1,5 @@
-//! A machine without a BPF file system: a mount namespace in which none is mounted, kept by a process of the lab.
+//! A machine without a BPF file system: a mount namespace without one, kept by a process of the
+//! lab.
 
 use std::fs;
 use std::thread::sleep;
@@ -8,25 +9,25 @@ use anyhow::{Result, bail};
 
 use super::{Node, Process};
 
-/// Unmounts every BPF file system, however many lie on top of each other, and hides that of other tests in `/run`.
+/// Unmounts all BPF file systems, including stacked ones, and hides that of other tests in `/run`.
 const UNMOUNT: &str = "\
 while umount /sys/fs/bpf 2>/dev/null; do :; done
 mkdir -p /run/lb && mount -t tmpfs tmpfs /run/lb || exit 1
 ";
 
-/// Its node runs programs in it by [`BareMachine::launcher`].
+/// The mount namespace; programs run in it by [`BareMachine::launcher`].
 #[derive(Debug)]
 pub struct BareMachine {
     keeper: Process,
 }
 
-/// What else is the matter with its `/sys`.
+/// The state of its `/sys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sys {
     Writable,
-    /// As in containers.
+    /// Read-only, as in containers.
     ReadOnly,
-    /// There is no folder to mount anything on, and none can be made.
+    /// Without a folder for a mount, which cannot be created.
     WithoutFolder,
 }
 
@@ -41,7 +42,7 @@ impl Sys {
 }
 
 impl BareMachine {
-    /// Ends with the lab.
+    /// Creates the mount namespace, which ends with the lab.
     pub fn of(node: &Node, sys: Sys) -> Result<Self> {
         let ready = node.folder()?.join("bare");
         let script = format!("{UNMOUNT}{}echo > {}\nexec sleep 3600", sys.script(), ready.display());
@@ -57,12 +58,12 @@ impl BareMachine {
         Ok(Self { keeper })
     }
 
-    /// Words before a command that is to run in it.
+    /// The prefix of a command to run in it.
     pub fn launcher(&self) -> Vec<String> {
         vec!["nsenter".into(), format!("--mount=/proc/{}/ns/mnt", self.keeper.pid())]
     }
 
-    /// The same, without the right to mount anything.
+    /// The prefix of a command to run in it without the permission to mount.
     pub fn launcher_without_mounting(&self) -> Vec<String> {
         let mut words = self.launcher();
         words.extend(["setpriv", "--bounding-set=-sys_admin"].map(str::to_owned));

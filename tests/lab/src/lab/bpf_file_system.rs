@@ -1,5 +1,5 @@
-//! The BPF file system that directors pin their programs in. `lb` mounts one itself where there is none; the commands of
-//! this project do it before, and say so.
+//! The BPF file system, in which directors pin their programs. `lb` mounts one if there is none;
+//! the commands of this project do so before, and report it.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
-/// Where `lb` looks for it: the usual place, and one for machines where that is read-only or not there.
+/// The paths that `lb` tries: the usual one, and one for machines on which that is read-only or
+/// missing.
 pub const PLACES: [&str; 2] = ["/sys/fs/bpf", "/run/lb/bpf"];
 
-/// Whether there is one that can be written to.
+/// Whether a writable BPF file system is mounted.
 pub fn is_there() -> bool {
     PLACES.into_iter().any(|place| {
         statfs(place).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
@@ -20,15 +21,15 @@ pub fn is_there() -> bool {
     })
 }
 
-/// Where one can be mounted: on a folder that is there, which in sysfs cannot be made; and not on top of one that is there
-/// already and cannot be written to, because that may have a reason.
+/// Where a BPF file system can be mounted: on an existing folder, which nobody can create in sysfs;
+/// and not over a read-only BPF file system, which may be intentional.
 pub fn place() -> &'static str {
     let [usual, own] = PLACES;
     let free = statfs(usual).is_ok_and(|found| found.filesystem_type() != BPF_FS_MAGIC);
     if free { usual } else { own }
 }
 
-/// Mounts one, as systemd does.
+/// Mounts a BPF file system, as systemd does.
 pub fn mount_at(place: &str) -> Result<()> {
     if !Path::new(place).is_dir() {
         fs::create_dir_all(place).with_context(|| format!("cannot make {place}"))?;

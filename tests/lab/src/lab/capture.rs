@@ -1,4 +1,4 @@
-//! What a node hears on the segment, with the kernel's times of arrival.
+//! Captures the frames that a node receives, with the kernel's time stamps.
 
 use std::fmt;
 use std::io::IoSliceMut;
@@ -19,10 +19,10 @@ use nix::sys::time::TimeVal;
 
 use super::Node;
 
-/// An Ethernet frame that came in.
+/// A received Ethernet frame.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// When, on the wall clock, since 1970.
+    /// Time of arrival on the wall clock, since 1970.
     pub at: Duration,
     pub bytes: Vec<u8>,
 }
@@ -35,7 +35,7 @@ pub struct Arp {
 }
 
 impl Frame {
-    /// Whether its sender's MAC is `mac`, as [`Node::mac`] writes it.
+    /// Whether its sender's MAC is `mac`, in the format of [`Node::mac`].
     pub fn is_from(&self, mac: &str) -> bool {
         let bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
         self.bytes.get(6..12).is_some_and(|source| bytes.eq(source.iter().map(|byte| Ok(*byte))))
@@ -56,7 +56,7 @@ fn address(packet: &[u8], from: usize) -> Option<Ipv4Addr> {
     packet.get(from..)?.first_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes))
 }
 
-/// Hears as long as it lives.
+/// Captures as long as this value lives.
 pub struct Capture {
     frames: Arc<Mutex<Vec<Frame>>>,
     stop: Arc<AtomicBool>,
@@ -64,7 +64,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// On all interfaces of the node.
+    /// Captures on all interfaces of the node.
     pub fn start(node: &Node) -> Result<Self> {
         let socket = node.run(open)?.with_context(|| format!("cannot listen on {}", node.name()))?;
         let frames = Arc::default();
@@ -82,12 +82,12 @@ impl Capture {
         Ok(Self { frames, stop, thread: Some(thread) })
     }
 
-    /// What has come so far, and is not returned again.
+    /// Takes the frames captured so far.
     pub fn take(&self) -> Vec<Frame> {
         std::mem::take(&mut *lock(&self.frames))
     }
 
-    /// Of what has come so far.
+    /// Takes the ARP frames captured so far.
     pub fn look<T>(&self, look: impl FnOnce(&[Frame]) -> T) -> T {
         look(&lock(&self.frames))
     }
@@ -116,7 +116,7 @@ fn open() -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// `None`: nothing has come for a while.
+/// Receives a frame; `None`: none has arrived for a while.
 fn receive(socket: &OwnedFd) -> Option<Frame> {
     let mut bytes = [0; 1514];
     let mut space = nix::cmsg_space!(nix::libc::timespec);

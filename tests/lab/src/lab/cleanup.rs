@@ -1,7 +1,8 @@
-//! Removing labs: at the end, on Ctrl-C, and after an owner that was killed.
+//! Removes labs: at the end, on Ctrl-C, and after an owner was killed.
 //!
-//! Three ways lead to [`remove`]: the owner drops its [`Lab`](super::Lab); a signal reaches the owner, whose watcher
-//! thread removes every lab it owns and ends the process; the next lab of anybody sweeps those whose owner is dead.
+//! Three ways lead to [`remove`]: the owner drops its [`Lab`](super::Lab); a signal reaches the
+//! owner, whose watcher thread removes all its labs and ends the process; the next new lab removes
+//! those whose owner is dead.
 
 use std::fs::{self, DirEntry};
 use std::io::{Read as _, pipe};
@@ -21,12 +22,13 @@ use super::process::pids;
 use super::state::{Owner, State};
 use super::{Process, bpf_file_system, global, shell};
 
-/// Labs of this process. Held while something is added to a lab, so that clean-up never misses what is being made.
+/// Labs of this process. Locked while something is added to a lab, so that clean-up misses nothing.
 static OWNED: Mutex<Vec<State>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
-/// Permission to add a namespace or a process to a lab, for as long as it is held; refused once clean-up has begun.
+/// Permission to add a namespace or a process to a lab, while it is held; refused once clean-up has
+/// begun.
 pub(super) fn gate() -> Result<MutexGuard<'static, Vec<State>>> {
     let guard = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
     if INTERRUPTED.load(Ordering::SeqCst) {
@@ -44,10 +46,11 @@ pub(super) fn forget(state: &State) {
     OWNED.lock().unwrap_or_else(PoisonError::into_inner).retain(|owned| owned != state);
 }
 
-/// Removes the lab: ends its processes, then deletes its namespaces and its record. What is already gone is no error.
+/// Removes the lab: ends its processes, then deletes its namespaces and its record. Missing parts
+/// are not an error.
 pub fn remove(state: &State) {
     if INTERRUPTED.load(Ordering::SeqCst) {
-        // The watcher does it and then ends the process; saying more than it does would only confuse.
+        // The watcher removes the lab and then ends the process.
         loop {
             thread::park();
         }
@@ -56,7 +59,7 @@ pub fn remove(state: &State) {
     forget(state);
 }
 
-/// Removes every lab whose owner is dead.
+/// Removes all labs whose owner is dead.
 pub(super) fn sweep() -> Result<()> {
     for state in State::all()? {
         if state.owner() == Owner::Dead {
@@ -70,7 +73,7 @@ fn remove_now(state: &State) {
     let processes = state.processes();
     for (_, process) in &processes {
         process.signal(Signal::SIGTERM);
-        // One that was stopped does not hear it otherwise.
+        // A frozen process (SIGSTOP) needs SIGCONT to receive SIGTERM.
         process.signal(Signal::SIGCONT);
     }
     for (name, process) in &processes {
@@ -98,8 +101,8 @@ fn remove_now(state: &State) {
     }
 }
 
-/// Ends what still runs in the namespace: workers of a server that was killed, commands that `lab exec` started. A
-/// process can only be in there because this lab put it there.
+/// Ends all remaining processes in the namespace: workers of a killed server, commands of `lab
+/// exec`. All processes in it belong to this lab.
 fn end_members(namespace: &str) {
     for process in members(namespace) {
         process.signal(Signal::SIGKILL);
@@ -109,11 +112,11 @@ fn end_members(namespace: &str) {
     }
 }
 
-/// Removes what an `lb` that was killed has left pinned for the interfaces of the namespace: it would keep its program
-/// and its connection table in the kernel's memory.
+/// Removes the pins of a killed `lb` for the namespace's interfaces, which keep its program and its
+/// connection table in the kernel's memory.
 fn remove_pins(namespace: &str) {
     for pin in pins(namespace) {
-        // A folder of maps is removed when it is empty.
+        // A folder of maps must be empty before it can be removed.
         let inside = fs::read_dir(&pin).into_iter().flatten().flatten();
         inside.for_each(|map| drop(fs::remove_file(map.path())));
         let removed = if pin.is_dir() { fs::remove_dir(&pin) } else { fs::remove_file(&pin) };
@@ -123,7 +126,8 @@ fn remove_pins(namespace: &str) {
     }
 }
 
-/// The BPF links and folders of maps that `lb` has pinned for the interfaces of a namespace; their names begin with its inode.
+/// The BPF links and folders of maps that `lb` has pinned for a namespace's interfaces. Their names
+/// begin with its inode.
 pub fn pins(namespace: &str) -> Vec<PathBuf> {
     let Some(inode) = inode(namespace) else { return Vec::new() };
     let entries = bpf_file_system::PLACES.iter().flat_map(|place| fs::read_dir(format!("{place}/lb")));
@@ -131,7 +135,7 @@ pub fn pins(namespace: &str) -> Vec<PathBuf> {
     entries.flatten().flatten().filter(is_ours).map(|entry| entry.path()).collect()
 }
 
-/// What `/proc/PID/ns/net` of its members and the namespace's own file share.
+/// The namespace's inode, which `/proc/PID/ns/net` of its processes and its own file share.
 fn inode(namespace: &str) -> Option<u64> {
     Some(fs::metadata(format!("/run/netns/{namespace}")).ok()?.ino())
 }
@@ -146,7 +150,7 @@ pub fn members(namespace: &str) -> Vec<Process> {
         .collect()
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP remove this process's labs before they end it.
+/// Makes SIGINT, SIGTERM and SIGHUP remove this process's labs before they end it.
 pub(super) fn on_signals() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
@@ -158,7 +162,7 @@ fn install() -> Result<()> {
     let (mut reader, writer) = pipe().context("cannot make a pipe for signals")?;
     nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     debug_assert!(writer.as_raw_fd() >= 0);
-    // Never closed: the handler may write to it until the process ends.
+    // Never closed: the signal handler may write to it until the process ends.
     SIGNAL_PIPE.store(writer.into_raw_fd(), Ordering::SeqCst);
     thread::Builder::new().name("lab-cleanup".into()).spawn(move || {
         let mut signal = [0];
@@ -176,7 +180,8 @@ fn install() -> Result<()> {
 
 extern "C" fn tell_watcher(signal: libc::c_int) {
     let byte = u8::try_from(signal).unwrap_or(0);
-    // SAFETY: `byte` is one readable byte; a pipe that is full or gone is an error return that changes nothing here.
+    // SAFETY: `byte` is one readable byte; if the pipe is full or closed, write(2) only returns an
+    // error.
     unsafe { libc::write(SIGNAL_PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
 }
 

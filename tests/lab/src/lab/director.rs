@@ -1,4 +1,4 @@
-//! A running `lb` on a node, and what it says of itself.
+//! A running `lb` on a node, and its status.
 
 use std::env;
 use std::fs;
@@ -26,20 +26,20 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts `lb run` with `configuration` on `node` and returns once `lb status` answers.
+    /// Starts `lb run` with `configuration` on `node` and waits until `lb status` answers.
     ///
-    /// A `control:` section of the configuration is replaced: labs must not share a socket.
+    /// Replaces a `control:` section of the configuration, because labs must not share a socket.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
         Self::start_behind(&[] as &[&str], node, configuration)
     }
 
-    /// Starts it where no BPF file system is mounted, and where it may not mount one.
+    /// Starts `lb` without a BPF file system and without the permission to mount one.
     pub fn start_without_bpffs(node: &Node, configuration: &str) -> Result<Self> {
         let machine = BareMachine::of(node, Sys::Writable)?;
         Self::start_behind(&machine.launcher_without_mounting(), node, configuration)
     }
 
-    /// Starts it where the certificates in the file `roots` are trusted, and no others.
+    /// Starts `lb` with the certificates in the file `roots` as the only trusted ones.
     pub fn start_trusting(roots: &Path, node: &Node, configuration: &str) -> Result<Self> {
         Self::start_behind(
             &["env".to_owned(), format!("SSL_CERT_FILE={}", roots.display())],
@@ -48,14 +48,14 @@ impl Director {
         )
     }
 
-    /// `launcher` is a command that runs the words after it in its place.
+    /// `launcher` is a command that executes its arguments as a command.
     pub fn start_behind(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
         let director = Self::launch(launcher, node, configuration)?;
         director.wait_until_ready()?;
         Ok(director)
     }
 
-    /// The same, but returns at once: `lb status` may not answer for a while.
+    /// Like [`Self::start`], but returns at once: `lb status` may not answer for a while.
     pub fn launch(launcher: &[impl AsRef<str>], node: &Node, configuration: &str) -> Result<Self> {
         Self::launch_with(binary()?, launcher, node, configuration, &[])
     }
@@ -83,13 +83,13 @@ impl Director {
         self.restart_with(&[])
     }
 
-    /// The same, with another build of `lb`.
+    /// Starts another build of `lb`.
     pub fn restart_as(&mut self, binary: &Path) -> Result<()> {
         binary.clone_into(&mut self.binary);
         self.restart()
     }
 
-    /// The same, with these options of `lb run`.
+    /// Starts `lb` with these options of `lb run`.
     pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
         let file = self.configuration()?;
@@ -99,7 +99,7 @@ impl Director {
         self.wait_until_ready()
     }
 
-    /// `lb stop --release` after its end: takes away what it has left.
+    /// Runs `lb stop --release` after the process has ended, which removes everything left behind.
     pub fn release(&self) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
         let mut command = self.node.command(self.binary.to_str().context("the path of lb is not UTF-8")?);
@@ -107,7 +107,7 @@ impl Director {
         shell::run(command.arg("--config").arg(self.configuration()?)).map(drop)
     }
 
-    /// The same with its wall clock set back; what it measures times with goes on as ever.
+    /// Starts `lb` with its wall clock set back; CLOCK_MONOTONIC is unchanged.
     pub fn restart_a_day_earlier(&mut self) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
         let configuration = fs::read_to_string(self.configuration()?)?;
@@ -117,7 +117,7 @@ impl Director {
         Ok(())
     }
 
-    /// Until `lb status` answers.
+    /// Waits until `lb status` answers.
     pub fn wait_until_ready(&self) -> Result<()> {
         // The kernel verifies the program meanwhile: a second of processor time, and many more on a
         // busy machine.
@@ -132,12 +132,12 @@ impl Director {
         Ok(())
     }
 
-    /// `lb status` as the operator sees it.
+    /// The output of `lb status`.
     pub fn listing(&self) -> Result<String> {
         shell::run(self.lb_status().env("NO_COLOR", "1"))
     }
 
-    /// The parts of `lb status --json` that scenarios look at.
+    /// The status of `lb status --json`.
     pub fn status(&self) -> Result<Status> {
         let json = shell::run(self.lb_status().arg("--json"))?;
         serde_json::from_str(&json).with_context(|| format!("lb status --json is not as expected: {json}"))
@@ -147,37 +147,37 @@ impl Director {
         self.lb("status")
     }
 
-    /// `lb WORD` for this director.
+    /// Runs `lb WORD` for this director.
     fn lb(&self, word: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(word).arg("--socket").arg(self.socket());
         command
     }
 
-    /// `lb failover`: another node shall take what this one holds.
+    /// `lb failover`: another node takes this node's groups.
     pub fn failover(&self) -> Result<()> {
         shell::run(&mut self.lb("failover")).map(drop)
     }
 
-    /// `lb failback`: this node shall have back what it is preferred for.
+    /// `lb failback`: this node takes back the groups for which it is preferred.
     pub fn failback(&self) -> Result<()> {
         shell::run(&mut self.lb("failback")).map(drop)
     }
 
-    /// `lb WORDS` as an operator gives it; returns what it prints.
+    /// Runs `lb WORDS` and returns its output.
     pub fn order(&self, words: &[&str]) -> Result<String> {
         let (word, rest) = words.split_first().context("no command")?;
         shell::run(self.lb(word).args(rest))
     }
 
-    /// This node's role for the group, in `lb status`'s word.
+    /// This node's role for the group, as in `lb status`.
     pub fn role_of(&self, group: &str) -> Result<String> {
         let status = self.status()?;
         let found = status.group(group).map(|shown| shown.role.clone());
         found.with_context(|| format!("lb shows no group {group}"))
     }
 
-    /// Polls the status until `wanted` holds of it; an error says what was waited for.
+    /// Polls the status until `wanted` returns true; an error names the condition.
     pub fn wait_until(
         &self,
         what: &str,
@@ -352,19 +352,19 @@ impl Director {
         self.process
     }
 
-    /// Ends `lb` by SIGTERM, as systemd would.
+    /// Ends `lb` by SIGTERM, as systemd does.
     pub fn stop(&self) -> Result<()> {
         self.process.stop(Duration::from_secs(60))
     }
 
-    /// Ends `lb` by SIGKILL: it can do nothing about it, as in a crash.
+    /// Ends `lb` by SIGKILL, like a crash.
     pub fn kill(&self) -> Result<()> {
         self.process.signal(Signal::SIGKILL);
         ensure!(self.process.ends_within(Duration::from_secs(30)), "lb on {} does not end", self.node.name());
         Ok(())
     }
 
-    /// Stops all threads of `lb` where they are, until [`Director::thaw`].
+    /// Freezes `lb` (SIGSTOP) until [`Director::thaw`].
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }
@@ -378,7 +378,7 @@ fn configuration_of(node: &Node) -> Result<PathBuf> {
     Ok(node.folder()?.join("lb.yaml"))
 }
 
-/// Where the director of `node` listens.
+/// The control socket of `node`'s director.
 pub fn socket(node: &Node) -> PathBuf {
     node.state().folder().join(format!("{}.sock", node.name()))
 }
@@ -396,7 +396,7 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
     let mut kept = String::new();
     let mut inside = false;
     for line in configuration.lines() {
-        // A section goes on while lines are indented, empty or comments.
+        // A section continues while lines are indented, empty or comments.
         let starts_one = line.starts_with(|first: char| !first.is_whitespace() && first != '#');
         if starts_one {
             inside = line.starts_with("control:");

@@ -1,6 +1,8 @@
-//! Settings of the whole machine, not of a namespace, which labs raise and the last of them gives back.
+//! Settings of the whole machine, not of a namespace: labs raise them, and the last lab restores
+//! them.
 //!
-//! What they were stands in each lab's `globals`, so that the next lab gives back what a killed owner could not.
+//! Each lab's `globals` has the original values, so that the next lab can restore what a killed
+//! owner could not.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -11,14 +13,14 @@ use anyhow::{Context as _, Result};
 use super::State;
 use super::state::lock;
 
-/// A setting as it was before any lab raised it.
+/// A setting's value before any lab raised it.
 #[derive(Debug, PartialEq, Eq)]
 struct Before {
     path: String,
     value: u64,
 }
 
-/// Raises `/proc/sys/PATH` to at least `value` for as long as the lab is there.
+/// Raises `/proc/sys/PATH` to at least `value` as long as the lab exists.
 pub(super) fn raise(state: &State, path: &str, value: u64) -> Result<()> {
     let _lock = lock("globals")?;
     let file = file_of(path);
@@ -34,7 +36,7 @@ pub(super) fn raise(state: &State, path: &str, value: u64) -> Result<()> {
     Ok(())
 }
 
-/// Gives back what the lab has raised, unless another lab needs it.
+/// Restores the settings that the lab has raised, unless another lab needs them.
 pub(super) fn give_back(state: &State) -> Result<()> {
     let _lock = lock("globals")?;
     let others = raised_by_others(state)?;
@@ -45,7 +47,7 @@ pub(super) fn give_back(state: &State) -> Result<()> {
         let file = file_of(&before.path);
         fs::write(&file, before.value.to_string()).with_context(|| format!("cannot set {file} back"))?;
     }
-    // From here on it is no concern of this lab, whose folder still stands.
+    // From here on the setting does not belong to this lab, whose folder still exists.
     let record = record_of(state);
     if record.exists() { fs::remove_file(record).context("cannot remove the record") } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! A network namespace, as `ip netns` makes and lists them.
+//! A network namespace, as `ip netns` creates and lists them.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -15,21 +15,21 @@ use nix::sys::stat::Mode;
 
 use super::{State, shell};
 
-/// One namespace, by name: commands and closures run in it. Cloning it does not make another one.
+/// A named namespace, in which commands and closures run. Clones are the same namespace.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// A new namespace for `node`, with its loopback up, no IPv6 (whose start-up chatter would disturb counts) and
-    /// nothing forwarded.
+    /// Creates a namespace for `node`, with loopback up, without IPv6 (whose packets at the start
+    /// would disturb counters) and without forwarding.
     pub(super) fn new(state: &State, node: &str) -> Result<Self> {
         state.make_namespace(node, |name| shell::ip(&format!("netns add {name}")).map(drop))?;
         let namespace = Self::open(&state.namespace(node));
         namespace.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
         namespace.sysctl("net/ipv4/ip_forward", "0")?;
-        // `default` is what interfaces made later begin with.
+        // `default` applies to interfaces created later.
         for interface in ["all", "default"] {
             namespace.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
         }
@@ -37,7 +37,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// A namespace that exists.
+    /// An existing namespace.
     pub fn open(name: &str) -> Self {
         Self { name: name.to_owned() }
     }
@@ -50,8 +50,8 @@ impl Namespace {
         format!("/run/netns/{}", self.name)
     }
 
-    /// A command that will run in the namespace. Unlike under `ip netns exec` it keeps its view of `/sys`, and with it
-    /// `/sys/fs/bpf`.
+    /// A command to run in the namespace. Unlike with `ip netns exec` it keeps its `/sys`,
+    /// including `/sys/fs/bpf`.
     pub fn command(&self, program: &str) -> Command {
         let path = CString::new(self.path()).expect("names of namespaces have no NUL");
         let enter = move || {
@@ -59,7 +59,8 @@ impl Namespace {
             setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
         };
         let mut command = Command::new(program);
-        // SAFETY: between fork and exec `enter` makes three system calls (open, setns, close) and allocates nothing.
+        // SAFETY: between fork and exec `enter` makes three system calls (open, setns, close) and
+        // allocates nothing.
         unsafe { command.pre_exec(enter) };
         command
     }
@@ -69,7 +70,7 @@ impl Namespace {
         shell::ip(&format!("-netns {} {arguments}", self.name))
     }
 
-    /// Runs `work` on a thread of its own inside the namespace: sockets it opens belong there.
+    /// Runs `work` on a new thread inside the namespace, to which its sockets then belong.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let enter = || -> Result<()> {
             let file = File::open(self.path()).with_context(|| format!("namespace {} is gone", self.name))?;
@@ -82,7 +83,7 @@ impl Namespace {
         })
     }
 
-    /// Sets `/proc/sys/PATH`, which shows each thread its own namespace's `net`.
+    /// Sets `/proc/sys/PATH`, whose `net` belongs to the namespace of the accessing thread.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         let file = format!("/proc/sys/{path}");
         self.run(|| fs::write(&file, value))?

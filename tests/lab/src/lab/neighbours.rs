@@ -1,4 +1,4 @@
-//! Who on the segment answers for an address.
+//! Resolves an address on the segment.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -11,12 +11,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use super::{Node, shell};
 use crate::uninterrupted;
 
-/// How long answers are listened for.
+/// How long to wait for answers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Node {
-    /// The MACs of all who answer when the node asks the segment of `eth0` who has `address`: by ARP, or by a neighbour
-    /// solicitation. Listens for a second.
+    /// The MACs of all machines on `eth0`'s segment that answer for `address`, by ARP or neighbour
+    /// discovery. Waits for a second.
     pub fn who_has(&self, address: impl Into<IpAddr>) -> Result<BTreeSet<String>> {
         match address.into() {
             IpAddr::V4(address) => self.ask_by_arp(address),
@@ -27,7 +27,7 @@ impl Node {
     fn ask_by_arp(&self, address: Ipv4Addr) -> Result<BTreeSet<String>> {
         let mut command = self.command("arping");
         command.args(["-b", "-w", &PATIENCE.as_secs().to_string(), "-I", "eth0"]).arg(address.to_string());
-        // Its exit code says whether anybody has answered, and that we see ourselves.
+        // arping's exit code only says whether there was an answer.
         let output = command.output().with_context(|| format!("cannot start {}", shell::line(&command)))?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(
@@ -42,13 +42,13 @@ impl Node {
         Ok(macs.map(str::to_ascii_lowercase).collect())
     }
 
-    /// The kernel asks for us, because it does not know where to send a datagram to.
+    /// Makes the kernel send a neighbour solicitation, by sending a datagram to the address.
     fn solicit(&self, address: Ipv6Addr) -> Result<BTreeSet<String>> {
         self.ip(&format!("-6 neighbour flush to {address} dev eth0"))?;
         self.run(|| {
             let flags = SockFlag::SOCK_CLOEXEC;
             let answers = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
-            // A raw socket: only its receiving half is used, which is alike.
+            // A raw socket as tokio's UDP socket: receiving works the same way.
             let answers = UdpSocket::from(answers);
             UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?.send_to(b"?", (address, 9))?;
             let deadline = Instant::now() + PATIENCE;
@@ -71,7 +71,8 @@ impl Node {
     }
 }
 
-/// The MAC in a neighbour advertisement that answers a solicitation for `address` (RFC 4861, section 4.4).
+/// The MAC in a neighbour advertisement that answers a solicitation for `address` (RFC 4861,
+/// section 4.4).
 fn answer_for(address: Ipv6Addr, message: &[u8]) -> Option<String> {
     const SOLICITED: u8 = 0x40;
     let (advertisement, option) = message.split_first_chunk::<24>()?;

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::switch::{self, Segment};
 use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
 
-/// A namespace with an interface, `eth0`, on the switch. Everything a [`Namespace`] can do, it can.
+/// A namespace with an interface `eth0` on the switch. It dereferences to [`Namespace`].
 #[derive(Debug, Clone)]
 pub struct Node {
     name: String,
@@ -24,7 +24,7 @@ pub struct Node {
 
 impl Node {
     pub(super) fn new(state: &State, switch: &Switch, name: &str, address: Prefix) -> Result<Self> {
-        // The switch's ports are named after the node, and interface names have at most 15 characters.
+        // The switch's ports have the node's name, and interface names have at most 15 characters.
         ensure!(name.len() <= 10 && name != "switch", "`{name}` cannot be the name of a node");
         let namespace = Namespace::new(state, name)?;
         let node = Self { name: name.to_owned(), namespace, state: state.clone(), address };
@@ -40,13 +40,14 @@ impl Node {
     fn connect_as(&self, mac: &str, switch: &Switch, segment: Segment, address: Prefix) -> Result<()> {
         let interface = segment.interface();
         switch.connect(segment, &self.namespace, &self.name, mac)?;
-        // XDP on veth loses the mark "checksum still to be filled in", and the far end drops the segment.
+        // XDP on veth loses the mark for an unfinished checksum, and the peer then drops the
+        // segment.
         shell::run(self.command("ethtool").args(["--offload", interface, "tx", "off"]))?;
         self.ip(&format!("address add {address} dev {interface}"))?;
         self.ip(&format!("link set {interface} up")).map(drop)
     }
 
-    /// A node of a lab that another process made.
+    /// A node of a lab of another process.
     pub fn open(state: &State, name: &str, address: Prefix) -> Self {
         let namespace = Namespace::open(&state.namespace(name));
         Self { name: name.to_owned(), namespace, state: state.clone(), address }
@@ -60,7 +61,7 @@ impl Node {
         self.address.address
     }
 
-    /// Of `eth0`.
+    /// The MAC of `eth0`.
     pub fn mac(&self) -> String {
         mac(self.address.address)
     }
@@ -76,12 +77,13 @@ impl Node {
         Ok(folder)
     }
 
-    /// Starts `program` in the background, under the name `NODE-PURPOSE` in the lab's records and logs.
+    /// Starts `program` in the background, with the name `NODE-PURPOSE` in the lab's records and
+    /// logs.
     pub fn start(&self, purpose: &str, program: &str, arguments: &[&str]) -> Result<Process> {
         self.state.start(&self.record(purpose), self.command(program).args(arguments))
     }
 
-    /// The same for a server: returns once it accepts connections on `port`.
+    /// Like [`Self::start`] for a server: waits until it accepts connections on `port`.
     pub fn start_server(
         &self,
         purpose: &str,
@@ -101,18 +103,19 @@ impl Node {
         Ok(process)
     }
 
-    /// Under which a background process stands in the lab's records and logs.
+    /// The name of a background process in the lab's records and logs.
     pub(super) fn record(&self, purpose: &str) -> String {
         format!("{}-{purpose}", self.name)
     }
 
-    /// Makes the node a real server of direct routing: it takes packets for the VIP, and tells nobody so.
+    /// Makes the node a real server for direct routing: it accepts packets for the VIP, and does
+    /// not answer ARP for it.
     pub fn hold_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.answer_arp_for_own()?;
         self.ip(&format!("address add {vip}/32 dev lo")).map(drop)
     }
 
-    /// Ends what [`Node::hold_vip`] has begun, as a slip of the hand does it.
+    /// Removes the VIP of [`Node::hold_vip`], as an operator's mistake.
     pub fn lose_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.ip(&format!("address del {vip}/32 dev lo")).map(drop)
     }
@@ -122,77 +125,81 @@ impl Node {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
     }
 
-    /// Gives `eth0` IPv6, which nodes are without, and `address`, such as `fd00::5/64`; it can be used at once.
+    /// Enables IPv6 on `eth0`, which is off by default, with `address`, such as `fd00::5/64`,
+    /// usable at once.
     pub fn add_ipv6(&self, address: &str) -> Result<()> {
         self.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
         self.ip(&format!("address add {address} dev eth0 nodad")).map(drop)
     }
 
-    /// Sets `interface` up or down, as an administrator does it on the node.
+    /// Sets `interface` up or down on the node.
     pub fn set_link(&self, interface: &str, link: Link) -> Result<()> {
         self.ip(&format!("link set {interface} {link}")).map(drop)
     }
 
-    /// Takes `eth0` away, as when its driver is unloaded or a bond is deleted.
+    /// Deletes `eth0`, as when its driver is unloaded.
     pub fn remove_interface(&self) -> Result<()> {
         self.ip("link delete eth0").map(drop)
     }
 
-    /// Makes `eth0` anew, with this MAC and the node's own address, after [`Node::remove_interface`].
+    /// Creates `eth0` again after [`Node::remove_interface`], with this MAC and the node's own
+    /// address.
     pub fn make_interface(&self, mac: &str) -> Result<()> {
         self.connect_as(mac, &Switch::open(&self.state), Segment::Shared, self.address)
     }
 
-    /// Plugs the cable of `interface` in or pulls it: the interface stays as it is and gains or loses its carrier.
+    /// Sets the switch port of `interface` up or down: the interface stays up and gains or loses
+    /// its carrier.
     pub fn set_carrier(&self, interface: &str, link: Link) -> Result<()> {
         let switch = Switch::open(&self.state);
         switch.namespace().ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
     }
 
-    /// Takes the XDP program off the switch's end of `eth0`'s cable: a plain veth, as containers have it.
+    /// Detaches the XDP program from `eth0`'s switch port: a plain veth pair, as in containers.
     pub fn make_plain_veth(&self) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
         switch.ip(&format!("link set {} xdp off", switch::port(&self.name, "eth0"))).map(drop)
     }
 
-    /// Ends what [`Node::make_plain_veth`] has begun.
+    /// Undoes [`Node::make_plain_veth`].
     pub fn undo_plain_veth(&self) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
         xdp_pass::attach(&switch, &switch::port(&self.name, "eth0"))
     }
 
-    /// From now on the switch's end of `eth0`'s cable has the kernel finish the checksums of what goes to the node.
+    /// Makes the kernel complete the checksums of packets to the node, at `eth0`'s switch port.
     pub fn finish_checksums_at_far_end(&self) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
         let port = switch::port(&self.name, "eth0");
         shell::run(switch.command("ethtool").args(["--offload", &port, "tx", "off"])).map(drop)
     }
 
-    /// Gives the node's firewall these commands.
+    /// Runs these commands of the node's firewall (nft).
     pub fn nft(&self, commands: &str) -> Result<()> {
         shell::run(self.command("nft").arg(commands)).map(drop)
     }
 
-    /// Whether `eth0` leaves the checksums of what the node sends to others ("offload"), as interfaces of containers do.
+    /// Sets checksum offload of packets that the node sends by `eth0`; on in containers.
     pub fn set_checksum_offload(&self, on: bool) -> Result<()> {
         let switch = if on { "on" } else { "off" };
         shell::run(self.command("ethtool").args(["--offload", "eth0", "tx", switch])).map(drop)
     }
 
-    /// Plugs the cable of `interface`, one of another segment, into the switch that all nodes are on.
+    /// Moves the switch port of `interface` from another segment to the common one.
     pub fn plug_into_shared_segment(&self, interface: &str) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
         let bridge = Segment::Shared.bridge();
         switch.ip(&format!("link set {} master {bridge}", switch::port(&self.name, interface))).map(drop)
     }
 
-    /// Ends what [`Node::hold_vip`] does against answers, as a server is that nobody has set up: it answers ARP for every
-    /// address that it has.
+    /// Undoes the ARP settings of [`Node::hold_vip`]: like a server without them, the node answers
+    /// ARP for all its addresses (ARP flux).
     pub fn answer_arp_for_all(&self) -> Result<()> {
         self.set_arp_silence("0", "0")
     }
 
-    /// The node answers ARP for addresses of the asked interface alone, and asks with no other: what a real server needs.
+    /// Sets arp_ignore and arp_announce as real servers need them: ARP uses only addresses of the
+    /// interface.
     pub fn answer_arp_for_own(&self) -> Result<()> {
         self.set_arp_silence("1", "2")
     }
@@ -205,7 +212,7 @@ impl Node {
         Ok(())
     }
 
-    /// From now on drops what comes to the UDP `port` by `interface`; everything else goes through as before.
+    /// Drops packets that arrive on `interface` for the UDP `port`; other traffic passes.
     pub fn drop_udp(&self, interface: &str, port: u16) -> Result<()> {
         let table = format!("drop_udp_{interface}");
         let rules = format!(
@@ -215,12 +222,13 @@ impl Node {
         shell::run(self.command("nft").arg(rules)).map(drop)
     }
 
-    /// Ends what [`Node::drop_udp`] has begun on `interface`.
+    /// Undoes [`Node::drop_udp`] on `interface`.
     pub fn pass_udp(&self, interface: &str) -> Result<()> {
         shell::run(self.command("nft").arg(format!("delete table ip drop_udp_{interface}"))).map(drop)
     }
 
-    /// From now on what the node's own programs send to TCP `port` is lost. What XDP forwards goes through as before.
+    /// Drops packets that the node's own programs send to TCP `port`. Packets forwarded by XDP
+    /// pass.
     pub fn drop_own_tcp(&self, port: u16) -> Result<()> {
         let rules = format!(
             "table ip drop_own_tcp {{ chain output {{ type filter hook output priority 0; tcp dport {port} drop; }}; }}"
@@ -228,7 +236,7 @@ impl Node {
         shell::run(self.command("nft").arg(rules)).map(drop)
     }
 
-    /// Ends what [`Node::drop_own_tcp`] has begun.
+    /// Undoes [`Node::drop_own_tcp`].
     pub fn pass_own_tcp(&self) -> Result<()> {
         shell::run(self.command("nft").arg("delete table ip drop_own_tcp")).map(drop)
     }
@@ -238,8 +246,8 @@ impl Node {
         WebServer::new(self, page)
     }
 
-    /// Fetches `url` with curl over a new connection and returns the body. Anything but a success is an error, and so is
-    /// an answer that takes longer than two seconds.
+    /// Fetches `url` with curl over a new connection and returns the body. A status other than
+    /// success is an error, as is an answer after more than two seconds.
     pub fn get(&self, url: &str) -> Result<String> {
         let options = ["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "2"];
         shell::run(self.command("curl").args(options).arg(url))
@@ -254,13 +262,13 @@ impl Deref for Node {
     }
 }
 
-/// 02:00 and the address, so that a capture can be read.
+/// A MAC of 02:00 and the IPv4 address, so that captures are readable.
 fn mac(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// Which way a link is set; prints as `ip link set` wants it.
+/// The state of a link; prints as an argument of `ip link set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     Up,
@@ -276,7 +284,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// An address and the length of its network's prefix.
+/// An address with its prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
     pub address: Ipv4Addr,

@@ -1,4 +1,4 @@
-//! A process that is recognised again later, by another process, without fear of a pid used twice.
+//! A process id that other processes can use later, safe against reuse of the pid.
 
 use std::fmt;
 use std::fs;
@@ -12,11 +12,11 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// A pid and the moment the process started: together they name one process until the next reboot.
+/// A pid and the process's start time, which together identify a process until the next reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pid: i32,
-    /// In clock ticks since boot, field 22 of `/proc/PID/stat`.
+    /// Start time in clock ticks since boot, field 22 of `/proc/PID/stat`.
     start: u64,
 }
 
@@ -39,13 +39,13 @@ impl Process {
         self.pid
     }
 
-    /// True until it has ended. Ended children of ours are reaped on the way.
+    /// Whether the process is still running. Reaps it if it is an ended child of this process.
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
             Some(Stat { state, start, .. }) if start == self.start => {
                 let ended = state == 'Z' && threads(self.pid) <= 1;
                 if ended {
-                    // An error means that it is somebody else's child, and theirs to reap.
+                    // An error means that it is a child of another process.
                     let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
                 }
                 !ended
@@ -54,42 +54,43 @@ impl Process {
         }
     }
 
-    /// The processor time that it has taken so far, that of its threads and of its ended children included.
+    /// CPU time so far, including threads and ended children.
     pub fn cpu_time(&self) -> Result<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the process is gone")?;
         let (_, after_name) = text.rsplit_once(')').context("/proc/PID/stat without a name")?;
-        // User and system time are fields 14 and 15, its children's 16 and 17; the state is field 3.
+        // User and system time are fields 14 and 15, those of children 16 and 17; the state is
+        // field 3.
         let ticks =
             after_name.split_whitespace().skip(11).take(4).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
         let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock ticks")?;
         Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
     }
 
-    /// How many file descriptors it has open.
+    /// Number of open file descriptors.
     pub fn open_files(&self) -> Result<usize> {
         let folder = format!("/proc/{}/fd", self.pid);
         Ok(fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?.count())
     }
 
-    /// How many threads it has.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         threads(self.pid)
     }
 
-    /// Sends a signal, if the process still runs.
+    /// Sends a signal, if the process is still running.
     pub fn signal(&self, signal: Signal) {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
 
-    /// Sends a signal to the process and the children that it has kept in its group.
+    /// Sends a signal to the process and all children in its process group.
     pub fn signal_group(&self, signal: Signal) -> Result<()> {
         // Background processes of a lab lead a group, see `State::start`.
         killpg(Pid::from_raw(self.pid), signal).with_context(|| format!("cannot signal group {}", self.pid))
     }
 
-    /// Asks it to end, waits, and after `patience` makes it.
+    /// Sends SIGTERM, waits for `patience`, and then sends SIGKILL.
     pub fn stop(&self, patience: Duration) -> Result<()> {
         self.signal(Signal::SIGTERM);
         if self.ends_within(patience) {
@@ -102,12 +103,13 @@ impl Process {
         Ok(())
     }
 
-    /// True when it has ended, or does so within `patience`.
+    /// Whether the process ends within `patience`.
     pub fn ends_within(&self, patience: Duration) -> bool {
         holds_within(patience, || !self.is_alive())
     }
 
-    /// The same of the group that it leads, or led: some servers' children outlive them for a moment.
+    /// Whether the process's group ends within `patience`: some servers' children outlive them for
+    /// a moment.
     pub fn group_ends_within(&self, patience: Duration) -> bool {
         let is_left = |pid| stat(pid).is_some_and(|stat| stat.group == self.pid && stat.state != 'Z');
         holds_within(patience, || !pids().any(is_left))
@@ -125,7 +127,7 @@ fn holds_within(patience: Duration, condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Of all processes.
+/// The pids of all processes.
 pub(super) fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -153,7 +155,7 @@ struct Stat {
     start: u64,
 }
 
-/// The command's name stands in parentheses and may contain anything, parentheses too.
+/// The command's name is in parentheses and may contain any characters, including parentheses.
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = text.rsplit_once(')')?;
@@ -165,7 +167,7 @@ fn stat(pid: i32) -> Option<Stat> {
     Some(Stat { state, group, start })
 }
 
-/// The first thread of a killed process can be gone while the others still hold its files open.
+/// Whether other threads of a killed process are left: they may still hold its files open.
 fn threads(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }

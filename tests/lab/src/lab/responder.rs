@@ -1,4 +1,4 @@
-//! Something on a node that answers datagrams.
+//! A UDP server on a node.
 
 use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result};
 
 use super::Node;
 
-/// Answers as long as it lives.
+/// Answers datagrams as long as this value lives.
 pub struct Responder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Responder {
-    /// On one address of the node, so that answers come from there.
+    /// Binds to one address of the node, so that answers have it as their source.
     pub fn start(
         node: &Node,
         address: (Ipv4Addr, u16),
@@ -33,7 +33,7 @@ impl Responder {
             let mut question = [0; 1500];
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut question) {
-                    // A client that is gone, or an address, shows as one that is not answered.
+                    // If the client or the address is gone, the datagram stays unanswered.
                     let _ = socket.send_to(&answer(&question[..length]), client);
                 }
             }

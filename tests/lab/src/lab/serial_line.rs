@@ -10,15 +10,16 @@ use anyhow::{Context as _, Result, bail};
 
 use super::State;
 
-/// A null-modem cable, held by a process of the lab: either end can be closed and opened again at any time.
+/// A serial line, kept open by a process of the lab: either end can be closed and opened again at
+/// any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SerialLine {
-    /// Device files, `/dev/pts/N`, one for each node. Both are in raw mode.
+    /// Device files, `/dev/pts/N`, one per node. Both are in raw mode.
     pub ends: [PathBuf; 2],
 }
 
 impl SerialLine {
-    /// Lays the line and returns once both ends can be opened.
+    /// Creates the line and waits until both ends can be opened.
     pub(super) fn new(state: &State, name: &str) -> Result<Self> {
         let links = ["a", "b"].map(|end| state.folder().join(format!("{name}-{end}")));
         let mut command = Command::new("socat");

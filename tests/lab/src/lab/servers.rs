@@ -1,6 +1,7 @@
-//! Real servers, to test checks against: Debian's, in a file system of their own, so that the machine gets no new service.
+//! Real servers for tests of checks: Debian's packages in a file system of their own, so that no
+//! service is installed.
 //!
-//! They are processes of the lab like all others: in its namespaces, in its records, ended with it.
+//! They are processes of the lab: in its namespaces and records, and ended with it.
 
 pub mod catalog;
 pub mod root;
@@ -17,7 +18,7 @@ use super::{Node, Process};
 use crate::workspace;
 use catalog::{Program, User};
 
-/// A server on a node, which can be stopped, frozen, changed and started again.
+/// A real server on a node.
 #[derive(Debug, Clone)]
 pub struct RealServer {
     node: Node,
@@ -25,10 +26,10 @@ pub struct RealServer {
 }
 
 impl RealServer {
-    /// Not started yet. It has a copy of its configuration.
+    /// A server that is not started yet, with a copy of its configuration.
     pub fn new(node: &Node, program: &'static Program) -> Result<Self> {
         ensure!(root::is_complete(), "the real servers are not there: run `cargo xtask setup`");
-        // So that few of them need root.
+        // Unprivileged ports, so that few servers need root.
         node.sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
         let server = Self { node: node.clone(), program };
         let folder = server.folder()?;
@@ -63,19 +64,19 @@ impl RealServer {
         chown(path, Some(uid), Some(uid)).with_context(|| format!("cannot give {} away", path.display()))
     }
 
-    /// What the server sees as `/srv`.
+    /// The server's `/srv`.
     pub fn folder(&self) -> Result<PathBuf> {
         Ok(self.node.folder()?.join(self.program.name))
     }
 
-    /// Writes a file of the server's folder. What the server knows already stays known until it is told or restarted.
+    /// Writes a file in the server's folder. A running server may need a reload or restart.
     pub fn write(&self, file: &str, content: &str) -> Result<()> {
         let path = self.folder()?.join(file);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         self.hand_over(&path)
     }
 
-    /// Makes a file what it was at first, or removes it if there was none.
+    /// Restores a file's original content, or removes a new file.
     pub fn restore(&self, file: impl AsRef<Path>) -> Result<()> {
         let (original, copy) = (self.fixtures().join(&file), self.folder()?.join(&file));
         if !original.exists() {
@@ -85,7 +86,7 @@ impl RealServer {
         self.hand_over(&copy)
     }
 
-    /// Starts it and returns once it accepts connections.
+    /// Starts the server and waits until it accepts connections.
     pub fn start(&self) -> Result<()> {
         let root = root::path();
         let script = workspace::root().join("tests/lab/src/lab/servers/enter.sh");
@@ -104,7 +105,7 @@ impl RealServer {
         process.with_context(|| format!("{} does not run", self.program.name))
     }
 
-    /// Ends it in order. When this returns nobody is left who holds its port.
+    /// Stops the server in order, and waits until its port is free.
     pub fn stop(&self) -> Result<()> {
         let process = self.process()?;
         process.stop(Duration::from_secs(10))?;
@@ -116,19 +117,20 @@ impl RealServer {
         Ok(())
     }
 
-    /// Makes it read its files again.
+    /// Restarts the server, so that it reads its files again.
     pub fn restart(&self) -> Result<()> {
         self.stop()?;
         self.start()
     }
 
-    /// The same without an end, for those that can.
+    /// Makes the server reload its files by a signal, if it supports that.
     pub fn reload(&self) -> Result<()> {
         self.process()?.signal(Signal::SIGHUP);
         Ok(())
     }
 
-    /// Stops it where it is, until [`RealServer::thaw`]: the kernel takes connections in its name, and nobody answers.
+    /// Freezes the server (SIGSTOP) until [`RealServer::thaw`]: the kernel accepts connections, but
+    /// no process answers.
     pub fn freeze(&self) -> Result<()> {
         self.process()?.signal_group(Signal::SIGSTOP)
     }

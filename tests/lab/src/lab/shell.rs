@@ -1,4 +1,4 @@
-//! Running a command to its end, with errors that show what it said.
+//! Runs commands; errors include their output.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -20,7 +20,7 @@ pub fn ip(arguments: &str) -> Result<String> {
     run(Command::new("ip").args(arguments.split_whitespace()))
 }
 
-/// The command as one would type it.
+/// The command line as text.
 pub fn line(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())

@@ -1,12 +1,12 @@
-//! What belongs to a lab, written down under `/run/lb-lab/LAB/` before it is made.
+//! The records of a lab under `/run/lb-lab/LAB/`, written before anything is created.
 //!
 //! | file | content |
 //! |---|---|
 //! | `owner` | pid and start time of the process that removes the lab, or `kept` |
 //! | `namespaces` | the lab's namespaces, one per line |
 //! | `processes/NAME` | pid and start time of a background process |
-//! | `globals` | settings of the whole machine that were raised: path, value before any lab did |
-//! | `NODE/`, `*.log` | configuration and logs of what runs on the nodes |
+//! | `globals` | raised settings of the whole machine: path, value before any lab raised it |
+//! | `NODE/`, `*.log` | configuration and logs of the nodes' processes |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -18,10 +18,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{Process, cleanup, log};
 
-/// In a tmpfs: after a reboot neither namespaces nor their records are left.
+/// In a tmpfs: a reboot removes the namespaces and their records.
 const ROOT: &str = "/run/lb-lab";
 
-/// The record of one lab. A light handle: cloning it or opening it from another process is fine.
+/// The record of one lab. Clones, and handles in other processes, refer to the same files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     name: String,
@@ -33,14 +33,14 @@ pub struct State {
 pub enum Owner {
     /// The process that made it.
     Process(Process),
-    /// Nobody by itself: it was kept on purpose.
+    /// No process: the lab was kept on purpose.
     Kept,
     /// The process that made it is gone.
     Dead,
 }
 
 impl State {
-    /// Makes the record of a new lab owned by this process. Sweeps away what dead owners left behind.
+    /// Creates the record of a new lab owned by this process. Removes labs whose owners are dead.
     pub fn claim(name: &str) -> Result<Self> {
         ensure!(
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
@@ -66,14 +66,14 @@ impl State {
         Ok(state)
     }
 
-    /// The record of a lab that somebody made.
+    /// The record of an existing lab.
     pub fn open(name: &str) -> Result<Self> {
         let state = Self { name: name.to_owned(), folder: Path::new(ROOT).join(name) };
         ensure!(state.exists(), "there is no lab `{name}`: `cargo xtask lab up` makes one");
         Ok(state)
     }
 
-    /// Every lab of this machine.
+    /// All labs of this machine.
     pub fn all() -> Result<Vec<Self>> {
         let entries = match fs::read_dir(ROOT) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -97,7 +97,7 @@ impl State {
         &self.name
     }
 
-    /// Where files of this lab go; deleted with it.
+    /// Folder for the lab's files; deleted with the lab.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -129,10 +129,10 @@ impl State {
         format!("lb-{}-{node}", self.name)
     }
 
-    /// Runs `make` with the name of the new namespace of `node` already on record.
+    /// Records the name of a new namespace for `node`, and runs `make` with it.
     pub(super) fn make_namespace(&self, node: &str, make: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-        // `ip netns add` of two processes at once can trip over the mount point they both make. The lock comes before the
-        // gate, here as in `claim`.
+        // Two concurrent `ip netns add` can fail at the mount point that both create. The lock is
+        // taken before the gate, as in `claim`.
         let _lock = lock("lock")?;
         let _gate = cleanup::gate()?;
         let name = self.namespace(node);
@@ -146,13 +146,14 @@ impl State {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Starts `command` in the background, its output going to `NAME.log`, and records it under `name`.
+    /// Starts `command` in the background, its output going to `NAME.log`, and records it under
+    /// `name`.
     pub fn start(&self, name: &str, command: &mut Command) -> Result<Process> {
         use std::os::unix::process::CommandExt as _;
 
         let _gate = cleanup::gate()?;
         let log = File::create(self.log(name))?;
-        // A group of its own: Ctrl-C is for us alone, who then end everything in order.
+        // Its own process group: Ctrl-C reaches only this process, which ends everything in order.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child =
             command.spawn().with_context(|| format!("cannot start {}", super::shell::line(command)))?;
@@ -161,13 +162,13 @@ impl State {
         Ok(process)
     }
 
-    /// The background process recorded under `name`, if it still runs.
+    /// The background process recorded under `name`, if it is still running.
     pub fn process(&self, name: &str) -> Option<Process> {
         let text = fs::read_to_string(self.folder.join("processes").join(name)).ok()?;
         text.parse::<Process>().ok().filter(Process::is_alive)
     }
 
-    /// The background processes that still run.
+    /// All background processes that are still running.
     pub fn processes(&self) -> Vec<(String, Process)> {
         let Ok(entries) = fs::read_dir(self.folder.join("processes")) else { return Vec::new() };
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -181,7 +182,7 @@ impl State {
         self.folder.join(format!("{name}.log"))
     }
 
-    /// The end of a background process's output, for error messages.
+    /// The end of a background process's log, for error messages.
     pub fn log_tail(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
@@ -190,7 +191,7 @@ impl State {
         tail.join("\n")
     }
 
-    /// Prints the end of every log: a test has failed and its lab is about to go.
+    /// Prints the end of every log, before a failed test's lab is removed.
     pub(super) fn print_logs(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
@@ -201,7 +202,7 @@ impl State {
     }
 }
 
-/// One process at a time does what the file `name` stands for; `lock`: makes, sweeps or names labs.
+/// Takes the file lock `name`. `lock` serialises creating, removing and naming labs.
 pub(super) fn lock(name: &str) -> Result<Flock<File>> {
     let path = Path::new(ROOT).join(name);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;

@@ -1,7 +1,8 @@
-//! The segments that nodes are on: bridges in a namespace of their own.
+//! The nodes' segments: bridges in a separate namespace.
 //!
-//! Their own, because in the machine's namespace bridged frames can go through iptables (`bridge-nf-call-iptables`),
-//! which loses frames that cross the bridge twice, as those of direct routing do.
+//! The namespace is separate because bridged frames in the machine's own namespace may pass
+//! iptables (`bridge-nf-call-iptables`), which drops frames that cross the bridge twice, as with
+//! direct routing.
 
 use std::path::Path;
 
@@ -9,12 +10,12 @@ use anyhow::Result;
 
 use super::{Namespace, State, xdp_pass};
 
-/// A bridge, and the interface by which nodes are on it.
+/// A bridge, and the nodes' interface on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {
-    /// `br0`, where all nodes are by their `eth0`.
+    /// `br0`, with the `eth0` of all nodes.
     Shared,
-    /// `br1`, where the directors are by their `eth1`, to hear each other.
+    /// `br1`, with the directors' `eth1`, for heartbeats.
     Heartbeat,
 }
 
@@ -36,12 +37,13 @@ impl Segment {
     }
 }
 
-/// The switch's end of a node's cable: `ha1` is where ha1's `eth0` ends, `ha1-eth1` where its `eth1` does.
+/// The switch port of a node, that is the other end of its veth pair: `ha1` for ha1's `eth0`,
+/// `ha1-eth1` for its `eth1`.
 pub(super) fn port(node: &str, interface: &str) -> String {
     if interface == "eth0" { node.to_owned() } else { format!("{node}-{interface}") }
 }
 
-/// Bridges to which nodes are connected by a veth pair for each interface.
+/// Bridges, with a veth pair for each interface of a node.
 #[derive(Debug, Clone)]
 pub struct Switch {
     namespace: Namespace,
@@ -55,7 +57,7 @@ impl Switch {
                 .ip(&format!("link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
             namespace.ip(&format!("link set {bridge} up"))?;
         }
-        // A switch has no firewall. The setting is there only where the machine's kernel has loaded that part.
+        // A switch has no firewall. The setting exists only if the kernel has loaded br_netfilter.
         if namespace.run(|| Path::new("/proc/sys/net/bridge").is_dir())? {
             namespace.sysctl("net/bridge/bridge-nf-call-iptables", "0")?;
             namespace.sysctl("net/bridge/bridge-nf-call-arptables", "0")?;
@@ -63,15 +65,17 @@ impl Switch {
         Ok(Self { namespace })
     }
 
-    /// The switch of a lab that exists.
+    /// The switch of an existing lab.
     pub(super) fn open(state: &State) -> Self {
         Self { namespace: Namespace::open(&state.namespace("switch")) }
     }
 
-    /// Connects the node `name`: its end is the segment's interface with the address `mac`, the switch's is [`port`].
+    /// Connects the node `name` by a veth pair: the node's end is the segment's interface with the
+    /// MAC `mac`, the switch's end is [`port`].
     ///
-    /// The port gets an XDP program that passes everything. Without one, what an XDP program on the node's end sends
-    /// with XDP_TX or a redirect sits in the port's ring for seconds: only with XDP does veth poll that ring.
+    /// The port gets an XDP program that passes everything. Without one, packets that an XDP
+    /// program on the node's end sends with XDP_TX or a redirect stay in the port's ring for
+    /// seconds: veth polls that ring only with XDP.
     pub(super) fn connect(&self, segment: Segment, node: &Namespace, name: &str, mac: &str) -> Result<()> {
         let interface = segment.interface();
         let port = port(name, interface);
@@ -83,7 +87,7 @@ impl Switch {
         xdp_pass::attach(&self.namespace, &port)
     }
 
-    /// The switch's own namespace: frames of every node can be seen on the bridges and on the ports.
+    /// The switch's namespace: the bridges and ports see the frames of all nodes.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }

@@ -1,4 +1,4 @@
-//! A real web server on a node: nginx with a folder, a configuration and logs of its own.
+//! A real web server on a node: nginx with its own folder, configuration and logs.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{Node, Process, cleanup};
 
-/// All paths are relative to the folder that `nginx -p` names.
+/// All paths are relative to the folder of `nginx -p`.
 const CONFIGURATION: &str = "\
 daemon off;
 user root;  # it must read its page from a folder of root's, whatever the distribution calls its web user
@@ -33,7 +33,7 @@ http {
 
 const EVERYWHERE: &str = "listen 0.0.0.0:80; listen [::]:80;";
 
-/// An nginx on port 80 of a node, which can be stopped and started again.
+/// An nginx on port 80 of a node.
 #[derive(Debug, Clone)]
 pub struct WebServer {
     node: Node,
@@ -49,7 +49,7 @@ impl WebServer {
         Ok(Self { node: node.clone() })
     }
 
-    /// The web server of a node in a lab that another process made.
+    /// The web server of a node in a lab of another process.
     pub fn open(node: &Node) -> Result<Self> {
         ensure!(node.folder()?.join("nginx.conf").is_file(), "{} has no web server", node.name());
         Ok(Self { node: node.clone() })
@@ -63,13 +63,13 @@ impl WebServer {
         self.node.state().process(&self.node.record("nginx"))
     }
 
-    /// From its next start on it listens on the node's own address and on no other, but for loopback's.
+    /// From its next start on, the server listens only on the node's own address and on loopback.
     pub fn listen_on_own_address(&self) -> Result<()> {
         let own = format!("listen {}:80; listen 127.0.0.1:80;", self.node.address());
         fs::write(self.node.folder()?.join("listen.conf"), own).context("cannot write nginx's configuration")
     }
 
-    /// Starts it and returns once it accepts connections. Does nothing if it runs.
+    /// Starts the server and waits until it accepts connections. Does nothing if it is running.
     pub fn start(&self) -> Result<()> {
         if self.process().is_some() {
             return Ok(());
@@ -80,7 +80,7 @@ impl WebServer {
         self.node.start_server("nginx", "nginx", &arguments, 80).map(drop)
     }
 
-    /// Stops it and returns once its port is closed. Does nothing if it does not run.
+    /// Stops the server and waits until its port is closed. Does nothing if it is not running.
     pub fn stop(&self) -> Result<()> {
         match self.process() {
             Some(process) => process.stop(Duration::from_secs(30)),
@@ -88,7 +88,8 @@ impl WebServer {
         }
     }
 
-    /// Stops it where it is, until [`WebServer::thaw`]: the kernel goes on accepting connections, and nobody answers.
+    /// Freezes the server (SIGSTOP) until [`WebServer::thaw`]: the kernel still accepts
+    /// connections, but no process answers.
     pub fn freeze(&self) {
         self.signal_all(Signal::SIGSTOP);
     }
@@ -97,17 +98,17 @@ impl WebServer {
         self.signal_all(Signal::SIGCONT);
     }
 
-    /// Its workers too: the node has no other processes of its own.
+    /// Signals master and workers: the node has no other processes.
     fn signal_all(&self, signal: Signal) {
         let members = cleanup::members(&self.node.state().namespace(self.node.name()));
         members.iter().for_each(|process| process.signal(signal));
     }
 
-    /// The requests that it has answered so far.
+    /// The answered requests so far.
     pub fn requests(&self) -> Result<Vec<Request>> {
         let log = self.node.folder()?.join("access.log");
         let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
-        // The last line may still be written.
+        // The last line may be incomplete.
         Ok(text.lines().filter_map(Request::parse).collect())
     }
 
@@ -116,14 +117,14 @@ impl WebServer {
     }
 }
 
-/// A request that was answered, as it stands in the log.
+/// An answered request in the log.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request {
     /// Seconds since 1970, to the millisecond.
     pub at: f64,
-    /// The address it came to.
+    /// Destination address.
     pub server: Ipv4Addr,
-    /// The address it came from.
+    /// Source address.
     pub client: Ipv4Addr,
 }
 

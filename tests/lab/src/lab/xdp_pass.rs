@@ -1,7 +1,8 @@
-//! An XDP program that passes everything, attached to an interface for as long as that interface lives.
+//! An XDP program that passes all packets, attached to an interface as long as the interface
+//! exists.
 //!
-//! It is two instructions long, so it needs no compiler and no object file. It is attached by netlink instead of a BPF
-//! link, because it must outlive the process that attached it.
+//! It has two instructions, so it needs no compiler and no object file. It is attached by netlink
+//! instead of a BPF link, because it must outlive the attaching process.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -23,7 +24,7 @@ pub fn attach(namespace: &Namespace, interface: &str) -> Result<()> {
         .with_context(|| format!("{}: cannot attach an XDP program to {interface}", namespace.name()))
 }
 
-/// Whether this kernel takes XDP programs for packets of several buffers, which came with Linux 5.18.
+/// Whether this kernel supports XDP programs with multi-buffer packets (frags, Linux 5.18).
 pub fn takes_frags() -> Result<bool> {
     const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
     match load(BPF_F_XDP_HAS_FRAGS) {
@@ -44,7 +45,7 @@ struct Instruction {
     immediate: i32,
 }
 
-/// The head of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes what is left out as zero.
+/// The beginning of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes missing fields as zero.
 #[repr(C)]
 struct ProgramLoad {
     program_type: u32,
@@ -80,19 +81,20 @@ fn load(flags: u32) -> io::Result<OwnedFd> {
         kernel_version: 0,
         flags,
     };
-    // SAFETY: `attributes` has the layout of the kernel's struct and the size that is passed; it points to `program` and
-    // to a C string, both alive until the call returns.
+    // SAFETY: `attributes` has the kernel's layout and the given size; it points to `program` and
+    // to a C string, which both live until the call returns.
     let fd = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size_of::<ProgramLoad>())
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, and it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Sends RTM_SETLINK with IFLA_XDP (rtnetlink(7), linux/if_link.h) and waits for the acknowledgement.
+/// Sends RTM_SETLINK with IFLA_XDP (rtnetlink(7), linux/if_link.h) and waits for the
+/// acknowledgement.
 fn set_xdp(index: u32, program: impl AsFd) -> Result<()> {
     const IFLA_XDP_FD: u16 = 1;
     const IFLA_XDP_FLAGS: u16 = 3;

@@ -1,4 +1,5 @@
-//! A director that is alone in the talk's cluster, and servers that send back what they get: for what outlives its process.
+//! A director without a cluster, and echo servers: for tests of what outlives the director's
+//! process.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -13,17 +14,17 @@ const PORT: u16 = 7777;
 pub const SERVICE: SocketAddrV4 = SocketAddrV4::new(VIP, PORT);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The servers as they stand in the file: two, or only the first.
+/// The configured servers: two, or only the first.
 pub const BOTH: &str = "[{ name: www1, address: 211.58.250.25 }, { name: www2, address: 211.58.250.27 }]";
 pub const ONE: &str = "[{ name: www1, address: 211.58.250.25 }]";
 
-/// The director, its servers and its client.
+/// The director, its servers and the client.
 pub struct Alone {
     pub talk: Talk,
     pub director: Director,
 }
 
-/// The director's file, for a table of so many connections and these servers.
+/// The director's configuration, for a table of this many connections and these servers.
 pub fn configuration(node: &Node, connections: u32, servers: &str) -> Result<String> {
     Ok(format!(
         "\
@@ -53,7 +54,7 @@ impl Alone {
         Self::start_with(purpose, connections, |server| steady::echo(server, SERVICE))
     }
 
-    /// The same, with another way to start what sends back what it gets.
+    /// Like [`Self::start`], with another way to start the echo servers.
     pub fn start_with(purpose: &str, connections: u32, echo: impl Fn(&Node) -> Result<()>) -> Result<Self> {
         let talk = Talk::new(&unique_name(purpose))?;
         for server in [talk.www1.node(), talk.www2.node()] {
@@ -70,12 +71,12 @@ impl Alone {
         up.map(drop).with_context(|| self.director.log_tail())
     }
 
-    /// So many connections that stay open, each of which sends a block every `pace`.
+    /// Opens this many connections, each of which sends a block every `pace`.
     pub fn clients(&self, connections: usize, pace: Duration) -> Result<Steady> {
         Steady::open(&self.talk.client, SERVICE, connections, pace)
     }
 
-    /// The file is changed while `lb` does not run.
+    /// Changes the configuration file while `lb` is not running.
     pub fn reconfigure(&self, connections: u32, servers: &str) -> Result<()> {
         self.director.reconfigure(&configuration(&self.talk.ha1, connections, servers)?)
     }

@@ -1,4 +1,4 @@
-//! One connection to the VIP that is kept open, and requests over it.
+//! A persistent connection to the VIP, and requests over it.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use crate::cluster::VIP;
 use crate::lab::Node;
 use crate::uninterrupted;
 
-/// How long an answer may take.
+/// Time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Of each page of the cluster, whoever serves it.
+/// A text in each page of the cluster.
 const END_OF_PAGE: &[u8] = b".wowlinux.com\n";
 
 pub struct KeptOpen(TcpStream);
@@ -24,12 +24,12 @@ impl KeptOpen {
         Self(stream)
     }
 
-    /// The page of whoever has the connection; panics if it is broken.
+    /// The page of the connection's server; panics if the connection is broken.
     pub fn get(&mut self) -> String {
         self.try_get().expect("the connection answers")
     }
 
-    /// The page of whoever has the connection.
+    /// The page of the connection's server.
     pub fn try_get(&mut self) -> io::Result<String> {
         let request = format!("GET /index.html HTTP/1.1\r\nHost: {VIP}\r\n\r\n");
         self.0.write_all(request.as_bytes())?;

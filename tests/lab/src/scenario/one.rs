@@ -1,4 +1,5 @@
-//! Scenario 1 of the talk: the web server of a node stops and the node leaves the table; it starts and the node returns.
+//! Scenario 1 of the talk: a node's web server stops and the node leaves the table; it starts and
+//! the node returns.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,16 +11,17 @@ use super::traffic::{Answer, Spread, Stream};
 use crate::cluster::{Talk, VIP};
 use crate::lab::Director;
 
-/// Sent where the spread is counted; even, so that round robin halves it.
+/// Number of requests to count by server; even, so that round robin gives each server half of them.
 const REQUESTS: u32 = 20;
 
-/// The talk's check: every second, and a node may take three to answer. Half as much again for a busy machine.
+/// Time for the talk's check to notice: an interval of one second and a time-out of three, and half
+/// as much again for a busy machine.
 const DETECTION: Duration = Duration::from_secs(6);
 
-/// How long requests go on after a change that they must not notice.
+/// How long requests continue after a change that must not affect them.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// Plays the whole scenario on a cluster whose director has just been started.
+/// Runs the whole scenario on a cluster whose director has just been started.
 pub fn play(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     both_serve(talk, director, tell)?;
     www1_stops(talk, director, tell)?;
@@ -44,7 +46,7 @@ fn both_serve(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     );
     spreads_evenly(talk, tell)?;
 
-    // The pages alone could come past the director; its own count tells.
+    // The pages could also arrive without the director; its counters prove that it forwarded them.
     let status = director.wait_until("20 connections counted", DETECTION, |status| {
         connections(status) >= before + u64::from(REQUESTS)
     })?;
@@ -73,8 +75,8 @@ fn www1_stops(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     let until: Spread =
         requests.iter().filter(|request| request.done >= stopping && request.sent < left).collect();
     let after: Spread = requests.iter().filter(|request| request.sent >= left).collect();
-    // Those that www1 refused have left half-open entries, and a SYN from the same port belongs to one of those: the client
-    // takes its ports from elsewhere now.
+    // The connections that www1 refused have left half-open entries, to which a SYN from the same
+    // port belongs. So the client uses other ports now.
     talk.client.sysctl("net/ipv4/ip_local_port_range", "10000 32000")?;
     let refused = if until.by(Answer::None) > 0 { " (those that www1 got, and refused)" } else { "" };
     tell(&format!(
@@ -102,7 +104,8 @@ fn www1_starts(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     spreads_evenly(talk, tell)
 }
 
-/// What neither ldirectord nor keepalived can see: they look at the server's own address, which still answers.
+/// A fault that ldirectord and keepalived cannot detect: they check the server's own address, which
+/// still answers.
 fn www1_loses_its_vip(talk: &Talk, director: &Director, tell: Tell) -> Result<()> {
     let node = talk.www1.node();
     node.lose_vip(VIP)?;

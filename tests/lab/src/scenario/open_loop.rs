@@ -1,7 +1,8 @@
-//! A client that asks every millisecond, and the outage that it saw.
+//! An open-loop client with a request every millisecond, and the outage that it measured.
 //!
-//! The loop is open: each request starts when it is its turn, whatever has become of those before it. So nothing is
-//! missed while requests hang, as it would be by a client that waits for its answers.
+//! Open loop: each request starts when it is due, even if earlier ones are still waiting. So
+//! hanging requests do not hide an outage, as they do with a client that waits for its answers
+//! (coordinated omission).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,31 +24,32 @@ use super::traffic::Answer;
 use crate::cluster::VIP;
 use crate::lab::Node;
 
-/// From the start of one request to the start of the next.
+/// Interval of the requests.
 pub const SPACING: Duration = Duration::from_millis(1);
 
-/// A request that takes longer has failed. A SYN that is lost is sent again after 1 s, so one may be.
+/// Time limit of a request. A lost SYN is retransmitted after 1 s, so a request may survive one.
 pub const TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// An answer later than this was held up. It is well above what a busy machine takes, and well below the second after which
-/// a lost SYN is sent again.
+/// An answer later than this was delayed. The limit is well above a busy machine's delays, and well
+/// below the second after which a lost SYN is retransmitted.
 pub const PROMPT: Duration = Duration::from_millis(200);
 
-/// Undisturbed requests around what [`Outage::during`] watches. Afterwards time for a gap that begins late to show itself.
+/// Undisturbed requests before the action of [`Outage::during`], and requests after it, in which a
+/// late gap shows.
 const BEFORE: Duration = Duration::from_millis(300);
 const AFTER: Duration = Duration::from_millis(700);
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// One of the expected pages, whole.
+    /// One of the expected pages, complete.
     Page(Answer),
-    /// Something else.
+    /// Another answer.
     WrongPage,
     Refused,
-    /// The connection was broken off.
+    /// The connection broke.
     Reset,
-    /// No host answers for the VIP.
+    /// No ARP answer for the VIP.
     Unreachable,
     /// No answer within [`TIME_LIMIT`].
     TimedOut,
@@ -66,7 +68,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One connection with one GET.
+/// A GET over a new connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     pub started: Instant,
@@ -92,7 +94,7 @@ pub struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// Starts it on `client`; pages of any but `expected` are wrong.
+    /// Starts the requests on `client`; pages of servers not in `expected` are wrong.
     pub fn start(client: &Node, expected: &'static [Answer]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let worker = {
@@ -102,7 +104,8 @@ impl OpenLoop {
         Self { stop, worker: Some(worker) }
     }
 
-    /// Starts no further request, waits for those under way and returns all, in the order of their starts.
+    /// Starts no further requests, waits for those in flight and returns all, in the order of their
+    /// starts.
     pub fn finish(mut self) -> Result<Vec<Request>> {
         self.stop.store(true, Ordering::Relaxed);
         let worker = self.worker.take().context("the requests have been finished before")?;
@@ -118,13 +121,13 @@ impl Drop for OpenLoop {
 
 fn drive(expected: &'static [Answer], stop: &AtomicBool) -> Result<Vec<Request>> {
     allow_open_files()?;
-    // The client stands for a machine of its own, which whatever keeps this one busy would not hold up. Zero is this
-    // thread, -20 the highest of the ordinary priorities.
+    // The client simulates a separate machine, which this machine's load would not delay. 0 is this
+    // thread, -20 the highest nice value.
     setpriority_process(None, -20).context("cannot raise the client's priority")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut requests = runtime.block_on(async {
         let mut under_way = JoinSet::new();
-        // Ticks that a busy machine has missed are made up for at once.
+        // On a busy machine missed ticks are caught up at once.
         let mut ticks = interval(SPACING);
         while !stop.load(Ordering::Relaxed) {
             ticks.tick().await;
@@ -136,7 +139,7 @@ fn drive(expected: &'static [Answer], stop: &AtomicBool) -> Result<Vec<Request>>
     Ok(requests)
 }
 
-/// As many as the machine lets us have: in an outage every request of [`TIME_LIMIT`] is open.
+/// Raises the limit of descriptors: in an outage all requests of [`TIME_LIMIT`] are open.
 fn allow_open_files() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
@@ -155,10 +158,11 @@ async fn request(expected: &[Answer]) -> Result<Request> {
     Ok(Request { started, took: started.elapsed(), outcome })
 }
 
-/// The server closes first, as HTTP/1.0 has it.
+/// Reads the answer to its end; with HTTP/1.0 the server closes first.
 async fn fetch() -> io::Result<String> {
     let mut stream = TcpStream::connect((VIP, 80)).await?;
-    // Closed by a reset, neither end keeps the connection in TIME_WAIT: at this rate that would use up all ports.
+    // Close by a reset, so that no connection stays in TIME_WAIT: at this rate that would use up
+    // all ports.
     stream.set_zero_linger()?;
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();
@@ -172,7 +176,7 @@ fn outcome_of_answer(answer: &str, expected: &[Answer]) -> Outcome {
     if expected.contains(&answer) { Outcome::Page(answer) } else { Outcome::WrongPage }
 }
 
-/// An error that is the client's own trouble, such as too many open files, is none of the cluster's.
+/// Panics for a local error of the client, such as too many open files, which is not the cluster's.
 fn outcome_of_error(error: io::Error) -> Result<Outcome> {
     use io::ErrorKind;
     Ok(match error.kind() {
@@ -184,22 +188,22 @@ fn outcome_of_error(error: io::Error) -> Result<Outcome> {
     })
 }
 
-/// What a client of many requests saw of an interruption.
+/// An outage as seen by an open-loop client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// The longest time between the starts of two consecutive requests that were answered at once (within [`PROMPT`]),
-    /// less the [`SPACING`] that is always between two. Time before the first such request and after the last one counts,
-    /// too.
+    /// The longest time between the starts of two consecutive promptly answered requests (within
+    /// [`PROMPT`]), less the usual [`SPACING`]. The times before the first and after the last such
+    /// request count, too.
     pub gap: Duration,
-    /// The longest time in which the client started no request, less the spacing: the machine was too busy for it. A gap
-    /// may be longer by as much than it was.
+    /// The longest time in which the busy machine prevented the client from starting a request,
+    /// less the spacing. The measured gap may be longer than the real one by this time.
     pub stall: Duration,
-    /// How many requests ended how.
+    /// Number of requests by result.
     pub outcomes: BTreeMap<Outcome, usize>,
 }
 
 impl Outage {
-    /// Has `client` ask while `act` is done, and some time before and after it.
+    /// Runs `act` while `client` sends requests, which it also does some time before and after.
     pub fn during(
         client: &Node,
         expected: &'static [Answer],
@@ -212,7 +216,7 @@ impl Outage {
         Ok(Self::seen_by(&requests.finish()?))
     }
 
-    /// Of all requests of an [`OpenLoop`], in order.
+    /// Evaluates all requests of an [`OpenLoop`], in order.
     pub fn seen_by(requests: &[Request]) -> Self {
         let ends = || [requests.first(), requests.last()].into_iter().flatten();
         let prompt = requests.iter().filter(|request| request.prompt());
@@ -227,7 +231,7 @@ impl Outage {
         Self { gap, stall, outcomes }
     }
 
-    /// Requests without one of the expected pages.
+    /// Number of requests without one of the expected pages.
     pub fn failed(&self) -> usize {
         let failed = self.outcomes.iter().filter(|(outcome, _)| !matches!(outcome, Outcome::Page(_)));
         failed.map(|(_, count)| count).sum()
@@ -256,7 +260,7 @@ impl fmt::Display for Outage {
     }
 }
 
-/// Less the spacing; `starts` are in order.
+/// The longest gap, less the spacing; `starts` are sorted.
 fn longest_step(starts: impl Iterator<Item = Instant>) -> Duration {
     let mut longest = Duration::ZERO;
     let mut before = None;
@@ -276,7 +280,7 @@ mod tests {
     const PAGE: Outcome = Outcome::Page(Answer::Www1);
     const AT_ONCE: u64 = 1;
 
-    /// Requests given as millisecond of the start, milliseconds taken, outcome.
+    /// Requests as (start in ms, duration in ms, outcome).
     fn seen(requests: &[(u64, u64, Outcome)]) -> Outage {
         let origin = Instant::now();
         let requests: Vec<_> = requests
@@ -304,7 +308,7 @@ mod tests {
     fn held_up_and_failed_requests_are_in_the_gap() {
         let outage = seen(&[
             (0, AT_ONCE, PAGE),
-            (1, 1004, PAGE), // its SYN was sent again
+            (1, 1004, PAGE), // its SYN was retransmitted
             (2, 3000, Outcome::TimedOut),
             (3, AT_ONCE, Outcome::Refused),
             (4, AT_ONCE, PAGE),

@@ -1,4 +1,5 @@
-//! Clients whose connections stay open and check every byte: what a restart of the director costs them.
+//! Clients with open connections that verify every byte: they show the effect of a director's
+//! restart.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -17,23 +18,24 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use crate::lab::Node;
 
-/// What each connection sends and gets back, once per [`Steady`]'s pace.
+/// The block that each connection sends and gets back, once per [`Steady`]'s pace.
 const BLOCK: usize = 64;
-/// A connection that gets nothing back for so long is lost. TCP sends again after 0.2, 0.6, 1.4, 3 and 6.2 s.
+/// A connection without an answer for this long is lost. TCP retransmits after 0.2, 0.6, 1.4, 3 and
+/// 6.2 s.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// From one datagram to the next: their gaps show for how long nothing got through.
+/// Interval of the datagrams, whose gaps show the length of an outage.
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// How long the last answers to datagrams may take on a busy machine.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Servers that send back what they get, by TCP and UDP on one port. Datagrams are answered from the VIP, or the client would
-/// not know them. They end with the process.
+/// Echo servers for TCP and UDP on one port. Answers to datagrams have the VIP as their source,
+/// which the client expects. They end with the process.
 pub fn echo(node: &Node, vip: SocketAddrV4) -> Result<()> {
     serve(node.run(|| bind(vip))??).map(drop)
 }
 
-/// The same in a process of its own, which is in its node's namespace already, and to its end: descriptors of a process are
-/// limited.
+/// Runs an echo server as a separate process, inside the node's namespace, because a process's
+/// descriptors are limited.
 pub fn echo_here(vip: SocketAddrV4) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -74,7 +76,7 @@ fn serve((tcp, udp): (std::net::TcpListener, std::net::UdpSocket)) -> Result<Joi
     })
 }
 
-/// Connections that are open, and go on until they are asked for.
+/// Open connections, which continue until [`Self::finish`].
 pub struct Steady {
     stop: Arc<AtomicBool>,
     seen: Arc<Seen>,
@@ -89,7 +91,7 @@ struct Seen {
     blocks: AtomicU64,
     probes_sent: AtomicU64,
     probes_back: AtomicU64,
-    /// The longest time without an answer to a datagram, microseconds.
+    /// The longest time without an answer to a datagram, in microseconds.
     gap: AtomicU64,
 }
 
@@ -105,19 +107,20 @@ pub struct Outcome {
     pub connections: u64,
     /// Reset, or without an answer for 15 s.
     pub lost: u64,
-    /// Blocks that came back otherwise than they were sent.
+    /// Blocks that came back changed.
     pub wrong: u64,
     pub blocks: u64,
-    /// Datagrams of a flow of one each millisecond that never came back.
+    /// Datagrams without an answer, of a flow of one per millisecond.
     pub datagrams_lost: u64,
     pub gap: Duration,
 }
 
 impl Steady {
-    /// Opens so many connections from `client`, each of which sends a block every `pace`, and one flow of datagrams.
+    /// Opens this many connections from `client`, each of which sends a block every `pace`, and a
+    /// flow of datagrams.
     pub fn open(client: &Node, to: SocketAddrV4, connections: usize, pace: Duration) -> Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        // The servers may be in this process too.
+        // The servers may be in this process, too.
         let wanted = (connections as u64 * 2 + 1000).min(hard);
         if soft < wanted {
             setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
@@ -142,7 +145,7 @@ impl Steady {
             let count = streams.len() as u32;
             for (number, stream) in (0..).zip(streams) {
                 let stream = TcpStream::from_std(stream)?;
-                // Spread over the pace.
+                // Spread the connections over the pace.
                 let delay = pace * number / count.max(1);
                 all.push(tokio::spawn(speak(
                     stream,
@@ -160,7 +163,7 @@ impl Steady {
             Ok(())
         })?;
         let steady = Self { stop, seen, thread, opened: connections as u64 };
-        // Everyone has spoken once, so each is established.
+        // Each connection has sent a block, so all are established.
         let deadline = Instant::now() + Duration::from_secs(60);
         while steady.seen.blocks.load(Ordering::Relaxed) < steady.opened {
             ensure!(Instant::now() < deadline, "the connections do not get going: {:?}", steady.look());
@@ -183,7 +186,7 @@ impl Steady {
         }
     }
 
-    /// Each connection sends one more block and waits for it; then they end.
+    /// Each connection sends one more block and waits for it; then all end.
     pub fn finish(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         while !self.thread.is_finished() {
@@ -232,7 +235,7 @@ async fn speak(
     }
 }
 
-/// Datagrams that are still on their way at the end are waited for.
+/// Waits for the answers to the last datagrams.
 async fn probe_until(socket: UdpSocket, stop: Arc<AtomicBool>, seen: Arc<Seen>) {
     let mut every = tokio::time::interval(PROBE_EVERY);
     // After a moment without a processor, all those that were due would be a burst that no veth's ring has room for.

@@ -1,4 +1,4 @@
-//! Requests to the VIP: a handful counted by who answered, or a steady stream in the background.
+//! Requests to the VIP: a few, counted by server, or a steady stream in the background.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result};
 use crate::cluster::{FALLBACK_PAGE, HA2_FALLBACK_PAGE, URL, WWW1_PAGE, WWW2_PAGE};
 use crate::lab::Node;
 
-/// Between the requests of a [`Stream`].
+/// Interval of the requests of a [`Stream`].
 const PACE: Duration = Duration::from_millis(20);
 
-/// Who answered a request.
+/// The server that answered a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Www1,
@@ -24,14 +24,14 @@ pub enum Answer {
     Fallback,
     /// The fallback page of ha2.
     Ha2Fallback,
-    /// Something answered, but not with one of the cluster's pages.
+    /// An answer without one of the cluster's pages.
     Stranger,
-    /// Nobody.
+    /// No answer.
     None,
 }
 
 impl Answer {
-    /// The real servers, who answer as long as one of them is well.
+    /// The real servers, which answer as long as one of them is healthy.
     pub const SERVERS: &'static [Self] = &[Self::Www1, Self::Www2];
 
     pub fn name(self) -> &'static str {
@@ -49,7 +49,7 @@ impl Answer {
         client.get(URL).map_or(Self::None, |page| Self::of_page(&page))
     }
 
-    /// Whose page it is.
+    /// The server of the page.
     pub fn of_page(page: &str) -> Self {
         match page.trim() {
             WWW1_PAGE => Self::Www1,
@@ -61,12 +61,12 @@ impl Answer {
     }
 }
 
-/// How many requests each answered.
+/// Number of answers by server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spread(BTreeMap<Answer, u32>);
 
 impl Spread {
-    /// Sends `requests` one after the other.
+    /// Sends this many requests, one after the other.
     pub fn of_requests(client: &Node, requests: u32) -> Self {
         (0..requests).map(|_| Answer::to_request_of(client)).collect()
     }
@@ -109,12 +109,12 @@ impl fmt::Display for Spread {
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     pub sent: Instant,
-    /// When its answer was there, or the lack of one was clear.
+    /// When the answer arrived, or the request failed.
     pub done: Instant,
     pub answer: Answer,
 }
 
-/// Requests that go on in the background, one every 20 ms, until [`Stream::finish`].
+/// Requests in the background, one every 20 ms, until [`Stream::finish`].
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,

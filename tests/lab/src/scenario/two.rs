@@ -1,7 +1,8 @@
-//! Scenario 2 of the talk: the active director stops and the standby serves; it returns and takes back. Then what the talk
-//! did not dare to show: it is killed, loses its link, freezes, and at last the two do not hear each other.
+//! Scenario 2 of the talk: the active director stops and the standby serves; it returns and takes
+//! over again. Then more than the talk showed: the director is killed, loses its link, freezes, and
+//! finally the heartbeats are cut.
 //!
-//! A client asks every millisecond all the while, and each step tells the gap that it saw.
+//! A client sends a request every millisecond, and each step reports the gap that it measured.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -16,11 +17,11 @@ use crate::cluster::pair::{PATIENCE, Pair};
 use crate::cluster::{Talk, VIP};
 use crate::lab::{Link, Node};
 
-/// For a take-over that nobody has planned: the dead time of 200 ms and a lot for a machine that is busy with other
-/// things. What it takes on an idle one is what `cargo xtask bench failover` measures.
+/// Time limit of an unplanned take-over: the dead time of 200 ms, and a large margin for a busy
+/// machine. `cargo xtask bench failover` measures it on an idle one.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
-/// Plays the whole scenario on directors of which ha1 is active.
+/// Runs the whole scenario on directors of which ha1 is active.
 pub fn play(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     ha1_stops_and_returns(talk, pair, tell)?;
     ha1_is_killed(talk, pair, tell)?;
@@ -61,7 +62,7 @@ fn ha1_is_killed(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     tell(&format!("lb on ha1 is killed (SIGKILL), ha2 serves: {outage}{left_behind}"));
     short(&outage)?;
     answers_alone(talk, &talk.ha2)?;
-    tell("asked by ARP who has the VIP, ha2 answers alone");
+    tell("only ha2 answers ARP requests for the VIP");
     ha1_starts_and_takes_back(talk, pair, tell)
 }
 
@@ -85,7 +86,7 @@ fn ha1_is_cut_off(
     let outage = under_traffic(talk, || {
         set(Link::Down)?;
         pair.wait_for_take_over()?;
-        // It hears of that by the other path.
+        // The heartbeat of the other path reports it.
         pair.ha1.wait_until("ha1 to know", PATIENCE, |status| status.held_by("ha2")).map(drop)
     })?;
     tell(&format!("{what}, ha2 serves: {outage}"));
@@ -110,12 +111,12 @@ fn ha1_freezes(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
     short(&outage)?;
     answers_alone(talk, &talk.ha2)?;
 
-    // Had it acted on what it believed when it froze, requests would have failed.
+    // Requests would have failed if the director had acted on its state before the freeze.
     let outage = under_traffic(talk, || {
         pair.ha1.thaw();
         pair.wait_until_held_by("ha1")
     })?;
-    tell(&format!("lb on ha1 is thawed (SIGCONT), keeps still, and then takes back in order: {outage}"));
+    tell(&format!("lb on ha1 is thawed (SIGCONT), stays silent, and then takes back in order: {outage}"));
     nothing_failed(&outage)?;
     answers_alone(talk, &talk.ha1)
 }
@@ -129,7 +130,7 @@ fn heartbeats_are_cut(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
     })?;
     let holders = names(talk, &talk.client.who_has(VIP)?);
     tell(&format!(
-        "the heartbeats of both paths are cut; asked by ARP who has the VIP, {holders} answers: {outage}"
+        "the heartbeats of both paths are cut; {holders} answers ARP requests for the VIP: {outage}"
     ));
 
     let mut holder = "";

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lb_lab::cable::{Cable, ip};
+use lb_lab::veth::{VethPair as Cable, ip};
 
 use super::*;
 

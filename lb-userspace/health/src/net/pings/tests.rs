@@ -1,15 +1,15 @@
-//! Pings of real hosts: the loopback's, the other end of a cable, and addresses that nobody has.
+//! Pings of real hosts: loopback, the peer of a veth pair, and addresses that no host has.
 
 use std::net::SocketAddr;
 
 use futures::future::join_all;
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair, block_on, ip};
 use lb_model::Probe;
 use tokio::time::Instant;
 
 use super::*;
 use crate::net::Net;
-use crate::probe::servers::Asked;
+use crate::probe::test_servers::Asked;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -60,14 +60,14 @@ async fn it_leaves_as_the_check_says() {
 
 #[test]
 fn silence_and_a_missing_route_are_told_apart() {
-    let cable = Cable::new("ping");
-    cable.run(0, |_| {
+    let veth = VethPair::new("ping");
+    veth.run(0, |_| {
         block_on(async {
             let short = Duration::from_millis(300);
-            ip(&format!("-n {} link set lo up", cable.names[0]));
+            ip(&format!("-n {} link set lo up", veth.names[0]));
             // The link may not be up yet.
             while ping(short).at(host("10.9.9.2")).await.is_err() {}
-            // Nobody has the one, and there is no route to the other.
+            // No host has the first address, and there is no route to the second one.
             assert_eq!(ping(short).at(host("10.9.9.9")).await, Err("no echo reply within 300ms".into()));
             let words = "host unreachable: no answer to ARP, or no route to it";
             assert_eq!(ping(short).at(host("192.0.2.1")).await, Err(words.into()));
@@ -77,9 +77,9 @@ fn silence_and_a_missing_route_are_told_apart() {
 
 #[test]
 fn many_share_a_socket_and_an_idle_one_is_closed() {
-    let cable = Cable::new("pings");
-    cable.run(0, |_| {
-        ip(&format!("-n {} link set lo up", cable.names[0]));
+    let veth = VethPair::new("pings");
+    veth.run(0, |_| {
+        ip(&format!("-n {} link set lo up", veth.names[0]));
         block_on(async {
             let net = Net::default();
             let asked = ping(LIMIT);
@@ -90,7 +90,7 @@ fn many_share_a_socket_and_an_idle_one_is_closed() {
             assert!(reports.iter().all(|report| report.result.is_ok()));
             assert_eq!(raw_sockets(), 1);
             all_closed().await;
-            // A new one is opened as if nothing had been.
+            // The next probe opens a new socket.
             assert!(asked.by(&net, host("127.0.0.1")).await.result.is_ok());
         });
     });
@@ -98,8 +98,8 @@ fn many_share_a_socket_and_an_idle_one_is_closed() {
 
 #[test]
 fn nothing_is_left_when_all_checks_have_ended() {
-    let cable = Cable::new("pingsend");
-    cable.run(0, |_| {
+    let veth = VethPair::new("pingsend");
+    veth.run(0, |_| {
         block_on(async {
             let net = Net::default();
             let asked = ping(Duration::from_millis(100));

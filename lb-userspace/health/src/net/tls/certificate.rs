@@ -1,4 +1,4 @@
-//! Certificates in words.
+//! Messages about certificates.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use x509_cert::der::{DateTime, Decode};
 use x509_cert::time::Time;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Names of a certificate that are told.
+/// Maximum number of a certificate's names in a message.
 const NAMES: usize = 3;
 
-/// What is to be said of a certificate at `now`, if anything: that it ends sooner than `soon`, or is not valid at all.
+/// A warning about a certificate at `now`: it expires sooner than `soon`, or is not valid.
 pub(crate) fn warning(certificate: &CertificateDer<'_>, now: UnixTime, soon: Duration) -> Option<String> {
     let validity = match Certificate::from_der(certificate) {
         Ok(certificate) => *certificate.tbs_certificate().validity(),
@@ -42,10 +42,10 @@ pub(super) fn begins(at: UnixTime) -> String {
     format!("certificate begins only on {}", date(at))
 }
 
-/// `presented` are names as rustls tells them: `DnsName("www.example.org")`.
+/// `presented` are names in rustls's notation: `DnsName("www.example.org")`.
 pub(super) fn not_for(expected: &str, presented: &[String]) -> String {
     if presented.is_empty() {
-        return format!("certificate is for nobody, not for {expected}");
+        return format!("certificate is for no name, not for {expected}");
     }
     let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
     let mut names: Vec<_> = presented.iter().take(NAMES).map(bare).collect();
@@ -62,17 +62,18 @@ fn unix(time: Time) -> UnixTime {
 fn date(at: UnixTime) -> String {
     match DateTime::from_unix_duration(Duration::from_secs(at.as_secs())) {
         Ok(date) => format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day()),
-        Err(_) => "a day beyond reckoning".into(),
+        Err(_) => "an unknown date".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::servers::Authority;
+    use crate::probe::test_servers::Authority;
 
-    /// Said of a certificate that is valid from `first` to `last`, in days from now, with warnings from 14 days on.
-    fn said(first: i64, last: i64) -> Option<String> {
+    /// The warning for a certificate that is valid from `first` to `last`, in days from now, with
+    /// `soon` of 14 days.
+    fn warning_between(first: i64, last: i64) -> Option<String> {
         let certificate = Authority::new().certificate("www.example.org", first..=last);
         warning(&certificate.chain[0], UnixTime::now(), 14 * DAY)
     }
@@ -84,13 +85,13 @@ mod tests {
             let date = says.strip_prefix(words).unwrap_or_else(|| panic!("'{says}' is not '{words}…'"));
             assert!(date.starts_with("20") && date.len() == "2026-11-29".len(), "'{date}'");
         };
-        assert_eq!(said(-5, 100), None);
-        assert_eq!(said(-5, 15), None);
-        dated("certificate ends in 13 days, on ", said(-5, 14));
-        dated("certificate ends in 1 day, on ", said(-5, 2));
-        dated("certificate ends within a day, on ", said(-5, 1));
-        dated("certificate ended on ", said(-5, -1));
-        dated("certificate begins only on ", said(2, 20));
+        assert_eq!(warning_between(-5, 100), None);
+        assert_eq!(warning_between(-5, 15), None);
+        dated("certificate ends in 13 days, on ", warning_between(-5, 14));
+        dated("certificate ends in 1 day, on ", warning_between(-5, 2));
+        dated("certificate ends within a day, on ", warning_between(-5, 1));
+        dated("certificate ended on ", warning_between(-5, -1));
+        dated("certificate begins only on ", warning_between(2, 20));
     }
 
     #[test]
@@ -103,10 +104,7 @@ mod tests {
             ended(UnixTime::since_unix_epoch(Duration::from_secs(1_795_910_400))),
             "certificate ended on 2026-11-29"
         );
-        assert_eq!(
-            ended(UnixTime::since_unix_epoch(Duration::MAX)),
-            "certificate ended on a day beyond reckoning"
-        );
+        assert_eq!(ended(UnixTime::since_unix_epoch(Duration::MAX)), "certificate ended on an unknown date");
     }
 
     #[test]
@@ -120,6 +118,6 @@ mod tests {
         let names: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| format!("DnsName(\"{name}\")")).into();
         assert_eq!(not_for("x", &names), "certificate is for a, b, c, 2 more, not for x");
         assert_eq!(not_for("x", &names[..1]), "certificate is for a, not for x");
-        assert_eq!(not_for("x", &[]), "certificate is for nobody, not for x");
+        assert_eq!(not_for("x", &[]), "certificate is for no name, not for x");
     }
 }

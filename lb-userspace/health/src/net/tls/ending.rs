@@ -10,9 +10,9 @@ use tokio_rustls::rustls;
 
 use super::Stream;
 
-/// Takes the end of the connection for the end of what the server says, also without the `close_notify` that is to come
-/// before it (RFC 8446, section 6.1). Many servers leave it out, and curl, browsers and OpenSSL's users live with it. An
-/// answer that has a length of its own is still found cut short.
+/// Accepts the end of the TCP connection as the end of the answer, even without the `close_notify`
+/// that should precede it (RFC 8446, section 6.1). Many servers omit it, and curl and browsers
+/// tolerate that. A truncated answer is still detected if its protocol gives the length.
 pub(super) struct Lenient(pub TlsStream<Stream>);
 
 impl AsyncRead for Lenient {
@@ -29,10 +29,10 @@ impl AsyncRead for Lenient {
     }
 }
 
-/// A server of TLS 1.3 refuses its client when that takes the connection for made.
+/// A TLS 1.3 server refuses its client only after the client has finished the handshake.
 fn in_words(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => io::Error::new(error.kind(), super::words(inner)),
+        Some(inner) => io::Error::new(error.kind(), super::message(inner)),
         None => error,
     }
 }

@@ -1,4 +1,4 @@
-//! Probes inside TLS, against certificates good and bad.
+//! Probes over TLS, with good and bad certificates.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::*;
 use crate::net::Net;
-use crate::probe::servers::{self, Asked, Authority, Certificate, PATIENCE, TestServer};
+use crate::probe::test_servers::{self, Asked, Authority, Certificate, PATIENCE, TestServer};
 use crate::probe::{Answer, Report};
 
 const NAME: &str = "www.example.org";
@@ -18,14 +18,14 @@ fn tls(name: Option<&str>, verify: bool) -> Tls {
     Tls { name: name.map(Into::into), verify, expiry_warning }
 }
 
-/// A connection inside TLS and no more.
+/// A probe that only connects by TLS.
 fn asked(tls: Tls) -> Asked {
     Asked::of(Probe::Tcp(Exchange::default()), PATIENCE).with(|check| check.tls = Some(tls))
 }
 
 async fn page(certificate: Certificate) -> TestServer {
     let page = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nTest Page"];
-    servers::serving_tls(certificate, &[], |stream| servers::answer(stream, page)).await
+    test_servers::serving_tls(certificate, &[], |stream| test_servers::answer(stream, page)).await
 }
 
 fn steps(report: &Report) -> Vec<&str> {
@@ -36,7 +36,7 @@ fn steps(report: &Report) -> Vec<&str> {
 async fn any_certificate_will_do_unless_verified() {
     let authority = Authority::new();
     let certificates = [
-        ("self-signed", servers::self_signed("nobody.example.net")),
+        ("self-signed", test_servers::self_signed("nobody.example.net")),
         ("expired", authority.certificate(NAME, -10..=-2)),
         ("not yet", authority.certificate(NAME, 2..=10)),
         ("another's", authority.certificate("nobody.example.net", -1..=100)),
@@ -52,10 +52,13 @@ async fn a_verified_certificate_is_trusted_in_time_and_of_this_name() {
     let authority = Authority::new();
     let cases = [
         (authority.certificate(NAME, -1..=100), ""),
-        (servers::self_signed(NAME), "certificate is signed by nobody whom this host trusts"),
+        (
+            test_servers::self_signed(NAME),
+            "certificate is signed by an authority that this host does not trust",
+        ),
         (
             Authority::new().certificate(NAME, -1..=100),
-            "certificate is signed by nobody whom this host trusts",
+            "certificate is signed by an authority that this host does not trust",
         ),
         (authority.certificate(NAME, -10..=-2), "certificate ended on 2"),
         (authority.certificate(NAME, 2..=10), "certificate begins only on 2"),
@@ -87,9 +90,9 @@ async fn without_a_name_the_certificate_is_the_vips() {
 
 #[tokio::test]
 async fn steps_and_versions_are_told() {
-    for (versions, step) in [(&[&TLS13][..], "TLS 1.3 agreed"), (&[&TLS12], "TLS 1.2 agreed")] {
-        let certificate = servers::self_signed(NAME);
-        let server = servers::serving_tls_of(versions, certificate, &[], |_| async {}).await;
+    for (versions, step) in [(&[&TLS13][..], "TLS 1.3 negotiated"), (&[&TLS12], "TLS 1.2 negotiated")] {
+        let certificate = test_servers::self_signed(NAME);
+        let server = test_servers::serving_tls_of(versions, certificate, &[], |_| async {}).await;
         let report = asked(tls(None, false)).report(server.address).await;
         assert_eq!(steps(&report), ["connected", step]);
         assert!(report.result.is_ok());
@@ -115,15 +118,15 @@ async fn an_end_that_is_near_is_a_warning() {
     assert!(report.warning.expect("it is past").starts_with("certificate ended on 20"));
 }
 
-/// The name that a server was asked for, beside its page.
+/// The server name (SNI) of a probe for a page.
 async fn name_asked_for(probe: Probe, name: Option<&str>) -> Option<String> {
     let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
-    let server = servers::serving_tls(servers::self_signed(NAME), &[], move |mut stream| {
+    let server = test_servers::serving_tls(test_servers::self_signed(NAME), &[], move |mut stream| {
         let sender = sender.clone();
         async move {
             sender.send(stream.get_ref().1.server_name().map(str::to_owned)).expect("a test that listens");
-            // A connection that is closed with a question unread is reset, and the answer may be lost.
-            servers::read_header(&mut stream).await;
+            // Closing a connection with an unread request resets it, and the answer may be lost.
+            test_servers::read_header(&mut stream).await;
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         }
     })
@@ -152,35 +155,39 @@ async fn the_name_asked_for_is_the_hosts_unless_configured() {
 
 #[tokio::test]
 async fn a_page_is_read_inside() {
-    let server = page(servers::self_signed(NAME)).await;
-    let probe = HttpProbe { wanted: servers::wanted(Some("Test Page"), None), ..HttpProbe::default() };
+    let server = page(test_servers::self_signed(NAME)).await;
+    let probe =
+        HttpProbe { expected: test_servers::expected(Some("Test Page"), None), ..HttpProbe::default() };
     let asked = Asked::of(Probe::Http(probe), PATIENCE).with(|check| check.tls = Some(tls(None, false)));
     let report = asked.report(server.address).await;
-    assert_eq!(steps(&report), ["connected", "TLS 1.3 agreed", "got status 200", "read 9 bytes as wanted"]);
+    assert_eq!(
+        steps(&report),
+        ["connected", "TLS 1.3 negotiated", "got status 200", "read 9 bytes as expected"]
+    );
     assert!(report.result.is_ok());
 }
 
 #[tokio::test]
 async fn what_is_not_tls_is_told() {
     let brief = asked(tls(None, false)).within(Duration::from_millis(300));
-    let silent = servers::silent().await;
-    let words = "no agreement on TLS within 300ms";
+    let silent = test_servers::silent().await;
+    let words = "no end of the TLS handshake within 300ms";
     assert_eq!(brief.at(silent.address).await, Err(words.into()));
     let asked = asked(tls(None, false));
     let cases = [
-        (servers::closing_after(b"").await, "closed before the agreement on TLS"),
-        (servers::resetting().await, "reset before the agreement on TLS"),
-        (servers::closing_after(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "the answer is not TLS"),
-        (servers::closing_after(b"\x15\x03\x03\0\x02\x02\x28").await, "TLS refused: HandshakeFailure"),
+        (test_servers::closing_after(b"").await, "closed before the end of the TLS handshake"),
+        (test_servers::resetting().await, "reset before the end of the TLS handshake"),
+        (test_servers::closing_after(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "the answer is not TLS"),
+        (test_servers::closing_after(b"\x15\x03\x03\0\x02\x02\x28").await, "TLS refused: HandshakeFailure"),
     ];
     for (server, words) in cases {
         let failure = asked.at(server.address).await.expect_err(words);
         assert!(failure.starts_with(words), "{failure}, not {words}");
     }
-    servers::fails_at_all(&brief).await;
+    test_servers::fails_at_all(&brief).await;
 }
 
-/// A hello of a server that has chosen this version, and a cipher suite of its time.
+/// A ServerHello with this version and a cipher suite of that version.
 fn server_hello(version: u8) -> Vec<u8> {
     let body = [&[3, version][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
     let length = u8::try_from(body.len()).expect("a short hello");
@@ -191,7 +198,7 @@ fn alert(version: u8, description: u8) -> Vec<u8> {
     vec![0x15, 3, version, 0, 2, 2, description]
 }
 
-/// What is not spoken here says what to use instead.
+/// Failures for versions that rustls does not implement name the remedy.
 #[tokio::test]
 async fn servers_of_other_tls_are_told_apart() {
     const OLD: &str = "the server offers TLS 1.1 or older only, which lb does not speak: use `type: tcp`, or an external \
@@ -220,19 +227,20 @@ async fn servers_of_other_tls_are_told_apart() {
     ];
     for (name, answer, words) in rows {
         let answer: &'static [u8] = answer.leak();
-        let server = servers::closing_after(answer).await;
+        let server = test_servers::closing_after(answer).await;
         assert_eq!(asked(tls(None, false)).at(server.address).await, Err(words), "{name}");
     }
 }
 
-/// That such a server is there is all that a connection shows; an answer it gives to none who has no certificate.
+/// A plain connection shows only that such a server is there; it answers no client without a
+/// certificate.
 #[tokio::test]
 async fn a_server_that_wants_a_client_certificate_says_so() {
     let authority = Authority::new();
     let wants = "wants a client certificate, and lb has none: use `type: tcp`, or an external check with `openssl s_client`";
     for version in [&TLS12, &TLS13] {
         let certificate = authority.certificate(NAME, -1..=100);
-        let server = servers::wanting_certificates(version, &authority, certificate).await;
+        let server = test_servers::wanting_certificates(version, &authority, certificate).await;
         let http = Asked::of(Probe::Http(HttpProbe::default()), PATIENCE)
             .with(|check| check.tls = Some(tls(None, false)));
         let words = http.at(server.address).await.expect_err("no certificate");
@@ -243,13 +251,13 @@ async fn a_server_that_wants_a_client_certificate_says_so() {
     }
 }
 
-/// TLS 1.2 servers that sign with SHA-1 alone have their like. Verified they would not be.
+/// Some TLS 1.2 servers sign only with SHA-1. Verification would refuse them.
 #[tokio::test]
 async fn old_signatures_are_taken_where_nothing_is_verified() {
     use tokio_rustls::rustls::SignatureScheme;
     let offered = |verify| async move {
         let (sender, mut offers) = tokio::sync::mpsc::unbounded_channel();
-        let server = servers::serving(move |mut stream| {
+        let server = test_servers::serving(move |mut stream| {
             let sender = sender.clone();
             async move {
                 let mut hello = vec![0; 4096];
@@ -263,7 +271,8 @@ async fn old_signatures_are_taken_where_nothing_is_verified() {
         asked(tls(Some(NAME), verify)).by(&net, server.address).await.result.expect_err("no answer");
         let hello: Vec<u8> = offers.recv().await.expect("a hello");
         let offers = |scheme: SignatureScheme| hello.windows(2).any(|two| two == scheme.to_array());
-        // Extension 13 has the list; two bytes of a key may look alike by chance, so several are looked for.
+        // Extension 13 has the list. Two bytes of a key may match by chance, so the test looks for
+        // several algorithms.
         [SignatureScheme::RSA_PKCS1_SHA1, SignatureScheme::ED448, SignatureScheme::ECDSA_SHA1_Legacy]
             .map(offers)
     };
@@ -277,7 +286,7 @@ async fn this_hosts_roots_are_read_once_and_trust_no_stranger() {
     let (asked, net) = (asked(tls(Some(NAME), true)), Net::default());
     let first = asked.by(&net, server.address).await.result.expect_err("a stranger");
     let again = asked.by(&net, server.address).await.result.expect_err("a stranger");
-    // On a host without roots the failure is its own.
-    assert!(first.is_local() || first.to_string().contains("nobody whom this host trusts"), "{first}");
+    // On a host without roots the failure is local.
+    assert!(first.is_local() || first.to_string().contains("this host does not trust"), "{first}");
     assert_eq!(first.to_string(), again.to_string());
 }

@@ -1,4 +1,4 @@
-//! Which certificates are accepted: those of this host's roots, or any.
+//! Certificate verification: by this host's roots, or none.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
 
 use crate::probe::Failure;
 
-/// TLS clients, each made when it is first asked for. Cheap to clone.
+/// TLS clients, each created at its first use. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clients(Arc<Made>);
 
@@ -25,11 +25,11 @@ struct Made {
     strict: OnceCell<Pair>,
 }
 
-/// One for each protocol inside.
+/// A client per application protocol.
 #[derive(Debug)]
 struct Pair {
     plain: Arc<ClientConfig>,
-    /// Asks for HTTP/2, by ALPN.
+    /// Negotiates HTTP/2 by ALPN.
     http2: Arc<ClientConfig>,
 }
 
@@ -54,13 +54,13 @@ impl Clients {
     }
 }
 
-/// This host's roots: read once, and aside, for they are many files.
+/// This host's roots, read once on a blocking thread, because they are many files.
 async fn roots() -> io::Result<RootCertStore> {
     let read = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(read.map_err(io::Error::other)?.certs);
     if roots.is_empty() {
-        return Err(io::Error::other("no root certificates to verify others by"));
+        return Err(io::Error::other("no root certificates for verification"));
     }
     Ok(roots)
 }
@@ -83,15 +83,16 @@ fn open() -> Pair {
 
 fn pair(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Pair {
     let mut plain = builder.with_no_client_auth();
-    // A session taken up again shows no certificate, and the store goes by name: it could be another server's session.
+    // No session resumption: a resumed session has no certificate, and the store is by name, so it
+    // could be another server's session.
     plain.resumption = Resumption::disabled();
     let mut http2 = plain.clone();
     http2.alpn_protocols = vec![b"h2".to_vec()];
     Pair { plain: Arc::new(plain), http2: Arc::new(http2) }
 }
 
-/// For checks with `verify: off`, which ask whether a server speaks TLS and not who it is. Nothing secret is sent by
-/// probes.
+/// Accepts any certificate, for checks with `verify: off`, which test only that a server speaks
+/// TLS. Probes send nothing secret.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -125,7 +126,8 @@ impl ServerCertVerifier for AnyCertificate {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// Those that are not known here too: nothing is verified, and old servers have no others.
+    /// Includes algorithms that rustls does not implement: nothing is verified, and old servers
+    /// have no others.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
         schemes.extend([

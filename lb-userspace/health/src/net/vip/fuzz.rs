@@ -1,5 +1,5 @@
-//! What may come back through a VIP: good answers, damaged ones, and segments that are forged with or without knowing the
-//! connection.
+//! Fuzz target for answers through a VIP: good frames, damaged ones, and segments forged with or
+//! without knowledge of the connection.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
-use super::server::{OWN, Server, VIP, answer};
 use super::stack::tests::Bed;
 use super::stack::{Frame, Key, LINGER};
+use super::test_server::{OWN, Server, VIP, answer};
 
-/// One thing that happens to a connection and a way for datagrams.
+/// An event for a TCP connection and a UDP socket.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// Frames go both ways until nobody has any more to say.
+    /// Frames are exchanged until both sides are idle.
     Talk,
-    /// What the server has to say comes damaged, and so late that nothing is answered.
+    /// The server's frames arrive damaged, and too late to be answered.
     Damaged(Vec<Edit>),
     Forged(Segment),
     Datagram(Vec<u8>),
@@ -33,7 +33,7 @@ pub(crate) enum Step {
     Pass(u64),
 }
 
-/// A segment of the connection, numbers counted from where it stands.
+/// A segment with numbers relative to the connection's state.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     sequence: u32,
@@ -95,7 +95,7 @@ fn segments() -> impl Strategy<Value = Segment> {
     )
 }
 
-/// The last word of ours in the connection, which says where it stands.
+/// The last segment that we sent, with the connection's sequence numbers.
 #[derive(Default, Clone, Copy)]
 struct Stand {
     next: u32,
@@ -131,7 +131,7 @@ impl Segment {
     }
 }
 
-/// A header with its checksum, for so many bytes behind it.
+/// An IPv4 header with its checksum, for a payload of this length.
 fn ip(protocol: u8, length: usize) -> Vec<u8> {
     let length = u16::try_from(20 + length).expect("a short packet").to_be_bytes();
     let mut header = vec![0x45, 0, length[0], length[1], 0, 1, 0x40, 0, 64, protocol, 0, 0];
@@ -166,7 +166,7 @@ impl Play {
         let mut bed = Bed::new();
         let server = Server::listening(bed.now);
         let tcp = bed.open();
-        let udp = bed.stack.open(VIP, Protocol::Udp, super::server::WAY, 7, bed.now).expect("a port");
+        let udp = bed.stack.open(VIP, Protocol::Udp, super::test_server::ROUTE, 7, bed.now).expect("a port");
         Self { bed, server, tcp, udp, stand: Stand::default(), closed: false }
     }
 
@@ -185,7 +185,7 @@ impl Play {
             Step::Talk => self.talk(),
             Step::Damaged(edits) => {
                 let frames = self.sent();
-                for mut frame in self.server.turn(&frames, self.bed.now) {
+                for mut frame in self.server.poll(&frames, self.bed.now) {
                     bytes::apply(edits, &mut frame);
                     self.receive(&frame);
                 }
@@ -222,11 +222,12 @@ impl Play {
         }
     }
 
-    /// Frames go both ways, for a while: with what was forged, the two may disagree for ever.
+    /// Exchanges frames for a limited time: after forged segments the two sides may disagree for
+    /// ever.
     fn talk(&mut self) {
         for _ in 0..50 {
             let frames = self.sent();
-            let answers = self.server.turn(&frames, self.bed.now);
+            let answers = self.server.poll(&frames, self.bed.now);
             if frames.is_empty() && answers.is_empty() {
                 return;
             }
@@ -235,7 +236,7 @@ impl Play {
     }
 }
 
-/// Nothing panics, turns come by time and not at once again, and in the end nothing is left.
+/// Nothing panics, deadlines lie in the future, and in the end no flow is left.
 pub(crate) fn property(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut play = Play::begin();
     for step in steps {

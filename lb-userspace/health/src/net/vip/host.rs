@@ -1,7 +1,8 @@
-//! A host of one socket: the TCP/IP that one probe needs, by smoltcp. No I/O: packets in, packets out, time handed in.
+//! A smoltcp host with one socket, for one probe. Pure: packets in, packets out, time as a
+//! parameter.
 //!
-//! Each flow has a host of its own, because smoltcp looks through all sockets of an interface for every packet, and because
-//! one VIP is at many MACs.
+//! Each flow has a host of its own, because smoltcp searches all sockets of an interface for every
+//! packet, and because one VIP is at many MACs.
 
 use std::net::SocketAddrV4;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,15 +15,16 @@ use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToke
 use smoltcp::socket::{AnySocket, Socket, tcp, udp};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-/// Bytes of an IP packet: those of Ethernet, less a TCP timestamp, which smoltcp does not count in.
+/// Bytes of an IP packet: Ethernet's MTU, less a TCP timestamp option, which smoltcp does not
+/// count.
 const MTU: usize = 1500 - 12;
 
-/// What the other end may send before it hears from us: two segments, so that a frame which the kernel has put together
-/// from several (generic mode) is still one that fits.
+/// Receive window: two segments, so that a frame which the kernel has merged from several (GRO in
+/// generic mode) still fits.
 const RECEIVE: usize = 2 * (MTU - 40);
 const SEND: usize = 2048;
 
-/// For datagrams, both ways: several of an Ethernet frame.
+/// Buffers for datagrams in each direction: several full Ethernet frames.
 const DATAGRAMS: usize = 8;
 const DATAGRAM_BYTES: usize = 4 * MTU;
 
@@ -33,38 +35,36 @@ pub(super) struct Ends {
     pub remote: SocketAddrV4,
 }
 
-/// Packets that a host wants to send, IP header first.
+/// Outgoing packets of a host, beginning with the IP header.
 pub(super) type Packets = Vec<Vec<u8>>;
 
 pub(super) struct Host {
     interface: Interface,
     /// One or none.
     sockets: SocketSet<'static>,
-    /// smoltcp counts time from here.
+    /// The origin of smoltcp's time.
     begin: Instant,
 }
 
 impl Host {
-    /// One that is about to connect; [`Self::turn`] sends the SYN.
+    /// A host that connects; [`Self::poll`] sends the SYN.
     pub(super) fn connecting(ends: Ends, seed: u64, now: Instant) -> Self {
         let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
         let mut socket = tcp::Socket::new(buffer(RECEIVE), buffer(SEND));
         socket.set_hop_limit(Some(TTL));
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
-        // They tell a server that still has the port's last connection in TIME-WAIT that this one is new (RFC 6191).
+        // By timestamps a server that has the port's last connection in TIME-WAIT accepts a new one
+        // (RFC 6191).
         socket.set_tsval_generator(Some(|| (now_ns() / 1_000_000) as u32));
         let mut host = Self::without_socket(ends, seed, now);
         let begun = socket.connect(host.interface.context(), ends.remote, ends.own);
-        debug_assert!(
-            begun.is_ok(),
-            "{begun:?}: a new socket, and addresses that the configuration has checked"
-        );
+        debug_assert!(begun.is_ok(), "{begun:?}: a new socket, and addresses that were validated");
         host.sockets.add(socket);
         host
     }
 
-    /// One that sends and receives datagrams.
+    /// A host with a UDP socket.
     pub(super) fn datagrams(ends: Ends, seed: u64, now: Instant) -> Self {
         let buffer =
             || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; DATAGRAM_BYTES]);
@@ -77,7 +77,7 @@ impl Host {
         host
     }
 
-    /// One where nobody listens: it answers TCP with a reset.
+    /// A host without a listener: it answers TCP with a reset.
     pub(super) fn without_socket(ends: Ends, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
@@ -90,7 +90,7 @@ impl Host {
         Self { interface, sockets: SocketSet::new(Vec::with_capacity(1)), begin: now }
     }
 
-    /// One that accepts a connection: a server.
+    /// A host that accepts one connection: a server.
     #[cfg(test)]
     pub(super) fn listening(own: SocketAddrV4, now: Instant) -> Self {
         let buffer = || tcp::SocketBuffer::new(vec![0; 65_535]);
@@ -101,23 +101,23 @@ impl Host {
         host
     }
 
-    /// Takes a packet in, if one came, and does what is due. Returns what is to be sent.
+    /// Processes a packet, if any, and expired timers. Returns the packets to send.
     ///
-    /// Should smoltcp panic all the same, this flow alone is lost, and not the task that serves all of them.
-    pub(super) fn turn(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll(incoming, now)));
+    /// If smoltcp panics, only this flow is lost, and not the task that serves all flows.
+    pub(super) fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_unguarded(incoming, now)));
         polled.unwrap_or_else(|_| {
             self.sockets = SocketSet::new(Vec::new());
             Packets::new()
         })
     }
 
-    fn poll(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
+    fn poll_unguarded(&mut self, incoming: Option<&[u8]>, now: Instant) -> Packets {
         let now = at(self.begin, now);
         let mut packets = Vec::new();
         let mut wire = Wire { incoming, outgoing: &mut packets };
         self.interface.poll(now, &mut wire, &mut self.sockets);
-        // A socket sends one packet each time.
+        // smoltcp sends one packet per socket and call.
         loop {
             let mut more = Vec::new();
             let mut wire = Wire { incoming: None, outgoing: &mut more };
@@ -129,8 +129,8 @@ impl Host {
         }
     }
 
-    /// When [`Self::turn`] is wanted even if no packet comes.
-    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Instant> {
+    /// When [`Self::poll`] must run next, even without a packet.
+    pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         let next = self.interface.poll_at(at(self.begin, now), &self.sockets)?;
         let micros = u64::try_from(next.total_micros()).unwrap_or(0);
         Some((self.begin + Duration::from_micros(micros)).max(now))
@@ -155,7 +155,7 @@ fn at(begin: Instant, now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
-/// What smoltcp takes for a network card, for one turn.
+/// smoltcp's device for one poll.
 struct Wire<'a> {
     incoming: Option<&'a [u8]>,
     outgoing: &'a mut Packets,
@@ -183,7 +183,7 @@ impl Device for Wire<'_> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = MTU;
-        // On virtual interfaces a packet may come without: it never left the machine.
+        // On virtual interfaces a packet may have no checksum: it never left the machine.
         capabilities.checksum.tcp = Checksum::Tx;
         capabilities.checksum.udp = Checksum::Tx;
         capabilities

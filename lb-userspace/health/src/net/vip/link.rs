@@ -1,4 +1,5 @@
-//! The AF_XDP sockets, and the tasks that wait: one for each socket's frames, one for the stack's time-outs.
+//! The AF_XDP sockets, and the tasks that wait: one per socket for its frames, one for the stack's
+//! deadlines.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,10 +15,11 @@ use tokio::task::JoinHandle;
 use super::stack::{Frame, Stack};
 use super::{Inner, VipNet};
 
-/// Frames that wait for room in the first socket; what does not fit is lost, as on any full queue.
+/// Queue length of frames that wait for room in the first socket; others are dropped.
 const WAITING: usize = 1024;
 
-/// How soon waiting frames are tried again: at first, and at most when there was no room time after time.
+/// Delay before waiting frames are sent again: it begins with this and doubles while there is no
+/// room.
 const RETRY: Duration = Duration::from_millis(1);
 const SLOWEST_RETRY: Duration = Duration::from_millis(256);
 
@@ -37,17 +39,18 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Without sockets yet: what is sent waits.
+    /// A link without sockets: frames wait in the queue.
     pub(super) fn new(net: &VipNet, runtime: &Handle) -> Self {
         let tasks = vec![runtime.spawn(keep_time(net.clone()))];
         Self { sockets: Vec::new(), waiting: VecDeque::new(), retry: RETRY, retry_at: None, tasks }
     }
 
-    /// Needs the runtime around it.
+    /// Adds sockets. Must run within the runtime.
     pub(super) fn add(&mut self, sockets: Vec<Xsk>, net: &VipNet) -> io::Result<()> {
         for socket in sockets {
             let fd = socket.fd().try_clone_to_owned()?;
-            // SAFETY: an OwnedFd always tells the same descriptor, and keeps it open as long as it lives.
+            // SAFETY: an OwnedFd always returns the same descriptor, and keeps it open as long as
+            // it lives.
             let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
             self.tasks.push(tokio::spawn(listen(net.clone(), fd, self.sockets.len())));
             self.sockets.push(socket);
@@ -59,7 +62,7 @@ impl Link {
         u32::try_from(self.sockets.len()).unwrap_or(u32::MAX)
     }
 
-    /// Sends what has waited and these frames, as far as there is room.
+    /// Sends the waiting frames and then `frames`, as far as there is room.
     pub(super) fn send(&mut self, frames: Vec<Frame>) {
         let room = WAITING.saturating_sub(self.waiting.len());
         self.waiting.extend(frames.into_iter().take(room));
@@ -76,38 +79,38 @@ impl Link {
         self.retry_at = (!self.waiting.is_empty()).then(|| Instant::now() + self.retry);
     }
 
-    /// When [`Self::send`] is wanted although there is nothing new.
+    /// When [`Self::send`] must run again for waiting frames.
     pub(super) fn next_try(&self) -> Option<Instant> {
         self.retry_at
     }
 
-    fn receive(&mut self, place: usize, stack: &mut Stack) {
+    fn receive(&mut self, index: usize, stack: &mut Stack) {
         let now = Instant::now();
-        if let Some(socket) = self.sockets.get_mut(place) {
+        if let Some(socket) = self.sockets.get_mut(index) {
             socket.receive(|frame| stack.receive(frame, now));
         }
     }
 
-    /// What would be on the wire if there were sockets.
+    /// Takes the waiting frames.
     #[cfg(test)]
     pub(super) fn take_waiting(&mut self) -> Vec<Frame> {
         self.waiting.drain(..).collect()
     }
 }
 
-/// Hands frames to the stack whenever some have come to the socket at this place.
-async fn listen(net: VipNet, socket: AsyncFd<OwnedFd>, place: usize) {
+/// Passes the frames of the socket at `index` to the stack.
+async fn listen(net: VipNet, socket: AsyncFd<OwnedFd>, index: usize) {
     while let Ok(mut ready) = socket.readable().await {
-        net.turn(|Inner { stack, link, .. }| {
+        net.with_stack(|Inner { stack, link, .. }| {
             if let Some(link) = link {
-                link.receive(place, stack);
+                link.receive(index, stack);
             }
         });
         ready.clear_ready();
     }
 }
 
-/// Keeps the stack's time-outs.
+/// Expires the stack's timers.
 async fn keep_time(net: VipNet) {
     loop {
         let next = net.next_timeout();
@@ -118,7 +121,7 @@ async fn keep_time(net: VipNet) {
             }
         };
         tokio::select! {
-            () = timeout => net.turn(|inner| inner.stack.expire(Instant::now())),
+            () = timeout => net.with_stack(|inner| inner.stack.expire(Instant::now())),
             () = net.0.sooner.notified() => {}
         }
     }

@@ -1,5 +1,5 @@
-//! All flows of probes through VIPs: which there are, whose a frame is, when each wants its turn. Pure: frames in, frames
-//! out, time handed in.
+//! All flows of probes through VIPs: assigns frames to flows and keeps their timers. Pure: frames
+//! in, frames out, time as a parameter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -13,10 +13,10 @@ use smoltcp::socket::tcp::State;
 
 use super::host::{Ends, Host};
 
-/// How long a connection that nobody wants any more has for an orderly end; then it is reset.
+/// How long a closed connection may take for its FIN handshake before it is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// From one turn of a flow to the next, where no frame comes.
+/// Minimum time between two polls of a flow without a frame.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 pub(super) type Mac = [u8; 6];
@@ -24,37 +24,37 @@ pub(super) type Mac = [u8; 6];
 /// An Ethernet frame.
 pub(super) type Frame = Vec<u8>;
 
-/// What frames of a flow begin with, and where they come from.
+/// The route of a flow's frames: MAC addresses and source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Route {
     /// The director's own address and MAC.
     pub own: Ipv4Addr,
     pub own_mac: Mac,
-    /// The server's.
+    /// The server's MAC.
     pub mac: Mac,
 }
 
-impl Way {
+impl Route {
     fn frame(&self, packet: &[u8]) -> Frame {
         [&self.mac[..], &self.own_mac, &[0x08, 0x00], packet].concat()
     }
 }
 
-/// What tells one flow from all others. Servers of one service have the remote end in common.
+/// Identifies a flow. Flows to different servers of one service have the same remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
     pub remote: SocketAddrV4,
     pub protocol: Protocol,
-    /// Ours, host byte order.
+    /// Local port, host byte order.
     pub port: u16,
 }
 
 struct Flow {
     host: Host,
-    way: Way,
-    /// Nobody wants it any more, and it is reset at this time.
+    route: Route,
+    /// The flow is closing, and is reset at this time.
     closing: Option<Instant>,
-    /// Its entry in the timers.
+    /// The flow's entry in the timers.
     next: Option<Instant>,
 }
 
@@ -63,8 +63,8 @@ impl Flow {
         self.host.tcp().is_none_or(|socket| matches!(socket.state(), State::Closed | State::TimeWait))
     }
 
-    /// Whether it goes on saying what nobody will read.
-    fn is_unheard(&mut self) -> bool {
+    /// Whether the server keeps sending data that no probe reads.
+    fn has_unread_data(&mut self) -> bool {
         self.host.tcp().is_some_and(|socket| socket.recv_queue() > 0)
     }
 }
@@ -73,30 +73,32 @@ impl Flow {
 pub(super) struct Stack {
     flows: HashMap<Key, Flow>,
     timers: BTreeSet<(Instant, Key)>,
-    /// The last port that was used towards a remote end. They are used in turn, so that one rests as long as possible.
+    /// The last local port used towards a remote end. Ports are used round robin, so that each
+    /// rests as long as possible.
     ports: HashMap<(SocketAddrV4, Protocol), u32>,
     outgoing: Vec<Frame>,
 }
 
 impl Stack {
-    /// A new flow; a TCP one sends its SYN. `seed` is random. `None`: all ports towards this end are in use.
+    /// Opens a flow; TCP sends its SYN. `seed` is random. `None`: all ports towards this end are in
+    /// use.
     pub(super) fn open(
         &mut self,
         remote: SocketAddrV4,
         protocol: Protocol,
-        way: Way,
+        route: Route,
         seed: u64,
         now: Instant,
     ) -> Option<Key> {
         let port = self.take_port(remote, protocol, seed)?;
         let (key, ends) =
-            (Key { remote, protocol, port }, Ends { own: SocketAddrV4::new(way.own, port), remote });
+            (Key { remote, protocol, port }, Ends { own: SocketAddrV4::new(route.own, port), remote });
         let host = match protocol {
             Protocol::Tcp => Host::connecting(ends, seed, now),
             Protocol::Udp => Host::datagrams(ends, seed, now),
         };
-        self.flows.insert(key, Flow { host, way, closing: None, next: None });
-        self.turn(key, None, now);
+        self.flows.insert(key, Flow { host, route, closing: None, next: None });
+        self.poll(key, None, now);
         Some(key)
     }
 
@@ -104,24 +106,24 @@ impl Stack {
         let Ports { first, count } = Ports::OWN;
         let last = self.ports.entry((remote, protocol)).or_insert((seed % u64::from(count)) as u32);
         for step in 1..=count {
-            let place = (*last + step) % count;
-            let port = u16::try_from(first + place).ok()?;
+            let offset = (*last + step) % count;
+            let port = u16::try_from(first + offset).ok()?;
             if !self.flows.contains_key(&Key { remote, protocol, port }) {
-                *last = place;
+                *last = offset;
                 return Some(port);
             }
         }
         None
     }
 
-    /// Does something with a flow, and sends what comes of it. `None`: there is no such flow.
+    /// Runs `act` on a flow, and queues the resulting frames. `None`: there is no such flow.
     pub(super) fn with<T>(&mut self, key: Key, now: Instant, act: impl FnOnce(&mut Host) -> T) -> Option<T> {
         let done = act(&mut self.flows.get_mut(&key)?.host);
-        self.turn(key, None, now);
+        self.poll(key, None, now);
         Some(done)
     }
 
-    /// Nobody wants the flow any more. A connection is ended as servers like it, and reset if that takes too long.
+    /// Closes a flow. A connection ends by a FIN handshake, or by a reset if that takes too long.
     pub(super) fn close(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.closing = Some(now + LINGER);
@@ -131,73 +133,73 @@ impl Stack {
                 _ => socket.close(),
             }
         }
-        self.turn(key, None, now);
+        self.poll(key, None, now);
     }
 
-    /// A frame has come. One that belongs to no flow is answered with a reset, if it is TCP: a server may still speak to
-    /// an earlier `lb`.
+    /// Processes a received frame. TCP that belongs to no flow is answered with a reset: a server
+    /// may still have a connection of an earlier `lb`.
     pub(super) fn receive(&mut self, frame: &[u8], now: Instant) {
         let Some(Arrival { packet, protocol, own, remote }) = Arrival::of(frame) else { return };
         let key = Key { remote, protocol, port: own.port() };
         if self.flows.contains_key(&key) {
-            self.turn(key, Some(packet), now);
-        } else if let (Protocol::Tcp, Some(way)) = (key.protocol, back(frame, *own.ip())) {
+            self.poll(key, Some(packet), now);
+        } else if let (Protocol::Tcp, Some(route)) = (key.protocol, back(frame, *own.ip())) {
             let mut nobody = Host::without_socket(Ends { own, remote }, 0, now);
-            self.outgoing.extend(nobody.turn(Some(packet), now).iter().map(|packet| way.frame(packet)));
+            self.outgoing.extend(nobody.poll(Some(packet), now).iter().map(|packet| route.frame(packet)));
         }
     }
 
-    /// When [`Self::expire`] is wanted.
+    /// Next deadline, at which [`Self::expire`] is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Gives each flow whose time has come its turn.
+    /// Polls each flow whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         let due: Vec<Key> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
-            self.turn(key, None, now);
+            self.poll(key, None, now);
         }
     }
 
-    /// The frames to be sent, in order.
+    /// Takes the frames to send, in order.
     pub(super) fn take_outgoing(&mut self) -> Vec<Frame> {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// Flows, those included that are about to end.
+    /// Number of flows, including closing ones.
     pub(super) fn flows(&self) -> usize {
         self.flows.len()
     }
 
-    fn turn(&mut self, key: Key, incoming: Option<&[u8]>, now: Instant) {
+    fn poll(&mut self, key: Key, incoming: Option<&[u8]>, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let mut packets = flow.host.turn(incoming, now);
+        let mut packets = flow.host.poll(incoming, now);
         let mut is_over = false;
         if let Some(until) = flow.closing {
             is_over = flow.is_over();
-            if !is_over && (until <= now || flow.is_unheard()) {
+            if !is_over && (until <= now || flow.has_unread_data()) {
                 if let Some(socket) = flow.host.tcp() {
                     socket.abort();
                 }
-                packets.extend(flow.host.turn(None, now));
+                packets.extend(flow.host.poll(None, now));
                 is_over = true;
             }
         }
-        let way = flow.way;
-        self.outgoing.extend(packets.iter().map(|packet| way.frame(packet)));
+        let route = flow.route;
+        self.outgoing.extend(packets.iter().map(|packet| route.frame(packet)));
         self.set_timer(key, is_over, now);
     }
 
-    /// Sets the flow's timer anew, or forgets the flow.
+    /// Re-arms the flow's timer, or removes a flow that has ended.
     fn set_timer(&mut self, key: Key, is_over: bool, now: Instant) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let before = flow.next.take();
         if !is_over {
-            // One that wants its turn at once has just had it.
-            let wanted = [flow.host.next_turn(now), flow.closing].into_iter().flatten().min();
-            flow.next = wanted.map(|at| at.max(now + LEAST_WAIT));
+            // A flow that is due at once has just been polled.
+            let expected = [flow.host.next_deadline(now), flow.closing].into_iter().flatten().min();
+            flow.next = expected.map(|at| at.max(now + LEAST_WAIT));
         }
         let after = flow.next;
         if before != after {
@@ -210,8 +212,9 @@ impl Stack {
     }
 }
 
-/// A packet that smoltcp may see. Strangers send it, and smoltcp asserts that addresses of hosts are unicast: whatever
-/// could not have been meant for a flow of ours ends here.
+/// Returns the packet of a frame if smoltcp may process it. Anybody can send frames, and smoltcp
+/// asserts that addresses of hosts are unicast; so packets that cannot belong to one of our flows
+/// are dropped here.
 struct Arrival<'a> {
     packet: &'a [u8],
     protocol: Protocol,
@@ -235,10 +238,10 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// The way back to whoever has sent `frame`.
-fn back(frame: &[u8], own: Ipv4Addr) -> Option<Way> {
+/// The route back to the sender of `frame`.
+fn back(frame: &[u8], own: Ipv4Addr) -> Option<Route> {
     let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
-    Some(Way { own, own_mac: mac(0)?, mac: mac(6)? })
+    Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What probes read from and write to: a connection and datagrams through a VIP.
+//! A TCP connection and a UDP socket through a VIP, as probes use them.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Open;
 use super::host::Host;
-use crate::probe::{Failure, Heard};
+use crate::probe::{Failure, Received};
 
-/// A connection. Dropped, it is closed.
+/// A connection. Dropping it closes it.
 pub struct VipStream(Open);
 
 impl VipStream {
@@ -23,7 +23,7 @@ impl VipStream {
         Self(open)
     }
 
-    /// Waits for the answer to the SYN.
+    /// Waits for the end of the TCP handshake.
     pub(super) async fn connected(&self) -> Result<(), Failure> {
         let answered = poll_fn(|context| {
             self.with(|socket| match socket.state() {
@@ -76,7 +76,7 @@ impl AsyncWrite for VipStream {
         })
     }
 
-    /// What was written is on its way as soon as it was.
+    /// Does nothing: writes are sent at once.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -87,20 +87,20 @@ impl AsyncWrite for VipStream {
     }
 }
 
-/// A way for datagrams to and from one server.
+/// A UDP socket connected to one server.
 pub struct VipDatagrams {
     open: Open,
-    heard: Heard,
+    received: Received,
 }
 
 impl VipDatagrams {
-    pub(super) fn new(open: Open, heard: Heard) -> Self {
-        Self { open, heard }
+    pub(super) fn new(open: Open, received: Received) -> Self {
+        Self { open, received }
     }
 
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let remote = self.open.key.remote;
-        // Only one that is longer than the buffer, or an endless flood, finds no room.
+        // The buffer is full only for an oversized datagram, or in a flood.
         self.with(|socket| socket.send_slice(datagram, remote))
             .map_err(|_| io::Error::other(format!("no room for a datagram of {} bytes", datagram.len())))
     }
@@ -109,7 +109,7 @@ impl VipDatagrams {
         poll_fn(|context| {
             self.with(|socket| match socket.recv() {
                 Ok((datagram, _)) => {
-                    self.heard.note();
+                    self.received.note();
                     let length = datagram.len().min(buffer.len());
                     buffer[..length].copy_from_slice(&datagram[..length]);
                     Poll::Ready(Ok(length))
@@ -130,7 +130,7 @@ impl VipDatagrams {
 
 impl Open {
     fn with<T>(&self, act: impl FnOnce(&mut Host) -> T) -> T {
-        let done = self.net.turn(|inner| inner.stack.with(self.key, Instant::now(), act));
+        let done = self.net.with_stack(|inner| inner.stack.with(self.key, Instant::now(), act));
         done.expect("a flow lives as long as it is open")
     }
 }

@@ -1,5 +1,5 @@
-//! Probes through a VIP, from the check to the frames. A task of the test stands for the segment, a smoltcp host for the
-//! server's VIP, and the kernel's loopback for the server's own address.
+//! Probes through a VIP, from the check to the frames. A task of the test simulates the segment, a
+//! smoltcp host the server's VIP, and the kernel's loopback the server's own address.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -7,29 +7,30 @@ use std::time::{Duration, Instant};
 use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
+use super::test_server::{OWN, OWN_MAC, SERVER_MAC, Server, VIP};
 use super::*;
-use crate::net::{Net, Station, Stations};
-use crate::probe::{self, Report, Subject, servers};
+use crate::net::{Neighbour, Neighbours, Net};
+use crate::probe::{self, Report, Subject, test_servers};
 
-/// For what is not answered: half of it must do for a look at the server's own address, also on a busy machine.
+/// Time limit of probes without an answer: half of it must suffice to probe the server's own
+/// address, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// What is on the segment behind the director.
+/// The segment behind the director.
 struct Segment {
     net: Net,
     subject: Subject,
-    /// `None`: whoever has the MAC does not answer.
+    /// `None`: the host with the MAC does not answer.
     server: Option<Server>,
 }
 
 impl Segment {
-    /// The server's own address is `own`, which is one of the kernel's here.
+    /// A server whose own address is `own`, an address of the kernel.
     fn new(own: SocketAddr, server: Option<Server>) -> Self {
         let net = Net::default();
-        let station = Station { mac: Some(SERVER_MAC), own: Some(OWN) };
-        let servers = [(own.ip(), station)].into();
-        net.vip.set_stations(Stations { interface: "eth0".into(), mac: OWN_MAC, servers });
+        let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN) };
+        let servers = [(own.ip(), neighbour)].into();
+        net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
         net.vip.add_sockets(Vec::new(), &Handle::current()).expect("no socket is no error");
         let vip = SocketAddrV4::new(*VIP.ip(), own.port());
         let key = ServiceKey { vip: IpAddr::V4(*vip.ip()), port: vip.port(), protocol: Protocol::Tcp };
@@ -52,7 +53,7 @@ impl Segment {
     }
 
     async fn probe(&mut self, probe: Probe) -> Report {
-        let timeout = if self.server.is_some() { servers::PATIENCE } else { LIMIT };
+        let timeout = if self.server.is_some() { test_servers::PATIENCE } else { LIMIT };
         let check = Check { via: Via::Vip, timeout, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         self.during(async move { probe::run(&check, subject, &net).await }).await
@@ -63,10 +64,10 @@ impl Segment {
         report.result.map(drop).map_err(|failure| failure.to_string())
     }
 
-    /// A connection to the VIP, as probes get it.
+    /// A probe's connection to the VIP.
     async fn connect(&mut self) -> VipStream {
         let probe = Probe::Tcp(Exchange::default());
-        let check = Check { via: Via::Vip, timeout: servers::PATIENCE, ..Check::new(probe) };
+        let check = Check { via: Via::Vip, timeout: test_servers::PATIENCE, ..Check::new(probe) };
         let (net, subject) = (self.net.clone(), self.subject);
         let connecting = async { net.vip.connect(&Attempt::new(&check, subject, &net)).await };
         self.during(connecting).await.expect("the server accepts")
@@ -81,8 +82,8 @@ fn carry(net: &Net, server: Option<&mut Server>) {
     let frames = net.vip.lock().link.as_mut().expect("a link").take_waiting();
     if let Some(server) = server {
         let now = Instant::now();
-        let answers = server.turn(&frames, now);
-        net.vip.turn(|inner| answers.iter().for_each(|frame| inner.stack.receive(frame, now)));
+        let answers = server.poll(&frames, now);
+        net.vip.with_stack(|inner| answers.iter().for_each(|frame| inner.stack.receive(frame, now)));
     }
 }
 
@@ -92,17 +93,18 @@ fn listening_at(port: u16) -> Server {
 
 #[tokio::test]
 async fn a_service_on_the_vip_is_good() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     assert_eq!(segment.tcp().await, Ok(()));
 }
 
 #[tokio::test]
 async fn without_the_vip_the_reason_says_so() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
     let reason = format!(
-        "no answer at the VIP {}, though its own address {} accepts connections: is the VIP on its loopback? (ip \
+        "no answer at the VIP {}, but the server's own address {} accepts connections: is the VIP on the \
+         server's loopback? (ip \
          address add {}/32 dev lo)",
         VIP.ip(),
         own.address,
@@ -114,10 +116,11 @@ async fn without_the_vip_the_reason_says_so() {
 
 #[tokio::test]
 async fn without_a_service_on_the_vip_the_reason_says_so() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, Some(Server::deaf(Instant::now())));
     let reason = format!(
-        "refuses connections to the VIP {}, though its own address {} accepts them: the service does not listen on the \
+        "refuses connections to the VIP {}, but the server's own address {} accepts them: the service does \
+         not listen on the \
          VIP",
         VIP.ip(),
         own.address
@@ -127,7 +130,7 @@ async fn without_a_service_on_the_vip_the_reason_says_so() {
 
 #[tokio::test]
 async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(Server::deaf(Instant::now())));
     assert_eq!(segment.tcp().await, Err("connection refused".into()));
     let mut segment = Segment::new(own, None);
@@ -136,27 +139,27 @@ async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
 
 #[tokio::test]
 async fn without_a_mac_nothing_is_tried() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
-    segment.net.vip.set_stations(Stations { interface: "eth0".into(), ..Stations::default() });
+    segment.net.vip.set_neighbours(Neighbours { interface: "eth0".into(), ..Neighbours::default() });
     let begin = Instant::now();
     assert_eq!(segment.tcp().await, Err("no answer to ARP for 127.0.0.1 on eth0".into()));
     assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
 }
 
-/// What is wrong here says nothing of the server.
+/// Failures of this host say nothing about the server.
 #[tokio::test]
 async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
-    let own = servers::silent().await;
+    let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
-    let stations = segment.net.vip.lock().stations.clone();
-    let mut nameless = stations.clone();
-    nameless.servers.values_mut().for_each(|station| station.own = None);
-    segment.net.vip.set_stations(nameless);
+    let neighbours = segment.net.vip.lock().neighbours.clone();
+    let mut nameless = neighbours.clone();
+    nameless.servers.values_mut().for_each(|neighbour| neighbour.own = None);
+    segment.net.vip.set_neighbours(nameless);
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no address");
     assert!(failure.is_local() && failure.to_string().contains("`source`"), "{failure}");
 
-    segment.net.vip.set_stations(stations);
+    segment.net.vip.set_neighbours(neighbours);
     segment.net.vip.close();
     let check = Check { via: Via::Vip, ..Check::new(Probe::Tcp(Exchange::default())) };
     let failure = probe::run(&check, segment.subject, &segment.net).await.result.expect_err("no socket");
@@ -165,7 +168,7 @@ async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
 
 #[tokio::test]
 async fn bytes_go_both_ways_however_many() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let mut stream = segment.connect().await;
     let sent: Vec<u8> = (0..20_000u32).map(|number| number as u8).collect();
@@ -173,14 +176,14 @@ async fn bytes_go_both_ways_however_many() {
     let socket = |segment: &mut Segment, act: &mut dyn FnMut(&mut smoltcp::socket::tcp::Socket<'static>)| {
         act(segment.server.as_mut().expect("a server").0.tcp().expect("its socket"));
     };
-    let mut heard = Vec::new();
-    while heard.len() < sent.len() {
+    let mut received = Vec::new();
+    while received.len() < sent.len() {
         segment.during(tokio::time::sleep(Duration::from_millis(2))).await;
         socket(&mut segment, &mut |socket| {
-            socket.recv(|bytes| (bytes.len(), heard.extend_from_slice(bytes))).expect("a connection");
+            socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).expect("a connection");
         });
     }
-    assert!(heard == sent, "what was heard is what was sent");
+    assert!(received == sent, "what was received is what was sent");
     socket(&mut segment, &mut |socket| {
         assert_eq!(socket.send_slice(&sent), Ok(sent.len()));
         socket.close();
@@ -196,7 +199,7 @@ async fn bytes_go_both_ways_however_many() {
 
 #[tokio::test]
 async fn a_reset_is_an_error_and_no_end() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let mut stream = segment.connect().await;
     segment.server.as_mut().expect("a server").0.tcp().expect("its socket").abort();
@@ -207,7 +210,7 @@ async fn a_reset_is_an_error_and_no_end() {
 
 #[tokio::test]
 async fn a_probe_that_is_given_up_leaves_no_flow() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let segment = Segment::new(own, None);
     let check = Check { via: Via::Vip, ..Check::new(Probe::Tcp(Exchange::default())) };
     let probing = probe::run(&check, segment.subject, &segment.net);
@@ -216,10 +219,10 @@ async fn a_probe_that_is_given_up_leaves_no_flow() {
     assert_eq!(segment.flows(), 0);
 }
 
-/// Time-outs of the stack are kept without any frame coming in.
+/// The stack's timers expire without incoming frames.
 #[tokio::test]
 async fn a_lost_syn_is_sent_again() {
-    let own = servers::closed().await;
+    let own = test_servers::closed().await;
     let mut segment = Segment::new(own, Some(listening_at(own.port())));
     let check = Check {
         via: Via::Vip,

@@ -4,7 +4,7 @@ use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::servers::{self, Asked, hears, says};
+use crate::probe::test_servers::{self, Asked, receives, sends};
 use crate::probe::{Advice, Report};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -13,15 +13,15 @@ fn agent(send: Option<&str>, limit: Duration) -> Asked {
     Asked::of(Probe::Agent { send: send.map(str::to_owned) }, limit)
 }
 
-/// What one agent's answers, one after another, mean in the end, and what is told of the last one.
+/// The final result of an agent's successive answers, and the warning about the last one.
 fn judged(lines: &[&str]) -> (Result<Option<Advice>, String>, Option<String>) {
     let memory = Memory::default();
-    let mut said = memory.lock();
-    let told = lines.iter().map(|line| said.take(line.as_bytes())).last().flatten();
-    (said.judge().map_err(|failure| failure.to_string()), told)
+    let mut state = memory.lock();
+    let told = lines.iter().map(|line| state.update(line.as_bytes())).last().flatten();
+    (state.judge().map_err(|failure| failure.to_string()), told)
 }
 
-/// Answers one after another, and what they mean to HAProxy.
+/// Successive answers, and their meaning in HAProxy.
 type Row = (&'static [&'static str], Result<Option<Advice>, &'static str>);
 
 #[test]
@@ -52,7 +52,7 @@ fn c2_words_mean_what_they_mean_to_haproxy() {
         (&["STOPPED # by hand "], Err("the agent says STOPPED: by hand")),
         (&["maint#\x1b[2J"], Err("the agent says maint: \\u{1b}[2J")),
         (&["up\rdown"], FULL),
-        // What is not said again holds.
+        // Words that are not repeated still hold.
         (&["down#upgrade", "50%"], Err("the agent says down: upgrade")),
         (&["down#upgrade", "ready"], Err("the agent says down: upgrade")),
         (&["down#upgrade", "up"], FULL),
@@ -64,18 +64,19 @@ fn c2_words_mean_what_they_mean_to_haproxy() {
         (&["75%", "up"], percent(75)),
         (&["75%", "100%"], percent(100)),
     ];
-    for (lines, wanted) in cases {
-        assert_eq!(judged(lines), (wanted.map_err(str::to_owned), None), "{lines:?}");
+    for (lines, expected) in cases {
+        assert_eq!(judged(lines), (expected.map_err(str::to_owned), None), "{lines:?}");
     }
 }
 
-/// HAProxy goes on with what it knew, and reports the word.
+/// HAProxy keeps its state, and reports the unknown word.
 #[test]
 fn c2_what_is_no_word_changes_nothing_and_is_told() {
-    let ignored = |word| format!("the agent says '{word}', which is no word of HAProxy's protocol: ignored");
+    let ignored =
+        |word| format!("the agent says '{word}', which is not a word of HAProxy's protocol: ignored");
     let cases = [
-        ("", "the agent says '': ignored, wanted a word such as up".to_owned()),
-        ("#up", "the agent says '#up': ignored, wanted a word such as up".into()),
+        ("", "the agent says '': ignored, expected a word such as up".to_owned()),
+        ("#up", "the agent says '#up': ignored, expected a word such as up".into()),
         ("dwon", ignored("dwon")),
         ("up 65536%", ignored("65536%")),
         ("-1%", ignored("-1%")),
@@ -109,22 +110,22 @@ fn c2_what_is_no_word_changes_nothing_and_is_told() {
 #[tokio::test]
 async fn an_agent_is_asked_and_may_leave_without_an_end_of_line() {
     for answer in ["up 75%\n", "up 75%\r\n", "up 75%"] {
-        let turns = [hears("weight?\n"), says(answer)];
+        let turns = [receives("weight?\n"), sends(answer)];
         let (found, _) = agent(Some("weight?\n"), LIMIT).in_dialogue(turns).await;
         assert_eq!(found, Ok(Answer { advice: Some(Advice::Percent(75)), stale: false }));
     }
-    let (found, rest) = agent(None, LIMIT).in_dialogue([says("down # upgrade\n")]).await;
+    let (found, rest) = agent(None, LIMIT).in_dialogue([sends("down # upgrade\n")]).await;
     assert_eq!((found, &rest[..]), (Err("the agent says down: upgrade".into()), &b""[..]));
 }
 
-/// What an agent that has said `before` counts for while it cannot be asked.
+/// The result for an agent that has sent `before` and does not answer now.
 async fn gone(before: &'static str) -> Report {
     let asked = agent(None, LIMIT);
     if !before.is_empty() {
-        let server = servers::closing_after(before.as_bytes()).await;
+        let server = test_servers::closing_after(before.as_bytes()).await;
         let _ = asked.at(server.address).await;
     }
-    asked.report(servers::closed().await).await
+    asked.report(test_servers::closed().await).await
 }
 
 #[tokio::test]
@@ -134,31 +135,31 @@ async fn c2_an_agent_that_cannot_be_asked_keeps_its_last_word() {
     {
         let report = gone(before).await;
         assert_eq!(report.result.expect("no failure"), Answer { advice, stale: true }, "{before}");
-        let words = "the agent cannot be asked (connection refused); what it said last counts";
+        let words = "the agent does not answer (connection refused); its last answer still applies";
         assert_eq!(report.warning.as_deref(), Some(words));
     }
     let report = gone("fail # disk full").await;
-    let words = "the agent says fail: disk full; since then it cannot be asked (connection refused)";
+    let words = "the agent says fail: disk full; since then the agent does not answer (connection refused)";
     assert_eq!(report.result.expect_err("it said so").to_string(), words);
 
     let report = gone("").await;
     assert_eq!(report.result.expect("nothing was said against it"), Answer { advice: None, stale: true });
-    let words = "the agent cannot be asked (connection refused); it counts as up so far";
+    let words = "the agent does not answer (connection refused); the server counts as up so far";
     assert_eq!(report.warning.as_deref(), Some(words));
 }
 
-/// Agents that say nothing of use leave it at what they said before, as HAProxy does, and the warning says why.
+/// Useless answers leave the state as it was, as in HAProxy, and cause a warning.
 #[tokio::test]
 async fn misbehaving_agents_change_nothing() {
     let begin = std::time::Instant::now();
-    for (name, server) in servers::misbehaving().await {
+    for (name, server) in test_servers::misbehaving().await {
         let asked = agent(None, Duration::from_millis(200));
         let report = asked.report(server.address).await;
         let found = report.result.map(|answer| answer.advice);
         assert!(matches!(found, Ok(None)), "{name}: {found:?}");
         let warning = report.warning.expect(name);
         assert!(!warning.contains('\n') && warning.len() < 400, "{name}: {warning}");
-        while servers::sockets_to(server.address) > 0 {
+        while test_servers::sockets_to(server.address) > 0 {
             assert!(begin.elapsed() < Duration::from_secs(60), "{name}: a socket was left behind");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -169,11 +170,11 @@ proptest! {
     #[test]
     fn arbitrary_lines_never_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
         let memory = Memory::default();
-        let mut said = memory.lock();
-        if let Some(words) = said.take(&line) {
+        let mut state = memory.lock();
+        if let Some(words) = state.update(&line) {
             prop_assert!(words.len() < 400);
         }
-        if let Err(failure) = said.judge() {
+        if let Err(failure) = state.judge() {
             prop_assert!(failure.to_string().len() < 400);
         }
     }

@@ -1,4 +1,4 @@
-//! A question and what is an answer to it.
+//! DNS queries and matching answers.
 
 use std::fmt::Display;
 use std::io;
@@ -16,26 +16,26 @@ pub(super) struct Question {
     record: Rtype,
 }
 
-/// What a server said to a question.
+/// An answer to a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub code: Rcode,
-    /// More was to be said than fits into a datagram.
+    /// The answer did not fit into a datagram.
     pub truncated: bool,
-    /// Those of the type that was asked for.
+    /// The records of the queried type.
     pub records: Vec<Record>,
 }
 
-/// One as a zone file writes it.
+/// A record in zone file notation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub text: String,
-    /// A text record's strings in one, as they are.
+    /// The concatenated strings of a text record.
     joined: Option<String>,
 }
 
 impl Question {
-    /// With an identifier that cannot be guessed.
+    /// A query with a random identifier.
     pub(super) fn new(check: &DnsProbe) -> Result<Self, Failure> {
         let wrong = |why: &dyn Display| Failure::Wrong(format!("cannot ask for '{}': {why}", check.name));
         let name: Name<Vec<u8>> = check.name.parse().map_err(|error| wrong(&error))?;
@@ -43,7 +43,7 @@ impl Question {
         let record = rtype(check.record);
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_id(id as u16);
-        // Resolvers answer from their cache alone without it; servers of a zone do not mind.
+        // RD: without it resolvers answer only from their cache; authoritative servers ignore it.
         builder.header_mut().set_rd(true);
         let mut question = builder.question();
         question.push((name, record)).map_err(|error| wrong(&error))?;
@@ -54,7 +54,7 @@ impl Question {
         self.message.as_slice()
     }
 
-    /// `None` if `message` answers something else.
+    /// Parses an answer; `None` if `message` answers another query.
     pub(super) fn reply(&self, message: &[u8]) -> Result<Option<Reply>, Failure> {
         let not_dns = |why: String| Failure::Wrong(format!("the answer is not DNS: {why}"));
         let parsed = Message::from_slice(message).map_err(|_| not_dns(excerpt(message)))?;
@@ -70,7 +70,7 @@ impl Question {
 
     fn is_answered_by(&self, message: &Message<[u8]>) -> bool {
         let header = message.header();
-        // A server that could not read the question need not repeat it, and some never do.
+        // A server that could not parse the query need not repeat it, and some servers never do.
         let without_question = header.qr()
             && header.id() == self.message.header().id()
             && message.header_counts().qdcount() == 0;
@@ -89,10 +89,10 @@ fn rtype(record: RecordType) -> Rtype {
     }
 }
 
-/// As far as they can be read.
-fn records(message: &Message<[u8]>, wanted: Rtype) -> Vec<Record> {
+/// The records up to the first malformed one.
+fn records(message: &Message<[u8]>, expected: Rtype) -> Vec<Record> {
     let Ok(answer) = message.answer() else { return Vec::new() };
-    let readable = answer.map_while(Result::ok).filter(|record| record.rtype() == wanted);
+    let readable = answer.map_while(Result::ok).filter(|record| record.rtype() == expected);
     let typed =
         readable.filter_map(|record| record.into_any_record::<AllRecordData<_, ParsedName<_>>>().ok());
     typed
@@ -109,7 +109,8 @@ fn records(message: &Message<[u8]>, wanted: Rtype) -> Vec<Record> {
 }
 
 impl Record {
-    /// Whether an operator means this one by `text`. Case matters in text records alone; a last dot may be left out.
+    /// Whether the configured `text` matches this record. Case matters only in text records; the
+    /// final dot is optional.
     pub(super) fn is(&self, text: &str) -> bool {
         match &self.joined {
             Some(joined) => joined == text || self.text == text,

@@ -1,4 +1,4 @@
-//! The DNS probe against servers good and bad.
+//! The DNS probe with good and bad servers.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
+use crate::probe::test_servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const TTL: Ttl = Ttl::from_secs(60);
@@ -30,9 +30,9 @@ fn asked(check: DnsProbe) -> Asked {
     Asked::of(Probe::Dns(check), PATIENCE)
 }
 
-/// A server that finishes the answer to whatever it is asked.
+/// A server that answers every query.
 async fn server(finish: fn(&Message<[u8]>, &mut AnswerBuilder<Vec<u8>>)) -> TestServer {
-    servers::answering_datagrams(move |question| vec![answer(question, Rcode::NOERROR, finish)]).await
+    test_servers::answering_datagrams(move |question| vec![answer(question, Rcode::NOERROR, finish)]).await
 }
 
 fn answer(
@@ -111,13 +111,14 @@ async fn another_answer_is_told() {
         assert_eq!(asked(check(record, Some(answer))).at(server.address).await, Err(words.into()));
     }
     let result = asked(check(RecordType::A, None)).at(nothing.address).await;
-    assert_eq!(result, Ok(Answer::default()), "no error, no answer wanted");
+    assert_eq!(result, Ok(Answer::default()), "no error, no answer expected");
 }
 
-/// Answers with `code`, with the question and without.
+/// Answers with `code`, with and without the query's question section.
 async fn erring(code: Rcode) -> [TestServer; 2] {
-    let whole = servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
-    let bare = servers::answering_datagrams(move |question| {
+    let whole =
+        test_servers::answering_datagrams(move |question| vec![answer(question, code, |_, _| {})]).await;
+    let bare = test_servers::answering_datagrams(move |question| {
         let mut header = MessageBuilder::new_vec();
         header.header_mut().set_id(u16::from_be_bytes([question[0], question[1]]));
         header.header_mut().set_qr(true);
@@ -128,7 +129,7 @@ async fn erring(code: Rcode) -> [TestServer; 2] {
     [whole, bare]
 }
 
-/// Of a name that was configured an error is a failure, as for keepalived.
+/// For a configured name an error is a failure, as in keepalived.
 #[tokio::test]
 async fn errors_are_told_by_name() {
     let refused =
@@ -146,8 +147,8 @@ async fn errors_are_told_by_name() {
     }
 }
 
-/// Of the root servers of a zone, and old ones, say what they like: that they say something is what counts. SERVFAIL alone
-/// is what a server says that cannot serve.
+/// For the root, authoritative servers and old ones give various answers, and any answer counts as
+/// success. Only SERVFAIL means that a server cannot serve.
 #[tokio::test]
 async fn c4_without_a_name_any_answer_but_servfail_is_good() {
     let root = || DnsProbe { name: ".".into(), record: RecordType::Ns, answer: None };
@@ -161,14 +162,14 @@ async fn c4_without_a_name_any_answer_but_servfail_is_good() {
     for server in erring(Rcode::SERVFAIL).await {
         assert_eq!(asked(root()).at(server.address).await, Err("the answer is SERVFAIL".into()));
     }
-    // A record that is wanted must be there.
-    let wanted = DnsProbe { answer: Some("a.root-servers.net".into()), ..root() };
+    // A record that is expected must be there.
+    let expected = DnsProbe { answer: Some("a.root-servers.net".into()), ..root() };
     for server in erring(Rcode::REFUSED).await {
-        assert!(asked(wanted.clone()).at(server.address).await.is_err());
+        assert!(asked(expected.clone()).at(server.address).await.is_err());
     }
 }
 
-/// Odd servers that dig, keepalived and stub resolvers get on with.
+/// Unusual servers that dig, keepalived and stub resolvers accept.
 #[tokio::test]
 async fn odd_servers_that_answer_are_up() {
     type Odd = fn(&[u8]) -> Vec<Vec<u8>>;
@@ -211,7 +212,7 @@ async fn odd_servers_that_answer_are_up() {
         }),
     ];
     for (name, answers) in rows {
-        let server = servers::answering_datagrams(answers).await;
+        let server = test_servers::answering_datagrams(answers).await;
         assert_eq!(
             asked(check(RecordType::A, None)).at(server.address).await,
             Ok(Answer::default()),
@@ -222,9 +223,9 @@ async fn odd_servers_that_answer_are_up() {
 
 #[tokio::test]
 async fn a_question_that_is_lost_is_asked_again() {
-    let heard = std::sync::atomic::AtomicUsize::new(0);
-    let server = servers::answering_datagrams(move |question| {
-        match heard.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+    let received = std::sync::atomic::AtomicUsize::new(0);
+    let server = test_servers::answering_datagrams(move |question| {
+        match received.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
             0 | 1 => Vec::new(),
             _ => vec![answer(question, Rcode::NOERROR, zone)],
         }
@@ -237,7 +238,7 @@ async fn a_question_that_is_lost_is_asked_again() {
     assert_eq!(report.result.expect("the third time"), Answer::default());
 }
 
-/// What is no answer to `question`, though it looks like one.
+/// Messages that look like an answer to `question` but are not.
 fn strangers(question: &[u8]) -> Vec<Vec<u8>> {
     let mut other_id = answer(question, Rcode::SERVFAIL, |_, _| {});
     other_id[0] ^= 1;
@@ -248,7 +249,7 @@ fn strangers(question: &[u8]) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn answers_to_other_questions_are_waited_through() {
-    let server = servers::answering_datagrams(|question| {
+    let server = test_servers::answering_datagrams(|question| {
         let mut datagrams = strangers(question);
         datagrams.push(answer(question, Rcode::NOERROR, zone));
         datagrams
@@ -258,28 +259,28 @@ async fn answers_to_other_questions_are_waited_through() {
         asked(check(RecordType::A, Some("192.0.2.80"))).at(server.address).await,
         Ok(Answer::default())
     );
-    let server = servers::answering_datagrams(strangers).await;
-    let words = "no answer to this very question within 300ms";
+    let server = test_servers::answering_datagrams(strangers).await;
+    let words = "no matching answer within 300ms";
     let asked = asked(check(RecordType::A, None)).within(LIMIT);
     assert_eq!(asked.at(server.address).await, Err(words.into()));
 }
 
 #[tokio::test]
 async fn silence_refusal_and_garbage_are_told() {
-    let silent = servers::answering_datagrams(|_| Vec::new()).await;
+    let silent = test_servers::answering_datagrams(|_| Vec::new()).await;
     let brief = asked(check(RecordType::A, None)).within(LIMIT);
     assert_eq!(brief.at(silent.address).await, Err("no answer within 300ms".into()));
     let address = silent.address;
     silent.stopped().await;
     let asked = asked(check(RecordType::A, None));
     assert_eq!(asked.at(address).await, Err("connection refused".into()));
-    let garbage = servers::answering_datagrams(|_| vec![b"HTTP/1.1 40".to_vec()]).await;
+    let garbage = test_servers::answering_datagrams(|_| vec![b"HTTP/1.1 40".to_vec()]).await;
     assert_eq!(asked.at(garbage.address).await, Err("the answer is not DNS: 'HTTP/1.1 40'".into()));
 }
 
-/// Says over UDP that there is more, and over TCP, on the same port, what `reply` makes of a question.
+/// Answers truncated over UDP, and by `reply` over TCP on the same port.
 async fn truncating(reply: fn(&[u8]) -> Vec<u8>) -> (TestServer, TestServer) {
-    // Which port is free of both is found by trying.
+    // Tries ports until one is free for both protocols.
     let (datagrams, listener) = loop {
         let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("a port on loopback");
         let address: SocketAddr = datagrams.local_addr().expect("an address");
@@ -287,12 +288,12 @@ async fn truncating(reply: fn(&[u8]) -> Vec<u8>) -> (TestServer, TestServer) {
             break (datagrams, listener);
         }
     };
-    let udp = servers::answering_datagrams_on(datagrams, |question| {
+    let udp = test_servers::answering_datagrams_on(datagrams, |question| {
         let mut truncated = answer(question, Rcode::NOERROR, |_, _| {});
         truncated[2] |= 2;
         vec![truncated]
     });
-    let tcp = servers::serving_on(listener, move |mut stream| async move {
+    let tcp = test_servers::serving_on(listener, move |mut stream| async move {
         let length = stream.read_u16().await.expect("a length");
         let mut question = vec![0; usize::from(length)];
         stream.read_exact(&mut question).await.expect("a question");
@@ -308,9 +309,9 @@ fn with_length(message: Vec<u8>) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_does_not_fit_is_asked_for_over_tcp() {
-    let wanted = asked(check(RecordType::A, Some("192.0.2.81")));
+    let expected = asked(check(RecordType::A, Some("192.0.2.81")));
     let (server, _tcp) = truncating(|question| with_length(answer(question, Rcode::NOERROR, zone))).await;
-    let report = wanted.report(server.address).await;
+    let report = expected.report(server.address).await;
     assert_eq!(report.result.expect("the record"), Answer::default());
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
     assert_eq!(steps, ["sent the question", "got a truncated answer", "connected"]);
@@ -322,11 +323,11 @@ async fn what_does_not_fit_is_asked_for_over_tcp() {
         with_length(other)
     })
     .await;
-    assert_eq!(wanted.at(server.address).await, Err("the answer is to another question".into()));
+    assert_eq!(expected.at(server.address).await, Err("the answer is to another question".into()));
     let (server, _tcp) = truncating(|_| vec![0xff, 0xff]).await;
-    assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
+    assert_eq!(expected.at(server.address).await, Err("closed before the answer".into()));
     let (server, _tcp) = truncating(|_| vec![0, 100, 1]).await;
-    assert_eq!(wanted.at(server.address).await, Err("closed before the answer".into()));
+    assert_eq!(expected.at(server.address).await, Err("closed before the answer".into()));
 }
 
 proptest! {

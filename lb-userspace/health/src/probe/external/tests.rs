@@ -1,4 +1,4 @@
-//! Programs that /bin/sh runs.
+//! External checks by /bin/sh.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use lb_lab::commands::{LONG, read, runs, shell, wait_for};
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::servers::Asked;
+use crate::probe::test_servers::Asked;
 
 fn server() -> SocketAddr {
     "192.0.2.21:8080".parse().expect("an address")
@@ -51,15 +51,15 @@ async fn exit_codes_can_be_weights() {
 
 #[tokio::test]
 async fn it_is_told_whom_to_judge() {
-    // The shell takes the first argument behind the script for its own name.
+    // The shell takes the first argument after the script for its own name.
     let script = "echo $0 $1 $2 $3, $LB_VIP $LB_PORT $LB_PROTOCOL $LB_SERVER_ADDRESS $LB_SERVER_PORT; exit 1";
-    let wanted = "exit code 1: 211.58.250.6 80 192.0.2.21 8080, 211.58.250.6 80 tcp 192.0.2.21 8080";
-    assert_eq!(failure(script).await, wanted);
+    let expected = "exit code 1: 211.58.250.6 80 192.0.2.21 8080, 211.58.250.6 80 tcp 192.0.2.21 8080";
+    assert_eq!(failure(script).await, expected);
     let other_port = external("echo $3; exit 1", LONG).with(|check| check.port = Some(9090));
     assert_eq!(other_port.at(server()).await, Err("exit code 1: 9090".into()));
 }
 
-/// Programs that other checkers start find the same: who they are, where they live, and how to write.
+/// The environment is that of other checkers: user, home directory, locale.
 #[tokio::test]
 async fn c9_programs_know_who_they_are() {
     let all =
@@ -71,7 +71,7 @@ async fn c9_programs_know_who_they_are() {
     assert_eq!(failure("cd && pwd >/dev/null || echo no home; echo done; exit 1").await, "exit code 1: done");
 }
 
-/// As execvp(3) does it, by which ldirectord starts its checks.
+/// As execvp(3), with which ldirectord starts its checks.
 #[tokio::test]
 async fn c9_a_script_without_an_interpreter_is_the_shells() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,23 +81,23 @@ async fn c9_a_script_without_an_interpreter_is_the_shells() {
     let words = vec![script.to_str().expect("a path").to_owned(), "own".into()];
     let command = Command { words, timeout: LONG };
     let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic: false }), LONG);
-    let wanted = "exit code 1: own 211.58.250.6 80 192.0.2.21 8080";
-    assert_eq!(asked.at(server()).await, Err(wanted.into()));
+    let expected = "exit code 1: own 211.58.250.6 80 192.0.2.21 8080";
+    assert_eq!(asked.at(server()).await, Err(expected.into()));
 }
 
 #[tokio::test]
 async fn the_checks_time_limit_counts_too() {
     let limit = Duration::from_millis(300);
-    let words = "not done within 300ms (its time limit); killed, with all it had started: waiting";
+    let words = "not done within 300ms (its time limit); killed with all its processes: waiting";
     assert_eq!(external("echo waiting; sleep 60", limit).at(server()).await, Err(words.into()));
     let probe = ExternalProbe { command: shell("sleep 60", limit), dynamic: false };
-    let words = "not done within 300ms (its time limit); killed, with all it had started";
+    let words = "not done within 300ms (its time limit); killed with all its processes";
     assert_eq!(Asked::of(Probe::External(probe), LONG).at(server()).await, Err(words.into()));
 }
 
 #[tokio::test]
 async fn endless_words_end_with_the_time() {
-    let words = "not done within 300ms (its time limit); killed, with all it had started: y";
+    let words = "not done within 300ms (its time limit); killed with all its processes: y";
     assert_eq!(external("yes", Duration::from_millis(300)).at(server()).await, Err(words.into()));
     let words =
         external("cat /dev/zero", Duration::from_millis(300)).at(server()).await.expect_err("it fails");
@@ -120,7 +120,7 @@ async fn a_dropped_check_leaves_nothing_running() {
     wait_for("the end of the shell", || !parent.exists()).await;
 }
 
-/// It would take the servers out for an upgrade of the program's package.
+/// Otherwise an upgrade of the program's package would take the servers out.
 #[tokio::test]
 async fn a_missing_program_says_nothing_of_the_server() {
     let command = Command { words: vec!["/nowhere/check".into()], timeout: LONG };

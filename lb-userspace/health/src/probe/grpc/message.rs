@@ -1,5 +1,5 @@
-//! The two messages of `grpc.health.v1`, each behind gRPC's prefix: a byte that says whether it is compressed, then its
-//! length in four.
+//! The two messages of `grpc.health.v1`, each with gRPC's prefix: a byte for compression, and the
+//! length in four bytes.
 
 use prost::{Enumeration, Message};
 
@@ -36,19 +36,19 @@ pub(super) fn prefixed(message: &impl Message) -> Vec<u8> {
     [&[0], &length.to_be_bytes()[..], &bytes].concat()
 }
 
-/// What the answer says of `service`.
+/// The health of `service` in the answer.
 pub(super) fn judge(answer: &[u8], service: &str) -> Result<Answer, Failure> {
     let response = decoded(answer).ok_or_else(|| {
         Failure::Wrong(format!("the answer is not a health service's: {}", excerpt(answer)))
     })?;
-    let said = match ServingStatus::try_from(response.status) {
+    let status = match ServingStatus::try_from(response.status) {
         Ok(ServingStatus::Serving) => return Ok(Answer::default()),
         Ok(ServingStatus::NotServing) => "NOT_SERVING".into(),
         Ok(ServingStatus::ServiceUnknown) => "SERVICE_UNKNOWN".into(),
         Ok(ServingStatus::Unknown) => "UNKNOWN".into(),
         Err(_) => format!("status {}", response.status),
     };
-    Err(Failure::Wrong(format!("{} is {said}, wanted SERVING", whose(service))))
+    Err(Failure::Wrong(format!("{} is {status}, expected SERVING", whose(service))))
 }
 
 fn decoded(answer: &[u8]) -> Option<HealthCheckResponse> {

@@ -1,4 +1,4 @@
-//! How a call ended, which gRPC tells in trailers.
+//! The status of a call, from gRPC's trailers.
 
 use hyper::header::HeaderMap;
 
@@ -12,7 +12,7 @@ const PERMISSION_DENIED: u32 = 7;
 const UNIMPLEMENTED: u32 = 12;
 const UNAUTHENTICATED: u32 = 16;
 
-/// By their codes.
+/// Names by status code.
 const NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -48,12 +48,14 @@ impl Status {
         let words = match self.code {
             OK => return Ok(()),
             NOT_FOUND => format!("{} is not known to the health service (NOT_FOUND)", whose(service)),
-            // What serves without it is not known to serve: grpc_health_probe, Kubernetes and Envoy fail it as well.
+            // Without the health service nothing shows that the server serves: grpc_health_probe,
+            // Kubernetes and Envoy fail, too.
             UNIMPLEMENTED => "the server has no service grpc.health.v1.Health (UNIMPLEMENTED): add it there, or use `type: \
                               tcp`"
                 .into(),
             PERMISSION_DENIED | UNAUTHENTICATED => format!(
-                "the health service answers nobody without credentials ({}): let it answer lb, or use `type: tcp`",
+                "the health service refuses requests without credentials ({}): let it answer lb, or use \
+                 `type: tcp`",
                 NAMES[self.code as usize]
             ),
             code => {

@@ -1,4 +1,4 @@
-//! The gRPC probe against servers good and bad.
+//! The gRPC probe with good and bad servers.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 use super::message::{HealthCheckResponse, ServingStatus, prefixed};
 use super::*;
 use crate::net::Duplex;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer};
+use crate::probe::test_servers::{self, Asked, PATIENCE, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// What a server answers, whatever it is asked.
+/// A server's answer to every request.
 #[derive(Debug, Clone)]
 struct Script {
     status: u16,
     body: Vec<u8>,
-    /// Else the header is all there is, and has the trailers.
+    /// `false`: trailers-only, so the header has the trailers.
     whole: bool,
     trailers: Vec<(&'static str, &'static str)>,
 }
 
-fn says(status: ServingStatus) -> Script {
+fn sends(status: ServingStatus) -> Script {
     let body = prefixed(&HealthCheckResponse { status: status.into() });
     Script { status: 200, body, whole: true, trailers: vec![("grpc-status", "0")] }
 }
@@ -36,7 +36,7 @@ fn ends(code: &'static str, message: &'static str) -> Script {
     Script { status: 200, body: Vec::new(), whole: false, trailers }
 }
 
-/// Serves one connection; returns what was asked for: the path and the body.
+/// Serves one connection; returns the request's path and body.
 async fn serve(stream: impl Duplex, script: Script) -> Option<(String, Vec<u8>)> {
     let mut connection = h2::server::handshake(stream).await.ok()?;
     let (mut request, mut respond) = connection.accept().await?.ok()?;
@@ -63,13 +63,13 @@ async fn serve(stream: impl Duplex, script: Script) -> Option<(String, Vec<u8>)>
         asked = exchange => asked,
         _ = connection.accept() => None,
     };
-    // Until the client has gone.
+    // Until the client has closed.
     while connection.accept().await.is_some() {}
     asked
 }
 
 async fn server(script: Script) -> TestServer {
-    servers::serving(move |stream: TcpStream| {
+    test_servers::serving(move |stream: TcpStream| {
         let script = script.clone();
         async move {
             serve(stream, script).await;
@@ -88,16 +88,16 @@ async fn ask(service: &str, script: Script) -> Result<Answer, String> {
 
 #[tokio::test]
 async fn serving_is_good() {
-    assert_eq!(ask("", says(ServingStatus::Serving)).await, Ok(Answer::default()));
+    assert_eq!(ask("", sends(ServingStatus::Serving)).await, Ok(Answer::default()));
 }
 
 #[tokio::test]
 async fn the_service_is_asked_for() {
     let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let server = servers::serving(move |stream| {
+    let server = test_servers::serving(move |stream| {
         let sender = sender.clone();
         async move {
-            let asked = serve(stream, says(ServingStatus::Serving)).await;
+            let asked = serve(stream, sends(ServingStatus::Serving)).await;
             sender.send(asked.expect("a request")).expect("a test that listens");
         }
     })
@@ -111,17 +111,17 @@ async fn the_service_is_asked_for() {
 
 #[tokio::test]
 async fn whatever_else_is_said_is_told() {
-    let text = |body: &[u8]| Script { body: body.to_vec(), ..says(ServingStatus::Serving) };
+    let text = |body: &[u8]| Script { body: body.to_vec(), ..sends(ServingStatus::Serving) };
     let cases = [
-        ("", says(ServingStatus::NotServing), "the server is NOT_SERVING, wanted SERVING"),
-        ("shop", says(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, wanted SERVING"),
-        ("", says(ServingStatus::Unknown), "the server is UNKNOWN, wanted SERVING"),
+        ("", sends(ServingStatus::NotServing), "the server is NOT_SERVING, expected SERVING"),
+        ("shop", sends(ServingStatus::NotServing), "the service 'shop' is NOT_SERVING, expected SERVING"),
+        ("", sends(ServingStatus::Unknown), "the server is UNKNOWN, expected SERVING"),
         (
             "shop",
-            says(ServingStatus::ServiceUnknown),
-            "the service 'shop' is SERVICE_UNKNOWN, wanted SERVING",
+            sends(ServingStatus::ServiceUnknown),
+            "the service 'shop' is SERVICE_UNKNOWN, expected SERVING",
         ),
-        ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, wanted SERVING"),
+        ("", text(b"\0\0\0\0\x02\x08\x09"), "the server is status 9, expected SERVING"),
         ("shop", ends("5", "unknown"), "the service 'shop' is not known to the health service (NOT_FOUND)"),
         (
             "",
@@ -131,26 +131,28 @@ async fn whatever_else_is_said_is_told() {
         (
             "",
             ends("16", "no token"),
-            "the health service answers nobody without credentials (UNAUTHENTICATED): let it answer lb, or use `type: tcp`",
+            "the health service refuses requests without credentials (UNAUTHENTICATED): let it answer lb, or \
+             use `type: tcp`",
         ),
         (
             "",
             ends("7", "no"),
-            "the health service answers nobody without credentials (PERMISSION_DENIED): let it answer lb, or use `type: tcp`",
+            "the health service refuses requests without credentials (PERMISSION_DENIED): let it answer lb, \
+             or use `type: tcp`",
         ),
         ("", ends("14", "going away"), "the call ended with UNAVAILABLE: 'going away'"),
         ("", ends("99", "?"), "the call ended with 99: '?'"),
         (
             "",
-            Script { trailers: vec![("grpc-status", "13")], ..says(ServingStatus::Serving) },
+            Script { trailers: vec![("grpc-status", "13")], ..sends(ServingStatus::Serving) },
             "the call ended with INTERNAL",
         ),
         (
             "",
-            Script { trailers: vec![], ..says(ServingStatus::Serving) },
+            Script { trailers: vec![], ..sends(ServingStatus::Serving) },
             "the answer is not gRPC: it has no grpc-status",
         ),
-        ("", Script { status: 404, ..ends("12", "") }, "status 404 Not Found, wanted 200"),
+        ("", Script { status: 404, ..ends("12", "") }, "status 404 Not Found, expected 200"),
         ("", text(b""), "the answer is not a health service's: ''"),
         (
             "",
@@ -178,7 +180,7 @@ const STATUS_200: &[u8] = b"\x88";
 const STATUS_OK: &[u8] = b"\0\x0bgrpc-status\x010";
 const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
 
-/// Servers and proxies that gRPC's own clients get on with, by their frames.
+/// Servers and proxies that gRPC's own clients accept, as frames.
 #[tokio::test]
 async fn odd_servers_that_serve_are_up() {
     let settings = || frame(SETTINGS, 0, 0, b"");
@@ -228,10 +230,10 @@ async fn odd_servers_that_serve_are_up() {
         ),
     ];
     for (name, frames) in rows {
-        let server = servers::serving(move |mut stream: TcpStream| {
+        let server = test_servers::serving(move |mut stream: TcpStream| {
             let frames = frames.clone();
             async move {
-                // The request must be there before its answer: preface, settings, header, message.
+                // The answer must follow the request: preface, settings, header, message.
                 let mut asked = Vec::new();
                 while !asked.windows(5).any(|end| end == b"\0\0\0\0\0") || asked.len() < 120 {
                     if stream.read_buf(&mut asked).await.is_ok_and(|length| length == 0) {
@@ -249,32 +251,33 @@ async fn odd_servers_that_serve_are_up() {
 
 #[tokio::test]
 async fn speaks_http2_inside_tls() {
-    let certificate = servers::self_signed("grpc.example.org");
-    let server = servers::serving_tls(certificate, &["h2"], |stream| async move {
+    let certificate = test_servers::self_signed("grpc.example.org");
+    let server = test_servers::serving_tls(certificate, &["h2"], |stream| async move {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        serve(stream, says(ServingStatus::Serving)).await;
+        serve(stream, sends(ServingStatus::Serving)).await;
     })
     .await;
     let tls = Tls { name: None, verify: false, expiry_warning: Duration::ZERO };
     let report = asked("").with(|check| check.tls = Some(tls)).report(server.address).await;
     assert_eq!(report.result.expect("SERVING"), Answer::default());
     let steps: Vec<_> = report.steps.iter().map(|step| step.what.as_ref()).collect();
-    assert_eq!(steps, ["connected", "TLS 1.3 agreed", "got an answer"]);
+    assert_eq!(steps, ["connected", "TLS 1.3 negotiated", "got an answer"]);
 }
 
 #[tokio::test]
 async fn silence_and_endings_are_told() {
     let http1 = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-    let silent = servers::silent().await;
+    let silent = test_servers::silent().await;
     let found = asked("").within(LIMIT).at(silent.address).await;
     assert_eq!(found, Err("no answer within 500ms".into()));
     let cases = [
-        (servers::closing_after(b"").await, "closed before the answer"),
-        (servers::resetting().await, "reset before the answer"),
-        (servers::closing_after(http1).await, "the answer is not HTTP/2: "),
+        (test_servers::closing_after(b"").await, "closed before the answer"),
+        (test_servers::resetting().await, "reset before the answer"),
+        (test_servers::closing_after(http1).await, "the answer is not HTTP/2: "),
         // SETTINGS, then GOAWAY for a protocol error.
         (
-            servers::closing_after(b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01").await,
+            test_servers::closing_after(b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01")
+                .await,
             "the server ends it: ",
         ),
     ];
@@ -286,9 +289,9 @@ async fn silence_and_endings_are_told() {
 
 #[tokio::test]
 async fn whatever_is_not_grpc_is_a_failure() {
-    servers::fails_at_all(&asked("").within(LIMIT)).await;
+    test_servers::fails_at_all(&asked("").within(LIMIT)).await;
     // SETTINGS without end.
-    let server = servers::endless(b"\0\0\0\x04\0\0\0\0\0", Duration::ZERO).await;
+    let server = test_servers::endless(b"\0\0\0\x04\0\0\0\0\0", Duration::ZERO).await;
     let failure = asked("").within(LIMIT).at(server.address).await.expect_err("no answer");
     assert!(!failure.is_empty());
 }

@@ -1,14 +1,14 @@
-//! An answer's body out of what comes over the connection.
+//! Decodes a response body: length, chunked, or until the end of the connection.
 
 use super::head::Framing;
 
-/// Takes bytes as they come, and knows where the body ends.
+/// Decodes bytes as they arrive, and detects the end of the body.
 #[derive(Debug)]
 pub(super) struct Decoder(State);
 
 #[derive(Debug)]
 enum State {
-    /// Bytes to come; `None`: until the connection ends.
+    /// Remaining bytes; `None`: until the connection ends.
     Data(Option<u64>),
     Chunks(Chunks),
     Done,
@@ -16,15 +16,15 @@ enum State {
 
 #[derive(Debug)]
 enum Chunks {
-    /// In the line that says how long the next one is: its digits so far, and whether there are any.
+    /// In a chunk's size line: the size so far, and whether there was a digit.
     Size { size: u64, digits: bool },
-    /// Behind them, up to the line's end: extensions.
+    /// After the size, up to the line end: extensions.
     Extension(u64),
-    /// Bytes of this one to come.
+    /// Remaining bytes of this chunk.
     Data(u64),
-    /// The end of the line behind a chunk.
+    /// The line end after a chunk.
     End,
-    /// Behind the last one: trailers, up to an empty line. `true`: nothing of the line has come yet.
+    /// After the last chunk: trailers, up to an empty line. `true`: at the beginning of a line.
     Trailers(bool),
 }
 
@@ -42,8 +42,8 @@ impl Decoder {
         matches!(self.0, State::Done)
     }
 
-    /// Whether the body is whole if nothing follows. Servers that forget the empty line behind the last chunk have said
-    /// all that they had to say.
+    /// Whether the body is complete if nothing follows. The empty line after the last chunk may be
+    /// missing, as some servers forget it.
     pub(super) fn may_end(&self) -> bool {
         matches!(
             self.0,
@@ -55,7 +55,7 @@ impl Decoder {
         )
     }
 
-    /// Appends what `bytes` hold of the body to `data`. An error is what was wrong, in words.
+    /// Decodes `bytes` and appends the body's bytes to `data`. The error is a message.
     pub(super) fn feed(&mut self, mut bytes: &[u8], data: &mut Vec<u8>) -> Result<(), String> {
         while !bytes.is_empty() {
             match &mut self.0 {
@@ -89,7 +89,7 @@ impl Decoder {
     }
 }
 
-/// Up to `left` of `bytes` to `data`; returns the others.
+/// Appends up to `left` of `bytes` to `data`; returns the rest.
 fn take<'a>(bytes: &'a [u8], left: &mut u64, data: &mut Vec<u8>) -> &'a [u8] {
     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
     let (taken, rest) = bytes.split_at(count);
@@ -99,7 +99,8 @@ fn take<'a>(bytes: &'a [u8], left: &mut u64, data: &mut Vec<u8>) -> &'a [u8] {
 }
 
 impl Chunks {
-    /// The next byte outside of the data; true when it was the body's last one. Lines may end without a carriage return.
+    /// Processes a byte outside of the data; returns whether it was the body's last one. Lines may
+    /// end without a carriage return.
     fn step(&mut self, byte: u8) -> Result<bool, String> {
         *self = match (&self, byte) {
             (Self::Size { size, digits: _ }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -141,7 +142,7 @@ mod tests {
 
     const CHUNKED: &[u8] = b"4\r\nTest\r\n5;a=b\r\n Page\r\n0\r\nX: y\r\n\r\nmore";
 
-    /// The body of these pieces, whether it is done, and whether it may end there.
+    /// The body of these pieces, whether it is complete, and whether it may end there.
     fn decoded(framing: Framing, pieces: &[&[u8]]) -> Result<(String, bool, bool), String> {
         let (mut decoder, mut data) = (Decoder::new(framing), Vec::new());
         for piece in pieces {
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(decoded(Framing::Chunks, &[CHUNKED]), page(true, true));
     }
 
-    /// Each row: chunks, and whether all of the body has come.
+    /// Rows of chunks, and whether the body is complete.
     #[test]
     fn chunks_of_many_kinds_are_read() {
         for (chunks, done, may_end) in [
@@ -174,17 +175,17 @@ mod tests {
             ("9\r\nTest Page\r\n0\r\n", false, true),
             ("9\r\nTest Page\r\n0\r", false, true),
             ("9\r\nTest Page\r\n0", false, true),
-            // More may have been to come.
+            // The rest may be missing.
             ("9\r\nTest Page\r\n", false, false),
             ("9\r\nTest Page", false, false),
             ("A\r\nTest Page", false, false),
         ] {
-            let wanted = Ok(("Test Page".to_owned(), done, may_end));
-            assert_eq!(decoded(Framing::Chunks, &[chunks.as_bytes()]), wanted, "{chunks:?}");
+            let expected = Ok(("Test Page".to_owned(), done, may_end));
+            assert_eq!(decoded(Framing::Chunks, &[chunks.as_bytes()]), expected, "{chunks:?}");
         }
     }
 
-    /// Nor does curl read any of these.
+    /// curl refuses these, too.
     #[test]
     fn chunks_that_are_none_are_told_of() {
         for (chunks, words) in [

@@ -1,13 +1,13 @@
-//! An answer's header, read as leniently as curl, browsers and ldirectord's library do.
+//! Parses a response's header as leniently as curl, browsers and ldirectord's library.
 //!
-//! Nothing of it is passed on to anybody, so nothing that is ambiguous in it can do harm: lines end with or without a
-//! carriage return, may be folded, have blanks before the colon or no colon at all.
+//! The header is not forwarded, so ambiguities in it are harmless: lines may end without a carriage
+//! return, may be folded, may have blanks before the colon or no colon at all.
 
-/// What a check needs to know of it.
+/// The parts of a header that a check needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub status: u16,
-    /// The server's words for it.
+    /// Reason phrase.
     pub phrase: Vec<u8>,
     pub location: Option<Vec<u8>>,
     /// Content-Encoding.
@@ -17,7 +17,7 @@ pub(super) struct Head {
     last: Option<Field>,
 }
 
-/// How it is told where the body ends (RFC 9112, section 6.3).
+/// What determines the end of the body (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Nothing,
@@ -42,8 +42,8 @@ const FIELDS: [(&[u8], Field); 4] = [
 ];
 
 impl Head {
-    /// `None` if `line` is no status line. `HTTP/` may be in small letters and name any version, and the words behind the
-    /// status may be missing; old streaming servers say `ICY`.
+    /// Parses a status line; `None` if `line` is none. `HTTP/` may be in lower case with any
+    /// version, and the reason phrase may be missing; old streaming servers send `ICY`.
     pub(super) fn begin(line: &[u8]) -> Option<Self> {
         let blank = line.iter().position(|byte| *byte == b' ')?;
         let (protocol, rest) = (&line[..blank], line[blank..].trim_ascii_start());
@@ -60,7 +60,7 @@ impl Head {
             && digits.iter().all(u8::is_ascii_digit)
             && phrase.first().is_none_or(|byte| *byte == b' ');
         is_status.then(|| Self {
-            // Only now: what is no digit may be smaller than one.
+            // Subtract only after the check: other characters may be smaller than a digit.
             status: digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')),
             phrase: phrase.trim_ascii().to_vec(),
             location: None,
@@ -71,10 +71,10 @@ impl Head {
         })
     }
 
-    /// A line behind the first one, without its end.
+    /// Parses a header line without its end.
     pub(super) fn line(&mut self, line: &[u8]) {
         if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-            // The line before goes on (RFC 9112, section 5.2).
+            // Continues the previous line (obs-fold, RFC 9112 section 5.2).
             if let Some(field) = self.last {
                 self.set(field, line.trim_ascii());
             }
@@ -92,7 +92,7 @@ impl Head {
 
     fn set(&mut self, field: Field, value: &[u8]) {
         match field {
-            // The last one that is a number, if there are several. `9 bytes` and `9, 9` are 9.
+            // Of several lengths the last valid one counts. `9 bytes` and `9, 9` are 9.
             Field::Length => self.length = leading_number(value).or(self.length),
             Field::Transfer => {
                 let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
@@ -104,12 +104,13 @@ impl Head {
         }
     }
 
-    /// Whether another header follows this one: 101 is the only one of its class that ends the conversation in HTTP.
+    /// Whether the response is interim, so that another header follows. Of class 1 only 101 is
+    /// final.
     pub(super) fn is_interim(&self) -> bool {
         matches!(self.status, 100..=199) && self.status != 101
     }
 
-    /// What an answer to HEAD says of its body is not true of it.
+    /// A response to HEAD has no body, whatever its header says.
     pub(super) fn framing(&self, to_head: bool) -> Framing {
         match self.status {
             _ if to_head => Framing::Nothing,
@@ -120,7 +121,7 @@ impl Head {
     }
 }
 
-/// `None` without a digit at the beginning.
+/// The number at the beginning; `None` without a digit.
 fn leading_number(value: &[u8]) -> Option<u64> {
     let value = value.strip_prefix(b"+").unwrap_or(value);
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
@@ -167,7 +168,7 @@ mod tests {
         }
     }
 
-    /// Nor does curl take any of these.
+    /// curl refuses these, too.
     #[test]
     fn other_lines_are_none() {
         for line in [

@@ -1,4 +1,4 @@
-//! The HTTP probe against servers good and bad.
+//! The HTTP probe with good and bad servers.
 
 mod odd;
 
@@ -8,12 +8,12 @@ use lb_model::{Method, Probe, Protocol, Statuses};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::probe::servers::{self, Asked, PATIENCE, TestServer, wanted};
+use crate::probe::test_servers::{self, Asked, PATIENCE, TestServer, expected};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn check(receive: Option<&str>) -> HttpProbe {
-    HttpProbe { request: "/.testpage".into(), wanted: wanted(receive, None), ..HttpProbe::default() }
+    HttpProbe { request: "/.testpage".into(), expected: expected(receive, None), ..HttpProbe::default() }
 }
 
 /// Probes a `server` that answers.
@@ -21,7 +21,7 @@ async fn run(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     Asked::of(Probe::Http(check.clone()), PATIENCE).at(server.address).await.map(drop)
 }
 
-/// Probes one that does not: the limit must end it.
+/// Probes a server that does not answer: the time limit must end the probe.
 async fn run_briefly(server: &TestServer, check: &HttpProbe) -> Result<(), String> {
     run_within(LIMIT, server, check).await
 }
@@ -34,7 +34,7 @@ async fn run_within(limit: Duration, server: &TestServer, check: &HttpProbe) -> 
 }
 
 async fn run_pieces(pieces: &'static [&'static str]) -> Result<(), String> {
-    run(&servers::answering(pieces).await, &check(Some("Test Page"))).await
+    run(&test_servers::answering(pieces).await, &check(Some("Test Page"))).await
 }
 
 fn fails(words: &str) -> Result<(), String> {
@@ -61,13 +61,13 @@ async fn finds_the_text_across_chunks() {
     );
 }
 
-/// The header that a server is sent, answering it with 204.
+/// The request header that a server receives; it answers with 204.
 async fn request_of(check: HttpProbe) -> String {
     let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let server = servers::serving(move |mut stream| {
+    let server = test_servers::serving(move |mut stream| {
         let sender = sender.clone();
         async move {
-            sender.send(servers::read_header(&mut stream).await).expect("a test that listens");
+            sender.send(test_servers::read_header(&mut stream).await).expect("a test that listens");
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         }
     })
@@ -95,7 +95,7 @@ async fn asks_by_any_method() {
     for method in Method::ALL {
         let header = request_of(HttpProbe { method, ..check(None) }).await;
         assert!(header.starts_with(&format!("{} /.testpage HTTP/1.1\r\n", method.name())), "{header}");
-        // A POST without a length is refused by some servers.
+        // Some servers refuse a POST without a length.
         assert_eq!(header.contains("\r\nContent-Length: 0\r\n"), method == Method::Post, "{header}");
     }
 }
@@ -116,20 +116,20 @@ fn the_vip_is_the_host_by_default() {
 #[tokio::test]
 async fn wrong_status() {
     let server =
-        servers::answering(&["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"]).await;
-    let words = "status 500 Internal Server Error, wanted 200-299";
+        test_servers::answering(&["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"]).await;
+    let words = "status 500 Internal Server Error, expected 200-299";
     assert_eq!(run(&server, &check(None)).await, fails(words));
     assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![500..=500]), ..check(None) }).await, Ok(()));
 
-    let server = servers::answering(&["HTTP/1.1 503 Back at 5\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 503 'Back at 5', wanted 200-299"));
+    let server = test_servers::answering(&["HTTP/1.1 503 Back at 5\r\nContent-Length: 0\r\n\r\n"]).await;
+    assert_eq!(run(&server, &check(None)).await, fails("status 503 'Back at 5', expected 200-299"));
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let server =
-        servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /new\r\nContent-Length: 0\r\n\r\n"]).await;
-    assert_eq!(run(&server, &check(None)).await, fails("status 302 Found to '/new', wanted 200-299"));
+        test_servers::answering(&["HTTP/1.1 302 Found\r\nLocation: /new\r\nContent-Length: 0\r\n\r\n"]).await;
+    assert_eq!(run(&server, &check(None)).await, fails("status 302 Found to '/new', expected 200-299"));
     assert_eq!(run(&server, &HttpProbe { status: Statuses(vec![302..=302]), ..check(None) }).await, Ok(()));
 }
 
@@ -139,27 +139,32 @@ const IT_WORKS: &[&str] = &["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt work
 async fn wrong_text() {
     let words = "no 'Test Page' in the answer's 9 bytes: got 'It works!'";
     assert_eq!(run_pieces(IT_WORKS).await, fails(words));
-    assert_eq!(run(&servers::answering(IT_WORKS).await, &check(None)).await, Ok(()), "no text was asked for");
+    assert_eq!(
+        run(&test_servers::answering(IT_WORKS).await, &check(None)).await,
+        Ok(()),
+        "no text was asked for"
+    );
     let empty = run_pieces(&["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]).await;
     assert_eq!(empty, fails("no 'Test Page' in the empty answer"));
 }
 
 #[tokio::test]
 async fn a_pattern_is_of_the_whole_body() {
-    let server = servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt ", "works", "!"]).await;
+    let server =
+        test_servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nIt ", "works", "!"]).await;
     for (pattern, result) in [
         ("^It w[a-z]+s!$", Ok(())),
         ("^works", fails("no match for '^works' in the answer's 9 bytes: got 'It works!'")),
         ("works$", fails("no match for 'works$' in the answer's 9 bytes: got 'It works!'")),
     ] {
-        let check = HttpProbe { wanted: wanted(None, Some(pattern)), ..check(None) };
+        let check = HttpProbe { expected: expected(None, Some(pattern)), ..check(None) };
         assert_eq!(run(&server, &check).await, result, "{pattern}");
     }
 }
 
 #[tokio::test]
 async fn a_digest_is_of_the_whole_body() {
-    let server = servers::answering(IT_WORKS).await;
+    let server = test_servers::answering(IT_WORKS).await;
     let digest = Some(Sha256::digest("It works!").into());
     assert_eq!(run(&server, &HttpProbe { digest, ..check(None) }).await, Ok(()));
     let text_too = HttpProbe { digest, ..check(Some("Test Page")) };
@@ -174,7 +179,7 @@ async fn a_digest_is_of_the_whole_body() {
 #[tokio::test]
 async fn a_digest_needs_the_end() {
     let check = HttpProbe { digest: Some([0; 32]), ..check(None) };
-    let cut = servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nIt works!"]).await;
+    let cut = test_servers::answering(&["HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nIt works!"]).await;
     assert_eq!(run(&cut, &check).await, fails("closed before the end of the answer"));
     let server = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 8192], Duration::ZERO).await;
     assert_eq!(
@@ -203,22 +208,22 @@ async fn a_body_that_breaks_its_encoding_is_not_http() {
 
 #[tokio::test]
 async fn no_listener() {
-    let address = servers::closed().await;
+    let address = test_servers::closed().await;
     let asked = Asked::of(Probe::Http(check(None)), PATIENCE);
     assert_eq!(asked.at(address).await, Err("connection refused".into()));
 }
 
 #[tokio::test]
 async fn accepts_and_says_nothing() {
-    let server = servers::silent().await;
+    let server = test_servers::silent().await;
     assert_eq!(run_briefly(&server, &check(None)).await, fails("no answer within 300ms"));
 }
 
 #[tokio::test]
 async fn half_a_header() {
-    let server = servers::serving(|mut stream| async move {
+    let server = test_servers::serving(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-").await;
-        servers::read_header(&mut stream).await;
+        test_servers::read_header(&mut stream).await;
         std::future::pending::<()>().await;
     })
     .await;
@@ -228,7 +233,7 @@ async fn half_a_header() {
 #[tokio::test]
 async fn closes_and_resets() {
     assert_eq!(run_pieces(&[]).await, fails("closed before the answer's header"));
-    let server = servers::resetting().await;
+    let server = test_servers::resetting().await;
     assert_eq!(run(&server, &check(None)).await, fails("reset before the answer's header"));
 }
 
@@ -237,20 +242,20 @@ async fn garbage() {
     for garbage in
         [&["SSH-2.0-OpenSSH_9.2p1\r\n"][..], &["\0\u{1}\u{2}\u{7f}\r\n\r\n"], &["HTTP/9.9 xyz\r\n\r\n"]]
     {
-        let server = servers::serving(move |stream| servers::answer(stream, garbage)).await;
+        let server = test_servers::serving(move |stream| test_servers::answer(stream, garbage)).await;
         let words = run(&server, &check(None)).await.expect_err("not HTTP");
         assert!(words.starts_with("the answer is not HTTP"), "{garbage:?}: {words}");
     }
 }
 
-/// Sends the header, then `piece` without end, `pause` apart.
+/// Sends the header, then `piece` without end, at intervals of `pause`.
 async fn endless(header: &'static str, piece: Vec<u8>, pause: Duration) -> TestServer {
-    servers::serving(move |mut stream| {
+    test_servers::serving(move |mut stream| {
         let piece = piece.clone();
         async move {
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             if stream.write_all(header.as_bytes()).await.is_ok() {
-                servers::repeat(stream, &piece, pause).await;
+                test_servers::repeat(stream, &piece, pause).await;
             }
         }
     })
@@ -286,12 +291,12 @@ async fn endless_header() {
 #[tokio::test]
 async fn a_dropped_probe_closes_its_socket() {
     let (sender, mut ended) = tokio::sync::mpsc::unbounded_channel();
-    let server = servers::serving(move |mut stream| {
+    let server = test_servers::serving(move |mut stream| {
         let sender = sender.clone();
         async move {
-            servers::read_header(&mut stream).await;
+            test_servers::read_header(&mut stream).await;
             sender.send("asked").expect("a test that listens");
-            assert_eq!(servers::read_header(&mut stream).await, "");
+            assert_eq!(test_servers::read_header(&mut stream).await, "");
             sender.send("closed").expect("a test that listens");
         }
     })
@@ -309,7 +314,7 @@ async fn a_dropped_probe_closes_its_socket() {
 
 #[tokio::test]
 async fn a_request_that_cannot_be_is_a_failure() {
-    let server = servers::silent().await;
+    let server = test_servers::silent().await;
     let odd = HttpProbe { request: "/a b".into(), ..check(None) };
     let foreign = HttpProbe { host: Some("a\nb".into()), ..check(None) };
     for odd in [odd, foreign] {
@@ -320,5 +325,5 @@ async fn a_request_that_cannot_be_is_a_failure() {
 
 #[tokio::test]
 async fn whatever_is_not_http_is_a_failure() {
-    servers::fails_at_all(&Asked::of(Probe::Http(check(Some("Test Page"))), LIMIT)).await;
+    test_servers::fails_at_all(&Asked::of(Probe::Http(check(Some("Test Page"))), LIMIT)).await;
 }

@@ -4,7 +4,7 @@ use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::servers::{self, Asked, hears, says};
+use crate::probe::test_servers::{self, Asked, receives, sends};
 
 /// slapd's answer to the bind.
 const GOOD: [u8; 14] = [0x30, 12, 2, 1, 1, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0];
@@ -14,7 +14,7 @@ fn ldap(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    ldap(Duration::from_secs(5)).in_dialogue([hears(bind(1, 3)), says(answer)]).await
+    ldap(Duration::from_secs(5)).in_dialogue([receives(bind(1, 3)), sends(answer)]).await
 }
 
 fn answer(id: u8, response: u8, code: u8, words: &str) -> Vec<u8> {
@@ -29,9 +29,9 @@ async fn success_is_good_in_every_form_of_length() {
     let mut long = vec![0x30, 0x84, 0, 0, 0, 16, 2, 1, 1, 0x61, 0x84, 0, 0, 0, 7];
     long.extend_from_slice(&GOOD[7..]);
     let one = [&[0x30, 0x81, 12], &GOOD[2..]].concat();
-    // Numbers in more bytes than they need.
+    // Numbers with more bytes than needed.
     let wide = vec![0x30, 16, 2, 4, 0, 0, 0, 1, 0x61, 8, 0x0a, 2, 0, 0, 4, 0, 4, 0];
-    // Behind the result a referral, credentials, and a control.
+    // After the result: a referral, credentials, and a control.
     let more = [&[0x30, 20, 2, 1, 1, 0x61, 11], &GOOD[7..], &[0xa3, 2, 4, 0, 0xa0, 2, 0x30, 0]].concat();
     for answer in
         [GOOD.to_vec(), answer(1, 0x61, 0, ""), answer(1, 0x61, 0, "welcome"), long, one, wide, more]
@@ -40,7 +40,7 @@ async fn success_is_good_in_every_form_of_length() {
     }
 }
 
-/// A directory that lets nobody in without a name serves all the same. Its clients have names.
+/// A directory that refuses anonymous binds counts as up: its clients have names.
 #[tokio::test]
 async fn refusals_of_an_anonymous_bind_are_good() {
     for (code, words) in [
@@ -64,8 +64,9 @@ async fn refusals_of_an_anonymous_bind_are_good() {
 #[tokio::test]
 async fn a_server_of_version_2_is_asked_by_it() {
     let old = "historical protocol version requested";
-    let asked =
-        |second: Vec<u8>| [hears(bind(1, 3)), says(answer(1, 0x61, 2, old)), hears(bind(2, 2)), says(second)];
+    let asked = |second: Vec<u8>| {
+        [receives(bind(1, 3)), sends(answer(1, 0x61, 2, old)), receives(bind(2, 2)), sends(second)]
+    };
     let (found, rest) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 0, ""))).await;
     assert_eq!((found, rest), (Ok(Answer::default()), UNBIND.to_vec()));
     let (found, _) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 2, "neither"))).await;
@@ -114,7 +115,7 @@ async fn what_is_not_ldap_is_told() {
 
 #[tokio::test]
 async fn misbehaving_servers_fail_in_words() {
-    servers::fails_at_all(&ldap(Duration::from_millis(200))).await;
+    test_servers::fails_at_all(&ldap(Duration::from_millis(200))).await;
 }
 
 proptest! {

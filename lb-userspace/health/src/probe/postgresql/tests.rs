@@ -3,7 +3,7 @@ use std::time::Duration;
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::servers::{self, Asked, hears, says};
+use crate::probe::test_servers::{self, Asked, receives, sends};
 
 /// What `psql -U lb shop` begins with.
 const START_UP: &[u8] = b"\0\0\0\x1f\0\x03\0\0user\0lb\0database\0shop\0\0";
@@ -13,7 +13,7 @@ fn postgresql(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    postgresql(Duration::from_secs(5)).in_dialogue([hears(START_UP), says(answer)]).await
+    postgresql(Duration::from_secs(5)).in_dialogue([receives(START_UP), sends(answer)]).await
 }
 
 fn message(kind: u8, content: &[u8]) -> Vec<u8> {
@@ -30,7 +30,7 @@ async fn a_request_to_authenticate_is_good() {
     let sasl = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
     let noticed = [message(b'N', b"SNOTICE\0Mhello\0\0"), message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])].concat();
     let version = [message(b'v', &[0, 0, 0, 0, 0, 0, 0, 0]), message(b'R', &[0, 0, 0, 3])].concat();
-    // Clear text, MD5, Kerberos, GSS, SSPI: all ask for something.
+    // Clear text, MD5, Kerberos, GSS, SSPI: all are authentication requests.
     let [clear, kerberos, gss, sspi] = [3, 2, 7, 9].map(|method| message(b'R', &[0, 0, 0, method]));
     for answer in [sasl, clear, kerberos, gss, sspi, noticed, version] {
         assert_eq!(found(&answer).await, (Ok(Answer::default()), vec![]), "{answer:?}");
@@ -88,11 +88,11 @@ async fn a_refusal_to_serve_is_told_in_its_words() {
         ("XX000", "internal error"),
     ];
     for (state, words) in cases {
-        let wanted = format!("the server says '{words}' (SQLSTATE {state})");
-        assert_eq!(found(error(state, words)).await.0, Err(wanted));
+        let expected = format!("the server says '{words}' (SQLSTATE {state})");
+        assert_eq!(found(error(state, words)).await.0, Err(expected));
     }
     assert_eq!(found(message(b'E', b"")).await.0, Err("the server says '' (SQLSTATE )".into()));
-    // Of the protocol's version 2.
+    // Version 2 of the protocol.
     let words = found("EFATAL:  sorry, too many clients already\n\0").await.0;
     assert_eq!(words, Err("the server says 'FATAL:  sorry, too many clients already'".into()));
 }
@@ -110,5 +110,5 @@ async fn what_is_not_postgresql_is_told() {
 
 #[tokio::test]
 async fn misbehaving_servers_fail_in_words() {
-    servers::fails_at_all(&postgresql(Duration::from_millis(200))).await;
+    test_servers::fails_at_all(&postgresql(Duration::from_millis(200))).await;
 }

@@ -145,7 +145,7 @@ async fn nobody_there_is_told_in_plain_words() {
 #[tokio::test]
 async fn an_answer_that_is_no_status_is_told() {
     for (answer, wanted) in [
-        ("hello\n", "does not answer as this lb does"),
+        ("hello\n", "cannot read the answer from"),
         ("", "closed the connection before the end"),
         ("{\"status\":", "closed the connection before the end"),
     ] {

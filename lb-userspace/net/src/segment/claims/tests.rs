@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lb_lab::cable::{Cable, block_on, ip};
+use lb_lab::veth::{VethPair, block_on, ip};
 use proptest::prelude::*;
 use tokio::time::timeout;
 
@@ -27,7 +27,7 @@ fn arp_frame(operation: u8, sender: Ipv4Addr) -> Vec<u8> {
     ethernet([8, 6], &packet.concat())
 }
 
-/// With the options in the given order.
+/// A neighbour advertisement with the options in the given order.
 fn advertisement_frame(options: &[u8]) -> Vec<u8> {
     let message = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &VIP6.octets(), options].concat();
     let length = u16::try_from(message.len()).unwrap().to_be_bytes();
@@ -123,15 +123,15 @@ proptest! {
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
-/// What one director announces, the other one hears, and not itself.
+/// A director receives the announcements of the other one, and not its own.
 #[test]
 fn a_listener_hears_the_other_end_and_not_its_own() {
-    let cable = Cable::new("claims");
-    cable.run(0, |here| {
+    let veth = VethPair::new("claims");
+    veth.run(0, |here| {
         block_on(async {
             let mut listener = Listener::open(here).unwrap();
             let ours = Announcer::new(here).unwrap();
-            let theirs = cable.run(1, |there| Announcer::new(there).unwrap());
+            let theirs = veth.run(1, |there| Announcer::new(there).unwrap());
             for vip in [IpAddr::from(VIP), IpAddr::from(VIP6)] {
                 ours.announce(vip, MAC, Part::Whole).unwrap();
                 assert_eq!(first_of(&mut listener, vip, &theirs).await, OTHER);
@@ -142,26 +142,27 @@ fn a_listener_hears_the_other_end_and_not_its_own() {
 
 #[test]
 fn a_listener_hears_again_after_the_link_was_down() {
-    let cable = Cable::new("relink");
-    cable.run(0, |here| {
+    let veth = VethPair::new("relink");
+    veth.run(0, |here| {
         block_on(async {
             let mut listener = Listener::open(here).unwrap();
-            ip(&format!("-n {} link set eth0 down", cable.names[0]));
+            ip(&format!("-n {} link set eth0 down", veth.names[0]));
             let quiet = timeout(Duration::from_millis(50), listener.next()).await;
             assert!(!matches!(quiet, Ok(Err(_))), "{quiet:?}");
-            ip(&format!("-n {} link set eth0 up", cable.names[0]));
-            let theirs = cable.run(1, |there| Announcer::new(there).unwrap());
+            ip(&format!("-n {} link set eth0 up", veth.names[0]));
+            let theirs = veth.run(1, |there| Announcer::new(there).unwrap());
             assert_eq!(first_of(&mut listener, VIP.into(), &theirs).await, OTHER);
         });
     });
 }
 
-/// Who is first heard to claim `vip`, which the other end announces now and, should its link not be up yet, again.
+/// The first claim of `vip`. The other end announces it, and repeats that in case its link is not
+/// up yet.
 async fn first_of(listener: &mut Listener, vip: IpAddr, theirs: &Announcer) -> [u8; 6] {
     for _ in 0..100 {
         let _ = theirs.announce(vip, OTHER, Part::Whole);
         while let Ok(claim) = timeout(Duration::from_millis(50), listener.next()).await {
-            // The kernels have something to say about addresses of their own.
+            // The kernels also announce their own addresses.
             match claim.unwrap() {
                 claim if claim.address == vip => return claim.mac,
                 _ => {}

@@ -1,4 +1,4 @@
-//! Claims are scripted; time stands still but for what is waited for.
+//! The watch with scripted claims and a paused clock.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 21];
 const ETH1: [u8; 6] = [2, 0, 0, 0, 1, 5];
 
-/// Has nothing more to say after the last one.
+/// A source of scripted claims; it stays silent after the last one.
 struct Script(VecDeque<io::Result<Claim>>);
 
 impl Source for Script {
@@ -41,7 +41,8 @@ fn ours() -> watch::Receiver<Ours> {
     watch::channel(Ours { interface: "eth0".to_owned(), mac: MAC, vips: vips.into(), machines }).1
 }
 
-/// What is done within a minute, and the ids of the findings, of which each source that is opened says its part.
+/// The actions of one minute, and the ids of the findings. Each opened source yields its own
+/// claims.
 async fn heard(sources: Vec<Vec<io::Result<Claim>>>, holds: bool) -> (Vec<Response>, Vec<String>) {
     let responses: Arc<Mutex<Vec<Response>>> = Arc::default();
     let told = Arc::clone(&responses);

@@ -1,4 +1,4 @@
-//! Hooks that /bin/sh runs.
+//! Hooks by /bin/sh.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::command::environment;
 
-/// A folder, and a hook that does `first` in there and then writes its subject and event into the file `log`.
+/// A folder, and a hook that runs `first` in it and then appends subject and event to the file
+/// `log`.
 fn hook(first: &str) -> (TempDir, PathBuf, lb_model::Command) {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -45,7 +46,7 @@ async fn while_one_runs_only_the_newest_waits() {
     for event in ["standby", "active", "standby"] {
         queues.run("web", job("web", event, Some(&hook)));
     }
-    // Another one's waiting hooks are overtaken by an event that has none.
+    // An event without a hook supersedes the waiting hook of another event.
     queues.run("mail", job("mail", "active", Some(&hook)));
     queues.run("mail", job("mail", "standby", Some(&hook)));
     queues.run("mail", job("mail", "fault", None));

@@ -1,19 +1,19 @@
-//! Which real servers there are.
+//! The catalogue of real servers.
 
 /// A server program. Its configuration is in `tests/fixtures/servers/NAME`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Program {
     pub name: &'static str,
-    /// Debian's packages; in `a|b` the first that apt knows is taken.
+    /// Debian's packages; in `a|b` the first one that apt knows is used.
     pub packages: &'static [&'static str],
-    /// A path in the [file system](super::root) that the packages bring.
+    /// A path of the packages in the [file system](super::root).
     pub path: &'static str,
     pub user: User,
-    /// It is up when it accepts connections here.
+    /// The port on which it accepts connections once it is up.
     pub port: u16,
 }
 
-/// Who starts a program.
+/// The user of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     Root,
@@ -82,7 +82,8 @@ pub const REDIS: Program = Program {
     port: 6379,
 };
 
-/// gRPC's own server, from Python; Debian has no packet of its health service, so that is a few lines of ours.
+/// gRPC's own server for Python. Debian has no package of its health service, so the test has a few
+/// lines of its own.
 pub const GRPC: Program = Program {
     name: "grpc",
     packages: &["python3-grpcio"],

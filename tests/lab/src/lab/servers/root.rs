@@ -1,5 +1,5 @@
-//! The file system that real servers run in: Debian's packages, unpacked in the target folder, apart from the machine's
-//! own. `cargo xtask setup` makes it.
+//! The real servers' file system: Debian's packages, unpacked in the target folder, apart from the
+//! machine's own. `cargo xtask setup` creates it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use super::catalog;
 use crate::workspace;
 
-/// What the start scripts are run with.
+/// Programs for the start scripts.
 const BASE: [&str; 2] = ["dash", "coreutils"];
 
 /// Uid and gid of the unprivileged user `lab`.
 pub const LAB_USER: u32 = 64_000;
 
-/// The packages' scripts, which would make users, are never run. Exim, dovecot and vsftpd insist on these
-/// names.
+/// The users of the file system: the packages' scripts, which would create them, never run. Exim,
+/// dovecot and vsftpd require these names.
 pub const USERS: &str = "\
 root:x:0:0::/:/bin/sh
 nobody:x:65534:65534::/:/bin/sh
@@ -36,33 +36,33 @@ dovenull:x:64001:
 
 const HOSTS: &str = "127.0.0.1 localhost\n";
 
-/// Files that no package brings.
+/// Files that no package contains.
 pub const FILES: [(&str, &str); 3] = [("etc/passwd", USERS), ("etc/group", GROUPS), ("etc/hosts", HOSTS)];
 
-/// Where [`super::RealServer`] mounts things.
+/// Mount points of [`super::RealServer`].
 pub const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "srv", "tmp"];
 
-/// Written last: what the file system was made from.
+/// The file that records the packages; written last.
 pub const RECIPE: &str = "recipe";
 
-/// Where it is.
+/// Path of the file system.
 pub fn path() -> PathBuf {
     workspace::target().join("lab/servers")
 }
 
-/// All packages that are wanted; in `a|b` one of them.
+/// All packages; in `a|b` one of them.
 pub fn packages() -> impl Iterator<Item = &'static str> {
     BASE.into_iter().chain(catalog::ALL.into_iter().flat_map(|program| program.packages.iter().copied()))
 }
 
-/// What [`RECIPE`] must say; another text means that the project has changed since.
+/// The expected content of [`RECIPE`]; another content means that the project has changed since.
 pub fn recipe() -> String {
     let mut text: String = packages().map(|package| format!("{package}\n")).collect();
     text.extend(FILES.iter().map(|(path, content)| format!("{path}\n{content}")));
     text
 }
 
-/// True if it is there, whole, and as this version of the project wants it.
+/// Whether the file system is complete and up to date.
 pub fn is_complete() -> bool {
     holds_all(&path())
 }

@@ -3,10 +3,10 @@ use std::collections::BTreeSet;
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{Ipv4Packet, TcpPacket, UdpPacket};
 
-use super::super::server::{OWN, Server, VIP, WAY, answer};
+use super::super::test_server::{OWN, ROUTE, Server, VIP, answer};
 use super::*;
 
-/// A stack and the time. Frames go where the test sends them.
+/// A stack and its clock. The test delivers the frames.
 pub(crate) struct Bed {
     pub stack: Stack,
     pub now: Instant,
@@ -18,7 +18,7 @@ impl Bed {
     }
 
     pub(crate) fn open(&mut self) -> Key {
-        self.stack.open(VIP, Protocol::Tcp, WAY, 7, self.now).expect("a port")
+        self.stack.open(VIP, Protocol::Tcp, ROUTE, 7, self.now).expect("a port")
     }
 
     fn state(&mut self, key: Key) -> State {
@@ -30,11 +30,11 @@ impl Bed {
         done.expect("a flow that is there")
     }
 
-    /// Carries frames both ways until nobody has any more to say.
+    /// Exchanges frames until both sides are idle.
     fn talk(&mut self, server: &mut Server) {
         loop {
             let frames = self.stack.take_outgoing();
-            let answers = server.turn(&frames, self.now);
+            let answers = server.poll(&frames, self.now);
             if frames.is_empty() && answers.is_empty() {
                 return;
             }
@@ -42,7 +42,8 @@ impl Bed {
         }
     }
 
-    /// Lets time pass, in the steps that the stack asks for. Returns how often it sent something, and when.
+    /// Advances the clock to each deadline of the stack. Returns how often it sent frames, and
+    /// when.
     pub(crate) fn pass(&mut self, time: Duration) -> Vec<(Duration, Vec<Frame>)> {
         let (begin, end) = (self.now, self.now + time);
         let mut sent = Vec::new();
@@ -75,8 +76,8 @@ fn a_connection_from_syn_to_fin_leaves_nothing_behind() {
     assert_eq!(bed.state(key), State::Established);
     bed.tcp(key, |socket| socket.send_slice(b"question").expect("room"));
     bed.talk(&mut server);
-    let heard = server.0.tcp().expect("its socket").recv(|bytes| (bytes.len(), bytes.to_vec()));
-    assert_eq!(heard.expect("a connection"), b"question");
+    let received = server.0.tcp().expect("its socket").recv(|bytes| (bytes.len(), bytes.to_vec()));
+    assert_eq!(received.expect("a connection"), b"question");
     server.0.tcp().expect("its socket").send_slice(b"answer").expect("room");
     bed.talk(&mut server);
     let mut buffer = [0; 16];
@@ -95,7 +96,7 @@ fn a_connection_from_syn_to_fin_leaves_nothing_behind() {
 fn probes_are_addressed_and_limited_as_the_program_expects() {
     let mut bed = Bed::new();
     let tcp = bed.open();
-    let udp = bed.stack.open(VIP, Protocol::Udp, WAY, 7, bed.now).expect("a port");
+    let udp = bed.stack.open(VIP, Protocol::Udp, ROUTE, 7, bed.now).expect("a port");
     let sent = bed.stack.with(udp, bed.now, |host| host.udp().expect("UDP").send_slice(b"ask", VIP));
     sent.expect("a flow").expect("room");
     let frames = bed.stack.take_outgoing();
@@ -136,7 +137,7 @@ fn a_syn_without_an_answer_is_repeated_about_every_second() {
     bed.assert_idle();
 }
 
-/// It may have received the SYN and be slow: then it must not keep half a connection.
+/// The server may have received the SYN and be slow; it must not keep a half-open connection.
 #[test]
 fn a_syn_that_is_given_up_is_reset() {
     let mut bed = Bed::new();
@@ -161,7 +162,7 @@ fn a_connection_whose_end_is_not_answered_is_reset() {
     bed.assert_idle();
 }
 
-/// Else it would go on for ever, at the pace of its window probes.
+/// Otherwise the flow would last for ever, with the server's window probes.
 #[test]
 fn a_server_that_goes_on_talking_to_nobody_is_reset_at_once() {
     let mut bed = Bed::new();
@@ -183,9 +184,9 @@ fn ports_are_used_in_turn_and_never_twice_at_a_time() {
     let all: Vec<Key> = (0..count).map(|_| bed.open()).collect();
     let ports: BTreeSet<u16> = all.iter().map(|key| key.port).collect();
     assert_eq!(ports.len(), count);
-    assert_eq!(bed.stack.open(VIP, Protocol::Tcp, WAY, 7, bed.now), None, "all are in use");
+    assert_eq!(bed.stack.open(VIP, Protocol::Tcp, ROUTE, 7, bed.now), None, "all are in use");
     let elsewhere = SocketAddrV4::new(*VIP.ip(), 81);
-    assert!(bed.stack.open(elsewhere, Protocol::Tcp, WAY, 7, bed.now).is_some(), "towards this end");
+    assert!(bed.stack.open(elsewhere, Protocol::Tcp, ROUTE, 7, bed.now).is_some(), "towards this end");
     bed.stack.close(all[17], bed.now);
     assert_eq!(bed.open().port, all[17].port);
     for key in &all {
@@ -201,7 +202,7 @@ fn a_frame_of_no_flow_is_reset_if_it_is_tcp() {
     let key = bed.open();
     bed.talk(&mut server);
     server.0.tcp().expect("its socket").send_slice(b"late").expect("room");
-    let late = server.turn(&[], bed.now);
+    let late = server.poll(&[], bed.now);
     let mut restarted = Bed::new();
     restarted.stack.receive(&late[0], bed.now);
     restarted.talk(&mut server);
@@ -223,8 +224,8 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
     bed.open();
     bed.talk(&mut server);
     server.0.tcp().expect("its socket").send_slice(b"late").expect("room");
-    let late = server.turn(&[], bed.now).remove(0);
-    // Somebody else's connection, which would be reset.
+    let late = server.poll(&[], bed.now).remove(0);
+    // A connection of another host, which would be reset.
     let answers_to = |from: [u8; 4], to: [u8; 4], ports: [u16; 2]| {
         let mut frame = late.clone();
         frame[26..30].copy_from_slice(&from);
@@ -250,7 +251,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
 #[test]
 fn datagrams_go_both_ways() {
     let mut bed = Bed::new();
-    let key = bed.stack.open(VIP, Protocol::Udp, WAY, 7, bed.now).expect("a port");
+    let key = bed.stack.open(VIP, Protocol::Udp, ROUTE, 7, bed.now).expect("a port");
     let own = SocketAddrV4::new(OWN, key.port);
     let mut server = Server(Host::datagrams(Ends { own: VIP, remote: own }, 1, bed.now));
     let sent = bed.stack.with(key, bed.now, |host| host.udp().expect("UDP").send_slice(b"ask", VIP));
@@ -267,7 +268,7 @@ fn datagrams_go_both_ways() {
     bed.assert_idle();
 }
 
-/// Each flow asks for a turn of its own; others are not touched by it.
+/// Each flow has its own deadline; polling it does not affect other flows.
 #[test]
 fn a_thousand_silent_servers_cost_a_turn_each() {
     let mut bed = Bed::new();

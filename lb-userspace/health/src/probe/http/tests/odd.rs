@@ -1,9 +1,10 @@
-//! Servers that are odd, old or careless, and work: each row is one, with what it says and whether it is up. What is down is
-//! so for curl and HAProxy too, unless the row says otherwise.
+//! Unusual, old or careless servers that work in practice: each row has an answer and whether the
+//! server counts as up. curl and HAProxy also fail servers that are down here, unless the row says
+//! otherwise.
 
 use std::time::Duration;
 
-use lb_model::{Tls, Wanted};
+use lb_model::{Expectation, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,27 +20,27 @@ enum End {
     KeepsOpen,
 }
 
-/// How it begins.
+/// How a server begins a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begin {
     ReadsTheRequest,
-    /// It answers whoever connects, as scripts behind inetd do.
+    /// It answers without waiting for a request, as scripts behind inetd do.
     Answers,
 }
 
 async fn serve(mut stream: TcpStream, begin: Begin, answer: &[u8], end: End) {
     if begin == Begin::ReadsTheRequest {
-        servers::read_header(&mut stream).await;
+        test_servers::read_header(&mut stream).await;
     }
     let _ = stream.write_all(answer).await;
     match end {
-        // A socket with something unread resets when it is closed.
+        // Closing a socket with unread data sends a reset.
         End::Closes if begin == Begin::ReadsTheRequest => {
             let _ = stream.shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
         End::Closes => {
-            // Once the request is there, unread.
+            // Waits for the request, without reading it.
             let _ = stream.readable().await;
         }
         End::Resets => {
@@ -54,18 +55,18 @@ async fn serve(mut stream: TcpStream, begin: Begin, answer: &[u8], end: End) {
 
 async fn server(begin: Begin, answer: impl AsRef<[u8]>, end: End) -> TestServer {
     let answer = answer.as_ref().to_vec();
-    servers::serving(move |stream| {
+    test_servers::serving(move |stream| {
         let answer = answer.clone();
         async move { serve(stream, begin, &answer, end).await }
     })
     .await
 }
 
-/// The page wanted as a text, by the end of an expression, and by its digest.
+/// The page expected as a text, by the end of an expression, and by its digest.
 fn checks() -> [HttpProbe; 3] {
     [
         check(Some(PAGE)),
-        HttpProbe { wanted: wanted(None, Some("Page$")), ..check(None) },
+        HttpProbe { expected: expected(None, Some("Page$")), ..check(None) },
         HttpProbe { digest: Some(Sha256::digest(PAGE).into()), ..check(None) },
     ]
 }
@@ -156,7 +157,7 @@ async fn c3_the_end_of_the_connection_is_the_end_of_the_answer() {
     ] {
         up(name, begin, answer, end).await;
     }
-    // Nobody can tell whether it has ended; curl waits too.
+    // Nothing shows whether the answer has ended; curl waits, too.
     let open = server(ReadsTheRequest, until_close, End::KeepsOpen).await;
     let [text, pattern, digest] = checks();
     assert_eq!(run(&open, &text).await, Ok(()));
@@ -164,7 +165,7 @@ async fn c3_the_end_of_the_connection_is_the_end_of_the_answer() {
         let within = Duration::from_secs(2);
         assert_eq!(run_within(within, &open, &check).await, fails("no end of the answer within 2s"));
     }
-    // More was to come, and did not: curl fails as well (error 18).
+    // The answer is truncated: curl fails, too (error 18).
     let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nTest Page\r\n";
     let [text, pattern, digest] = checks();
     for (check, found) in [(text, Ok(())), (pattern, fails(CLOSED)), (digest, fails(CLOSED))] {
@@ -174,7 +175,7 @@ async fn c3_the_end_of_the_connection_is_the_end_of_the_answer() {
 
 const CLOSED: &str = "closed before the end of the answer";
 
-/// Scripts behind inetd that stand for a database or a queue say no more than this, often enough.
+/// Scripts behind inetd that test a database or a queue often send no more than this.
 #[tokio::test]
 async fn a_status_line_is_answer_enough() {
     for answer in
@@ -187,7 +188,7 @@ async fn a_status_line_is_answer_enough() {
             }
         }
     }
-    // As for curl, and as for HAProxy.
+    // As in curl and HAProxy.
     for answer in ["HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK"] {
         let server = server(Begin::ReadsTheRequest, answer, End::Closes).await;
         assert_eq!(run(&server, &check(None)).await, Ok(()), "{answer:?}");
@@ -196,9 +197,9 @@ async fn a_status_line_is_answer_enough() {
 
 #[tokio::test]
 async fn an_answer_may_come_byte_by_byte() {
-    let server = servers::serving(|mut stream| async move {
+    let server = test_servers::serving(|mut stream| async move {
         let _ = stream.set_nodelay(true);
-        servers::read_header(&mut stream).await;
+        test_servers::read_header(&mut stream).await;
         for byte in b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nTest Page\r\n0\r\n\r\n" {
             let _ = stream.write_all(&[*byte]).await;
             tokio::task::yield_now().await;
@@ -215,7 +216,7 @@ async fn what_is_not_http_says_what_to_do() {
     let not_http = |what: &str| fails(&format!("the answer is not HTTP: {what}"));
     for (answer, found) in [
         (&b"SSH-2.0-OpenSSH_9.2p1\r\n"[..], not_http("'SSH-2.0-OpenSSH_9.2p1'")),
-        // Browsers no longer show it either, nor does curl unless told to.
+        // Browsers no longer display it, nor does curl by default.
         (
             b"<html>Test Page</html>",
             not_http(
@@ -234,12 +235,12 @@ async fn what_is_not_http_says_what_to_do() {
         (b"HTTP/1.1 2000 OK\r\n\r\n", not_http("'HTTP/1.1 2000 OK'")),
         (b"HTTP/1.1 000 ?\r\n\r\n", not_http("'HTTP/1.1 000 ?'")),
         (b"HTTP/1.1 100 Continue\r\n\r\n", fails("closed before the answer's header")),
-        (b"HTTP/1.1 999 Go Away\r\n\r\n", fails("status 999 'Go Away', wanted 200-299")),
+        (b"HTTP/1.1 999 Go Away\r\n\r\n", fails("status 999 'Go Away', expected 200-299")),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08",
             fails(
                 "no 'Test Page' in the answer's 3 bytes: got '\\u{1f}�\\u{8}'; the server compresses it (Content-Encoding: \
-                 gzip) though nobody asked for that",
+                 gzip) although the request did not accept compression",
             ),
         ),
     ] {
@@ -248,7 +249,7 @@ async fn what_is_not_http_says_what_to_do() {
     }
 }
 
-/// Behind TLS the end of the connection is to be told by `close_notify`, and often is not.
+/// A TLS connection should end with `close_notify`, and often does not.
 #[tokio::test]
 async fn c3_tls_may_end_without_close_notify() {
     let tls = || Tls { name: None, verify: false, expiry_warning: Duration::ZERO };
@@ -258,14 +259,14 @@ async fn c3_tls_may_end_without_close_notify() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nTest Page\r\n0\r\n\r\n",
     ] {
         for check in checks() {
-            let server = servers::serving_tls(
-                servers::self_signed("www.example.org"),
+            let server = test_servers::serving_tls(
+                test_servers::self_signed("www.example.org"),
                 &[],
                 move |mut stream| async move {
-                    servers::read_header(&mut stream).await;
+                    test_servers::read_header(&mut stream).await;
                     let _ = stream.write_all(answer.as_bytes()).await;
                     let _ = stream.flush().await;
-                    // Closes the socket under it; shutting the TLS stream down would say close_notify.
+                    // Closes the TCP socket; shutting down the TLS stream would send close_notify.
                     let _ = stream.get_mut().0.shutdown().await;
                     let _ = stream.get_mut().0.read_to_end(&mut Vec::new()).await;
                 },
@@ -275,20 +276,23 @@ async fn c3_tls_may_end_without_close_notify() {
             assert_eq!(asked.at(server.address).await, Ok(Answer::default()), "{answer:?} {check:?}");
         }
     }
-    // The same of greetings, which end where the connection does.
-    let greets =
-        servers::serving_tls(servers::self_signed("www.example.org"), &[], |mut stream| async move {
+    // Greetings that end with the connection.
+    let greets = test_servers::serving_tls(
+        test_servers::self_signed("www.example.org"),
+        &[],
+        |mut stream| async move {
             let _ = stream.write_all(b"state: ready\n").await;
             let _ = stream.flush().await;
             let _ = stream.get_mut().0.shutdown().await;
             let _ = stream.get_mut().0.read_to_end(&mut Vec::new()).await;
-        })
-        .await;
-    let greeting = |wanted: Wanted| {
-        let exchange = lb_model::Exchange { send: Vec::new(), wanted };
+        },
+    )
+    .await;
+    let greeting = |expected: Expectation| {
+        let exchange = lb_model::Exchange { send: Vec::new(), expected };
         Asked::of(Probe::Tcp(exchange), PATIENCE).with(|check| check.tls = Some(tls()))
     };
-    assert_eq!(greeting(wanted(None, Some("ready$"))).at(greets.address).await, Ok(Answer::default()));
+    assert_eq!(greeting(expected(None, Some("ready$"))).at(greets.address).await, Ok(Answer::default()));
     let words = "no 'steady' in the answer's 13 bytes: got 'state: ready'";
-    assert_eq!(greeting(wanted(Some("steady"), None)).at(greets.address).await, Err(words.to_owned()));
+    assert_eq!(greeting(expected(Some("steady"), None)).at(greets.address).await, Err(words.to_owned()));
 }

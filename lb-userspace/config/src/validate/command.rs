@@ -1,56 +1,60 @@
-//! Commands that are run when something happens.
+//! Commands: hooks, fencing, external checks.
 
 use std::time::Duration;
 
 use lb_model::{Command, Hooks, ServiceHooks};
 
-use super::{Checker, Value};
-use crate::places::Place;
+use super::{Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 const DEFAULT: Duration = Duration::from_secs(10);
 
-impl Checker {
-    pub(super) fn hooks(&mut self, hooks: Option<&yaml::Hooks>, place: Place<'_>) -> Hooks {
+impl Validator {
+    pub(super) fn hooks(&mut self, hooks: Option<&yaml::Hooks>, span: SourceSpan<'_>) -> Hooks {
         let Some(yaml::Hooks { active, standby, fault }) = hooks else { return Hooks::default() };
         Hooks {
-            active: self.command(active.as_ref(), place.key("active")),
-            standby: self.command(standby.as_ref(), place.key("standby")),
-            fault: self.command(fault.as_ref(), place.key("fault")),
+            active: self.command(active.as_ref(), span.key("active")),
+            standby: self.command(standby.as_ref(), span.key("standby")),
+            fault: self.command(fault.as_ref(), span.key("fault")),
         }
     }
 
     pub(super) fn service_hooks(
         &mut self,
         hooks: Option<&yaml::ServiceHooks>,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
     ) -> ServiceHooks {
         let Some(yaml::ServiceHooks { server_up, server_down, quorum_up, quorum_down }) = hooks else {
             return ServiceHooks::default();
         };
         ServiceHooks {
-            server_up: self.command(server_up.as_ref(), place.key("server_up")),
-            server_down: self.command(server_down.as_ref(), place.key("server_down")),
-            quorum_up: self.command(quorum_up.as_ref(), place.key("quorum_up")),
-            quorum_down: self.command(quorum_down.as_ref(), place.key("quorum_down")),
+            server_up: self.command(server_up.as_ref(), span.key("server_up")),
+            server_down: self.command(server_down.as_ref(), span.key("server_down")),
+            quorum_up: self.command(quorum_up.as_ref(), span.key("quorum_up")),
+            quorum_down: self.command(quorum_down.as_ref(), span.key("quorum_down")),
         }
     }
 
-    pub(super) fn command(&mut self, command: Option<&yaml::Command>, place: Place<'_>) -> Option<Command> {
+    pub(super) fn command(
+        &mut self,
+        command: Option<&yaml::Command>,
+        span: SourceSpan<'_>,
+    ) -> Option<Command> {
         let (words, list, timeout) = match command? {
-            yaml::Command::Words(words) => (words.as_slice(), place, None),
+            yaml::Command::Words(words) => (words.as_slice(), span, None),
             yaml::Command::Timed(yaml::TimedCommand { command, timeout }) => {
-                let timeout = Value::of(timeout, "timeout", place);
+                let timeout = Value::of(timeout, "timeout", span);
                 let timeout = self.optional(timeout, |text| values::time(text, SHORTEST..=LONGEST));
-                (command.as_deref().unwrap_or_default(), place.key("command"), timeout)
+                (command.as_deref().unwrap_or_default(), span.key("command"), timeout)
             }
         };
         Some(Command { words: self.words(words, list), timeout: timeout.unwrap_or(DEFAULT) })
     }
 
-    fn words(&mut self, words: &[yaml::Scalar], list: Place<'_>) -> Vec<String> {
+    fn words(&mut self, words: &[yaml::Scalar], list: SourceSpan<'_>) -> Vec<String> {
         if words.is_empty() {
             self.mistake(
                 list.key_at(),
@@ -68,7 +72,8 @@ impl Checker {
     }
 }
 
-/// Nothing is looked up in a search path, and the kernel's arguments end at the first NUL.
+/// The program must be an absolute path, for `lb` searches no PATH; execve(2) ends an argument at
+/// its first NUL.
 fn fit_for_exec(index: usize, word: &str) -> Result<(), String> {
     if index == 0 {
         values::file_path(word, "/usr/local/bin/notify").map(drop)

@@ -1,23 +1,23 @@
-//! Slow start: the weight of a server that came back grows, so that it can warm up.
+//! Slow start: the weight of a server that came back ramps up, so that the server can warm up.
 
 use std::time::Duration;
 
-/// From 1 to the server's own in so many steps, each of which is a new schedule for the data path.
+/// Steps of the ramp from 1 to the server's weight. Each step costs the data path a new schedule.
 const STEPS: u32 = 20;
 
 #[derive(Debug)]
-pub(super) struct Growth {
+pub(super) struct Ramp {
     since: Duration,
-    /// Steps made, less than [`STEPS`].
+    /// Completed steps, less than [`STEPS`].
     steps: u32,
 }
 
-impl Growth {
+impl Ramp {
     pub(super) fn new(now: Duration) -> Self {
         Self { since: now, steps: 0 }
     }
 
-    /// `None`: it is over.
+    /// Advances the ramp to `now`; `None`: the ramp has ended.
     pub(super) fn at(self, now: Duration, slow_start: Duration) -> Option<Self> {
         let steps = (self.steps..STEPS).find(|steps| self.end_of(*steps, slow_start) > now)?;
         Some(Self { steps, ..self })
@@ -46,8 +46,8 @@ mod tests {
     fn grows_evenly_from_one_to_the_whole() {
         let slow_start = Duration::from_secs(20);
         let weight = |full, seconds| {
-            let growth = Growth::new(Duration::ZERO).at(Duration::from_secs(seconds), slow_start);
-            growth.map(|growth| growth.weight(full))
+            let ramp = Ramp::new(Duration::ZERO).at(Duration::from_secs(seconds), slow_start);
+            ramp.map(|ramp| ramp.weight(full))
         };
         assert_eq!(
             [0, 1, 10, 19, 20].map(|at| weight(101, at)),
@@ -59,6 +59,6 @@ mod tests {
 
     #[test]
     fn is_over_at_once_if_it_takes_no_time() {
-        assert!(Growth::new(Duration::ZERO).at(Duration::ZERO, Duration::ZERO).is_none());
+        assert!(Ramp::new(Duration::ZERO).at(Duration::ZERO, Duration::ZERO).is_none());
     }
 }

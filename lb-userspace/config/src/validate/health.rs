@@ -1,4 +1,5 @@
-//! Health checks: how often, from where, with what patience. What is asked is in `probe`.
+//! Health checks: interval, time-out, rise and fall, source, TLS. `probe` validates what a check
+//! sends and expects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,37 +8,37 @@ use std::time::Duration;
 use lb_model::{Check, Tls, Via};
 
 use super::probe::Kind;
-use super::{Checker, DAY, Value};
-use crate::places::Place;
+use super::{DAY, Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 const VIAS: [(&str, Via); 2] = [("server", Via::Server), ("vip", Via::Vip)];
 const EXPIRY_WARNING: Duration = DAY.saturating_mul(14);
 const MOST_CHECKS: usize = 16;
 
-impl Checker {
+impl Validator {
     /// A single check or a list of them.
-    pub(super) fn checks(&mut self, checks: Option<&yaml::Checks>, place: Place<'_>) -> Arc<[Check]> {
+    pub(super) fn checks(&mut self, checks: Option<&yaml::Checks>, span: SourceSpan<'_>) -> Arc<[Check]> {
         match checks {
             None => Arc::default(),
-            Some(yaml::Checks::One(check)) => self.health(check, place).into_iter().collect(),
+            Some(yaml::Checks::One(check)) => self.health(check, span).into_iter().collect(),
             Some(yaml::Checks::Several(checks)) => {
-                self.at_most(MOST_CHECKS, checks.len(), "checks of one server", place);
+                self.at_most(MOST_CHECKS, checks.len(), "checks of one server", span);
                 let each = checks.iter().enumerate();
-                each.filter_map(|(index, check)| self.health(check, place.item(index))).collect()
+                each.filter_map(|(index, check)| self.health(check, span.item(index))).collect()
             }
         }
     }
 
-    /// `None` for the check that is none.
-    fn health(&mut self, check: &yaml::Check, place: Place<'_>) -> Option<Check> {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    /// `None` for the type `none`, and if the type is wrong.
+    fn health(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Option<Check> {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let kind = self.needed(value(&check.r#type, "type"), Kind::ALL_NAMES, Kind::read);
         if let Some(kind) = kind {
-            self.keys_of_other_kinds(kind, check, place);
+            self.keys_of_other_kinds(kind, check, span);
         }
-        let (via, tls) = (self.via(kind, check, place), self.tls(kind, check, place));
-        let default = Check::new(self.probe(kind, check, place)?);
+        let (via, tls) = (self.via(kind, check, span), self.tls(kind, check, span));
+        let default = Check::new(self.probe(kind, check, span)?);
         let interval = self.probe_time(value(&check.interval, "interval"), default.interval);
         let fast = self.probe_time(value(&check.fast_interval, "fast_interval"), interval);
         if fast > interval {
@@ -72,31 +73,33 @@ impl Checker {
         self.optional(value, values::node_address)
     }
 
-    fn via(&mut self, kind: Option<Kind>, check: &yaml::Check, place: Place<'_>) -> Via {
-        let via = Value::of(&check.via, "via", place);
+    fn via(&mut self, kind: Option<Kind>, check: &yaml::Check, span: SourceSpan<'_>) -> Via {
+        let via = Value::of(&check.via, "via", span);
         let read = self.one_of(via, &VIAS, Via::Server);
         if read == Via::Vip {
             if let Some(kind) = kind.filter(|kind| !kind.goes_by_vip()) {
                 let wrong = format!(
-                    "expected server: checks of type {} cannot go through the VIP, those of tcp, http, https, udp \
-                     and dns can",
+                    "expected server: checks of type {} cannot go through the VIP, only those of type tcp, http, \
+                     https, udp and dns can",
                     kind.name()
                 );
                 self.wrong(via, &wrong);
             }
             for (key, scalar) in [("port", &check.port), ("interface", &check.interface)] {
                 if scalar.0.is_some() {
-                    let message =
-                        format!("`{key}` has no place here: a check via the VIP goes the clients' way");
-                    self.mistake(place.key(key).key_at(), message);
+                    let message = format!(
+                        "`{key}` cannot be used with `via: vip`: the check connects to the service's own address and \
+                         port, through the director's interface"
+                    );
+                    self.mistake(span.key(key).key_at(), message);
                 }
             }
         }
         read
     }
 
-    fn tls(&mut self, kind: Option<Kind>, check: &yaml::Check, place: Place<'_>) -> Option<Tls> {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    fn tls(&mut self, kind: Option<Kind>, check: &yaml::Check, span: SourceSpan<'_>) -> Option<Tls> {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let default = kind == Some(Kind::Https);
         let on = self.one_of(value(&check.tls, "tls"), &values::SWITCH, default);
         let name = value(&check.tls_name, "tls_name");
@@ -105,7 +108,7 @@ impl Checker {
         if !on {
             for value in [name, verify, warning].iter().filter(|value| value.text.is_some()) {
                 let message = format!("`{}` belongs to a check with `tls: on`", value.key);
-                self.mistake(value.place().key_at(), message);
+                self.mistake(value.span().key_at(), message);
             }
             return None;
         }

@@ -1,5 +1,5 @@
-//! A second look at a server that does not answer at the VIP: does it at its own address? Then the VIP is what is wrong, and
-//! the reason says so.
+//! VIP path diagnosis: if a server does not answer at the VIP, a probe of its own address shows
+//! whether the VIP is missing, so that the failure can say so.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,27 +10,27 @@ use tokio::time::sleep_until;
 
 use super::{Answer, Attempt, Failure};
 
-/// Makes a probe through the VIP. While the answer is late the server's own address is asked as well, so that all is known
-/// when the time is up.
+/// Runs a probe through the VIP. If there is no answer after half of the time, it also probes the
+/// server's own address, so that the diagnosis is complete at the deadline.
 pub(super) async fn ask(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     let answers = OnceCell::new();
-    let look: Infallible = tokio::select! {
+    let never: Infallible = tokio::select! {
         biased;
         result = super::ask(attempt) => return judge(attempt, result, answers.get()).await,
-        never = look_when_late(attempt, &answers) => never,
+        never = diagnose_when_late(attempt, &answers) => never,
     };
-    match look {}
+    match never {}
 }
 
-async fn look_when_late(attempt: &Attempt<'_>, answers: &OnceCell<bool>) -> Infallible {
+async fn diagnose_when_late(attempt: &Attempt<'_>, answers: &OnceCell<bool>) -> Infallible {
     sleep_until(attempt.limit.halfway()).await;
-    if !attempt.is_heard() {
-        answers.get_or_init(|| looks_well(attempt)).await;
+    if !attempt.has_received() {
+        answers.get_or_init(|| own_address_answers(attempt)).await;
     }
     std::future::pending().await
 }
 
-/// What a result means, knowing whether the server `answers` at its own address.
+/// Interprets a result; `answers`: whether the server answers at its own address.
 async fn judge(
     attempt: &Attempt<'_>,
     result: Result<Answer, Failure>,
@@ -38,7 +38,7 @@ async fn judge(
 ) -> Result<Answer, Failure> {
     let (vip, own) = (attempt.target().ip(), own_address(attempt));
     match result {
-        Err(Failure::Refused) if looks_well(attempt).await => Err(Failure::VipRefuses { vip, own }),
+        Err(Failure::Refused) if own_address_answers(attempt).await => Err(Failure::VipRefuses { vip, own }),
         Err(failure) if is_silence(attempt, &failure) && answers == Some(&true) => {
             Err(if has_connections(&attempt.check.probe) {
                 Failure::VipUnreachable { vip, own }
@@ -50,9 +50,10 @@ async fn judge(
     }
 }
 
-/// Whether nothing at all came from the server, for no fault of this host.
+/// Whether the server sent nothing at all, and the failure is not local.
 fn is_silence(attempt: &Attempt<'_>, failure: &Failure) -> bool {
-    !attempt.is_heard() && !matches!(failure, Failure::Refused | Failure::NoMac { .. } | Failure::Local(_))
+    !attempt.has_received()
+        && !matches!(failure, Failure::Refused | Failure::NoMac { .. } | Failure::Local(_))
 }
 
 fn has_connections(probe: &Probe) -> bool {
@@ -64,8 +65,8 @@ fn own_address(attempt: &Attempt<'_>) -> SocketAddr {
     SocketAddr::new(server, attempt.target().port())
 }
 
-/// Whether the server's own address accepts connections or, where there are none, answers the same question.
-async fn looks_well(attempt: &Attempt<'_>) -> bool {
+/// Whether the server's own address accepts connections or, for UDP, answers the same request.
+async fn own_address_answers(attempt: &Attempt<'_>) -> bool {
     let left = attempt.limit.left();
     let check = Check { via: Via::Server, tls: None, timeout: left, ..attempt.check.clone() };
     let own = attempt.beside(&check);

@@ -1,27 +1,28 @@
-//! Looks for what is wanted in an answer that comes in pieces.
+//! Matches an answer, received in pieces, against the check's expectation.
 //!
-//! A text is found across the borders of pieces with no more memory than the text is long. A regular expression needs
-//! all that came, so that `^` and `$` mean the answer's ends and not a piece's: whoever feeds a search sets the bound.
+//! The search for a text works across pieces and needs no more memory than the text's length. A
+//! regular expression needs the whole answer, so that `^` and `$` match the answer's ends and not a
+//! piece's; the caller limits the answer's length.
 
-use lb_model::Wanted;
+use lb_model::Expectation;
 use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::Failure;
 use super::excerpt::{EXCERPT_BYTES, excerpt};
 
-/// What was wanted and has not come.
+/// An expectation that the answer does not meet.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unmet {
-    /// As in "no …".
+pub struct Mismatch {
+    /// The expectation, for "no …" in messages.
     pub sought: String,
-    /// Bytes looked through.
+    /// Number of searched bytes.
     pub seen: usize,
-    /// How the answer begins.
+    /// The beginning of the answer.
     pub begins: String,
 }
 
-/// A search through one answer.
+/// A search in one answer.
 pub(super) struct Search<'a> {
     text: Option<Text<'a>>,
     pattern: Option<Pattern<'a>>,
@@ -31,10 +32,10 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(wanted: &'a Wanted) -> Self {
+    pub(super) fn new(expected: &'a Expectation) -> Self {
         Self {
-            text: wanted.text.as_deref().map(Text::new),
-            pattern: wanted.pattern.as_ref().map(|pattern| Pattern::new(&pattern.0)),
+            text: expected.text.as_deref().map(Text::new),
+            pattern: expected.pattern.as_ref().map(|pattern| Pattern::new(&pattern.0)),
             begins: Vec::new(),
             seen: 0,
         }
@@ -44,7 +45,7 @@ impl<'a> Search<'a> {
         self.seen
     }
 
-    /// Takes the next piece.
+    /// Searches the next piece.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         let room = EXCERPT_BYTES - self.begins.len();
         self.begins.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -57,36 +58,40 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// All that is wanted was there, whatever may follow.
+    /// Whether the expectation is met, whatever may follow.
     pub(super) fn is_settled(&mut self) -> bool {
         self.text.as_ref().is_none_or(|text| text.found)
             && self.pattern.as_mut().is_none_or(Pattern::is_settled)
     }
 
-    /// What is wanted and was not there, if nothing follows.
-    pub(super) fn unmet(&self) -> Option<Unmet> {
-        let unmet = |sought| Unmet { sought, seen: self.seen, begins: excerpt(&self.begins) };
+    /// The unmet expectation, if the answer ends here.
+    pub(super) fn mismatch(&self) -> Option<Mismatch> {
+        let mismatch = |sought| Mismatch { sought, seen: self.seen, begins: excerpt(&self.begins) };
         if let Some(text) = self.text.as_ref().filter(|text| !text.found) {
-            return Some(unmet(format!("'{}'", text.text)));
+            return Some(mismatch(format!("'{}'", text.text)));
         }
         let pattern = self.pattern.as_ref().filter(|pattern| !pattern.is_met())?;
-        Some(unmet(format!("match for '{}'", pattern.regex)))
+        Some(mismatch(format!("match for '{}'", pattern.regex)))
     }
 
-    /// What `failure` means in the middle of an answer.
+    /// Converts a `failure` in the middle of an answer.
     pub(super) fn cut_short(&self, failure: Failure) -> Failure {
-        match (self.unmet(), failure) {
-            (Some(unmet), Failure::Late { wanted: _, within }) => Failure::UnmetLate { unmet, within },
-            (Some(unmet), Failure::Closed { .. } | Failure::Reset { .. }) => Failure::UnmetLost { unmet },
+        match (self.mismatch(), failure) {
+            (Some(mismatch), Failure::Late { expected: _, within }) => {
+                Failure::MismatchAtTimeout { mismatch, within }
+            }
+            (Some(mismatch), Failure::Closed { .. } | Failure::Reset { .. }) => {
+                Failure::MismatchAtClose { mismatch }
+            }
             (_, failure) => failure,
         }
     }
 }
 
-/// Looks for a text; keeps no more of the answer than the text is long.
+/// Searches for a text; stores no more of the answer than the text's length.
 struct Text<'a> {
     text: &'a str,
-    /// The end of what was seen, for a text across the border of two pieces: less than the text's length.
+    /// The end of the searched bytes, for a text across two pieces; shorter than the text.
     tail: Vec<u8>,
     found: bool,
 }
@@ -113,19 +118,20 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Looks for a match of a regular expression in all that came.
+/// Searches for a match of a regular expression in the answer so far.
 struct Pattern<'a> {
     regex: &'a Regex,
     came: Vec<u8>,
-    /// How much of it was searched by [`Pattern::is_settled`].
+    /// Length of the answer at the last search of [`Pattern::is_settled`].
     searched: usize,
     settled: bool,
 }
 
-/// What an expression may look at behind its match: a line's end or one character, for `$` and `\b`.
+/// Bytes after a match that a regular expression may look at: a line end or one character, for `$`
+/// and `\b`.
 const CONTEXT: usize = 4;
-/// Up to so many bytes each piece is reason to search again. Behind them an eighth more is, or an answer of many small
-/// pieces would cost the square of its length.
+/// Up to this many bytes every piece causes a new search. Beyond, the answer must have grown by an
+/// eighth; otherwise an answer of many small pieces would cost the square of its length.
 const SEARCHED_OFTEN: usize = 4096;
 
 impl<'a> Pattern<'a> {
@@ -139,7 +145,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// A match that ends well before the end of what came stays one.
+    /// Whether a match ends far enough before the end of the bytes so far to stay a match.
     fn is_settled(&mut self) -> bool {
         let due = self.came.len() <= SEARCHED_OFTEN || self.came.len() >= self.searched + self.searched / 8;
         if !self.settled && due {
@@ -150,8 +156,8 @@ impl<'a> Pattern<'a> {
         self.settled
     }
 
-    /// `$` is the end of the answer, or before the line's end that ends it, as in Perl and as for grep: few answers end
-    /// without one.
+    /// `$` matches at the end of the answer and before its final line end, as in Perl and grep:
+    /// most answers end with one.
     fn is_met(&self) -> bool {
         let line = self.came.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         self.settled || self.regex.is_match(&self.came) || line.is_some_and(|line| self.regex.is_match(line))
@@ -163,10 +169,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::probe::servers::wanted;
+    use crate::probe::test_servers::expected;
 
-    fn fed<'a>(wanted: &'a Wanted, pieces: &[&str]) -> Search<'a> {
-        let mut search = Search::new(wanted);
+    fn fed<'a>(expected: &'a Expectation, pieces: &[&str]) -> Search<'a> {
+        let mut search = Search::new(expected);
         for piece in pieces {
             search.feed(piece.as_bytes());
         }
@@ -175,26 +181,30 @@ mod tests {
 
     #[test]
     fn text_and_pattern_must_both_be_there() {
-        let wanted = wanted(Some("ready"), Some("^220 "));
-        assert_eq!(fed(&wanted, &["22", "0 mail is re", "ady\r\n"]).unmet(), None);
-        let unmet = |pieces: &[&str]| fed(&wanted, pieces).unmet().map(|unmet| unmet.sought);
-        assert_eq!(unmet(&["220 mail"]).as_deref(), Some("'ready'"));
-        assert_eq!(unmet(&["re", "ady"]).as_deref(), Some("match for '^220 '"));
-        assert_eq!(unmet(&["ready ", "220 "]).as_deref(), Some("match for '^220 '"), "no piece's beginning");
+        let expected = expected(Some("ready"), Some("^220 "));
+        assert_eq!(fed(&expected, &["22", "0 mail is re", "ady\r\n"]).mismatch(), None);
+        let mismatch = |pieces: &[&str]| fed(&expected, pieces).mismatch().map(|mismatch| mismatch.sought);
+        assert_eq!(mismatch(&["220 mail"]).as_deref(), Some("'ready'"));
+        assert_eq!(mismatch(&["re", "ady"]).as_deref(), Some("match for '^220 '"));
+        assert_eq!(
+            mismatch(&["ready ", "220 "]).as_deref(),
+            Some("match for '^220 '"),
+            "no piece's beginning"
+        );
     }
 
     #[test]
     fn an_end_is_an_end_only_when_nothing_follows() {
-        let wanted = wanted(None, Some("ok$"));
-        let mut search = fed(&wanted, &["all ok"]);
+        let expected = expected(None, Some("ok$"));
+        let mut search = fed(&expected, &["all ok"]);
         assert!(!search.is_settled());
-        assert_eq!(search.unmet(), None);
+        assert_eq!(search.mismatch(), None);
         search.feed(b", not at all");
         assert!(!search.is_settled());
-        assert!(search.unmet().is_some());
+        assert!(search.mismatch().is_some());
     }
 
-    /// As Perl has it, in which ldirectord's `receive` is written, and grep.
+    /// As in Perl, whose expressions ldirectord's `receive` takes, and as in grep.
     #[test]
     fn c3_a_line_end_behind_the_end_is_passed_over() {
         for (pattern, answer, met) in [
@@ -208,24 +218,24 @@ mod tests {
             ("(?m)ready$", "ready\nor not\n", true),
             ("ready$", "readyness\n", false),
         ] {
-            let wanted = wanted(None, Some(pattern));
-            assert_eq!(fed(&wanted, &[answer]).unmet().is_none(), met, "'{pattern}' in {answer:?}");
+            let expected = expected(None, Some(pattern));
+            assert_eq!(fed(&expected, &[answer]).mismatch().is_none(), met, "'{pattern}' in {answer:?}");
         }
     }
 
     #[test]
-    fn nothing_wanted_is_met_by_nothing() {
-        let wanted = wanted(None, None);
-        let mut search = fed(&wanted, &[]);
+    fn an_empty_expectation_is_met_by_an_empty_answer() {
+        let expected = expected(None, None);
+        let mut search = fed(&expected, &[]);
         assert!(search.is_settled());
-        assert_eq!(search.unmet(), None);
+        assert_eq!(search.mismatch(), None);
     }
 
     #[test]
     fn what_came_is_shown() {
-        let wanted = wanted(Some("x"), None);
-        let unmet = fed(&wanted, &["It", " works!"]).unmet().expect("no x");
-        assert_eq!(unmet, Unmet { sought: "'x'".into(), seen: 9, begins: "'It works!'".into() });
+        let expected = expected(Some("x"), None);
+        let mismatch = fed(&expected, &["It", " works!"]).mismatch().expect("no x");
+        assert_eq!(mismatch, Mismatch { sought: "'x'".into(), seen: 9, begins: "'It works!'".into() });
     }
 
     proptest! {
@@ -234,23 +244,23 @@ mod tests {
             pieces in prop::collection::vec("[ab]{0,6}", 0..8),
             text in "[ab]{1,5}",
         ) {
-            let wanted = wanted(Some(&text), None);
-            let mut search = Search::new(&wanted);
+            let expected = expected(Some(&text), None);
+            let mut search = Search::new(&expected);
             for piece in &pieces {
                 search.feed(piece.as_bytes());
             }
             prop_assert_eq!(search.is_settled(), pieces.concat().contains(&text));
         }
 
-        /// Whatever is taken for settled early holds for the whole.
+        /// A search that is settled early has the same result on the whole answer.
         #[test]
         fn patterns_do_not_depend_on_how_pieces_are_cut(
             pieces in prop::collection::vec("[ab\nü]{0,6}", 0..8),
             pattern in prop::sample::select(vec!["^ab", "ab$", r"\bab\b", "(?m)^a+$", "a.*b", "b{3}|a$", r"\Ba"]),
         ) {
             let whole = pieces.concat();
-            let wanted = wanted(None, Some(pattern));
-            let mut search = Search::new(&wanted);
+            let expected = expected(None, Some(pattern));
+            let mut search = Search::new(&expected);
             let settled = pieces.iter().any(|piece| {
                 search.feed(piece.as_bytes());
                 search.is_settled()
@@ -260,7 +270,7 @@ mod tests {
             let matches = [&whole[..], line].iter().any(|text| regex.is_match(text.as_bytes()));
             prop_assert!(matches || !settled, "'{}' in {:?}", pattern, pieces);
             if !settled {
-                prop_assert_eq!(search.unmet().is_none(), matches, "'{}' in {:?}", pattern, pieces);
+                prop_assert_eq!(search.mismatch().is_none(), matches, "'{}' in {:?}", pattern, pieces);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From what is written to the checked model; all wrong values of a file are found in one pass.
+//! Validation: from the parsed file to the model. One pass reports all wrong values of a file.
 
 mod cluster;
 mod command;
@@ -19,64 +19,64 @@ use std::time::Duration;
 use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
 
 use super::error::{Found, SHOWN};
-use super::places::{Place, Position};
+use super::source_map::{Position, SourceSpan};
 use super::values;
 use super::yaml::{self, Scalar};
 
-/// Builds the model of `file`, whose values stand at `root`, on a host called `host`; or says everything that is wrong
-/// with it.
-pub(crate) fn check(file: &yaml::File, root: Place<'_>, host: &str) -> Result<Config, Vec<Found>> {
-    let mut checker = Checker::default();
+/// Builds the model of `file` for the host name `host`, or returns all mistakes. `root` is the
+/// source span of the whole file.
+pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> Result<Config, Vec<Found>> {
+    let mut validator = Validator::default();
     let cluster = file.cluster.as_ref().map(|cluster| (cluster, root.key("cluster")));
-    let names = cluster.map(|(cluster, place)| checker.node_names(cluster, place));
-    let timeouts = checker.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
-    let groups = checker.groups(file, root.key("groups"), names.as_deref());
-    if let Some((_, place)) = cluster.filter(|_| groups.is_empty()) {
+    let names = cluster.map(|(cluster, span)| validator.node_names(cluster, span));
+    let timeouts = validator.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
+    let groups = validator.groups(file, root.key("groups"), names.as_deref());
+    if let Some((_, span)) = cluster.filter(|_| groups.is_empty()) {
         let message = "a cluster without `groups` has nothing to take over, expected at least one group";
-        checker.mistake(place.key_at(), message);
+        validator.mistake(span.key_at(), message);
     }
-    let services = checker.services(file.services.as_deref(), root.key("services"), timeouts);
+    let services = validator.services(file.services.as_deref(), root.key("services"), timeouts);
     let config = Config {
-        interface: checker
+        interface: validator
             .needed(
                 Value::of(&file.interface, "interface", root),
                 "the network interface of the VIPs, such as eth0",
                 values::interface,
             )
             .unwrap_or_default(),
-        xdp_mode: checker.one_of(Value::of(&file.xdp_mode, "xdp_mode", root), &XDP_MODES, XdpMode::Auto),
-        connections: checker
+        xdp_mode: validator.one_of(Value::of(&file.xdp_mode, "xdp_mode", root), &XDP_MODES, XdpMode::Auto),
+        connections: validator
             .optional(Value::of(&file.connections, "connections", root), |text| {
                 values::whole(text, 1..=64_000_000)
             })
             .unwrap_or(1_000_000),
-        control: checker.control(file.control.as_ref(), root.key("control")),
-        metrics: checker.metrics(file.metrics.as_ref(), root.key("metrics")),
+        control: validator.control(file.control.as_ref(), root.key("control")),
+        metrics: validator.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
-        maintenance: checker
+        maintenance: validator
             .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {
                 values::folder(text, MAINTENANCE)
             })
             .unwrap_or_else(|| PathBuf::from(MAINTENANCE)),
-        zero_copy: checker.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
-        announce_rate: checker
+        zero_copy: validator.one_of(Value::of(&file.zero_copy, "zero_copy", root), &values::SWITCH, false),
+        announce_rate: validator
             .optional(Value::of(&file.announce_rate, "announce_rate", root), |text| {
                 values::whole(text, 10..=1_000_000)
             })
             .unwrap_or(ANNOUNCE_RATE),
-        cluster: cluster.map(|(cluster, place)| {
+        cluster: cluster.map(|(cluster, span)| {
             let vips = vips(&groups, &services);
             let around = Surroundings { names: names.unwrap_or_default(), vips, host };
-            checker.cluster(cluster, place, &around)
+            validator.cluster(cluster, span, &around)
         }),
         groups,
         services,
     };
     if config.cluster.as_ref().is_some_and(|cluster| cluster.maintenance_file() == config.maintenance) {
         let value = Value::of(&file.maintenance_dir, "maintenance_dir", root);
-        checker.wrong(value, "expected another folder: `lb maintenance on` makes a file of this name");
+        validator.wrong(value, "expected another folder: `lb maintenance on` creates a file of this name");
     }
-    if checker.found.is_empty() { Ok(config) } else { Err(checker.found) }
+    if validator.found.is_empty() { Ok(config) } else { Err(validator.found) }
 }
 
 const XDP_MODES: [(&str, XdpMode); 3] =
@@ -84,9 +84,9 @@ const XDP_MODES: [(&str, XdpMode); 3] =
 
 const MAINTENANCE: &str = "/var/lib/lb/disabled";
 
-/// What a cluster's values are held against.
+/// What the values of a cluster are validated against.
 struct Surroundings<'a> {
-    /// The nodes', in their order.
+    /// Of the nodes, in the order of the file.
     names: Vec<String>,
     vips: HashSet<IpAddr>,
     /// This host's name.
@@ -96,46 +96,47 @@ struct Surroundings<'a> {
 fn vips(groups: &[Group], services: &[Service]) -> HashSet<IpAddr> {
     let held = groups.iter().flat_map(|group| &group.vips).map(|vip| vip.address);
     let served = services.iter().map(|service| service.key.vip);
-    // An unspecified address stands for one that is missing or wrong.
+    // The unspecified address is the placeholder of a missing or wrong one.
     held.chain(served).filter(|vip| !vip.is_unspecified()).collect()
 }
 
-/// Collects mistakes. After one, a placeholder goes into the model, which is then never handed out.
+/// Collects mistakes. A wrong value leaves a placeholder in the model; a model with mistakes is
+/// never returned.
 #[derive(Default)]
-struct Checker {
+struct Validator {
     found: Vec<Found>,
 }
 
-/// A scalar of the file: its text, its key and its place.
+/// A scalar of the file: its text, its key and the source span of the mapping around it.
 #[derive(Clone, Copy)]
 struct Value<'a> {
     text: Option<&'a str>,
     key: &'static str,
-    map: Place<'a>,
+    map: SourceSpan<'a>,
 }
 
 impl<'a> Value<'a> {
     /// The value of `key` in the mapping at `map`.
-    fn of(scalar: &'a Scalar, key: &'static str, map: Place<'a>) -> Self {
+    fn of(scalar: &'a Scalar, key: &'static str, map: SourceSpan<'a>) -> Self {
         Self { text: scalar.0.as_deref(), key, map }
     }
 
-    fn place(self) -> Place<'a> {
+    fn span(self) -> SourceSpan<'a> {
         self.map.key(self.key)
     }
 }
 
-impl Checker {
+impl Validator {
     fn mistake(&mut self, at: Position, message: impl Into<String>) {
         self.found.push((at, message.into()));
     }
 
-    /// Reports `wrong` of a value that is given.
+    /// Reports that the given `value` is wrong; `wrong` says why.
     fn wrong(&mut self, value: Value<'_>, wrong: &str) {
-        self.wrong_at(value.place().at(), value.key, value.text.unwrap_or_default(), wrong);
+        self.wrong_at(value.span().at(), value.key, value.text.unwrap_or_default(), wrong);
     }
 
-    /// Reports `wrong` of the value `text` at `at`; `key` is its own or that of the list it is in.
+    /// Like [`Self::wrong`] for the value `text` at `at`; `key` is its own key or that of its list.
     fn wrong_at(&mut self, at: Position, key: &str, text: &str, wrong: &str) {
         let message = match text {
             "" => format!("{key}: found nothing, {wrong}"),
@@ -168,17 +169,17 @@ impl Checker {
         self.optional(value, read)
     }
 
-    /// Like [`Self::optional`] for one of a few words.
+    /// Like [`Self::optional`] for a value that is one of `choices`.
     fn one_of<T: Copy>(&mut self, value: Value<'_>, choices: &[(&str, T)], default: T) -> T {
         self.optional(value, |text| values::choice(text, choices)).unwrap_or(default)
     }
 
-    /// The items of a list of scalars that `read` finds right.
+    /// Returns the valid items of a list of scalars and reports the others.
     fn items<T>(
         &mut self,
         given: &[Scalar],
         key: &str,
-        list: Place<'_>,
+        list: SourceSpan<'_>,
         mut read: impl FnMut(&str, Position) -> Result<T, String>,
     ) -> Vec<T> {
         let each = given.iter().enumerate();
@@ -190,26 +191,26 @@ impl Checker {
         items.collect()
     }
 
-    /// Reports the first item that is one too many.
-    fn at_most(&mut self, most: usize, given: usize, what: &str, list: Place<'_>) {
+    /// Reports a list that is too long, at its first surplus item.
+    fn at_most(&mut self, most: usize, given: usize, what: &str, list: SourceSpan<'_>) {
         if given > most {
             let message = format!("found {given} {what}, expected at most {most}");
             self.mistake(list.item(most).at(), message);
         }
     }
 
-    fn control(&mut self, control: Option<&yaml::Control>, place: Place<'_>) -> Control {
+    fn control(&mut self, control: Option<&yaml::Control>, span: SourceSpan<'_>) -> Control {
         let socket = control.and_then(|control| {
-            self.optional(Value::of(&control.socket, "socket", place), values::socket_path)
+            self.optional(Value::of(&control.socket, "socket", span), values::socket_path)
         });
         Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/lb/lb.sock")) }
     }
 
-    fn metrics(&mut self, metrics: Option<&yaml::Metrics>, place: Place<'_>) -> Option<Metrics> {
+    fn metrics(&mut self, metrics: Option<&yaml::Metrics>, span: SourceSpan<'_>) -> Option<Metrics> {
         let listen = match metrics {
             None => None,
             Some(yaml::Metrics::On(on)) => {
-                self.optional(Value::of(&on.listen, "listen", place), values::listen)
+                self.optional(Value::of(&on.listen, "listen", span), values::listen)
             }
             Some(yaml::Metrics::Switch(switch)) => match switch.as_str() {
                 "off" | "false" | "no" => return None,
@@ -217,7 +218,7 @@ impl Checker {
                 other => {
                     let message =
                         format!("metrics {}: expected off or a mapping with `listen`", quoted(other));
-                    self.mistake(place.at(), message);
+                    self.mistake(span.at(), message);
                     None
                 }
             },
@@ -225,13 +226,18 @@ impl Checker {
         Some(Metrics { listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9105))) })
     }
 
-    /// The times given in `timeouts`, the others as in `base`.
-    fn timeouts(&mut self, timeouts: Option<&yaml::Timeouts>, place: Place<'_>, base: Timeouts) -> Timeouts {
+    /// The times given in `timeouts`; missing ones are taken from `base`.
+    fn timeouts(
+        &mut self,
+        timeouts: Option<&yaml::Timeouts>,
+        span: SourceSpan<'_>,
+        base: Timeouts,
+    ) -> Timeouts {
         let Some(yaml::Timeouts { established, fin_wait, syn_recv, closed, udp }) = timeouts else {
             return base;
         };
         let mut time = |scalar, key, base| {
-            let value = Value::of(scalar, key, place);
+            let value = Value::of(scalar, key, span);
             self.optional(value, |text| values::time(text, SECOND..=7 * DAY)).unwrap_or(base)
         };
         Timeouts {
@@ -247,14 +253,14 @@ impl Checker {
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Text of the file in quotes, escaped, and cut if it is long.
+/// Text of the file in quotes, escaped, and truncated if it is long.
 fn quoted(text: &str) -> String {
     let mut chars = text.chars();
     let shown: String = chars.by_ref().take(SHOWN).collect();
     if chars.next().is_some() { format!("{shown:?}…") } else { format!("{shown:?}") }
 }
 
-/// Values that must differ, and where each was first given.
+/// Values that must be unique, each with its first position.
 struct Unique<K>(HashMap<K, Position>);
 
 impl<K> Default for Unique<K> {
@@ -264,7 +270,7 @@ impl<K> Default for Unique<K> {
 }
 
 impl<K: Eq + Hash> Unique<K> {
-    /// Remembers `key`, or gives the line that had it first.
+    /// Stores `key`, or returns the line of its first occurrence.
     fn insert(&mut self, key: K, at: Position) -> Result<(), usize> {
         match self.0.entry(key) {
             Entry::Occupied(first) => Err(first.get().line),
@@ -275,14 +281,14 @@ impl<K: Eq + Hash> Unique<K> {
         }
     }
 
-    /// `key` itself if it is the first of its kind; `what` is its kind.
+    /// Returns `key` if it occurs for the first time; `what` is the noun for it in the message.
     fn only(&mut self, key: K, what: &str, at: Position) -> Result<K, String>
     where
         K: Copy,
     {
         match self.insert(key, at) {
             Ok(()) => Ok(key),
-            Err(line) => Err(format!("line {line} has this {what} already")),
+            Err(line) => Err(format!("line {line} already has this {what}")),
         }
     }
 }

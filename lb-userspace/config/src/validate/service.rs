@@ -1,4 +1,4 @@
-//! Services, each by itself and against the others.
+//! Services: each by itself, then all of them together.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,11 +8,11 @@ use lb_model::{
     Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
-use super::{Checker, DAY, SECOND, Unique, Value};
-use crate::places::Place;
+use super::{DAY, SECOND, Unique, Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
-/// Limits of the data plane's maps.
+/// Limits of the data path's maps.
 const MOST_SERVICES: usize = 4096;
 const MOST_SERVERS: usize = 65_000;
 
@@ -25,34 +25,35 @@ const SCHEDULERS: [(&str, Scheduler); 4] = {
 const STRAYS: [(&str, Stray); 2] = [("hash", Stray::Hash), ("pass", Stray::Pass)];
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Stands for the address and port of a service whose `vip` is missing or wrong; port 0 tells it from a real one.
+/// Placeholder for the address and port of a service whose `vip` is missing or wrong. No valid VIP
+/// has port 0.
 const NO_VIP: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-impl Checker {
+impl Validator {
     pub(super) fn services(
         &mut self,
         services: Option<&[yaml::Service]>,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         timeouts: Timeouts,
     ) -> Vec<Service> {
         let services = services.unwrap_or_default();
         if services.is_empty() {
-            self.mistake(place.key_at(), "`services` is missing or empty, expected at least one service");
+            self.mistake(span.key_at(), "`services` is missing or empty, expected at least one service");
         }
         let each = services.iter().enumerate();
         let checked: Vec<_> =
-            each.map(|(index, service)| self.service(service, place.item(index), timeouts)).collect();
-        self.limits(&checked, place);
-        self.distinct_services(services, &checked, place);
-        self.servers_are_not_vips(&checked, place);
-        self.fallbacks_are_others(services, &checked, place);
-        self.weights_can_grow(services, &checked, place);
-        self.datagrams_can_be_spread(services, &checked, place);
+            each.map(|(index, service)| self.service(service, span.item(index), timeouts)).collect();
+        self.limits(&checked, span);
+        self.distinct_services(services, &checked, span);
+        self.servers_are_not_vips(&checked, span);
+        self.fallbacks_are_others(services, &checked, span);
+        self.weights_can_grow(services, &checked, span);
+        self.datagrams_can_be_spread(services, &checked, span);
         checked
     }
 
-    fn service(&mut self, service: &yaml::Service, place: Place<'_>, timeouts: Timeouts) -> Service {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    fn service(&mut self, service: &yaml::Service, span: SourceSpan<'_>, timeouts: Timeouts) -> Service {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let (vip, port) = self.needed(value(&service.vip, "vip"), values::VIP, values::vip).unwrap_or(NO_VIP);
         let protocol = self.one_of(value(&service.protocol, "protocol"), &PROTOCOLS, Protocol::Tcp);
         let name = self.optional(value(&service.name, "name"), values::name);
@@ -63,43 +64,43 @@ impl Checker {
         let slow_start = self.optional(value(&service.slow_start, "slow_start"), |text| {
             values::time(text, Duration::ZERO..=DAY)
         });
-        let checks = self.checks(service.check.as_ref(), place.key("check"));
+        let checks = self.checks(service.check.as_ref(), span.key("check"));
         let servers = service.servers.as_deref().unwrap_or_default();
         Service {
             scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, default.scheduler),
-            fallback: self.fallback(service, place, protocol),
+            fallback: self.fallback(service, span, protocol),
             quiescent: self.one_of(
                 value(&service.quiescent, "quiescent"),
                 &values::SWITCH,
                 default.quiescent,
             ),
             slow_start: slow_start.unwrap_or(default.slow_start),
-            damping: service.damping.as_ref().map(|damping| self.damping(damping, place.key("damping"))),
-            quorum: self.quorum(service, place),
-            hooks: self.service_hooks(service.hooks.as_ref(), place.key("hooks")),
+            damping: service.damping.as_ref().map(|damping| self.damping(damping, span.key("damping"))),
+            quorum: self.quorum(service, span),
+            hooks: self.service_hooks(service.hooks.as_ref(), span.key("hooks")),
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, default.stray),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
-            timeouts: self.timeouts(service.timeouts.as_ref(), place.key("timeouts"), timeouts),
+            timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
-            servers: self.servers(servers, place.key("servers"), port, &checks),
+            servers: self.servers(servers, span.key("servers"), port, &checks),
             ..default
         }
     }
 
-    fn damping(&mut self, damping: &yaml::Damping, place: Place<'_>) -> Damping {
+    fn damping(&mut self, damping: &yaml::Damping, span: SourceSpan<'_>) -> Damping {
         let yaml::Damping { falls, within, hold } = damping;
-        let falls = self.optional(Value::of(falls, "falls", place), |text| values::whole(text, 2..=100));
+        let falls = self.optional(Value::of(falls, "falls", span), |text| values::whole(text, 2..=100));
         let mut time = |scalar, key| {
-            let value = Value::of(scalar, key, place);
+            let value = Value::of(scalar, key, span);
             self.optional(value, |text| values::time(text, SECOND..=DAY)).unwrap_or(MINUTE)
         };
         Damping { falls: falls.unwrap_or(3), within: time(within, "within"), hold: time(hold, "hold") }
     }
 
-    fn quorum(&mut self, service: &yaml::Service, place: Place<'_>) -> Quorum {
-        let weight = Value::of(&service.quorum, "quorum", place);
+    fn quorum(&mut self, service: &yaml::Service, span: SourceSpan<'_>) -> Quorum {
+        let weight = Value::of(&service.quorum, "quorum", span);
         let weight = self.optional(weight, |text| values::whole(text, 1..=1_000_000_000)).unwrap_or(1);
-        let hysteresis = Value::of(&service.hysteresis, "hysteresis", place);
+        let hysteresis = Value::of(&service.hysteresis, "hysteresis", span);
         let most = u64::from(weight - 1);
         let hysteresis = self.optional(hysteresis, |text| {
             let less = |_| format!("expected a whole number below `quorum`, which is {weight}");
@@ -108,29 +109,31 @@ impl Checker {
         Quorum { weight, hysteresis: hysteresis.unwrap_or_default() }
     }
 
-    /// Somebody must be there to serve: without servers, the fallback.
-    fn fallback(&mut self, service: &yaml::Service, place: Place<'_>, protocol: Protocol) -> Fallback {
-        let page = Value::of(&service.sorry_page, "sorry_page", place);
+    /// A service without servers needs a fallback that serves.
+    fn fallback(&mut self, service: &yaml::Service, span: SourceSpan<'_>, protocol: Protocol) -> Fallback {
+        let page = Value::of(&service.sorry_page, "sorry_page", span);
         let file = self.optional(page, |text| values::file_path(text, "/etc/lb/sorry.html"));
-        let given = Value::of(&service.fallback, "fallback", place);
+        let given = Value::of(&service.fallback, "fallback", span);
         let read = self.optional(given, |text| values::fallback(text, file));
         if page.text.is_some() && !matches!(read, Some(Fallback::Sorry(_))) {
             let message = "`sorry_page` belongs to `fallback: sorry`";
-            self.mistake(page.place().key_at(), message);
+            self.mistake(page.span().key_at(), message);
         }
         if protocol == Protocol::Udp && matches!(read, Some(Fallback::Sorry(_))) {
-            self.wrong(given, "expected another fallback: the sorry page is HTTP, this service is of UDP");
+            let wrong =
+                "expected another fallback: the sorry page is served over HTTP, and this service is of UDP";
+            self.wrong(given, wrong);
         }
         let nobody = matches!(read, Some(Fallback::None | Fallback::Refuse)) || given.text.is_none();
         if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
             let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
-            self.mistake(place.key("servers").key_at(), message);
+            self.mistake(span.key("servers").key_at(), message);
         }
         read.unwrap_or(Fallback::None)
     }
 
-    fn limits(&mut self, services: &[Service], place: Place<'_>) {
-        self.at_most(MOST_SERVICES, services.len(), "services", place);
+    fn limits(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        self.at_most(MOST_SERVICES, services.len(), "services", span);
         let mut sum = 0;
         let crosses = services.iter().position(|service| {
             sum += service.servers.len();
@@ -139,94 +142,103 @@ impl Checker {
         if let Some(index) = crosses {
             let all: usize = services.iter().map(|service| service.servers.len()).sum();
             let message = format!("found {all} servers in all services, expected at most {MOST_SERVERS}");
-            self.mistake(place.item(index).key("servers").key_at(), message);
+            self.mistake(span.item(index).key("servers").key_at(), message);
         }
     }
 
-    fn distinct_services(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+    fn distinct_services(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
         let mut keys = Unique::default();
         let mut names = Unique::default();
         for (index, (given, service)) in given.iter().zip(services).enumerate() {
-            let place = place.item(index);
-            let vip = Value::of(&given.vip, "vip", place);
+            let span = span.item(index);
+            let vip = Value::of(&given.vip, "vip", span);
             let known_key = service.key.port != NO_VIP.1;
-            if known_key && let Err(line) = keys.insert(service.key, vip.place().at()) {
+            if known_key && let Err(line) = keys.insert(service.key, vip.span().at()) {
                 let protocol = service.key.protocol.name();
-                let wrong =
-                    format!("the service in line {line} has this address, port and protocol ({protocol})");
-                self.wrong(vip, &format!("{wrong} already"));
+                let same = format!("already has this address, port and protocol ({protocol})");
+                self.wrong(vip, &format!("the service in line {line} {same}"));
             } else if known_key || given.name.0.is_some() {
-                self.distinct_name(&mut names, &service.name, Value::of(&given.name, "name", place));
+                self.distinct_name(&mut names, &service.name, Value::of(&given.name, "name", span));
             }
         }
     }
 
-    /// `name` is the one in force, `value` the one given, if any.
+    /// `name` is the effective name, `value` the key in the file, which may be absent.
     pub(super) fn distinct_name<'n>(&mut self, names: &mut Unique<&'n str>, name: &'n str, value: Value<'_>) {
-        if let Err(line) = names.insert(name, value.place().at()) {
-            let message = format!("name {name:?}: taken already in line {line}, expected another one");
-            self.mistake(value.place().at(), message);
+        if let Err(line) = names.insert(name, value.span().at()) {
+            let message = format!("name {name:?}: already taken in line {line}, expected another one");
+            self.mistake(value.span().at(), message);
         }
     }
 
-    /// A packet to such a server would come straight back.
-    fn servers_are_not_vips(&mut self, services: &[Service], place: Place<'_>) {
+    /// A director would receive the packets that it sends to a server with a VIP's address.
+    fn servers_are_not_vips(&mut self, services: &[Service], span: SourceSpan<'_>) {
         let vips: HashSet<IpAddr> = services
             .iter()
             .filter(|service| service.key.port != NO_VIP.1)
             .map(|service| service.key.vip)
             .collect();
         for (index, service) in services.iter().enumerate() {
-            let place = place.item(index).key("servers");
+            let span = span.item(index).key("servers");
             for (index, server) in service.servers.iter().enumerate() {
                 if vips.contains(&server.address) {
                     let address = server.address;
-                    let message =
-                        format!("address {address} is a VIP here, expected a real server's own address");
-                    self.mistake(place.item(index).key("address").at(), message);
+                    let message = format!(
+                        "address {address} is a VIP of this file, expected a real server's own address"
+                    );
+                    self.mistake(span.item(index).key("address").at(), message);
                 }
             }
         }
     }
 
-    /// The fallback serves when the servers do not, and a packet to a VIP would come straight back.
-    fn fallbacks_are_others(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+    /// The fallback must not be one of the servers that it replaces, nor a VIP, whose packets
+    /// return to the director.
+    fn fallbacks_are_others(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
         for (index, (given, service)) in given.iter().zip(services).enumerate() {
             let Some(Server { address, .. }) = service.fallback_server() else { continue };
-            let value = Value::of(&given.fallback, "fallback", place.item(index));
+            let value = Value::of(&given.fallback, "fallback", span.item(index));
             if service.servers.iter().any(|server| server.address == address) {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
-                self.wrong(value, "found a VIP, expected a real server's own address");
+                self.wrong(value, "found a VIP of this file, expected a real server's own address");
             }
         }
     }
 
-    /// One-packet scheduling is for datagrams, and leaves no connections that lc and wlc could count.
-    fn datagrams_can_be_spread(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+    /// One-packet scheduling works for UDP only, and not with lc and wlc: it creates no connections
+    /// to count.
+    fn datagrams_can_be_spread(
+        &mut self,
+        given: &[yaml::Service],
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
         let each = given.iter().zip(services).enumerate();
         for (index, (given, service)) in each.filter(|(_, (_, service))| service.ops) {
-            let value = Value::of(&given.ops, "ops", place.item(index));
+            let value = Value::of(&given.ops, "ops", span.item(index));
             if service.key.protocol == Protocol::Tcp {
-                let wrong = "it schedules each packet by itself, and a TCP connection's packets belong to one server: \
-                             expected `protocol: udp` beside it, or off";
+                let wrong = "one-packet scheduling picks a server for every packet, which would break TCP \
+                             connections: expected `protocol: udp` beside it, or off";
                 self.wrong(value, wrong);
             } else if !matches!(service.scheduler, Scheduler::Rr | Scheduler::Wrr) {
-                let wrong = "no connections are left to count then, and all datagrams would go to one server: expected \
-                             `scheduler: rr` or `wrr` beside it, or off";
+                let wrong = "one-packet scheduling creates no connections that lc and wlc could count, so all packets \
+                             would go to one server: expected `scheduler: rr` or `wrr` beside it, or off";
                 self.wrong(value, wrong);
             }
         }
     }
 
-    /// Slow start begins at weight 1.
-    fn weights_can_grow(&mut self, given: &[yaml::Service], services: &[Service], place: Place<'_>) {
+    /// Slow start begins at weight 1, so it needs weights above 1.
+    fn weights_can_grow(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
         for (index, (given, service)) in given.iter().zip(services).enumerate() {
             let advised = |server: &Server| server.checks.iter().any(|check| check.probe.advises());
             let none_can = service.servers.iter().all(|server| server.weight <= 1 && !advised(server));
             if !service.slow_start.is_zero() && !service.servers.is_empty() && none_can {
-                let value = Value::of(&given.slow_start, "slow_start", place.item(index));
-                self.wrong(value, "weights grow from 1, expected servers with greater weights, such as 100");
+                let value = Value::of(&given.slow_start, "slow_start", span.item(index));
+                let wrong = "slow start raises weights from 1 to the configured ones, expected servers with weights \
+                             above 1, such as 100";
+                self.wrong(value, wrong);
             }
         }
     }

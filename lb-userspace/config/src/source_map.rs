@@ -1,7 +1,8 @@
-//! Where each value of a YAML file stands.
+//! The source map: line and column of each value of a YAML file.
 //!
-//! serde hands on values without their positions, and serde_yaml reports a doubled key at the start of its mapping.
-//! So the file is read a second time, as events, into a tree that holds nothing but positions.
+//! serde passes on values without their source spans, and serde_yaml reports a duplicate key at the
+//! start of its mapping. So `saphyr-parser` parses the file a second time, into a tree that holds
+//! nothing but positions.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -26,7 +27,7 @@ impl Position {
     }
 }
 
-/// The lines of a YAML 1.2 file, whatever editor wrote it.
+/// The lines of a YAML 1.2 file; they end with LF, CR or both.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split("\r\n").flat_map(|part| part.split(['\n', '\r']))
 }
@@ -38,9 +39,9 @@ impl From<&Marker> for Position {
     }
 }
 
-/// The positions of a file's first document, and where a second one begins.
+/// The source spans of a file's first document, and the position of a second one.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct SourceMap {
     /// The first is the root.
     nodes: Vec<Node>,
     pub second_document: Option<Position>,
@@ -49,7 +50,7 @@ pub(crate) struct Places {
 #[derive(Debug)]
 struct Node {
     at: Position,
-    /// Where it begins and ends, in characters of the text; the end is not part of it.
+    /// In characters of the text.
     span: Range<usize>,
     content: Content,
 }
@@ -70,28 +71,28 @@ type NodeId = usize;
 struct Entry {
     key: String,
     key_at: Position,
-    /// Of the key's first character in the text.
+    /// Index of the key's first character in the text.
     key_start: usize,
     value: NodeId,
 }
 
-impl Places {
-    /// Reads `text` as far as it is YAML.
+impl SourceMap {
+    /// Parses `text` up to its first syntax error.
     pub(crate) fn of(text: &str) -> Self {
         let mut reader = Reader::default();
         for event in Parser::new_from_str(text) {
             let Ok((event, span)) = event else { break };
             let span = if has_tag(&event) { behind_tag(text, span) } else { span };
             reader.event(event, span);
-            if reader.places.second_document.is_some() {
+            if reader.map.second_document.is_some() {
                 break;
             }
         }
-        reader.places
+        reader.map
     }
 
-    /// The entry, key and value, whose key or value begins at `at`; of several the innermost. Of an item of a list the
-    /// entry that the list is the value of.
+    /// The innermost mapping entry whose key or value begins at `at`. An item of a list counts as
+    /// its list's entry.
     pub(crate) fn entry_at(&self, at: Position) -> Option<EntryText> {
         let ids = 0..self.nodes.len();
         // Children come after their parents, so the last is the innermost.
@@ -105,7 +106,7 @@ impl Places {
         })
     }
 
-    /// The node, or an item of it if it is a list.
+    /// Whether the node, or an item of it if it is a list, begins at `at`.
     fn begins_at(&self, node: NodeId, at: Position) -> bool {
         let Node { at: begins, content, .. } = &self.nodes[node];
         let in_list = || match content {
@@ -115,35 +116,36 @@ impl Places {
         *begins == at || in_list()
     }
 
-    /// Whether the file holds comments and document marks at most.
+    /// Whether the file has no content besides comments and document marks.
     pub(crate) fn is_blank(&self) -> bool {
         matches!(self.nodes.as_slice(), [] | [Node { content: Content::Nothing, .. }])
     }
 
-    pub(crate) fn root(&self) -> Place<'_> {
+    pub(crate) fn root(&self) -> SourceSpan<'_> {
         let at = self.nodes.first().map_or(Position::START, |root| root.at);
-        Place { places: self, node: (!self.nodes.is_empty()).then_some(0), at, key_at: at }
+        SourceSpan { map: self, node: (!self.nodes.is_empty()).then_some(0), at, key_at: at }
     }
 }
 
-/// An entry of a mapping as text.
+/// A mapping's entry in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EntryText {
     pub key: String,
-    /// In characters of the file.
+    /// From the key to the end of the value, in characters of the file.
     pub span: Range<usize>,
 }
 
-/// A cursor into [`Places`]. A step to what is not there stays where it is, so that there always is a position.
+/// The source span of a value: a cursor into the [`SourceMap`]. A step to an absent key or item
+/// keeps the position of the mapping or list, so every span has a position.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    places: &'a Places,
+pub(crate) struct SourceSpan<'a> {
+    map: &'a SourceMap,
     node: Option<NodeId>,
     at: Position,
     key_at: Position,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SourceSpan<'a> {
     /// Where the value begins.
     pub(crate) fn at(self) -> Position {
         self.at
@@ -163,21 +165,21 @@ impl<'a> Place<'a> {
     pub(crate) fn occurrence(self, key: &str, n: usize) -> Option<Self> {
         let Content::Map(entries) = self.content()? else { return None };
         let entry = entries.iter().filter(|entry| entry.key == key).nth(n)?;
-        let at = self.places.nodes.get(entry.value)?.at;
-        Some(Self { places: self.places, node: Some(entry.value), at, key_at: entry.key_at })
+        let at = self.map.nodes.get(entry.value)?.at;
+        Some(Self { map: self.map, node: Some(entry.value), at, key_at: entry.key_at })
     }
 
     /// The item `index` of this list.
     pub(crate) fn item(self, index: usize) -> Self {
         let Some(Content::List(items)) = self.content() else { return Self { node: None, ..self } };
         let Some(&node) = items.get(index) else { return Self { node: None, ..self } };
-        let at = self.places.nodes.get(node).map_or(self.at, |node| node.at);
-        Self { places: self.places, node: Some(node), at, key_at: at }
+        let at = self.map.nodes.get(node).map_or(self.at, |node| node.at);
+        Self { map: self.map, node: Some(node), at, key_at: at }
     }
 
-    /// What is written here, or at the anchor that an alias here refers to.
+    /// The content of the node; of an alias, the content of its anchor.
     fn content(self) -> Option<&'a Content> {
-        let nodes = &self.places.nodes;
+        let nodes = &self.map.nodes;
         match &nodes.get(self.node?)?.content {
             // An anchor's node is never an alias: YAML has no anchors on aliases.
             Content::Alias(target) => nodes.get(*target).map(|node| &node.content),
@@ -186,14 +188,15 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Builds [`Places`] from events, without recursion: nesting is as deep as the file likes.
+/// Builds a [`SourceMap`] from parser events, without recursion: the file decides how deep it
+/// nests.
 #[derive(Default)]
 struct Reader {
-    places: Places,
+    map: SourceMap,
     documents: usize,
     /// By saphyr's anchor number.
     anchors: HashMap<usize, NodeId>,
-    /// The lists and mappings that are open, and of a mapping the key whose value comes next.
+    /// The open lists and mappings; a mapping with the key whose value comes next.
     open: Vec<(NodeId, Option<Key>)>,
 }
 
@@ -211,7 +214,7 @@ const fn has_tag(event: &Event<'_>) -> bool {
     )
 }
 
-/// The span without the tag (`!!int`) and the anchor that it begins with: a mistake is the value's.
+/// The span without its leading tag (`!!int`) and anchor: mistakes are reported at the value.
 fn behind_tag(text: &str, mut span: Span) -> Span {
     let (mut index, mut line, mut column) = (span.start.index(), span.start.line(), span.start.col());
     let mut in_property = false;
@@ -236,7 +239,7 @@ impl Reader {
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
-                self.places.second_document = (self.documents > 1).then_some(at);
+                self.map.second_document = (self.documents > 1).then_some(at);
             }
             Event::Scalar(text, _, anchor, _) => {
                 let (at, content) = if span.is_empty() {
@@ -260,30 +263,30 @@ impl Reader {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some((node, _)) = self.open.pop() {
-                    self.places.nodes[node].span.end = span.end.index();
+                    self.map.nodes[node].span.end = span.end.index();
                 }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
     }
 
-    /// An absent value has no place of its own: it is reported at its key.
+    /// Where an absent value is reported: at its key.
     fn pending_key(&self) -> Option<Position> {
         let (_, key) = self.open.last()?;
         key.as_ref().map(|key| key.at)
     }
 
-    /// Adds a node to the list or mapping that is open; in a mapping every other node is a key.
+    /// Adds a node to the open list or mapping; in a mapping every other node is a key.
     fn node(&mut self, at: Position, span: Span, content: Content, anchor: usize, text: &str) -> NodeId {
-        let id = self.places.nodes.len();
+        let id = self.map.nodes.len();
         let span = span.start.index()..span.end.index();
         let start = span.start;
-        self.places.nodes.push(Node { at, span, content });
+        self.map.nodes.push(Node { at, span, content });
         if anchor != 0 {
             self.anchors.insert(anchor, id);
         }
         if let Some((parent, key)) = self.open.last_mut() {
-            match &mut self.places.nodes[*parent].content {
+            match &mut self.map.nodes[*parent].content {
                 Content::List(items) => items.push(id),
                 Content::Map(entries) => match key.take() {
                     Some(Key { text: key, at: key_at, start: key_start }) => {
@@ -303,15 +306,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn assert_at(place: Place<'_>, line: usize, column: usize) {
-        assert_eq!(place.at(), Position { line, column });
+    fn assert_at(span: SourceSpan<'_>, line: usize, column: usize) {
+        assert_eq!(span.at(), Position { line, column });
     }
 
     #[test]
     fn values_and_keys() {
-        let places =
-            Places::of("# top\na: 1\nlist:\n  - x: 웹\n    y: 'z'\n  - { x: 3, y: 4 }\nempty:\nlast: 1\n");
-        let root = places.root();
+        let map =
+            SourceMap::of("# top\na: 1\nlist:\n  - x: 웹\n    y: 'z'\n  - { x: 3, y: 4 }\nempty:\nlast: 1\n");
+        let root = map.root();
         assert_at(root, 2, 1);
         assert_at(root.key("a"), 2, 4);
         assert_at(root.key("list").item(0), 4, 5);
@@ -324,28 +327,28 @@ mod tests {
 
     #[test]
     fn anchors_and_aliases() {
-        let places = Places::of("a: &n { x: 1 }\nb: *n\nc: &m\n  x: 1\nd: !t 5\n");
-        let root = places.root();
+        let map = SourceMap::of("a: &n { x: 1 }\nb: *n\nc: &m\n  x: 1\nd: !t 5\n");
+        let root = map.root();
         assert_at(root.key("b"), 2, 4);
         assert_at(root.key("b").key("x"), 1, 12);
         assert_at(root.key("c").key("x"), 4, 6);
     }
 
     #[test]
-    fn what_is_not_there_stays_where_it_is() {
-        let places = Places::of("a: 1\nb: [1]\n");
-        let root = places.root();
+    fn absent_values_have_the_position_of_their_mapping_or_list() {
+        let map = SourceMap::of("a: 1\nb: [1]\n");
+        let root = map.root();
         assert_at(root.key("nothing"), 1, 1);
         assert_at(root.key("nothing").key("a"), 1, 1);
         assert_at(root.key("b").item(9), 2, 4);
-        assert_at(Places::of("").root().key("a").item(1), 1, 1);
+        assert_at(SourceMap::of("").root().key("a").item(1), 1, 1);
     }
 
     #[test]
-    fn doubled_keys_and_documents() {
-        let places = Places::of("a: 1\nb: 1\na: 2\n---\nc: 3\n");
-        assert_at(places.root().occurrence("a", 1).expect("given twice"), 3, 4);
-        assert_eq!(places.second_document, Some(Position { line: 4, column: 1 }));
+    fn duplicate_keys_and_documents() {
+        let map = SourceMap::of("a: 1\nb: 1\na: 2\n---\nc: 3\n");
+        assert_at(map.root().occurrence("a", 1).expect("given twice"), 3, 4);
+        assert_eq!(map.second_document, Some(Position { line: 4, column: 1 }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A server that knows its part by heart.
+//! A test server with a scripted dialogue.
 
 use std::collections::VecDeque;
 
@@ -11,29 +11,29 @@ use crate::probe::Answer;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Turn {
-    /// The server says this.
+    /// The server sends this.
     Says(Vec<u8>),
-    /// It waits for this. If something else comes it says nothing more.
+    /// The server waits for this. After anything else it sends nothing more.
     Hears(Vec<u8>),
 }
 
-pub(crate) fn says(words: impl AsRef<[u8]>) -> Turn {
+pub(crate) fn sends(words: impl AsRef<[u8]>) -> Turn {
     Turn::Says(words.as_ref().to_vec())
 }
 
-pub(crate) fn hears(words: impl AsRef<[u8]>) -> Turn {
+pub(crate) fn receives(words: impl AsRef<[u8]>) -> Turn {
     Turn::Hears(words.as_ref().to_vec())
 }
 
-/// Takes its turns with each client, then closes its half. The receiver gets what else a client has said, once that has
-/// closed too.
+/// Plays the turns with each client, then closes its half. The receiver gets all else that a client
+/// has sent, once the client has closed, too.
 pub(crate) async fn dialogue(turns: impl Into<VecDeque<Turn>>) -> (TestServer, UnboundedReceiver<Vec<u8>>) {
     let turns = turns.into();
     let (sender, rest) = unbounded_channel();
     let server = super::serving(move |stream| {
         let (turns, sender) = (turns.clone(), sender.clone());
         async move {
-            // Who is not interested has dropped the receiver.
+            // The test may have dropped the receiver.
             let _ = sender.send(play(stream, turns).await);
         }
     });
@@ -41,7 +41,7 @@ pub(crate) async fn dialogue(turns: impl Into<VecDeque<Turn>>) -> (TestServer, U
 }
 
 impl Asked {
-    /// Probes a server that takes these turns. Returns what was found, and what was said to it after them.
+    /// Probes a server with these turns. Returns the result, and what the client sent after them.
     pub(crate) async fn in_dialogue(
         &self,
         turns: impl Into<VecDeque<Turn>>,
@@ -61,9 +61,9 @@ async fn play(mut stream: TcpStream, turns: VecDeque<Turn>) -> Vec<u8> {
                 }
             }
             Turn::Hears(words) => {
-                let mut heard = vec![0; words.len()];
-                let complete = stream.read_exact(&mut heard).await.is_ok();
-                if !complete || heard != words {
+                let mut received = vec![0; words.len()];
+                let complete = stream.read_exact(&mut received).await.is_ok();
+                if !complete || received != words {
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! For tests: two machines joined by a cable.
+//! Test fixture: two network namespaces joined by a veth pair.
 
 use std::fs::File;
 use std::process::Command;
@@ -6,17 +6,18 @@ use std::process::Command;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 
-/// Two namespaces, each with an `eth0`: 10.9.9.1 and 10.9.9.2, fe80::1 and fe80::2. Gone when dropped.
-pub struct Cable {
+/// Two namespaces joined by a veth pair, each with an `eth0`: 10.9.9.1 and 10.9.9.2, fe80::1 and
+/// fe80::2. Dropping it removes them.
+pub struct VethPair {
     pub names: [String; 2],
 }
 
-impl Cable {
+impl VethPair {
     /// `purpose` is unique among the tests of this process.
     pub fn new(purpose: &str) -> Self {
         let names = ["a", "b"].map(|end| format!("lbw-{purpose}-{}-{end}", std::process::id()));
-        let cable = Self { names };
-        let [a, b] = &cable.names;
+        let pair = Self { names };
+        let [a, b] = &pair.names;
         for name in [a, b] {
             ip(&format!("netns add {name}"));
         }
@@ -26,10 +27,11 @@ impl Cable {
             ip(&format!("-n {name} address add fe80::{number}/64 dev eth0 nodad"));
             ip(&format!("-n {name} link set eth0 up"));
         }
-        cable
+        pair
     }
 
-    /// Runs `work` at one end, with the index of its interface, on a thread of its own: only that goes there.
+    /// Runs `work` in one namespace, with the index of its interface, on a new thread, which alone
+    /// enters the namespace.
     pub fn run<T: Send>(&self, end: usize, work: impl FnOnce(u32) -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace");
         std::thread::scope(|scope| {
@@ -42,7 +44,7 @@ impl Cable {
     }
 }
 
-impl Drop for Cable {
+impl Drop for VethPair {
     fn drop(&mut self) {
         for name in &self.names {
             let _ = Command::new("ip").args(["netns", "delete", name]).status();
@@ -55,7 +57,7 @@ pub fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments} (network namespaces need root: run the tests as root)");
 }
 
-/// On a runtime of the calling thread, whose network namespace its sockets are then in.
+/// Runs `test` on a runtime of the calling thread, so that sockets belong to its network namespace.
 pub fn block_on<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
 }

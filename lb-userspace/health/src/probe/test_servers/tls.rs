@@ -1,4 +1,4 @@
-//! TLS servers, and an authority that makes certificates for them.
+//! TLS test servers, and an authority for their certificates.
 
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// What a server shows of itself.
+/// A server's certificate and key.
 pub(crate) struct Certificate {
     pub chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
@@ -42,21 +42,21 @@ impl Authority {
         let mut params = CertificateParams::new([]).expect("an authority without names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        // By its key, so that no two have the same.
+        // The name contains the key, so that no two authorities have the same.
         let name = format!("authority {:?}", params.key_identifier(&key));
         params.distinguished_name.push(DnType::CommonName, name);
         let root = params.self_signed(&key).expect("a root").der().clone();
         Self { root, issuer: Issuer::new(params, key) }
     }
 
-    /// For `name`, valid from so many days from now until shortly before so many.
+    /// A certificate for `name`, valid during `days`, counted from now.
     pub(crate) fn certificate(&self, name: &str, days: RangeInclusive<i64>) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = params(name, days).signed_by(&key, &self.issuer).expect("a certificate");
         Certificate { chain: vec![certificate.der().clone()], key }
     }
 
-    /// A way to servers for probes that trust this authority alone.
+    /// A network for probes that trusts only this authority.
     pub(crate) fn trusted(&self) -> Net {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).expect("a root");
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// Signed by itself.
+/// A self-signed certificate.
 pub(crate) fn self_signed(name: &str) -> Certificate {
     let key = KeyPair::generate().expect("a key");
     let certificate = params(name, -1..=100).self_signed(&key).expect("a certificate");
@@ -83,7 +83,8 @@ fn params(name: &str, days: RangeInclusive<i64>) -> CertificateParams {
     params
 }
 
-/// Serves TLS connections one after another; which protocol of `alpn` was agreed on is the connection's to tell.
+/// Serves TLS connections one after another. The connection knows the negotiated protocol of
+/// `alpn`.
 pub(crate) async fn serving_tls<F, Fut>(certificate: Certificate, alpn: &[&str], serve: F) -> TestServer
 where
     F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
@@ -92,7 +93,7 @@ where
     serving_tls_of(tokio_rustls::rustls::ALL_VERSIONS, certificate, alpn, serve).await
 }
 
-/// The same of these versions of TLS.
+/// Serves these versions of TLS only.
 pub(crate) async fn serving_tls_of<F, Fut>(
     versions: &[&'static SupportedProtocolVersion],
     certificate: Certificate,
@@ -108,7 +109,7 @@ where
     serving_tls_as(config, serve).await
 }
 
-/// Serves whoever has a certificate of this authority's; nobody has.
+/// Requires a client certificate of this authority, which no client has.
 pub(crate) async fn wanting_certificates(
     version: &'static SupportedProtocolVersion,
     authority: &Authority,
@@ -117,8 +118,8 @@ pub(crate) async fn wanting_certificates(
     let mut roots = RootCertStore::empty();
     roots.add(authority.root.clone()).expect("a root");
     let provider = Arc::new(ring::default_provider());
-    let wanted = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let config = server(&[version]).with_client_cert_verifier(wanted.expect("roots"));
+    let expected = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let config = server(&[version]).with_client_cert_verifier(expected.expect("roots"));
     serving_tls_as(with_certificate(config, certificate), |_| async {}).await
 }
 
@@ -144,7 +145,7 @@ where
     super::serving(move |stream| {
         let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
         async move {
-            // A client that does not like the certificate goes away.
+            // A client that refuses the certificate closes the connection.
             if let Ok(stream) = acceptor.accept(stream).await {
                 serve(stream).await;
             }

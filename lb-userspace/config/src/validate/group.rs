@@ -7,11 +7,11 @@ use lb_model::ids::MAX_GROUPS;
 use lb_model::{Failback, Group, GroupVip, MAX_VIPS};
 
 use super::cluster::node;
-use super::{Checker, DAY, Unique, Value, values};
-use crate::places::Place;
+use super::{DAY, Unique, Validator, Value, values};
+use crate::source_map::SourceSpan;
 use crate::yaml;
 
-/// How often held VIPs are announced again unless the file says otherwise.
+/// Default interval of the repeated announcements (gratuitous ARP) of held VIPs.
 const REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
 
@@ -23,33 +23,38 @@ enum Kind {
 
 const FAILBACKS: [(&str, Kind); 2] = [("auto", Kind::Auto), ("manual", Kind::Manual)];
 
-impl Checker {
+impl Validator {
     /// `cluster` are the names of its nodes, if there is one.
     pub(super) fn groups(
         &mut self,
         file: &yaml::File,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         cluster: Option<&[String]>,
     ) -> Vec<Group> {
         let interface = file.interface.0.as_deref().unwrap_or("eth0");
         let (mut names, mut ids) = (Unique::default(), Unique::default());
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
-        self.at_most(MAX_GROUPS, groups.len(), "groups", place);
+        self.at_most(MAX_GROUPS, groups.len(), "groups", span);
         let groups = groups.iter().enumerate().map(|(index, group)| {
-            let place = place.item(index);
-            let mut group = self.group(group, place, interface, cluster, &mut vips);
+            let span = span.item(index);
+            let mut group = self.group(group, span, interface, cluster, &mut vips);
             group.number = u8::try_from(index).unwrap_or(u8::MAX);
-            // Without a name and a VIP that is right, which is said elsewhere, the name is empty.
+            // The name is empty if name and VIPs are missing or wrong, which is reported already.
             if !group.name.is_empty() {
-                let at = place.key("name").at();
-                let taken = names.insert(group.name.clone(), at).map_err(|line| (line, "has it already"));
-                let taken = taken.and_then(|()| {
-                    let same = "has one that looks the same in heartbeats, expected another";
-                    ids.insert(group.id(), at).map_err(|line| (line, same))
+                let at = span.key("name").at();
+                let name = names.insert(group.name.clone(), at);
+                let name = name.map_err(|line| format!("the group in line {line} already has this name"));
+                let taken = name.and_then(|()| {
+                    let same = |line| {
+                        format!(
+                            "heartbeats cannot tell it from the name in line {line}, expected another name"
+                        )
+                    };
+                    ids.insert(group.id(), at).map_err(same)
                 });
-                if let Err((line, why)) = taken {
-                    self.mistake(at, format!("name {:?}: the group in line {line} {why}", group.name));
+                if let Err(why) = taken {
+                    self.mistake(at, format!("name {:?}: {why}", group.name));
                 }
             }
             group
@@ -58,7 +63,7 @@ impl Checker {
         let count: usize = groups.iter().map(|group| group.vips.len()).sum();
         if count > MAX_VIPS {
             let message = format!("found {count} VIPs in all groups together, expected at most {MAX_VIPS}");
-            self.mistake(place.key_at(), message);
+            self.mistake(span.key_at(), message);
         }
         groups
     }
@@ -66,22 +71,22 @@ impl Checker {
     fn group(
         &mut self,
         group: &yaml::Group,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         interface: &str,
         cluster: Option<&[String]>,
         taken: &mut Unique<IpAddr>,
     ) -> Group {
         let yaml::Group { name, vips: _, label, refresh, nodes: _, failback: _, failback_delay: _ } = group;
-        let vips = self.group_vips(group, place, taken);
-        let name = self.optional(Value::of(name, "name", place), values::name);
-        let label = self.optional(Value::of(label, "label", place), |text| values::label(text, interface));
-        let refresh = self.optional(Value::of(refresh, "refresh", place), |text| {
+        let vips = self.group_vips(group, span, taken);
+        let name = self.optional(Value::of(name, "name", span), values::name);
+        let label = self.optional(Value::of(label, "label", span), |text| values::label(text, interface));
+        let refresh = self.optional(Value::of(refresh, "refresh", span), |text| {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
         let (nodes, failback) = match cluster {
-            Some(names) => (self.group_nodes(group, place.key("nodes"), names), self.failback(group, place)),
+            Some(names) => (self.group_nodes(group, span.key("nodes"), names), self.failback(group, span)),
             None => {
-                self.nothing_of_a_cluster(group, place);
+                self.nothing_of_a_cluster(group, span);
                 (Vec::new(), Failback::Auto { delay: Duration::ZERO })
             }
         };
@@ -97,14 +102,14 @@ impl Checker {
         }
     }
 
-    fn group_nodes(&mut self, group: &yaml::Group, list: Place<'_>, names: &[String]) -> Vec<u8> {
+    fn group_nodes(&mut self, group: &yaml::Group, list: SourceSpan<'_>, names: &[String]) -> Vec<u8> {
         let Some(given) = &group.nodes else {
             return (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
         };
         if given.is_empty() {
-            self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may have the group");
+            self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may hold the group");
         }
-        // Without nodes, which is said elsewhere, no name can be right.
+        // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {
             return Vec::new();
         }
@@ -112,8 +117,8 @@ impl Checker {
         self.items(given, "nodes", list, |text, at| taken.only(node(names, text)?, "node", at))
     }
 
-    /// One director alone has no choice.
-    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, place: Place<'_>) {
+    /// Reports keys that only a cluster's groups have.
+    fn nothing_of_a_cluster(&mut self, group: &yaml::Group, span: SourceSpan<'_>) {
         let yaml::Group { nodes, failback, failback_delay, .. } = group;
         let given = [
             ("nodes", nodes.is_some()),
@@ -121,21 +126,21 @@ impl Checker {
             ("failback_delay", failback_delay.0.is_some()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-            let message = format!("`{key}` belongs to a group of a cluster, this file has no `cluster`");
-            self.mistake(place.key(key).key_at(), message);
+            let message = format!("`{key}` is for groups of a cluster, and this file has no `cluster`");
+            self.mistake(span.key(key).key_at(), message);
         }
     }
 
-    fn failback(&mut self, group: &yaml::Group, place: Place<'_>) -> Failback {
-        let kind = self.one_of(Value::of(&group.failback, "failback", place), &FAILBACKS, Kind::Auto);
-        let delay = Value::of(&group.failback_delay, "failback_delay", place);
+    fn failback(&mut self, group: &yaml::Group, span: SourceSpan<'_>) -> Failback {
+        let kind = self.one_of(Value::of(&group.failback, "failback", span), &FAILBACKS, Kind::Auto);
+        let delay = Value::of(&group.failback_delay, "failback_delay", span);
         let read = self.optional(delay, |text| values::time(text, Duration::ZERO..=DAY));
         match kind {
             Kind::Auto => Failback::Auto { delay: read.unwrap_or_default() },
             Kind::Manual => {
                 if delay.text.is_some() {
                     let message = "`failback_delay` belongs to `failback: auto`, this group's is manual";
-                    self.mistake(delay.place().key_at(), message);
+                    self.mistake(delay.span().key_at(), message);
                 }
                 Failback::Manual
             }
@@ -145,16 +150,13 @@ impl Checker {
     fn group_vips(
         &mut self,
         group: &yaml::Group,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         taken: &mut Unique<IpAddr>,
     ) -> Vec<GroupVip> {
-        let list = place.key("vips");
+        let list = span.key("vips");
         let given = group.vips.as_deref().unwrap_or_default();
         if given.is_empty() {
-            self.mistake(
-                place.key_at(),
-                "`vips` is missing, expected a list of addresses with prefix length",
-            );
+            self.mistake(span.key_at(), "`vips` is missing, expected a list of addresses with prefix length");
         }
         self.items(given, "vips", list, |text, at| {
             let vip = values::group_vip(text)?;

@@ -1,35 +1,35 @@
-//! What an agent has said: each kind of word holds until another one of its kind.
+//! The state of an agent: a word holds until another word of the same kind.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::probe::excerpt::{clean, quote};
 use crate::probe::{Advice, Failure};
 
-/// What the agent of one server has said in the probes of one check. Clones are the same.
+/// The state of a server's agent across the probes of one check. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Memory(Arc<Mutex<Said>>);
+pub struct Memory(Arc<Mutex<AgentState>>);
 
 impl Memory {
-    pub fn lock(&self) -> MutexGuard<'_, Said> {
+    pub fn lock(&self) -> MutexGuard<'_, AgentState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Said {
-    /// Why it is down, in its own words.
+pub struct AgentState {
+    /// Why the server is down, in the agent's words.
     down: Option<String>,
     admin: Admin,
     weight: Option<Advice>,
-    /// Any word that is known.
-    anything: bool,
+    /// The agent has sent a known word.
+    is_known: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Admin {
     #[default]
     Ready,
-    /// Connections that there are may go on.
+    /// No new connections; existing ones continue.
     Drain,
     /// Out of service, for this reason.
     Maint(String),
@@ -38,20 +38,21 @@ enum Admin {
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
     Up,
-    /// `down`, or another one that means the same.
+    /// `down` or a synonym.
     Down,
     Ready,
     Drain,
     Maint,
     Weight(Advice),
-    /// There is no limit on connections here.
+    /// `maxconn`; `lb` has no limit on connections.
     Limit,
 }
 
-impl Said {
-    /// Takes an answer: `drain 50%#backup runs` is words between spaces, tabs or commas, and behind `#` a reason for people.
-    /// Of two words of a kind the last one counts. What is not a word of the protocol changes nothing, but is told.
-    pub fn take(&mut self, line: &[u8]) -> Option<String> {
+impl AgentState {
+    /// Updates the state from an answer such as `drain 50%#backup runs`: words separated by spaces,
+    /// tabs or commas, and after `#` a reason for people. Of several words of one kind the last one
+    /// counts. Unknown words change nothing; for these it returns a warning.
+    pub fn update(&mut self, line: &[u8]) -> Option<String> {
         let end = line.iter().position(|byte| matches!(byte, b'\r' | 0)).unwrap_or(line.len());
         let line = line[..end].trim_ascii();
         let (said, reason) = match line.iter().position(|byte| *byte == b'#') {
@@ -59,28 +60,29 @@ impl Said {
             None => (line, &[][..]),
         };
         let words = said.split(|byte| matches!(byte, b' ' | b'\t' | b',')).filter(|word| !word.is_empty());
-        let (mut known, mut odd) = (false, None);
+        let (mut known, mut unknown) = (false, None);
         for word in words {
             match Word::read(word) {
                 Some(read) => {
                     known = true;
                     self.hold(read, word, reason);
                 }
-                None => odd = odd.or(Some(word)),
+                None => unknown = unknown.or(Some(word)),
             }
         }
-        self.anything |= known;
-        match odd {
+        self.is_known |= known;
+        match unknown {
             Some(b"nolb") => Some(
                 "the agent says 'nolb', which HAProxy's protocol does not have: ignored (`drain` keeps new connections \
                  away)"
                     .into(),
             ),
             Some(word) => {
-                Some(format!("the agent says {}, which is no word of HAProxy's protocol: ignored", quote(word)))
+                let word = quote(word);
+                Some(format!("the agent says {word}, which is not a word of HAProxy's protocol: ignored"))
             }
             None if known => None,
-            None => Some(format!("the agent says {}: ignored, wanted a word such as up", quote(line))),
+            None => Some(format!("the agent says {}: ignored, expected a word such as up", quote(line))),
         }
     }
 
@@ -96,8 +98,8 @@ impl Said {
         }
     }
 
-    pub fn is_anything(&self) -> bool {
-        self.anything
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     pub fn judge(&self) -> Result<Option<Advice>, Failure> {
@@ -117,7 +119,8 @@ fn out(word: &[u8], reason: &[u8]) -> String {
 }
 
 impl Word {
-    /// Beside HAProxy's own words `failed`, which its manual had for years where its code took `fail` (haproxy#642).
+    /// HAProxy's words, and `failed`, which its manual had for years where its code had `fail`
+    /// (haproxy#642).
     fn read(word: &[u8]) -> Option<Self> {
         let word = std::str::from_utf8(word).ok()?.to_ascii_lowercase();
         match word.as_str() {
@@ -130,7 +133,7 @@ impl Word {
                 Some(limit) => limit.parse::<u32>().ok().map(|_| Self::Limit),
                 None => match other.strip_prefix("weight:") {
                     Some(text) => percent(text).or_else(|| number(text).map(Advice::Weight)),
-                    // A bare number is no weight: greetings of other protocols begin with one.
+                    // A bare number is no weight: greetings of other protocols begin with a number.
                     None => percent(other),
                 }
                 .map(Self::Weight),
@@ -143,7 +146,7 @@ fn percent(text: &str) -> Option<Advice> {
     number(text.strip_suffix('%')?).map(Advice::Percent)
 }
 
-/// Unlike `parse` without a sign.
+/// Like `parse`, but refuses a sign.
 fn number(text: &str) -> Option<u16> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -1,5 +1,5 @@
-//! Servers that no protocol can be content with, and what every probe owes them: a failure in words, in time, and no
-//! socket left behind.
+//! Misbehaving servers for every protocol. Every probe must fail with a message, in time, and leave
+//! no socket behind.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{Asked, PATIENCE, TestServer};
 
-/// What is not an answer in any protocol: neither text, nor a length or tag that makes sense.
+/// Bytes that are an answer in no protocol: neither text, nor a plausible length or tag.
 const GARBAGE: [u8; 64] = {
     let mut bytes = [0xfe; 64];
     let mut place = 0;
@@ -20,7 +20,7 @@ const GARBAGE: [u8; 64] = {
     bytes
 };
 
-/// One of each, by what it does.
+/// Every misbehaving server, by what it does.
 pub(crate) async fn misbehaving() -> Vec<(&'static str, TestServer)> {
     vec![
         ("says nothing", super::silent().await),
@@ -40,7 +40,8 @@ pub(crate) async fn misbehaving() -> Vec<(&'static str, TestServer)> {
     ]
 }
 
-/// Probes each of them, and a port that nobody listens on. Returns who said what, for tests that look closer.
+/// Probes each of them, and a port without a listener. Returns the failures by server, for further
+/// assertions.
 pub(crate) async fn fails_at_all(asked: &Asked) -> Vec<(&'static str, String)> {
     let mut words = Vec::new();
     for (name, server) in misbehaving().await {
@@ -50,29 +51,30 @@ pub(crate) async fn fails_at_all(asked: &Asked) -> Vec<(&'static str, String)> {
     words
 }
 
-/// The words in which the probe of `address` fails.
+/// The message of the failed probe of `address`.
 async fn fails_at(asked: &Asked, name: &str, address: SocketAddr) -> String {
     let start = Instant::now();
     let words = asked.at(address).await.expect_err(name);
-    // Generous, for a busy machine: a probe that minds no limit never ends.
+    // Generous, for a busy machine: this limit is for probes that ignore their own.
     assert!(start.elapsed() < asked.0.timeout + PATIENCE, "{name}: took {:?}", start.elapsed());
     assert!(!words.is_empty() && !words.contains('\n'), "{name}: '{words}'");
     assert!(words.len() < 300, "{name}: too long for a reason: '{words}'");
     while sockets_to(address) > 0 {
-        // A child that another test forks may hold a copy until its exec.
+        // A child process of another test may hold a copy until its exec.
         assert!(start.elapsed() < asked.0.timeout + PATIENCE, "{name}: a socket was left behind");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     words
 }
 
-/// Open sockets that lead to `address` (IPv4). Others' tests run in this process, so its descriptors alone tell nothing.
+/// Open sockets connected to `address` (IPv4). Other tests run in this process, so the number of
+/// descriptors means nothing.
 pub(crate) fn sockets_to(address: SocketAddr) -> usize {
     let SocketAddr::V4(v4) = address else { panic!("{address} is not IPv4") };
     let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
     let open = |line: &str| {
         let column: Vec<_> = line.split_whitespace().collect();
-        // A socket that nobody holds any more, such as one in TIME_WAIT, has the inode 0.
+        // A socket without a descriptor, such as one in TIME_WAIT, has the inode 0.
         column.get(2) == Some(&remote.as_str()) && column.get(9) != Some(&"0")
     };
     let table =
@@ -80,7 +82,7 @@ pub(crate) fn sockets_to(address: SocketAddr) -> usize {
     table("/proc/thread-self/net/tcp") + table("/proc/thread-self/net/udp")
 }
 
-/// Says `words` and nothing more.
+/// Sends `words` and nothing more.
 pub(crate) async fn saying(words: &'static [u8]) -> TestServer {
     super::serving(move |mut stream| async move {
         if stream.write_all(words).await.is_ok() {
@@ -90,7 +92,7 @@ pub(crate) async fn saying(words: &'static [u8]) -> TestServer {
     .await
 }
 
-/// Says `words` and closes its half, in order: what it was sent is read.
+/// Sends `words`, closes its half, and reads what the client sends.
 pub(crate) async fn closing_after(words: &'static [u8]) -> TestServer {
     super::serving(move |mut stream| async move {
         if stream.write_all(words).await.is_ok() {
@@ -100,12 +102,12 @@ pub(crate) async fn closing_after(words: &'static [u8]) -> TestServer {
     .await
 }
 
-/// Says `piece` again and again, `pause` apart.
+/// Sends `piece` repeatedly, at intervals of `pause`.
 pub(crate) async fn endless(piece: &'static [u8], pause: Duration) -> TestServer {
     super::serving(move |stream| repeat(stream, piece, pause)).await
 }
 
-/// The same on one connection, as long as it lasts.
+/// Sends `piece` repeatedly on one connection.
 pub(crate) async fn repeat(mut stream: TcpStream, piece: &[u8], pause: Duration) {
     while stream.write_all(piece).await.is_ok() {
         if !pause.is_zero() {
@@ -126,7 +128,7 @@ async fn until_closed(mut stream: TcpStream) {
 }
 
 async fn reset(stream: TcpStream) {
-    // close(2) of a socket that may not linger sends a reset.
+    // With SO_LINGER of zero close(2) sends a reset.
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 

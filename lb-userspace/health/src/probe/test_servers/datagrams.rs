@@ -1,10 +1,10 @@
-//! Servers of datagrams.
+//! UDP test servers.
 
 use tokio::net::UdpSocket;
 
 use super::TestServer;
 
-/// Answers each datagram with those that `answers` makes of it.
+/// Answers each datagram with the datagrams that `answers` returns.
 pub(crate) async fn answering_datagrams<F>(answers: F) -> TestServer
 where
     F: Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
@@ -13,7 +13,7 @@ where
     answering_datagrams_on(socket, answers)
 }
 
-/// The same on a socket that is there already.
+/// Answers on an existing socket.
 pub(crate) fn answering_datagrams_on<F>(socket: UdpSocket, answers: F) -> TestServer
 where
     F: Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,

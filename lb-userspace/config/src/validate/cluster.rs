@@ -1,4 +1,4 @@
-//! The cluster: its nodes, its times, and what is told apart from the VIPs.
+//! The `cluster` section: nodes, times, reference hosts.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use lb_model::ids::MAX_NODES;
 use lb_model::{Cluster, Node};
 
-use super::{Checker, Surroundings, Unique, Value};
-use crate::places::Place;
+use super::{Surroundings, Unique, Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 const MOST_REFERENCES: usize = 16;
@@ -21,24 +21,24 @@ const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
 const LEAST_DEAD: u32 = 4;
 const DEFAULT_DEAD: Duration = Duration::from_millis(200);
 const DEFAULT_INITIAL_DEAD: Duration = Duration::from_secs(1);
-/// Of `dead` and what is derived from it.
+/// Of `dead`, and of the times that depend on it.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_LINGER: Duration = Duration::from_secs(5);
 const LONGEST_LINGER: Duration = Duration::from_secs(60 * 60);
 
-/// Stands for an address that is missing or wrong.
+/// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The place of the node called `text` among `names`.
+/// The index of the node `text` in `names`.
 pub(super) fn node(names: &[String], text: &str) -> Result<u8, String> {
-    let place = names.iter().position(|name| name == text).and_then(|place| u8::try_from(place).ok());
-    place.ok_or_else(|| match values::nearest(text, known(names)) {
+    let index = names.iter().position(|name| name == text).and_then(|index| u8::try_from(index).ok());
+    index.ok_or_else(|| match values::nearest(text, known(names)) {
         Some(name) => format!("unknown node, did you mean {name:?}?"),
         None => format!("expected a node of the cluster: {}", listed(names)),
     })
 }
 
-/// Without those that are missing or wrong.
+/// Without the placeholders of missing or wrong names.
 fn known(names: &[String]) -> impl Iterator<Item = &str> {
     names.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
@@ -54,16 +54,13 @@ struct Times {
     initial_dead: Duration,
 }
 
-impl Checker {
-    /// The names of the nodes, in their order; one that is missing or wrong is empty.
-    pub(super) fn node_names(&mut self, cluster: &yaml::Cluster, place: Place<'_>) -> Vec<String> {
-        let list = place.key("nodes");
+impl Validator {
+    /// The names of the nodes in the order of the file; a missing or wrong name is empty.
+    pub(super) fn node_names(&mut self, cluster: &yaml::Cluster, span: SourceSpan<'_>) -> Vec<String> {
+        let list = span.key("nodes");
         let given = cluster.nodes.as_deref().unwrap_or_default();
         if given.is_empty() {
-            self.mistake(
-                place.key_at(),
-                "`nodes` is missing or empty, expected all directors of the cluster",
-            );
+            self.mistake(span.key_at(), "`nodes` is missing or empty, expected all directors of the cluster");
         }
         self.at_most(MAX_NODES, given.len(), "nodes", list);
         let mut taken = Unique::default();
@@ -71,8 +68,8 @@ impl Checker {
         let names = each.map(|(index, node)| {
             let value = Value::of(&node.name, "name", list.item(index));
             let name = self.needed(value, "the node's name, usually its host's", values::name)?;
-            if let Err(line) = taken.insert(name.clone(), value.place().at()) {
-                self.wrong(value, &format!("the node in line {line} has this name already"));
+            if let Err(line) = taken.insert(name.clone(), value.span().at()) {
+                self.wrong(value, &format!("the node in line {line} already has this name"));
             }
             Some(name)
         });
@@ -82,14 +79,14 @@ impl Checker {
     pub(super) fn cluster(
         &mut self,
         cluster: &yaml::Cluster,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         around: &Surroundings<'_>,
     ) -> Cluster {
-        let value = |scalar, key| Value::of(scalar, key, place);
-        let Times { interval, dead, late, initial_dead } = self.cluster_times(cluster, place);
-        let nodes = self.nodes(cluster, place.key("nodes"), around);
-        let references = self.references(cluster, place.key("references"), around, &nodes);
-        let paths = self.paths(cluster, place, around, &nodes);
+        let value = |scalar, key| Value::of(scalar, key, span);
+        let Times { interval, dead, late, initial_dead } = self.cluster_times(cluster, span);
+        let nodes = self.nodes(cluster, span.key("nodes"), around);
+        let references = self.references(cluster, span.key("references"), around, &nodes);
+        let paths = self.paths(cluster, span, around, &nodes);
         let key_file = self
             .optional(value(&cluster.key_file, "key_file"), |text| values::file_path(text, "/etc/lb/keys"));
         let state = self.optional(value(&cluster.state, "state"), |text| values::folder(text, "/var/lib/lb"));
@@ -109,14 +106,15 @@ impl Checker {
             paths,
             references,
             state: state.unwrap_or_else(|| PathBuf::from("/var/lib/lb")),
-            hooks: self.hooks(cluster.hooks.as_ref(), place.key("hooks")),
-            fence: self.command(cluster.fence.as_ref(), place.key("fence")),
+            hooks: self.hooks(cluster.hooks.as_ref(), span.key("hooks")),
+            fence: self.command(cluster.fence.as_ref(), span.key("fence")),
         }
     }
 
-    /// Each time is measured by those before it; in place of a wrong one, by the least that it could be.
-    fn cluster_times(&mut self, cluster: &yaml::Cluster, place: Place<'_>) -> Times {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    /// Each time has a minimum that depends on the times before it. If one of these is wrong, its
+    /// own minimum counts.
+    fn cluster_times(&mut self, cluster: &yaml::Cluster, span: SourceSpan<'_>) -> Times {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let interval = value(&cluster.interval, "interval");
         let interval = match interval.text {
             None => DEFAULT_INTERVAL,
@@ -126,7 +124,7 @@ impl Checker {
         };
         let mut at_least = |value: Value<'_>, least: Duration, what: &str, default: Duration| {
             let read = self.optional(value, |text| {
-                values::time(text, least..=LONGEST).map_err(|wrong| format!("{wrong}; the least is {what}"))
+                values::time(text, least..=LONGEST).map_err(|wrong| format!("{wrong}; the minimum is {what}"))
             });
             read.unwrap_or(if value.text.is_some() { least } else { default.max(least) })
         };
@@ -143,13 +141,13 @@ impl Checker {
 
     fn me(&mut self, value: Value<'_>, around: &Surroundings<'_>) -> Option<u8> {
         let Surroundings { names, host, .. } = around;
-        // Without nodes, which is said elsewhere, no name can be right.
+        // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {
             return None;
         }
         if value.text.is_some() {
             return self.optional(value, |text| {
-                let hint = format!("without this key it is the host's name, {host:?}");
+                let hint = format!("the default is this host's name, {host:?}");
                 node(names, text).map_err(|wrong| format!("{wrong} ({hint})"))
             });
         }
@@ -158,14 +156,19 @@ impl Checker {
         if found.is_err() {
             let names = listed(names);
             let message = format!(
-                "`node` is missing and no node is called as this host, {host:?}: expected `node` with one of {names}"
+                "`node` is missing and no node has this host's name, {host:?}: expected `node` with one of {names}"
             );
             self.mistake(value.map.key_at(), message);
         }
         found.ok()
     }
 
-    fn nodes(&mut self, cluster: &yaml::Cluster, list: Place<'_>, around: &Surroundings<'_>) -> Vec<Node> {
+    fn nodes(
+        &mut self,
+        cluster: &yaml::Cluster,
+        list: SourceSpan<'_>,
+        around: &Surroundings<'_>,
+    ) -> Vec<Node> {
         let mut taken = Unique::default();
         let each = cluster.nodes.iter().flatten().zip(&around.names).enumerate();
         let nodes = each.map(|(index, (node, name))| {
@@ -173,7 +176,7 @@ impl Checker {
             let address = self.needed(value, values::NODE, |text| {
                 let address = values::node_address(text)?;
                 around.not_a_vip(address)?;
-                taken.only(address, "address", value.place().at())
+                taken.only(address, "address", value.span().at())
             });
             Node { name: name.clone(), address: address.unwrap_or(NO_ADDRESS) }
         });
@@ -183,7 +186,7 @@ impl Checker {
     fn references(
         &mut self,
         cluster: &yaml::Cluster,
-        list: Place<'_>,
+        list: SourceSpan<'_>,
         around: &Surroundings<'_>,
         nodes: &[Node],
     ) -> Vec<IpAddr> {
@@ -193,7 +196,7 @@ impl Checker {
         self.items(given, "references", list, |text, at| {
             let address = values::any_host(text)?;
             around.not_a_vip(address)?;
-            // A node always reaches itself, so that would tell nothing.
+            // A node always reaches itself, so its answer would mean nothing.
             if nodes.iter().any(|node| node.address == address) {
                 return Err("a node has this address, expected a host outside the cluster".into());
             }
@@ -203,10 +206,10 @@ impl Checker {
 }
 
 impl Surroundings<'_> {
-    /// A VIP moves from node to node, so it is no address of any of them.
+    /// Refuses VIPs: a VIP moves from node to node, so it is not the address of one host.
     pub(super) fn not_a_vip(&self, address: IpAddr) -> Result<(), String> {
         if self.vips.contains(&address) {
-            Err("this is a VIP here, expected a host's own address".into())
+            Err("this address is a VIP of this file, expected a host's own address".into())
         } else {
             Ok(())
         }

@@ -1,19 +1,20 @@
-//! The paths that heartbeats travel.
+//! The `paths` of a cluster: how heartbeats reach the other nodes.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use lb_model::{HeartbeatPath, Node};
 
 use super::cluster::node;
-use super::{Checker, Surroundings, Unique, Value};
-use crate::places::Place;
+use super::{Surroundings, Unique, Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 const MOST_PATHS: usize = 16;
-/// Heartbeat's of old (IANA: ha-cluster).
+/// The port of Linux-HA's heartbeat (IANA: ha-cluster).
 const DEFAULT_PORT: u16 = 694;
 const DEFAULT_BAUD: u32 = 19_200;
-/// Linux's own rates end here; within them a line does what its chip can divide.
+/// Linux's lowest and highest baud rates; the serial chip's divisors decide which rates between
+/// them work.
 const SLOWEST: u64 = 50;
 const FASTEST: u64 = 4_000_000;
 
@@ -38,12 +39,12 @@ impl Kind {
     }
 }
 
-impl Checker {
-    /// `cluster` is where the cluster stands.
+impl Validator {
+    /// `cluster` is the source span of the cluster.
     pub(super) fn paths(
         &mut self,
         given: &yaml::Cluster,
-        cluster: Place<'_>,
+        cluster: SourceSpan<'_>,
         around: &Surroundings<'_>,
         nodes: &[Node],
     ) -> Vec<HeartbeatPath> {
@@ -57,19 +58,19 @@ impl Checker {
         let each = given.iter().take(MOST_PATHS).enumerate();
         let paths: Vec<_> = each
             .filter_map(|(index, path)| {
-                let place = list.item(index);
-                Some((place, self.path(path, place, around, nodes)?))
+                let span = list.item(index);
+                Some((span, self.path(path, span, around, nodes)?))
             })
             .collect();
         self.paths_get_along(&paths);
         paths.into_iter().map(|(_, path)| path).collect()
     }
 
-    fn paths_get_along(&mut self, paths: &[(Place<'_>, HeartbeatPath)]) {
-        for (index, (place, path)) in paths.iter().enumerate() {
+    fn paths_get_along(&mut self, paths: &[(SourceSpan<'_>, HeartbeatPath)]) {
+        for (index, (span, path)) in paths.iter().enumerate() {
             let clash = paths[..index].iter().find_map(|(first, other)| Some((first, clash(path, other)?)));
             if let Some((first, clash)) = clash {
-                self.mistake(place.at(), format!("{clash} the path in line {}", first.at().line));
+                self.mistake(span.at(), format!("{clash} the path in line {}", first.at().line));
             }
         }
     }
@@ -77,20 +78,20 @@ impl Checker {
     fn path(
         &mut self,
         path: &yaml::Path,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         around: &Surroundings<'_>,
         nodes: &[Node],
     ) -> Option<HeartbeatPath> {
-        let value = |scalar, key| Value::of(scalar, key, place);
+        let value = |scalar, key| Value::of(scalar, key, span);
         let kind = self.needed(
             value(&path.r#type, "type"),
             "one of unicast, multicast, broadcast, serial",
             |text| values::choice(text, &KINDS),
         )?;
-        self.only_of_its_kind(kind, path, place);
+        self.only_of_its_kind(kind, path, span);
         let interface = value(&path.interface, "interface");
         match kind {
-            Kind::Unicast => self.unicast(path, place, around, nodes),
+            Kind::Unicast => self.unicast(path, span, around, nodes),
             Kind::Multicast => {
                 let interface =
                     self.needed(interface, "the interface to send and receive on", values::interface);
@@ -102,15 +103,15 @@ impl Checker {
                 let address =
                     self.needed(value(&path.address, "address"), values::BROADCAST, values::broadcast)?;
                 if address.ip() == Ipv4Addr::BROADCAST && interface.text.is_none() {
-                    self.interface_is_missing(place, "255.255.255.255");
+                    self.interface_is_missing(span, "255.255.255.255");
                 }
                 Some(HeartbeatPath::Broadcast { interface: given, address })
             }
-            Kind::Serial => self.serial(path, place, nodes),
+            Kind::Serial => self.serial(path, span, nodes),
         }
     }
 
-    fn only_of_its_kind(&mut self, kind: Kind, path: &yaml::Path, place: Place<'_>) {
+    fn only_of_its_kind(&mut self, kind: Kind, path: &yaml::Path, span: SourceSpan<'_>) {
         let yaml::Path { r#type: _, interface, port, addresses, group, address, device, baud } = path;
         let given: [(_, _, &[Kind]); 7] = [
             ("interface", interface.0.is_some(), &[Kind::Unicast, Kind::Multicast, Kind::Broadcast]),
@@ -126,61 +127,61 @@ impl Checker {
             let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
             let (owners, own) = (names.join(", "), kind.name());
             let message = format!("`{key}` belongs to a path of type {owners}, this one is of type {own}");
-            self.mistake(place.key(key).key_at(), message);
+            self.mistake(span.key(key).key_at(), message);
         }
     }
 
     fn unicast(
         &mut self,
         path: &yaml::Path,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         around: &Surroundings<'_>,
         nodes: &[Node],
     ) -> Option<HeartbeatPath> {
         if nodes.len() == 1 {
-            self.mistake(place.at(), "one node has nobody to send to, expected no unicast path");
+            self.mistake(span.at(), "a unicast path needs at least two nodes, and the cluster has one");
         }
-        let interface = Value::of(&path.interface, "interface", place);
+        let interface = Value::of(&path.interface, "interface", span);
         let name = self.optional(interface, values::interface);
-        let port = Value::of(&path.port, "port", place);
+        let port = Value::of(&path.port, "port", span);
         let port = self.optional(port, |text| values::whole(text, 1..=65535)).unwrap_or(DEFAULT_PORT);
         let addresses = match &path.addresses {
             None => nodes.iter().map(|node| node.address).collect(),
-            Some(given) => self.addresses_by_node(given, place.key("addresses"), around)?,
+            Some(given) => self.addresses_by_node(given, span.key("addresses"), around)?,
         };
         let link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if let Some(address) = addresses.iter().find(|address| link_local(address))
             && interface.text.is_none()
         {
-            self.interface_is_missing(place, &address.to_string());
+            self.interface_is_missing(span, &address.to_string());
         }
         Some(HeartbeatPath::Unicast { interface: name, port, addresses })
     }
 
-    /// Such an address means something on an interface only.
-    fn interface_is_missing(&mut self, path: Place<'_>, address: &str) {
-        let message = format!("`interface` is missing, expected the one to reach {address} by");
+    /// A link-local or limited broadcast address needs an interface.
+    fn interface_is_missing(&mut self, path: SourceSpan<'_>, address: &str) {
+        let message = format!("`interface` is missing, expected the one through which {address} is reached");
         self.mistake(path.key_at(), message);
     }
 
-    /// The addresses in the order of the nodes.
+    /// The addresses, in the order of the nodes.
     fn addresses_by_node(
         &mut self,
         given: &yaml::ByNode,
-        map: Place<'_>,
+        map: SourceSpan<'_>,
         around: &Surroundings<'_>,
     ) -> Option<Vec<IpAddr>> {
         let mistakes = self.found.len();
         let mut addresses = vec![None; around.names.len()];
         let mut taken = Unique::default();
-        for (node, place, text) in self.by_node(given, map, &around.names) {
+        for (node, span, text) in self.by_node(given, map, &around.names) {
             let address = values::any_host(text).and_then(|address| {
                 around.not_a_vip(address)?;
-                taken.only(address, "address", place.at())
+                taken.only(address, "address", span.at())
             });
             match address {
                 Ok(address) => addresses[usize::from(node)] = Some(address),
-                Err(wrong) => self.wrong_at(place.at(), "addresses", text, &wrong),
+                Err(wrong) => self.wrong_at(span.at(), "addresses", text, &wrong),
             }
         }
         self.one_family(given, map);
@@ -188,28 +189,28 @@ impl Checker {
         if self.found.len() == mistakes { addresses.into_iter().collect() } else { None }
     }
 
-    /// Of each node: its place in the cluster, the place and the text of its value.
+    /// For each node its index in the cluster, and the source span and text of its value.
     fn by_node<'a>(
         &mut self,
         given: &'a yaml::ByNode,
-        map: Place<'a>,
+        map: SourceSpan<'a>,
         names: &[String],
-    ) -> Vec<(u8, Place<'a>, &'a str)> {
-        // Without nodes, which is said elsewhere, no name can be right.
+    ) -> Vec<(u8, SourceSpan<'a>, &'a str)> {
+        // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {
             return Vec::new();
         }
         let mut named = Unique::default();
         let mut found = Vec::new();
         for (name, text) in &given.0 {
-            let place = map.key(name);
-            match node(names, name).map(|node| (node, named.insert(node, place.key_at()))) {
-                Ok((node, Ok(()))) => found.push((node, place, text.0.as_deref().unwrap_or_default())),
+            let span = map.key(name);
+            match node(names, name).map(|node| (node, named.insert(node, span.key_at()))) {
+                Ok((node, Ok(()))) => found.push((node, span, text.0.as_deref().unwrap_or_default())),
                 Ok((_, Err(line))) => {
-                    let again = map.occurrence(name, 1).unwrap_or(place).key_at();
-                    self.mistake(again, format!("addresses: {name:?} is given in line {line} already"));
+                    let again = map.occurrence(name, 1).unwrap_or(span).key_at();
+                    self.mistake(again, format!("addresses: {name:?} is already given in line {line}"));
                 }
-                Err(wrong) => self.wrong_at(place.key_at(), "addresses", name, &wrong),
+                Err(wrong) => self.wrong_at(span.key_at(), "addresses", name, &wrong),
             }
         }
         for (node, name) in (0..=u8::MAX).zip(names) {
@@ -221,34 +222,35 @@ impl Checker {
         found
     }
 
-    /// A path is one socket, and that speaks one of them.
-    fn one_family(&mut self, given: &yaml::ByNode, map: Place<'_>) {
+    /// A path has one socket, which is either IPv4 or IPv6.
+    fn one_family(&mut self, given: &yaml::ByNode, map: SourceSpan<'_>) {
         let parsed = |text: &yaml::Scalar| text.0.as_deref()?.parse::<IpAddr>().ok();
         let mut addresses = given.0.iter().filter_map(|(name, text)| Some((name, parsed(text)?)));
         let Some((first_name, first)) = addresses.next() else { return };
         if let Some((name, other)) = addresses.find(|(_, address)| address.is_ipv4() != first.is_ipv4()) {
-            let wrong =
-                format!("not of the same family as {first} of {first_name:?}, expected a path for each");
+            let wrong = format!(
+                "not of the same family (IPv4 or IPv6) as {first} of {first_name:?}, expected a path for each family"
+            );
             self.wrong_at(map.key(name).at(), "addresses", &other.to_string(), &wrong);
         }
     }
 
-    fn serial(&mut self, path: &yaml::Path, place: Place<'_>, nodes: &[Node]) -> Option<HeartbeatPath> {
+    fn serial(&mut self, path: &yaml::Path, span: SourceSpan<'_>, nodes: &[Node]) -> Option<HeartbeatPath> {
         if !nodes.is_empty() && nodes.len() != 2 {
-            let message = format!("a serial line joins two nodes, and the cluster has {}", nodes.len());
-            self.mistake(place.at(), message);
+            let message = format!("a serial line connects two nodes, and the cluster has {}", nodes.len());
+            self.mistake(span.at(), message);
         }
-        let device = Value::of(&path.device, "device", place);
+        let device = Value::of(&path.device, "device", span);
         let device = self.needed(device, "the serial line's device, such as /dev/ttyS0", |text| {
             values::file_path(text, "/dev/ttyS0")
         });
-        let baud = Value::of(&path.baud, "baud", place);
+        let baud = Value::of(&path.baud, "baud", span);
         let baud = self.optional(baud, |text| values::whole(text, SLOWEST..=FASTEST));
         Some(HeartbeatPath::Serial { device: device?, baud: baud.unwrap_or(DEFAULT_BAUD) })
     }
 }
 
-/// Why the two cannot both be: how `path` stands to `other`.
+/// Why `path` and `other` exclude each other; the message continues with "the path in line N".
 fn clash(path: &HeartbeatPath, other: &HeartbeatPath) -> Option<&'static str> {
     use HeartbeatPath::{Broadcast, Multicast, Serial, Unicast};
     const SAME: &str = "this path is the same as";
@@ -265,19 +267,20 @@ fn clash(path: &HeartbeatPath, other: &HeartbeatPath) -> Option<&'static str> {
         (Broadcast { interface, address }, Broadcast { interface: other, address: other_address }) => {
             (address == other_address && overlap(interface, other)).then_some(SAME)
         }
-        // A broadcast path listens on its port at all addresses of IPv4.
+        // A broadcast path's socket is bound to its port on all IPv4 addresses.
         (Unicast { interface, port, addresses }, Broadcast { interface: other, address })
         | (Broadcast { interface, address }, Unicast { interface: other, port, addresses }) => {
             let ipv4 = addresses.iter().any(IpAddr::is_ipv4);
             let same_port = ipv4 && *port == address.port() && overlap(interface, other);
-            same_port
-                .then_some("unicast and broadcast need different ports or interfaces, this is the port of")
+            same_port.then_some(
+                "unicast and broadcast paths need different ports or interfaces, and this path has the port of",
+            )
         }
         _ => None,
     }
 }
 
-/// A socket without an interface receives from all of them.
+/// Whether two sockets share an interface; one without an interface receives from all of them.
 fn overlap(one: &Option<String>, other: &Option<String>) -> bool {
     one.is_none() || other.is_none() || one == other
 }

@@ -1,9 +1,9 @@
-//! What a check asks, and which keys belong to which type of check.
+//! What a check sends and expects, and which keys belong to which type of check.
 
-use lb_model::{DnsProbe, Exchange, ExternalProbe, HttpProbe, Method, Probe, RecordType, Wanted};
+use lb_model::{DnsProbe, Exchange, Expectation, ExternalProbe, HttpProbe, Method, Probe, RecordType};
 
-use super::{Checker, Value};
-use crate::places::Place;
+use super::{Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 /// The `type` of a check.
@@ -69,7 +69,7 @@ const WITH_PORT: &[Kind] = &[
     Tcp, Http, Https, Dns, Udp, Smtp, Imap, Pop3, Ftp, Ldap, Mysql, Postgresql, Redis, Grpc, Agent, External,
 ];
 
-/// Each key that some types have no use for: is it given, and who has one?
+/// Each key that only some types have: whether the file gives it, and which types have it.
 fn keys(check: &yaml::Check) -> [(&'static str, bool, &'static [Kind]); 25] {
     let given = |scalar: &yaml::Scalar| scalar.0.is_some();
     [
@@ -117,8 +117,8 @@ impl Kind {
     }
 }
 
-impl Checker {
-    pub(super) fn keys_of_other_kinds(&mut self, kind: Kind, check: &yaml::Check, place: Place<'_>) {
+impl Validator {
+    pub(super) fn keys_of_other_kinds(&mut self, kind: Kind, check: &yaml::Check, span: SourceSpan<'_>) {
         let dynamic = ("dynamic", check.dynamic.0.is_some(), &[External][..]);
         for (key, given, kinds) in keys(check).into_iter().chain([dynamic]) {
             if given && !kinds.contains(&kind) {
@@ -128,24 +128,24 @@ impl Checker {
                     names.join(", "),
                     kind.name()
                 );
-                self.mistake(place.key(key).key_at(), message);
+                self.mistake(span.key(key).key_at(), message);
             }
         }
     }
 
-    /// `None`: nothing is asked.
+    /// `None` for the type `none`: such a check sends no probes.
     pub(super) fn probe(
         &mut self,
         kind: Option<Kind>,
         check: &yaml::Check,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
     ) -> Option<Probe> {
-        let value = |scalar, key| Value::of(scalar, key, place);
+        let value = |scalar, key| Value::of(scalar, key, span);
         let probe = match kind? {
-            Tcp => Probe::Tcp(self.exchange(check, place)),
-            Udp => Probe::Udp(self.udp_exchange(check, place)),
-            Http | Https => Probe::Http(self.http(check, place)),
-            Dns => Probe::Dns(self.dns(check, place)),
+            Tcp => Probe::Tcp(self.exchange(check, span)),
+            Udp => Probe::Udp(self.udp_exchange(check, span)),
+            Http | Https => Probe::Http(self.http(check, span)),
+            Dns => Probe::Dns(self.dns(check, span)),
             Smtp => {
                 let helo = self.optional(value(&check.helo, "helo"), values::word);
                 Probe::Smtp { helo: helo.unwrap_or_else(|| "localhost".into()) }
@@ -154,9 +154,9 @@ impl Checker {
             Pop3 => Probe::Pop3,
             Ftp => Probe::Ftp,
             Ldap => Probe::Ldap,
-            Mysql => Probe::Mysql { user: self.user(check, place) },
+            Mysql => Probe::Mysql { user: self.user(check, span) },
             Postgresql => {
-                let user = self.user(check, place);
+                let user = self.user(check, span);
                 let database = self.optional(value(&check.database, "database"), values::word);
                 Probe::Postgresql { database: database.unwrap_or_else(|| user.clone()), user }
             }
@@ -167,7 +167,7 @@ impl Checker {
                 Probe::Grpc { service }
             }
             Agent => Probe::Agent { send: check.send.0.clone() },
-            External => Probe::External(self.external(check, place)?),
+            External => Probe::External(self.external(check, span)?),
             File => {
                 let read = |text: &str| values::file_path(text, "/run/www1.weight");
                 let path = self.needed(value(&check.path, "path"), "the file that holds the weight", read);
@@ -179,39 +179,39 @@ impl Checker {
         Some(probe)
     }
 
-    fn user(&mut self, check: &yaml::Check, place: Place<'_>) -> String {
-        let user = self.optional(Value::of(&check.user, "user", place), values::word);
+    fn user(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> String {
+        let user = self.optional(Value::of(&check.user, "user", span), values::word);
         user.unwrap_or_else(|| "lb".into())
     }
 
-    fn exchange(&mut self, check: &yaml::Check, place: Place<'_>) -> Exchange {
-        let hex = Value::of(&check.send_hex, "send_hex", place);
+    fn exchange(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Exchange {
+        let hex = Value::of(&check.send_hex, "send_hex", span);
         if check.send.0.is_some() && hex.text.is_some() {
-            self.mistake(hex.place().key_at(), "`send_hex` stands beside `send`, expected one of them");
+            self.mistake(hex.span().key_at(), "found both `send` and `send_hex`, expected one of them");
         }
         let bytes = self.optional(hex, values::hex);
         let text = check.send.0.as_ref().map(|text| text.clone().into_bytes());
-        Exchange { send: bytes.or(text).unwrap_or_default(), wanted: self.wanted(check, place) }
+        Exchange { send: bytes.or(text).unwrap_or_default(), expected: self.expected(check, span) }
     }
 
-    /// Nobody knows of a datagram that is not answered whether it arrived.
-    fn udp_exchange(&mut self, check: &yaml::Check, place: Place<'_>) -> Exchange {
+    /// A UDP check must send something: without an answer nothing shows that the server is there.
+    fn udp_exchange(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Exchange {
         if check.send.0.is_none() && check.send_hex.0.is_none() {
             let message = "`send` is missing, expected the datagram that the server answers, or `send_hex`";
-            self.mistake(place.key_at(), message);
+            self.mistake(span.key_at(), message);
         }
-        self.exchange(check, place)
+        self.exchange(check, span)
     }
 
-    fn wanted(&mut self, check: &yaml::Check, place: Place<'_>) -> Wanted {
-        Wanted {
-            text: self.optional(Value::of(&check.receive, "receive", place), values::needle),
-            pattern: self.optional(Value::of(&check.matches, "matches", place), values::pattern),
+    fn expected(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Expectation {
+        Expectation {
+            text: self.optional(Value::of(&check.receive, "receive", span), values::search_text),
+            pattern: self.optional(Value::of(&check.matches, "matches", span), values::pattern),
         }
     }
 
-    fn http(&mut self, check: &yaml::Check, place: Place<'_>) -> HttpProbe {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    fn http(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> HttpProbe {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let methods = Method::ALL.map(|method| (method.name(), method));
         let probe = HttpProbe {
             method: self.one_of(value(&check.method, "method"), &methods, Method::Get),
@@ -220,19 +220,19 @@ impl Checker {
                 .unwrap_or_else(|| "/".into()),
             host: self.optional(value(&check.host, "host"), values::host),
             status: self.optional(value(&check.status, "status"), values::statuses).unwrap_or_default(),
-            wanted: self.wanted(check, place),
+            expected: self.expected(check, span),
             digest: self.optional(value(&check.digest, "digest"), values::sha256),
         };
-        if probe.method == Method::Head && (!probe.wanted.is_nothing() || probe.digest.is_some()) {
-            let message = "an answer to HEAD has no text: expected another method, or neither `receive`, `matches` nor \
+        if probe.method == Method::Head && (!probe.expected.is_nothing() || probe.digest.is_some()) {
+            let message = "a response to HEAD has no body: expected another method, or neither `receive`, `matches` nor \
                            `digest`";
-            self.mistake(place.key("method").at(), message);
+            self.mistake(span.key("method").at(), message);
         }
         probe
     }
 
-    fn dns(&mut self, check: &yaml::Check, place: Place<'_>) -> DnsProbe {
-        let value = |scalar, key| Value::of(scalar, key, place);
+    fn dns(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> DnsProbe {
+        let value = |scalar, key| Value::of(scalar, key, span);
         let records = RecordType::ALL.map(|record| (record.name(), record));
         DnsProbe {
             name: self.optional(value(&check.query, "query"), values::dns_name).unwrap_or_else(|| ".".into()),
@@ -241,17 +241,17 @@ impl Checker {
             } else {
                 self.one_of(value(&check.record, "record"), &records, RecordType::A)
             },
-            answer: self.optional(value(&check.answer, "answer"), values::needle),
+            answer: self.optional(value(&check.answer, "answer"), values::search_text),
         }
     }
 
-    fn external(&mut self, check: &yaml::Check, place: Place<'_>) -> Option<ExternalProbe> {
+    fn external(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Option<ExternalProbe> {
         if check.command.is_none() {
             let message = "`command` is missing, expected a program and its arguments";
-            self.mistake(place.key_at(), message);
+            self.mistake(span.key_at(), message);
         }
-        let command = self.command(check.command.as_ref(), place.key("command"))?;
-        let dynamic = Value::of(&check.dynamic, "dynamic", place);
+        let command = self.command(check.command.as_ref(), span.key("command"))?;
+        let dynamic = Value::of(&check.dynamic, "dynamic", span);
         Some(ExternalProbe { command, dynamic: self.one_of(dynamic, &values::SWITCH, false) })
     }
 }

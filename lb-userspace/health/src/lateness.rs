@@ -1,15 +1,16 @@
-//! Whether checks start when they are due: they do unless this host has too little time for them.
+//! Timer lateness: whether checks start when they are due. They start late if this host has too
+//! little CPU time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A check that gets its turn later than this is counted as late.
+/// A timer that fires later than this after its due time counts as late.
 const LATE: Duration = Duration::from_millis(10);
 
-/// Counted by the checks' tasks, read by whoever asks. Clones are the same.
+/// The checks' tasks count, any thread reads. Clones share the counters.
 #[derive(Debug, Clone, Default)]
-pub struct Punctuality(Arc<Counters>);
+pub struct TimerLateness(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -17,8 +18,9 @@ struct Counters {
     late: AtomicU64,
 }
 
-impl Punctuality {
-    /// A check got its turn so long after it was due. One that is very late may leave out its probe.
+impl TimerLateness {
+    /// Counts a timer that fired `delay` after it was due. A check that is very late may skip its
+    /// probe.
     pub fn woken(&self, delay: Duration) {
         if delay > LATE {
             self.0.late.fetch_add(1, Ordering::Relaxed);
@@ -34,7 +36,7 @@ impl Punctuality {
         self.0.starts.load(Ordering::Relaxed)
     }
 
-    /// Turns that came late so far.
+    /// Late timers so far.
     pub fn late(&self) -> u64 {
         self.0.late.load(Ordering::Relaxed)
     }
@@ -45,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_late_after_ten_milliseconds() {
-        let punctuality = Punctuality::default();
+    fn a_timer_is_late_after_ten_milliseconds() {
+        let lateness = TimerLateness::default();
         for delay in [0, 10, 11, 5000] {
-            punctuality.clone().woken(Duration::from_millis(delay));
+            lateness.clone().woken(Duration::from_millis(delay));
         }
-        punctuality.started();
-        assert_eq!((punctuality.starts(), punctuality.late()), (1, 2));
+        lateness.started();
+        assert_eq!((lateness.starts(), lateness.late()), (1, 2));
     }
 }

@@ -5,42 +5,41 @@ use std::sync::Arc;
 
 use lb_model::{Check, Server};
 
-use super::{Checker, Unique, Value};
-use crate::places::Place;
+use super::{Unique, Validator, Value};
+use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
-/// Limit of the data plane's map of one service.
+/// Limit of the data path's map for one service.
 const MOST_SERVERS_OF_ONE: usize = 4096;
 
-/// Stands for an address that is missing or wrong.
+/// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-impl Checker {
-    /// `port` is the service's, 0 if it is not known.
-    /// `checks` are the service's.
+impl Validator {
+    /// `port` is the service's port, 0 if it is unknown; `checks` are the service's checks.
     pub(super) fn servers(
         &mut self,
         servers: &[yaml::Server],
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         port: u16,
         checks: &Arc<[Check]>,
     ) -> Vec<Server> {
-        self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", place);
+        self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", span);
         let each = servers.iter().enumerate();
         let checked: Vec<_> =
-            each.map(|(index, server)| self.server(server, place.item(index), port, checks)).collect();
-        self.distinct_servers(servers, &checked, place);
+            each.map(|(index, server)| self.server(server, span.item(index), port, checks)).collect();
+        self.distinct_servers(servers, &checked, span);
         checked
     }
 
     fn server(
         &mut self,
         server: &yaml::Server,
-        place: Place<'_>,
+        span: SourceSpan<'_>,
         port: u16,
         checks: &Arc<[Check]>,
     ) -> Server {
-        let address = Value::of(&server.address, "address", place);
+        let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
         if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port) {
@@ -50,9 +49,9 @@ impl Checker {
             );
             self.wrong(address, &wrong);
         }
-        let name = self.optional(Value::of(&server.name, "name", place), values::name);
+        let name = self.optional(Value::of(&server.name, "name", span), values::name);
         let weight =
-            self.optional(Value::of(&server.weight, "weight", place), |text| values::whole(text, 0..=65535));
+            self.optional(Value::of(&server.weight, "weight", span), |text| values::whole(text, 0..=65535));
         Server {
             name: name.unwrap_or_else(|| ip.to_string()),
             address: ip,
@@ -60,22 +59,22 @@ impl Checker {
             weight: weight.unwrap_or(1),
             checks: match &server.check {
                 None => Arc::clone(checks),
-                own => self.checks(own.as_ref(), place.key("check")),
+                own => self.checks(own.as_ref(), span.key("check")),
             },
         }
     }
 
-    fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], place: Place<'_>) {
+    fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], span: SourceSpan<'_>) {
         let mut addresses = Unique::default();
         let mut names = Unique::default();
         for (index, (given, server)) in given.iter().zip(servers).enumerate() {
-            let place = place.item(index);
-            let address = Value::of(&given.address, "address", place);
+            let span = span.item(index);
+            let address = Value::of(&given.address, "address", span);
             let known = server.address != NO_ADDRESS;
-            if known && let Err(line) = addresses.insert(server.address, address.place().at()) {
-                self.wrong(address, &format!("the server in line {line} has this address already"));
+            if known && let Err(line) = addresses.insert(server.address, address.span().at()) {
+                self.wrong(address, &format!("the server in line {line} already has this address"));
             } else if known || given.name.0.is_some() {
-                self.distinct_name(&mut names, &server.name, Value::of(&given.name, "name", place));
+                self.distinct_name(&mut names, &server.name, Value::of(&given.name, "name", span));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Servers for the probes' tests, well-behaved and not: each listens on a port of its own on loopback.
+//! Test servers for probes, good and bad: each listens on its own port on loopback.
 
 mod datagrams;
 mod dialogue;
@@ -9,13 +9,13 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::time::Duration;
 
-use lb_model::{Check, Pattern, Probe, Protocol, ServiceKey, Wanted};
+use lb_model::{Check, Expectation, Pattern, Probe, Protocol, ServiceKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::datagrams::{answering_datagrams, answering_datagrams_on};
-pub(crate) use self::dialogue::{Turn, dialogue, hears, says};
+pub(crate) use self::dialogue::{Turn, dialogue, receives, sends};
 pub(crate) use self::misbehaving::{
     closing_after, endless, fails_at_all, misbehaving, repeat, saying, sockets_to,
 };
@@ -25,7 +25,7 @@ pub(crate) use self::tls::{
 use super::{Answer, Report, Subject, agent};
 use crate::net::{Duplex, Net};
 
-/// A server that lives as long as this value.
+/// A server that runs as long as this value lives.
 pub(crate) struct TestServer {
     pub address: SocketAddr,
     task: JoinHandle<()>,
@@ -38,14 +38,14 @@ impl Drop for TestServer {
 }
 
 impl TestServer {
-    /// Ends it; its port is free then.
+    /// Stops the server and frees its port.
     pub(crate) async fn stopped(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
     }
 }
 
-/// Serves connections one after another by `serve`.
+/// Serves connections with `serve`, one after another.
 pub(crate) async fn serving<F, Fut>(serve: F) -> TestServer
 where
     F: Fn(TcpStream) -> Fut + Send + 'static,
@@ -55,7 +55,7 @@ where
     serving_on(listener, serve)
 }
 
-/// The same on a listener that is there already.
+/// Like [`serving`] on an existing listener.
 pub(crate) fn serving_on<F, Fut>(listener: TcpListener, serve: F) -> TestServer
 where
     F: Fn(TcpStream) -> Fut + Send + 'static,
@@ -70,7 +70,7 @@ where
     TestServer { address, task }
 }
 
-/// Reads a request's header and answers with these pieces, a moment apart, then closes.
+/// Reads a request's header, sends these pieces with short pauses, then closes.
 pub(crate) async fn answering(pieces: &'static [&'static str]) -> TestServer {
     serving(move |stream| answer(stream, pieces)).await
 }
@@ -86,7 +86,7 @@ pub(crate) async fn answer(mut stream: impl Duplex, pieces: &'static [&'static s
     }
 }
 
-/// Reads until the empty line that ends a request's header; returns what came.
+/// Reads a request's header up to the empty line, and returns it.
 pub(crate) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
@@ -98,7 +98,7 @@ pub(crate) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> String
     String::from_utf8_lossy(&header).into_owned()
 }
 
-/// Accepts and says nothing.
+/// Accepts connections and sends nothing.
 pub(crate) async fn silent() -> TestServer {
     serving(|mut stream| async move {
         let mut sink = Vec::new();
@@ -117,7 +117,7 @@ pub(crate) async fn resetting() -> TestServer {
     .await
 }
 
-/// A port that nobody listens on, nor will while this process lives.
+/// A port without a listener, reserved while this process runs.
 pub(crate) async fn closed() -> SocketAddr {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port on loopback");
@@ -126,14 +126,15 @@ pub(crate) async fn closed() -> SocketAddr {
     address
 }
 
-/// A listener whose queue is full: the kernel leaves further SYNs unanswered while what is returned lives.
+/// A listener whose queue is full: while the returned value lives, the kernel does not answer
+/// further SYNs.
 pub(crate) fn full_backlog() -> (SocketAddr, impl Drop) {
     use nix::sys::socket;
     let listener = StdListener::bind("127.0.0.1:0").expect("a port on loopback");
     socket::listen(&listener, socket::Backlog::new(0).expect("a queue of none")).expect("listen");
     let address = listener.local_addr().expect("an address");
     let mut waiting = Vec::new();
-    // One more than the queue holds never completes, hence the short time-out.
+    // The connection that exceeds the queue never completes, hence the short time-out.
     while let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_millis(100)) {
         waiting.push(stream);
     }
@@ -149,14 +150,14 @@ impl Drop for Queue {
     fn drop(&mut self) {}
 }
 
-/// How long a probe may take whose server answers: nobody waits for so long, however busy the machine is.
+/// Time limit of probes whose server answers; generous for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A check to be made of test servers.
+/// A check for test servers.
 pub(crate) struct Asked(Check, agent::Memory);
 
 impl Asked {
-    /// By this probe, over the kernel's sockets.
+    /// A check with this probe, over the kernel's sockets.
     pub(crate) fn of(probe: Probe, timeout: Duration) -> Self {
         Self(Check { timeout, ..Check::new(probe) }, agent::Memory::default())
     }
@@ -167,12 +168,12 @@ impl Asked {
         Self(check, memory)
     }
 
-    /// With a time limit that is about to be waited for.
+    /// Sets the time limit, for tests that wait for it.
     pub(crate) fn within(self, limit: Duration) -> Self {
         self.with(|check| check.timeout = limit)
     }
 
-    /// Probes the server at `address` once; a failure comes in its words.
+    /// Probes the server at `address` once; returns a failure as its message.
     pub(crate) async fn at(&self, address: SocketAddr) -> Result<Answer, String> {
         self.report(address).await.result.map_err(|failure| failure.to_string())
     }
@@ -181,7 +182,7 @@ impl Asked {
         self.by(&Net::default(), address).await
     }
 
-    /// Probes the server by what other probes use too.
+    /// Probes the server over a shared network.
     pub(crate) async fn by(&self, net: &Net, address: SocketAddr) -> Report {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
         let service = ServiceKey { vip, port: 80, protocol: Protocol::Tcp };
@@ -191,7 +192,7 @@ impl Asked {
 }
 
 /// What an answer must contain.
-pub(crate) fn wanted(text: Option<&str>, pattern: Option<&str>) -> Wanted {
+pub(crate) fn expected(text: Option<&str>, pattern: Option<&str>) -> Expectation {
     let pattern = pattern.map(|text| Pattern(regex::bytes::Regex::new(text).expect("an expression")));
-    Wanted { text: text.map(Into::into), pattern }
+    Expectation { text: text.map(Into::into), pattern }
 }

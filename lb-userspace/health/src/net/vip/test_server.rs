@@ -1,19 +1,19 @@
-//! Servers for tests: stations that have the VIP.
+//! Test servers: neighbours that have the VIP.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
 use super::host::{Ends, Host};
-use super::stack::{Frame, Mac, Way};
+use super::stack::{Frame, Mac, Route};
 
 pub(super) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(211, 58, 250, 6), 80);
 pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
 pub(super) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 5];
 pub(super) const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 25];
 
-pub(super) const WAY: Way = Way { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
+pub(super) const ROUTE: Route = Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
 
-/// A server of one connection, or one that does not listen.
+/// A server that accepts one connection, or none.
 pub(super) struct Server(pub Host);
 
 impl Server {
@@ -22,17 +22,17 @@ impl Server {
         Self(Host::listening(VIP, now))
     }
 
-    /// Has the VIP and no service on it.
+    /// Has the VIP, but no listener.
     pub(super) fn deaf(now: Instant) -> Self {
         Self(Host::without_socket(Ends { own: VIP, remote: VIP }, 1, now))
     }
 
-    /// Takes frames in; returns what it sends.
-    pub(super) fn turn(&mut self, frames: &[Frame], now: Instant) -> Vec<Frame> {
-        let mut sent = self.0.turn(None, now);
+    /// Processes frames and returns the server's frames.
+    pub(super) fn poll(&mut self, frames: &[Frame], now: Instant) -> Vec<Frame> {
+        let mut sent = self.0.poll(None, now);
         for frame in frames {
             assert_eq!((&frame[..6], &frame[6..12]), (&SERVER_MAC[..], &OWN_MAC[..]), "MACs");
-            sent.extend(self.0.turn(Some(&frame[14..]), now));
+            sent.extend(self.0.poll(Some(&frame[14..]), now));
         }
         sent.iter().map(|packet| answer(packet)).collect()
     }
