@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
+use lb_common::connection::first;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
@@ -73,17 +74,25 @@ fn serve(packet: &Packet, control: &Control, flow: &Flow) -> Result<u32, Reason>
     let now = now_ns();
     let slot = owner.lease();
     let shared = owner.is_served_by_a_director();
-    if shared && peer::sender(packet, flow, slot, owner.is_served_here(), now) == Sender::Balancer {
+    let sender = match shared {
+        true => peer::sender(packet, flow, slot, owner.is_served_here(), now),
+        false => Sender::Client,
+    };
+    if sender == Sender::Balancer {
         owner.forget();
         return Err(Reason::PeerBalanced);
     }
-    if !lease::balances(control, slot, now) {
+    let over = !lease::balances(control, slot, now);
+    if over && sender != Sender::Relay && (shared || !peer::relays(packet, slot, now)) {
         return Err(lease::read(control, slot).refusal(now));
     }
     let flags = frame::check(packet, flow)?;
     let generation = lease::generation(control, slot);
+    if over && first(flow.protocol, flags).is_some() {
+        return Err(lease::read(control, slot).refusal(now));
+    }
     if owner.is_doubtful(flow, flags, generation) {
-        match forward::relay(packet, control, flow, slot, owner.entry(), now, shared)? {
+        match forward::relay(packet, control, flow, &owner, over, now)? {
             Decides::This => {}
             Decides::Other => {
                 owner.dispute(generation);

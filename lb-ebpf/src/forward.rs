@@ -3,17 +3,16 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::Entry;
 use lb_common::control::{Control, MAC_MASK};
 use lb_common::frame::{Flow, Frame as _};
 use lb_common::hairpin;
-use lb_common::lease::{Decides, Slot};
+use lb_common::lease::{self, Decides};
 use lb_common::reason::{Reason, TableEvent};
 
-use crate::connection::Target;
+use crate::connection::{Owner, Target};
 use crate::maps::{CAME_BACK, CONTROL};
 use crate::packet::Packet;
-use crate::{count, header, lease, peer};
+use crate::{count, header, peer};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
 /// Where the frame is shorter, `None`.
@@ -67,43 +66,47 @@ fn back(context: *mut xdp_md, network: usize, server: u64) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// Sends a packet in mid-connection, of which the table has `known`, to the other director of a hand-over, if there is one
-/// and it decides where the packet goes. It bears a mark then if
-/// `marked`, see `lb_common::peer`.
+/// Sends a packet in mid-connection to the other director of a take-over, if there is one and it
+/// decides where the packet goes. With a lease that is `over` that is whoever has relayed it. It
+/// bears a mark then if a director is one of the servers, see `lb_common::peer`.
 #[inline(always)]
 pub fn relay(
     packet: &Packet,
     control: &Control,
     flow: &Flow,
-    slot: Slot,
-    known: Option<Entry>,
+    owner: &Owner,
+    over: bool,
     now_ns: u64,
-    marked: bool,
 ) -> Result<Decides, Reason> {
-    let lease = lease::read(control, slot);
-    let Some(director) = lease.relay(now_ns) else { return Ok(Decides::This) };
-    let decides = lease.decides(known, source(packet)? == director, now_ns);
+    let lease = crate::lease::read(control, owner.lease());
+    let sender = source(packet)?;
+    let director = match over {
+        true => sender,
+        false => match lease.relay(now_ns) {
+            Some(director) => director,
+            None => return Ok(Decides::This),
+        },
+    };
+    let decides = lease.decides(owner.entry(), sender == director, now_ns);
     match decides {
         Decides::This => return Ok(decides),
         Decides::Other => {}
-        Decides::Sender => take_hop(packet, flow)?,
+        Decides::Sender => take_hops(packet, flow)?,
     }
     write(packet, control, director)?;
-    if marked {
+    if owner.is_served_by_a_director() {
         peer::mark(packet, flow.network, true);
     }
     count::table(TableEvent::Relayed);
     Ok(decides)
 }
 
-/// Takes one from the time to live.
+/// Takes from the time to live what `lb_common::lease::returned` wants.
 #[inline(always)]
-fn take_hop(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
-    if flow.ttl <= 1 {
-        return Err(Reason::TtlExpired);
-    }
+fn take_hops(packet: &Packet, flow: &Flow) -> Result<(), Reason> {
+    let left = lease::returned(flow.ttl).ok_or(Reason::TtlExpired)?;
     let word = header::word(packet, flow.network, header::TTL).ok_or(Reason::BadLength)?;
-    header::set_word(packet, flow.network, header::TTL, word.wrapping_sub(0x100));
+    header::set_word(packet, flow.network, header::TTL, u16::from(left) << 8 | word & 0xff);
     Ok(())
 }
 

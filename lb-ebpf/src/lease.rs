@@ -14,6 +14,14 @@ pub fn balances(control: &Control, slot: Slot, now_ns: u64) -> bool {
     now_ns < unsafe { until.read_volatile() }
 }
 
+/// As `Lease::serves_on` has it.
+#[inline(always)]
+pub fn serves_on(control: &Control, slot: Slot, now_ns: u64) -> bool {
+    let until = &raw const control.leases[slot.index()].serve_on_until;
+    // SAFETY: as above.
+    now_ns < unsafe { until.read_volatile() }
+}
+
 /// The generation of entries that are written now.
 #[inline(always)]
 pub fn generation(control: &Control, slot: Slot) -> Generation {

@@ -39,9 +39,9 @@ fn judge(context: *mut xdp_md, what: u64, slot: u64, now_ns: u64) -> u32 {
     let Some(fragment) = header::word(packet, network, header::FRAGMENT) else { return 0 };
     let facts = Facts {
         from_partner,
-        // SAFETY: the value is not looked at.
-        from_director: from_partner || unsafe { DIRECTORS.get(&source) }.is_some(),
+        from_director: from_partner || is_director(source),
         balances: lease::balances(control, slot, now_ns),
+        serves_on: lease::serves_on(control, slot, now_ns),
         ungrouped: slot == Slot::UNGROUPED,
         probe: what & 1 != 0 && crate::probe::ports(control).contain((what >> 16) as u16),
         marked: fragment & MARK != 0,
@@ -52,6 +52,27 @@ fn judge(context: *mut xdp_md, what: u64, slot: u64, now_ns: u64) -> u32 {
         mark(packet, network, false);
     }
     sender as u32
+}
+
+#[inline(always)]
+fn is_director(mac: u64) -> bool {
+    // SAFETY: the value is not looked at.
+    unsafe { DIRECTORS.get(&mac) }.is_some()
+}
+
+/// Whether another director relays the packet, and this one serves on although its lease is over.
+/// For services whose servers are no directors, where relayed packets bear no mark.
+#[inline(always)]
+pub fn relays(packet: &Packet, slot: Slot, now_ns: u64) -> bool {
+    forward::source(packet).is_ok_and(|source| relays_from(source, u64::from(slot.number()), now_ns) != 0)
+}
+
+/// A function of its own, and of numbers alone, so that the verifier forgets on return what was
+/// looked at.
+#[inline(never)]
+fn relays_from(source: u64, slot: u64, now_ns: u64) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    u32::from(lease::serves_on(control, Slot::from_number(slot as u8), now_ns) && is_director(source))
 }
 
 /// Sets the mark of packets for the other director of a hand-over, or takes it away.

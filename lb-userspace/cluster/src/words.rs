@@ -8,6 +8,8 @@ use lb_model::{Cluster, Group};
 
 use super::machine::{Cause, Command, Event, Refusal, Seen};
 use super::member::driver::Report;
+use super::member::handover::ServedOn;
+use super::member::peers::Abandoned;
 use super::message::Role;
 use super::transport::PathId;
 use super::transport::event_loop;
@@ -54,6 +56,7 @@ pub fn record(report: &Report, names: Names<'_>) -> Record {
     match report {
         Report::Event(event) => cluster_event(event, names),
         Report::Transport(report) => transport_event(report, names),
+        Report::ServedOn(news) => served_on(news, names),
         Report::Ended(why) => {
             Record::new(Level::Error, "heartbeat_ended", format!("the heartbeat thread has ended: {why}"))
         }
@@ -139,6 +142,27 @@ fn cluster_event(event: &Event, names: Names<'_>) -> Record {
             Record::new(Warning, "stalled", text).took(*pause)
         }
     }
+}
+
+fn served_on(news: &ServedOn, names: Names<'_>) -> Record {
+    let ServedOn { group, node, ended } = news;
+    let (group, node) = (names.group(*group), names.node(*node));
+    let (event, level, what) = match ended {
+        None => {
+            ("served_on", Level::Info, "its program serves them on as long as its host answers".to_owned())
+        }
+        Some(why) => {
+            let why = match why {
+                Abandoned::NoDataPath => "its program is gone",
+                Abandoned::Unreachable => "its host does not answer",
+                Abandoned::TooLong => "it has been silent for too long",
+                Abandoned::Fenced => "it is fenced",
+            };
+            ("served_on_ended", Level::Warning, format!("they follow the rule for strays: {why}"))
+        }
+    };
+    let text = format!("group {group}: connections that began on node {node}, which is silent: {what}");
+    Record::new(level, event, text).group(group).node(node)
 }
 
 fn command(command: Command, names: Names<'_>) -> String {

@@ -115,13 +115,7 @@ impl Executor {
         start: Start,
         inherited: Option<&Inherited>,
     ) -> Self {
-        let mut leases = start.leases();
-        if let Some(before) = inherited.map(|inherited| &inherited.control) {
-            // What is known of connections is of their earlier generations still.
-            for (lease, before) in leases.iter_mut().zip(&before.leases) {
-                lease.generation = before.generation;
-            }
-        }
+        let leases = start.leases(inherited.map(|inherited| &inherited.control.leases));
         let known = inherited.map(|inherited| inherited.servers.as_slice()).unwrap_or_default();
         let service_ids = known.iter().map(|known| known.service_id.0);
         let server_ids = known.iter().map(|known| known.id.0);

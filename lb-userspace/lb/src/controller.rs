@@ -191,8 +191,10 @@ impl Controller {
     }
 
     fn neighbour(&mut self, event: neighbours::Event) {
-        if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
-            self.director_is_at(*address, *mac);
+        if let neighbours::Event::Neighbour(address, mac) = &event {
+            if let Some(mac) = mac {
+                self.director_is_at(*address, *mac);
+            }
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
@@ -294,6 +296,7 @@ impl Controller {
         self.look_at_checksums();
         self.retry_vip_checks();
         self.membership.look_at_keys();
+        self.look_for_silent_nodes();
         let attached = self.attachment.as_ref().is_some_and(Attachment::is_attached);
         if !attached && if_indextoname(self.index).is_err() {
             // The kernel's word of it was lost.

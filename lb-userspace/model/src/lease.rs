@@ -19,6 +19,9 @@ use lb_common::connection::Generation;
 use lb_common::control::{Control, mac_to_word};
 use lb_common::lease::{Lease, Slot};
 
+/// For so long after its last heartbeat a node's program serves on, see [`Lease::serves_on`].
+pub const SERVE_ON: Duration = Duration::from_nanos(lb_common::lease::SERVE_ON_NS);
+
 /// Where the leases lie: the data path's memory that the XDP program reads. Only the one that made it knows where that is.
 pub trait Memory: Send + Sync {
     /// The word at byte `offset` of [`Control`].
@@ -81,6 +84,12 @@ impl Leases {
             self.store(group, offset_of!(Lease, relay), mac);
         }
         self.store(group, offset_of!(Lease, relay_until), until);
+    }
+
+    /// Until then packets in mid-connection that another director relays are served, whoever has
+    /// the group: those of connections that this director knows.
+    pub fn serve_on(&self, group: u8, until: Duration) {
+        self.store(group, offset_of!(Lease, serve_on_until), nanoseconds(until));
     }
 
     /// Until when the group's packets are balanced; `None`: they are not since the group was given up.

@@ -6,6 +6,7 @@
 //! - [`fence`]: the fence command
 //! - [`groups`]: groups that come and go by reload
 //! - [`keys`]: another node signs with a key that this one does not have
+//! - [`silent`]: nodes that are silent, and whether their hosts are there
 //! - [`split_brains`]: which news of two active nodes is worth a line
 
 use std::collections::BTreeMap;
@@ -22,9 +23,9 @@ use lb_cluster::member::{Member, Place};
 use lb_cluster::references::References;
 use lb_cluster::takeover::holder::{self, Holder, Orders};
 use lb_cluster::words::{self, Names};
-use lb_model::ids::GroupId;
+use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
-use lb_model::{Cluster, Config, Group};
+use lb_model::{Cluster, Config, Group, Node};
 use lb_net::segment::claimant::Machines;
 use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
 use lb_system::clock;
@@ -35,6 +36,7 @@ use self::groups::Groups;
 use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
+use self::silent::Silent;
 use self::split_brains::SplitBrains;
 use super::Controller;
 use super::files::{Look, Watched};
@@ -44,6 +46,7 @@ mod groups;
 mod keys;
 mod orders;
 mod roles;
+mod silent;
 mod split_brains;
 mod status;
 
@@ -84,6 +87,7 @@ pub(super) struct Clustered {
     segment: Watch,
     keys: KeyWatch,
     split_brains: SplitBrains,
+    silent: Silent,
     _references: Option<References>,
 }
 
@@ -149,6 +153,7 @@ impl Membership {
             segment,
             keys: KeyWatch::new(findings),
             split_brains: SplitBrains::default(),
+            silent: Silent::default(),
             _references: references,
             cluster: cluster.clone(),
             member,
@@ -217,12 +222,21 @@ impl Membership {
         }
     }
 
-    /// The MAC of another node's address.
-    pub(super) fn set_node_mac(&self, address: IpAddr, mac: [u8; 6]) {
+    /// The MAC of another node's address; `None`: nobody answers for it.
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: Option<[u8; 6]>) {
         let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
-        if let Some(node) = (0..=u8::MAX).zip(&cluster.nodes).find(|(_, node)| node.address == address) {
-            member.set_node_mac(node.0, mac);
+        if let Some((node, _)) = numbered(cluster).find(|(_, known)| known.address == address) {
+            member.set_node_mac(node, mac);
         }
+    }
+
+    /// Addresses of the nodes that are silent and about which the kernel should be asked again:
+    /// whether their hosts still answer.
+    pub(super) fn silent_nodes(&mut self) -> Vec<IpAddr> {
+        let Self::Clustered(clustered) = self else { return Vec::new() };
+        let Clustered { cluster, silent, .. } = clustered.as_mut();
+        let due = silent.due(Instant::now());
+        numbered(cluster).filter(|(node, _)| due.contains(node)).map(|(_, known)| known.address).collect()
     }
 
     /// Reads the key file again if it has changed.
@@ -266,9 +280,18 @@ impl Membership {
         }
     }
 
-    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`: they may not be.
-    pub(super) fn leave_behind(self) -> bool {
-        matches!(self, Self::Alone(_))
+    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`; those of
+    /// several are given up. `false`: some may still be there that should not.
+    pub(super) async fn leave_behind(self) -> bool {
+        match self {
+            Self::Alone(_) => true,
+            Self::Clustered(_) => self.end().await,
+        }
+    }
+
+    /// The program goes: others shall not count on it.
+    pub(super) fn tell_that_nothing_stays(&mut self) {
+        self.set_readiness(|readiness| readiness.data_path = false);
     }
 
     /// Gives up what VIPs are left. `false`: some may still be on the interface.
@@ -282,6 +305,10 @@ impl Membership {
             }
         }
     }
+}
+
+fn numbered(cluster: &Cluster) -> impl Iterator<Item = (NodeId, &Node)> {
+    (0..=u8::MAX).map(NodeId).zip(&cluster.nodes)
 }
 
 async fn watch_segment(
@@ -334,10 +361,20 @@ impl Controller {
     /// Something happened in the cluster.
     pub(super) fn hear(&mut self, news: News) {
         match news {
-            News::Told(told) => self.told(&told),
+            News::Told(told) => {
+                self.told(&told);
+                self.look_for_silent_nodes();
+            }
             News::References(reached) => {
                 self.membership.set_readiness(|readiness| readiness.references = reached);
             }
+        }
+    }
+
+    /// Has the kernel ask whether the hosts of silent nodes are still there.
+    pub(super) fn look_for_silent_nodes(&mut self) {
+        for address in self.membership.silent_nodes() {
+            self.neighbours.verify(address);
         }
     }
 
@@ -348,6 +385,8 @@ impl Controller {
         }
         let record = words::record(report, clustered.names());
         match report {
+            Report::Event(Event::PeerDead { peer, .. }) => clustered.silent.add(*peer),
+            Report::Event(Event::PeerUp { peer, .. }) => clustered.silent.remove(*peer),
             Report::Event(Event::RoleChanged { group, to, cause, .. }) => {
                 clustered.role_changed(*group, *to, cause);
             }
