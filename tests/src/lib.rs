@@ -1,3 +1,5 @@
-//! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test, and packets.
+//! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test,
+//! packets, and a full table.
 
+pub mod fill;
 pub mod harness;
