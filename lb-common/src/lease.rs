@@ -7,6 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::connection::{Entry, Generation};
+use crate::hairpin;
 use crate::mac::Mac;
 use crate::reason::Reason;
 
@@ -21,6 +22,16 @@ const _: () = assert!(GROUPS.is_power_of_two() && GROUPS > MAX_GROUPS);
 
 /// For so long after its lease has run out a director drops its group's packets; see [`Lease::refusal`].
 pub const LAPSE_NS: u64 = 10_000_000_000;
+
+/// For so long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
+/// enough for an upgrade with a look at what went wrong; nobody looks after the servers' MACs
+/// meanwhile.
+pub const SERVE_ON_NS: u64 = 600_000_000_000;
+
+/// The time to live that a packet has at most once a director has returned it to the other one, see
+/// [`Decides::Sender`]. Enough for one that goes back once more, because that director is its
+/// server (`hairpin`).
+const RETURNED_TTL: u8 = hairpin::TTL + 2;
 
 /// Number of a group of VIPs: which lease a service, or a VIP, is under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -69,7 +80,9 @@ pub struct Lease {
     pub relay: Mac,
     /// `relay` holds until then.
     pub relay_until: u64,
-    pub reserved: [u64; 3],
+    /// See [`Lease::serves_on`].
+    pub serve_on_until: u64,
+    pub reserved: [u64; 2],
 }
 
 /// Who decides where a TCP packet in mid-connection goes; see [`Lease::decides`].
@@ -79,8 +92,21 @@ pub enum Decides {
     This,
     /// The other director of the hand-over: the packet is relayed.
     Other,
-    /// The other one again, which has sent the packet: it goes back, and that costs it a hop of its time to live.
+    /// The other one again, which has sent the packet: it goes back, with the time to live that
+    /// [`returned`] tells.
     Sender,
+}
+
+/// The time to live of a packet that goes back to the director that it came from with this one;
+/// `None`: its way ends here. So one that two directors return to each other, because neither has
+/// the group for a moment, ends after a few hops.
+#[inline(always)]
+pub const fn returned(arrived: u8) -> Option<u8> {
+    match arrived {
+        0 | 1 => None,
+        2..=RETURNED_TTL => Some(arrived - 1),
+        _ => Some(RETURNED_TTL),
+    }
 }
 
 impl Lease {
@@ -94,8 +120,26 @@ impl Lease {
         answer_until: Self::NEVER_ENDS,
         relay: Mac::NONE,
         relay_until: 0,
-        reserved: [0; 3],
+        serve_on_until: 0,
+        reserved: [0; 2],
     };
+
+    /// What the next `lb` begins with that finds this one, and that may balance nothing yet.
+    /// Entries of a group that was held up to now are of the generation before from then on, as if
+    /// it had been given up.
+    pub const fn left_behind(self) -> Self {
+        let held = self.answer_until != 0;
+        let generation = Generation::from_number(self.generation);
+        Self {
+            balance_until: 0,
+            generation: if held { generation.next().number() } else { generation.number() },
+            answer_until: 0,
+            relay: Mac::NONE,
+            relay_until: 0,
+            serve_on_until: self.serve_on_until,
+            reserved: [0; 2],
+        }
+    }
 
     #[inline(always)]
     pub const fn answers(&self, now_ns: u64) -> bool {
@@ -120,6 +164,18 @@ impl Lease {
         }
     }
 
+    /// Whether packets in mid-connection that another director relays go on to their servers
+    /// although the lease is over, as far as the table knows them; what it does not know goes back
+    /// ([`Decides::Sender`]).
+    ///
+    /// The controller renews this with each heartbeat for all groups, whoever has them, and for
+    /// [`SERVE_ON_NS`] ahead: the program goes on without it, as the kernel keeps it, while the
+    /// process is restarted, or after it was killed. It balances nothing meanwhile.
+    #[inline(always)]
+    pub const fn serves_on(&self, now_ns: u64) -> bool {
+        now_ns < self.serve_on_until
+    }
+
     /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be sent.
     ///
     /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
@@ -137,11 +193,15 @@ impl Lease {
     /// other one. So the holder lets its predecessor look first, and marks the entry ([`Generation::disputed`]). What
     /// comes back is known there to nobody; then the holder's entry is right, or without one the service's own rule.
     ///
-    /// The predecessor is sure of what it wrote in its grace time and while it last held the group. If it has only an older
-    /// entry, that one is wrong if it bears the mark, or if the client had closed the connection; else it is taken to be
-    /// right. What nobody knows goes back, because only the holder's host has the address and can answer it. That costs a
-    /// hop of its time to live, which ends it should both be in their grace time for a moment, when the group is handed
+    /// The predecessor is sure of what it wrote in its grace time and while it last held the group.
+    /// If it has only an older entry, that one is wrong if it bears the mark, or if the client had
+    /// closed the connection; else it is taken to be right. What nobody knows goes back, because
+    /// only the holder's host has the address and can answer it. It has few hops left then
+    /// ([`returned`]), which end it should neither have the group for a moment, when it is handed
     /// back at once.
+    ///
+    /// A director whose lease has run out, or that is on standby, is a predecessor too, if it
+    /// serves on ([`Self::serves_on`]).
     #[inline(always)]
     pub const fn decides(&self, known: Option<Entry>, from_other: bool, now_ns: u64) -> Decides {
         let holder = self.answers(now_ns);
@@ -160,10 +220,18 @@ impl Lease {
         entry.generation().number() == self.generation
     }
 
-    /// In the grace time: whether an entry is not worth more than what the holder knows.
+    /// The generation in which this director last held the group. A lease that has run out was not
+    /// given up.
+    #[inline(always)]
+    const fn held(&self) -> Generation {
+        let now = Generation::from_number(self.generation);
+        if self.answer_until == 0 { now.before() } else { now }
+    }
+
+    /// Of a predecessor: whether an entry is not worth more than what the holder knows.
     #[inline(always)]
     const fn is_outdated(&self, entry: Entry) -> bool {
-        let held = Generation::from_number(self.generation).before();
+        let held = self.held();
         let of = entry.generation().number();
         let over = match entry.state() {
             Some(state) => state.is_over(),
@@ -242,6 +310,55 @@ mod tests {
             assert_eq!(decides(holder), at_the_holder, "{known:?} at the holder");
             assert_eq!(decides(grace), in_grace, "{known:?} in the grace time");
         }
+    }
+
+    #[test]
+    fn a_director_without_its_process_serves_on_what_it_wrote_while_it_held_the_group() {
+        use Decides::{Sender, This};
+        use State::{Established, FinWait};
+        // Killed while it held the group: nobody has given the lease up.
+        let killed = Lease { generation: 1, ..held_until(NOW - SECOND) };
+        // What the next process begins with is the same as what an orderly release leaves.
+        let [again, released] = [killed.left_behind(), Lease { generation: 2, ..NOTHING }.left_behind()];
+        assert_eq!(again, released);
+        let (this, older, disputed) = (1, 0, 9);
+        for lease in [killed, again] {
+            let decides = |state, generation| {
+                let generation = Generation::from_number(generation);
+                lease.decides(Some(Entry::new(ServerId(1), state, Tick(0), generation)), true, NOW)
+            };
+            assert_eq!(lease.decides(None, true, NOW), Sender);
+            for (state, generation, expected) in [
+                (Established, this, This),
+                (FinWait, this, This),
+                (Established, older, This),
+                (FinWait, older, Sender),
+                (Established, disputed, Sender),
+            ] {
+                assert_eq!(decides(state, generation), expected, "{state:?} of {generation}, {lease:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_left_behind_serves_on_and_balances_nothing() {
+        let until = NOW + SERVE_ON_NS;
+        let before =
+            Lease { relay: Mac::from_word(7), relay_until: until, serve_on_until: until, ..Lease::UNLIMITED };
+        let left = before.left_behind();
+        assert!(left.serves_on(NOW) && !left.serves_on(until));
+        assert!(!left.answers(NOW) && left.balance_until == 0 && left.relay(NOW).is_none());
+        assert_eq!(left.left_behind(), left, "of a process that never had the group");
+        assert!(!Lease::UNLIMITED.serves_on(0), "one that is alone has nobody who relays");
+    }
+
+    #[test]
+    fn what_is_returned_ends_after_a_few_hops() {
+        for arrived in 0..=u8::MAX {
+            let hops = core::iter::successors(Some(arrived), |left| returned(*left)).count();
+            assert!(hops <= 1 + usize::from(RETURNED_TTL), "{hops} hops of {arrived}");
+        }
+        assert!(returned(64).and_then(hairpin::time_to_live).is_some(), "its server may have sent it");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Packets from another director of the cluster, where directors are real servers as well.
 //!
-//! What another director has balanced is for this host: balancing it again would send it elsewhere. But in a planned
-//! hand-over the directors also send each other packets of connections that they do not know ([`crate::lease::Lease::relay`]),
-//! and those must be looked up. The two are told apart by a mark on the latter, which whoever receives them removes.
+//! What another director has balanced is for this host: balancing it again would send it elsewhere.
+//! But after a take-over the directors also send each other packets of connections that they do not
+//! know ([`crate::lease::Lease::relay`]), and those must be looked up. The two are told apart by a
+//! mark on the latter, which whoever receives them removes.
 
 /// The mark: the first of the three flags beside the fragment offset, which nobody else may set (RFC 791, section 3.1). As
 /// a number of that word in host byte order.
@@ -33,6 +34,9 @@ pub struct Facts {
     pub from_director: bool,
     /// This director balances the packet's group now.
     pub balances: bool,
+    /// It serves relayed packets of the group whether it balances it or not, see
+    /// [`crate::lease::Lease::serves_on`].
+    pub serves_on: bool,
     /// The lease is that of services of no group, which all directors balance at any time.
     pub ungrouped: bool,
     /// It is another director's check through the VIP ([`crate::probe`]).
@@ -46,8 +50,9 @@ pub struct Facts {
 /// takes a packet as balanced already only if the sender may be balancing too: in a hand-over, or without a group.
 #[inline(always)]
 pub const fn sender(facts: Facts) -> Sender {
-    let Facts { from_partner, from_director, balances, ungrouped, probe, marked, host_serves } = facts;
-    if from_partner && marked && balances {
+    let Facts { from_partner, from_director, balances, serves_on, ungrouped, probe, marked, host_serves } =
+        facts;
+    if marked && (from_partner && balances || from_director && serves_on) {
         return Sender::Relay;
     }
     let may_balance = from_partner || from_director && (!balances || ungrouped || probe);
@@ -62,6 +67,7 @@ mod tests {
         from_partner: false,
         from_director: false,
         balances: true,
+        serves_on: false,
         ungrouped: false,
         probe: false,
         marked: false,
@@ -94,6 +100,16 @@ mod tests {
                 "relayed, and this host is no server",
                 Facts { marked: true, host_serves: false, ..PARTNER },
                 Sender::Relay,
+            ),
+            (
+                "relayed to one whose process is gone",
+                Facts { marked: true, balances: false, serves_on: true, ..DIRECTOR },
+                Sender::Relay,
+            ),
+            (
+                "the active director's, here without a process",
+                Facts { balances: false, serves_on: true, ..DIRECTOR },
+                Sender::Balancer,
             ),
             (
                 "in a hand-over, and this host is no server",

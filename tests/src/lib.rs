@@ -1,5 +1,7 @@
-//! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test, and packets.
+//! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test,
+//! packets, and a full table.
 
+pub mod fill;
 pub mod harness;
 
 /// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and floors beside it.

@@ -7,6 +7,7 @@ use lb_lab::cluster::Talk;
 use lb_lab::lab::{Director, cleanup, unique_name};
 use lb_lab::scenario::alone::{Alone, BOTH, ONE, configuration};
 use lb_lab::scenario::steady::{Outcome, Steady};
+use lb_tests::fill::fill;
 
 const CONNECTIONS: usize = 400;
 const PACE: Duration = Duration::from_millis(200);
@@ -109,6 +110,27 @@ fn a3_connections_move_into_a_table_of_another_size() {
     }
     let outcome = clients.finish();
     assert_eq!((outcome.lost, outcome.wrong), (0, 0), "{outcome:?}");
+}
+
+/// All of them, in a table of the same size and then in one of another.
+#[test]
+fn a3_a_million_connections_go_on() {
+    const MILLION: u32 = 1_000_000;
+    let mut bench = Bench(Alone::start("million", MILLION).unwrap_or_else(|error| panic!("{error:#}")));
+    let clients = bench.clients();
+    fill(&bench.talk.ha1, "eth0", MILLION, MILLION).unwrap_or_else(|error| panic!("{error:#}"));
+    for connections in [MILLION, 2 * MILLION] {
+        bench.director.kill().expect("lb is killed");
+        bench.reconfigure(connections, BOTH).expect("a new file");
+        bench.director.restart().expect("lb starts again");
+        bench.wait_until_served();
+        bench.assert_has_taken_over(connections.into());
+        let status = bench.director.status().expect("a status");
+        let active: u32 =
+            status.services.iter().flat_map(|service| &service.servers).map(|server| server.active).sum();
+        assert_eq!(active as usize, MILLION as usize + CONNECTIONS, "all are counted");
+    }
+    assert_nothing_lost(clients);
 }
 
 #[test]

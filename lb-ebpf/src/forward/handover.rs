@@ -1,6 +1,6 @@
-//! Packets of connections that the other director of a planned hand-over may know.
+//! Packets of connections that the director that had the group before may know.
 
-use lb_common::lease::Decides;
+use lb_common::lease::{Decides, returned};
 use lb_common::reason::{Reason, TableEvent};
 
 use super::direct;
@@ -10,19 +10,26 @@ use crate::guard::lease;
 use crate::lookup::connection::Found;
 use crate::stats;
 
-/// Makes a packet in mid-connection one for the other director of a hand-over, if there is one and it
-/// decides where the packet goes. Where directors are real servers the packet bears a mark then, see
-/// `lb_common::peer`.
+/// Makes a packet in mid-connection one for the other director of a take-over, if there is one and it
+/// decides where the packet goes. With a lease that is `over` that is whoever has relayed it. Where
+/// directors are real servers the packet bears a mark then, see `lb_common::peer`.
 #[inline(always)]
-pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Decides, Reason> {
+pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>, over: bool) -> Result<Decides, Reason> {
     let Context { packet, control, now_ns, .. } = context;
     let lease = lease::read(control, found.group());
-    let Some(director) = lease.relay(*now_ns) else { return Ok(Decides::This) };
-    let decides = lease.decides(found.entry(), direct::source_mac(packet)? == director, *now_ns);
+    let sender = direct::source_mac(packet)?;
+    let director = match over {
+        true => sender,
+        false => match lease.relay(*now_ns) {
+            Some(director) => director,
+            None => return Ok(Decides::This),
+        },
+    };
+    let decides = lease.decides(found.entry(), sender == director, *now_ns);
     match decides {
         Decides::This => return Ok(decides),
         Decides::Other => {}
-        Decides::Sender => take_hop(context)?,
+        Decides::Sender => take_hops(context)?,
     }
     direct::write(packet, control, director)?;
     if found.is_served_by_a_director() {
@@ -32,12 +39,9 @@ pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Decide
     Ok(decides)
 }
 
-/// Takes one from the time to live.
+/// Takes from the time to live what `lb_common::lease::returned` wants.
 #[inline(always)]
-fn take_hop<A: Family>(Context { packet, flow, .. }: &Context<A>) -> Result<(), Reason> {
-    if flow.ttl <= 1 {
-        return Err(Reason::TtlExpired);
-    }
-    A::set_hops(packet, flow.network, flow.ttl - 1);
+fn take_hops<A: Family>(Context { packet, flow, .. }: &Context<A>) -> Result<(), Reason> {
+    A::set_hops(packet, flow.network, returned(flow.ttl).ok_or(Reason::TtlExpired)?);
     Ok(())
 }

@@ -15,6 +15,12 @@ pub fn balances(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
     now_ns < shared_field!(control.leases[group.index()], balance_until)
 }
 
+/// As `Lease::serves_on` has it.
+#[inline(always)]
+pub fn serves_on(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
+    now_ns < shared_field!(control.leases[group.index()], serve_on_until)
+}
+
 /// The generation of entries that are written now.
 #[inline(always)]
 pub fn generation(control: &Control, group: GroupIndex) -> Generation {
@@ -41,7 +47,8 @@ pub fn read(control: &Control, group: GroupIndex) -> Lease {
         answer_until: shared_field!(lease, answer_until),
         relay: shared_field!(lease, relay),
         relay_until: shared_field!(lease, relay_until),
-        reserved: [0; 3],
+        serve_on_until: shared_field!(lease, serve_on_until),
+        reserved: [0; 2],
     }
 }
 

@@ -3,6 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::lease::GroupIndex;
+use lb_common::mac::Mac;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::probe;
 
@@ -45,9 +46,9 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
     let Some(marked) = A::is_marked(packet, network, transport) else { return 0 };
     let facts = Facts {
         from_partner,
-        // SAFETY: the value is not looked at.
-        from_director: from_partner || unsafe { DIRECTORS.get(&source) }.is_some(),
+        from_director: from_partner || is_director(source),
         balances: lease::balances(control, group, now_ns),
+        serves_on: lease::serves_on(control, group, now_ns),
         ungrouped: group == GroupIndex::UNGROUPED,
         probe: what & 1 != 0 && super::probe::ports(control).contain((what >> 16) as u16),
         marked,
@@ -58,4 +59,27 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
         A::set_mark(packet, network, transport, false);
     }
     sender as u32
+}
+
+#[inline(always)]
+fn is_director(mac: Mac) -> bool {
+    // SAFETY: the value is not looked at.
+    unsafe { DIRECTORS.get(&mac) }.is_some()
+}
+
+/// Whether another director relays the packet, and this one serves on although its lease is over.
+/// For services whose servers are no directors, where relayed packets bear no mark.
+#[inline(always)]
+pub fn relays(packet: &Packet, group: GroupIndex, now_ns: u64) -> bool {
+    let source = direct::source_mac(packet);
+    source.is_ok_and(|source| relays_from(source, u64::from(group.number()), now_ns) != 0)
+}
+
+/// A function of its own, and of numbers alone, so that the verifier forgets on return what was
+/// looked at.
+#[inline(never)]
+fn relays_from(source: Mac, group: u64, now_ns: u64) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    let group = GroupIndex::from_number(group as u8);
+    u32::from(lease::serves_on(control, group, now_ns) && is_director(source))
 }

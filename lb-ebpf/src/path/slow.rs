@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
+use lb_common::connection::first;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
@@ -99,17 +100,23 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Err(Reason::NotOurMac);
     }
     let group = found.group();
-    if found.is_served_by_a_director() && peer::sender(context, &found) == Sender::Balancer {
+    let shared = found.is_served_by_a_director();
+    let sender = if shared { peer::sender(context, &found) } else { Sender::Client };
+    if sender == Sender::Balancer {
         found.forget();
         return Ok(Action::Deliver(Reason::PeerBalanced));
     }
-    if !lease::balances(control, group, *now_ns) {
+    let over = !lease::balances(control, group, *now_ns);
+    if over && sender != Sender::Relay && (shared || !peer::relays(packet, group, *now_ns)) {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     let flags = frame::check(packet, flow)?;
     let generation = lease::generation(control, group);
+    if over && first(flow.protocol, flags).is_some() {
+        return Err(lease::read(control, group).refusal(*now_ns));
+    }
     if found.is_doubtful(flow, flags, generation) {
-        match handover::relay(context, &found)? {
+        match handover::relay(context, &found, over)? {
             Decides::This => {}
             Decides::Other => {
                 found.dispute(generation);

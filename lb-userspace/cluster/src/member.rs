@@ -7,7 +7,8 @@
 //! - [`settings`]: from the configuration to the machine's settings and the paths
 //! - [`driver`]: the machine on the heartbeat thread
 //! - [`fencing`]: dead nodes are fenced before their groups are taken
-//! - [`handover`]: connections that began on the node that had a group before
+//! - [`handover`]: connections that began on the node that had a group before, whether its process
+//!   lives or not
 //! - [`peers`]: what is known of the other nodes
 //! - [`numbers`]: the numbers of the groups on this node
 
@@ -37,9 +38,9 @@ use super::transport::statistics::Statistics;
 
 pub mod driver;
 pub mod fencing;
-mod handover;
+pub mod handover;
 mod numbers;
-mod peers;
+pub mod peers;
 mod settings;
 
 /// What the member finds where it runs.
@@ -135,9 +136,10 @@ impl Member {
         move |group, mac| handle.command(Command::Conflict(group, mac))
     }
 
-    /// The node's MAC on the VIPs' interface, as the kernel knows it.
-    pub fn set_node_mac(&self, node: u8, mac: [u8; 6]) {
-        self.handle.command(Command::Mac(NodeId(node), mac));
+    /// The node's MAC on the VIPs' interface, as the kernel knows it; `None`: its host does not
+    /// answer.
+    pub fn set_node_mac(&self, node: NodeId, mac: Option<[u8; 6]>) {
+        self.handle.command(Command::Mac(node, mac));
     }
 
     /// This node's own MAC has changed.

@@ -8,6 +8,8 @@ use lb_model::{Cluster, Group};
 
 use super::machine::{Cause, Command, Event, Refusal, Seen};
 use super::member::driver::Report;
+use super::member::handover::ServedOn;
+use super::member::peers::Abandoned;
 use super::message::Role;
 use super::transport::PathId;
 use super::transport::event_loop;
@@ -54,6 +56,7 @@ pub fn record(report: &Report, names: Names<'_>) -> Record {
     match report {
         Report::Event(event) => cluster_event(event, names),
         Report::Transport(report) => transport_event(report, names),
+        Report::ServedOn(news) => served_on(news, names),
         Report::Ended(why) => {
             Record::new(Level::Error, "heartbeat_ended", format!("the heartbeat thread has ended: {why}"))
         }
@@ -153,6 +156,26 @@ fn role_changed(
     let text = format!("group {group}: {was} -> {is}{lasted}: {why}");
     let record = Record::new(level, "role_changed", text).group(group).from_to(was, is);
     record.cause(why).cause_id(cause_id(cause)).took(after)
+}
+
+fn served_on(news: &ServedOn, names: Names<'_>) -> Record {
+    let ServedOn { group, node, ended } = news;
+    let (group, node) = (names.group(*group), names.node(*node));
+    let text =
+        |what: &str| format!("group {group}: connections that began on node {node}, which is silent: {what}");
+    let Some(why) = ended else {
+        let text = text("its program serves them on as long as its host answers");
+        return Record::new(Level::Info, "served_on", text).group(group).node(node);
+    };
+    let (id, why) = match why {
+        Abandoned::NoDataPath => ("no_program", "its program is gone"),
+        Abandoned::Unreachable => ("unreachable", "its host does not answer"),
+        Abandoned::TooLong => ("too_long", "it has been silent for too long"),
+        Abandoned::Fenced => ("fenced", "it is fenced"),
+    };
+    let text = text(&format!("they follow the rule for strays: {why}"));
+    let record = Record::new(Level::Warning, "served_on_ended", text);
+    record.group(group).node(node).cause(why.to_owned()).cause_id(id)
 }
 
 fn command(command: Command, names: Names<'_>) -> String {

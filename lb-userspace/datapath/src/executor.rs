@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
-use lb_common::lease::{GroupIndex, Lease};
+use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Schedule;
@@ -120,13 +120,7 @@ impl Executor {
         start: Start,
         inherited: Option<&Inherited>,
     ) -> Self {
-        let mut leases = start.leases();
-        if let Some(before) = inherited.map(|inherited| &inherited.control) {
-            // What is known of connections is of their earlier generations still.
-            for (lease, before) in leases.iter_mut().zip(&before.leases) {
-                *lease = Shared::new(Lease { generation: before.get().generation, ..lease.get() });
-            }
-        }
+        let leases = start.leases(inherited.map(|inherited| &inherited.control.leases));
         let known = inherited.map(|inherited| inherited.servers.as_slice()).unwrap_or_default();
         let service_ids = known.iter().map(|known| known.service_id.0);
         let server_ids = known.iter().map(|known| known.id.0);

@@ -172,9 +172,17 @@ impl Controller {
         self.notify(notifications);
     }
 
+    /// Has the kernel ask whether the hosts of silent nodes are still there.
+    fn verify_silent_nodes(&mut self) {
+        for address in self.membership.silent_nodes() {
+            self.neighbours.verify(address);
+        }
+    }
+
     fn neighbour(&mut self, event: neighbours::Event) {
-        if let neighbours::Event::Neighbour(address, Some(mac)) = &event {
-            if let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
+        if let neighbours::Event::Neighbour(address, mac) = &event {
+            if let Some(mac) = mac
+                && let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
                 && let Err(error) = self.forwarding.set_directors(directors)
             {
                 self.forwarding.note_failure(&error);
@@ -267,6 +275,7 @@ impl Controller {
         checks.retry_vip(Needs { config, runtime, forwarding, interface, findings });
         let keys = self.membership.poll_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
+        self.verify_silent_nodes();
         if self.interface.is_gone() {
             // The kernel's word of it was lost.
             self.interface_gone();
@@ -286,6 +295,7 @@ impl Controller {
         if let Some(record) = self.membership.receive(input, &self.config.groups) {
             self.notifier.record(record);
         }
+        self.verify_silent_nodes();
     }
 
     fn notify(&mut self, notifications: Vec<Notification>) {

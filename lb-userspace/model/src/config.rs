@@ -169,7 +169,8 @@ pub struct Cluster {
     pub late: Duration,
     /// How long to listen at start before a group is taken; at least `dead`, default 1 s.
     pub initial_dead: Duration,
-    /// How long a planned stop waits for connections that still use this node; default 5 s.
+    /// How long a stop for good waits for the connections that still run through this node; default
+    /// 5 s. Other stops wait no longer than clients need to hear where the VIPs are now.
     pub linger: Duration,
     /// At least one if there are two or more nodes, at most 16.
     pub paths: Vec<HeartbeatPath>,

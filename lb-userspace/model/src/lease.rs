@@ -22,6 +22,9 @@ use lb_common::control::Control;
 use lb_common::lease::{GroupIndex, Lease};
 use lb_common::mac::Mac;
 
+/// For so long after its last heartbeat a node's program serves on, see [`Lease::serves_on`].
+pub const SERVE_ON: Duration = Duration::from_nanos(lb_common::lease::SERVE_ON_NS);
+
 /// The memory of the leases, which the XDP program reads. Only its implementation knows its
 /// address.
 pub trait Memory: Send + Sync {
@@ -85,6 +88,12 @@ impl Leases {
             self.store(group, offset_of!(Lease, relay), mac);
         }
         self.store(group, offset_of!(Lease, relay_until), until);
+    }
+
+    /// Until then packets in mid-connection that another director relays are served, whoever has
+    /// the group: those of connections that this director knows.
+    pub fn serve_on(&self, group: u8, until: Duration) {
+        self.store(group, offset_of!(Lease, serve_on_until), nanoseconds(until));
     }
 
     /// Until when the program balances the group's packets; `None`: the group was given up.

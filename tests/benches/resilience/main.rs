@@ -1,16 +1,21 @@
-//! What the connections of a director that is alone lose when its process ends and another one begins: thousands of TCP
-//! connections that check every byte, and a datagram each millisecond.
+//! What connections lose when the process of a director ends and another one begins, alone and in a
+//! cluster: thousands of TCP connections that check every byte, and a datagram each millisecond.
+//! And how long the next `lb` takes to start.
+
+mod cases;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
-use lb_lab::scenario::steady::{self, Outcome};
+use lb_lab::scenario::alone::SERVICE;
+use lb_lab::scenario::steady;
 use serde::Serialize;
 use serde_json::json;
+
+use self::cases::{CASES, Run};
 
 /// What a restart, a crash, an upgrade and another table size cost the connections there are.
 #[derive(Debug, Parser)]
@@ -39,39 +44,6 @@ struct Options {
 /// From one block of a connection to its next.
 const PACE: Duration = Duration::from_secs(2);
 
-type Play = fn(&mut Alone, &Options) -> Result<()>;
-
-const CASES: [(&str, Play); 4] =
-    [("restart", restart), ("crash", crash), ("upgrade", upgrade), ("resize", resize)];
-
-/// Entries that the table has room for.
-const TABLE: u32 = 50_000;
-/// And after the case `resize`.
-const LARGER: u32 = 200_000;
-
-fn restart(alone: &mut Alone, _: &Options) -> Result<()> {
-    alone.director.stop()?;
-    alone.director.restart()
-}
-
-fn crash(alone: &mut Alone, _: &Options) -> Result<()> {
-    alone.director.kill()?;
-    alone.director.restart()
-}
-
-fn upgrade(alone: &mut Alone, options: &Options) -> Result<()> {
-    let other = options.other_build.as_deref();
-    let other = other.context("--other-build is missing; `cargo xtask bench resilience` gives it")?;
-    alone.director.stop()?;
-    alone.director.restart_as(other)
-}
-
-fn resize(alone: &mut Alone, _: &Options) -> Result<()> {
-    alone.director.stop()?;
-    alone.reconfigure(LARGER, BOTH)?;
-    alone.director.restart()
-}
-
 #[derive(Debug, Serialize)]
 struct Case {
     name: &'static str,
@@ -82,23 +54,10 @@ struct Case {
     packets_lost: u64,
     /// The longest time without an answer to a datagram.
     gap_ms_worst: f64,
-}
-
-fn play(name: &'static str, case: Play, options: &Options) -> Result<Case> {
-    let this = std::env::current_exe()?;
-    let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
-    let mut alone = Alone::start_with(&format!("bench{name}"), TABLE, |server| {
-        server.start("echo", this, &["--echo"]).map(drop)
-    })?;
-    let clients = alone.clients(options.connections as usize, PACE)?;
-    case(&mut alone, options)?;
-    alone.wait_until_served()?;
-    alone.has_taken_over(if name == "resize" { LARGER.into() } else { TABLE.into() })?;
-    // Each connection speaks at least once more afterwards.
-    let Outcome { connections, lost, wrong, blocks, datagrams_lost, gap } = clients.finish();
-    ensure!(blocks >= 2 * connections, "the connections did not go on: {blocks} blocks of {connections}");
-    let gap_ms_worst = (gap.as_secs_f64() * 1e4).round() / 10.0;
-    Ok(Case { name, connections, lost: lost + wrong, packets_lost: datagrams_lost, gap_ms_worst })
+    /// What the next `lb` found in the table.
+    entries: u64,
+    /// From the start of its process to its first answer.
+    start_ms: f64,
 }
 
 fn main() -> Result<()> {
@@ -110,16 +69,21 @@ fn main() -> Result<()> {
     for (name, case) in CASES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("{name} …");
-            cases.push(play(name, case, &options).with_context(|| format!("the case {name}"))?);
+            cases.push(case(Run { name, options: &options }).with_context(|| format!("the case {name}"))?);
         }
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&json!({ "resilience": cases }))?);
         return Ok(());
     }
-    println!("{:<10}{:>12}{:>8}{:>14}{:>15}", "case", "connections", "lost", "packets lost", "worst gap, ms");
-    for Case { name, connections, lost, packets_lost, gap_ms_worst } in &cases {
-        println!("{name:<10}{connections:>12}{lost:>8}{packets_lost:>14}{gap_ms_worst:>15.1}");
+    println!(
+        "{:<16}{:>12}{:>8}{:>14}{:>15}{:>12}{:>11}",
+        "case", "connections", "lost", "packets lost", "worst gap, ms", "entries", "start, ms"
+    );
+    for Case { name, connections, lost, packets_lost, gap_ms_worst, entries, start_ms } in &cases {
+        println!(
+            "{name:<16}{connections:>12}{lost:>8}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"
+        );
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod alone;
 pub mod kept_open;
 pub mod one;
 pub mod open_loop;
+pub mod several;
 pub mod steady;
 pub mod traffic;
 pub mod two;

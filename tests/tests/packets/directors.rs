@@ -226,6 +226,17 @@ impl Pair {
         }
     }
 
+    /// The one that is active is killed, and the other one takes over.
+    fn kill(&self, dead: usize) {
+        let [killed, next] = [dead, 1 - dead].map(|at| self.machines[at].data_path.leases());
+        killed.renew(GROUP, ago(1));
+        killed.relay(GROUP, None);
+        killed.serve_on(GROUP, within(600));
+        next.unlimited(GROUP);
+        next.next_generation(GROUP);
+        next.relay(GROUP, Some((MACS[dead], within(600))));
+    }
+
     /// What becomes of a client's packet that comes to machine `at`.
     fn send(&self, mut at: usize, packet: &Packet) -> End {
         let mut frame = Packet { destination: MACS[at], ..packet.clone() }.bytes();
@@ -302,6 +313,28 @@ fn b8_planned_moves_to_and_fro_leave_every_connection_where_it_is() {
         }
         let relayed: u64 = pair.machines.iter().map(|machine| machine.event(TableEvent::Relayed)).sum();
         assert!(relayed > 0);
+        pair.machines.iter().for_each(Director::assert_counts_are_true);
+    }
+}
+
+#[test]
+fn b8_connections_of_a_machine_that_is_killed_are_served_by_its_program() {
+    for and_another in [false, true] {
+        let pair = Pair::new(and_another);
+        let mut homes: Vec<(Client, End)> =
+            (0..6).map(|number| (client(number), pair.open(0, client(number)))).collect();
+        pair.kill(0);
+        pair.are_at_home(&homes, &[1]);
+        homes.extend((6..12).map(|number| (client(number), pair.open(1, client(number)))));
+        pair.are_at_home(&homes, &[1]);
+        assert_eq!(pair.send(1, &Packet::ack(client(50))), End::Host(1), "unknown to both");
+        // It starts again, and has the group back.
+        pair.machines[0].data_path.leases().next_generation(GROUP);
+        pair.machines[0].data_path.leases().end(GROUP);
+        pair.are_at_home(&homes, &[1]);
+        pair.move_to(0);
+        pair.machines[0].data_path.leases().next_generation(GROUP);
+        pair.are_at_home(&homes, &[0, 1]);
         pair.machines.iter().for_each(Director::assert_counts_are_true);
     }
 }

@@ -244,6 +244,10 @@ pub(crate) enum Role {
     Grace,
     Standby,
     Lapsed,
+    /// Its process is gone while it had the group, and its program serves on.
+    Killed,
+    /// It has given the group up long ago, and its program serves on.
+    ServesOn,
 }
 
 /// The time to live of packets that might circle.
@@ -258,10 +262,12 @@ impl Pair {
 
     pub(crate) fn new() -> Self {
         let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
-        for (director, mac) in directors.iter().zip(Self::MACS) {
-            director.data_path.executor.set_mac(mac.into());
+        let mut pair = Self(directors);
+        for (index, director) in pair.0.iter_mut().enumerate() {
+            director.data_path.executor.set_mac(Self::MACS[index].into());
+            director.data_path.executor.set_directors([Self::MACS[1 - index].into()].into()).unwrap();
         }
-        Self(directors)
+        pair
     }
 
     pub(crate) fn set(&self, index: usize, role: Role, relays: bool) {
@@ -269,9 +275,11 @@ impl Pair {
         match role {
             Role::Holder => leases.renew(GROUP, within(60)),
             Role::Grace => leases.grace(GROUP, within(60)),
-            Role::Standby => leases.end(GROUP),
-            Role::Lapsed => leases.renew(GROUP, ago(1)),
+            Role::Standby | Role::ServesOn => leases.end(GROUP),
+            Role::Lapsed | Role::Killed => leases.renew(GROUP, ago(1)),
         }
+        let serves_on = matches!(role, Role::Killed | Role::ServesOn);
+        leases.serve_on(GROUP, if serves_on { within(60) } else { ago(1) });
         leases.relay(GROUP, relays.then(|| (Self::MACS[1 - index], within(60))));
     }
 
@@ -330,7 +338,7 @@ fn in_a_hand_over_every_connection_is_found_wherever_its_packets_go() {
             ip_sum(&Packet::ack(client(3)).bytes()[14..]),
             "after {hops} hops"
         );
-        assert_eq!(outcome.frame[22], 64 - u8::from(at == new), "what came back has taken a hop");
+        assert_eq!(outcome.frame[22], if at == new { 10 } else { 64 }, "what came back has few hops left");
         let (outcome, relays) = pair.send(at, Packet::syn(client(4 + at as u32)));
         assert_eq!((usize::from(outcome.server()), relays), (at + 1, 0), "a new connection");
     }
@@ -340,7 +348,7 @@ fn in_a_hand_over_every_connection_is_found_wherever_its_packets_go() {
 #[test]
 fn no_packet_circles_between_two_directors_for_long() {
     let mut pair = Pair::new();
-    let roles = [Role::Holder, Role::Grace, Role::Standby, Role::Lapsed];
+    let roles = [Role::Holder, Role::Grace, Role::Standby, Role::Lapsed, Role::Killed, Role::ServesOn];
     let beliefs: Vec<(Role, bool)> =
         roles.into_iter().flat_map(|role| [(role, true), (role, false)]).collect();
     let mut clients = 0..;
@@ -359,8 +367,9 @@ fn no_packet_circles_between_two_directors_for_long() {
                 for at in [0, 1] {
                     let ack = Packet { ttl: MOST_HOPS as u8, ..Packet::ack(from) };
                     let (_, relays) = pair.send(at, ack);
-                    // Neither has the group: the time to live ends it.
-                    let limit = if (first.0, second.0) == (Role::Grace, Role::Grace) { MOST_HOPS } else { 2 };
+                    // Neither has the group: what they return to each other has few hops left.
+                    let returns = |role| matches!(role, Role::Grace | Role::Killed | Role::ServesOn);
+                    let limit = if returns(first.0) && returns(second.0) { MOST_HOPS } else { 2 };
                     assert!(relays <= limit, "{first:?} and {second:?}: {relays} relays");
                 }
             }

@@ -14,6 +14,7 @@
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
+//! | [`serving_on`] | a director whose process is gone: what another one relays to it |
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
@@ -43,6 +44,7 @@ mod reasons;
 mod refusals;
 mod schedulers;
 mod servers;
+mod serving_on;
 mod silence;
 mod table;
 mod table_model;

@@ -18,6 +18,21 @@ fn moves(pair: &Pair, to: usize, planned: bool) {
     leases[to].next_generation(GROUP);
 }
 
+/// The director that has the group is killed, and the other one takes it over.
+fn is_killed(pair: &Pair, holder: usize) {
+    let next = 1 - holder;
+    pair.set(holder, Role::Killed, false);
+    pair.set(next, Role::Holder, true);
+    pair.0[next].data_path.leases().next_generation(GROUP);
+}
+
+/// It starts again, and does not have the group yet. What the next process begins with:
+/// `Lease::left_behind`.
+fn starts_again(pair: &Pair, index: usize) {
+    pair.0[index].data_path.leases().next_generation(GROUP);
+    pair.set(index, Role::ServesOn, false);
+}
+
 /// The server that a packet finds, and how often it was relayed.
 #[track_caller]
 fn found(pair: &Pair, at: usize, packet: Packet) -> (usize, u32) {
@@ -104,36 +119,81 @@ impl Dice {
 /// Clients with one port each open, use and close connections, while the group moves to and fro a hundred times.
 #[test]
 fn no_connection_loses_its_server_in_a_hundred_moves() {
-    let pair = Pair::new();
-    let (mut holder, mut dice) = (0, Dice(1));
-    moves(&pair, holder, true);
-    // Live connections: the server of each.
-    let mut live: BTreeMap<u32, usize> = BTreeMap::new();
-    for step in 0..100 {
+    let mut world = World::new(1);
+    for _ in 0..100 {
+        world.clients_go_on();
+        world.holder = 1 - world.holder;
+        moves(&world.pair, world.holder, true);
+        world.everyone_is_at_home("moved");
+    }
+    world.pair.0.iter().for_each(|director| director.assert_counts_are_true());
+}
+
+/// The same with directors that are killed, whose programs serve on.
+#[test]
+fn no_connection_loses_its_server_while_directors_are_killed_and_start_again() {
+    let mut world = World::new(2);
+    for _ in 0..100 {
+        world.clients_go_on();
+        let dead = world.holder;
+        is_killed(&world.pair, dead);
+        world.holder = 1 - dead;
+        world.everyone_is_at_home("taken over from one that was killed");
+        world.clients_go_on();
+        starts_again(&world.pair, dead);
+        world.everyone_is_at_home("it has started again");
+        world.clients_go_on();
+        if world.dice.roll(2) == 0 {
+            world.holder = dead;
+            moves(&world.pair, dead, true);
+            world.everyone_is_at_home("it has the group back");
+        }
+    }
+    world.pair.0.iter().for_each(|director| director.assert_counts_are_true());
+}
+
+struct World {
+    pair: Pair,
+    holder: usize,
+    dice: Dice,
+    /// Live connections: the server of each.
+    live: BTreeMap<u32, usize>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let pair = Pair::new();
+        moves(&pair, 0, true);
+        Self { pair, holder: 0, dice: Dice(seed), live: BTreeMap::new() }
+    }
+
+    fn clients_go_on(&mut self) {
+        let Self { pair, holder, dice, live } = self;
         for _ in 0..20 {
             let from = dice.roll(12) as u32;
             match (live.get(&from), dice.roll(4)) {
                 (None, _) => {
                     // A director that still has an earlier connection open would take the SYN for one of its.
-                    let server = found(&pair, holder, Packet::syn(client(from))).0;
-                    assert_eq!(found(&pair, holder, Packet::ack(client(from))).0, server);
+                    let server = found(pair, *holder, Packet::syn(client(from))).0;
+                    assert_eq!(found(pair, *holder, Packet::ack(client(from))).0, server);
                     live.insert(from, server);
                 }
                 (Some(&server), 0) => {
                     let flags = if dice.roll(2) == 0 { RST } else { FIN | ACK };
-                    assert_eq!(found(&pair, holder, Packet::tcp(client(from), flags)).0, server);
+                    assert_eq!(found(pair, *holder, Packet::tcp(client(from), flags)).0, server);
                     live.remove(&from);
                 }
                 (Some(&server), _) => {
-                    assert_eq!(found(&pair, holder, Packet::ack(client(from))).0, server, "step {step}");
+                    assert_eq!(found(pair, *holder, Packet::ack(client(from))).0, server);
                 }
             }
         }
-        holder = 1 - holder;
-        moves(&pair, holder, true);
-        for (&from, &server) in &live {
-            assert_eq!(found(&pair, holder, Packet::ack(client(from))).0, server, "move {step}, {from}");
+    }
+
+    #[track_caller]
+    fn everyone_is_at_home(&self, when: &str) {
+        for (&from, &server) in &self.live {
+            assert_eq!(found(&self.pair, self.holder, Packet::ack(client(from))).0, server, "{when}: {from}");
         }
     }
-    pair.0.iter().for_each(|director| director.assert_counts_are_true());
 }

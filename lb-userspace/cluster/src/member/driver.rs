@@ -9,9 +9,9 @@ use lb_model::lease::Leases;
 use tokio::sync::oneshot;
 
 use super::fencing::Fencing;
-use super::handover::Handovers;
+use super::handover::{Facts, Handovers, ServedOn};
 use super::numbers::{GroupNumbers, NumberedGroup};
-use super::peers::Peers;
+use super::peers::{Abandoned, Peers};
 use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::message::{Heartbeat, Readiness, Role};
 use crate::takeover::holder::{GroupNumber, Orders, Outcome};
@@ -25,8 +25,8 @@ pub enum Command {
     Outcome(Outcome),
     /// The station with this MAC, which is not ours, announces an address of the group.
     Conflict(GroupNumber, [u8; 6]),
-    /// The node's MAC on the VIPs' interface.
-    Mac(NodeId, [u8; 6]),
+    /// The node's MAC on the VIPs' interface; `None`: its host does not answer.
+    Mac(NodeId, Option<[u8; 6]>),
     /// The configuration was read anew: the numbers of its groups too.
     Changed(Change, Vec<(GroupId, NumberedGroup)>),
     Look(oneshot::Sender<Sight>),
@@ -52,6 +52,7 @@ pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
 pub enum Report {
     Event(Event),
     Transport(event_loop::Report),
+    ServedOn(ServedOn),
     /// The thread has ended by itself, and why.
     Ended(String),
 }
@@ -173,23 +174,35 @@ impl Driver {
 
     /// Its number may be another group's next.
     fn forget(&mut self, group: GroupId) {
-        self.handovers.forget(group);
+        self.forget_handover(group);
         if let Some(number) = self.numbers.remove(group) {
             self.leases.end(number);
-            self.leases.relay(number, None);
         }
+    }
+
+    fn forget_handover(&mut self, group: GroupId) {
+        self.handovers.forget(group);
+        self.of(group, |here, number| here.leases.relay(number, None));
     }
 
     /// The other director of a hand-over first: once the addresses are there, the host would answer what it should have.
     fn acquire(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
-        match self.handovers.takes(group, why, &self.peers) {
-            true => self.renew_handovers(now),
-            false => self.leases.relay(number, None),
-        }
-        self.leases.next_generation(number);
         let silent = self.silent(why);
         let condition = self.fencing.before(self.numbers.name(group), &silent);
+        match self.handovers.takes(group, why, &self.peers) {
+            Some(from) if condition.is_some() && silent.contains(&from) => self.abandon(group, from),
+            Some(_) => self.renew_handovers(now),
+            None => self.leases.relay(number, None),
+        }
+        self.leases.next_generation(number);
         self.orders.take(number, condition);
+    }
+
+    /// It was taken from a node that is fenced: nothing goes there.
+    fn abandon(&mut self, group: GroupId, fenced: NodeId) {
+        self.forget_handover(group);
+        let news = ServedOn { group, node: fenced, ended: Some(Abandoned::Fenced) };
+        (self.tell)(Report::ServedOn(news).into());
     }
 
     /// The nodes that may still have a group that is taken without their consent.
@@ -214,14 +227,20 @@ impl Driver {
                 self.leases.relay(number, None);
             }
         }
-        self.leases.next_generation(number);
+        // What a life before had, it did not have in this one.
+        if *why != Cause::Start {
+            self.leases.next_generation(number);
+        }
         self.orders.release(number);
     }
 
     fn renew_handovers(&mut self, now: Duration) {
         let settings = self.machine.settings();
         let (lease, heard) = (now + settings.lease, now + settings.dead);
-        self.handovers.renew(&self.machine, &self.peers, &self.numbers, &self.leases, lease, heard);
+        let facts = Facts { machine: &self.machine, peers: &self.peers, numbers: &self.numbers, now };
+        for news in self.handovers.renew(&facts, &self.leases, lease, heard) {
+            (self.tell)(Report::ServedOn(news).into());
+        }
     }
 
     fn outcome(&mut self, outcome: Outcome, now: Duration) {
@@ -279,7 +298,7 @@ impl event_loop::Driver for Driver {
     type Command = Command;
 
     fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
-        self.peers.heard(&mut heartbeat);
+        self.peers.heard(&mut heartbeat, arrived);
         self.fencing.heard(heartbeat.from);
         self.tell_machine(Input::Heartbeat(heartbeat), arrived);
     }

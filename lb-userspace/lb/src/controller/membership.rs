@@ -6,6 +6,7 @@
 //! - [`fence`]: the fence command
 //! - [`groups`]: groups that come and go by reload
 //! - [`keys`]: another node signs with a key that this one does not have
+//! - [`silent`]: nodes that are silent, and whether their hosts are there
 //! - [`split_brains`]: which reports of two active nodes are worth a line
 
 use std::collections::BTreeMap;
@@ -23,9 +24,9 @@ use lb_cluster::member::{Member, Place};
 use lb_cluster::references::References;
 use lb_cluster::takeover::holder::{self, Holder, Orders};
 use lb_cluster::words::{self, Names};
-use lb_model::ids::GroupId;
+use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
-use lb_model::{Cluster, Config, Group};
+use lb_model::{Cluster, Config, Group, Node};
 use lb_net::segment::claimant::Machines;
 use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
 use lb_system::clock;
@@ -36,6 +37,7 @@ use self::groups::Groups;
 use self::keys::KeyWatch;
 use self::orders::Out;
 use self::roles::RoleHere;
+use self::silent::Silent;
 use self::split_brains::SplitBrains;
 use super::files::{FileChange, Watched};
 
@@ -44,6 +46,7 @@ mod groups;
 mod keys;
 mod orders;
 mod roles;
+mod silent;
 mod split_brains;
 mod status;
 
@@ -84,6 +87,7 @@ pub(super) struct Clustered {
     segment: Watch,
     keys: KeyWatch,
     split_brains: SplitBrains,
+    silent: Silent,
     _references: Option<References>,
 }
 
@@ -153,6 +157,7 @@ impl Membership {
             segment,
             keys: KeyWatch::new(findings),
             split_brains: SplitBrains::default(),
+            silent: Silent::default(),
             _references: references,
             cluster: cluster.clone(),
             member,
@@ -221,12 +226,21 @@ impl Membership {
         }
     }
 
-    /// The MAC of another node's address.
-    pub(super) fn set_node_mac(&self, address: IpAddr, mac: [u8; 6]) {
+    /// The MAC of another node's address; `None`: nobody answers for it.
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: Option<[u8; 6]>) {
         let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
-        if let Some(node) = (0..=u8::MAX).zip(&cluster.nodes).find(|(_, node)| node.address == address) {
-            member.set_node_mac(node.0, mac);
+        if let Some((node, _)) = numbered(cluster).find(|(_, known)| known.address == address) {
+            member.set_node_mac(node, mac);
         }
+    }
+
+    /// Addresses of the nodes that are silent and about which the kernel should be asked again:
+    /// whether their hosts still answer.
+    pub(super) fn silent_nodes(&mut self) -> Vec<IpAddr> {
+        let Self::Clustered(clustered) = self else { return Vec::new() };
+        let Clustered { cluster, silent, .. } = clustered.as_mut();
+        let due = silent.due(Instant::now());
+        numbered(cluster).filter(|(node, _)| due.contains(node)).map(|(_, known)| known.address).collect()
     }
 
     /// Reads the key file again if it has changed.
@@ -265,10 +279,18 @@ impl Membership {
         }
     }
 
-    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`. `false`:
-    /// they may not be.
-    pub(super) fn leave_behind(self) -> bool {
-        matches!(self, Self::Alone(_))
+    /// Leaves the VIPs of a director that is alone on the interface, for the next `lb`; those of
+    /// several are given up. `false`: some may still be there that should not.
+    pub(super) async fn leave_behind(self) -> bool {
+        match self {
+            Self::Alone(_) => true,
+            Self::Clustered(_) => self.end().await,
+        }
+    }
+
+    /// The program goes: others shall not count on it.
+    pub(super) fn tell_that_nothing_stays(&mut self) {
+        self.set_readiness(|readiness| readiness.data_path = false);
     }
 
     /// Gives up what VIPs are left. `false`: some may still be on the interface.
@@ -282,6 +304,10 @@ impl Membership {
             }
         }
     }
+}
+
+fn numbered(cluster: &Cluster) -> impl Iterator<Item = (NodeId, &Node)> {
+    (0..=u8::MAX).map(NodeId).zip(&cluster.nodes)
 }
 
 async fn watch_segment(
@@ -360,6 +386,8 @@ impl Membership {
         }
         let record = words::record(report, clustered.names());
         match report {
+            Report::Event(Event::PeerDead { peer, .. }) => clustered.silent.add(*peer),
+            Report::Event(Event::PeerUp { peer, .. }) => clustered.silent.remove(*peer),
             Report::Event(Event::RoleChanged { group, to, cause, .. }) => {
                 clustered.role_changed(*group, *to, cause);
             }

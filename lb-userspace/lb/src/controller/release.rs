@@ -24,7 +24,16 @@ pub(crate) fn release(config: &Config) -> Result<String> {
     give_up_vips(config, index)?;
     let found = attach::remove_what_is_left(&Pins::of(interface)?)?;
     Ok(match found {
-        true => format!("{interface}: program, connections and VIPs of the last lb are gone"),
+        true => {
+            let untold = match config.cluster {
+                None => "",
+                Some(_) => {
+                    "; other nodes do not know that, and may relay packets to this host for some minutes. A running lb tells \
+                     them: rather give the order to it"
+                }
+            };
+            format!("{interface}: program, connections and VIPs of the last lb are gone{untold}")
+        }
         false => format!(
             "{interface}: no lb had left a program; the VIPs of {} groups are gone",
             config.groups.len()

@@ -1,11 +1,15 @@
-//! The way out: the groups go to other nodes, the connections that run through this one come to their end, and then all
-//! is taken away that would outlive the process.
+//! The way out: the groups go to other nodes, and the program stays with the connections that it
+//! knows: a director that is alone forwards on, one of several serves what the others relay to it.
+//! For good (`lb stop --release`) the connections are waited for, and then all is taken away that
+//! would outlive the process.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
 use lb_cluster::member::driver::Sight;
+use lb_model::Config;
+use lb_model::lease::SERVE_ON;
 use lb_system::worker::Worker;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +25,10 @@ pub(super) const LOOK: Duration = Duration::from_millis(20);
 const RELEASE: Duration = Duration::from_secs(3);
 /// A director through which nothing came for so long is not needed any more.
 const QUIET: Duration = Duration::from_millis(250);
+
+/// A director whose program stays waits no longer than clients may need to hear where the VIPs are
+/// now: after two seconds the new one announces them no more than every few seconds.
+const HEARD_OF: Duration = Duration::from_secs(2);
 
 /// How long an answer to `lb stop` may take to its asker.
 const ANSWER: Duration = Duration::from_millis(200);
@@ -106,6 +114,7 @@ impl Leaving {
         matches!(self.cause, Cause::Told)
     }
 
+    /// `linger`: how long connections are waited for.
     fn is_over(&mut self, now: Instant, sight: &Sight, traffic: Traffic, linger: Duration) -> bool {
         if self.at_once {
             return true;
@@ -183,20 +192,19 @@ impl Controller {
             leaving.release |= release;
             leaving.not_before = Instant::now() + ANSWER;
         }
-        match self.stays_behind() {
-            true => {
-                format!("{} goes on forwarding until lb runs again; {RELEASE_ALL}", self.config.interface)
-            }
-            false => "stopping".to_owned(),
+        let interface = &self.config.interface;
+        match (self.stays_behind(), &self.config.cluster) {
+            (true, None) => format!("{interface} goes on forwarding until lb runs again; {RELEASE_ALL}"),
+            (true, Some(_)) => format!("{}; {RELEASE_ALL}", serves_on(interface)),
+            (false, _) => "stopping".to_owned(),
         }
     }
 
-    /// Whether program and VIPs stay where they are: the next `lb` goes on with the connections. Those of a cluster go to other
-    /// directors.
+    /// Whether the program stays where it is, and the next `lb` goes on with the connections. The
+    /// VIPs of one that is alone stay too; those of a cluster go to other directors.
     fn stays_behind(&self) -> bool {
         let told = self.leaving.as_ref().is_some_and(|leaving| leaving.is_told() && !leaving.release);
-        let pinned = self.interface.is_pinned() && self.interface.is_attached();
-        told && pinned && self.config.cluster.is_none()
+        told && self.interface.is_pinned() && self.interface.is_attached()
     }
 
     /// It cannot go on.
@@ -236,9 +244,10 @@ impl Controller {
     pub(super) async fn has_left(&mut self) -> bool {
         let sight = self.membership.snapshot().await;
         let traffic = self.traffic();
+        let longest = if self.stays_behind() { HEARD_OF } else { Duration::MAX };
         match (&mut self.leaving, &self.config.cluster, sight) {
             (Some(leaving), Some(cluster), Some(sight)) => {
-                leaving.is_over(Instant::now(), &sight, traffic, cluster.linger)
+                leaving.is_over(Instant::now(), &sight, traffic, cluster.linger.min(longest))
             }
             (Some(leaving), ..) => Instant::now() >= leaving.not_before,
             _ => true,
@@ -264,30 +273,30 @@ impl Controller {
     /// go on.
     pub(super) async fn close(mut self) -> Result<End> {
         let established = self.traffic().established;
-        if established > 0 && self.config.cluster.is_some() {
+        let stays = self.stays_behind();
+        if established > 0 && self.config.cluster.is_some() && !stays {
             tracing::warn!("stopping while {established} connections still run through this director");
         }
-        let stays = self.stays_behind();
-        let released = if stays { self.membership.leave_behind() } else { self.membership.end().await };
+        let released = if stays {
+            self.membership.leave_behind().await
+        } else {
+            self.membership.tell_that_nothing_stays();
+            self.membership.end().await
+        };
         match self.interface.take_attachment() {
-            Some(attachment) if stays => {
-                let text = format!(
-                    "the program on {} forwards on until lb runs again, with {established} established connections; \
-                     nobody looks after its servers meanwhile; {RELEASE_ALL}",
-                    self.config.interface
-                );
+            Some(_) if !released => tracing::error!(
+                "VIPs may be left on the interface, and so the XDP program is: it keeps the host silent about them \
+                 until lb runs again"
+            ),
+            Some(_) if stays => {
+                let text = stays_text(&self.config, established);
                 self.notifier.record(Record::new(Level::Info, "left_forwarding", text));
-                drop(attachment);
             }
-            Some(attachment) if released => {
+            Some(attachment) => {
                 if let Err(error) = attachment.detach_for_good() {
                     tracing::warn!("{error:#}");
                 }
             }
-            Some(_) => tracing::error!(
-                "VIPs may be left on the interface, and so the XDP program is: it keeps the host silent about them \
-                 until lb runs again"
-            ),
             None => {}
         }
         let events = self.notifier.finish(HOOKS).await;
@@ -304,6 +313,26 @@ impl Controller {
             }
         }
     }
+}
+
+/// What becomes of the connections of a director of a cluster whose program stays.
+fn serves_on(interface: &str) -> String {
+    let minutes = SERVE_ON.as_secs() / 60;
+    format!(
+        "the groups go to other nodes, which relay to the program on {interface} what it knows, for {minutes} min or until lb \
+         runs again"
+    )
+}
+
+fn stays_text(config: &Config, established: u64) -> String {
+    let interface = &config.interface;
+    let goes_on = match config.cluster {
+        None => format!("the program on {interface} forwards on until lb runs again"),
+        Some(_) => serves_on(interface),
+    };
+    format!(
+        "{goes_on}, with {established} established connections; nobody looks after its servers meanwhile; {RELEASE_ALL}"
+    )
 }
 
 #[cfg(test)]

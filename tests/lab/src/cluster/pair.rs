@@ -58,12 +58,17 @@ impl Pair {
 
     /// Like [`Self::start`], with another configuration, given without its `cluster:` section.
     pub fn start_with(talk: &Talk, settings: Settings, configuration: &str) -> Result<Self> {
+        Self::start_in(talk, settings, configuration, "")
+    }
+
+    /// The same with more lines of that section, indented as it is.
+    pub fn start_in(talk: &Talk, settings: Settings, configuration: &str, more: &str) -> Result<Self> {
         let serial = settings.serial.then(|| talk.lab.serial_line("serial")).transpose()?;
         let key_file = write_key(talk.lab.state().folder())?;
         let [ha1, ha2] = [(0, &talk.ha1), (1, &talk.ha2)].map(|(place, node)| {
             let serial = serial.as_ref().map(|SerialLine { ends }| ends[place].as_path());
             let cluster = cluster(talk, node, settings, &key_file, serial)?;
-            Director::start(node, &(configuration.to_owned() + &cluster))
+            Director::start(node, &(configuration.to_owned() + &cluster + more))
         });
         let pair = Self { ha1: ha1?, ha2: ha2? };
         pair.wait_until_held_by("ha1")?;

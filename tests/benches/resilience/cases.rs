@@ -1,0 +1,180 @@
+//! What happens to the directors while the connections are open.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lb_lab::cluster::pair::{PATIENCE, Settings};
+use lb_lab::lab::{Director, Node};
+use lb_lab::scenario::alone::{Alone, BOTH};
+use lb_lab::scenario::several::Several;
+use lb_lab::scenario::steady::{Outcome, Steady};
+use lb_tests::fill::fill;
+
+use super::{Case, Options, PACE};
+
+type Play = fn(Run<'_>) -> Result<Case>;
+
+pub(super) const CASES: [(&str, Play); 9] = [
+    ("restart", |run| run.alone(TABLE, 0, restart)),
+    ("crash", |run| run.alone(TABLE, 0, crash)),
+    ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
+    ("resize", |run| run.alone(TABLE, 0, resize)),
+    ("restart-million", |run| run.alone(MILLION, MILLION, restart)),
+    ("resize-million", |run| run.alone(MILLION, MILLION, resize)),
+    ("cluster-restart", |run| run.several(PATIENT, cluster_restart)),
+    ("cluster-crash", |run| run.several(Settings::DEFAULT, cluster_crash)),
+    ("cluster-standby", |run| run.several(PATIENT, cluster_standby)),
+];
+
+/// Connections that the table has room for.
+const TABLE: u32 = 50_000;
+const MILLION: u32 = 1_000_000;
+
+/// Where nobody dies a director that stands still on a busy machine shall not be taken for dead.
+const PATIENT: Settings = Settings { dead: Duration::from_secs(1), ..Settings::DEFAULT };
+
+/// One case under way.
+pub(super) struct Run<'a> {
+    pub name: &'static str,
+    pub options: &'a Options,
+}
+
+/// How long the start of an `lb` took, in milliseconds: from its process to its first answer, which
+/// `lb status` waits for.
+struct StartMs(f64);
+
+fn start(director: &mut Director, start: impl FnOnce(&mut Director) -> Result<()>) -> Result<StartMs> {
+    let begun = Instant::now();
+    start(director)?;
+    Ok(StartMs(begun.elapsed().as_secs_f64() * 1e3))
+}
+
+fn restart(_: &Run<'_>, alone: &mut Alone, _: u32) -> Result<StartMs> {
+    alone.director.stop()?;
+    start(&mut alone.director, Director::restart)
+}
+
+fn crash(_: &Run<'_>, alone: &mut Alone, _: u32) -> Result<StartMs> {
+    alone.director.kill()?;
+    start(&mut alone.director, Director::restart)
+}
+
+fn upgrade(run: &Run<'_>, alone: &mut Alone, _: u32) -> Result<StartMs> {
+    let other = run.options.other_build.as_deref();
+    let other = other.context("--other-build is missing; `cargo xtask bench resilience` gives it")?;
+    alone.director.stop()?;
+    start(&mut alone.director, |director| director.restart_as(other))
+}
+
+fn resize(_: &Run<'_>, alone: &mut Alone, connections: u32) -> Result<StartMs> {
+    let larger = connections * 4;
+    alone.director.stop()?;
+    alone.reconfigure(larger, BOTH)?;
+    let took = start(&mut alone.director, Director::restart)?;
+    alone.has_taken_over(larger.into())?;
+    Ok(took)
+}
+
+fn cluster_restart(several: &mut Several) -> Result<StartMs> {
+    several.pair.ha1.stop()?;
+    comes_back(several)
+}
+
+fn cluster_crash(several: &mut Several) -> Result<StartMs> {
+    several.pair.ha1.kill()?;
+    comes_back(several)
+}
+
+/// Everyone speaks by the other director meanwhile.
+fn comes_back(several: &mut Several) -> Result<StartMs> {
+    several.pair.wait_for_take_over()?;
+    sleep(PACE);
+    let took = start(&mut several.pair.ha1, Director::restart)?;
+    several.pair.wait_until_held_by("ha1")?;
+    several.ha1_has_taken_over()?;
+    Ok(took)
+}
+
+/// The connections began there when it was the active one.
+fn cluster_standby(several: &mut Several) -> Result<StartMs> {
+    several.pair.ha1.failover()?;
+    several.pair.wait_until_held_by("ha2")?;
+    several.pair.ha1.stop()?;
+    sleep(PACE);
+    let took = start(&mut several.pair.ha1, Director::restart)?;
+    several.ha1_has_taken_over()?;
+    Ok(took)
+}
+
+impl Run<'_> {
+    fn echo(&self, server: &Node) -> Result<()> {
+        let this = std::env::current_exe()?;
+        let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
+        server.start("echo", this, &["--echo"]).map(drop)
+    }
+
+    fn connections(&self) -> usize {
+        self.options.connections as usize
+    }
+
+    /// A director that is alone, whose table has room for `table` connections and knows `entries`
+    /// more than there are.
+    fn alone(
+        &self,
+        table: u32,
+        entries: u32,
+        play: impl FnOnce(&Self, &mut Alone, u32) -> Result<StartMs>,
+    ) -> Result<Case> {
+        let mut alone = Alone::start_with(&self.lab(), table, |server| self.echo(server))?;
+        let clients = alone.clients(self.connections(), PACE)?;
+        fill(&alone.talk.ha1, "eth0", table, entries)?;
+        let took = play(self, &mut alone, table)?;
+        alone.wait_until_served()?;
+        alone.director.wait_for_events("taken_over", 1, PATIENCE, |_| true)?;
+        let status = alone.director.status()?;
+        let servers = status.services.iter().flat_map(|service| &service.servers);
+        let active: u64 = servers.map(|server| u64::from(server.active)).sum();
+        let expected = u64::from(entries) + u64::from(self.options.connections);
+        ensure!(active >= expected, "{active} of {expected} connections are known");
+        self.ends(clients, active, &took)
+    }
+
+    fn several(
+        &self,
+        settings: Settings,
+        play: impl FnOnce(&mut Several) -> Result<StartMs>,
+    ) -> Result<Case> {
+        let echo = |server: &Node| self.echo(server);
+        let mut several = Several::start_with(&self.lab(), TABLE, settings, "", echo)?;
+        let clients = several.clients(self.connections(), PACE)?;
+        let took = play(&mut several).with_context(|| several.pair.shown())?;
+        self.ends(clients, u64::from(self.options.connections), &took)
+    }
+
+    fn lab(&self) -> String {
+        format!("bench{}", self.name.replace('-', ""))
+    }
+
+    /// Each connection speaks at least once more.
+    fn ends(&self, clients: Steady, entries: u64, took: &StartMs) -> Result<Case> {
+        let Outcome { connections, lost, wrong, blocks, datagrams_lost, gap } = clients.finish();
+        ensure!(
+            lost > 0 || blocks >= 2 * connections,
+            "the connections did not go on: {blocks} blocks of {connections}"
+        );
+        Ok(Case {
+            name: self.name,
+            connections,
+            lost: lost + wrong,
+            packets_lost: datagrams_lost,
+            gap_ms_worst: tenths(gap.as_secs_f64() * 1e3),
+            entries,
+            start_ms: took.0.round(),
+        })
+    }
+}
+
+fn tenths(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}

@@ -1,0 +1,59 @@
+//! Two directors on the talk's cluster, and servers that send back what they get: for what outlives
+//! the process of one of them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::alone::{BOTH, SERVICE, configuration};
+use super::steady::{self, Steady};
+use crate::cluster::Talk;
+use crate::cluster::pair::{PATIENCE, Pair, Settings};
+use crate::lab::{Node, unique_name};
+
+/// The directors, their servers and their client.
+pub struct Several {
+    pub talk: Talk,
+    pub pair: Pair,
+}
+
+impl Several {
+    /// `purpose` is part of the lab's name; `cluster` is more of the section of that name.
+    pub fn start(purpose: &str, connections: u32, settings: Settings, cluster: &str) -> Result<Self> {
+        let echo = |server: &Node| steady::echo(server, SERVICE);
+        Self::start_with(purpose, connections, settings, cluster, echo)
+    }
+
+    /// The same, with another way to start what sends back what it gets.
+    pub fn start_with(
+        purpose: &str,
+        connections: u32,
+        settings: Settings,
+        cluster: &str,
+        echo: impl Fn(&Node) -> Result<()>,
+    ) -> Result<Self> {
+        let talk = Talk::new(&unique_name(purpose))?;
+        for server in [talk.www1.node(), talk.www2.node()] {
+            echo(server)?;
+        }
+        let configuration = configuration(&talk.ha1, connections, BOTH)?;
+        let pair = Pair::start_in(&talk, settings, &configuration, cluster)?;
+        Ok(Self { talk, pair })
+    }
+
+    /// So many connections that stay open, each of which sends a block every `pace`.
+    pub fn clients(&self, connections: usize, pace: Duration) -> Result<Steady> {
+        Steady::open(&self.talk.client, SERVICE, connections, pace)
+    }
+
+    /// ha1 starts again, and has the group back.
+    pub fn returns(&mut self) -> Result<()> {
+        self.pair.ha1.restart()?;
+        self.pair.wait_until_held_by("ha1").with_context(|| self.pair.shown())
+    }
+
+    /// Fails unless ha1 has taken over what an earlier `lb` left there.
+    pub fn ha1_has_taken_over(&self) -> Result<()> {
+        self.pair.ha1.wait_for_events("taken_over", 1, PATIENCE, |_| true).map(drop)
+    }
+}

@@ -1,0 +1,188 @@
+//! State that outlives the process of one of two directors: connections over its stop, its kill and
+//! its return.
+
+use std::time::Duration;
+
+use lb_lab::cluster::VIP;
+use lb_lab::cluster::pair::{PATIENCE, Settings};
+use lb_lab::lab::{Link, Node, cleanup};
+use lb_lab::scenario::several::Several;
+use lb_lab::scenario::steady::{Outcome, Steady};
+
+const CONNECTIONS: usize = 300;
+const PACE: Duration = Duration::from_millis(200);
+
+/// A process that stands still for half a second on a busy machine is not dead.
+const SETTINGS: Settings =
+    Settings { interval: Duration::from_millis(50), dead: Duration::from_secs(1), serial: false };
+
+fn start(purpose: &str, cluster: &str) -> Several {
+    Several::start(purpose, 10_000, SETTINGS, cluster).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn clients(several: &Several) -> Steady {
+    several.clients(CONNECTIONS, PACE).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[track_caller]
+fn assert_nothing_lost(clients: Steady) -> Outcome {
+    let outcome = clients.finish();
+    let Outcome { connections, lost, wrong, blocks, .. } = outcome;
+    assert_eq!((connections, lost, wrong), (CONNECTIONS as u64, 0, 0), "{outcome:?}");
+    assert!(blocks >= connections * 2, "they went on: {outcome:?}");
+    outcome
+}
+
+#[track_caller]
+fn take_over(several: &Several) {
+    several.pair.wait_for_take_over().unwrap_or_else(|error| panic!("{error:#}\n{}", several.pair.shown()));
+}
+
+#[track_caller]
+fn ha1_returns(several: &mut Several) {
+    several.returns().unwrap_or_else(|error| panic!("{error:#}"));
+    several.ha1_has_taken_over().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Until ha2 has said that ha1's program serves on, or that it is not relied on any more, and why.
+#[track_caller]
+fn wait_for_event_of_ha2(several: &Several, id: &str, cause: Option<&str>) {
+    let about_ha1 = |event: &lb_api::events::Record| {
+        event.node.as_deref() == Some("ha1") && event.cause_id.as_deref() == cause
+    };
+    several.pair.ha2.wait_for_event(id, PATIENCE, about_ha1).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn has_program(node: &Node) -> bool {
+    node.ip("link show dev eth0").expect("ip works").contains("xdp")
+}
+
+fn has_vip(node: &Node) -> bool {
+    node.ip("-oneline address show dev eth0").expect("ip works").contains(&format!(" {VIP}/"))
+}
+
+#[test]
+fn a3_connections_go_on_while_the_active_director_is_restarted() {
+    let mut several = start("restarted", "");
+    let clients_of_ha1 = clients(&several);
+    several.pair.ha1.stop().expect("lb stops");
+    let ha1 = several.talk.ha1.clone();
+    assert!(has_program(&ha1) && !has_vip(&ha1), "the program stays, and nobody answers for the VIP");
+    several.pair.ha1.wait_for_logged("left_forwarding", 1, Duration::ZERO).expect("it says so");
+    take_over(&several);
+    let clients_of_ha2 = clients(&several);
+    wait_for_event_of_ha2(&several, "served_on", None);
+    ha1_returns(&mut several);
+    let more = clients(&several);
+    for clients in [clients_of_ha1, clients_of_ha2, more] {
+        let outcome = assert_nothing_lost(clients);
+        assert_eq!(outcome.datagrams_lost, 0, "nor any packet: {outcome:?}");
+    }
+}
+
+#[test]
+fn a3_connections_go_on_while_the_active_director_is_killed_and_comes_back() {
+    let mut several = start("killed", "");
+    let mut all = vec![clients(&several)];
+    for _ in 0..2 {
+        several.pair.ha1.kill().expect("lb is killed");
+        take_over(&several);
+        all.push(clients(&several));
+        ha1_returns(&mut several);
+    }
+    for clients in all {
+        assert_nothing_lost(clients);
+    }
+}
+
+#[test]
+fn a3_connections_go_on_while_the_active_director_is_frozen() {
+    let several = start("frozen", "");
+    let clients_of_ha1 = clients(&several);
+    several.pair.ha1.freeze();
+    take_over(&several);
+    let clients_of_ha2 = clients(&several);
+    several.pair.ha1.thaw();
+    several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+    assert_nothing_lost(clients_of_ha1);
+    assert_nothing_lost(clients_of_ha2);
+}
+
+/// Both are active, and clients turn to the one that has announced last: it relays what it does not
+/// know to the other one, whose heartbeats it does not hear, but whose host answers.
+#[test]
+fn a3_connections_go_on_while_the_directors_do_not_hear_each_other() {
+    let several = start("cut", "");
+    let clients_of_ha1 = clients(&several);
+    ["eth0", "eth1"].iter().for_each(|path| several.talk.cut_heartbeats(path).expect("nftables works"));
+    take_over(&several);
+    let clients_of_ha2 = clients(&several);
+    ["eth0", "eth1"].iter().for_each(|path| several.talk.heal_heartbeats(path).expect("nftables works"));
+    // ha2 has taken it later, so ha1 gives way; and then it is preferred.
+    several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+    assert_nothing_lost(clients_of_ha1);
+    assert_nothing_lost(clients_of_ha2);
+}
+
+/// It has connections from the time when it was the active one.
+#[test]
+fn a3_connections_go_on_while_the_standby_director_is_restarted_and_killed() {
+    let mut several = start("standby", "");
+    let clients_of_ha1 = clients(&several);
+    several.pair.ha1.failover().expect("it goes");
+    several.pair.wait_until_held_by("ha2").unwrap_or_else(|error| panic!("{error:#}"));
+    let clients_of_ha2 = clients(&several);
+    for kill in [false, true] {
+        let ha1 = &mut several.pair.ha1;
+        if kill { ha1.kill() } else { ha1.stop() }.expect("lb ends");
+        ha1.restart().expect("lb starts again");
+        several.ha1_has_taken_over().unwrap_or_else(|error| panic!("{error:#}"));
+        let shown = several.pair.wait_until_held_by_one_of(&["ha1", "ha2"]);
+        shown.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    assert_nothing_lost(clients_of_ha1);
+    assert_nothing_lost(clients_of_ha2);
+}
+
+/// What a machine would swallow that is gone follows its service's rule: the connections are reset.
+#[test]
+fn a3_nothing_is_relayed_to_a_machine_that_is_gone() {
+    let several = start("machinegone", "");
+    let clients = clients(&several);
+    several.pair.ha1.kill().expect("lb is killed");
+    several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
+    take_over(&several);
+    wait_for_event_of_ha2(&several, "served_on_ended", Some("unreachable"));
+    let outcome = clients.finish();
+    assert_eq!((outcome.lost, outcome.wrong), (CONNECTIONS as u64, 0), "{outcome:?}");
+}
+
+#[test]
+fn a3_nothing_is_relayed_to_a_node_that_was_fenced() {
+    let several = start("fenced", "  fence: { command: [/bin/true], timeout: 5s }\n");
+    let clients = clients(&several);
+    several.pair.ha1.kill().expect("lb is killed");
+    take_over(&several);
+    wait_for_event_of_ha2(&several, "served_on_ended", Some("fenced"));
+    let outcome = clients.finish();
+    assert_eq!((outcome.lost, outcome.wrong), (CONNECTIONS as u64, 0), "{outcome:?}");
+}
+
+#[test]
+fn a3_a_release_in_a_cluster_leaves_nothing_and_nobody_counts_on_it() {
+    let mut several = start("released", "  linger: 1s\n");
+    let clients = clients(&several);
+    several.pair.ha1.order(&["stop", "--release"]).expect("lb stops for good");
+    let ha1 = several.talk.ha1.clone();
+    let left = cleanup::pins(&ha1.state().namespace("ha1"));
+    assert!(!has_program(&ha1) && !has_vip(&ha1) && left.is_empty(), "{left:?}");
+    take_over(&several);
+    let outcome = clients.finish();
+    assert_eq!((outcome.lost, outcome.wrong), (CONNECTIONS as u64, 0), "reset: {outcome:?}");
+    several.returns().unwrap_or_else(|error| panic!("{error:#}"));
+    // What a process has left that is gone already is taken away too.
+    several.pair.ha1.stop().expect("lb stops");
+    assert!(has_program(&ha1));
+    several.pair.ha1.release().expect("what is left is taken away");
+    assert!(!has_program(&ha1));
+}
