@@ -1,8 +1,8 @@
 //! Builds the BPF objects of the crate `lb-ebpf` with the machine's BPF toolchain.
 //!
-//! The build scripts of `lb-userspace/datapath` and `tests` include this very file (by `embed.rs`), so
-//! that `cargo build` and `cargo xtask build-ebpf` cannot differ. It therefore uses std and anyhow
-//! alone.
+//! The build scripts of `lb-userspace/datapath` and `tests` include this file (by `embed.rs`), so
+//! that `cargo build` and `cargo xtask build-ebpf` do the same. Therefore it uses only std and
+//! anyhow.
 //!
 //! Why not aya-build: it cannot choose the BPF instruction set (the connection table needs `v3`),
 //! and it adds `-Z build-std`, which a toolchain with a ready-made BPF core must not get.

@@ -1,4 +1,5 @@
-//! For build scripts: compiles an object of BPF programs into OUT_DIR, from where the crate embeds it.
+//! For build scripts: compiles an object of BPF programs into OUT_DIR, from where the crate embeds
+//! it.
 //!
 //! `lb-userspace/datapath/build.rs` and `tests/build.rs` include this file; xtask itself does not.
 

@@ -127,7 +127,8 @@ fn c7_icmp_errors_are_limited() {
     let packet = Packet::udp(client(1)).bytes();
     let (mut answered, mut silent) = (0, 0);
     let begin = std::time::Instant::now();
-    for _ in 0..2000 {
+    const PACKETS: u128 = 2000;
+    for _ in 0..PACKETS {
         match director.explain(&packet).1[..] {
             [Reason::Refused] => answered += 1,
             [Reason::RefusedSilently] => silent += 1,
@@ -136,7 +137,9 @@ fn c7_icmp_errors_are_limited() {
     }
     let cpus = std::thread::available_parallelism().unwrap().get() as u128;
     let allowed = cpus * (50 + begin.elapsed().as_millis() + 5);
-    assert!(silent > 0 && answered <= allowed, "{answered} answers, {silent} dropped, {allowed} allowed");
+    assert!(answered <= allowed, "{answered} answers, {silent} dropped, {allowed} allowed");
+    // An emulated machine takes a millisecond for each, and then there is nothing to limit.
+    assert!(silent > 0 || allowed >= PACKETS, "{answered} answers, {allowed} allowed");
     assert_eq!(director.reason(Reason::RefusedSilently), silent);
 }
 
