@@ -113,7 +113,7 @@ fn properties(options: &Options, time: Duration) -> Result<()> {
     let begin = Instant::now();
     for seed in first.. {
         let mut command = workspace::cargo();
-        command.args(["test", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--exclude", "lb-tests"]);
+        command.args(["test", "--quiet", "--workspace", "--exclude", "lb-ebpf*", "--exclude", "lb-tests"]);
         command.env("PROPTEST_RNG_SEED", seed.to_string());
         if let Some(cases) = options.cases {
             command.env("PROPTEST_CASES", cases.to_string());
