@@ -147,7 +147,10 @@ fn group_address(text: &str) -> Result<IpAddr, String> {
 
 /// A director's own address on the VIPs' network.
 pub(crate) fn node_address(text: &str) -> Result<IpAddr, String> {
-    host_address(text, NODE)
+    match host_address(text, NODE)? {
+        address if address.is_ipv4() => Ok(address),
+        _ => Err(format!("found an IPv6 address, expected {NODE}")),
+    }
 }
 
 /// Any host's address, IPv6 included.
@@ -194,17 +197,17 @@ pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String
     endpoint(text, SERVER)
 }
 
-pub(crate) const VIP: &str = "an IPv4 address and port, such as 211.58.250.6:80";
+pub(crate) const VIP: &str = "an address and port, such as 211.58.250.6:80 or \"[2001:db8::6]:80\"";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
-const FALLBACK: &str = "none, refuse, local, sorry or a server's IPv4 address";
-pub(crate) const SERVER: &str = "an IPv4 address, such as 211.58.250.25";
+const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
+pub(crate) const SERVER: &str = "an address, such as 211.58.250.25 or 2001:db8::25";
 pub(crate) const NODE: &str = "an IPv4 address, such as 211.58.250.5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
 pub(crate) const MULTICAST: &str =
     "a multicast address and port, such as 239.192.76.66:694 or \"[ff02::4c42]:694\"";
 pub(crate) const BROADCAST: &str = "an IPv4 network's broadcast address and a port, such as 10.0.0.255:694";
 
-/// An IPv4 address without a port.
+/// An address without a port.
 fn host_address(text: &str, expected: &str) -> Result<IpAddr, String> {
     match endpoint(text, expected)? {
         (address, None) => Ok(address),
@@ -217,11 +220,20 @@ fn endpoint(text: &str, expected: &str) -> Result<(IpAddr, Option<u16>), String>
         Some((host, port)) if !text.ends_with(']') && !is_ipv6(text) => (host, Some(port)),
         _ => (text, None),
     };
-    if is_ipv6(host.trim_matches(['[', ']'])) {
-        return Err(format!("IPv6 is not supported yet, expected {expected}"));
-    }
-    let Ok(address) = host.parse::<Ipv4Addr>() else { return Err(no_address(text, host, expected)) };
-    let address = unicast(address.into())?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let read = match bare {
+        Some(host) => host.parse::<Ipv6Addr>().map(IpAddr::from),
+        // A port behind an address without brackets would be read as a part of it.
+        None if port.is_some() => host.parse::<Ipv4Addr>().map(IpAddr::from),
+        None => host.parse::<IpAddr>(),
+    };
+    let address = match read {
+        Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => {
+            return Err("found a link-local address, expected one that is the same on every interface".into());
+        }
+        Ok(address) => unicast(address)?,
+        Err(_) => return Err(no_address(text, bare.unwrap_or(host), expected)),
+    };
     let port = port.map(|port| whole(port, 1..=65535).map_err(|wrong| format!("{wrong} for the port")));
     Ok((address, port.transpose()?))
 }
@@ -268,7 +280,7 @@ pub(crate) fn fallback(text: &str, page: Option<PathBuf>) -> Result<Fallback, St
         "refuse" => Ok(Fallback::Refuse),
         "local" => Ok(Fallback::Local),
         "sorry" => Ok(Fallback::Sorry(page)),
-        address if address.starts_with(|char: char| char.is_ascii_digit()) => {
+        address if is_ipv6(address) || address.starts_with(|char: char| char.is_ascii_digit()) => {
             host_address(address, FALLBACK).map(Fallback::Server)
         }
         _ => Err(format!("expected {FALLBACK}")),

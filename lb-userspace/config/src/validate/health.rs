@@ -70,7 +70,7 @@ impl Validator {
     }
 
     fn source(&mut self, value: Value<'_>) -> Option<IpAddr> {
-        self.optional(value, values::node_address)
+        self.optional(value, values::any_host)
     }
 
     fn via(&mut self, kind: Option<Kind>, check: &yaml::Check, span: SourceSpan<'_>) -> Via {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use lb_model::{
-    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
+    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts, Via,
 };
 
 use super::{DAY, SECOND, Unique, Validator, Value};
@@ -49,6 +49,7 @@ impl Validator {
         self.fallbacks_are_others(services, &checked, span);
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
+        self.families_can(services, &checked, span);
         checked
     }
 
@@ -143,6 +144,26 @@ impl Validator {
             let all: usize = services.iter().map(|service| service.servers.len()).sum();
             let message = format!("found {all} servers in all services, expected at most {MOST_SERVERS}");
             self.mistake(span.item(index).key("servers").key_at(), message);
+        }
+    }
+
+    /// What services of IPv6 cannot do yet.
+    fn families_can(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let span = span.item(index);
+            if service.key.vip.is_ipv4() {
+                continue;
+            }
+            if service.fallback == Fallback::Refuse {
+                let fallback = Value::of(&given.fallback, "fallback", span);
+                self.wrong(fallback, "expected another fallback: `refuse` answers clients of IPv4 only");
+            }
+            let through_vip = |server: &Server| server.checks.iter().any(|check| check.via == Via::Vip);
+            if service.servers.iter().any(through_vip) {
+                let message =
+                    "checks with `via: vip` reach servers of IPv4 services only, expected `via: server`";
+                self.mistake(span.key("servers").key_at(), message);
+            }
         }
     }
 

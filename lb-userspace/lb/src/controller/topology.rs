@@ -10,6 +10,7 @@ use lb_common::reason::Reason;
 use lb_model::{Cluster, Config};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 
 use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
@@ -113,7 +114,11 @@ fn vips_served_by(config: &Config, is_one: impl Fn(IpAddr) -> bool) -> BTreeSet<
 fn on_loopback() -> BTreeSet<IpAddr> {
     let Ok(addresses) = getifaddrs() else { return BTreeSet::new() };
     let of_loopback = addresses.filter(|entry| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK));
-    of_loopback.filter_map(|entry| Some(IpAddr::V4(entry.address?.as_sockaddr_in()?.ip()))).collect()
+    let address = |storage: SockaddrStorage| match (storage.as_sockaddr_in(), storage.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (None, v6) => v6.map(|v6| IpAddr::V6(v6.ip())),
+    };
+    of_loopback.filter_map(|entry| address(entry.address?)).collect()
 }
 
 #[cfg(test)]

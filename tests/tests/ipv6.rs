@@ -1,0 +1,135 @@
+//! Services of IPv6 with real clients and servers: balanced, checked, taken over.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lb_api::status::Status;
+use lb_lab::cluster::Talk;
+use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::lab::{Director, Node, unique_name};
+use lb_lab::scenario::traffic::Answer;
+
+const URL: &str = "http://[fd00::6]/index.html";
+
+/// The address of fd00::/64 with the last number of the node's IPv4 one.
+fn address(node: &Node) -> String {
+    let [.., last] = node.address().octets();
+    format!("fd00::{last}")
+}
+
+/// The talk's cluster with IPv6: both servers hold the VIP on their loopback.
+fn talk(purpose: &str) -> Talk {
+    let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
+    for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
+        node.add_ipv6(&format!("{}/64", address(node))).expect("an address");
+    }
+    // Until then a server may not answer: it has no address to ask for the client's MAC from.
+    for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
+        let deadline = Instant::now() + PATIENCE;
+        while node.ip("-6 address show dev eth0 tentative").expect("ip works").contains("inet6") {
+            assert!(Instant::now() < deadline, "addresses of {} stay tentative", node.name());
+            sleep(Duration::from_millis(50));
+        }
+    }
+    for server in [talk.www1.node(), talk.www2.node()] {
+        server.sysctl("net/ipv6/conf/lo/disable_ipv6", "0").expect("it can be set");
+        server.ip("-6 address add fd00::6/128 dev lo nodad").expect("the server holds the VIP");
+    }
+    talk
+}
+
+/// A director whose second server is named by `second`.
+fn director(talk: &Talk, second: &str) -> Director {
+    let first = address(talk.www1.node());
+    let configuration = format!(
+        "interface: eth0\nmetrics: off\ngroups: [{{ vips: ['fd00::6/64'] }}]\nservices:\n  - vip: '[fd00::6]:80'\n    \
+         scheduler: rr\n    check: {{ type: http, request: /index.html, receive: Test Page, interval: 500ms, timeout: 2s }}\n    \
+         servers: [{{ name: www1, address: '{first}' }}, {{ name: www2, address: '{second}' }}]\n"
+    );
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+    director
+}
+
+#[track_caller]
+fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
+    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
+        panic!("{error:#}\n{}", director.log_tail());
+    }
+}
+
+/// Who answers so many requests, one after the other.
+fn answers(talk: &Talk, requests: usize) -> Vec<Answer> {
+    let get = |_| Answer::of_page(&talk.client.get(URL).expect("the VIP serves"));
+    (0..requests).map(get).collect()
+}
+
+#[track_caller]
+fn assert_shared_equally(talk: &Talk) {
+    let answers = answers(talk, 20);
+    for server in Answer::SERVERS {
+        let count = answers.iter().filter(|answer| *answer == server).count();
+        assert_eq!(count, 10, "{server:?} in {answers:?}");
+    }
+}
+
+#[test]
+fn clients_of_ipv6_are_balanced_and_servers_checked() {
+    let talk = talk("six");
+    let director = director(&talk, &address(talk.www2.node()));
+    assert_shared_equally(&talk);
+    let ping = talk.client.ip("-6 neighbour show fd00::6").expect("ip works");
+    assert!(ping.contains(&talk.ha1.mac()), "no server answers for the VIP: {ping}");
+
+    talk.www1.stop().expect("nginx stops");
+    wait_for(&director, "www1 down", |status| !status.serves("www1"));
+    assert!(answers(&talk, 10).iter().all(|answer| *answer == Answer::SERVERS[1]));
+    talk.www1.start().expect("nginx starts");
+    wait_for(&director, "www1 up again", |status| status.serves("www1"));
+    assert_shared_equally(&talk);
+}
+
+/// Only the MAC of a server is needed to send it a packet, and ARP tells that as well.
+#[test]
+fn servers_of_both_families_serve_one_vip() {
+    let talk = talk("mixed");
+    let _director = director(&talk, &talk.www2.node().address().to_string());
+    assert_shared_equally(&talk);
+}
+
+/// Asks for a page over a connection that stays open; returns who answered.
+fn ask(connection: &mut TcpStream) -> Answer {
+    connection.write_all(b"GET /index.html HTTP/1.1\r\nHost: lb\r\n\r\n").expect("it can be sent");
+    let mut answer = [0; 2048];
+    let length = lb_lab::uninterrupted(|| connection.read(&mut answer)).expect("an answer");
+    let text = String::from_utf8_lossy(&answer[..length]);
+    Answer::of_page(text.split("\r\n\r\n").nth(1).expect("a page"))
+}
+
+#[test]
+fn connections_of_ipv6_outlive_a_restart() {
+    let talk = talk("sixrestart");
+    let mut director = director(&talk, &address(talk.www2.node()));
+    let open = |_| {
+        let connected = talk.client.run(|| TcpStream::connect("[fd00::6]:80")).expect("the client runs");
+        let mut connection = connected.expect("the VIP serves");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let server = ask(&mut connection);
+        (connection, server)
+    };
+    let mut connections: Vec<(TcpStream, Answer)> = (0..20).map(open).collect();
+    for kill in [false, true] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        for (connection, server) in &mut connections {
+            assert_eq!(ask(connection), *server, "without lb");
+        }
+        director.restart().expect("lb starts again");
+        wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+        for (connection, server) in &mut connections {
+            assert_eq!(ask(connection), *server, "with the next lb");
+        }
+    }
+    assert_shared_equally(&talk);
+}
