@@ -75,7 +75,7 @@ pub struct Lease {
     /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before `balance_until`
     /// ends only in the grace time of a planned hand-over, when it is 0.
     pub answer_until: u64,
-    /// MAC of the other director of a planned hand-over, which may know the
+    /// MAC of the other director of a take-over, which may know the
     /// connections that this one does not know.
     pub relay: Mac,
     /// `relay` holds until then.

@@ -10,9 +10,9 @@
 //! - [`connection`]: one connection's entry: states, time-outs, what counts as active
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
-//! - [`schedule`]: schedulers and the plan a service picks servers by
+//! - [`schedule`]: schedulers, and the schedule that a service picks servers by
 //! - [`tournament`]: the tree that lc and wlc pick by
-//! - `compile`: from a list of servers to a plan (the host only)
+//! - `compile`: from a list of servers to a schedule (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here

@@ -6,7 +6,7 @@ use crate::mac::Mac;
 use crate::service::ServiceInfo;
 use crate::shared::Shared;
 
-/// Number of a server in the maps `SERVERS`, `COUNTS` and `STATS`; 0 means unset.
+/// Number of a server in the maps `SERVERS`, `TARGETS`, `COUNTS`, `LEAVES` and `STATS`; 0 means unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ServerId(pub u16);

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::connection::Tick;
 
-/// Entry of the map `SPILLS`, by page. All zero for an empty page.
+/// Entry of the maps `SPILLS_V4` and `SPILLS_V6`, by page. All zero for an empty page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(32))]
 pub struct RawSpills {
@@ -27,7 +27,7 @@ pub struct RawSpills {
 
 const _: () = assert!(size_of::<RawSpills>() == 32);
 
-/// When a connection last found its four lines full: a tick and a bit that tells it from never.
+/// When a connection last found all its lines full: a tick and a bit that tells it from never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pressed(pub u64);
 

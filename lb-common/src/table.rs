@@ -251,8 +251,9 @@ fn look<P: Page, T>(
 /// The best slot to take for a new connection: an empty one, an expired one, an evictable one that expires first.
 /// `None`: every candidate is in use by a connection that somebody would miss.
 ///
-/// While the page is full, four connections in the first line that nobody would miss are enough to choose from: a flood costs
-/// one line a packet, and a newcomer is pushed out by the fourth that comes after it at the earliest.
+/// While the page is full, a first line of connections that nobody would miss is enough to choose from:
+/// a flood costs one line a packet, and a newcomer is pushed out at the earliest when as many have come
+/// after it as a line has slots.
 #[inline(always)]
 pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
     let mut best = Best { seen: Seen { slot: 0, entry: Entry::EMPTY }, rank: NEVER };

@@ -1,7 +1,7 @@
 //! Out of the interface, to the server.
 //!
 //! - [`direct`]: both MACs are written, nothing else
-//! - [`handover`]: to the other director of a planned hand-over
+//! - [`handover`]: to the other director of a take-over
 
 pub mod direct;
 pub mod handover;

@@ -16,7 +16,7 @@ use crate::maps::STAGES;
 use crate::stats;
 use crate::sys::packet::Packet;
 
-/// Reads the frame, finds its connection and server, and forwards it. Returns the XDP action.
+/// The entry: the fast way of IPv4, or the program that goes on. Returns the XDP action.
 #[inline(always)]
 pub fn enter(context: &XdpContext) -> u32 {
     match fast::take::<V4>(context) {

@@ -1,5 +1,7 @@
 //! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port unreachable". The
 //! rules are `lb_common::refusal`; here the packet becomes its own answer.
+//!
+//! Packets of IPv4 alone: the configuration has no `fallback: refuse` for IPv6.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};

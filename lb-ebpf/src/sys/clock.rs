@@ -14,9 +14,12 @@ pub struct Reading {
 
 /// CLOCK_MONOTONIC, nanoseconds, as of this tick or the one before: as exact as a lease or a tick of ours needs.
 ///
-/// Without this a known packet took 49 to 52 ns here, with it 38 (`cargo xtask bench`). The clock tells the same until the kernel's next tick, because the coarse clock advances with `jiffies`. These the verifier turns
-/// into a plain load (kernel 5.6 and later), so they say when to read the clock again, and nothing else: no time is
-/// ever made of them. A reading between the kernel's two steps, jiffies and then the clock, is one tick old.
+/// Without this a known packet took 49 to 52 ns here, with it 38 (`cargo xtask bench`).
+///
+/// The verifier turns `bpf_jiffies64` into a plain load (kernel 5.6 and later). The coarse clock
+/// advances with `jiffies`, so it tells the same until the kernel's next tick. Jiffies only decide when
+/// to read the clock again, no time is ever made of them. A reading between the kernel's two steps,
+/// jiffies and then the clock, is one tick old.
 #[inline(always)]
 pub fn now_ns() -> u64 {
     // SAFETY: the helper takes no arguments and reads a counter.

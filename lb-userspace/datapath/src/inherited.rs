@@ -1,8 +1,9 @@
 //! What an `lb` before this one has left on the interface: a program that goes on forwarding, and maps with its connections.
 //!
-//! The program hangs on its pinned link, and these maps are pinned beside it ([`Pins::maps`]). [`find`] reads which service and
-//! which server stand behind the numbers in them; whoever takes over shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)). Only if the connection table has another size the entries are copied
-//! ([`resize`](super::resize)).
+//! The program hangs on its pinned link, and these maps are pinned beside it ([`Pins::maps`]).
+//! [`find`] reads which service and which server stand behind the numbers in them. Whoever takes over
+//! shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)). Only if
+//! the connection table has another size the entries are copied ([`resize`](super::resize)).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};

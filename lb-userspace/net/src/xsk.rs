@@ -19,9 +19,6 @@ use xdp::{RingConfigBuilder, Umem, WakableRings};
 /// Maximum number of receive queues.
 pub const MAX_QUEUES: u32 = 1024;
 
-/// Maximum frame length: a page less the kernel's headroom.
-pub const LONGEST_FRAME: usize = 4096 - 256;
-
 /// How frames get from the driver to the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copying {

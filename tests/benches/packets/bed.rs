@@ -30,7 +30,7 @@ pub(crate) const SERVERS: [u16; 4] = [2, 16, 256, 4096];
 const FIRST_PORT: u16 = 8001;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 
-/// `Walk` of lb-ebpf/src/bench.rs as words: next, mask, base, expected, wrong, two words of MACs, stride.
+/// `Walk` of lb-ebpf/bench/src/main.rs as words: next, mask, base, expected, wrong, two words of MACs, stride.
 pub(crate) type Walk = [u64; 8];
 const WRONG: usize = 4;
 

@@ -55,7 +55,7 @@ impl Packet {
         &self.0
     }
 
-    /// Both MACs as the entries in lb-ebpf/src/bench.rs want them.
+    /// Both MACs as the entries in lb-ebpf/bench/src/main.rs want them.
     pub(crate) fn macs(&self) -> [u64; 2] {
         let [low, high] = [0, 8].map(|at| self.0[at..at + 8].try_into().expect("a frame has 60 bytes"));
         [u64::from_ne_bytes(low), u64::from_ne_bytes(high) & 0xffff_ffff]

@@ -111,10 +111,6 @@ impl WebServer {
         // The last line may be incomplete.
         Ok(text.lines().filter_map(Request::parse).collect())
     }
-
-    pub fn is_running(&self) -> bool {
-        self.process().is_some()
-    }
 }
 
 /// An answered request in the log.
