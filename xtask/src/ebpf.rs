@@ -41,8 +41,8 @@ pub(crate) struct Toolchain {
 
 /// Builds an object in release and returns its file.
 ///
-/// It has a target folder of its own, `target/ebpf`, because the cargo that runs a build script holds the lock of
-/// the other one.
+/// The target folder is `target/ebpf`, because the cargo that runs a build script holds the lock of
+/// the usual one.
 pub(crate) fn build(workspace_root: &Path, object: Object) -> Result<PathBuf> {
     let Some(toolchain) = toolchain() else {
         bail!(

@@ -48,7 +48,8 @@ fn bind(vip: SocketAddrV4) -> io::Result<(std::net::TcpListener, std::net::UdpSo
     Ok((tcp, datagrams(vip)?))
 }
 
-/// A socket with room for what comes while its thread gets no processor: a frame that went through XDP takes a page.
+/// A socket with room for what comes while its thread gets no processor: a frame that went through
+/// XDP takes a page.
 fn datagrams(address: SocketAddrV4) -> io::Result<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind(address)?;
     setsockopt(&socket, RcvBufForce, &(32 << 20))?;
@@ -238,7 +239,8 @@ async fn speak(
 /// Waits for the answers to the last datagrams.
 async fn probe_until(socket: UdpSocket, stop: Arc<AtomicBool>, seen: Arc<Seen>) {
     let mut every = tokio::time::interval(PROBE_EVERY);
-    // After a moment without a processor, all those that were due would be a burst that no veth's ring has room for.
+    // After a moment without a processor, all those that were due would be a burst that no veth's
+    // ring has room for.
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut heard = Instant::now();
     let mut back = [0; 16];
