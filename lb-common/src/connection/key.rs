@@ -64,8 +64,18 @@ impl Key for KeyV4 {
 }
 
 /// An IPv6 connection's key: two words of the address, one of the ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct KeyV6([u64; 3]);
+
+/// With one branch for all words: a look at a slot is less code, and fewer ways for the verifier.
+impl PartialEq for KeyV6 {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let [a, b, c] = self.0;
+        let [x, y, z] = other.0;
+        (a ^ x) | (b ^ y) | (c ^ z) == 0
+    }
+}
 
 impl KeyV6 {
     /// Address and ports as they stand in the packet (network byte order).
