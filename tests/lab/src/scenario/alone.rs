@@ -81,8 +81,8 @@ impl Alone {
         self.director.reconfigure(&configuration(&self.talk.ha1, connections, servers)?)
     }
 
-    /// Fails unless the director has taken over connections from an earlier `lb`, into a table for so
-    /// many.
+    /// Fails unless the director has taken over connections from an earlier `lb`, into a table for
+    /// so many.
     pub fn has_taken_over(&self, connections: u64) -> Result<()> {
         self.director.wait_for_events("taken_over", 1, PATIENCE, |_| true)?;
         let configured = self.director.status()?.table.configured;
