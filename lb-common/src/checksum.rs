@@ -1,6 +1,7 @@
 //! The Internet checksum (RFC 1071): whole, and mended after a change of one word (RFC 1624).
 
-/// The checksum of what `sum` adds up to: words of two bytes, each as it stands in the packet or each in host byte order.
+/// The checksum of what `sum` adds up to: words of two bytes, each as it stands in the packet or
+/// each in host byte order.
 #[inline(always)]
 pub const fn of(sum: u32) -> u16 {
     let folded = (sum & 0xffff) + (sum >> 16);

@@ -18,7 +18,8 @@ pub struct Candidate {
 pub struct Compiled {
     pub schedule: Schedule,
     pub words: Vec<u32>,
-    /// Leaves of the tournament in the order of the members, without their loads; none for rr and wrr.
+    /// Leaves of the tournament in the order of the members, without their loads; none for rr and
+    /// wrr.
     pub leaves: Vec<Contestant>,
 }
 
@@ -28,7 +29,8 @@ impl Compiled {
         self.words.iter().zip(&self.leaves).map(|(word, _)| Member(*word).server()).collect()
     }
 
-    /// The schedule for words that will stand from `base` on, and a tournament from `tree` on; the words are moved along.
+    /// The schedule for words that will stand from `base` on, and a tournament from `tree` on; the
+    /// words are moved along.
     pub fn at(mut self, base: u32, tree: u32) -> Self {
         self.schedule.tree = tree;
         self.schedule.members += base;
@@ -46,7 +48,8 @@ pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
     let members: Vec<Candidate> = candidates.iter().copied().filter(|member| member.weight > 0).collect();
     let mut words: Vec<u32> =
         members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
-    // rr serves everybody alike; lc and wlc use the levels for the hash of the client, which goes by weight too.
+    // rr serves everybody alike; lc and wlc use the levels for the hash of the client, which goes
+    // by weight too.
     let weight_of =
         |member: &Candidate| if scheduler == Scheduler::Rr { 1 } else { u32::from(member.weight) };
     let levels = levels(&members, weight_of, &mut words);
@@ -71,7 +74,8 @@ pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
     Compiled { schedule, words, leaves }
 }
 
-/// One level per distinct weight: passes (last weight, this weight] take every member that weighs at least this.
+/// One level per distinct weight: passes (last weight, this weight] take every member that weighs
+/// at least this.
 fn levels(members: &[Candidate], weight_of: impl Fn(&Candidate) -> u32, words: &mut Vec<u32>) -> Vec<Level> {
     let divisor = members.iter().map(&weight_of).fold(0, gcd);
     let mut weights: Vec<u32> = members.iter().map(&weight_of).collect();

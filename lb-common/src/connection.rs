@@ -1,7 +1,8 @@
-//! One connection's entry in the table: its key, its state, its time-out, and what counts as active.
+//! One connection's entry in the table: its key, its state, its time-out, and what counts as
+//! active.
 //!
-//! A director in direct routing sees only the client's half of a connection: no SYN-ACK, no FIN or RST of the
-//! server. The states follow from what the client sends; time-outs do the rest.
+//! A director in direct routing sees only the client's half of a connection: no SYN-ACK, no FIN or
+//! RST of the server. The states follow from what the client sends; time-outs do the rest.
 
 mod key;
 
@@ -17,7 +18,8 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// Where a connection stands, as far as the client's half tells. The number is also the index into [`Timeouts`].
+/// Where a connection stands, as far as the client's half tells. The number is also the index into
+/// [`Timeouts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -87,7 +89,8 @@ pub enum Step {
     Reopen,
 }
 
-/// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13, ignored for UDP.
+/// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13,
+/// ignored for UDP.
 #[inline(always)]
 pub const fn step(state: State, flags: u8) -> Step {
     match state {
@@ -177,27 +180,32 @@ impl Tick {
     }
 }
 
-/// Ticks that cover a time-out of so many milliseconds: rounded up, one more because the current tick has begun.
+/// Ticks that cover a time-out of so many milliseconds: rounded up, one more because the current
+/// tick has begun.
 pub const fn ticks_from_ms(ms: u64) -> u32 {
     ((ms * 1_000_000).div_ceil(1 << TICK_SHIFT) + 1) as u32
 }
 
-/// How much longer than its time-out an idle entry may stay, in ticks: an eighth of the time-out, at most 17 s.
+/// How much longer than its time-out an idle entry may stay, in ticks: an eighth of the time-out,
+/// at most 17 s.
 ///
-/// An entry's expiry is written ahead by this much and left alone until it is used up, so that a packet of a known
-/// connection seldom writes to the table. With a million connections, a write per packet would double its cost.
+/// An entry's expiry is written ahead by this much and left alone until it is used up, so that a
+/// packet of a known connection seldom writes to the table. With a million connections, a write per
+/// packet would double its cost.
 #[inline(always)]
 pub const fn slack(timeout: u32) -> u32 {
     let eighth = timeout >> 3;
     if eighth > 64 { 64 } else { eighth }
 }
 
-/// Time-outs in ticks, by the number of the [`State`]; a power of two of them, so that a mask bounds the index.
+/// Time-outs in ticks, by the number of the [`State`]; a power of two of them, so that a mask
+/// bounds the index.
 pub type Timeouts = [u32; 8];
 
-/// How often this director has taken a group and given it up, modulo 16. An entry holds the generation of its group's lease
-/// ([`crate::lease::Lease::generation`]) in which it was written last: what another generation wrote may have been
-/// overtaken by a connection that the client has opened through another director, from the same port.
+/// How often this director has taken a group and given it up, modulo 16. An entry holds the
+/// generation of its group's lease ([`crate::lease::Lease::generation`]) in which it was written
+/// last: what another generation wrote may have been overtaken by a connection that the client has
+/// opened through another director, from the same port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u8);
 
@@ -221,18 +229,18 @@ impl Generation {
         Self(self.0.wrapping_sub(1) & Self::MASK)
     }
 
-    /// The mark of an earlier entry about which the other director was asked in this generation, and did not send the
-    /// packet back: the farthest number.
+    /// The mark of an earlier entry about which the other director was asked in this generation,
+    /// and did not send the packet back: the farthest number.
     #[inline(always)]
     pub const fn disputed(self) -> Self {
         Self(self.0 ^ 8)
     }
 }
 
-/// What the table knows of a connection besides its key, in one word:
-/// bits 0 to 23 the tick when it expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server. Where the entry
-/// stands in another line than its first: bit 54, and in bits 48 to 53 its first line's number. The rest is zero, for later
-/// use. The word 0 is an empty slot.
+/// What the table knows of a connection besides its key, in one word: bits 0 to 23 the tick when it
+/// expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server. Where the entry
+/// stands in another line than its first: bit 54, and in bits 48 to 53 its first line's number. The
+/// rest is zero, for later use. The word 0 is an empty slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
@@ -277,7 +285,8 @@ impl Entry {
         Self(self.0 & !((Generation::MASK as u64) << 28) | (generation.0 as u64) << 28)
     }
 
-    /// Whether it is in this state, of this generation, and expires `timeout` ticks after `now` or later: nothing to write.
+    /// Whether it is in this state, of this generation, and expires `timeout` ticks after `now` or
+    /// later: nothing to write.
     #[inline(always)]
     pub const fn is_settled(self, state: State, generation: Generation, now: Tick, timeout: u32) -> bool {
         (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && self.expires().ticks_after(now) >= timeout

@@ -8,11 +8,12 @@ use crate::mac::Mac;
 use crate::probe::Ports;
 use crate::shared::Shared;
 
-/// What an `lb` that takes over must understand in the maps of the one before: connection table, servers, counts, totals. Raised
-/// whenever one of them changes its meaning.
+/// What an `lb` that takes over must understand in the maps of the one before: connection table,
+/// servers, counts, totals. Raised whenever one of them changes its meaning.
 pub const LAYOUT: u64 = 3;
 
-/// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of them.
+/// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Control {
@@ -20,7 +21,8 @@ pub struct Control {
     pub mac: Shared<Mac>,
     /// Secret keys of the connection table's hash; the second one odd.
     pub hash_keys: [u64; 2],
-    /// The half of the service table that is in force, see [`Half`]; one word, so that a switch is one store.
+    /// The half of the service table that is in force, see [`Half`]; one word, so that a switch is
+    /// one store.
     pub half: Shared<Half>,
     /// Pages of the IPv4 connection table minus one; a power of two minus one.
     pub page_mask_v4: u32,
@@ -30,8 +32,8 @@ pub struct Control {
     pub probe_ports: Shared<Ports>,
     /// [`LAYOUT`] of the `lb` that made the maps.
     pub layout: u64,
-    /// Until then (CLOCK_MONOTONIC, ns) packets in mid-connection that no entry knows are dropped: their entries are being
-    /// copied from the table of the `lb` before.
+    /// Until then (CLOCK_MONOTONIC, ns) packets in mid-connection that no entry knows are dropped:
+    /// their entries are being copied from the table of the `lb` before.
     pub hold_strays_until: Shared<u64>,
     /// Which addresses may be VIPs, see [`Vips`].
     pub vips: Shared<Vips>,

@@ -1,7 +1,8 @@
 //! Headers of a packet, from Ethernet to the ports: what is ours, not ours, malformed.
 //!
-//! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the host reads a
-//! slice. One source for both, so what the tests and the fuzzer see is what runs in the kernel.
+//! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the
+//! host reads a slice. One source for both, so what the tests and the fuzzer see is what runs in
+//! the kernel.
 
 mod ipv6;
 
@@ -17,9 +18,11 @@ use crate::service::{Protocol, ServiceAddress};
 
 /// A frame from its Ethernet header on.
 pub trait Frame {
-    /// The value at `offset`, `None` if the frame ends before its last byte. No alignment is asked of the frame.
+    /// The value at `offset`, `None` if the frame ends before its last byte. No alignment is asked
+    /// of the frame.
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
-    /// Whether the frame has at least `length` bytes, all fragments of a multi-buffer frame included.
+    /// Whether the frame has at least `length` bytes, all fragments of a multi-buffer frame
+    /// included.
     fn holds(&self, length: usize) -> bool;
     /// Whether its first fragment has at least `length` bytes.
     fn holds_in_one_piece(&self, length: usize) -> bool;
@@ -27,8 +30,8 @@ pub trait Frame {
 
 /// What can be read from a frame: any bytes make one.
 ///
-/// These types are not packed, on purpose: the compiler reads a packed one byte by byte on BPF, which cost a third of
-/// the time of a packet.
+/// These types are not packed, on purpose: the compiler reads a packed one byte by byte on BPF,
+/// which cost a third of the time of a packet.
 pub trait Header: FromBytes + KnownLayout + Immutable + Copy {}
 
 impl<T: FromBytes + KnownLayout + Immutable + Copy> Header for T {}
@@ -111,8 +114,8 @@ struct Arp {
     target: V4,
 }
 
-/// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so that the words of the
-/// IP header are aligned in it.
+/// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so
+/// that the words of the IP header are aligned in it.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Plain {
@@ -188,7 +191,8 @@ pub enum Parsed {
     Malformed(Reason),
 }
 
-/// Addresses and ports as they stand in the packet (network byte order in memory), and where its headers begin.
+/// Addresses and ports as they stand in the packet (network byte order in memory), and where its
+/// headers begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow<A> {
     pub source: A,
@@ -234,8 +238,8 @@ impl Link {
     }
 }
 
-/// Reads the Ethernet header and the VLAN tags. `None`: too short, or with more tags than are looked
-/// through.
+/// Reads the Ethernet header and the VLAN tags. `None`: too short, or with more tags than are
+/// looked through.
 #[inline(always)]
 pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
     let mut ethertype = frame.read::<Ethernet>(0)?.kind.host();
@@ -270,8 +274,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     }
 }
 
-/// The same of IPv4 and ARP: goes on with `found` if it is a flow, else with `other`. The program has the
-/// stack for one copy of a flow, and a [`Parsed`] that holds one would be another.
+/// The same of IPv4 and ARP: goes on with `found` if it is a flow, else with `other`. The program
+/// has the stack for one copy of a flow, and a [`Parsed`] that holds one would be another.
 #[inline(always)]
 pub fn parse_ipv4<F: Frame + ?Sized, T>(
     frame: &F,
@@ -303,10 +307,10 @@ pub fn parse_ipv6<F: Frame + ?Sized, T>(
     }
 }
 
-/// The address that an ARP request asks for. `None`: another message, a malformed one, or one that asks for nothing:
-/// an announcement has its own address as the target (RFC 5227, section 3), and must reach whoever watches for conflicts;
-/// a probe has no sender (section 2.1.1), its answer gets into nobody's ARP cache and truly says that the address is still
-/// here.
+/// The address that an ARP request asks for. `None`: another message, a malformed one, or one that
+/// asks for nothing: an announcement has its own address as the target (RFC 5227, section 3), and
+/// must reach whoever watches for conflicts; a probe has no sender (section 2.1.1), its answer gets
+/// into nobody's ARP cache and truly says that the address is still here.
 #[inline(always)]
 fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
     let arp = frame.read::<Arp>(network)?;
@@ -345,9 +349,9 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed
     })
 }
 
-/// Reads and checks in one go what nearly all traffic consists of: plain frames with a UDP datagram or with a TCP segment
-/// in mid-connection (ACK; no SYN, FIN, RST). `None` says nothing but that [`parse`] and [`check`] must look; where there
-/// is a flow, they would say the same.
+/// Reads and checks in one go what nearly all traffic consists of: plain frames with a UDP datagram
+/// or with a TCP segment in mid-connection (ACK; no SYN, FIN, RST). `None` says nothing but that
+/// [`parse`] and [`check`] must look; where there is a flow, they would say the same.
 #[inline(always)]
 pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     let head = frame.read::<Plain>(PLAIN_OFFSET)?;
@@ -412,7 +416,8 @@ fn check_tcp<F: Frame + ?Sized>(frame: &F, transport: usize, end: usize) -> Resu
 #[inline(always)]
 fn check_udp<F: Frame + ?Sized>(frame: &F, transport: usize, end: usize) -> Result<u8, Reason> {
     let Some(length) = frame.read::<Net16>(transport + 4) else { return Err(Reason::BadLength) };
-    // A first fragment holds less than its UDP header says, so only the lower bound can be told here.
+    // A first fragment holds less than its UDP header says, so only the lower bound can be told
+    // here.
     if (length.host() as usize) < UDP_LENGTH || transport + UDP_LENGTH > end {
         return Err(Reason::BadLength);
     }

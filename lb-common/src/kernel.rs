@@ -28,14 +28,16 @@ impl core::fmt::Display for Release {
     }
 }
 
-/// Reads a release such as `5.10.0-28-amd64` or `6.1-rc3`; `None` if it does not begin with two numbers.
+/// Reads a release such as `5.10.0-28-amd64` or `6.1-rc3`; `None` if it does not begin with two
+/// numbers.
 pub fn release(text: &str) -> Option<Release> {
     let (major, rest) = text.trim().split_once('.')?;
     let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
     Some(Release { major: major.parse().ok()?, minor: rest[..digits].parse().ok()? })
 }
 
-/// Why the kernel of this release is too old for `lb`, in words; `None` if it is not, or if the release cannot be read.
+/// Why the kernel of this release is too old for `lb`, in words; `None` if it is not, or if the
+/// release cannot be read.
 pub fn too_old(text: &str) -> Option<String> {
     let found = release(text).filter(|release| *release < MINIMUM)?;
     let lacking = NEEDS.iter().filter(|(since, _)| found < *since);

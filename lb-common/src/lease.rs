@@ -1,8 +1,9 @@
 //! Leases: until when this director serves a group of VIPs.
 //!
-//! The controller renews the lease of each group that it is active for. A controller that is killed, frozen or starved
-//! renews nothing, so its director falls silent by itself before another one takes the group over, although the
-//! addresses are still on its interface. All times are nanoseconds of CLOCK_MONOTONIC.
+//! The controller renews the lease of each group that it is active for. A controller that is
+//! killed, frozen or starved renews nothing, so its director falls silent by itself before another
+//! one takes the group over, although the addresses are still on its interface. All times are
+//! nanoseconds of CLOCK_MONOTONIC.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -14,13 +15,14 @@ use crate::reason::Reason;
 /// Groups of VIPs at most, each with a lease of its own.
 pub const MAX_GROUPS: usize = 32;
 
-/// Leases in [`crate::control::Control`]: the groups', one for services of no group, and unused ones up to a power of
-/// two, so that a mask bounds an index.
+/// Leases in [`crate::control::Control`]: the groups', one for services of no group, and unused
+/// ones up to a power of two, so that a mask bounds an index.
 pub const GROUPS: usize = 64;
 
 const _: () = assert!(GROUPS.is_power_of_two() && GROUPS > MAX_GROUPS);
 
-/// For so long after its lease has run out a director drops its group's packets; see [`Lease::refusal`].
+/// For so long after its lease has run out a director drops its group's packets; see
+/// [`Lease::refusal`].
 pub const LAPSE_NS: u64 = 10_000_000_000;
 
 /// For so long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
@@ -69,11 +71,11 @@ impl GroupIndex {
 pub struct Lease {
     /// Packets are balanced until then. Every packet reads this word and the next one.
     pub balance_until: u64,
-    /// Number of the [`Generation`] of entries that are written now. A new one begins when the group is
-    /// taken, and when it is given up.
+    /// Number of the [`Generation`] of entries that are written now. A new one begins when the
+    /// group is taken, and when it is given up.
     pub generation: u64,
-    /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before `balance_until`
-    /// ends only in the grace time of a planned hand-over, when it is 0.
+    /// The host may answer ARP requests and neighbour solicitations for the VIPs until then. Before
+    /// `balance_until` ends only in the grace time of a planned hand-over, when it is 0.
     pub answer_until: u64,
     /// MAC of the other director of a take-over, which may know the
     /// connections that this one does not know.
@@ -148,13 +150,15 @@ impl Lease {
 
     /// Why a packet is not balanced, for a lease that has ended.
     ///
-    /// Given up in order (`answer_until` is 0): the address is gone from the interface, and the packet passes. A standby
-    /// may be a real server itself, and its host must get what another director sends it.
+    /// Given up in order (`answer_until` is 0): the address is gone from the interface, and the
+    /// packet passes. A standby may be a real server itself, and its host must get what another
+    /// director sends it.
     ///
-    /// Run out: nobody has removed the address, so the host would take a packet of the next director's connections for
-    /// its own and answer with a reset. It is dropped until clients have learnt the next director's MAC. A lease that
-    /// is renewed at this moment, of which a packet may see one word and not the other, counts as run out too: a
-    /// packet that is dropped comes again, a connection that is reset does not.
+    /// Run out: nobody has removed the address, so the host would take a packet of the next
+    /// director's connections for its own and answer with a reset. It is dropped until clients have
+    /// learnt the next director's MAC. A lease that is renewed at this moment, of which a packet
+    /// may see one word and not the other, counts as run out too: a packet that is dropped comes
+    /// again, a connection that is reset does not.
     #[inline(always)]
     pub const fn refusal(&self, now_ns: u64) -> Reason {
         if self.answer_until != 0 && now_ns.saturating_sub(self.balance_until) < LAPSE_NS {
@@ -176,22 +180,26 @@ impl Lease {
         now_ns < self.serve_on_until
     }
 
-    /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be sent.
+    /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be
+    /// sent.
     ///
-    /// The one that took the group over sends it to its predecessor, whose table has the older connections. The
-    /// predecessor, in its grace time, sends what still reaches it to its successor, whose table has the younger ones.
+    /// The one that took the group over sends it to its predecessor, whose table has the older
+    /// connections. The predecessor, in its grace time, sends what still reaches it to its
+    /// successor, whose table has the younger ones.
     #[inline(always)]
     pub const fn relay(&self, now_ns: u64) -> Option<Mac> {
         if now_ns < self.relay_until && !self.relay.is_none() { Some(self.relay) } else { None }
     }
 
-    /// Who of the two directors of a hand-over decides about a TCP packet in mid-connection. `known` is what the table
-    /// knows of it here, `from_other` whether the other director has sent it.
+    /// Who of the two directors of a hand-over decides about a TCP packet in mid-connection.
+    /// `known` is what the table knows of it here, `from_other` whether the other director has sent
+    /// it.
     ///
-    /// The holder's entries of this generation are right: it wrote them since it took the group. An earlier one may be of a
-    /// connection that has ended since, unseen by this director, and whose port the client has used again through the
-    /// other one. So the holder lets its predecessor look first, and marks the entry ([`Generation::disputed`]). What
-    /// comes back is known there to nobody; then the holder's entry is right, or without one the service's own rule.
+    /// The holder's entries of this generation are right: it wrote them since it took the group. An
+    /// earlier one may be of a connection that has ended since, unseen by this director, and whose
+    /// port the client has used again through the other one. So the holder lets its predecessor
+    /// look first, and marks the entry ([`Generation::disputed`]). What comes back is known there
+    /// to nobody; then the holder's entry is right, or without one the service's own rule.
     ///
     /// The predecessor is sure of what it wrote in its grace time and while it last held the group.
     /// If it has only an older entry, that one is wrong if it bears the mark, or if the client had
@@ -291,8 +299,8 @@ mod tests {
         let entry = |state, generation| {
             Some(Entry::new(ServerId(1), state, Tick(0), Generation::from_number(generation)))
         };
-        // What is known; who decides at the holder, for a packet from a client and one from the other director, and the
-        // same in the grace time.
+        // What is known; who decides at the holder, for a packet from a client and one from the
+        // other director, and the same in the grace time.
         for (known, at_the_holder, in_grace) in [
             (None, [Other, This], [Other, Sender]),
             (entry(SynRecv, this), [This, This], [This, This]),

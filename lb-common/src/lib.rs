@@ -1,6 +1,8 @@
-//! What the XDP program and the controller agree on: layouts, header parsing, connection states, schedules.
+//! What the XDP program and the controller agree on: layouts, header parsing, connection states,
+//! schedules.
 //!
-//! Builds for the BPF target and for the host, so that every rule of the data path is tested on the host:
+//! Builds for the BPF target and for the host, so that every rule of the data path is tested on the
+//! host:
 //!
 //! - [`addr`], [`mac`]: addresses as packets and maps hold them
 //! - [`frame`]: headers of a packet, from Ethernet to the ports; what is ours, not ours, malformed

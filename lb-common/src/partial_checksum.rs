@@ -1,5 +1,6 @@
-//! Checksums that were left to hardware: Linux then writes the sum of the pseudo header alone (RFC 9293, section 3.1) and
-//! marks the packet. XDP in a driver loses the mark, and the receiver drops the packet.
+//! Checksums that were left to hardware: Linux then writes the sum of the pseudo header alone (RFC
+//! 9293, section 3.1) and marks the packet. XDP in a driver loses the mark, and the receiver drops
+//! the packet.
 //!
 //! All words are as they stand in the packet.
 
@@ -8,8 +9,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::V6;
 use crate::service::Protocol;
 
-/// The last packet with such a checksum, addresses and port as they stand in it. It may have been for none of our services:
-/// the controller knows them.
+/// The last packet with such a checksum, addresses and port as they stand in it. It may have been
+/// for none of our services: the controller knows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Seen {
@@ -21,8 +22,8 @@ pub struct Seen {
     pub reserved: u32,
 }
 
-/// Longer segments are not looked at: those that open a TCP connection are at most 60 bytes, most questions to a DNS server
-/// are shorter.
+/// Longer segments are not looked at: those that open a TCP connection are at most 60 bytes, most
+/// questions to a DNS server are shorter.
 pub const LONGEST_SEGMENT: usize = 64;
 
 /// Where a segment has its checksum.

@@ -5,12 +5,13 @@
 //! know ([`crate::lease::Lease::relay`]), and those must be looked up. The two are told apart by a
 //! mark on the latter, which whoever receives them removes.
 
-/// The mark: the first of the three flags beside the fragment offset, which nobody else may set (RFC 791, section 3.1). As
-/// a number of that word in host byte order.
+/// The mark: the first of the three flags beside the fragment offset, which nobody else may set
+/// (RFC 791, section 3.1). As a number of that word in host byte order.
 pub const MARK: u16 = 0x8000;
 
-/// The mark in IPv6, which has no such flag: the first of the TCP header's reserved bits, which are zero (RFC 9293, section
-/// 3.1; only TCP packets are relayed). As a number of the word of data offset and flags in host byte order.
+/// The mark in IPv6, which has no such flag: the first of the TCP header's reserved bits, which are
+/// zero (RFC 9293, section 3.1; only TCP packets are relayed). As a number of the word of data
+/// offset and flags in host byte order.
 pub const TCP_MARK: u16 = 0x0800;
 
 /// Whose a packet is that came from another station.
@@ -46,8 +47,9 @@ pub struct Facts {
     pub host_serves: bool,
 }
 
-/// A director may also be the gateway of clients, whose packets it does not balance but forward. So one that balances
-/// takes a packet as balanced already only if the sender may be balancing too: in a hand-over, or without a group.
+/// A director may also be the gateway of clients, whose packets it does not balance but forward. So
+/// one that balances takes a packet as balanced already only if the sender may be balancing too: in
+/// a hand-over, or without a group.
 #[inline(always)]
 pub const fn sender(facts: Facts) -> Sender {
     let Facts { from_partner, from_director, balances, serves_on, ungrouped, probe, marked, host_serves } =

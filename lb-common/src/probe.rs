@@ -1,16 +1,19 @@
-//! Probes through a VIP: what the controller sends to servers itself, and which answers belong to it.
+//! Probes through a VIP: what the controller sends to servers itself, and which answers belong to
+//! it.
 //!
-//! A probe comes from the director's own address and goes to the VIP, at a server's MAC. So the answer comes from the VIP
-//! to the director, whose kernel would take it for a forgery: it has the VIP itself.
+//! A probe comes from the director's own address and goes to the VIP, at a server's MAC. So the
+//! answer comes from the VIP to the director, whose kernel would take it for a forgery: it has the
+//! VIP itself.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Address, V6};
 use crate::frame::Flow;
 
-/// The time to live that probes are sent with. A server that lacks the VIP and forwards packets sends the probe to the
-/// director that has it, which knows it by what is left and does not balance it: another server would answer, and all
-/// would seem to be well. One hop is granted, because a server may serve from a container.
+/// The time to live that probes are sent with. A server that lacks the VIP and forwards packets
+/// sends the probe to the director that has it, which knows it by what is left and does not balance
+/// it: another server would answer, and all would seem to be well. One hop is granted, because a
+/// server may serve from a container.
 pub const TTL: u8 = 2;
 
 /// The ports that probes come from, host byte order.
@@ -35,7 +38,8 @@ impl Ports {
     }
 }
 
-/// What answers to probes of one service have in common: the key of the map `ANSWERS`. Numbers as they stand in a packet.
+/// What answers to probes of one service have in common: the key of the map `ANSWERS`. Numbers as
+/// they stand in a packet.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

@@ -24,7 +24,8 @@ macro_rules! reasons {
             /// In the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Drop, pass or answer: fixed for each reason, so that the counter's name tells what happened.
+            /// Drop, pass or answer: fixed for each reason, so that the counter's name tells what
+            /// happened.
             pub const fn fate(self) -> Fate {
                 match self { $(Self::$name => Fate::$fate,)+ }
             }
@@ -46,7 +47,8 @@ reasons! {
     Fragment = 2, Pass, "fragment";
     /// Too short to hold the ports.
     TruncatedPorts = 3, Pass, "truncated_ports";
-    /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would duplicate it.
+    /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would
+    /// duplicate it.
     NotOurMac = 4, Pass, "not_our_mac";
     /// This director is on standby for the VIP's group: it gave its lease up or never had one.
     Standby = 5, Pass, "standby";
@@ -62,7 +64,8 @@ reasons! {
     SourceIsVip = 10, Drop, "source_is_vip";
     /// Time to live 0 on arrival.
     TtlExpired = 11, Drop, "ttl_expired";
-    /// It came from the very server it would go to, and had been sent back there before: that server lacks the VIP.
+    /// It came from the very server it would go to, and had been sent back there before: that
+    /// server lacks the VIP.
     Loop = 12, Drop, "loop";
     /// No real server is usable and the service has no fallback.
     NoServer = 13, Drop, "no_server";
@@ -70,7 +73,8 @@ reasons! {
     NoMac = 14, Drop, "no_mac";
     /// A map held nothing where something must be: a defect, here or in the controller.
     MapInconsistency = 15, Drop, "map_inconsistency";
-    /// The lease of the VIP's group ran out not long ago, and the address may still be on the interface.
+    /// The lease of the VIP's group ran out not long ago, and the address may still be on the
+    /// interface.
     LeaseLapsed = 16, Drop, "lease_lapsed";
     /// An ARP request or neighbour solicitation for a VIP whose group has no lease here.
     ArpSilenced = 17, Drop, "arp_silenced";
@@ -82,13 +86,16 @@ reasons! {
     LocalServer = 20, Pass, "local_server";
     /// Another director has balanced it, and picked this host.
     PeerBalanced = 21, Pass, "peer_balanced";
-    /// No real server is usable, and the service refuses clients then: a TCP reset or an ICMP error went back.
+    /// No real server is usable, and the service refuses clients then: a TCP reset or an ICMP error
+    /// went back.
     Refused = 22, Answer, "refused";
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     RefusedSilently = 23, Drop, "refused_silently";
-    /// In mid-connection, and no entry knows it yet: this `lb` has just taken over, and connections are still being copied.
+    /// In mid-connection, and no entry knows it yet: this `lb` has just taken over, and connections
+    /// are still being copied.
     StrayHeld = 24, Drop, "stray_held";
-    /// Its service's schedule names a scheduler that this program does not know: a defect of the controller.
+    /// Its service's schedule names a scheduler that this program does not know: a defect of the
+    /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
 }
 

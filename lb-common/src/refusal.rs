@@ -1,15 +1,18 @@
-//! Answers to clients of a service that nobody serves (`fallback: refuse`): a TCP reset or an ICMP error, from the VIP.
+//! Answers to clients of a service that nobody serves (`fallback: refuse`): a TCP reset or an ICMP
+//! error, from the VIP.
 
 use crate::addr::V4;
 use crate::connection::tcp_flags;
 
-/// ICMP errors that a CPU sends, at this distance on average: 1,000 a second, as Linux does (`icmp_msgs_per_sec`).
+/// ICMP errors that a CPU sends, at this distance on average: 1,000 a second, as Linux does
+/// (`icmp_msgs_per_sec`).
 pub const EVERY_NS: u64 = 1_000_000;
 
 /// So much sooner they may go: 50 at once after a silence, as Linux does (`icmp_msgs_burst`).
 pub const BURST_NS: u64 = 50 * EVERY_NS;
 
-/// Whether an ICMP error may be sent now. `due` is when the next one is on average; it is moved if this one may.
+/// Whether an ICMP error may be sent now. `due` is when the next one is on average; it is moved if
+/// this one may.
 #[inline(always)]
 pub const fn is_due(due: &mut u64, now_ns: u64) -> bool {
     let earliest = now_ns.saturating_sub(BURST_NS - EVERY_NS);
@@ -21,8 +24,8 @@ pub const fn is_due(due: &mut u64, now_ns: u64) -> bool {
     true
 }
 
-/// Whether an answer may go to this source address, as it stands in a packet: one host's, and not a loopback's
-/// (RFC 1122, section 3.2.2).
+/// Whether an answer may go to this source address, as it stands in a packet: one host's, and not a
+/// loopback's (RFC 1122, section 3.2.2).
 #[inline(always)]
 pub const fn may_answer(source: V4) -> bool {
     let [first, ..] = source.octets();
@@ -37,7 +40,8 @@ pub struct Reset {
     pub flags: u8,
 }
 
-/// The reset that answers a segment with these numbers and this many bytes of data. `None`: it is a reset itself.
+/// The reset that answers a segment with these numbers and this many bytes of data. `None`: it is a
+/// reset itself.
 #[inline(always)]
 pub const fn reset(sequence: u32, acknowledgement: u32, flags: u8, data: u32) -> Option<Reset> {
     if flags & tcp_flags::RST != 0 {

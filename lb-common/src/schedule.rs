@@ -1,12 +1,15 @@
 //! Schedulers, and the schedule from which a service picks the server of a new connection.
 //!
-//! The controller writes a [`Schedule`] per service; its lists stand in one map of words, `SCHEDULE_WORDS`. The lists hold only
-//! servers that may take new connections, in configured order:
-//! - members: one word per server, see [`Member`]; for lc and wlc, whose tournament names them by position;
-//! - levels, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that a cycle of any
-//!   length needs at most one level per distinct weight. See [`Level`].
+//! The controller writes a [`Schedule`] per service; its lists stand in one map of words,
+//! `SCHEDULE_WORDS`. The lists hold only servers that may take new connections, in configured
+//! order:
+//! - members: one word per server, see [`Member`]; for lc and wlc, whose tournament names them by
+//!   position;
+//! - levels, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that
+//!   a cycle of any length needs at most one level per distinct weight. See [`Level`].
 //!
-//! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS module's documentation (ipvsadm(8), section on schedulers).
+//! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS
+//! module's documentation (ipvsadm(8), section on schedulers).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -72,7 +75,8 @@ pub enum Walk {
 /// Servers in one service at most: a power of two, and no more leaves has a tournament.
 pub const MAX_MEMBERS: u32 = 4096;
 
-/// Entry of the map `SCHEDULES`; service n has entries 2n and 2n + 1, and `ACTIVE_SCHEDULES` says which of them is in force.
+/// Entry of the map `SCHEDULES`; service n has entries 2n and 2n + 1, and `ACTIVE_SCHEDULES` says
+/// which of them is in force.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Schedule {
@@ -119,8 +123,9 @@ impl Member {
     }
 }
 
-/// Passes of wrr with the same servers. Three words: end of the level (exclusive, in picks from the cycle's start),
-/// first word of its servers, number of servers. It begins where the level before it ends.
+/// Passes of wrr with the same servers. Three words: end of the level (exclusive, in picks from the
+/// cycle's start), first word of its servers, number of servers. It begins where the level before
+/// it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     pub end: u32,
@@ -145,7 +150,8 @@ impl Words for [u32] {
     }
 }
 
-/// rr and wrr: the server of pick number `cursor` (any number; the cycle repeats). `None`: no server, or the words contradict each other.
+/// rr and wrr: the server of pick number `cursor` (any number; the cycle repeats). `None`: no
+/// server, or the words contradict each other.
 #[inline(always)]
 pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64) -> Option<ServerId> {
     if schedule.cycle == 0 {
@@ -173,7 +179,8 @@ pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64)
     Some(ServerId(server as u16))
 }
 
-/// The server that a hash of the client picks: by weight, and the same one while the set of members is the same.
+/// The server that a hash of the client picks: by weight, and the same one while the set of members
+/// is the same.
 #[inline(always)]
 pub fn by_hash<C: Words + ?Sized>(words: &C, schedule: &Schedule, client: u32) -> Option<ServerId> {
     let mixed = (client as u64 ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -181,8 +188,8 @@ pub fn by_hash<C: Words + ?Sized>(words: &C, schedule: &Schedule, client: u32) -
     by_cursor(words, schedule, mixed >> 32)
 }
 
-/// The least loaded member so far, of all members in order: the rule of lc and wlc, which the program's tournament must agree
-/// with.
+/// The least loaded member so far, of all members in order: the rule of lc and wlc, which the
+/// program's tournament must agree with.
 #[derive(Debug, Clone, Copy)]
 pub struct Least {
     load: u64,
@@ -193,8 +200,8 @@ pub struct Least {
 impl Least {
     pub const NONE: Self = Self { load: 0, weight: 0, server: 0 };
 
-    /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no overflow. Equal: the
-    /// earlier one stays.
+    /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no
+    /// overflow. Equal: the earlier one stays.
     pub fn consider(&mut self, member: Member, counts: Counts, weighs: bool) {
         let weight = if weighs { member.weight() as u64 } else { 1 };
         let load = counts.load();

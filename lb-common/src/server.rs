@@ -6,7 +6,8 @@ use crate::mac::Mac;
 use crate::service::ServiceInfo;
 use crate::shared::Shared;
 
-/// Number of a server in the maps `SERVERS`, `TARGETS`, `COUNTS`, `LEAVES` and `STATS`; 0 means unset.
+/// Number of a server in the maps `SERVERS`, `TARGETS`, `COUNTS`, `LEAVES` and `STATS`; 0 means
+/// unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ServerId(pub u16);
@@ -17,7 +18,8 @@ pub struct ServerId(pub u16);
 pub struct ServerEntry {
     /// One word, so that MAC and flags change in one store.
     pub next_hop: Shared<NextHop>,
-    /// Copy of the service it belongs to, so that a known connection needs no lookup of its service.
+    /// Copy of the service it belongs to, so that a known connection needs no lookup of its
+    /// service.
     pub service: ServiceInfo,
 }
 
@@ -37,11 +39,14 @@ impl NextHop {
     const PRESENT: u64 = 1 << 48;
     /// The MAC is known, or none is needed.
     const REACHABLE: u64 = 1 << 49;
-    /// New connections may go to it. Clear: known TCP connections stay, everything else finds another server.
+    /// New connections may go to it. Clear: known TCP connections stay, everything else finds
+    /// another server.
     const USABLE: u64 = 1 << 50;
-    /// It is the director's own host: packets are passed up its stack. With a MAC, a real server; without, the fallback.
+    /// It is the director's own host: packets are passed up its stack. With a MAC, a real server;
+    /// without, the fallback.
     const LOCAL: u64 = 1 << 51;
-    /// The fast way is not for its packets: something has to be looked at that only the slow way looks at.
+    /// The fast way is not for its packets: something has to be looked at that only the slow way
+    /// looks at.
     const SLOW_WAY: u64 = 1 << 52;
 
     pub const UNSET: Self = Self(0);
@@ -118,7 +123,8 @@ pub struct ServerStats {
     pub reserved: u64,
 }
 
-/// Entry of the map `COUNTS`: a server's connections now, in one word so that both change in one atomic addition.
+/// Entry of the map `COUNTS`: a server's connections now, in one word so that both change in one
+/// atomic addition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts(pub u64);
 

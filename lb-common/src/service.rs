@@ -1,8 +1,9 @@
 //! Services, and the table that finds one by address, port and protocol.
 //!
-//! The table is a cuckoo hash of two candidate slots per service, built whole by the controller (which picks a seed
-//! that gives every service a place) and read by the program: at most two cache lines, no pointer to follow. There are
-//! two halves; the controller fills the idle one and then switches [`crate::control::Control::half`].
+//! The table is a cuckoo hash of two candidate slots per service, built whole by the controller
+//! (which picks a seed that gives every service a place) and read by the program: at most two cache
+//! lines, no pointer to follow. There are two halves; the controller fills the idle one and then
+//! switches [`crate::control::Control::half`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -102,13 +103,15 @@ impl ServiceInfo {
         timeouts: [0; 8],
     };
 
-    /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of the client picks.
+    /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of
+    /// the client picks.
     pub const STRAY_BY_HASH: u8 = 1;
     /// Flag: with no server to go to, clients get an answer from the VIP (see [`crate::refusal`]).
     pub const REFUSES: u8 = 2;
     /// Flag, UDP: each datagram is scheduled by itself, and none gets an entry.
     pub const EACH_DATAGRAM: u8 = 4;
-    /// Flag: the director's own host is one of the servers, and so may others take it (see [`crate::peer`]).
+    /// Flag: the director's own host is one of the servers, and so may others take it (see
+    /// [`crate::peer`]).
     pub const HOST_SERVES: u8 = 8;
     /// Flag: a director of the cluster, this one or another, is one of the servers.
     pub const DIRECTOR_SERVES: u8 = 16;
@@ -154,8 +157,8 @@ impl ServiceSlot {
     }
 }
 
-/// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed does not fit,
-/// try another one. At most half as many services as slots, or no seed may fit.
+/// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed
+/// does not fit, try another one. At most half as many services as slots, or no seed may fit.
 pub fn place(services: &[ServiceInfo], seed: u32, half: &mut [ServiceSlot]) -> bool {
     half.fill(ServiceSlot::EMPTY);
     let mask = half.len() as u32 - 1;

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A value of a map that the other side may write at any time. A read takes each word whole, once,
 /// and anew each time it is asked for, as the kernel's READ_ONCE does; it may see some words of a
-/// larger value before the change and others after it. Writes go through the controller's mapping or
-/// through the program's atomics.
+/// larger value before the change and others after it. Writes go through the controller's mapping
+/// or through the program's atomics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Shared<T>(T);

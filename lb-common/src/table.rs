@@ -1,16 +1,19 @@
 //! The connection table: where an entry may be, how a slot is claimed, what is evicted.
 //!
 //! An array of pages of 4 KiB for each family. A page holds 64 lines of 64 bytes (a cache line), a
-//! line four slots of 16 bytes {key, entry} for IPv4, two of 32 for IPv6. A connection has one page,
-//! and in it sixteen candidate slots: four different lines for IPv4, eight for IPv6. One page means
-//! one TLB miss at most; sixteen slots mean that at half load fewer than 1 connection in 10,000 finds
-//! them all taken (the test `at_half_load_…` holds this to it). [`crate::spills`] tells whether any
-//! stands outside its first line, so that is nearly always the only one that is looked at.
+//! line four slots of 16 bytes {key, entry} for IPv4, two of 32 for IPv6. A connection has one
+//! page, and in it sixteen candidate slots: four different lines for IPv4, eight for IPv6. One page
+//! means one TLB miss at most; sixteen slots mean that at half load fewer than 1 connection in
+//! 10,000 finds them all taken (the test `at_half_load_…` holds this to it). [`crate::spills`]
+//! tells whether any stands outside its first line, so that is nearly always the only one that is
+//! looked at.
 //!
 //! Rules of access, on which the program and the controller's sweep rely:
-//! - whoever changes a slot's entry does so by compare-and-swap and then owes the difference to the server's counts;
+//! - whoever changes a slot's entry does so by compare-and-swap and then owes the difference to the
+//!   server's counts;
 //! - to take a slot outside the first line, mark that line as spilled before;
-//! - to take a slot, swap a claim in, write the key, then store the entry; only the claim's owner writes the key;
+//! - to take a slot, swap a claim in, write the key, then store the entry; only the claim's owner
+//!   writes the key;
 //! - a reader takes key, entry, and key again: if both keys agree the entry belonged to it.
 
 use crate::addr::Address;
@@ -53,8 +56,8 @@ pub struct RawPage(pub [u64; WORDS_PER_PAGE as usize]);
 
 const _: () = assert!(size_of::<RawPage>() == 4096);
 
-/// One page in memory that others write at the same time. `word` is below [`WORDS_PER_PAGE`], `slot`
-/// below [`Layout::SLOTS_PER_PAGE`].
+/// One page in memory that others write at the same time. `word` is below [`WORDS_PER_PAGE`],
+/// `slot` below [`Layout::SLOTS_PER_PAGE`].
 pub trait Page: Spills {
     type Key: Key;
 
@@ -62,8 +65,8 @@ pub trait Page: Spills {
     fn write(&self, word: u32, value: u64);
     /// Compare-and-swap with full ordering; true if `from` was there.
     fn swap(&self, word: u32, from: u64, to: u64) -> bool;
-    /// The same number. Where a verifier follows the code, it knows nothing of it afterwards, as it knows
-    /// nothing of `unknown`: else it looks at a loop once for each thing that it knows.
+    /// The same number. Where a verifier follows the code, it knows nothing of it afterwards, as it
+    /// knows nothing of `unknown`: else it looks at a loop once for each thing that it knows.
     #[inline(always)]
     fn forgotten(number: u32, _unknown: u64) -> u32 {
         number
@@ -107,7 +110,8 @@ const fn entry_word<K: Key>(slot: u32) -> u32 {
     slot * K::WORDS_PER_SLOT + K::WORDS
 }
 
-/// Where a connection may be: its page, the first of its lines, and how far it is from one line to the next.
+/// Where a connection may be: its page, the first of its lines, and how far it is from one line to
+/// the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub page: u32,
@@ -165,8 +169,8 @@ pub struct Seen {
     pub entry: Entry,
 }
 
-/// The connection's slot, if the table knows it, and what `accept` made of its entry. `accept` says whether the entry
-/// belongs to this packet's VIP and protocol, which the key does not tell.
+/// The connection's slot, if the table knows it, and what `accept` made of its entry. `accept` says
+/// whether the entry belongs to this packet's VIP and protocol, which the key does not tell.
 #[inline(always)]
 pub fn find<P: Page, T>(
     page: &P,
@@ -197,7 +201,8 @@ fn look_through<P: Page, T>(
     key: P::Key,
     accept: impl Fn(Entry) -> Option<T>,
 ) -> Option<(Seen, T)> {
-    // Written out: the compiler keeps a loop here, which costs a known connection a tenth of its time.
+    // Written out: the compiler keeps a loop here, which costs a known connection a tenth of its
+    // time.
     if let Some(found) = look(page, slot, key, &accept) {
         return Some(found);
     }
@@ -213,8 +218,9 @@ fn look_through<P: Page, T>(
     look(page, slot + 3, key, &accept)
 }
 
-/// As [`find`], in the first line alone, where nearly all connections are, and without asking whether the entry belongs
-/// to the packet's VIP and protocol: a slot that might be the connection's.
+/// As [`find`], in the first line alone, where nearly all connections are, and without asking
+/// whether the entry belongs to the packet's VIP and protocol: a slot that might be the
+/// connection's.
 #[inline(always)]
 pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: P::Key) -> Option<Entry> {
     let first = place.line::<P::Key>(0);
@@ -248,12 +254,12 @@ fn look<P: Page, T>(
     Some((Seen { slot, entry }, accept(entry)?))
 }
 
-/// The best slot to take for a new connection: an empty one, an expired one, an evictable one that expires first.
-/// `None`: every candidate is in use by a connection that somebody would miss.
+/// The best slot to take for a new connection: an empty one, an expired one, an evictable one that
+/// expires first. `None`: every candidate is in use by a connection that somebody would miss.
 ///
-/// While the page is full, a first line of connections that nobody would miss is enough to choose from:
-/// a flood costs one line a packet, and a newcomer is pushed out at the earliest when as many have come
-/// after it as a line has slots.
+/// While the page is full, a first line of connections that nobody would miss is enough to choose
+/// from: a flood costs one line a packet, and a newcomer is pushed out at the earliest when as many
+/// have come after it as a line has slots.
 #[inline(always)]
 pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
     let mut best = Best { seen: Seen { slot: 0, entry: Entry::EMPTY }, rank: NEVER };
@@ -308,7 +314,8 @@ const NEVER: u32 = u32::MAX;
 const EXPIRED: u32 = 1;
 const EMPTY: u32 = 0;
 
-/// How willingly an entry is given up: 0 at once (empty), 1 expired, then by the time left, `NEVER`.
+/// How willingly an entry is given up: 0 at once (empty), 1 expired, then by the time left,
+/// `NEVER`.
 #[inline(always)]
 const fn rank(entry: Entry, now: Tick) -> u32 {
     if entry.0 == 0 {

@@ -1,4 +1,5 @@
-//! What differs between IPv4 and IPv6: where their connections stand, and the words of their headers.
+//! What differs between IPv4 and IPv6: where their connections stand, and the words of their
+//! headers.
 
 mod v4;
 mod v6;
@@ -17,8 +18,9 @@ pub trait Family: Address {
     /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
     const TRANSPORT_MASK: usize;
 
-    /// Whether what is for none of our services is looked at, too, before the host gets it: of a VIP
-    /// whose lease has run out it may be another director's ([`crate::guard::neighbour::host`]).
+    /// Whether what is for none of our services is looked at, too, before the host gets it: of a
+    /// VIP whose lease has run out it may be another director's
+    /// ([`crate::guard::neighbour::host`]).
     const GUARDS_HOST: bool;
 
     /// See [`lb_common::frame::plain`].
@@ -28,8 +30,8 @@ pub trait Family: Address {
     fn page_mask(control: &Control) -> u32;
     fn page(index: u32) -> Option<*mut RawPage>;
     fn spills(index: u32) -> Option<*mut RawSpills>;
-    /// The global function that gives a new connection its entry, see [`crate::lookup::table::learn`].
-    /// 0: no slot could be had.
+    /// The global function that gives a new connection its entry, see
+    /// [`crate::lookup::table::learn`]. 0: no slot could be had.
     fn learn(place: u64, key: Self::Key, entry: u64) -> u32;
 
     /// Time to live, or hop limit.

@@ -1,4 +1,5 @@
-//! Every map of the program. Sizes are set by the controller at load; what stands here is the least that loads.
+//! Every map of the program. Sizes are set by the controller at load; what stands here is the least
+//! that loads.
 
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
@@ -19,15 +20,16 @@ use lb_common::tournament::Leaf;
 
 use crate::sys::clock::Reading;
 
-/// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without system calls.
+/// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
+/// system calls.
 const SHARED: usize = 1 << 10;
 
 /// The settings that hold for the whole program.
 #[btf_map]
 pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 
-/// By `Stage`: the programs that others call. Filled before the entry is attached; pinned, because the
-/// kernel empties it when nobody but programs holds it any more.
+/// By `Stage`: the programs that others call. Filled before the entry is attached; pinned, because
+/// the kernel empties it when nobody but programs holds it any more.
 #[btf_map]
 pub static STAGES: ProgramArray<{ Stage::COUNT }> = ProgramArray::new();
 
@@ -39,7 +41,8 @@ pub static REFUSED: PerCpuArray<u32, 1> = PerCpuArray::new();
 #[btf_map]
 pub static VIPS: HashMap<V6, u32, 1> = HashMap::new();
 
-/// Which packets are answers to the controller's own probes; there is nothing to know of them but that.
+/// Which packets are answers to the controller's own probes; there is nothing to know of them but
+/// that.
 #[btf_map]
 pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
 
@@ -67,8 +70,9 @@ pub static SCHEDULES: Array<Schedule, 4, SHARED> = Array::new();
 #[btf_map]
 pub static SCHEDULE_WORDS: Array<u32, 1, SHARED> = Array::new();
 
-/// By service: the round-robin cursor, which is the number of picks that rr or wrr has made. Written by the program only; a line of its own per service, so that
-/// two services on two CPUs do not share one.
+/// By service: the round-robin cursor, which is the number of picks that rr or wrr has made.
+/// Written by the program only; a line of its own per service, so that two services on two CPUs do
+/// not share one.
 #[btf_map]
 pub static CURSORS: Array<Cursor, 2, SHARED> = Array::new();
 
@@ -79,8 +83,8 @@ pub struct Cursor(pub [u64; 8]);
 #[btf_map]
 pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 
-/// By server: its address, or `::` for the director's own host as a fallback. Not for the program, but
-/// for the `lb` that takes over from this one.
+/// By server: its address, or `::` for the director's own host as a fallback. Not for the program,
+/// but for the `lb` that takes over from this one.
 #[btf_map]
 pub static TARGETS: Array<V6, 2, SHARED> = Array::new();
 
@@ -143,7 +147,8 @@ pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::
 #[btf_map]
 pub static PARTIAL_CHECKSUM: Array<Seen, 1, SHARED> = Array::new();
 
-/// MAC of the last server that sent a packet on which it should have served; see `lb_common::hairpin`.
+/// MAC of the last server that sent a packet on which it should have served; see
+/// `lb_common::hairpin`.
 #[btf_map]
 pub static CAME_BACK: Array<Mac, 1, SHARED> = Array::new();
 

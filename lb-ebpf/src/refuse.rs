@@ -1,5 +1,5 @@
-//! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port unreachable". The
-//! rules are `lb_common::refusal`; here the packet becomes its own answer.
+//! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port
+//! unreachable". The rules are `lb_common::refusal`; here the packet becomes its own answer.
 //!
 //! Packets of IPv4 alone: the configuration has no `fallback: refuse` for IPv6.
 
@@ -26,8 +26,8 @@ const TCP: usize = 20;
 const ICMP: usize = 8;
 /// What an ICMP error quotes of the packet: its IP header and 8 bytes (RFC 792).
 const QUOTE: usize = IP + 8;
-/// The least that Ethernet carries, without the frame check: an answer is not made shorter than this, because not every
-/// driver fills up what XDP sends.
+/// The least that Ethernet carries, without the frame check: an answer is not made shorter than
+/// this, because not every driver fills up what XDP sends.
 const LEAST_FRAME: usize = 60;
 const DONT_FRAGMENT: u16 = 0x4000;
 const TTL: u8 = 64;
@@ -44,7 +44,8 @@ pub fn leave_reason(reason: Reason) {
     }
 }
 
-/// Answers a packet that no server gets, if its service is one that refuses. Returns the XDP action.
+/// Answers a packet that no server gets, if its service is one that refuses. Returns the XDP
+/// action.
 ///
 /// It reads the packet and looks for the service once more: this happens seldom.
 #[inline(always)]
@@ -90,14 +91,16 @@ struct From {
 impl From {
     #[inline(always)]
     fn of(packet: &Packet, network: usize) -> Option<Self> {
-        // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
+        // The MACs first: a check of bounds further on makes the compiler drop the one here, which
+        // the verifier wants.
         let station = direct::source_mac(packet).ok()?;
         let [client, vip] = packet.read::<[V4; 2]>(network + 12)?;
         Some(Self { station, client, vip })
     }
 
-    /// Writes the MACs, and an IP header for so many bytes behind it. Returns where it stands, with room for `T`; one check
-    /// of bounds for all of it, because the compiler makes one of several and the verifier wants that of the pointer used.
+    /// Writes the MACs, and an IP header for so many bytes behind it. Returns where it stands, with
+    /// room for `T`; one check of bounds for all of it, because the compiler makes one of several
+    /// and the verifier wants that of the pointer used.
     #[inline(always)]
     fn begin<T>(&self, packet: &Packet, network: usize, protocol: u8, carried: usize) -> Option<*mut T> {
         direct::write(packet, CONTROL.get(0)?, self.station).ok()?;
@@ -107,7 +110,8 @@ impl From {
         let own = words[0] as u32 + u32::from(length) + u32::from(DONT_FRAGMENT) + u32::from(words[4]);
         let sum = checksum::of(own + folded(self.vip.0) + folded(self.client.0));
         let pair = |high: u16, low: u16| (u32::from(high) << 16 | u32::from(low)).to_be();
-        // SAFETY: bounds checked by `at`, and T begins with an IP header; for alignment see `Packet::read`.
+        // SAFETY: bounds checked by `at`, and T begins with an IP header; for alignment see
+        // `Packet::read`.
         unsafe {
             *whole.cast::<[u32; IP / 4]>() =
                 [pair(words[0], length), pair(0, words[3]), pair(words[4], sum), self.vip.0, self.client.0];
@@ -127,7 +131,8 @@ fn folded(address: u32) -> u32 {
 #[inline(always)]
 fn cut(context: *mut xdp_md, length: usize) -> bool {
     let wanted = if length < LEAST_FRAME { LEAST_FRAME } else { length };
-    // SAFETY: the context is the one that the kernel handed to this program (kernel 5.18 and later).
+    // SAFETY: the context is the one that the kernel handed to this program (kernel 5.18 and
+    // later).
     let has = unsafe { bpf_xdp_get_buff_len(context) } as usize;
     // SAFETY: as above.
     has <= wanted || unsafe { bpf_xdp_adjust_tail(context, wanted as i32 - has as i32) } == 0

@@ -52,8 +52,8 @@ pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
 const NO_SERVER: u32 = 0;
 const UNKNOWN_SCHEDULER: u32 = 1 << 16;
 
-/// [`pick`] in numbers, the client's address in two: the verifier looks at a function that is global,
-/// of numbers alone, once and by itself, and not again wherever it is called.
+/// [`pick`] in numbers, the client's address in two: the verifier looks at a function that is
+/// global, of numbers alone, once and by itself, and not again wherever it is called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_pick(service: u32, _client_high: u64, _client_low: u64) -> u32 {

@@ -18,7 +18,8 @@ pub fn refuse(reason: Reason) -> u32 {
     }
 }
 
-/// Counts a packet that is refused, or delivered to the host, and returns what XDP shall do with it.
+/// Counts a packet that is refused, or delivered to the host, and returns what XDP shall do with
+/// it.
 #[inline(always)]
 pub fn finish(result: Result<Action, Reason>) -> u32 {
     match result {

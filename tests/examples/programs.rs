@@ -1,7 +1,8 @@
-//! Loads every XDP program of the project into the running kernel, one after the other, and tells what the kernel makes of
-//! it: a line of JSON for each (`lb_lab::program`). Needs root.
+//! Loads every XDP program of the project into the running kernel, one after the other, and tells
+//! what the kernel makes of it: a line of JSON for each (`lb_lab::program`). Needs root.
 //!
-//! `cargo xtask build-ebpf --report` runs it on this machine, `cargo xtask test --kernels` in other kernels.
+//! `cargo xtask build-ebpf --report` runs it on this machine, `cargo xtask test --kernels` in other
+//! kernels.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -62,8 +63,9 @@ fn load(ebpf: &mut Ebpf, name: &str) -> Result<Program> {
     Ok(Program { name: name.to_owned(), steps, stack: None, load_ms, refused })
 }
 
-/// The verifier tells it in its log alone, and aya hands a log out with a refusal only. So the program is loaded where the
-/// process may have no descriptor for it, which the kernel finds out when all has been verified.
+/// The verifier tells it in its log alone, and aya hands a log out with a refusal only. So the
+/// program is loaded where the process may have no descriptor for it, which the kernel finds out
+/// when all has been verified.
 fn stack(object: &[u8], name: &str) -> Result<Option<String>> {
     let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
     let program: &mut Xdp = object::program(&mut ebpf, name)?;

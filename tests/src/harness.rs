@@ -28,7 +28,8 @@ pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 pub const SMALL: Sizes =
     Sizes { connections: 4096, connections_v6: 2048, services: 64, servers: 1024, schedule_words: 1 << 14 };
 
-/// A loaded program with its maps, all this test's own. It goes back to the pool when the test is done.
+/// A loaded program with its maps, all this test's own. It goes back to the pool when the test is
+/// done.
 pub struct Director(Option<Loaded>);
 
 impl Deref for Director {

@@ -4,5 +4,6 @@
 pub mod fill;
 pub mod harness;
 
-/// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and floors beside it.
+/// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and
+/// floors beside it.
 pub static BENCHMARK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));

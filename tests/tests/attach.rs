@@ -13,7 +13,8 @@ fn node() -> Result<(Lab, Node)> {
     Ok((lab, node))
 }
 
-/// Attaches a program of its own to an interface of the node. The program lives on by its attachment.
+/// Attaches a program of its own to an interface of the node. The program lives on by its
+/// attachment.
 fn attach(node: &Node, interface: &str) -> Result<Attachment> {
     attach_in(&Mode::ALL, node, interface)
 }

@@ -1,5 +1,5 @@
-//! Checks through the VIP over AF_XDP: what they find wrong with a server that answers at its own address, and that nothing
-//! but the server decides.
+//! Checks through the VIP over AF_XDP: what they find wrong with a server that answers at its own
+//! address, and that nothing but the server decides.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ fn wait_until_up(director: &Director, servers: &[&str]) {
         .expect("servers that are well come up");
 }
 
-/// Waits until www1 is down for exactly this reason, after steps or at once, and sees that www2 is left alone.
+/// Waits until www1 is down for exactly this reason, after steps or at once, and sees that www2 is
+/// left alone.
 #[track_caller]
 fn wait_until_www1_is_out(director: &Director, reason: &str) {
     let is_out = |status: &Status| {
@@ -98,7 +99,8 @@ fn a_server_without_the_vip_is_out_for_that_reason_until_it_has_it_again() {
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }
 
-/// Its probe comes back to the director, which could send it to www2 and be content with the answer.
+/// Its probe comes back to the director, which could send it to www2 and be content with the
+/// answer.
 #[test]
 fn a_server_without_the_vip_that_forwards_packets_is_out_for_the_same_reason() {
     let (talk, director) = start("forwards", HTTP);
@@ -146,8 +148,8 @@ fn the_standby_director_sees_the_same() {
     }
 }
 
-/// Nothing is known of the servers when the new program takes the old one's place. Requests under way at that moment are
-/// strays to it; that is no matter of checks.
+/// Nothing is known of the servers when the new program takes the old one's place. Requests under
+/// way at that moment are strays to it; that is no matter of checks.
 #[test]
 fn a_restart_after_a_crash_turns_no_client_away() {
     let (talk, mut director) = start("viprestart", HTTP);

@@ -44,7 +44,8 @@ fn a_reload_touches_no_connection_of_an_unchanged_server() {
     let before = (first.get(), second.get());
     assert_ne!(before.0, before.1, "round robin gives each server one");
 
-    // The order of servers, a weight, a second service: all but the servers that the connections are on.
+    // The order of servers, a weight, a second service: all but the servers that the connections
+    // are on.
     let mut changed = with_servers(&format!("{WWW2}, {{ name: www1, address: 211.58.250.25, weight: 3 }}"));
     changed +=
         &format!("  - name: other\n    vip: {VIP}:8080\n    servers: [{{ address: 211.58.250.27 }}]\n");

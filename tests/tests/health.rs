@@ -1,5 +1,6 @@
-//! What becomes of servers and services as their health changes: quorum, fallbacks, maintenance, slow start, hooks,
-//! quiescent mode. On the talk's cluster with the real `lb`, real servers and curl.
+//! What becomes of servers and services as their health changes: quorum, fallbacks, maintenance,
+//! slow start, hooks, quiescent mode. On the talk's cluster with the real `lb`, real servers and
+//! curl.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,5 +1,5 @@
-//! What the operator of the director's host meets: a container's veth that loses what the program sends, checksums that were
-//! left to hardware, a firewall that sees nothing.
+//! What the operator of the director's host meets: a container's veth that loses what the program
+//! sends, checksums that were left to hardware, a firewall that sees nothing.
 
 use std::time::{Duration, Instant};
 
@@ -133,8 +133,8 @@ fn b3_auto_goes_over_to_generic_mode_when_the_far_end_loses_its_program() {
     assert!(!left.contains("prog/xdp"), "{left}");
 }
 
-/// The client's host is a container of the same machine: nobody finishes its checksums. Only the program's far end makes native
-/// mode possible here, see the lab's switch.
+/// The client's host is a container of the same machine: nobody finishes its checksums. Only the
+/// program's far end makes native mode possible here, see the lab's switch.
 #[test]
 fn b4_checksums_that_were_left_to_hardware_are_told_of_with_client_and_mend() {
     let talk = Talk::new(&unique_name("offload")).expect("the cluster comes up");

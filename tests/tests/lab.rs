@@ -1,4 +1,5 @@
-//! The lab itself: nodes reach each other, links and lines can be cut, and whatever happens to its owner nothing is left behind.
+//! The lab itself: nodes reach each other, links and lines can be cut, and whatever happens to its
+//! owner nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};

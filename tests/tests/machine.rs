@@ -1,5 +1,5 @@
-//! What a director finds on its machine: no BPF file system, an interface that comes late or goes, a key file that comes
-//! late, the metrics' address in other hands, an old kernel.
+//! What a director finds on its machine: no BPF file system, an interface that comes late or goes,
+//! a key file that comes late, the metrics' address in other hands, an old kernel.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -91,7 +91,8 @@ fn wait_until_served(talk: &Talk, director: &Director) {
     });
 }
 
-/// One director of a cluster, which is killed and started again, where no BPF file system is mounted.
+/// One director of a cluster, which is killed and started again, where no BPF file system is
+/// mounted.
 fn survives_a_kill_on(purpose: &str, sys: Sys, place: &str) {
     let talk = talk(purpose);
     let machine = BareMachine::of(&talk.ha1, sys).expect("a bare machine");

@@ -14,7 +14,8 @@ const SERVERS: usize = 500;
 /// An address of the director that it would not choose by itself.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 9);
 
-/// Two checks a server: one by which lb is the first to close its connections, and keeps their ports for a minute.
+/// Two checks a server: one by which lb is the first to close its connections, and keeps their
+/// ports for a minute.
 fn checks(interval: &str) -> String {
     let common = format!("interval: {interval}, timeout: 2s, source: {SOURCE}");
     format!(

@@ -24,8 +24,8 @@ use serde::Deserialize;
 const NOT_REPLAYED: [(&str, &str); 1] =
     [("rr_persistent", "persistence (ipvsadm -p) is not among the features yet")];
 
-/// Files whose picks are checked against the rule of `lb_common::schedule` with the recorded counters, and why they
-/// are not replayed.
+/// Files whose picks are checked against the rule of `lb_common::schedule` with the recorded
+/// counters, and why they are not replayed.
 const BY_RULE: [(&str, &str); 1] = [(
     "lc_halfopen",
     "IPVS counts a connection that its server refused as active until it expires, because its SYN_RECV is an active \
@@ -68,7 +68,8 @@ enum Event {
         pick: Option<String>,
         state: Vec<Row>,
     },
-    /// A datagram of one-packet scheduling, which IPVS does not remember. Each comes from a port of its own.
+    /// A datagram of one-packet scheduling, which IPVS does not remember. Each comes from a port of
+    /// its own.
     Packet {
         src: Ipv4Addr,
         sport: u16,

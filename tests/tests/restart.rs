@@ -1,4 +1,5 @@
-//! State that outlives the process: connections over a stop, a kill, another size of the table, another configuration.
+//! State that outlives the process: connections over a stop, a kill, another size of the table,
+//! another configuration.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Scenario 2 of the talk and what goes beyond it, with the real `lb` on both directors and real clients.
+//! Scenario 2 of the talk and what goes beyond it, with the real `lb` on both directors and real
+//! clients.
 
 use std::thread;
 use std::time::Duration;
@@ -21,8 +22,8 @@ fn the_standby_serves_whatever_happens_to_the_active_one() -> Result<()> {
     })
 }
 
-/// The line is a process of the lab and passes through the kernel's worker threads: a busy machine holds it up, as it does
-/// no cable.
+/// The line is a process of the lab and passes through the kernel's worker threads: a busy machine
+/// holds it up, as it does no cable.
 #[test]
 fn a_serial_line_alone_holds_the_cluster_together() -> Result<()> {
     measured("a serial line alone", || {

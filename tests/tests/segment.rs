@@ -43,7 +43,8 @@ fn metric(talk: &Talk, name: &str) -> Option<f64> {
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
-/// The classic mistake of direct routing. Its answers are unicast: only who asks hears of them, so the director asks.
+/// The classic mistake of direct routing. Its answers are unicast: only who asks hears of them, so
+/// the director asks.
 #[test]
 fn b1_a_real_server_that_answers_arp_for_the_vip_is_named_with_the_mend() {
     const METRIC: &str = "lb_finding{finding=\"vip_claimed\"}";

@@ -1,5 +1,5 @@
-//! What becomes of clients while services and servers come, go and change by reload: on the talk's cluster with the real
-//! `lb`, real servers and curl.
+//! What becomes of clients while services and servers come, go and change by reload: on the talk's
+//! cluster with the real `lb`, real servers and curl.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};

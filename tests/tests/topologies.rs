@@ -1,5 +1,5 @@
-//! Machines that are more than one thing, with real clients: a server that is the clients' gateway, directors that are
-//! real servers, and services that nobody serves.
+//! Machines that are more than one thing, with real clients: a server that is the clients' gateway,
+//! directors that are real servers, and services that nobody serves.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -33,8 +33,9 @@ fn wait_for_servers(director: &Director) {
     }
 }
 
-/// A client on another network, whose gateway is www1. As a real server that one holds the VIP, so it would serve all that
-/// the client sends by itself; its rules have what comes from there go on to the director.
+/// A client on another network, whose gateway is www1. As a real server that one holds the VIP, so
+/// it would serve all that the client sends by itself; its rules have what comes from there go on
+/// to the director.
 fn behind_www1(talk: &Talk) -> Node {
     let far = talk.lab.node("far", "211.58.250.101/25".parse().expect("an address")).expect("a node");
     let join = |node: &Node, address: &str| {
@@ -49,7 +50,8 @@ fn behind_www1(talk: &Talk) -> Node {
     www1.sysctl("net/ipv4/ip_forward", "1").expect("it routes");
     // A packet for which the kernel has found a socket too early is not forwarded.
     www1.sysctl("net/ipv4/tcp_early_demux", "0").expect("it can be set");
-    // As systemd sets it: a source must be reached by some interface, not by the one that it came in by.
+    // As systemd sets it: a source must be reached by some interface, not by the one that it came
+    // in by.
     www1.sysctl("net/ipv4/conf/eth0/rp_filter", "2").expect("it can be set");
     for rule in [
         format!("rule add priority 10 iif eth1 to {VIP} lookup main"),
@@ -76,7 +78,8 @@ fn b7_a_real_server_may_be_the_gateway_of_clients() {
     let near = Spread::of_requests(&talk.client, 10);
     assert_eq!((near.by(Answer::Www1), near.by(Answer::Www2)), (5, 5), "{near}");
 
-    // Without the VIP www1 sends what comes back to it to the director: once, and then that is told.
+    // Without the VIP www1 sends what comes back to it to the director: once, and then that is
+    // told.
     talk.www1.node().lose_vip(VIP).expect("it had it");
     let spread = Spread::of_requests(&far, 2);
     assert_eq!((spread.by(Answer::None), spread.by(Answer::Www2)), (1, 1), "{spread}");
@@ -141,7 +144,8 @@ fn both_hosts_serve(talk: &Talk) {
     assert_eq!((spread.by(Answer::Fallback), spread.by(Answer::Ha2Fallback)), (10, 10), "{spread}");
 }
 
-/// Moves the group to and fro under traffic: no request fails, connections stay where they are, and both hosts serve.
+/// Moves the group to and fro under traffic: no request fails, connections stay where they are, and
+/// both hosts serve.
 fn moves_lose_nothing(check: &str) -> Result<()> {
     let (talk, pair) = both_machines("both", check);
     both_hosts_serve(&talk);
@@ -193,7 +197,8 @@ fn b8_a_director_that_is_killed_takes_no_server_along() {
     }
     pair.ha1.kill().expect("lb on ha1 dies");
     pair.wait_for_take_over().expect("ha2 takes over");
-    // The web server on ha1 lives, and the program that lb has left there lets through what ha2 sends.
+    // The web server on ha1 lives, and the program that lb has left there lets through what ha2
+    // sends.
     both_hosts_serve(&talk);
     for (connection, page) in kept.iter_mut().filter(|(_, page)| page == HA2_FALLBACK_PAGE) {
         assert_eq!(connection.get(), *page, "it was at ha2 all the time");
@@ -231,7 +236,8 @@ fn c7_clients_of_a_service_without_a_server_are_refused_at_once() {
     });
     nobody.unwrap_or_else(|error| panic!("{error:#}"));
 
-    // A client that got no answer would try for many times as long; a reset can only come from the VIP.
+    // A client that got no answer would try for many times as long; a reset can only come from the
+    // VIP.
     let begun = Instant::now();
     let refused = talk.client.run(|| std::net::TcpStream::connect((VIP, 80)).map(drop)).expect("a client");
     assert_eq!(refused.expect_err("nobody serves").kind(), ErrorKind::ConnectionRefused);

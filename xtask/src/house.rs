@@ -53,19 +53,8 @@ const LONGEST_FILE: usize = 500;
 /// Maximum width of a comment line in columns. A line with a URL may be wider.
 const WIDEST_COMMENT: usize = 100;
 
-/// Folders whose comments keep to [`WIDEST_COMMENT`]. The others are added once they do, too:
-/// lb-common, lb-ebpf, lb-userspace/{cluster,datapath,lb}, tests/{benches,examples,src,tests}.
-const WRAPPED_COMMENTS: [&str; 9] = [
-    "lb-userspace/api",
-    "lb-userspace/config",
-    "lb-userspace/health",
-    "lb-userspace/model",
-    "lb-userspace/net",
-    "lb-userspace/system",
-    "tests/fuzz",
-    "tests/lab",
-    "xtask",
-];
+/// Folders of the project's Rust files.
+const RUST: [&str; 5] = ["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"];
 
 /// The dependencies of each crate within this workspace. `kinds` as in cargo's metadata: `null` for
 /// normal dependencies.
@@ -125,7 +114,7 @@ fn few_crates_need_a_bpf_tool() {
 
 #[test]
 fn files_are_short() {
-    let files = rust_files(&["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"]);
+    let files = rust_files(&RUST);
     assert!(files.len() > 300, "only {} files were found", files.len());
     for path in files {
         let lines = read(&path).lines().count();
@@ -135,13 +124,16 @@ fn files_are_short() {
 
 #[test]
 fn comments_are_narrow() {
-    let files = rust_files(&WRAPPED_COMMENTS);
-    assert!(files.len() > 150, "only {} files were found", files.len());
+    let files = rust_files(&RUST);
+    assert!(files.len() > 300, "only {} files were found", files.len());
     let mut wide = Vec::new();
     for path in files {
         for (number, line) in (1..).zip(read(&path).lines()) {
             let width = line.chars().count();
-            if line.trim_start().starts_with("//") && width > WIDEST_COMMENT && !line.contains("://") {
+            // Tables and what is set as it is to be read cannot be wrapped.
+            let set = ["//! |", "//!     ", "/// |", "///     "].iter().any(|set| line.contains(set));
+            let comment = line.trim_start().starts_with("//") && !set && !line.contains("://");
+            if comment && width > WIDEST_COMMENT {
                 wide.push(format!("{}:{number}: {width} columns", path.display()));
             }
         }

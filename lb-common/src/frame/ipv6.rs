@@ -59,8 +59,8 @@ const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 
-/// The headers of nearly every packet: no VLAN tag, no extension header. From byte 6 of the frame on, so
-/// that the words of the addresses are aligned in it.
+/// The headers of nearly every packet: no VLAN tag, no extension header. From byte 6 of the frame
+/// on, so that the words of the addresses are aligned in it.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Plain {
@@ -103,8 +103,8 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
     })
 }
 
-/// Walks over the extension headers. `None`: another protocol, a later fragment, more headers than are
-/// looked through, or a packet whose destination is not yet its last one (a routing header with
+/// Walks over the extension headers. `None`: another protocol, a later fragment, more headers than
+/// are looked through, or a packet whose destination is not yet its last one (a routing header with
 /// segments left).
 #[inline(always)]
 fn transport<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<(Protocol, usize)> {
@@ -137,8 +137,9 @@ fn transport<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) ->
     None
 }
 
-/// The address that a neighbour solicitation asks for, one that probes for duplicates included: unlike an ARP probe's, its
-/// answer goes to all nodes and gets into their caches (RFC 4861, section 7.2.4).
+/// The address that a neighbour solicitation asks for, one that probes for duplicates included:
+/// unlike an ARP probe's, its answer goes to all nodes and gets into their caches (RFC 4861,
+/// section 7.2.4).
 #[inline(always)]
 fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Header, transport: usize) -> Option<V6> {
     if ip.next_header != ICMPV6 {

@@ -85,7 +85,8 @@ fn lengths_and_flags_are_checked() {
 }
 
 proptest! {
-    /// The quick look never says anything else than the thorough one, whatever is wrong with the packet.
+    /// The quick look never says anything else than the thorough one, whatever is wrong with the
+    /// packet.
     #[test]
     fn plain_agrees_with_parse_and_check(
         changes in proptest::collection::vec((12usize..54, any::<u8>()), 0..3),

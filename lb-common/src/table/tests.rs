@@ -193,7 +193,8 @@ fn at_half_load_nearly_every_connection_finds_a_slot() {
     half_load::<KeyV6>(85);
 }
 
-/// A packet sets the mark, is overtaken by any steps of walks, and takes its slot before a second walk has begun.
+/// A packet sets the mark, is overtaken by any steps of walks, and takes its slot before a second
+/// walk has begun.
 #[test]
 fn a_walk_that_overtakes_a_packet_leaves_its_mark() {
     const STEPS: usize = 3; // of a walk: begin, look, end
@@ -290,7 +291,8 @@ where
                     continue;
                 }
                 let Some(seen) = victim(&page, &place(key), now) else {
-                    // Every candidate must be a live connection of the model's that may not be evicted.
+                    // Every candidate must be a live connection of the model's that may not be
+                    // evicted.
                     for index in 0..CANDIDATES {
                         let held = page.entry(place(key).slot::<K>(index));
                         prop_assert!(!held.expires().is_past(now));

@@ -1,8 +1,9 @@
-//! Programs that the benchmark times: the real one behind an entry that walks many clients, and floors beside it.
+//! Programs that the benchmark times: the real one behind an entry that walks many clients, and
+//! floors beside it.
 //!
-//! BPF_PROG_TEST_RUN hands the same buffer to each repeat, so the entries put a frame's MACs back and write the next
-//! client's address and port into it before the code under test runs. All floors but `floor_pass` and `floor_swap` pay
-//! for this too.
+//! BPF_PROG_TEST_RUN hands the same buffer to each repeat, so the entries put a frame's MACs back
+//! and write the next client's address and port into it before the code under test runs. All floors
+//! but `floor_pass` and `floor_swap` pay for this too.
 #![no_std]
 #![no_main]
 
@@ -28,10 +29,11 @@ pub struct Walk {
     pub expected: u64,
     /// Packets that got another one.
     pub wrong: u64,
-    /// The MACs that each frame begins with: destination and first two bytes of the source, the rest of the source.
+    /// The MACs that each frame begins with: destination and first two bytes of the source, the
+    /// rest of the source.
     pub macs: [u64; 2],
-    /// From one client to the next; odd. Connections are made with 1 and met again with a large one, because
-    /// traffic does not come in the order in which connections were made.
+    /// From one client to the next; odd. Connections are made with 1 and met again with a large
+    /// one, because traffic does not come in the order in which connections were made.
     pub stride: u64,
 }
 
@@ -67,10 +69,12 @@ const SOURCE_ADDRESS: usize = 26;
 const SOURCE_PORT: usize = 34;
 const TCP_FLAGS: usize = 47;
 
-/// Multiplied with a client's number it spreads clients over the address space; odd, so that none coincide.
+/// Multiplied with a client's number it spreads clients over the address space; odd, so that none
+/// coincide.
 const SPREAD: u32 = 0x9e37_79b1;
 
-/// Puts the next client into the frame. `None`: the frame is too short, which is the benchmark's mistake.
+/// Puts the next client into the frame. `None`: the frame is too short, which is the benchmark's
+/// mistake.
 #[inline(always)]
 fn next_client(packet: &Packet) -> Option<&'static mut Walk> {
     next_client_of(packet, 0)
@@ -124,8 +128,8 @@ fn verdict(walk: &mut Walk, action: u32) -> u32 {
     action
 }
 
-/// The product's program of this name, whose verdict is checked as the entries check theirs: they do
-/// not come back from a tail call.
+/// The product's program of this name, whose verdict is checked as the entries check theirs: they
+/// do not come back from a tail call.
 #[xdp(frags)]
 fn lb_slow(context: XdpContext) -> u32 {
     checked(path::slow::take(&context))
@@ -175,8 +179,8 @@ fn director_walk_second(context: XdpContext) -> u32 {
     verdict(walk, path::enter(&context))
 }
 
-/// The real program, two packets of each client in turn: a SYN, then an ACK. Thus no half-open connection waits long
-/// enough to be evicted by others, and all of them can be met again.
+/// The real program, two packets of each client in turn: a SYN, then an ACK. Thus no half-open
+/// connection waits long enough to be evicted by others, and all of them can be met again.
 #[xdp(frags)]
 fn director_connect(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
@@ -192,7 +196,8 @@ fn director_connect(context: XdpContext) -> u32 {
     verdict(walk, path::enter(&context))
 }
 
-/// The real program with one client: the frame gets its MACs back and no more, because the walk costs 3 ns.
+/// The real program with one client: the frame gets its MACs back and no more, because the walk
+/// costs 3 ns.
 #[xdp(frags)]
 fn director_one(context: XdpContext) -> u32 {
     let Some(walk) = walk(0) else { return XDP_DROP };
@@ -284,7 +289,8 @@ fn floor_lru_insert(context: XdpContext) -> u32 {
     verdict(walk, action)
 }
 
-/// Takes the walk's clients out of the floor's table again, so that its insertions always begin with room.
+/// Takes the walk's clients out of the floor's table again, so that its insertions always begin
+/// with room.
 #[xdp(frags)]
 fn floor_lru_delete(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
@@ -314,7 +320,8 @@ fn floor_line(context: XdpContext) -> u32 {
     verdict(walk, action)
 }
 
-/// One cold line with a compare-and-swap and a store, and the MAC rewrite: the least that a new connection costs.
+/// One cold line with a compare-and-swap and a store, and the MAC rewrite: the least that a new
+/// connection costs.
 #[xdp(frags)]
 fn floor_line_insert(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
@@ -340,8 +347,8 @@ fn floor_line_insert(context: XdpContext) -> u32 {
 #[btf_map]
 pub static RETURNED: Array<[u64; 2], 1, SHARED> = Array::new();
 
-/// Sends live frames: the next client, MACs as the walk says, out of the interface it is said to have come in by.
-/// Nobody on the way looks at the IP checksum.
+/// Sends live frames: the next client, MACs as the walk says, out of the interface it is said to
+/// have come in by. Nobody on the way looks at the IP checksum.
 #[xdp(frags)]
 fn live_send(context: XdpContext) -> u32 {
     if next_client(&Packet::new(&context)).is_some() { XDP_TX } else { XDP_DROP }

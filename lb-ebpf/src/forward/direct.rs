@@ -14,8 +14,8 @@ use crate::family::Family;
 use crate::maps::{CAME_BACK, CONTROL};
 use crate::sys::packet::{self, Packet};
 
-/// Both MACs of a frame in two words: the destination and the first two bytes of the source, the rest of the source.
-/// Where the frame is shorter, `None`.
+/// Both MACs of a frame in two words: the destination and the first two bytes of the source, the
+/// rest of the source. Where the frame is shorter, `None`.
 #[inline(always)]
 fn macs(packet: &Packet) -> Option<(*mut u64, *mut u32)> {
     Some((packet.at::<u64>(0)?, packet.at::<u32>(8)?))
@@ -52,14 +52,15 @@ const BACK: u32 = 0;
 const LOOP: u32 = 1;
 const TOO_SHORT: u32 = 2;
 
-/// Makes a packet one that goes back to `server`, which it came from, unless it has been there before.
-/// Returns one of the three numbers above.
+/// Makes a packet one that goes back to `server`, which it came from, unless it has been there
+/// before. Returns one of the three numbers above.
 #[inline(never)]
 fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
     let context = &packet::context(context);
     let packet = &Packet::new(context);
     let Some(control) = CONTROL.get(0) else { return TOO_SHORT };
-    // The MACs first: a check of bounds further on makes the compiler drop the one here, which the verifier wants.
+    // The MACs first: a check of bounds further on makes the compiler drop the one here, which the
+    // verifier wants.
     let Some(macs) = macs(packet) else { return TOO_SHORT };
     let Some(hops) = A::hops(packet, network) else { return TOO_SHORT };
     let Some(left) = hairpin::time_to_live(hops) else {

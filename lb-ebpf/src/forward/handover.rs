@@ -10,9 +10,9 @@ use crate::guard::lease;
 use crate::lookup::connection::Found;
 use crate::stats;
 
-/// Makes a packet in mid-connection one for the other director of a take-over, if there is one and it
-/// decides where the packet goes. With a lease that is `over` that is whoever has relayed it. Where
-/// directors are real servers the packet bears a mark then, see `lb_common::peer`.
+/// Makes a packet in mid-connection one for the other director of a take-over, if there is one and
+/// it decides where the packet goes. With a lease that is `over` that is whoever has relayed it.
+/// Where directors are real servers the packet bears a mark then, see `lb_common::peer`.
 #[inline(always)]
 pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>, over: bool) -> Result<Decides, Reason> {
     let Context { packet, control, now_ns, .. } = context;

@@ -1,4 +1,5 @@
-//! Whether this director serves a group of VIPs now: rules from `lb_common::lease`, words from the map.
+//! Whether this director serves a group of VIPs now: rules from `lb_common::lease`, words from the
+//! map.
 
 use lb_common::addr::V6;
 use lb_common::connection::Generation;
@@ -35,8 +36,8 @@ pub fn relay(control: &Control, group: GroupIndex, now_ns: u64) -> Option<Mac> {
     (now_ns < until && !relay.is_none()).then_some(relay)
 }
 
-/// All words of a lease, for what does not happen to every packet. Each of them is whole, but the controller may have
-/// written some of them anew and not yet the others; see `lb_model::lease`.
+/// All words of a lease, for what does not happen to every packet. Each of them is whole, but the
+/// controller may have written some of them anew and not yet the others; see `lb_model::lease`.
 #[inline(always)]
 pub fn read(control: &Control, group: GroupIndex) -> Lease {
     let lease = &control.leases[group.index()];

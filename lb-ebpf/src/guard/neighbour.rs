@@ -35,7 +35,8 @@ pub fn host(packet: &Packet, address: &V6) -> Result<Action, Reason> {
     }
 }
 
-/// [`host`] in numbers, see above. A function of its own, so that the verifier forgets what was looked at.
+/// [`host`] in numbers, see above. A function of its own, so that the verifier forgets what was
+/// looked at.
 #[inline(never)]
 fn may_have(station: u64, address: &V6) -> u32 {
     let (Some(control), Some(group)) = (CONTROL.get(0), lease::group_of(address)) else { return 0 };

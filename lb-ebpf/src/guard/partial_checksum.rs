@@ -1,5 +1,5 @@
-//! Packets that open connections and have a checksum that was left to hardware: counted, and the last one remembered for the
-//! controller to tell of.
+//! Packets that open connections and have a checksum that was left to hardware: counted, and the
+//! last one remembered for the controller to tell of.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
@@ -61,8 +61,9 @@ fn is_partial(context: *mut xdp_md, addresses: u32, transport: usize, rest: usiz
 /// Adds the whole segment up. `true` also if that cannot be done.
 #[inline(always)]
 fn is_right(context: *mut xdp_md, transport: usize, length: usize, sum: u16) -> bool {
-    // A zero that the compiler knows it would write by a call of memset. For each function that is called the verifier of 6.1
-    // counts 32 bytes of stack at least, and with this one's callers that is more than the 512 it allows.
+    // A zero that the compiler knows it would write by a call of memset. For each function that is
+    // called the verifier of 6.1 counts 32 bytes of stack at least, and with this one's callers
+    // that is more than the 512 it allows.
     let zero = opaque(0) as u64;
     let mut segment = [zero; LONGEST_SEGMENT / size_of::<u64>()];
     // 1 to 64, as the verifier sees it.

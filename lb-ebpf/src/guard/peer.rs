@@ -1,5 +1,5 @@
-//! Packets of services that directors of the cluster serve themselves: which of them another director has sent, and why.
-//! The rule is `lb_common::peer`.
+//! Packets of services that directors of the cluster serve themselves: which of them another
+//! director has sent, and why. The rule is `lb_common::peer`.
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::lease::GroupIndex;
@@ -32,12 +32,14 @@ pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
     }
 }
 
-/// A function of its own, so that the verifier forgets on return what was looked at. `what` is as packed above.
+/// A function of its own, so that the verifier forgets on return what was looked at. `what` is as
+/// packed above.
 #[inline(never)]
 fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) -> u32 {
     let context = &packet::context(context);
     let packet = &Packet::new(context);
-    // The compiler knows the bound from the caller and would leave the mask out; the verifier of 6.1 has lost it by then.
+    // The compiler knows the bound from the caller and would leave the mask out; the verifier of
+    // 6.1 has lost it by then.
     let network = opaque((what >> 48) as usize) & 31;
     let transport = opaque((what >> 32) as usize) & A::TRANSPORT_MASK;
     let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };

@@ -1,4 +1,5 @@
-//! The controller's own probes through a VIP: answers go to its AF_XDP sockets, what a server sends on is not balanced.
+//! The controller's own probes through a VIP: answers go to its AF_XDP sockets, what a server sends
+//! on is not balanced.
 
 use aya_ebpf::bindings::xdp_action;
 use lb_common::addr::Address;
@@ -11,7 +12,8 @@ use crate::forward::Action;
 use crate::maps::{ANSWERS, XSKS};
 use crate::sys::packet::Packet;
 
-/// What becomes of a packet that is for none of our services: the host's, if it is no answer to a probe.
+/// What becomes of a packet that is for none of our services: the host's, if it is no answer to a
+/// probe.
 #[inline(always)]
 pub fn pass<A: Address>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Result<Action, Reason> {
     if !ports(control).contain(flow.destination_port) {

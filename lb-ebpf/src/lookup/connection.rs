@@ -64,7 +64,8 @@ impl<A: Family> Found<A> {
         self.has(ServiceInfo::HOST_SERVES)
     }
 
-    /// The connection is another director's: what the table knows of it is of an earlier one with the same addresses.
+    /// The connection is another director's: what the table knows of it is of an earlier one with
+    /// the same addresses.
     #[inline(always)]
     pub fn forget(&self) {
         if let Some((seen, _)) = self.known
@@ -74,8 +75,8 @@ impl<A: Family> Found<A> {
         }
     }
 
-    /// Whether the packet is a TCP packet in mid-connection that no entry of this generation knows: another director may
-    /// know better.
+    /// Whether the packet is a TCP packet in mid-connection that no entry of this generation knows:
+    /// another director may know better.
     #[inline(always)]
     pub fn is_doubtful(&self, flow: &Flow<A>, flags: u8, generation: Generation) -> bool {
         self.entry().is_none_or(|entry| entry.generation() != generation)
@@ -101,7 +102,8 @@ impl<A: Family> Found<A> {
     }
 }
 
-/// Looks for the packet's connection, and if the table knows none, for its service. `None`: for none of our services.
+/// Looks for the packet's connection, and if the table knows none, for its service. `None`: for
+/// none of our services.
 ///
 /// Connections first: most packets belong to one, and its server's entry tells the rest.
 #[inline(always)]
@@ -257,8 +259,8 @@ impl<A: Family> Steps<'_, A> {
         Ok(Decision { opens: false, ..self.by_hash()? })
     }
 
-    /// Whether a connection with this place may live without an entry: its page was full not long ago, and what found no
-    /// slot then goes by the hash of its client ever since.
+    /// Whether a connection with this place may live without an entry: its page was full not long
+    /// ago, and what found no slot then goes by the hash of its client ever since.
     #[inline(always)]
     fn overflowed(&self) -> bool {
         let Some(last) = OVERFLOWS.get(self.found.place.page % OVERFLOW_GROUPS) else { return false };

@@ -130,7 +130,8 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -
 const LEARNT: u32 = 1;
 const CONTENDED: u32 = 2;
 
-/// One try of [`learn`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+/// One try of [`learn`] in numbers; global for the verifier's sake, see
+/// [`crate::schedule::lb_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {

@@ -1,6 +1,6 @@
-//! The fast way of nearly every packet: a plain frame of a connection that is established, stands in
-//! its first line and needs no write, to a server without exceptions. Whatever else comes is left to
-//! the slow way, untouched.
+//! The fast way of nearly every packet: a plain frame of a connection that is established, stands
+//! in its first line and needs no write, to a server without exceptions. Whatever else comes is
+//! left to the slow way, untouched.
 //!
 //! It exists for speed alone: few values are alive at a time, so fewer are spilled. It took a known
 //! connection from 60 to 49 ns here (MAC swap: 23).

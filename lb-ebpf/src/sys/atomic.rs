@@ -1,5 +1,6 @@
-//! Atomic operations on shared map memory. core for BPF has atomic types without the operations we need, so these
-//! call the compiler's intrinsics; BPF's instruction set v3 has all of them (`-C target-cpu=v3`).
+//! Atomic operations on shared map memory. core for BPF has atomic types without the operations we
+//! need, so these call the compiler's intrinsics; BPF's instruction set v3 has all of them
+//! (`-C target-cpu=v3`).
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 

@@ -12,14 +12,15 @@ pub struct Reading {
     now_ns: u64,
 }
 
-/// CLOCK_MONOTONIC, nanoseconds, as of this tick or the one before: as exact as a lease or a tick of ours needs.
+/// CLOCK_MONOTONIC, nanoseconds, as of this tick or the one before: as exact as a lease or a tick
+/// of ours needs.
 ///
 /// Without this a known packet took 49 to 52 ns here, with it 38 (`cargo xtask bench`).
 ///
 /// The verifier turns `bpf_jiffies64` into a plain load (kernel 5.6 and later). The coarse clock
-/// advances with `jiffies`, so it tells the same until the kernel's next tick. Jiffies only decide when
-/// to read the clock again, no time is ever made of them. A reading between the kernel's two steps,
-/// jiffies and then the clock, is one tick old.
+/// advances with `jiffies`, so it tells the same until the kernel's next tick. Jiffies only decide
+/// when to read the clock again, no time is ever made of them. A reading between the kernel's two
+/// steps, jiffies and then the clock, is one tick old.
 #[inline(always)]
 pub fn now_ns() -> u64 {
     // SAFETY: the helper takes no arguments and reads a counter.

@@ -44,8 +44,9 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The context that a function got as its argument. Without the barrier the compiler has the caller load
-/// the frame's bounds and hands them over as numbers, which the verifier does not take for pointers.
+/// The context that a function got as its argument. Without the barrier the compiler has the caller
+/// load the frame's bounds and hands them over as numbers, which the verifier does not take for
+/// pointers.
 #[inline(always)]
 pub fn context(argument: *mut xdp_md) -> XdpContext {
     XdpContext::new(opaque(argument as usize) as *mut xdp_md)
@@ -54,8 +55,9 @@ pub fn context(argument: *mut xdp_md) -> XdpContext {
 impl Frame for Packet<'_> {
     #[inline(always)]
     fn read<T: Header>(&self, offset: usize) -> Option<T> {
-        // SAFETY: `at` has checked the bounds and any bytes make a T. Alignment: BPF loads from packets need none where
-        // the processor needs none, and the verifier refuses them elsewhere.
+        // SAFETY: `at` has checked the bounds and any bytes make a T. Alignment: BPF loads from
+        // packets need none where the processor needs none, and the verifier refuses them
+        // elsewhere.
         self.at::<T>(offset).map(|value| unsafe { *value })
     }
 
@@ -69,8 +71,9 @@ impl Frame for Packet<'_> {
 
     #[inline(always)]
     fn holds_in_one_piece(&self, length: usize) -> bool {
-        // The verifiers of 6.1 and 6.12 forget the bounds of a number when its bytes are swapped, and add no unbounded
-        // number to a packet's start. An offset and an IP length never exceed the mask.
+        // The verifiers of 6.1 and 6.12 forget the bounds of a number when its bytes are swapped,
+        // and add no unbounded number to a packet's start. An offset and an IP length never exceed
+        // the mask.
         self.start + (opaque(length) & 0x1_ffff) <= self.end
     }
 }

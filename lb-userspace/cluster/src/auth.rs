@@ -1,11 +1,12 @@
 //! The keys that heartbeats are signed with, and the file they are in.
 //!
-//! A tag is the first half of an HMAC-SHA-256 (RFC 2104, section 5: no less than half; RFC 4868 uses the same 128
-//! bits) over the whole message. It proves that a node of this cluster made the message; that it was made just now
-//! is [`replay`](super::replay)'s matter. A message is signed with one key and verified with the one it names, so
-//! keys are changed without a stop:
+//! A tag is the first half of an HMAC-SHA-256 (RFC 2104, section 5: no less than half; RFC 4868
+//! uses the same 128 bits) over the whole message. It proves that a node of this cluster made the
+//! message; that it was made just now is [`replay`](super::replay)'s matter. A message is signed
+//! with one key and verified with the one it names, so keys are changed without a stop:
 //!
-//! 1. add the new key to the file of every node and reload: all verify with it, none signs with it yet;
+//! 1. add the new key to the file of every node and reload: all verify with it, none signs with it
+//!    yet;
 //! 2. change `sign` on every node and reload;
 //! 3. once all have done so, remove the old key.
 //!

@@ -1,7 +1,8 @@
-//! Between the machine's heartbeats and the bytes on the paths: signs and verifies, encodes and decodes, and lets no
-//! recording through. Pure, like its parts.
+//! Between the machine's heartbeats and the bytes on the paths: signs and verifies, encodes and
+//! decodes, and lets no recording through. Pure, like its parts.
 //!
-//! A message is judged from cheap to dear, and nothing in it is believed before its signature is verified.
+//! A message is judged from cheap to dear, and nothing in it is believed before its signature is
+//! verified.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ pub(crate) struct Dropped {
     pub reason: DropReason,
     /// Who made it, if its signature was right.
     pub signed_by: Option<NodeId>,
-    /// Who it says to be from, if its signature does not fit: nothing to act upon, but something to tell.
+    /// Who it says to be from, if its signature does not fit: nothing to act upon, but something to
+    /// tell.
     pub claims_to_be: Option<NodeId>,
 }
 

@@ -33,7 +33,8 @@ pub(crate) fn run(config: Config) -> Result<(), Failed> {
     hold(config, vec(message, 1..20), property)
 }
 
-/// `true` for a message that has its signature put right: its sender has the key and has lost its mind.
+/// `true` for a message that has its signature put right: its sender has the key and has lost its
+/// mind.
 fn property(messages: Vec<(Vec<u8>, bool)>) -> Result<(), TestCaseError> {
     let (mut us, mut peer) = (channel(1), channel(0));
     let mut of_a_keyholder = false;
@@ -51,7 +52,8 @@ fn property(messages: Vec<(Vec<u8>, bool)>) -> Result<(), TestCaseError> {
         prop_assert!(opened.is_err() || signed || genuine, "believed without a signature: {opened:?}");
     }
     if !of_a_keyholder {
-        // A conversation begins in spite of all that; the second message proves that its sender has heard us.
+        // A conversation begins in spite of all that; the second message proves that its sender has
+        // heard us.
         let opened = (100..103).any(|sequence| {
             let ours = us.seal(heartbeat(1, sequence), NOW).expect("a message");
             let _ = peer.open(&ours, NOW);

@@ -1,4 +1,5 @@
-//! Hooks: commands of the operator's that are run when a group's role here has changed, and the fencing command.
+//! Hooks: commands of the operator's that are run when a group's role here has changed, and the
+//! fencing command.
 
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ impl Hooks {
 /// Runs the fencing command to its end.
 ///
 /// # Errors
-/// It failed, and so the node that it shall cut off may still be there. The text says how it failed.
+/// It failed, and so the node that it shall cut off may still be there. The text says how it
+/// failed.
 pub async fn fence(command: &lb_model::Command, environment: &[(String, String)]) -> Result<(), String> {
     let told = |line: &str| tracing::info!("fence: {line}");
     command::run(command, environment, told).await.map_err(|failure| failure.to_string())

@@ -1,58 +1,69 @@
-//! Who is active for each group of virtual addresses: the decisions of one node of the cluster, and nothing else.
+//! Who is active for each group of virtual addresses: the decisions of one node of the cluster, and
+//! nothing else.
 //!
-//! The machine owns what this node knows of the others, the role of each group here, and the lease. It has no socket,
-//! no clock and no randomness, does not authenticate messages, and does not touch addresses. Its driver hands in what
-//! happened and the time since some fixed moment, does what comes out in the order in which it comes out, and calls
-//! again with [`Input::Timer`] at [`Machine::next_timeout`]. Work on a group (take-over, release) is done one after the
-//! other and answered in that order.
+//! The machine owns what this node knows of the others, the role of each group here, and the lease.
+//! It has no socket, no clock and no randomness, does not authenticate messages, and does not touch
+//! addresses. Its driver hands in what happened and the time since some fixed moment, does what
+//! comes out in the order in which it comes out, and calls again with [`Input::Timer`] at
+//! [`Machine::next_timeout`]. Work on a group (take-over, release) is done one after the other and
+//! answered in that order.
 //!
 //! # How two are never active at once
-//! - **Lease.** The data path is active for a group only until the end of the lease, which is renewed with each
-//!   heartbeat sent. It is shorter than the dead time by one interval and a tenth ([`Settings::longest_lease`]): when a
-//!   peer finds this node dead, its lease is over, even if its last heartbeat was lost and the clocks differ by 5 %.
-//! - **Late is not early.** Dead times and all other patience are measured on a clock of attention, which stands still
-//!   while the machine is not called: a node that was frozen does not take its own absence for the silence of others.
-//!   A node that comes back after its lease holds still for a dead time, and goes on only if nobody took over.
-//! - **Release first.** A planned hand-over names its receiver (`offered_to`), which takes the group on the message
-//!   "released" and not before. A node that says `Releasing` may still act; nobody takes the group from it.
-//! - **One after the other.** The first in the order of preference among the nodes that say `Standby` takes a free group
-//!   at once; each of the next waits three more dead times. A node that becomes ready says so for one dead time
-//!   before it claims anything, so that no two find themselves first at once. Nor does it claim anything on the word of
-//!   messages that waited while it was frozen.
-//! - **After a partition** the two compare what they last told each other: more reference hosts reached, then any
-//!   servers at all, then the newer claim (the higher term: it announced last, so caches point to it already), then
-//!   the order of preference. The loser releases; the winner announces again. If the path is cut one way, the one that
-//!   hears and is not heard gives way after half a dead time, whatever the comparison says, because the other cannot know.
+//! - **Lease.** The data path is active for a group only until the end of the lease, which is
+//!   renewed with each heartbeat sent. It is shorter than the dead time by one interval and a tenth
+//!   ([`Settings::longest_lease`]): when a peer finds this node dead, its lease is over, even if
+//!   its last heartbeat was lost and the clocks differ by 5 %.
+//! - **Late is not early.** Dead times and all other patience are measured on a clock of attention,
+//!   which stands still while the machine is not called: a node that was frozen does not take its
+//!   own absence for the silence of others. A node that comes back after its lease holds still for
+//!   a dead time, and goes on only if nobody took over.
+//! - **Release first.** A planned hand-over names its receiver (`offered_to`), which takes the
+//!   group on the message "released" and not before. A node that says `Releasing` may still act;
+//!   nobody takes the group from it.
+//! - **One after the other.** The first in the order of preference among the nodes that say
+//!   `Standby` takes a free group at once; each of the next waits three more dead times. A node
+//!   that becomes ready says so for one dead time before it claims anything, so that no two find
+//!   themselves first at once. Nor does it claim anything on the word of messages that waited while
+//!   it was frozen.
+//! - **After a partition** the two compare what they last told each other: more reference hosts
+//!   reached, then any servers at all, then the newer claim (the higher term: it announced last, so
+//!   caches point to it already), then the order of preference. The loser releases; the winner
+//!   announces again. If the path is cut one way, the one that hears and is not heard gives way
+//!   after half a dead time, whatever the comparison says, because the other cannot know.
 //!
 //! # What is promised, and what that takes for granted
-//! 1. **Never two at one moment**, as long as between two working nodes at most one heartbeat in a row is lost on all
-//!    paths, or all paths together are late by at most one interval. Beyond that it is a partition, and two may be active
-//!    until one hears the other: for instance when two heartbeats are lost and the sender freezes in just that moment.
-//! 2. **Never two for longer than the dead time while a path works between them**, whatever was lost or late before. The
-//!    time counts from the moment at which the path works again, and while both nodes run: one that is frozen or killed
-//!    stops with its lease, by itself. If heartbeats come through both ways, of two in a row at least one, it is over after
-//!    two intervals and a message's way. If they come through one way only, it takes an interval, a message's way and half
-//!    a dead time; here a lost heartbeat starts the time anew.
+//! 1. **Never two at one moment**, as long as between two working nodes at most one heartbeat in a
+//!    row is lost on all paths, or all paths together are late by at most one interval. Beyond that
+//!    it is a partition, and two may be active until one hears the other: for instance when two
+//!    heartbeats are lost and the sender freezes in just that moment.
+//! 2. **Never two for longer than the dead time while a path works between them**, whatever was
+//!    lost or late before. The time counts from the moment at which the path works again, and while
+//!    both nodes run: one that is frozen or killed stops with its lease, by itself. If heartbeats
+//!    come through both ways, of two in a row at least one, it is over after two intervals and a
+//!    message's way. If they come through one way only, it takes an interval, a message's way and
+//!    half a dead time; here a lost heartbeat starts the time anew.
 //!
-//! Both take nodes that are configured alike, and clocks that are fast or slow by up to 5 % (1 %, if a lost heartbeat, a
-//! late one and a pause come together within one lease). The second takes messages that arrive within a seventh of the
-//! dead time. A path on which they queue up for longer (a slow serial line) keeps a node from being found dead, but does
-//! not count here. With more than two nodes, two that hear a third but not each other are partitioned for as long as that
-//! lasts.
+//! Both take nodes that are configured alike, and clocks that are fast or slow by up to 5 % (1 %,
+//! if a lost heartbeat, a late one and a pause come together within one lease). The second takes
+//! messages that arrive within a seventh of the dead time. A path on which they queue up for longer
+//! (a slow serial line) keeps a node from being found dead, but does not count here. With more than
+//! two nodes, two that hear a third but not each other are partitioned for as long as that lasts.
 //!
 //! # How groups come and go
-//! Nodes learn of a group one after the other, and forget it one after the other. A heartbeat names the groups that its
-//! sender knows, and a peer that does not name a group neither has it nor could take it. A node that learns of a group
-//! knows at once from the last heartbeats who has it, and begins as it does at its start: it removes what an earlier life may
-//! have left, looks around for a dead time, and only then claims. One that forgets a group gives it up first, and says so.
+//! Nodes learn of a group one after the other, and forget it one after the other. A heartbeat names
+//! the groups that its sender knows, and a peer that does not name a group neither has it nor could
+//! take it. A node that learns of a group knows at once from the last heartbeats who has it, and
+//! begins as it does at its start: it removes what an earlier life may have left, looks around for
+//! a dead time, and only then claims. One that forgets a group gives it up first, and says so.
 //!
 //! # How groups do not swap without end
-//! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or that is equal and
-//! preferred, and only after it has been so without a break for the configured delay: with readiness that does not
-//! change, at most two moves. A node whose take-over failed stays out, twice as long after each failure.
+//! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or
+//! that is equal and preferred, and only after it has been so without a break for the configured
+//! delay: with readiness that does not change, at most two moves. A node whose take-over failed
+//! stays out, twice as long after each failure.
 //!
-//! All of this is tried in a small world (`world`): every placement of few faults (`model`, which tells its bounds), and
-//! many faults at random (`simulation`).
+//! All of this is tried in a small world (`world`): every placement of few faults (`model`, which
+//! tells its bounds), and many faults at random (`simulation`).
 
 use std::time::Duration;
 
@@ -84,15 +95,17 @@ pub struct Machine {
     sequence: u64,
     last_beat: Duration,
     next_beat: Duration,
-    /// The end of the lease that went with the last heartbeat, whether a group was held or not: the peers cannot have
-    /// found this node dead before.
+    /// The end of the lease that went with the last heartbeat, whether a group was held or not: the
+    /// peers cannot have found this node dead before.
     lease_until: Duration,
 }
 
 impl Machine {
-    /// `settings` have passed [`Settings::check`]; with others the machine does not panic, but promises nothing.
+    /// `settings` have passed [`Settings::check`]; with others the machine does not panic, but
+    /// promises nothing.
     ///
-    /// The first call of [`Machine::handle`] should follow at once: it starts with the release of all groups.
+    /// The first call of [`Machine::handle`] should follow at once: it starts with the release of
+    /// all groups.
     pub fn new(settings: Settings, now: Duration) -> Self {
         let node = Node::new(settings, now);
         let mut groups: Vec<Group> =
@@ -199,7 +212,8 @@ impl Machine {
         }
     }
 
-    /// Sends a heartbeat when it is due or when something changed that the others must know, and renews the lease.
+    /// Sends a heartbeat when it is due or when something changed that the others must know, and
+    /// renews the lease.
     fn speak(&mut self, outputs: &mut Vec<Output>) {
         let mut changed = false;
         for group in &mut self.groups {
@@ -218,8 +232,9 @@ impl Machine {
         }
     }
 
-    /// A heartbeat that is late renews the lease as if it had been in time: if just this one is lost, the peers count the
-    /// dead time from the one before. After the end of the lease nothing is held, and the count starts anew.
+    /// A heartbeat that is late renews the lease as if it had been in time: if just this one is
+    /// lost, the peers count the dead time from the one before. After the end of the lease nothing
+    /// is held, and the count starts anew.
     fn lease_from(&self, now: Duration) -> Duration {
         let Settings { interval, lease, .. } = self.node.settings;
         let anew = self.node.was_absent || self.node.peers.is_empty();

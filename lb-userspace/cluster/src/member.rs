@@ -1,8 +1,10 @@
-//! This node as a member of its cluster: the machine with all that it needs around it, and what the controller may ask.
+//! This node as a member of its cluster: the machine with all that it needs around it, and what the
+//! controller may ask.
 //!
-//! Three threads meet here, and none waits for another. The heartbeat thread runs the machine ([`driver`]), sends and
-//! receives, and writes leases into the data path. The holder's thread puts addresses on the interface and announces
-//! them. The controller's tells what this node could serve with, and hears what happened.
+//! Three threads meet here, and none waits for another. The heartbeat thread runs the machine
+//! ([`driver`]), sends and receives, and writes leases into the data path. The holder's thread puts
+//! addresses on the interface and announces them. The controller's tells what this node could serve
+//! with, and hears what happened.
 //!
 //! - [`settings`]: from the configuration to the machine's settings and the paths
 //! - [`driver`]: the machine on the heartbeat thread
@@ -55,7 +57,8 @@ pub struct Place {
     pub findings: Findings,
 }
 
-/// Shut it down with [`Self::leave`] and then [`Self::end`]. Dropping it without these detaches its threads.
+/// Shut it down with [`Self::leave`] and then [`Self::end`]. Dropping it without these detaches its
+/// threads.
 pub struct Member {
     handle: Handle<Command>,
     heartbeat: JoinHandle<()>,
@@ -66,8 +69,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts the threads. Groups that an earlier life has left on the interface are given up first of all.
-    /// `tell` is called on the heartbeat thread and must not wait.
+    /// Starts the threads. Groups that an earlier life has left on the interface are given up first
+    /// of all. `tell` is called on the heartbeat thread and must not wait.
     pub fn start(
         config: &Config,
         cluster: &Cluster,
@@ -118,7 +121,8 @@ impl Member {
         }
     }
 
-    /// Carries an operator's command out, or says why not. A move of a group is under way then, not done.
+    /// Carries an operator's command out, or says why not. A move of a group is under way then, not
+    /// done.
     pub async fn command(&self, command: machine::Command) -> Result<Result<(), Refusal>> {
         let (reply, answer) = oneshot::channel();
         self.handle.command(Command::Operator(command, reply));
@@ -147,7 +151,8 @@ impl Member {
         self.holder.orders().set_mac(mac);
     }
 
-    /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group that stays.
+    /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group
+    /// that stays.
     pub fn set_config(&self, config: &Config, cluster: &Cluster) {
         let numbers = numbers::numbers(&config.groups).collect();
         self.handle.command(Command::Changed(settings::change(config, cluster), numbers));
@@ -176,8 +181,8 @@ impl Member {
         async { answer.await.context(ENDED) }
     }
 
-    /// Gives everything up, for another node to take; [`Self::look`] tells when nothing is held here. Heartbeats go on,
-    /// and so does the service of connections that began here.
+    /// Gives everything up, for another node to take; [`Self::look`] tells when nothing is held
+    /// here. Heartbeats go on, and so does the service of connections that began here.
     pub fn leave(&self) {
         // Never refused, so nobody waits for the answer.
         let (reply, _) = oneshot::channel();

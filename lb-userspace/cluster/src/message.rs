@@ -1,6 +1,7 @@
 //! What nodes tell each other: one kind of message, the heartbeat, which carries everything.
 //!
-//! It says how things are, not what to do: a lost one is made good by the next, a repeated one changes nothing.
+//! It says how things are, not what to do: a lost one is made good by the next, a repeated one
+//! changes nothing.
 
 use lb_model::ids::{GroupId, NodeId};
 
@@ -13,7 +14,8 @@ pub struct Heartbeat {
     /// Larger with each message of a session; the same message on two paths has one number.
     pub sequence: u64,
     pub readiness: Readiness,
-    /// The nodes that the sender hears, bit `1 << NodeId`: one that is not among them knows that the path is cut one way.
+    /// The nodes that the sender hears, bit `1 << NodeId`: one that is not among them knows that
+    /// the path is cut one way.
     pub hears: u16,
     /// Of the configuration that must be equal on all nodes.
     pub config_digest: u64,
@@ -45,7 +47,8 @@ pub struct GroupStatus {
     pub term: u64,
     /// For a planned hand-over: the node that the sender wants to take the group next.
     ///
-    /// A standby that names itself asks the active node for the group (an operator's `failback`, given on this side).
+    /// A standby that names itself asks the active node for the group (an operator's `failback`,
+    /// given on this side).
     pub offered_to: Option<NodeId>,
     /// An operator moved the group away from the sender: automatic failback does not bring it back.
     pub yielded: bool,

@@ -1,8 +1,10 @@
-//! Keeps the heartbeat thread from waiting for a CPU or for a page from disk, where that is permitted.
+//! Keeps the heartbeat thread from waiting for a CPU or for a page from disk, where that is
+//! permitted.
 //!
-//! Under full load an ordinary thread waits tens of milliseconds for its turn, and one whose code has been paged out
-//! waits for the disk: enough to be thought dead by the peer. Neither is needed for correctness, since a director that
-//! is late gives its addresses up by itself (the lease); both are needed not to have to.
+//! Under full load an ordinary thread waits tens of milliseconds for its turn, and one whose code
+//! has been paged out waits for the disk: enough to be thought dead by the peer. Neither is needed
+//! for correctness, since a director that is late gives its addresses up by itself (the lease);
+//! both are needed not to have to.
 
 use std::fmt;
 use std::io;
@@ -22,8 +24,8 @@ pub(crate) struct Missing {
     pub memory: Option<io::Error>,
 }
 
-/// Gives the calling thread real-time priority and locks the process's memory, present and future. `Ok` if both were
-/// permitted; otherwise what was, is in effect.
+/// Gives the calling thread real-time priority and locks the process's memory, present and future.
+/// `Ok` if both were permitted; otherwise what was, is in effect.
 pub(crate) fn enter() -> Result<(), Missing> {
     let missing = Missing { scheduling: schedule(PRIORITY).err(), memory: lock_memory().err() };
     match missing {
@@ -32,7 +34,8 @@ pub(crate) fn enter() -> Result<(), Missing> {
     }
 }
 
-/// Gives the calling thread real-time priority if that is permitted, less than heartbeats have. They tell whether it is.
+/// Gives the calling thread real-time priority if that is permitted, less than heartbeats have.
+/// They tell whether it is.
 pub(crate) fn hurry() {
     if let Err(error) = schedule(PRIORITY - 1) {
         tracing::debug!(%error, "a thread without real-time priority");
@@ -43,16 +46,16 @@ pub(crate) fn hurry() {
 fn schedule(priority: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: the call reads one sched_param, which lives until it returns; 0 is the calling thread. The system
-    // call itself is used because musl's wrapper always fails.
+    // SAFETY: the call reads one sched_param, which lives until it returns; 0 is the calling
+    // thread. The system call itself is used because musl's wrapper always fails.
     match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Without the capability a lock of future memory within a limit would make later allocations fail, and so end the
-/// process: then better none.
+/// Without the capability a lock of future memory within a limit would make later allocations fail,
+/// and so end the process: then better none.
 fn lock_memory() -> io::Result<()> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
     if limit != RLIM_INFINITY && !may_lock_memory() {
@@ -96,7 +99,8 @@ impl fmt::Display for Missing {
 mod tests {
     use super::*;
 
-    /// On a thread of its own: the priority ends with it. Memory is left alone, it would stay locked for all tests.
+    /// On a thread of its own: the priority ends with it. Memory is left alone, it would stay
+    /// locked for all tests.
     #[test]
     fn the_thread_gets_the_priority_or_a_reason() {
         let (outcome, policy) = std::thread::spawn(|| {

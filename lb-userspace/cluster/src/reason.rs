@@ -42,7 +42,8 @@ reasons! {
     Malformed = 8, "malformed";
     /// Our own message of this session, come back.
     FromMyself = 9, "from_myself";
-    /// Under our own id but not of this session: another node has our id, or somebody replays our past.
+    /// Under our own id but not of this session: another node has our id, or somebody replays our
+    /// past.
     MyId = 10, "my_id";
     /// From a node that is not in our configuration.
     UnknownNode = 11, "unknown_node";
@@ -54,8 +55,9 @@ reasons! {
     Replayed = 14, "replayed";
     /// Of an earlier session than the one we know.
     OldSession = 15, "old_session";
-    /// Of a session that has not yet shown that it hears us. A few are normal when either node has just started;
-    /// if they go on, the sender does not hear us (the path works one way only) or somebody replays.
+    /// Of a session that has not yet shown that it hears us. A few are normal when either node has
+    /// just started; if they go on, the sender does not hear us (the path works one way only) or
+    /// somebody replays.
     NotEchoed = 16, "not_echoed";
 }
 

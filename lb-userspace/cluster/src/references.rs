@@ -1,8 +1,8 @@
-//! Reference hosts, also called ping nodes: machines that everybody can reach whose network works. Of two directors that
-//! do not hear each other, the one that reaches fewer of them gives way.
+//! Reference hosts, also called ping nodes: machines that everybody can reach whose network works.
+//! Of two directors that do not hear each other, the one that reaches fewer of them gives way.
 //!
-//! Each is asked by an ICMP echo request every half second, all at once. `reach` decides who is reached; the task asks,
-//! hears the replies and reports how many there are.
+//! Each is asked by an ICMP echo request every half second, all at once. `reach` decides who is
+//! reached; the task asks, hears the replies and reports how many there are.
 
 mod reach;
 #[cfg(test)]
@@ -35,8 +35,9 @@ impl Drop for References {
 }
 
 impl References {
-    /// Reports how many of `hosts` are reached: first when all have answered, or after half a second, and then whenever
-    /// the number changes. `interface` is the index of the one that link-local addresses are on.
+    /// Reports how many of `hosts` are reached: first when all have answered, or after half a
+    /// second, and then whenever the number changes. `interface` is the index of the one that
+    /// link-local addresses are on.
     ///
     /// Needs CAP_NET_RAW, and a tokio runtime around it.
     pub fn start(
@@ -57,7 +58,8 @@ async fn watch(echo: Echo, mut reach: Reach, report: impl Fn(u8)) {
     let mut reported = None;
     loop {
         let stale = reach.next_timeout();
-        // In this order: a reply that is there counts, even if this task was held up and the host has gone stale.
+        // In this order: a reply that is there counts, even if this task was held up and the host
+        // has gone stale.
         tokio::select! {
             biased;
             reply = echo.next() => {

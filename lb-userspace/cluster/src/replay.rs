@@ -1,33 +1,39 @@
-//! A recorded message, played again, must have no effect: not at once, not after the sender's restart, not after
-//! the receiver's.
+//! A recorded message, played again, must have no effect: not at once, not after the sender's
+//! restart, not after the receiver's.
 //!
-//! Authentication proves who made a message, not when. Three rules prove the rest; all are here, without I/O, clock
-//! or randomness (time and a secret are handed in):
+//! Authentication proves who made a message, not when. Three rules prove the rest; all are here,
+//! without I/O, clock or randomness (time and a secret are handed in):
 //!
-//! 1. **Within a session** (a life of the sender) only a larger sequence number is accepted. The same message over a
-//!    second path is [`DropReason::Duplicate`], one that a newer message overtook is [`DropReason::Overtaken`]: both
-//!    are what several paths look like. What is older than the [`Window`] is [`DropReason::Replayed`].
-//! 2. **A session is trusted only after it has echoed our challenge**, a number that we draw by lot and put in all our
-//!    messages. Nobody could have recorded that echo before we drew it, so a receiver that has just started and
-//!    remembers nothing cannot be fooled with messages of last week. It costs one message there and one back.
-//! 3. **A challenge is spent by the session that it proved.** Another session of the same node has to echo a later
-//!    one, drawn when that other session was first heard. So once a node's new session is trusted, no message of an
-//!    earlier one is accepted again, although some of them do hold echoes of our earlier challenges.
+//! 1. **Within a session** (a life of the sender) only a larger sequence number is accepted. The
+//!    same message over a second path is [`DropReason::Duplicate`], one that a newer message
+//!    overtook is [`DropReason::Overtaken`]: both are what several paths look like. What is older
+//!    than the [`Window`] is [`DropReason::Replayed`].
+//! 2. **A session is trusted only after it has echoed our challenge**, a number that we draw by lot
+//!    and put in all our messages. Nobody could have recorded that echo before we drew it, so a
+//!    receiver that has just started and remembers nothing cannot be fooled with messages of last
+//!    week. It costs one message there and one back.
+//! 3. **A challenge is spent by the session that it proved.** Another session of the same node has
+//!    to echo a later one, drawn when that other session was first heard. So once a node's new
+//!    session is trusted, no message of an earlier one is accepted again, although some of them do
+//!    hold echoes of our earlier challenges.
 //!
 //! # Clocks
-//! A session number is the wall clock at the sender's start ([`session_at`]). Nothing here depends on it being larger
-//! than the last one: a proof is a proof, and a node whose clock jumped back (no battery, restored snapshot) is
-//! trusted after the same two messages. The order serves two smaller ends: the larger of two unproven sessions is
-//! the one that is echoed, so that old messages played in a flood do not keep a restarted node out, and the smaller
-//! one is counted as [`DropReason::OldSession`]. Whoever gets the messages must therefore take a session that
+//! A session number is the wall clock at the sender's start ([`session_at`]). Nothing here depends
+//! on it being larger than the last one: a proof is a proof, and a node whose clock jumped back (no
+//! battery, restored snapshot) is trusted after the same two messages. The order serves two smaller
+//! ends: the larger of two unproven sessions is the one that is echoed, so that old messages played
+//! in a flood do not keep a restarted node out, and the smaller one is counted as
+//! [`DropReason::OldSession`]. Whoever gets the messages must therefore take a session that
 //! *differs* for a new life, not only a larger one.
 //!
 //! # What remains
-//! - Who can hold messages back on all paths can deliver them late, in order, as long as no newer one and no newer
-//!   session has arrived. He can delay a take-over so, for as many messages as he held back, but cannot cause one.
-//! - A path that works one way only does not prove a new session ([`DropReason::NotEchoed`] goes on and on). A session
-//!   trusted before goes on being heard.
-//! - Old messages played to a node make it echo one old challenge more; that proves nothing to anybody.
+//! - Who can hold messages back on all paths can deliver them late, in order, as long as no newer
+//!   one and no newer session has arrived. He can delay a take-over so, for as many messages as he
+//!   held back, but cannot cause one.
+//! - A path that works one way only does not prove a new session ([`DropReason::NotEchoed`] goes on
+//!   and on). A session trusted before goes on being heard.
+//! - Old messages played to a node make it echo one old challenge more; that proves nothing to
+//!   anybody.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,8 +52,8 @@ mod simulation;
 mod tests;
 mod window;
 
-/// An unproven session that was not heard for this long is no longer echoed and gives way to any other.
-/// Longer than any sensible heartbeat interval.
+/// An unproven session that was not heard for this long is no longer echoed and gives way to any
+/// other. Longer than any sensible heartbeat interval.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The number of a session that starts now: nanoseconds since 1970, 0 on a clock that is before it.
@@ -175,7 +181,8 @@ impl Peer {
         self.candidate = None;
     }
 
-    /// Takes the challenge down, so that it is echoed: of the largest session heard lately, its newest.
+    /// Takes the challenge down, so that it is echoed: of the largest session heard lately, its
+    /// newest.
     fn consider(&mut self, envelope: &Envelope, now: Duration) {
         let (session, sequence) = (envelope.heartbeat.session, envelope.heartbeat.sequence);
         let better = match &self.candidate {

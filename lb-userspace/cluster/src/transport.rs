@@ -6,8 +6,8 @@
 //! - [`slot`]: a path that broke is closed and opened again
 //! - [`statistics`]: what each path carried, for the metrics
 //!
-//! Nothing here waits: a path that takes nothing now loses the message, because a heartbeat that waits is worthless
-//! and the next one says all it said.
+//! Nothing here waits: a path that takes nothing now loses the message, because a heartbeat that
+//! waits is worthless and the next one says all it said.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -40,8 +40,8 @@ pub trait Path: Send {
     /// Sends one sealed message to all other nodes on this path. An error loses this message only.
     fn send(&mut self, message: &[u8], now: Duration) -> io::Result<()>;
 
-    /// Puts the next received message into `buffer`, in place of its content; `None` if there is none. An error means
-    /// that the path is broken.
+    /// Puts the next received message into `buffer`, in place of its content; `None` if there is
+    /// none. An error means that the path is broken.
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Arrival>>;
 
     /// When [`Self::timer`] wants to be called.

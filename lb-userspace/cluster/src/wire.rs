@@ -1,7 +1,8 @@
 //! A heartbeat as bytes: one datagram, or one frame on a serial line.
 //!
-//! All integers are in network order. The header says whose message it is, so that foreign ones are told apart
-//! before any cryptography; the tag at the end covers every byte before it ([`auth`](super::auth)).
+//! All integers are in network order. The header says whose message it is, so that foreign ones are
+//! told apart before any cryptography; the tag at the end covers every byte before it
+//! ([`auth`](super::auth)).
 //!
 //! ```text
 //! offset  bytes
@@ -26,8 +27,9 @@
 //!            16  tag: first half of the HMAC-SHA-256
 //! ```
 //!
-//! Two nodes with one group: 88 bytes, which take 46 ms on a line of 19,200 baud. The largest: 783 bytes.
-//! A byte that could have been written otherwise makes a message malformed: there is one form of each.
+//! Two nodes with one group: 88 bytes, which take 46 ms on a line of 19,200 baud. The largest: 783
+//! bytes. A byte that could have been written otherwise makes a message malformed: there is one
+//! form of each.
 
 use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
 
@@ -41,7 +43,8 @@ pub(crate) const TAG_LENGTH: usize = 16;
 pub(crate) const HEADER_LENGTH: usize = 8;
 /// Two per other node: the challenge of the session that is trusted and of one that wants to be.
 pub(crate) const MAX_ECHOES: usize = 2 * (MAX_NODES - 1);
-/// No heartbeat is longer. It fits a datagram that no path with an MTU of 1,280 (IPv6's least) fragments.
+/// No heartbeat is longer. It fits a datagram that no path with an MTU of 1,280 (IPv6's least)
+/// fragments.
 pub(crate) const MAX_LENGTH: usize =
     HEADER_LENGTH + FIXED_LENGTH + MAX_GROUPS * GROUP_LENGTH + MAX_ECHOES * ECHO_LENGTH + TAG_LENGTH;
 /// No heartbeat is shorter: no group, no echo.

@@ -1,10 +1,11 @@
 //! The program on its interface, in the first of the wanted modes that can be had.
 //!
-//! The link is pinned: when the controller is killed the program goes on forwarding, and the next controller puts its own
-//! program in that one's place between two packets.
+//! The link is pinned: when the controller is killed the program goes on forwarding, and the next
+//! controller puts its own program in that one's place between two packets.
 //!
 //! - `link`: a BPF link
-//! - `pins`: where links are pinned; `file_system`: in which file system, and its mount if there is none
+//! - `pins`: where links are pinned; `file_system`: in which file system, and its mount if there is
+//!   none
 
 mod file_system;
 mod link;
@@ -48,8 +49,8 @@ impl Mode {
     }
 }
 
-/// A program on an interface. Dropped, as when lb is killed, it leaves the program there, if that is pinned;
-/// [`Self::detach`] takes it off.
+/// A program on an interface. Dropped, as when lb is killed, it leaves the program there, if that
+/// is pinned; [`Self::detach`] takes it off.
 #[derive(Debug)]
 pub struct Attachment {
     link: Link,
@@ -60,9 +61,10 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Attaches a loaded program to `interface`, whose index is `index`, in the first of these `modes` that can be had: in
-    /// the place of the one that a killed lb has left there, if that is in one of them. Without a BPF file system the
-    /// program is not pinned, which is told in the log.
+    /// Attaches a loaded program to `interface`, whose index is `index`, in the first of these
+    /// `modes` that can be had: in the place of the one that a killed lb has left there, if that is
+    /// in one of them. Without a BPF file system the program is not pinned, which is told in the
+    /// log.
     pub fn new(program: &Xdp, interface: &str, index: u32, modes: &[Mode]) -> Result<Self> {
         let program = program.fd().context("the program is not loaded")?.as_fd();
         let pins = Pins::of(interface);
@@ -131,12 +133,14 @@ impl Attachment {
         self.pin.is_some()
     }
 
-    /// Asks the kernel whether the program is on the interface: someone may have detached it, and an interface can go.
+    /// Asks the kernel whether the program is on the interface: someone may have detached it, and
+    /// an interface can go.
     pub fn is_attached(&self) -> bool {
         self.link.interface().is_ok_and(|interface| interface == Some(self.interface))
     }
 
-    /// Takes the program off the interface, and its pin away; the maps stay pinned for another attachment.
+    /// Takes the program off the interface, and its pin away; the maps stay pinned for another
+    /// attachment.
     pub fn detach(&self) -> Result<()> {
         detach(&self.link, self.pin.as_deref())
     }
@@ -223,7 +227,8 @@ fn detach(link: &Link, pin: Option<&Path>) -> Result<()> {
     pin.map_or(Ok(()), pins::remove)
 }
 
-/// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network namespace's interfaces.
+/// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network
+/// namespace's interfaces.
 pub fn mac_of(interface: &str) -> Result<[u8; 6]> {
     let addresses = nix::ifaddrs::getifaddrs().context("cannot list the interfaces")?;
     addresses

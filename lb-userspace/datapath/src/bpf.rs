@@ -14,10 +14,12 @@ pub(crate) fn descriptor(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> 
 
 /// What `fill` points to must live until this returns.
 pub(crate) fn call(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<i32> {
-    // SAFETY: the union consists of integers, for which zeros are fine, and unset fields must be zero.
+    // SAFETY: the union consists of integers, for which zeros are fine, and unset fields must be
+    // zero.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     fill(&mut attr);
-    // SAFETY: the size is the union's; the pointers in it are of this function's callers, which keep what they point to.
+    // SAFETY: the size is the union's; the pointers in it are of this function's callers, which
+    // keep what they point to.
     match unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut attr, size_of::<bpf_attr>()) } {
         result if result < 0 => Err(io::Error::last_os_error()),
         result => Ok(result as i32),

@@ -1,7 +1,7 @@
 //! The interface beneath the program: whether what the program sends gets through its driver.
 //!
-//! Drivers throw frames of XDP_TX away without a word to the program: all checks pass, ping works, and no client is
-//! served.
+//! Drivers throw frames of XDP_TX away without a word to the program: all checks pass, ping works,
+//! and no client is served.
 //!
 //! - [`far_end`]: a veth's other end, which must have an XDP program to take what native mode sends
 //! - [`statistics`]: the driver's own counters of what it threw away
@@ -21,8 +21,8 @@ pub fn modes(wanted: XdpMode, far_end: FarEnd) -> &'static [Mode] {
     match (wanted, far_end) {
         (XdpMode::Native, _) => &[Mode::Native],
         (XdpMode::Generic, _) => &[Mode::Generic],
-        // What cannot be seen has no program, as far as anybody can tell. A driver that loses everything is worse than a
-        // slow one.
+        // What cannot be seen has no program, as far as anybody can tell. A driver that loses
+        // everything is worse than a slow one.
         (XdpMode::Auto, FarEnd::WithoutProgram | FarEnd::Unseen) => &[Mode::Generic],
         (XdpMode::Auto, FarEnd::NotAVeth | FarEnd::WithProgram) => &Mode::ALL,
     }

@@ -48,7 +48,8 @@ pub struct Executor {
     schedule_words: Allocator,
     /// Elements for tournaments.
     pairs: Allocator,
-    /// What schedules take that are no longer in force; free once no packet can be under way with them.
+    /// What schedules take that are no longer in force; free once no packet can be under way with
+    /// them.
     retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
@@ -169,8 +170,8 @@ impl Executor {
         self.services.get(service)?.servers.get(&target).copied()
     }
 
-    /// From now on these are the VIPs of the groups, and no others: for those the host is heard only while their group has
-    /// its lease.
+    /// From now on these are the VIPs of the groups, and no others: for those the host is heard
+    /// only while their group has its lease.
     pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
         let index = |group: u8| u32::from(GroupIndex::group(group).number());
         let vips = vips.iter().map(|(vip, group)| (V6::from(*vip).0, index(*group))).collect();
@@ -223,7 +224,8 @@ impl Executor {
         self.commit()
     }
 
-    /// Carries out one change; [`Self::commit`] makes the last ones visible. Returns a server whose connections are to be purged now, and whose it was.
+    /// Carries out one change; [`Self::commit`] makes the last ones visible. Returns a server whose
+    /// connections are to be purged now, and whose it was.
     pub fn execute(&mut self, change: &Change) -> Result<Option<(ServiceKey, ServerId)>> {
         match change {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
@@ -243,7 +245,8 @@ impl Executor {
         Ok(None)
     }
 
-    /// Ends a batch of changes: services that were added, changed or removed are so for packets from now on.
+    /// Ends a batch of changes: services that were added, changed or removed are so for packets
+    /// from now on.
     pub fn commit(&mut self) -> Result<()> {
         if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
     }
@@ -323,7 +326,8 @@ impl Executor {
         self.write_next_hop(key, id, server)
     }
 
-    /// Servers that an `lb` before this one left and that no change has asked for: their connections are to be purged now.
+    /// Servers that an `lb` before this one left and that no change has asked for: their
+    /// connections are to be purged now.
     pub fn take_unclaimed(&mut self) -> Vec<(ServiceKey, ServerId)> {
         let Unclaimed { services, servers } = std::mem::take(&mut self.unclaimed);
         for ((key, _), server) in &servers {
@@ -420,7 +424,8 @@ impl Executor {
         for (index, slot) in half.iter().enumerate() {
             self.maps.services.write(base + index, *slot);
         }
-        // The filter of VIPs never lacks one that is in force: old and new, the switch, then the new ones alone.
+        // The filter of VIPs never lacks one that is in force: old and new, the switch, then the
+        // new ones alone.
         let vips = self.vips();
         let old = self.maps.control.read(0).vips.get();
         self.write_vips(&vips.union(&old));
@@ -446,14 +451,15 @@ impl Executor {
         }
     }
 
-    /// Waits until no packet is under way that began before switch number `switch`: what it switched off is free then.
+    /// Waits until no packet is under way that began before switch number `switch`: what it
+    /// switched off is free then.
     fn settle(&mut self, switch: u64) {
         if switch <= self.settled {
             return;
         }
         self.settled = self.switches;
-        // SAFETY: membarrier(2) touches no memory of ours. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period,
-        // and the kernel runs XDP programs inside RCU's read side.
+        // SAFETY: membarrier(2) touches no memory of ours. MEMBARRIER_CMD_GLOBAL waits for an RCU
+        // grace period, and the kernel runs XDP programs inside RCU's read side.
         let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
         if waited != 0 {
             // Refused with nohz_full. A packet is done in microseconds.

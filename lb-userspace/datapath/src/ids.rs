@@ -1,5 +1,5 @@
-//! Numbers for services and servers. 0 means unset; a number is not used again before everything that was remembered
-//! under it is gone.
+//! Numbers for services and servers. 0 means unset; a number is not used again before everything
+//! that was remembered under it is gone.
 
 use std::collections::BTreeSet;
 

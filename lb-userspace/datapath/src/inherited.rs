@@ -1,9 +1,11 @@
-//! What an `lb` before this one has left on the interface: a program that goes on forwarding, and maps with its connections.
+//! What an `lb` before this one has left on the interface: a program that goes on forwarding, and
+//! maps with its connections.
 //!
 //! The program hangs on its pinned link, and these maps are pinned beside it ([`Pins::maps`]).
-//! [`find`] reads which service and which server stand behind the numbers in them. Whoever takes over
-//! shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)). Only if
-//! the connection table has another size the entries are copied ([`resize`](super::resize)).
+//! [`find`] reads which service and which server stand behind the numbers in them. Whoever takes
+//! over shares the maps and gives out the same numbers ([`Executor`](super::executor::Executor)).
+//! Only if the connection table has another size the entries are copied
+//! ([`resize`](super::resize)).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -67,7 +69,8 @@ pub struct Known {
 /// What the `lb` before this one left in `folder`.
 ///
 /// # Errors
-/// There is something, and it cannot be taken over: its connections end when this `lb` attaches its own program.
+/// There is something, and it cannot be taken over: its connections end when this `lb` attaches its
+/// own program.
 pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let control: Mapped<Control> = open(&folder, CONTROL)?;
     let control = control.read(0);
@@ -131,7 +134,8 @@ impl Inherited {
         pins::remove_maps(&self.folder)
     }
 
-    /// Services and servers as a configuration would name them, for what the present one does not know any more.
+    /// Services and servers as a configuration would name them, for what the present one does not
+    /// know any more.
     pub fn services(&self) -> Vec<Service> {
         let mut services: BTreeMap<ServiceKey, Service> = BTreeMap::new();
         for known in &self.servers {
@@ -146,8 +150,8 @@ impl Inherited {
     }
 }
 
-/// Where the loader finds maps that go on, and pins those that it makes. Dropped, it removes the pins, as a start that came
-/// to nothing must, unless [`Self::keep`] was called.
+/// Where the loader finds maps that go on, and pins those that it makes. Dropped, it removes the
+/// pins, as a start that came to nothing must, unless [`Self::keep`] was called.
 #[derive(Debug, Default)]
 pub struct PinnedMaps {
     /// `None`: without a BPF file system nothing is pinned.
@@ -174,8 +178,8 @@ impl Drop for PinnedMaps {
     }
 }
 
-/// A new folder with the maps that go on. Those of the `lb` before stay where they can be found, should this start come to
-/// nothing: [`Inherited::forget`] ends that.
+/// A new folder with the maps that go on. Those of the `lb` before stay where they can be found,
+/// should this start come to nothing: [`Inherited::forget`] ends that.
 pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -> Result<PinnedMaps> {
     let folder = pins.maps();
     let mut shared: Vec<&'static str> = Vec::new();

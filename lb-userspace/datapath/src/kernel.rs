@@ -1,4 +1,5 @@
-//! Whether the running kernel can do what the program needs, and why it refuses the program if it does.
+//! Whether the running kernel can do what the program needs, and why it refuses the program if it
+//! does.
 
 use std::io::{self, ErrorKind};
 
@@ -23,7 +24,8 @@ pub fn check() -> Result<()> {
     judge(age, able).map(|warning| tracing::warn!("{warning}"))
 }
 
-/// An old kernel whose distributor has added what the program needs is good enough, as those of Red Hat are.
+/// An old kernel whose distributor has added what the program needs is good enough, as those of Red
+/// Hat are.
 fn judge(age: String, able: io::Result<()>) -> Result<String> {
     match able {
         Ok(()) => Ok(format!(
@@ -57,7 +59,8 @@ fn takes_frags() -> io::Result<()> {
     };
     let program = [instruction(MOV64_IMM, XDP_PASS), instruction(EXIT, 0)];
     bpf::descriptor(bpf_cmd::BPF_PROG_LOAD, |attr| {
-        // SAFETY: this member of the union is the one that the command reads; all of it is integers.
+        // SAFETY: this member of the union is the one that the command reads; all of it is
+        // integers.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
         load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
         load.insn_cnt = program.len() as u32;

@@ -1,4 +1,5 @@
-//! The leases of the VIP groups as the maps have them at the start, and the memory behind [`lb_model::lease::Leases`].
+//! The leases of the VIP groups as the maps have them at the start, and the memory behind
+//! [`lb_model::lease::Leases`].
 
 use std::sync::atomic::AtomicU64;
 

@@ -5,12 +5,15 @@
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
 //! - `mapped`: maps as memory; [`maps`]: all of them by name
-//! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a table of another size
-//! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and memory
+//! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a
+//!   table of another size
+//! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
+//!   memory
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
-//! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges and counts
+//! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
+//!   and counts
 //! - [`program_log`]: rare events that the program reports itself
 
 mod allocator;
@@ -71,8 +74,8 @@ pub struct Applied {
 }
 
 impl DataPath {
-    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random and secret; an `lb`
-    /// before this one had its own, and so has what it left.
+    /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random
+    /// and secret; an `lb` before this one had its own, and so has what it left.
     pub fn new(
         mut ebpf: Ebpf,
         sizes: Sizes,
@@ -112,8 +115,8 @@ impl DataPath {
         Leases::new(Arc::clone(&self.executor.maps().control) as Arc<dyn Memory>)
     }
 
-    /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors` and tried again with
-    /// the next call; the others hold.
+    /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors`
+    /// and tried again with the next call; the others hold.
     pub fn apply(&mut self, desired: State) -> Applied {
         let mut changes = diff(&desired, &self.applied);
         self.applied = desired;

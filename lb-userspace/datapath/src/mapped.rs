@@ -20,8 +20,8 @@ pub struct Mapped<T> {
     _element: PhantomData<T>,
 }
 
-// SAFETY: the memory is shared with the kernel anyway; every access goes through atomics or is a plain copy whose
-// tearing the layout's rules allow for (`lb_common`), and T is plain data.
+// SAFETY: the memory is shared with the kernel anyway; every access goes through atomics or is a
+// plain copy whose tearing the layout's rules allow for (`lb_common`), and T is plain data.
 unsafe impl<T: Send> Send for Mapped<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Mapped<T> {}
@@ -63,13 +63,15 @@ impl<T> Mapped<T> {
     /// The aligned u64 at byte `offset` of element `index`.
     pub fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= size_of::<T>());
-        // SAFETY: inside the element by the assertion, aligned because elements are, and alive as long as self.
+        // SAFETY: inside the element by the assertion, aligned because elements are, and alive as
+        // long as self.
         unsafe { AtomicU64::from_ptr(self.element(index).cast::<u8>().add(offset).cast()) }
     }
 }
 
 impl<T: FromBytes + IntoBytes + Immutable + Copy> Mapped<T> {
-    /// Stores `value` in an element that the program does not look at, or whose tearing does no harm.
+    /// Stores `value` in an element that the program does not look at, or whose tearing does no
+    /// harm.
     pub fn write(&self, index: usize, value: T) {
         // SAFETY: `element` is valid and aligned; volatile, because the program reads it.
         unsafe { self.element(index).write_volatile(value) };

@@ -51,7 +51,8 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep shares, apart.
+    /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep
+    /// shares, apart.
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
         let counts = Arc::new(mapped(ebpf, "COUNTS")?);
         let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
@@ -103,7 +104,8 @@ impl<K: Pod + Ord, V: Pod> Synced<K, V> {
         map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))
     }
 
-    /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds is for errors.
+    /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds
+    /// is for errors.
     pub fn set(&mut self, what: &str, wanted: &BTreeMap<K, V>) -> Result<()> {
         for (key, value) in wanted {
             self.0.insert(key, value, 0).with_context(|| format!("no room for all {what}"))?;
@@ -139,7 +141,8 @@ impl Stats {
     }
 }
 
-/// A server's totals for a listing. A counter that cannot be read shows as 0 and is told in the log.
+/// A server's totals for a listing. A counter that cannot be read shows as 0 and is told in the
+/// log.
 pub fn read_totals(stats: &Stats, server: ServerId) -> Totals {
     match stats.read(server) {
         Ok(stats) => Totals { connections: stats.connections, packets: stats.packets, bytes: stats.bytes },

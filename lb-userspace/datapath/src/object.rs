@@ -30,7 +30,8 @@ pub struct Sizes {
     pub services: u32,
     /// Servers of all services together, local fallbacks included.
     pub servers: u32,
-    /// Words for the lists of all schedules; a wrr service needs about one per server and distinct weight.
+    /// Words for the lists of all schedules; a wrr service needs about one per server and distinct
+    /// weight.
     pub schedule_words: u32,
 }
 
@@ -48,8 +49,8 @@ impl Sizes {
         KeyV6::pages_for(self.connections_v6)
     }
 
-    /// Elements for the nodes of all tournaments. One takes twice as many as it has members at most; a new one is planted
-    /// before the old one is free.
+    /// Elements for the nodes of all tournaments. One takes twice as many as it has members at
+    /// most; a new one is planted before the old one is free.
     pub fn pairs(&self) -> u32 {
         self.servers.saturating_add(1).saturating_mul(4).next_power_of_two()
     }
@@ -60,8 +61,8 @@ impl Sizes {
     }
 }
 
-/// Loads the product's object, with the maps of another one where some are pinned. `DataPath::load_programs` loads the
-/// programs themselves.
+/// Loads the product's object, with the maps of another one where some are pinned.
+/// `DataPath::load_programs` loads the programs themselves.
 pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
     load_with(OBJECT, sizes, pinned_maps)
 }
@@ -106,7 +107,8 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         })
 }
 
-/// Hands the programs to the kernel's verifier, which takes its time: the entry and the [`Stage`]s side by side.
+/// Hands the programs to the kernel's verifier, which takes its time: the entry and the [`Stage`]s
+/// side by side.
 pub(crate) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
     let wanted = |name: &str| name == PROGRAM || Stage::ALL.iter().any(|stage| stage.program() == name);
     let programs = ebpf.programs_mut().filter(|(name, _)| wanted(name));

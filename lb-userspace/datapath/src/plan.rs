@@ -1,7 +1,7 @@
 //! What the data path shall hold, and the changes that lead there from what it holds: pure.
 //!
-//! Start, reload, a server's health, a new MAC and a dry run all take this one path: build the desired [`State`],
-//! diff it against the applied one, execute the changes.
+//! Start, reload, a server's health, a new MAC and a dry run all take this one path: build the
+//! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
 
@@ -39,7 +39,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
-    /// It left the configuration and keeps the connections it has: others are nobody's, as at any port without a service.
+    /// It left the configuration and keeps the connections it has: others are nobody's, as at any
+    /// port without a service.
     pub departed: bool,
 }
 
@@ -54,11 +55,11 @@ pub enum Target {
 pub struct Server {
     pub target: Target,
     pub weight: u16,
-    /// `None`: not resolved, or not needed because the target is local. A real server at the interface's own MAC is the
-    /// director's host.
+    /// `None`: not resolved, or not needed because the target is local. A real server at the
+    /// interface's own MAC is the director's host.
     pub mac: Option<Mac>,
-    /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not unusable: what is
-    /// known to such a server stays with it, UDP too.
+    /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
+    /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
 }
 

@@ -9,7 +9,8 @@ use tokio::io::unix::AsyncFd;
 /// Follows the program's log in a task of its own; needs a tokio runtime around it.
 pub fn follow(ebpf: &mut Ebpf) -> Result<()> {
     let logger = EbpfLogger::init(ebpf).context("cannot open the program's log")?;
-    // SAFETY: the logger's descriptor is the ring buffer's, which it keeps open as long as it lives.
+    // SAFETY: the logger's descriptor is the ring buffer's, which it keeps open as long as it
+    // lives.
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
         .map_err(|error| error.into_parts().1)
         .context("cannot follow the program's log")?;

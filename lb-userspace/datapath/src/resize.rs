@@ -1,8 +1,9 @@
 //! Copies the connections of one table into another one of another size.
 //!
-//! First while the program before still forwards by the old table, then once more when the new one does: what has changed
-//! in between is a few milliseconds' worth. Until that is done packets in mid-connection that nobody knows wait (they are
-//! dropped, and TCP sends them again), because the host would reset their connections.
+//! First while the program before still forwards by the old table, then once more when the new one
+//! does: what has changed in between is a few milliseconds' worth. Until that is done packets in
+//! mid-connection that nobody knows wait (they are dropped, and TCP sends them again), because the
+//! host would reset their connections.
 
 use lb_common::addr::Address as _;
 use lb_common::connection::{Key, Tick};
@@ -35,8 +36,8 @@ pub struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Entries that the new table does not have. With `newer` also those that it has in an older state: only as long as
-    /// its program does not run.
+    /// Entries that the new table does not have. With `newer` also those that it has in an older
+    /// state: only as long as its program does not run.
     pub fn copy(&self, newer: bool) -> Copied {
         let mut copied = Copied::default();
         let Control { page_mask_v4, page_mask_v6, .. } = self.control;

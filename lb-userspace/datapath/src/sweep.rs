@@ -1,6 +1,6 @@
-//! The threads that keep the connection table in order. One walks over it: expires what was idle too
-//! long, purges what belonged to servers that are gone, and counts. It runs at memory speed; the
-//! program goes on meanwhile. The other one mends the tournaments.
+//! The threads that keep the connection table in order. One walks over it: expires what was idle
+//! too long, purges what belonged to servers that are gone, and counts. It runs at memory speed;
+//! the program goes on meanwhile. The other one mends the tournaments.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +16,19 @@ use super::table::{Census, Table};
 
 /// From the start of one walk to the start of the next, at least.
 const PERIOD: Duration = Duration::from_millis(500);
-/// The walk takes at most this part of a core: a table for 16 million connections (512 MiB) is walked every few seconds.
+/// The walk takes at most this part of a core: a table for 16 million connections (512 MiB) is
+/// walked every few seconds.
 const SHARE_OF_CORE: u32 = 20;
-/// A walk is cut into so many parts with pauses in between, so that a large table does not take a core at once.
+/// A walk is cut into so many parts with pauses in between, so that a large table does not take a
+/// core at once.
 const PARTS: usize = 16;
 
-/// From one mending of the tournaments to the next: what a race between CPUs left stale is right again within 100 ms.
+/// From one mending of the tournaments to the next: what a race between CPUs left stale is right
+/// again within 100 ms.
 const MENDING: Duration = Duration::from_millis(50);
 
-/// The thread that walks, and the one that mends tournaments, for which a part of a walk may take too long.
+/// The thread that walks, and the one that mends tournaments, for which a part of a walk may take
+/// too long.
 pub struct Sweeper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -73,8 +77,8 @@ impl Sweeper {
         }
     }
 
-    /// Servers of which nothing is left in the table; each is named once. Two full walks: a packet that was being
-    /// scheduled while the first one passed by is found by the second.
+    /// Servers of which nothing is left in the table; each is named once. Two full walks: a packet
+    /// that was being scheduled while the first one passed by is found by the second.
     pub fn purged(&self) -> Vec<ServerId> {
         let mut progress = self.shared.progress();
         let done: Vec<ServerId> =

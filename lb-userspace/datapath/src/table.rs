@@ -50,8 +50,8 @@ impl<K: Key> Pages<K> {
         })
     }
 
-    /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries; each entry
-    /// that goes is handed to `gone`.
+    /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries; each
+    /// entry that goes is handed to `gone`.
     fn sweep(
         &self,
         range: Range<usize>,
@@ -219,7 +219,8 @@ impl Table {
         v4.chain(self.v6.entries().map(|(_, entry)| entry))
     }
 
-    /// Counts of every server, from the entries themselves: what `counts` must equal once packets pause.
+    /// Counts of every server, from the entries themselves: what `counts` must equal once packets
+    /// pause.
     pub fn recount(&self) -> BTreeMap<ServerId, Counts> {
         let mut counts: BTreeMap<ServerId, Counts> = BTreeMap::new();
         for entry in self.entries() {

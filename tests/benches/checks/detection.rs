@@ -14,7 +14,8 @@ use lb_lab::crowd::Crowd;
 /// Between two looks at the log: a detection is late by up to this.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Freezes the frail part of the crowd and returns how long it took until the last of it was told of in `log`.
+/// Freezes the frail part of the crowd and returns how long it took until the last of it was told
+/// of in `log`.
 ///
 /// `told` reads from a line the server that it takes out, if that is what it is about.
 pub(crate) fn worst(

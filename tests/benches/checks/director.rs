@@ -27,8 +27,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// What a start or a change stirs up is over by then.
 const REST: Duration = Duration::from_secs(2);
 
-/// 5,000 servers: the start, with some that hang; what checks cost when all answer; whether servers that hang hold up the
-/// checks of others; what is left to do with next to no servers.
+/// 5,000 servers: the start, with some that hang; what checks cost when all answer; whether servers
+/// that hang hold up the checks of others; what is left to do with next to no servers.
 pub(crate) fn scale(name: &'static str) -> Result<Case> {
     let crowd = Crowd::new(&unique_name("scale"), 5000, HANGING)?;
     crowd.frail.freeze();
@@ -112,7 +112,8 @@ pub(crate) fn hanging(name: &'static str, runs: u32) -> Result<Case> {
     Ok(Case::new(name, 200, worst, steady).with_goals())
 }
 
-/// A part of the interval, another one in each run. Multiples of the golden ratio lie evenly, however many there are.
+/// A part of the interval, another one in each run. Multiples of the golden ratio lie evenly,
+/// however many there are.
 fn phase(run: u32) -> Duration {
     const GOLDEN: f64 = 0.618_034;
     INTERVAL.mul_f64((f64::from(run) * GOLDEN).fract())

@@ -1,8 +1,10 @@
-//! Debian's ldirectord with the same servers, for comparison. Its defaults stand, but for the times and what is asked.
+//! Debian's ldirectord with the same servers, for comparison. Its defaults stand, but for the times
+//! and what is asked.
 //!
-//! It needs IPVS to forward, which not every kernel has. Without it its calls of ipvsadm fail, which it notes, and it goes on
-//! checking; but it tells no more that a server goes. So it is timed by its `monitorfile`, to which it writes the result of
-//! each check at the very moment when it would call ipvsadm.
+//! It needs IPVS to forward, which not every kernel has. Without it its calls of ipvsadm fail,
+//! which it notes, and it goes on checking; but it tells no more that a server goes. So it is timed
+//! by its `monitorfile`, to which it writes the result of each check at the very moment when it
+//! would call ipvsadm.
 
 use std::env;
 use std::fmt::Write as _;
@@ -22,7 +24,8 @@ use crate::{detection, meter};
 
 const DAEMON: &str = "ldirectord";
 
-/// A round in which 50 servers time out takes 150 s, and servers may begin to hang just after their turn.
+/// A round in which 50 servers time out takes 150 s, and servers may begin to hang just after their
+/// turn.
 const PATIENCE: Duration = Duration::from_secs(600);
 const WINDOW: Duration = Duration::from_secs(10);
 

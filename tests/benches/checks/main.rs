@@ -37,8 +37,8 @@ struct Options {
     /// Install ldirectord first, if it is missing. Without it, its case is left out.
     #[arg(long)]
     with_ldirectord: bool,
-    /// Have lb, the servers and this program go before all others: on a machine that does something else meanwhile, what
-    /// comes late would be the machine's fault.
+    /// Have lb, the servers and this program go before all others: on a machine that does something
+    /// else meanwhile, what comes late would be the machine's fault.
     #[arg(long)]
     realtime: bool,
     /// Cargo adds this to every benchmark's arguments.

@@ -50,8 +50,9 @@ pub(crate) struct Punctuality {
     pub probes: u64,
     /// Of these, more than 10 ms after they were due, by `lb`'s own count.
     pub late: u64,
-    /// Between two checks of a server that answers, by that server's log. `lb` moves starts by up to a fiftieth of the
-    /// interval, and the web server, which logs an answer when it has given it, takes its time too.
+    /// Between two checks of a server that answers, by that server's log. `lb` moves starts by up
+    /// to a fiftieth of the interval, and the web server, which logs an answer when it has given
+    /// it, takes its time too.
     pub longest_gap_ms: u128,
 }
 

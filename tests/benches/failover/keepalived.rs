@@ -1,8 +1,10 @@
-//! keepalived on ha1 and ha2, for comparison: VRRP moves the VIP, and the directors' own web servers answer on it.
+//! keepalived on ha1 and ha2, for comparison: VRRP moves the VIP, and the directors' own web
+//! servers answer on it.
 //!
-//! keepalived forwards by IPVS, which not every kernel has; so what is measured is the take-over of the address alone. A
-//! director's kernel goes on answering ARP and clients after keepalived was killed, and no gap would ever be seen. So the
-//! address is removed by hand at that moment, as if the machine had died with its daemon.
+//! keepalived forwards by IPVS, which not every kernel has; so what is measured is the take-over of
+//! the address alone. A director's kernel goes on answering ARP and clients after keepalived was
+//! killed, and no gap would ever be seen. So the address is removed by hand at that moment, as if
+//! the machine had died with its daemon.
 
 use std::env;
 use std::fs;
@@ -73,14 +75,14 @@ impl Keepalived {
 
     /// One run: the master dies, and its address with it.
     ///
-    /// At the shortest interval the two sometimes swap by themselves, when one gets the processor late; what was killed
-    /// just then was no master, and it is done again.
+    /// At the shortest interval the two sometimes swap by themselves, when one gets the processor
+    /// late; what was killed just then was no master, and it is done again.
     pub(crate) fn kill(&mut self) -> Result<Outage> {
         loop {
             self.runs += 1;
             thread::sleep(self.phase());
-            // Looked for beforehand: at the shortest interval ha2 takes over within 30 ms, and a dead machine does not
-            // answer until then.
+            // Looked for beforehand: at the shortest interval ha2 takes over within 30 ms, and a
+            // dead machine does not answer until then.
             let master = daemons(&self.talk.ha1)?;
             let mut was_master = false;
             let outage = Outage::during(&self.talk.client, PAGES, || {
@@ -96,8 +98,9 @@ impl Keepalived {
         }
     }
 
-    /// A part of the interval, another one in each run. Runs are of equal length: without it they would all kill the master
-    /// equally long after its last advertisement. Multiples of the golden ratio lie evenly, however many there are.
+    /// A part of the interval, another one in each run. Runs are of equal length: without it they
+    /// would all kill the master equally long after its last advertisement. Multiples of the golden
+    /// ratio lie evenly, however many there are.
     fn phase(&self) -> Duration {
         const GOLDEN: f64 = 0.618_034;
         self.interval.mul_f64((f64::from(self.runs) * GOLDEN).fract())
@@ -129,7 +132,8 @@ impl Keepalived {
     }
 }
 
-/// Everything that is not said is keepalived's default. Less than a second between advertisements takes VRRP version 3.
+/// Everything that is not said is keepalived's default. Less than a second between advertisements
+/// takes VRRP version 3.
 fn configuration(name: &str, priority: u8, interval: Duration) -> String {
     let version = if interval < Duration::from_secs(1) { 3 } else { 2 };
     format!(

@@ -26,7 +26,8 @@ pub(crate) fn measure(duration: Duration) -> Result<Load> {
     Ok(Load { minutes: duration.as_secs() / 60, false_take_overs: take_overs })
 }
 
-/// Twice as many busy loops as there are cores, all of ordinary priority: whoever else wants a core has to queue.
+/// Twice as many busy loops as there are cores, all of ordinary priority: whoever else wants a core
+/// has to queue.
 fn under_load<T>(work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     let cores = thread::available_parallelism().map_or(1, usize::from);

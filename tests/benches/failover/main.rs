@@ -1,5 +1,5 @@
-//! What clients notice when a director fails, hands over or returns: a client in the lab asks every millisecond and sees
-//! a gap.
+//! What clients notice when a director fails, hands over or returns: a client in the lab asks every
+//! millisecond and sees a gap.
 //!
 //! - [`directors`]: `lb` on ha1 and ha2, and what happens to ha1
 //! - [`keepalived`]: the same lab with keepalived
@@ -39,7 +39,8 @@ struct Options {
     /// Install keepalived first, if it is missing. Without it, its cases are left out.
     #[arg(long)]
     with_keepalived: bool,
-    /// Instead of the cases: keep all cores busy for so long, and count take-overs that nobody needed.
+    /// Instead of the cases: keep all cores busy for so long, and count take-overs that nobody
+    /// needed.
     #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "10")]
     load: Option<u32>,
     /// Cargo adds this to every benchmark's arguments.
@@ -146,7 +147,8 @@ fn play(case: &Case, runs: u32, outages: &mut Vec<Outage>) -> Result<()> {
     }
 }
 
-/// A client that did not get the processor for so long is worth a word: the gap may be longer by that.
+/// A client that did not get the processor for so long is worth a word: the gap may be longer by
+/// that.
 const NOTABLE_STALL: Duration = Duration::from_millis(10);
 
 fn repeat(

@@ -30,7 +30,8 @@ pub(crate) const SERVERS: [u16; 4] = [2, 16, 256, 4096];
 const FIRST_PORT: u16 = 8001;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 
-/// `Walk` of lb-ebpf/bench/src/main.rs as words: next, mask, base, expected, wrong, two words of MACs, stride.
+/// `Walk` of lb-ebpf/bench/src/main.rs as words: next, mask, base, expected, wrong, two words of
+/// MACs, stride.
 pub(crate) type Walk = [u64; 8];
 const WRONG: usize = 4;
 
@@ -39,7 +40,8 @@ const WRONG: usize = 4;
 pub(crate) enum Order {
     /// One after the other, as connections are made.
     Rising,
-    /// By a large odd stride, because packets do not come in the order in which connections were made.
+    /// By a large odd stride, because packets do not come in the order in which connections were
+    /// made.
     Shuffled,
 }
 
@@ -103,7 +105,8 @@ impl Bed {
         self.start_walk_of(0, packet, flows, order, expected);
     }
 
-    /// The same with the walk of this number, whose clients come after those of the walks before it.
+    /// The same with the walk of this number, whose clients come after those of the walks before
+    /// it.
     fn start_walk_of(&self, number: u64, packet: &Packet, flows: u64, order: Order, expected: u32) {
         let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
         let ([low, high], base) = (packet.macs(), self.base + number * flows);
@@ -131,8 +134,9 @@ impl Bed {
         Ok(ns)
     }
 
-    /// The program behind the walk, on two CPUs at the same time, each with flows of its own. Returns the time from one
-    /// packet to the next of both together, nanoseconds. `None`: there are no two CPUs.
+    /// The program behind the walk, on two CPUs at the same time, each with flows of its own.
+    /// Returns the time from one packet to the next of both together, nanoseconds. `None`: there
+    /// are no two CPUs.
     pub(crate) fn time_on_two(&self, run: &Run) -> Result<Option<f64>> {
         let own = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for this thread's core")?;
         let Some(other) = self.other_core else { return Ok(None) };
@@ -157,9 +161,9 @@ impl Bed {
     }
 }
 
-/// CPU time of this thread, nanoseconds. Steadier than the wall clock, which counts the kernel's waiting (about 16 ms of
-/// RCU grace periods around a run) and other processes on this core, and finer than the `duration` that the kernel
-/// reports, which is whole nanoseconds per packet.
+/// CPU time of this thread, nanoseconds. Steadier than the wall clock, which counts the kernel's
+/// waiting (about 16 ms of RCU grace periods around a run) and other processes on this core, and
+/// finer than the `duration` that the kernel reports, which is whole nanoseconds per packet.
 fn thread_time() -> Result<i64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())

@@ -1,4 +1,5 @@
-//! What is timed: every case once per round, floors among them, so that a drift of the machine meets them all alike.
+//! What is timed: every case once per round, floors among them, so that a drift of the machine
+//! meets them all alike.
 
 use anyhow::{Context as _, Result, ensure};
 use lb_model::Scheduler;
@@ -21,7 +22,8 @@ const WITH_GOAL: [&str; 6] =
     ["new-rr-16", "new-rr-256", "new-lc-256", "new-wlc-256", "new-rr-4096", "new-wlc-4096"];
 /// Connections of each CPU where two share the work.
 const FLOWS_OF_EACH: u64 = 1 << 14;
-/// Connections offered to fill the table: four for every two slots, each with sixteen candidates, leave hardly one empty.
+/// Connections offered to fill the table: four for every two slots, each with sixteen candidates,
+/// leave hardly one empty.
 const FLOOD: u64 = 4 * MILLION;
 
 /// Times every wanted case once.
@@ -84,8 +86,8 @@ fn plain(bed: &mut Bed, options: &Options, times: &mut Times) -> Result<()> {
     times.add("floor-pass", 1, bed.time(&one("floor_pass", &ack, XDP_PASS))?);
     times.add("floor-swap", 1, bed.time(&one("floor_swap", &ack, XDP_TX))?);
     if options.wants("not-ours") {
-        // The production entry keeps no account of verdicts, but the frame never changes; one entry that does keeps
-        // it company, untimed.
+        // The production entry keeps no account of verdicts, but the frame never changes; one entry
+        // that does keeps it company, untimed.
         bed.time(&one("director_one", &not_ours, XDP_PASS))?;
         times.add("not-ours", 1, bed.time(&one("director_live", &not_ours, XDP_PASS))?);
     }
@@ -188,7 +190,8 @@ fn new(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Resul
     Ok(())
 }
 
-/// The same on two CPUs, half a million clients each, and their rate beside that of one CPU, timed right before.
+/// The same on two CPUs, half a million clients each, and their rate beside that of one CPU, timed
+/// right before.
 fn on_two(bed: &mut Bed, name: &'static str, times: &mut Times) -> Result<()> {
     let packet = Packet::syn(known_port());
     let half = Run {
@@ -230,7 +233,8 @@ fn flood(bed: &mut Bed) -> Result<()> {
     offer(bed, FLOOD, &Packet::syn(known_port()))?;
     let table = &bed.data_path.table;
     let used = table.entries().count() as u64;
-    // A page that is nearly full looks for victims in first lines, and leaves one slot in a hundred empty.
+    // A page that is nearly full looks for victims in first lines, and leaves one slot in a hundred
+    // empty.
     ensure!(used >= table.slots() - table.slots() / 50, "the flood filled {used} of {} slots", table.slots());
     Ok(())
 }

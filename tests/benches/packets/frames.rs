@@ -1,4 +1,5 @@
-//! The packets of the benchmark: 60 bytes, the least that Ethernet carries, as load tests of balancers count.
+//! The packets of the benchmark: 60 bytes, the least that Ethernet carries, as load tests of
+//! balancers count.
 
 use lb_common::connection::tcp_flags;
 

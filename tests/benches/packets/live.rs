@@ -1,6 +1,8 @@
-//! Packets per second through a whole director: live frames over a veth pair with native XDP on both ends.
+//! Packets per second through a whole director: live frames over a veth pair with native XDP on
+//! both ends.
 //!
-//! Sender, director and the counting of what comes back share one core, so a packet pays for all of them.
+//! Sender, director and the counting of what comes back share one core, so a packet pays for all of
+//! them.
 
 use std::process::Command;
 use std::time::Instant;
@@ -99,8 +101,9 @@ struct Run {
     back: u64,
 }
 
-/// Sends so many packets to the director. Those that are lost, because another process had the core and a ring ran
-/// full, do not count; most must come back, and what the director did not make must be next to nothing.
+/// Sends so many packets to the director. Those that are lost, because another process had the core
+/// and a ring ran full, do not count; most must come back, and what the director did not make must
+/// be next to nothing.
 fn send(bed: &mut Bed, returned: &Mapped<[u64; 2]>, packets: u64) -> Result<Run> {
     let packet = Packet::ack(port(Scheduler::Rr, 16));
     bed.start_walk(&packet, FLOWS, Order::Shuffled, XDP_TX);
@@ -124,7 +127,8 @@ fn send(bed: &mut Bed, returned: &Mapped<[u64; 2]>, packets: u64) -> Result<Run>
     Ok(Run { seconds, back: right })
 }
 
-/// `struct xdp_md` of linux/bpf.h: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+/// `struct xdp_md` of linux/bpf.h: data, data_end, data_meta, ingress_ifindex, rx_queue_index,
+/// egress_ifindex.
 fn context(length: usize, interface: u32) -> Vec<u8> {
     [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
 }

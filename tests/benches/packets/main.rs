@@ -1,4 +1,5 @@
-//! What a packet costs: the real program and floor programs under BPF_PROG_TEST_RUN, pinned to one core and taking turns.
+//! What a packet costs: the real program and floor programs under BPF_PROG_TEST_RUN, pinned to one
+//! core and taking turns.
 //!
 //! - [`cases`]: what is timed, by name
 //! - [`frames`]: the packets
@@ -26,7 +27,8 @@ struct Options {
     /// How often every case is timed; the median counts.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only cases whose names contain this, and the floors; `live` is a case, too. May be given several times.
+    /// Only cases whose names contain this, and the floors; `live` is a case, too. May be given
+    /// several times.
     #[arg(long)]
     only: Vec<String>,
     /// Cargo adds this to every benchmark's arguments.
@@ -43,7 +45,8 @@ impl Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark loads XDP programs, which takes root");
-    // A network namespace of our own, gone with the process: the veth pair of the live part needs no clean-up.
+    // A network namespace of our own, gone with the process: the veth pair of the live part needs
+    // no clean-up.
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     let mut bed = bed::Bed::new(pin()?)?;
     let mut times = report::Times::default();
@@ -55,7 +58,8 @@ fn main() -> Result<()> {
     report::Report::new(&times, live).print(options.json)
 }
 
-/// Binds this thread to the last core it may run on: interrupts like to go to the first. Returns the one before it.
+/// Binds this thread to the last core it may run on: interrupts like to go to the first. Returns
+/// the one before it.
 fn pin() -> Result<Option<CpuSet>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for the allowed cores")?;
     let mut cores = (0..CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));

@@ -1,5 +1,5 @@
-//! `lab-owner NAME`: lays the talk's cluster out in the lab NAME, says `up`, and stays for ten minutes. For the tests
-//! that end it by force and see what is left behind.
+//! `lab-owner NAME`: lays the talk's cluster out in the lab NAME, says `up`, and stays for ten
+//! minutes. For the tests that end it by force and see what is left behind.
 
 use std::env;
 use std::thread;

@@ -1,4 +1,5 @@
-//! Services and servers in tests. Servers have numbers from 1 on, which their addresses and MACs carry.
+//! Services and servers in tests. Servers have numbers from 1 on, which their addresses and MACs
+//! carry.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -200,8 +200,8 @@ impl Packet {
     }
 }
 
-/// The ones' complement sum over the IP header at the beginning of `packet`: 0 if its checksum fits, and if not, as wrong
-/// after a change that mends the checksum as it was before.
+/// The ones' complement sum over the IP header at the beginning of `packet`: 0 if its checksum
+/// fits, and if not, as wrong after a change that mends the checksum as it was before.
 pub fn ip_sum(packet: &[u8]) -> u32 {
     let header = usize::from(packet[0] & 0xf) * 4;
     let words = packet[..header].chunks(2);

@@ -77,8 +77,8 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     })
 }
 
-/// Empties the maps for the next test. Checks on the way what must hold after any test: with the table empty, nothing
-/// is counted.
+/// Empties the maps for the next test. Checks on the way what must hold after any test: with the
+/// table empty, nothing is counted.
 pub(super) fn give_back(loaded: Loaded) {
     let mut director = Director(Some(loaded));
     director.apply(State::default());

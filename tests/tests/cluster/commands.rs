@@ -42,7 +42,8 @@ fn a_dead_node_is_fenced_before_its_group_is_taken() {
     let cluster = format!("  fence: {{ command: [{fence}], timeout: 5s }}");
     let cluster = Cluster::start("fence", &Plan { cluster, ..Plan::default() });
     let ha2 = &cluster.directors[1];
-    // At the start ha1, which did not hear ha2 yet, has waited for a fence too, and ha2 may have been first.
+    // At the start ha1, which did not hear ha2 yet, has waited for a fence too, and ha2 may have
+    // been first.
     let at_start = ha2.takes(VIP).expect("events");
     cluster.directors[0].kill().expect("it dies");
     wait_for("the fence to have failed twice", || {

@@ -1,4 +1,5 @@
-//! A group with an IPv6 VIP: the active director's own host serves it, and it moves as the IPv4 one does.
+//! A group with an IPv6 VIP: the active director's own host serves it, and it moves as the IPv4 one
+//! does.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ fn shown_on(node: &Node) -> Option<String> {
     addresses.lines().find(|line| line.contains("fd00::6/64")).map(str::to_owned)
 }
 
-/// The client reaches the web server of `holder` by IPv6, has its MAC for the VIP, and nobody else answers for that.
+/// The client reaches the web server of `holder` by IPv6, has its MAC for the VIP, and nobody else
+/// answers for that.
 #[track_caller]
 fn assert_served_by(cluster: &Cluster, holder: &Node, page: &str) {
     let client = &cluster.talk.client;

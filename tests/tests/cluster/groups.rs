@@ -1,4 +1,5 @@
-//! Groups that are added, removed and renamed by reload, on one director after the other, under traffic.
+//! Groups that are added, removed and renamed by reload, on one director after the other, under
+//! traffic.
 
 use std::net::Ipv4Addr;
 use std::thread::sleep;
@@ -60,7 +61,8 @@ fn a6_groups_come_and_go_by_reload_on_one_director_after_the_other() {
         client.get(&url)?;
         wait_for_event(ha1, "config_agrees", about("ha2"));
 
-        // The one that has it forgets it first, and the other takes it over until it forgets it too.
+        // The one that has it forgets it first, and the other takes it over until it forgets it
+        // too.
         ha2.reconfigure(&one.configuration(ha2.node()))?;
         wait_for_event(ha2, "group_removed", is_mail);
         wait_until(ha1, "mail on ha1 again", |status| holder(status, "mail") == Some("ha1"));

@@ -14,8 +14,9 @@ use lb_lab::lab::{Director, Node, unique_name};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node that was silent for so long is dead. Five times the default: no test here measures how soon a group is taken (that is
-/// done where a busy machine is measured again), and a process that stands still for half a second is no fault of a director's.
+/// A node that was silent for so long is dead. Five times the default: no test here measures how
+/// soon a group is taken (that is done where a busy machine is measured again), and a process that
+/// stands still for half a second is no fault of a director's.
 const DEAD: Duration = Duration::from_secs(1);
 
 pub(crate) const OLD_KEY: &str = "1 6f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c64206f6c6420\n";
@@ -39,7 +40,8 @@ pub(crate) struct Plan {
     pub cluster: String,
     /// More of the service, and more services.
     pub services: &'static str,
-    /// The client and the first two directors have addresses of fd00::/64, with the last number of their IPv4 ones.
+    /// The client and the first two directors have addresses of fd00::/64, with the last number of
+    /// their IPv4 ones.
     pub ipv6: bool,
 }
 
@@ -101,7 +103,8 @@ pub(crate) fn write_keys(node: &Node, keys: &str) {
 }
 
 impl Cluster {
-    /// Starts all nodes of the plan, and returns when the first one has the group `web` and another one is ready to take it.
+    /// Starts all nodes of the plan, and returns when the first one has the group `web` and another
+    /// one is ready to take it.
     pub(crate) fn start(purpose: &str, plan: &Plan) -> Self {
         let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
         if plan.ipv6 {

@@ -1,5 +1,5 @@
-//! Several directors, with the real `lb`: what operators do to them and what else happens. The talk's own scenario is in
-//! scenario_two.rs.
+//! Several directors, with the real `lb`: what operators do to them and what else happens. The
+//! talk's own scenario is in scenario_two.rs.
 //!
 //! | module | what it shows |
 //! |---|---|

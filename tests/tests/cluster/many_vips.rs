@@ -78,7 +78,8 @@ impl Pair {
     }
 }
 
-/// When `director` has gone into `role`, last: since midnight; and how long the role before had lasted.
+/// When `director` has gone into `role`, last: since midnight; and how long the role before had
+/// lasted.
 fn went(director: &Director, role: &str) -> (Duration, Duration) {
     let events = director.events().expect("lb events");
     let event = events.iter().rev().find(|event| event.to.as_deref() == Some(role));

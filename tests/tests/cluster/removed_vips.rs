@@ -1,5 +1,5 @@
-//! VIPs that others take off the interface, and where this host's own packets come from then. A director alone, so that its
-//! own address may go too.
+//! VIPs that others take off the interface, and where this host's own packets come from then. A
+//! director alone, so that its own address may go too.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -126,7 +126,8 @@ fn b5_a_vip_that_others_remove_is_back_at_once() {
     assert_eq!((finding.level, &*finding.subject), (Level::Warning, "eth0"));
 }
 
-/// A program that removes the VIP whenever it sees it gets neither the CPU nor the log, and in the end not the VIP.
+/// A program that removes the VIP whenever it sees it gets neither the CPU nor the log, and in the
+/// end not the VIP.
 #[test]
 fn b5_a_remover_that_goes_on_is_answered_at_a_pace() {
     let bench = Bench::start("fought");

@@ -1,5 +1,6 @@
-//! A director that gets a group back remembers connections of old. Clients have used their ports again meanwhile, through
-//! the other director, and those connections must not go where the old ones went.
+//! A director that gets a group back remembers connections of old. Clients have used their ports
+//! again meanwhile, through the other director, and those connections must not go where the old
+//! ones went.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,8 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::*;
 
-/// Ports that the client uses twice, an even number: the second time from the last to the first, so that round robin gives
-/// each the other server.
+/// Ports that the client uses twice, an even number: the second time from the last to the first, so
+/// that round robin gives each the other server.
 const PORTS: std::ops::Range<u16> = 40_001..40_041;
 const FIRST_HALF: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: ha\r\n";
 const SECOND_HALF: &[u8] = b"Connection: close\r\n\r\n";

@@ -260,7 +260,8 @@ fn time_outs_are_the_services_own() {
     assert_eq!((census.expired, census.used), (1, 1));
     assert_eq!((director.counts(WEB, 1), director.counts(short_key, 1)), ((1, 0), (0, 0)));
 
-    // A changed time-out holds for known connections from their next packet on, unless they have longer anyway.
+    // A changed time-out holds for known connections from their next packet on, unless they have
+    // longer anyway.
     director.change_service(WEB, |service| service.settings.timeouts.established = Duration::from_secs(7200));
     director.send(&Packet::ack(client(1)));
     assert_eq!(director.sweep_after(Duration::from_secs(5000)).used, 1);

@@ -76,9 +76,10 @@ fn weighted_round_robin_is_exactly_by_weight() {
     director.assert_counts_are_true();
 }
 
-/// Two CPUs may pick by the same counts, so a pick is not exact; how far apart the servers get is bounded by the
-/// number of CPUs, and every connection is counted. A CPU that is held up in the middle of a change leaves a tournament stale
-/// until the sweeper mends it, so this is measured again on a busy machine.
+/// Two CPUs may pick by the same counts, so a pick is not exact; how far apart the servers get is
+/// bounded by the number of CPUs, and every connection is counted. A CPU that is held up in the
+/// middle of a change leaves a tournament stale until the sweeper mends it, so this is measured
+/// again on a busy machine.
 #[test]
 fn least_connections_stays_even() {
     let even = measured("the shares of wlc on several CPUs", stays_even);
@@ -100,8 +101,8 @@ fn stays_even() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPUs that change counts at once may leave a tournament stale. Within 100 ms of the last packet its winner is the rule's
-/// again, and so is every pick that follows.
+/// CPUs that change counts at once may leave a tournament stale. Within 100 ms of the last packet
+/// its winner is the rule's again, and so is every pick that follows.
 #[test]
 fn a_race_leaves_no_wrong_winner_behind() {
     for (scheduler, weights) in [(Scheduler::Lc, [1; 7]), (Scheduler::Wlc, [3, 1, 2, 5, 1, 1, 4])] {
@@ -145,8 +146,8 @@ fn least_by_rule(director: &Director, scheduler: Scheduler, weights: &[u16]) -> 
     least.server().expect("there are members").0
 }
 
-/// Each thread leads connections through their lives, all in a table too small for them, while a sweeper removes what
-/// it likes. Every change of a count must arrive.
+/// Each thread leads connections through their lives, all in a table too small for them, while a
+/// sweeper removes what it likes. Every change of a count must arrive.
 #[test]
 fn no_count_is_lost_in_a_crowded_table() {
     let sizes = Sizes { connections: 512, ..SMALL };

@@ -1,4 +1,5 @@
-//! Directors that are real servers themselves: what the other one has balanced is for the host, and what it relays is not.
+//! Directors that are real servers themselves: what the other one has balanced is for the host, and
+//! what it relays is not.
 
 use std::collections::BTreeSet;
 
@@ -136,7 +137,8 @@ fn b8_what_a_director_forwards_as_a_gateway_is_balanced() {
     assert_eq!(known.verdict, Verdict::Tx, "not the one of the hand-over");
 }
 
-/// A director that is no server gets what another one forwards, relays or sends on, and balances it.
+/// A director that is no server gets what another one forwards, relays or sends on, and balances
+/// it.
 #[test]
 fn b8_a_director_that_is_no_server_balances_whatever_comes() {
     let mut director = machine([(WEB, rr([3]))]);

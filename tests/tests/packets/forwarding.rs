@@ -1,4 +1,5 @@
-//! Direct routing: the destination MAC becomes the server's, the source MAC ours, and nothing else changes.
+//! Direct routing: the destination MAC becomes the server's, the source MAC ours, and nothing else
+//! changes.
 
 use lb_tests::harness::*;
 

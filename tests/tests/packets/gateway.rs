@@ -4,7 +4,8 @@ use lb_common::hairpin;
 use lb_common::reason::Reason;
 use lb_tests::harness::*;
 
-/// What a machine that routes makes of a frame that came to it: a hop less, and off to the director.
+/// What a machine that routes makes of a frame that came to it: a hop less, and off to the
+/// director.
 fn forwarded(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let (to, from) = frame.split_at_mut(6);
@@ -63,7 +64,8 @@ fn b7_a_packet_that_its_server_sends_on_comes_back_once() {
     }
 }
 
-/// One that lacks the VIP and is not the clients' gateway: its packets are from other stations at first.
+/// One that lacks the VIP and is not the clients' gateway: its packets are from other stations at
+/// first.
 #[test]
 fn b7_a_loop_that_begins_elsewhere_ends_too() {
     let director = Director::new([(WEB, rr([1]))]);

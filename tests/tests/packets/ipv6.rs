@@ -1,4 +1,5 @@
-//! IPv6 packets to the groups' VIPs: the host serves them, and after a lease has run out nobody does.
+//! IPv6 packets to the groups' VIPs: the host serves them, and after a lease has run out nobody
+//! does.
 
 use std::net::Ipv6Addr;
 
@@ -22,7 +23,8 @@ fn syn_to(target: Ipv6Addr) -> Vec<u8> {
     ipv6(TCP, target, &[&ports[..], &[0; 8], &[0x50, SYN], &[0; 6]].concat())
 }
 
-/// What the packets of a client and of its neighbour discovery look like, and whatever else there may be.
+/// What the packets of a client and of its neighbour discovery look like, and whatever else there
+/// may be.
 fn packets_to(target: Ipv6Addr) -> Vec<(&'static str, Vec<u8>)> {
     const FRAGMENT: u8 = 44;
     const HOP_BY_HOP: u8 = 0;

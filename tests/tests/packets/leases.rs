@@ -1,4 +1,5 @@
-//! Who balances when: a lease per group, what happens when it runs out, a planned hand-over between two directors.
+//! Who balances when: a lease per group, what happens when it runs out, a planned hand-over between
+//! two directors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -292,7 +293,8 @@ impl Pair {
         }
     }
 
-    /// What becomes of a packet that a client sends to one of them, and how often it went to the other one.
+    /// What becomes of a packet that a client sends to one of them, and how often it went to the
+    /// other one.
     pub(crate) fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
         let mut at = index;
         let mut outcome = self.0[at].send(&Packet { destination: Self::MACS[at], ..packet });

@@ -1,4 +1,5 @@
-//! Arbitrary bytes and damaged packets: what the program does in the kernel is what `lb_common::frame` says on the host.
+//! Arbitrary bytes and damaged packets: what the program does in the kernel is what
+//! `lb_common::frame` says on the host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +13,8 @@ use lb_tests::harness::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Both services forward whatever is well-formed, strays too; the host must not answer for the VIPs.
+/// Both services forward whatever is well-formed, strays too; the host must not answer for the
+/// VIPs.
 fn director() -> Director {
     let mut web = rr([1, 2]);
     web.settings.stray = Stray::Hash;
@@ -23,7 +25,8 @@ fn director() -> Director {
     director
 }
 
-/// What the host makes of the frame. Either the reason not to forward it, or the verdict of what is not refused.
+/// What the host makes of the frame. Either the reason not to forward it, or the verdict of what is
+/// not refused.
 fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
     match frame::parse(bytes) {
         Parsed::NotOurs => Ok(Verdict::Pass),

@@ -1,5 +1,5 @@
-//! A group moves from one director to the other and back, while clients use the same ports again: an entry of an earlier
-//! connection must not lead a later one to another server.
+//! A group moves from one director to the other and back, while clients use the same ports again:
+//! an entry of an earlier connection must not lead a later one to another server.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ fn a_port_that_was_used_again_elsewhere_leads_to_its_new_connection() {
                 assert_eq!(found(&pair, 0, Packet::ack(client(number))), (2, 1), "{end}, planned: {planned}");
             }
         }
-        // And once more to and fro: what the first director knows of the old connections is not believed by the other.
+        // And once more to and fro: what the first director knows of the old connections is not
+        // believed by the other.
         moves(&pair, 1, true);
         for (number, (end, _)) in (0..).zip(ends) {
             let server = found(&pair, 1, Packet::ack(client(number))).0;
@@ -116,7 +117,8 @@ impl Dice {
     }
 }
 
-/// Clients with one port each open, use and close connections, while the group moves to and fro a hundred times.
+/// Clients with one port each open, use and close connections, while the group moves to and fro a
+/// hundred times.
 #[test]
 fn no_connection_loses_its_server_in_a_hundred_moves() {
     let mut world = World::new(1);
@@ -173,7 +175,8 @@ impl World {
             let from = dice.roll(12) as u32;
             match (live.get(&from), dice.roll(4)) {
                 (None, _) => {
-                    // A director that still has an earlier connection open would take the SYN for one of its.
+                    // A director that still has an earlier connection open would take the SYN for
+                    // one of its.
                     let server = found(pair, *holder, Packet::syn(client(from))).0;
                     assert_eq!(found(pair, *holder, Packet::ack(client(from))).0, server);
                     live.insert(from, server);

@@ -19,7 +19,8 @@ fn c8_each_datagram_is_scheduled_and_none_is_remembered() {
     assert_eq!((stats.packets, stats.connections), (6, 6), "each is a connection, as IPVS counts");
 }
 
-/// A server that is added to a running service gets its share at once, from clients that keep their port for ever.
+/// A server that is added to a running service gets its share at once, from clients that keep their
+/// port for ever.
 #[test]
 fn c8_a_server_that_is_added_gets_its_share() {
     let mut director = Director::new([(WEB_UDP, rr([1]))]);

@@ -72,7 +72,8 @@ fn without_services_everything_passes() {
     }
 }
 
-/// The filter of VIPs has 512 bits: some other address shares the VIP's, and must pass all the same.
+/// The filter of VIPs has 512 bits: some other address shares the VIP's, and must pass all the
+/// same.
 #[test]
 fn an_address_that_the_filter_takes_for_a_vip_passes() {
     let director = Director::new([(WEB, rr([1]))]);

@@ -1,4 +1,5 @@
-//! The controller's own probes through a VIP: answers go to its sockets, a probe that comes back is not balanced.
+//! The controller's own probes through a VIP: answers go to its sockets, a probe that comes back is
+//! not balanced.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -141,7 +142,8 @@ fn without_checks_through_the_vip_nothing_is_kept_from_the_host() {
     }
 }
 
-/// The filter of VIPs takes some addresses for VIPs that are none, and one may be the director's own.
+/// The filter of VIPs takes some addresses for VIPs that are none, and one may be the director's
+/// own.
 #[test]
 fn answers_to_an_address_that_the_filter_takes_for_a_vip_are_found_too() {
     let mut vips = Vips::default();

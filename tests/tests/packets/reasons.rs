@@ -7,7 +7,8 @@ use lb_tests::harness::*;
 
 use crate::{directors, probes, refusals};
 
-/// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason needs a scene.
+/// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
+/// needs a scene.
 fn scene(reason: Reason) -> (Director, Vec<u8>) {
     let director = || Director::new([(WEB, rr([1]))]);
     let syn = Packet::syn(client(1));
@@ -152,7 +153,8 @@ fn tcp_flags_that_no_connection_sends() {
     }
 }
 
-/// Whatever is for a service but not for this station, or came while we are not active, is nobody's mistake.
+/// Whatever is for a service but not for this station, or came while we are not active, is nobody's
+/// mistake.
 #[test]
 fn another_stations_and_a_standbys_packets_are_not_judged() {
     let director = Director::new([(WEB, rr([1]))]);
@@ -173,7 +175,8 @@ fn a_server_that_sends_to_its_own_service_is_served() {
     assert_rows(&director, [("picked the other one", from_server_1.bytes(), None)]);
 }
 
-/// Only the first fragment has ports. The later ones pass to the host, whatever is at the place of the ports.
+/// Only the first fragment has ports. The later ones pass to the host, whatever is at the place of
+/// the ports.
 #[test]
 fn later_fragments_pass() {
     let director = Director::new([(WEB_UDP, rr([1]))]);

@@ -24,7 +24,8 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// What must hold of any answer: from the VIP to the client, by the station that the packet came by. Returns the IP packet.
+/// What must hold of any answer: from the VIP to the client, by the station that the packet came
+/// by. Returns the IP packet.
 #[track_caller]
 fn answer(director: &Director, packet: &Packet) -> Vec<u8> {
     let (outcome, reasons) = director.explain(&packet.bytes());

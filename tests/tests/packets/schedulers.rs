@@ -52,7 +52,8 @@ fn weighted_least_connections() {
 fn least_connections_follow_what_ends() {
     let director = Director::new([(WEB, service(Scheduler::Lc, &[1, 1, 1]))]);
     assert_eq!(picks(&director, 0..9), "ABCABCABC");
-    // Two of B's three connections end. Each still weighs as an inactive one, the 256th part of an active one.
+    // Two of B's three connections end. Each still weighs as an inactive one, the 256th part of an
+    // active one.
     director.send(&Packet::fin(client(1)));
     director.send(&Packet::rst(client(4)));
     assert_eq!(director.counts(WEB, 2), (1, 2));

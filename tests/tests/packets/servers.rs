@@ -1,4 +1,5 @@
-//! Servers that come, go, and take no new connections: weight 0, unusable, no MAC, fallback, removal, reload.
+//! Servers that come, go, and take no new connections: weight 0, unusable, no MAC, fallback,
+//! removal, reload.
 
 use std::collections::BTreeMap;
 
@@ -226,7 +227,8 @@ fn numbers_last_through_many_reloads() {
     director.assert_counts_are_true();
 }
 
-/// Everything changes around server 1: its connections are where they were, its counts and totals too.
+/// Everything changes around server 1: its connections are where they were, its counts and totals
+/// too.
 #[test]
 fn a_reload_touches_no_connection_of_an_unchanged_server() {
     let mut director = Director::new([(WEB, rr([1, 2])), (WEB_UDP, rr([1, 2])), (tcp(VIP, 443), rr([1]))]);

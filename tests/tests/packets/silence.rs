@@ -1,4 +1,5 @@
-//! ARP requests and neighbour solicitations: swallowed for a VIP whose group has no lease, the host's otherwise.
+//! ARP requests and neighbour solicitations: swallowed for a VIP whose group has no lease, the
+//! host's otherwise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

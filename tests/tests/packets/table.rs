@@ -51,7 +51,8 @@ fn a_syn_flood_takes_no_connection_from_anybody() {
     director.assert_counts_are_true();
 }
 
-/// A half-open connection that the flood pushed out is opened by its client's next SYN, as if nothing had been.
+/// A half-open connection that the flood pushed out is opened by its client's next SYN, as if
+/// nothing had been.
 #[test]
 fn a_flood_costs_a_new_client_a_retransmission_at_most() {
     let director = Director::with_sizes(ONE_PAGE, [(WEB, rr(1..=3))]);

@@ -18,7 +18,8 @@ const CLIENTS: u32 = 400;
 const SIZES: Sizes = Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, ..SMALL };
 const SERVERS: u16 = 3;
 
-/// Far enough apart that a time between two of them is past the one with its slack, and not near the other.
+/// Far enough apart that a time between two of them is past the one with its slack, and not near
+/// the other.
 const TIMEOUTS: Timeouts = Timeouts {
     closed: Duration::from_secs(100),
     syn_recv: Duration::from_secs(300),
@@ -202,8 +203,8 @@ fn play(history: &[Operation]) -> (u64, u64) {
     (director.event(TableEvent::Evicted), director.event(TableEvent::Full))
 }
 
-/// The table holds what the model holds. Only what may be given up for another connection can be missing, and each of
-/// those was counted.
+/// The table holds what the model holds. Only what may be given up for another connection can be
+/// missing, and each of those was counted.
 fn compare(director: &Director, model: &mut Model, found: BTreeMap<(Protocol, u32), Connection>) {
     let evicted = director.event(TableEvent::Evicted);
     let missing = model.connections.iter().filter(|(key, _)| !found.contains_key(key));

@@ -1,4 +1,5 @@
-//! Checksums that were left to hardware: seen in the first packet of a connection, and told from right ones.
+//! Checksums that were left to hardware: seen in the first packet of a connection, and told from
+//! right ones.
 
 use std::net::IpAddr;
 

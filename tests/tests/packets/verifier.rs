@@ -5,8 +5,8 @@ use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::object::{self, PROGRAM};
 use lb_tests::harness::SMALL;
 
-/// Steps that each program may take. The kernel refuses one that takes a million. Kernels differ in how many they take:
-/// Linux 6.1 half as many again as 6.18.
+/// Steps that each program may take. The kernel refuses one that takes a million. Kernels differ in
+/// how many they take: Linux 6.1 half as many again as 6.18.
 const MOST_STEPS: u32 = 150_000;
 
 #[test]

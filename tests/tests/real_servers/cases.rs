@@ -183,7 +183,8 @@ pub(crate) const CASES: &[Case] = &[
         by: &catalog::SLAPD,
         stopped: REFUSED,
         frozen: Some("no answer to the bind within"),
-        // It takes no message as long as a bind. (A refused bind without a name would be a good answer.)
+        // It takes no message as long as a bind. (A refused bind without a name would be a good
+        // answer.)
         illness: File("bind.conf", "sockbuf_max_incoming 4\n", Restart),
         ill: "before the answer to the bind",
     },

@@ -1,5 +1,5 @@
-//! Each kind of check against the real server of its protocol: it comes up; stopped, frozen and ill in a way of its own it
-//! is down for the right reason, and each time it comes back.
+//! Each kind of check against the real server of its protocol: it comes up; stopped, frozen and ill
+//! in a way of its own it is down for the right reason, and each time it comes back.
 
 mod cases;
 
@@ -28,7 +28,8 @@ impl Farm {
     fn new() -> Self {
         let lab = Lab::new(&unique_name("farm")).expect("a lab");
         let node = lab.node("servers", "10.9.0.2/24".parse().expect("an address")).expect("a node");
-        // By default it says once in a second and to one host that a port is closed: many checks ask.
+        // By default it says once in a second and to one host that a port is closed: many checks
+        // ask.
         node.sysctl("net/ipv4/icmp_ratelimit", "0").expect("a setting changes");
         let new = |program| RealServer::new(&node, program).expect("a configured server");
         let servers: Vec<_> = catalog::ALL.into_iter().map(new).collect();
@@ -44,7 +45,8 @@ impl Farm {
         self.servers.iter().find(|server| server.program() == case.by).expect("all servers are there")
     }
 
-    /// Waits until `wanted` is found of each server: `None`: it is up; else it is down, and the reason contains this.
+    /// Waits until `wanted` is found of each server: `None`: it is up; else it is down, and the
+    /// reason contains this.
     fn expect(&self, when: &str, wanted: impl Fn(&Case) -> Option<&'static str>) {
         let is_met = |status: &Status| CASES.iter().all(|case| meets(status, case, wanted(case)));
         if let Err(error) = self.director.wait_until(when, PATIENCE, is_met) {

@@ -1,16 +1,16 @@
 //! The key file.
 //!
 //! ```text
-//! # ID KEY, one per line: an id of 0 to 255 and a key of 32 or more hexadecimal digits, or 16 or more other characters
-//! # without blanks. Make one with: openssl rand -hex 32
+//! # ID KEY, one per line: an id of 0 to 255 and a key of 32 or more hexadecimal digits, or 16 or
+//! # more other characters without blanks. Make one with: openssl rand -hex 32
 //! 1 5b1f0e…
 //! 2 90c4d2…
 //! # Optional: which key to sign with; without it the first one.
 //! sign 2
 //! ```
 //!
-//! Whoever reads the file can take the cluster over, so it must belong to root or to the user `lb` runs as, and be
-//! readable by nobody else.
+//! Whoever reads the file can take the cluster over, so it must belong to root or to the user `lb`
+//! runs as, and be readable by nobody else.
 
 use std::fs::File;
 use std::io::Read;

@@ -18,7 +18,8 @@ fn wrong(text: &str) -> (usize, Wrong) {
     }
 }
 
-/// RFC 4231, test case 2: key "Jefe" (through the constructor; the file would refuse so short a key).
+/// RFC 4231, test case 2: key "Jefe" (through the constructor; the file would refuse so short a
+/// key).
 #[test]
 fn the_tag_is_half_an_hmac_sha_256() {
     let keys = Keys::new([(KeyId(1), b"Jefe".as_slice())], KeyId(1)).unwrap();

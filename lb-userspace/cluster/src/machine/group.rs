@@ -132,7 +132,8 @@ impl Group {
         }
     }
 
-    /// An earlier life may have left addresses and a lease; until they are gone, the others must wait.
+    /// An earlier life may have left addresses and a lease; until they are gone, the others must
+    /// wait.
     pub(super) fn first_release(&self) -> Output {
         Output::Release { group: self.id, why: Cause::Start }
     }
@@ -144,7 +145,8 @@ impl Group {
             Phase::Acquiring { .. } => Role::Acquiring,
             Phase::Active => Role::Active,
             Phase::Doubt { .. } => Role::Releasing,
-            // The lease is over by now in any case: a release that hangs must not keep the others waiting.
+            // The lease is over by now in any case: a release that hangs must not keep the others
+            // waiting.
             Phase::Releasing { since } if node.patient(since, node.settings.dead) => Role::Fault,
             Phase::Releasing { .. } => Role::Releasing,
         }
@@ -196,7 +198,8 @@ impl Group {
 
     fn remember(&mut self, node: &Node) {
         if self.is_held() {
-            // A take-over that fails is tried again for the same reason: a dead node is fenced then too.
+            // A take-over that fails is tried again for the same reason: a dead node is fenced then
+            // too.
             if self.phase == Phase::Active {
                 self.holder = None;
             }
@@ -246,7 +249,8 @@ impl Group {
             outputs.push(Output::Event(Event::RoleChanged { group, from, to, cause, after }));
             (self.told.role, self.told.since) = (status.role, node.now);
         }
-        // A new rival may not know of this node, and is waited for only for so long, see [`Node::unheard`].
+        // A new rival may not know of this node, and is waited for only for so long, see
+        // [`Node::unheard`].
         let had = std::mem::replace(&mut self.told.rival, self.rival.is_some());
         let met = self.rival.is_some() && !had;
         self.told.status.replace(status) != Some(status) || met

@@ -1,4 +1,5 @@
-//! A group that this node holds: when it must go, when another node should have it, and who gives way to whom.
+//! A group that this node holds: when it must go, when another node should have it, and who gives
+//! way to whom.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use super::node::Node;
 use super::peer::Peer;
 use super::{Cause, Event, Failback, NodeId, Output, Role, Seen};
 
-/// A foreign announcement is answered at most so often: two that both mean to be right would flood the network.
+/// A foreign announcement is answered at most so often: two that both mean to be right would flood
+/// the network.
 const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after failed take-overs grows up to `retry << MAX_DOUBLINGS`.
@@ -54,7 +56,8 @@ impl Group {
         self.blocked_until = Some(node.watched.saturating_add(pause));
     }
 
-    /// The machine was away for longer than the lease. A take-over that was under way is not worth saving.
+    /// The machine was away for longer than the lease. A take-over that was under way is not worth
+    /// saving.
     pub(super) fn lose_lease(&mut self, node: &Node, outputs: &mut Vec<Output>) {
         if self.phase == Phase::Active {
             self.phase = Phase::Doubt { since: node.watched };
@@ -108,7 +111,8 @@ impl Group {
         }
     }
 
-    /// The rival does not hold the group any more. Once it has released it too, everyone must be told where it is.
+    /// The rival does not hold the group any more. Once it has released it too, everyone must be
+    /// told where it is.
     fn triumph(&mut self, rival: Rival, node: &Node, outputs: &mut Vec<Output>) {
         if node.living().any(|peer| peer.blocks(self.id)) {
             return;
@@ -120,11 +124,13 @@ impl Group {
         outputs.push(Output::Event(Event::SplitBrainResolved { group: self.id, winner, lasted }));
     }
 
-    /// The comparison of two holders, by what each last told the other, so that both come to the same end.
+    /// The comparison of two holders, by what each last told the other, so that both come to the
+    /// same end.
     fn loses_to(&self, peer: &Peer, node: &Node) -> bool {
         let said = &node.said.0;
         let place = |id| Reverse(self.place_of(id).unwrap_or(usize::MAX));
-        // One that serves comes before one that is only about to, and may still be fencing the other.
+        // One that serves comes before one that is only about to, and may still be fencing the
+        // other.
         let serves = |status: &GroupStatus| (status.role == Role::Active, status.term);
         let (active, term) = self.last_told().map_or((false, self.term), |status| serves(&status));
         let ours = (said.references, said.servers > 0, active, term, place(node.settings.me));
@@ -133,10 +139,11 @@ impl Group {
         ours < theirs
     }
 
-    /// A foreign announcement without a heartbeat to compare with: one that reaches no reference host at all is most
-    /// likely the one that is cut off; any other says again where the addresses are. But not against a node of the cluster
-    /// that is not heard: it has taken over because it does not hear this one either, and each change of the clients' caches
-    /// costs the connections under way. The last word stands, until the two hear each other.
+    /// A foreign announcement without a heartbeat to compare with: one that reaches no reference
+    /// host at all is most likely the one that is cut off; any other says again where the addresses
+    /// are. But not against a node of the cluster that is not heard: it has taken over because it
+    /// does not hear this one either, and each change of the clients' caches costs the connections
+    /// under way. The last word stands, until the two hear each other.
     pub(super) fn conflict(&mut self, rival: Option<NodeId>, node: &Node, outputs: &mut Vec<Output>) {
         if !self.is_entitled() {
             return;
@@ -169,7 +176,8 @@ impl Group {
         let same = self.plan.filter(|plan| (plan.to, plan.session, plan.why) == (to, session, why));
         let plan = same.unwrap_or(Plan { to, session, why, since: node.watched });
         self.plan = Some(plan);
-        // A node that has just started finds its servers one by one: not before it has found as many.
+        // A node that has just started finds its servers one by one: not before it has found as
+        // many.
         let checked = why == PlanWhy::BetterPlaced || servers >= node.local.servers;
         if checked && node.patient(plan.since, self.plan_delay(why, node)) {
             let cause = match why {

@@ -30,8 +30,8 @@ impl Group {
 
     fn review_candidacy(&mut self, node: &Node) {
         let waiting = self.blocked_until.map(|_| Cause::Waiting);
-        // The messages that waited during an absence tell of a world that may be gone: a peer that could not serve then
-        // may be active now. Nothing is claimed on their word.
+        // The messages that waited during an absence tell of a world that may be gone: a peer that
+        // could not serve then may be active now. Nothing is claimed on their word.
         let absence = node.was_absent.then_some(Cause::Absence);
         let hindrance = self.hindrance(node).or(waiting).or(absence);
         if hindrance.is_some() {
@@ -54,8 +54,9 @@ impl Group {
         }
     }
 
-    /// An offer is over when it is taken up, or after half a dead time. A group that nobody took is free again; this
-    /// node may claim it like one that has just become ready, and still before one that waits behind it.
+    /// An offer is over when it is taken up, or after half a dead time. A group that nobody took is
+    /// free again; this node may claim it like one that has just become ready, and still before one
+    /// that waits behind it.
     fn review_offer(&mut self, node: &Node) {
         let Some(offer) = self.offer else { return };
         let taken = node.living().any(|peer| peer.holds(self.id));
@@ -97,14 +98,16 @@ impl Group {
     /// Nobody comes first, or those who do have let their time pass.
     fn is_our_turn(&mut self, node: &Node) -> bool {
         let ahead = self.ahead(node);
-        // A change starts the wait again: those who wait behind the same nodes must not all come to its end at once.
+        // A change starts the wait again: those who wait behind the same nodes must not all come to
+        // its end at once.
         let same = self.turn.filter(|turn| turn.ahead == ahead);
         let turn = Turn { ahead, since: same.map_or(node.watched, |turn| turn.since) };
         self.turn = Some(turn);
         node.patient(turn.since, self.wait_behind(ahead, node))
     }
 
-    /// The nodes that could take the group and come first: preferred ones, and one that it is offered to.
+    /// The nodes that could take the group and come first: preferred ones, and one that it is
+    /// offered to.
     fn ahead(&self, node: &Node) -> u16 {
         let here = self.place_of(node.settings.me);
         let first = |peer: &&Peer| {
@@ -115,8 +118,9 @@ impl Group {
         node.living().filter(first).fold(0, |ahead, peer| ahead | node_bit(peer.id))
     }
 
-    /// Three dead times for each that comes first. It claims after one, but one by its own clock of attention: pauses
-    /// shorter than the lease can make nearly two of it, and then its claim must be heard.
+    /// Three dead times for each that comes first. It claims after one, but one by its own clock of
+    /// attention: pauses shorter than the lease can make nearly two of it, and then its claim must
+    /// be heard.
     pub(super) fn wait_behind(&self, ahead: u16, node: &Node) -> Duration {
         node.settings.dead.saturating_mul(3).saturating_mul(ahead.count_ones())
     }

@@ -24,8 +24,8 @@ pub enum Input {
         group: GroupId,
         why: String,
     },
-    /// The release is complete: no address is left, the data path is on standby for the group. Also when parts of it
-    /// failed and the driver has said so, as long as the lease is gone.
+    /// The release is complete: no address is left, the data path is on standby for the group. Also
+    /// when parts of it failed and the driver has said so, as long as the lease is gone.
     ReleaseDone {
         group: GroupId,
     },
@@ -51,8 +51,8 @@ pub struct Change {
     pub config_digest: u64,
     /// See [`super::Settings::takeover`].
     pub takeover: Duration,
-    /// All groups from now on. Of one that stays `preference` must be as it was: with orders that differ between nodes two
-    /// could find themselves first at once.
+    /// All groups from now on. Of one that stays `preference` must be as it was: with orders that
+    /// differ between nodes two could find themselves first at once.
     pub groups: Vec<GroupSettings>,
 }
 
@@ -61,12 +61,14 @@ pub struct Change {
 pub enum Command {
     /// Give the group to the next node; automatic failback does not undo it.
     Failover(GroupId),
-    /// Give the group to its preferred node; works on the node that has it and on the preferred one.
+    /// Give the group to its preferred node; works on the node that has it and on the preferred
+    /// one.
     Failback(GroupId),
     /// Give everything up and stay out until [`Command::Resume`] or a restart.
     Standby,
     Resume,
-    /// Like standby, but the driver remembers it over restarts (see [`super::Settings::maintenance`]).
+    /// Like standby, but the driver remembers it over restarts (see
+    /// [`super::Settings::maintenance`]).
     Maintenance(bool),
 }
 
@@ -74,14 +76,15 @@ pub enum Command {
 pub enum Output {
     /// To all other nodes over all paths, before anything else is done.
     Send(Heartbeat),
-    /// Take the group's addresses: add, switch to active, announce. Answer with `TakeoverDone` or `TakeoverFailed`.
+    /// Take the group's addresses: add, switch to active, announce. Answer with `TakeoverDone` or
+    /// `TakeoverFailed`.
     Acquire {
         group: GroupId,
         why: Cause,
     },
-    /// Give them up: end the group's lease (the first thing, one write), remove, switch to standby; answer with
-    /// `ReleaseDone`. Comes during a take-over too, which is then broken off and undone, and for every group at the
-    /// start, for what an earlier life may have left.
+    /// Give them up: end the group's lease (the first thing, one write), remove, switch to standby;
+    /// answer with `ReleaseDone`. Comes during a take-over too, which is then broken off and
+    /// undone, and for every group at the start, for what an earlier life may have left.
     Release {
         group: GroupId,
         why: Cause,
@@ -90,7 +93,8 @@ pub enum Output {
     Announce {
         group: GroupId,
     },
-    /// Announce them no more for now: a node that we do not hear has done so last, and caches point to it.
+    /// Announce them no more for now: a node that we do not hear has done so last, and caches point
+    /// to it.
     Hush {
         group: GroupId,
     },

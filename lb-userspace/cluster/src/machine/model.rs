@@ -1,28 +1,31 @@
-//! All runs of a small cluster, up to a bound: every placement of a few faults in a stretch of time.
+//! All runs of a small cluster, up to a bound: every placement of a few faults in a stretch of
+//! time.
 //!
 //! Checked after each event, by true time and by leases:
-//! - never two data paths active at one moment, unless two heartbeats in a row were lost or late within the last 12
-//!   intervals;
-//! - without that excuse: never two active together for longer than the dead time while a path works between them, both
-//!   ways or one way (`world/overlap.rs` tells what counts);
+//! - never two data paths active at one moment, unless two heartbeats in a row were lost or late
+//!   within the last 12 intervals;
+//! - without that excuse: never two active together for longer than the dead time while a path
+//!   works between them, both ways or one way (`world/overlap.rs` tells what counts);
 //! - no node active without a link or a data path.
 //!
-//! At the end of each run all faults end, and within 40 intervals someone is active, then exactly one, after at most four
-//! take-overs, and it stays so for longer than any delay.
+//! At the end of each run all faults end, and within 40 intervals someone is active, then exactly
+//! one, after at most four take-overs, and it stays so for longer than any delay.
 //!
-//! Bounds: heartbeats every 10 ms, dead after 40 ms, lease 26 ms; two paths of 1 and 4 ms; clocks even or 5 % slow and
-//! fast; executors of 0.1 or 15 ms; one group. Two nodes and three, at work, from the start, or all active after a cut that
-//! may heal one way first. The usual walks place one fault in up to 14 intervals, two or three in up to 4: 150,000 states.
-//! With the environment variable `LB_MODEL_DEPTH=deep` the same tests place two in up to 12 (three nodes: 8), three in 7
-//! with clocks 1 % off, and four lost heartbeats or cuts in 9: 28 million states, 10 minutes optimised:
+//! Bounds: heartbeats every 10 ms, dead after 40 ms, lease 26 ms; two paths of 1 and 4 ms; clocks
+//! even or 5 % slow and fast; executors of 0.1 or 15 ms; one group. Two nodes and three, at work,
+//! from the start, or all active after a cut that may heal one way first. The usual walks place one
+//! fault in up to 14 intervals, two or three in up to 4: 150,000 states. With the environment
+//! variable `LB_MODEL_DEPTH=deep` the same tests place two in up to 12 (three nodes: 8), three in 7
+//! with clocks 1 % off, and four lost heartbeats or cuts in 9: 28 million states, 10 minutes
+//! optimised:
 //!
 //!     LB_MODEL_DEPTH=deep cargo test --release -p lb-cluster machine::model -- --nocapture
 //!
-//! A fault strikes between two intervals and lasts any number of them; within an interval its moment is fixed. Ends of
-//! faults may come together with each other and with a new fault.
+//! A fault strikes between two intervals and lasts any number of them; within an interval its
+//! moment is fixed. Ends of faults may come together with each other and with a new fault.
 //!
-//! `stateright` would do the walk too; it is forty lines here, and the world's clocks, leases and executors would have to
-//! be written in either case.
+//! `stateright` would do the walk too; it is forty lines here, and the world's clocks, leases and
+//! executors would have to be written in either case.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -33,7 +36,8 @@ use super::*;
 struct Bounds {
     /// Ticks in which faults may strike.
     ticks: u32,
-    /// Faults in one run; their ends (restart, thaw, heal, mend) may come in any later tick and are not counted.
+    /// Faults in one run; their ends (restart, thaw, heal, mend) may come in any later tick and are
+    /// not counted.
     faults: u32,
     kinds: Vec<Fault>,
 }
@@ -223,7 +227,8 @@ fn two_nodes_at_work() {
     }
 }
 
-/// A group leaves the configuration of one node after the other, and comes back, while other things go wrong.
+/// A group leaves the configuration of one node after the other, and comes back, while other things
+/// go wrong.
 #[test]
 fn a6_nodes_that_reload() {
     let kinds = |nodes: usize| {
@@ -264,8 +269,8 @@ fn two_nodes_from_the_start() {
     }
 }
 
-/// One lost heartbeat, one that comes 3 ms later over the slow path, and a pause just within the lease use the margin up:
-/// what is left is for clocks that differ by 2 %.
+/// One lost heartbeat, one that comes 3 ms later over the slow path, and a pause just within the
+/// lease use the margin up: what is left is for clocks that differ by 2 %.
 #[test]
 fn two_nodes_and_faults_close_together() {
     for (name, rates) in [("slow first", [990, 1010, 1010, 1010]), ("fast first", [1010, 990, 990, 990])] {
@@ -312,7 +317,8 @@ fn a_lease_that_is_too_long_is_found() {
     walk("long lease", &put_to_work(world), Bounds::of(faults(2), (12, 1), (12, 1)));
 }
 
-/// With twice the dead time, and so twice the wait for a rival, they keep the promise when they meet both ways.
+/// With twice the dead time, and so twice the wait for a rival, they keep the promise when they
+/// meet both ways.
 #[test]
 #[should_panic(expected = "two stay active for GroupId(0) beyond the dead time: OneWay")]
 fn a_node_that_waits_too_long_to_be_heard_is_found() {

@@ -1,4 +1,5 @@
-//! What is true of the whole node: time, readiness, peers. The groups look at it, and only the machine changes it.
+//! What is true of the whole node: time, readiness, peers. The groups look at it, and only the
+//! machine changes it.
 
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use super::{
     Cause, Event, GroupId, GroupSettings, Heartbeat, LocalReadiness, NodeId, Output, Readiness, Settings,
 };
 
-/// How well a node is placed to serve, worst first. Only none or some is compared: two nodes that look at the same
-/// world count a little differently all the time, and no group should move for that.
+/// How well a node is placed to serve, worst first. Only none or some is compared: two nodes that
+/// look at the same world count a little differently all the time, and no group should move for
+/// that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fitness {
     pub any_reference: bool,
@@ -25,7 +27,8 @@ impl Fitness {
 pub(super) struct Node {
     pub settings: Settings,
     pub now: Duration,
-    /// The clock of attention: stands still while the machine is not called for more than one and a half intervals.
+    /// The clock of attention: stands still while the machine is not called for more than one and a
+    /// half intervals.
     pub watched: Duration,
     /// The present call comes after the end of the lease.
     pub was_absent: bool,
@@ -76,22 +79,26 @@ impl Node {
         self.watched >= since.saturating_add(patience)
     }
 
-    /// How long a node that has just become ready, or come back, looks around before it acts: long enough that
-    /// everyone has heard of it, or it of them.
+    /// How long a node that has just become ready, or come back, looks around before it acts: long
+    /// enough that everyone has heard of it, or it of them.
     pub(super) fn settle(&self) -> Duration {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.dead }
     }
 
-    /// How long a node that could not serve goes on saying so after the fault has ended: two intervals, so that one lost
-    /// heartbeat cannot hide the fault from a peer. Otherwise the node would look around once more, and a peer that did not notice would end its own waiting at the same moment.
+    /// How long a node that could not serve goes on saying so after the fault has ended: two
+    /// intervals, so that one lost heartbeat cannot hide the fault from a peer. Otherwise the node
+    /// would look around once more, and a peer that did not notice would end its own waiting at the
+    /// same moment.
     pub(super) fn fault_hold(&self) -> Duration {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.interval.saturating_mul(2) }
     }
 
-    /// How long an active node waits for a rival that should give way, before it does so itself: the rival does not hear it.
-    /// One that hears obeys at once, and it is told at once and every interval after that; so this is long enough for one
-    /// lost heartbeat, being two intervals by default and never less than one and two thirds. And it is so short that the
-    /// dead time has room for an interval until the rival is heard, a message's way, and a clock that is slow by 5 %.
+    /// How long an active node waits for a rival that should give way, before it does so itself:
+    /// the rival does not hear it. One that hears obeys at once, and it is told at once and every
+    /// interval after that; so this is long enough for one lost heartbeat, being two intervals by
+    /// default and never less than one and two thirds. And it is so short that the dead time has
+    /// room for an interval until the rival is heard, a message's way, and a clock that is slow by
+    /// 5 %.
     pub(super) fn unheard(&self) -> Duration {
         self.settings.dead / 2
     }

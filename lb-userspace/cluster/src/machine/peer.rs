@@ -14,7 +14,8 @@ pub(super) struct Peer {
     pub heard: Duration,
     /// Of the last heartbeat; none was heard in this life of ours if it is missing.
     pub last: Option<Last>,
-    /// What its earlier life had when that was last heard, and this one does not know: the lease may run until then.
+    /// What its earlier life had when that was last heard, and this one does not know: the lease
+    /// may run until then.
     left: Vec<(GroupStatus, Duration)>,
     /// The peer's digest, if it differs and that has been said.
     odd_digest: Option<u64>,
@@ -34,7 +35,8 @@ impl Peer {
         Self { id, alive: false, heard: Duration::ZERO, last: None, left: Vec::new(), odd_digest: None }
     }
 
-    /// Whether the message is newer than all before; a copy over a second path or one that was overtaken says nothing.
+    /// Whether the message is newer than all before; a copy over a second path or one that was
+    /// overtaken says nothing.
     pub(super) fn is_news(&self, message: &Heartbeat) -> bool {
         let newest = self.last.as_ref().map(|last| (last.session, last.sequence));
         newest.is_none_or(|newest| newest < (message.session, message.sequence))
@@ -71,7 +73,8 @@ impl Peer {
         self.last = Some(Last { session, sequence, readiness, hears, groups });
     }
 
-    /// Its life is over. What it had, nobody takes before its lease must have run out: the next life may not know of it.
+    /// Its life is over. What it had, nobody takes before its lease must have run out: the next
+    /// life may not know of it.
     fn leave(&mut self, until: Duration) {
         let had = self.last.iter().flat_map(|last| &last.groups);
         let had = had.filter(|status| !matches!(status.role, Role::Fault | Role::Standby));

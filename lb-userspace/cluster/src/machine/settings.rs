@@ -25,9 +25,11 @@ pub struct Settings {
     pub late: Duration,
     /// A take-over that lasts longer has failed.
     pub takeover: Duration,
-    /// How long a node stays out after a failed take-over; doubled with each failure in a row, up to 64 times.
+    /// How long a node stays out after a failed take-over; doubled with each failure in a row, up
+    /// to 64 times.
     pub retry: Duration,
-    /// For how long a peer must be better placed (see [`super::Fitness`]) before a working node hands over to it.
+    /// For how long a peer must be better placed (see [`super::Fitness`]) before a working node
+    /// hands over to it.
     pub give_way: Duration,
     /// How many reference hosts are configured.
     pub references: u8,
@@ -107,9 +109,9 @@ impl Settings {
 
     /// The longest lease that has surely run out when a peer takes over, and the default.
     ///
-    /// A peer counts the dead time from the last heartbeat it heard. The last renewal may be one interval younger, if
-    /// one heartbeat was lost on all paths just before the sender froze. A tenth of the dead time is for clocks that
-    /// differ in speed by up to 5 % either way.
+    /// A peer counts the dead time from the last heartbeat it heard. The last renewal may be one
+    /// interval younger, if one heartbeat was lost on all paths just before the sender froze. A
+    /// tenth of the dead time is for clocks that differ in speed by up to 5 % either way.
     pub fn longest_lease(interval: Duration, dead: Duration) -> Duration {
         dead.saturating_mul(9).checked_div(10).unwrap_or_default().saturating_sub(interval)
     }

@@ -1,6 +1,7 @@
 //! Long runs of larger clusters with many faults at random, and inputs that make no sense at all.
 //!
-//! What fails is shrunk by proptest to a short list of faults; `PROPTEST_CASES` sets how many runs there are.
+//! What fails is shrunk by proptest to a short list of faults; `PROPTEST_CASES` sets how many runs
+//! there are.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +14,8 @@ use super::*;
 /// Ticks to wait, then a fault.
 type Plan = Vec<(u32, Fault)>;
 
-/// With or without partitions: they excuse so much of the first promise that what else goes wrong could hide behind them.
+/// With or without partitions: they excuse so much of the first promise that what else goes wrong
+/// could hide behind them.
 fn faults(nodes: usize, cuts_too: bool) -> impl Strategy<Value = Fault> {
     let node = 0..nodes;
     prop_oneof![
@@ -92,7 +94,8 @@ fn sees_through(mut world: World, plan: Plan) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Clocks are 1 % off: the rest of the margin is for messages that are late by the difference of two paths.
+    /// Clocks are 1 % off: the rest of the margin is for messages that are late by the difference
+    /// of two paths.
     #[test]
     fn a_cluster_keeps_its_promises_through_many_faults((world, plan) in runs(10, any::<bool>())) {
         sees_through(world, plan)?;

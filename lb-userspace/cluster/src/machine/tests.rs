@@ -1,4 +1,5 @@
-//! One node and what it hears, rule by rule. Intervals are the defaults: heartbeats every 50 ms, dead after 200 ms.
+//! One node and what it hears, rule by rule. Intervals are the defaults: heartbeats every 50 ms,
+//! dead after 200 ms.
 
 use super::super::message::GroupStatus;
 use super::*;
@@ -34,7 +35,8 @@ struct Voice {
 }
 
 impl Story {
-    /// Node `me` of `nodes`, just started, ready to serve, with its leftovers removed; the peers are silent.
+    /// Node `me` of `nodes`, just started, ready to serve, with its leftovers removed; the peers
+    /// are silent.
     fn starts(me: u8, nodes: u8) -> Self {
         let mut settings = Settings::new(NodeId(me), nodes, 7);
         settings.references = 1;

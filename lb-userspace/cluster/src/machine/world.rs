@@ -1,8 +1,10 @@
-//! A small world for the machines of a cluster: paths, clocks, executors and data paths, and the faults of all of them.
+//! A small world for the machines of a cluster: paths, clocks, executors and data paths, and the
+//! faults of all of them.
 //!
-//! True time is counted in microseconds; what happens, happens at its exact time on clocks that are fast or slow. Faults
-//! strike between ticks of one heartbeat interval. A message takes 1 ms over the first path and 4 ms over the second, so
-//! each comes twice. A node that thaws gets its timer first and the messages that waited after it, the worst order.
+//! True time is counted in microseconds; what happens, happens at its exact time on clocks that are
+//! fast or slow. Faults strike between ticks of one heartbeat interval. A message takes 1 ms over
+//! the first path and 4 ms over the second, so each comes twice. A node that thaws gets its timer
+//! first and the messages that waited after it, the worst order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,8 +24,9 @@ const PATHS: [u64; 2] = [1_000, 4_000];
 const TICK: u64 = 10_000;
 pub(super) const GROUP: GroupId = GroupId(0);
 
-/// So many heartbeats in a row lost on all paths make a partition in the sense of the first promise, and so many lost on
-/// paths that are there are a path that does not work in the sense of the second; see the machine's documentation.
+/// So many heartbeats in a row lost on all paths make a partition in the sense of the first
+/// promise, and so many lost on paths that are there are a path that does not work in the sense of
+/// the second; see the machine's documentation.
 const PARTITION: u32 = 2;
 /// How long after a partition its two actives may still be seen, ticks.
 const HEALING: u32 = 12;
@@ -56,8 +59,8 @@ pub(super) struct NodeWorld {
     offset: Duration,
     /// End of the lease in the data path, per group; outlives the controller.
     pub lease: Vec<Duration>,
-    /// Told to release the group, which ends the lease. For the first promise it counts until the release is done: whoever
-    /// takes the group before that is too early.
+    /// Told to release the group, which ends the lease. For the first promise it counts until the
+    /// release is done: whoever takes the group before that is too early.
     given_up: Vec<bool>,
     /// What the executor has to do, and when it is done.
     work: Vec<(u64, Input)>,
@@ -397,8 +400,8 @@ impl NodeWorld {
     }
 }
 
-/// Sees a cluster through that has no faults any more: someone active after so many ticks, exactly one, few moves, then none
-/// for longer than any delay that is set here.
+/// Sees a cluster through that has no faults any more: someone active after so many ticks, exactly
+/// one, few moves, then none for longer than any delay that is set here.
 pub(super) fn comes_to_rest(mut world: World, soon: u32) -> Result<(), String> {
     const REST: u32 = 240;
     const STILL: u32 = 16;

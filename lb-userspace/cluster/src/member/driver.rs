@@ -185,7 +185,8 @@ impl Driver {
         self.of(group, |here, number| here.leases.relay(number, None));
     }
 
-    /// The other director of a hand-over first: once the addresses are there, the host would answer what it should have.
+    /// The other director of a hand-over first: once the addresses are there, the host would answer
+    /// what it should have.
     fn acquire(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
         let silent = self.silent(why);
         let condition = self.fencing.before(self.numbers.name(group), &silent);

@@ -8,11 +8,12 @@ use tokio::sync::OnceCell;
 
 use crate::takeover::holder::Condition;
 
-/// Makes the run of the fence command for this node, before the group of this name is taken; its error is how it failed.
+/// Makes the run of the fence command for this node, before the group of this name is taken; its
+/// error is how it failed.
 pub type Fence = Box<dyn Fn(NodeId, &str) -> Condition + Send>;
 
-/// One run of the fence command, for all groups that wait for it. If the take-over whose turn it is is called off, and
-/// the run with it, the next one that waits makes its own.
+/// One run of the fence command, for all groups that wait for it. If the take-over whose turn it is
+/// is called off, and the run with it, the next one that waits makes its own.
 type Attempt = Arc<OnceCell<Result<(), String>>>;
 
 /// Without a fence command nothing is waited for.

@@ -28,8 +28,9 @@ pub(super) struct Handovers(BTreeMap<GroupId, Side>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// This node gave the group up, and balances on what comes here. Until somebody has it, what this node does not know
-    /// goes to `to`: the next holder, if that is known, or the one that had it before.
+    /// This node gave the group up, and balances on what comes here. Until somebody has it, what
+    /// this node does not know goes to `to`: the next holder, if that is known, or the one that had
+    /// it before.
     Gave { to: Option<NodeId> },
     /// This node took it from one whose program serves on. `silent`: without its process, as far as
     /// is known.

@@ -1,4 +1,5 @@
-//! Which number each group has on this node: that of its lease, and of its orders to the holder of addresses.
+//! Which number each group has on this node: that of its lease, and of its orders to the holder of
+//! addresses.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ pub struct NumberedGroup {
 }
 
 impl GroupNumbers {
-    /// These groups have these numbers from now on. Who gives numbers out gives none that is still in use.
+    /// These groups have these numbers from now on. Who gives numbers out gives none that is still
+    /// in use.
     pub fn add(&mut self, numbers: impl IntoIterator<Item = (GroupId, NumberedGroup)>) {
         self.0.extend(numbers);
     }

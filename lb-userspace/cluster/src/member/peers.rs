@@ -29,8 +29,9 @@ struct Peer {
 }
 
 impl Peers {
-    /// Numbers the sessions in the order in which they were proven. A session's own number is the sender's clock at its
-    /// start, which may have been set back; the machine wants each life to be larger than the one before.
+    /// Numbers the sessions in the order in which they were proven. A session's own number is the
+    /// sender's clock at its start, which may have been set back; the machine wants each life to be
+    /// larger than the one before.
     pub(super) fn heard(&mut self, heartbeat: &mut Heartbeat, arrived: Duration) {
         let peer = self.0.entry(heartbeat.from).or_default();
         if peer.session.replace(heartbeat.session) != Some(heartbeat.session) {

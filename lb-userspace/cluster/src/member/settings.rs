@@ -16,7 +16,8 @@ const TAKEOVER: Duration = Duration::from_secs(2);
 /// And for each address, on a machine that is busy with other things.
 const TAKEOVER_OF_ONE: Duration = Duration::from_millis(1);
 
-/// `session` is new with each start of this node; `maintenance` is what an earlier life was told to remember.
+/// `session` is new with each start of this node; `maintenance` is what an earlier life was told to
+/// remember.
 pub(super) fn machine(config: &Config, cluster: &Cluster, session: u64, maintenance: bool) -> Settings {
     let Cluster { interval, dead, .. } = *cluster;
     let nodes = u8::try_from(cluster.nodes.len()).unwrap_or(u8::MAX);

@@ -38,8 +38,8 @@ impl Reach {
         self.sequence
     }
 
-    /// A reply has come in. True if its host was not reached before. One from a stranger, to no request or to one of
-    /// long ago changes nothing.
+    /// A reply has come in. True if its host was not reached before. One from a stranger, to no
+    /// request or to one of long ago changes nothing.
     pub(super) fn replied(&mut self, from: IpAddr, sequence: u16, now: Duration) -> bool {
         self.forget_rounds(now);
         let host = self.hosts.iter_mut().find(|host| host.address == from);

@@ -1,9 +1,9 @@
-//! Two nodes that crash and restart with any clock, and somebody on the network who has recorded every message and
-//! plays any of them at any time, besides losing and delaying the genuine ones.
+//! Two nodes that crash and restart with any clock, and somebody on the network who has recorded
+//! every message and plays any of them at any time, besides losing and delaying the genuine ones.
 //!
-//! What must hold: a node accepts of another's messages only ones made in its own present life or later, each at
-//! most once, and never one that was made before one it has already accepted. And once the attacker is tired, both
-//! are trusted again.
+//! What must hold: a node accepts of another's messages only ones made in its own present life or
+//! later, each at most once, and never one that was made before one it has already accepted. And
+//! once the attacker is tired, both are trusted again.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,7 +51,8 @@ struct Recorded {
 struct World {
     nodes: [Node; 2],
     started: [usize; 2],
-    /// When the newest message was made that this node has accepted from the other in its present life.
+    /// When the newest message was made that this node has accepted from the other in its present
+    /// life.
     newest: [Option<usize>; 2],
     recorded: Vec<Recorded>,
     step: usize,

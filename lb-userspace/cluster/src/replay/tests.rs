@@ -1,4 +1,5 @@
-//! Each rule by itself; [`super::simulation`] plays them all against somebody who has recorded everything.
+//! Each rule by itself; [`super::simulation`] plays them all against somebody who has recorded
+//! everything.
 
 use super::*;
 use crate::message::{Heartbeat, Readiness};

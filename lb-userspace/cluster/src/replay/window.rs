@@ -4,7 +4,8 @@ use crate::reason::DropReason;
 
 /// The largest sequence number so far, and which of the 63 below it have come.
 ///
-/// 64 messages are 3.2 s at the default interval and 640 ms at 10 ms: longer than a slow serial line lags behind.
+/// 64 messages are 3.2 s at the default interval and 640 ms at 10 ms: longer than a slow serial
+/// line lags behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     highest: u64,

@@ -1,8 +1,8 @@
 //! When each VIP that is held is announced, and at what pace: pure, times are handed in.
 //!
-//! An address is announced in a burst when it was taken, and then again and again. All addresses share one pace. Whatever
-//! is due is sent in the order of its round: no address is announced a second time while another one waits for its
-//! first, and a refresh waits for all bursts.
+//! An address is announced in a burst when it was taken, and then again and again. All addresses
+//! share one pace. Whatever is due is sent in the order of its round: no address is announced a
+//! second time while another one waits for its first, and a refresh waits for all bursts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use lb_net::announce::Part;
 use tokio::time::Instant;
 
-/// A burst: how long after the taking, and what. It begins with one frame for each address, so that a pace of 10,000
-/// frames a second lets 3,000 clients' caches be right after 300 ms.
+/// A burst: how long after the taking, and what. It begins with one frame for each address, so that
+/// a pace of 10,000 frames a second lets 3,000 clients' caches be right after 300 ms.
 const BURST: [(Duration, Part); 7] = [
     (Duration::ZERO, Part::First),
     // In its place in a burst of an address that was announced before.
@@ -29,11 +29,12 @@ const FIRST: usize = 0;
 /// Where it begins for an address that was announced before.
 const AGAIN: usize = 1;
 
-/// No announcement for so long after one of somebody else that has the last word: longer than it takes to ask whether that
-/// one is still there, see [`lb_net::segment::watch`].
+/// No announcement for so long after one of somebody else that has the last word: longer than it
+/// takes to ask whether that one is still there, see [`lb_net::segment::watch`].
 const HUSH: Duration = Duration::from_secs(15);
 
-/// After a rest so much may be sent at once: timers and busy machines are late by some milliseconds.
+/// After a rest so much may be sent at once: timers and busy machines are late by some
+/// milliseconds.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// The announcements of all addresses that are held.
@@ -114,8 +115,8 @@ impl Bursts {
         }
     }
 
-    /// Somebody else has announced the address and has the last word for now. Should that one be gone, the next announcement
-    /// says where the address is.
+    /// Somebody else has announced the address and has the last word for now. Should that one be
+    /// gone, the next announcement says where the address is.
     pub(super) fn hush(&mut self, vip: IpAddr, now: Instant) {
         let Some(&news) = self.news.get(&vip).filter(|news| news.round != FIRST) else { return };
         self.set(vip, News { round: BURST.len(), next: Some(now + HUSH), ..news }, now);
@@ -139,7 +140,8 @@ impl Bursts {
         }
     }
 
-    /// What is to be sent now. With `first_only` nothing but first announcements: more addresses are on their way.
+    /// What is to be sent now. With `first_only` nothing but first announcements: more addresses
+    /// are on their way.
     pub(super) fn next(&mut self, now: Instant, first_only: bool) -> Option<(IpAddr, Part)> {
         while let Some(&(at, vip)) = self.later.first().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, vip));

@@ -20,7 +20,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub(super) enum Change {
     /// An address was added, or something about it has changed.
     Added(Form),
-    /// An address has gone. `by`: the netlink port of who asked for it, which is a process's number more often than not.
+    /// An address has gone. `by`: the netlink port of who asked for it, which is a process's number
+    /// more often than not.
     Removed { address: IpAddr, by: Option<NonZeroU32> },
     /// The interface was set up, or down.
     Link { up: bool },

@@ -1,7 +1,8 @@
 //! Takes groups of VIPs and gives them up, and keeps the segment informed while they are held.
 //!
-//! On a thread of its own: a take-over must not wait until the controller has read a file or a check has ended. Orders for
-//! one group are carried out one after the other, those for several groups side by side.
+//! On a thread of its own: a take-over must not wait until the controller has read a file or a
+//! check has ended. Orders for one group are carried out one after the other, those for several
+//! groups side by side.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +27,8 @@ use super::ledger::{Event, Ledger, WorkId};
 use super::report::Report;
 use crate::realtime;
 
-/// Requests to the kernel under way at once. The kernel carries out one after the other; in between, announcements go out.
+/// Requests to the kernel under way at once. The kernel carries out one after the other; in
+/// between, announcements go out.
 const REQUESTS: usize = 32;
 
 /// How often the interface is looked at, should a change not have been told.
@@ -38,7 +40,8 @@ const QUEUE_FULL: Duration = Duration::from_millis(1);
 /// A group's number on this node, see [`Group::number`].
 pub type GroupNumber = u8;
 
-/// Something to wait for before a group is taken, such as a fence command; its error is why the group is not.
+/// Something to wait for before a group is taken, such as a fence command; its error is why the
+/// group is not.
 pub type Condition = BoxFuture<'static, Result<(), String>>;
 
 /// What became of an order.
@@ -51,7 +54,8 @@ pub enum Outcome {
 }
 
 enum Order {
-    /// From now on these are the groups; those that are held follow. With `hold_all` all of them are.
+    /// From now on these are the groups; those that are held follow. With `hold_all` all of them
+    /// are.
     Groups {
         groups: Vec<Group>,
         hold_all: bool,
@@ -80,13 +84,14 @@ pub fn orders() -> (Orders, Pending) {
 }
 
 impl Orders {
-    /// Takes the group once `condition` holds; answered by [`Outcome::Taken`] or [`Outcome::Failed`], or, if a release
-    /// comes before that, by [`Outcome::Released`] alone.
+    /// Takes the group once `condition` holds; answered by [`Outcome::Taken`] or
+    /// [`Outcome::Failed`], or, if a release comes before that, by [`Outcome::Released`] alone.
     pub fn take(&self, group: GroupNumber, condition: Option<Condition>) {
         self.give(Order::Take(group, condition));
     }
 
-    /// Gives the group up, whoever put its VIPs on the interface; answered by [`Outcome::Released`].
+    /// Gives the group up, whoever put its VIPs on the interface; answered by
+    /// [`Outcome::Released`].
     pub fn release(&self, group: GroupNumber) {
         self.give(Order::Release(group));
     }
@@ -101,7 +106,8 @@ impl Orders {
         self.give(Order::Hush(group));
     }
 
-    /// The configuration's groups. What is held of them stays, what was held and is in none is given up.
+    /// The configuration's groups. What is held of them stays, what was held and is in none is
+    /// given up.
     pub fn set_groups(&self, groups: &[Group]) {
         self.give(Order::Groups { groups: groups.to_vec(), hold_all: false });
     }
@@ -135,7 +141,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// `interface` is the interface's index. `tell` is called on the holder's thread and must not wait.
+    /// `interface` is the interface's index. `tell` is called on the holder's thread and must not
+    /// wait.
     pub fn start(
         interface: u32,
         mac: [u8; 6],
@@ -185,7 +192,8 @@ impl Holder {
         self.thread.is_finished()
     }
 
-    /// Gives all VIPs up; returns when they are off the interface, or `false` if the thread had failed before.
+    /// Gives all VIPs up; returns when they are off the interface, or `false` if the thread had
+    /// failed before.
     pub fn end(self) -> bool {
         self.orders.give(Order::End);
         let ended = self.thread.join().is_ok();

@@ -1,8 +1,9 @@
 //! What is to be done to the interface so that it holds what it shall: pure, times are handed in.
 //!
-//! Orders and changes come in, requests to the kernel go out ([`Ledger::next`]), and their answers come back
-//! ([`Ledger::answered`]). What belongs together is a piece of work ([`work`]); several are under way side by side, and
-//! their requests take turns, so that a small group does not wait behind a large one.
+//! Orders and changes come in, requests to the kernel go out ([`Ledger::next`]), and their answers
+//! come back ([`Ledger::answered`]). What belongs together is a piece of work ([`work`]); several
+//! are under way side by side, and their requests take turns, so that a small group does not wait
+//! behind a large one.
 //!
 //! What others remove is put back at once; a remover that goes on is answered less and less often.
 
@@ -82,7 +83,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// From now on these are the groups; those that are held follow. With `hold_all` all of them are.
+    /// From now on these are the groups; those that are held follow. With `hold_all` all of them
+    /// are.
     pub(super) fn set_groups(&mut self, groups: BTreeMap<GroupNumber, Vips>, hold_all: bool) {
         self.groups = groups;
         let vips = self.groups.iter();
@@ -185,7 +187,8 @@ impl Ledger {
         }
     }
 
-    /// Something may have changed that we were not told of. `routes`: the kernel may have removed ours.
+    /// Something may have changed that we were not told of. `routes`: the kernel may have removed
+    /// ours.
     pub(super) fn doubt(&mut self, routes: bool) {
         self.doubts_routes |= routes;
         let looks = |work: &Work| work.kind == Kind::Look && work.waits_for_list();
@@ -278,8 +281,9 @@ impl Ledger {
         (!self.index.contains_key(&form.address)).then(|| Network::of(address, form.prefix))
     }
 
-    /// As a /32 a VIP brings no route to its network. Where no other address of the interface does, one is made, for clients
-    /// of that network: the host answers them, and with `rp_filter` it would hear nobody that it has no route to.
+    /// As a /32 a VIP brings no route to its network. Where no other address of the interface does,
+    /// one is made, for clients of that network: the host answers them, and with `rp_filter` it
+    /// would hear nobody that it has no route to.
     fn routes_to_set(&mut self) -> impl Iterator<Item = Request> + use<> {
         let wanted = self.wanted.iter().filter_map(|group| self.groups.get(group));
         let networks = wanted.flat_map(|vips| &vips.networks).copied();

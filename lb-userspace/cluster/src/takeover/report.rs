@@ -12,7 +12,8 @@ use lb_net::vips::VipAddress;
 use nix::net::if_::if_indextoname;
 use tokio::time::Instant;
 
-/// Addresses that are told one by one; of more, how many there are. A log that is slow must not hold a take-over up.
+/// Addresses that are told one by one; of more, how many there are. A log that is slow must not
+/// hold a take-over up.
 const TOLD: usize = 16;
 
 /// From one line about a trouble to the next one.
@@ -109,7 +110,8 @@ impl Report {
     }
 }
 
-/// A process with its first netlink socket has its own number for a port. `None`: it has ended, or it is no process.
+/// A process with its first netlink socket has its own number for a port. `None`: it has ended, or
+/// it is no process.
 fn program(port: NonZeroU32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{port}/comm")).ok()?;
     Some(format!("{} (process {port})", name.trim_end()))

@@ -1,4 +1,5 @@
-//! The holder on a real interface, with somebody at the other end of the cable who hears its announcements.
+//! The holder on a real interface, with somebody at the other end of the cable who hears its
+//! announcements.
 
 use std::net::IpAddr;
 use std::process::Command;

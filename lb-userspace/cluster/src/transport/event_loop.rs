@@ -1,9 +1,9 @@
 //! The heartbeat thread: waits for messages, commands and deadlines, and for nothing else.
 //!
-//! The machine behind [`Driver`] runs on this thread. What others want of it comes through a [`Handle`]; what is to be
-//! logged goes out through a callback that must not wait (a channel's sender). A round reads all paths before it
-//! looks at the clock for the machine: a process that was stopped and thawed hears first, with the true times of
-//! arrival, and judges then.
+//! The machine behind [`Driver`] runs on this thread. What others want of it comes through a
+//! [`Handle`]; what is to be logged goes out through a callback that must not wait (a channel's
+//! sender). A round reads all paths before it looks at the clock for the machine: a process that
+//! was stopped and thawed hears first, with the true times of arrival, and judges then.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -29,7 +29,8 @@ use crate::reason::DropReason;
 #[cfg(test)]
 mod tests;
 
-/// Of one path in one round; the others and the deadlines have their turn then, whatever floods this one.
+/// Of one path in one round; the others and the deadlines have their turn then, whatever floods
+/// this one.
 const BATCH: usize = 64;
 
 /// The machine, as the loop sees it. All times are of `CLOCK_MONOTONIC` ([`now`]).
@@ -37,8 +38,9 @@ pub(crate) trait Driver {
     /// What other threads tell it.
     type Command: Send;
 
-    /// A heartbeat that is authentic and newer than all before; its copies on other paths do not come here. `arrived`
-    /// is not later than now, and may be earlier than that of the call before, which was for another path.
+    /// A heartbeat that is authentic and newer than all before; its copies on other paths do not
+    /// come here. `arrived` is not later than now, and may be earlier than that of the call before,
+    /// which was for another path.
     fn heartbeat(&mut self, heartbeat: Heartbeat, path: PathId, arrived: Duration);
 
     fn command(&mut self, command: Self::Command, now: Duration);
@@ -59,7 +61,8 @@ pub enum Report {
         path: PathId,
         change: Change,
     },
-    /// The `count`th message dropped for a reason that is not normal; told for the 1st, 10th, 100th and so on.
+    /// The `count`th message dropped for a reason that is not normal; told for the 1st, 10th, 100th
+    /// and so on.
     Dropped {
         path: PathId,
         reason: DropReason,
@@ -133,7 +136,8 @@ pub(crate) struct Loop<D: Driver> {
 }
 
 impl<D: Driver> Loop<D> {
-    /// The paths are opened by [`Self::run`]. `report` is called on the loop's thread and must not wait.
+    /// The paths are opened by [`Self::run`]. `report` is called on the loop's thread and must not
+    /// wait.
     pub(crate) fn new(
         channel: Channel,
         paths: Vec<(String, Box<dyn Open>)>,

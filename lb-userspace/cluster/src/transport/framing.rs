@@ -1,8 +1,9 @@
 //! Messages in a stream of bytes that may be mangled anywhere.
 //!
-//! Consistent overhead byte stuffing (Cheshire and Baker, 1997) removes all zeros from a message for one byte in
-//! 254; a zero then ends it, wherever a receiver starts to listen. A zero before it as well cuts off whatever noise
-//! stood on the line. Nothing more is needed: a message knows its length, and its HMAC is the best checksum there is.
+//! Consistent overhead byte stuffing (Cheshire and Baker, 1997) removes all zeros from a message
+//! for one byte in 254; a zero then ends it, wherever a receiver starts to listen. A zero before it
+//! as well cuts off whatever noise stood on the line. Nothing more is needed: a message knows its
+//! length, and its HMAC is the best checksum there is.
 
 use crate::wire::MAX_LENGTH;
 

@@ -1,9 +1,11 @@
-//! Heartbeats over a serial line: a null-modem cable between two nodes, independent of every network.
+//! Heartbeats over a serial line: a null-modem cable between two nodes, independent of every
+//! network.
 //!
-//! Three wires are enough: no modem or flow control lines are looked at, so an unplugged cable or a peer that is off
-//! holds nothing up. A line carries `baud / 10` bytes a second (eight data bits, a start and a stop bit): at
-//! 19,200 baud an ordinary heartbeat takes 44 ms. More is never written than the line has carried by then; of the
-//! messages that come meanwhile the newest waits, the others are dropped. So what arrives is fresh.
+//! Three wires are enough: no modem or flow control lines are looked at, so an unplugged cable or a
+//! peer that is off holds nothing up. A line carries `baud / 10` bytes a second (eight data bits, a
+//! start and a stop bit): at 19,200 baud an ordinary heartbeat takes 44 ms. More is never written
+//! than the line has carried by then; of the messages that come meanwhile the newest waits, the
+//! others are dropped. So what arrives is fresh.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -73,7 +75,8 @@ impl Serial {
     }
 }
 
-/// Raw, eight data bits, no parity, one stop bit, no flow control of any kind. Returns the rate that was set.
+/// Raw, eight data bits, no parity, one stop bit, no flow control of any kind. Returns the rate
+/// that was set.
 fn set_up(file: &File, baud: u32) -> io::Result<u32> {
     let mut settings = tcgetattr(file)?;
     settings.make_raw();
@@ -172,14 +175,16 @@ impl SerialPath {
     /// Bytes that the kernel has not passed to the line; 0 if the driver does not say.
     fn unsent(&self) -> libc::c_int {
         let mut unsent = 0;
-        // SAFETY: TIOCOUTQ writes one int, to a live variable of that type, and the descriptor is open.
+        // SAFETY: TIOCOUTQ writes one int, to a live variable of that type, and the descriptor is
+        // open.
         match unsafe { ioctl::unsent(self.file.as_raw_fd(), &raw mut unsent) } {
             Ok(_) => unsent,
             Err(_) => 0,
         }
     }
 
-    /// Throws away what a stalled line has not carried, so that it begins with fresh messages later.
+    /// Throws away what a stalled line has not carried, so that it begins with fresh messages
+    /// later.
     fn give_up_if(&mut self, stalled: bool) -> io::Result<()> {
         if !stalled {
             return Ok(());
@@ -251,7 +256,8 @@ impl Path for SerialPath {
     }
 }
 
-/// A close waits until the line has carried everything, up to 30 s; unless there is nothing left to carry.
+/// A close waits until the line has carried everything, up to 30 s; unless there is nothing left to
+/// carry.
 impl Drop for SerialPath {
     fn drop(&mut self) {
         let _ = tcflush(&self.file, QueueSelector::OFlush);

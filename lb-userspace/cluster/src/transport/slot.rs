@@ -1,7 +1,7 @@
 //! A path's place in the loop: open, or to be opened again soon.
 //!
-//! An interface that does not exist yet, an adapter that is pulled out, an address that has gone: each ends as a path that
-//! is closed, said so once, and tried again every second.
+//! An interface that does not exist yet, an adapter that is pulled out, an address that has gone:
+//! each ends as a path that is closed, said so once, and tried again every second.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ mod tests;
 
 /// From one try to open a closed path to the next.
 const REOPEN: Duration = Duration::from_secs(1);
-/// From the first failed send to a new socket; and sends are well again after this long without a failure.
+/// From the first failed send to a new socket; and sends are well again after this long without a
+/// failure.
 const FAILING: Duration = Duration::from_secs(5);
 
 /// What an operator wants to know of a path.
@@ -119,7 +120,8 @@ impl Slot {
         }
     }
 
-    /// A socket whose interface was replaced by one of the same name fails for ever: it is opened anew.
+    /// A socket whose interface was replaced by one of the same name fails for ever: it is opened
+    /// anew.
     fn send_failed(&mut self, error: &io::Error, now: Duration) -> Option<Change> {
         self.statistics.send_errors.fetch_add(1, Ordering::Relaxed);
         let Some(failing) = &mut self.failing else {

@@ -1,4 +1,5 @@
-//! What the paths carried: counted by the heartbeat thread, read by anybody, without a lock between them.
+//! What the paths carried: counted by the heartbeat thread, read by anybody, without a lock between
+//! them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,7 +48,8 @@ impl Statistics {
         self.dropped[reason as usize].fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// When a fresh message of the node last came over this path, a copy included; in `CLOCK_MONOTONIC`.
+    /// When a fresh message of the node last came over this path, a copy included; in
+    /// `CLOCK_MONOTONIC`.
     pub fn last_heard(&self, node: NodeId) -> Option<Duration> {
         match self.heard.get(usize::from(node.0))?.load(Ordering::Relaxed) {
             0 => None,

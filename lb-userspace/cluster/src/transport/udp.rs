@@ -1,7 +1,8 @@
 //! Heartbeats in UDP datagrams, IPv4 or IPv6.
 //!
-//! A path is bound to an interface or a local address, so that two paths over two networks fail independently: a
-//! datagram that took the other network after a change of routes would feign a path that is cut.
+//! A path is bound to an interface or a local address, so that two paths over two networks fail
+//! independently: a datagram that took the other network after a change of routes would feign a
+//! path that is cut.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -27,7 +28,8 @@ const TRAFFIC_CLASS: u32 = 0xc0;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Udp {
     pub to: To,
-    /// Send and receive over this interface alone. Multicast needs it, and so do link-local addresses.
+    /// Send and receive over this interface alone. Multicast needs it, and so do link-local
+    /// addresses.
     pub interface: Option<String>,
 }
 
@@ -36,7 +38,8 @@ pub(crate) struct Udp {
 pub(crate) enum To {
     /// One datagram for each peer. `local` is bound to; its address may be unspecified.
     Unicast { local: SocketAddr, peers: Vec<SocketAddr> },
-    /// One datagram for the group; it does not leave the segment (hops 1), nor come back to this machine.
+    /// One datagram for the group; it does not leave the segment (hops 1), nor come back to this
+    /// machine.
     Multicast { group: SocketAddr },
     /// One datagram for the network's or the limited broadcast address; IPv4 only.
     Broadcast { address: SocketAddr },
@@ -95,7 +98,8 @@ impl Udp {
         }
     }
 
-    /// A socket bound to the group's or the broadcast's port hears what is sent to that, not what is sent to others.
+    /// A socket bound to the group's or the broadcast's port hears what is sent to that, not what
+    /// is sent to others.
     fn local(&self) -> SocketAddr {
         match &self.to {
             To::Unicast { local, .. } => *local,
@@ -125,7 +129,8 @@ impl Udp {
 
     fn prepare(&self, socket: &Socket, local: SocketAddr) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        // A restarted director must not wait for its predecessor, and two clusters may share a group's port.
+        // A restarted director must not wait for its predecessor, and two clusters may share a
+        // group's port.
         socket.set_reuse_address(!matches!(self.to, To::Unicast { .. }))?;
         match local {
             SocketAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS)?,
@@ -220,8 +225,8 @@ impl Path for UdpPath {
     }
 }
 
-/// How long ago the wall clock showed `stamp`; a clock that was set in between makes it zero or too large, and the
-/// loop knows better then.
+/// How long ago the wall clock showed `stamp`; a clock that was set in between makes it zero or too
+/// large, and the loop knows better then.
 fn age(stamp: Duration) -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH + stamp).unwrap_or_default()
 }

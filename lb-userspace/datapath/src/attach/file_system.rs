@@ -10,16 +10,17 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-/// Where everybody has it; and where `lb` has one of its own if that place is read-only or not there, as in a container
-/// whose `/sys` is hidden.
+/// Where everybody has it; and where `lb` has one of its own if that place is read-only or not
+/// there, as in a container whose `/sys` is hidden.
 const USUAL: &str = "/sys/fs/bpf";
 const OWN: &str = "/run/lb/bpf";
 
-/// The inode of the PID namespace that a machine begins with (PROC_PID_INIT_INO in the kernel's linux/proc_ns.h).
+/// The inode of the PID namespace that a machine begins with (PROC_PID_INIT_INO in the kernel's
+/// linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// A folder for links, in the BPF file system that is there or, if there is none that can be used, in one that is mounted
-/// now, which is told in the log.
+/// A folder for links, in the BPF file system that is there or, if there is none that can be used,
+/// in one that is mounted now, which is told in the log.
 ///
 /// # Errors
 /// There is none, and mounting one is not possible or not allowed.
@@ -77,7 +78,8 @@ fn mount_on(place: &Path) -> Result<()> {
     }
     let folder = File::open(place).with_context(|| format!("cannot open {shown}"))?;
     ensure!(folder.metadata()?.is_dir(), "{shown} is no folder");
-    // Of two that start at once the second finds what the first has mounted, instead of hiding it and the links in it.
+    // Of two that start at once the second finds what the first has mounted, instead of hiding it
+    // and the links in it.
     let _lock = Flock::lock(folder, FlockArg::LockExclusive)
         .map_err(|(_, error)| io::Error::from(error))
         .with_context(|| format!("cannot lock {shown}"))?;

@@ -1,7 +1,8 @@
 //! A BPF link between the program and an interface, by its file descriptor.
 //!
-//! aya's own links do not tell which interface they are on nor can they be detached while pinned, and its attaching falls
-//! back to netlink without a word, where nothing can be pinned or replaced in one step.
+//! aya's own links do not tell which interface they are on nor can they be detached while pinned,
+//! and its attaching falls back to netlink without a word, where nothing can be pinned or replaced
+//! in one step.
 
 use std::ffi::CString;
 use std::io;
@@ -61,7 +62,8 @@ impl Link {
         .map(drop)
     }
 
-    /// Takes the program off the interface now; merely closing and unpinning takes the kernel a while.
+    /// Takes the program off the interface now; merely closing and unpinning takes the kernel a
+    /// while.
     pub(super) fn detach(&self) -> io::Result<()> {
         bpf::call(bpf_cmd::BPF_LINK_DETACH, |attr| attr.link_detach.link_fd = self.number()).map(drop)
     }

@@ -1,7 +1,9 @@
-//! Where links are pinned: files in the BPF file system that keep a program on its interface without a process.
+//! Where links are pinned: files in the BPF file system that keep a program on its interface
+//! without a process.
 //!
-//! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE` ([`file_system`] knows of another place): interfaces belong to a network namespace (here by its inode), the file
-//! system is shared by all of them. A link does not tell its mode, so its name does. The maps that the next `lb` goes on with are
+//! `/sys/fs/bpf/lb/NAMESPACE-INTERFACE-MODE` ([`file_system`] knows of another place): interfaces
+//! belong to a network namespace (here by its inode), the file system is shared by all of them. A
+//! link does not tell its mode, so its name does. The maps that the next `lb` goes on with are
 //! pinned in `NAMESPACE-INTERFACE-maps`: to find them through the program would take CAP_SYS_ADMIN.
 
 use std::fs;
@@ -77,7 +79,8 @@ impl Pins {
         format!("{}-{}", self.stem, mode.name())
     }
 
-    /// Removes pins whose interface is gone: each keeps a program and its connection table in the kernel's memory.
+    /// Removes pins whose interface is gone: each keeps a program and its connection table in the
+    /// kernel's memory.
     pub fn sweep(&self) {
         let entries =
             self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());

@@ -1,8 +1,9 @@
 //! The other end of a veth, asked of the kernel, also where that is in another network namespace.
 //!
-//! veth hands frames of XDP_TX to the other end's receive ring. That end empties its ring only while it has an XDP program
-//! in native mode itself: without one the frames are thrown away, or, with GRO switched on there, lie in the ring until
-//! other traffic wakes it (drivers/net/veth.c: `veth_xdp_xmit`, `veth_xdp_flush`).
+//! veth hands frames of XDP_TX to the other end's receive ring. That end empties its ring only
+//! while it has an XDP program in native mode itself: without one the frames are thrown away, or,
+//! with GRO switched on there, lie in the ring until other traffic wakes it (drivers/net/veth.c:
+//! `veth_xdp_xmit`, `veth_xdp_flush`).
 
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ impl FarEnd {
     }
 }
 
-/// Index of a veth's other end, and the kernel's number here for the namespace that it is in. `None`: no veth.
+/// Index of a veth's other end, and the kernel's number here for the namespace that it is in.
+/// `None`: no veth.
 fn other_end(link: &LinkMessage) -> Option<(u32, Option<i32>)> {
     let is_veth = link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
@@ -82,7 +84,8 @@ fn has_native_program(link: &LinkMessage) -> bool {
     })
 }
 
-/// What the kernel says of an interface; `namespace` is its number for another namespace than this one.
+/// What the kernel says of an interface; `namespace` is its number for another namespace than this
+/// one.
 fn link(interface: u32, namespace: Option<i32>) -> Result<LinkMessage> {
     let mut question = LinkMessage::default();
     question.header.index = interface;

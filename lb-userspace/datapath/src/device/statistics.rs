@@ -1,7 +1,8 @@
-//! A driver's own counters (`ethtool -S`) of frames that an XDP program sent and that it threw away.
+//! A driver's own counters (`ethtool -S`) of frames that an XDP program sent and that it threw
+//! away.
 //!
-//! There is no common name for them, so they are known by what their names say. Drivers without such counters throw away in
-//! silence.
+//! There is no common name for them, so they are known by what their names say. Drivers without
+//! such counters throw away in silence.
 
 use std::ffi::CStr;
 use std::io;
@@ -18,8 +19,9 @@ const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETH_SS_STATS: u32 = 1;
 const ETH_GSTRING_LEN: usize = 32;
 
-/// The kernel writes as many counters as the driver has at that moment, without a look at our memory's size. A driver that
-/// gets more queues meanwhile has more: room for so many beyond twice their number now.
+/// The kernel writes as many counters as the driver has at that moment, without a look at our
+/// memory's size. A driver that gets more queues meanwhile has more: room for so many beyond twice
+/// their number now.
 const ROOM: usize = 4096;
 
 /// Counters of one interface that tell of frames thrown away.
@@ -56,10 +58,11 @@ impl Statistics {
     }
 }
 
-/// Whether a counter of this name counts frames that an XDP program sent by XDP_TX and that went nowhere: `xdp_tx_errors`
-/// (veth, mvneta), `xdp_tx_drops` (virtio_net), `xdp_tx_full`, `xdp_tx_err` (mlx5, mlx4), `xdp_bad_drops` (sfc) and
-/// others. Not `xdp_drops`: those are frames that the program itself drops. Not `redirect` and `xmit`: what goes to and comes
-/// from other interfaces.
+/// Whether a counter of this name counts frames that an XDP program sent by XDP_TX and that went
+/// nowhere: `xdp_tx_errors` (veth, mvneta), `xdp_tx_drops` (virtio_net), `xdp_tx_full`,
+/// `xdp_tx_err` (mlx5, mlx4), `xdp_bad_drops` (sfc) and others. Not `xdp_drops`: those are frames
+/// that the program itself drops. Not `redirect` and `xmit`: what goes to and comes from other
+/// interfaces.
 fn tells_of_loss(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let has = |word: &str| name.contains(word);
@@ -79,7 +82,8 @@ struct SetInfo {
 
 fn count(socket: &Socket, interface: &str) -> io::Result<usize> {
     let mut info = SetInfo { command: ETHTOOL_GSSET_INFO, reserved: 0, mask: 1 << ETH_SS_STATS, count: 0 };
-    // SAFETY: the kernel reads the struct and writes one number for the one set that the mask names.
+    // SAFETY: the kernel reads the struct and writes one number for the one set that the mask
+    // names.
     unsafe { ethtool(socket, interface, (&raw mut info).cast()) }?;
     Ok(if info.mask == 0 { 0 } else { info.count as usize })
 }

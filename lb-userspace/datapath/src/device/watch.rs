@@ -1,5 +1,5 @@
-//! Looks while the program is attached whether what it sends gets through, on a thread of its own: the kernel answers such
-//! questions under a lock that others may hold for long.
+//! Looks while the program is attached whether what it sends gets through, on a thread of its own:
+//! the kernel answers such questions under a lock that others may hold for long.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::attach::Mode;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_millis(400);
-/// Some drivers ask their hardware for every counter: looks take at most one part in this of the time.
+/// Some drivers ask their hardware for every counter: looks take at most one part in this of the
+/// time.
 const SHARE: u32 = 100;
 /// How long frames that were lost are told of after the last one.
 const LASTS: Duration = Duration::from_secs(30);
@@ -38,7 +39,8 @@ pub struct Attached {
 }
 
 impl Watch {
-    /// Of `interface`, whose index is `index`. It looks once it is told that the program is attached.
+    /// Of `interface`, whose index is `index`. It looks once it is told that the program is
+    /// attached.
     pub fn start(interface: &str, index: u32, findings: Findings) -> io::Result<Self> {
         let (attached, told) = channel();
         let takes_nothing = Arc::default();
@@ -170,7 +172,8 @@ fn grown(before: &[u64], now: &[(&str, u64)]) -> impl Iterator<Item = (String, u
         .map(|(before, (name, now))| ((*name).to_owned(), now - before))
 }
 
-/// All frames lost and the counter that counted most of them, as `, 12 so far (rx_queue_0_xdp_tx_errors)`.
+/// All frames lost and the counter that counted most of them, as
+/// `, 12 so far (rx_queue_0_xdp_tx_errors)`.
 fn so_far(lost: &[(String, u64)]) -> Option<(u64, &str)> {
     let (name, _) = lost.iter().max_by_key(|(_, count)| *count)?;
     Some((lost.iter().map(|(_, count)| count).sum(), name))

@@ -38,8 +38,9 @@ impl Executor {
             self.put_in_force(key, compiled, regions);
             return Ok(());
         }
-        // The schedule in force may name servers that are about to go, so it goes first. What it held may be room enough;
-        // if not, servers are taken in turn whatever their weights until the configuration has changed.
+        // The schedule in force may name servers that are about to go, so it goes first. What it
+        // held may be room enough; if not, servers are taken in turn whatever their weights until
+        // the configuration has changed.
         self.put_in_force(key, compile(scheduler, &[]), Regions::default());
         let simple = compile(Scheduler::Rr, &candidates);
         let needed = compiled.words.len();
@@ -59,7 +60,8 @@ impl Executor {
         )
     }
 
-    /// Writes a schedule where none is in force, and switches to it. What was in force is free after [`Self::settle`].
+    /// Writes a schedule where none is in force, and switches to it. What was in force is free
+    /// after [`Self::settle`].
     pub(super) fn put_in_force(&mut self, key: &ServiceKey, compiled: Compiled, regions: Regions) {
         let Some(switched) = self.services.get(key).map(|record| record.switched) else { return };
         self.settle(switched);

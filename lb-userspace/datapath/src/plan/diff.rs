@@ -8,8 +8,8 @@ use super::{Change, Server, Service, State, Target};
 
 /// The changes that turn `actual` into `desired`; empty when they are equal.
 ///
-/// The order keeps packets safe at every step: a server is in the maps before a schedule names it, and a schedule
-/// stops naming it before it goes.
+/// The order keeps packets safe at every step: a server is in the maps before a schedule names it,
+/// and a schedule stops naming it before it goes.
 pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
     let mut changes = Vec::new();
     for (key, service) in &actual.services {

@@ -1,5 +1,5 @@
-//! A start where another `lb` has been before, which was stopped, killed or replaced: its program forwards on, and its
-//! connections go on with this one.
+//! A start where another `lb` has been before, which was stopped, killed or replaced: its program
+//! forwards on, and its connections go on with this one.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ pub(super) struct Predecessor {
 }
 
 /// How much the maps hold. Without an IPv6 service at the start the table of IPv6, whose slots are
-/// twice as large, is small; the next start makes it as large as that of IPv4, and copies connections.
+/// twice as large, is small; the next start makes it as large as that of IPv4, and copies
+/// connections.
 pub(super) fn sizes(config: &Config) -> Sizes {
     const SMALL: u32 = 64;
     let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
@@ -64,7 +65,8 @@ pub(super) fn data_path(
     start: Start,
 ) -> Result<(DataPath, PinnedMaps)> {
     let mut inherited = inherited;
-    // Without a BPF file system nothing outlives the process, which is told when the program is attached.
+    // Without a BPF file system nothing outlives the process, which is told when the program is
+    // attached.
     let pinned_maps = match Pins::of(interface) {
         Ok(pins) => inherited::pin_maps(&pins, inherited.as_deref_mut(), &sizes)?,
         Err(_) => PinnedMaps::default(),
@@ -74,9 +76,9 @@ pub(super) fn data_path(
 }
 
 impl Controller {
-    /// What the lb before knew of the servers is taken to be so until this one has looked itself: a restart takes nobody out,
-    /// not even for the moment that a look takes. Servers that the configuration does not name any more drain, as they do after
-    /// a reload.
+    /// What the lb before knew of the servers is taken to be so until this one has looked itself: a
+    /// restart takes nobody out, not even for the moment that a look takes. Servers that the
+    /// configuration does not name any more drain, as they do after a reload.
     pub(super) fn presume_what_was_known(&mut self, inherited: &Inherited) {
         self.runtime.draining.reload(&inherited.services(), &self.config.services, Instant::now());
         let known: HashMap<(ServiceKey, Target), Known> =

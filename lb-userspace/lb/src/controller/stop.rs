@@ -36,8 +36,8 @@ const ANSWER: Duration = Duration::from_millis(200);
 /// What takes everything away that a stop leaves.
 const RELEASE_ALL: &str = "`lb stop --release` takes the program and the VIPs away";
 
-/// What the process is told by signals, from its start to its end: they are heard on a thread of their own, whose runtime
-/// outlives the director's.
+/// What the process is told by signals, from its start to its end: they are heard on a thread of
+/// their own, whose runtime outlives the director's.
 pub(super) struct Signals {
     told: UnboundedReceiver<Told>,
     _thread: Worker,
@@ -268,9 +268,9 @@ impl Controller {
         traffic
     }
 
-    /// Gives up what is left of the VIPs, takes the program off the interface and the control socket away, if they are not
-    /// left to the next `lb`. All else (maps, checks) goes with the controller and its runtime. The error is why it could not
-    /// go on.
+    /// Gives up what is left of the VIPs, takes the program off the interface and the control
+    /// socket away, if they are not left to the next `lb`. All else (maps, checks) goes with the
+    /// controller and its runtime. The error is why it could not go on.
     pub(super) async fn close(mut self) -> Result<End> {
         let established = self.traffic().established;
         let stays = self.stays_behind();

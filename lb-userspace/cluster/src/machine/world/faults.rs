@@ -141,7 +141,8 @@ impl World {
         self.nodes[node].settings.groups.len() == self.groups().count()
     }
 
-    /// The controller reads its configuration anew; that it has another digest then plays no part here.
+    /// The controller reads its configuration anew; that it has another digest then plays no part
+    /// here.
     fn reload(&mut self, node: usize) {
         let Settings { config_digest, takeover, ref groups, .. } = self.nodes[node].settings;
         let change = Change { config_digest, takeover, groups: groups.clone() };

@@ -1,11 +1,14 @@
-//! How long two are active together though a path works between them: at most the dead time, whatever was lost before.
+//! How long two are active together though a path works between them: at most the dead time,
+//! whatever was lost before.
 //!
-//! Active is a data path whose lease runs, until its node decides to release: the lease ends with the decision. There is
-//! a clock for each group and each contact of two nodes that are active for it. It goes on while the contact works and
-//! both nodes run; it stands still while one of them is frozen or gone, whose lease ends by itself; and it starts anew
-//! when the contact fails or one of the two is not active any more.
+//! Active is a data path whose lease runs, until its node decides to release: the lease ends with
+//! the decision. There is a clock for each group and each contact of two nodes that are active for
+//! it. It goes on while the contact works and both nodes run; it stands still while one of them is
+//! frozen or gone, whose lease ends by itself; and it starts anew when the contact fails or one of
+//! the two is not active any more.
 //!
-//! A path works from the moment at which it is mended, not from the first message that comes over it.
+//! A path works from the moment at which it is mended, not from the first message that comes over
+//! it.
 
 use super::*;
 
@@ -15,7 +18,8 @@ pub(super) type Clocks = BTreeMap<(GroupId, Contact), u64>;
 pub(super) enum Contact {
     /// Each way some path is not cut, and no two heartbeats in a row were lost or late.
     Mutual(usize, usize),
-    /// The second can hear the first: some path is not cut this way, and the last heartbeat was in time.
+    /// The second can hear the first: some path is not cut this way, and the last heartbeat was in
+    /// time.
     OneWay(usize, usize),
 }
 

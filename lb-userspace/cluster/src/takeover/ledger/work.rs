@@ -103,7 +103,8 @@ impl Work {
 }
 
 impl Ledger {
-    /// The next request to the kernel. They are to be made in this order; each is answered by [`Self::answered`].
+    /// The next request to the kernel. They are to be made in this order; each is answered by
+    /// [`Self::answered`].
     pub(crate) fn next(&mut self) -> Option<(WorkId, Request)> {
         if !self.is_listing && self.works.iter().any(Work::waits_for_list) {
             self.is_listing = true;
@@ -129,7 +130,8 @@ impl Ledger {
             return self.finish_works();
         }
         let place = self.works.iter().position(|work| work.id == id);
-        // Without one: the work was called off. What it has added is not wanted, and is found by the release's list.
+        // Without one: the work was called off. What it has added is not wanted, and is found by
+        // the release's list.
         if let Some(place) = place {
             let mut work = std::mem::replace(&mut self.works[place], Work::new(Kind::Look, VecDeque::new()));
             work.under_way -= 1;
@@ -313,8 +315,9 @@ impl Ledger {
     }
 }
 
-/// An IPv4 VIP with the prefix of a network, as an earlier version or somebody else has put it there. Not one that is the
-/// first of its network: with it the kernel would remove the others, the director's own among them.
+/// An IPv4 VIP with the prefix of a network, as an earlier version or somebody else has put it
+/// there. Not one that is the first of its network: with it the kernel would remove the others, the
+/// director's own among them.
 fn is_replaced(form: &Form) -> bool {
     form.address.is_ipv4() && form.prefix < HOST && form.is_secondary
 }

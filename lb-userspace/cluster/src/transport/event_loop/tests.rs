@@ -234,7 +234,8 @@ fn powers_of_ten() {
     assert_eq!(powers, [1, 10, 100, 1_000]);
 }
 
-/// Two nodes on a null-modem cable of two pseudo-terminals, with noise on it, besides a network that is cut.
+/// Two nodes on a null-modem cable of two pseudo-terminals, with noise on it, besides a network
+/// that is cut.
 #[test]
 fn a_serial_line_carries_on_when_the_network_does_not() {
     let [a4, b4, nobody] = free_ports("127.0.0.1");

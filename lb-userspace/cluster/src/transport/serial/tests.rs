@@ -1,4 +1,5 @@
-//! On pseudo-terminals: one end is the path, the other the test's own, or a second path behind a "cable".
+//! On pseudo-terminals: one end is the path, the other the test's own, or a second path behind a
+//! "cable".
 
 use std::os::fd::OwnedFd;
 use std::thread::sleep;
@@ -33,7 +34,8 @@ fn line(baud: u32) -> Line {
 }
 
 impl Line {
-    /// Everything until the line is quiet, at least `least` bytes; the kernel passes bytes on in its own time.
+    /// Everything until the line is quiet, at least `least` bytes; the kernel passes bytes on in
+    /// its own time.
     fn read(&mut self, least: usize) -> Vec<u8> {
         let (mut all, mut bytes, mut last) = (Vec::new(), [0; 4096], Instant::now());
         while last.elapsed() < if all.len() < least { PATIENCE } else { QUIET } {
@@ -48,7 +50,8 @@ impl Line {
         all
     }
 
-    /// What the path receives until the line is quiet: at least so many messages and pieces of noise.
+    /// What the path receives until the line is quiet: at least so many messages and pieces of
+    /// noise.
     fn receive(&mut self, least: usize) -> (Vec<Vec<u8>>, usize) {
         receive(&mut *self.path, least)
     }
@@ -106,7 +109,8 @@ fn noise_halves_and_bursts() {
     assert_eq!(line.receive(200).0, (0..200).map(|number: u8| vec![number; 10]).collect::<Vec<_>>());
 }
 
-/// 30 bytes take 31 ms at 9,600 baud. Of what comes meanwhile the newest is sent, and nothing before its time.
+/// 30 bytes take 31 ms at 9,600 baud. Of what comes meanwhile the newest is sent, and nothing
+/// before its time.
 #[test]
 fn a_slow_line_carries_the_newest() {
     let mut line = line(9_600);

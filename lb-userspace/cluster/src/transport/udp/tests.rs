@@ -82,7 +82,8 @@ fn unicast_over_ipv4_and_ipv6() {
 #[test]
 fn the_kernel_knows_how_long_a_message_lay_there() {
     let (mut a, mut b) = pair("127.0.0.1");
-    // The kernel starts stamping a moment after the first socket asks it to; until then it stamps at the read.
+    // The kernel starts stamping a moment after the first socket asks it to; until then it stamps
+    // at the read.
     let begin = Instant::now();
     loop {
         a.send(b"old", NOW).unwrap();
