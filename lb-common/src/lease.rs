@@ -111,6 +111,12 @@ pub const fn returned(arrived: u8) -> Option<u8> {
     }
 }
 
+/// [`Lease::relay`] of its two words, for those who read no more of the lease.
+#[inline(always)]
+pub const fn relay(to: Mac, until: u64, now_ns: u64) -> Option<Mac> {
+    if now_ns < until && !to.is_none() { Some(to) } else { None }
+}
+
 impl Lease {
     /// A time that never comes: a single director's lease.
     pub const NEVER_ENDS: u64 = u64::MAX;
@@ -188,7 +194,7 @@ impl Lease {
     /// successor, whose table has the younger ones.
     #[inline(always)]
     pub const fn relay(&self, now_ns: u64) -> Option<Mac> {
-        if now_ns < self.relay_until && !self.relay.is_none() { Some(self.relay) } else { None }
+        relay(self.relay, self.relay_until, now_ns)
     }
 
     /// Who of the two directors of a hand-over decides about a TCP packet in mid-connection.

@@ -5,6 +5,7 @@ mod v4;
 mod v6;
 
 use lb_common::addr::Address;
+use lb_common::checksum;
 use lb_common::control::Control;
 use lb_common::frame::{Flow, Frame};
 use lb_common::spills::RawSpills;
@@ -42,4 +43,18 @@ pub trait Family: Address {
     /// The mark of `lb_common::peer`.
     fn is_marked(packet: &Packet, network: usize, transport: usize) -> Option<bool>;
     fn set_mark(packet: &Packet, network: usize, transport: usize, set: bool);
+}
+
+/// Writes the word at `at`, host byte order, and mends the checksum at `checksum` that covers it.
+/// Nothing happens where the frame is too short.
+#[inline(always)]
+fn write_word(packet: &Packet, at: usize, checksum: usize, change: impl FnOnce(u16) -> u16) {
+    let (Some(word), Some(sum)) = (packet.at::<u16>(at), packet.at::<u16>(checksum)) else { return };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe {
+        let old = u16::from_be(*word);
+        let new = change(old);
+        *word = new.to_be();
+        *sum = checksum::mended(u16::from_be(*sum), old, new).to_be();
+    }
 }

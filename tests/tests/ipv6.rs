@@ -40,15 +40,18 @@ fn talk(purpose: &str) -> Talk {
     talk
 }
 
-/// A director whose second server is named by `second`.
-fn director(talk: &Talk, second: &str) -> Director {
+fn configuration(talk: &Talk, second: &str) -> String {
     let first = address(talk.www1.node());
-    let configuration = format!(
+    format!(
         "interface: eth0\nmetrics: off\ngroups: [{{ vips: ['fd00::6/64'] }}]\nservices:\n  - vip: '[fd00::6]:80'\n    \
          scheduler: rr\n    check: {{ type: http, request: /index.html, receive: Test Page, interval: 500ms, timeout: 2s }}\n    \
          servers: [{{ name: www1, address: '{first}' }}, {{ name: www2, address: '{second}' }}]\n"
-    );
-    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    )
+}
+
+/// A director whose second server is named by `second`.
+fn director(talk: &Talk, second: &str) -> Director {
+    let director = Director::start(&talk.ha1, &configuration(talk, second)).expect("lb starts");
     wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
     director
 }
@@ -131,5 +134,27 @@ fn connections_of_ipv6_outlive_a_restart() {
             assert_eq!(ask(connection), *server, "with the next lb");
         }
     }
+    assert_shared_equally(&talk);
+}
+
+/// The table of IPv6 is small until `lb` starts with such a service, and it says so.
+#[test]
+fn the_first_service_of_ipv6_may_come_by_reload() {
+    let talk = talk("sixlater");
+    let six = configuration(&talk, &address(talk.www2.node()));
+    let four = six
+        .replace("fd00::6/64", "211.58.250.6/25")
+        .replace("[fd00::6]:80", "211.58.250.6:80")
+        .replace("fd00::", "211.58.250.");
+    let mut director = Director::start(&talk.ha1, &four).expect("lb starts");
+    let small = director.status().expect("a status").table.capacity;
+    director.reconfigure(&six).expect("a new file");
+    director.wait_for_event("ipv6_table_small", PATIENCE, |_| true).expect("it is said");
+    wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+    assert_shared_equally(&talk);
+    director.stop().expect("lb stops");
+    director.restart().expect("lb starts again");
+    wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+    assert!(director.status().expect("a status").table.capacity > small);
     assert_shared_equally(&talk);
 }

@@ -4,7 +4,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use lb_lab::cluster::Talk;
+use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, cleanup, unique_name};
 use lb_lab::scenario::alone::{Alone, BOTH, ONE, configuration};
 use lb_lab::scenario::steady::{Outcome, Steady};
@@ -48,11 +48,11 @@ impl Bench {
     }
 
     fn has_program(&self) -> bool {
-        self.0.has_program().expect("ip works")
+        self.talk.ha1.has_xdp_program().expect("ip works")
     }
 
     fn has_vip(&self) -> bool {
-        self.0.has_vip().expect("ip works")
+        self.talk.ha1.has_address(VIP).expect("ip works")
     }
 }
 

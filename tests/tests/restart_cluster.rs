@@ -54,11 +54,11 @@ fn wait_for_event_of_ha2(several: &Several, id: &str, cause: Option<&str>) {
 }
 
 fn has_program(node: &Node) -> bool {
-    node.ip("link show dev eth0").expect("ip works").contains("xdp")
+    node.has_xdp_program().expect("ip works")
 }
 
 fn has_vip(node: &Node) -> bool {
-    node.ip("-oneline address show dev eth0").expect("ip works").contains(&format!(" {VIP}/"))
+    node.has_address(VIP).expect("ip works")
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use lb_common::addr::V4;
-use lb_common::checksum;
 use lb_common::connection::KeyV4;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
@@ -7,7 +6,7 @@ use lb_common::peer::MARK;
 use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 
-use super::Family;
+use super::{Family, write_word};
 use crate::lookup::table::lb_learn_v4;
 use crate::maps::{CONNECTIONS_V4, SPILLS_V4};
 use crate::sys::packet::Packet;
@@ -76,14 +75,5 @@ fn word(packet: &Packet, network: usize, at: usize) -> Option<u16> {
 /// Changes that word, and mends the header's checksum.
 #[inline(never)]
 fn set_word(packet: &Packet, network: usize, at: usize, new: u16) {
-    let (Some(word), Some(sum)) = (packet.at::<u16>(network + at), packet.at::<u16>(network + CHECKSUM))
-    else {
-        return;
-    };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    unsafe {
-        let old = u16::from_be(*word);
-        *word = new.to_be();
-        *sum = checksum::mended(u16::from_be(*sum), old, new).to_be();
-    }
+    write_word(packet, network + at, network + CHECKSUM, |_| new);
 }

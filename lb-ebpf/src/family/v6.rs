@@ -1,5 +1,4 @@
 use lb_common::addr::V6;
-use lb_common::checksum;
 use lb_common::connection::{Key as _, KeyV6};
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
@@ -7,7 +6,7 @@ use lb_common::peer::TCP_MARK;
 use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 
-use super::Family;
+use super::{Family, write_word};
 use crate::lookup::table::lb_learn_v6;
 use crate::maps::{CONNECTIONS_V6, SPILLS_V6};
 use crate::sys::packet::Packet;
@@ -62,17 +61,7 @@ impl Family for V6 {
     }
     #[inline(always)]
     fn set_mark(packet: &Packet, _network: usize, transport: usize, set: bool) {
-        let (Some(word), Some(sum)) =
-            (packet.at::<u16>(transport + TCP_FLAGS), packet.at::<u16>(transport + TCP_CHECKSUM))
-        else {
-            return;
-        };
-        // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-        unsafe {
-            let old = u16::from_be(*word);
-            let new = if set { old | TCP_MARK } else { old & !TCP_MARK };
-            *word = new.to_be();
-            *sum = checksum::mended(u16::from_be(*sum), old, new).to_be();
-        }
+        let change = |word: u16| if set { word | TCP_MARK } else { word & !TCP_MARK };
+        write_word(packet, transport + TCP_FLAGS, transport + TCP_CHECKSUM, change);
     }
 }

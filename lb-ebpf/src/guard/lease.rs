@@ -4,7 +4,7 @@
 use lb_common::addr::V6;
 use lb_common::connection::Generation;
 use lb_common::control::Control;
-use lb_common::lease::{GroupIndex, Lease};
+use lb_common::lease::{self, GroupIndex, Lease};
 use lb_common::mac::Mac;
 use lb_common::shared_field;
 
@@ -28,12 +28,11 @@ pub fn generation(control: &Control, group: GroupIndex) -> Generation {
     Generation::from_number(shared_field!(control.leases[group.index()], generation))
 }
 
-/// The other director of a hand-over, as `Lease::relay` has it: two words instead of all.
+/// The other director of a take-over: two words of the lease instead of all.
 #[inline(always)]
 pub fn relay(control: &Control, group: GroupIndex, now_ns: u64) -> Option<Mac> {
     let lease = &control.leases[group.index()];
-    let (relay, until) = (shared_field!(lease, relay), shared_field!(lease, relay_until));
-    (now_ns < until && !relay.is_none()).then_some(relay)
+    lease::relay(shared_field!(lease, relay), shared_field!(lease, relay_until), now_ns)
 }
 
 /// All words of a lease, for what does not happen to every packet. Each of them is whole, but the

@@ -46,7 +46,6 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
     frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Ipv6(address) => stats::finish(neighbour::host(&packet, &address)),
-        Parsed::Malformed(reason) => stats::refuse(reason),
         _ => xdp_action::XDP_PASS,
     })
 }

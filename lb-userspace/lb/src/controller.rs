@@ -197,7 +197,8 @@ impl Controller {
                         tracing::info!("{address} is at {}", report::mac(mac));
                     }
                     None if before.is_some() => {
-                        tracing::warn!("{address} does not answer ARP on {} any more", self.config.interface);
+                        let (protocol, interface) = (neighbours::protocol(address), &self.config.interface);
+                        tracing::warn!("{address} does not answer {protocol} on {interface} any more");
                     }
                     _ => {}
                 }

@@ -33,6 +33,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// the socket buffer.
 const REQUESTS: usize = 32;
 
+/// The protocol that tells the MAC of this address, for messages.
+pub const fn protocol(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour discovery",
+    }
+}
+
 /// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

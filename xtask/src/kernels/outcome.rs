@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_common::stage::Stage;
 use lb_lab::program::Program;
 
 /// Maximum number of lines shown of a guest's failures.
@@ -83,9 +84,11 @@ impl Outcome {
         self.ended
     }
 
-    /// The program that `lb` runs.
-    pub(crate) fn lb(&self) -> Option<&Program> {
-        self.programs.iter().find(|program| program.name == "lb")
+    /// The programs that `lb` runs: the entry and those that it calls. The benchmark has programs of
+    /// the same names, which come later.
+    pub(crate) fn of_lb(&self) -> Vec<&Program> {
+        let names = ["lb"].into_iter().chain(Stage::ALL.map(Stage::program));
+        names.filter_map(|name| self.programs.iter().find(|program| program.name == name)).collect()
     }
 
     pub(crate) fn loaded(&self) -> usize {
@@ -191,7 +194,7 @@ end
     fn a_guest_is_understood_while_it_runs_and_at_its_end() {
         let outcome = Outcome::of(SAID);
         assert_eq!(outcome.version, "6.1.192-2");
-        assert_eq!(outcome.lb().and_then(|lb| lb.steps), Some(596_732));
+        assert_eq!(outcome.of_lb().first().and_then(|lb| lb.steps), Some(596_732));
         assert_eq!((outcome.loaded(), outcome.tests.done(), outcome.tests.without_result()), (2, 3, 1));
         assert!(!outcome.has_ended());
 

@@ -16,8 +16,8 @@ pub enum Failure {
     /// The server did not answer the SYN.
     #[error("no answer to SYN within {}", duration(.0))]
     NoAnswerToSyn(Duration),
-    /// ARP or ICMP reported the host as unreachable, or there is no route.
-    #[error("host unreachable: no answer to ARP, or no route to it")]
+    /// ARP, neighbour discovery or ICMP reported the host as unreachable, or there is no route.
+    #[error("host unreachable: its MAC address is not known, or there is no route to it")]
     Unreachable,
     #[error("no answer to ARP for {server} on {interface}")]
     NoMac { server: IpAddr, interface: String },

@@ -11,6 +11,7 @@ use lb_datapath::inherited::{self, Inherited, Known, PinnedMaps};
 use lb_datapath::lease::Start;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::Target;
+use lb_datapath::table::Table;
 use lb_datapath::{DataPath, attach};
 use lb_model::{Config, ServiceKey};
 
@@ -35,6 +36,20 @@ pub(super) fn sizes(config: &Config) -> Sizes {
     let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
     let connections_v6 = if has_ipv6 { config.connections } else { config.connections / SMALL };
     Sizes::for_connections(config.connections, connections_v6)
+}
+
+/// The event of a configuration that has got its first IPv6 service since `lb` started.
+pub(super) fn outgrown(config: &Config, table: &Table) -> Option<Record> {
+    let wanted = sizes(config).pages_v6() as usize;
+    (table.v6.count() < wanted).then(|| {
+        let text = format!(
+            "the table of IPv6 connections has {} slots, because there was no IPv6 service when lb started: restart lb, \
+             which loses no connection, for all {} connections",
+            table.v6.slots(),
+            config.connections
+        );
+        Record::new(Level::Warning, "ipv6_table_small", text)
+    })
 }
 
 /// What there is to take over; what cannot be is told before anything is touched.

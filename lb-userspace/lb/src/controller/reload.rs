@@ -9,7 +9,7 @@ use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Service};
 use sd_notify::NotifyState;
 
-use super::{Controller, notify_supervisor};
+use super::{Controller, inheritance, notify_supervisor};
 
 /// The event of a configuration with a mistake.
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
@@ -46,6 +46,8 @@ impl Controller {
                     self.interface.watch(self.config.xdp_mode);
                 }
                 self.membership.set_config(&self.config);
+                let small = inheritance::outgrown(&self.config, self.forwarding.table());
+                small.into_iter().for_each(|record| self.notifier.record(record));
             }
             Err(error) => {
                 self.notifier.record(refused(&format!("{why}: "), &error));

@@ -15,6 +15,7 @@ use super::desired;
 use super::draining::Draining;
 use super::reach::Reach;
 use super::vip_checks::checked_through_vip;
+use lb_net::neighbours;
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]
@@ -259,7 +260,7 @@ impl desired::RuntimeState for Runtime {
 
 /// Why nothing reaches the server, if that has lasted.
 fn unreached(reach: &Reach, server: IpAddr) -> Option<String> {
-    reach.is_gone(server).then(|| format!("no answer to ARP for {server}"))
+    reach.is_gone(server).then(|| format!("no answer to {} for {server}", neighbours::protocol(server)))
 }
 
 fn rules(service: &Service, server: &Server) -> Rules {

@@ -23,6 +23,7 @@ use super::notifications::fallback;
 use super::report;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
+use lb_net::neighbours;
 
 /// The rooms of the controller that the status is read from.
 pub(super) struct View<'a> {
@@ -215,7 +216,8 @@ impl View<'_> {
     }
 
     fn without_mac(&self, address: IpAddr) -> String {
-        format!("no answer to ARP for {address} on {}", self.config.interface)
+        let protocol = neighbours::protocol(address);
+        format!("no answer to {protocol} for {address} on {}", self.config.interface)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A machine of the lab.
 
 use std::fmt;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -123,6 +123,16 @@ impl Node {
     /// Gives the node the VIP on `eth0`, as the active director has it.
     pub fn own_vip(&self, vip: Ipv4Addr) -> Result<()> {
         self.ip(&format!("address add {vip}/32 dev eth0")).map(drop)
+    }
+
+    /// Whether an XDP program is on `eth0`.
+    pub fn has_xdp_program(&self) -> Result<bool> {
+        Ok(self.ip("link show dev eth0")?.contains("xdp"))
+    }
+
+    /// Whether this address is on `eth0`, with whatever prefix.
+    pub fn has_address(&self, address: impl Into<IpAddr>) -> Result<bool> {
+        Ok(self.ip("-oneline address show dev eth0")?.contains(&format!(" {}/", address.into())))
     }
 
     /// Enables IPv6 on `eth0`, which is off by default, with `address`, such as `fd00::5/64`,

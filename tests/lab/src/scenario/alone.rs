@@ -89,12 +89,4 @@ impl Alone {
         ensure!(configured == connections, "a table for {configured} connections, not {connections}");
         Ok(())
     }
-
-    pub fn has_program(&self) -> Result<bool> {
-        Ok(self.talk.ha1.ip("link show dev eth0")?.contains("xdp"))
-    }
-
-    pub fn has_vip(&self) -> Result<bool> {
-        Ok(self.talk.ha1.ip("-oneline address show dev eth0")?.contains(" 211.58.250.6/"))
-    }
 }

@@ -69,7 +69,7 @@ fn silence_and_a_missing_route_are_told_apart() {
             while ping(short).at(host("10.9.9.2")).await.is_err() {}
             // No host has the first address, and there is no route to the second one.
             assert_eq!(ping(short).at(host("10.9.9.9")).await, Err("no echo reply within 300ms".into()));
-            let words = "host unreachable: no answer to ARP, or no route to it";
+            let words = "host unreachable: its MAC address is not known, or there is no route to it";
             assert_eq!(ping(short).at(host("192.0.2.1")).await, Err(words.into()));
         });
     });
