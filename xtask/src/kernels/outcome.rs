@@ -84,8 +84,8 @@ impl Outcome {
         self.ended
     }
 
-    /// The programs that `lb` runs: the entry and those that it calls. The benchmark has programs of
-    /// the same names, which come later.
+    /// The programs that `lb` runs: the entry and those that it calls. The benchmark has programs
+    /// of the same names, which come later.
     pub(crate) fn of_lb(&self) -> Vec<&Program> {
         let names = ["lb"].into_iter().chain(Stage::ALL.map(Stage::program));
         names.filter_map(|name| self.programs.iter().find(|program| program.name == name)).collect()
