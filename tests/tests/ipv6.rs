@@ -147,7 +147,7 @@ fn the_first_service_of_ipv6_may_come_by_reload() {
         .replace("[fd00::6]:80", "211.58.250.6:80")
         .replace("fd00::", "211.58.250.");
     let mut director = Director::start(&talk.ha1, &four).expect("lb starts");
-    let small = director.status().expect("a status").table.capacity;
+    let small = director.status().expect("a status").table.capacity_v6;
     director.reconfigure(&six).expect("a new file");
     director.wait_for_event("ipv6_table_small", PATIENCE, |_| true).expect("it is said");
     wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
@@ -155,6 +155,9 @@ fn the_first_service_of_ipv6_may_come_by_reload() {
     director.stop().expect("lb stops");
     director.restart().expect("lb starts again");
     wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
-    assert!(director.status().expect("a status").table.capacity > small);
+    assert!(director.status().expect("a status").table.capacity_v6 > small);
     assert_shared_equally(&talk);
+    wait_for(&director, "slots of IPv6 alone in use", |status| {
+        status.table.used_v6 > 0 && status.table.used == 0
+    });
 }

@@ -207,12 +207,18 @@ pub struct Count {
 /// The connection table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStatus {
-    /// Number of slots.
+    /// Slots for connections of IPv4.
     pub capacity: u64,
+    /// Slots for connections of IPv6.
+    #[serde(default)]
+    pub capacity_v6: u64,
     /// Configured capacity (`connections:`).
     pub configured: u64,
-    /// Slots in use at the last sweep.
+    /// Slots for IPv4 in use at the last sweep.
     pub used: u64,
+    /// Slots for IPv6 in use at the last sweep.
+    #[serde(default)]
+    pub used_v6: u64,
     pub memory_bytes: u64,
     /// Entries created since start.
     pub inserted: u64,

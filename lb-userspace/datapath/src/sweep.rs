@@ -43,8 +43,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Progress {
-    used: u64,
-    expired: u64,
+    census: Census,
     /// Servers to purge, and how many full walks each has behind it.
     purging: BTreeMap<ServerId, u32>,
 }
@@ -63,10 +62,9 @@ impl Sweeper {
         &self.shared.table
     }
 
-    /// Slots in use at the last walk, and entries expired since the start.
-    pub fn census(&self) -> (u64, u64) {
-        let progress = self.shared.progress();
-        (progress.used, progress.expired)
+    /// Slots in use at the last walk; entries expired and purged since the start.
+    pub fn census(&self) -> Census {
+        self.shared.progress().census.clone()
     }
 
     /// From now on removes every entry of `server`, until [`Self::purged`] has named it.
@@ -142,8 +140,9 @@ impl Shared {
             std::thread::sleep(begun.elapsed().min(PERIOD / PARTS as u32));
         }
         let mut progress = self.progress();
-        progress.used = sum.used;
-        progress.expired += sum.expired;
+        progress.census.used = 0;
+        progress.census.used_v6 = 0;
+        progress.census.add(&sum);
         for server in purging {
             if let Some(walks) = progress.purging.get_mut(&server) {
                 *walks += 1;

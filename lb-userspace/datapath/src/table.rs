@@ -152,8 +152,10 @@ impl<K> Settle for PageView<'_, K> {
 /// What one walk found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Slots in use.
+    /// Slots in use by connections of IPv4.
     pub used: u64,
+    /// Slots in use by connections of IPv6.
+    pub used_v6: u64,
     /// Entries whose time was over, removed by this walk.
     pub expired: u64,
     /// Entries of purged servers, removed by this walk.
@@ -162,8 +164,9 @@ pub struct Census {
 
 impl Census {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { used, expired, purged } = other;
+        let Self { used, used_v6, expired, purged } = other;
         self.used += used;
+        self.used_v6 += used_v6;
         self.expired += expired;
         self.purged += purged;
     }
@@ -193,11 +196,6 @@ impl Table {
         if let Some(tournaments) = &self.tournaments {
             tournaments.mend();
         }
-    }
-
-    /// Slots of both families.
-    pub fn slots(&self) -> u64 {
-        self.v4.slots() + self.v6.slots()
     }
 
     pub fn bytes(&self) -> usize {
@@ -234,7 +232,8 @@ impl Table {
         let (border, gone) = (self.v4.count(), |entry| self.settle(entry));
         let mut census = self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone);
         let v6 = range.start.saturating_sub(border)..range.end.saturating_sub(border);
-        census.add(&self.v6.sweep(v6, now, &purge, gone));
+        let v6 = self.v6.sweep(v6, now, &purge, gone);
+        census.add(&Census { used: 0, used_v6: v6.used, ..v6 });
         if census.expired + census.purged > 0 {
             self.mend_tournaments();
         }

@@ -231,7 +231,7 @@ fn open(bed: &mut Bed, port: u16) -> Result<f64> {
 fn flood(bed: &mut Bed) -> Result<()> {
     bed.clear();
     offer(bed, FLOOD, &Packet::syn(known_port()))?;
-    let table = &bed.data_path.table;
+    let table = &bed.data_path.table.v4;
     let used = table.entries().count() as u64;
     // A page that is nearly full looks for victims in first lines, and leaves one slot in a hundred
     // empty.

@@ -20,7 +20,7 @@ use lb_datapath::maps::{Counters, read_totals};
 use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
 use lb_datapath::sweep::Sweeper;
-use lb_datapath::table::Table;
+use lb_datapath::table::{Census, Table};
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
 
@@ -142,8 +142,8 @@ impl Forwarding {
         Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
     }
 
-    /// Entries of the connection table that are in use, and that have expired so far.
-    pub(super) fn census(&self) -> (u64, u64) {
+    /// Slots of the connection table that are in use, and entries that have expired so far.
+    pub(super) fn census(&self) -> Census {
         self.sweeper.census()
     }
 

@@ -70,7 +70,7 @@ impl View<'_> {
 
     fn table_status(&self, counters: &Counters, services: &[ServiceStatus]) -> TableStatus {
         let table = self.forwarding.table();
-        let (used, expired) = self.forwarding.census();
+        let census = self.forwarding.census();
         let full = counters.event(TableEvent::Full).unwrap_or_default();
         let scheduled: u64 = services
             .iter()
@@ -81,13 +81,15 @@ impl View<'_> {
             })
             .sum();
         TableStatus {
-            capacity: table.slots(),
+            capacity: table.v4.slots(),
+            capacity_v6: table.v6.slots(),
             configured: u64::from(self.config.connections),
-            used,
+            used: census.used,
+            used_v6: census.used_v6,
             memory_bytes: table.bytes() as u64,
             // Each connection that was scheduled got an entry, but for those that found no slot.
             inserted: scheduled.saturating_sub(full),
-            expired,
+            expired: census.expired,
             evicted: counters.event(TableEvent::Evicted).unwrap_or_default(),
             full,
         }

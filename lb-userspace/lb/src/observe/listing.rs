@@ -52,13 +52,14 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
     }
     let _ = writeln!(
         text,
-        "lb {} on {} (XDP {}), up {}, {} of {} connection slots used",
+        "lb {} on {} (XDP {}), up {}, {} of {} connection slots used{}",
         status.version,
         status.interface,
         status.mode,
         words::uptime(status.uptime_s),
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
+        ipv6_slots(status),
     );
     if status.stopping {
         text += &(Tone::Warning.paint(STOPPING, colour) + "\n");
@@ -76,6 +77,15 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
     text += &counted("Dropped packets:", &status.drops);
     text += &counted("Passed to the host:", &status.passes);
     text + &counted("Answered:", &status.answers)
+}
+
+/// What is said of the connection table for IPv6, where a service needs it.
+fn ipv6_slots(status: &Status) -> String {
+    if !status.services.iter().any(|service| service.vip.is_ipv6()) {
+        return String::new();
+    }
+    let (used, slots) = (words::grouped(status.table.used_v6), words::grouped(status.table.capacity_v6));
+    format!(", {used} of {slots} for IPv6")
 }
 
 const STOPPING: &str = "STOPPING: it hands its groups over and waits for the connections that run through it to end. A \

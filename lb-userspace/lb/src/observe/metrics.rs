@@ -75,10 +75,12 @@ const COUNTERS: [Metric<Status>; 7] = [
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
-const GAUGES: [Metric<Status>; 6] = [
+const GAUGES: [Metric<Status>; 8] = [
     ("lb_checks", "Health checks that are made", |s| s.checks.running),
-    ("lb_table_slots", "Slots of the connection table", |s| s.table.capacity),
-    ("lb_table_used_slots", "Slots in use at the last sweep", |s| s.table.used),
+    ("lb_table_slots", "Slots of the connection table for IPv4", |s| s.table.capacity),
+    ("lb_table_used_slots", "Slots for IPv4 in use at the last sweep", |s| s.table.used),
+    ("lb_table_ipv6_slots", "Slots of the connection table for IPv6", |s| s.table.capacity_v6),
+    ("lb_table_ipv6_used_slots", "Slots for IPv6 in use at the last sweep", |s| s.table.used_v6),
     ("lb_table_memory_bytes", "Memory of the connection table", |s| s.table.memory_bytes),
     ("lb_uptime_seconds", "Time since the controller started", |s| s.uptime_s),
     ("lb_config_reload_ok", "1 while the running state is the configuration file's", |s| {

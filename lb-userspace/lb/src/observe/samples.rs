@@ -95,8 +95,10 @@ pub(crate) fn cluster() -> Status {
         findings: Vec::new(),
         table: TableStatus {
             capacity: 2_097_152,
+            capacity_v6: 1_048_576,
             configured: 1_000_000,
             used: 1024,
+            used_v6: 512,
             memory_bytes: 33_554_432,
             inserted: 5000,
             expired: 3000,

@@ -66,7 +66,7 @@ fn columns_are_as_wide_as_what_is_in_them() {
     assert_listing(
         &status,
         "
-lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
+lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used, 512 of 1,048,576 for IPv6
 Prot VIP:Port          Scheduler       Fallback
   -> Server:Port                   Forward Weight ActiveConn InActConn  Health    Check  MAC
 TCP  211.58.250.6:80   rr        (web) local

@@ -76,6 +76,8 @@ fn says_what_the_snapshot_says() {
         ("lb_table_memory_bytes", 33_554_432.0),
         ("lb_table_slots", 2_097_152.0),
         ("lb_table_used_slots", 1024.0),
+        ("lb_table_ipv6_slots", 1_048_576.0),
+        ("lb_table_ipv6_used_slots", 512.0),
         ("lb_uptime_seconds", 192.0),
     ]
     .map(|(name, value)| (name.to_owned(), value))
