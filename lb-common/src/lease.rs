@@ -186,6 +186,18 @@ impl Lease {
         now_ns < self.serve_on_until
     }
 
+    /// Whether a client's packet goes on to the server of its connection, which has this entry,
+    /// although the lease has run out.
+    ///
+    /// Between the end of a dead director's lease and the moment when clients have learnt the next
+    /// director's MAC nobody else has these packets, and the server is the right one whoever is
+    /// active. Nothing is scheduled meanwhile, and the host's answers stay silenced: so there are
+    /// never two that balance.
+    #[inline(always)]
+    pub const fn is_outlived_by(&self, entry: Entry, now_ns: u64) -> bool {
+        self.wrote(entry) && matches!(self.refusal(now_ns), Reason::LeaseLapsed)
+    }
+
     /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be
     /// sent.
     ///
@@ -283,6 +295,19 @@ mod tests {
         }
         assert_eq!(held_until(1).refusal(NOW), Reason::Standby, "long ago");
         assert_eq!(Lease::default().refusal(SECOND), Reason::Standby, "a second after the machine's start");
+    }
+
+    #[test]
+    fn connections_outlive_a_lease_that_ran_out_for_a_while() {
+        let outlived = |lease: Lease, generation| {
+            let generation = Generation::from_number(generation);
+            lease.is_outlived_by(Entry::new(ServerId(1), State::Established, Tick(0), generation), NOW)
+        };
+        let ran_out = |before| Lease { generation: 3, ..held_until(NOW - before) };
+        assert!(outlived(ran_out(0), 3) && outlived(ran_out(9 * SECOND), 3));
+        assert!(!outlived(ran_out(0), 2), "an earlier generation's, which another director may have changed");
+        assert!(!outlived(ran_out(LAPSE_NS), 3), "too long ago");
+        assert!(!outlived(Lease { answer_until: 0, ..ran_out(SECOND) }, 3), "given up in order");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! map.
 
 use lb_common::addr::V6;
-use lb_common::connection::Generation;
+use lb_common::connection::{Entry, Generation};
 use lb_common::control::Control;
 use lb_common::lease::{self, GroupIndex, Lease};
 use lb_common::mac::Mac;
@@ -20,6 +20,12 @@ pub fn balances(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
 #[inline(always)]
 pub fn serves_on(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
     now_ns < shared_field!(control.leases[group.index()], serve_on_until)
+}
+
+/// As `Lease::is_outlived_by` has it, of what the table knows.
+#[inline(always)]
+pub fn is_outlived(control: &Control, group: GroupIndex, entry: Option<Entry>, now_ns: u64) -> bool {
+    entry.is_some_and(|entry| read(control, group).is_outlived_by(entry, now_ns))
 }
 
 /// The generation of entries that are written now.

@@ -8,6 +8,7 @@ use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
+use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
 use super::call;
@@ -106,12 +107,14 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Ok(Action::Deliver(Reason::PeerBalanced));
     }
     let over = !lease::balances(control, group, *now_ns);
-    if over && sender != Sender::Relay && (shared || !peer::relays(packet, group, *now_ns)) {
+    let outlived = over && !shared && lease::is_outlived(control, group, found.entry(), *now_ns);
+    if over && !outlived && sender != Sender::Relay && (shared || !peer::relays(packet, group, *now_ns)) {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     let flags = frame::check(packet, flow)?;
     let generation = lease::generation(control, group);
-    if over && first(flow.protocol, flags).is_some() {
+    let goes_on = outlived && flow.protocol == Protocol::Udp;
+    if over && !goes_on && first(flow.protocol, flags).is_some() {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     if found.is_doubtful(flow, flags, generation) {

@@ -178,7 +178,8 @@ fn the_lease_decides() {
     leases.renew(GROUP, within(60));
     assert_eq!(reasons(&tcp6(1, SYN)), []);
     leases.renew(GROUP, ago(1));
-    assert_eq!(reasons(&tcp6(1, ACK)), [Reason::LeaseLapsed]);
+    assert_eq!(reasons(&tcp6(2, SYN)), [Reason::LeaseLapsed]);
+    assert_eq!(reasons(&tcp6(1, ACK)), [], "a connection outlives it");
     let ping = ipv6(ICMPV6, VIP6, &[128, 0, 0, 0, 0, 1, 0, 1]);
     assert_eq!(reasons(&ping), [Reason::LeaseLapsed], "the host's, too");
     leases.end(GROUP);

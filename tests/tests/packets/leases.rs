@@ -72,7 +72,7 @@ fn a_lease_ends_by_the_clock() {
     leases.renew(GROUP, within(1));
     assert_rows(&director, [("still active", Packet::ack(client(1)).bytes(), None)]);
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    assert_rows(&director, [("nobody renewed it", Packet::ack(client(1)).bytes(), lapsed)]);
+    assert_rows(&director, [("nobody renewed it", Packet::syn(client(2)).bytes(), lapsed)]);
     leases.renew(GROUP, within(60));
     assert_rows(&director, [("as if nothing had been", Packet::ack(client(1)).bytes(), None)]);
 }

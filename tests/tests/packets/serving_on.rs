@@ -1,5 +1,6 @@
-//! A director whose lease is over, as after its process has ended: its program serves what another
-//! director relays to it, of connections that it knows, and nothing else.
+//! A director whose lease is over, as after its process has ended: its program serves connections
+//! that it knows, as another director relays their packets to it, and for a while as clients send
+//! them, and nothing else.
 
 use lb_common::reason::{Reason, TableEvent};
 use lb_tests::harness::*;
@@ -66,19 +67,23 @@ fn what_it_does_not_know_goes_back_and_leaves_no_trace() {
     }
 }
 
+fn stranger(packet: Packet) -> Packet {
+    Packet { source: [2, 0, 0, 0, 0, 9], ..packet }
+}
+
 #[test]
 fn it_balances_nothing() {
     for (description, end, reason) in OVER {
         let director = director();
         end(&director);
-        let stranger = |packet: Packet| Packet { source: [2, 0, 0, 0, 0, 9], ..packet };
         let rows = [
-            ("a client's own", Packet::ack(client(1))),
-            ("a station's that is no director", stranger(Packet::ack(client(1)))),
+            ("of nobody's", Packet::ack(client(2))),
             ("a new connection", relayed(Packet::syn(client(3)))),
+            ("a client's new one", stranger(Packet::syn(client(3)))),
             ("a known one begun anew", relayed(Packet::syn(client(1)))),
+            ("a client's begun anew", stranger(Packet::syn(client(1)))),
             ("a datagram", relayed(Packet::udp(client(3)))),
-            ("a known datagram", relayed(Packet::udp(client(1)))),
+            ("a client's datagram", stranger(Packet::udp(client(3)))),
         ];
         let before = director.entries();
         for (what, packet) in rows {
@@ -88,6 +93,38 @@ fn it_balances_nothing() {
         }
         assert_eq!(director.entries(), before, "{description}");
     }
+}
+
+/// What clients send on, whether or not this is the way that another director relays it. After a
+/// hand-over in order the other one has told them where to send it.
+#[test]
+fn connections_outlive_a_lease_that_ran_out_and_not_one_given_up() {
+    for (description, end, reason) in OVER {
+        let director = director();
+        end(&director);
+        let refused = (reason == Reason::Standby).then_some(reason);
+        let old = Packet { tags: vec![DOT1Q], ..stranger(Packet::ack(client(1))) };
+        let rows = [
+            ("a client's segment", stranger(Packet::ack(client(1)))),
+            ("with a tag", old),
+            ("a client's datagram", stranger(Packet::udp(client(1)))),
+            ("a datagram that comes by another director", relayed(Packet::udp(client(1)))),
+        ];
+        let rows = rows.map(|(what, packet)| (what, packet.bytes(), refused));
+        let before = director.entries();
+        assert_rows(&director, rows);
+        assert_eq!(director.entries(), before, "{description}");
+        director.assert_counts_are_true();
+    }
+}
+
+#[test]
+fn what_an_earlier_generation_wrote_does_not_outlive_the_lease() {
+    let director = director();
+    director.data_path.leases().next_generation(GROUP);
+    director.data_path.leases().renew(GROUP, ago(1));
+    let ack = stranger(Packet::ack(client(1))).bytes();
+    assert_rows(&director, [("of the generation before", ack, Some(Reason::LeaseLapsed))]);
 }
 
 #[test]
