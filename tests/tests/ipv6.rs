@@ -161,3 +161,30 @@ fn the_first_service_of_ipv6_may_come_by_reload() {
         status.table.used_v6 > 0 && status.table.used == 0
     });
 }
+
+/// The check's own connection goes the way of clients: to the VIP, at the server's MAC.
+#[test]
+fn checks_through_a_vip_of_ipv6_know_whether_the_server_holds_it() {
+    let talk = talk("sixvia");
+    let configuration = configuration(&talk, &address(talk.www2.node()));
+    let director = Director::start(&talk.ha1, &configuration.replace("type: http,", "type: http, via: vip,"))
+        .expect("lb starts");
+    let is_checked = |status: &Status, name: &str| {
+        status.serves(name) && status.server(name).is_some_and(|server| server.reason.is_none())
+    };
+    let both = |status: &Status| is_checked(status, "www1") && is_checked(status, "www2");
+    wait_for(&director, "both servers checked and up", both);
+    assert_shared_equally(&talk);
+
+    talk.www1.node().ip("-6 address del fd00::6/128 dev lo").expect("the server gives the VIP up");
+    let says_why = |status: &Status| {
+        let reason = status.server("www1").and_then(|server| server.reason.as_deref());
+        !status.serves("www1")
+            && reason.is_some_and(|reason| reason.contains("ip address add fd00::6/128 dev lo"))
+    };
+    wait_for(&director, "www1 down because it lacks the VIP", says_why);
+    assert!(answers(&talk, 4).iter().all(|answer| *answer == Answer::Www2), "clients notice nothing");
+
+    talk.www1.node().ip("-6 address add fd00::6/128 dev lo nodad").expect("the server holds the VIP");
+    wait_for(&director, "www1 up again", both);
+}

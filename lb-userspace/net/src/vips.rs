@@ -9,6 +9,12 @@ use lb_model::Group;
 /// Prefix length of an IPv4 VIP on the interface: that of a single host.
 pub const HOST: u8 = 32;
 
+/// The command by which a real server takes a VIP to itself, for messages.
+pub fn on_loopback(vip: IpAddr) -> String {
+    let prefix = if vip.is_ipv4() { 32 } else { 128 };
+    format!("ip address add {vip}/{prefix} dev lo")
+}
+
 /// A VIP as an address of the interface.
 ///
 /// An IPv4 VIP is a /32, whatever prefix the configuration gives it, so it has no connected route.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use lb_model::{
-    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts, Via,
+    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 use super::{DAY, SECOND, Unique, Validator, Value};
@@ -157,12 +157,6 @@ impl Validator {
             if service.fallback == Fallback::Refuse {
                 let fallback = Value::of(&given.fallback, "fallback", span);
                 self.wrong(fallback, "expected another fallback: `refuse` answers clients of IPv4 only");
-            }
-            let through_vip = |server: &Server| server.checks.iter().any(|check| check.via == Via::Vip);
-            if service.servers.iter().any(through_vip) {
-                let message =
-                    "checks with `via: vip` reach servers of IPv4 services only, expected `via: server`";
-                self.mistake(span.key("servers").key_at(), message);
             }
         }
     }

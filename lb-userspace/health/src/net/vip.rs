@@ -21,7 +21,7 @@ mod test_server;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -128,16 +128,14 @@ impl VipNet {
     }
 
     fn open(&self, attempt: &Attempt<'_>, protocol: Protocol) -> Result<Open, Failure> {
-        let SocketAddr::V4(remote) = attempt.target() else {
-            return Err(here("checks through the VIP are for IPv4"));
-        };
+        let remote = attempt.target();
         let seed = getrandom::u64().map_err(|error| here(&format!("cannot get random numbers: {error}")))?;
         let now = Instant::now();
         let key = self.with_stack(|inner| {
             if inner.link.is_none() {
                 return Err(here("no AF_XDP socket"));
             }
-            let route = inner.neighbours.route(attempt)?;
+            let route = inner.neighbours.route(attempt, remote.ip())?;
             let opened = inner.stack.open(remote, protocol, route, seed, now);
             opened.ok_or_else(|| here(&format!("all ports towards {remote} are in use")))
         })?;
@@ -170,19 +168,18 @@ impl VipNet {
 }
 
 impl Neighbours {
-    /// The route of the attempt's frames.
-    fn route(&self, attempt: &Attempt<'_>) -> Result<Route, Failure> {
+    /// The route of the attempt's frames to `vip`.
+    fn route(&self, attempt: &Attempt<'_>, vip: IpAddr) -> Result<Route, Failure> {
         let server = attempt.subject.server;
         let neighbour = self.servers.get(&server).copied().unwrap_or_default();
         let Some(mac) = neighbour.mac else {
             return Err(Failure::NoMac { server, interface: self.interface.clone() });
         };
-        let own = match attempt.check.source {
-            Some(IpAddr::V4(source)) => Some(source),
-            _ => neighbour.own,
-        };
-        let own = own.ok_or_else(|| {
-            here(&format!("no address for probes of {server} on {} (`source` names one)", self.interface))
+        let own = attempt.check.source.or(neighbour.own);
+        let own = own.filter(|own| own.is_ipv4() == vip.is_ipv4()).ok_or_else(|| {
+            let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+            let what = format!("no {family} address for probes of {server} on {}", self.interface);
+            here(&format!("{what} (`source` names one)"))
         })?;
         Ok(Route { own, own_mac: self.mac, mac })
     }

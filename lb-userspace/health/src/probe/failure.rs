@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lb_model::Statuses;
+use lb_net::neighbours;
+use lb_net::vips::on_loopback;
 
 use super::expectation::Mismatch;
 
@@ -19,19 +21,21 @@ pub enum Failure {
     /// ARP, neighbour discovery or ICMP reported the host as unreachable, or there is no route.
     #[error("host unreachable: its MAC address is not known, or there is no route to it")]
     Unreachable,
-    #[error("no answer to ARP for {server} on {interface}")]
+    #[error("no answer to {} for {server} on {interface}", neighbours::protocol(*server))]
     NoMac { server: IpAddr, interface: String },
     /// No answer to a SYN at the VIP, while the server's own address accepts connections.
     #[error(
         "no answer at the VIP {vip}, but the server's own address {own} accepts connections: is the VIP on the \
-         server's loopback? (ip address add {vip}/32 dev lo)"
+         server's loopback? ({})",
+        on_loopback(*vip)
     )]
     VipUnreachable { vip: IpAddr, own: SocketAddr },
     /// No answer to a datagram at the VIP, while the server's own address answers.
     #[error(
         "no answer at the VIP {vip}, but the server's own address {own} answers: does the service listen on \
          the VIP, \
-         and is the VIP on the server's loopback? (ip address add {vip}/32 dev lo)"
+         and is the VIP on the server's loopback? ({})",
+        on_loopback(*vip)
     )]
     VipSilent { vip: IpAddr, own: SocketAddr },
     #[error(
@@ -41,7 +45,8 @@ pub enum Failure {
     )]
     VipRefuses { vip: IpAddr, own: SocketAddr },
     #[error(
-        "this host does not hold the VIP {vip}, which it needs as a real server (ip address add {vip}/32 dev lo)"
+        "this host does not hold the VIP {vip}, which it needs as a real server ({})",
+        on_loopback(*vip)
     )]
     VipNotHere { vip: IpAddr },
     #[error("cannot connect: {0}")]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_common::reason::Reason;
 use lb_model::{Cluster, Config};
+use lb_net::vips;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
@@ -81,7 +82,10 @@ pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: [u8; 6], f
             "this host is a real server of {vip}, but does not hold it on its loopback: it cannot serve what another \
              director sends it"
         ),
-        mend: format!("ip address add {vip}/32 dev lo, and arp_ignore=1, arp_announce=2 as on any real server"),
+        mend: match vip {
+            IpAddr::V4(_) => format!("{}, and arp_ignore=1, arp_announce=2 as on any real server", vips::on_loopback(vip)),
+            IpAddr::V6(_) => vips::on_loopback(vip),
+        },
     });
     findings.set(Kind::VipNotOnLoopback, lacking.collect());
 }

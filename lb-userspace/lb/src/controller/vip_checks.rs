@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
@@ -26,7 +26,7 @@ const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 #[derive(Default)]
 pub(super) struct VipChecks {
     /// This host's address towards each server that is checked through the VIP.
-    own: HashMap<IpAddr, Option<Ipv4Addr>>,
+    own: HashMap<IpAddr, Option<IpAddr>>,
     answers: BTreeSet<Answer>,
     /// Why the checks cannot be made.
     trouble: Option<String>,
@@ -93,7 +93,7 @@ impl VipChecks {
         let answers: BTreeSet<Answer> = checked_through_vip(watched)
             .flat_map(|(service, server, place)| {
                 let check = &server.checks[place];
-                let own = check.source.or_else(|| own.get(&server.address)?.map(IpAddr::V4));
+                let own = check.source.or_else(|| *own.get(&server.address)?);
                 let transports = check.probe.transports().iter();
                 transports.filter_map(move |transport| answer(service, *transport, own?))
             })
@@ -174,19 +174,20 @@ fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer>
 
 /// The address that this host has towards `server`: the kernel's choice, unless that is a VIP,
 /// which may go at any time.
-fn own_address(config: &Config, server: IpAddr) -> Option<Ipv4Addr> {
+fn own_address(config: &Config, server: IpAddr) -> Option<IpAddr> {
     let found = source_towards(server, &config.interface).ok()?;
     let of_services = config.services.iter().map(|service| service.key.vip);
     let of_groups = config.groups.iter().flat_map(|group| &group.vips).map(|vip| vip.address);
-    match found {
-        IpAddr::V4(own) if !of_services.chain(of_groups).any(|vip| vip == found) => Some(own),
-        _ => None,
-    }
+    (!of_services.chain(of_groups).any(|vip| vip == found)).then_some(found)
 }
 
 /// Nothing is sent: a UDP socket gets its address when it is connected.
 fn source_towards(server: IpAddr, interface: &str) -> io::Result<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any = match server {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     SockRef::from(&socket).bind_device(Some(interface.as_bytes()))?;
     const DISCARD: u16 = 9;
     socket.connect((server, DISCARD))?;

@@ -13,7 +13,7 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
 use super::stack::tests::Bed;
 use super::stack::{Frame, Key, LINGER};
-use super::test_server::{OWN, Server, VIP, answer};
+use super::test_server::{OWN_V4, Server, VIP, VIP_V4, answer};
 
 /// An event for a TCP connection and a UDP socket.
 #[derive(Debug, Clone)]
@@ -135,8 +135,8 @@ impl Segment {
 fn ip(protocol: u8, length: usize) -> Vec<u8> {
     let length = u16::try_from(20 + length).expect("a short packet").to_be_bytes();
     let mut header = vec![0x45, 0, length[0], length[1], 0, 1, 0x40, 0, 64, protocol, 0, 0];
-    header.extend(VIP.ip().octets());
-    header.extend(OWN.octets());
+    header.extend(VIP_V4.octets());
+    header.extend(OWN_V4.octets());
     Ipv4Packet::new_unchecked(&mut header[..]).fill_checksum();
     header
 }

@@ -4,7 +4,7 @@
 //! Each flow has a host of its own, because smoltcp searches all sockets of an interface for every
 //! packet, and because one VIP is at many MACs.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ const DATAGRAM_BYTES: usize = 4 * MTU;
 /// The addresses of one flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
-    pub own: SocketAddrV4,
-    pub remote: SocketAddrV4,
+    pub own: SocketAddr,
+    pub remote: SocketAddr,
 }
 
 /// Outgoing packets of a host, beginning with the IP header.
@@ -84,7 +84,7 @@ impl Host {
         let mut interface =
             Interface::new(config, &mut Wire { incoming: None, outgoing: &mut Vec::new() }, at(now, now));
         interface.update_ip_addrs(|addresses| {
-            let pushed = addresses.push(IpCidr::new((*ends.own.ip()).into(), 32));
+            let pushed = addresses.push(only(ends.own.ip()));
             debug_assert!(pushed.is_ok(), "there is room for one address");
         });
         Self { interface, sockets: SocketSet::new(Vec::with_capacity(1)), begin: now }
@@ -92,7 +92,7 @@ impl Host {
 
     /// A host that accepts one connection: a server.
     #[cfg(test)]
-    pub(super) fn listening(own: SocketAddrV4, now: Instant) -> Self {
+    pub(super) fn listening(own: SocketAddr, now: Instant) -> Self {
         let buffer = || tcp::SocketBuffer::new(vec![0; 65_535]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
         socket.listen(own).expect("a new socket");
@@ -148,6 +148,11 @@ impl Host {
         let only: &mut Socket<'static> = self.sockets.iter_mut().next()?.1;
         T::downcast_mut(only)
     }
+}
+
+/// The address as a network of its own.
+fn only(address: IpAddr) -> IpCidr {
+    IpCidr::new(address.into(), if address.is_ipv4() { 32 } else { 128 })
 }
 
 fn at(begin: Instant, now: Instant) -> smoltcp::time::Instant {

@@ -2,7 +2,7 @@
 //! updates them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::stack::Mac;
 
@@ -20,6 +20,6 @@ pub struct Neighbours {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Neighbour {
     pub mac: Option<Mac>,
-    /// This host's address on the server's network.
-    pub own: Option<Ipv4Addr>,
+    /// This host's address on the server's network, of the server's family.
+    pub own: Option<IpAddr>,
 }

@@ -2,11 +2,11 @@
 //! in, frames out, time as a parameter.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use lb_common::addr::V4;
-use lb_common::frame::{self, Parsed};
+use lb_common::addr::Address;
+use lb_common::frame::{self, Flow as Parts, Parsed};
 use lb_common::probe::Ports;
 use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
@@ -28,7 +28,7 @@ pub(super) type Frame = Vec<u8>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     /// The director's own address and MAC.
-    pub own: Ipv4Addr,
+    pub own: IpAddr,
     pub own_mac: Mac,
     /// The server's MAC.
     pub mac: Mac,
@@ -36,14 +36,15 @@ pub(super) struct Route {
 
 impl Route {
     fn frame(&self, packet: &[u8]) -> Frame {
-        [&self.mac[..], &self.own_mac, &[0x08, 0x00], packet].concat()
+        let ethertype = if self.own.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        [&self.mac[..], &self.own_mac, &ethertype, packet].concat()
     }
 }
 
 /// Identifies a flow. Flows to different servers of one service have the same remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
-    pub remote: SocketAddrV4,
+    pub remote: SocketAddr,
     pub protocol: Protocol,
     /// Local port, host byte order.
     pub port: u16,
@@ -75,7 +76,7 @@ pub(super) struct Stack {
     timers: BTreeSet<(Instant, Key)>,
     /// The last local port used towards a remote end. Ports are used round robin, so that each
     /// rests as long as possible.
-    ports: HashMap<(SocketAddrV4, Protocol), u32>,
+    ports: HashMap<(SocketAddr, Protocol), u32>,
     outgoing: Vec<Frame>,
 }
 
@@ -84,7 +85,7 @@ impl Stack {
     /// use.
     pub(super) fn open(
         &mut self,
-        remote: SocketAddrV4,
+        remote: SocketAddr,
         protocol: Protocol,
         route: Route,
         seed: u64,
@@ -92,7 +93,7 @@ impl Stack {
     ) -> Option<Key> {
         let port = self.take_port(remote, protocol, seed)?;
         let (key, ends) =
-            (Key { remote, protocol, port }, Ends { own: SocketAddrV4::new(route.own, port), remote });
+            (Key { remote, protocol, port }, Ends { own: SocketAddr::new(route.own, port), remote });
         let host = match protocol {
             Protocol::Tcp => Host::connecting(ends, seed, now),
             Protocol::Udp => Host::datagrams(ends, seed, now),
@@ -102,7 +103,7 @@ impl Stack {
         Some(key)
     }
 
-    fn take_port(&mut self, remote: SocketAddrV4, protocol: Protocol, seed: u64) -> Option<u16> {
+    fn take_port(&mut self, remote: SocketAddr, protocol: Protocol, seed: u64) -> Option<u16> {
         let Ports { first, count } = Ports::OWN;
         let last = self.ports.entry((remote, protocol)).or_insert((seed % u64::from(count)) as u32);
         for step in 1..=count {
@@ -143,7 +144,7 @@ impl Stack {
         let key = Key { remote, protocol, port: own.port() };
         if self.flows.contains_key(&key) {
             self.poll(key, Some(packet), now);
-        } else if let (Protocol::Tcp, Some(route)) = (key.protocol, back(frame, *own.ip())) {
+        } else if let (Protocol::Tcp, Some(route)) = (key.protocol, back(frame, own.ip())) {
             let mut nobody = Host::without_socket(Ends { own, remote }, 0, now);
             self.outgoing.extend(nobody.poll(Some(packet), now).iter().map(|packet| route.frame(packet)));
         }
@@ -218,19 +219,25 @@ impl Stack {
 struct Arrival<'a> {
     packet: &'a [u8],
     protocol: Protocol,
-    own: SocketAddrV4,
-    remote: SocketAddrV4,
+    own: SocketAddr,
+    remote: SocketAddr,
 }
 
 impl<'a> Arrival<'a> {
     fn of(frame: &'a [u8]) -> Option<Self> {
-        let Parsed::Flow(flow) = frame::parse(frame) else { return None };
-        frame::check(frame, &flow).ok()?;
+        match frame::parse(frame) {
+            Parsed::Flow(flow) => Self::with(frame, &flow),
+            Parsed::FlowV6(flow) => Self::with(frame, &flow),
+            _ => None,
+        }
+    }
+
+    fn with<A: Address>(frame: &'a [u8], flow: &Parts<A>) -> Option<Self> {
+        frame::check(frame, flow).ok()?;
         let packet = frame.get(flow.network..flow.network + flow.total_length)?;
-        let end = |address: V4, port: u16| {
-            let address = Ipv4Addr::from(address);
-            let is_a_host = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
-            (is_a_host && port != 0).then(|| SocketAddrV4::new(address, u16::from_be(port)))
+        let end = |address: A, port: u16| {
+            let address = IpAddr::from(address.mapped());
+            (is_a_hosts(address) && port != 0).then(|| SocketAddr::new(address, u16::from_be(port)))
         };
         let own = end(flow.destination, flow.destination_port)?;
         let remote = end(flow.source, flow.source_port)?;
@@ -238,8 +245,13 @@ impl<'a> Arrival<'a> {
     }
 }
 
+fn is_a_hosts(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || is_broadcast)
+}
+
 /// The route back to the sender of `frame`.
-fn back(frame: &[u8], own: Ipv4Addr) -> Option<Route> {
+fn back(frame: &[u8], own: IpAddr) -> Option<Route> {
     let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
     Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
 }

@@ -1,17 +1,24 @@
 //! Test servers: neighbours that have the VIP.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::host::{Ends, Host};
 use super::stack::{Frame, Mac, Route};
 
-pub(super) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(211, 58, 250, 6), 80);
-pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
+pub(super) const VIP_V4: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
+pub(super) const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(VIP_V4), 80);
+pub(super) const OWN_V4: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
+pub(super) const OWN: IpAddr = IpAddr::V4(OWN_V4);
 pub(super) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 5];
 pub(super) const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 25];
 
 pub(super) const ROUTE: Route = Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
+
+pub(super) const VIP6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6)), 80);
+pub(super) const ROUTE6: Route =
+    Route { own: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5)), ..ROUTE };
 
 /// A server that accepts one connection, or none.
 pub(super) struct Server(pub Host);
@@ -40,5 +47,6 @@ impl Server {
 
 /// The frame of a packet from the server to the director.
 pub(super) fn answer(packet: &[u8]) -> Frame {
-    [&OWN_MAC[..], &SERVER_MAC, &[0x08, 0x00], packet].concat()
+    let ethertype = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    [&OWN_MAC[..], &SERVER_MAC, &ethertype, packet].concat()
 }

@@ -1,7 +1,7 @@
 //! Probes through a VIP, from the check to the frames. A task of the test simulates the segment, a
 //! smoltcp host the server's VIP, and the kernel's loopback the server's own address.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
@@ -32,8 +32,8 @@ impl Segment {
         let servers = [(own.ip(), neighbour)].into();
         net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
         net.vip.add_sockets(Vec::new(), &Handle::current()).expect("no socket is no error");
-        let vip = SocketAddrV4::new(*VIP.ip(), own.port());
-        let key = ServiceKey { vip: IpAddr::V4(*vip.ip()), port: vip.port(), protocol: Protocol::Tcp };
+        let vip = SocketAddr::new(VIP.ip(), own.port());
+        let key = ServiceKey { vip: vip.ip(), port: vip.port(), protocol: Protocol::Tcp };
         Self { net, subject: Subject { service: key, server: own.ip(), port: own.port() }, server }
     }
 
@@ -88,7 +88,7 @@ fn carry(net: &Net, server: Option<&mut Server>) {
 }
 
 fn listening_at(port: u16) -> Server {
-    Server(host::Host::listening(SocketAddrV4::new(*VIP.ip(), port), Instant::now()))
+    Server(host::Host::listening(SocketAddr::new(VIP.ip(), port), Instant::now()))
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
 use smoltcp::socket::tcp::Socket;
-use smoltcp::wire::{Ipv4Packet, TcpPacket, UdpPacket};
+use smoltcp::wire::{Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
 
-use super::super::test_server::{OWN, ROUTE, Server, VIP, answer};
+use super::super::test_server::{OWN, OWN_V4, ROUTE, ROUTE6, Server, VIP, VIP_V4, VIP6, answer};
 use super::*;
 
 /// A stack and its clock. The test delivers the frames.
@@ -104,13 +104,47 @@ fn probes_are_addressed_and_limited_as_the_program_expects() {
     for (frame, key) in frames.iter().zip([tcp, udp]) {
         let ip = Ipv4Packet::new_checked(&frame[14..]).expect("an IPv4 packet");
         assert!(ip.verify_checksum());
-        assert_eq!((ip.src_addr(), ip.dst_addr()), (OWN, *VIP.ip()));
+        assert_eq!((ip.src_addr(), ip.dst_addr()), (OWN_V4, VIP_V4));
         assert_eq!(ip.hop_limit(), lb_common::probe::TTL);
         assert!(Ports::OWN.contain(key.port.to_be()), "{key:?}");
     }
-    let (from, to) = (OWN.into(), (*VIP.ip()).into());
+    let (from, to) = (OWN.into(), VIP.ip().into());
     assert!(tcp_of(&frames[0]).verify_checksum(&from, &to));
     assert!(UdpPacket::new_checked(&frames[1][34..]).expect("UDP").verify_checksum(&from, &to));
+}
+
+#[test]
+fn probes_of_ipv6_are_addressed_and_limited_as_the_program_expects() {
+    let mut bed = Bed::new();
+    let key = bed.stack.open(VIP6, Protocol::Tcp, ROUTE6, 7, bed.now).expect("a port");
+    let frames = bed.stack.take_outgoing();
+    let [frame] = &frames[..] else { panic!("one SYN, not {}", frames.len()) };
+    assert_eq!(frame[12..14], [0x86, 0xdd]);
+    let ip = Ipv6Packet::new_checked(&frame[14..]).expect("an IPv6 packet");
+    assert_eq!((IpAddr::V6(ip.src_addr()), IpAddr::V6(ip.dst_addr())), (ROUTE6.own, VIP6.ip()));
+    assert_eq!(ip.hop_limit(), lb_common::probe::TTL);
+    let segment = TcpPacket::new_checked(ip.payload()).expect("TCP");
+    assert!(segment.syn() && segment.verify_checksum(&ROUTE6.own.into(), &VIP6.ip().into()));
+    assert_eq!(segment.src_port(), key.port);
+}
+
+#[test]
+fn connections_of_ipv6_open_carry_bytes_and_close() {
+    let mut bed = Bed::new();
+    let key = bed.stack.open(VIP6, Protocol::Tcp, ROUTE6, 7, bed.now).expect("a port");
+    let mut server = Server(Host::listening(VIP6, bed.now));
+    bed.talk(&mut server);
+    assert_eq!(bed.state(key), State::Established);
+    server.0.tcp().expect("its socket").send_slice(b"answer").expect("room");
+    server.0.tcp().expect("its socket").close();
+    bed.talk(&mut server);
+    let mut buffer = [0; 16];
+    assert_eq!(bed.tcp(key, |socket| socket.recv_slice(&mut buffer)), Ok(6));
+    assert_eq!(buffer[..6], *b"answer");
+    bed.stack.close(key, bed.now);
+    bed.talk(&mut server);
+    bed.pass(LINGER);
+    bed.assert_idle();
 }
 
 #[test]
@@ -185,7 +219,7 @@ fn ports_are_used_in_turn_and_never_twice_at_a_time() {
     let ports: BTreeSet<u16> = all.iter().map(|key| key.port).collect();
     assert_eq!(ports.len(), count);
     assert_eq!(bed.stack.open(VIP, Protocol::Tcp, ROUTE, 7, bed.now), None, "all are in use");
-    let elsewhere = SocketAddrV4::new(*VIP.ip(), 81);
+    let elsewhere = SocketAddr::new(VIP.ip(), 81);
     assert!(bed.stack.open(elsewhere, Protocol::Tcp, ROUTE, 7, bed.now).is_some(), "towards this end");
     bed.stack.close(all[17], bed.now);
     assert_eq!(bed.open().port, all[17].port);
@@ -237,7 +271,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
         stack.receive(&frame, bed.now);
         stack.take_outgoing().len()
     };
-    let (vip, own) = (VIP.ip().octets(), OWN.octets());
+    let (vip, own) = (VIP_V4.octets(), OWN_V4.octets());
     assert_eq!(answers_to(vip, own, [80, 61_000]), 1, "a reset");
     for no_host in [[235, 58, 250, 5], [224, 0, 0, 1], [255; 4], [0; 4]] {
         assert_eq!(answers_to(vip, no_host, [80, 61_000]), 0, "to {no_host:?}");
@@ -252,7 +286,7 @@ fn a2_frames_that_no_host_sends_or_gets_are_dropped() {
 fn datagrams_go_both_ways() {
     let mut bed = Bed::new();
     let key = bed.stack.open(VIP, Protocol::Udp, ROUTE, 7, bed.now).expect("a port");
-    let own = SocketAddrV4::new(OWN, key.port);
+    let own = SocketAddr::new(OWN, key.port);
     let mut server = Server(Host::datagrams(Ends { own: VIP, remote: own }, 1, bed.now));
     let sent = bed.stack.with(key, bed.now, |host| host.udp().expect("UDP").send_slice(b"ask", VIP));
     sent.expect("a flow").expect("room");
