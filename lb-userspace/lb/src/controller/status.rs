@@ -20,7 +20,6 @@ use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
 use super::interface::Interface;
 use super::notifications::fallback;
-use super::report;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
 use lb_net::neighbours;
@@ -196,7 +195,7 @@ impl View<'_> {
             warning: machine.and_then(Machine::warning),
             checks: self.check_status(service, server),
             since_s: self.seconds_since(machine.map_or(Duration::ZERO, Machine::since)),
-            mac: mac.map(report::mac),
+            mac: mac.map(|mac| mac.to_string()),
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,
