@@ -180,7 +180,7 @@ impl View<'_> {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: if mac == Some(self.forwarding.mac()) { "Local" } else { "Route" }.to_owned(),
+            method: lb_model::Forwarding::of_server(mac, self.forwarding.mac()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine
