@@ -5,7 +5,7 @@ mod questions;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_model::{Health, Step, Totals};
+use lb_model::{Forwarding, Health, Step, Totals};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Level;
@@ -162,7 +162,7 @@ pub struct Heard {
 
 /// The result of an operator's command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obeyed {
+pub struct Accepted {
     /// Groups that are moving.
     pub moves: Vec<Move>,
     /// What the command does not change, although an operator might expect it.
@@ -257,7 +257,7 @@ pub struct ServiceStatus {
     /// Totals of servers that have left since start. Without them the service's totals would fall
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
-    pub former: Totals,
+    pub departed: Totals,
 }
 
 /// The quorum: whether enough servers are usable.
@@ -278,8 +278,8 @@ pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
     pub port: u16,
-    /// Forwarding method as in ipvsadm: `Route`.
-    pub method: String,
+    /// Forwarding method as in ipvsadm: `Route`, `Local`.
+    pub method: Forwarding,
     /// Configured weight.
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.

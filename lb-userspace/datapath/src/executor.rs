@@ -25,7 +25,7 @@ use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
-use lb_model::ServiceKey;
+use lb_model::{Forwarding, ServiceKey};
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
@@ -395,10 +395,10 @@ impl Executor {
             Some(mac) => record.macs.insert(server.target, mac),
             None => record.macs.remove(&server.target),
         };
-        let next_hop = match (server.target, server.mac) {
-            (Target::Local, _) => NextHop::local(server.usable),
-            (Target::Real(_), Some(mac)) if mac == own => NextHop::local_server(mac, server.usable),
-            (Target::Real(_), mac) => NextHop::remote(mac, server.usable),
+        let next_hop = match (server.forwarding(own), server.mac) {
+            (Forwarding::Local, None) => NextHop::local(server.usable),
+            (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
+            (Forwarding::Direct, mac) => NextHop::remote(mac, server.usable),
         };
         let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use lb_common::mac::Mac;
-use lb_model::{Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Forwarding, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub use diff::{diff, schedule};
 
@@ -61,6 +61,16 @@ pub struct Server {
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
+}
+
+impl Server {
+    /// How the server is reached; `own` is the interface's MAC.
+    pub fn forwarding(&self, own: Mac) -> Forwarding {
+        match self.target {
+            Target::Real(_) => Forwarding::of_server(self.mac, own),
+            Target::Local => Forwarding::Local,
+        }
+    }
 }
 
 impl Service {

@@ -194,7 +194,7 @@ impl Controller {
                 let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
                 match mac {
                     Some(mac) if before != Some(mac) => {
-                        tracing::info!("{address} is at {}", report::mac(mac));
+                        tracing::info!("{address} is at {mac}");
                     }
                     None if before.is_some() => {
                         let (protocol, interface) = (neighbours::protocol(address), &self.config.interface);

@@ -4,16 +4,19 @@
 //! - [`config`]: the validated configuration; [`check`]: its part about health checks
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups
+//! - `forwarding`: the method by which packets get to a server
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
 mod config;
 mod digest;
+mod forwarding;
 mod health;
 pub mod ids;
 pub mod lease;
 
 pub use self::check::*;
 pub use self::config::*;
+pub use self::forwarding::Forwarding;
 pub use self::health::{Health, Step, Totals, millis};

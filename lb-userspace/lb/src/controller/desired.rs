@@ -12,7 +12,7 @@ pub(crate) trait RuntimeState {
     fn worth(&self, service: &ServiceKey, server: IpAddr) -> Availability;
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
-    fn mac(&self, server: IpAddr) -> Option<[u8; 6]>;
+    fn mac(&self, server: IpAddr) -> Option<Mac>;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
     /// Servers that left the configuration, or whose service did, and still serve the connections
@@ -79,7 +79,7 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
     addresses.map(|address| Server {
         target: Target::Real(address),
         weight: 0,
-        mac: runtime.mac(address).map(Mac::new),
+        mac: runtime.mac(address),
         usable: false,
     })
 }
@@ -95,7 +95,7 @@ fn real_server(service: &lb_model::Service, address: IpAddr, runtime: &impl Runt
             (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
         }
     };
-    Some(Server { target: Target::Real(address), weight, mac: mac.map(Mac::new), usable })
+    Some(Server { target: Target::Real(address), weight, mac, usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -106,7 +106,7 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, mac: mac.map(Mac::new), usable: needed && reached })
+    Some(Server { target, weight: 1, mac, usable: needed && reached })
 }
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
     struct Facts {
         worth: Availability,
         quorum: bool,
-        mac: Option<[u8; 6]>,
+        mac: Option<Mac>,
         draining: Vec<IpAddr>,
         departed: Vec<lb_model::Service>,
     }
@@ -147,7 +147,7 @@ mod tests {
         fn has_quorum(&self, _: &ServiceKey) -> bool {
             self.quorum
         }
-        fn mac(&self, _: IpAddr) -> Option<[u8; 6]> {
+        fn mac(&self, _: IpAddr) -> Option<Mac> {
             self.mac
         }
         fn is_gone(&self, _: IpAddr) -> bool {
@@ -163,7 +163,7 @@ mod tests {
 
     const WWW1: IpAddr = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 25));
     const WWW2: IpAddr = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 27));
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 25];
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 25]);
 
     fn web(fallback: Fallback) -> lb_model::Service {
         let vip = IpAddr::V4(Ipv4Addr::new(211, 58, 250, 6));
@@ -257,7 +257,7 @@ mod tests {
         let service = web(Fallback::None);
         let state = state(&config(&service), &facts);
         let draining = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
-        assert_eq!((draining.usable, draining.mac), (false, Some(MAC.into())));
+        assert_eq!((draining.usable, draining.mac), (false, Some(MAC)));
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let departed = &state.services[&service.key];
         assert!(departed.settings.departed && departed.members().next().is_none());
         let server = departed.server(Target::Real(WWW1)).unwrap();
-        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC.into())));
+        assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
     }
 
     #[test]

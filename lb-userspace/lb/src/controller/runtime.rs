@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::mac::Mac;
 use lb_health::Verdict;
 use lb_health::machine::State;
 use lb_health::quorum::{Quorum, Transition};
@@ -172,9 +173,9 @@ impl Runtime {
     pub(super) fn set_mac(
         &mut self,
         address: IpAddr,
-        mac: Option<[u8; 6]>,
+        mac: Option<Mac>,
         now: Duration,
-    ) -> (Option<[u8; 6]>, Vec<Notification>) {
+    ) -> (Option<Mac>, Vec<Notification>) {
         let (before, is_back) = self.reach.set(address, mac, now);
         self.changed |= before != mac;
         (before, if is_back { self.update_reached(address, now) } else { Vec::new() })
@@ -244,7 +245,7 @@ impl desired::RuntimeState for Runtime {
     fn has_quorum(&self, service: &ServiceKey) -> bool {
         self.quorum(service).is_some_and(Quorum::is_won)
     }
-    fn mac(&self, server: IpAddr) -> Option<[u8; 6]> {
+    fn mac(&self, server: IpAddr) -> Option<Mac> {
         self.reach.mac(server)
     }
     fn is_gone(&self, server: IpAddr) -> bool {
@@ -278,7 +279,7 @@ mod tests {
     use lb_model::Health;
     use lb_model::Protocol;
 
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Duration = Duration::ZERO;
 
     fn address(host: u8) -> IpAddr {

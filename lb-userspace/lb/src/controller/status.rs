@@ -20,7 +20,6 @@ use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
 use super::interface::Interface;
 use super::notifications::fallback;
-use super::report;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
 use lb_net::neighbours;
@@ -77,7 +76,7 @@ impl View<'_> {
             .map(|service| {
                 let servers = service.servers.iter().chain(&service.fallback_server);
                 let servers: u64 = servers.map(|server| server.connections).sum();
-                servers + service.former.connections
+                servers + service.departed.connections
             })
             .sum();
         TableStatus {
@@ -126,7 +125,7 @@ impl View<'_> {
             quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
-            former: self.forwarding.departed_totals(&service.key),
+            departed: self.forwarding.departed_totals(&service.key),
         }
     }
 
@@ -181,7 +180,7 @@ impl View<'_> {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: if mac == Some(self.forwarding.mac()) { "Local" } else { "Route" }.to_owned(),
+            method: lb_model::Forwarding::of_server(mac, self.forwarding.mac()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine
@@ -196,7 +195,7 @@ impl View<'_> {
             warning: machine.and_then(Machine::warning),
             checks: self.check_status(service, server),
             since_s: self.seconds_since(machine.map_or(Duration::ZERO, Machine::since)),
-            mac: mac.map(report::mac),
+            mac: mac.map(|mac| mac.to_string()),
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,

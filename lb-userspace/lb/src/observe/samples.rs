@@ -5,14 +5,14 @@ use lb_api::status::{
     CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Heard, NodeReadiness,
     NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
-use lb_model::{Health, Totals};
+use lb_model::{Forwarding, Health, Totals};
 
 pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
     ServerStatus {
         name: format!("www{number}"),
         address: [211, 58, 250, 23 + 2 * number].into(),
         port: 80,
-        method: "Route".into(),
+        method: Forwarding::Direct,
         weight: 1,
         effective_weight: u16::from(health == Health::Up),
         weight_reason: None,
@@ -121,7 +121,7 @@ pub(crate) fn cluster() -> Status {
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],
-            former: Totals::default(),
+            departed: Totals::default(),
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],

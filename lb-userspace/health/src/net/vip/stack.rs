@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::addr::Address;
 use lb_common::frame::{self, Flow as Parts, Parsed};
+use lb_common::mac::Mac;
 use lb_common::probe::Ports;
 use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
@@ -18,8 +19,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Minimum time between two polls of a flow without a frame.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
-
-pub(super) type Mac = [u8; 6];
 
 /// An Ethernet frame.
 pub(super) type Frame = Vec<u8>;
@@ -37,7 +36,7 @@ pub(super) struct Route {
 impl Route {
     fn frame(&self, packet: &[u8]) -> Frame {
         let ethertype = if self.own.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        [&self.mac[..], &self.own_mac, &ethertype, packet].concat()
+        [&self.mac.octets()[..], &self.own_mac.octets(), &ethertype, packet].concat()
     }
 }
 
@@ -252,7 +251,7 @@ fn is_a_hosts(address: IpAddr) -> bool {
 
 /// The route back to the sender of `frame`.
 fn back(frame: &[u8], own: IpAddr) -> Option<Route> {
-    let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
+    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac::new);
     Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
 }
 

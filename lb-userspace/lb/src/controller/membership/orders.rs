@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use lb_api::status::{Move, Obeyed};
+use lb_api::status::{Accepted, Move};
 use lb_cluster::machine::{self, Refusal};
 use lb_cluster::member::driver::Sight;
 use lb_cluster::message::Role;
@@ -41,7 +41,7 @@ impl Membership {
         &mut self,
         order: Order,
         groups: &[Group],
-    ) -> Result<Obeyed, String> {
+    ) -> Result<Accepted, String> {
         let Self::Clustered(clustered) = self else {
             return Err("this director is alone: its configuration has no `cluster`".to_owned());
         };
@@ -49,13 +49,13 @@ impl Membership {
         let ordered = Ordered { clustered, groups, sight };
         let moves = ordered.carry_out(&order).await?;
         match order {
-            Order::Failover(_) | Order::Failback(_) => return Ok(Obeyed { moves, note: None }),
+            Order::Failover(_) | Order::Failback(_) => return Ok(Accepted { moves, note: None }),
             Order::Standby { .. } => clustered.out.standby = true,
             Order::Resume => clustered.out.standby = false,
             Order::Maintenance { on, .. } => clustered.out.maintenance = on,
         }
         let ends = matches!(order, Order::Resume | Order::Maintenance { on: false, .. });
-        Ok(Obeyed { moves, note: clustered.out.still().filter(|_| ends) })
+        Ok(Accepted { moves, note: clustered.out.still().filter(|_| ends) })
     }
 }
 

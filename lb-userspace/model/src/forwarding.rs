@@ -1,0 +1,44 @@
+//! The method by which packets get to a server.
+
+use lb_common::mac::Mac;
+use serde::{Deserialize, Serialize};
+
+/// How a server is reached. `lb_common::server::Forwarding` is the data path's.
+///
+/// Status and listing bear ipvsadm's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forwarding {
+    /// Direct routing: the frame's MACs change and nothing else.
+    #[serde(rename = "Route")]
+    Direct,
+    /// The director's own host takes the packets.
+    Local,
+}
+
+impl Forwarding {
+    /// Of a server at `mac`; `own` is the MAC of the interface with the XDP program.
+    pub fn of_server(mac: Option<Mac>, own: Mac) -> Self {
+        if mac == Some(own) { Self::Local } else { Self::Direct }
+    }
+
+    /// As in ipvsadm.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "Route",
+            Self::Local => "Local",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_at_the_interfaces_own_mac_is_the_host() {
+        let (own, other) = (Mac::new([2, 0, 0, 0, 0, 5]), Mac::new([2, 0, 0, 0, 0, 21]));
+        assert_eq!(Forwarding::of_server(Some(own), own), Forwarding::Local);
+        assert_eq!(Forwarding::of_server(Some(other), own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(None, own), Forwarding::Direct);
+    }
+}
