@@ -21,11 +21,10 @@ pub const GROUPS: usize = 64;
 
 const _: () = assert!(GROUPS.is_power_of_two() && GROUPS > MAX_GROUPS);
 
-/// For so long after its lease has run out a director drops its group's packets; see
-/// [`Lease::refusal`].
+/// How long a director drops a group's packets after its lease has run out; see [`Lease::refusal`].
 pub const LAPSE_NS: u64 = 10_000_000_000;
 
-/// For so long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
+/// How long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
 /// enough for an upgrade with a look at what went wrong; nobody looks after the servers' MACs
 /// meanwhile.
 pub const SERVE_ON_NS: u64 = 600_000_000_000;

@@ -160,7 +160,7 @@ impl Attachment {
         detach(&self.link, self.pin.as_deref())
     }
 
-    /// The same, and nothing is left.
+    /// As [`Self::detach`], and removes the pinned maps too: nothing is left.
     pub fn detach_for_good(&self) -> Result<()> {
         self.detach()?;
         self.pin.as_deref().map_or(Ok(()), pins::remove_maps_beside)

@@ -10,11 +10,11 @@ use lb_common::kernel::{MINIMUM, too_old};
 
 use super::bpf;
 
-/// So much of what the verifier says: its verdict stands at the end.
+/// Lines of what the verifier says that are told: its verdict stands at the end.
 const VERIFIER_LINES: usize = 12;
 
-/// Comes before anything is loaded. Returns a warning if the kernel is older than those that lb is
-/// tested on, and can do what the program needs all the same.
+/// Call this before anything is loaded. Returns a warning if the kernel is older than those that lb
+/// is tested on, and can do what the program needs all the same.
 ///
 /// # Errors
 /// The kernel is too old, and lacks what the program needs.

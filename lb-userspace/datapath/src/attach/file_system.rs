@@ -23,7 +23,7 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mounted {
     pub place: &'static Path,
-    /// It goes with the container that lb runs in, and what is pinned in it too.
+    /// The mount goes with the container that lb runs in, and what is pinned in it too.
     pub in_container: bool,
 }
 
