@@ -66,7 +66,8 @@ impl Family for V4 {
     }
 }
 
-/// Writes the word at `at` of the header at `network`, host byte order, and mends the header's checksum.
+/// Writes the word at `at` of the header at `network`, host byte order, and mends the header's
+/// checksum.
 #[inline(never)]
 fn set_word(packet: &Packet, network: usize, at: usize, new: u16) {
     write_word(packet, network + at, network + CHECKSUM, |_| new);
