@@ -19,7 +19,7 @@ use crate::stats;
 /// which says whether it is dropped or passed.
 #[derive(Clone, Copy)]
 pub enum Action {
-    /// It leaves by the interface it came in by.
+    /// The packet leaves by the interface it came in by.
     Transmit,
     /// A helper has named where it goes.
     Redirect,

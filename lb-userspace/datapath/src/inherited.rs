@@ -31,7 +31,8 @@ use crate::plan::Target;
 
 /// What is shared as long as its size is the same.
 const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "CURSORS"];
-/// The same, and otherwise counters begin anew: another `lb` may have others.
+/// Counters that are shared as long as their size is the same, and begin anew otherwise: another
+/// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 6] =
@@ -62,7 +63,7 @@ pub struct Known {
     pub target: Target,
     /// Where the program before sends its packets.
     pub mac: Option<Mac>,
-    /// It had new connections.
+    /// The server had new connections.
     pub usable: bool,
 }
 
