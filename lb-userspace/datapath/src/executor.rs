@@ -29,7 +29,7 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::{service_info, target_address};
+use self::values::service_info;
 use super::allocator::Allocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
@@ -240,7 +240,9 @@ impl Executor {
                 self.write_next_hop(key, id, server)?;
             }
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
-            Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
+            Change::Schedule(key, scheduler, hashing, candidates) => {
+                self.schedule(key, *scheduler, *hashing, candidates)?;
+            }
         }
         Ok(None)
     }
@@ -321,7 +323,7 @@ impl Executor {
             }
         };
         // Whoever finds the entry finds its address.
-        self.maps.targets.write(usize::from(id.0), target_address(server.target));
+        self.maps.targets.write(usize::from(id.0), server.target.address());
         self.maps.servers.write(usize::from(id.0), ServerEntry { next_hop, service });
         self.write_next_hop(key, id, server)
     }

@@ -14,7 +14,7 @@ use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
 use lb_tests::BENCHMARK;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -202,6 +202,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             target: Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, high, low))),
             // Three different weights, so that wrr has bands to search.
             weight: 1 + number % 3,
+            share: 1 + number % 3,
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             usable: true,
         }
@@ -216,6 +217,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             departed: false,
         },
         scheduler,
+        hashing: Hashing::default(),
         servers: (1..=servers).map(server).collect(),
     }
 }
