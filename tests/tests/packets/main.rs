@@ -20,6 +20,7 @@
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
+//! | [`more_schedulers`] | sed, nq, sh, dh, mh, fo, ovf, twos; strays of those that hash |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
@@ -36,6 +37,7 @@ mod ipv6;
 mod ipv6_services;
 mod leases;
 mod malformed;
+mod more_schedulers;
 mod moves;
 mod ops;
 mod passed;

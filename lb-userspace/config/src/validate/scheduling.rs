@@ -53,14 +53,17 @@ impl Validator {
     ) -> Hashing {
         let Some(yaml::Hash { port, fallback }) = &service.hash else { return Hashing::default() };
         let span = span.key("hash");
-        if !scheduler.has_flags() {
-            let name = scheduler.name();
-            let message = format!(
-                "`hash` belongs to the schedulers sh and mh, expected one of them in place of {name}"
-            );
-            self.mistake(span.key_at(), message);
-        }
-        let mut switch = |scalar, key| self.one_of(Value::of(scalar, key, span), &values::SWITCH, false);
+        let mut switch = |scalar, key| {
+            let value = Value::of(scalar, key, span);
+            let on = self.one_of(value, &values::SWITCH, false);
+            if on && !scheduler.has_flags() {
+                let name = scheduler.name();
+                let wrong =
+                    format!("{name} does not hash clients: expected `scheduler: sh` or mh beside it, or off");
+                self.wrong(value, &wrong);
+            }
+            on
+        };
         Hashing { port: switch(port, "port"), fallback: switch(fallback, "fallback") }
     }
 
