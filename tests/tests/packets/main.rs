@@ -20,6 +20,7 @@
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
+//! | [`sizes`] | as many services, and servers of one, as there may be |
 //! | [`more_schedulers`] | sed, nq, sh, dh, mh, fo, ovf, twos; strays of those that hash |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
@@ -48,6 +49,7 @@ mod schedulers;
 mod servers;
 mod serving_on;
 mod silence;
+mod sizes;
 mod table;
 mod table_model;
 mod unfinished;

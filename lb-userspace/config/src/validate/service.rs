@@ -12,7 +12,7 @@ use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 /// Limits of the data path's maps.
-const MOST_SERVICES: usize = 4096;
+const MOST_SERVICES: usize = 65_000;
 const MOST_SERVERS: usize = 65_000;
 
 const PROTOCOLS: [(&str, Protocol); 2] =

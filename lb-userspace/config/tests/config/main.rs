@@ -387,8 +387,9 @@ fn limits() {
     let service = |index: usize| format!("  - vip: 192.0.2.10:{}\n    fallback: local\n", index + 1);
     let services =
         |count| format!("interface: eth0\nservices:\n{}", (0..count).map(service).collect::<String>());
-    assert_eq!(accepted(&services(4096)).services.len(), 4096);
-    assert_eq!(only_message(&services(4097)), (8195, "found 4097 services, expected at most 4096".into()));
+    assert_eq!(accepted(&services(65_000)).services.len(), 65_000);
+    let message = "found 65001 services, expected at most 65000";
+    assert_eq!(only_message(&services(65_001)), (130_003, message.into()));
 
     let server = |index: usize| format!("      - address: 10.0.{}.{}\n", index / 256, index % 256);
     let servers = |count| {

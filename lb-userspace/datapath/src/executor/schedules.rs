@@ -98,6 +98,9 @@ impl Executor {
         if let Some(regions) = self.allocate_now(compiled) {
             return Some(regions);
         }
+        if self.retired.is_empty() {
+            return None;
+        }
         self.settle(self.switches);
         self.allocate_now(compiled)
     }
