@@ -35,7 +35,7 @@ const fn mix(word: u64) -> u64 {
 /// The server in the bucket of this hash; `None`: there is none, or the words end too early.
 #[inline(always)]
 pub fn by_bucket<C: Words + ?Sized>(words: &C, schedule: &Schedule, hash: u32) -> Option<ServerId> {
-    let bucket = (hash as u64 * schedule.cycle as u64 >> 32) as u32;
+    let bucket = ((hash as u64 * schedule.cycle as u64) >> 32) as u32;
     let word = words.word(schedule.levels.wrapping_add(bucket >> 1))?;
     match (word >> ((bucket & 1) * 16)) as u16 {
         0 => None,

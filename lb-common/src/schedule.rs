@@ -283,7 +283,7 @@ pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64)
 /// twos: a random member, by weight. `random`: any number.
 #[inline(always)]
 pub fn by_chance<C: Words + ?Sized>(words: &C, schedule: &Schedule, random: u32) -> Option<Member> {
-    at_position(words, schedule, (random as u64 * schedule.cycle as u64 >> 32) as u32)
+    at_position(words, schedule, ((random as u64 * schedule.cycle as u64) >> 32) as u32)
 }
 
 /// The member at a position below `cycle`, which is not 0.

@@ -52,7 +52,7 @@ proptest! {
         let (of_before, of_after) = (maglev(&before), maglev(&after));
         let clients = 20_000u32;
         let bucket = |client: u32, buckets: &[u16]| {
-            (u64::from(hash(V4(client).mapped(), 0)) * buckets.len() as u64 >> 32) as usize
+            ((u64::from(hash(V4(client).mapped(), 0)) * buckets.len() as u64) >> 32) as usize
         };
         let moved = (0..clients).filter(|client| {
             let home = server(&before, &of_before, bucket(*client, &of_before));
