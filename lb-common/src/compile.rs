@@ -2,15 +2,31 @@
 
 use std::vec::Vec;
 
-use crate::schedule::{Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL, Walk};
+use crate::addr::V6;
+use crate::buckets::{self, Holder};
+use crate::schedule::{Hashing, Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL, Walk};
 use crate::server::ServerId;
-use crate::tournament::Contestant;
 
-/// A server that may take new connections if its weight is above 0.
+/// A server of the service. The controller knows it by something else before it has a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    pub server: ServerId,
+pub struct Candidate<S = ServerId> {
+    pub server: S,
+    /// 0: it takes no new connections.
     pub weight: u16,
+    /// What sh, dh and mh have besides.
+    pub holding: Holding,
+}
+
+/// How a server holds buckets of sh, dh and mh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// By which mh tells servers apart.
+    pub address: V6,
+    /// What it weighs as a holder while its weight is 0; 0: it holds nothing then.
+    pub share: u16,
+    /// With weight 0 its clients get no server, unless [`Hashing::fallback`] has them go on: it is
+    /// well, but somebody wants it so. Else they go on in any case.
+    pub keeps: bool,
 }
 
 /// A schedule and its words; offsets in the schedule count from the first of these words.
@@ -18,25 +34,21 @@ pub struct Candidate {
 pub struct Compiled {
     pub schedule: Schedule,
     pub words: Vec<u32>,
-    /// Leaves of the tournament in the order of the members, without their loads; none for rr and
-    /// wrr.
-    pub leaves: Vec<Contestant>,
+    /// Leaves of the tournament in the order of the members, with weight 1 where weights do not
+    /// count; none for schedulers without one.
+    pub leaves: Vec<Member>,
 }
 
 impl Compiled {
-    /// The servers of the leaves.
-    pub fn members(&self) -> Vec<ServerId> {
-        self.words.iter().zip(&self.leaves).map(|(word, _)| Member(*word).server()).collect()
-    }
-
     /// The schedule for words that will stand from `base` on, and a tournament from `tree` on; the
     /// words are moved along.
     pub fn at(mut self, base: u32, tree: u32) -> Self {
+        let Schedule { levels, level_count, .. } = self.schedule;
         self.schedule.tree = tree;
         self.schedule.members += base;
         self.schedule.levels += base;
-        let levels = (self.schedule.levels - base) as usize;
-        for level in self.words[levels..].chunks_exact_mut(WORDS_PER_LEVEL as usize) {
+        let levels = self.words[levels as usize..].chunks_exact_mut(WORDS_PER_LEVEL as usize);
+        for level in levels.take(level_count as usize) {
             level[1] += base;
         }
         self
@@ -44,34 +56,92 @@ impl Compiled {
 }
 
 /// Compiles the servers, in configured order, for `scheduler`.
-pub fn compile(scheduler: Scheduler, candidates: &[Candidate]) -> Compiled {
-    let members: Vec<Candidate> = candidates.iter().copied().filter(|member| member.weight > 0).collect();
-    let mut words: Vec<u32> =
-        members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
-    // rr serves everybody alike; lc and wlc use the levels for the hash of the client, which goes
-    // by weight too.
+pub fn compile(scheduler: Scheduler, hashing: Hashing, candidates: &[Candidate]) -> Compiled {
+    let taking = candidates.iter().copied().filter(|candidate| candidate.weight > 0);
+    let mut members: Vec<Candidate> = taking.take(MAX_MEMBERS as usize).collect();
+    if scheduler == Scheduler::Fo {
+        members = heaviest(&members).into_iter().collect();
+    }
+    let words = members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
+    let schedule = Schedule {
+        member_count: members.len() as u32,
+        scheduler: scheduler as u32,
+        hashes_port: u32::from(hashing.port),
+        ..Schedule::default()
+    };
+    let compiled = Compiled { schedule, words, leaves: leaves(scheduler, &members) };
+    match scheduler.hashes() {
+        true => with_buckets(compiled, scheduler, hashing, candidates),
+        false => with_levels(compiled, scheduler, &members),
+    }
+}
+
+/// Of equals the first.
+fn heaviest(members: &[Candidate]) -> Option<Candidate> {
+    let most = members.iter().map(|member| member.weight).max()?;
+    members.iter().copied().find(|member| member.weight == most)
+}
+
+fn leaves(scheduler: Scheduler, members: &[Candidate]) -> Vec<Member> {
+    let leaf = |member: &Candidate| match scheduler {
+        Scheduler::Lc => Member::new(member.server, 1),
+        _ => Member::new(member.server, member.weight),
+    };
+    match scheduler.walk() {
+        Walk::Least(_) => members.iter().map(leaf).collect(),
+        Walk::Cursor | Walk::Bucket(_) | Walk::TwoChoices => Vec::new(),
+    }
+}
+
+/// rr serves everybody alike. The schedulers with a tournament use the levels for the hash of the
+/// client, which goes by weight.
+fn with_levels(mut compiled: Compiled, scheduler: Scheduler, members: &[Candidate]) -> Compiled {
     let weight_of =
         |member: &Candidate| if scheduler == Scheduler::Rr { 1 } else { u32::from(member.weight) };
-    let levels = levels(&members, weight_of, &mut words);
-    let schedule = Schedule {
-        members: 0,
-        member_count: members.len() as u32,
-        levels: words.len() as u32,
-        level_count: levels.len() as u32,
-        cycle: levels.last().map_or(0, |level| level.end),
-        scheduler: scheduler as u32,
-        tree: 0,
-        reserved: 0,
+    let levels = levels(members, weight_of, &mut compiled.words);
+    compiled.schedule.levels = compiled.words.len() as u32;
+    compiled.schedule.level_count = levels.len() as u32;
+    compiled.schedule.cycle = levels.last().map_or(0, |level| level.end);
+    compiled.words.extend(levels.iter().flat_map(|level| [level.end, level.servers, level.count]));
+    compiled
+}
+
+/// All that hold buckets, or, if none of them takes connections, whoever stands in for them.
+fn with_buckets(
+    mut compiled: Compiled,
+    scheduler: Scheduler,
+    hashing: Hashing,
+    candidates: &[Candidate],
+) -> Compiled {
+    compiled.words.clear();
+    let holds = |candidate: &&Candidate| candidate.holding.share > 0;
+    let takes = |candidate: &&Candidate| candidate.weight > 0;
+    let among: Vec<&Candidate> = match candidates.iter().filter(holds).any(|holder| takes(&holder)) {
+        true => candidates.iter().filter(holds).collect(),
+        false => candidates.iter().filter(takes).collect(),
     };
-    words.extend(levels.iter().flat_map(|level| [level.end, level.servers, level.count]));
-    let leaf = |(position, member): (u32, &Candidate)| {
-        Contestant::new(position, if scheduler == Scheduler::Wlc { member.weight } else { 1 })
+    if among.is_empty() {
+        return compiled;
+    }
+    let share = |candidate: &Candidate| match candidate.weight {
+        0 => candidate.holding.share,
+        weight => weight,
     };
-    let leaves = match scheduler.walk() {
-        Walk::Cursor => Vec::new(),
-        Walk::Least => (0..MAX_MEMBERS).zip(&members).map(leaf).collect(),
+    let holder = |candidate: &&Candidate| Holder {
+        server: candidate.server,
+        address: candidate.holding.address,
+        share: share(candidate),
     };
-    Compiled { schedule, words, leaves }
+    let holders: Vec<Holder> = among.iter().map(holder).collect();
+    let filled = match scheduler {
+        Scheduler::Mh => buckets::maglev(&holders),
+        _ => buckets::in_order(&holders),
+    };
+    let kept = |position: usize| among[position].holding.keeps && !hashing.fallback;
+    let servers = buckets::pass_on(&holders, &filled, |position| takes(&among[position]), kept);
+    compiled.schedule.cycle = servers.len() as u32;
+    compiled.words.extend(buckets::words(&servers));
+    compiled
 }
 
 /// One level per distinct weight: passes (last weight, this weight] take every member that weighs
@@ -89,7 +159,7 @@ fn levels(members: &[Candidate], weight_of: impl Fn(&Candidate) -> u32, words: &
             members
                 .iter()
                 .filter(|member| weight_of(member) >= weight)
-                .map(|member| u32::from(member.server.0)),
+                .map(|member| Member::new(member.server, member.weight).0),
         );
         let count = words.len() as u32 - servers;
         end += (weight / divisor - passes_done) * count;
@@ -117,12 +187,12 @@ mod tests {
         weights
             .iter()
             .enumerate()
-            .map(|(index, &weight)| Candidate { server: server(index), weight })
+            .map(|(index, &weight)| Candidate { server: server(index), weight, holding: Holding::default() })
             .collect()
     }
 
     fn letters(scheduler: Scheduler, weights: &[u16], picks: core::ops::Range<u64>) -> String {
-        let compiled = compile(scheduler, &candidates(weights));
+        let compiled = compile(scheduler, Hashing::default(), &candidates(weights));
         picks
             .map(|pick| match by_cursor(&compiled.words[..], &compiled.schedule, pick) {
                 Some(server) => char::from(b'A' + server.0 as u8 - 1),
@@ -145,6 +215,57 @@ mod tests {
         assert_eq!(letters(Scheduler::Rr, &[], 0..1), "-");
     }
 
+    #[test]
+    fn fail_over_knows_the_heaviest_alone() {
+        assert_eq!(letters(Scheduler::Fo, &[1, 3, 0, 3], 0..3), "BBB", "of equals the first");
+        assert_eq!(letters(Scheduler::Fo, &[0, 0], 0..1), "-");
+    }
+
+    /// How many of 1,000 clients each server gets, and behind those how many get none.
+    fn clients(scheduler: Scheduler, hashing: Hashing, candidates: &[Candidate]) -> Vec<usize> {
+        let compiled = compile(scheduler, hashing, candidates).at(7, 0);
+        let words: Vec<u32> = [0; 7].into_iter().chain(compiled.words).collect();
+        let mut picked = std::vec![0; candidates.len() + 1];
+        for client in 0..1000 {
+            let hash = buckets::hash(V6([client, 0]), 0);
+            let server = match compiled.schedule.member_count {
+                0 => None,
+                _ => buckets::by_bucket(&words[..], &compiled.schedule, hash),
+            };
+            picked[server.map_or(candidates.len(), |server| usize::from(server.0) - 1)] += 1;
+        }
+        picked
+    }
+
+    /// A server that is well and has weight 0, one that is down, and the others.
+    #[test]
+    fn buckets_of_servers_that_take_nothing() {
+        let holder = |(candidate, share): (Candidate, u16)| Candidate {
+            holding: Holding {
+                address: V6([0, u64::from(candidate.server.0)]),
+                share,
+                keeps: candidate.server.0 == 2,
+            },
+            ..candidate
+        };
+        let candidates: Vec<Candidate> =
+            candidates(&[2, 0, 1, 0]).into_iter().zip([2, 1, 1, 1]).map(holder).collect();
+        for scheduler in [Scheduler::Sh, Scheduler::Mh] {
+            let picked = clients(scheduler, Hashing::default(), &candidates);
+            assert_eq!((picked[1], picked[3]), (0, 0), "{picked:?}");
+            assert!((150..250).contains(&picked[4]), "weight 0 keeps its fifth: {picked:?}");
+            assert!(picked[0] > picked[2] && picked[2] > 200, "{picked:?}");
+            let fallback = Hashing { fallback: true, port: false };
+            assert_eq!(clients(scheduler, fallback, &candidates)[4], 0, "all go on");
+            // Nobody of those that hold buckets takes connections: whoever else is there does.
+            let mut only = candidates.clone();
+            only.iter_mut().for_each(|candidate| candidate.weight = 0);
+            assert_eq!(clients(scheduler, fallback, &only), [0, 0, 0, 0, 1000]);
+            only.push(Candidate { server: ServerId(5), weight: 1, holding: Holding::default() });
+            assert_eq!(clients(scheduler, Hashing::default(), &only), [0, 0, 0, 0, 1000, 0]);
+        }
+    }
+
     /// The rule as the talk states it, without levels.
     fn by_definition(weights: &[u16]) -> Vec<u16> {
         let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd).max(1);
@@ -163,7 +284,7 @@ mod tests {
     proptest! {
         #[test]
         fn bands_serve_what_the_definition_serves(weights in proptest::collection::vec(0u16..40, 0..20), base in 0u32..99) {
-            let compiled = compile(Scheduler::Wrr, &candidates(&weights)).at(base, 0);
+            let compiled = compile(Scheduler::Wrr, Hashing::default(), &candidates(&weights)).at(base, 0);
             let mut words = std::vec![0; base as usize];
             words.extend(&compiled.words);
             let expected = by_definition(&weights);
@@ -176,7 +297,7 @@ mod tests {
 
         #[test]
         fn large_weights_are_served_in_proportion(weights in proptest::collection::vec(1u16.., 1..60)) {
-            let compiled = compile(Scheduler::Wrr, &candidates(&weights));
+            let compiled = compile(Scheduler::Wrr, Hashing::default(), &candidates(&weights));
             let divisor = weights.iter().map(|weight| u32::from(*weight)).fold(0, gcd);
             let total: u64 = weights.iter().map(|weight| u64::from(u32::from(*weight) / divisor)).sum();
             prop_assert_eq!(u64::from(compiled.schedule.cycle), total);

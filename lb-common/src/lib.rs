@@ -13,7 +13,9 @@
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
-//! - [`tournament`]: the tree that lc and wlc pick by
+//! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
+//! - [`buckets`]: what sh, dh and mh pick by
+//! - `least`: the rules of the tournament, word for word (the host only)
 //! - `compile`: from a list of servers to a schedule (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
@@ -32,6 +34,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod buckets;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;
@@ -42,6 +45,8 @@ pub mod hairpin;
 #[cfg(not(target_arch = "bpf"))]
 pub mod kernel;
 pub mod lease;
+#[cfg(not(target_arch = "bpf"))]
+pub mod least;
 pub mod mac;
 pub mod partial_checksum;
 pub mod peer;

@@ -3,10 +3,11 @@
 //! The controller writes a [`Schedule`] per service; its lists stand in one map of words,
 //! `SCHEDULE_WORDS`. The lists hold only servers that may take new connections, in configured
 //! order:
-//! - members: one word per server, see [`Member`]; for lc and wlc, whose tournament names them by
-//!   position;
-//! - levels, for rr and wrr: a full cycle is cut into runs of passes with equal membership, so that
-//!   a cycle of any length needs at most one level per distinct weight. See [`Level`].
+//! - members: one word per server, see [`Member`]; for the schedulers with a tournament, which
+//!   names them by position;
+//! - levels: a full cycle of wrr is cut into runs of passes with equal membership, so that a cycle
+//!   of any length needs at most one level per distinct weight. See [`Level`];
+//! - buckets, in place of levels, for the schedulers that hash: see [`crate::buckets`].
 //!
 //! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS
 //! module's documentation (ipvsadm(8), section on schedulers).
@@ -15,7 +16,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::server::{Counts, ServerId};
 
-/// How a service picks the server of a new connection.
+/// How a service picks the server of a new connection. In all of them equals are decided by the
+/// configured order, and weight 0 takes nothing. An active connection weighs as much as 256
+/// inactive ones: the *load* is `active * 256 + inactive`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Scheduler {
@@ -23,14 +26,45 @@ pub enum Scheduler {
     Rr = 1,
     /// Weighted round robin: pass k = 1, 2, … takes every server with weight >= k.
     Wrr = 2,
-    /// Least `active * 256 + inactive`.
+    /// Least load.
     Lc = 3,
-    /// Least `(active * 256 + inactive) / weight`.
+    /// Least `load / weight`.
     Wlc = 4,
+    /// Shortest expected delay: least `(load + 256) / weight`, which is what it will be with one
+    /// active connection more.
+    Sed = 5,
+    /// Never queue: an idle server, whose load is below one active connection, the one with the
+    /// least load first; if there is none, sed.
+    Nq = 6,
+    /// Source hashing: by the client's bucket ([`crate::buckets`]).
+    Sh = 7,
+    /// Destination hashing: by the VIP's bucket.
+    Dh = 8,
+    /// Maglev hashing: by the client's bucket in a table that changes little when servers do.
+    Mh = 9,
+    /// Fail-over: the highest weight.
+    Fo = 10,
+    /// Overflow: the highest weight among servers with fewer active connections than their weight.
+    Ovf = 11,
+    /// Two choices: of two servers that are drawn by weight the one with the least `load / weight`.
+    Twos = 12,
 }
 
 impl Scheduler {
-    pub const ALL: [Self; 4] = [Self::Rr, Self::Wrr, Self::Lc, Self::Wlc];
+    pub const ALL: [Self; 12] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Sed,
+        Self::Nq,
+        Self::Sh,
+        Self::Dh,
+        Self::Mh,
+        Self::Fo,
+        Self::Ovf,
+        Self::Twos,
+    ];
 
     /// The reverse of its number; `None` for one that this program does not know.
     #[inline(always)]
@@ -40,6 +74,14 @@ impl Scheduler {
             2 => Some(Self::Wrr),
             3 => Some(Self::Lc),
             4 => Some(Self::Wlc),
+            5 => Some(Self::Sed),
+            6 => Some(Self::Nq),
+            7 => Some(Self::Sh),
+            8 => Some(Self::Dh),
+            9 => Some(Self::Mh),
+            10 => Some(Self::Fo),
+            11 => Some(Self::Ovf),
+            12 => Some(Self::Twos),
             _ => None,
         }
     }
@@ -47,8 +89,15 @@ impl Scheduler {
     #[inline(always)]
     pub const fn walk(self) -> Walk {
         match self {
-            Self::Rr | Self::Wrr => Walk::Cursor,
-            Self::Lc | Self::Wlc => Walk::Least,
+            // The cycle of fo holds one server.
+            Self::Rr | Self::Wrr | Self::Fo => Walk::Cursor,
+            Self::Lc | Self::Wlc => Walk::Least(Measure::Load),
+            Self::Sed => Walk::Least(Measure::Delay),
+            Self::Nq => Walk::Least(Measure::Queue),
+            Self::Ovf => Walk::Least(Measure::Room),
+            Self::Sh | Self::Mh => Walk::Bucket(Hashed::Client),
+            Self::Dh => Walk::Bucket(Hashed::Destination),
+            Self::Twos => Walk::TwoChoices,
         }
     }
 
@@ -59,8 +108,41 @@ impl Scheduler {
             Self::Wrr => "wrr",
             Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Sh => "sh",
+            Self::Dh => "dh",
+            Self::Mh => "mh",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Twos => "twos",
         }
     }
+
+    /// Whether a client's server follows from its address and the set of servers alone.
+    pub const fn hashes(self) -> bool {
+        matches!(self.walk(), Walk::Bucket(_))
+    }
+
+    /// Whether it goes by connections, and by nothing besides: without any it is none.
+    pub const fn counts(self) -> bool {
+        matches!(self.walk(), Walk::Least(_))
+    }
+
+    /// Whether it may be told to hash the client's port too, and whom to take in place of a server
+    /// of weight 0 ([`Hashing`]).
+    pub const fn has_flags(self) -> bool {
+        matches!(self, Self::Sh | Self::Mh)
+    }
+}
+
+/// What sh and mh may be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hashing {
+    /// The client's port is hashed beside its address (IPVS: sh-port, mh-port).
+    pub port: bool,
+    /// Clients of a server of weight 0 go on to others (IPVS: sh-fallback, mh-fallback).
+    pub fallback: bool,
 }
 
 /// By what a scheduler finds the next server.
@@ -69,7 +151,44 @@ pub enum Walk {
     /// A cursor goes round the levels.
     Cursor,
     /// The winner of the members' tournament ([`crate::tournament`]).
-    Least,
+    Least(Measure),
+    /// The bucket of a hash ([`crate::buckets`]).
+    Bucket(Hashed),
+    /// Two random positions in the levels.
+    TwoChoices,
+}
+
+/// What buckets are found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hashed {
+    Client,
+    Destination,
+}
+
+/// What contestants of a tournament are compared by, over their weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Measure {
+    /// lc, wlc.
+    Load = 0,
+    /// sed.
+    Delay = 1,
+    /// nq.
+    Queue = 2,
+    /// ovf.
+    Room = 3,
+}
+
+impl Measure {
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number & 3 {
+            0 => Self::Load,
+            1 => Self::Delay,
+            2 => Self::Queue,
+            _ => Self::Room,
+        }
+    }
 }
 
 /// Servers in one service at most: a power of two, and no more leaves has a tournament.
@@ -83,16 +202,17 @@ pub struct Schedule {
     /// First word of the members.
     pub members: u32,
     pub member_count: u32,
-    /// First word of the levels.
+    /// First word of the levels, or of the buckets.
     pub levels: u32,
     pub level_count: u32,
-    /// Picks in a full cycle of the levels.
+    /// Picks in a full cycle of the levels, or the number of buckets.
     pub cycle: u32,
     /// A [`Scheduler`]'s number; 0 is none yet.
     pub scheduler: u32,
-    /// First element of the tournament, for lc and wlc.
+    /// First element of the tournament, if there is one.
     pub tree: u32,
-    pub reserved: u32,
+    /// 1: the client's port is hashed with its address.
+    pub hashes_port: u32,
 }
 
 const _: () = assert!(size_of::<Schedule>() == 32);
@@ -135,7 +255,7 @@ pub struct Level {
 
 pub const WORDS_PER_LEVEL: u32 = 3;
 
-/// Bands that a binary search of so many steps can tell apart.
+/// Levels that a binary search of so many steps can tell apart.
 const LEVEL_SEARCH_STEPS: u32 = MAX_MEMBERS.ilog2() + 1;
 
 /// The words of the map `SCHEDULE_WORDS`.
@@ -157,8 +277,19 @@ pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64)
     if schedule.cycle == 0 {
         return None;
     }
-    let position = (cursor % schedule.cycle as u64) as u32;
-    let (mut low, mut high) = (0, schedule.level_count - 1);
+    Some(at_position(words, schedule, (cursor % schedule.cycle as u64) as u32)?.server())
+}
+
+/// twos: a random member, by weight. `random`: any number.
+#[inline(always)]
+pub fn by_chance<C: Words + ?Sized>(words: &C, schedule: &Schedule, random: u32) -> Option<Member> {
+    at_position(words, schedule, ((random as u64 * schedule.cycle as u64) >> 32) as u32)
+}
+
+/// The member at a position below `cycle`, which is not 0.
+#[inline(always)]
+fn at_position<C: Words + ?Sized>(words: &C, schedule: &Schedule, position: u32) -> Option<Member> {
+    let (mut low, mut high) = (0, schedule.level_count.wrapping_sub(1));
     let mut step = 0;
     while step < LEVEL_SEARCH_STEPS && low < high {
         let middle = (low + high) / 2;
@@ -175,12 +306,11 @@ pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64)
     if count == 0 {
         return None;
     }
-    let server = words.word(servers + position.wrapping_sub(begin) % count)?;
-    Some(ServerId(server as u16))
+    words.word(servers + position.wrapping_sub(begin) % count).map(Member)
 }
 
 /// The server that a hash of the client picks: by weight, and the same one while the set of members
-/// is the same.
+/// is the same. For schedulers that do not hash themselves.
 #[inline(always)]
 pub fn by_hash<C: Words + ?Sized>(words: &C, schedule: &Schedule, client: u32) -> Option<ServerId> {
     let mixed = (client as u64 ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -188,71 +318,39 @@ pub fn by_hash<C: Words + ?Sized>(words: &C, schedule: &Schedule, client: u32) -
     by_cursor(words, schedule, mixed >> 32)
 }
 
-/// The least loaded member so far, of all members in order: the rule of lc and wlc, which the
-/// program's tournament must agree with.
-#[derive(Debug, Clone, Copy)]
-pub struct Least {
-    load: u64,
-    weight: u64,
-    server: u32,
-}
-
-impl Least {
-    pub const NONE: Self = Self { load: 0, weight: 0, server: 0 };
-
-    /// Loads compare as fractions load/weight by cross-multiplication: 40 bits by 16 bits, no
-    /// overflow. Equal: the earlier one stays.
-    pub fn consider(&mut self, member: Member, counts: Counts, weighs: bool) {
-        let weight = if weighs { member.weight() as u64 } else { 1 };
-        let load = counts.load();
-        if self.server == 0 || load * self.weight < self.load * weight {
-            *self = Self { load, weight, server: member.server().0 as u32 };
-        }
-    }
-
-    /// `None`: there was no member.
-    pub const fn server(&self) -> Option<ServerId> {
-        match self.server {
-            0 => None,
-            server => Some(ServerId(server as u16)),
-        }
-    }
+/// twos: which of two members takes the connection; of equals the first.
+#[inline(always)]
+pub fn less_loaded(first: (Member, Counts), second: (Member, Counts)) -> Member {
+    let of_first = first.1.load() * second.0.weight() as u64;
+    let of_second = second.1.load() * first.0.weight() as u64;
+    if of_first <= of_second { first.0 } else { second.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pick(loads: &[(u16, u32, u32)], weighs: bool) -> u16 {
-        let mut least = Least::NONE;
-        for (index, &(weight, active, inactive)) in loads.iter().enumerate() {
-            let member = Member::new(ServerId(index as u16 + 1), weight);
-            least.consider(member, Counts::new(active, inactive), weighs);
-        }
-        least.server().unwrap().0
-    }
-
     #[test]
-    fn numbers_lead_back_to_their_schedulers() {
+    fn numbers_and_names_lead_back_to_their_schedulers() {
         for scheduler in Scheduler::ALL {
             assert_eq!(Scheduler::from_number(scheduler as u32), Some(scheduler));
+            let same = Scheduler::ALL.iter().filter(|other| other.name() == scheduler.name());
+            assert_eq!(same.count(), 1, "{scheduler:?}");
         }
-        for number in [0, 5, u32::MAX] {
+        for number in [0, Scheduler::ALL.len() as u32 + 1, u32::MAX] {
             assert_eq!(Scheduler::from_number(number), None, "{number}");
         }
+        for measure in [Measure::Load, Measure::Delay, Measure::Queue, Measure::Room] {
+            assert_eq!(Measure::from_number(measure as u32), measure);
+        }
     }
 
     #[test]
-    fn least_connections_counts_an_active_one_as_256_inactive_ones() {
-        assert_eq!(pick(&[(1, 1, 0), (1, 0, 255)], false), 2);
-        assert_eq!(pick(&[(1, 1, 0), (1, 0, 256)], false), 1);
-        assert_eq!(pick(&[(9, 3, 0), (1, 2, 0)], false), 2, "lc does not look at weights");
-    }
-
-    #[test]
-    fn weighted_least_connections_divides_by_weight() {
-        assert_eq!(pick(&[(4, 3, 0), (2, 2, 0), (1, 1, 0)], true), 1);
-        assert_eq!(pick(&[(4, 4, 0), (2, 2, 0), (1, 1, 0)], true), 1, "equal: first in order");
-        assert_eq!(pick(&[(65_535, u32::MAX, u32::MAX), (1, 0, 1)], true), 2);
+    fn of_two_the_less_loaded_for_its_weight() {
+        let member = |server, weight, active| (Member::new(ServerId(server), weight), Counts::new(active, 0));
+        let taken = |first, second| less_loaded(first, second).server().0;
+        assert_eq!(taken(member(1, 1, 1), member(2, 2, 1)), 2);
+        assert_eq!(taken(member(1, 1, 1), member(2, 2, 2)), 1, "equal: the first");
+        assert_eq!(taken(member(1, 65_535, u32::MAX), member(2, 65_535, u32::MAX)), 1);
     }
 }

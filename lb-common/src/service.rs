@@ -68,11 +68,12 @@ impl ServiceAddress {
     /// The two slots of a half where this service may stand.
     #[inline(always)]
     pub const fn candidates(&self, seed: u32, mask: u32) -> [u32; 2] {
-        let mixed = (self.address.0[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        let words = self.address.0[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ self.address.0[1]
             ^ (self.port_and_protocol as u64) << 8
-            ^ seed as u64)
-            .wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed as u64) << 1);
+            ^ seed as u64;
+        // The last bytes of an address stand at the top, whence a product carries nothing down.
+        let mixed = (words ^ words >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93 ^ (seed as u64) << 1);
         let mixed = mixed ^ (mixed >> 32);
         [mixed as u32 & mask, (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask]
     }
@@ -158,7 +159,7 @@ impl ServiceSlot {
 }
 
 /// Places every slot of `services` in `half`, whose length is a power of two. `false`: this seed
-/// does not fit, try another one. At most half as many services as slots, or no seed may fit.
+/// does not fit, try another one. At most a quarter as many services as slots, or no seed may fit.
 pub fn place(services: &[ServiceInfo], seed: u32, half: &mut [ServiceSlot]) -> bool {
     half.fill(ServiceSlot::EMPTY);
     let mask = half.len() as u32 - 1;
@@ -198,6 +199,40 @@ mod tests {
             .map(|service| service.id)
     }
 
+    fn info((id, address): (u16, &ServiceAddress)) -> ServiceInfo {
+        let ServiceAddress { address, port_and_protocol } = *address;
+        ServiceInfo { address, port_and_protocol, id, ..ServiceInfo::UNSET }
+    }
+
+    /// Services as people number them: VIPs in a row with one port, ports in a row of one VIP, both.
+    #[test]
+    fn services_in_a_row_find_their_places() {
+        let key = |vip: u32, port: u16| {
+            let address = V4(u32::from_ne_bytes((0x0a00_0000 + vip).to_be_bytes())).mapped();
+            ServiceAddress::new(address, port.to_be(), Protocol::Tcp)
+        };
+        let rows: [fn(u32) -> (u32, u16); 4] = [
+            |number| (number, 80),
+            |number| (1, 1 + number as u16),
+            |number| (number / 1000, 1 + (number % 1000) as u16),
+            |number| (number << 8, 443),
+        ];
+        for row in rows {
+            let keys: Vec<ServiceAddress> = (0..16_000)
+                .map(|number| {
+                    let (vip, port) = row(number);
+                    key(vip, port)
+                })
+                .collect();
+            let services: Vec<ServiceInfo> = (1..).zip(&keys).map(info).collect();
+            let mut half = vec![ServiceSlot::EMPTY; 1 << 16];
+            let seed = (1..20).find(|seed| place(&services, *seed, &mut half)).expect("an arrangement");
+            for service in &services {
+                assert_eq!(find(&half, &service.key(), seed), Some(service.id));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_service_is_found_and_nothing_else(
@@ -207,12 +242,7 @@ mod tests {
             let protocol = |tcp| if tcp { Protocol::Tcp } else { Protocol::Udp };
             let services: Vec<_> = addresses.iter().enumerate().map(|(index, &(address, port, tcp))| {
                 let key = ServiceAddress::new(V4(address).mapped(), port, protocol(tcp));
-                ServiceInfo {
-                    address: key.address,
-                    port_and_protocol: key.port_and_protocol,
-                    id: index as u16 + 1,
-                    ..ServiceInfo::UNSET
-                }
+                info((index as u16 + 1, &key))
             }).collect();
             let mut half = vec![ServiceSlot::EMPTY; 1024];
             let seed = (1..).find(|seed| place(&services, *seed, &mut half)).unwrap();

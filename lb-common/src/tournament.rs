@@ -1,6 +1,6 @@
-//! The tournament by which lc and wlc pick: a binary tree per service. A leaf holds a server's
-//! load, an inner node the better of the two below it, the root the server that takes the next
-//! connection. A pick reads one node; whoever changes a server's counts replays the nodes above its
+//! The tournament by which lc, wlc, sed, nq and ovf pick: a binary tree per service. A leaf holds
+//! what its [`Measure`] makes of a server's counts, an inner node the better of the two below it,
+//! the root the server that takes the next connection. A pick reads one node; whoever changes a server's counts replays the nodes above its
 //! leaf, one for each doubling of the number of servers.
 //!
 //! Nodes are numbered as in a heap: the root is 1, below node n are 2n and 2n + 1. Two nodes that
@@ -11,36 +11,50 @@
 //! stale until the next replay passes, or until the controller mends it ([`mend`], 20 times a
 //! second).
 
-use crate::schedule::MAX_MEMBERS;
-use crate::server::{Counts, ServerId};
+use crate::schedule::{MAX_MEMBERS, Measure, Member};
+use crate::server::Counts;
 
 /// Rounds from a leaf to the root at most.
 const ROUNDS: u32 = MAX_MEMBERS.ilog2();
 
-/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 its
-/// weight (1 for lc), 28 to 63 its load. A load of more than 36 bits (268 million active
-/// connections) counts as the largest there is.
+/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 a divisor,
+/// 28 to 63 a load. The least load over divisor wins. A load of more than 36 bits (268 million
+/// active connections) counts as the largest there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contestant(pub u64);
 
 impl Contestant {
-    const WEIGHT_SHIFT: u32 = 12;
+    const DIVISOR_SHIFT: u32 = 12;
     const LOAD_SHIFT: u32 = 28;
     const MOST: u64 = (1 << 36) - 1;
+    /// What an active connection adds to a load.
+    const ONE: u64 = Counts::new(1, 0).load();
 
     /// The leaf beside the last server: it loses against everybody.
     pub const NOBODY: Self = Self(Self::MOST << Self::LOAD_SHIFT);
 
-    /// `position` below [`MAX_MEMBERS`], `weight` above 0.
-    pub const fn new(position: u32, weight: u16) -> Self {
-        Self((weight as u64) << Self::WEIGHT_SHIFT | position as u64)
+    /// `position` below [`MAX_MEMBERS`].
+    pub const fn new(position: u32, entrant: Entrant, counts: Counts) -> Self {
+        Self(position as u64).with_counts(entrant, counts)
     }
 
+    /// The same server with these counts.
     #[inline(always)]
-    pub const fn with_load(self, counts: Counts) -> Self {
+    pub const fn with_counts(self, entrant: Entrant, counts: Counts) -> Self {
+        let weight = entrant.weight as u64;
         let load = counts.load();
+        let (load, divisor) = match entrant.measure {
+            Measure::Load => (load, weight),
+            Measure::Delay => (load + Self::ONE, weight),
+            // By the largest divisor, an idle server beats every busy one; idle ones compare by
+            // load.
+            Measure::Queue if load < Self::ONE => (load, u16::MAX as u64),
+            Measure::Queue => (load + Self::ONE, weight),
+            Measure::Room if counts.active() < entrant.weight as u32 => (1, weight),
+            Measure::Room => (Self::MOST, weight),
+        };
         let load = if load > Self::MOST { Self::MOST } else { load };
-        Self(self.0 & ((1 << Self::LOAD_SHIFT) - 1) | load << Self::LOAD_SHIFT)
+        Self(self.position() as u64 | divisor << Self::DIVISOR_SHIFT | load << Self::LOAD_SHIFT)
     }
 
     #[inline(always)]
@@ -48,26 +62,34 @@ impl Contestant {
         self.0 as u32 & (MAX_MEMBERS - 1)
     }
     #[inline(always)]
-    const fn weight(self) -> u64 {
-        self.0 >> Self::WEIGHT_SHIFT & 0xffff
+    const fn divisor(self) -> u64 {
+        self.0 >> Self::DIVISOR_SHIFT & 0xffff
     }
     #[inline(always)]
     const fn load(self) -> u64 {
         self.0 >> Self::LOAD_SHIFT
     }
 
-    /// The one with the least load by weight; of equals `self`, which stands further left. By
+    /// The one with the least load by divisor; of equals `self`, which stands further left. By
     /// cross-multiplication: 36 bits by 16 bits do not overflow.
     #[inline(always)]
     pub const fn or(self, right: Self) -> Self {
-        if self.load() * right.weight() <= right.load() * self.weight() { self } else { right }
+        if self.load() * right.divisor() <= right.load() * self.divisor() { self } else { right }
     }
 }
 
-const _: () = assert!(MAX_MEMBERS == 1 << Contestant::WEIGHT_SHIFT);
+const _: () = assert!(MAX_MEMBERS == 1 << Contestant::DIVISOR_SHIFT);
 
-/// Where a server's leaf is: the first element of its tree in the upper half, the leaf's number in
-/// the lower one. Value of the map `LEAVES`, by server.
+/// How a server enters a tournament. Its weight is not 0; it is 1 where weights do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entrant {
+    pub measure: Measure,
+    pub weight: u16,
+}
+
+/// Where a server's leaf is, and how it enters: bits 0 to 15 the leaf's number, 16 to 31 the
+/// server's weight, 32 to 55 the first element of its tree, 56 to 63 the [`Measure`]. Value of the
+/// map `LEAVES`, by server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Leaf(pub u64);
@@ -82,11 +104,16 @@ impl Leaf {
     }
     #[inline(always)]
     const fn tree(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> 32) as u32 & 0xff_ffff
     }
     #[inline(always)]
     const fn node(self) -> u32 {
-        self.0 as u32
+        self.0 as u32 & 0xffff
+    }
+    #[inline(always)]
+    const fn entrant(self) -> Entrant {
+        let measure = Measure::from_number((self.0 >> 56) as u32);
+        Entrant { measure, weight: (self.0 >> 16) as u16 }
     }
 }
 
@@ -110,7 +137,7 @@ pub trait Pairs {
 pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
     let mut node = leaf.node();
     let mut pair = pairs.pair(leaf.tree() + (node >> 1))?;
-    let mut winner = pair.node(node & 1).with_load(counts);
+    let mut winner = pair.node(node & 1).with_counts(leaf.entrant(), counts);
     let mut round = 0;
     while round <= ROUNDS {
         if pair.node(node & 1) == winner {
@@ -129,19 +156,24 @@ pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
     Some(())
 }
 
-/// The winner of a tree that is not empty, by its position among the members.
+/// The winner of a tree that is not empty, by its position among the members. `None`: nobody has
+/// room, or the tree ends too early.
 #[inline(always)]
-pub fn winner<P: Pairs>(pairs: &P, tree: u32) -> Option<u32> {
-    Some(pairs.pair(tree)?.node(1).position())
+pub fn winner<P: Pairs>(pairs: &P, tree: u32, measure: Measure) -> Option<u32> {
+    let winner = pairs.pair(tree)?.node(1);
+    let full = matches!(measure, Measure::Room) && winner.load() == Contestant::MOST;
+    if full { None } else { Some(winner.position()) }
 }
 
-/// Where a service's tournament stands. A tree of `width` leaves takes `width` elements.
+/// Where a service's tournament stands, and what it goes by. A tree of `width` leaves takes `width`
+/// elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tree {
     /// First element.
     pub first: u32,
     /// Leaves; a power of two.
     pub width: u32,
+    pub measure: Measure,
 }
 
 impl Tree {
@@ -150,8 +182,14 @@ impl Tree {
         members.next_power_of_two()
     }
 
-    pub const fn leaf(self, position: u32) -> Leaf {
-        Leaf((self.first as u64) << 32 | (self.width + position) as u64)
+    /// The leaf of the member at this position.
+    pub const fn leaf(self, position: u32, member: Member) -> Leaf {
+        let place = (self.first as u64) << 32 | (self.width + position) as u64;
+        Leaf((self.measure as u64) << 56 | (member.weight() as u64) << 16 | place)
+    }
+
+    const fn entrant(self, member: Member) -> Entrant {
+        Entrant { measure: self.measure, weight: member.weight() }
     }
 }
 
@@ -161,13 +199,15 @@ pub trait MendablePair: Pair {
     fn swap_node(&self, side: u32, from: Contestant, to: Contestant) -> bool;
 }
 
-/// Writes a tree that nobody looks at yet, with these leaves in their order.
-pub fn plant<P: Pairs>(pairs: &P, tree: Tree, leaves: &[Contestant]) {
+/// Writes a tree that nobody looks at yet, with these members in their order.
+pub fn plant<P: Pairs>(pairs: &P, tree: Tree, members: &[Member], counts: impl Fn(Member) -> Counts) {
     let node = |node: u32| pairs.pair(tree.first + (node >> 1));
     for position in 0..tree.width {
         let number = tree.width + position;
         if let Some(pair) = node(number) {
-            let leaf = leaves.get(position as usize).copied().unwrap_or(Contestant::NOBODY);
+            let leaf = members.get(position as usize).map_or(Contestant::NOBODY, |member| {
+                Contestant::new(position, tree.entrant(*member), counts(*member))
+            });
             pair.set_node(number & 1, leaf);
         }
     }
@@ -181,7 +221,7 @@ pub fn plant<P: Pairs>(pairs: &P, tree: Tree, leaves: &[Contestant]) {
 /// Brings a tree in line with its members' counts, in the order of their positions, and returns how
 /// many nodes were stale. A node that changes meanwhile is left to whoever changes it: a tree that
 /// is right is not disturbed.
-pub fn mend<P: Pairs>(pairs: &P, tree: Tree, members: &[ServerId], counts: impl Fn(ServerId) -> Counts) -> u32
+pub fn mend<P: Pairs>(pairs: &P, tree: Tree, members: &[Member], counts: impl Fn(Member) -> Counts) -> u32
 where
     P::Pair: MendablePair,
 {
@@ -194,7 +234,7 @@ where
         mended += u32::from(seen != right && pair.swap_node(number & 1, seen, right));
     };
     for (number, member) in (tree.width..).zip(members) {
-        put(number, &|seen| seen.with_load(counts(*member)));
+        put(number, &|seen| seen.with_counts(tree.entrant(*member), counts(*member)));
     }
     for number in (1..tree.width).rev() {
         let Some(below) = pairs.pair(tree.first + number) else { break };
@@ -212,7 +252,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::schedule::{Least, Member};
+    use crate::least::Least;
+    use crate::server::ServerId;
 
     pub struct HostPair<'a>(&'a [Cell<u64>; 2]);
 
@@ -245,69 +286,80 @@ mod tests {
     /// Where the tests' tree begins: what stands before it is somebody else's.
     const FIRST: u32 = 3;
 
+    const MEASURES: [Measure; 4] = [Measure::Load, Measure::Delay, Measure::Queue, Measure::Room];
+
     /// A service with its tournament, its counts, and the rule itself.
     struct Service {
         pairs: Vec<[Cell<u64>; 2]>,
         tree: Tree,
-        members: Vec<ServerId>,
-        weights: Vec<u16>,
+        members: Vec<Member>,
         counts: Vec<Counts>,
     }
 
     impl Service {
-        fn new(weights: &[u16]) -> Self {
-            let members = (1..=weights.len() as u16).map(ServerId).collect();
-            let tree = Tree { first: FIRST, width: Tree::width_for(weights.len() as u32) };
+        fn new(measure: Measure, weights: &[u16]) -> Self {
+            let members: Vec<_> =
+                (1..).zip(weights).map(|(id, weight)| Member::new(ServerId(id), *weight)).collect();
+            let tree = Tree { first: FIRST, width: Tree::width_for(weights.len() as u32), measure };
             let pairs = vec![[const { Cell::new(0) }; 2]; (FIRST + tree.width) as usize];
-            let leaves: Vec<_> =
-                (0..).zip(weights).map(|(at, weight)| Contestant::new(at, *weight)).collect();
-            plant(&&pairs[..], tree, &leaves);
+            plant(&&pairs[..], tree, &members, |_| Counts::default());
             let counts = vec![Counts::default(); weights.len()];
-            Self { pairs, tree, members, weights: weights.to_vec(), counts }
+            Self { pairs, tree, members, counts }
         }
 
-        fn winner(&self) -> u32 {
-            winner(&&self.pairs[..], FIRST).unwrap()
+        fn winner(&self) -> Option<u32> {
+            winner(&&self.pairs[..], FIRST, self.tree.measure)
         }
 
         fn replay(&self, position: usize) {
-            replay(&&self.pairs[..], self.tree.leaf(position as u32), self.counts[position]).unwrap();
+            let leaf = self.tree.leaf(position as u32, self.members[position]);
+            replay(&&self.pairs[..], leaf, self.counts[position]).unwrap();
         }
 
         fn mend(&self) -> u32 {
-            mend(&&self.pairs[..], self.tree, &self.members, |server| self.counts[usize::from(server.0) - 1])
+            let counts = |member: Member| self.counts[usize::from(member.server().0) - 1];
+            mend(&&self.pairs[..], self.tree, &self.members, counts)
         }
 
         /// Word for word: every member in order.
-        fn by_rule(&self) -> u32 {
-            let mut least = Least::NONE;
-            for ((member, weight), counts) in self.members.iter().zip(&self.weights).zip(&self.counts) {
-                least.consider(Member::new(*member, *weight), *counts, true);
+        fn by_rule(&self) -> Option<u32> {
+            let mut least = Least::new(self.tree.measure);
+            for (member, counts) in self.members.iter().zip(&self.counts) {
+                least.consider(*member, *counts);
             }
-            u32::from(least.server().unwrap().0) - 1
+            least.server().map(|server| u32::from(server.0) - 1)
         }
     }
 
     #[test]
     fn a_load_beyond_all_measure_is_the_largest() {
-        let (first, second) = (Contestant::new(0, 1), Contestant::new(1, 1));
         let most = Counts::new(u32::MAX, u32::MAX);
-        assert_eq!(first.with_load(most).or(second.with_load(most)).position(), 0);
-        assert_eq!(first.with_load(most).or(second.with_load(Counts::new(1 << 27, 0))).position(), 1);
-        assert_eq!(Contestant::NOBODY.or(second.with_load(most)).position(), 1, "even that beats nobody");
-        assert_eq!(second.with_load(most).or(Contestant::NOBODY).position(), 1);
-        assert_eq!(Contestant::new(4095, 65_535).with_load(most).position(), 4095);
+        for measure in MEASURES {
+            let of = |position, counts| Contestant::new(position, Entrant { measure, weight: 1 }, counts);
+            assert_eq!(of(0, most).or(of(1, most)).position(), 0);
+            assert_eq!(Contestant::NOBODY.or(of(1, most)).position(), 1, "even that beats nobody");
+            assert_eq!(of(1, most).or(Contestant::NOBODY).position(), 1);
+            assert_eq!(of(0, most).or(of(1, Counts::default())).position(), 1);
+            let heaviest = Entrant { measure, weight: 65_535 };
+            assert_eq!(Contestant::new(4095, heaviest, most).position(), 4095);
+        }
     }
 
     #[test]
     fn of_equals_the_first_in_order_wins() {
-        for members in 1..70 {
-            let mut service = Service::new(&vec![2; members]);
+        for (members, measure) in (1..70).flat_map(|members| MEASURES.map(|measure| (members, measure))) {
+            let mut service = Service::new(measure, &vec![2; members]);
             for round in 0..2 {
                 for position in 0..members {
-                    assert_eq!(service.winner(), position as u32, "{members} members, round {round}");
-                    service.counts[position].0 += 1;
+                    assert_eq!(service.winner(), Some(position as u32), "{members} members, round {round}");
+                    // Of the room for two connections one taken is no difference.
+                    let taken = if measure == Measure::Room { 2 } else { 1 };
+                    service.counts[position] = Counts::new(round + taken, 0);
                     service.replay(position);
+                }
+                if measure == Measure::Room {
+                    assert_eq!(service.winner(), None, "nobody has room");
+                    break;
                 }
             }
         }
@@ -318,13 +370,18 @@ mod tests {
         prop_oneof![3 => proptest::collection::vec(weight.clone(), 1..12), 1 => proptest::collection::vec(weight, 1..300)]
     }
 
+    fn measure() -> impl Strategy<Value = Measure> {
+        prop::sample::select(&MEASURES[..])
+    }
+
     proptest! {
         #[test]
         fn picks_what_the_rule_picks(
+            measure in measure(),
             weights in weights(),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), 0u32..9, 0u32..600), 1..200),
         ) {
-            let mut service = Service::new(&weights);
+            let mut service = Service::new(measure, &weights);
             for (member, active, inactive) in changes {
                 let position = member.index(weights.len());
                 service.counts[position] = Counts::new(active, inactive);
@@ -337,6 +394,7 @@ mod tests {
         /// Two CPUs replay at the same time: any of their reads and writes may come to nothing.
         #[test]
         fn what_a_race_left_is_mended(
+            measure in measure(),
             weights in weights(),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), 0u32..9), 1..50),
             losses in proptest::collection::vec(
@@ -344,7 +402,7 @@ mod tests {
                 0..20,
             ),
         ) {
-            let mut service = Service::new(&weights);
+            let mut service = Service::new(measure, &weights);
             for (member, active) in changes {
                 let position = member.index(weights.len());
                 service.counts[position] = Counts::new(active, 0);
@@ -357,8 +415,9 @@ mod tests {
                     Some(position) => position,
                     None => member.index(weights.len()),
                 };
-                let Some(weight) = weights.get(position) else { continue };
-                let stale = Contestant::new(position as u32, *weight).with_load(Counts::new(active, 1));
+                let Some(member) = service.members.get(position) else { continue };
+                let stale =
+                    Contestant::new(position as u32, service.tree.entrant(*member), Counts::new(active, 1));
                 service.pairs[FIRST as usize + number / 2][number % 2].set(stale.0);
             }
             service.mend();

@@ -3,15 +3,17 @@
 
 pub mod tournament;
 
-use lb_common::addr::Address;
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use lb_common::addr::{Address, V6};
+use lb_common::buckets;
 use lb_common::reason::Reason;
-use lb_common::schedule::{self, Member, Schedule, Walk, Words};
-use lb_common::server::ServerId;
+use lb_common::schedule::{self, Hashed, Measure, Member, Schedule, Walk, Words};
+use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
 use lb_common::tournament::winner;
 
 use self::tournament::MapPairs;
-use crate::maps::{ACTIVE_SCHEDULES, CURSORS, SCHEDULE_WORDS, SCHEDULES};
+use crate::maps::{ACTIVE_SCHEDULES, COUNTS, CURSORS, SCHEDULE_WORDS, SCHEDULES};
 use crate::sys::atomic;
 
 /// What a scheduler may go by.
@@ -19,6 +21,18 @@ use crate::sys::atomic;
 pub struct Request<A> {
     pub service: ServiceId,
     pub client: A,
+    pub client_port: u16,
+    pub destination: A,
+}
+
+impl<A: Address> Request<A> {
+    /// As a global function takes it; the destination, which dh alone goes by, as its hash.
+    #[inline(always)]
+    fn in_numbers(&self) -> (u32, u64, u64, u32, u32) {
+        let [high, low] = self.client.mapped().0;
+        let destination = buckets::hash(self.destination.mapped(), 0);
+        (u32::from(self.service.0), high, low, u32::from(self.client_port), destination)
+    }
 }
 
 struct MapWords;
@@ -40,8 +54,8 @@ fn schedule(service: ServiceId) -> Option<&'static Schedule> {
 /// The server for a new connection, or why there is none.
 #[inline(always)]
 pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
-    let [high, low] = request.client.mapped().0;
-    match lb_pick(u32::from(request.service.0), high, low) {
+    let (service, high, low, port, destination) = request.in_numbers();
+    match lb_pick(service, high, low, port, destination) {
         NO_SERVER => Err(Reason::NoServer),
         UNKNOWN_SCHEDULER => Err(Reason::UnknownScheduler),
         server => Ok(ServerId(server as u16)),
@@ -56,7 +70,13 @@ const UNKNOWN_SCHEDULER: u32 = 1 << 16;
 /// global, of numbers alone, once and by itself, and not again wherever it is called.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_pick(service: u32, _client_high: u64, _client_low: u64) -> u32 {
+pub extern "C" fn lb_pick(
+    service: u32,
+    client_high: u64,
+    client_low: u64,
+    client_port: u32,
+    destination: u32,
+) -> u32 {
     let service = ServiceId(service as u16);
     let Some(schedule) = schedule(service) else { return NO_SERVER };
     if schedule.member_count == 0 {
@@ -64,7 +84,12 @@ pub extern "C" fn lb_pick(service: u32, _client_high: u64, _client_low: u64) -> 
     }
     let server = match schedule.scheduler().map(|scheduler| scheduler.walk()) {
         Some(Walk::Cursor) => by_cursor(service, schedule),
-        Some(Walk::Least) => least_loaded(schedule),
+        Some(Walk::Least(measure)) => least_loaded(schedule, measure),
+        Some(Walk::Bucket(hashed)) => {
+            let client = V6([client_high, client_low]);
+            by_bucket(schedule, hashed, client, client_port as u16, destination)
+        }
+        Some(Walk::TwoChoices) => of_two(schedule),
         None => return UNKNOWN_SCHEDULER,
     };
     server.map_or(NO_SERVER, |server| u32::from(server.0))
@@ -79,9 +104,43 @@ fn by_cursor(service: ServiceId, schedule: &Schedule) -> Option<ServerId> {
 }
 
 #[inline(always)]
-fn least_loaded(schedule: &Schedule) -> Option<ServerId> {
-    let winner = winner(&MapPairs, schedule.tree)?;
+fn least_loaded(schedule: &Schedule, measure: Measure) -> Option<ServerId> {
+    let winner = winner(&MapPairs, schedule.tree, measure)?;
     MapWords.word(schedule.members.wrapping_add(winner)).map(|word| Member(word).server())
+}
+
+#[inline(always)]
+fn by_bucket(
+    schedule: &Schedule,
+    hashed: Hashed,
+    client: V6,
+    client_port: u16,
+    destination: u32,
+) -> Option<ServerId> {
+    let port = if schedule.hashes_port == 0 { 0 } else { client_port };
+    let hash = match hashed {
+        Hashed::Client => buckets::hash(client, port),
+        Hashed::Destination => destination,
+    };
+    buckets::by_bucket(&MapWords, schedule, hash)
+}
+
+#[inline(always)]
+fn of_two(schedule: &Schedule) -> Option<ServerId> {
+    let first = by_chance(schedule)?;
+    let second = by_chance(schedule)?;
+    Some(schedule::less_loaded(first, second).server())
+}
+
+/// A member that is drawn by weight, and its connections.
+#[inline(always)]
+fn by_chance(schedule: &Schedule) -> Option<(Member, Counts)> {
+    // SAFETY: the helper takes nothing and returns a number.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let member = schedule::by_chance(&MapWords, schedule, random)?;
+    let counts = COUNTS.get_ptr(u32::from(member.server().0))?;
+    // SAFETY: a map's value, aligned to 8 bytes; volatile, because others write there.
+    Some((member, Counts(unsafe { counts.read_volatile() })))
 }
 
 /// Whether no server takes new connections of the service.
@@ -91,8 +150,34 @@ pub fn has_no_server(service: ServiceId) -> bool {
 }
 
 /// The server for a packet that gets no entry: the same one for a client while the servers are the
-/// same.
+/// same, and the scheduler's own pick if that is so, too.
 #[inline(always)]
 pub fn by_hash<A: Address>(request: &Request<A>) -> Option<ServerId> {
-    schedule::by_hash(&MapWords, schedule(request.service)?, request.client.folded())
+    let (service, high, low, port, destination) = request.in_numbers();
+    match lb_pick_by_hash(service, high, low, port, destination) {
+        NO_SERVER => None,
+        server => Some(ServerId(server as u16)),
+    }
+}
+
+/// [`by_hash`] in numbers, as [`lb_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_pick_by_hash(
+    service: u32,
+    client_high: u64,
+    client_low: u64,
+    client_port: u32,
+    destination: u32,
+) -> u32 {
+    let Some(schedule) = schedule(ServiceId(service as u16)) else { return NO_SERVER };
+    if schedule.member_count == 0 {
+        return NO_SERVER;
+    }
+    let client = V6([client_high, client_low]);
+    let server = match schedule.scheduler().map(|scheduler| scheduler.walk()) {
+        Some(Walk::Bucket(hashed)) => by_bucket(schedule, hashed, client, client_port as u16, destination),
+        _ => schedule::by_hash(&MapWords, schedule, client.folded()),
+    };
+    server.map_or(NO_SERVER, |server| u32::from(server.0))
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod packet;
 mod pool;
 
+use std::collections::BTreeSet;
 use std::ops::{AddAssign as _, Deref, DerefMut};
 use std::time::Duration;
 
@@ -207,11 +208,12 @@ impl Director {
 
     /// Removes every entry of these servers and gives their numbers back.
     pub fn purge(&mut self, servers: &[ServerId]) -> Census {
-        let census = self.walk(Duration::ZERO, |server| servers.contains(&server));
+        let going = BTreeSet::from_iter(servers);
+        let census = self.walk(Duration::ZERO, |server| going.contains(&server));
         for server in servers {
             self.data_path.executor.purged(*server);
         }
-        self.leaving.retain(|leaving| !servers.contains(leaving));
+        self.leaving.retain(|leaving| !going.contains(leaving));
         census
     }
 

@@ -2,9 +2,10 @@
 //!
 //! | scheduler | compared |
 //! |---|---|
-//! | lc, wlc | pick by pick, and the active and inactive connections of every server after each event |
+//! | lc, wlc, nq | pick by pick, and the active and inactive connections of every server after each event |
 //! | rr, as long as the servers stay | the same |
 //! | rr afterwards, wrr | how often each server is picked in each full cycle: where IPVS's pointer stands after a change is its private matter, and its wrr serves the passes of a cycle from the top, ours from the bottom |
+//! | sh, dh, mh | what is true of both, whatever the hash functions: a client (with `sh-port` and `mh-port` a client and its port) always comes to the same server, servers are used by weight, one of weight 0 is not, and its clients get no server, or with the fallback another one |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +13,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
+use lb_common::least::Least;
 use lb_common::reason::Reason;
-use lb_common::schedule::{Least, Member};
+use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::plan::Service;
-use lb_model::{Scheduler, ServiceKey, Timeouts};
+use lb_model::{Hashing, Scheduler, ServiceKey, Timeouts};
 use lb_tests::harness::*;
 use serde::Deserialize;
 
@@ -105,15 +107,19 @@ fn name(number: u16) -> String {
     char::from(b'@' + number as u8).to_string()
 }
 
-fn scheduler(words: &str) -> Option<Scheduler> {
+/// From the words of ipvsadm: a name, and `-b` with flags after it.
+fn scheduler(words: &str) -> Option<(Scheduler, Hashing)> {
     let name = words.split_whitespace().next()?;
-    Scheduler::ALL.into_iter().find(|scheduler| scheduler.name() == name)
+    let hashing = Hashing { port: words.contains("-port"), fallback: words.contains("-fallback") };
+    let found = Scheduler::ALL.into_iter().find(|scheduler| scheduler.name() == name)?;
+    Some((found, hashing))
 }
 
 struct Replay {
     director: Director,
     key: ServiceKey,
     scheduler: Scheduler,
+    hashing: Hashing,
     timeouts: Timeouts,
     /// Client and server of each connection, by its number in the recording.
     connections: BTreeMap<u32, (Client, u16)>,
@@ -121,6 +127,9 @@ struct Replay {
     members: Vec<(String, u16)>,
     /// Since the last change: what IPVS picked, what we picked.
     picks: Vec<[String; 2]>,
+    /// Of a scheduler that hashes, since the last change: where what it hashes came to, with IPVS (0)
+    /// and with us (1).
+    homes: BTreeMap<(usize, Option<(Ipv4Addr, u16)>), Option<String>>,
     /// Whether our picks can be held against IPVS's one by one.
     exact: bool,
     /// The scheduler or the servers were changed after connections had been made.
@@ -129,14 +138,17 @@ struct Replay {
 
 impl Replay {
     fn new(scenario: &Scenario) -> Self {
+        let (scheduler, hashing) = scheduler(&scenario.scheduler).expect("one of ours");
         Self {
             director: Director::new([]),
             key: WEB,
-            scheduler: scheduler(&scenario.scheduler).expect("one of ours"),
+            scheduler,
+            hashing,
             timeouts: Timeouts::default(),
             connections: BTreeMap::new(),
             members: Vec::new(),
             picks: Vec::new(),
+            homes: BTreeMap::new(),
             exact: true,
             changed: false,
         }
@@ -151,7 +163,7 @@ impl Replay {
             Event::Add { state } | Event::Edit { state } | Event::Del { state } => self.change(state),
             Event::SetScheduler { scheduler: name, state } => {
                 self.end_of_cycles();
-                self.scheduler = scheduler(name).expect("one of ours");
+                (self.scheduler, self.hashing) = scheduler(name).expect("one of ours");
                 self.change(state);
             }
             Event::Open { id, src, sport, pick, state } => {
@@ -187,12 +199,13 @@ impl Replay {
         self.changed |= !self.connections.is_empty();
         self.exact = match self.scheduler {
             Scheduler::Rr => !self.changed,
-            Scheduler::Wrr => false,
-            Scheduler::Lc | Scheduler::Wlc => true,
+            Scheduler::Lc | Scheduler::Wlc | Scheduler::Nq => true,
+            _ => false,
         };
         self.members = state.iter().map(|(name, weight, ..)| (name.clone(), *weight)).collect();
         let mut service: Service = service(self.scheduler, &[]);
         service.settings.timeouts = self.timeouts;
+        service.hashing = self.hashing;
         service.servers = state.iter().map(|(name, weight, ..)| server(number(name), *weight)).collect();
         let key = self.key;
         let leaving = self.director.change(|state| _ = state.services.insert(key, service));
@@ -201,6 +214,9 @@ impl Replay {
     }
 
     fn open(&mut self, id: u32, from: Client, pick: Option<&str>) {
+        if self.scheduler.hashes() {
+            return self.open_by_hash(id, from, pick);
+        }
         let Some(pick) = pick else {
             let (outcome, reasons) = self.director.explain(&Packet::syn(from).bytes());
             assert_eq!((outcome.verdict, reasons), (Verdict::Drop, vec![Reason::NoServer]), "open {id}");
@@ -209,6 +225,52 @@ impl Replay {
         let server = self.director.open(from);
         self.connections.insert(id, (from, server));
         self.picked(pick, server);
+    }
+
+    /// A client comes to the same server as before, or to none if that is so before, too: `None` in
+    /// both.
+    fn open_by_hash(&mut self, id: u32, from: Client, theirs: Option<&str>) {
+        let (outcome, reasons) = self.director.explain(&Packet::syn(from).bytes());
+        let ours = outcome.sent_to();
+        if ours.is_some() {
+            assert_eq!(self.director.send(&Packet::ack(from)).sent_to(), ours, "SYN and ACK of {from}");
+        } else {
+            assert_eq!(reasons, [Reason::NoServer], "open {id}");
+        }
+        for (who, server) in [(0, theirs.map(str::to_owned)), (1, ours.map(name))] {
+            let weight = |server: &String| self.members.iter().find(|(name, _)| name == server).unwrap().1;
+            assert!(server.as_ref().is_none_or(|server| weight(server) > 0), "weight 0 takes nothing");
+            let port = if self.hashing.port { from.port() } else { 0 };
+            let hashed = if self.scheduler == Scheduler::Dh { None } else { Some((*from.ip(), port)) };
+            let known = self.homes.entry((who, hashed)).or_insert_with(|| server.clone());
+            assert_eq!(*known, server, "open {id}, of {}", ["IPVS", "ours"][who]);
+        }
+    }
+
+    /// Since the last change, both have used every server that takes connections and no other one,
+    /// the heavier the more often, and have left clients without a server for the same cause.
+    fn end_of_hashing(&mut self) {
+        let homes = std::mem::take(&mut self.homes);
+        let clients = homes.len() / 2;
+        let some_keep = self.members.iter().any(|(_, weight)| *weight == 0) && !self.hashing.fallback;
+        for who in [0, 1] {
+            let of = |server: Option<&str>| {
+                let at = |((whose, _), home): (&(usize, _), &Option<String>)| {
+                    *whose == who && home.as_deref() == server
+                };
+                homes.iter().filter(|home| at(*home)).count()
+            };
+            assert_eq!(of(None) > 0, some_keep && clients > 0, "clients without a server");
+            if clients < 30 || self.scheduler == Scheduler::Dh {
+                continue; // too few to have come to each
+            }
+            let total: usize = self.members.iter().map(|(_, weight)| usize::from((*weight).max(1))).sum();
+            for (name, weight) in self.members.iter().filter(|(_, weight)| *weight > 0) {
+                let fair = clients * usize::from(*weight) / total;
+                let used = of(Some(name));
+                assert!(used > fair / 4 && used < fair * 2 + 4, "{name}: {used} clients, fair were {fair}");
+            }
+        }
     }
 
     fn picked(&mut self, theirs: &str, ours: u16) {
@@ -239,6 +301,7 @@ impl Replay {
 
     /// Over each full cycle since the last change, both gave each server its share.
     fn end_of_cycles(&mut self) {
+        self.end_of_hashing();
         let shares = self.shares();
         let length = shares.values().sum::<usize>();
         let cycles = if length == 0 { [].chunks_exact(1) } else { self.picks.chunks_exact(length) };
@@ -257,7 +320,7 @@ impl Replay {
         let weight = |weight: u16| match self.scheduler {
             Scheduler::Rr => weight.min(1),
             Scheduler::Wrr => weight,
-            Scheduler::Lc | Scheduler::Wlc => 0,
+            _ => 0,
         };
         let weights = self.members.iter().map(|(name, number)| (name.as_str(), usize::from(weight(*number))));
         let shares: BTreeMap<&str, usize> = weights.filter(|(_, weight)| *weight > 0).collect();
@@ -280,13 +343,13 @@ fn replay(scenario: &Scenario) {
 
 /// Each pick is what our rule makes of the counters recorded before it.
 fn check_by_rule(scenario: &Scenario) {
-    let weighs = scheduler(&scenario.scheduler) == Some(Scheduler::Wlc);
+    let (scheduler, _) = scheduler(&scenario.scheduler).expect("one of ours");
     let mut before: &[Row] = &[];
     let mut opened = 0;
     for event in &scenario.events {
         match event {
             Event::Open { pick, state, .. } => {
-                let picked = least(before, weighs).map(|server| name(server.0));
+                let picked = least(before, scheduler).map(|server| name(server.0));
                 assert_eq!(picked, *pick, "from {before:?}");
                 before = state;
                 opened += 1;
@@ -299,11 +362,11 @@ fn check_by_rule(scenario: &Scenario) {
     assert!(opened > 0);
 }
 
-fn least(rows: &[Row], weighs: bool) -> Option<ServerId> {
-    let mut least = Least::NONE;
+fn least(rows: &[Row], scheduler: Scheduler) -> Option<ServerId> {
+    let mut least = Least::of(scheduler)?;
     for (name, weight, active, inactive) in rows.iter().filter(|(_, weight, ..)| *weight > 0) {
         let member = Member::new(ServerId(number(name)), *weight);
-        least.consider(member, Counts::new(*active, *inactive), weighs);
+        least.consider(member, Counts::new(*active, *inactive));
     }
     least.server()
 }
@@ -345,5 +408,5 @@ fn every_recorded_scenario() {
         replay(scenario);
         replayed += 1;
     }
-    assert!(replayed >= 30, "only {replayed} scenarios");
+    assert!(replayed >= 40, "only {replayed} scenarios");
 }

@@ -188,7 +188,13 @@ impl<A: Family> Steps<'_, A> {
 
     #[inline(always)]
     fn request(&self) -> Request<A> {
-        Request { service: self.found.service.service(), client: self.context.flow.source }
+        let flow = &self.context.flow;
+        Request {
+            service: self.found.service.service(),
+            client: flow.source,
+            client_port: flow.source_port,
+            destination: flow.destination,
+        }
     }
 
     #[inline(always)]

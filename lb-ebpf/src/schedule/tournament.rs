@@ -1,5 +1,5 @@
-//! The servers' connections now, and the tournaments that lc and wlc pick by: whoever changes the
-//! ones settles the others.
+//! The servers' connections now, and the tournaments: whoever changes the ones settles the
+//! others.
 
 use lb_common::server::{Counts, ServerId};
 use lb_common::tournament::{self, Contestant, Pair, Pairs};

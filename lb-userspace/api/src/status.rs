@@ -237,7 +237,7 @@ pub struct ServiceStatus {
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// `rr`, `wrr`, `lc` or `wlc`.
+    /// A name of `lb_common::schedule::Scheduler`.
     pub scheduler: String,
     /// `none`, `local`, `sorry` or a server's address.
     pub fallback: String,

@@ -143,6 +143,8 @@ pub(crate) struct Service {
     pub vip: Scalar,
     pub protocol: Scalar,
     pub scheduler: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub hash: Option<Hash>,
     pub fallback: Scalar,
     pub sorry_page: Scalar,
     pub stray: Scalar,
@@ -159,6 +161,13 @@ pub(crate) struct Service {
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
     pub servers: Option<Vec<Server>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `port` or `fallback`")]
+pub(crate) struct Hash {
+    pub port: Scalar,
+    pub fallback: Scalar,
 }
 
 /// One check or several.

@@ -29,7 +29,7 @@ use lb_model::{Forwarding, ServiceKey};
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::{service_info, target_address};
+use self::values::service_info;
 use super::allocator::Allocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
@@ -61,6 +61,8 @@ pub struct Executor {
     halves_switched: u64,
     /// Servers still being purged whose services are gone.
     leaving: BTreeMap<ServerId, ServiceId>,
+    /// The same by service, whose number may be used again after the last of them.
+    leaving_services: BTreeMap<ServiceId, BTreeSet<ServerId>>,
     unclaimed: Unclaimed,
     /// MACs of the other directors.
     directors: BTreeSet<Mac>,
@@ -156,6 +158,7 @@ impl Executor {
             settled: 0,
             halves_switched: 0,
             leaving: BTreeMap::new(),
+            leaving_services: BTreeMap::new(),
             directors: BTreeSet::new(),
             sizes,
         }
@@ -240,7 +243,9 @@ impl Executor {
                 self.write_next_hop(key, id, server)?;
             }
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
-            Change::Schedule(key, scheduler, members) => self.schedule(key, *scheduler, members)?,
+            Change::Schedule(key, scheduler, hashing, candidates) => {
+                self.schedule(key, *scheduler, *hashing, candidates)?;
+            }
         }
         Ok(None)
     }
@@ -260,7 +265,10 @@ impl Executor {
             record.purging.retain(|purging| *purging != server);
         }
         let Some(service) = self.leaving.remove(&server) else { return };
-        if !self.leaving.values().any(|other| *other == service) {
+        let Some(others) = self.leaving_services.get_mut(&service) else { return };
+        others.remove(&server);
+        if others.is_empty() {
+            self.leaving_services.remove(&service);
             self.service_ids.give_back(service.0);
         }
     }
@@ -272,7 +280,11 @@ impl Executor {
     fn add_service(&mut self, key: ServiceKey, settings: Settings) -> Result<()> {
         let known = self.unclaimed.services.remove(&key).map(|id| id.0);
         let id = known.or_else(|| self.service_ids.take()).with_context(|| {
-            format!("{key}: there is room for {} services, and all numbers are taken", self.sizes.services)
+            format!(
+                "{key}: there is room for {} services, and all numbers are taken: restart lb, which loses no connection, \
+                 for more room",
+                self.sizes.services
+            )
         })?;
         let record = ServiceRecord {
             id: ServiceId(id),
@@ -300,8 +312,14 @@ impl Executor {
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
         }
-        self.leaving.extend(record.purging.iter().map(|server| (*server, record.id)));
+        record.purging.iter().for_each(|server| self.leaves(*server, record.id));
         Ok(())
+    }
+
+    /// The server is purged, and its service gone.
+    fn leaves(&mut self, server: ServerId, service: ServiceId) {
+        self.leaving.insert(server, service);
+        self.leaving_services.entry(service).or_default().insert(server);
     }
 
     fn add_server(&mut self, key: &ServiceKey, server: &Server) -> Result<()> {
@@ -321,7 +339,7 @@ impl Executor {
             }
         };
         // Whoever finds the entry finds its address.
-        self.maps.targets.write(usize::from(id.0), target_address(server.target));
+        self.maps.targets.write(usize::from(id.0), server.target.address());
         self.maps.servers.write(usize::from(id.0), ServerEntry { next_hop, service });
         self.write_next_hop(key, id, server)
     }
@@ -333,7 +351,7 @@ impl Executor {
         for ((key, _), server) in &servers {
             match (self.services.get_mut(key), services.get(key)) {
                 (Some(record), _) => record.purging.push(*server),
-                (None, Some(service)) => drop(self.leaving.insert(*server, *service)),
+                (None, Some(service)) => self.leaves(*server, *service),
                 (None, None) => {}
             }
         }

@@ -9,7 +9,7 @@ pub(crate) struct Ids {
     /// Every number from here on was never used.
     fresh: u16,
     last: u16,
-    free: Vec<u16>,
+    free: BTreeSet<u16>,
 }
 
 impl Ids {
@@ -23,9 +23,8 @@ impl Ids {
 
     /// A number nobody has; the lowest of those given back. `None`: all are taken.
     pub(crate) fn take(&mut self) -> Option<u16> {
-        if let Some(lowest) = self.free.iter().enumerate().min_by_key(|(_, id)| **id).map(|(index, _)| index)
-        {
-            return Some(self.free.swap_remove(lowest));
+        if let Some(lowest) = self.free.pop_first() {
+            return Some(lowest);
         }
         if self.fresh == 0 || self.fresh > self.last {
             return None;
@@ -37,8 +36,8 @@ impl Ids {
 
     /// Gives a number back once nothing remembers it.
     pub(crate) fn give_back(&mut self, id: u16) {
-        debug_assert!(id != 0 && !self.free.contains(&id));
-        self.free.push(id);
+        let was_taken = self.free.insert(id);
+        debug_assert!(id != 0 && was_taken);
     }
 }
 

@@ -8,9 +8,10 @@ use aya::programs::Xdp;
 use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::stage::Stage;
 use lb_common::table::Layout as _;
+use lb_model::MAX_VIPS;
 use lb_net::xsk::MAX_QUEUES;
 
-use super::inherited::PinnedMaps;
+use super::inherited::{Known, PinnedMaps};
 use super::kernel;
 
 /// The BPF object that build.rs compiled.
@@ -19,6 +20,12 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// Name of the entry in the object: the program that is attached.
 pub const PROGRAM: &str = "lb";
 
+/// Words for the buckets of a service with mh; more than 1,024 servers take more.
+pub const MH_WORDS: u32 = 8191;
+
+/// Words for the schedule of a service with one or two servers.
+const SERVICE_WORDS: usize = 8;
+
 /// How much the maps hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -26,7 +33,7 @@ pub struct Sizes {
     pub connections: u32,
     /// IPv6 connections, whose slots are twice as large.
     pub connections_v6: u32,
-    /// Services; a power of two. The table of services has twice as many slots in each half.
+    /// Services; a power of two. The table of services has four times as many slots in each half.
     pub services: u32,
     /// Servers of all services together, local fallbacks included.
     pub servers: u32,
@@ -39,6 +46,23 @@ impl Sizes {
     /// Room for what the configuration may grow into by reloads.
     pub fn for_connections(connections: u32, connections_v6: u32) -> Self {
         Self { connections, connections_v6, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
+    }
+
+    /// The same with room for so many services, of which so many have buckets of mh, and for twice
+    /// as many of either after reloads.
+    pub fn with_services(self, services: usize, of_mh: usize) -> Self {
+        let room = |number: usize| u32::try_from(number * 2).unwrap_or(u32::MAX / 2).next_power_of_two();
+        let words = services * SERVICE_WORDS + of_mh * MH_WORDS as usize;
+        let schedule_words = room(words).clamp(self.schedule_words, 1 << 29);
+        let services = room(services).clamp(self.services, 1 << 16);
+        Self { services, schedule_words, ..self }
+    }
+
+    /// The same with room for the services of an `lb` before this one, which keep their numbers.
+    pub fn with_numbers_of(self, known: &[Known]) -> Self {
+        let numbers = known.iter().map(|known| u32::from(known.service_id.0) + 1);
+        let services = numbers.map(u32::next_power_of_two).fold(self.services, u32::max);
+        Self { services, ..self }
     }
 
     pub fn pages_v4(&self) -> u32 {
@@ -57,7 +81,8 @@ impl Sizes {
 
     /// Slots in one half of the table of services.
     pub fn service_slots(&self) -> u32 {
-        self.services * 2
+        // With half of them in use, tens of thousands of services find no arrangement.
+        self.services * 4
     }
 }
 
@@ -80,7 +105,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
     loader
         .map_max_entries("SERVICES", sizes.service_slots() * 2)
         // What a reload brings and what it takes away are in the map together for a moment.
-        .map_max_entries("VIPS", sizes.services * 2)
+        .map_max_entries("VIPS", MAX_VIPS as u32 * 2)
         .map_max_entries("ANSWERS", sizes.services * 2)
         .map_max_entries("XSKS", MAX_QUEUES)
         .map_max_entries("ACTIVE_SCHEDULES", sizes.services + 1)
@@ -142,4 +167,45 @@ pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
         .with_context(|| format!("the object holds no program {name}"))?
         .try_into()
         .with_context(|| format!("{name} is no XDP program"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::server::ServerId;
+    use lb_common::service::ServiceId;
+    use lb_model::{Protocol, ServiceKey};
+
+    use super::*;
+    use crate::plan::Target;
+
+    #[test]
+    fn there_is_room_for_what_is_there_and_as_much_again() {
+        let least = Sizes::for_connections(1, 1);
+        let of = |services, of_mh| {
+            let sizes = least.with_services(services, of_mh);
+            (sizes.services, sizes.schedule_words)
+        };
+        assert_eq!(of(1, 1), (4096, 1 << 19), "never less than ever");
+        assert_eq!(of(2049, 0), (8192, 1 << 19));
+        assert_eq!(of(65_000, 0), (1 << 16, 1 << 20), "numbers have 16 bits");
+        assert_eq!(of(4096, 4096), (8192, 1 << 27), "512 MiB for so many services with mh");
+    }
+
+    #[test]
+    fn numbers_that_are_in_use_stay_within_the_maps() {
+        let known = |number| Known {
+            id: ServerId(1),
+            service: ServiceKey { vip: [192, 0, 2, 10].into(), port: 80, protocol: Protocol::Tcp },
+            service_id: ServiceId(number),
+            target: Target::Local,
+            mac: None,
+            usable: false,
+        };
+        let services = |numbers: &[u16]| {
+            let known: Vec<Known> = numbers.iter().map(|number| known(*number)).collect();
+            Sizes::for_connections(1, 1).with_numbers_of(&known).services
+        };
+        assert_eq!([services(&[]), services(&[4095]), services(&[1, 4096])], [4096, 4096, 8192]);
+        assert_eq!(services(&[u16::MAX]), 1 << 16);
+    }
 }

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use lb_common::addr::V6;
+use lb_common::compile::{Candidate, Holding};
 use lb_common::mac::Mac;
-use lb_model::{Forwarding, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub use diff::{diff, schedule};
 
@@ -24,6 +26,7 @@ pub struct State {
 pub struct Service {
     pub settings: Settings,
     pub scheduler: Scheduler,
+    pub hashing: Hashing,
     /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
@@ -55,6 +58,9 @@ pub enum Target {
 pub struct Server {
     pub target: Target,
     pub weight: u16,
+    /// What it weighs where servers keep their buckets (sh, dh, mh) while its weight is 0 or it is
+    /// not usable; 0: it leaves them to others, as draining servers and the fallback do.
+    pub share: u16,
     /// `None`: not resolved, or not needed because the target is local. A real server at the
     /// interface's own MAC is the director's host.
     pub mac: Option<Mac>,
@@ -79,8 +85,47 @@ impl Service {
         self.servers.iter().filter(|server| server.usable && server.weight > 0)
     }
 
+    /// What its schedule is made of: the members, and for a scheduler that hashes the servers that
+    /// keep buckets.
+    pub fn candidates(&self) -> Vec<Candidate<Target>> {
+        let candidate = |server: &Server| Candidate {
+            server: server.target,
+            weight: if server.usable { server.weight } else { 0 },
+            holding: server.holding(),
+        };
+        match self.scheduler.hashes() {
+            true => self
+                .servers
+                .iter()
+                .map(candidate)
+                .filter(|one| one.weight > 0 || one.holding.share > 0)
+                .collect(),
+            false => {
+                let plain = |server| Candidate { holding: Holding::default(), ..candidate(server) };
+                self.members().map(plain).collect()
+            }
+        }
+    }
+
     pub fn server(&self, target: Target) -> Option<&Server> {
         self.servers.iter().find(|server| server.target == target)
+    }
+}
+
+impl Server {
+    fn holding(&self) -> Holding {
+        let keeps = self.usable && self.weight == 0;
+        Holding { address: self.target.address(), share: self.share, keeps }
+    }
+}
+
+impl Target {
+    /// As the map `TARGETS` holds it.
+    pub fn address(self) -> V6 {
+        match self {
+            Self::Real(address) => address.into(),
+            Self::Local => V6::UNSPECIFIED,
+        }
     }
 }
 
@@ -95,8 +140,8 @@ pub enum Change {
     ChangeServer(ServiceKey, Server),
     /// The schedule without the server comes before this.
     RemoveServer(ServiceKey, Target),
-    /// From now on new connections go to these members, in this order.
-    Schedule(ServiceKey, Scheduler, Vec<(Target, u16)>),
+    /// From now on new connections go to those of weights above 0, in this order.
+    Schedule(ServiceKey, Scheduler, Hashing, Vec<Candidate<Target>>),
 }
 
 impl fmt::Display for Target {
@@ -123,12 +168,13 @@ impl fmt::Display for Change {
                 write!(f, "Changing real server: {} ({}*{key}), {usable}", server.target, server.weight)
             }
             Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
-            Self::Schedule(key, scheduler, members) if members.is_empty() => {
-                write!(f, "No server left for {key} ({})", scheduler.name())
-            }
-            Self::Schedule(key, scheduler, members) => {
+            Self::Schedule(key, scheduler, _, candidates) => {
+                let mut members = candidates.iter().filter(|candidate| candidate.weight > 0).peekable();
+                if members.peek().is_none() {
+                    return write!(f, "No server left for {key} ({})", scheduler.name());
+                }
                 write!(f, "Scheduling {key} by {} over", scheduler.name())?;
-                members.iter().try_for_each(|(target, weight)| write!(f, " {weight}*{target}"))
+                members.try_for_each(|member| write!(f, " {}*{}", member.weight, member.server))
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The tournaments that lc and wlc pick by, as the controller sees them: planted with a schedule,
+//! The tournaments that schedulers pick by, as the controller sees them: planted with a schedule,
 //! mended while it is in force. The rules are `lb_common::tournament`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
 use lb_common::tournament::{Contestant, Leaf, MendablePair, Pair, Pairs, Tree, mend, plant};
@@ -24,7 +25,7 @@ pub struct Tournaments {
 /// A tournament and the servers in it, in the order of their leaves.
 struct Tournament {
     tree: Tree,
-    members: Vec<ServerId>,
+    members: Vec<Member>,
 }
 
 impl Tournaments {
@@ -36,34 +37,28 @@ impl Tournaments {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plants a tree where none is in force, and from now on has the program replay it. `leaves`
-    /// are those of `members`; without any the service has no tournament any more. What was in
+    /// Plants a tree of these members where none is in force, and from now on has the program replay
+    /// it; without a tree, or without members, the service has no tournament any more. What was in
     /// force is free once no packet is under way with it.
-    pub fn put_in_force(
-        &self,
-        service: ServiceId,
-        first: u32,
-        leaves: &[Contestant],
-        members: Vec<ServerId>,
-    ) {
-        let tree = Tree { first, width: Tree::width_for(leaves.len() as u32) };
-        let loaded: Vec<Contestant> =
-            leaves.iter().zip(&members).map(|(leaf, member)| leaf.with_load(self.counts(*member))).collect();
+    pub fn put_in_force(&self, service: ServiceId, tree: Option<Tree>, members: Vec<Member>) {
         // Nobody mends what is about to go.
         let mut in_force = self.in_force();
-        let before = match leaves.is_empty() {
-            true => in_force.remove(&service),
-            false => {
-                plant(&self, tree, &loaded);
+        let tree = tree.filter(|_| !members.is_empty());
+        let before = match tree {
+            None => in_force.remove(&service),
+            Some(tree) => {
+                plant(&self, tree, &members, |member| self.counts(member.server()));
                 in_force.insert(service, Tournament { tree, members: members.clone() })
             }
         };
-        let stay: BTreeSet<&ServerId> = members.iter().collect();
-        for member in before.iter().flat_map(|before| &before.members).filter(|old| !stay.contains(old)) {
-            self.set_leaf(*member, Leaf::NONE);
+        let stay: BTreeSet<ServerId> = members.iter().map(|member| member.server()).collect();
+        let before = before.iter().flat_map(|before| &before.members).map(|member| member.server());
+        for server in before.filter(|server| !stay.contains(server)) {
+            self.set_leaf(server, Leaf::NONE);
         }
-        for (position, member) in (0..leaves.len() as u32).zip(&members) {
-            self.set_leaf(*member, tree.leaf(position));
+        let Some(tree) = tree else { return };
+        for (position, member) in (0..).zip(&members) {
+            self.set_leaf(member.server(), tree.leaf(position, *member));
         }
     }
 
@@ -88,7 +83,7 @@ impl Tournaments {
     }
 
     fn mend_one(&self, tournament: &Tournament) -> u32 {
-        mend(&self, tournament.tree, &tournament.members, |server| self.counts(server))
+        mend(&self, tournament.tree, &tournament.members, |member| self.counts(member.server()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use lb_common::schedule::Scheduler;
+pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
@@ -274,6 +274,8 @@ pub struct Service {
     pub name: String,
     pub key: ServiceKey,
     pub scheduler: Scheduler,
+    /// What sh and mh hash, and whom they take in place of a server of weight 0.
+    pub hashing: Hashing,
     /// Who serves while the usable servers do not have the quorum.
     pub fallback: Fallback,
     /// A server that goes down keeps its connections; otherwise they are purged.
@@ -306,6 +308,7 @@ impl Service {
             name,
             key,
             scheduler: Scheduler::Wlc,
+            hashing: Hashing::default(),
             fallback: Fallback::None,
             quiescent: true,
             slow_start: Duration::ZERO,

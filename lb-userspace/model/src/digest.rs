@@ -12,14 +12,14 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, HeartbeatPath, Node, Quorum, Server,
-    Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Quorum,
+    Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 2";
+const FORMAT: &str = "lb configuration 3";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -188,6 +188,7 @@ impl Writer {
             name: _,
             key,
             scheduler,
+            hashing,
             fallback,
             quiescent,
             slow_start,
@@ -205,6 +206,9 @@ impl Writer {
         self.number(*port);
         self.text(protocol.name());
         self.text(scheduler.name());
+        let Hashing { port: hashes_port, fallback: goes_on } = hashing;
+        self.number(*hashes_port);
+        self.number(*goes_on);
         match fallback {
             Fallback::None => self.text("none"),
             Fallback::Refuse => self.text("refuse"),

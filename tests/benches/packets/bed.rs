@@ -14,7 +14,7 @@ use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
 use lb_tests::BENCHMARK;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -172,13 +172,25 @@ fn thread_time() -> Result<i64> {
 /// The port of the service with this scheduler and number of servers.
 pub(crate) fn port(scheduler: Scheduler, servers: u16) -> u16 {
     let row = SERVERS.iter().position(|number| *number == servers).expect("one of SERVERS") as u16;
-    FIRST_PORT + row * 4 + scheduler as u16 - 1
+    FIRST_PORT + row * Scheduler::ALL.len() as u16 + scheduler as u16 - 1
+}
+
+/// Whether it has a case with so many servers: those of the first hour with any number, of the
+/// others with 256 each.
+pub(crate) fn is_timed(scheduler: Scheduler, servers: u16) -> bool {
+    match scheduler {
+        Scheduler::Rr | Scheduler::Wlc => true,
+        Scheduler::Wrr | Scheduler::Lc => servers <= 256,
+        // It sends a million connections to few servers, which is the cost of `fo`.
+        Scheduler::Dh => false,
+        _ => servers == 256,
+    }
 }
 
 fn services() -> State {
     let mut state = State::default();
     for servers in SERVERS {
-        for scheduler in Scheduler::ALL {
+        for scheduler in Scheduler::ALL.into_iter().filter(|scheduler| is_timed(*scheduler, servers)) {
             // Datagrams to thousands of servers are no case, and not all of them would find room.
             let protocols: &[Protocol] =
                 if servers > 256 { &[Protocol::Tcp] } else { &[Protocol::Tcp, Protocol::Udp] };
@@ -198,10 +210,16 @@ fn services() -> State {
 fn service(scheduler: Scheduler, servers: u16) -> Service {
     let server = |number: u16| {
         let [high, low] = number.to_be_bytes();
+        let weight = match scheduler {
+            // The servers have room for all connections of a case.
+            Scheduler::Ovf => 60_000 + number % 3,
+            // Three different weights, so that wrr has levels to search.
+            _ => 1 + number % 3,
+        };
         Server {
             target: Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, high, low))),
-            // Three different weights, so that wrr has bands to search.
-            weight: 1 + number % 3,
+            weight,
+            share: weight,
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             usable: true,
         }
@@ -216,6 +234,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             departed: false,
         },
         scheduler,
+        hashing: Hashing::default(),
         servers: (1..=servers).map(server).collect(),
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_model::Scheduler;
 
 use crate::Options;
-use crate::bed::{Bed, MILLION, Order, Run, SERVERS, port};
+use crate::bed::{Bed, MILLION, Order, Run, SERVERS, is_timed, port};
 use crate::frames::Packet;
 use crate::report::Times;
 
@@ -153,7 +153,7 @@ fn new(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Resul
     let cases: Vec<(String, u16)> = SERVERS
         .iter()
         .flat_map(|servers| Scheduler::ALL.map(|scheduler| (scheduler, *servers)))
-        .filter(|(scheduler, servers)| *servers <= 256 || matches!(scheduler, Scheduler::Rr | Scheduler::Wlc))
+        .filter(|(scheduler, servers)| is_timed(*scheduler, *servers))
         .map(|(scheduler, servers)| (format!("new-{}-{servers}", scheduler.name()), port(scheduler, servers)))
         .collect();
     let with_goal =

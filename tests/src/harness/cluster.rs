@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::mac::Mac;
 use lb_datapath::plan::{Server, Service, Settings, Target};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
 pub const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 7);
@@ -40,7 +40,7 @@ pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
         group: Some(GROUP),
         departed: false,
     };
-    Service { settings, scheduler, servers }
+    Service { settings, scheduler, hashing: Hashing::default(), servers }
 }
 
 /// Round robin over these servers.
@@ -66,10 +66,10 @@ pub fn server_of_mac(mac: &[u8]) -> u16 {
 }
 
 pub fn server(number: u16, weight: u16) -> Server {
-    Server { target: target(number), weight, mac: Some(mac(number)), usable: true }
+    Server { target: target(number), weight, share: weight.max(1), mac: Some(mac(number)), usable: true }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, mac: None, usable }
+    Server { target: Target::Local, weight: 1, share: 0, mac: None, usable }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::ensure;
+use lb_common::least::Least;
 use lb_common::reason::TableEvent;
-use lb_common::schedule::{Least, Member};
+use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::object::Sizes;
 use lb_datapath::sweep::Sweeper;
@@ -135,13 +136,13 @@ fn race(scheduler: Scheduler, weights: &[u16]) {
     director.assert_counts_are_true();
 }
 
-/// The rule of lc and wlc: the first of those with the least load (over weight).
+/// The scheduler's rule, word for word.
 fn least_by_rule(director: &Director, scheduler: Scheduler, weights: &[u16]) -> u16 {
-    let mut least = Least::NONE;
+    let mut least = Least::of(scheduler).expect("one that goes by connections");
     for (number, weight) in (1..).zip(weights) {
         let (active, inactive) = director.counts(WEB, number);
         let member = Member::new(ServerId(number), *weight);
-        least.consider(member, Counts::new(active, inactive), scheduler == Scheduler::Wlc);
+        least.consider(member, Counts::new(active, inactive));
     }
     least.server().expect("there are members").0
 }

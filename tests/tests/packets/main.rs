@@ -20,6 +20,8 @@
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
+//! | [`sizes`] | as many services, and servers of one, as there may be |
+//! | [`more_schedulers`] | sed, nq, sh, dh, mh, fo, ovf, twos; strays of those that hash |
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
@@ -36,6 +38,7 @@ mod ipv6;
 mod ipv6_services;
 mod leases;
 mod malformed;
+mod more_schedulers;
 mod moves;
 mod ops;
 mod passed;
@@ -46,6 +49,7 @@ mod schedulers;
 mod servers;
 mod serving_on;
 mod silence;
+mod sizes;
 mod table;
 mod table_model;
 mod unfinished;

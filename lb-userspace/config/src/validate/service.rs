@@ -4,24 +4,19 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use lb_model::{
-    Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts,
-};
+use lb_model::{Damping, Fallback, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts};
 
+use super::scheduling::usual_stray;
 use super::{DAY, SECOND, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
 /// Limits of the data path's maps.
-const MOST_SERVICES: usize = 4096;
+const MOST_SERVICES: usize = 65_000;
 const MOST_SERVERS: usize = 65_000;
 
 const PROTOCOLS: [(&str, Protocol); 2] =
     [(Protocol::Tcp.name(), Protocol::Tcp), (Protocol::Udp.name(), Protocol::Udp)];
-const SCHEDULERS: [(&str, Scheduler); 4] = {
-    let [rr, wrr, lc, wlc] = Scheduler::ALL;
-    [(rr.name(), rr), (wrr.name(), wrr), (lc.name(), lc), (wlc.name(), wlc)]
-};
 const STRAYS: [(&str, Stray); 2] = [("hash", Stray::Hash), ("pass", Stray::Pass)];
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -67,8 +62,10 @@ impl Validator {
         });
         let checks = self.checks(service.check.as_ref(), span.key("check"));
         let servers = service.servers.as_deref().unwrap_or_default();
+        let scheduler = self.scheduler(service, span, default.scheduler);
         Service {
-            scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, default.scheduler),
+            scheduler,
+            hashing: self.hashing(service, span, scheduler),
             fallback: self.fallback(service, span, protocol),
             quiescent: self.one_of(
                 value(&service.quiescent, "quiescent"),
@@ -79,7 +76,7 @@ impl Validator {
             damping: service.damping.as_ref().map(|damping| self.damping(damping, span.key("damping"))),
             quorum: self.quorum(service, span),
             hooks: self.service_hooks(service.hooks.as_ref(), span.key("hooks")),
-            stray: self.one_of(value(&service.stray, "stray"), &STRAYS, default.stray),
+            stray: self.one_of(value(&service.stray, "stray"), &STRAYS, usual_stray(scheduler)),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
@@ -217,29 +214,6 @@ impl Validator {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
                 self.wrong(value, "found a VIP of this file, expected a real server's own address");
-            }
-        }
-    }
-
-    /// One-packet scheduling works for UDP only, and not with lc and wlc: it creates no connections
-    /// to count.
-    fn datagrams_can_be_spread(
-        &mut self,
-        given: &[yaml::Service],
-        services: &[Service],
-        span: SourceSpan<'_>,
-    ) {
-        let each = given.iter().zip(services).enumerate();
-        for (index, (given, service)) in each.filter(|(_, (_, service))| service.ops) {
-            let value = Value::of(&given.ops, "ops", span.item(index));
-            if service.key.protocol == Protocol::Tcp {
-                let wrong = "one-packet scheduling picks a server for every packet, which would break TCP \
-                             connections: expected `protocol: udp` beside it, or off";
-                self.wrong(value, wrong);
-            } else if !matches!(service.scheduler, Scheduler::Rr | Scheduler::Wrr) {
-                let wrong = "one-packet scheduling creates no connections that lc and wlc could count, so all packets \
-                             would go to one server: expected `scheduler: rr` or `wrr` beside it, or off";
-                self.wrong(value, wrong);
             }
         }
     }

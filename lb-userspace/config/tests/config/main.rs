@@ -87,7 +87,10 @@ fn mistakes_are_data_too() {
     );
     let positions: Vec<_> = error.mistakes().iter().map(|mistake| (mistake.line, mistake.column)).collect();
     assert_eq!(positions, [(1, 12), (4, 16)]);
-    assert_eq!(error.mistakes()[1].message, r#"scheduler "rrr": expected one of rr, wrr, lc, wlc"#);
+    assert_eq!(
+        error.mistakes()[1].message,
+        r#"scheduler "rrr": expected one of rr, wrr, lc, wlc, sed, nq, sh, dh, mh, fo, ovf, twos"#
+    );
     assert_eq!(error.mistakes()[1].source_line, "    scheduler: rrr");
 }
 
@@ -220,6 +223,7 @@ fn defaults() {
         name: "tcp/192.0.2.10:80".into(),
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
+        hashing: Hashing::default(),
         fallback: Fallback::None,
         quiescent: true,
         slow_start: Duration::ZERO,
@@ -266,6 +270,7 @@ fn full_example_states_the_defaults() {
     cluster::full_cluster_states_the_defaults(&full);
     let (full, least) = (&full.services[0], &least.services[0]);
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
+    assert_eq!(full.hashing, least.hashing);
     assert_eq!(
         (full.quiescent, full.slow_start, full.quorum),
         (least.quiescent, least.slow_start, least.quorum)
@@ -333,6 +338,30 @@ fn a_service_overrides_single_times() {
 }
 
 #[test]
+fn schedulers_have_their_names_and_flags() {
+    let with =
+        |keys: &str| accepted(&LEAST.replace("services:\n  -", &format!("services:\n  - {keys}\n   ")));
+    for scheduler in Scheduler::ALL {
+        let config = with(&format!("scheduler: {}", scheduler.name()));
+        let service = &config.services[0];
+        assert_eq!((service.scheduler, service.hashing), (scheduler, Hashing::default()));
+        let hashes = [Scheduler::Sh, Scheduler::Dh, Scheduler::Mh].contains(&scheduler);
+        assert_eq!(service.stray, if hashes { Stray::Hash } else { Stray::Pass }, "{scheduler:?}");
+    }
+    for name in ["sh", "mh"] {
+        let config = with(&format!("scheduler: {name}\n    hash: {{ port: on }}"));
+        assert_eq!(config.services[0].hashing, Hashing { port: true, fallback: false });
+        let config = with(&format!("scheduler: {name}\n    stray: pass\n    hash: {{ fallback: on }}"));
+        assert_eq!(config.services[0].hashing, Hashing { port: false, fallback: true });
+        assert_eq!(config.services[0].stray, Stray::Pass);
+    }
+    for name in ["rr", "wrr", "sh", "dh", "mh", "fo", "twos"] {
+        let config = with(&format!("scheduler: {name}\n    protocol: udp\n    ops: on"));
+        assert!(config.services[0].ops, "{name}");
+    }
+}
+
+#[test]
 fn what_yaml_allows() {
     let aliased = "
 interface: \"eth0\"
@@ -358,8 +387,9 @@ fn limits() {
     let service = |index: usize| format!("  - vip: 192.0.2.10:{}\n    fallback: local\n", index + 1);
     let services =
         |count| format!("interface: eth0\nservices:\n{}", (0..count).map(service).collect::<String>());
-    assert_eq!(accepted(&services(4096)).services.len(), 4096);
-    assert_eq!(only_message(&services(4097)), (8195, "found 4097 services, expected at most 4096".into()));
+    assert_eq!(accepted(&services(65_000)).services.len(), 65_000);
+    let message = "found 65001 services, expected at most 65000";
+    assert_eq!(only_message(&services(65_001)), (130_003, message.into()));
 
     let server = |index: usize| format!("      - address: 10.0.{}.{}\n", index / 256, index % 256);
     let servers = |count| {

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
+use lb_common::schedule::Walk;
 use lb_common::tournament::Tree;
-use lb_model::{Scheduler, ServiceKey};
+use lb_model::{Hashing, Scheduler, ServiceKey};
 
 use super::Executor;
 use crate::allocator::Region;
@@ -24,16 +25,16 @@ impl Executor {
         &mut self,
         key: &ServiceKey,
         scheduler: Scheduler,
-        members: &[(Target, u16)],
+        hashing: Hashing,
+        candidates: &[Candidate<Target>],
     ) -> Result<()> {
         let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
-        let candidates = members
-            .iter()
-            .filter_map(|(target, weight)| {
-                Some(Candidate { server: *record.servers.get(target)?, weight: *weight })
-            })
-            .collect::<Vec<_>>();
-        let compiled = compile(scheduler, &candidates);
+        let numbered = |candidate: &Candidate<Target>| {
+            let Candidate { server, weight, holding } = *candidate;
+            Some(Candidate { server: *record.servers.get(&server)?, weight, holding })
+        };
+        let candidates: Vec<Candidate> = candidates.iter().filter_map(numbered).collect();
+        let compiled = compile(scheduler, hashing, &candidates);
         if let Some(regions) = self.allocate(&compiled) {
             self.put_in_force(key, compiled, regions);
             return Ok(());
@@ -41,8 +42,8 @@ impl Executor {
         // The schedule in force may name servers that are about to go, so it goes first. What it
         // held may be room enough; if not, servers are taken in turn whatever their weights until
         // the configuration has changed.
-        self.put_in_force(key, compile(scheduler, &[]), Regions::default());
-        let simple = compile(Scheduler::Rr, &candidates);
+        self.put_in_force(key, compile(scheduler, hashing, &[]), Regions::default());
+        let simple = compile(Scheduler::Rr, hashing, &candidates);
         let needed = compiled.words.len();
         for compiled in [compiled, simple] {
             if let Some(regions) = self.allocate(&compiled) {
@@ -55,8 +56,8 @@ impl Executor {
             }
         }
         bail!(
-            "{key}: no room for a schedule of {needed} words (a service needs one per server and distinct weight), so \
-             its servers are taken in turn: give them equal weights or split the service"
+            "{key}: no room for a schedule of {needed} words (one per server and distinct weight; of mh 8191), so its \
+             servers are taken in turn: give them equal weights or split the service, or restart lb for a larger room"
         )
     }
 
@@ -75,7 +76,15 @@ impl Executor {
         record.switched = switches;
         let (id, service) = (record.id, usize::from(record.id.0));
         self.retired.push(std::mem::replace(&mut record.regions, regions));
-        self.maps.tournaments.put_in_force(id, regions.tree.start, &compiled.leaves, compiled.members());
+        let measure = compiled.schedule.scheduler().and_then(|scheduler| match scheduler.walk() {
+            Walk::Least(measure) => Some(measure),
+            Walk::Cursor | Walk::Bucket(_) | Walk::TwoChoices => None,
+        });
+        let tree = measure.map(|measure| {
+            let width = Tree::width_for(compiled.leaves.len() as u32);
+            Tree { first: regions.tree.start, width, measure }
+        });
+        self.maps.tournaments.put_in_force(id, tree, compiled.leaves);
         let active = self.maps.active_schedules.atomic(service);
         let idle = (active.load(Ordering::Acquire) & 1) ^ 1;
         self.maps.schedules.write(service * 2 + idle as usize, compiled.schedule);
@@ -88,6 +97,9 @@ impl Executor {
     pub(super) fn allocate(&mut self, compiled: &Compiled) -> Option<Regions> {
         if let Some(regions) = self.allocate_now(compiled) {
             return Some(regions);
+        }
+        if self.retired.is_empty() {
+            return None;
         }
         self.settle(self.switches);
         self.allocate_now(compiled)

@@ -1,13 +1,11 @@
 //! Values as the maps hold them.
 
-use lb_common::addr::V6;
 use lb_common::connection::{State, Timeouts, ticks_from_ms};
 use lb_common::lease::GroupIndex;
 use lb_common::service::{ServiceAddress, ServiceInfo};
 use lb_model::{ServiceKey, Stray};
 
 use super::ServiceRecord;
-use crate::plan::Target;
 
 pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
     let address = ServiceAddress::new(key.vip.into(), key.port.to_be(), key.protocol);
@@ -32,14 +30,6 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
     ]
     .into_iter()
     .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
-}
-
-/// The address that the map `TARGETS` holds for a target.
-pub(super) fn target_address(target: Target) -> V6 {
-    match target {
-        Target::Real(address) => address.into(),
-        Target::Local => V6::UNSPECIFIED,
-    }
 }
 
 pub(super) fn timeouts(config: &lb_model::Timeouts) -> Timeouts {

@@ -28,7 +28,7 @@ pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
 
 fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
     if service.members().next().is_some() {
-        changes.push(Change::Schedule(key, service.scheduler, Vec::new()));
+        changes.push(Change::Schedule(key, service.scheduler, service.hashing, Vec::new()));
     }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
     changes.push(Change::RemoveService(key));
@@ -67,8 +67,7 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
 
 /// The change that spreads new connections over the service's members.
 pub fn schedule(key: ServiceKey, service: &Service) -> Change {
-    let members = service.members().map(|server| (server.target, server.weight)).collect();
-    Change::Schedule(key, service.scheduler, members)
+    Change::Schedule(key, service.scheduler, service.hashing, service.candidates())
 }
 
 #[cfg(test)]
@@ -79,22 +78,20 @@ mod tests {
 
     use super::super::Settings;
     use super::*;
+    use lb_common::compile::Candidate;
     use lb_common::mac::Mac;
-    use lb_model::{Protocol, Scheduler, Stray, Timeouts};
+    use lb_model::{Hashing, Protocol, Scheduler, Stray, Timeouts};
 
     /// What an executor keeps, and the rules it relies on.
     fn execute(changes: &[Change], actual: &State) -> State {
         let mut state = actual.clone();
-        let mut members: BTreeMap<ServiceKey, Vec<(Target, u16)>> = actual
-            .services
-            .iter()
-            .map(|(key, service)| (*key, service.members().map(|s| (s.target, s.weight)).collect()))
-            .collect();
+        let mut members: BTreeMap<ServiceKey, Vec<Candidate<Target>>> =
+            actual.services.iter().map(|(key, service)| (*key, service.candidates())).collect();
         for change in changes {
             match change {
                 Change::AddService(key, settings) => {
-                    let service =
-                        Service { settings: *settings, scheduler: Scheduler::Rr, servers: Vec::new() };
+                    let (scheduler, hashing) = (Scheduler::Rr, Hashing::default());
+                    let service = Service { settings: *settings, scheduler, hashing, servers: Vec::new() };
                     assert!(state.services.insert(*key, service).is_none());
                 }
                 Change::ChangeService(key, settings) => {
@@ -114,16 +111,17 @@ mod tests {
                     *service.servers.iter_mut().find(|old| old.target == server.target).unwrap() = *server;
                 }
                 Change::RemoveServer(key, target) => {
-                    let named =
-                        members.get(key).is_some_and(|list| list.iter().any(|(named, _)| named == target));
+                    let named = members
+                        .get(key)
+                        .is_some_and(|list| list.iter().any(|listed| listed.server == *target));
                     assert!(!named, "a schedule still names {target}");
                     let servers = &mut state.services.get_mut(key).unwrap().servers;
                     servers.retain(|server| server.target != *target);
                 }
-                Change::Schedule(key, scheduler, list) => {
+                Change::Schedule(key, scheduler, hashing, list) => {
                     let service = state.services.get_mut(key).unwrap();
-                    assert!(list.iter().all(|(target, _)| service.server(*target).is_some()));
-                    service.scheduler = *scheduler;
+                    assert!(list.iter().all(|listed| service.server(listed.server).is_some()));
+                    (service.scheduler, service.hashing) = (*scheduler, *hashing);
                     members.insert(*key, list.clone());
                 }
             }
@@ -131,27 +129,30 @@ mod tests {
         // The order of servers lives in the schedule alone.
         for (key, service) in &mut state.services {
             let listed: Vec<_> = members[key].clone();
-            let mut expected: Vec<_> = service.members().map(|s| (s.target, s.weight)).collect();
-            expected.sort_by_key(|(target, _)| listed.iter().position(|(listed, _)| listed == target));
+            let mut expected = service.candidates();
+            expected.sort_by_key(|one| listed.iter().position(|listed| listed.server == one.server));
             assert_eq!(listed, expected);
         }
         state
     }
 
     fn server() -> impl Strategy<Value = Server> {
-        (0u8..6, 0u16..4, any::<bool>(), any::<bool>()).prop_map(|(host, weight, mac, usable)| Server {
-            target: match host {
-                0 => Target::Local,
-                host => Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))),
+        (0u8..6, 0u16..4, 0u16..3, any::<bool>(), any::<bool>()).prop_map(
+            |(host, weight, share, mac, usable)| Server {
+                target: match host {
+                    0 => Target::Local,
+                    host => Target::Real(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))),
+                },
+                weight,
+                share,
+                mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
+                usable,
             },
-            weight,
-            mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
-            usable,
-        })
+        )
     }
 
     fn service() -> impl Strategy<Value = Service> {
-        let scheduler = prop_oneof![Just(Scheduler::Rr), Just(Scheduler::Wlc)];
+        let scheduler = prop_oneof![Just(Scheduler::Rr), Just(Scheduler::Wlc), Just(Scheduler::Sh)];
         (proptest::collection::vec(server(), 0..6), scheduler, any::<bool>()).prop_map(
             |(mut servers, scheduler, hash)| {
                 let mut seen = std::collections::BTreeSet::new();
@@ -165,7 +166,8 @@ mod tests {
                     group: None,
                     departed: false,
                 };
-                Service { settings, scheduler, servers }
+                let hashing = Hashing { port: hash, fallback: false };
+                Service { settings, scheduler, hashing, servers }
             },
         )
     }
@@ -195,8 +197,7 @@ mod tests {
         fn executing_the_difference_reaches_the_desired_state(desired in state(), actual in state()) {
             let reached = execute(&diff(&desired, &actual), &actual);
             for (key, service) in &desired.services {
-                let members: Vec<_> = service.members().collect();
-                if !members.is_empty() {
+                if service.members().next().is_some() {
                     prop_assert_eq!(reached.services[key].scheduler, service.scheduler);
                 }
             }

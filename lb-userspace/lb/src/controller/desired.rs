@@ -39,12 +39,17 @@ pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
 fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
     let servers = service.servers.iter();
     let mut servers: Vec<Server> =
-        servers.filter_map(|server| real_server(service, server.address, runtime)).collect();
+        servers.filter_map(|server| real_server(service, server, runtime)).collect();
     let unneeded = servers.iter().any(|server| server.usable && server.weight > 0);
     let fallback = fallback(service, !unneeded, runtime);
     servers.extend(draining(service, runtime));
     servers.extend(fallback);
-    Service { settings: settings(service, group, false), scheduler: service.scheduler, servers }
+    Service {
+        settings: settings(service, group, false),
+        scheduler: service.scheduler,
+        hashing: service.hashing,
+        servers,
+    }
 }
 
 /// A service that left the configuration: its servers keep what they have. UDP would not stay with
@@ -54,6 +59,7 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
     Service {
         settings: settings(service, group, true),
         scheduler: service.scheduler,
+        hashing: service.hashing,
         servers: servers.collect(),
     }
 }
@@ -79,13 +85,19 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
     addresses.map(|address| Server {
         target: Target::Real(address),
         weight: 0,
+        share: 0,
         mac: runtime.mac(address),
         usable: false,
     })
 }
 
 /// `None`: the server is down, and its connections are given up with it.
-fn real_server(service: &lb_model::Service, address: IpAddr, runtime: &impl RuntimeState) -> Option<Server> {
+fn real_server(
+    service: &lb_model::Service,
+    configured: &lb_model::Server,
+    runtime: &impl RuntimeState,
+) -> Option<Server> {
+    let address = configured.address;
     let mac = runtime.mac(address);
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
@@ -95,7 +107,8 @@ fn real_server(service: &lb_model::Service, address: IpAddr, runtime: &impl Runt
             (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
         }
     };
-    Some(Server { target: Target::Real(address), weight, mac, usable })
+    let share = configured.weight.max(1);
+    Some(Server { target: Target::Real(address), weight, share, mac, usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -106,7 +119,7 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, mac, usable: needed && reached })
+    Some(Server { target, weight: 1, share: 0, mac, usable: needed && reached })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::Target;
 use lb_datapath::table::Table;
 use lb_datapath::{DataPath, attach};
-use lb_model::{Config, ServiceKey};
+use lb_model::{Config, Scheduler, ServiceKey};
 
 use super::Controller;
 use super::desired::RuntimeState as _;
@@ -37,7 +37,8 @@ pub(super) fn sizes(config: &Config) -> Sizes {
     const SMALL: u32 = 64;
     let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
     let connections_v6 = if has_ipv6 { config.connections } else { config.connections / SMALL };
-    Sizes::for_connections(config.connections, connections_v6)
+    let of_mh = config.services.iter().filter(|service| service.scheduler == Scheduler::Mh).count();
+    Sizes::for_connections(config.connections, connections_v6).with_services(config.services.len(), of_mh)
 }
 
 /// The event of a configuration that has got its first IPv6 service since `lb` started.

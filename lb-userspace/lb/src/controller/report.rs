@@ -163,6 +163,7 @@ services:
         let server = |(host, weight): &(u8, u16)| Server {
             target: Target::Real([192, 0, 2, *host].into()),
             weight: *weight,
+            share: *weight,
             mac: Some([2; 6].into()),
             usable: true,
         };
@@ -175,7 +176,7 @@ services:
             departed: false,
         };
         let servers = servers.iter().map(server).collect();
-        let service = Service { settings, scheduler: service.scheduler, servers };
+        let service = Service { settings, scheduler: service.scheduler, hashing: service.hashing, servers };
         State { services: [(web(config), service)].into() }
     }
 

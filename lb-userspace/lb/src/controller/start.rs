@@ -53,6 +53,7 @@ impl Controller {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
+        let sizes = sizes.with_numbers_of(inherited.as_ref().map_or(&[], |found| &found.servers));
         let (data_path, pinned_maps) =
             inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start, &mut events)?;
         let mut predecessor = Predecessor { inherited, pinned_maps };
