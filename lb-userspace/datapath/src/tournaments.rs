@@ -38,8 +38,8 @@ impl Tournaments {
     }
 
     /// Plants a tree of these members where none is in force, and from now on has the program
-    /// replay it; without a tree, or without members, the service has no tournament any more. What was in
-    /// force is free once no packet is under way with it.
+    /// replay it; without a tree, or without members, the service has no tournament any more. What
+    /// was in force is free once no packet is under way with it.
     pub fn put_in_force(&self, service: ServiceId, tree: Option<Tree>, members: Vec<Member>) {
         // Nobody mends what is about to go.
         let mut in_force = self.in_force();
