@@ -204,7 +204,8 @@ mod tests {
         ServiceInfo { address, port_and_protocol, id, ..ServiceInfo::UNSET }
     }
 
-    /// Services as people number them: VIPs in a row with one port, ports in a row of one VIP, both.
+    /// Services as people number them: VIPs in a row with one port, ports in a row of one VIP,
+    /// both.
     #[test]
     fn services_in_a_row_find_their_places() {
         let key = |vip: u32, port: u16| {

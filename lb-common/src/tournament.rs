@@ -1,7 +1,8 @@
 //! The tournament by which lc, wlc, sed, nq and ovf pick: a binary tree per service. A leaf holds
 //! what its [`Measure`] makes of a server's counts, an inner node the better of the two below it,
-//! the root the server that takes the next connection. A pick reads one node; whoever changes a server's counts replays the nodes above its
-//! leaf, one for each doubling of the number of servers.
+//! the root the server that takes the next connection. A pick reads one node; whoever changes a
+//! server's counts replays the nodes above its leaf, one for each doubling of the number of
+//! servers.
 //!
 //! Nodes are numbered as in a heap: the root is 1, below node n are 2n and 2n + 1. Two nodes that
 //! meet stand in one element of the map `PAIRS`, so that a round of a replay reads and writes one
@@ -17,9 +18,9 @@ use crate::server::Counts;
 /// Rounds from a leaf to the root at most.
 const ROUNDS: u32 = MAX_MEMBERS.ilog2();
 
-/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 a divisor,
-/// 28 to 63 a load. The least load over divisor wins. A load of more than 36 bits (268 million
-/// active connections) counts as the largest there is.
+/// A server in a node, in one word: bits 0 to 11 its position among the members, 12 to 27 a
+/// divisor, 28 to 63 a load. The least load over divisor wins. A load of more than 36 bits (268
+/// million active connections) counts as the largest there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contestant(pub u64);
 

@@ -115,6 +115,9 @@ fn scheduler(words: &str) -> Option<(Scheduler, Hashing)> {
     Some((found, hashing))
 }
 
+/// What a hash is made of: a client's address and port, or 0; `None`: the destination alone.
+type Hashed = Option<(Ipv4Addr, u16)>;
+
 struct Replay {
     director: Director,
     key: ServiceKey,
@@ -127,9 +130,9 @@ struct Replay {
     members: Vec<(String, u16)>,
     /// Since the last change: what IPVS picked, what we picked.
     picks: Vec<[String; 2]>,
-    /// Of a scheduler that hashes, since the last change: where what it hashes came to, with IPVS (0)
-    /// and with us (1).
-    homes: BTreeMap<(usize, Option<(Ipv4Addr, u16)>), Option<String>>,
+    /// Of a scheduler that hashes, since the last change: where what it hashes came to, with IPVS
+    /// (0) and with us (1).
+    homes: BTreeMap<(usize, Hashed), Option<String>>,
     /// Whether our picks can be held against IPVS's one by one.
     exact: bool,
     /// The scheduler or the servers were changed after connections had been made.
@@ -227,8 +230,8 @@ impl Replay {
         self.picked(pick, server);
     }
 
-    /// A client comes to the same server as before, or to none if that is so before, too: `None` in
-    /// both.
+    /// A client comes to the same server as before, or to none if it came to none before; with IPVS
+    /// and with us.
     fn open_by_hash(&mut self, id: u32, from: Client, theirs: Option<&str>) {
         let (outcome, reasons) = self.director.explain(&Packet::syn(from).bytes());
         let ours = outcome.sent_to();
@@ -255,7 +258,7 @@ impl Replay {
         let some_keep = self.members.iter().any(|(_, weight)| *weight == 0) && !self.hashing.fallback;
         for who in [0, 1] {
             let of = |server: Option<&str>| {
-                let at = |((whose, _), home): (&(usize, _), &Option<String>)| {
+                let at = |((whose, _), home): (&(usize, Hashed), &Option<String>)| {
                     *whose == who && home.as_deref() == server
                 };
                 homes.iter().filter(|home| at(*home)).count()

@@ -37,9 +37,9 @@ impl Tournaments {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plants a tree of these members where none is in force, and from now on has the program replay
-    /// it; without a tree, or without members, the service has no tournament any more. What was in
-    /// force is free once no packet is under way with it.
+    /// Plants a tree of these members where none is in force, and from now on has the program
+    /// replay it; without a tree, or without members, the service has no tournament any more. What
+    /// was in force is free once no packet is under way with it.
     pub fn put_in_force(&self, service: ServiceId, tree: Option<Tree>, members: Vec<Member>) {
         // Nobody mends what is about to go.
         let mut in_force = self.in_force();

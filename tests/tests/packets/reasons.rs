@@ -93,7 +93,7 @@ fn with_an_unknown_scheduler() -> Director {
     let schedules = &director.data_path.executor.maps().schedules;
     for index in 0..schedules.elements() {
         let schedule = schedules.read(index);
-        schedules.write(index, Schedule { scheduler: 5, ..schedule });
+        schedules.write(index, Schedule { scheduler: 99, ..schedule });
     }
     director
 }

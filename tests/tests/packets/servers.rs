@@ -22,7 +22,10 @@ fn change_first(director: &mut Director, change: impl Fn(&mut lb_datapath::plan:
 
 #[test]
 fn weight_zero_keeps_what_it_has_and_takes_nothing_new() {
-    for scheduler in Scheduler::ALL {
+    // Those that would pick both servers, one after the other.
+    let in_turn =
+        [Scheduler::Rr, Scheduler::Wrr, Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq];
+    for scheduler in in_turn {
         let mut director =
             Director::new([(WEB, service(scheduler, &[1, 1])), (WEB_UDP, service(scheduler, &[1, 1]))]);
         assert_eq!(director.open(client(1)), 1);

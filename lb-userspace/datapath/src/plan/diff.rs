@@ -27,7 +27,7 @@ pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
 }
 
 fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
-    if service.members().next().is_some() {
+    if !service.candidates().is_empty() {
         changes.push(Change::Schedule(key, service.scheduler, service.hashing, Vec::new()));
     }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
