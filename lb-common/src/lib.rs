@@ -13,6 +13,7 @@
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
+//! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`tournament`]: the tree that lc and wlc pick by
 //! - `compile`: from a list of servers to a schedule (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
@@ -56,3 +57,4 @@ pub mod spills;
 pub mod stage;
 pub mod table;
 pub mod tournament;
+pub mod tunnel;

@@ -97,6 +97,12 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
+    /// It does not fit into the tunnel to its server: the sender was told what does.
+    TooBig = 26, Answer, "too_big";
+    /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
+    TooBigSilently = 27, Drop, "too_big_silently";
+    /// The driver left no room before the frame for the headers of a tunnel.
+    NoHeadroom = 28, Drop, "no_headroom";
 }
 
 impl Reason {
