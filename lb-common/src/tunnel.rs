@@ -180,15 +180,22 @@ impl Inner {
 /// - DSCP and ECN are the inner packet's (RFC 6040, section 4.1; RFC 2983, the uniform model).
 /// - An outer IPv4 packet is never fragmented, so its identification is 0 (RFC 6864, section 4.1).
 /// - The flow label is the flow's hash (RFC 6438).
+///
+/// `OUTER_IPV4`: the outer header is of IPv4, as [`Tunnel::is_ipv4`] tells.
 #[inline(always)]
-pub fn write(tunnel: &Tunnel, kind: Kind, inner: &Inner, mut put: impl FnMut(usize, u32)) {
+pub fn write<const OUTER_IPV4: bool>(
+    tunnel: &Tunnel,
+    kind: Kind,
+    inner: &Inner,
+    mut put: impl FnMut(usize, u32),
+) {
     let payload = inner.length + kind.shim() as u32;
     let protocol = match kind {
         Kind::Ipip => inner.protocol(),
         Kind::Gue => NUMBER_OF_UDP,
         Kind::Gre => NUMBER_OF_GRE,
     };
-    let (source, first) = if tunnel.is_ipv4() {
+    let (source, first) = if OUTER_IPV4 {
         (write_ipv4(tunnel, inner, payload, protocol, &mut put), IPV4 / 4)
     } else {
         (write_ipv6(tunnel, inner, payload, protocol, &mut put), IPV6 / 4)
@@ -204,7 +211,7 @@ pub fn write(tunnel: &Tunnel, kind: Kind, inner: &Inner, mut put: impl FnMut(usi
             let length = (payload as u16).to_be();
             let header = u32::from_ne_bytes([0, inner.protocol(), 0, 0]);
             let sum = match inner.sum {
-                Some(sum) if !tunnel.is_ipv4() => {
+                Some(sum) if !OUTER_IPV4 => {
                     let protocol = u32::from(u16::from(NUMBER_OF_UDP).to_be());
                     // The length counts twice: in the header and in the pseudo header.
                     let own = halves(ports) + 2 * u32::from(length) + halves(header) + protocol;

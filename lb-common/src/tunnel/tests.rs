@@ -10,10 +10,14 @@ use crate::frame::{self, Parsed};
 fn headers(tunnel: &Tunnel, kind: Kind, inner: &Inner) -> Vec<u8> {
     let mut bytes = vec![0xaa; kind.overhead(tunnel.is_ipv4())];
     let mut written = vec![false; bytes.len() / 4];
-    write(tunnel, kind, inner, |number, word| {
+    let put = |number: usize, word: u32| {
         assert!(!std::mem::replace(&mut written[number], true), "word {number} twice");
         bytes[number * 4..][..4].copy_from_slice(&word.to_ne_bytes());
-    });
+    };
+    match tunnel.is_ipv4() {
+        true => write::<true>(tunnel, kind, inner, put),
+        false => write::<false>(tunnel, kind, inner, put),
+    }
     assert!(written.iter().all(|written| *written), "{kind:?}: {written:?}");
     bytes
 }
