@@ -16,10 +16,12 @@ use crate::config::{
     Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::forwarding::Tunnel;
+
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 2";
+const FORMAT: &str = "lb configuration 3";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -242,10 +244,18 @@ impl Writer {
         }
     }
 
+    /// Nodes may have links of different MTUs, and addresses of their own.
+    fn tunnel(&mut self, tunnel: &Tunnel) {
+        let Tunnel { kind, port, mtu: _, source: _ } = tunnel;
+        self.text(kind.name());
+        self.number(*port);
+    }
+
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, weight, checks } = server;
+        let Server { name: _, address, port, forwarding, weight, checks } = server;
         self.address(*address);
         self.number(*port);
+        self.option(forwarding.tunnel(), Self::tunnel);
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

@@ -2,6 +2,7 @@
 //! path.
 //!
 //! - [`config`]: the validated configuration; [`check`]: its part about health checks
+//! - [`Forwarding`]: how packets get to a server
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
@@ -10,10 +11,12 @@
 mod check;
 mod config;
 mod digest;
+mod forwarding;
 mod health;
 pub mod ids;
 pub mod lease;
 
 pub use self::check::*;
 pub use self::config::*;
+pub use self::forwarding::*;
 pub use self::health::{Health, Step, Totals, millis};

@@ -8,6 +8,7 @@ use lb_model::{
     Damping, Fallback, Protocol, Quorum, Scheduler, Server, Service, ServiceKey, Stray, Timeouts, Via,
 };
 
+use super::server::Around;
 use super::{DAY, SECOND, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
@@ -50,6 +51,7 @@ impl Validator {
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
         self.families_can(services, &checked, span);
+        self.tunnels_have_servers(services, &checked, span);
         checked
     }
 
@@ -67,6 +69,8 @@ impl Validator {
         });
         let checks = self.checks(service.check.as_ref(), span.key("check"));
         let servers = service.servers.as_deref().unwrap_or_default();
+        let forwarding = self.forwarding_defaults(service, span, vip);
+        let around = Around { port, checks: &checks, forwarding };
         Service {
             scheduler: self.one_of(value(&service.scheduler, "scheduler"), &SCHEDULERS, default.scheduler),
             fallback: self.fallback(service, span, protocol),
@@ -83,7 +87,7 @@ impl Validator {
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
-            servers: self.servers(servers, span.key("servers"), port, &checks),
+            servers: self.servers(servers, span.key("servers"), &around),
             ..default
         }
     }
