@@ -1,6 +1,7 @@
 //! MAC addresses as the maps hold them.
 
 use core::fmt;
+use core::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -62,6 +63,36 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// Text that is not six groups of two hexadecimal digits, with colons between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAMac;
+
+impl fmt::Display for NotAMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a MAC address, expected the form 02:00:0a:4d:00:15")
+    }
+}
+
+impl core::error::Error for NotAMac {}
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    /// Parses what [`Mac`]'s `Display` prints, in digits of either case.
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let mut groups = text.split(':');
+        let mut octets = [0; 6];
+        for octet in &mut octets {
+            let digits = groups.next().ok_or(NotAMac)?;
+            if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return Err(NotAMac);
+            }
+            *octet = u8::from_str_radix(digits, 16).map_err(|_| NotAMac)?;
+        }
+        if groups.next().is_some() { Err(NotAMac) } else { Ok(Self::new(octets)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::string::ToString as _;
@@ -75,5 +106,14 @@ mod tests {
         assert_eq!(mac.octets(), [2, 1, 3, 4, 5, 0xa6]);
         assert_eq!(mac.to_string(), "02:01:03:04:05:a6");
         assert_eq!(Mac::from_word(u64::MAX).octets(), [0xff; 6]);
+    }
+    #[test]
+    fn what_is_printed_is_parsed_again_and_nothing_else_is() {
+        let mac = Mac::new([2, 0, 10, 77, 0, 0xa6]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!("02:00:0A:4D:00:A6".parse(), Ok(mac));
+        for wrong in ["", "02:00:0a:4d:00", "02:00:0a:4d:00:a6:", "2:0:a:4d:0:a6", "02:00:0a:4d:00:+6"] {
+            assert_eq!(wrong.parse::<Mac>(), Err(NotAMac), "{wrong}");
+        }
     }
 }

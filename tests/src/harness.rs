@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::connection::Tick;
+use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_datapath::object::{PROGRAM, Sizes};
@@ -22,7 +23,7 @@ pub use packet::*;
 use pool::Loaded;
 
 /// The director's own MAC.
-pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
+pub const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x05]);
 
 /// Enough for most tests, and quick to make.
 pub const SMALL: Sizes =

@@ -19,10 +19,10 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("lb-config", &["lb-model"]),
     ("lb-api", &["lb-model"]),
     ("lb-system", &["lb-model"]),
-    ("lb-net", &["lb-model", "lb-api"]),
+    ("lb-net", &["lb-common", "lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
-    ("lb-cluster", &["lb-model", "lb-api", "lb-system", "lb-net"]),
+    ("lb-cluster", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     (
         "lb",
         &[
@@ -38,7 +38,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("lb-fuzz", &[]),
-    ("lb-lab", &["lb-model", "lb-api"]),
+    ("lb-lab", &["lb-common", "lb-model", "lb-api"]),
     ("lb-tests", &["lb-api", "lb-common", "lb-model", "lb-system", "lb-datapath", "lb-lab"]),
     ("xtask", &["lb-common", "lb-lab"]),
 ];

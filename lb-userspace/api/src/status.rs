@@ -5,7 +5,7 @@ mod questions;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_model::{Health, Step, Totals};
+use lb_model::{Forwarding, Health, Step, Totals};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Level;
@@ -278,8 +278,11 @@ pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
     pub port: u16,
-    /// Forwarding method as in ipvsadm: `Route`.
-    pub method: String,
+    /// Forwarding method as in ipvsadm: `Route`, `Local`, `Tunnel`.
+    pub method: Forwarding,
+    /// `ipip`, `gue` or `gre`, if the method is `Tunnel`.
+    #[serde(default)]
+    pub tunnel: Option<String>,
     /// Configured weight.
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.

@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use lb_api::findings::Findings;
+use lb_common::mac::Mac;
 use lb_model::ids::NodeId;
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config};
@@ -49,7 +50,7 @@ mod settings;
 pub struct Place {
     /// Index and MAC of the VIPs' interface.
     pub interface: u32,
-    pub mac: [u8; 6],
+    pub mac: Mac,
     pub leases: Leases,
     /// An operator had put the node into maintenance in an earlier life.
     pub maintenance: bool,
@@ -135,19 +136,19 @@ impl Member {
     }
 
     /// Where to tell that someone else announces an address of the group.
-    pub fn conflicts(&self) -> impl Fn(GroupNumber, [u8; 6]) + use<> {
+    pub fn conflicts(&self) -> impl Fn(GroupNumber, Mac) + use<> {
         let handle = self.handle.clone();
         move |group, mac| handle.command(Command::Conflict(group, mac))
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it; `None`: its host does not
     /// answer.
-    pub fn set_node_mac(&self, node: NodeId, mac: Option<[u8; 6]>) {
+    pub fn set_node_mac(&self, node: NodeId, mac: Option<Mac>) {
         self.handle.command(Command::Mac(node, mac));
     }
 
     /// This node's own MAC has changed.
-    pub fn set_mac(&self, mac: [u8; 6]) {
+    pub fn set_mac(&self, mac: Mac) {
         self.holder.orders().set_mac(mac);
     }
 

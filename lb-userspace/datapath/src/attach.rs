@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::programs::Xdp;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+use lb_common::mac::Mac;
 
 use self::link::Link;
 use self::pins::Pins;
@@ -229,10 +230,10 @@ fn detach(link: &Link, pin: Option<&Path>) -> Result<()> {
 
 /// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network
 /// namespace's interfaces.
-pub fn mac_of(interface: &str) -> Result<[u8; 6]> {
+pub fn mac_of(interface: &str) -> Result<Mac> {
     let addresses = nix::ifaddrs::getifaddrs().context("cannot list the interfaces")?;
     addresses
         .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| entry.address?.as_link_addr()?.addr())
+        .find_map(|entry| entry.address?.as_link_addr()?.addr().map(Mac::new))
         .with_context(|| format!("interface {interface}: it has no Ethernet address"))
 }

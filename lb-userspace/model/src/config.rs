@@ -14,8 +14,8 @@ pub use lb_common::schedule::Scheduler;
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
-use crate::forwarding::Forwarding;
 use crate::ids::GroupId;
+use crate::tunnel::Tunnel;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -416,7 +416,8 @@ pub struct Server {
     pub address: IpAddr,
     /// Host byte order. Equal to the service's port: packets reach the server as they are.
     pub port: u16,
-    pub forwarding: Forwarding,
+    /// `None`: direct routing.
+    pub tunnel: Option<Tunnel>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// The server must pass all of them; without checks it counts as healthy.
@@ -427,6 +428,6 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, forwarding: Forwarding::Direct, weight: 1, checks: Arc::default() }
+        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
     }
 }

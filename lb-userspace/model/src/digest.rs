@@ -16,7 +16,7 @@ use crate::config::{
     Service, ServiceKey, Stray, Timeouts,
 };
 
-use crate::forwarding::Tunnel;
+use crate::tunnel::Tunnel;
 
 mod check;
 
@@ -252,10 +252,10 @@ impl Writer {
     }
 
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, forwarding, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, weight, checks } = server;
         self.address(*address);
         self.number(*port);
-        self.option(forwarding.tunnel(), Self::tunnel);
+        self.option(tunnel.as_ref(), Self::tunnel);
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

@@ -1,71 +1,40 @@
-//! How packets get to a server.
+//! The method by which packets get to a server.
 
-use std::net::IpAddr;
+use lb_common::mac::Mac;
+use serde::{Deserialize, Serialize};
 
-pub use lb_common::tunnel::{GUE_PORT, Kind as TunnelKind, LEAST_MTU_V6};
-
-/// The method by which packets get to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How a server is reached. `lb_common::server::Forwarding` is the data path's.
+///
+/// Status and listing bear ipvsadm's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forwarding {
-    /// Direct routing: the server is on the director's segment.
-    #[default]
+    /// Direct routing: the frame's MACs change and nothing else.
+    #[serde(rename = "Route")]
     Direct,
-    /// The server takes packets out of others, and may be behind routers.
-    Tunnel(Tunnel),
+    /// The director's own host takes the packets.
+    Local,
+    /// Packets travel inside others, see [`crate::Tunnel`].
+    Tunnel,
 }
 
 impl Forwarding {
-    pub const fn tunnel(&self) -> Option<&Tunnel> {
-        match self {
-            Self::Direct => None,
-            Self::Tunnel(tunnel) => Some(tunnel),
+    /// Of a server that is reached by way of `mac`; `own` is the MAC of the interface with the XDP
+    /// program.
+    pub fn of_server(is_tunnelled: bool, mac: Option<Mac>, own: Mac) -> Self {
+        match is_tunnelled {
+            true => Self::Tunnel,
+            false if mac == Some(own) => Self::Local,
+            false => Self::Direct,
         }
     }
-}
 
-/// The tunnel to a server; its other end is the server's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tunnel {
-    pub kind: TunnelKind,
-    /// UDP port of GUE at the server, host byte order. Default [`GUE_PORT`].
-    pub port: u16,
-    /// The most bytes of an outer packet; `None`: the MTU of the route to the server. Never more
-    /// than that.
-    pub mtu: Option<u16>,
-    /// Where outer packets come from; `None`: this director's address towards the server.
-    pub source: Option<SourcePrefix>,
-}
-
-impl Tunnel {
-    /// With the configuration's defaults.
-    pub const fn new(kind: TunnelKind) -> Self {
-        Self { kind, port: GUE_PORT, mtu: None, source: None }
-    }
-}
-
-/// Source addresses, one for each flow: the prefix, and the flow's hash behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourcePrefix {
-    /// Its bits behind the prefix are 0.
-    pub address: IpAddr,
-    /// Prefix length, 1 to 32 or, of an IPv6 address, to 128.
-    pub length: u8,
-}
-
-impl SourcePrefix {
-    /// Bits of an address that are not the prefix's.
-    pub const fn free_bits(&self) -> u32 {
-        let all = if self.address.is_ipv4() { 32 } else { 128 };
-        all - self.length as u32
-    }
-
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let differ = match (self.address, address) {
-            (IpAddr::V4(prefix), IpAddr::V4(address)) => (prefix.to_bits() ^ address.to_bits()).into(),
-            (IpAddr::V6(prefix), IpAddr::V6(address)) => prefix.to_bits() ^ address.to_bits(),
-            _ => return false,
-        };
-        differ.checked_shr(self.free_bits()).unwrap_or(0) == 0
+    /// As in ipvsadm.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "Route",
+            Self::Local => "Local",
+            Self::Tunnel => "Tunnel",
+        }
     }
 }
 
@@ -74,15 +43,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_contains_what_begins_with_it() {
-        let prefix =
-            |address: &str, length| SourcePrefix { address: address.parse().expect(address), length };
-        let contains =
-            |prefix: SourcePrefix, address: &str| prefix.contains(address.parse().expect("an address"));
-        let v4 = prefix("172.16.0.0", 16);
-        assert!(contains(v4, "172.16.255.1") && !contains(v4, "172.17.0.0") && !contains(v4, "fd00::1"));
-        let v6 = prefix("fd00::", 64);
-        assert!(contains(v6, "fd00::1:2:3:4") && !contains(v6, "fd00:0:0:1::"));
-        assert!(contains(prefix("::", 1), "7fff::1") && contains(prefix("fd00::5", 128), "fd00::5"));
+    fn a_server_at_the_interfaces_own_mac_is_the_host() {
+        let (own, other) = (Mac::new([2, 0, 0, 0, 0, 5]), Mac::new([2, 0, 0, 0, 0, 21]));
+        assert_eq!(Forwarding::of_server(false, Some(own), own), Forwarding::Local);
+        assert_eq!(Forwarding::of_server(false, Some(other), own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(false, None, own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(true, Some(own), own), Forwarding::Tunnel);
     }
 }

@@ -80,8 +80,8 @@ impl Leases {
 
     /// Relays strays until the given time to the other director of a hand-over, at this MAC;
     /// `None`: handles them by their service's rule from now on.
-    pub fn relay(&self, group: u8, to: Option<([u8; 6], Duration)>) {
-        let (mac, until) = to.map_or((0, 0), |(mac, until)| (Mac::new(mac).word(), nanoseconds(until)));
+    pub fn relay(&self, group: u8, to: Option<(Mac, Duration)>) {
+        let (mac, until) = to.map_or((0, 0), |(mac, until)| (mac.word(), nanoseconds(until)));
         // A renewal must not leave a moment without a relay.
         if self.word(group, offset_of!(Lease, relay)).load(Ordering::Acquire) != mac {
             self.store(group, offset_of!(Lease, relay_until), 0);

@@ -6,15 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
+use lb_common::mac::Mac;
 
-const BROADCAST: [u8; 6] = [0xff; 6];
+const BROADCAST: Mac = Mac::new([0xff; 6]);
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
 /// All nodes, link-local (RFC 4291, section 2.7.1), and its Ethernet address (RFC 2464, section 7).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+const ALL_NODES_MAC: Mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
 
 /// Which frames announce an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Announcer {
 
     /// Announces to all hosts on the segment that `vip` is at `mac`. Does not wait for room in the
     /// interface's queue.
-    pub fn announce(&self, vip: IpAddr, mac: [u8; 6], part: Part) -> io::Result<()> {
+    pub fn announce(&self, vip: IpAddr, mac: Mac, part: Part) -> io::Result<()> {
         let frames = frames(vip, mac);
         let first = frames.len().min(1);
         let frames = match part {
@@ -72,7 +73,7 @@ impl Announcer {
 
     /// Sends an ARP probe for `vip`: the sender address is empty, so no ARP cache changes (RFC
     /// 5227, section 2.1.1).
-    pub fn ask(&self, vip: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
+    pub fn ask(&self, vip: Ipv4Addr, mac: Mac) -> Result<()> {
         self.send(&question(vip, mac))
             .with_context(|| format!("cannot ask who has {vip} on interface {}", self.interface))
     }
@@ -98,54 +99,54 @@ impl Announcer {
 }
 
 /// The frames for an address: some listeners accept only requests, others only replies.
-fn frames(vip: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
+fn frames(vip: IpAddr, mac: Mac) -> Vec<Vec<u8>> {
     match vip {
         IpAddr::V4(vip) => vec![arp(vip, mac, ARP_REQUEST), arp(vip, mac, ARP_REPLY)],
         IpAddr::V6(vip) => vec![advertisement(vip, mac)],
     }
 }
 
-fn arp(vip: Ipv4Addr, mac: [u8; 6], operation: u16) -> Vec<u8> {
+fn arp(vip: Ipv4Addr, mac: Mac, operation: u16) -> Vec<u8> {
     // The target's MAC: zero in a request, our own in a reply.
-    let target = if operation == ARP_REPLY { mac } else { [0; 6] };
+    let target = if operation == ARP_REPLY { mac } else { Mac::NONE };
     arp_frame(operation, (mac, vip), (target, vip))
 }
 
-fn question(vip: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
-    arp_frame(ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), ([0; 6], vip))
+fn question(vip: Ipv4Addr, mac: Mac) -> Vec<u8> {
+    arp_frame(ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), (Mac::NONE, vip))
 }
 
-type Party = ([u8; 6], Ipv4Addr);
+type Party = (Mac, Ipv4Addr);
 
 /// A broadcast ARP frame.
 fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
-    frame.extend(BROADCAST);
-    frame.extend(mac);
+    frame.extend(BROADCAST.octets());
+    frame.extend(mac.octets());
     frame.extend(ETHERTYPE_ARP.to_be_bytes());
     // Ethernet, IPv4, lengths of their addresses (RFC 826).
     frame.extend([0, 1, 0x08, 0x00, 6, 4]);
     frame.extend(operation.to_be_bytes());
-    frame.extend(mac);
+    frame.extend(mac.octets());
     frame.extend(sender.octets());
-    frame.extend(target_mac);
+    frame.extend(target_mac.octets());
     frame.extend(target.octets());
     frame
 }
 
-fn advertisement(vip: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
+fn advertisement(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
     const ICMPV6: u8 = 58;
     const OVERRIDE: u8 = 0x20;
     let mut icmp = vec![136, 0, 0, 0, OVERRIDE, 0, 0, 0];
     icmp.extend(vip.octets());
     icmp.extend([2, 1]); // option: target link-layer address, one unit of 8 bytes
-    icmp.extend(mac);
+    icmp.extend(mac.octets());
     let checksum = icmpv6_checksum(vip, ALL_NODES, &icmp);
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
 
     let mut frame = Vec::with_capacity(14 + 40 + icmp.len());
-    frame.extend(ALL_NODES_MAC);
-    frame.extend(mac);
+    frame.extend(ALL_NODES_MAC.octets());
+    frame.extend(mac.octets());
     frame.extend(ETHERTYPE_IPV6.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend((icmp.len() as u16).to_be_bytes());
@@ -173,7 +174,7 @@ fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u
 mod tests {
     use super::*;
 
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
 
     #[test]
     fn arp_announcements_name_the_vip_as_sender_and_target() {
@@ -183,7 +184,7 @@ mod tests {
             assert_eq!(frame.len(), 42);
             assert_eq!(&frame[0..14], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 5, 0x08, 0x06]);
             assert_eq!(frame[21], operation);
-            assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &vip.octets()[..]));
+            assert_eq!((&frame[22..28], &frame[28..32]), (&MAC.octets()[..], &vip.octets()[..]));
             assert_eq!(&frame[38..42], vip.octets());
         }
     }
@@ -193,7 +194,7 @@ mod tests {
         let vip = Ipv4Addr::new(211, 58, 250, 6);
         let frame = question(vip, MAC);
         assert_eq!((frame.len(), frame[21]), (42, 1));
-        assert_eq!((&frame[22..28], &frame[28..32]), (&MAC[..], &[0; 4][..]));
+        assert_eq!((&frame[22..28], &frame[28..32]), (&MAC.octets()[..], &[0; 4][..]));
         assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &vip.octets()[..]));
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
+use lb_common::mac::Mac;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
@@ -45,9 +46,9 @@ pub const fn protocol(address: IpAddr) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The address has this MAC; `None`: it does not answer (any more).
-    Neighbour(IpAddr, Option<[u8; 6]>),
+    Neighbour(IpAddr, Option<Mac>),
     /// The interface's MAC, and whether its link is up.
-    Interface { mac: [u8; 6], up: bool },
+    Interface { mac: Mac, up: bool },
     /// The interface is gone.
     InterfaceGone,
 }
@@ -109,14 +110,14 @@ struct Follower {
     interface: u32,
     handle: Handle,
     events: mpsc::UnboundedSender<Event>,
-    known: BTreeMap<IpAddr, [u8; 6]>,
+    known: BTreeMap<IpAddr, Mac>,
     /// Permanent entries, set by an operator: requesting one would turn it into an entry that the
     /// kernel resolves.
     permanent: BTreeSet<IpAddr>,
     /// Addresses of this host, on all interfaces.
     own: BTreeSet<IpAddr>,
     /// The interface's MAC; `None` until the kernel has reported it.
-    mac: Option<[u8; 6]>,
+    mac: Option<Mac>,
     wanted: watch::Receiver<BTreeSet<IpAddr>>,
 }
 
@@ -192,7 +193,7 @@ impl Follower {
 
     fn link(&mut self, message: &LinkMessage) {
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok().map(Mac::new),
             _ => None,
         });
         if let Some(mac) = mac {
@@ -218,7 +219,7 @@ impl Follower {
         // A neighbour entry from the time before the address became our own.
         let Some(address) = address_of(message).filter(|address| !self.own.contains(address)) else { return };
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
+            NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok().map(Mac::new),
             _ => None,
         });
         match message.header.state {
@@ -237,7 +238,7 @@ impl Follower {
         }
     }
 
-    fn learn(&mut self, address: IpAddr, mac: Option<[u8; 6]>) {
+    fn learn(&mut self, address: IpAddr, mac: Option<Mac>) {
         let before = match mac {
             Some(mac) => self.known.insert(address, mac),
             None => self.known.remove(&address),

@@ -71,7 +71,7 @@ impl Bed {
     pub(crate) fn new(other_core: Option<CpuSet>) -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32, MILLION as u32);
         let ebpf = object::load_object(BENCHMARK, &sizes)?;
-        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC.into(), HASH_KEYS, Start::Active, None)?;
+        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
         let applied = data_path.apply(services());
@@ -203,6 +203,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             // Three different weights, so that wrr has bands to search.
             weight: 1 + number % 3,
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
+            tunnel: None,
             usable: true,
         }
     };

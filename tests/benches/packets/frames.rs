@@ -2,9 +2,10 @@
 //! balancers count.
 
 use lb_common::connection::tcp_flags;
+use lb_common::mac::Mac;
 
-pub(crate) const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 100];
+pub(crate) const DIRECTOR_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
+const CLIENT_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 100]);
 pub(crate) const VIP: [u8; 4] = [211, 58, 250, 6];
 const CLIENT: [u8; 4] = [211, 58, 250, 100];
 const CLIENT_PORT: u16 = 40_000;
@@ -41,7 +42,7 @@ impl Packet {
 
     /// `rest` is what follows the ports.
     fn ipv4(protocol: u8, destination: [u8; 4], port: u16, rest: &[u8]) -> Self {
-        let mut frame = [DIRECTOR_MAC, CLIENT_MAC].concat();
+        let mut frame = [DIRECTOR_MAC.octets(), CLIENT_MAC.octets()].concat();
         let total_length = 24 + rest.len() as u8;
         frame.extend([8, 0, 0x45, 0, 0, total_length, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
         frame.extend([CLIENT, destination].concat());

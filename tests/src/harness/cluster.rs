@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lb_common::mac::Mac;
 use lb_datapath::plan::{Server, Service, Settings, Target};
 use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -53,9 +54,9 @@ pub fn target(number: u16) -> Target {
     Target::Real(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)))
 }
 
-pub const fn mac(number: u16) -> [u8; 6] {
+pub const fn mac(number: u16) -> Mac {
     let [high, low] = number.to_be_bytes();
-    [0x02, 0, 0, 0x01, high, low]
+    Mac::new([0x02, 0, 0, 0x01, high, low])
 }
 
 #[track_caller]
@@ -65,10 +66,10 @@ pub fn server_of_mac(mac: &[u8]) -> u16 {
 }
 
 pub fn server(number: u16, weight: u16) -> Server {
-    Server { target: target(number), weight, mac: Some(mac(number).into()), usable: true }
+    Server { target: target(number), weight, mac: Some(mac(number)), tunnel: None, usable: true }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, mac: None, usable }
+    Server { target: Target::Local, weight: 1, mac: None, tunnel: None, usable }
 }

@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
+use lb_common::mac::Mac;
+
 pub use lb_common::connection::tcp_flags::{ACK, FIN, RST, SYN};
 
 use super::{MAC, PORT, VIP};
@@ -15,7 +17,7 @@ pub fn client(number: u32) -> Client {
 }
 
 /// MAC of the router that clients are behind.
-pub const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x64];
+pub const ROUTER: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x64]);
 
 pub const ARP: u16 = 0x0806;
 pub const IPV6: u16 = 0x86dd;
@@ -33,14 +35,14 @@ const CHECKSUM: [u8; 2] = [0xbe, 0xef];
 
 /// A frame of this EtherType with something in it.
 pub fn frame(ether_type: u16, content: &[u8]) -> Vec<u8> {
-    [&MAC[..], &ROUTER, &ether_type.to_be_bytes(), content].concat()
+    [&MAC.octets()[..], &ROUTER.octets(), &ether_type.to_be_bytes(), content].concat()
 }
 
 /// The router asks who has `target` (RFC 826).
 pub fn arp_request(target: Ipv4Addr) -> Vec<u8> {
     let router = Ipv4Addr::new(211, 58, 250, 1);
     let head = [0, 1, 8, 0, 6, 4, 0, 1];
-    let content = [&head[..], &ROUTER, &router.octets(), &[0; 6], &target.octets()];
+    let content = [&head[..], &ROUTER.octets(), &router.octets(), &[0; 6], &target.octets()];
     frame(ARP, &content.concat())
 }
 
@@ -49,7 +51,7 @@ pub fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     let [.., a, b, c] = target.octets();
     let multicast = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
     let message = [135, 0, 0xbe, 0xef, 0, 0, 0, 0];
-    let source_mac = [&[1, 1][..], &ROUTER].concat();
+    let source_mac = [&[1, 1][..], &ROUTER.octets()].concat();
     ipv6(ICMPV6, multicast, &[&message, &target.octets()[..], &source_mac].concat())
 }
 
@@ -73,8 +75,8 @@ pub fn tagged(tags: &[u16], frame: &[u8]) -> Vec<u8> {
 /// An IPv4 packet in its frame.
 #[derive(Debug, Clone)]
 pub struct Packet {
-    pub destination: [u8; 6],
-    pub source: [u8; 6],
+    pub destination: Mac,
+    pub source: Mac,
     /// EtherTypes of the VLAN tags, outermost first.
     pub tags: Vec<u16>,
     pub from: SocketAddrV4,
@@ -144,8 +146,8 @@ impl Packet {
 
     pub fn bytes(&self) -> Vec<u8> {
         let mut frame = Vec::new();
-        frame.extend(self.destination);
-        frame.extend(self.source);
+        frame.extend(self.destination.octets());
+        frame.extend(self.source.octets());
         frame.extend([0x08, 0x00]);
         let transport = self.transport_bytes();
         self.add_ip(&mut frame, transport.len() + self.payload);

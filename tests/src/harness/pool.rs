@@ -64,7 +64,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
-    let mut data_path = DataPath::new(ebpf, sizes, MAC.into(), HASH_KEYS, Start::Active, None)?;
+    let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     data_path.load_programs()?;
     Ok(Loaded {
         data_path,
@@ -97,7 +97,7 @@ pub(super) fn give_back(loaded: Loaded) {
     }
     director.data_path.executor.set_vips(&[]).unwrap();
     director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
-    director.data_path.executor.set_mac(MAC.into());
+    director.data_path.executor.set_mac(MAC);
     director.data_path.executor.hold_strays(Duration::ZERO);
     director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
     let (cursors, overflows) = (director.cursors.elements(), director.overflows.elements());

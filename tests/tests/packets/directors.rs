@@ -10,29 +10,29 @@ use lb_datapath::plan::{Server, Service, State};
 use lb_model::{ServiceKey, Stray};
 use lb_tests::harness::*;
 
-const OTHER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
-const MACS: [[u8; 6]; 2] = [MAC, OTHER_MAC];
+const OTHER_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
+const MACS: [Mac; 2] = [MAC, OTHER_MAC];
 /// A director that is no server, and of which the two others know.
-const THIRD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x07];
+const THIRD_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x07]);
 
 /// Round robin over both machines, and over an ordinary server 3 if it is asked for.
 fn both_machines(and_another: bool) -> Service {
     let mut service = rr(if and_another { 1..=3 } else { 1..=2 });
     for (server, mac) in service.servers.iter_mut().zip(MACS) {
-        server.mac = Some(mac.into());
+        server.mac = Some(mac);
     }
     service
 }
 
 /// A director without a cluster whose host is its only server.
 pub(crate) fn lone() -> Director {
-    let host = Server { mac: Some(MAC.into()), ..server(1, 1) };
+    let host = Server { mac: Some(MAC), ..server(1, 1) };
     Director::new([(WEB, Service { servers: vec![host], ..rr([]) })])
 }
 
 fn machine(services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Director {
     let mut director = Director::new(services);
-    director.data_path.executor.set_directors(BTreeSet::from([OTHER_MAC, THIRD_MAC].map(Mac::new))).unwrap();
+    director.data_path.executor.set_directors(BTreeSet::from([OTHER_MAC, THIRD_MAC])).unwrap();
     director
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn balanced(packet: Packet) -> Packet {
 
 #[test]
 fn b8_the_host_of_a_lone_director_is_a_server_like_any_other() {
-    let host = Server { mac: Some(MAC.into()), ..server(1, 2) };
+    let host = Server { mac: Some(MAC), ..server(1, 2) };
     let service = Service { servers: vec![host, server(2, 1)], ..service(lb_model::Scheduler::Wrr, &[]) };
     let mut director = Director::new([(WEB, service)]);
     let picks: Vec<Option<u16>> =
@@ -79,8 +79,8 @@ fn b8_the_host_of_a_lone_director_is_a_server_like_any_other() {
 fn b8_the_host_stays_a_server_when_its_mac_changes() {
     let mut director = lone();
     let new = mac(77);
-    director.data_path.executor.set_mac(new.into());
-    director.change_service(WEB, |service| service.servers[0].mac = Some(new.into()));
+    director.data_path.executor.set_mac(new);
+    director.change_service(WEB, |service| service.servers[0].mac = Some(new));
     let syn = Packet { destination: new, ..Packet::syn(client(1)) };
     assert_eq!(director.explain(&syn.bytes()).1, [Reason::LocalServer]);
 }
@@ -129,7 +129,7 @@ fn b8_what_a_director_forwards_as_a_gateway_is_balanced() {
                 (outcome.verdict == Verdict::Tx).then(|| outcome.frame[..6].to_vec())
             })
             .collect();
-        let servers = [None, Some(OTHER_MAC.to_vec()), Some(mac(3).to_vec())];
+        let servers = [None, Some(OTHER_MAC.octets().to_vec()), Some(mac(3).octets().to_vec())];
         assert_eq!(served, BTreeSet::from(servers));
     }
     director.data_path.leases().relay(GROUP, Some((OTHER_MAC, within(60))));
@@ -145,7 +145,7 @@ fn b8_a_director_that_is_no_server_balances_whatever_comes() {
     director.data_path.leases().relay(GROUP, Some((OTHER_MAC, within(60))));
     assert_eq!(director.send(&balanced(Packet::syn(client(1)))).server(), 3);
     director.change_service(WEB, |service| {
-        service.servers.push(Server { mac: Some(OTHER_MAC.into()), ..server(4, 0) });
+        service.servers.push(Server { mac: Some(OTHER_MAC), ..server(4, 0) });
     });
     assert_eq!(director.send(&balanced(Packet::syn(client(2)))).server(), 3);
 }
@@ -206,8 +206,8 @@ impl Pair {
         let machines = [0, 1].map(|at: usize| {
             let both = both_machines(and_another);
             let mut director = Director::new([]);
-            director.data_path.executor.set_mac(MACS[at].into());
-            director.data_path.executor.set_directors(BTreeSet::from([MACS[1 - at].into()])).unwrap();
+            director.data_path.executor.set_mac(MACS[at]);
+            director.data_path.executor.set_directors(BTreeSet::from([MACS[1 - at]])).unwrap();
             director.apply(State { services: [(WEB, both.clone()), (WEB_UDP, both)].into() });
             director
         });
@@ -246,7 +246,7 @@ impl Pair {
             let outcome = self.machines[at].send_bytes(&frame);
             let marked = outcome.frame[20] & 0x80 != 0;
             match outcome.verdict {
-                Verdict::Tx if outcome.frame[..6] == MACS[1 - at] => at = 1 - at,
+                Verdict::Tx if outcome.frame[..6] == MACS[1 - at].octets() => at = 1 - at,
                 _ if marked => panic!("a mark is left: {packet:?}"),
                 Verdict::Pass => return End::Host(at),
                 Verdict::Tx => {

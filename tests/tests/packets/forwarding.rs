@@ -1,6 +1,7 @@
 //! Direct routing: the destination MAC becomes the server's, the source MAC ours, and nothing else
 //! changes.
 
+use lb_common::mac::Mac;
 use lb_tests::harness::*;
 
 fn director() -> Director {
@@ -10,8 +11,8 @@ fn director() -> Director {
 /// The frame as the server must get it.
 fn rewritten(frame: &[u8], server: u16) -> Vec<u8> {
     let mut frame = frame.to_vec();
-    frame[..6].copy_from_slice(&mac(server));
-    frame[6..12].copy_from_slice(&MAC);
+    frame[..6].copy_from_slice(&mac(server).octets());
+    frame[6..12].copy_from_slice(&MAC.octets());
     frame
 }
 
@@ -77,14 +78,14 @@ fn assert_is_rewritten(director: &Director, description: &str, packet: &Packet) 
 fn a_new_mac_counts_from_the_next_packet_on() {
     let mut director = director();
     director.open(client(1));
-    director.change_service(WEB, |service| service.servers[0].mac = Some(mac(99).into()));
+    director.change_service(WEB, |service| service.servers[0].mac = Some(mac(99)));
     assert_eq!(director.send(&Packet::ack(client(1))).server(), 99);
 
-    let ours = [0x02, 0, 0, 0, 0, 0x77];
-    director.data_path.executor.set_mac(ours.into());
+    let ours = Mac::new([0x02, 0, 0, 0, 0, 0x77]);
+    director.data_path.executor.set_mac(ours);
     assert_eq!(director.send(&Packet::ack(client(1))).verdict, Verdict::Pass, "to the old MAC");
     let outcome = director.send(&Packet { destination: ours, ..Packet::ack(client(1)) });
-    assert_eq!((outcome.server(), &outcome.frame[6..12]), (99, &ours[..]));
+    assert_eq!((outcome.server(), &outcome.frame[6..12]), (99, &ours.octets()[..]));
 }
 
 #[test]

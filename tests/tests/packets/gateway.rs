@@ -40,7 +40,7 @@ fn b7_a_packet_goes_back_to_the_server_that_it_came_from() {
         let frame = packet.bytes();
         let (outcome, reasons) = director.explain(&frame);
         assert_eq!((outcome.server(), reasons), (1, vec![]), "{packet:?}");
-        assert_eq!(outcome.frame[6..12], MAC);
+        assert_eq!(outcome.frame[6..12], MAC.octets());
         let network = frame.len() - frame_length_of_ip(&frame);
         assert_eq!(outcome.frame[network + 8], hairpin::TTL);
         assert_eq!(ip_sum(&outcome.frame[network..]), ip_sum(&frame[network..]), "its checksum fits");

@@ -82,7 +82,7 @@ fn a_vip_is_served_by_the_host_until_the_lease_runs_out() {
 fn what_a_switch_floods_is_not_judged() {
     let director = director();
     director.data_path.leases().renew(GROUP, ago(1));
-    let flooded = [&mac(7)[..], &syn_to(VIP6)[6..]].concat();
+    let flooded = [&mac(7).octets()[..], &syn_to(VIP6)[6..]].concat();
     let (outcome, reasons) = director.explain(&flooded);
     assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::NotOurMac]));
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_model::{Protocol, ServiceKey};
 use lb_tests::harness::*;
@@ -59,7 +60,7 @@ fn only_the_macs_change() {
     for frame in [tcp6(1, SYN), tcp6(1, ACK), udp6(2), extended(tcp6(3, SYN), 60, [0; 7])] {
         let outcome = director.send_bytes(&frame);
         assert_eq!(outcome.verdict, Verdict::Tx);
-        assert_eq!((&outcome.frame[6..12], &outcome.frame[12..]), (&MAC[..], &frame[12..]));
+        assert_eq!((&outcome.frame[6..12], &outcome.frame[12..]), (&MAC.octets()[..], &frame[12..]));
     }
 }
 
@@ -144,13 +145,13 @@ fn what_must_not_be_forwarded_has_its_reason() {
         ),
         (
             "to another station",
-            changed(&|frame| frame[..6].copy_from_slice(&mac(9))),
+            changed(&|frame| frame[..6].copy_from_slice(&mac(9).octets())),
             Some(Reason::NotOurMac),
         ),
         (
             "sent back by its server before",
             changed(&|frame| {
-                frame[6..12].copy_from_slice(&mac(1));
+                frame[6..12].copy_from_slice(&mac(1).octets());
                 frame[IP + 7] = 7;
             }),
             Some(Reason::Loop),
@@ -164,7 +165,7 @@ fn what_must_not_be_forwarded_has_its_reason() {
 fn a_gateway_that_is_the_server_gets_its_packets_back_once() {
     let director = Director::new([(WEB6, rr([1]))]);
     let mut frame = tcp6(1, SYN);
-    frame[6..12].copy_from_slice(&mac(1));
+    frame[6..12].copy_from_slice(&mac(1).octets());
     let outcome = director.send_bytes(&frame);
     assert_eq!((outcome.server(), outcome.frame[IP + 7]), (1, lb_common::hairpin::TTL));
 }
@@ -188,19 +189,19 @@ fn the_lease_decides() {
 /// To the director that had the group before, and back with few hops left.
 #[test]
 fn what_nobody_knows_is_relayed() {
-    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 7]);
     let director = director();
     let leases = director.data_path.leases();
     leases.renew(GROUP, within(60));
     leases.relay(GROUP, Some((OTHER, within(60))));
     let outcome = director.send_bytes(&tcp6(1, ACK));
-    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER[..]));
+    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER.octets()[..]));
     assert_eq!(director.event(TableEvent::Relayed), 1);
     leases.grace(GROUP, within(60));
     let mut from_other = tcp6(1, ACK);
-    from_other[6..12].copy_from_slice(&OTHER);
+    from_other[6..12].copy_from_slice(&OTHER.octets());
     let outcome = director.send_bytes(&from_other);
-    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER[..]));
+    assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER.octets()[..]));
     assert_eq!(Some(outcome.frame[IP + 7]), lb_common::lease::returned(from_other[IP + 7]));
 }
 

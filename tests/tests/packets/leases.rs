@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_datapath::plan::Service;
 use lb_model::lease::Leases;
@@ -115,7 +116,7 @@ fn a_service_moves_to_another_lease_with_its_known_connections() {
     assert_rows(&director, [("known", Packet::ack(client(1)).bytes(), None)]);
 }
 
-const OTHER_DIRECTOR: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
+const OTHER_DIRECTOR: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
 
 #[test]
 fn a_stray_goes_to_the_other_director_and_leaves_no_trace() {
@@ -127,8 +128,8 @@ fn a_stray_goes_to_the_other_director_and_leaves_no_trace() {
         let frame = Packet { tags: vec![DOT1Q], ..Packet::tcp(client(number), flags) }.bytes();
         let (outcome, reasons) = director.explain(&frame);
         assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "flags {flags:#x}");
-        assert_eq!(outcome.frame[..6], OTHER_DIRECTOR);
-        assert_eq!(outcome.frame[6..12], MAC);
+        assert_eq!(outcome.frame[..6], OTHER_DIRECTOR.octets());
+        assert_eq!(outcome.frame[6..12], MAC.octets());
         assert_eq!(outcome.frame[12..], frame[12..], "only the MACs change");
     }
     assert_eq!(director.event(TableEvent::Relayed), 5);
@@ -172,7 +173,7 @@ fn a_relay_comes_before_the_hash_of_a_crowded_table() {
     let stray = Packet::ack(client(5000));
     assert_eq!(director.send(&stray).server(), 1, "goes by hash");
     director.data_path.leases().relay(GROUP, Some((OTHER_DIRECTOR, within(60))));
-    assert_eq!(director.send(&stray).frame[..6], OTHER_DIRECTOR);
+    assert_eq!(director.send(&stray).frame[..6], OTHER_DIRECTOR.octets());
     assert_eq!(director.send(&Packet { source: OTHER_DIRECTOR, ..stray }).server(), 1);
 }
 
@@ -203,7 +204,7 @@ fn no_change_of_a_lease_that_is_held_shows() {
     };
     while_it_changes(&director, change, |_| {
         assert_eq!(director.send(&Packet::ack(client(1))).server(), 1);
-        assert_eq!(director.send(&Packet::ack(client(2))).frame[..6], OTHER_DIRECTOR);
+        assert_eq!(director.send(&Packet::ack(client(2))).frame[..6], OTHER_DIRECTOR.octets());
     });
 }
 
@@ -222,7 +223,7 @@ fn a_lease_that_is_renewed_late_passes_nothing_to_the_host() {
 
 #[test]
 fn a_relay_that_changes_names_one_director_or_none() {
-    let third = [0x02, 0, 0, 0, 0, 0x07];
+    let third = Mac::new([0x02, 0, 0, 0, 0, 0x07]);
     let director = Director::new([(WEB, rr([1]))]);
     let change = |leases: &Leases| {
         leases.relay(GROUP, Some((OTHER_DIRECTOR, within(60))));
@@ -232,7 +233,9 @@ fn a_relay_that_changes_names_one_director_or_none() {
     while_it_changes(&director, change, |number| {
         let outcome = director.send(&Packet::ack(client(number)));
         match outcome.verdict {
-            Verdict::Tx => assert!([OTHER_DIRECTOR, third].iter().any(|mac| outcome.frame[..6] == *mac)),
+            Verdict::Tx => {
+                assert!([OTHER_DIRECTOR, third].iter().any(|mac| outcome.frame[..6] == mac.octets()));
+            }
             verdict => assert_eq!(verdict, Verdict::Pass),
         }
     });
@@ -258,15 +261,15 @@ const MOST_HOPS: u32 = 9;
 pub(crate) struct Pair(pub [Director; 2]);
 
 impl Pair {
-    const MACS: [[u8; 6]; 2] = [MAC, OTHER_DIRECTOR];
+    const MACS: [Mac; 2] = [MAC, OTHER_DIRECTOR];
     const KEY: ServiceKey = WEB;
 
     pub(crate) fn new() -> Self {
         let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
         let mut pair = Self(directors);
         for (index, director) in pair.0.iter_mut().enumerate() {
-            director.data_path.executor.set_mac(Self::MACS[index].into());
-            director.data_path.executor.set_directors([Self::MACS[1 - index].into()].into()).unwrap();
+            director.data_path.executor.set_mac(Self::MACS[index]);
+            director.data_path.executor.set_directors([Self::MACS[1 - index]].into()).unwrap();
         }
         pair
     }
@@ -299,7 +302,8 @@ impl Pair {
         let mut at = index;
         let mut outcome = self.0[at].send(&Packet { destination: Self::MACS[at], ..packet });
         for relays in 0..=MOST_HOPS {
-            let to_the_other = outcome.verdict == Verdict::Tx && outcome.frame[..6] == Self::MACS[1 - at];
+            let to_the_other =
+                outcome.verdict == Verdict::Tx && outcome.frame[..6] == Self::MACS[1 - at].octets();
             if !to_the_other {
                 return (outcome, relays);
             }

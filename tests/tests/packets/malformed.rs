@@ -37,7 +37,7 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
         Parsed::WhoHas(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
         Parsed::Flow(flow) if !is_for_us(&flow) => Ok(Verdict::Pass),
-        Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::NotOurMac),
+        Parsed::Flow(_) if bytes[..6] != MAC.octets() => Err(Reason::NotOurMac),
         Parsed::Flow(flow) => frame::check(bytes, &flow).map(|_| Verdict::Tx),
     }
 }
@@ -45,7 +45,7 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
 fn for_the_host(bytes: &[u8], address: V6) -> Result<Verdict, Reason> {
     match is_vip(address) {
         false => Ok(Verdict::Pass),
-        true if bytes[..6] != MAC => Err(Reason::NotOurMac),
+        true if bytes[..6] != MAC.octets() => Err(Reason::NotOurMac),
         true => Err(Reason::Standby),
     }
 }

@@ -1,5 +1,6 @@
 //! Every reason not to forward a packet: provoked, acted on, counted.
 
+use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason};
 use lb_common::schedule::Schedule;
 use lb_common::server::ServerEntry;
@@ -159,7 +160,7 @@ fn tcp_flags_that_no_connection_sends() {
 fn another_stations_and_a_standbys_packets_are_not_judged() {
     let director = Director::new([(WEB, rr([1]))]);
     let bad = Packet { ttl: 0, ..Packet::tcp(client(1), SYN | FIN) };
-    let flooded = Packet { destination: [0xff; 6], ..bad.clone() };
+    let flooded = Packet { destination: Mac::new([0xff; 6]), ..bad.clone() };
     assert_rows(&director, [("flooded by a switch", flooded.bytes(), Some(Reason::NotOurMac))]);
     director.data_path.leases().end(GROUP);
     assert_rows(&director, [("on standby", bad.bytes(), Some(Reason::Standby))]);

@@ -32,7 +32,7 @@ fn answer(director: &Director, packet: &Packet) -> Vec<u8> {
     assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![Reason::Refused]), "{packet:?}");
     let at = network(packet);
     let frame = outcome.frame;
-    assert_eq!((&frame[..6], &frame[6..12]), (&packet.source[..], &MAC[..]), "{packet:?}");
+    assert_eq!((&frame[..6], &frame[6..12]), (&packet.source.octets()[..], &MAC.octets()[..]), "{packet:?}");
     assert_eq!(frame[12..at], packet.bytes()[12..at], "tags stay");
     let ip = &frame[at..];
     let length = usize::from(u16::from_be_bytes([ip[2], ip[3]]));

@@ -79,7 +79,7 @@ fn without_a_mac_nothing_is_sent_to_where_it_used_to_be() {
     assert_eq!(director.open(client(2)), 2);
 
     change_first(&mut director, |server| {
-        server.mac = Some(mac(99).into());
+        server.mac = Some(mac(99));
         server.usable = true;
     });
     assert_eq!(director.send(&Packet::ack(client(1))).server(), 99, "the connection lived on");

@@ -1,15 +1,16 @@
 //! A director whose lease is over, as after its process has ended: its program serves what another
 //! director relays to it, of connections that it knows, and nothing else.
 
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_tests::harness::*;
 
-const OTHER_DIRECTOR: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
+const OTHER_DIRECTOR: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
 
 /// It knows the connection of client 1, and has had its time.
 fn director() -> Director {
     let mut director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([1]))]);
-    director.data_path.executor.set_directors([OTHER_DIRECTOR.into()].into()).unwrap();
+    director.data_path.executor.set_directors([OTHER_DIRECTOR].into()).unwrap();
     director.open(client(1));
     director.send(&Packet::ack(client(1)));
     director.send(&Packet::udp(client(1)));
@@ -58,7 +59,7 @@ fn what_it_does_not_know_goes_back_and_leaves_no_trace() {
         let frame = relayed(Packet::ack(client(2))).bytes();
         let (outcome, reasons) = director.explain(&frame);
         assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "{description}");
-        assert_eq!(outcome.frame[..6], OTHER_DIRECTOR);
+        assert_eq!(outcome.frame[..6], OTHER_DIRECTOR.octets());
         assert_eq!((outcome.frame[22], ip_sum(&outcome.frame[14..])), (10, ip_sum(&frame[14..])));
         assert_eq!((director.event(TableEvent::Relayed), director.entries()), (1, entries));
         let last = Packet { ttl: 1, ..relayed(Packet::ack(client(2))) };
@@ -71,7 +72,7 @@ fn it_balances_nothing() {
     for (description, end, reason) in OVER {
         let director = director();
         end(&director);
-        let stranger = |packet: Packet| Packet { source: [2, 0, 0, 0, 0, 9], ..packet };
+        let stranger = |packet: Packet| Packet { source: Mac::new([2, 0, 0, 0, 0, 9]), ..packet };
         let rows = [
             ("a client's own", Packet::ack(client(1))),
             ("a station's that is no director", stranger(Packet::ack(client(1)))),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
 use tokio::sync::oneshot;
@@ -24,9 +25,9 @@ pub enum Command {
     /// Of an order to the holder of addresses.
     Outcome(Outcome),
     /// The station with this MAC, which is not ours, announces an address of the group.
-    Conflict(GroupNumber, [u8; 6]),
+    Conflict(GroupNumber, Mac),
     /// The node's MAC on the VIPs' interface; `None`: its host does not answer.
-    Mac(NodeId, Option<[u8; 6]>),
+    Mac(NodeId, Option<Mac>),
     /// The configuration was read anew: the numbers of its groups too.
     Changed(Change, Vec<(GroupId, NumberedGroup)>),
     Look(oneshot::Sender<Sight>),

@@ -146,6 +146,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use lb_common::mac::Mac;
     use lb_model::lease::Memory;
 
     use super::super::numbers;
@@ -154,7 +155,7 @@ mod tests {
     use crate::message::{Heartbeat, Readiness};
 
     const OTHER: NodeId = NodeId(1);
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 6]);
     const DEAD: Cause = Cause::PeerDead { peer: OTHER };
 
     /// Room for all leases.
@@ -254,8 +255,7 @@ mod tests {
         }
 
         fn relays(&self) -> bool {
-            let [a, b, c, d, e, f] = MAC;
-            self.words.have(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+            self.words.have(MAC.word())
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::SERVE_ON;
 
@@ -23,7 +24,7 @@ struct Peer {
     config_digest: Option<u64>,
     /// Groups that it could take.
     stands_by: BTreeSet<GroupId>,
-    mac: Option<[u8; 6]>,
+    mac: Option<Mac>,
     /// Its host does not answer for its address.
     unreachable: bool,
 }
@@ -50,18 +51,18 @@ impl Peers {
     /// The node's MAC on the VIPs' interface; `None`: its host does not answer. The last one known
     /// stays: the kernel forgets MACs when the interface loses its link, and when it returns the
     /// first packets to be relayed come before the MAC is known again.
-    pub(super) fn set_mac(&mut self, node: NodeId, mac: Option<[u8; 6]>) {
+    pub(super) fn set_mac(&mut self, node: NodeId, mac: Option<Mac>) {
         let peer = self.0.entry(node).or_default();
         peer.unreachable = mac.is_none();
         peer.mac = mac.or(peer.mac);
     }
 
-    pub(super) fn mac(&self, node: NodeId) -> Option<[u8; 6]> {
+    pub(super) fn mac(&self, node: NodeId) -> Option<Mac> {
         self.0.get(&node)?.mac
     }
 
     /// The node with this MAC.
-    pub(super) fn at(&self, mac: [u8; 6]) -> Option<NodeId> {
+    pub(super) fn at(&self, mac: Mac) -> Option<NodeId> {
         self.0.iter().find(|(_, peer)| peer.mac == Some(mac)).map(|(node, _)| *node)
     }
 
@@ -183,12 +184,12 @@ mod tests {
         assert_eq!(silent(&peers, 1), Some(Abandoned::NoDataPath), "never heard");
         peers.heard(&mut heartbeat(1, 1), NOW);
         assert_eq!(silent(&peers, 1), Some(Abandoned::Unreachable), "nobody knows where it is");
-        peers.set_mac(NodeId(1), Some([2; 6]));
+        peers.set_mac(NodeId(1), Some(Mac::new([2; 6])));
         assert_eq!((silent(&peers, 539), silent(&peers, 540)), (None, Some(Abandoned::TooLong)));
         peers.set_mac(NodeId(1), None);
         assert_eq!(silent(&peers, 1), Some(Abandoned::Unreachable));
-        assert_eq!(peers.mac(NodeId(1)), Some([2; 6]), "should it speak again");
-        peers.set_mac(NodeId(1), Some([2; 6]));
+        assert_eq!(peers.mac(NodeId(1)), Some(Mac::new([2; 6])), "should it speak again");
+        peers.set_mac(NodeId(1), Some(Mac::new([2; 6])));
         let mut last = heartbeat(1, 2);
         last.readiness.data_path = false;
         peers.heard(&mut last, NOW);

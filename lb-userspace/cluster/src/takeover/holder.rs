@@ -14,6 +14,7 @@ use futures::FutureExt as _;
 use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use lb_api::findings::Findings;
+use lb_common::mac::Mac;
 use lb_model::{ANNOUNCE_RATE, Group};
 use lb_net::addresses::{Answer, Kernel, Request};
 use lb_net::announce::Announcer;
@@ -60,7 +61,7 @@ enum Order {
         groups: Vec<Group>,
         hold_all: bool,
     },
-    Mac([u8; 6]),
+    Mac(Mac),
     Take(GroupNumber, Option<Condition>),
     Release(GroupNumber),
     Announce(GroupNumber),
@@ -123,7 +124,7 @@ impl Orders {
     }
 
     /// The interface's MAC has changed: everyone is told.
-    pub fn set_mac(&self, mac: [u8; 6]) {
+    pub fn set_mac(&self, mac: Mac) {
         self.give(Order::Mac(mac));
     }
 
@@ -145,7 +146,7 @@ impl Holder {
     /// wait.
     pub fn start(
         interface: u32,
-        mac: [u8; 6],
+        mac: Mac,
         (orders, pending): (Orders, Pending),
         findings: Findings,
         tell: impl Fn(Outcome) + Send + 'static,
@@ -211,7 +212,7 @@ struct Keeper {
     kernel: Kernel,
     changes: Changes,
     announcer: Announcer,
-    mac: [u8; 6],
+    mac: Mac,
     tell: Box<dyn Fn(Outcome) + Send>,
     report: Report,
     ledger: Ledger,

@@ -7,13 +7,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use lb_api::findings::Findings;
+use lb_common::mac::Mac;
 use lb_lab::veth::{VethPair as Cable, block_on, ip};
 use lb_model::{Failback, Group, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
 
 use super::holder::{Holder, Outcome, orders};
 
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x5a];
+const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 0x5a]);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {

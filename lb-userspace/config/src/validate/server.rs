@@ -58,7 +58,7 @@ impl Validator {
             name: name.unwrap_or_else(|| ip.to_string()),
             address: ip,
             port,
-            forwarding: self.forwarding(server, span, ip, forwarding),
+            tunnel: self.tunnel(server, span, ip, forwarding),
             weight: weight.unwrap_or(1),
             checks: match &server.check {
                 None => Arc::clone(checks),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_model::{Cluster, Forwarding, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+use lb_model::{Cluster, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -111,23 +111,23 @@ impl Validator {
         }
     }
 
-    /// How packets get to the server at `address`.
-    pub(super) fn forwarding(
+    /// The tunnel to the server at `address`; `None`: direct routing.
+    pub(super) fn tunnel(
         &mut self,
         server: &yaml::Server,
         span: SourceSpan<'_>,
         address: IpAddr,
         defaults: &Defaults<'_>,
-    ) -> Forwarding {
+    ) -> Option<Tunnel> {
         let keys = Keys::of_server(server, span);
         let own = self.read_forwarding(keys);
         let method = own.method.or(defaults.said.method).unwrap_or(Method::Direct);
         if keys.forward.text.is_some() && own.method.is_none() {
             // What belongs to it cannot be told.
-            return Forwarding::Direct;
+            return None;
         }
         self.surplus_keys(keys, method, "which this server does not have");
-        let Method::Tunnel(kind) = method else { return Forwarding::Direct };
+        let Method::Tunnel(kind) = method else { return None };
         let inherited = &defaults.said;
         let tunnel = Tunnel {
             kind,
@@ -140,7 +140,7 @@ impl Validator {
         let source = if of(keys.source) { keys.source } else { defaults.keys.source };
         self.mtu_suffices(&tunnel, mtu, address, defaults.vip);
         self.source_fits(&tunnel, source, address);
-        Forwarding::Tunnel(tunnel)
+        Some(tunnel)
     }
 
     /// Keys that mean nothing with this method.
@@ -208,7 +208,7 @@ impl Validator {
         for (index, (given, service)) in given.iter().zip(services).enumerate() {
             let span = span.item(index);
             let keys = Keys::of_service(given, span);
-            let mut kinds = service.servers.iter().filter_map(|server| server.forwarding.tunnel());
+            let mut kinds = service.servers.iter().filter_map(|server| server.tunnel);
             let gue = kinds.clone().any(|tunnel| tunnel.kind == TunnelKind::Gue);
             let kind = kinds.next().map(|tunnel| tunnel.kind);
             let method = match kind {
@@ -233,7 +233,7 @@ impl Validator {
         let servers = given.servers.as_deref().unwrap_or_default();
         for (index, (given, server)) in servers.iter().zip(&service.servers).enumerate() {
             let through_vip = server.checks.iter().any(|check| check.via == Via::Vip);
-            if server.forwarding.tunnel().is_some() && through_vip {
+            if server.tunnel.is_some() && through_vip {
                 let check = match given.check {
                     Some(_) => span.key("servers").item(index).key("check"),
                     None => span.key("check"),
@@ -258,7 +258,7 @@ impl Validator {
         let is_director = |server: &Server| cluster.nodes.iter().find(|node| node.address == server.address);
         for (index, service) in services.iter().enumerate() {
             for (number, server) in service.servers.iter().enumerate() {
-                if server.forwarding.tunnel().is_none() {
+                if server.tunnel.is_none() {
                     continue;
                 }
                 let Some(node) = is_director(server) else { continue };

@@ -240,7 +240,7 @@ fn defaults() {
             name: "192.0.2.21".into(),
             address: v4([192, 0, 2, 21]),
             port: 80,
-            forwarding: Forwarding::Direct,
+            tunnel: None,
             weight: 1,
             checks: [check].into(),
         }],
@@ -423,18 +423,12 @@ services:
 ";
     let config = accepted(text);
     let found =
-        |service: usize| Vec::from_iter(config.services[service].servers.iter().map(|s| s.forwarding));
+        |service: usize| Vec::from_iter(config.services[service].servers.iter().map(|server| server.tunnel));
     let gue = Tunnel { port: 6081, mtu: Some(1400), ..Tunnel::new(TunnelKind::Gue) };
     let source = Some(SourcePrefix { address: "fd00:6c62::".parse().expect("an address"), length: 64 });
     let ipip = Tunnel { port: 6081, mtu: Some(1500), source, ..Tunnel::new(TunnelKind::Ipip) };
-    let expected = [
-        Forwarding::Tunnel(gue),
-        Forwarding::Direct,
-        Forwarding::Direct,
-        Forwarding::Tunnel(ipip),
-        Forwarding::Tunnel(Tunnel { port: 6082, ..gue }),
-    ];
+    let expected = [Some(gue), None, None, Some(ipip), Some(Tunnel { port: 6082, ..gue })];
     assert_eq!(found(0), expected);
-    let gre = Forwarding::Tunnel(Tunnel::new(TunnelKind::Gre));
-    assert_eq!(found(1), [gre, Forwarding::Direct]);
+    let gre = Some(Tunnel::new(TunnelKind::Gre));
+    assert_eq!(found(1), [gre, None]);
 }

@@ -61,17 +61,17 @@ impl Forwarding {
         self.data_path.executor.set_vips(&Vec::from_iter(config.grouped_vips()))
     }
 
-    pub(super) fn mac(&self) -> [u8; 6] {
-        self.data_path.executor.mac().octets()
+    pub(super) fn mac(&self) -> Mac {
+        self.data_path.executor.mac()
     }
 
-    pub(super) fn set_mac(&self, mac: [u8; 6]) {
-        self.data_path.executor.set_mac(mac.into());
+    pub(super) fn set_mac(&self, mac: Mac) {
+        self.data_path.executor.set_mac(mac);
     }
 
     /// The other directors have these MACs.
-    pub(super) fn set_directors(&mut self, macs: BTreeSet<[u8; 6]>) -> Result<()> {
-        self.data_path.executor.set_directors(macs.into_iter().map(Mac::new).collect())
+    pub(super) fn set_directors(&mut self, macs: BTreeSet<Mac>) -> Result<()> {
+        self.data_path.executor.set_directors(macs)
     }
 
     /// These packets answer the controller's own checks.
@@ -152,8 +152,8 @@ impl Forwarding {
     }
 
     /// The last server that sent a packet on instead of serving it.
-    pub(super) fn came_back(&self) -> [u8; 6] {
-        self.data_path.executor.maps().came_back.read(0).octets()
+    pub(super) fn came_back(&self) -> Mac {
+        self.data_path.executor.maps().came_back.read(0)
     }
 
     /// The last packet with a checksum that was left to hardware.

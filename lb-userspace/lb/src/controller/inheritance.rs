@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Events, Level, Record};
+use lb_common::mac::Mac;
 use lb_datapath::attach::pins::Pins;
 use lb_datapath::inherited::{self, Inherited, Known, PinnedMaps};
 use lb_datapath::lease::Start;
@@ -76,7 +77,7 @@ pub(super) fn data_path(
     inherited: Option<&mut Inherited>,
     interface: &str,
     sizes: Sizes,
-    mac: [u8; 6],
+    mac: Mac,
     start: Start,
 ) -> Result<(DataPath, PinnedMaps)> {
     let mut inherited = inherited;
@@ -87,7 +88,7 @@ pub(super) fn data_path(
         Err(_) => PinnedMaps::default(),
     };
     let ebpf = object::load(&sizes, &pinned_maps)?;
-    Ok((DataPath::new(ebpf, sizes, mac.into(), random_keys()?, start, inherited.as_deref())?, pinned_maps))
+    Ok((DataPath::new(ebpf, sizes, mac, random_keys()?, start, inherited.as_deref())?, pinned_maps))
 }
 
 impl Controller {
@@ -100,11 +101,14 @@ impl Controller {
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
-        for Known { target, mac, .. } in known.values() {
+        for Known { target, mac, tunnel, .. } in known.values() {
+            if let (Target::Real(address), Some(tunnel)) = (target, tunnel) {
+                self.runtime.tunnels.presume(*address, tunnel.source.into(), tunnel.mtu);
+            }
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.runtime.mac(*address).is_none()
             {
-                let (_, notifications) = self.runtime.set_mac(*address, Some(mac.octets()), now);
+                let (_, notifications) = self.runtime.set_mac(*address, Some(*mac), now);
                 self.notify(notifications);
             }
         }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_api::findings::{Findings, Kind};
+use lb_common::mac::Mac;
 use lb_model::Config;
 
 use super::checksums::Checksums;
@@ -77,9 +78,9 @@ impl Inspections {
     pub(super) fn director_is_at(
         &mut self,
         address: IpAddr,
-        mac: [u8; 6],
+        mac: Mac,
         config: &Config,
-    ) -> Option<BTreeSet<[u8; 6]>> {
+    ) -> Option<BTreeSet<Mac>> {
         self.topology.director_is_at(address, mac, config)
     }
 }

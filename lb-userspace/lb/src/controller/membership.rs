@@ -24,6 +24,7 @@ use lb_cluster::member::{Member, Place};
 use lb_cluster::references::References;
 use lb_cluster::takeover::holder::{self, Holder, Orders};
 use lb_cluster::words::{self, Names};
+use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config, Group, Node};
@@ -69,7 +70,7 @@ pub(super) struct Alone {
 pub(super) struct Surrounding {
     /// Index and MAC of the interface.
     pub interface: u32,
-    pub mac: [u8; 6],
+    pub mac: Mac,
     pub leases: Leases,
     pub findings: Findings,
 }
@@ -206,7 +207,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn set_mac(&self, mac: [u8; 6]) {
+    pub(super) fn set_mac(&self, mac: Mac) {
         self.segment().change(|ours| ours.mac = mac);
         match self {
             Self::Alone(alone) => alone.holder.orders().set_mac(mac),
@@ -227,7 +228,7 @@ impl Membership {
     }
 
     /// The MAC of another node's address; `None`: nobody answers for it.
-    pub(super) fn set_node_mac(&self, address: IpAddr, mac: Option<[u8; 6]>) {
+    pub(super) fn set_node_mac(&self, address: IpAddr, mac: Option<Mac>) {
         let Some(Clustered { cluster, member, .. }) = self.clustered() else { return };
         if let Some((node, _)) = numbered(cluster).find(|(_, known)| known.address == address) {
             member.set_node_mac(node, mac);
@@ -313,7 +314,7 @@ fn numbered(cluster: &Cluster) -> impl Iterator<Item = (NodeId, &Node)> {
 async fn watch_segment(
     config: &Config,
     interface: u32,
-    mac: [u8; 6],
+    mac: Mac,
     leases: Leases,
     findings: Findings,
     respond: impl Fn(Response) + Send + 'static,
@@ -331,7 +332,7 @@ async fn watch_segment(
 }
 
 /// Of several directors one that meets a rival lets the cluster's rules decide.
-fn respond(conflict: impl Fn(u8, [u8; 6]) + Send, orders: Orders) -> impl Fn(Response) + Send {
+fn respond(conflict: impl Fn(u8, Mac) + Send, orders: Orders) -> impl Fn(Response) + Send {
     move |response| match response {
         Response::Conflict(group, mac) => conflict(group, mac),
         Response::Announce(group) => orders.announce(group),

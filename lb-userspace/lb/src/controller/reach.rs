@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::mac::Mac;
+
 /// A server that has no check counts as gone after so long without a MAC. The kernel forgets MACs
 /// for other reasons, too (`ip neigh flush`, a cable that was pulled for a moment); a server that
 /// lives is found again within a second.
@@ -13,7 +15,7 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// What is known of addresses that are resolved. Times are since the controller's start.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    macs: HashMap<IpAddr, [u8; 6]>,
+    macs: HashMap<IpAddr, Mac>,
     /// Addresses without a MAC.
     silent: HashMap<IpAddr, Silence>,
 }
@@ -26,7 +28,7 @@ struct Silence {
 }
 
 impl Reach {
-    pub(super) fn mac(&self, address: IpAddr) -> Option<[u8; 6]> {
+    pub(super) fn mac(&self, address: IpAddr) -> Option<Mac> {
         self.macs.get(&address).copied()
     }
 
@@ -35,12 +37,7 @@ impl Reach {
     }
 
     /// Returns what it was before, and whether the address had counted as gone and is back.
-    pub(super) fn set(
-        &mut self,
-        address: IpAddr,
-        mac: Option<[u8; 6]>,
-        now: Duration,
-    ) -> (Option<[u8; 6]>, bool) {
+    pub(super) fn set(&mut self, address: IpAddr, mac: Option<Mac>, now: Duration) -> (Option<Mac>, bool) {
         match mac {
             Some(mac) => {
                 let gone = self.silent.remove(&address).is_some_and(|silence| silence.gone);
@@ -84,7 +81,7 @@ impl Reach {
 mod tests {
     use super::*;
 
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOBODY: [IpAddr; 0] = [];
 
     #[test]

@@ -19,10 +19,6 @@ pub(super) fn table(table: &Table, connections: u32) {
     );
 }
 
-pub(super) fn mac(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// VIPs of no group that this host does not hold either: the clients' packets will not come here by
 /// themselves.
 pub(super) fn missing_vips(config: &Config) {
@@ -167,6 +163,7 @@ services:
         let server = |(host, weight): &(u8, u16)| Server {
             target: Target::Real([192, 0, 2, *host].into()),
             weight: *weight,
+            tunnel: None,
             mac: Some([2; 6].into()),
             usable: true,
         };

@@ -20,10 +20,8 @@ use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
 use super::interface::Interface;
 use super::notifications::fallback;
-use super::report;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
-use lb_net::neighbours;
 
 /// The rooms of the controller that the status is read from.
 pub(super) struct View<'a> {
@@ -181,7 +179,8 @@ impl View<'_> {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: if mac == Some(self.forwarding.mac()) { "Local" } else { "Route" }.to_owned(),
+            method: lb_model::Forwarding::of_server(server.tunnel.is_some(), mac, self.forwarding.mac()),
+            tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine
@@ -196,7 +195,7 @@ impl View<'_> {
             warning: machine.and_then(Machine::warning),
             checks: self.check_status(service, server),
             since_s: self.seconds_since(machine.map_or(Duration::ZERO, Machine::since)),
-            mac: mac.map(report::mac),
+            mac: mac.map(|mac| mac.to_string()),
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,
@@ -218,8 +217,7 @@ impl View<'_> {
     }
 
     fn without_mac(&self, address: IpAddr) -> String {
-        let protocol = neighbours::protocol(address);
-        format!("no answer to {protocol} for {address} on {}", self.config.interface)
+        format!("{} on {}", self.runtime.silence(address), self.config.interface)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Findings, Kind};
+use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_model::{Cluster, Config};
 use nix::ifaddrs::getifaddrs;
@@ -14,7 +15,6 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
-use super::report;
 use super::runtime::Runtime;
 
 /// A packet that came back is worth a finding for so long.
@@ -24,7 +24,7 @@ const LOOPS_LAST: Duration = Duration::from_secs(60);
 pub(super) struct Topology {
     /// Of the other nodes, as last known: the kernel forgets MACs when the interface loses its
     /// link.
-    directors: BTreeMap<IpAddr, [u8; 6]>,
+    directors: BTreeMap<IpAddr, Mac>,
     /// Packets that had come back from their servers at the last look.
     loops: u64,
 }
@@ -35,9 +35,9 @@ impl Topology {
     pub(super) fn director_is_at(
         &mut self,
         address: IpAddr,
-        mac: [u8; 6],
+        mac: Mac,
         config: &Config,
-    ) -> Option<BTreeSet<[u8; 6]>> {
+    ) -> Option<BTreeSet<Mac>> {
         let mut others = config.cluster.iter().flat_map(Cluster::others);
         let known = self.directors.get(&address) == Some(&mac);
         if known || !others.any(|node| node.address == address) {
@@ -67,7 +67,7 @@ impl Topology {
 
 /// Looks whether this host, where it is a real server, holds the VIPs also while it is on standby.
 /// `own` is its MAC.
-pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: [u8; 6], findings: &Findings) {
+pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: Mac, findings: &Findings) {
     let is_here = |server: IpAddr| runtime.mac(server) == Some(own);
     let served: BTreeSet<IpAddr> = match config.cluster {
         Some(_) => vips_served_by(config, is_here),
@@ -86,19 +86,21 @@ pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: [u8; 6], f
     findings.set(Kind::VipNotOnLoopback, lacking.collect());
 }
 
-fn server_forwards(config: &Config, mac: [u8; 6], at: impl Fn(&IpAddr) -> bool) -> Finding {
+fn server_forwards(config: &Config, mac: Mac, at: impl Fn(&IpAddr) -> bool) -> Finding {
     let servers = config.services.iter().flat_map(|service| &service.servers);
-    let names: BTreeSet<&str> =
-        servers.filter(|server| at(&server.address)).map(|server| server.name.as_str()).collect();
+    let names: BTreeSet<&str> = servers
+        .filter(|server| server.tunnel.is_none() && at(&server.address))
+        .map(|server| server.name.as_str())
+        .collect();
     let who = match names.first() {
-        Some(name) => format!("{name} ({})", report::mac(mac)),
-        None => report::mac(mac),
+        Some(name) => format!("{name} ({mac})"),
+        None => mac.to_string(),
     };
     let vips = vips_served_by(config, |server| at(&server));
     let vips: Vec<String> = vips.iter().map(IpAddr::to_string).collect();
     Finding {
         kind: Kind::ServerForwards,
-        subject: report::mac(mac),
+        subject: mac.to_string(),
         text: format!("{who} sends packets for {} on instead of serving them", vips.join(", ")),
         mend: "does it hold the VIP? ip address add VIP/32 dev lo".to_owned(),
     }
@@ -107,7 +109,9 @@ fn server_forwards(config: &Config, mac: [u8; 6], at: impl Fn(&IpAddr) -> bool) 
 /// The VIPs of services that have a server of which this holds.
 fn vips_served_by(config: &Config, is_one: impl Fn(IpAddr) -> bool) -> BTreeSet<IpAddr> {
     let services = config.services.iter();
-    let served = services.filter(|service| service.servers.iter().any(|server| is_one(server.address)));
+    let served = services.filter(|service| {
+        service.servers.iter().any(|server| server.tunnel.is_none() && is_one(server.address))
+    });
     served.map(|service| service.key.vip).collect()
 }
 
@@ -136,7 +140,7 @@ services:
 ";
         let config = lb_config::parse(text, "test.yaml").expect("a configuration");
         let www1: IpAddr = [192, 0, 2, 21].into();
-        let finding = server_forwards(&config, [2, 0, 0, 0, 0, 21], |server| *server == www1);
+        let finding = server_forwards(&config, Mac::new([2, 0, 0, 0, 0, 21]), |server| *server == www1);
         assert_eq!(
             finding.text,
             "www1 (02:00:00:00:00:15) sends packets for 192.0.2.10, 192.0.2.11 on instead of serving them"

@@ -197,7 +197,7 @@ fn server_row(server: &ServerStatus) -> [Cell; 9] {
     };
     [
         Cell::plain(&named),
-        Cell::plain(&server.method),
+        Cell::plain(server.method.name()),
         weight_cell(server),
         Cell::plain(&server.active.to_string()),
         Cell::plain(&server.inactive.to_string()),

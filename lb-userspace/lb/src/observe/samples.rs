@@ -5,14 +5,15 @@ use lb_api::status::{
     CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Heard, NodeReadiness,
     NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
-use lb_model::{Health, Totals};
+use lb_model::{Forwarding, Health, Totals};
 
 pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
     ServerStatus {
         name: format!("www{number}"),
         address: [211, 58, 250, 23 + 2 * number].into(),
         port: 80,
-        method: "Route".into(),
+        method: Forwarding::Direct,
+        tunnel: None,
         weight: 1,
         effective_weight: u16::from(health == Health::Up),
         weight_reason: None,

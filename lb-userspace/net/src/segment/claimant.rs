@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lb_api::findings::{Finding, Kind};
+use lb_common::mac::Mac;
 
 use super::claims::Claim;
 
@@ -18,7 +19,7 @@ pub enum Machine {
 }
 
 /// Machines by MAC; several machines may have the same MAC.
-pub type Machines = HashMap<[u8; 6], Vec<Machine>>;
+pub type Machines = HashMap<Mac, Vec<Machine>>;
 
 /// The sender of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,6 @@ impl Claimant {
     /// The finding for a claim; `interface` is the interface with the XDP program.
     pub fn finding(&self, claim: &Claim, interface: &str) -> Finding {
         let Claim { address: vip, mac } = claim;
-        let mac = mac_text(*mac);
         let (kind, text, mend) = match self {
             Self::OwnInterface(name) => (
                 Kind::VipOnOtherInterface,
@@ -87,16 +87,11 @@ impl Claimant {
     }
 }
 
-/// `aa:bb:cc:dd:ee:ff`.
-pub fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MAC: [u8; 6] = [2, 0, 10, 77, 0, 21];
+    const MAC: Mac = Mac::new([2, 0, 10, 77, 0, 21]);
 
     fn claim() -> Claim {
         Claim { address: [10, 77, 0, 6].into(), mac: MAC }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 
+use lb_common::mac::Mac;
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
@@ -32,7 +33,7 @@ const FRAME: usize = 1514;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub address: IpAddr,
-    pub mac: [u8; 6],
+    pub mac: Mac,
 }
 
 /// Parses the claim in an Ethernet frame without VLAN tag, if there is one.
@@ -56,7 +57,7 @@ fn arp(packet: &[u8]) -> Option<Claim> {
     let address = Ipv4Addr::from(array(packet, 14)?);
     // An ARP probe: a sender without an address asks whether the address is in use (RFC 5227,
     // section 2.1).
-    (!address.is_unspecified()).then_some(Claim { address: address.into(), mac: array(packet, 8)? })
+    (!address.is_unspecified()).then_some(Claim { address: address.into(), mac: Mac::new(array(packet, 8)?) })
 }
 
 fn ipv6(packet: &[u8]) -> Option<Claim> {
@@ -83,12 +84,12 @@ fn advertisement(message: &[u8]) -> Option<Claim> {
 }
 
 /// Options are type, length in units of 8 bytes, value.
-fn link_layer_address(mut options: &[u8]) -> Option<[u8; 6]> {
+fn link_layer_address(mut options: &[u8]) -> Option<Mac> {
     loop {
         let &[kind, units, ..] = options else { return None };
         let (option, rest) = options.split_at_checked(usize::from(units) * 8)?;
         if kind == TARGET_LINK_LAYER_ADDRESS {
-            return array(option, 2);
+            return array(option, 2).map(Mac::new);
         }
         if option.is_empty() {
             return None;

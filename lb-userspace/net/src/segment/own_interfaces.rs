@@ -10,13 +10,14 @@
 use std::fs;
 use std::io;
 
+use lb_common::mac::Mac;
 use nix::ifaddrs::getifaddrs;
 
 /// The interface of this network namespace with this MAC, except `besides`.
-pub(super) fn with_mac(mac: [u8; 6], besides: &str) -> Option<String> {
+pub(super) fn with_mac(mac: Mac, besides: &str) -> Option<String> {
     let entries = getifaddrs().ok()?;
     let has_it = |entry: &nix::ifaddrs::InterfaceAddress| {
-        entry.address.as_ref().and_then(|address| address.as_link_addr()?.addr()) == Some(mac)
+        entry.address.as_ref().and_then(|address| address.as_link_addr()?.addr()) == Some(mac.octets())
     };
     entries.filter(has_it).map(|entry| entry.interface_name).find(|name| name != besides)
 }

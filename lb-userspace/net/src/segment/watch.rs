@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_api::findings::{Finding, Findings};
+use lb_common::mac::Mac;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -49,7 +50,7 @@ pub struct Ours {
     /// The VIPs' interface.
     pub interface: String,
     /// The interface's own MAC: claims with it are no conflict.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// The VIPs, each with the number of its group.
     pub vips: HashMap<IpAddr, u8>,
     /// The machines of the configuration with known MACs.
@@ -61,7 +62,7 @@ pub struct Ours {
 pub enum Response {
     /// The machine with this MAC may hold the VIP on purpose: if this director holds it, too, one
     /// of the two must give it up.
-    Conflict(u8, [u8; 6]),
+    Conflict(u8, Mac),
     /// A machine answers for the VIP by mistake: announce the VIP again.
     Announce(u8),
 }
@@ -133,7 +134,7 @@ impl Watch {
 }
 
 /// Finds the interface of this host with a MAC, except the named one.
-type OwnInterface = Box<dyn Fn([u8; 6], &str) -> Option<String> + Send>;
+type OwnInterface = Box<dyn Fn(Mac, &str) -> Option<String> + Send>;
 
 /// Turns claims into findings and reactions.
 struct Judge {

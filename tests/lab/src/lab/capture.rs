@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lb_common::mac::Mac;
 use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout, ReceiveTimestampns};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, setsockopt,
@@ -37,8 +38,8 @@ pub struct Arp {
 impl Frame {
     /// Whether its sender's MAC is `mac`, in the format of [`Node::mac`].
     pub fn is_from(&self, mac: &str) -> bool {
-        let bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
-        self.bytes.get(6..12).is_some_and(|source| bytes.eq(source.iter().map(|byte| Ok(*byte))))
+        let source = self.bytes.get(6..).and_then(|rest| rest.first_chunk()).copied().map(Mac::new);
+        source.is_some() && source == mac.parse().ok()
     }
 
     pub fn arp(&self) -> Option<Arp> {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lb_common::mac::Mac;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::{Node, shell};
@@ -78,6 +79,5 @@ fn answer_for(address: Ipv6Addr, message: &[u8]) -> Option<String> {
     let (advertisement, option) = message.split_first_chunk::<24>()?;
     let is_answer = advertisement[..2] == [136, 0] && advertisement[4] & SOLICITED != 0;
     let [2, 1, mac @ ..] = option.first_chunk::<8>()? else { return None };
-    (is_answer && advertisement[8..] == address.octets())
-        .then(|| mac.map(|byte| format!("{byte:02x}")).join(":"))
+    (is_answer && advertisement[8..] == address.octets()).then(|| Mac::new(*mac).to_string())
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::mac::Mac;
 
 use super::switch::{self, Segment};
 use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
@@ -275,7 +276,7 @@ impl Deref for Node {
 /// A MAC of 02:00 and the IPv4 address, so that captures are readable.
 fn mac(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
-    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    Mac::new([2, 0, a, b, c, d]).to_string()
 }
 
 /// The state of a link; prints as an argument of `ip link set`.

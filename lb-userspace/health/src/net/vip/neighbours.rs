@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::stack::Mac;
+use lb_common::mac::Mac;
 
 /// All L2 neighbours, and this host's own MAC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

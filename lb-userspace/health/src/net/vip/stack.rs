@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::addr::V4;
 use lb_common::frame::{self, Parsed};
+use lb_common::mac::Mac;
 use lb_common::probe::Ports;
 use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
@@ -18,8 +19,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Minimum time between two polls of a flow without a frame.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
-
-pub(super) type Mac = [u8; 6];
 
 /// An Ethernet frame.
 pub(super) type Frame = Vec<u8>;
@@ -36,7 +35,7 @@ pub(super) struct Route {
 
 impl Route {
     fn frame(&self, packet: &[u8]) -> Frame {
-        [&self.mac[..], &self.own_mac, &[0x08, 0x00], packet].concat()
+        [&self.mac.octets()[..], &self.own_mac.octets(), &[0x08, 0x00], packet].concat()
     }
 }
 
@@ -240,7 +239,7 @@ impl<'a> Arrival<'a> {
 
 /// The route back to the sender of `frame`.
 fn back(frame: &[u8], own: Ipv4Addr) -> Option<Route> {
-    let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
+    let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac::new);
     Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
 }
 

@@ -3,13 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
+use lb_common::mac::Mac;
+
 use super::host::{Ends, Host};
-use super::stack::{Frame, Mac, Route};
+use super::stack::{Frame, Route};
 
 pub(super) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(211, 58, 250, 6), 80);
 pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
-pub(super) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 5];
-pub(super) const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 25];
+pub(super) const OWN_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
+pub(super) const SERVER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 25]);
 
 pub(super) const ROUTE: Route = Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
 
@@ -31,7 +33,11 @@ impl Server {
     pub(super) fn poll(&mut self, frames: &[Frame], now: Instant) -> Vec<Frame> {
         let mut sent = self.0.poll(None, now);
         for frame in frames {
-            assert_eq!((&frame[..6], &frame[6..12]), (&SERVER_MAC[..], &OWN_MAC[..]), "MACs");
+            assert_eq!(
+                (&frame[..6], &frame[6..12]),
+                (&SERVER_MAC.octets()[..], &OWN_MAC.octets()[..]),
+                "MACs"
+            );
             sent.extend(self.0.poll(Some(&frame[14..]), now));
         }
         sent.iter().map(|packet| answer(packet)).collect()
@@ -40,5 +46,5 @@ impl Server {
 
 /// The frame of a packet from the server to the director.
 pub(super) fn answer(packet: &[u8]) -> Frame {
-    [&OWN_MAC[..], &SERVER_MAC, &[0x08, 0x00], packet].concat()
+    [&OWN_MAC.octets()[..], &SERVER_MAC.octets(), &[0x08, 0x00], packet].concat()
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use lb_common::mac::Mac;
 use lb_lab::veth::{VethPair, block_on, ip};
 use proptest::prelude::*;
 use tokio::time::timeout;
@@ -7,18 +8,18 @@ use tokio::time::timeout;
 use super::*;
 use crate::announce::{Announcer, Part};
 
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 6);
 const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 6);
 
 fn ethernet(ethertype: [u8; 2], packet: &[u8]) -> Vec<u8> {
-    [&[0xff; 6][..], &MAC, &ethertype, packet].concat()
+    [&[0xff; 6][..], &MAC.octets(), &ethertype, packet].concat()
 }
 
 fn arp_frame(operation: u8, sender: Ipv4Addr) -> Vec<u8> {
     let packet = [
         &[0, 1, 8, 0, 6, 4, 0, operation][..],
-        &MAC,
+        &MAC.octets(),
         &sender.octets(),
         &[0; 6],
         &VIP.octets(),
@@ -121,7 +122,7 @@ proptest! {
     }
 }
 
-const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 7]);
 
 /// A director receives the announcements of the other one, and not its own.
 #[test]
@@ -158,7 +159,7 @@ fn a_listener_hears_again_after_the_link_was_down() {
 
 /// The first claim of `vip`. The other end announces it, and repeats that in case its link is not
 /// up yet.
-async fn first_of(listener: &mut Listener, vip: IpAddr, theirs: &Announcer) -> [u8; 6] {
+async fn first_of(listener: &mut Listener, vip: IpAddr, theirs: &Announcer) -> Mac {
     for _ in 0..100 {
         let _ = theirs.announce(vip, OTHER, Part::Whole);
         while let Ok(claim) = timeout(Duration::from_millis(50), listener.next()).await {

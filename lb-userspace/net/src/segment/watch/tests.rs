@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
+use lb_common::mac::Mac;
+
 use super::*;
 use crate::segment::claimant::Machine;
 
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
-const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
-const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 21];
-const ETH1: [u8; 6] = [2, 0, 0, 0, 1, 5];
+const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
+const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 7]);
+const SERVER: Mac = Mac::new([2, 0, 0, 0, 0, 21]);
+const ETH1: Mac = Mac::new([2, 0, 0, 0, 1, 5]);
 
 /// A source of scripted claims; it stays silent after the last one.
 struct Script(VecDeque<io::Result<Claim>>);
@@ -25,7 +27,7 @@ impl Source for Script {
     }
 }
 
-fn claim(address: &str, mac: [u8; 6]) -> io::Result<Claim> {
+fn claim(address: &str, mac: Mac) -> io::Result<Claim> {
     Ok(Claim { address: address.parse().expect("an address"), mac })
 }
 
