@@ -100,9 +100,8 @@ reasons! {
     /// It does not fit into the tunnel to its server: the sender was told what does.
     TooBig = 26, Answer, "too_big";
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
+    /// Also where the driver has left no room before the frame for the headers.
     TooBigSilently = 27, Drop, "too_big_silently";
-    /// The driver left no room before the frame for the headers of a tunnel.
-    NoHeadroom = 28, Drop, "no_headroom";
 }
 
 impl Reason {

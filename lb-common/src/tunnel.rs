@@ -150,8 +150,11 @@ impl Tunnel {
 #[inline(always)]
 pub fn flow_hash<A: Address>(flow: &Flow<A>) -> u32 {
     let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);
-    let mixed = (u64::from(flow.source.folded()) << 32 | ports).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xd6e8_feb8_6659_fd93) as u32 ^ (mixed >> 32) as u32
+    // The finaliser of MurmurHash3, which lets every bit count in every other.
+    let mixed = u64::from(flow.source.folded()) << 32 | ports;
+    let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    (mixed ^ mixed >> 33) as u32
 }
 
 /// What the outer headers tell of the packet in them.

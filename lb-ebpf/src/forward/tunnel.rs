@@ -125,7 +125,7 @@ fn wrap<const OUTER_IPV4: bool>(
     let room = kind.overhead(OUTER_IPV4);
     // SAFETY: the context is the one that the kernel handed to this program.
     if unsafe { bpf_xdp_adjust_head(context, -(room as i32)) } != 0 {
-        return Err(Reason::NoHeadroom);
+        return Err(Reason::TooBigSilently);
     }
     written::<OUTER_IPV4>(context, network, tunnel, kind, inner, mac).ok_or(Reason::BadLength)
 }
