@@ -222,8 +222,10 @@ impl Controller {
             Some(mac) if before != Some(mac) => {
                 tracing::info!("{address} is at {mac}");
             }
-            None if before.is_some() => {
-                tracing::warn!("{} on {} any more", self.runtime.silence(address), self.config.interface);
+            // Where there is no way any more, that was told.
+            None if before.is_some() && self.runtime.tunnels.trouble(address).is_none() => {
+                let (silence, interface) = (self.runtime.silence(address), &self.config.interface);
+                tracing::warn!("{silence} on {interface} any more");
             }
             _ => {}
         }
