@@ -9,6 +9,7 @@ use lb_api::status::{ServerStatus, Status};
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, Node, TunnelEnd, unique_name};
+use lb_model::Health;
 
 const PORT: u16 = 7000;
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
@@ -88,8 +89,10 @@ fn configuration(servers: &str) -> String {
     format!("interface: eth0\nmetrics: off\ngroups: {groups}\nservices:\n{services}")
 }
 
+/// All but those that have left the configuration.
 fn all_in_use(status: &Status) -> bool {
-    status.services.iter().all(|service| service.servers.iter().all(in_use))
+    let mut servers = status.services.iter().flat_map(|service| &service.servers);
+    servers.all(|server| in_use(server) || server.health == Health::Draining)
 }
 
 fn in_use(server: &ServerStatus) -> bool {
@@ -203,7 +206,7 @@ fn connections_through_tunnels_outlive_a_restart() {
     let text = std::fs::read_to_string(path).expect("readable").replace(&servers, one);
     director.reconfigure(&text).expect("a new file");
     wait_for(&director, "www2 drains", |status| {
-        status.services[0].servers.iter().any(|server| server.health == lb_model::Health::Draining)
+        status.services[0].servers.iter().any(|server| server.health == Health::Draining)
     });
     exchange_all();
 }
