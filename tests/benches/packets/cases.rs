@@ -2,10 +2,10 @@
 //! meets them all alike.
 
 use anyhow::{Context as _, Result, ensure};
-use lb_model::Scheduler;
+use lb_model::{Scheduler, TunnelKind};
 
 use crate::Options;
-use crate::bed::{Bed, MILLION, Order, Run, SERVERS, port};
+use crate::bed::{Bed, MILLION, Order, Run, SERVERS, port, tunnel_port};
 use crate::frames::Packet;
 use crate::report::Times;
 
@@ -41,6 +41,12 @@ pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Ti
             }
         }
         plain(bed, options, times)?;
+    }
+    for (name, kind) in [("known-ipip-v4", TunnelKind::Ipip), ("known-gue-v4", TunnelKind::Gue)] {
+        if options.wants(name) {
+            let ns = known(bed, 1, &Packet::ack(tunnel_port(kind))).with_context(|| name.to_owned())?;
+            times.add(name, 1, ns);
+        }
     }
     if options.wants("known-tcp-2cpu") {
         known_on_two(bed, times)?;
