@@ -109,6 +109,12 @@ impl NextHop {
         const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
         self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY | Self::TUNNEL) == WANTED
     }
+    /// The same of a server that is reached by a tunnel.
+    #[inline(always)]
+    pub const fn is_plain_tunnel(self) -> bool {
+        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE | NextHop::TUNNEL;
+        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
+    }
     #[inline(always)]
     pub const fn mac(self) -> Mac {
         Mac::from_word(self.0)

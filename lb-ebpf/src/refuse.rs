@@ -1,5 +1,6 @@
 //! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port
-//! unreachable". The rules are `lb_common::refusal`; [`crate::answer`] makes the packet its own answer.
+//! unreachable". The rules are `lb_common::refusal`; [`crate::answer`] makes the packet its own
+//! answer.
 //!
 //! Packets of IPv4 alone: the configuration has no `fallback: refuse` for IPv6.
 
