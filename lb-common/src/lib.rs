@@ -13,6 +13,7 @@
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
+//! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
@@ -61,3 +62,4 @@ pub mod spills;
 pub mod stage;
 pub mod table;
 pub mod tournament;
+pub mod tunnel;

@@ -98,6 +98,11 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
+    /// It does not fit into the tunnel to its server: the sender was told what does.
+    TooBig = 26, Answer, "too_big";
+    /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
+    /// Also where the driver has left no room before the frame for the headers.
+    TooBigSilently = 27, Drop, "too_big_silently";
 }
 
 impl Reason {

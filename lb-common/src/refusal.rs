@@ -1,7 +1,7 @@
 //! Answers to clients of a service that nobody serves (`fallback: refuse`): a TCP reset or an ICMP
 //! error, from the VIP.
 
-use crate::addr::V4;
+use crate::addr::{V4, V6};
 use crate::connection::tcp_flags;
 
 /// ICMP errors that a CPU sends, at this distance on average: 1,000 a second, as Linux does
@@ -31,6 +31,14 @@ pub const fn is_due(due: &mut u64, now_ns: u64) -> bool {
 pub const fn may_answer(source: V4) -> bool {
     let [first, ..] = source.octets();
     first != 0 && first != 127 && first < 224
+}
+
+/// The same for IPv6 (RFC 4443, section 2.4, e.6).
+#[inline(always)]
+pub const fn may_answer_v6(source: V6) -> bool {
+    let [first, ..] = source.octets();
+    let unspecified_or_loopback = source.0[0] == 0 && u64::from_be(source.0[1]) <= 1;
+    first != 0xff && !unspecified_or_loopback
 }
 
 /// Numbers of a reset, host byte order (RFC 9293, section 3.10.7.1).
@@ -92,5 +100,10 @@ mod tests {
         let may = |first, last| may_answer(V4::from_octets([first, 0, 0, last]));
         assert!(may(10, 1) && may(223, 255) && may(1, 1));
         assert!(!may(0, 0) && !may(127, 1) && !may(224, 1) && !may(255, 255));
+        let may = |first, last| {
+            may_answer_v6(V6::from_octets([first, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]))
+        };
+        assert!(may(0x20, 1) && may(0xfe, 1) && may(0, 2));
+        assert!(!may(0, 0) && !may(0, 1) && !may(0xff, 1));
     }
 }

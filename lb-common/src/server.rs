@@ -48,6 +48,8 @@ impl NextHop {
     /// The fast way is not for its packets: something has to be looked at that only the slow way
     /// looks at.
     const SLOW_WAY: u64 = 1 << 52;
+    /// Packets get there inside others, see [`crate::tunnel`]; the MAC is that of the next hop.
+    const TUNNEL: u64 = 1 << 53;
 
     pub const UNSET: Self = Self(0);
 
@@ -70,6 +72,11 @@ impl NextHop {
         Self(Self::remote(Some(mac), usable).0 | Self::LOCAL)
     }
 
+    /// A server that is reached by a tunnel, whose next hop has this MAC.
+    pub const fn tunnel(mac: Option<Mac>, usable: bool) -> Self {
+        Self(Self::remote(mac, usable).0 | Self::TUNNEL)
+    }
+
     /// The same server; with `always` all its packets go the slow way.
     pub const fn by_the_slow_way(self, always: bool) -> Self {
         Self(if always { self.0 | Self::SLOW_WAY } else { self.0 & !Self::SLOW_WAY })
@@ -89,12 +96,23 @@ impl NextHop {
     }
     #[inline(always)]
     pub const fn forwarding(self) -> Forwarding {
-        if self.0 & Self::LOCAL == 0 { Forwarding::Direct } else { Forwarding::Local }
+        match self.0 & (Self::LOCAL | Self::TUNNEL) {
+            0 => Forwarding::Direct,
+            Self::TUNNEL => Forwarding::Tunnel,
+            _ => Forwarding::Local,
+        }
     }
-    /// A remote server with a MAC that takes new connections: the case without any exception.
+    /// A server of direct routing with a MAC that takes new connections: the case without any
+    /// exception.
     #[inline(always)]
     pub const fn is_plain(self) -> bool {
         const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
+        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY | Self::TUNNEL) == WANTED
+    }
+    /// The same of a server that is reached by a tunnel.
+    #[inline(always)]
+    pub const fn is_plain_tunnel(self) -> bool {
+        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE | NextHop::TUNNEL;
         self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
     }
     #[inline(always)]
@@ -110,6 +128,8 @@ pub enum Forwarding {
     Direct,
     /// The director's own host takes them.
     Local,
+    /// Inside other packets, see [`crate::tunnel`].
+    Tunnel,
 }
 
 /// Entry of the per-CPU map `STATS`: totals since the server was added.

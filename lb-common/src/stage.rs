@@ -12,10 +12,12 @@ pub enum Stage {
     Ipv6 = 2,
     /// Whatever of IPv6 is not for its fast way.
     SlowIpv6 = 3,
+    /// The outer packet around one for a server that is reached by a tunnel.
+    Encapsulate = 4,
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6];
+    pub const ALL: [Self; 5] = [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6, Self::Encapsulate];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The program's name in the object.
@@ -25,6 +27,7 @@ impl Stage {
             Self::Refuse => "lb_refuse",
             Self::Ipv6 => "lb_ipv6",
             Self::SlowIpv6 => "lb_slow_ipv6",
+            Self::Encapsulate => "lb_encapsulate",
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Out of the interface, to the server.
 //!
 //! - [`direct`]: both MACs are written, nothing else
+//! - [`tunnel`]: inside another packet
 //! - [`handover`]: to the other director of a take-over
 
 pub mod direct;
 pub mod handover;
+pub mod tunnel;
 
 use aya_ebpf::bindings::xdp_action;
 use lb_common::reason::Reason;
@@ -21,6 +23,8 @@ use crate::stats;
 pub enum Action {
     /// The packet leaves by the interface it came in by.
     Transmit,
+    /// It goes on in `Stage::Encapsulate`, which sends and counts it.
+    Encapsulate,
     /// A helper has named where it goes.
     Redirect,
     /// The host's stack has it, as if no director were here.
@@ -33,7 +37,7 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Transmit => xdp_action::XDP_TX,
+            Self::Transmit | Self::Encapsulate => xdp_action::XDP_TX,
             Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
         }
@@ -48,9 +52,13 @@ pub fn send<A: Family>(context: &Context<A>, decision: &Decision) -> Result<Acti
         return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });
     }
     let flow = &context.flow;
+    if next_hop.forwarding() == Forwarding::Tunnel {
+        tunnel::leave(flow, decision.server, next_hop.mac(), decision.opens);
+        return Ok(Action::Encapsulate);
+    }
     stats::forwarded(decision.server, flow.network + flow.total_length, decision.opens);
     match next_hop.forwarding() {
-        Forwarding::Direct => direct::send(context, next_hop.mac()),
+        Forwarding::Direct | Forwarding::Tunnel => direct::send(context, next_hop.mac()),
         Forwarding::Local if next_hop.mac().is_none() => Ok(Action::Deliver(Reason::LocalFallback)),
         Forwarding::Local => Ok(Action::Deliver(Reason::LocalServer)),
     }

@@ -8,13 +8,15 @@
 //! - [`guard`]: whether it may be balanced here, and packets that are not a client's
 //! - [`schedule`]: the pick among a service's servers
 //! - [`forward`]: out of the interface, to the server
-//! - [`refuse`]: answers to clients whom nobody serves
+//! - [`answer`]: answers in the VIP's name
+//! - [`refuse`]: those to clients whom nobody serves
 //! - [`stats`]: the one place that counts
 //! - [`maps`]: every map there is; [`sys`]: the kernel's side of packets, atomics, time and log
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "core for BPF has no atomic types with fetch_add; see sys/atomic.rs")]
 
+pub mod answer;
 pub mod context;
 pub mod family;
 pub mod forward;

@@ -23,7 +23,7 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// `Stage::Refuse`.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    lb_ebpf::refuse::answer(&context)
+    lb_ebpf::refuse::take(&context)
 }
 
 /// `Stage::Ipv6`.
@@ -36,6 +36,12 @@ fn lb_ipv6(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
     lb_ebpf::path::slow::take_ipv6(&context)
+}
+
+/// `Stage::Encapsulate`.
+#[xdp(frags)]
+fn lb_encapsulate(context: XdpContext) -> u32 {
+    lb_ebpf::forward::tunnel::take(&context)
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

@@ -17,7 +17,9 @@ use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 use lb_common::tournament::Leaf;
+use lb_common::tunnel::Tunnel;
 
+use crate::forward::tunnel::Parcel;
 use crate::sys::clock::Reading;
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
@@ -82,6 +84,14 @@ pub struct Cursor(pub [u64; 8]);
 /// By server: how it is reached.
 #[btf_map]
 pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
+
+/// By server: the tunnel to it, where there is one. Packets of other servers do not come here.
+#[btf_map]
+pub static TUNNELS: Array<Tunnel, 2, SHARED> = Array::new();
+
+/// The packet of this CPU that goes into a tunnel; for `Stage::Encapsulate`.
+#[btf_map]
+pub static PARCELS: PerCpuArray<Parcel, 1> = PerCpuArray::new();
 
 /// By server: its address, or `::` for the director's own host as a fallback. Not for the program,
 /// but for the `lb` that takes over from this one.

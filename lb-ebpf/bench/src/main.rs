@@ -9,6 +9,7 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::tcp_flags;
@@ -138,7 +139,7 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// The same.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    checked(lb_ebpf::refuse::answer(&context))
+    checked(lb_ebpf::refuse::take(&context))
 }
 
 /// The same.
@@ -151,6 +152,26 @@ fn lb_ipv6(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
     checked(path::slow::take_ipv6(&context))
+}
+
+/// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
+/// frame as it was.
+#[xdp(frags)]
+fn lb_encapsulate(context: XdpContext) -> u32 {
+    // SAFETY: the context is the one that the kernel handed to this program.
+    let length = |context: &XdpContext| unsafe { bpf_xdp_get_buff_len(context.ctx) } as i32;
+    let before = length(&context);
+    let action = lb_ebpf::forward::tunnel::take(&context);
+    let grown = length(&context) - before;
+    // SAFETY: as above.
+    if grown != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, grown) } != 0 {
+        return checked(XDP_DROP);
+    }
+    let packet = Packet::new(&context);
+    let Some(ethertype) = packet.at::<u16>(12) else { return checked(XDP_DROP) };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    unsafe { *ethertype = 0x0800u16.to_be() };
+    checked(action)
 }
 
 #[inline(always)]

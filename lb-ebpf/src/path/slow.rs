@@ -67,6 +67,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
             refuse::leave_reason(reason);
             call(context.packet.context(), Stage::Refuse)
         }
+        Ok(Action::Encapsulate) => call(context.packet.context(), Stage::Encapsulate),
         result => stats::finish(result),
     }
 }

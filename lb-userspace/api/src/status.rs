@@ -278,8 +278,11 @@ pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
     pub port: u16,
-    /// Forwarding method as in ipvsadm: `Route`, `Local`.
+    /// Forwarding method as in ipvsadm: `Route`, `Local`, `Tunnel`.
     pub method: Forwarding,
+    /// `ipip`, `gue` or `gre`, if the method is `Tunnel`.
+    #[serde(default)]
+    pub tunnel: Option<String>,
     /// Configured weight.
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.

@@ -9,6 +9,7 @@ mod probe;
 mod scheduling;
 mod server;
 mod service;
+mod tunnel;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -73,6 +74,9 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
         groups,
         services,
     };
+    if let Some(cluster) = &config.cluster {
+        validator.tunnels_lead_to_no_director(cluster, &config.services, root.key("services"));
+    }
     if config.cluster.as_ref().is_some_and(|cluster| cluster.maintenance_file() == config.maintenance) {
         let value = Value::of(&file.maintenance_dir, "maintenance_dir", root);
         validator.wrong(value, "expected another folder: `lb maintenance on` creates a file of this name");

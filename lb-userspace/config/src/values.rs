@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, Statuses};
+use lb_model::{Fallback, GroupVip, Pattern, SourcePrefix, Statuses};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
@@ -192,6 +192,33 @@ pub(crate) fn label(text: &str, interface: &str) -> Result<String, String> {
     }
 }
 
+/// A prefix for the sources of tunnels' outer packets.
+pub(crate) fn source_prefix(text: &str) -> Result<SourcePrefix, String> {
+    let expected = || format!("expected {SOURCE_PREFIX}");
+    let (address, length) = text.split_once('/').ok_or_else(expected)?;
+    let address: IpAddr = address.parse().map_err(|_| expected())?;
+    let all = if address.is_ipv4() { 32_u8 } else { 128 };
+    let length = whole(length, 1..=all.into()).map_err(|wrong| format!("{wrong} for the prefix length"))?;
+    let prefix = SourcePrefix { address, length };
+    let first = match address {
+        IpAddr::V4(address) => {
+            let kept = u32::MAX.checked_shl(prefix.free_bits()).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & kept))
+        }
+        IpAddr::V6(address) => {
+            let kept = u128::MAX.checked_shl(prefix.free_bits()).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept))
+        }
+    };
+    match unfit(address) {
+        Some(kind) => Err(format!("found {kind}, expected {SOURCE_PREFIX}")),
+        None if first != address => {
+            Err(format!("found bits behind the prefix, expected {first}/{length} or a longer prefix"))
+        }
+        None => Ok(prefix),
+    }
+}
+
 /// A real server's address; the port may be left out.
 pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     endpoint(text, SERVER)
@@ -200,6 +227,7 @@ pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String
 pub(crate) const VIP: &str = "an address and port, such as 211.58.250.6:80 or \"[2001:db8::6]:80\"";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
 const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
+const SOURCE_PREFIX: &str = "a prefix of unicast addresses, such as 172.16.0.0/16 or fd00:6c62::/64";
 pub(crate) const SERVER: &str = "an address, such as 211.58.250.25 or 2001:db8::25";
 pub(crate) const NODE: &str = "an IPv4 address, such as 211.58.250.5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";

@@ -147,6 +147,10 @@ pub(crate) struct Service {
     pub hash: Option<Hash>,
     pub fallback: Scalar,
     pub sorry_page: Scalar,
+    pub forward: Scalar,
+    pub gue_port: Scalar,
+    pub tunnel_mtu: Scalar,
+    pub tunnel_source: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
     pub timeouts: Option<Timeouts>,
@@ -243,6 +247,10 @@ pub(crate) struct Damping {
 pub(crate) struct Server {
     pub address: Scalar,
     pub name: Scalar,
+    pub forward: Scalar,
+    pub gue_port: Scalar,
+    pub tunnel_mtu: Scalar,
+    pub tunnel_source: Scalar,
     pub weight: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,

@@ -25,6 +25,7 @@ use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
+use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, ServiceKey};
 use lb_system::clock::now_ns;
 
@@ -260,6 +261,7 @@ impl Executor {
     pub fn purged(&mut self, server: ServerId) {
         self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
         self.maps.targets.write(usize::from(server.0), V6::UNSPECIFIED);
+        self.maps.tunnels.write(usize::from(server.0), Tunnel::UNSET);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);
@@ -410,15 +412,21 @@ impl Executor {
         let own = self.mac();
         let record = self.record(key)?;
         match server.mac {
-            Some(mac) => record.macs.insert(server.target, mac),
-            None => record.macs.remove(&server.target),
+            // The next hop's MAC does not tell whose the server is.
+            Some(mac) if server.tunnel.is_none() => record.macs.insert(server.target, mac),
+            _ => record.macs.remove(&server.target),
         };
         let next_hop = match (server.forwarding(own), server.mac) {
             (Forwarding::Local, None) => NextHop::local(server.usable),
             (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
             (Forwarding::Direct, mac) => NextHop::remote(mac, server.usable),
+            (Forwarding::Tunnel, mac) => NextHop::tunnel(mac, server.usable),
         };
         let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
+        // Whoever is sent into the tunnel finds it. A packet that meets a change half done is lost.
+        if let Some(tunnel) = server.tunnel {
+            self.maps.tunnels.write(usize::from(id.0), tunnel);
+        }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
         self.look_who_serves(key)

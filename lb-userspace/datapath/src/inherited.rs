@@ -19,18 +19,19 @@ use lb_common::addr::V6;
 use lb_common::control::{Control, LAYOUT};
 use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
-use lb_common::server::{ServerEntry, ServerId};
+use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
+use lb_common::tunnel::Tunnel;
 use lb_model::{Service, ServiceKey};
 
 use super::attach::pins::{self, Pins};
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
-use crate::plan::Target;
+use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 4] = ["SERVERS", "TARGETS", "STATS", "CURSORS"];
+const SHARED: [&str; 5] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
@@ -63,6 +64,8 @@ pub struct Known {
     pub target: Target,
     /// Where the program before sends its packets.
     pub mac: Option<Mac>,
+    /// `None`: direct routing.
+    pub tunnel: Option<Tunnel>,
     /// The server had new connections.
     pub usable: bool,
 }
@@ -78,17 +81,21 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
     let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
+    let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
     let room = sizes.servers as usize + 1;
-    for (name, found) in [("SERVERS", entries.elements()), ("TARGETS", targets.elements())] {
+    for (name, found) in
+        [("SERVERS", entries.elements()), ("TARGETS", targets.elements()), ("TUNNELS", tunnels.elements())]
+    {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
-    let servers = (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id))).collect();
+    let servers =
+        (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), tunnels.read(id))).collect();
     let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
     let pages = [pages("CONNECTIONS_V4")?, pages("CONNECTIONS_V6")?];
     Ok(Inherited { program, control, servers, pages, folder })
 }
 
-fn known(id: usize, entry: ServerEntry, target: V6) -> Option<Known> {
+fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Known> {
     let ServerEntry { next_hop, service } = entry;
     let next_hop = next_hop.get();
     let key = key(&service).filter(|_| service.id != 0)?;
@@ -99,6 +106,7 @@ fn known(id: usize, entry: ServerEntry, target: V6) -> Option<Known> {
         service_id: ServiceId(service.id),
         target,
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
+        tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
         usable: next_hop.is_usable(),
     })
 }
@@ -144,7 +152,9 @@ impl Inherited {
                 .entry(known.service)
                 .or_insert_with(|| Service::new(known.service.to_string(), known.service));
             if let Target::Real(address) = known.target {
-                service.servers.push(lb_model::Server::new(address, known.service.port));
+                let server = lb_model::Server::new(address, known.service.port);
+                let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
+                service.servers.push(lb_model::Server { tunnel, ..server });
             }
         }
         services.into_values().collect()

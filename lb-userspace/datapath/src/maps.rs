@@ -14,6 +14,7 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
+use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
 use super::mapped::Mapped;
@@ -44,6 +45,7 @@ pub struct Maps {
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
+    pub tunnels: Mapped<Tunnel>,
     pub stats: Stats,
     pub counters: Counters,
     /// The last packet that had a checksum that was left to hardware.
@@ -71,6 +73,7 @@ impl Maps {
             tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
+            tunnels: mapped(ebpf, "TUNNELS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,

@@ -114,6 +114,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("SCHEDULE_WORDS", sizes.schedule_words)
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
+        .map_max_entries("TUNNELS", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
         .map_max_entries("LEAVES", sizes.servers + 1)
         .map_max_entries("PAIRS", sizes.pairs())
@@ -199,6 +200,7 @@ mod tests {
             service_id: ServiceId(number),
             target: Target::Local,
             mac: None,
+            tunnel: None,
             usable: false,
         };
         let services = |numbers: &[u16]| {

@@ -4,6 +4,7 @@
 //! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
+pub mod tunnel;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
 use lb_common::mac::Mac;
+use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub use diff::{diff, schedule};
@@ -64,6 +66,8 @@ pub struct Server {
     /// `None`: not resolved, or not needed because the target is local. A real server at the
     /// interface's own MAC is the director's host.
     pub mac: Option<Mac>,
+    /// `None`: direct routing. The MAC is that of the next hop on the way to the other end.
+    pub tunnel: Option<Tunnel>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
@@ -73,7 +77,7 @@ impl Server {
     /// How the server is reached; `own` is the interface's MAC.
     pub fn forwarding(&self, own: Mac) -> Forwarding {
         match self.target {
-            Target::Real(_) => Forwarding::of_server(self.mac, own),
+            Target::Real(_) => Forwarding::of_server(self.tunnel.is_some(), self.mac, own),
             Target::Local => Forwarding::Local,
         }
     }

@@ -6,7 +6,7 @@
 //! The controller's rooms, each with its own data, none of which knows the controller:
 //!
 //! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
-//!   are gone), `draining`
+//!   are gone), `draining`, `tunnels` (the ways to servers with tunnels)
 //! - `forwarding`: the data path; in it `accounts`, what departed servers have carried
 //! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
@@ -65,16 +65,22 @@ mod status;
 mod stop;
 mod throttle;
 mod topology;
+mod tunnels;
 mod vip_checks;
 mod writers;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use lb_api::findings::Kind;
+use lb_common::mac::Mac;
 use lb_health::Verdict;
 use lb_health::server::Machine;
 use lb_model::{Config, Server, XdpMode};
 use lb_net::neighbours::{self, Neighbours};
+use lb_net::routes::{self, Routes};
 use sd_notify::NotifyState;
 
 use self::checks::Checks;
@@ -113,6 +119,9 @@ pub(crate) struct Controller {
     runtime: Runtime,
     checks: Checks,
     neighbours: Neighbours,
+    routes: Routes,
+    /// Servers of direct routing, fallbacks and nodes, which must be on the segment.
+    segment: BTreeSet<IpAddr>,
     membership: Membership,
     inspections: Inspections,
     notifier: Notifier,
@@ -160,6 +169,7 @@ impl Controller {
         match observation {
             Observation::Verdict(verdict) => self.verdict(verdict),
             Observation::Neighbour(event) => self.neighbour(event),
+            Observation::Route(event) => self.route(event),
         }
     }
 
@@ -191,18 +201,10 @@ impl Controller {
         }
         match event {
             neighbours::Event::Neighbour(address, mac) => {
-                let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
-                match mac {
-                    Some(mac) if before != Some(mac) => {
-                        tracing::info!("{address} is at {mac}");
-                    }
-                    None if before.is_some() => {
-                        let (protocol, interface) = (neighbours::protocol(address), &self.config.interface);
-                        tracing::warn!("{address} does not answer {protocol} on {interface} any more");
-                    }
-                    _ => {}
-                }
-                self.notify(notifications);
+                let behind = self.runtime.tunnels.set_mac(address, mac);
+                // A server with a tunnel has the MAC of its next hop, which may be itself.
+                let itself = (!self.runtime.tunnels.is_tunnelled(address)).then_some(address);
+                behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up } => {
                 self.forwarding.set_mac(mac);
@@ -211,6 +213,36 @@ impl Controller {
                 self.follow_vip_checks();
             }
             neighbours::Event::InterfaceGone => self.interface_gone(),
+        }
+    }
+
+    fn set_mac(&mut self, address: IpAddr, mac: Option<Mac>) {
+        let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
+        match mac {
+            Some(mac) if before != Some(mac) => {
+                tracing::info!("{address} is at {mac}");
+            }
+            // Where there is no way any more, that was told.
+            None if before.is_some() && self.runtime.tunnels.trouble(address).is_none() => {
+                let (silence, interface) = (self.runtime.silence(address), &self.config.interface);
+                tracing::warn!("{silence} on {interface} any more");
+            }
+            _ => {}
+        }
+        self.notify(notifications);
+    }
+
+    /// Something was found about the route to a server with a tunnel.
+    fn route(&mut self, event: routes::Event) {
+        let server = event.address;
+        match &event.found {
+            Ok(route) => tracing::info!("{server} is reached by way of {}", route.next_hop),
+            Err(trouble) => tracing::warn!("{trouble}"),
+        }
+        let mac = self.runtime.set_route(event);
+        self.want_neighbours();
+        if let Some(mac) = mac {
+            self.set_mac(server, mac);
         }
     }
 
@@ -239,6 +271,8 @@ impl Controller {
         let findings = notifier.findings();
         checks.publish_stations(&Needs { config, runtime, forwarding, interface, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarding);
+        let unusable = self.runtime.tunnels.findings(&self.config);
+        self.notifier.findings().set(Kind::TunnelUnusable, unusable);
         // How many servers this director could send clients to.
         let serving = self.runtime.serving();
         self.membership.set_readiness(|readiness| readiness.servers = serving.try_into().unwrap_or(u16::MAX));

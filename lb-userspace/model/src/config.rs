@@ -15,6 +15,7 @@ pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::ids::GroupId;
+use crate::tunnel::Tunnel;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -416,8 +417,10 @@ pub struct Server {
     /// Unique within the service; default the address. The `server` label of the metrics.
     pub name: String,
     pub address: IpAddr,
-    /// Host byte order. Equal to the service's port: direct routing rewrites MACs only.
+    /// Host byte order. Equal to the service's port: packets reach the server as they are.
     pub port: u16,
+    /// `None`: direct routing.
+    pub tunnel: Option<Tunnel>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// The server must pass all of them; without checks it counts as healthy.
@@ -425,8 +428,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of weight 1, without checks, named after its address.
+    /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
-        Self { name: address.to_string(), address, port, weight: 1, checks: Arc::default() }
+        let name = address.to_string();
+        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
     }
 }

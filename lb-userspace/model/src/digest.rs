@@ -16,6 +16,8 @@ use crate::config::{
     Server, Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::tunnel::Tunnel;
+
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
@@ -246,10 +248,18 @@ impl Writer {
         }
     }
 
+    /// Nodes may have links of different MTUs, and addresses of their own.
+    fn tunnel(&mut self, tunnel: &Tunnel) {
+        let Tunnel { kind, port, mtu: _, source: _ } = tunnel;
+        self.text(kind.name());
+        self.number(*port);
+    }
+
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, weight, checks } = server;
         self.address(*address);
         self.number(*port);
+        self.option(tunnel.as_ref(), Self::tunnel);
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

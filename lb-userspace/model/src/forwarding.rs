@@ -13,12 +13,19 @@ pub enum Forwarding {
     Direct,
     /// The director's own host takes the packets.
     Local,
+    /// Packets travel inside others, see [`crate::Tunnel`].
+    Tunnel,
 }
 
 impl Forwarding {
-    /// Of a server at `mac`; `own` is the MAC of the interface with the XDP program.
-    pub fn of_server(mac: Option<Mac>, own: Mac) -> Self {
-        if mac == Some(own) { Self::Local } else { Self::Direct }
+    /// Of a server that is reached by way of `mac`; `own` is the MAC of the interface with the XDP
+    /// program.
+    pub fn of_server(is_tunnelled: bool, mac: Option<Mac>, own: Mac) -> Self {
+        match is_tunnelled {
+            true => Self::Tunnel,
+            false if mac == Some(own) => Self::Local,
+            false => Self::Direct,
+        }
     }
 
     /// As in ipvsadm.
@@ -26,6 +33,7 @@ impl Forwarding {
         match self {
             Self::Direct => "Route",
             Self::Local => "Local",
+            Self::Tunnel => "Tunnel",
         }
     }
 }
@@ -37,8 +45,9 @@ mod tests {
     #[test]
     fn a_server_at_the_interfaces_own_mac_is_the_host() {
         let (own, other) = (Mac::new([2, 0, 0, 0, 0, 5]), Mac::new([2, 0, 0, 0, 0, 21]));
-        assert_eq!(Forwarding::of_server(Some(own), own), Forwarding::Local);
-        assert_eq!(Forwarding::of_server(Some(other), own), Forwarding::Direct);
-        assert_eq!(Forwarding::of_server(None, own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(false, Some(own), own), Forwarding::Local);
+        assert_eq!(Forwarding::of_server(false, Some(other), own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(false, None, own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(true, Some(own), own), Forwarding::Tunnel);
     }
 }

@@ -4,6 +4,7 @@
 //!   on the interface
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
+//! - [`routes`]: the routes to servers that are reached by tunnels
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs
 //! - [`icmp`]: ICMP echo; [`filter`]: socket filters
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
@@ -15,6 +16,7 @@ mod filter;
 mod fuzz;
 pub mod icmp;
 pub mod neighbours;
+pub mod routes;
 pub mod segment;
 pub mod vips;
 pub mod xsk;

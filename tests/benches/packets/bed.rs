@@ -13,8 +13,8 @@ use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
-use lb_datapath::plan::{Server, Service, Settings, State, Target};
-use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
+use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts, TunnelKind as Kind};
 use lb_system::clock::now_ns;
 use lb_tests::BENCHMARK;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -28,6 +28,7 @@ pub(crate) const MILLION: u64 = 1 << 20;
 pub(crate) const SERVERS: [u16; 4] = [2, 16, 256, 4096];
 /// Each scheduler with each number of servers is a service of its own, on a port of its own.
 const FIRST_PORT: u16 = 8001;
+const FIRST_TUNNEL_PORT: u16 = 9000;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 
 /// `Walk` of lb-ebpf/bench/src/main.rs as words: next, mask, base, expected, wrong, two words of
@@ -187,8 +188,26 @@ pub(crate) fn is_timed(scheduler: Scheduler, servers: u16) -> bool {
     }
 }
 
+/// The port of the service whose server is reached by a tunnel of this kind.
+pub(crate) const fn tunnel_port(kind: Kind) -> u16 {
+    FIRST_TUNNEL_PORT + kind as u16
+}
+
 fn services() -> State {
     let mut state = State::default();
+    for kind in Kind::ALL {
+        let key = ServiceKey {
+            vip: IpAddr::V4(Ipv4Addr::from(VIP)),
+            port: tunnel_port(kind),
+            protocol: Protocol::Tcp,
+        };
+        let mut service = service(Scheduler::Rr, 1);
+        let (far, own) = (Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(211, 58, 250, 5));
+        let config = lb_model::Tunnel::new(kind);
+        service.servers[0].target = Target::Real(far.into());
+        service.servers[0].tunnel = Some(tunnel::tunnel(far.into(), &config, own.into(), 1500));
+        state.services.insert(key, service);
+    }
     for servers in SERVERS {
         for scheduler in Scheduler::ALL.into_iter().filter(|scheduler| is_timed(*scheduler, servers)) {
             // Datagrams to thousands of servers are no case, and not all of them would find room.
@@ -221,6 +240,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             weight,
             share: weight,
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
+            tunnel: None,
             usable: true,
         }
     };

@@ -2,10 +2,10 @@
 //! meets them all alike.
 
 use anyhow::{Context as _, Result, ensure};
-use lb_model::Scheduler;
+use lb_model::{Scheduler, TunnelKind};
 
 use crate::Options;
-use crate::bed::{Bed, MILLION, Order, Run, SERVERS, is_timed, port};
+use crate::bed::{Bed, MILLION, Order, Run, SERVERS, is_timed, port, tunnel_port};
 use crate::frames::Packet;
 use crate::report::Times;
 
@@ -36,11 +36,19 @@ pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Ti
             [("known-tcp", Packet::ack(known_port())), ("known-udp", Packet::udp(known_port()))]
         {
             if options.wants(name) {
-                let ns = known(bed, flows, &packet).with_context(|| format!("{name} at {flows}"))?;
+                let ns =
+                    known(bed, flows, &packet, known_port()).with_context(|| format!("{name} at {flows}"))?;
                 times.add(name, flows, ns);
             }
         }
         plain(bed, options, times)?;
+    }
+    for (name, kind) in [("known-ipip-v4", TunnelKind::Ipip), ("known-gue-v4", TunnelKind::Gue)] {
+        if options.wants(name) {
+            let ns = known(bed, 1, &Packet::ack(tunnel_port(kind)), tunnel_port(kind))
+                .with_context(|| name.to_owned())?;
+            times.add(name, 1, ns);
+        }
     }
     if options.wants("known-tcp-2cpu") {
         known_on_two(bed, times)?;
@@ -121,7 +129,7 @@ fn floor_lru(bed: &mut Bed, flows: u64, times: &mut Times) -> Result<()> {
 }
 
 /// Packets of established connections, in another order than that in which these were made.
-fn known(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+fn known(bed: &mut Bed, flows: u64, packet: &Packet, port: u16) -> Result<f64> {
     bed.clear();
     bed.fresh_clients(flows);
     let program = if flows == 1 { "director_one" } else { "director_walk" };
@@ -135,7 +143,7 @@ fn known(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
     };
     if flows == 1 {
         // This entry has a client of its own: the frame's.
-        bed.time(&Run { packet: &Packet::syn(known_port()), packets: 1, ..met_again })?;
+        bed.time(&Run { packet: &Packet::syn(port), packets: 1, ..met_again })?;
     } else {
         connect(bed, flows, packet)?;
     }

@@ -36,6 +36,7 @@ pub mod servers;
 pub mod shell;
 pub mod state;
 pub mod switch;
+pub mod tunnel_end;
 pub mod web_server;
 pub mod xdp_pass;
 
@@ -54,6 +55,7 @@ pub use serial_line::SerialLine;
 pub use servers::RealServer;
 pub use state::State;
 pub use switch::Switch;
+pub use tunnel_end::TunnelEnd;
 pub use web_server::WebServer;
 
 use switch::Segment;

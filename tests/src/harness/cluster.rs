@@ -66,10 +66,17 @@ pub fn server_of_mac(mac: &[u8]) -> u16 {
 }
 
 pub fn server(number: u16, weight: u16) -> Server {
-    Server { target: target(number), weight, share: weight.max(1), mac: Some(mac(number)), usable: true }
+    Server {
+        target: target(number),
+        weight,
+        share: weight.max(1),
+        mac: Some(mac(number)),
+        tunnel: None,
+        usable: true,
+    }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, usable }
+    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable }
 }

@@ -11,6 +11,7 @@
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
+//! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
@@ -52,5 +53,6 @@ mod silence;
 mod sizes;
 mod table;
 mod table_model;
+mod tunnels;
 mod unfinished;
 mod verifier;

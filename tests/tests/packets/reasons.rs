@@ -6,7 +6,7 @@ use lb_common::schedule::Schedule;
 use lb_common::server::ServerEntry;
 use lb_tests::harness::*;
 
-use crate::{directors, probes, refusals};
+use crate::{directors, probes, refusals, tunnels};
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
 /// needs a scene.
@@ -39,6 +39,8 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::RefusedSilently => (refusals::director(), Packet::rst(client(1)).bytes()),
         Reason::StrayHeld => (just_taken_over(), Packet::ack(client(1)).bytes()),
         Reason::UnknownScheduler => (with_an_unknown_scheduler(), syn.bytes()),
+        Reason::TooBig => (tunnels::director(), tunnels::too_big(syn).bytes()),
+        Reason::TooBigSilently => (tunnels::director(), tunnels::too_big_of_nobody(syn).bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }

@@ -50,6 +50,8 @@ kinds! {
     VipNotOnLoopback = "vip_not_on_loopback", Warning;
     /// Another director authenticates its heartbeats with a key that this one does not have.
     KeyMismatch = "key_mismatch", Error;
+    /// No packets get to a server by its tunnel, or not all that clients may send.
+    TunnelUnusable = "tunnel_unusable", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lb_model::{Check, Server};
 
+use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
@@ -15,30 +16,31 @@ const MOST_SERVERS_OF_ONE: usize = 4096;
 /// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// What a service says of its servers.
+pub(super) struct Around<'a> {
+    /// The service's port, 0 if it is unknown.
+    pub port: u16,
+    pub checks: &'a Arc<[Check]>,
+    pub forwarding: Defaults<'a>,
+}
+
 impl Validator {
-    /// `port` is the service's port, 0 if it is unknown; `checks` are the service's checks.
     pub(super) fn servers(
         &mut self,
         servers: &[yaml::Server],
         span: SourceSpan<'_>,
-        port: u16,
-        checks: &Arc<[Check]>,
+        around: &Around<'_>,
     ) -> Vec<Server> {
         self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", span);
         let each = servers.iter().enumerate();
         let checked: Vec<_> =
-            each.map(|(index, server)| self.server(server, span.item(index), port, checks)).collect();
+            each.map(|(index, server)| self.server(server, span.item(index), around)).collect();
         self.distinct_servers(servers, &checked, span);
         checked
     }
 
-    fn server(
-        &mut self,
-        server: &yaml::Server,
-        span: SourceSpan<'_>,
-        port: u16,
-        checks: &Arc<[Check]>,
-    ) -> Server {
+    fn server(&mut self, server: &yaml::Server, span: SourceSpan<'_>, around: &Around<'_>) -> Server {
+        let Around { port, checks, ref forwarding } = *around;
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
@@ -56,6 +58,7 @@ impl Validator {
             name: name.unwrap_or_else(|| ip.to_string()),
             address: ip,
             port,
+            tunnel: self.tunnel(server, span, ip, forwarding),
             weight: weight.unwrap_or(1),
             checks: match &server.check {
                 None => Arc::clone(checks),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lb_model::{Damping, Fallback, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts};
 
 use super::scheduling::usual_stray;
+use super::server::Around;
 use super::{DAY, SECOND, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
@@ -45,6 +46,7 @@ impl Validator {
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
         self.families_can(services, &checked, span);
+        self.tunnels_have_servers(services, &checked, span);
         checked
     }
 
@@ -63,6 +65,8 @@ impl Validator {
         let checks = self.checks(service.check.as_ref(), span.key("check"));
         let servers = service.servers.as_deref().unwrap_or_default();
         let scheduler = self.scheduler(service, span, default.scheduler);
+        let forwarding = self.forwarding_defaults(service, span, vip);
+        let around = Around { port, checks: &checks, forwarding };
         Service {
             scheduler,
             hashing: self.hashing(service, span, scheduler),
@@ -80,7 +84,7 @@ impl Validator {
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
-            servers: self.servers(servers, span.key("servers"), port, &checks),
+            servers: self.servers(servers, span.key("servers"), &around),
             ..default
         }
     }

@@ -141,6 +141,14 @@ const COVERED: &[Change] = &[
     |config, material| of(&mut service(config).servers, material.index).port = material.number,
     |config, material| of(&mut service(config).servers, material.index).weight = material.number,
     |config, material| {
+        let tunnel = Tunnel::new(TunnelKind::ALL[material.index % 3]);
+        service(config).servers[0].tunnel = Some(tunnel);
+    },
+    |config, material| {
+        let tunnel = Tunnel { port: material.number, ..Tunnel::new(TunnelKind::Gue) };
+        service(config).servers[0].tunnel = Some(tunnel);
+    },
+    |config, material| {
         let servers = &mut service(config).servers;
         let again = of(servers, material.index).clone();
         servers.push(again);

@@ -244,6 +244,7 @@ fn defaults() {
             name: "192.0.2.21".into(),
             address: v4([192, 0, 2, 21]),
             port: 80,
+            tunnel: None,
             weight: 1,
             checks: [check].into(),
         }],
@@ -431,4 +432,33 @@ fn a_long_value_is_not_repeated_in_full() {
         let told = refused(&text).to_string();
         assert!(told.len() < 600, "{} bytes: {told:.600}", told.len());
     }
+}
+
+#[test]
+fn a_server_is_forwarded_to_as_it_says_or_as_its_service_says() {
+    let text = "
+interface: eth0
+services:
+  - vip: 192.0.2.10:80
+    forward: gue
+    gue_port: 6081
+    tunnel_mtu: 1400
+    servers:
+      - { address: 192.0.2.21 }
+      - { address: 192.0.2.22, forward: direct }
+      - { address: 192.0.2.23, forward: gate }
+      - { address: '2001:db8::24', forward: ipip, tunnel_source: 'fd00:6c62::/64', tunnel_mtu: 1500 }
+      - { address: 192.0.2.25, gue_port: 6082 }
+  - { vip: '192.0.2.11:80', servers: [{ address: 192.0.2.21, forward: gre }, { address: 192.0.2.22 }] }
+";
+    let config = accepted(text);
+    let found =
+        |service: usize| Vec::from_iter(config.services[service].servers.iter().map(|server| server.tunnel));
+    let gue = Tunnel { port: 6081, mtu: Some(1400), ..Tunnel::new(TunnelKind::Gue) };
+    let source = Some(SourcePrefix { address: "fd00:6c62::".parse().expect("an address"), length: 64 });
+    let ipip = Tunnel { port: 6081, mtu: Some(1500), source, ..Tunnel::new(TunnelKind::Ipip) };
+    let expected = [Some(gue), None, None, Some(ipip), Some(Tunnel { port: 6082, ..gue })];
+    assert_eq!(found(0), expected);
+    let gre = Some(Tunnel::new(TunnelKind::Gre));
+    assert_eq!(found(1), [gre, None]);
 }

@@ -146,6 +146,7 @@ mod tests {
                 weight,
                 share,
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
+                tunnel: None,
                 usable,
             },
         )

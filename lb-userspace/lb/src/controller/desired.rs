@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use lb_common::mac::Mac;
-use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
+use lb_net::routes::Route;
 
 /// What is known of the servers besides the configuration.
 pub(crate) trait RuntimeState {
@@ -13,11 +15,13 @@ pub(crate) trait RuntimeState {
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<Mac>;
+    /// The way to a server that is reached by a tunnel.
+    fn route(&self, server: IpAddr) -> Option<Route>;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
     /// Servers that left the configuration, or whose service did, and still serve the connections
     /// they have.
-    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr>;
+    fn draining(&self, service: &ServiceKey) -> Vec<lb_model::Server>;
     /// Services that left the configuration and have such servers.
     fn departed(&self) -> Vec<&lb_model::Service>;
 }
@@ -77,28 +81,47 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
 
 /// The servers on their way out, but for those that are given up as dead.
 fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl Iterator<Item = Server> {
-    let lives = |address: &IpAddr| {
-        let down = runtime.worth(&service.key, *address) == Availability::Down;
+    let lives = |server: &lb_model::Server| {
+        let down = runtime.worth(&service.key, server.address) == Availability::Down;
         service.quiescent || !down
     };
-    let addresses = runtime.draining(&service.key).into_iter().filter(lives);
-    addresses.map(|address| Server {
+    let servers = runtime.draining(&service.key).into_iter().filter(lives);
+    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel }| Server {
         target: Target::Real(address),
         weight: 0,
         share: 0,
-        mac: runtime.mac(address),
+        tunnel,
+        mac,
         usable: false,
     })
+}
+
+/// The way of packets to a server.
+struct Way {
+    address: IpAddr,
+    /// Of a server with a tunnel, that of the next hop; `None` while there is no way.
+    mac: Option<Mac>,
+    tunnel: Option<Tunnel>,
+}
+
+impl Way {
+    fn to(server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+        let address = server.address;
+        let mac = runtime.mac(address);
+        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None } };
+        let route = runtime.route(address);
+        let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
+        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel }
+    }
 }
 
 /// `None`: the server is down, and its connections are given up with it.
 fn real_server(
     service: &lb_model::Service,
-    configured: &lb_model::Server,
+    server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let address = configured.address;
-    let mac = runtime.mac(address);
+    let Way { address, mac, tunnel } = Way::to(server, runtime);
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
@@ -107,8 +130,8 @@ fn real_server(
             (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
         }
     };
-    let share = configured.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, usable })
+    let share = server.weight.max(1);
+    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -119,7 +142,7 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, usable: needed && reached })
+    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached })
 }
 
 #[cfg(test)]
@@ -128,12 +151,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts};
+    use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts, TunnelKind};
 
     struct Facts {
         worth: Availability,
         quorum: bool,
         mac: Option<Mac>,
+        route: Option<Route>,
         draining: Vec<IpAddr>,
         departed: Vec<lb_model::Service>,
     }
@@ -142,6 +166,7 @@ mod tests {
         worth: Availability::Usable { weight: 3 },
         quorum: true,
         mac: Some(MAC),
+        route: None,
         draining: Vec::new(),
         departed: Vec::new(),
     };
@@ -149,6 +174,7 @@ mod tests {
         worth: Availability::Down,
         quorum: false,
         mac: Some(MAC),
+        route: None,
         draining: Vec::new(),
         departed: Vec::new(),
     };
@@ -166,8 +192,12 @@ mod tests {
         fn is_gone(&self, _: IpAddr) -> bool {
             self.mac.is_none()
         }
-        fn draining(&self, _: &ServiceKey) -> Vec<IpAddr> {
-            self.draining.clone()
+        fn route(&self, _: IpAddr) -> Option<Route> {
+            self.route
+        }
+        fn draining(&self, service: &ServiceKey) -> Vec<lb_model::Server> {
+            let servers = self.draining.iter();
+            servers.map(|address| lb_model::Server::new(*address, service.port)).collect()
         }
         fn departed(&self) -> Vec<&lb_model::Service> {
             self.departed.iter().collect()
@@ -220,6 +250,24 @@ mod tests {
         ] {
             assert_eq!(members(&service, &Facts { worth, mac, ..UP }), expected, "{worth:?} {mac:?}");
         }
+    }
+
+    #[test]
+    fn a_tunnel_needs_a_route_and_direct_routing_none() {
+        let mut service = web(Fallback::None);
+        service.servers.push(lb_model::Server {
+            tunnel: Some(lb_model::Tunnel::new(TunnelKind::Gue)),
+            ..lb_model::Server::new(WWW2, 80)
+        });
+        assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let with_route = Facts { route: Some(route), ..UP };
+        assert_eq!(members(&service, &with_route), vec![Target::Real(WWW1), Target::Real(WWW2)]);
+        let state = state(&config(&service), &with_route);
+        let tunnel = |address| state.services[&service.key].server(Target::Real(address)).unwrap().tunnel;
+        assert_eq!(tunnel(WWW1), None);
+        let tunnel = tunnel(WWW2).unwrap();
+        assert_eq!((tunnel.destination, tunnel.source, tunnel.mtu), (WWW2.into(), WWW1.into(), 1500));
     }
 
     #[test]

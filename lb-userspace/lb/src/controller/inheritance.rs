@@ -111,7 +111,10 @@ impl Controller {
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
-        for Known { target, mac, .. } in known.values() {
+        for Known { target, mac, tunnel, .. } in known.values() {
+            if let (Target::Real(address), Some(tunnel)) = (target, tunnel) {
+                self.runtime.tunnels.presume(*address, tunnel.source.into(), tunnel.mtu);
+            }
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.runtime.mac(*address).is_none()
             {

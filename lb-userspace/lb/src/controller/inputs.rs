@@ -1,7 +1,7 @@
 //! What comes to the controller, and from whom.
 
 use lb_health::Verdict;
-use lb_net::neighbours;
+use lb_net::{neighbours, routes};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 
 use super::membership::ClusterInput;
@@ -18,11 +18,13 @@ pub(super) struct Inputs {
 pub(super) struct Observations {
     pub verdicts: UnboundedReceiver<Verdict>,
     pub neighbours: UnboundedReceiver<neighbours::Event>,
+    pub routes: UnboundedReceiver<routes::Event>,
 }
 
 pub(super) enum Observation {
     Verdict(Verdict),
     Neighbour(neighbours::Event),
+    Route(routes::Event),
 }
 
 impl Observations {
@@ -30,6 +32,7 @@ impl Observations {
         tokio::select! {
             Some(verdict) = self.verdicts.recv() => Observation::Verdict(verdict),
             Some(event) = self.neighbours.recv() => Observation::Neighbour(event),
+            Some(event) = self.routes.recv() => Observation::Route(event),
             else => std::future::pending().await,
         }
     }
@@ -37,6 +40,9 @@ impl Observations {
     /// The next one, if it is there already.
     pub(super) fn waiting(&mut self) -> Option<Observation> {
         let verdict = self.verdicts.try_recv().ok().map(Observation::Verdict);
-        verdict.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
+        // Routes first: with one it is known whose a next hop's MAC is.
+        let route = || self.routes.try_recv().ok().map(Observation::Route);
+        let waiting = verdict.or_else(route);
+        waiting.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lb_api::events::{Level, Record};
-use lb_model::{Cluster, Config, Fallback, Service};
+use lb_model::{Cluster, Config, Fallback, Server, Service};
 use sd_notify::NotifyState;
 
 use super::{Controller, inheritance, notify_supervisor};
@@ -112,13 +112,19 @@ impl Controller {
     pub(super) fn follow_servers(&mut self) {
         let now = self.started.elapsed();
         let watched = self.runtime.draining.with(&self.config.services);
-        let configured = watched.iter().flat_map(|service| &service.servers).map(|server| server.address);
+        let servers = || watched.iter().flat_map(|service| &service.servers);
+        let has_tunnel = |server: &&Server| server.tunnel.is_some();
+        let address = |server: &Server| server.address;
+        let configured = servers().filter(|server| !has_tunnel(server)).map(address);
         let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
         let fallbacks = fallbacks.map(|server| server.address);
         let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
-        let addresses: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
-        self.runtime.follow_addresses(&addresses, now);
-        self.neighbours.want(addresses);
+        let direct: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
+        let tunnelled: BTreeSet<IpAddr> = servers().filter(has_tunnel).map(address).collect();
+        self.runtime.follow_addresses(&(&direct | &tunnelled), now);
+        self.routes.want(self.runtime.tunnels.follow(&tunnelled, &direct));
+        self.segment = direct;
+        self.want_neighbours();
         self.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);
@@ -126,6 +132,11 @@ impl Controller {
         self.follow_maintenance();
         self.follow_sorry_pages();
         self.follow_vip_checks();
+    }
+
+    /// Has the MACs of servers and next hops followed.
+    pub(super) fn want_neighbours(&self) {
+        self.neighbours.want(&self.segment | &self.runtime.tunnels.next_hops());
     }
 
     fn follow_sorry_pages(&mut self) {

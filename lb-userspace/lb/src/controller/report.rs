@@ -164,6 +164,7 @@ services:
             target: Target::Real([192, 0, 2, *host].into()),
             weight: *weight,
             share: *weight,
+            tunnel: None,
             mac: Some([2; 6].into()),
             usable: true,
         };

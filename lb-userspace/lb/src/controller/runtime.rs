@@ -15,8 +15,10 @@ use lb_model::{Config, Server, Service, ServiceKey};
 use super::desired;
 use super::draining::Draining;
 use super::reach::Reach;
+use super::tunnels::Tunnels;
 use super::vip_checks::checked_through_vip;
 use lb_net::neighbours;
+use lb_net::routes::{self, Route};
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub(super) struct Runtime {
     services: HashMap<ServiceKey, Known>,
     reach: Reach,
     pub draining: Draining,
+    pub tunnels: Tunnels,
     /// What the data path goes by has changed.
     changed: bool,
 }
@@ -61,7 +64,7 @@ impl Runtime {
                         // Nobody could take the load off servers with which a service begins.
                         let new = if runs { Machine::newcomer } else { Machine::new };
                         known.servers.insert(server.address, new(rules, now));
-                        Input::Unreached(unreached(&self.reach, server.address))
+                        Input::Unreached(unreached(&self.reach, &self.tunnels, server.address))
                     }
                 };
                 let Some(machine) = known.servers.get_mut(&server.address) else { continue };
@@ -145,7 +148,7 @@ impl Runtime {
 
     /// Updates the machines of this address: is it reached?
     fn update_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notification> {
-        let reason = unreached(&self.reach, address);
+        let reason = unreached(&self.reach, &self.tunnels, address);
         let servers = self.servers(|server, _| server == address);
         let each = servers.into_iter();
         each.flat_map(|(key, server)| self.give(key, server, Input::Unreached(reason.clone()), now)).collect()
@@ -179,6 +182,27 @@ impl Runtime {
         let (before, is_back) = self.reach.set(address, mac, now);
         self.changed |= before != mac;
         (before, if is_back { self.update_reached(address, now) } else { Vec::new() })
+    }
+
+    /// What was found about the route to a server. Returns the MAC of its next hop if the way has
+    /// changed: `Some(None)` if there is none.
+    pub(super) fn set_route(&mut self, event: routes::Event) -> Option<Option<Mac>> {
+        let server = event.address;
+        self.tunnels.set_route(event);
+        self.changed = true;
+        if !self.tunnels.is_tunnelled(server) {
+            return None;
+        }
+        match self.tunnels.mac(server) {
+            // Until its next hop has answered, what was known before holds.
+            Ok(mac) => mac.map(Some),
+            Err(()) => Some(None),
+        }
+    }
+
+    /// Why there is no MAC for packets to the server.
+    pub(super) fn silence(&self, server: IpAddr) -> String {
+        silence(&self.tunnels, server)
     }
 
     /// From now on these are the addresses that are resolved.
@@ -251,8 +275,11 @@ impl desired::RuntimeState for Runtime {
     fn is_gone(&self, server: IpAddr) -> bool {
         self.reach.is_gone(server)
     }
-    fn draining(&self, service: &ServiceKey) -> Vec<IpAddr> {
-        self.draining.of(service).map(|server| server.address).collect()
+    fn route(&self, server: IpAddr) -> Option<Route> {
+        self.tunnels.route(server)
+    }
+    fn draining(&self, service: &ServiceKey) -> Vec<Server> {
+        self.draining.of(service).cloned().collect()
     }
     fn departed(&self) -> Vec<&Service> {
         self.draining.services().collect()
@@ -260,8 +287,15 @@ impl desired::RuntimeState for Runtime {
 }
 
 /// Why nothing reaches the server, if that has lasted.
-fn unreached(reach: &Reach, server: IpAddr) -> Option<String> {
-    reach.is_gone(server).then(|| format!("no answer to {} for {server}", neighbours::protocol(server)))
+fn unreached(reach: &Reach, tunnels: &Tunnels, server: IpAddr) -> Option<String> {
+    reach.is_gone(server).then(|| silence(tunnels, server))
+}
+
+/// Why there is no MAC for packets to the server.
+fn silence(tunnels: &Tunnels, server: IpAddr) -> String {
+    let hop = tunnels.next_hop(server);
+    let silent = || format!("no answer to {} for {hop}", neighbours::protocol(hop));
+    tunnels.trouble(server).map_or_else(silent, str::to_owned)
 }
 
 fn rules(service: &Service, server: &Server) -> Rules {

@@ -64,7 +64,9 @@ fn judge(
         };
         let vip = source.filter(|source| vips.contains(&IpAddr::V4(*source)));
         let is_own = source.is_some_and(|source| own.iter().any(|(own, _)| *own == source));
-        if vip.is_some() || (network.is_none() && !is_own) {
+        // To one with a tunnel there may be no route now, which is a finding of its own.
+        let astray = network.is_none() && !is_own && server.tunnel.is_none();
+        if vip.is_some() || astray {
             let name = match server.name == address.to_string() {
                 true => server.name,
                 false => format!("{} ({address})", server.name),

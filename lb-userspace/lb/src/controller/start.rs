@@ -1,5 +1,6 @@
 //! The start: everything is made, filled and looked at before the first packet is taken.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -9,6 +10,7 @@ use lb_datapath::kernel;
 use lb_datapath::lease::Start;
 use lb_model::Cluster;
 use lb_net::neighbours::Neighbours;
+use lb_net::routes::Routes;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
@@ -67,6 +69,7 @@ impl Controller {
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
+        let (route_sender, routes) = mpsc::unbounded_channel();
         let (requests, waiting) = Requests::new();
         let mut controller = Self {
             config_file: ConfigFile::new(file),
@@ -78,6 +81,8 @@ impl Controller {
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
             neighbours: Neighbours::start(index, neighbour_sender)?,
+            routes: Routes::start(index, config.interface.clone(), route_sender)?,
+            segment: BTreeSet::new(),
             membership,
             inspections: Inspections::start(findings.clone())
                 .context("cannot start the thread that looks at the host's firewall")?,
@@ -86,7 +91,7 @@ impl Controller {
             sorry: Sorry::default(),
             config,
         };
-        let observations = Observations { verdicts, neighbours };
+        let observations = Observations { verdicts, neighbours, routes };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
         match controller.begin(&mut inputs.observations, requests, &mut predecessor).await {
             Ok(()) => Ok((controller, inputs)),

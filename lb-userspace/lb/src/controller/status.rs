@@ -22,7 +22,6 @@ use super::interface::Interface;
 use super::notifications::fallback;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
-use lb_net::neighbours;
 
 /// The rooms of the controller that the status is read from.
 pub(super) struct View<'a> {
@@ -180,7 +179,8 @@ impl View<'_> {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: lb_model::Forwarding::of_server(mac, self.forwarding.mac()),
+            method: lb_model::Forwarding::of_server(server.tunnel.is_some(), mac, self.forwarding.mac()),
+            tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             weight_reason: machine
@@ -217,8 +217,7 @@ impl View<'_> {
     }
 
     fn without_mac(&self, address: IpAddr) -> String {
-        let protocol = neighbours::protocol(address);
-        format!("no answer to {protocol} for {address} on {}", self.config.interface)
+        format!("{} on {}", self.runtime.silence(address), self.config.interface)
     }
 }
 

@@ -92,8 +92,10 @@ pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: Mac, findi
 
 fn server_forwards(config: &Config, mac: Mac, at: impl Fn(&IpAddr) -> bool) -> Finding {
     let servers = config.services.iter().flat_map(|service| &service.servers);
-    let names: BTreeSet<&str> =
-        servers.filter(|server| at(&server.address)).map(|server| server.name.as_str()).collect();
+    let names: BTreeSet<&str> = servers
+        .filter(|server| server.tunnel.is_none() && at(&server.address))
+        .map(|server| server.name.as_str())
+        .collect();
     let who = match names.first() {
         Some(name) => format!("{name} ({mac})"),
         None => mac.to_string(),
@@ -111,7 +113,9 @@ fn server_forwards(config: &Config, mac: Mac, at: impl Fn(&IpAddr) -> bool) -> F
 /// The VIPs of services that have a server of which this holds.
 fn vips_served_by(config: &Config, is_one: impl Fn(IpAddr) -> bool) -> BTreeSet<IpAddr> {
     let services = config.services.iter();
-    let served = services.filter(|service| service.servers.iter().any(|server| is_one(server.address)));
+    let served = services.filter(|service| {
+        service.servers.iter().any(|server| server.tunnel.is_none() && is_one(server.address))
+    });
     served.map(|service| service.key.vip).collect()
 }
 

@@ -13,6 +13,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         address: [211, 58, 250, 23 + 2 * number].into(),
         port: 80,
         method: Forwarding::Direct,
+        tunnel: None,
         weight: 1,
         effective_weight: u16::from(health == Health::Up),
         weight_reason: None,

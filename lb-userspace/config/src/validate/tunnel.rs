@@ -1,0 +1,273 @@
+//! How packets get to servers: `forward` and the keys of tunnels, of a server or of its service.
+
+use std::net::IpAddr;
+
+use lb_model::{Cluster, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+
+use super::{Validator, Value};
+use crate::source_map::SourceSpan;
+use crate::{values, yaml};
+
+/// The least that an outer packet must carry of an IPv4 packet: every host takes so much (RFC 791).
+const LEAST_MTU_V4: u32 = 576;
+
+/// A method of `forward`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Direct,
+    Tunnel(TunnelKind),
+}
+
+const METHODS: [(&str, Method); 5] = {
+    let [ipip, gue, gre] = TunnelKind::ALL;
+    [
+        ("direct", Method::Direct),
+        (ipip.name(), Method::Tunnel(ipip)),
+        (gue.name(), Method::Tunnel(gue)),
+        (gre.name(), Method::Tunnel(gre)),
+        // The word of ldirectord and ipvsadm.
+        ("gate", Method::Direct),
+    ]
+};
+
+fn method(text: &str) -> Result<Method, String> {
+    if text == "masq" {
+        return Err("expected direct, ipip, gue or gre: lb does not rewrite addresses (NAT)".to_owned());
+    }
+    values::choice(text, &METHODS).map_err(|_| "expected one of direct, ipip, gue, gre".to_owned())
+}
+
+/// The keys of a server or of a service.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    forward: Value<'a>,
+    port: Value<'a>,
+    mtu: Value<'a>,
+    source: Value<'a>,
+}
+
+impl<'a> Keys<'a> {
+    fn of_server(server: &'a yaml::Server, span: SourceSpan<'a>) -> Self {
+        let yaml::Server { forward, gue_port, tunnel_mtu, tunnel_source, .. } = server;
+        Self::of(forward, gue_port, tunnel_mtu, tunnel_source, span)
+    }
+
+    fn of_service(service: &'a yaml::Service, span: SourceSpan<'a>) -> Self {
+        let yaml::Service { forward, gue_port, tunnel_mtu, tunnel_source, .. } = service;
+        Self::of(forward, gue_port, tunnel_mtu, tunnel_source, span)
+    }
+
+    fn of(
+        forward: &'a yaml::Scalar,
+        port: &'a yaml::Scalar,
+        mtu: &'a yaml::Scalar,
+        source: &'a yaml::Scalar,
+        span: SourceSpan<'a>,
+    ) -> Self {
+        Self {
+            forward: Value::of(forward, "forward", span),
+            port: Value::of(port, "gue_port", span),
+            mtu: Value::of(mtu, "tunnel_mtu", span),
+            source: Value::of(source, "tunnel_source", span),
+        }
+    }
+}
+
+/// What keys say; `None`: not given, or wrong.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    method: Option<Method>,
+    port: Option<u16>,
+    mtu: Option<u16>,
+    source: Option<SourcePrefix>,
+}
+
+/// What a service says of all its servers.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults<'a> {
+    keys: Keys<'a>,
+    said: Said,
+    vip: IpAddr,
+}
+
+impl Validator {
+    /// `vip` is the service's.
+    pub(super) fn forwarding_defaults<'a>(
+        &mut self,
+        service: &'a yaml::Service,
+        span: SourceSpan<'a>,
+        vip: IpAddr,
+    ) -> Defaults<'a> {
+        let keys = Keys::of_service(service, span);
+        Defaults { keys, said: self.read_forwarding(keys), vip }
+    }
+
+    fn read_forwarding(&mut self, keys: Keys<'_>) -> Said {
+        Said {
+            method: self.optional(keys.forward, method),
+            port: self.optional(keys.port, |text| values::whole(text, 1..=65535)),
+            mtu: self.optional(keys.mtu, |text| values::whole(text, LEAST_MTU_V4.into()..=65535)),
+            source: self.optional(keys.source, values::source_prefix),
+        }
+    }
+
+    /// The tunnel to the server at `address`; `None`: direct routing.
+    pub(super) fn tunnel(
+        &mut self,
+        server: &yaml::Server,
+        span: SourceSpan<'_>,
+        address: IpAddr,
+        defaults: &Defaults<'_>,
+    ) -> Option<Tunnel> {
+        let keys = Keys::of_server(server, span);
+        let own = self.read_forwarding(keys);
+        let method = own.method.or(defaults.said.method).unwrap_or(Method::Direct);
+        if keys.forward.text.is_some() && own.method.is_none() {
+            // What belongs to it cannot be told.
+            return None;
+        }
+        self.surplus_keys(keys, method, "which this server does not have");
+        let Method::Tunnel(kind) = method else { return None };
+        let inherited = &defaults.said;
+        let tunnel = Tunnel {
+            kind,
+            port: own.port.or(inherited.port).unwrap_or(lb_model::GUE_PORT),
+            mtu: own.mtu.or(inherited.mtu),
+            source: own.source.or(inherited.source),
+        };
+        let of = |own: Value<'_>| own.text.is_some();
+        let mtu = if of(keys.mtu) { keys.mtu } else { defaults.keys.mtu };
+        let source = if of(keys.source) { keys.source } else { defaults.keys.source };
+        self.mtu_suffices(&tunnel, mtu, address, defaults.vip);
+        self.source_fits(&tunnel, source, address);
+        Some(tunnel)
+    }
+
+    /// Keys that mean nothing with this method.
+    fn surplus_keys(&mut self, keys: Keys<'_>, method: Method, lacking: &str) {
+        let tunnelled = matches!(method, Method::Tunnel(_));
+        for (value, belongs, to) in [
+            (keys.port, method == Method::Tunnel(TunnelKind::Gue), "`forward: gue`"),
+            (keys.mtu, tunnelled, "`forward: ipip`, `gue` or `gre`"),
+            (keys.source, tunnelled, "`forward: ipip`, `gue` or `gre`"),
+        ] {
+            if value.text.is_some() && !belongs {
+                let message =
+                    format!("`{}` belongs to {to}, {lacking}: remove the key, or set `forward`", value.key);
+                self.mistake(value.span().key_at(), message);
+            }
+        }
+    }
+
+    fn mtu_suffices(&mut self, tunnel: &Tunnel, value: Value<'_>, address: IpAddr, vip: IpAddr) {
+        let overhead = tunnel.kind.overhead(address.is_ipv4()) as u32;
+        let inner = if vip.is_ipv4() { LEAST_MTU_V4 } else { LEAST_MTU_V6 };
+        let least = inner + overhead;
+        if let Some(mtu) = tunnel.mtu.filter(|mtu| u32::from(*mtu) < least) {
+            let wrong = format!(
+                "expected at least {least}: the headers of {} take {overhead} bytes, and {inner} must be left for \
+                 the clients' packets",
+                tunnel.kind.name()
+            );
+            self.wrong_once(value, &mtu.to_string(), &wrong);
+        }
+    }
+
+    fn source_fits(&mut self, tunnel: &Tunnel, value: Value<'_>, address: IpAddr) {
+        let Some(source) = tunnel.source else { return };
+        let text = format!("{}/{}", source.address, source.length);
+        if source.address.is_ipv4() != address.is_ipv4() {
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let wrong = format!(
+                "expected a prefix of {family}, because the server {address} has an {family} address"
+            );
+            self.wrong_once(value, &text, &wrong);
+        } else if source.contains(address) {
+            let wrong = format!("expected a prefix that does not contain the server {address}");
+            self.wrong_once(value, &text, &wrong);
+        }
+    }
+
+    /// A service's value may be wrong for several servers.
+    fn wrong_once(&mut self, value: Value<'_>, text: &str, wrong: &str) {
+        let before = self.found.len();
+        self.wrong_at(value.span().at(), value.key, text, wrong);
+        let (earlier, new) = self.found.split_at(before);
+        if new.iter().any(|new| earlier.iter().any(|earlier| earlier.0 == new.0)) {
+            self.found.truncate(before);
+        }
+    }
+
+    /// What a service says of tunnels means something for one server at least.
+    pub(super) fn tunnels_have_servers(
+        &mut self,
+        given: &[yaml::Service],
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
+        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+            let span = span.item(index);
+            let keys = Keys::of_service(given, span);
+            let mut kinds = service.servers.iter().filter_map(|server| server.tunnel);
+            let gue = kinds.clone().any(|tunnel| tunnel.kind == TunnelKind::Gue);
+            let kind = kinds.next().map(|tunnel| tunnel.kind);
+            let method = match kind {
+                Some(_) if gue => Method::Tunnel(TunnelKind::Gue),
+                Some(kind) => Method::Tunnel(kind),
+                None => Method::Direct,
+            };
+            if keys.forward.text.is_none() || kind.is_some() || !service.servers.is_empty() {
+                self.surplus_keys(keys, method, "which no server of this service has");
+            }
+            self.tunnels_are_not_probed_through(given, service, span);
+        }
+    }
+
+    /// A probe through the VIP would have to go through the tunnel.
+    fn tunnels_are_not_probed_through(
+        &mut self,
+        given: &yaml::Service,
+        service: &Service,
+        span: SourceSpan<'_>,
+    ) {
+        let servers = given.servers.as_deref().unwrap_or_default();
+        for (index, (given, server)) in servers.iter().zip(&service.servers).enumerate() {
+            let through_vip = server.checks.iter().any(|check| check.via == Via::Vip);
+            if server.tunnel.is_some() && through_vip {
+                let check = match given.check {
+                    Some(_) => span.key("servers").item(index).key("check"),
+                    None => span.key("check"),
+                };
+                let message =
+                    "checks with `via: vip` reach servers of `forward: direct` only, expected `via: server`";
+                let at = check.key_at();
+                if !self.found.iter().any(|(found, _)| *found == at) {
+                    self.mistake(at, message);
+                }
+            }
+        }
+    }
+
+    /// Directors hand packets to each other on the segment, and know each other by their MACs.
+    pub(super) fn tunnels_lead_to_no_director(
+        &mut self,
+        cluster: &Cluster,
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
+        let is_director = |server: &Server| cluster.nodes.iter().find(|node| node.address == server.address);
+        for (index, service) in services.iter().enumerate() {
+            for (number, server) in service.servers.iter().enumerate() {
+                if server.tunnel.is_none() {
+                    continue;
+                }
+                let Some(node) = is_director(server) else { continue };
+                let message = format!(
+                    "address {} is the director {}'s: a tunnel to a director leads nowhere, expected `forward: direct`",
+                    server.address, node.name
+                );
+                self.mistake(span.item(index).key("servers").item(number).key("address").at(), message);
+            }
+        }
+    }
+}

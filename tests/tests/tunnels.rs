@@ -1,0 +1,251 @@
+//! Servers that are reached by tunnels, with real clients: what they send and get is intact, over
+//! every kind and family, through routers, and while paths carry less than clients think.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use lb_api::status::{ServerStatus, Status};
+use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, TunnelEnd, unique_name};
+use lb_model::Health;
+
+const PORT: u16 = 7000;
+const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
+/// The second server's address, behind the router.
+const FAR: &str = "192.0.2.27";
+const FAR6: &str = "fd01::27";
+/// Each way.
+const BYTES: usize = 3 << 20;
+
+/// The talk's cluster, where both servers take packets out of tunnels and www2 is behind a router.
+struct Tunnelled {
+    talk: Talk,
+    router: Node,
+    ends: [TunnelEnd; 2],
+}
+
+impl Tunnelled {
+    fn new(purpose: &str) -> Self {
+        let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
+        let router =
+            talk.lab.node("router", "211.58.250.99/25".parse().expect("a prefix")).expect("a router");
+        for (node, host) in [
+            (&talk.client, 100),
+            (&talk.ha1, 5),
+            (talk.www1.node(), 25),
+            (talk.www2.node(), 27),
+            (&router, 99),
+        ] {
+            node.add_ipv6(&format!("fd00::{host}/64")).expect("an address");
+        }
+        router.sysctl("net/ipv4/ip_forward", "1").expect("it can be set");
+        // Host and router share a segment, and the host shall go on asking the router.
+        router.sysctl("net/ipv4/conf/all/send_redirects", "0").expect("it can be set");
+        router.sysctl("net/ipv4/conf/eth0/send_redirects", "0").expect("it can be set");
+        router.sysctl("net/ipv6/conf/all/forwarding", "1").expect("it can be set");
+        for (node, by) in [(&talk.ha1, "99"), (&router, "27")] {
+            node.ip(&format!("route add {FAR}/32 via 211.58.250.{by}")).expect("a route");
+            node.ip(&format!("-6 route add {FAR6}/128 via fd00::{by}")).expect("a route");
+        }
+        let www2 = talk.www2.node();
+        for server in [talk.www1.node(), www2] {
+            server.sysctl("net/ipv6/conf/lo/disable_ipv6", "0").expect("it can be set");
+            server.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("the server holds the VIP");
+            echo(server);
+        }
+        www2.ip(&format!("address add {FAR}/32 dev lo")).expect("an address");
+        www2.ip(&format!("-6 address add {FAR6}/128 dev lo nodad")).expect("an address");
+        let ends = [talk.www1.node(), www2].map(|node| TunnelEnd::start(node).expect("the end of tunnels"));
+        Self { talk, router, ends }
+    }
+
+    fn director(&self, servers: &str) -> Director {
+        let director = Director::start(&self.talk.ha1, &configuration(servers)).expect("lb starts");
+        wait_for(&director, "servers up", all_in_use);
+        director
+    }
+
+    fn connect(&self, vip: impl Into<IpAddr>) -> TcpStream {
+        let to = SocketAddr::new(vip.into(), PORT);
+        let connected = self.talk.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+        let connection = connected.expect("the client runs").expect("the VIP serves");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        connection
+    }
+}
+
+/// A service of each family with these servers.
+fn configuration(servers: &str) -> String {
+    let service = |vip: &str| {
+        format!(
+            "  - vip: '{vip}:{PORT}'\n    scheduler: rr\n    \
+             check: {{ type: tcp, interval: 500ms, timeout: 2s }}\n    servers: {servers}\n"
+        )
+    };
+    let services = [service(&VIP.to_string()), service(&format!("[{VIP6}]"))].concat();
+    let groups = format!("[{{ vips: ['{VIP}/25', '{VIP6}/64'] }}]");
+    format!("interface: eth0\nmetrics: off\ngroups: {groups}\nservices:\n{services}")
+}
+
+/// All but those that have left the configuration.
+fn all_in_use(status: &Status) -> bool {
+    let mut servers = status.services.iter().flat_map(|service| &service.servers);
+    servers.all(|server| in_use(server) || server.health == Health::Draining)
+}
+
+fn in_use(server: &ServerStatus) -> bool {
+    server.effective_weight > 0
+}
+
+#[track_caller]
+fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
+    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
+        panic!("{error:#}\n{}", director.log_tail());
+    }
+}
+
+/// A server that sends back what it gets.
+fn echo(node: &Node) {
+    let listener = node.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)));
+    let listener = listener.expect("the node runs").expect("a free port");
+    thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = connection.read(&mut bytes) {
+                    if connection.write_all(&bytes[..length]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Sends so many bytes and gets the same back.
+#[track_caller]
+fn exchange(connection: &TcpStream, bytes: usize) {
+    let sent: Vec<u8> = (0..bytes).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect();
+    let mut got = vec![0; bytes];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = connection;
+            writer.write_all(&sent).expect("it can be sent");
+        });
+        let mut reader = connection;
+        reader.read_exact(&mut got).expect("what was sent comes back");
+    });
+    assert!(sent == got, "what comes back is not what was sent");
+}
+
+/// Full frames do not fit into the tunnel, and clients learn that from `lb` alone.
+#[test]
+fn megabytes_are_intact_over_every_tunnel() {
+    let lab = Tunnelled::new("tunnels");
+    let servers = |kind, far| format!("[{{ name: www2, address: '{far}', forward: {kind} }}]");
+    let director = lab.director(&servers("ipip", FAR));
+    let mut answers = 0;
+    for kind in ["ipip", "gue", "gre"] {
+        for far in [FAR, FAR6] {
+            director.reconfigure(&configuration(&servers(kind, far))).expect("a new file");
+            wait_for(&director, "the tunnel in use", |status| {
+                let found = |server: &ServerStatus| {
+                    server.tunnel.as_deref() == Some(kind) && server.address.to_string() == far
+                };
+                all_in_use(status) && status.services.iter().all(|service| service.servers.iter().any(found))
+            });
+            let before = lab.ends[1].packets();
+            for vip in [IpAddr::from(VIP), VIP6.into()] {
+                exchange(&lab.connect(vip), BYTES);
+            }
+            let packets = lab.ends[1].packets() - before;
+            assert!(packets > 2 * BYTES as u64 / 1500, "{packets} packets by {kind} to {far}");
+            let status = director.status().expect("a status");
+            let server = &status.services[0].servers[0];
+            assert_eq!(server.method.name(), "Tunnel");
+            let too_big = status.answers.iter().find(|answer| answer.reason == "too_big").expect("counted");
+            assert!(too_big.count > answers, "the client learns what fits by {kind} to {far}");
+            answers = too_big.count;
+            for family in ["-4", "-6"] {
+                lab.talk.client.ip(&format!("{family} route flush cache")).expect("the client forgets");
+            }
+        }
+    }
+}
+
+/// Connections go on over a stop, a kill and the next start, whose `lb` finds the tunnels in the
+/// maps; one server is reached directly and the other by a tunnel.
+#[test]
+fn connections_through_tunnels_outlive_a_restart() {
+    let lab = Tunnelled::new("tunstart");
+    let servers = format!(
+        "[{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: {FAR}, forward: ipip, \
+         tunnel_source: 172.16.0.0/16 }}]"
+    );
+    let mut director = lab.director(&servers);
+    let connections: Vec<TcpStream> = (0..10).map(|_| lab.connect(VIP)).collect();
+    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    exchange_all();
+    let status = director.status().expect("a status");
+    let active: Vec<u32> = status.services[0].servers.iter().map(|server| server.active).collect();
+    assert_eq!(active, [5, 5]);
+    assert!(lab.ends[1].packets() > 100 && lab.ends[0].packets() == 0);
+    for kill in [false, true] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        exchange_all();
+        director.restart().expect("lb starts again");
+        exchange_all();
+        wait_for(&director, "servers up", |status| status.services[0].servers.iter().all(in_use));
+        exchange_all();
+    }
+    // A removed server drains by its tunnel.
+    let one = "[{ name: www1, address: 211.58.250.25 }]";
+    let path = director.configuration().expect("a file");
+    let text = std::fs::read_to_string(path).expect("readable").replace(&servers, one);
+    director.reconfigure(&text).expect("a new file");
+    wait_for(&director, "www2 drains", |status| {
+        status.services[0].servers.iter().any(|server| server.health == Health::Draining)
+    });
+    exchange_all();
+}
+
+/// The way changes while a connection is open: another router, no route, a route elsewhere.
+#[test]
+fn routes_are_followed() {
+    let lab = Tunnelled::new("tunroute");
+    let director = lab.director(&format!("[{{ name: www2, address: {FAR}, forward: gre }}]"));
+    let connection = lab.connect(VIP);
+    exchange(&connection, 10_000);
+    let ha1 = &lab.talk.ha1;
+    let mac_is = |mac: String| {
+        wait_for(&director, "another next hop", move |status| {
+            let found = &status.services[0].servers[0].mac;
+            found.as_ref().is_some_and(|found| *found == mac)
+        });
+    };
+    mac_is(lab.router.mac());
+    ha1.ip(&format!("route replace {FAR}/32 via 211.58.250.27")).expect("a route");
+    mac_is(lab.talk.www2.node().mac());
+    exchange(&connection, 10_000);
+
+    for (change, words) in [
+        (format!("route replace unreachable {FAR}/32"), "no route"),
+        (format!("route replace {FAR}/32 dev eth1"), "leaves by eth1"),
+        (format!("route replace local {FAR}/32 dev lo table local"), "own address"),
+    ] {
+        ha1.ip(&change).expect("a route");
+        wait_for(&director, words, |status| {
+            let found = status.findings.iter().find(|finding| finding.finding == "tunnel_unusable");
+            found.is_some_and(|found| found.text.contains(words)) && !in_use(&status.services[0].servers[0])
+        });
+    }
+    ha1.ip(&format!("route del local {FAR}/32 dev lo table local")).expect("the address goes");
+    ha1.ip(&format!("route replace {FAR}/32 via 211.58.250.99")).expect("a route");
+    wait_for(&director, "the way is back", |status| {
+        status.findings.iter().all(|finding| finding.finding != "tunnel_unusable")
+            && in_use(&status.services[0].servers[0])
+    });
+    exchange(&connection, 10_000);
+}
