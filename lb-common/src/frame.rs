@@ -178,7 +178,7 @@ const ARP_REQUEST: u16 = 1;
 pub enum Parsed {
     /// IPv4 with TCP or UDP ports: look the service up.
     Flow(Flow<V4>),
-    /// The same of IPv6.
+    /// IPv6 with TCP or UDP ports.
     FlowV6(Flow<V6>),
     /// An ARP request or a neighbour solicitation: somebody asks for the MAC of this address. The
     /// host's, if it may answer.
@@ -274,8 +274,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     }
 }
 
-/// The same of IPv4 and ARP: goes on with `found` if it is a flow, else with `other`. The program
-/// has the stack for one copy of a flow, and a [`Parsed`] that holds one would be another.
+/// As [`parse`], for IPv4 and ARP: goes on with `found` if it is a flow, else with `other`. The
+/// program has the stack for one copy of a flow, and a [`Parsed`] that holds one would be another.
 #[inline(always)]
 pub fn parse_ipv4<F: Frame + ?Sized, T>(
     frame: &F,
@@ -293,7 +293,7 @@ pub fn parse_ipv4<F: Frame + ?Sized, T>(
     }
 }
 
-/// The same of IPv6.
+/// As [`parse_ipv4`], for IPv6.
 #[inline(always)]
 pub fn parse_ipv6<F: Frame + ?Sized, T>(
     frame: &F,

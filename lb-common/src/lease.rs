@@ -21,11 +21,10 @@ pub const GROUPS: usize = 64;
 
 const _: () = assert!(GROUPS.is_power_of_two() && GROUPS > MAX_GROUPS);
 
-/// For so long after its lease has run out a director drops its group's packets; see
-/// [`Lease::refusal`].
+/// How long a director drops a group's packets after its lease has run out; see [`Lease::refusal`].
 pub const LAPSE_NS: u64 = 10_000_000_000;
 
-/// For so long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
+/// How long after a node's last heartbeat its program serves on, see [`Lease::serves_on`]. Long
 /// enough for an upgrade with a look at what went wrong; nobody looks after the servers' MACs
 /// meanwhile.
 pub const SERVE_ON_NS: u64 = 600_000_000_000;
@@ -111,6 +110,18 @@ pub const fn returned(arrived: u8) -> Option<u8> {
     }
 }
 
+/// Whether packets of services under a lease with this [`Lease::balance_until`] are balanced.
+#[inline(always)]
+pub const fn balances(balance_until: u64, now_ns: u64) -> bool {
+    now_ns < balance_until
+}
+
+/// [`Lease::serves_on`] of its word, for those who read no more of the lease.
+#[inline(always)]
+pub const fn serves_on(serve_on_until: u64, now_ns: u64) -> bool {
+    now_ns < serve_on_until
+}
+
 /// [`Lease::relay`] of its two words, for those who read no more of the lease.
 #[inline(always)]
 pub const fn relay(to: Mac, until: u64, now_ns: u64) -> Option<Mac> {
@@ -183,7 +194,7 @@ impl Lease {
     /// process is restarted, or after it was killed. It balances nothing meanwhile.
     #[inline(always)]
     pub const fn serves_on(&self, now_ns: u64) -> bool {
-        now_ns < self.serve_on_until
+        serves_on(self.serve_on_until, now_ns)
     }
 
     /// MAC of the other director of a hand-over, to which TCP packets in mid-connection may be
@@ -286,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_ends_at_its_time() {
+        for allows in [balances, serves_on] {
+            assert!(allows(NOW + 1, NOW) && !allows(NOW, NOW) && !allows(0, 0));
+            assert!(allows(Lease::NEVER_ENDS, u64::MAX - 1));
+        }
+    }
+
+    #[test]
     fn a_relay_needs_a_mac_and_time() {
         let lease =
             |relay, relay_until| Lease { relay: Mac::from_word(relay), relay_until, ..Lease::default() };
@@ -361,7 +380,7 @@ mod tests {
             Lease { relay: Mac::from_word(7), relay_until: until, serve_on_until: until, ..Lease::UNLIMITED };
         let left = before.left_behind();
         assert!(left.serves_on(NOW) && !left.serves_on(until));
-        assert!(!left.answers(NOW) && left.balance_until == 0 && left.relay(NOW).is_none());
+        assert!(!left.answers(NOW) && !balances(left.balance_until, 0) && left.relay(NOW).is_none());
         assert_eq!(left.left_behind(), left, "of a process that never had the group");
         assert!(!Lease::UNLIMITED.serves_on(0), "one that is alone has nobody who relays");
     }

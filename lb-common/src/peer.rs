@@ -29,18 +29,18 @@ pub enum Sender {
 /// What the decision goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// It came from the other director of the hand-over that is under way.
+    /// The packet came from the other director of the hand-over that is under way.
     pub from_partner: bool,
-    /// It came from a director of the cluster, that one included.
+    /// The packet came from a director of the cluster, that one included.
     pub from_director: bool,
     /// This director balances the packet's group now.
     pub balances: bool,
-    /// It serves relayed packets of the group whether it balances it or not, see
+    /// This director serves relayed packets of the group whether it balances it or not, see
     /// [`crate::lease::Lease::serves_on`].
     pub serves_on: bool,
     /// The lease is that of services of no group, which all directors balance at any time.
     pub ungrouped: bool,
-    /// It is another director's check through the VIP ([`crate::probe`]).
+    /// The packet is of another director's check through the VIP ([`crate::probe`]).
     pub probe: bool,
     pub marked: bool,
     /// This host is a real server of the service.

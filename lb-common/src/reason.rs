@@ -64,8 +64,8 @@ reasons! {
     SourceIsVip = 10, Drop, "source_is_vip";
     /// Time to live 0 on arrival.
     TtlExpired = 11, Drop, "ttl_expired";
-    /// It came from the very server it would go to, and had been sent back there before: that
-    /// server lacks the VIP.
+    /// The packet came from the very server it would go to, and had been sent back there before:
+    /// that server lacks the VIP.
     Loop = 12, Drop, "loop";
     /// No real server is usable and the service has no fallback.
     NoServer = 13, Drop, "no_server";
@@ -89,7 +89,8 @@ reasons! {
     /// No real server is usable, and the service refuses clients then: a TCP reset or an ICMP error
     /// went back.
     Refused = 22, Answer, "refused";
-    /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
+    /// As `Refused`, but nothing was sent: too many ICMP errors, or a packet that must not be
+    /// answered.
     RefusedSilently = 23, Drop, "refused_silently";
     /// In mid-connection, and no entry knows it yet: this `lb` has just taken over, and connections
     /// are still being copied.
@@ -118,7 +119,7 @@ pub enum TableEvent {
     Full = 1,
     /// Another CPU claimed the slot first; the next one was tried.
     Contended = 2,
-    /// It did not know a packet in mid-connection, and the other director of a hand-over got it.
+    /// The table did not know a packet in mid-connection: the other director of a hand-over got it.
     Relayed = 3,
     /// A packet that opens a connection had a checksum that was left to hardware.
     PartialChecksum = 4,

@@ -8,7 +8,8 @@ use crate::connection::tcp_flags;
 /// (`icmp_msgs_per_sec`).
 pub const EVERY_NS: u64 = 1_000_000;
 
-/// So much sooner they may go: 50 at once after a silence, as Linux does (`icmp_msgs_burst`).
+/// How much sooner ICMP errors may go: 50 at once after a silence, as Linux does
+/// (`icmp_msgs_burst`).
 pub const BURST_NS: u64 = 50 * EVERY_NS;
 
 /// Whether an ICMP error may be sent now. `due` is when the next one is on average; it is moved if

@@ -42,8 +42,8 @@ impl NextHop {
     /// New connections may go to it. Clear: known TCP connections stay, everything else finds
     /// another server.
     const USABLE: u64 = 1 << 50;
-    /// It is the director's own host: packets are passed up its stack. With a MAC, a real server;
-    /// without, the fallback.
+    /// The server is the director's own host: packets are passed up its stack. With a MAC, a real
+    /// server; without, the fallback.
     const LOCAL: u64 = 1 << 51;
     /// The fast way is not for its packets: something has to be looked at that only the slow way
     /// looks at.

@@ -7,6 +7,22 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// and anew each time it is asked for, as the kernel's READ_ONCE does; it may see some words of a
 /// larger value before the change and others after it. Writes go through the controller's mapping
 /// or through the program's atomics.
+///
+/// The value stands bare, not in an `UnsafeCell`: a cell is never `Copy`, and zerocopy has no
+/// `Immutable` for it. The structures that hold a `Shared` are both, because the controller makes,
+/// compares and stores them as plain values. What takes the cell's place:
+///
+/// - The field is private, and [`Self::get`] and [`shared_field!`](crate::shared_field) are the
+///   only reads. Both are volatile, through a raw pointer: the compiler neither
+///   repeats, merges nor invents such loads, whatever it takes a shared reference to promise.
+/// - Nobody writes through a reference to a `Shared`. The controller's `Mapped` gives out copies
+///   and atomics of words, never a reference to an element; the program's atomics take raw
+///   pointers.
+/// - In the program, references that map lookups return live for one packet, and what they refer to
+///   stays mapped for as long: an entry's memory is never freed, only written anew.
+///
+/// Rust's own model has no words for memory of which a reference is held while another process
+/// writes it without a cell; the volatile reads are what the machine code is held to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Shared<T>(T);

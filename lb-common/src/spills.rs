@@ -18,7 +18,7 @@ use crate::connection::Tick;
 pub struct RawSpills {
     /// Lines that have had a connection put elsewhere since the last walk.
     pub recent: u64,
-    /// Those before.
+    /// Lines that have had a connection put elsewhere before that.
     pub settled: u64,
     /// See [`Pressed`].
     pub pressed: u64,

@@ -65,7 +65,7 @@ pub trait Page: Spills {
     fn write(&self, word: u32, value: u64);
     /// Compare-and-swap with full ordering; true if `from` was there.
     fn swap(&self, word: u32, from: u64, to: u64) -> bool;
-    /// The same number. Where a verifier follows the code, it knows nothing of it afterwards, as it
+    /// Returns `number`. A verifier that follows the code knows nothing of it afterwards, as it
     /// knows nothing of `unknown`: else it looks at a loop once for each thing that it knows.
     #[inline(always)]
     fn forgotten(number: u32, _unknown: u64) -> u32 {

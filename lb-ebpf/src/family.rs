@@ -45,6 +45,17 @@ pub trait Family: Address {
     fn set_mark(packet: &Packet, network: usize, transport: usize, set: bool);
 }
 
+/// The word at `at`, host byte order.
+#[inline(always)]
+fn read_word(packet: &Packet, at: usize) -> Option<u16> {
+    packet.read::<u16>(at).map(u16::from_be)
+}
+
+/// The word with these bits set, or clear.
+const fn with_bits(word: u16, bits: u16, set: bool) -> u16 {
+    if set { word | bits } else { word & !bits }
+}
+
 /// Writes the word at `at`, host byte order, and mends the checksum at `checksum` that covers it.
 /// Nothing happens where the frame is too short.
 #[inline(always)]

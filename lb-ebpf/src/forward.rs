@@ -21,7 +21,7 @@ use crate::stats;
 /// which says whether it is dropped or passed.
 #[derive(Clone, Copy)]
 pub enum Action {
-    /// It leaves by the interface it came in by.
+    /// The packet leaves by the interface it came in by.
     Transmit,
     /// It goes on in `Stage::Encapsulate`, which sends and counts it.
     Encapsulate,

@@ -37,7 +37,7 @@ pub fn leave_reason(reason: Reason) {
 /// Answers a packet that no server gets, if its service is one that refuses. Returns the XDP
 /// action.
 ///
-/// It reads the packet and looks for the service once more: this happens seldom.
+/// The answer reads the packet and looks for the service once more: this happens seldom.
 #[inline(always)]
 pub fn take(context: &XdpContext) -> u32 {
     let left = REFUSED.get_ptr_mut(0).map_or(0, |left| {

@@ -5,8 +5,8 @@ pub mod clock;
 pub mod log;
 pub mod packet;
 
-/// The same number, of which the verifier knows nothing any more, as it knows nothing of `unknown`.
-/// It would follow all that comes after once for each thing that it knows.
+/// Returns `number`, of which the verifier knows nothing any more, as it knows nothing of
+/// `unknown`. The verifier would follow all that comes after once for each thing that it knows.
 #[inline(always)]
 pub fn forgotten(number: usize, unknown: usize) -> usize {
     // Neither the compiler nor the verifier sees that this is zero.

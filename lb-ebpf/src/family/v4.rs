@@ -6,7 +6,7 @@ use lb_common::peer::MARK;
 use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 
-use super::{Family, write_word};
+use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v4;
 use crate::maps::{CONNECTIONS_V4, SPILLS_V4};
 use crate::sys::packet::Packet;
@@ -45,34 +45,29 @@ impl Family for V4 {
 
     #[inline(always)]
     fn hops(packet: &Packet, network: usize) -> Option<u8> {
-        word(packet, network, TTL).map(|word| (word >> 8) as u8)
+        read_word(packet, network + TTL).map(|word| (word >> 8) as u8)
     }
     #[inline(always)]
     fn set_hops(packet: &Packet, network: usize, hops: u8) {
-        if let Some(word) = word(packet, network, TTL) {
+        if let Some(word) = read_word(packet, network + TTL) {
             set_word(packet, network, TTL, u16::from(hops) << 8 | word & 0xff);
         }
     }
 
     #[inline(always)]
     fn is_marked(packet: &Packet, network: usize, _transport: usize) -> Option<bool> {
-        word(packet, network, FRAGMENT).map(|word| word & MARK != 0)
+        read_word(packet, network + FRAGMENT).map(|word| word & MARK != 0)
     }
     #[inline(always)]
     fn set_mark(packet: &Packet, network: usize, _transport: usize, set: bool) {
-        if let Some(word) = word(packet, network, FRAGMENT) {
-            set_word(packet, network, FRAGMENT, if set { word | MARK } else { word & !MARK });
+        if let Some(word) = read_word(packet, network + FRAGMENT) {
+            set_word(packet, network, FRAGMENT, with_bits(word, MARK, set));
         }
     }
 }
 
-/// The word at `at` of the header at `network`, host byte order.
-#[inline(always)]
-fn word(packet: &Packet, network: usize, at: usize) -> Option<u16> {
-    packet.read::<u16>(network + at).map(u16::from_be)
-}
-
-/// Changes that word, and mends the header's checksum.
+/// Writes the word at `at` of the header at `network`, host byte order, and mends the header's
+/// checksum.
 #[inline(never)]
 fn set_word(packet: &Packet, network: usize, at: usize, new: u16) {
     write_word(packet, network + at, network + CHECKSUM, |_| new);

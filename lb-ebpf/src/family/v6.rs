@@ -6,7 +6,7 @@ use lb_common::peer::TCP_MARK;
 use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 
-use super::{Family, write_word};
+use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v6;
 use crate::maps::{CONNECTIONS_V6, SPILLS_V6};
 use crate::sys::packet::Packet;
@@ -57,11 +57,12 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_marked(packet: &Packet, _network: usize, transport: usize) -> Option<bool> {
-        packet.read::<u16>(transport + TCP_FLAGS).map(|word| u16::from_be(word) & TCP_MARK != 0)
+        read_word(packet, transport + TCP_FLAGS).map(|word| word & TCP_MARK != 0)
     }
     #[inline(always)]
     fn set_mark(packet: &Packet, _network: usize, transport: usize, set: bool) {
-        let change = |word: u16| if set { word | TCP_MARK } else { word & !TCP_MARK };
-        write_word(packet, transport + TCP_FLAGS, transport + TCP_CHECKSUM, change);
+        write_word(packet, transport + TCP_FLAGS, transport + TCP_CHECKSUM, |word| {
+            with_bits(word, TCP_MARK, set)
+        });
     }
 }

@@ -13,13 +13,13 @@ use crate::maps::VIPS;
 /// Whether packets of services under this lease are balanced.
 #[inline(always)]
 pub fn balances(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
-    now_ns < shared_field!(control.leases[group.index()], balance_until)
+    lease::balances(shared_field!(control.leases[group.index()], balance_until), now_ns)
 }
 
-/// As `Lease::serves_on` has it.
+/// Whether packets that another director relays go on to their servers, see `Lease::serves_on`.
 #[inline(always)]
 pub fn serves_on(control: &Control, group: GroupIndex, now_ns: u64) -> bool {
-    now_ns < shared_field!(control.leases[group.index()], serve_on_until)
+    lease::serves_on(shared_field!(control.leases[group.index()], serve_on_until), now_ns)
 }
 
 /// The generation of entries that are written now.

@@ -2,8 +2,8 @@
 //! in its first line and needs no write, to a server without exceptions. For a server with a tunnel
 //! the decision is made here, too. Whatever else comes is left to the slow way, untouched.
 //!
-//! It exists for speed alone: few values are alive at a time, so fewer are spilled. It took a known
-//! connection from 60 to 49 ns here (MAC swap: 23).
+//! The fast way exists for speed alone: few values are alive at a time, so fewer are spilled. It
+//! took a known connection from 60 to 49 ns here (MAC swap: 23).
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;

@@ -37,7 +37,7 @@ pub fn take(context: &XdpContext) -> u32 {
     })
 }
 
-/// The same for IPv6.
+/// As [`take`], for IPv6.
 #[inline(always)]
 pub fn take_ipv6(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
@@ -80,8 +80,8 @@ fn unserved<A: Family>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Re
     }
 }
 
-/// The same flow, of whose offsets the verifier knows no more than their bounds, instead of one
-/// number for each number of VLAN tags.
+/// Returns the flow with offsets of which the verifier knows no more than their bounds, instead of
+/// one number for each number of VLAN tags.
 #[inline(always)]
 pub fn with_offsets_forgotten<A: Family>(flow: Flow<A>) -> Flow<A> {
     let unknown = flow.total_length;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use crate::events::Record;
-use crate::status::{Obeyed, ProbeReport, Status};
+use crate::status::{Accepted, ProbeReport, Status};
 use crate::wire::{Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
@@ -39,9 +39,9 @@ pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
 
 /// Sends a command for groups and returns its result. A refusal is an error with the director's
 /// message.
-pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Obeyed> {
+pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Accepted> {
     match request(path, order)? {
-        Reply::Obeyed(obeyed) => Ok(obeyed),
+        Reply::Accepted(accepted) => Ok(accepted),
         Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }

@@ -162,7 +162,7 @@ pub struct Heard {
 
 /// The result of an operator's command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obeyed {
+pub struct Accepted {
     /// Groups that are moving.
     pub moves: Vec<Move>,
     /// What the command does not change, although an operator might expect it.
@@ -257,7 +257,7 @@ pub struct ServiceStatus {
     /// Totals of servers that have left since start. Without them the service's totals would fall
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
-    pub former: Totals,
+    pub departed: Totals,
 }
 
 /// The quorum: whether enough servers are usable.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
-use crate::status::{Obeyed, ProbeReport, Status};
+use crate::status::{Accepted, ProbeReport, Status};
 
 /// Default path of the control socket.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -57,7 +57,7 @@ pub enum Request {
     },
 }
 
-/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"obeyed":{"moves":[…],"note":null}}`,
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
 /// `{"done":"…"}`, `{"probes":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,7 +65,7 @@ pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
     /// The command was accepted.
-    Obeyed(Obeyed),
+    Accepted(Accepted),
     /// The command was executed; the message for the operator.
     Done(String),
     /// A report per check.

@@ -59,8 +59,8 @@ impl Hooks {
 /// Runs the fencing command to its end.
 ///
 /// # Errors
-/// It failed, and so the node that it shall cut off may still be there. The text says how it
-/// failed.
+/// The command failed, and so the node that it shall cut off may still be there. The text says how
+/// it failed.
 pub async fn fence(command: &lb_model::Command, environment: &[(String, String)]) -> Result<(), String> {
     let told = |line: &str| tracing::info!("fence: {line}");
     command::run(command, environment, told).await.map_err(|failure| failure.to_string())

@@ -167,7 +167,7 @@ impl Machine {
         }
         match input {
             Input::Timer => {}
-            Input::Heartbeat(message) => self.node.hear(message, &mut outputs),
+            Input::Heartbeat(message) => self.node.receive(message, &mut outputs),
             Input::Readiness(local) => self.node.local = local,
             Input::Changed(change) => self.change(change, &mut outputs),
             Input::Command(command) => self.command(command, &mut outputs),
@@ -181,7 +181,7 @@ impl Machine {
                 self.on(group, |group, node| group.conflict(rival, node, &mut outputs));
             }
         }
-        self.node.bury_the_dead(&mut outputs);
+        self.node.detect_dead_peers(&mut outputs);
         for group in &mut self.groups {
             group.review(&self.node, &mut outputs);
         }

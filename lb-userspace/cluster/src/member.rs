@@ -27,7 +27,7 @@ use lb_model::{Cluster, Config};
 use lb_system::clock::now;
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Report, Sight, Tell, Told};
+use self::driver::{Command, Driver, Report, Snapshot, Tell, Told};
 use self::fencing::{Fence, Fencing};
 use self::numbers::GroupNumbers;
 use super::auth::{self, ClusterId};
@@ -47,7 +47,7 @@ pub mod peers;
 mod settings;
 
 /// What the member finds where it runs.
-pub struct Place {
+pub struct LocalContext {
     /// Index and MAC of the VIPs' interface.
     pub interface: u32,
     pub mac: Mac,
@@ -75,11 +75,11 @@ impl Member {
     pub fn start(
         config: &Config,
         cluster: &Cluster,
-        place: Place,
+        local: LocalContext,
         tell: impl Fn(Told) + Send + Sync + 'static,
     ) -> Result<Self> {
         let session = session_at(SystemTime::now());
-        let settings = settings::machine(config, cluster, session, place.maintenance);
+        let settings = settings::machine(config, cluster, session, local.maintenance);
         settings.check().context("cluster")?;
         let channel = channel(cluster, session)?;
 
@@ -88,10 +88,10 @@ impl Member {
         orders.set_groups(&config.groups);
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
-        let fencing = Fencing::new(place.fence);
+        let fencing = Fencing::new(local.fence);
         let mut numbers = GroupNumbers::default();
         numbers.add(numbers::numbers(&config.groups));
-        let driver = Driver::new(machine, numbers, place.leases, orders.clone(), fencing, Arc::clone(&tell));
+        let driver = Driver::new(machine, numbers, local.leases, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
             Box::new(move |report| tell(Report::Transport(report).into()))
@@ -101,7 +101,7 @@ impl Member {
         let statistics = event_loop.statistics();
         let holder = {
             let handle = handle.clone();
-            Holder::start(place.interface, place.mac, (orders, pending), place.findings, move |outcome| {
+            Holder::start(local.interface, local.mac, (orders, pending), local.findings, move |outcome| {
                 handle.command(Command::Outcome(outcome));
             })?
         };
@@ -176,9 +176,9 @@ impl Member {
         &self.statistics
     }
 
-    pub fn look(&self) -> impl Future<Output = Result<Sight>> + use<> {
+    pub fn snapshot(&self) -> impl Future<Output = Result<Snapshot>> + use<> {
         let (reply, answer) = oneshot::channel();
-        self.handle.command(Command::Look(reply));
+        self.handle.command(Command::Snapshot(reply));
         async { answer.await.context(ENDED) }
     }
 

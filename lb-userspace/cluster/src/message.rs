@@ -1,7 +1,7 @@
 //! What nodes tell each other: one kind of message, the heartbeat, which carries everything.
 //!
-//! It says how things are, not what to do: a lost one is made good by the next, a repeated one
-//! changes nothing.
+//! A heartbeat says how things are, not what to do: a lost one is made good by the next, a repeated
+//! one changes nothing.
 
 use lb_model::ids::{GroupId, NodeId};
 

@@ -35,8 +35,8 @@ pub(crate) fn enter() -> Result<(), Missing> {
 }
 
 /// Gives the calling thread real-time priority if that is permitted, less than heartbeats have.
-/// They tell whether it is.
-pub(crate) fn hurry() {
+/// The heartbeats' thread tells whether it is permitted.
+pub(crate) fn raise_priority() {
     if let Err(error) = schedule(PRIORITY - 1) {
         tracing::debug!(%error, "a thread without real-time priority");
     }

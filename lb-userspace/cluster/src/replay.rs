@@ -73,7 +73,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Guard {
     me: Identity,
-    lot: Lot,
+    lot: ChallengeGenerator,
     /// Counts the challenges of this life.
     generation: u64,
     challenge: u64,
@@ -109,7 +109,7 @@ struct Candidate {
 impl Guard {
     /// `secret` comes from the system's random numbers, anew at each start.
     pub(crate) fn new(me: Identity, others: impl IntoIterator<Item = NodeId>, secret: [u8; 32]) -> Self {
-        let lot = Lot(secret);
+        let lot = ChallengeGenerator(secret);
         let others = others.into_iter().filter(|node| *node != me.node);
         let peers = others.map(|node| (node, Peer::default())).collect();
         Self { me, challenge: lot.draw(0), lot, generation: 0, peers }
@@ -203,9 +203,9 @@ impl Candidate {
 }
 
 /// Draws challenges that nobody can foresee and that do not come again in another life.
-struct Lot([u8; 32]);
+struct ChallengeGenerator([u8; 32]);
 
-impl Lot {
+impl ChallengeGenerator {
     fn draw(&self, generation: u64) -> u64 {
         let Ok(mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
             unreachable!("an HMAC takes keys of any length")
@@ -215,8 +215,8 @@ impl Lot {
     }
 }
 
-impl std::fmt::Debug for Lot {
+impl std::fmt::Debug for ChallengeGenerator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lot")
+        f.write_str("ChallengeGenerator")
     }
 }

@@ -58,13 +58,13 @@ pub trait Path: Send {
 /// Something that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// How long it has been lying in the kernel, if the kernel says so.
+    /// How long the message has been lying in the kernel, if the kernel says so.
     pub age: Duration,
-    /// It is no whole message, and why.
+    /// Why what came is no whole message.
     pub fault: Option<DropReason>,
 }
 
-/// The same error with what was tried before it.
+/// Puts what was tried before an error's text.
 fn context(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }

@@ -40,7 +40,7 @@ impl Names<'_> {
     }
 }
 
-/// As listings, JSON and hooks call it.
+/// The role's name in listings, JSON and hooks.
 pub const fn role(role: Role) -> &'static str {
     match role {
         Role::Fault => "fault",

@@ -7,7 +7,7 @@
 //! - `pins`: where links are pinned; `file_system`: in which file system, and its mount if there is
 //!   none
 
-mod file_system;
+pub mod file_system;
 mod link;
 pub mod pins;
 
@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use aya::programs::Xdp;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 use lb_common::mac::Mac;
@@ -59,13 +59,24 @@ pub struct Attachment {
     /// Index of the interface.
     interface: u32,
     pin: Option<PathBuf>,
+    facts: Facts,
+}
+
+/// What came to light while the program was attached, for the caller's events.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The kernel's number of the program of an earlier lb whose place this one has taken.
+    pub replaced: Option<u32>,
+    /// Why the program is not pinned, and so goes when lb is killed.
+    pub not_pinned: Option<Error>,
+    /// Why the program could not have a better mode.
+    pub refused: Option<String>,
 }
 
 impl Attachment {
     /// Attaches a loaded program to `interface`, whose index is `index`, in the first of these
     /// `modes` that can be had: in the place of the one that a killed lb has left there, if that is
-    /// in one of them. Without a BPF file system the program is not pinned, which is told in the
-    /// log.
+    /// in one of them. Without a BPF file system the program is not pinned, see [`Facts`].
     pub fn new(program: &Xdp, interface: &str, index: u32, modes: &[Mode]) -> Result<Self> {
         let program = program.fd().context("the program is not loaded")?.as_fd();
         let pins = Pins::of(interface);
@@ -75,14 +86,13 @@ impl Attachment {
                 return Ok(attachment);
             }
         }
-        let (link, mode) = attach(program, interface, index, modes)?;
-        let pin = pins.and_then(|pins| pin(&link, pins.path(mode)));
-        if let Err(error) = &pin {
-            tracing::warn!(
-                "the program on {interface} is not pinned, so it goes when lb is killed, and connections with it: {error:#}"
-            );
-        }
-        Ok(Self { link, mode, interface: index, pin: pin.ok() })
+        let (link, mode, refused) = attach(program, interface, index, modes)?;
+        let (pin, not_pinned) = match pins.and_then(|pins| pin(&link, pins.path(mode))) {
+            Ok(pin) => (Some(pin), None),
+            Err(error) => (None, Some(error)),
+        };
+        let facts = Facts { replaced: None, not_pinned, refused };
+        Ok(Self { link, mode, interface: index, pin, facts })
     }
 
     fn take_over(
@@ -109,8 +119,8 @@ impl Attachment {
             };
             match replaced {
                 Ok(before) => {
-                    tracing::info!("{interface}: this lb's program has taken the place of program {before}");
-                    return Some(Self { link, mode, interface: index, pin: Some(path) });
+                    let facts = Facts { replaced: Some(before), ..Facts::default() };
+                    return Some(Self { link, mode, interface: index, pin: Some(path), facts });
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -127,6 +137,10 @@ impl Attachment {
 
     pub const fn mode(&self) -> Mode {
         self.mode
+    }
+
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Whether the program stays when lb is killed.
@@ -146,7 +160,7 @@ impl Attachment {
         detach(&self.link, self.pin.as_deref())
     }
 
-    /// The same, and nothing is left.
+    /// As [`Self::detach`], and removes the pinned maps too: nothing is left.
     pub fn detach_for_good(&self) -> Result<()> {
         self.detach()?;
         self.pin.as_deref().map_or(Ok(()), pins::remove_maps_beside)
@@ -180,20 +194,17 @@ pub fn remove_what_is_left(pins: &Pins) -> Result<bool> {
     Ok(found)
 }
 
-fn attach(program: BorrowedFd<'_>, interface: &str, index: u32, modes: &[Mode]) -> Result<(Link, Mode)> {
+/// The link, its mode, and why the first mode could not be had.
+fn attach(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    index: u32,
+    modes: &[Mode],
+) -> Result<(Link, Mode, Option<String>)> {
     let mut refused = Vec::new();
     for &mode in modes {
         match Link::create(program, index, mode.flags()) {
-            Ok(link) => {
-                if let Some(reason) = refused.first() {
-                    tracing::warn!(
-                        interface,
-                        reason,
-                        "no native XDP on {interface}; using generic mode, which costs several times as much per packet"
-                    );
-                }
-                return Ok((link, mode));
-            }
+            Ok(link) => return Ok((link, mode, refused.into_iter().next())),
             Err(error) => refused.push(format!("{}: {error}", mode.name())),
         }
     }

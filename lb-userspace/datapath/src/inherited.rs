@@ -32,7 +32,8 @@ use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
 const SHARED: [&str; 5] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS"];
-/// The same, and otherwise counters begin anew: another `lb` may have others.
+/// Counters that are shared as long as their size is the same, and begin anew otherwise: another
+/// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 6] =
@@ -65,7 +66,7 @@ pub struct Known {
     pub mac: Option<Mac>,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
-    /// It had new connections.
+    /// The server had new connections.
     pub usable: bool,
 }
 

@@ -10,18 +10,19 @@ use lb_common::kernel::{MINIMUM, too_old};
 
 use super::bpf;
 
-/// So much of what the verifier says: its verdict stands at the end.
+/// Lines of what the verifier says that are told: its verdict stands at the end.
 const VERIFIER_LINES: usize = 12;
 
-/// Comes before anything is loaded.
+/// Call this before anything is loaded. Returns a warning if the kernel is older than those that lb
+/// is tested on, and can do what the program needs all the same.
 ///
 /// # Errors
 /// The kernel is too old, and lacks what the program needs.
-pub fn check() -> Result<()> {
-    let Some(age) = too_old(&release()) else { return Ok(()) };
+pub fn check() -> Result<Option<String>> {
+    let Some(age) = too_old(&release()) else { return Ok(None) };
     let able = takes_frags();
     tracing::debug!(?able, "an XDP program of several buffers on an old kernel");
-    judge(age, able).map(|warning| tracing::warn!("{warning}"))
+    judge(age, able).map(Some)
 }
 
 /// An old kernel whose distributor has added what the program needs is good enough, as those of Red

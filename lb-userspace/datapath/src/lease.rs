@@ -13,7 +13,7 @@ use super::mapped::Mapped;
 /// What a director is to all groups when its maps are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// It is alone: active for ever.
+    /// The director is alone: active for ever.
     Active,
     /// Somebody will renew the leases of those groups that it is active for.
     Standby,

@@ -24,7 +24,7 @@ pub const PROGRAM: &str = "lb";
 pub struct Sizes {
     /// IPv4 connections; the table has at least twice as many slots.
     pub connections: u32,
-    /// The same of IPv6, whose slots are twice as large.
+    /// IPv6 connections, whose slots are twice as large.
     pub connections_v6: u32,
     /// Services; a power of two. The table of services has twice as many slots in each half.
     pub services: u32,

@@ -41,8 +41,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
-    /// It left the configuration and keeps the connections it has: others are nobody's, as at any
-    /// port without a service.
+    /// The service left the configuration and keeps the connections it has: others are nobody's, as
+    /// at any port without a service.
     pub departed: bool,
 }
 
@@ -93,11 +93,11 @@ impl Service {
 pub enum Change {
     AddService(ServiceKey, Settings),
     ChangeService(ServiceKey, Settings),
-    /// Comes after the removal of its servers.
+    /// The removal of the service's servers comes before this.
     RemoveService(ServiceKey),
     AddServer(ServiceKey, Server),
     ChangeServer(ServiceKey, Server),
-    /// Comes after the schedule without it.
+    /// The schedule without the server comes before this.
     RemoveServer(ServiceKey, Target),
     /// From now on new connections go to these members, in this order.
     Schedule(ServiceKey, Scheduler, Vec<(Target, u16)>),

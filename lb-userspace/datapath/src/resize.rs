@@ -20,9 +20,9 @@ use super::table::{Pages, Table};
 /// What became of the old table's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// They stand in the new table now.
+    /// Entries that stand in the new table now.
     pub copied: u64,
-    /// There was no slot for them.
+    /// Entries for which there was no slot.
     pub without_slot: u64,
 }
 

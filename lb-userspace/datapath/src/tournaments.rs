@@ -80,7 +80,7 @@ impl Tournaments {
         self.in_force().values().map(|tournament| self.mend_one(tournament)).sum()
     }
 
-    /// The same for the tournament of one service, if it has one.
+    /// Mends the tournament of one service, if it has one.
     pub fn mend_service(&self, service: ServiceId) {
         if let Some(tournament) = self.in_force().get(&service) {
             self.mend_one(tournament);

@@ -13,7 +13,7 @@ use super::{Cause, Event, GroupId, GroupSettings, NodeId, Output, Role};
 pub(super) struct Group {
     pub id: GroupId,
     pub settings: GroupSettings,
-    /// It left the configuration, and is to be given up.
+    /// The group left the configuration, and is to be given up.
     pub removed: bool,
     pub phase: Phase,
     /// The claim by which the group is held here; otherwise the newest one heard of.
@@ -45,7 +45,7 @@ pub(super) struct Group {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// Nothing is held here.
+    /// This node holds nothing of the group.
     Idle,
     Acquiring {
         since: Duration,
@@ -250,7 +250,7 @@ impl Group {
             (self.told.role, self.told.since) = (status.role, node.now);
         }
         // A new rival may not know of this node, and is waited for only for so long, see
-        // [`Node::unheard`].
+        // [`Node::rival_timeout`].
         let had = std::mem::replace(&mut self.told.rival, self.rival.is_some());
         let met = self.rival.is_some() && !had;
         self.told.status.replace(status) != Some(status) || met
@@ -272,20 +272,20 @@ impl Group {
         let phase = match self.phase {
             Phase::Idle | Phase::Active => None,
             Phase::Acquiring { since } => after(since, settings.takeover),
-            Phase::Doubt { since } => after(since, node.settle()),
+            Phase::Doubt { since } => after(since, node.settling_time()),
             Phase::Releasing { since } => after(since, settings.dead),
         };
         let deadlines = [
             phase,
             self.listening.then_some(settings.initial_dead),
-            self.candidate_since.and_then(|since| after(since, node.settle())),
+            self.candidate_since.and_then(|since| after(since, node.settling_time())),
             self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,
             Some(self.fault_until),
-            self.turn.and_then(|turn| after(turn.since, self.wait_behind(turn.ahead, node))),
+            self.turn.and_then(|turn| after(turn.since, self.claim_delay(turn.ahead, node))),
             self.plan.and_then(|plan| after(plan.since, self.plan_delay(plan.why, node))),
-            self.rival.and_then(|rival| after(rival.since, node.unheard())),
+            self.rival.and_then(|rival| after(rival.since, node.rival_timeout())),
         ];
         deadlines.into_iter().flatten()
     }

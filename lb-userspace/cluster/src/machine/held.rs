@@ -45,12 +45,12 @@ impl Group {
 
     pub(super) fn takeover_failed(&mut self, why: Cause, node: &Node, outputs: &mut Vec<Output>) {
         if self.is_held() {
-            self.stay_out(node);
+            self.back_off(node);
             self.release(why, node, outputs);
         }
     }
 
-    fn stay_out(&mut self, node: &Node) {
+    fn back_off(&mut self, node: &Node) {
         let pause = node.settings.retry.saturating_mul(1 << self.failures.min(MAX_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
         self.blocked_until = Some(node.watched.saturating_add(pause));
@@ -74,7 +74,7 @@ impl Group {
         }
         if node.was_absent && !node.peers.is_empty() {
             self.phase = Phase::Doubt { since: node.watched };
-        } else if node.patient(since, node.settle()) {
+        } else if node.patient(since, node.settling_time()) {
             self.phase = Phase::Active;
             self.cause = Cause::LeaseRegained;
             outputs.push(Output::Announce { group: self.id });
@@ -95,11 +95,11 @@ impl Group {
             }
             (Some(peer), Some(rival)) => {
                 // Even if it says that it hears us: it may have heard only what we said long ago.
-                if node.patient(rival.since, node.unheard()) {
+                if node.patient(rival.since, node.rival_timeout()) {
                     self.release(Cause::NotHeard { peer: peer.id }, node, outputs);
                 }
             }
-            (None, Some(rival)) => self.triumph(rival, node, outputs),
+            (None, Some(rival)) => self.resolve_split_brain(rival, node, outputs),
             (None, None) => {}
         }
     }
@@ -111,9 +111,9 @@ impl Group {
         }
     }
 
-    /// The rival does not hold the group any more. Once it has released it too, everyone must be
-    /// told where it is.
-    fn triumph(&mut self, rival: Rival, node: &Node, outputs: &mut Vec<Output>) {
+    /// The rival does not hold the group any more. Once the rival has released it too, this node
+    /// announces its addresses again.
+    fn resolve_split_brain(&mut self, rival: Rival, node: &Node, outputs: &mut Vec<Output>) {
         if node.living().any(|peer| peer.blocks(self.id)) {
             return;
         }
@@ -157,7 +157,7 @@ impl Group {
         if node.settings.references > 0 && node.local.references == 0 {
             self.takeover_failed(Cause::AddressConflict, node, outputs);
         } else if rival.and_then(|rival| node.peer(rival)).is_some_and(|peer| !peer.alive) {
-            outputs.push(Output::Hush { group: self.id });
+            outputs.push(Output::PauseAnnouncements { group: self.id });
         } else {
             outputs.push(Output::Announce { group: self.id });
         }

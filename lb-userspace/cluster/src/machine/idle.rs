@@ -78,7 +78,7 @@ impl Group {
         if let Some(by) = self.offered_by(node) {
             return Some(Cause::Offered { by });
         }
-        if !node.patient(since, node.settle()) {
+        if !node.patient(since, node.settling_time()) {
             self.turn = None;
             return None;
         }
@@ -103,7 +103,7 @@ impl Group {
         let same = self.turn.filter(|turn| turn.ahead == ahead);
         let turn = Turn { ahead, since: same.map_or(node.watched, |turn| turn.since) };
         self.turn = Some(turn);
-        node.patient(turn.since, self.wait_behind(ahead, node))
+        node.patient(turn.since, self.claim_delay(ahead, node))
     }
 
     /// The nodes that could take the group and come first: preferred ones, and one that it is
@@ -121,7 +121,7 @@ impl Group {
     /// Three dead times for each that comes first. It claims after one, but one by its own clock of
     /// attention: pauses shorter than the lease can make nearly two of it, and then its claim must
     /// be heard.
-    pub(super) fn wait_behind(&self, ahead: u16, node: &Node) -> Duration {
+    pub(super) fn claim_delay(&self, ahead: u16, node: &Node) -> Duration {
         node.settings.dead.saturating_mul(3).saturating_mul(ahead.count_ones())
     }
 

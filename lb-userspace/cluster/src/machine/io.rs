@@ -19,7 +19,7 @@ pub enum Input {
     TakeoverDone {
         group: GroupId,
     },
-    /// It is not, or what it did came undone later: the group must go elsewhere.
+    /// The take-over is not complete, or was undone later: the group must go elsewhere.
     TakeoverFailed {
         group: GroupId,
         why: String,
@@ -95,7 +95,7 @@ pub enum Output {
     },
     /// Announce them no more for now: a node that we do not hear has done so last, and caches point
     /// to it.
-    Hush {
+    PauseAnnouncements {
         group: GroupId,
     },
     /// The data path may be active for the group until then, on the clock of `now`.
@@ -124,7 +124,7 @@ pub enum Event {
         peer: NodeId,
         silent: Duration,
     },
-    /// It came back as a new life before it was found dead.
+    /// The peer came back with a new session before it was found dead.
     PeerRestarted {
         peer: NodeId,
         session: u64,
@@ -137,11 +137,11 @@ pub enum Event {
         cause: Cause,
         after: Duration,
     },
-    /// The configuration has it from now on.
+    /// The configuration has the group from now on.
     GroupAdded {
         group: GroupId,
     },
-    /// It left the configuration, and nothing of it is left here.
+    /// The group left the configuration, and nothing of it is left here.
     GroupRemoved {
         group: GroupId,
     },
@@ -191,7 +191,7 @@ pub enum Refusal {
     NotHere {
         holder: Option<NodeId>,
     },
-    /// It is where it would go.
+    /// The group is already on the node that it would go to.
     AlreadyThere,
     /// This node could not serve the group.
     NotReady,
@@ -208,7 +208,7 @@ pub enum Cause {
     StandbyCommand,
     /// The group is not configured for this node.
     NotListed,
-    /// It left the configuration.
+    /// The group left the configuration.
     Removed,
     /// Waits after a failed take-over.
     Waiting,

@@ -81,7 +81,7 @@ impl Node {
 
     /// How long a node that has just become ready, or come back, looks around before it acts: long
     /// enough that everyone has heard of it, or it of them.
-    pub(super) fn settle(&self) -> Duration {
+    pub(super) fn settling_time(&self) -> Duration {
         if self.peers.is_empty() { Duration::ZERO } else { self.settings.dead }
     }
 
@@ -99,11 +99,11 @@ impl Node {
     /// default and never less than one and two thirds. And it is so short that the dead time has
     /// room for an interval until the rival is heard, a message's way, and a clock that is slow by
     /// 5 %.
-    pub(super) fn unheard(&self) -> Duration {
+    pub(super) fn rival_timeout(&self) -> Duration {
         self.settings.dead / 2
     }
 
-    pub(super) fn hear(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
+    pub(super) fn receive(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
         let (watched, settings, ours) = (self.watched, &self.settings, self.settings.config_digest);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == message.from) else { return };
         if !peer.is_news(&message) {
@@ -111,12 +111,12 @@ impl Node {
         }
         let mut events = Vec::new();
         let theirs = message.config_digest;
-        peer.hear(message, watched, settings, &mut events);
+        peer.receive(message, watched, settings, &mut events);
         peer.compare_digests(ours, theirs, &mut events);
         outputs.extend(events.into_iter().map(Output::Event));
     }
 
-    pub(super) fn bury_the_dead(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn detect_dead_peers(&mut self, outputs: &mut Vec<Output>) {
         for peer in self.peers.iter_mut().filter(|peer| peer.alive) {
             let silent = self.watched.saturating_sub(peer.heard);
             if silent >= self.settings.dead {

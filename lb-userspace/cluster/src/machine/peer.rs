@@ -43,7 +43,7 @@ impl Peer {
     }
 
     /// Takes a message in that is news.
-    pub(super) fn hear(
+    pub(super) fn receive(
         &mut self,
         message: Heartbeat,
         watched: Duration,
@@ -98,7 +98,7 @@ impl Peer {
         self.told(group).filter(|_| self.alive)
     }
 
-    /// The same, dead or alive.
+    /// What the peer last told of `group`, whether the peer is dead or alive.
     pub(super) fn told(&self, group: GroupId) -> Option<&GroupStatus> {
         self.last.as_ref()?.groups.iter().find(|status| status.group == group)
     }

@@ -212,7 +212,7 @@ impl Story {
     }
 
     fn hushes(&self) -> usize {
-        self.outputs.iter().filter(|output| matches!(output, Output::Hush { .. })).count()
+        self.outputs.iter().filter(|output| matches!(output, Output::PauseAnnouncements { .. })).count()
     }
 
     /// The last heartbeat sent.

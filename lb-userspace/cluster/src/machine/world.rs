@@ -24,9 +24,9 @@ const PATHS: [u64; 2] = [1_000, 4_000];
 const TICK: u64 = 10_000;
 pub(super) const GROUP: GroupId = GroupId(0);
 
-/// So many heartbeats in a row lost on all paths make a partition in the sense of the first
-/// promise, and so many lost on paths that are there are a path that does not work in the sense of
-/// the second; see the machine's documentation.
+/// Number of heartbeats in a row: lost on all paths, they make a partition in the sense of the
+/// first promise; lost on paths that are there, a path that does not work in the sense of the
+/// second. See the machine's documentation.
 const PARTITION: u32 = 2;
 /// How long after a partition its two actives may still be seen, ticks.
 const HEALING: u32 = 12;
@@ -41,7 +41,7 @@ pub(super) struct World {
     cut: Vec<(usize, usize, usize)>,
     /// Heartbeats in a row that came over no path in time, for each ordered pair.
     silence: Vec<u32>,
-    /// The same, of those only for which a path was there.
+    /// As `silence`, but counts only heartbeats for which a path was there.
     lost: Vec<u32>,
     /// Until when two actives are excused by a partition.
     excused_until: u32,
@@ -255,7 +255,10 @@ impl World {
                 state.lease[place(group)] = until;
                 state.given_up[place(group)] = false;
             }
-            Output::Announce { .. } | Output::Hush { .. } | Output::LeaseLost | Output::Event(_) => {}
+            Output::Announce { .. }
+            | Output::PauseAnnouncements { .. }
+            | Output::LeaseLost
+            | Output::Event(_) => {}
         }
     }
 

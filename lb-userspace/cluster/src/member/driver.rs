@@ -30,7 +30,7 @@ pub enum Command {
     Mac(NodeId, Option<Mac>),
     /// The configuration was read anew: the numbers of its groups too.
     Changed(Change, Vec<(GroupId, NumberedGroup)>),
-    Look(oneshot::Sender<Sight>),
+    Snapshot(oneshot::Sender<Snapshot>),
 }
 
 /// What the driver tells the controller, and when it happened.
@@ -60,17 +60,17 @@ pub enum Report {
 
 /// The cluster as this node sees it, at one moment.
 #[derive(Debug, Clone)]
-pub struct Sight {
-    /// Nothing is held here, nor being taken or released.
+pub struct Snapshot {
+    /// This node holds no group, and takes or releases none.
     pub idle: bool,
-    /// Those that left the configuration too, until they are given up.
-    pub groups: BTreeMap<GroupId, GroupSight>,
+    /// Includes groups that left the configuration, until they are given up.
+    pub groups: BTreeMap<GroupId, GroupSnapshot>,
     /// In the configuration's order.
-    pub nodes: Vec<NodeSight>,
+    pub nodes: Vec<NodeSnapshot>,
 }
 
 #[derive(Debug, Clone)]
-pub struct GroupSight {
+pub struct GroupSnapshot {
     pub role: Role,
     pub holder: Option<NodeId>,
     /// Another node says that it could take the group.
@@ -80,10 +80,10 @@ pub struct GroupSight {
 }
 
 #[derive(Debug, Clone)]
-pub struct NodeSight {
+pub struct NodeSnapshot {
     /// This node itself, or heard within the dead time.
     pub alive: bool,
-    /// As it last told; `None`: never heard.
+    /// What the node last told; `None`: no heartbeat of it has come yet.
     pub readiness: Option<Readiness>,
     pub config_agrees: bool,
 }
@@ -155,7 +155,9 @@ impl Driver {
                 self.of(group, |here, number| here.release(group, number, &why, now));
             }
             Output::Announce { group } => self.of(group, |here, number| here.orders.announce(number)),
-            Output::Hush { group } => self.of(group, |here, number| here.orders.hush(number)),
+            Output::PauseAnnouncements { group } => {
+                self.of(group, |here, number| here.orders.pause_announcements(number));
+            }
             Output::LeaseLost => {}
             Output::Event(event) => {
                 if let Event::GroupRemoved { group } = event {
@@ -200,7 +202,7 @@ impl Driver {
         self.orders.take(number, condition);
     }
 
-    /// It was taken from a node that is fenced: nothing goes there.
+    /// The group was taken from a node that is fenced: nothing is relayed there.
     fn abandon(&mut self, group: GroupId, fenced: NodeId) {
         self.forget_handover(group);
         let news = ServedOn { group, node: fenced, ended: Some(Abandoned::Fenced) };
@@ -261,20 +263,20 @@ impl Driver {
         self.tell_machine(input, now);
     }
 
-    fn look(&self) -> Sight {
+    fn snapshot(&self) -> Snapshot {
         let settings = self.machine.settings();
         let groups = self.numbers.groups().map(|group| {
-            let sight = GroupSight {
+            let snapshot = GroupSnapshot {
                 role: self.machine.role(group),
                 holder: self.machine.holder(group),
                 has_successor: self.has_successor(group),
                 serves_on: self.handovers.is_served_on(group),
             };
-            (group, sight)
+            (group, snapshot)
         });
         let nodes = (0..settings.nodes).map(NodeId).map(|node| match node == settings.me {
-            true => self.look_at_ourselves(),
-            false => NodeSight {
+            true => self.own_snapshot(),
+            false => NodeSnapshot {
                 alive: self.machine.hears(node),
                 readiness: self.peers.readiness(node),
                 config_agrees: self
@@ -283,7 +285,7 @@ impl Driver {
                     .is_none_or(|digest| digest == settings.config_digest),
             },
         });
-        Sight { idle: self.machine.is_idle(), groups: groups.collect(), nodes: nodes.collect() }
+        Snapshot { idle: self.machine.is_idle(), groups: groups.collect(), nodes: nodes.collect() }
     }
 
     fn has_successor(&self, group: GroupId) -> bool {
@@ -291,8 +293,8 @@ impl Driver {
         others.any(|node| self.machine.hears(node) && self.peers.stands_by(node, group))
     }
 
-    fn look_at_ourselves(&self) -> NodeSight {
-        NodeSight { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
+    fn own_snapshot(&self) -> NodeSnapshot {
+        NodeSnapshot { alive: true, readiness: Some(self.machine.readiness()), config_agrees: true }
     }
 }
 
@@ -324,8 +326,8 @@ impl event_loop::Driver for Driver {
                 self.numbers.add(numbers);
                 self.tell_machine(Input::Changed(change), now);
             }
-            Command::Look(reply) => {
-                let _ = reply.send(self.look());
+            Command::Snapshot(reply) => {
+                let _ = reply.send(self.snapshot());
             }
         }
     }

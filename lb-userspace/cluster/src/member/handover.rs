@@ -96,7 +96,7 @@ impl Handovers {
         matches!(self.0.get(&group), Some(Side::Gave { .. }))
     }
 
-    /// Nothing is owed for it any more.
+    /// Forgets the group: neither side owes anything for it any more.
     pub(super) fn forget(&mut self, group: GroupId) {
         self.0.remove(&group);
     }

@@ -8,7 +8,7 @@ use lb_model::ids::GroupId;
 
 use crate::takeover::holder::GroupNumber;
 
-/// Those groups too that left the configuration and are not given up yet.
+/// Numbers and names of groups, also of those that left the configuration and are not given up yet.
 #[derive(Debug, Default)]
 pub struct GroupNumbers(BTreeMap<GroupId, NumberedGroup>);
 
@@ -33,7 +33,7 @@ impl GroupNumbers {
         self.0.get(&group).map(|group| group.number)
     }
 
-    /// As the configuration calls it.
+    /// The group's name in the configuration.
     pub fn name(&self, group: GroupId) -> &str {
         self.0.get(&group).map_or("", |group| &group.name)
     }

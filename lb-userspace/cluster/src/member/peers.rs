@@ -19,10 +19,10 @@ struct Peer {
     life: u64,
     heard: Duration,
     readiness: Option<Readiness>,
-    /// It has said in this life that its program is attached.
+    /// The peer has said in this session that its program is attached.
     began: bool,
     config_digest: Option<u64>,
-    /// Groups that it could take.
+    /// Groups that the peer could take.
     stands_by: BTreeSet<GroupId>,
     mac: Option<Mac>,
     /// Its host does not answer for its address.
@@ -113,13 +113,13 @@ const RELAY_ON: Duration = Duration::from_secs(SERVE_ON.as_secs() / 10 * 9);
 /// Why nothing is relayed to a silent node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abandoned {
-    /// It had said that its program was gone, or that its interface carried nothing.
+    /// The node had said that its program was gone, or that its interface carried nothing.
     NoDataPath,
-    /// Its host does not answer either.
+    /// The node's host does not answer either.
     Unreachable,
-    /// It was silent for so long that its program does not serve on.
+    /// The node was silent for so long that its program does not serve on.
     TooLong,
-    /// It was fenced.
+    /// The node was fenced.
     Fenced,
 }
 

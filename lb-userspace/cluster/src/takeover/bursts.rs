@@ -29,19 +29,19 @@ const FIRST: usize = 0;
 /// Where it begins for an address that was announced before.
 const AGAIN: usize = 1;
 
-/// No announcement for so long after one of somebody else that has the last word: longer than it
-/// takes to ask whether that one is still there, see [`lb_net::segment::watch`].
-const HUSH: Duration = Duration::from_secs(15);
+/// How long announcements pause after another machine's that has the last word: longer than it
+/// takes to ask whether that machine is still there, see [`lb_net::segment::watch`].
+const ANNOUNCEMENT_PAUSE: Duration = Duration::from_secs(15);
 
-/// After a rest so much may be sent at once: timers and busy machines are late by some
-/// milliseconds.
+/// After a rest, frames worth this time may be sent at once: timers and busy machines are late by
+/// some milliseconds.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// The announcements of all addresses that are held.
 #[derive(Debug)]
 pub(super) struct Bursts {
     pace: Pace,
-    news: HashMap<IpAddr, News>,
+    news: HashMap<IpAddr, NextAnnouncement>,
     /// Not due yet.
     later: BTreeSet<(Instant, IpAddr)>,
     /// Due, in the order in which they are sent.
@@ -50,15 +50,15 @@ pub(super) struct Bursts {
 
 /// When an address is announced next.
 #[derive(Debug, Clone, Copy)]
-struct News {
+struct NextAnnouncement {
     began: Instant,
-    /// Place in [`BURST`]; beyond it, refreshes.
+    /// Index in [`BURST`]; beyond it, refreshes.
     round: usize,
     next: Option<Instant>,
     refresh: Duration,
 }
 
-impl News {
+impl NextAnnouncement {
     fn begin(began: Instant, round: usize, refresh: Duration) -> Self {
         Self { began, round, next: Some(began), refresh }
     }
@@ -102,7 +102,7 @@ impl Bursts {
                 self.set_refresh(vip, refresh, now);
                 self.again(vip, now);
             }
-            false => self.set(vip, News::begin(now, FIRST, refresh), now),
+            false => self.set(vip, NextAnnouncement::begin(now, FIRST, refresh), now),
         }
     }
 
@@ -111,15 +111,19 @@ impl Bursts {
         let Some(&news) = self.news.get(&vip) else { return };
         // One that waits for the beginning of a burst keeps its place.
         if news.round > AGAIN {
-            self.set(vip, News::begin(now, AGAIN, news.refresh), now);
+            self.set(vip, NextAnnouncement::begin(now, AGAIN, news.refresh), now);
         }
     }
 
     /// Somebody else has announced the address and has the last word for now. Should that one be
     /// gone, the next announcement says where the address is.
-    pub(super) fn hush(&mut self, vip: IpAddr, now: Instant) {
+    pub(super) fn pause_announcements(&mut self, vip: IpAddr, now: Instant) {
         let Some(&news) = self.news.get(&vip).filter(|news| news.round != FIRST) else { return };
-        self.set(vip, News { round: BURST.len(), next: Some(now + HUSH), ..news }, now);
+        self.set(
+            vip,
+            NextAnnouncement { round: BURST.len(), next: Some(now + ANNOUNCEMENT_PAUSE), ..news },
+            now,
+        );
     }
 
     pub(super) fn set_refresh(&mut self, vip: IpAddr, refresh: Duration, now: Instant) {
@@ -173,7 +177,7 @@ impl Bursts {
         due.into_iter().chain(later).min()
     }
 
-    fn set(&mut self, vip: IpAddr, news: News, now: Instant) {
+    fn set(&mut self, vip: IpAddr, news: NextAnnouncement, now: Instant) {
         if let Some(old) = self.news.insert(vip, news) {
             self.forget(vip, &old);
         }
@@ -184,7 +188,7 @@ impl Bursts {
         }
     }
 
-    fn forget(&mut self, vip: IpAddr, news: &News) {
+    fn forget(&mut self, vip: IpAddr, news: &NextAnnouncement) {
         if let Some(next) = news.next {
             self.later.remove(&(next, vip));
             self.due.remove(&(news.round, next, vip));
@@ -192,7 +196,7 @@ impl Bursts {
     }
 }
 
-/// So many frames a second, spread evenly but for [`AT_ONCE`].
+/// A limit of frames a second, spread evenly but for [`AT_ONCE`].
 #[derive(Debug)]
 struct Pace {
     gap: Duration,
@@ -337,15 +341,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_hushed_says_nothing_for_a_while_unless_it_has_said_nothing_yet() {
+    fn announcements_pause_for_a_while_unless_the_address_was_never_announced() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         for (refresh, later) in [(REFRESH, vec![17, 22]), (Duration::ZERO, vec![17])] {
             let mut bursts = Bursts::new(10_000, start);
             bursts.begin(vip(1), refresh, start);
-            bursts.hush(vip(1), start);
+            bursts.pause_announcements(vip(1), start);
             assert_eq!(play(&mut bursts, start, second * 2).len(), 6, "the whole burst");
-            bursts.hush(vip(1), start + second);
-            bursts.hush(vip(1), start + second * 2);
+            bursts.pause_announcements(vip(1), start + second);
+            bursts.pause_announcements(vip(1), start + second * 2);
             let sent = play(&mut bursts, start, second * 25);
             assert_eq!(sent.iter().map(|(at, ..)| at.as_secs()).collect::<Vec<_>>(), later);
         }

@@ -65,7 +65,7 @@ enum Order {
     Take(GroupNumber, Option<Condition>),
     Release(GroupNumber),
     Announce(GroupNumber),
-    Hush(GroupNumber),
+    PauseAnnouncements(GroupNumber),
     /// Announcements a second, in frames.
     Rate(u32),
     End,
@@ -102,9 +102,9 @@ impl Orders {
         self.give(Order::Announce(group));
     }
 
-    /// Announces a group that is held no more for some time.
-    pub fn hush(&self, group: GroupNumber) {
-        self.give(Order::Hush(group));
+    /// Sends no announcement of a group that is held for some time.
+    pub fn pause_announcements(&self, group: GroupNumber) {
+        self.give(Order::PauseAnnouncements(group));
     }
 
     /// The configuration's groups. What is held of them stays, what was held and is in none is
@@ -113,7 +113,7 @@ impl Orders {
         self.give(Order::Groups { groups: groups.to_vec(), hold_all: false });
     }
 
-    /// The same, and all of them are held: a director that is alone.
+    /// As [`Self::set_groups`], and all of them are held: for a director that is alone.
     pub fn hold_all(&self, groups: &[Group]) {
         self.give(Order::Groups { groups: groups.to_vec(), hold_all: true });
     }
@@ -161,7 +161,7 @@ impl Holder {
             let _guard = runtime.enter();
             (Kernel::of(interface)?, Changes::on(interface)?)
         };
-        let keeper = Keeper {
+        let keeper = HolderThread {
             kernel,
             changes,
             announcer,
@@ -178,7 +178,7 @@ impl Holder {
         let thread = std::thread::Builder::new()
             .name("takeover".to_owned())
             .spawn(move || {
-                realtime::hurry();
+                realtime::raise_priority();
                 runtime.block_on(keeper.run(pending.0));
             })
             .context("cannot start the VIPs' thread")?;
@@ -208,7 +208,7 @@ impl Holder {
 /// A request that was answered.
 type Answered = (WorkId, Request, Answer);
 
-struct Keeper {
+struct HolderThread {
     kernel: Kernel,
     changes: Changes,
     announcer: Announcer,
@@ -231,7 +231,7 @@ struct Met {
     outcome: Result<Result<(), String>, Aborted>,
 }
 
-impl Keeper {
+impl HolderThread {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut is_ending = false;
@@ -245,12 +245,12 @@ impl Keeper {
                         is_ending = true;
                         self.end();
                     }
-                    Some(order) => self.obey(order),
+                    Some(order) => self.apply(order),
                 },
                 Some(answered) = self.requests.next() => self.answered(answered),
                 Some(met) = self.conditions.next() => self.met(met),
                 change = self.changes.next() => self.changed(change),
-                _ = looks.tick() => self.ledger.doubt(true),
+                _ = looks.tick() => self.ledger.recheck(true),
                 () = sleep_until(wake) => {}
             }
             self.go_on();
@@ -279,7 +279,7 @@ impl Keeper {
         self.ledger.answered(work, request, answer, Instant::now());
     }
 
-    fn obey(&mut self, order: Order) {
+    fn apply(&mut self, order: Order) {
         match order {
             Order::Groups { groups, hold_all } => {
                 let numbered = groups.iter().map(|group| (group.number, Vips::from(group)));
@@ -306,9 +306,9 @@ impl Keeper {
                     self.bursts.again(vip, Instant::now());
                 }
             }
-            Order::Hush(group) => {
+            Order::PauseAnnouncements(group) => {
                 for vip in self.ledger.held_of(group) {
-                    self.bursts.hush(vip, Instant::now());
+                    self.bursts.pause_announcements(vip, Instant::now());
                 }
             }
             Order::Rate(rate) => self.bursts.set_rate(rate),
@@ -358,11 +358,11 @@ impl Keeper {
             Change::Link { up } => {
                 // Without it the kernel has removed routes, and IPv6 addresses.
                 if up && !std::mem::replace(&mut self.is_up, up) {
-                    self.ledger.doubt(true);
+                    self.ledger.recheck(true);
                 }
                 self.is_up = up;
             }
-            Change::Missed => self.ledger.doubt(true),
+            Change::Missed => self.ledger.recheck(true),
         }
     }
 

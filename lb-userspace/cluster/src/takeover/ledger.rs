@@ -26,9 +26,9 @@ mod work;
 /// What has come of orders and changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
-    /// It is on the interface from now on, or again, and is to be announced.
+    /// The address is on the interface from now on, or again, and is to be announced.
     Held(VipAddress),
-    /// It is not held any more.
+    /// The address is not held any more.
     Lost(IpAddr),
     /// A piece of work has put these on the interface.
     Taken(Vec<VipAddress>),
@@ -50,7 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an address was put back lately.
 #[derive(Debug, Clone, Copy)]
-struct Fight {
+struct PutBacks {
     last: Instant,
     rounds: u32,
 }
@@ -74,10 +74,10 @@ pub(super) struct Ledger {
     /// Networks of VIPs that there is a route to only because we made it.
     routes: BTreeSet<Network>,
     /// The kernel may have removed some of them.
-    doubts_routes: bool,
+    recheck_routes: bool,
     /// Addresses that are to be put back, and when.
     missing: BTreeSet<(Instant, IpAddr)>,
-    fights: HashMap<IpAddr, Fight>,
+    fights: HashMap<IpAddr, PutBacks>,
     is_ending: bool,
     events: Vec<Event>,
 }
@@ -146,7 +146,7 @@ impl Ledger {
         self.works.iter().any(|work| matches!(work.kind, Kind::Take(_) | Kind::Follow | Kind::Fill))
     }
 
-    /// Those that are known to be on the interface.
+    /// The group's addresses that are known to be on the interface.
     pub(super) fn held_of(&self, group: GroupNumber) -> impl Iterator<Item = IpAddr> + '_ {
         let addresses = self.groups.get(&group).map(|vips| vips.addresses.keys());
         addresses.into_iter().flatten().copied().filter(|vip| self.held.contains_key(vip))
@@ -187,10 +187,10 @@ impl Ledger {
         }
     }
 
-    /// Something may have changed that we were not told of. `routes`: the kernel may have removed
-    /// ours.
-    pub(super) fn doubt(&mut self, routes: bool) {
-        self.doubts_routes |= routes;
+    /// Lists the addresses again, because a change may have gone unreported. `routes`: the kernel
+    /// may have removed the holder's routes too.
+    pub(super) fn recheck(&mut self, routes: bool) {
+        self.recheck_routes |= routes;
         let looks = |work: &Work| work.kind == Kind::Look && work.waits_for_list();
         if !self.held.is_empty() && !self.works.iter().any(looks) {
             self.begin(Work::listing(Kind::Look, BTreeSet::new()));
@@ -291,7 +291,7 @@ impl Ledger {
         let needed: BTreeSet<Network> =
             networks.filter(|network| !own.iter().any(|own| own.covers(*network))).collect();
         let surplus: Vec<Network> = self.routes.difference(&needed).copied().collect();
-        let sure = if std::mem::take(&mut self.doubts_routes) { &BTreeSet::new() } else { &self.routes };
+        let sure = if std::mem::take(&mut self.recheck_routes) { &BTreeSet::new() } else { &self.routes };
         let missing: Vec<Network> = needed.difference(sure).copied().collect();
         self.routes = needed;
         let missing = missing.into_iter().map(Request::AddRoute);

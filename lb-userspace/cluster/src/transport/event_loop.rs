@@ -45,7 +45,7 @@ pub(crate) trait Driver {
 
     fn command(&mut self, command: Self::Command, now: Duration);
 
-    /// Comes at [`Self::next_timeout`], and at other times too.
+    /// The loop calls this at [`Self::next_timeout`], and at other times too.
     fn timer(&mut self, now: Duration);
 
     fn next_timeout(&self) -> Option<Duration>;

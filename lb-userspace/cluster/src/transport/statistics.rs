@@ -11,7 +11,7 @@ use crate::reason::DropReason;
 /// Of one path.
 #[derive(Debug)]
 pub struct Statistics {
-    /// As the configuration calls it.
+    /// The path's name in the configuration.
     pub name: String,
     pub open: AtomicBool,
     pub sent: AtomicU64,

@@ -12,29 +12,37 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Where everybody has it; and where `lb` has one of its own if that place is read-only or not
 /// there, as in a container whose `/sys` is hidden.
-const USUAL: &str = "/sys/fs/bpf";
+pub const USUAL: &str = "/sys/fs/bpf";
 const OWN: &str = "/run/lb/bpf";
 
 /// The inode of the PID namespace that a machine begins with (PROC_PID_INIT_INO in the kernel's
 /// linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
+/// A BPF file system that was mounted because there was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mounted {
+    pub place: &'static Path,
+    /// The mount goes with the container that lb runs in, and what is pinned in it too.
+    pub in_container: bool,
+}
+
 /// A folder for links, in the BPF file system that is there or, if there is none that can be used,
-/// in one that is mounted now, which is told in the log.
+/// in one that is mounted now.
 ///
 /// # Errors
 /// There is none, and mounting one is not possible or not allowed.
-pub(super) fn folder() -> Result<PathBuf> {
+pub(super) fn folder() -> Result<(PathBuf, Option<Mounted>)> {
     let mut errors = Vec::new();
     for place in existing() {
         match folder_in(place) {
-            Ok(folder) => return Ok(folder),
+            Ok(folder) => return Ok((folder, None)),
             Err(error) => errors.push(format!("{error:#}")),
         }
     }
     for place in [USUAL, OWN].map(Path::new) {
-        match mount_on(place).and_then(|()| folder_in(place)) {
-            Ok(folder) => return Ok(folder),
+        match mount_on(place).and_then(|mounted| Ok((folder_in(place)?, mounted))) {
+            Ok(found) => return Ok(found),
             Err(error) => errors.push(format!("{error:#}")),
         }
     }
@@ -71,7 +79,7 @@ fn folder_in(place: &Path) -> Result<PathBuf> {
     }
 }
 
-fn mount_on(place: &Path) -> Result<()> {
+fn mount_on(place: &'static Path) -> Result<Option<Mounted>> {
     let shown = place.display();
     if place == Path::new(OWN) {
         fs::create_dir_all(place).with_context(|| format!("cannot make {shown}"))?;
@@ -84,20 +92,13 @@ fn mount_on(place: &Path) -> Result<()> {
         .map_err(|(_, error)| io::Error::from(error))
         .with_context(|| format!("cannot lock {shown}"))?;
     if is_bpf(place) {
-        return Ok(());
+        return Ok(None);
     }
     // As systemd mounts it.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME;
     mount(Some("bpf"), place, Some("bpf"), flags, Some("mode=0700"))
         .with_context(|| format!("cannot mount one on {shown}, which takes CAP_SYS_ADMIN"))?;
-    tracing::info!("there was no BPF file system: mounted one on {shown}");
-    if is_in_container() {
-        tracing::warn!(
-            "the BPF file system on {shown} goes with this container, and the XDP program with it: if the container \
-             shares the host's network, give it the host's {USUAL}"
-        );
-    }
-    Ok(())
+    Ok(Some(Mounted { place, in_container: is_in_container() }))
 }
 
 /// By its PID namespace: a mount of ours ends with the container, and so does what is pinned in it.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Mode;
-use super::file_system;
+use super::file_system::{self, Mounted};
 use super::link::Link;
 
 /// The pins of one interface, and the folders that they share with others.
@@ -25,18 +25,24 @@ pub struct Pins {
     /// Where an earlier `lb` may have pinned.
     folders: Vec<PathBuf>,
     stem: String,
+    mounted: Option<Mounted>,
 }
 
 impl Pins {
     /// # Errors
     /// There is no BPF file system that can be written to, and none can be mounted.
     pub fn of(interface: &str) -> Result<Self> {
-        let folder = file_system::folder()?;
+        let (folder, mounted) = file_system::folder()?;
         // The thread's own, as interfaces are looked up.
         let namespace =
             fs::metadata("/proc/thread-self/ns/net").context("cannot tell the network namespace")?.ino();
         let folders = file_system::folders().collect();
-        Ok(Self { folder, folders, stem: format!("{namespace}-{}", without_dots(interface)) })
+        Ok(Self { folder, folders, stem: format!("{namespace}-{}", without_dots(interface)), mounted })
+    }
+
+    /// The BPF file system that was mounted for these pins.
+    pub const fn mounted(&self) -> Option<&Mounted> {
+        self.mounted.as_ref()
     }
 
     /// Where a link is to be pinned.
@@ -150,6 +156,7 @@ mod tests {
             folder: "/sys/fs/bpf/lb".into(),
             folders: vec!["/sys/fs/bpf/lb".into(), "/run/lb/bpf/lb".into()],
             stem: format!("4026531840-{}", without_dots("eth0.100")),
+            mounted: None,
         };
         let path = pins.path(Mode::Native);
         assert_eq!(path, Path::new("/sys/fs/bpf/lb/4026531840-eth0:100-native"));

@@ -25,11 +25,11 @@ const LONGEST_ANSWER: usize = 1 << 16;
 pub enum FarEnd {
     /// The interface is no veth: what it does with frames is its driver's affair.
     NotAVeth,
-    /// It takes what native mode sends.
+    /// The far end takes what native mode sends.
     WithProgram,
-    /// It takes nothing that native mode sends.
+    /// The far end takes nothing that native mode sends.
     WithoutProgram,
-    /// It is in a network namespace that this process may not look into.
+    /// The far end is in a network namespace that this process may not look into.
     Unseen,
 }
 

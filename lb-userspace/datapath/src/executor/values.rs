@@ -34,7 +34,7 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
     .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
 }
 
-/// As the map `TARGETS` holds it.
+/// The address that the map `TARGETS` holds for a target.
 pub(super) fn target_address(target: Target) -> V6 {
     match target {
         Target::Real(address) => address.into(),

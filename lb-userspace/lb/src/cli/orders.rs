@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use lb_api::client;
-use lb_api::status::{ClusterStatus, Move, Obeyed};
+use lb_api::status::{Accepted, ClusterStatus, Move};
 use lb_api::wire::Request;
 
 use super::output::Director;
@@ -92,7 +92,7 @@ const BACK: &str = "this node takes groups again as soon as it is ready";
 /// note.
 fn give(socket: &Path, order: &Request) -> Result<Option<String>> {
     let start = Instant::now();
-    let Obeyed { mut moves, note } = client::request_order(socket, order)?;
+    let Accepted { mut moves, note } = client::request_order(socket, order)?;
     while !moves.is_empty() {
         let status = client::request_status(socket)?;
         let cluster = status.cluster.as_ref();

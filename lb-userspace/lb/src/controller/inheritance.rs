@@ -18,6 +18,7 @@ use lb_model::{Config, ServiceKey};
 
 use super::Controller;
 use super::desired::RuntimeState as _;
+use super::host;
 
 /// How long packets in mid-connection that no entry knows may have to wait for the last copies.
 const LAST_COPIES: Duration = Duration::from_secs(2);
@@ -53,10 +54,17 @@ pub(super) fn outgrown(config: &Config, table: &Table) -> Option<Record> {
     })
 }
 
+/// The interface's pins; that a file system was mounted for them is an event.
+fn pins(interface: &str, events: &mut Events) -> Result<Pins> {
+    let pins = Pins::of(interface)?;
+    pins.mounted().into_iter().for_each(|mounted| events.record(host::mounted(mounted)));
+    Ok(pins)
+}
+
 /// What there is to take over; what cannot be is told before anything is touched.
 pub(super) fn find(interface: &str, index: u32, sizes: &Sizes, events: &mut Events) -> Option<Inherited> {
     // Without a BPF file system nothing can have been left.
-    let pins = Pins::of(interface).ok()?;
+    let pins = pins(interface, events).ok()?;
     let program = attach::left_behind(&pins, index)?;
     let found = pins.left_maps().context("its maps are not pinned beside it");
     match found.and_then(|folder| inherited::find(program, folder, sizes)) {
@@ -79,11 +87,12 @@ pub(super) fn data_path(
     sizes: Sizes,
     mac: Mac,
     start: Start,
+    events: &mut Events,
 ) -> Result<(DataPath, PinnedMaps)> {
     let mut inherited = inherited;
     // Without a BPF file system nothing outlives the process, which is told when the program is
     // attached.
-    let pinned_maps = match Pins::of(interface) {
+    let pinned_maps = match pins(interface, events) {
         Ok(pins) => inherited::pin_maps(&pins, inherited.as_deref_mut(), &sizes)?,
         Err(_) => PinnedMaps::default(),
     };

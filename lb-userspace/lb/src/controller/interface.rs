@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::attach::{Attachment, Facts, Mode};
 use lb_datapath::device;
 use lb_datapath::device::far_end::FarEnd;
 use lb_datapath::device::watch::{Attached, Watch};
@@ -87,17 +87,12 @@ impl Interface {
             );
         }
         let mode = attachment.mode().name();
-        let text = format!("XDP program attached to {} ({mode} mode)", self.name);
         let mut records = Vec::from_iter(far_end);
-        records.push(Record::new(Level::Info, "attached", text).to(mode));
+        records.push(attached(&self.name, mode, attachment.facts()));
         if modes.first() != Some(&attachment.mode()) {
-            let text =
-                format!("{} is in {mode} mode, which costs several times as much per packet", self.name);
-            records.push(Record::new(Level::Warning, "generic_mode", text));
+            records.push(generic_mode(&self.name, mode, attachment.facts()));
         }
-        if !attachment.is_pinned() {
-            records.push(not_pinned(&self.name));
-        }
+        records.extend(not_pinned(&self.name, attachment.facts()));
         self.attachment = Some(attachment);
         self.watch(wanted);
         Ok(records)
@@ -124,6 +119,8 @@ impl Interface {
             return Ok(ModeChange { is_anew: false, records });
         }
         let now = self.attach_anew(forwarding, before, modes)?;
+        let facts = self.attachment.as_ref().map(Attachment::facts);
+        records.extend(facts.and_then(|facts| not_pinned(&self.name, facts)));
         self.watch(wanted);
         if now != before {
             let text =
@@ -176,12 +173,23 @@ impl Interface {
     }
 }
 
-fn not_pinned(interface: &str) -> Record {
-    let text = format!(
-        "the program on {interface} goes when lb is killed, and connections with it: there is no BPF file system; \
-         `mount -t bpf bpf /sys/fs/bpf` makes one"
-    );
-    Record::new(Level::Warning, "not_pinned", text)
+fn attached(interface: &str, mode: &str, facts: &Facts) -> Record {
+    let instead = facts.replaced.map(|before| format!(", in the place of program {before}"));
+    let text = format!("XDP program attached to {interface} ({mode} mode){}", instead.unwrap_or_default());
+    Record::new(Level::Info, "attached", text).to(mode)
+}
+
+fn generic_mode(interface: &str, mode: &str, facts: &Facts) -> Record {
+    let text = format!("{interface} is in {mode} mode, which costs several times as much per packet");
+    let text = facts.refused.as_ref().map_or(text.clone(), |refused| format!("{text} ({refused})"));
+    Record::new(Level::Warning, "generic_mode", text)
+}
+
+fn not_pinned(interface: &str, facts: &Facts) -> Option<Record> {
+    let error = facts.not_pinned.as_ref()?;
+    let text =
+        format!("the program on {interface} goes when lb is killed, and connections with it: {error:#}");
+    Some(Record::new(Level::Warning, "not_pinned", text))
 }
 
 #[cfg(test)]
@@ -189,9 +197,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_without_a_pin_is_a_warning_with_the_mend() {
-        let record = not_pinned("eth0");
+    fn what_attaching_finds_out_is_told_once_in_the_event_of_its_kind() {
+        let facts = Facts::default();
+        assert_eq!(attached("eth0", "native", &facts).text, "XDP program attached to eth0 (native mode)");
+        assert_eq!(not_pinned("eth0", &facts), None);
+        let facts = Facts {
+            replaced: Some(7),
+            not_pinned: Some(anyhow!("no BPF file system can be used")),
+            refused: Some("native: Operation not supported".to_owned()),
+        };
+        assert!(attached("eth0", "native", &facts).text.ends_with(", in the place of program 7"));
+        let record = generic_mode("eth0", "generic", &facts);
+        assert!(record.text.ends_with("per packet (native: Operation not supported)"), "{}", record.text);
+        let record = not_pinned("eth0", &facts).expect("a warning");
         assert_eq!((record.level, &*record.event), (Level::Warning, "not_pinned"));
-        assert!(record.text.contains("mount -t bpf bpf /sys/fs/bpf"), "{}", record.text);
+        assert!(record.text.ends_with("no BPF file system can be used"), "{}", record.text);
     }
 }

@@ -19,8 +19,8 @@ use lb_api::findings::Findings;
 use lb_cluster::auth;
 use lb_cluster::hooks::Hooks;
 use lb_cluster::machine::{Event, LocalReadiness};
-use lb_cluster::member::driver::{Report, Sight, Told};
-use lb_cluster::member::{Member, Place};
+use lb_cluster::member::driver::{Report, Snapshot, Told};
+use lb_cluster::member::{LocalContext, Member};
 use lb_cluster::references::References;
 use lb_cluster::takeover::holder::{self, Holder, Orders};
 use lb_cluster::words::{self, Names};
@@ -129,12 +129,12 @@ impl Membership {
         }
         let fence = fence(cluster, &findings);
         let (leases_here, findings_here) = (leases.clone(), findings.clone());
-        let place =
-            Place { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
+        let local =
+            LocalContext { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
-        let member = Member::start(config, cluster, place, move |told| {
+        let member = Member::start(config, cluster, local, move |told| {
             drop(reports.send(ClusterInput::Member(told)));
         })?;
         let respond = respond(member.conflicts(), member.orders().clone());
@@ -269,8 +269,8 @@ impl Membership {
     }
 
     /// The cluster as this node sees it; `None`: it is alone, or can see nothing any more.
-    pub(super) async fn snapshot(&self) -> Option<Sight> {
-        self.clustered()?.member.look().await.ok()
+    pub(super) async fn snapshot(&self) -> Option<Snapshot> {
+        self.clustered()?.member.snapshot().await.ok()
     }
 
     /// Has other nodes take what is here.

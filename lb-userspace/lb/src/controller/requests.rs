@@ -1,6 +1,6 @@
 //! Answers to what operators ask for by the control socket.
 
-use lb_api::status::{Obeyed, Status};
+use lb_api::status::{Accepted, Status};
 
 use super::Controller;
 use super::status::View;
@@ -48,7 +48,7 @@ impl Controller {
     }
 
     /// What came of the order; or why it is refused.
-    async fn order(&mut self, order: Order) -> Result<Obeyed, String> {
+    async fn order(&mut self, order: Order) -> Result<Accepted, String> {
         if self.leaving.is_some() {
             return Err("this node is stopping".to_owned());
         }

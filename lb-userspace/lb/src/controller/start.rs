@@ -19,7 +19,7 @@ use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarding::Forwarding;
-use super::host::{self, BpfMounts};
+use super::host;
 use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
 use super::inspections::Inspections;
@@ -41,8 +41,9 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
         let Estate { config, file, mut events, fresh } = estate;
-        kernel::check()?;
-        host::old_kernel().into_iter().for_each(|record| events.record(record));
+        if let Some(warning) = kernel::check()? {
+            events.record(host::old_kernel(warning));
+        }
         let instance = Instance::claim(&config.interface)?;
         let index = if_nametoindex(config.interface.as_str()).with_context(|| {
             format!("interface {}: not found; `ip link` lists those there are", config.interface)
@@ -50,14 +51,12 @@ impl Controller {
         let sizes = inheritance::sizes(&config);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mac = attach::mac_of(&config.interface)?;
-        let mounts = BpfMounts::now();
         let mut inherited = match fresh {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
         let (data_path, pinned_maps) =
-            inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start)?;
-        mounts.new_ones().into_iter().for_each(|record| events.record(record));
+            inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start, &mut events)?;
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();

@@ -75,7 +75,7 @@ impl View<'_> {
             .map(|service| {
                 let servers = service.servers.iter().chain(&service.fallback_server);
                 let servers: u64 = servers.map(|server| server.connections).sum();
-                servers + service.former.connections
+                servers + service.departed.connections
             })
             .sum();
         TableStatus {
@@ -124,7 +124,7 @@ impl View<'_> {
             quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
-            former: self.forwarding.departed_totals(&service.key),
+            departed: self.forwarding.departed_totals(&service.key),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
-use lb_cluster::member::driver::Sight;
+use lb_cluster::member::driver::Snapshot;
 use lb_model::Config;
 use lb_model::lease::SERVE_ON;
 use lb_system::worker::Worker;
@@ -115,14 +115,14 @@ impl Leaving {
     }
 
     /// `linger`: how long connections are waited for.
-    fn is_over(&mut self, now: Instant, sight: &Sight, traffic: Traffic, linger: Duration) -> bool {
+    fn is_over(&mut self, now: Instant, snapshot: &Snapshot, traffic: Traffic, linger: Duration) -> bool {
         if self.at_once {
             return true;
         }
         if let Some(lingering) = &mut self.lingering {
             return !matches!(self.cause, Cause::Told) || lingering.is_over(now, traffic);
         }
-        if !sight.idle {
+        if !snapshot.idle {
             if now - self.since < RELEASE {
                 return false;
             }
@@ -130,7 +130,7 @@ impl Leaving {
         }
         self.lingering = Some(Lingering { until: now + linger, last: traffic, quiet_since: now });
         // This node itself is one of them.
-        let living = sight.nodes.iter().filter(|node| node.alive).count();
+        let living = snapshot.nodes.iter().filter(|node| node.alive).count();
         !self.is_told() || living < 2
     }
 }
@@ -242,12 +242,12 @@ impl Controller {
 
     /// Whether nobody needs this director any longer.
     pub(super) async fn has_left(&mut self) -> bool {
-        let sight = self.membership.snapshot().await;
+        let snapshot = self.membership.snapshot().await;
         let traffic = self.traffic();
         let longest = if self.stays_behind() { HEARD_OF } else { Duration::MAX };
-        match (&mut self.leaving, &self.config.cluster, sight) {
-            (Some(leaving), Some(cluster), Some(sight)) => {
-                leaving.is_over(Instant::now(), &sight, traffic, cluster.linger.min(longest))
+        match (&mut self.leaving, &self.config.cluster, snapshot) {
+            (Some(leaving), Some(cluster), Some(snapshot)) => {
+                leaving.is_over(Instant::now(), &snapshot, traffic, cluster.linger.min(longest))
             }
             (Some(leaving), ..) => Instant::now() >= leaving.not_before,
             _ => true,
@@ -342,7 +342,7 @@ mod tests {
     use anyhow::anyhow;
 
     use super::*;
-    use lb_cluster::member::driver::NodeSight;
+    use lb_cluster::member::driver::NodeSnapshot;
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -374,46 +374,52 @@ mod tests {
     }
 
     /// With one other node, which lives or not.
-    fn sight(idle: bool, other_lives: bool) -> Sight {
-        let node = |alive| NodeSight { alive, readiness: None, config_agrees: true };
-        Sight { idle, groups: BTreeMap::new(), nodes: vec![node(true), node(other_lives)] }
+    fn snapshot(idle: bool, other_lives: bool) -> Snapshot {
+        let node = |alive| NodeSnapshot { alive, readiness: None, config_agrees: true };
+        Snapshot { idle, groups: BTreeMap::new(), nodes: vec![node(true), node(other_lives)] }
     }
 
     /// How it stands after so long with a connection that does not end.
-    fn is_over(leaving: &mut Leaving, after: Duration, sight: &Sight) -> bool {
+    fn is_over(leaving: &mut Leaving, after: Duration, snapshot: &Snapshot) -> bool {
         let busy = Traffic { established: 1, packets: 1 };
-        leaving.is_over(leaving.since + after, sight, busy, Duration::from_secs(60))
+        leaving.is_over(leaving.since + after, snapshot, busy, Duration::from_secs(60))
     }
 
     #[test]
     fn it_waits_for_the_release_and_then_for_connections() {
         let mut leaving = Leaving::new(Instant::now(), Cause::Told);
-        assert!(!is_over(&mut leaving, millis(100), &sight(false, true)));
-        assert!(!is_over(&mut leaving, millis(200), &sight(true, true)));
-        assert!(!is_over(&mut leaving, millis(60_100), &sight(true, false)), "they run on whoever else dies");
-        assert!(is_over(&mut leaving, millis(60_200), &sight(true, true)), "a minute after the release");
+        assert!(!is_over(&mut leaving, millis(100), &snapshot(false, true)));
+        assert!(!is_over(&mut leaving, millis(200), &snapshot(true, true)));
+        assert!(
+            !is_over(&mut leaving, millis(60_100), &snapshot(true, false)),
+            "they run on whoever else dies"
+        );
+        assert!(is_over(&mut leaving, millis(60_200), &snapshot(true, true)), "a minute after the release");
     }
 
     #[test]
     fn a_release_that_does_not_end_is_not_waited_for_without_end() {
         let mut leaving = Leaving::new(Instant::now(), Cause::Told);
-        assert!(!is_over(&mut leaving, RELEASE - millis(1), &sight(false, true)));
-        assert!(is_over(&mut leaving, RELEASE, &sight(false, false)), "nobody else lives");
+        assert!(!is_over(&mut leaving, RELEASE - millis(1), &snapshot(false, true)));
+        assert!(is_over(&mut leaving, RELEASE, &snapshot(false, false)), "nobody else lives");
     }
 
     #[test]
     fn nothing_is_lingered_for_without_another_node_after_an_error_or_when_told_again() {
-        assert!(is_over(&mut Leaving::new(Instant::now(), Cause::Told), millis(100), &sight(true, false)));
+        assert!(is_over(&mut Leaving::new(Instant::now(), Cause::Told), millis(100), &snapshot(true, false)));
 
         for cause in [Cause::Failed(anyhow!("a thread has ended")), Cause::InterfaceGone] {
             let mut failed = Leaving::new(Instant::now(), cause);
-            assert!(!is_over(&mut failed, millis(100), &sight(false, true)), "the groups still go in order");
-            assert!(is_over(&mut failed, millis(200), &sight(true, true)));
+            assert!(
+                !is_over(&mut failed, millis(100), &snapshot(false, true)),
+                "the groups still go in order"
+            );
+            assert!(is_over(&mut failed, millis(200), &snapshot(true, true)));
         }
 
         let mut hurried = Leaving::new(Instant::now(), Cause::Told);
-        assert!(!is_over(&mut hurried, millis(100), &sight(true, true)));
+        assert!(!is_over(&mut hurried, millis(100), &snapshot(true, true)));
         hurried.at_once = true;
-        assert!(is_over(&mut hurried, millis(200), &sight(true, true)));
+        assert!(is_over(&mut hurried, millis(200), &snapshot(true, true)));
     }
 }

@@ -39,13 +39,13 @@ const SERVER_GAUGES: [Metric<ServerStatus>; 6] = [
 
 const SERVICE_COUNTERS: [Metric<ServiceStatus>; 3] = [
     ("lb_service_connections_total", "Connections given to the service's servers", |s| {
-        s.former.connections + sum_all(s, |server| server.connections)
+        s.departed.connections + sum_all(s, |server| server.connections)
     }),
     ("lb_service_packets_total", "Packets forwarded to the service's servers", |s| {
-        s.former.packets + sum_all(s, |server| server.packets)
+        s.departed.packets + sum_all(s, |server| server.packets)
     }),
     ("lb_service_bytes_total", "Bytes forwarded, from the Ethernet header on", |s| {
-        s.former.bytes + sum_all(s, |server| server.bytes)
+        s.departed.bytes + sum_all(s, |server| server.bytes)
     }),
 ];
 

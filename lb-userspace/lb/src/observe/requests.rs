@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lb_api::events::Record;
-use lb_api::status::{Obeyed, ProbeReport, Status};
+use lb_api::status::{Accepted, ProbeReport, Status};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
@@ -19,7 +19,7 @@ const QUEUE: usize = 16;
 pub(crate) enum ControlRequest {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
-    Order(Order, oneshot::Sender<Result<Obeyed, String>>),
+    Order(Order, oneshot::Sender<Result<Accepted, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
     /// With `release` nothing is left behind. The answer is what there is to say of it.
@@ -102,7 +102,7 @@ impl Requests {
     }
 
     /// What came of it; or why it is refused.
-    pub(crate) async fn order(&self, order: Order) -> anyhow::Result<Result<Obeyed, String>> {
+    pub(crate) async fn order(&self, order: Order) -> anyhow::Result<Result<Accepted, String>> {
         self.ask(|reply| ControlRequest::Order(order, reply)).await
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn cluster() -> Status {
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],
-            former: Totals::default(),
+            departed: Totals::default(),
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],

@@ -111,7 +111,7 @@ async fn answer(line: &[u8], requests: &Requests) -> Reply {
 }
 
 async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
-    let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Obeyed));
+    let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Accepted));
     let server = async |order| anyhow::Ok(requests.order_server(order).await?.map(Reply::Done));
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),

@@ -351,7 +351,7 @@ fn a_change_that_was_not_told_is_found_by_looking() {
     bench.ledger.take(0);
     bench.run();
     bench.present.remove(&vip(3));
-    bench.ledger.doubt(true);
+    bench.ledger.recheck(true);
     assert_eq!(put_back(&bench.run()), [vip(3)]);
     assert!(bench.has(0..10));
 }
@@ -420,7 +420,7 @@ fn networks_that_nothing_else_leads_to_have_a_route() {
     assert_eq!(bench.routes, [network].into(), "the other group needs it");
     // The kernel has forgotten it with the link.
     bench.routes.clear();
-    bench.ledger.doubt(true);
+    bench.ledger.recheck(true);
     bench.run();
     assert_eq!(bench.routes, [network].into());
     bench.add_by_hand(own.clone());

@@ -7,7 +7,7 @@ use lb_net::addresses::{Answer, Form, Request};
 use lb_net::vips::HOST;
 use tokio::time::Instant;
 
-use super::{Event, Fight, GroupNumber, Ledger, Outcome, RETRY, VipAddress};
+use super::{Event, GroupNumber, Ledger, Outcome, PutBacks, RETRY, VipAddress};
 
 /// Errors of one piece of work that are told.
 const TOLD: usize = 3;
@@ -114,7 +114,7 @@ impl Ledger {
             return Some((WorkId::default(), Request::List));
         }
         let place = self.works.iter().position(|work| !work.requests.is_empty())?;
-        // Those before it wait for answers; it goes to the end, so that all take turns.
+        // Works before this one wait for answers; this one goes to the end, so that all take turns.
         let mut work = self.works.remove(place)?;
         let request = work.requests.pop_front()?;
         work.under_way += 1;
@@ -192,7 +192,7 @@ impl Ledger {
         self.is_listing = false;
         let forms = match answer {
             Answer::Listed(forms) => {
-                self.take_stock(&forms, now);
+                self.reconcile(&forms, now);
                 forms
             }
             Answer::Failed(why) => {
@@ -216,8 +216,9 @@ impl Ledger {
         }
     }
 
-    /// What is held and not there is put back; what is there and not ours is remembered.
-    fn take_stock(&mut self, forms: &[Form], now: Instant) {
+    /// Puts held addresses back that are not on the interface, and notes those that others put
+    /// there.
+    fn reconcile(&mut self, forms: &[Form], now: Instant) {
         let present: BTreeSet<IpAddr> = forms.iter().map(|form| form.address).collect();
         let gone: Vec<IpAddr> = self.held.keys().filter(|vip| !present.contains(vip)).copied().collect();
         gone.into_iter().for_each(|vip| self.put_back(vip, now));
@@ -298,8 +299,8 @@ impl Ledger {
     }
 
     fn was_put_back(&mut self, vip: IpAddr, now: Instant) {
-        let fight = self.fights.entry(vip).or_insert(Fight { last: now, rounds: 0 });
-        *fight = Fight { last: now, rounds: fight.rounds.saturating_add(1) };
+        let fight = self.fights.entry(vip).or_insert(PutBacks { last: now, rounds: 0 });
+        *fight = PutBacks { last: now, rounds: fight.rounds.saturating_add(1) };
     }
 
     fn tell(&mut self, outcome: Outcome) {

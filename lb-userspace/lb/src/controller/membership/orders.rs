@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use lb_api::status::{Move, Obeyed};
+use lb_api::status::{Accepted, Move};
 use lb_cluster::machine::{self, Refusal};
-use lb_cluster::member::driver::Sight;
+use lb_cluster::member::driver::Snapshot;
 use lb_cluster::message::Role;
 use lb_cluster::words;
 use lb_model::ids::GroupId;
@@ -41,21 +41,21 @@ impl Membership {
         &mut self,
         order: Order,
         groups: &[Group],
-    ) -> Result<Obeyed, String> {
+    ) -> Result<Accepted, String> {
         let Self::Clustered(clustered) = self else {
             return Err("this director is alone: its configuration has no `cluster`".to_owned());
         };
-        let sight = clustered.member.look().await.map_err(|error| format!("{error:#}"))?;
-        let ordered = Ordered { clustered, groups, sight };
+        let snapshot = clustered.member.snapshot().await.map_err(|error| format!("{error:#}"))?;
+        let ordered = Ordered { clustered, groups, snapshot };
         let moves = ordered.carry_out(&order).await?;
         match order {
-            Order::Failover(_) | Order::Failback(_) => return Ok(Obeyed { moves, note: None }),
+            Order::Failover(_) | Order::Failback(_) => return Ok(Accepted { moves, note: None }),
             Order::Standby { .. } => clustered.out.standby = true,
             Order::Resume => clustered.out.standby = false,
             Order::Maintenance { on, .. } => clustered.out.maintenance = on,
         }
         let ends = matches!(order, Order::Resume | Order::Maintenance { on: false, .. });
-        Ok(Obeyed { moves, note: clustered.out.still().filter(|_| ends) })
+        Ok(Accepted { moves, note: clustered.out.still().filter(|_| ends) })
     }
 }
 
@@ -63,7 +63,7 @@ impl Membership {
 struct Ordered<'a> {
     clustered: &'a Clustered,
     groups: &'a [Group],
-    sight: Sight,
+    snapshot: Snapshot,
 }
 
 impl Ordered<'_> {
@@ -160,17 +160,17 @@ impl Ordered<'_> {
 
     fn here(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         self.numbered().filter(|(id, _)| {
-            let group = self.sight.groups.get(id);
+            let group = self.snapshot.groups.get(id);
             group.is_some_and(|group| matches!(group.role, Role::Active | Role::Acquiring))
         })
     }
 
     fn has_successor(&self, id: GroupId) -> bool {
-        self.sight.groups.get(&id).is_some_and(|group| group.has_successor)
+        self.snapshot.groups.get(&id).is_some_and(|group| group.has_successor)
     }
 
     fn leaving(&self, id: GroupId, group: &Group) -> Option<Move> {
-        let holder = self.sight.groups.get(&id)?.holder?;
+        let holder = self.snapshot.groups.get(&id)?.holder?;
         let names = self.clustered.names();
         Some(Move { group: group.name.clone(), from: names.node(holder) })
     }

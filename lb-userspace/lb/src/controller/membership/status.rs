@@ -16,35 +16,35 @@ impl Membership {
     /// `None`: this director is alone.
     pub(in crate::controller) async fn status(&self, groups: &[Group]) -> Option<ClusterStatus> {
         let clustered = self.clustered()?;
-        let sight = clustered.member.look().await.ok()?;
+        let snapshot = clustered.member.snapshot().await.ok()?;
         let names = clustered.names();
-        let nodes = clustered.cluster.nodes.iter().zip(&sight.nodes).map(|(node, sight)| NodeStatus {
+        let nodes = clustered.cluster.nodes.iter().zip(&snapshot.nodes).map(|(node, snapshot)| NodeStatus {
             name: node.name.clone(),
             address: node.address,
-            alive: sight.alive,
-            readiness: sight.readiness.map(|readiness| NodeReadiness {
+            alive: snapshot.alive,
+            readiness: snapshot.readiness.map(|readiness| NodeReadiness {
                 data_path: readiness.data_path,
                 link: readiness.link,
                 maintenance: readiness.maintenance,
                 servers: readiness.servers,
                 references: readiness.references,
             }),
-            config_agrees: sight.config_agrees,
+            config_agrees: snapshot.config_agrees,
         });
         let groups = groups.iter().filter_map(|group| {
-            let (sight, here) = (sight.groups.get(&group.id())?, clustered.roles.get(&group.id())?);
-            Some((group, sight, here))
+            let (snapshot, here) = (snapshot.groups.get(&group.id())?, clustered.roles.get(&group.id())?);
+            Some((group, snapshot, here))
         });
-        let groups = groups.map(|(group, sight, here)| GroupStatus {
+        let groups = groups.map(|(group, snapshot, here)| GroupStatus {
             name: group.name.clone(),
             vips: group.vips.iter().map(|vip| vip.address).collect(),
-            role: words::role(sight.role).to_owned(),
+            role: words::role(snapshot.role).to_owned(),
             since_s: here.since.elapsed().as_secs(),
             cause: here.cause.clone(),
-            holder: sight.holder.map(|node| names.node(node)),
+            holder: snapshot.holder.map(|node| names.node(node)),
             preferred: group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
-            has_successor: sight.has_successor,
-            serves_on: sight.serves_on,
+            has_successor: snapshot.has_successor,
+            serves_on: snapshot.serves_on,
         });
         Some(ClusterStatus {
             name: clustered.cluster.name.clone(),

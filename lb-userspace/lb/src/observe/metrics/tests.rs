@@ -26,7 +26,7 @@ fn encoded(status: &Status) -> BTreeMap<String, f64> {
 fn says_what_the_snapshot_says() {
     let mut status = samples::cluster();
     status.services[0].servers[1].health = Health::Down;
-    status.services[0].former = Totals { connections: 5, packets: 50, bytes: 500 };
+    status.services[0].departed = Totals { connections: 5, packets: 50, bytes: 500 };
     let wanted: BTreeMap<String, f64> = [
         (r#"lb_build_info{version="0.1.0"}"#, 1.0),
         ("lb_config_reload_ok", 1.0),
