@@ -5,10 +5,12 @@
 //! the kernel.
 
 mod ipv6;
+mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use self::ipv6::plain as plain_ipv6;
+pub use self::related::{IcmpError, Quote, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
 use crate::connection::{self, tcp_flags};
@@ -92,6 +94,15 @@ struct Ipv4 {
     destination: V4,
 }
 
+impl Ipv4 {
+    /// Options included, bytes. `None`: it is no such header.
+    #[inline(always)]
+    const fn header_length(&self) -> Option<usize> {
+        let length = (self.version_and_length & 0x0f) as usize * 4;
+        if self.version_and_length >> 4 == 4 && length >= size_of::<Self>() { Some(length) } else { None }
+    }
+}
+
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Ports {
@@ -169,6 +180,7 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 /// Tags that are looked through: 802.1ad has two.
 const MAX_VLAN_TAGS: usize = 2;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const UDP_LENGTH: usize = 8;
 const TCP_LENGTH: usize = 20;
 const ARP_REQUEST: u16 = 1;
@@ -185,7 +197,10 @@ pub enum Parsed {
     WhoHas(V6),
     /// Any other IPv6 packet, to this address: the host's.
     Ipv6(V6),
-    /// ICMP, …: the host's.
+    /// It may belong to another packet: an ICMP error about one. Its family's [`RelatedHeaders`]
+    /// tell more.
+    Related,
+    /// ICMP echo, …: the host's.
     NotOurs,
     /// Cannot be read as far as the ports.
     Malformed(Reason),
@@ -324,15 +339,17 @@ fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
 #[inline(always)]
 fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed> {
     let Some(ip) = frame.read::<Ipv4>(network) else { return Err(Parsed::Malformed(Reason::TruncatedIp)) };
-    let header_length = (ip.version_and_length & 0x0f) as usize * 4;
-    if ip.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4>() {
+    let Some(header_length) = ip.header_length() else {
         return Err(Parsed::Malformed(Reason::BadIpHeader));
-    }
-    let Some(protocol) = Protocol::from_number(ip.protocol) else { return Err(Parsed::NotOurs) };
+    };
+    let transport = network + header_length;
+    let Some(protocol) = Protocol::from_number(ip.protocol) else {
+        let error = related::is_error(frame, &ip, transport);
+        return Err(if error { Parsed::Related } else { Parsed::NotOurs });
+    };
     if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
         return Err(Parsed::Malformed(Reason::Fragment));
     }
-    let transport = network + header_length;
     let Some(ports) = frame.read::<Ports>(transport) else {
         return Err(Parsed::Malformed(Reason::TruncatedPorts));
     };

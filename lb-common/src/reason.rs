@@ -97,6 +97,8 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
+    /// An ICMP error about a packet of a service, of a connection that the table does not know.
+    IcmpUnknown = 26, Pass, "icmp_unknown";
 }
 
 impl Reason {

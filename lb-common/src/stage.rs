@@ -12,10 +12,15 @@ pub enum Stage {
     Ipv6 = 2,
     /// Whatever of IPv6 is not for its fast way.
     SlowIpv6 = 3,
+    /// Packets that belong to another one: ICMP errors.
+    Related = 4,
+    /// The same of IPv6.
+    RelatedIpv6 = 5,
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6];
+    pub const ALL: [Self; 6] =
+        [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6, Self::Related, Self::RelatedIpv6];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The program's name in the object.
@@ -25,6 +30,8 @@ impl Stage {
             Self::Refuse => "lb_refuse",
             Self::Ipv6 => "lb_ipv6",
             Self::SlowIpv6 => "lb_slow_ipv6",
+            Self::Related => "lb_related",
+            Self::RelatedIpv6 => "lb_related_ipv6",
         }
     }
 }

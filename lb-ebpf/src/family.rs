@@ -7,7 +7,7 @@ mod v6;
 use lb_common::addr::Address;
 use lb_common::checksum;
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Frame};
+use lb_common::frame::{Flow, Frame, RelatedHeaders};
 use lb_common::spills::RawSpills;
 use lb_common::table::RawPage;
 
@@ -15,7 +15,7 @@ use crate::sys::packet::Packet;
 
 /// A family of addresses. `network` and `transport` are the offsets of the IP header and of the one
 /// behind it.
-pub trait Family: Address {
+pub trait Family: Address + RelatedHeaders {
     /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
     const TRANSPORT_MASK: usize;
 

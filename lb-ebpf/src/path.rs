@@ -4,6 +4,7 @@
 //! called that way begins with an empty stack.
 
 pub mod fast;
+pub mod related;
 pub mod slow;
 
 use aya_ebpf::programs::XdpContext;

@@ -1,6 +1,8 @@
 //! A director in a test: the real program in the kernel, packets in and packets out.
 
 mod cluster;
+mod icmp;
+mod ipv6;
 mod packet;
 mod pool;
 
@@ -18,6 +20,8 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 pub use cluster::*;
+pub use icmp::*;
+pub use ipv6::*;
 pub use packet::*;
 use pool::Loaded;
 

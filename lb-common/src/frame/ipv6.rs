@@ -2,7 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, PlainRest, Ports, TCP_LENGTH};
+use super::related::{ICMP_LENGTH, Icmp, IcmpError, Quote, RelatedHeaders};
+use super::{
+    ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Link, Net16, Parsed, PlainRest, Ports, TCP_LENGTH,
+};
 use crate::addr::V6;
 use crate::service::Protocol;
 
@@ -57,7 +60,11 @@ const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
+/// RFC 4443: destination unreachable, packet too big, time exceeded, parameter problem.
+const FIRST_ERROR: u8 = 1;
+const LAST_ERROR: u8 = 4;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
+const MORE_FRAGMENTS: u16 = 1;
 
 /// The headers of nearly every packet: no VLAN tag, no extension header. From byte 6 of the frame
 /// on, so that the words of the addresses are aligned in it.
@@ -74,20 +81,26 @@ struct Plain {
 const PLAIN_OFFSET: usize = 6;
 const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + LENGTH + TCP_LENGTH);
 
+/// `None`: there is none, or one with an address that may not be seen on a network, and that a
+/// service of IPv4 must not take for its own.
 #[inline(always)]
+fn header<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Header> {
+    let ip = frame.read::<Header>(at)?;
+    (ip.version_and_class >> 4 == 6 && !ip.destination.is_mapped()).then_some(ip)
+}
+
 /// The flow, or what else it is.
+#[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V6>, Parsed> {
-    let Some(ip) = frame.read::<Header>(network) else { return Err(Parsed::NotOurs) };
-    // No such address may be seen on a network, and a service of IPv4 must not take it for its own.
-    if ip.version_and_class >> 4 != 6 || ip.destination.is_mapped() {
-        return Err(Parsed::NotOurs);
-    }
+    let Some(ip) = header(frame, network) else { return Err(Parsed::NotOurs) };
     if let Some(target) = parse_solicitation(frame, &ip, network + LENGTH) {
         return Err(Parsed::WhoHas(target));
     }
     let the_hosts = Err(Parsed::Ipv6(ip.destination));
-    let Some((protocol, transport)) = transport(frame, ip.next_header, network + LENGTH) else {
-        return the_hosts;
+    let Some(upper) = upper(frame, ip.next_header, network + LENGTH) else { return the_hosts };
+    let transport = upper.at;
+    let Some(protocol) = Protocol::from_number(upper.kind) else {
+        return if upper.is_error(frame) { Err(Parsed::Related) } else { the_hosts };
     };
     let Some(ports) = frame.read::<Ports>(transport) else { return the_hosts };
     Ok(Flow {
@@ -103,38 +116,86 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
     })
 }
 
-/// Walks over the extension headers. `None`: another protocol, a later fragment, more headers than
-/// are looked through, or a packet whose destination is not yet its last one (a routing header with
-/// segments left).
+/// What follows the extension headers.
+#[derive(Clone, Copy)]
+struct Upper {
+    /// Its number as a next header.
+    kind: u8,
+    /// Its offset in the frame.
+    at: usize,
+    /// Whether it is the first one of several fragments.
+    fragmented: bool,
+}
+
+impl Upper {
+    /// Whether it is an ICMP error that a connection's server should hear of, so far as can be told
+    /// without what it quotes.
+    #[inline(always)]
+    fn is_error<F: Frame + ?Sized>(self, frame: &F) -> bool {
+        self.kind == ICMPV6
+            && !self.fragmented
+            && frame.read::<Icmp>(self.at).is_some_and(|icmp| matches!(icmp.kind, FIRST_ERROR..=LAST_ERROR))
+    }
+}
+
+/// Walks over the extension headers. `None`: a later fragment, more headers than are looked
+/// through, or a packet whose destination is not yet its last one (a routing header with segments
+/// left).
 #[inline(always)]
-fn transport<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<(Protocol, usize)> {
+fn upper<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Upper> {
     let mut at = first;
+    let mut fragmented = false;
     let mut step = 0;
     while step <= MAX_EXTENSIONS {
-        if let Some(protocol) = Protocol::from_number(next_header) {
-            return Some((protocol, at));
+        if !matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT) {
+            return Some(Upper { kind: next_header, at, fragmented });
         }
-        let length = match next_header {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => {
-                let extension = frame.read::<Extension>(at)?;
-                match next_header {
-                    FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return None,
-                    ROUTING if extension.word.host() & 0xff != 0 => return None,
-                    _ => {}
-                }
-                let length = if next_header == FRAGMENT { 8 } else { (extension.length as usize + 1) * 8 };
-                next_header = extension.next_header;
-                length
-            }
-            _ => return None,
-        };
-        at += length;
+        let extension = frame.read::<Extension>(at)?;
+        match next_header {
+            FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return None,
+            FRAGMENT => fragmented = extension.word.host() & MORE_FRAGMENTS != 0,
+            ROUTING if extension.word.host() & 0xff != 0 => return None,
+            _ => {}
+        }
+        at += if next_header == FRAGMENT { 8 } else { (extension.length as usize + 1) * 8 };
+        next_header = extension.next_header;
         if at - first > MAX_EXTENSION_BYTES {
             return None;
         }
         step += 1;
     }
     None
+}
+
+impl RelatedHeaders for V6 {
+    #[inline(always)]
+    fn icmp_error<F: Frame + ?Sized>(frame: &F, link: &Link) -> Option<IcmpError<Self>> {
+        let ip = header(frame, link.network)?;
+        let upper = upper(frame, ip.next_header, link.network + LENGTH)?;
+        upper.is_error(frame).then(|| IcmpError {
+            destination: ip.destination,
+            ttl: ip.hop_limit,
+            network: link.network,
+            quote: upper.at + ICMP_LENGTH,
+            total_length: LENGTH + ip.payload_length.host() as usize,
+        })
+    }
+
+    #[inline(always)]
+    fn quote<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Quote<Self>> {
+        let ip = header(frame, at)?;
+        let upper = upper(frame, ip.next_header, at + LENGTH)?;
+        let protocol = Protocol::from_number(upper.kind)?;
+        let ports = frame.read::<Ports>(upper.at)?;
+        Some(Quote {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: ports.source,
+            destination_port: ports.destination,
+            protocol,
+            end: upper.at + size_of::<Ports>(),
+        })
+    }
 }
 
 /// The address that a neighbour solicitation asks for, one that probes for duplicates included:

@@ -11,6 +11,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
 use lb_common::connection::tcp_flags;
 use lb_common::frame::Frame as _;
 use lb_ebpf::path;
@@ -151,6 +152,18 @@ fn lb_ipv6(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
     checked(path::slow::take_ipv6(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related(context: XdpContext) -> u32 {
+    checked(path::related::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related_ipv6(context: XdpContext) -> u32 {
+    checked(path::related::take::<V6>(&context))
 }
 
 #[inline(always)]

@@ -95,6 +95,15 @@ impl<A: Family> Found<A> {
         }
     }
 
+    /// Where the packets of its connection go, if the table knows it; no step is taken.
+    #[inline(always)]
+    pub fn known(&self) -> Option<Decision> {
+        self.known.map(|(seen, next_hop)| {
+            let server = seen.entry.server();
+            Decision { server, next_hop, opens: false, without_entry: false }
+        })
+    }
+
     /// What the table knows of the packet's connection.
     #[inline(always)]
     pub fn entry(&self) -> Option<Entry> {

@@ -32,6 +32,7 @@ pub fn take(context: &XdpContext) -> u32 {
     frame::parse_ipv4(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Malformed(reason) => stats::refuse(reason),
+        Parsed::Related => call(context, Stage::Related),
         // One with VLAN tags; the entry has not known it for one.
         _ if link.is_ipv6() => call(context, Stage::SlowIpv6),
         _ => xdp_action::XDP_PASS,
@@ -46,6 +47,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
     let found = |flow| balance(context, flow);
     frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
+        Parsed::Related => call(context, Stage::RelatedIpv6),
         Parsed::Ipv6(address) => stats::finish(neighbour::host(&packet, &address)),
         _ => xdp_action::XDP_PASS,
     })
@@ -118,7 +120,7 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     if found.is_doubtful(flow, flags, generation) {
-        match handover::relay(context, &found, over)? {
+        match handover::relay(context, &found, over, shared)? {
             Decides::This => {}
             Decides::Other => {
                 found.dispute(generation);

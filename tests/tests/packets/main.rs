@@ -18,6 +18,7 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`icmp`] | ICMP errors go where the packets of their connection go |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`cpus`] | several CPUs at once |
@@ -32,6 +33,7 @@ mod cpus;
 mod directors;
 mod forwarding;
 mod gateway;
+mod icmp;
 mod ipv6;
 mod ipv6_services;
 mod leases;

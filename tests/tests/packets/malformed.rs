@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lb_common::addr::{V4, V6};
-use lb_common::frame::{self, Flow, Parsed};
+use lb_common::frame::{self, Flow, Link, Parsed, RelatedHeaders as _};
 use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
 use lb_model::Stray;
@@ -33,6 +33,7 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
         // There is no service of IPv6 here.
         Parsed::FlowV6(flow) => for_the_host(bytes, flow.destination),
         Parsed::Ipv6(address) => for_the_host(bytes, address),
+        Parsed::Related => judge_related(bytes),
         Parsed::WhoHas(address) if is_vip(address) => Err(Reason::ArpSilenced),
         Parsed::WhoHas(_) => Ok(Verdict::Pass),
         Parsed::Malformed(reason) => Err(reason),
@@ -40,6 +41,12 @@ fn judge(bytes: &[u8]) -> Result<Verdict, Reason> {
         Parsed::Flow(_) if bytes[..6] != MAC => Err(Reason::NotOurMac),
         Parsed::Flow(flow) => frame::check(bytes, &flow).map(|_| Verdict::Tx),
     }
+}
+
+/// No connection here is one that a damaged packet may be about.
+fn judge_related(bytes: &[u8]) -> Result<Verdict, Reason> {
+    let error = frame::link(bytes).filter(Link::is_ipv6).and_then(|link| V6::icmp_error(bytes, &link));
+    error.map_or(Ok(Verdict::Pass), |error| for_the_host(bytes, error.destination))
 }
 
 fn for_the_host(bytes: &[u8], address: V6) -> Result<Verdict, Reason> {

@@ -38,6 +38,10 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::RefusedSilently => (refusals::director(), Packet::rst(client(1)).bytes()),
         Reason::StrayHeld => (just_taken_over(), Packet::ack(client(1)).bytes()),
         Reason::UnknownScheduler => (with_an_unknown_scheduler(), syn.bytes()),
+        Reason::IcmpUnknown => {
+            let sent = sent_to(client(1), syn.transport, 0);
+            (director(), icmp_error(&syn, [3, 4], &sent))
+        }
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }
