@@ -58,7 +58,11 @@ fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action, Reason> {
 /// Sends an ICMP error after the packets of its connection. Nothing is learnt from it, because
 /// anybody can send one.
 #[inline(always)]
-fn follow<A: Family>(packet: Packet, control: &'static Control, error: IcmpError<A>) -> Result<Action, Reason> {
+fn follow<A: Family>(
+    packet: Packet,
+    control: &'static Control,
+    error: IcmpError<A>,
+) -> Result<Action, Reason> {
     if !control.vips.may_contain(error.destination) {
         return host(&packet, error.destination);
     }

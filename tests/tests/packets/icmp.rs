@@ -171,7 +171,10 @@ fn forged_ones_are_the_hosts() {
         ("an echo request", icmp_error(&outer, [8, 0], &sent)),
         ("an echo reply", icmp_error(&outer, [0, 0], &sent)),
         ("a redirect", icmp_error(&outer, [5, 1], &sent)),
-        ("a later fragment of an error", icmp_error(&Packet { fragment: 7, ..outer.clone() }, TOO_BIG, &sent)),
+        (
+            "a later fragment of an error",
+            icmp_error(&Packet { fragment: 7, ..outer.clone() }, TOO_BIG, &sent),
+        ),
         ("an echo request of IPv6", icmp6_error([128, 0], &sent_to_v6(1, TCP))),
     ] {
         assert_passes(&director, description, &frame);

@@ -80,7 +80,9 @@ fn an_error_is_about_the_flow_of_the_connection() {
 fn only_errors_belong_to_another_packet() {
     let sent = v4(6, VIP, CLIENT, 0, &PORTS);
     let errors: Vec<u8> = (0..=u8::MAX)
-        .filter(|kind| parse(&frame(0, &v4(1, ROUTER, VIP, 0, &error(*kind, 0, &sent)))[..]) == Parsed::Related)
+        .filter(|kind| {
+            parse(&frame(0, &v4(1, ROUTER, VIP, 0, &error(*kind, 0, &sent)))[..]) == Parsed::Related
+        })
         .collect();
     assert_eq!(errors, [3, 11, 12]);
     let sent = v6(6, 6, 1, 0, &PORTS);
