@@ -10,7 +10,7 @@ mod related;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use self::ipv6::plain as plain_ipv6;
-pub use self::related::{IcmpError, Quote, RelatedHeaders};
+pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
 use crate::connection::{self, tcp_flags};
@@ -85,7 +85,7 @@ struct Ipv4 {
     version_and_length: u8,
     _service: u8,
     total_length: Net16,
-    _id: u16,
+    id: u16,
     fragment: Net16,
     ttl: u8,
     protocol: u8,
@@ -197,8 +197,8 @@ pub enum Parsed {
     WhoHas(V6),
     /// Any other IPv6 packet, to this address: the host's.
     Ipv6(V6),
-    /// It may belong to another packet: an ICMP error about one. Its family's [`RelatedHeaders`]
-    /// tell more.
+    /// It may belong to another packet: an ICMP error about one, a later fragment of its datagram.
+    /// Its family's [`RelatedHeaders`] tell more.
     Related,
     /// ICMP echo, …: the host's.
     NotOurs,
@@ -247,6 +247,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// Offset of the IP header in the frame.
+    #[inline(always)]
+    pub const fn network(&self) -> usize {
+        self.network
+    }
+
     #[inline(always)]
     pub const fn is_ipv6(&self) -> bool {
         self.ethertype == ETHERTYPE_IPV6
@@ -344,11 +350,12 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed
     };
     let transport = network + header_length;
     let Some(protocol) = Protocol::from_number(ip.protocol) else {
-        let error = related::is_error(frame, &ip, transport);
-        return Err(if error { Parsed::Related } else { Parsed::NotOurs });
+        let is_icmp = ip.protocol == V4::ICMP && ip.fragment.host() & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == 0;
+        let is_error = is_icmp && related::icmp_kind(frame, transport).is_some_and(V4::is_error);
+        return Err(if is_error { Parsed::Related } else { Parsed::NotOurs });
     };
     if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
-        return Err(Parsed::Malformed(Reason::Fragment));
+        return Err(Parsed::Related);
     }
     let Some(ports) = frame.read::<Ports>(transport) else {
         return Err(Parsed::Malformed(Reason::TruncatedPorts));
@@ -375,7 +382,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV4.to_be()
         || ip.version_and_length != 0x45
-        || ip.fragment.0 & (FRAGMENT_OFFSET | MARK).to_be() != 0
+        || ip.fragment.0 & (FRAGMENT_OFFSET | MORE_FRAGMENTS | MARK).to_be() != 0
         || ip.source == ip.destination
         || ip.ttl == 0
     {

@@ -9,6 +9,7 @@ use lb_common::checksum;
 use lb_common::control::Control;
 use lb_common::frame::{Flow, Frame, RelatedHeaders};
 use lb_common::spills::RawSpills;
+use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 
 use crate::sys::packet::Packet;
@@ -23,6 +24,12 @@ pub trait Family: Address + RelatedHeaders {
     /// VIP whose lease has run out it may be another director's
     /// ([`crate::guard::neighbour::host`]).
     const GUARDS_HOST: bool;
+
+    /// Packets that belong to another one.
+    const RELATED: Stage;
+
+    /// Whether other fragments may follow this packet: `false` is sure.
+    fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
     /// See [`lb_common::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;

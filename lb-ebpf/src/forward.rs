@@ -21,6 +21,8 @@ use crate::stats;
 pub enum Action {
     /// It leaves by the interface it came in by.
     Transmit,
+    /// It goes on in `Stage::Related`, which sends it: it may be a fragment that others follow.
+    Remember,
     /// A helper has named where it goes.
     Redirect,
     /// The host's stack has it, as if no director were here.
@@ -33,7 +35,7 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Transmit => xdp_action::XDP_TX,
+            Self::Transmit | Self::Remember => xdp_action::XDP_TX,
             Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
         }

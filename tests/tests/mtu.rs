@@ -1,13 +1,19 @@
-//! What is larger than a link carries: path MTU discovery, with real clients and servers.
+//! What is larger than a link carries: path MTU discovery and fragments, with real clients and
+//! servers.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use lb_lab::cluster::{Talk, VIP};
-use lb_lab::lab::{Director, Node, unique_name};
+use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::uninterrupted;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHECK: &str = "type: http, request: /index.html, interval: 500ms, timeout: 2s";
+/// Of the service of datagrams.
+const PORT: u16 = 5353;
 /// Of the page that is downloaded.
 const BYTES: usize = 3 << 20;
 
@@ -89,4 +95,58 @@ fn a_download_goes_on_after_the_router_has_said_that_packets_are_too_big() {
         }
     }
     assert_eq!(director.status().expect("a status").dropped("icmp_unknown"), 0);
+}
+
+/// Answers each datagram to the VIP with its own name and the datagram's checksum.
+fn responder(server: &Node, vip: IpAddr) -> Responder {
+    let name = server.name().to_owned();
+    let answer = move |question: &[u8]| format!("{name} {}", checksum(question)).into_bytes();
+    Responder::start(server, (vip, PORT), answer).expect("the node holds the VIP")
+}
+
+/// FNV-1a.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// By a link of 1,500 bytes; the server's kernel puts them together again.
+#[test]
+fn datagrams_in_fragments_arrive_byte_for_byte() {
+    let talk = Talk::with_ipv6(&unique_name("fragments")).expect("the cluster comes up");
+    let director = director(&talk, "udp", PORT);
+    let vips: [IpAddr; 2] = [VIP.into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).into()];
+    let servers = [talk.www1.node(), talk.www2.node()];
+    let _responders: Vec<Responder> =
+        vips.iter().flat_map(|vip| servers.map(|server| responder(server, *vip))).collect();
+    for vip in vips {
+        let own: IpAddr =
+            if vip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let mut answered = BTreeSet::new();
+        for _ in 0..2 {
+            let socket = talk.client.run(|| UdpSocket::bind((own, 0))).expect("the client runs");
+            let socket = socket.expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            let mut names = BTreeSet::new();
+            for length in [100, 3_000, 9_000, 60_000, 3_000] {
+                let question: Vec<u8> = (0..length).map(|index| (index * 31 / 7) as u8).collect();
+                socket.send_to(&question, (vip, PORT)).expect("a datagram is sent");
+                let mut answer = [0; 64];
+                let (read, from) = uninterrupted(|| socket.recv_from(&mut answer)).expect("an answer");
+                assert_eq!(from.ip(), vip, "in the VIP's name");
+                let answer = String::from_utf8_lossy(&answer[..read]);
+                let (name, sum) = answer.split_once(' ').expect("a name and a checksum");
+                assert_eq!(sum, checksum(&question).to_string(), "{length} bytes");
+                names.insert(name.to_owned());
+            }
+            assert_eq!(names.len(), 1, "a client's datagrams stay with a server: {names:?}");
+            answered.extend(names);
+        }
+        assert_eq!(answered.len(), 2, "clients are spread: {answered:?}");
+    }
+    let status = director.status().expect("a status");
+    for reason in ["fragment_unknown", "fragment_overlap", "fragment_scattered"] {
+        assert_eq!(status.dropped(reason), 0, "{reason}");
+    }
 }

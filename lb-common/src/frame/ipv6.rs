@@ -2,10 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::related::{ICMP_LENGTH, Icmp, IcmpError, Quote, RelatedHeaders};
-use super::{
-    ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Link, Net16, Parsed, PlainRest, Ports, TCP_LENGTH,
-};
+use super::related::{Head, RelatedHeaders, icmp_kind};
+use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, PlainRest, Ports, TCP_LENGTH};
 use crate::addr::V6;
 use crate::service::Protocol;
 
@@ -63,8 +61,11 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// RFC 4443: destination unreachable, packet too big, time exceeded, parameter problem.
 const FIRST_ERROR: u8 = 1;
 const LAST_ERROR: u8 = 4;
+const FRAGMENT_LENGTH: usize = 8;
+/// Of the identification in the fragment header.
+const FRAGMENT_ID: usize = 4;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
-const MORE_FRAGMENTS: u16 = 1;
+const MORE_FRAGMENTS: usize = 1;
 
 /// The headers of nearly every packet: no VLAN tag, no extension header. From byte 6 of the frame
 /// on, so that the words of the addresses are aligned in it.
@@ -99,8 +100,14 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
     let the_hosts = Err(Parsed::Ipv6(ip.destination));
     let Some(upper) = upper(frame, ip.next_header, network + LENGTH) else { return the_hosts };
     let transport = upper.at;
-    let Some(protocol) = Protocol::from_number(upper.kind) else {
-        return if upper.is_error(frame) { Err(Parsed::Related) } else { the_hosts };
+    let protocol = Protocol::from_number(upper.kind);
+    if upper.later {
+        let may_have_ports = protocol.is_some() || is_extension(upper.kind);
+        return if may_have_ports { Err(Parsed::Related) } else { the_hosts };
+    }
+    let Some(protocol) = protocol else {
+        let related = upper.kind == ICMPV6 && icmp_kind(frame, transport).is_some_and(V6::is_error);
+        return if related { Err(Parsed::Related) } else { the_hosts };
     };
     let Some(ports) = frame.read::<Ports>(transport) else { return the_hosts };
     Ok(Flow {
@@ -123,41 +130,39 @@ struct Upper {
     kind: u8,
     /// Its offset in the frame.
     at: usize,
-    /// Whether it is the first one of several fragments.
-    fragmented: bool,
+    /// Offset of the fragment header; 0: there is none.
+    fragment: usize,
+    /// Whether it is a later fragment; then it is what the first one begins with.
+    later: bool,
 }
 
-impl Upper {
-    /// Whether it is an ICMP error that a connection's server should hear of, so far as can be told
-    /// without what it quotes.
-    #[inline(always)]
-    fn is_error<F: Frame + ?Sized>(self, frame: &F) -> bool {
-        self.kind == ICMPV6
-            && !self.fragmented
-            && frame.read::<Icmp>(self.at).is_some_and(|icmp| matches!(icmp.kind, FIRST_ERROR..=LAST_ERROR))
-    }
+#[inline(always)]
+const fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT)
 }
 
-/// Walks over the extension headers. `None`: a later fragment, more headers than are looked
-/// through, or a packet whose destination is not yet its last one (a routing header with segments
-/// left).
+/// Walks over the extension headers, of a later fragment as far as the fragment header. `None`:
+/// more headers than are looked through, or a packet whose destination is not yet its last one (a
+/// routing header with segments left).
 #[inline(always)]
 fn upper<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Upper> {
     let mut at = first;
-    let mut fragmented = false;
+    let mut fragment = 0;
     let mut step = 0;
     while step <= MAX_EXTENSIONS {
-        if !matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT) {
-            return Some(Upper { kind: next_header, at, fragmented });
+        if !is_extension(next_header) {
+            return Some(Upper { kind: next_header, at, fragment, later: false });
         }
         let extension = frame.read::<Extension>(at)?;
-        match next_header {
-            FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return None,
-            FRAGMENT => fragmented = extension.word.host() & MORE_FRAGMENTS != 0,
-            ROUTING if extension.word.host() & 0xff != 0 => return None,
-            _ => {}
+        if next_header == FRAGMENT {
+            fragment = at;
+            if extension.word.host() & FRAGMENT_OFFSET != 0 {
+                return Some(Upper { kind: extension.next_header, at, fragment, later: true });
+            }
+        } else if next_header == ROUTING && extension.word.host() & 0xff != 0 {
+            return None;
         }
-        at += if next_header == FRAGMENT { 8 } else { (extension.length as usize + 1) * 8 };
+        at += if next_header == FRAGMENT { FRAGMENT_LENGTH } else { (extension.length as usize + 1) * 8 };
         next_header = extension.next_header;
         if at - first > MAX_EXTENSION_BYTES {
             return None;
@@ -168,32 +173,36 @@ fn upper<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Opt
 }
 
 impl RelatedHeaders for V6 {
+    const ICMP: u8 = ICMPV6;
+
     #[inline(always)]
-    fn icmp_error<F: Frame + ?Sized>(frame: &F, link: &Link) -> Option<IcmpError<Self>> {
-        let ip = header(frame, link.network)?;
-        let upper = upper(frame, ip.next_header, link.network + LENGTH)?;
-        upper.is_error(frame).then(|| IcmpError {
-            destination: ip.destination,
-            ttl: ip.hop_limit,
-            network: link.network,
-            quote: upper.at + ICMP_LENGTH,
-            total_length: LENGTH + ip.payload_length.host() as usize,
-        })
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, FIRST_ERROR..=LAST_ERROR)
     }
 
     #[inline(always)]
-    fn quote<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Quote<Self>> {
-        let ip = header(frame, at)?;
-        let upper = upper(frame, ip.next_header, at + LENGTH)?;
-        let protocol = Protocol::from_number(upper.kind)?;
-        let ports = frame.read::<Ports>(upper.at)?;
-        Some(Quote {
+    fn head<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Head<Self>> {
+        let ip = header(frame, network)?;
+        let upper = upper(frame, ip.next_header, network + LENGTH)?;
+        let (mut fragment, mut id, mut data) = (0, 0, upper.at);
+        if upper.fragment != 0 {
+            let word = frame.read::<Extension>(upper.fragment)?.word.host() as usize;
+            // The offset is in the upper 13 bits.
+            fragment = word >> 3 << 1 | word & MORE_FRAGMENTS;
+            id = frame.read::<u32>(upper.fragment + FRAGMENT_ID)? as usize;
+            data = upper.fragment + FRAGMENT_LENGTH;
+        }
+        Some(Head {
             source: ip.source,
             destination: ip.destination,
-            source_port: ports.source,
-            destination_port: ports.destination,
-            protocol,
-            end: upper.at + size_of::<Ports>(),
+            protocol: upper.kind,
+            ttl: ip.hop_limit,
+            network,
+            upper: upper.at,
+            data,
+            fragment,
+            id,
+            total_length: LENGTH + ip.payload_length.host() as usize,
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::sys::{forgotten, opaque};
 
 /// Where a packet goes.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Decision {
     pub server: ServerId,
     pub next_hop: NextHop,

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
-use crate::lookup::connection;
+use crate::lookup::{connection, fragment};
 use crate::maps::CONTROL;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
@@ -69,6 +69,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
             refuse::leave_reason(reason);
             call(context.packet.context(), Stage::Refuse)
         }
+        Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
         result => stats::finish(result),
     }
 }
@@ -132,6 +133,10 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let decision = connection::decide(context, &found, flags, generation)?;
     if decision.without_entry {
         log::table_full(packet.context(), flow.source, *now_ns);
+    }
+    if A::may_be_fragment(packet, flow) {
+        fragment::leave(&decision);
+        return Ok(Action::Remember);
     }
     forward::send(context, &decision)
 }

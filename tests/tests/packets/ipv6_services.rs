@@ -75,10 +75,6 @@ fn headers_before_the_ports_are_looked_through() {
         assert_eq!(server_of(&director, &tagged(tags, &frame)), server, "{tags:?}");
         assert_eq!(server_of(&director, &tagged(tags, &tcp6(1, ACK))), server, "{tags:?}");
     }
-    let first_fragment = extended(udp6(5), 44, [0, 0, 1, 0, 0, 0, 1]);
-    assert_eq!(director.send_bytes(&first_fragment).verdict, Verdict::Tx);
-    let later_fragment = extended(udp6(5), 44, [0, 0, 8, 0, 0, 0, 1]);
-    assert_eq!(director.send_bytes(&later_fragment).verdict, Verdict::Pass);
     let too_deep = extended(frame, 60, NOTHING);
     assert_eq!(director.send_bytes(&too_deep).verdict, Verdict::Pass);
 }

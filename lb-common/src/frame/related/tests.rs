@@ -47,8 +47,8 @@ fn error(kind: u8, code: u8, quote: &[u8]) -> Vec<u8> {
 }
 
 fn about<A: RelatedHeaders>(frame: &[u8]) -> Option<Flow<A>> {
-    let error = A::icmp_error(frame, &link(frame)?)?;
-    error.about(&A::quote(frame, error.quote)?)
+    let error = A::head(frame, link(frame)?.network()).filter(|head| head.is_error(frame))?;
+    error.about(frame, &A::head(frame, error.quote())?)
 }
 
 #[test]
