@@ -279,7 +279,7 @@ mod tests {
             mask in any::<[bool; STRETCHES]>(),
             another in (0u16..64, 1u16..8),
         ) {
-            let mut came = vec![false; 80];
+            let mut came = [false; 80];
             let (mut before, mut covered) = (Covered::NOTHING, Covered::NOTHING);
             for (from, length) in pieces {
                 let piece = piece(from, from + length);

@@ -6,8 +6,8 @@ use super::{IP, MORE_FRAGMENTS, Packet, SEGMENT, extended};
 
 const FRAGMENT_HEADER: u8 = 44;
 
-/// The part of this datagram's IP payload that `range` names, in units of 8 bytes, in a frame of its
-/// own. Whether more follow is told by the datagram's length.
+/// The part of this datagram's IP payload that `range` names, in units of 8 bytes, in a frame of
+/// its own. Whether more follow is told by the datagram's length.
 pub fn fragment(datagram: &Packet, id: u16, range: Range<usize>) -> Vec<u8> {
     let whole = datagram.bytes();
     let network = 14 + 4 * datagram.tags.len();

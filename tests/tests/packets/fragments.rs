@@ -9,12 +9,12 @@ fn director() -> Director {
     Director::new([WEB, WEB_UDP, WEB6, DNS6].map(|key| (key, rr([1, 2, 3]))))
 }
 
-/// A datagram of 3,000 bytes: fragments of 0..185, 185..370 and 370..376 units of 8 bytes, as a link
-/// of 1,500 bytes wants them.
+/// A datagram of 3,000 bytes. A link of 1,500 bytes wants it in the fragments of [`LINK`].
 fn datagram(from: Client) -> Packet {
     Packet { payload: 3000, ..Packet::udp(from) }
 }
 
+/// Units of 8 bytes.
 const LINK: [Range<usize>; 3] = [0..185, 185..370, 370..376];
 
 /// Fragments of these parts of client `number`'s datagrams, of both families.

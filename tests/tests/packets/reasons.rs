@@ -18,7 +18,7 @@ fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::TruncatedIp => (director(), syn.bytes()[..33].to_vec()),
         Reason::BadIpHeader => (director(), syn.bytes_with(|frame| frame[14] = 0x44)),
         Reason::FragmentUnknown => (director(), Packet { fragment: 185, ..syn }.bytes()),
-        Reason::FragmentOverlap => after_fragments(&[0..10], 9..20),
+        Reason::FragmentOverlap => after_fragments(&[0..10, 20..30], 9..15),
         Reason::FragmentScattered => after_fragments(&[0..10, 20..30, 40..50, 60..70], 80..90),
         Reason::TruncatedPorts => (director(), syn.bytes()[..37].to_vec()),
         Reason::NotOurMac => (director(), Packet { destination: mac(7), ..syn }.bytes()),

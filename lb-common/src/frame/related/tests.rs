@@ -170,3 +170,79 @@ proptest! {
         }
     }
 }
+
+/// The packet's part of these units of 8 bytes, with the headers that every fragment has.
+fn fragment_v4(whole: &[u8], headers: usize, from: usize, to: usize) -> Vec<u8> {
+    let end = (headers + to * 8).min(whole.len());
+    let mut packet = [&whole[..headers], &whole[headers + from * 8..end]].concat();
+    let length = packet.len() as u16;
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    let more = if end < whole.len() { MORE_FRAGMENTS } else { 0 };
+    packet[6..8].copy_from_slice(&(from as u16 | more).to_be_bytes());
+    packet
+}
+
+fn fragment_v6(content: &[u8], protocol: u8, extensions: usize, from: usize, to: usize) -> Vec<u8> {
+    let end = (to * 8).min(content.len());
+    let [high, low] = ((from as u16) << 3 | u16::from(end < content.len())).to_be_bytes();
+    let header = [protocol, 0, high, low, 0xa, 0xb, 0xc, 0xd];
+    v6(44, 1, 6, extensions, &[&header[..], &content[from * 8..end]].concat())
+}
+
+/// What a fragment's head says, once as a first one and once as a later one.
+fn assert_fragments<A: RelatedHeaders + std::fmt::Debug>(tags: usize, first: &[u8], rest: &[u8], cut: u16) {
+    let (first, rest) = (frame(tags, first), frame(tags, rest));
+    let network = link(&first[..]).expect("a link").network();
+    let head = A::head(&first[..], network).expect("a head");
+    let flow = head.own_flow(&first[..]).expect("it has ports");
+    assert_eq!((flow.source_port, flow.destination_port), (80_u16.to_be(), 40_000_u16.to_be()));
+    assert_eq!(head.first_piece(), Some(Piece::new(0, usize::from(cut) * 8, true).expect("a piece")));
+
+    assert_eq!(parse(&rest[..]), Parsed::Related);
+    let later = A::head(&rest[..], network).expect("a head");
+    assert!(
+        later.is_later_fragment() && later.first_piece().is_none() && later.own_flow(&rest[..]).is_none()
+    );
+    assert_eq!(later.key(), head.key());
+    let length = later.network + later.total_length - later.data;
+    assert_eq!(later.piece(), Piece::new(cut, length, false));
+    let datagram =
+        Datagram::new(crate::server::ServerId(7), [flow.source_port, flow.destination_port], flow.protocol);
+    let following = later.flow_of(datagram);
+    assert_eq!((following.key() == flow.key(), following.service()), (true, flow.service()));
+}
+
+proptest! {
+    #[test]
+    fn fragments_tell_what_they_are(
+        tags in 0usize..=2,
+        options in 0usize..=10,
+        extensions in 0usize..=3,
+        udp: bool,
+        cut in 1u16..10,
+        content in proptest::collection::vec(any::<u8>(), 80..180),
+    ) {
+        let protocol = if udp { 17 } else { 6 };
+        let content = [&PORTS[..], &content].concat();
+        let (whole, headers) = (v4(protocol, CLIENT, VIP, options, &content), 20 + 4 * options);
+        let at = usize::from(cut);
+        let first = fragment_v4(&whole, headers, 0, at);
+        assert_fragments::<V4>(tags, &first, &fragment_v4(&whole, headers, at, 1 << 13), cut);
+        let first = fragment_v6(&content, protocol, extensions, 0, at);
+        let rest = fragment_v6(&content, protocol, extensions, at, 1 << 13);
+        assert_fragments::<V6>(tags, &first, &rest, cut);
+    }
+
+    #[test]
+    fn arbitrary_heads_are_read_within_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..160), v6: bool) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.get_mut(14) {
+            *first = if v6 { 0x60 } else { 0x40 | *first & 0xf };
+        }
+        let v4 = V4::head(&bytes[..], 14).and_then(|head| head.own_flow(&bytes[..]).map(|flow| flow.transport));
+        let v6 = V6::head(&bytes[..], 14).and_then(|head| head.own_flow(&bytes[..]).map(|flow| flow.transport));
+        for transport in v4.into_iter().chain(v6) {
+            prop_assert!(transport + 4 <= bytes.len());
+        }
+    }
+}
