@@ -5,10 +5,12 @@
 //! the kernel.
 
 mod ipv6;
+mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use self::ipv6::plain as plain_ipv6;
+pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
 use crate::connection::{self, tcp_flags};
@@ -83,13 +85,22 @@ struct Ipv4 {
     version_and_length: u8,
     _service: u8,
     total_length: Net16,
-    _id: u16,
+    id: u16,
     fragment: Net16,
     ttl: u8,
     protocol: u8,
     _checksum: u16,
     source: V4,
     destination: V4,
+}
+
+impl Ipv4 {
+    /// Options included, bytes. `None`: it is no such header.
+    #[inline(always)]
+    const fn header_length(&self) -> Option<usize> {
+        let length = (self.version_and_length & 0x0f) as usize * 4;
+        if self.version_and_length >> 4 == 4 && length >= size_of::<Self>() { Some(length) } else { None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -169,6 +180,7 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 /// Tags that are looked through: 802.1ad has two.
 const MAX_VLAN_TAGS: usize = 2;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const UDP_LENGTH: usize = 8;
 const TCP_LENGTH: usize = 20;
 const ARP_REQUEST: u16 = 1;
@@ -185,7 +197,10 @@ pub enum Parsed {
     WhoHas(V6),
     /// Any other IPv6 packet, to this address: the host's.
     Ipv6(V6),
-    /// ICMP, …: the host's.
+    /// It may belong to another packet: an ICMP error about one, a later fragment of its datagram.
+    /// Its family's [`RelatedHeaders`] tell more.
+    Related,
+    /// ICMP echo, …: the host's.
     NotOurs,
     /// Cannot be read as far as the ports.
     Malformed(Reason),
@@ -232,6 +247,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// Offset of the IP header in the frame.
+    #[inline(always)]
+    pub const fn network(&self) -> usize {
+        self.network
+    }
+
     #[inline(always)]
     pub const fn is_ipv6(&self) -> bool {
         self.ethertype == ETHERTYPE_IPV6
@@ -324,15 +345,18 @@ fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
 #[inline(always)]
 fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed> {
     let Some(ip) = frame.read::<Ipv4>(network) else { return Err(Parsed::Malformed(Reason::TruncatedIp)) };
-    let header_length = (ip.version_and_length & 0x0f) as usize * 4;
-    if ip.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4>() {
+    let Some(header_length) = ip.header_length() else {
         return Err(Parsed::Malformed(Reason::BadIpHeader));
-    }
-    let Some(protocol) = Protocol::from_number(ip.protocol) else { return Err(Parsed::NotOurs) };
-    if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
-        return Err(Parsed::Malformed(Reason::Fragment));
-    }
+    };
     let transport = network + header_length;
+    let Some(protocol) = Protocol::from_number(ip.protocol) else {
+        let is_icmp = ip.protocol == V4::ICMP && ip.fragment.host() & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == 0;
+        let is_error = is_icmp && related::icmp_kind(frame, transport).is_some_and(V4::is_error);
+        return Err(if is_error { Parsed::Related } else { Parsed::NotOurs });
+    };
+    if ip.fragment.host() & FRAGMENT_OFFSET != 0 {
+        return Err(Parsed::Related);
+    }
     let Some(ports) = frame.read::<Ports>(transport) else {
         return Err(Parsed::Malformed(Reason::TruncatedPorts));
     };
@@ -358,7 +382,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV4.to_be()
         || ip.version_and_length != 0x45
-        || ip.fragment.0 & (FRAGMENT_OFFSET | MARK).to_be() != 0
+        || ip.fragment.0 & (FRAGMENT_OFFSET | MORE_FRAGMENTS | MARK).to_be() != 0
         || ip.source == ip.destination
         || ip.ttl == 0
     {

@@ -6,6 +6,7 @@
 //!
 //! - [`addr`], [`mac`]: addresses as packets and maps hold them
 //! - [`frame`]: headers of a packet, from Ethernet to the ports; what is ours, not ours, malformed
+//! - [`fragment`]: fragments of a datagram: the first one, those that follow it, overlaps
 //! - [`reason`]: why a packet was dropped or passed to the host
 //! - [`service`]: services and the table that finds them by address, port and protocol
 //! - [`checksum`]: the Internet checksum
@@ -41,6 +42,7 @@ pub mod checksum;
 pub mod compile;
 pub mod connection;
 pub mod control;
+pub mod fragment;
 pub mod frame;
 pub mod hairpin;
 #[cfg(not(target_arch = "bpf"))]

@@ -43,8 +43,9 @@ reasons! {
     TruncatedIp = 0, Pass, "truncated_ip";
     /// An IPv4 header with another version number or a header length below 20 bytes.
     BadIpHeader = 1, Pass, "bad_ip_header";
-    /// A later fragment: it carries no ports.
-    Fragment = 2, Pass, "fragment";
+    /// A later fragment to an address of a service, and no first one is known that would tell its
+    /// ports.
+    FragmentUnknown = 2, Pass, "fragment_unknown";
     /// Too short to hold the ports.
     TruncatedPorts = 3, Pass, "truncated_ports";
     /// For a service, but sent to another station's MAC (flooded by a switch): forwarding would
@@ -103,6 +104,12 @@ reasons! {
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     /// Also where the driver has left no room before the frame for the headers.
     TooBigSilently = 27, Drop, "too_big_silently";
+    /// An ICMP error about a packet of a service, of a connection that the table does not know.
+    IcmpUnknown = 28, Pass, "icmp_unknown";
+    /// A fragment that carries again what another one of its datagram has carried.
+    FragmentOverlap = 29, Drop, "fragment_overlap";
+    /// A fragment of a datagram of which too many separate stretches have come.
+    FragmentScattered = 30, Drop, "fragment_scattered";
 }
 
 impl Reason {

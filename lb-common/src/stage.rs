@@ -14,10 +14,22 @@ pub enum Stage {
     SlowIpv6 = 3,
     /// The outer packet around one for a server that is reached by a tunnel.
     Encapsulate = 4,
+    /// Packets that belong to another one: ICMP errors, fragments.
+    Related = 5,
+    /// The same of IPv6.
+    RelatedIpv6 = 6,
 }
 
 impl Stage {
-    pub const ALL: [Self; 5] = [Self::Slow, Self::Refuse, Self::Ipv6, Self::SlowIpv6, Self::Encapsulate];
+    pub const ALL: [Self; 7] = [
+        Self::Slow,
+        Self::Refuse,
+        Self::Ipv6,
+        Self::SlowIpv6,
+        Self::Encapsulate,
+        Self::Related,
+        Self::RelatedIpv6,
+    ];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The program's name in the object.
@@ -28,6 +40,8 @@ impl Stage {
             Self::Ipv6 => "lb_ipv6",
             Self::SlowIpv6 => "lb_slow_ipv6",
             Self::Encapsulate => "lb_encapsulate",
+            Self::Related => "lb_related",
+            Self::RelatedIpv6 => "lb_related_ipv6",
         }
     }
 }

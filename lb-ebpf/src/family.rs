@@ -7,15 +7,16 @@ mod v6;
 use lb_common::addr::Address;
 use lb_common::checksum;
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Frame};
+use lb_common::frame::{Flow, Frame, RelatedHeaders};
 use lb_common::spills::RawSpills;
+use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 
 use crate::sys::packet::Packet;
 
 /// A family of addresses. `network` and `transport` are the offsets of the IP header and of the one
 /// behind it.
-pub trait Family: Address {
+pub trait Family: Address + RelatedHeaders {
     /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
     const TRANSPORT_MASK: usize;
 
@@ -23,6 +24,12 @@ pub trait Family: Address {
     /// VIP whose lease has run out it may be another director's
     /// ([`crate::guard::neighbour::host`]).
     const GUARDS_HOST: bool;
+
+    /// Packets that belong to another one.
+    const RELATED: Stage;
+
+    /// Whether other fragments may follow this packet: `false` is sure.
+    fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
     /// See [`lb_common::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;

@@ -25,6 +25,8 @@ pub enum Action {
     Transmit,
     /// It goes on in `Stage::Encapsulate`, which sends and counts it.
     Encapsulate,
+    /// It goes on in `Stage::Related`, which sends it: it may be a fragment that others follow.
+    Remember,
     /// A helper has named where it goes.
     Redirect,
     /// The host's stack has it, as if no director were here.
@@ -37,7 +39,7 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Transmit | Self::Encapsulate => xdp_action::XDP_TX,
+            Self::Transmit | Self::Encapsulate | Self::Remember => xdp_action::XDP_TX,
             Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
         }

@@ -7,6 +7,7 @@
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
 
 /// The entry.
 #[xdp(frags)]
@@ -42,6 +43,18 @@ fn lb_slow_ipv6(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
     lb_ebpf::forward::tunnel::take(&context)
+}
+
+/// `Stage::Related`.
+#[xdp(frags)]
+fn lb_related(context: XdpContext) -> u32 {
+    lb_ebpf::path::related::take::<V4>(&context)
+}
+
+/// `Stage::RelatedIpv6`.
+#[xdp(frags)]
+fn lb_related_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::related::take::<V6>(&context)
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

@@ -1,10 +1,11 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least
 //! that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
 use lb_common::control::Control;
+use lb_common::fragment::{self, Trail};
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
@@ -20,6 +21,7 @@ use lb_common::tournament::Leaf;
 use lb_common::tunnel::Tunnel;
 
 use crate::forward::tunnel::Parcel;
+use crate::lookup::connection::Decision;
 use crate::sys::clock::Reading;
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
@@ -125,6 +127,14 @@ pub static CONNECTIONS_V6: Array<RawPage, 1, SHARED> = Array::new();
 /// As `SPILLS_V4`, of the table of IPv6.
 #[btf_map]
 pub static SPILLS_V6: Array<RawSpills, 1, SHARED> = Array::new();
+
+/// Where the packet of this CPU goes that is perhaps a first fragment; for `Stage::Related`.
+#[btf_map]
+pub static DECIDED: PerCpuArray<Decision, 1> = PerCpuArray::new();
+
+/// Where the first fragments of datagrams went.
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<fragment::Key, Trail, { fragment::TRAILS as usize }> = LruHashMap::new();
 
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;

@@ -4,6 +4,7 @@
 //! called that way begins with an empty stack.
 
 pub mod fast;
+pub mod related;
 pub mod slow;
 
 use aya_ebpf::programs::XdpContext;
@@ -12,6 +13,7 @@ use lb_common::frame;
 use lb_common::reason::Reason;
 use lb_common::stage::Stage;
 
+use crate::forward::Action;
 use crate::maps::STAGES;
 use crate::stats;
 use crate::sys::packet::Packet;
@@ -32,6 +34,15 @@ pub fn enter_ipv6(context: &XdpContext) -> u32 {
     match fast::take::<V6>(context) {
         Some(action) => action,
         None => call(context, Stage::SlowIpv6),
+    }
+}
+
+/// What XDP does with the packet, which may go on in another program.
+#[inline(always)]
+pub fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
+    match result {
+        Ok(Action::Encapsulate) => call(context, Stage::Encapsulate),
+        result => stats::finish(result),
     }
 }
 

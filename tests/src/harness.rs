@@ -1,6 +1,9 @@
 //! A director in a test: the real program in the kernel, packets in and packets out.
 
 mod cluster;
+mod fragments;
+mod icmp;
+mod ipv6;
 mod packet;
 mod pool;
 
@@ -20,6 +23,9 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 pub use cluster::*;
+pub use fragments::*;
+pub use icmp::*;
+pub use ipv6::*;
 pub use packet::*;
 use pool::Loaded;
 

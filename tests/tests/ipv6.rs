@@ -2,8 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use lb_api::status::Status;
 use lb_lab::cluster::Talk;
@@ -13,31 +11,12 @@ use lb_lab::scenario::traffic::Answer;
 
 const URL: &str = "http://[fd00::6]/index.html";
 
-/// The address of fd00::/64 with the last number of the node's IPv4 one.
 fn address(node: &Node) -> String {
-    let [.., last] = node.address().octets();
-    format!("fd00::{last}")
+    node.ipv6().to_string()
 }
 
-/// The talk's cluster with IPv6: both servers hold the VIP on their loopback.
 fn talk(purpose: &str) -> Talk {
-    let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
-    for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
-        node.add_ipv6(&format!("{}/64", address(node))).expect("an address");
-    }
-    // Until then a server may not answer: it has no address to ask for the client's MAC from.
-    for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
-        let deadline = Instant::now() + PATIENCE;
-        while node.ip("-6 address show dev eth0 tentative").expect("ip works").contains("inet6") {
-            assert!(Instant::now() < deadline, "addresses of {} stay tentative", node.name());
-            sleep(Duration::from_millis(50));
-        }
-    }
-    for server in [talk.www1.node(), talk.www2.node()] {
-        server.sysctl("net/ipv6/conf/lo/disable_ipv6", "0").expect("it can be set");
-        server.ip("-6 address add fd00::6/128 dev lo nodad").expect("the server holds the VIP");
-    }
-    talk
+    Talk::with_ipv6(&unique_name(purpose)).expect("the cluster comes up")
 }
 
 fn configuration(talk: &Talk, second: &str) -> String {

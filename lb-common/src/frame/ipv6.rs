@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use super::related::{Head, RelatedHeaders, icmp_kind};
 use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, PlainRest, Ports, TCP_LENGTH};
 use crate::addr::V6;
 use crate::service::Protocol;
@@ -57,7 +58,14 @@ const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
+/// RFC 4443: destination unreachable, packet too big, time exceeded, parameter problem.
+const FIRST_ERROR: u8 = 1;
+const LAST_ERROR: u8 = 4;
+const FRAGMENT_LENGTH: usize = 8;
+/// Of the identification in the fragment header.
+const FRAGMENT_ID: usize = 4;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
+const MORE_FRAGMENTS: usize = 1;
 
 /// The headers of nearly every packet: no VLAN tag, no extension header. From byte 6 of the frame
 /// on, so that the words of the addresses are aligned in it.
@@ -74,20 +82,32 @@ struct Plain {
 const PLAIN_OFFSET: usize = 6;
 const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + LENGTH + TCP_LENGTH);
 
+/// `None`: there is none, or one with an address that may not be seen on a network, and that a
+/// service of IPv4 must not take for its own.
 #[inline(always)]
+fn header<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Header> {
+    let ip = frame.read::<Header>(at)?;
+    (ip.version_and_class >> 4 == 6 && !ip.destination.is_mapped()).then_some(ip)
+}
+
 /// The flow, or what else it is.
+#[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V6>, Parsed> {
-    let Some(ip) = frame.read::<Header>(network) else { return Err(Parsed::NotOurs) };
-    // No such address may be seen on a network, and a service of IPv4 must not take it for its own.
-    if ip.version_and_class >> 4 != 6 || ip.destination.is_mapped() {
-        return Err(Parsed::NotOurs);
-    }
+    let Some(ip) = header(frame, network) else { return Err(Parsed::NotOurs) };
     if let Some(target) = parse_solicitation(frame, &ip, network + LENGTH) {
         return Err(Parsed::WhoHas(target));
     }
     let the_hosts = Err(Parsed::Ipv6(ip.destination));
-    let Some((protocol, transport)) = transport(frame, ip.next_header, network + LENGTH) else {
-        return the_hosts;
+    let Some(upper) = upper(frame, ip.next_header, network + LENGTH) else { return the_hosts };
+    let transport = upper.at;
+    let protocol = Protocol::from_number(upper.kind);
+    if upper.later {
+        let may_have_ports = protocol.is_some() || is_extension(upper.kind);
+        return if may_have_ports { Err(Parsed::Related) } else { the_hosts };
+    }
+    let Some(protocol) = protocol else {
+        let related = upper.kind == ICMPV6 && icmp_kind(frame, transport).is_some_and(V6::is_error);
+        return if related { Err(Parsed::Related) } else { the_hosts };
     };
     let Some(ports) = frame.read::<Ports>(transport) else { return the_hosts };
     Ok(Flow {
@@ -103,38 +123,88 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
     })
 }
 
-/// Walks over the extension headers. `None`: another protocol, a later fragment, more headers than
-/// are looked through, or a packet whose destination is not yet its last one (a routing header with
-/// segments left).
+/// What follows the extension headers.
+#[derive(Clone, Copy)]
+struct Upper {
+    /// Its number as a next header.
+    kind: u8,
+    /// Its offset in the frame.
+    at: usize,
+    /// Offset of the fragment header; 0: there is none.
+    fragment: usize,
+    /// Whether it is a later fragment; then it is what the first one begins with.
+    later: bool,
+}
+
 #[inline(always)]
-fn transport<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<(Protocol, usize)> {
+const fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT)
+}
+
+/// Walks over the extension headers, of a later fragment as far as the fragment header. `None`:
+/// more headers than are looked through, or a packet whose destination is not yet its last one (a
+/// routing header with segments left).
+#[inline(always)]
+fn upper<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Upper> {
     let mut at = first;
+    let mut fragment = 0;
     let mut step = 0;
     while step <= MAX_EXTENSIONS {
-        if let Some(protocol) = Protocol::from_number(next_header) {
-            return Some((protocol, at));
+        if !is_extension(next_header) {
+            return Some(Upper { kind: next_header, at, fragment, later: false });
         }
-        let length = match next_header {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => {
-                let extension = frame.read::<Extension>(at)?;
-                match next_header {
-                    FRAGMENT if extension.word.host() & FRAGMENT_OFFSET != 0 => return None,
-                    ROUTING if extension.word.host() & 0xff != 0 => return None,
-                    _ => {}
-                }
-                let length = if next_header == FRAGMENT { 8 } else { (extension.length as usize + 1) * 8 };
-                next_header = extension.next_header;
-                length
+        let extension = frame.read::<Extension>(at)?;
+        if next_header == FRAGMENT {
+            fragment = at;
+            if extension.word.host() & FRAGMENT_OFFSET != 0 {
+                return Some(Upper { kind: extension.next_header, at, fragment, later: true });
             }
-            _ => return None,
-        };
-        at += length;
+        } else if next_header == ROUTING && extension.word.host() & 0xff != 0 {
+            return None;
+        }
+        at += if next_header == FRAGMENT { FRAGMENT_LENGTH } else { (extension.length as usize + 1) * 8 };
+        next_header = extension.next_header;
         if at - first > MAX_EXTENSION_BYTES {
             return None;
         }
         step += 1;
     }
     None
+}
+
+impl RelatedHeaders for V6 {
+    const ICMP: u8 = ICMPV6;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, FIRST_ERROR..=LAST_ERROR)
+    }
+
+    #[inline(always)]
+    fn head<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Head<Self>> {
+        let ip = header(frame, network)?;
+        let upper = upper(frame, ip.next_header, network + LENGTH)?;
+        let (mut fragment, mut id, mut data) = (0, 0, upper.at);
+        if upper.fragment != 0 {
+            let word = frame.read::<Extension>(upper.fragment)?.word.host() as usize;
+            // The offset is in the upper 13 bits.
+            fragment = word >> 3 << 1 | word & MORE_FRAGMENTS;
+            id = frame.read::<u32>(upper.fragment + FRAGMENT_ID)? as usize;
+            data = upper.fragment + FRAGMENT_LENGTH;
+        }
+        Some(Head {
+            source: ip.source,
+            destination: ip.destination,
+            protocol: upper.kind,
+            ttl: ip.hop_limit,
+            network,
+            upper: upper.at,
+            data,
+            fragment,
+            id,
+            total_length: LENGTH + ip.payload_length.host() as usize,
+        })
+    }
 }
 
 /// The address that a neighbour solicitation asks for, one that probes for duplicates included:

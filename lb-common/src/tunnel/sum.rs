@@ -14,8 +14,10 @@ use crate::service::Protocol;
 const FRAGMENT: usize = 6;
 const PROTOCOL: usize = 9;
 const ADDRESSES: usize = 12;
-/// "More fragments".
-const MORE: u16 = 0x2000;
+/// "More fragments", and the offset.
+const IN_FRAGMENTS: u16 = 0x3fff;
+/// Its messages have no pseudo header (RFC 792).
+const ICMP: u8 = 1;
 /// Offset of a UDP header's checksum.
 const UDP_CHECKSUM: usize = 6;
 const IPV6: usize = 40;
@@ -38,12 +40,15 @@ pub fn inner_sum<F: Frame + ?Sized>(
         let protocol = frame.read::<u8>(network + PROTOCOL)?;
         let lacks_checksum =
             protocol == Protocol::Udp.number() && frame.read::<u16>(transport + UDP_CHECKSUM)? == 0;
-        if fragment & MORE != 0 || lacks_checksum {
+        if fragment & IN_FRAGMENTS != 0 || lacks_checksum {
             return None;
         }
         let addresses: [u32; 2] = frame.read(network + ADDRESSES)?;
         // The header adds up to nothing by its own checksum.
-        let pseudo = halves(addresses[0]) + halves(addresses[1]) + number(protocol) + carried;
+        let pseudo = match protocol {
+            ICMP => 0,
+            _ => halves(addresses[0]) + halves(addresses[1]) + number(protocol) + carried,
+        };
         return Some(u32::from(checksum::of(pseudo)));
     }
     let words: [u32; IPV6 / 4] = frame.read(network)?;

@@ -192,3 +192,23 @@ fn an_inner_packet_may_not_tell_its_sum() {
     let length = ipv6.len() as u32 - 14;
     assert_eq!(inner_sum(&ipv6[..], false, 14, 62, length), None, "an extension header");
 }
+
+#[test]
+fn an_icmp_message_adds_up_to_nothing_and_a_fragment_tells_nothing() {
+    let mut frame = vec![0_u8; 14 + 20 + 8];
+    frame[14] = 0x45;
+    frame[14 + 3] = 28;
+    frame[14 + 9] = 1;
+    frame[14 + 12..14 + 20].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
+    frame[34..42].copy_from_slice(&[3, 4, 0, 0, 0, 0, 5, 120]);
+    for (range, at) in [(14..34, 24), (34..42, 36)] {
+        let checksum = !(sum(&frame[range]) as u16);
+        frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+    assert_eq!(sum(&frame[14..]), 0);
+    assert_eq!(inner_sum(&frame[..], true, 14, 34, 28).map(|sum| sum % 0xffff), Some(0));
+    for fragment in [[0x20, 0], [0, 1]] {
+        frame[14 + 6..14 + 8].copy_from_slice(&fragment);
+        assert_eq!(inner_sum(&frame[..], true, 14, 34, 28), None, "{fragment:?}");
+    }
+}

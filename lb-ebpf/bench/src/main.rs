@@ -12,6 +12,7 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
 use lb_common::connection::tcp_flags;
 use lb_common::frame::Frame as _;
 use lb_ebpf::path;
@@ -172,6 +173,18 @@ fn lb_encapsulate(context: XdpContext) -> u32 {
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     unsafe { *ethertype = 0x0800u16.to_be() };
     checked(action)
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related(context: XdpContext) -> u32 {
+    checked(path::related::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related_ipv6(context: XdpContext) -> u32 {
+    checked(path::related::take::<V6>(&context))
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@ use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
 use lb_common::peer::MARK;
 use lb_common::spills::RawSpills;
+use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 
 use super::{Family, read_word, with_bits, write_word};
@@ -13,6 +14,7 @@ use crate::sys::packet::Packet;
 
 /// Offsets of words in the header (RFC 791, section 3.1).
 const FRAGMENT: usize = 6;
+const MORE_FRAGMENTS: u16 = 0x2000;
 /// Time to live in the high byte, protocol in the low one.
 const TTL: usize = 8;
 const CHECKSUM: usize = 10;
@@ -20,6 +22,12 @@ const CHECKSUM: usize = 10;
 impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
+    const RELATED: Stage = Stage::Related;
+
+    #[inline(always)]
+    fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool {
+        read_word(packet, flow.network + FRAGMENT).is_some_and(|word| word & MORE_FRAGMENTS != 0)
+    }
 
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {

@@ -4,6 +4,7 @@ use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
 use lb_common::peer::TCP_MARK;
 use lb_common::spills::RawSpills;
+use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 
 use super::{Family, read_word, with_bits, write_word};
@@ -11,6 +12,8 @@ use crate::lookup::table::lb_learn_v6;
 use crate::maps::{CONNECTIONS_V6, SPILLS_V6};
 use crate::sys::packet::Packet;
 
+/// Of the header, without extension headers.
+const LENGTH: usize = 40;
 /// Offset of the hop limit in the header (RFC 8200, section 3).
 const HOP_LIMIT: usize = 7;
 /// Offsets in the TCP header: the word of data offset and flags, the checksum.
@@ -20,6 +23,13 @@ const TCP_CHECKSUM: usize = 16;
 impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
+    const RELATED: Stage = Stage::RelatedIpv6;
+
+    /// It has extension headers.
+    #[inline(always)]
+    fn may_be_fragment(_packet: &Packet, flow: &Flow<Self>) -> bool {
+        flow.transport.wrapping_sub(flow.network) != LENGTH
+    }
 
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {

@@ -12,9 +12,15 @@ use crate::stats;
 
 /// Makes a packet in mid-connection one for the other director of a take-over, if there is one and
 /// it decides where the packet goes. With a lease that is `over` that is whoever has relayed it.
-/// Where directors are real servers the packet bears a mark then, see `lb_common::peer`.
+/// With `shared` directors are real servers, and the packet bears a mark then, see
+/// `lb_common::peer`.
 #[inline(always)]
-pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>, over: bool) -> Result<Decides, Reason> {
+pub fn relay<A: Family>(
+    context: &Context<A>,
+    found: &Found<A>,
+    over: bool,
+    shared: bool,
+) -> Result<Decides, Reason> {
     let Context { packet, control, now_ns, .. } = context;
     let lease = lease::read(control, found.group());
     let sender = direct::source_mac(packet)?;
@@ -32,7 +38,7 @@ pub fn relay<A: Family>(context: &Context<A>, found: &Found<A>, over: bool) -> R
         Decides::Sender => take_hops(context)?,
     }
     direct::write(packet, control, director)?;
-    if found.is_served_by_a_director() {
+    if shared {
         A::set_mark(packet, context.flow.network, context.flow.transport, true);
     }
     stats::table(TableEvent::Relayed);

@@ -19,9 +19,24 @@ use crate::sys::packet::{self, Packet};
 /// Whose the packet is. The mark is gone then.
 #[inline(always)]
 pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
+    sender_by(context, found, u64::from(context.flow.ttl == probe::TTL))
+}
+
+/// The same of a packet that is never relayed where directors are real servers: no mark is looked
+/// for, and it is no probe.
+#[inline(always)]
+pub fn sender_of_unmarked<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
+    sender_by(context, found, UNMARKED)
+}
+
+/// Flags of [`judge`], besides that of a probe.
+const SERVED_HERE: u64 = 2;
+const UNMARKED: u64 = 4;
+
+#[inline(always)]
+fn sender_by<A: Family>(context: &Context<A>, found: &Found<A>, flags: u64) -> Sender {
     let Context { packet, flow, now_ns, .. } = context;
-    let probe = flow.ttl == probe::TTL;
-    let flags = u64::from(found.is_served_here()) << 1 | u64::from(probe);
+    let flags = flags | if found.is_served_here() { SERVED_HERE } else { 0 };
     let port = u64::from(flow.source_port);
     let offsets = (flow.network as u64) << 16 | flow.transport as u64;
     let group = u64::from(found.group().number());
@@ -45,7 +60,11 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
     let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };
     let group = GroupIndex::from_number(group as u8);
     let from_partner = lease::relay(control, group, now_ns) == Some(source);
-    let Some(marked) = A::is_marked(packet, network, transport) else { return 0 };
+    let marked = match what & UNMARKED {
+        0 => A::is_marked(packet, network, transport),
+        _ => Some(false),
+    };
+    let Some(marked) = marked else { return 0 };
     let facts = Facts {
         from_partner,
         from_director: from_partner || is_director(source),
@@ -54,7 +73,7 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
         ungrouped: group == GroupIndex::UNGROUPED,
         probe: what & 1 != 0 && super::probe::ports(control).contain((what >> 16) as u16),
         marked,
-        host_serves: what & 2 != 0,
+        host_serves: what & SERVED_HERE != 0,
     };
     let sender = peer::sender(facts);
     if facts.marked && sender != Sender::Client {

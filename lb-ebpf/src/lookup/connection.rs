@@ -22,6 +22,7 @@ use crate::sys::{forgotten, opaque};
 
 /// Where a packet goes.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Decision {
     pub server: ServerId,
     pub next_hop: NextHop,
@@ -93,6 +94,15 @@ impl<A: Family> Found<A> {
                 self.page.swap_entry(seen.slot, seen.entry, disputed);
             }
         }
+    }
+
+    /// Where the packets of its connection go, if the table knows it; no step is taken.
+    #[inline(always)]
+    pub fn known(&self) -> Option<Decision> {
+        self.known.map(|(seen, next_hop)| {
+            let server = seen.entry.server();
+            Decision { server, next_hop, opens: false, without_entry: false }
+        })
     }
 
     /// What the table knows of the packet's connection.

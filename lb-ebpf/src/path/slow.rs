@@ -11,12 +11,12 @@ use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
-use super::call;
+use super::{call, finish};
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
-use crate::lookup::connection;
+use crate::lookup::{connection, fragment};
 use crate::maps::CONTROL;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
@@ -32,6 +32,7 @@ pub fn take(context: &XdpContext) -> u32 {
     frame::parse_ipv4(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Malformed(reason) => stats::refuse(reason),
+        Parsed::Related => call(context, Stage::Related),
         // One with VLAN tags; the entry has not known it for one.
         _ if link.is_ipv6() => call(context, Stage::SlowIpv6),
         _ => xdp_action::XDP_PASS,
@@ -46,6 +47,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
     let found = |flow| balance(context, flow);
     frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
+        Parsed::Related => call(context, Stage::RelatedIpv6),
         Parsed::Ipv6(address) => stats::finish(neighbour::host(&packet, &address)),
         _ => xdp_action::XDP_PASS,
     })
@@ -67,8 +69,8 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
             refuse::leave_reason(reason);
             call(context.packet.context(), Stage::Refuse)
         }
-        Ok(Action::Encapsulate) => call(context.packet.context(), Stage::Encapsulate),
-        result => stats::finish(result),
+        Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
+        result => finish(context.packet.context(), result),
     }
 }
 
@@ -119,7 +121,7 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     if found.is_doubtful(flow, flags, generation) {
-        match handover::relay(context, &found, over)? {
+        match handover::relay(context, &found, over, shared)? {
             Decides::This => {}
             Decides::Other => {
                 found.dispute(generation);
@@ -131,6 +133,10 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let decision = connection::decide(context, &found, flags, generation)?;
     if decision.without_entry {
         log::table_full(packet.context(), flow.source, *now_ns);
+    }
+    if A::may_be_fragment(packet, flow) {
+        fragment::leave(&decision);
+        return Ok(Action::Remember);
     }
     forward::send(context, &decision)
 }

@@ -84,6 +84,19 @@ impl Talk {
         Ok(Self { lab, client, ha1, ha2, www1, www2, fallback, ha2_fallback })
     }
 
+    /// The same with IPv6 on client, ha1 and servers ([`Node::ipv6`]), which hold the VIP fd00::6.
+    pub fn with_ipv6(name: &str) -> Result<Self> {
+        let talk = Self::new(name)?;
+        for node in [&talk.client, &talk.ha1, talk.www1.node(), talk.www2.node()] {
+            node.add_ipv6(&format!("{}/64", node.ipv6()))?;
+        }
+        for server in [talk.www1.node(), talk.www2.node()] {
+            server.sysctl("net/ipv6/conf/lo/disable_ipv6", "0")?;
+            server.ip("-6 address add fd00::6/128 dev lo nodad")?;
+        }
+        Ok(talk)
+    }
+
     /// Drops the directors' heartbeats on `interface`, `eth0` or `eth1`; other traffic passes.
     pub fn cut_heartbeats(&self, interface: &str) -> Result<()> {
         [&self.ha1, &self.ha2].into_iter().try_for_each(|node| node.drop_udp(interface, HEARTBEAT_PORT))

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use aya::maps::MapData;
+use lb_common::fragment::{Key, Trail};
 use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
@@ -34,6 +36,8 @@ pub struct Loaded {
     sizes: Sizes,
     cursors: Mapped<[u64; 8]>,
     overflows: Mapped<u64>,
+    /// Keys and values as bytes.
+    fragments: aya::maps::HashMap<MapData, [u8; size_of::<Key>()], [u8; size_of::<Trail>()]>,
 }
 
 /// A program with maps of these sizes, as after loading.
@@ -64,6 +68,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
+    let fragments = mapped("FRAGMENTS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     data_path.load_programs()?;
     Ok(Loaded {
@@ -74,6 +79,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
         sizes,
         cursors,
         overflows,
+        fragments,
     })
 }
 
@@ -103,10 +109,19 @@ pub(super) fn give_back(loaded: Loaded) {
     let (cursors, overflows) = (director.cursors.elements(), director.overflows.elements());
     (0..cursors).for_each(|index| director.cursors.write(index, [0; 8]));
     (0..overflows).for_each(|index| director.overflows.write(index, 0));
+    director.forget_fragments();
     IDLE.lock().unwrap().extend(director.0.take());
 }
 
 impl Loaded {
+    /// As if no first fragment had come.
+    pub fn forget_fragments(&mut self) {
+        let keys: Vec<_> = self.fragments.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            self.fragments.remove(&key).expect("nobody else removes it");
+        }
+    }
+
     /// Since the program was loaded.
     pub fn reason_ever(&self, reason: Reason) -> u64 {
         self.data_path.executor.maps().counters.reason(reason).unwrap()

@@ -117,6 +117,25 @@ fn b8_what_the_active_director_sends_is_for_the_host_whatever_became_of_the_leas
     assert_eq!(director.entries(), 0);
 }
 
+#[test]
+fn b8_what_belongs_to_another_packet_is_for_the_host_too() {
+    let sent = |transport| sent_to(client(1), transport, 0);
+    let about = |outer: Packet| icmp_error(&outer, [3, 4], &sent(Packet::ack(client(1)).transport));
+    let fragment = Packet { fragment: 185, ..balanced(Packet::syn(client(1))) };
+    let standby = on_standby();
+    let rows: [Row; 3] = [
+        ("an error, balanced", about(balanced(Packet::udp(client(1)))), Some(Reason::PeerBalanced)),
+        ("an error, a router's", about(Packet::udp(client(1))), Some(Reason::Standby)),
+        ("a later fragment, balanced", fragment.bytes(), Some(Reason::FragmentUnknown)),
+    ];
+    assert_rows(&standby, rows);
+    let lone = lone();
+    let error = about(Packet::udp(client(1)));
+    assert_rows(&lone, [("an error before", error.clone(), Some(Reason::IcmpUnknown))]);
+    lone.send(&Packet::syn(client(1)));
+    assert_rows(&lone, [("an error", error, Some(Reason::LocalServer))]);
+}
+
 /// The other director is the clients' gateway, and on standby.
 #[test]
 fn b8_what_a_director_forwards_as_a_gateway_is_balanced() {

@@ -49,6 +49,24 @@ fn only_the_macs_change() {
     }
 }
 
+/// Ports and flags are read behind the options, whatever stands in these.
+#[test]
+fn headers_of_every_length_are_read_to_their_end() {
+    let director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([2]))]);
+    for ip_options in 0..=10 {
+        for tags in [vec![], vec![DOT1Q], vec![DOT1AD, DOT1Q]] {
+            let from = client(ip_options as u32 * 4 + tags.len() as u32);
+            let with = |packet: Packet| Packet { ip_options, tags: tags.clone(), payload: 3, ..packet };
+            for packet in [Packet::syn(from), Packet::ack(from), Packet::udp(from), Packet::udp(from)] {
+                assert_is_rewritten(&director, &format!("{ip_options} words"), &with(packet));
+            }
+            let at_port_of_nobody = with(Packet::udp(from).to(VIP, 81));
+            assert_eq!(director.send(&at_port_of_nobody).verdict, Verdict::Pass);
+        }
+    }
+    assert_eq!((director.counts(WEB, 1), director.counts(WEB_UDP, 2)), ((33, 0), (0, 33)));
+}
+
 /// From about 3.5 KiB on the kernel hands a frame to the program in several buffers.
 #[test]
 fn jumbo_frames_pass_through_in_one_piece() {
@@ -59,6 +77,18 @@ fn jumbo_frames_pass_through_in_one_piece() {
         assert_is_rewritten(&director, &format!("{payload} bytes"), &packet);
         let packet = Packet { payload, padding: 4, tags: vec![DOT1Q], ..Packet::udp(client(1)) };
         assert_is_rewritten(&director, &format!("a datagram of {payload} bytes"), &packet);
+    }
+}
+
+#[test]
+fn jumbo_frames_of_ipv6_too() {
+    let director = Director::new([(DNS6, rr([1]))]);
+    for payload in [3000, 4096, 8952, 9000] {
+        for frame in [udp6_of(1, payload), tagged(&[DOT1Q], &udp6_of(1, payload))] {
+            let (outcome, reasons) = director.explain(&frame);
+            assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "{payload} bytes");
+            assert_eq!(outcome.frame, rewritten(&frame, 1), "{payload} bytes");
+        }
     }
 }
 

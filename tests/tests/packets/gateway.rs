@@ -78,6 +78,23 @@ fn b7_a_loop_that_begins_elsewhere_ends_too() {
     assert_eq!(rounds, Some(3), "to the server, back to it once, and no more");
 }
 
+/// The server sends it on to a router, and that one to the director: nothing marks it, but each of
+/// the two machines takes a hop.
+#[test]
+fn a_circle_through_a_router_ends_with_its_hops() {
+    let director = Director::new([(WEB, rr([1])), (WEB6, rr([1]))]);
+    for (frame, hops) in [(Packet::syn(client(1)).bytes(), 14 + 8), (tcp6(1, SYN), IP + 7)] {
+        let mut frame = frame;
+        frame[hops] = 64;
+        for round in 0..32 {
+            let outcome = director.send_bytes(&frame);
+            assert_eq!((outcome.server(), outcome.frame[hops]), (1, frame[hops]), "round {round}");
+            frame[hops] -= 2;
+        }
+        assert_eq!(director.explain(&frame).1, [Reason::TtlExpired]);
+    }
+}
+
 #[test]
 fn b7_other_servers_get_a_gateways_packets_as_they_are() {
     let director = Director::new([(WEB, rr([2]))]);

@@ -1,52 +1,11 @@
 //! Services of IPv6, packet by packet: what holds of IPv4 holds here.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
-use lb_model::{Protocol, ServiceKey};
 use lb_tests::harness::*;
-
-const WEB6: ServiceKey = ServiceKey { vip: IpAddr::V6(VIP6), port: PORT, protocol: Protocol::Tcp };
-const DNS6: ServiceKey = ServiceKey { vip: IpAddr::V6(VIP6), port: PORT, protocol: Protocol::Udp };
-/// The address of the router, from which all clients' packets come.
-const IP: usize = 14;
-const SEGMENT: usize = IP + 40;
 
 fn director() -> Director {
     Director::new([(WEB6, rr([1, 2, 3])), (DNS6, rr([1, 2, 3])), (WEB, rr([1, 2, 3]))])
-}
-
-/// Client number `number`: neighbours of one network, and every tenth in another.
-fn client6(number: u32) -> Ipv6Addr {
-    let network = (number / 10) as u16;
-    Ipv6Addr::new(0x2001, 0xdb8, network, 0xc, 0, 0, (number >> 16) as u16, number as u16)
-}
-
-fn from_client(number: u32, next_header: u8, segment: &[u8]) -> Vec<u8> {
-    let mut frame = ipv6(next_header, VIP6, segment);
-    frame[IP + 8..IP + 24].copy_from_slice(&client6(number).octets());
-    frame
-}
-
-fn tcp6(number: u32, flags: u8) -> Vec<u8> {
-    let [port, service] = [40_000_u16, PORT].map(u16::to_be_bytes);
-    let rest = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0xbe, 0xef, 0, 0];
-    from_client(number, TCP, &[&port[..], &service, &rest].concat())
-}
-
-fn udp6(number: u32) -> Vec<u8> {
-    let [port, service] = [40_000_u16, PORT].map(u16::to_be_bytes);
-    from_client(number, 17, &[&port[..], &service, &[0, 28, 0xbe, 0xef], &[7; 20]].concat())
-}
-
-/// The frame with an extension header of this kind (or a fragment header) before its segment.
-fn extended(mut frame: Vec<u8>, kind: u8, rest: [u8; 7]) -> Vec<u8> {
-    let next = std::mem::replace(&mut frame[IP + 6], kind);
-    let length = u16::from_be_bytes([frame[IP + 4], frame[IP + 5]]) + 8;
-    frame[IP + 4..IP + 6].copy_from_slice(&length.to_be_bytes());
-    frame.splice(SEGMENT..SEGMENT, [next].into_iter().chain(rest));
-    frame
 }
 
 #[track_caller]
@@ -117,10 +76,6 @@ fn headers_before_the_ports_are_looked_through() {
         assert_eq!(server_of(&director, &tagged(tags, &frame)), server, "{tags:?}");
         assert_eq!(server_of(&director, &tagged(tags, &tcp6(1, ACK))), server, "{tags:?}");
     }
-    let first_fragment = extended(udp6(5), 44, [0, 0, 1, 0, 0, 0, 1]);
-    assert_eq!(director.send_bytes(&first_fragment).verdict, Verdict::Tx);
-    let later_fragment = extended(udp6(5), 44, [0, 0, 8, 0, 0, 0, 1]);
-    assert_eq!(director.send_bytes(&later_fragment).verdict, Verdict::Pass);
     let too_deep = extended(frame, 60, NOTHING);
     assert_eq!(director.send_bytes(&too_deep).verdict, Verdict::Pass);
 }

@@ -19,6 +19,8 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`fragments`] | fragments follow the first one; overlaps |
+//! | [`icmp`] | ICMP errors go where the packets of their connection go |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
 //! | [`schedulers`] | exact picks of rr, wrr, lc and wlc |
 //! | [`sizes`] | as many services, and servers of one, as there may be |
@@ -34,7 +36,9 @@ mod connections;
 mod cpus;
 mod directors;
 mod forwarding;
+mod fragments;
 mod gateway;
+mod icmp;
 mod ipv6;
 mod ipv6_services;
 mod leases;

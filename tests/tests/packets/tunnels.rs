@@ -385,3 +385,31 @@ fn jumbo_frames_go_into_tunnels() {
     let packet = Packet { payload: 8929, ..Packet::ack(client(1)) };
     assert_eq!(director.explain(&packet.bytes()).1, [Reason::TooBig]);
 }
+
+/// An ICMP error goes the way of its connection, a fragment the way of the first one.
+#[test]
+fn errors_and_fragments_go_through_the_tunnel_too() {
+    for (kind, outer_ipv4) in TunnelKind::ALL.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
+        let director = with(&Tunnel::new(kind), outer_ipv4);
+        for flags in [SYN, ACK] {
+            director.send_bytes(&v4(Some(flags), 0));
+        }
+        let sent = sent_to(client(1), Transport::Tcp { flags: ACK, options: 0 }, 0);
+        let datagram = Packet { payload: 1000, ..Packet::udp(client(2)) };
+        let frames = [
+            icmp_error(&Packet::udp(client(1)), [3, 4], &sent),
+            fragment(&datagram, 7, 0..64),
+            fragment(&datagram, 7, 64..126),
+        ];
+        for frame in frames {
+            let (outcome, reasons) = director.explain(&frame);
+            let description = format!("{kind:?}, outer IPv4: {outer_ipv4}");
+            assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "{description}");
+            assert_eq!(outcome.frame[..6], ROUTER.octets(), "{description}");
+            let inner = outcome.frame.len() - (frame.len() - 14);
+            assert_eq!(outcome.frame[inner..], frame[14..], "{description}: as it came");
+            assert!(inner > 14, "{description}: with another header");
+        }
+        director.assert_counts_are_true();
+    }
+}

@@ -1,7 +1,7 @@
 //! A machine of the lab.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -136,11 +136,30 @@ impl Node {
         Ok(self.ip("-oneline address show dev eth0")?.contains(&format!(" {}/", address.into())))
     }
 
+    /// The address of fd00::/64 that is written like the last number of the node's IPv4 one.
+    pub fn ipv6(&self) -> Ipv6Addr {
+        let [.., last] = self.address.address.octets();
+        let digit = |unit: u8| u16::from(last / unit % 10);
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, digit(100) << 8 | digit(10) << 4 | digit(1))
+    }
+
     /// Enables IPv6 on `eth0`, which is off by default, with `address`, such as `fd00::5/64`,
     /// usable at once.
     pub fn add_ipv6(&self, address: &str) -> Result<()> {
-        self.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
-        self.ip(&format!("address add {address} dev eth0 nodad")).map(drop)
+        self.add_ipv6_to("eth0", address)
+    }
+
+    /// The same on `interface`.
+    pub fn add_ipv6_to(&self, interface: &str, address: &str) -> Result<()> {
+        self.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+        self.ip(&format!("address add {address} dev {interface} nodad"))?;
+        // Until then the node may not answer: it has no address to ask for MACs from.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.ip(&format!("-6 address show dev {interface} tentative"))?.contains("inet6") {
+            ensure!(Instant::now() < deadline, "addresses of {} stay tentative", self.name);
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Sets `interface` up or down on the node.

@@ -1,7 +1,7 @@
 //! A UDP server on a node.
 
 use std::fmt;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -21,16 +21,17 @@ impl Responder {
     /// Binds to one address of the node, so that answers have it as their source.
     pub fn start(
         node: &Node,
-        address: (Ipv4Addr, u16),
+        (address, port): (impl Into<IpAddr>, u16),
         answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
     ) -> Result<Self> {
+        let address = SocketAddr::new(address.into(), port);
         let socket = node.run(|| UdpSocket::bind(address))?;
-        let socket = socket.with_context(|| format!("{} cannot bind {address:?}", node.name()))?;
+        let socket = socket.with_context(|| format!("{} cannot bind {address}", node.name()))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let mut question = [0; 1500];
+            let mut question = vec![0; 1 << 16];
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut question) {
                     // If the client or the address is gone, the datagram stays unanswered.

@@ -1,0 +1,63 @@
+//! Fragments: where the first one of a datagram went, and what has come of it. The rules are
+//! `lb_common::fragment`.
+
+use lb_common::fragment::{Covered, Datagram, Key, Piece, TIMEOUT_NS, Trail};
+use lb_common::frame::Flow;
+use lb_common::reason::Reason;
+
+use super::connection::Decision;
+use crate::maps::{DECIDED, FRAGMENTS};
+
+/// Tells `path::related`, which is another program, where the packet goes.
+#[inline(always)]
+pub fn leave(decision: &Decision) {
+    if let Some(left) = DECIDED.get_ptr_mut(0) {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *left = *decision };
+    }
+}
+
+/// What [`leave`] has told.
+#[inline(always)]
+pub fn left() -> Option<Decision> {
+    // SAFETY: as above.
+    DECIDED.get_ptr_mut(0).map(|left| unsafe { *left })
+}
+
+/// Remembers where a first fragment goes. An earlier datagram of the same id is forgotten.
+#[inline(always)]
+pub fn remember<A>(key: &Key, piece: Piece, flow: &Flow<A>, decision: &Decision, now_ns: u64) {
+    let ports = [flow.source_port, flow.destination_port];
+    let datagram = Datagram::new(decision.server, ports, flow.protocol);
+    let trail = Trail { until_ns: now_ns + TIMEOUT_NS, datagram, covered: Covered::of(piece) };
+    // Where there is no room, the others are fragments of an unknown datagram.
+    let _ = FRAGMENTS.insert(key, &trail, 0);
+}
+
+/// What the first fragment has left.
+#[inline(always)]
+pub fn trail(key: &Key, now_ns: u64) -> Option<(*mut Trail, Datagram)> {
+    let trail = FRAGMENTS.get_ptr_mut(key)?;
+    // SAFETY: a map's value, aligned; other CPUs may write there.
+    let until_ns = unsafe { (&raw const (*trail).until_ns).read_volatile() };
+    // SAFETY: as above, and any words make a `Datagram`.
+    let datagram = unsafe { (&raw const (*trail).datagram).read_volatile() };
+    (now_ns < until_ns).then_some((trail, datagram))
+}
+
+/// Notes that a later fragment has come, or says why it is dropped.
+#[inline(always)]
+pub fn note(trail: *mut Trail, piece: Piece) -> Result<(), Reason> {
+    // SAFETY: a map's value, aligned.
+    let words = unsafe { &raw mut (*trail).covered.0 }.cast::<u32>();
+    // SAFETY: the array has four words; other CPUs may write there.
+    let word = |index: usize| unsafe { words.add(index).read_volatile() };
+    let Covered(after) = Covered([word(0), word(1), word(2), word(3)]).with(piece)?;
+    let mut index = 0;
+    while index < after.len() {
+        // SAFETY: as above. Each word is true by itself, see `Covered`.
+        unsafe { words.add(index).write_volatile(after[index]) };
+        index += 1;
+    }
+    Ok(())
+}

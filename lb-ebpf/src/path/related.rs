@@ -1,0 +1,191 @@
+//! Packets that belong to another one: an ICMP error goes where the packets of the connection go
+//! that it is about, a later fragment where the first one of its datagram went.
+//!
+//! Programs of their own, so that the slow way stays as small as it is.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::programs::XdpContext;
+use lb_common::connection::tcp_flags;
+use lb_common::control::Control;
+use lb_common::fragment::{Datagram, Trail};
+use lb_common::frame::{self, Frame as _, Head};
+use lb_common::lease::Decides;
+use lb_common::peer::Sender;
+use lb_common::reason::Reason;
+use lb_common::server::ServerEntry;
+use lb_common::service::ServiceInfo;
+
+use crate::context::Context;
+use crate::family::Family;
+use crate::forward::{self, Action, direct, handover};
+use crate::guard::{lease, neighbour, peer};
+use crate::lookup::connection::{self, Decision, Found};
+use crate::lookup::fragment;
+use crate::maps::{CONTROL, SERVERS};
+use crate::sys::clock::lb_now;
+use crate::sys::forgotten;
+use crate::sys::packet::Packet;
+
+/// Returns the XDP action.
+#[inline(always)]
+pub fn take<A: Family>(context: &XdpContext) -> u32 {
+    let packet = Packet::new(context);
+    let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
+        return xdp_action::XDP_PASS;
+    };
+    match A::head(&packet, link.network()) {
+        Some(head) => {
+            let head = with_forgotten(head, A::TRANSPORT_MASK);
+            super::finish(context, send::<A>(packet, control, head))
+        }
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+/// No offset in a quote exceeds this, which is the bound that the verifier sees.
+const QUOTE_MASK: usize = 0x3ff;
+
+/// As [`super::slow::with_offsets_forgotten`], and whether it is a fragment.
+#[inline(always)]
+fn with_forgotten<A: Family>(head: Head<A>, mask: usize) -> Head<A> {
+    let unknown = head.total_length;
+    Head {
+        network: forgotten(head.network, unknown) & mask,
+        upper: forgotten(head.upper, unknown) & mask,
+        data: forgotten(head.data, unknown) & mask,
+        fragment: forgotten(head.fragment, unknown),
+        id: forgotten(head.id, unknown),
+        ..head
+    }
+}
+
+#[inline(always)]
+fn send<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
+    if !control.vips.may_contain(head.destination) {
+        return host(&packet, head.destination);
+    }
+    if head.is_later_fragment() {
+        send_fragment(packet, control, head)
+    } else if head.is_error(&packet) {
+        send_error(packet, control, head)
+    } else {
+        send_first(packet, control, head)
+    }
+}
+
+/// What is for none of our services is the host's.
+#[inline(always)]
+fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action, Reason> {
+    if A::GUARDS_HOST { neighbour::host(packet, &destination.mapped()) } else { Ok(Action::Pass) }
+}
+
+/// What of a packet of a service must be right.
+#[inline(always)]
+fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
+    if direct::destination_mac(packet) != Some(control.mac.get()) {
+        return Err(Reason::NotOurMac);
+    }
+    if flow.ttl == 0 {
+        return Err(Reason::TtlExpired);
+    }
+    if packet.holds(flow.network + flow.total_length) { Ok(()) } else { Err(Reason::BadLength) }
+}
+
+/// Sends a packet that may be a first fragment to the server that the slow way has found.
+#[inline(always)]
+fn send_first<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
+    let (Some(flow), Some(decision)) = (head.own_flow(&packet), fragment::left()) else {
+        // An ICMP message in fragments.
+        return host(&packet, head.destination);
+    };
+    let context = &Context { packet, control, flow, now_ns: lb_now() };
+    if let Some(piece) = head.first_piece() {
+        fragment::remember(&head.key(), piece, &context.flow, &decision, context.now_ns);
+    }
+    forward::send(context, &decision)
+}
+
+/// Sends an ICMP error after the packets of its connection. Nothing is learnt from it, because
+/// anybody can send one.
+#[inline(always)]
+fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
+    let quote = A::head(&packet, head.quote()).map(|quote| with_forgotten(quote, QUOTE_MASK));
+    let Some(flow) = quote.and_then(|quote| head.about(&packet, &quote)) else {
+        return host(&packet, head.destination);
+    };
+    let context = &Context { packet, control, flow, now_ns: lb_now() };
+    let Context { packet, flow, .. } = context;
+    let Some(found) = connection::look_up(context)? else {
+        return host(packet, flow.destination);
+    };
+    check(context)?;
+    if let Some(action) = by_lease(context, &found)? {
+        return Ok(action);
+    }
+    match found.known() {
+        Some(decision) => forward::send(context, &decision),
+        None => Err(Reason::IcmpUnknown),
+    }
+}
+
+/// The rules of the slow way for a packet in mid-connection. `None`: it goes where the connection
+/// table says.
+#[inline(always)]
+fn by_lease<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Option<Action>, Reason> {
+    let Context { packet, control, flow, now_ns } = context;
+    let group = found.group();
+    let shared = found.is_served_by_a_director();
+    if shared && peer::sender_of_unmarked(context, found) == Sender::Balancer {
+        return Ok(Some(Action::Deliver(Reason::PeerBalanced)));
+    }
+    let over = !lease::balances(control, group, *now_ns);
+    let outlived = over && !shared && lease::is_outlived(control, group, found.entry(), *now_ns);
+    if over && !outlived && (shared || !peer::relays(packet, group, *now_ns)) {
+        return Err(lease::read(control, group).refusal(*now_ns));
+    }
+    // Where directors are real servers a relayed packet bears a mark, for which an error has no
+    // place in IPv6.
+    let doubtful = found.is_doubtful(flow, tcp_flags::ACK, lease::generation(control, group));
+    if doubtful && !shared && handover::relay(context, found, over, false)? != Decides::This {
+        return Ok(Some(Action::Transmit));
+    }
+    Ok(None)
+}
+
+/// Sends a later fragment after the first one of its datagram.
+#[inline(always)]
+fn send_fragment<A: Family>(
+    packet: Packet,
+    control: &'static Control,
+    head: Head<A>,
+) -> Result<Action, Reason> {
+    let now_ns = lb_now();
+    let Some((trail, datagram, server)) = trail_of(&head, now_ns) else {
+        // Its datagram may be for a port of the host's own.
+        return host(&packet, head.destination).and(Err(Reason::FragmentUnknown));
+    };
+    let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
+    check(context)?;
+    // What is left of a datagram goes on like the connections that outlive a lease.
+    let group = server.service.group;
+    if !lease::balances(control, group, now_ns) {
+        let refusal = lease::read(control, group).refusal(now_ns);
+        if refusal != Reason::LeaseLapsed || server.service.has(ServiceInfo::DIRECTOR_SERVES) {
+            return Err(refusal);
+        }
+    }
+    fragment::note(trail, head.piece()?)?;
+    let next_hop = server.next_hop.get();
+    let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
+    forward::send(context, &decision)
+}
+
+/// What the first fragment has left, and the server that it went to. `None`: nothing, or the
+/// server's number has become another one's.
+#[inline(always)]
+fn trail_of<A: Family>(head: &Head<A>, now_ns: u64) -> Option<(*mut Trail, Datagram, &'static ServerEntry)> {
+    let (trail, datagram) = fragment::trail(&head.key(), now_ns)?;
+    let server = SERVERS.get(u32::from(datagram.server().0))?;
+    let address = head.flow_of(datagram).service();
+    server.service.serves(&address).then_some((trail, datagram, server))
+}

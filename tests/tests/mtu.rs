@@ -1,0 +1,152 @@
+//! What is larger than a link carries: path MTU discovery and fragments, with real clients and
+//! servers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::uninterrupted;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const CHECK: &str = "type: http, request: /index.html, interval: 500ms, timeout: 2s";
+/// Of the service of datagrams.
+const PORT: u16 = 5353;
+/// Of the page that is downloaded.
+const BYTES: usize = 3 << 20;
+
+/// A director with a service of each VIP.
+fn director(talk: &Talk, protocol: &str, port: u16) -> Director {
+    let service = |vip: &str, [www1, www2]: [String; 2]| {
+        format!(
+            "  - vip: '{vip}:{port}'\n    protocol: {protocol}\n    scheduler: rr\n    check: {{ {CHECK}, port: 80 }}\n    \
+             servers: [{{ name: www1, address: '{www1}' }}, {{ name: www2, address: '{www2}' }}]\n"
+        )
+    };
+    let servers = [talk.www1.node(), talk.www2.node()];
+    let four = service(&VIP.to_string(), servers.map(|node| node.address().to_string()));
+    let six = service("[fd00::6]", servers.map(|node| node.ipv6().to_string()));
+    let groups = format!("groups: [{{ vips: [{VIP}/25, 'fd00::6/64'] }}]");
+    let configuration = format!("interface: eth0\nmetrics: off\n{groups}\nservices:\n{four}{six}");
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    let all_up = director
+        .wait_until("all servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"));
+    if let Err(error) = all_up {
+        panic!("{error:#}\n{}", director.log_tail());
+    }
+    director
+}
+
+/// A client behind a router, whose link to the client carries packets of 1,400 bytes.
+fn behind_a_narrow_link(talk: &Talk) -> Node {
+    let node =
+        |name, address: &str| talk.lab.node(name, address.parse().expect("an address")).expect("a node");
+    let (router, far) = (node("router", "211.58.250.101/25"), node("far", "211.58.250.102/25"));
+    for (node, address) in [(&router, "10.0.0.101/24"), (&far, "10.0.0.102/24")] {
+        talk.lab.join_heartbeat_segment(node, address.parse().expect("an address")).expect("an eth1");
+    }
+    router.add_ipv6(&format!("{}/64", router.ipv6())).expect("an address");
+    router.add_ipv6_to("eth1", "fd01::101/64").expect("an address");
+    far.add_ipv6_to("eth1", "fd01::102/64").expect("an address");
+    for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        router.sysctl(setting, "1").expect("it routes");
+    }
+    router.ip("link set eth1 mtu 1400").expect("a narrow link");
+    far.ip("link set eth0 down").expect("it can");
+    far.ip("route add default via 10.0.0.101").expect("a route");
+    far.ip("-6 route add default via fd01::101").expect("a route");
+    for server in [talk.www1.node(), talk.www2.node()] {
+        server.ip("route add 10.0.0.0/24 via 211.58.250.101").expect("a route");
+        server.ip("-6 route add fd01::/64 via fd00::101").expect("a route");
+    }
+    far
+}
+
+fn download(client: &Node, url: &str) -> Vec<u8> {
+    let options = ["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "60", url];
+    let output = client.command("curl").args(options).output().expect("curl runs");
+    assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A server's first full segments do not fit into the router's link. What that says goes to the
+/// VIP, and must reach the very server that sent them.
+#[test]
+fn a_download_goes_on_after_the_router_has_said_that_packets_are_too_big() {
+    let talk = Talk::with_ipv6(&unique_name("pathmtu")).expect("the cluster comes up");
+    let far = behind_a_narrow_link(&talk);
+    let page: Vec<u8> = (0..BYTES).map(|index| (index * 31 / 7) as u8).collect();
+    for server in [&talk.www1, &talk.www2] {
+        let file = server.node().folder().expect("a folder").join("html/large.bin");
+        fs::write(file, &page).expect("a page");
+    }
+    let director = director(&talk, "tcp", 80);
+    for host in [VIP.to_string(), "[fd00::6]".to_owned()] {
+        for _ in 0..2 {
+            assert!(download(&far, &format!("http://{host}/large.bin")) == page, "the page of {host}");
+        }
+    }
+    for server in [talk.www1.node(), talk.www2.node()] {
+        for route in ["route get 10.0.0.102", "-6 route get fd01::102"] {
+            let route = server.ip(route).expect("a route");
+            assert!(route.contains("mtu 1400"), "{} has not learnt it: {route}", server.name());
+        }
+    }
+    assert_eq!(director.status().expect("a status").dropped("icmp_unknown"), 0);
+}
+
+/// Answers each datagram to the VIP with its own name and the datagram's checksum.
+fn responder(server: &Node, vip: IpAddr) -> Responder {
+    let name = server.name().to_owned();
+    let answer = move |question: &[u8]| format!("{name} {}", checksum(question)).into_bytes();
+    Responder::start(server, (vip, PORT), answer).expect("the node holds the VIP")
+}
+
+/// FNV-1a.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// By a link of 1,500 bytes; the server's kernel puts them together again.
+#[test]
+fn datagrams_in_fragments_arrive_byte_for_byte() {
+    let talk = Talk::with_ipv6(&unique_name("fragments")).expect("the cluster comes up");
+    let director = director(&talk, "udp", PORT);
+    let vips: [IpAddr; 2] = [VIP.into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).into()];
+    let servers = [talk.www1.node(), talk.www2.node()];
+    let _responders: Vec<Responder> =
+        vips.iter().flat_map(|vip| servers.map(|server| responder(server, *vip))).collect();
+    for vip in vips {
+        let own: IpAddr =
+            if vip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let mut answered = BTreeSet::new();
+        for _ in 0..2 {
+            let socket = talk.client.run(|| UdpSocket::bind((own, 0))).expect("the client runs");
+            let socket = socket.expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            let mut names = BTreeSet::new();
+            for length in [100, 3_000, 9_000, 60_000, 3_000] {
+                let question: Vec<u8> = (0..length).map(|index| (index * 31 / 7) as u8).collect();
+                socket.send_to(&question, (vip, PORT)).expect("a datagram is sent");
+                let mut answer = [0; 64];
+                let (read, from) = uninterrupted(|| socket.recv_from(&mut answer)).expect("an answer");
+                assert_eq!(from.ip(), vip, "in the VIP's name");
+                let answer = String::from_utf8_lossy(&answer[..read]);
+                let (name, sum) = answer.split_once(' ').expect("a name and a checksum");
+                assert_eq!(sum, checksum(&question).to_string(), "{length} bytes");
+                names.insert(name.to_owned());
+            }
+            assert_eq!(names.len(), 1, "a client's datagrams stay with a server: {names:?}");
+            answered.extend(names);
+        }
+        assert_eq!(answered.len(), 2, "clients are spread: {answered:?}");
+    }
+    let status = director.status().expect("a status");
+    for reason in ["fragment_unknown", "fragment_overlap", "fragment_scattered"] {
+        assert_eq!(status.dropped(reason), 0, "{reason}");
+    }
+}
