@@ -12,7 +12,7 @@ pub enum Stage {
     Ipv6 = 2,
     /// Whatever of IPv6 is not for its fast way.
     SlowIpv6 = 3,
-    /// Packets that belong to another one: ICMP errors.
+    /// Packets that belong to another one: ICMP errors, fragments.
     Related = 4,
     /// The same of IPv6.
     RelatedIpv6 = 5,
