@@ -1,7 +1,7 @@
 //! The XDP programs, in the order a packet meets their parts:
 //!
-//! - [`path`]: the fast way of packets of established connections, the slow way of all others, and
-//!   the tail calls between programs
+//! - [`path`]: the fast way of packets of established connections, the slow way of all others,
+//!   packets that belong to another one, and the tail calls between programs
 //! - [`context`]: what every step on the slow way knows of the packet
 //! - [`family`]: what differs between IPv4 and IPv6
 //! - [`lookup`]: whose the packet is: connection table, table of services

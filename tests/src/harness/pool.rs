@@ -114,6 +114,15 @@ pub(super) fn give_back(loaded: Loaded) {
 }
 
 impl Loaded {
+    /// As if the time of every trail of fragments were over.
+    pub fn expire_fragments(&mut self) {
+        for (key, mut trail) in self.fragments.iter().filter_map(Result::ok).collect::<Vec<_>>() {
+            let until = std::mem::offset_of!(Trail, until_ns);
+            trail[until..until + 8].copy_from_slice(&1_u64.to_ne_bytes());
+            self.fragments.insert(key, trail, 0).expect("it is there");
+        }
+    }
+
     /// As if no first fragment had come.
     pub fn forget_fragments(&mut self) {
         let keys: Vec<_> = self.fragments.keys().filter_map(Result::ok).collect();

@@ -231,6 +231,20 @@ fn the_lease_decides_as_of_other_packets() {
     }
 }
 
+#[test]
+fn a_trail_ends_by_the_clock() {
+    let mut director = director();
+    both(1, 7, 0..185).iter().for_each(|frame| _ = director.send_bytes(frame).server());
+    director.expire_fragments();
+    for frame in both(1, 7, 185..370) {
+        assert_refused(&director, "too late", &frame, Reason::FragmentUnknown);
+    }
+    let servers = both(1, 7, 0..185).map(|frame| director.send_bytes(&frame).server());
+    for (frame, server) in both(1, 7, 185..370).iter().zip(servers) {
+        assert_goes_to(&director, "a new datagram of that id", frame, server);
+    }
+}
+
 /// A flood of first fragments takes room from the oldest alone.
 #[test]
 fn there_is_room_for_thousands_of_datagrams() {
