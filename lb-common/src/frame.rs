@@ -232,6 +232,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// Offset of what follows in the frame.
+    #[inline(always)]
+    pub const fn network(&self) -> usize {
+        self.network
+    }
+
     #[inline(always)]
     pub const fn is_ipv6(&self) -> bool {
         self.ethertype == ETHERTYPE_IPV6

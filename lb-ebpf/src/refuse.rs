@@ -19,7 +19,7 @@ use crate::maps::{CONTROL, REFUSALS, REFUSED};
 use crate::path::slow::with_offsets_forgotten;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
-use crate::{schedule, stats};
+use crate::{schedule, trace};
 
 const IP: usize = 20;
 const TCP: usize = 20;
@@ -55,7 +55,7 @@ pub fn answer(context: &XdpContext) -> u32 {
         unsafe { *left }
     });
     let reason = if left == Reason::Stray as u32 { Reason::Stray } else { Reason::NoServer };
-    stats::refuse(outcome(context, reason))
+    trace::finish(Err(outcome(context, reason)))
 }
 
 /// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`].

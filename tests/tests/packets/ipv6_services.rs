@@ -13,7 +13,7 @@ const DNS6: ServiceKey = ServiceKey { vip: IpAddr::V6(VIP6), port: PORT, protoco
 const IP: usize = 14;
 const SEGMENT: usize = IP + 40;
 
-fn director() -> Director {
+pub(crate) fn director() -> Director {
     Director::new([(WEB6, rr([1, 2, 3])), (DNS6, rr([1, 2, 3])), (WEB, rr([1, 2, 3]))])
 }
 
@@ -29,7 +29,7 @@ fn from_client(number: u32, next_header: u8, segment: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn tcp6(number: u32, flags: u8) -> Vec<u8> {
+pub(crate) fn tcp6(number: u32, flags: u8) -> Vec<u8> {
     let [port, service] = [40_000_u16, PORT].map(u16::to_be_bytes);
     let rest = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0xbe, 0xef, 0, 0];
     from_client(number, TCP, &[&port[..], &service, &rest].concat())

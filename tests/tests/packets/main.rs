@@ -23,6 +23,7 @@
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
+//! | [`trace`] | what is told of single packets while somebody traces |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`verifier`] | how much of it the program uses |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
@@ -48,5 +49,6 @@ mod serving_on;
 mod silence;
 mod table;
 mod table_model;
+mod trace;
 mod unfinished;
 mod verifier;
