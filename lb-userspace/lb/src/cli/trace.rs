@@ -65,8 +65,13 @@ pub(super) fn run(options: Options) -> Result<()> {
     let filter = Filter { client, service, server, protocol, refused, reasons };
     let mut trace = Trace::begin(&director.socket, filter, Bounds { count, seconds, sample })?;
     stop_when_interrupted(trace.stop()?)?;
+    let mut first = true;
     loop {
-        match trace.hear()? {
+        let traced = trace.hear()?;
+        if std::mem::take(&mut first) {
+            eprintln!("tracing for {seconds} s at most; Ctrl-C ends it");
+        }
+        match traced {
             Traced::Packets(packets) if packets.is_empty() => {}
             Traced::Packets(packets) => {
                 if !print(&packets, json)? {

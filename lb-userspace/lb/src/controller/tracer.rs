@@ -145,6 +145,8 @@ impl Controller {
             unsent: 0,
         });
         self.renew_trace(now);
+        // The first word of it is that it has begun.
+        self.send_traced(true);
         Ok(Trace { packets, stop })
     }
 
