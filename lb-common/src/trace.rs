@@ -105,11 +105,12 @@ const LEFT_TO_HOST: u64 = {
 };
 
 impl Event {
-    /// Whether a trace tells of the packet. What the host gets is its own concern, unless it is for
-    /// a VIP, or nobody can say for whom it is.
+    /// Whether a trace tells of the packet. What the host gets, or a check of the controller's, is
+    /// no client's concern, unless it is for a VIP, or nobody can say for whom it is.
     #[inline(always)]
     pub fn concerns_us(&self, vips: &Shared<Vips>) -> bool {
         let host = self.outcome == Outcome::Passed as u8
+            || self.outcome == Outcome::Redirected as u8
             || self.outcome == Outcome::Refused as u8 && LEFT_TO_HOST >> (self.reason & 63) & 1 != 0;
         !host || self.destination == V6::UNSPECIFIED || vips.may_contain(self.destination)
     }
@@ -312,7 +313,7 @@ mod tests {
             (own, (Outcome::Passed, NO_REASON), false),
             (own, refused(Reason::Fragment), false),
             (own, refused(Reason::ProbeUnheard), true),
-            (own, (Outcome::Redirected, NO_REASON), true),
+            (own, (Outcome::Redirected, NO_REASON), false),
             (V6::UNSPECIFIED, refused(Reason::TruncatedIp), true),
             (syn().destination, (Outcome::Passed, NO_REASON), true),
             (syn().destination, refused(Reason::Fragment), true),
