@@ -9,7 +9,8 @@
 //! - [`schedule`]: the pick among a service's servers
 //! - [`forward`]: out of the interface, to the server
 //! - [`refuse`]: answers to clients whom nobody serves
-//! - [`stats`]: the one place that counts; [`trace`]: packets told one by one, while somebody traces
+//! - [`stats`]: the one place that counts
+//! - [`trace`]: packets told one by one, while somebody traces
 //! - [`maps`]: every map there is; [`sys`]: the kernel's side of packets, atomics, time and log
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]

@@ -129,6 +129,12 @@ fn a_trace_ends_with_its_director_and_the_next_one_has_none() {
 
     director.restart().expect("the next one starts");
     assert_eq!(open.get(), page);
+    let trace = Trace::start(&director, &["--json", "--seconds", "600"]);
+    director.stop().expect("it stops in order");
+    assert_eq!(trace.end().1, Some(1));
+    assert_eq!(open.get(), page, "its program forwards on");
+
+    director.restart().expect("the next one starts");
     let mut trace = Trace::start(&director, &["--count", "1", "--json"]);
     assert_eq!(open.get(), page);
     assert_eq!(trace.packet().way, Some(Way::Known), "tracing is off until it is asked for");

@@ -50,7 +50,8 @@ enum Command {
     Enable(servers::EnableOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
-    /// Show live what is decided for each packet: to which server it goes and why, or why it is refused
+    /// Show live what is decided for each packet: to which server it goes and why, or why it is
+    /// refused
     Trace(trace::Options),
     /// Move a group of VIPs from this director to the next one of the cluster
     Failover(orders::GroupOptions),

@@ -215,8 +215,10 @@ impl Controller {
             },
         };
         let reader = session.reader;
-        // One that is slow takes its time.
-        tokio::spawn(async move { reader.send(Traced::End(end)).await });
+        if let Err(TrySendError::Full(end)) = reader.try_send(Traced::End(end)) {
+            // One that is slow takes its time.
+            tokio::spawn(async move { reader.send(end).await });
+        }
     }
 
     /// From now on this program is the entry.
