@@ -28,6 +28,7 @@
 //! - [`refusal`]: answers to clients of a service that nobody serves
 //! - [`probe`]: the controller's own packets to servers, and the answers to them
 //! - [`stage`]: the programs that call each other
+//! - [`trace`]: what the program tells of single packets while somebody traces
 //! - [`shared`]: memory that the other side may write meanwhile
 //! - `kernel`: which kernels all this runs on (the host only)
 #![no_std]
@@ -64,4 +65,5 @@ pub mod spills;
 pub mod stage;
 pub mod table;
 pub mod tournament;
+pub mod trace;
 pub mod tunnel;

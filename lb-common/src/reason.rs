@@ -30,6 +30,13 @@ macro_rules! reasons {
                 match self { $(Self::$name => Fate::$fate,)+ }
             }
 
+            /// In a sentence, as it stands at the reason.
+            #[cfg(not(target_arch = "bpf"))]
+            pub fn text(self) -> &'static str {
+                let text = match self { $(Self::$name => concat!($($doc),+),)+ };
+                text.trim().trim_end_matches('.')
+            }
+
             /// The `reason` label of the metrics and listings.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }
@@ -144,6 +151,7 @@ mod tests {
     fn numbers_are_indices_and_labels_are_unique() {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
+            assert!(!reason.text().is_empty() && !reason.text().ends_with('.'), "{}", reason.text());
             assert!(Reason::ALL.iter().filter(|other| other.label() == reason.label()).count() == 1);
         }
     }

@@ -11,6 +11,7 @@
 //! - [`answer`]: answers in the VIP's name
 //! - [`refuse`]: those to clients whom nobody serves
 //! - [`stats`]: the one place that counts
+//! - [`trace`]: packets told one by one, while somebody traces
 //! - [`maps`]: every map there is; [`sys`]: the kernel's side of packets, atomics, time and log
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -28,3 +29,4 @@ pub mod refuse;
 pub mod schedule;
 pub mod stats;
 pub mod sys;
+pub mod trace;

@@ -15,6 +15,12 @@ fn lb(context: XdpContext) -> u32 {
     lb_ebpf::path::enter(&context)
 }
 
+/// The entry while somebody traces.
+#[xdp(frags)]
+fn lb_trace(context: XdpContext) -> u32 {
+    lb_ebpf::path::enter_traced(&context)
+}
+
 /// `Stage::Slow`.
 #[xdp(frags)]
 fn lb_slow(context: XdpContext) -> u32 {

@@ -1,7 +1,7 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least
 //! that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
 use lb_common::control::Control;
@@ -18,6 +18,7 @@ use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
 use lb_common::table::RawPage;
 use lb_common::tournament::Leaf;
+use lb_common::trace::{Event, Settings, Traced};
 use lb_common::tunnel::Tunnel;
 
 use crate::forward::tunnel::Parcel;
@@ -175,3 +176,18 @@ pub static CAME_BACK: Array<Mac, 1, SHARED> = Array::new();
 /// When the program last reported something in the log (CLOCK_MONOTONIC, ns).
 #[btf_map]
 pub static LAST_REPORT: Array<u64, 1> = Array::new();
+
+/// Until when packets are traced, and which.
+#[btf_map]
+pub static TRACE: Array<Settings, 1, SHARED> = Array::new();
+
+/// The packet that this CPU traces, and how many there were.
+#[btf_map]
+pub static TRACED: PerCpuArray<Traced, 1> = PerCpuArray::new();
+
+/// Bytes of `TRACE_EVENTS`, a power of two and whole pages: 8192 packets.
+const TRACE_BYTES: usize = 512 * 1024;
+
+/// Packets that were traced, for the controller.
+#[btf_map]
+pub static TRACE_EVENTS: RingBuf<Event, TRACE_BYTES> = RingBuf::new();

@@ -15,8 +15,8 @@ use lb_common::stage::Stage;
 
 use crate::forward::Action;
 use crate::maps::STAGES;
-use crate::stats;
 use crate::sys::packet::Packet;
+use crate::{stats, trace};
 
 /// The entry: the fast way of IPv4, or the program that goes on. Returns the XDP action.
 #[inline(always)]
@@ -26,6 +26,16 @@ pub fn enter(context: &XdpContext) -> u32 {
         None if frame::is_ipv6(&Packet::new(context)) => call(context, Stage::Ipv6),
         None => call(context, Stage::Slow),
     }
+}
+
+/// [`enter`], but while somebody traces all packets take the slow way, which tells of them.
+#[inline(always)]
+pub fn enter_traced(context: &XdpContext) -> u32 {
+    if !trace::is_on() {
+        return enter(context);
+    }
+    let is_ipv6 = frame::is_ipv6(&Packet::new(context));
+    call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
 }
 
 /// The same for an IPv6 packet without VLAN tags.
@@ -42,7 +52,7 @@ pub fn enter_ipv6(context: &XdpContext) -> u32 {
 pub fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
     match result {
         Ok(Action::Encapsulate) => call(context, Stage::Encapsulate),
-        result => stats::finish(result),
+        result => trace::finish(result),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::lookup::service;
 use crate::maps::{CONTROL, REFUSED};
 use crate::path::slow::with_offsets_forgotten;
 use crate::sys::packet::Packet;
-use crate::{schedule, stats};
+use crate::{schedule, trace};
 
 const TCP: usize = 20;
 const ICMP: usize = 8;
@@ -45,7 +45,7 @@ pub fn take(context: &XdpContext) -> u32 {
         unsafe { *left }
     });
     let reason = if left == Reason::Stray as u32 { Reason::Stray } else { Reason::NoServer };
-    stats::refuse(outcome(context, reason))
+    trace::finish(Err(outcome(context, reason)))
 }
 
 /// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`].

@@ -6,6 +6,7 @@ mod icmp;
 mod ipv6;
 mod packet;
 mod pool;
+mod trace;
 
 use std::collections::BTreeSet;
 use std::ops::{AddAssign as _, Deref, DerefMut};
@@ -146,26 +147,7 @@ impl Director {
 
     /// The kernel takes frames from 14 bytes on.
     pub fn send_bytes(&self, frame: &[u8]) -> Outcome {
-        let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            repeat: 1,
-            ..TestRunOptions::default()
-        };
-        let result = self.program().test_run(options).unwrap_or_else(|error| {
-            panic!("BPF_PROG_TEST_RUN of a frame of {} bytes: {error:?}", frame.len())
-        });
-        out.truncate(result.data_size_out as usize);
-        let verdict = match result.return_value {
-            0 => Verdict::Aborted,
-            1 => Verdict::Drop,
-            2 => Verdict::Pass,
-            3 => Verdict::Tx,
-            4 => Verdict::Redirect,
-            other => panic!("no XDP action: {other}"),
-        };
-        Outcome { verdict, frame: out }
+        run(self.program(), frame)
     }
 
     /// The outcome, and the reasons that were counted on the way.
@@ -284,4 +266,28 @@ impl Director {
         let connections = (total.active() + total.inactive()) as usize;
         assert_eq!(connections, self.entries(), "entries that belong to no server");
     }
+}
+
+/// Hands a frame to a program.
+fn run(program: &Xdp, frame: &[u8]) -> Outcome {
+    let mut out = vec![0; frame.len() + 256];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        repeat: 1,
+        ..TestRunOptions::default()
+    };
+    let result = program
+        .test_run(options)
+        .unwrap_or_else(|error| panic!("BPF_PROG_TEST_RUN of a frame of {} bytes: {error:?}", frame.len()));
+    out.truncate(result.data_size_out as usize);
+    let verdict = match result.return_value {
+        0 => Verdict::Aborted,
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        3 => Verdict::Tx,
+        4 => Verdict::Redirect,
+        other => panic!("no XDP action: {other}"),
+    };
+    Outcome { verdict, frame: out }
 }

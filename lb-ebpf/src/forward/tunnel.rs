@@ -18,7 +18,7 @@ use super::{Action, direct};
 use crate::maps::{CONTROL, PARCELS, TUNNELS};
 use crate::sys::opaque;
 use crate::sys::packet::Packet;
-use crate::{answer, stats};
+use crate::{answer, stats, trace};
 
 /// A packet that goes into a tunnel.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, mac: Mac, opens: bool
 /// Sends the packet that [`leave`] has told of. Returns the XDP action.
 #[inline(always)]
 pub fn take(context: &XdpContext) -> u32 {
-    stats::finish(send(context))
+    trace::finish(send(context))
 }
 
 #[inline(always)]

@@ -8,16 +8,19 @@ use lb_common::reason::Reason;
 use super::lease;
 use crate::forward::{Action, direct};
 use crate::maps::CONTROL;
-use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
+use crate::trace;
 
 /// The host answers whoever asks for a MAC, unless the address is a VIP that is not served here.
 /// Returns the XDP action.
 #[inline(never)]
 pub fn who_has(address: &V6) -> u32 {
     match CONTROL.get(0) {
-        Some(control) if lease::silences(control, address, now_ns()) => stats::refuse(Reason::ArpSilenced),
+        Some(control) if lease::silences(control, address, now_ns()) => {
+            trace::begin_to(address);
+            trace::finish(Err(Reason::ArpSilenced))
+        }
         _ => xdp_action::XDP_PASS,
     }
 }

@@ -25,6 +25,7 @@ use crate::maps::{CONTROL, SERVERS};
 use crate::sys::clock::lb_now;
 use crate::sys::forgotten;
 use crate::sys::packet::Packet;
+use crate::trace;
 
 /// Returns the XDP action.
 #[inline(always)]
@@ -65,8 +66,10 @@ fn send<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> 
         return host(&packet, head.destination);
     }
     if head.is_later_fragment() {
+        trace::begin_related(&head);
         send_fragment(packet, control, head)
     } else if head.is_error(&packet) {
+        trace::begin_related(&head);
         send_error(packet, control, head)
     } else {
         send_first(packet, control, head)
@@ -123,7 +126,11 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
         return Ok(action);
     }
     match found.known() {
-        Some(decision) => forward::send(context, &decision),
+        Some(decision) => {
+            trace::found(&found);
+            trace::decided(&decision);
+            forward::send(context, &decision)
+        }
         None => Err(Reason::IcmpUnknown),
     }
 }
@@ -177,6 +184,7 @@ fn send_fragment<A: Family>(
     fragment::note(trail, head.piece()?)?;
     let next_hop = server.next_hop.get();
     let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
+    trace::followed(&decision);
     forward::send(context, &decision)
 }
 

@@ -21,7 +21,7 @@ use crate::maps::CONTROL;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 use crate::sys::{forgotten, log};
-use crate::{refuse, stats};
+use crate::{refuse, trace};
 
 /// Returns the XDP action.
 #[inline(always)]
@@ -31,7 +31,7 @@ pub fn take(context: &XdpContext) -> u32 {
     let found = |flow| balance(context, flow);
     frame::parse_ipv4(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
-        Parsed::Malformed(reason) => stats::refuse(reason),
+        Parsed::Malformed(reason) => trace::malformed(context.ctx, link.network(), reason),
         Parsed::Related => call(context, Stage::Related),
         // One with VLAN tags; the entry has not known it for one.
         _ if link.is_ipv6() => call(context, Stage::SlowIpv6),
@@ -48,7 +48,10 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
     frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Related => call(context, Stage::RelatedIpv6),
-        Parsed::Ipv6(address) => stats::finish(neighbour::host(&packet, &address)),
+        Parsed::Ipv6(address) => {
+            trace::begin_to(&address);
+            trace::finish(neighbour::host(&packet, &address))
+        }
         _ => xdp_action::XDP_PASS,
     })
 }
@@ -58,8 +61,9 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let packet = Packet::new(context);
     let flow = with_offsets_forgotten(flow);
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    trace::begin(&packet, &flow);
     if !control.vips.may_contain(flow.destination) {
-        return stats::finish(unserved(&packet, control, &flow));
+        return trace::finish(unserved(&packet, control, &flow));
     }
     // Before anything is looked up: the verifier has few states to follow it in.
     partial_checksum::look(&packet, &flow);
@@ -99,6 +103,7 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let Some(found) = connection::look_up(context)? else {
         return unserved(packet, control, flow);
     };
+    trace::found(&found);
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
     }
@@ -131,6 +136,7 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         }
     }
     let decision = connection::decide(context, &found, flags, generation)?;
+    trace::decided(&decision);
     if decision.without_entry {
         log::table_full(packet.context(), flow.source, *now_ns);
     }

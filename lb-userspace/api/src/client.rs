@@ -1,14 +1,18 @@
 //! The client of the control socket. Blocking, for a command-line tool.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::trace::{Bounds, End, Filter, Packet};
 use crate::wire::{Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
@@ -18,8 +22,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// command.
 const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
 
+/// A trace of which nothing is heard for so long has lost its director: that sends an empty list of
+/// packets every second.
+const TRACE_SILENCE: Duration = Duration::from_secs(30);
+
 /// Maximum length of a reply, enough for some hundred thousand servers.
 const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// No director listens on this control socket.
+#[derive(Debug)]
+pub struct NoDirector(PathBuf);
+
+impl Error for NoDirector {}
+
+impl fmt::Display for NoDirector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no lb is listening on {}: is `lb run` running? (if its configuration has another control socket, give it \
+             with --socket)",
+            self.0.display()
+        )
+    }
+}
 
 /// Requests the status of the `lb` that listens on `path`.
 pub fn request_status(path: &Path) -> anyhow::Result<Status> {
@@ -68,6 +93,49 @@ pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result
     }
 }
 
+/// A trace that goes on: its packets come as they are told.
+#[derive(Debug)]
+pub struct Trace {
+    replies: BufReader<UnixStream>,
+    path: PathBuf,
+}
+
+/// What comes of a trace.
+#[derive(Debug)]
+pub enum Traced {
+    Packets(Vec<Packet>),
+    End(End),
+}
+
+impl Trace {
+    /// Has the director begin.
+    pub fn begin(path: &Path, filter: Filter, bounds: Bounds) -> anyhow::Result<Self> {
+        let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
+        let told = ask(&stream, &Request::Trace { filter, bounds }, TRACE_SILENCE);
+        told.map_err(|error| anyhow!("cannot ask lb on {}: {error}", path.display()))?;
+        Ok(Self { replies: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// A handle by which another thread asks for the end: [`Self::hear`] returns it soon after.
+    pub fn stop(&self) -> io::Result<impl FnOnce() + Send + use<>> {
+        let stream = self.replies.get_ref().try_clone()?;
+        Ok(move || drop(stream.shutdown(Shutdown::Write)))
+    }
+
+    /// Waits for more. A refusal is an error with the director's message.
+    pub fn hear(&mut self) -> anyhow::Result<Traced> {
+        let mut text = Vec::new();
+        let read = (&mut self.replies).take(REPLY_LIMIT).read_until(b'\n', &mut text);
+        read.map_err(|error| anyhow!("cannot hear lb on {}: {error}", self.path.display()))?;
+        match parse(&self.path, &text)? {
+            Reply::Packets(packets) => Ok(Traced::Packets(packets)),
+            Reply::TraceEnded(end) => Ok(Traced::End(end)),
+            Reply::Error(error) => bail!("{error}"),
+            other => Err(unexpected(&self.path, other)),
+        }
+    }
+}
+
 fn unexpected(path: &Path, reply: Reply) -> anyhow::Error {
     match reply {
         Reply::Error(error) => anyhow!("lb on {} answered: {error}", path.display()),
@@ -88,20 +156,30 @@ fn request_within(path: &Path, request: &Request, patience: Duration) -> anyhow:
         }
         _ => anyhow!("cannot ask lb on {shown}: {error}"),
     })?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Reply> {
+    let shown = path.display();
     if !text.ends_with(b"\n") {
         bail!("lb on {shown} closed the connection before the end of its answer");
     }
-    serde_json::from_slice(&text).with_context(|| {
+    serde_json::from_slice(text).with_context(|| {
         format!("cannot read the answer from {shown}: does another version of lb run there?")
     })
 }
 
-fn exchange(mut stream: UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+/// Sends a request; each read of its replies may take `patience`.
+fn ask(mut stream: &UnixStream, request: &Request, patience: Duration) -> io::Result<()> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
+    stream.write_all(&line)
+}
+
+fn exchange(stream: UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+    ask(&stream, request, patience)?;
     let mut text = Vec::new();
     BufReader::new(stream.take(REPLY_LIMIT)).read_until(b'\n', &mut text)?;
     Ok(text)
@@ -110,10 +188,7 @@ fn exchange(mut stream: UnixStream, request: &Request, patience: Duration) -> io
 fn not_connected(path: &Path, error: io::Error) -> anyhow::Error {
     let shown = path.display();
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
-            "no lb is listening on {shown}: is `lb run` running? (if its configuration has another \
-             control socket, give it with --socket)"
-        ),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoDirector(path.to_owned()).into(),
         ErrorKind::PermissionDenied => {
             anyhow!("no permission to use {shown}: only root and the socket's group have access; try sudo")
         }

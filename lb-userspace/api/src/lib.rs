@@ -3,10 +3,12 @@
 //! - [`status`]: a snapshot of the running director
 //! - [`events`]: the event log
 //! - [`findings`]: problems around the director
+//! - [`trace`]: what was decided for single packets
 //! - [`wire`]: requests and replies on the control socket; [`client`]: the socket's client
 
 pub mod client;
 pub mod events;
 pub mod findings;
 pub mod status;
+pub mod trace;
 pub mod wire;

@@ -1,10 +1,12 @@
 //! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
-//! stream socket.
+//! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, then a
+//! [`Reply::TraceEnded`]. It ends early if the client shuts its side of the connection down.
 
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::trace::{Bounds, End, Filter, Packet};
 
 /// Default path of the control socket.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -55,10 +57,17 @@ pub enum Request {
         service: String,
         server: String,
     },
+    /// Tell what is decided for packets.
+    Trace {
+        #[serde(default)]
+        filter: Filter,
+        #[serde(default)]
+        bounds: Bounds,
+    },
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
-/// `{"done":"…"}`, `{"probes":[…]}` or `{"error":"…"}`.
+/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"trace_ended":{…}}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -70,5 +79,8 @@ pub enum Reply {
     Done(String),
     /// A report per check.
     Probes(Vec<ProbeReport>),
+    /// Of a trace that goes on.
+    Packets(Vec<Packet>),
+    TraceEnded(End),
     Error(String),
 }

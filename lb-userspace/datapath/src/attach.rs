@@ -135,6 +135,12 @@ impl Attachment {
         None
     }
 
+    /// Puts a loaded program in the place of the one before, between two packets.
+    pub fn replace_program(&self, program: &Xdp) -> Result<()> {
+        let program = program.fd().context("the program is not loaded")?.as_fd();
+        self.link.replace_program(program).context("cannot exchange the XDP program")
+    }
+
     pub const fn mode(&self) -> Mode {
         self.mode
     }

@@ -37,6 +37,7 @@ use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
+use super::trace::Trace;
 use crate::plan::{Change, Server, Settings, Target};
 
 /// The maps and what stands where in them.
@@ -167,6 +168,11 @@ impl Executor {
 
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// What the program tells of single packets.
+    pub fn trace(&mut self) -> &mut Trace {
+        &mut self.maps.trace
     }
 
     /// Number of a server in the maps.

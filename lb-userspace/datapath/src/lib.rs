@@ -14,6 +14,7 @@
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
 //!   and counts
+//! - [`trace`]: packets that the program tells one by one
 //! - [`program_log`]: rare events that the program reports itself
 
 mod allocator;
@@ -34,6 +35,7 @@ pub mod resize;
 pub mod sweep;
 pub mod table;
 pub mod tournaments;
+pub mod trace;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

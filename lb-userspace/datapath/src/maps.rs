@@ -20,6 +20,7 @@ use lb_model::Totals;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
+use super::trace::Trace;
 
 /// The maps, taken out of a loaded object.
 pub struct Maps {
@@ -48,6 +49,7 @@ pub struct Maps {
     pub tunnels: Mapped<Tunnel>,
     pub stats: Stats,
     pub counters: Counters,
+    pub trace: Trace,
     /// The last packet that had a checksum that was left to hardware.
     pub partial_checksum: Mapped<Seen>,
 }
@@ -76,6 +78,7 @@ impl Maps {
             tunnels: mapped(ebpf, "TUNNELS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
+            trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));

@@ -20,6 +20,9 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// Name of the entry in the object: the program that is attached.
 pub const PROGRAM: &str = "lb";
 
+/// The entry while packets are traced. It is loaded when that is asked for.
+pub const TRACE_PROGRAM: &str = "lb_trace";
+
 /// Words for the buckets of a service with mh; more than 1,024 servers take more.
 pub const MH_WORDS: u32 = 8191;
 
@@ -160,6 +163,14 @@ pub fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(ebpf, name)?;
     program.load().map_err(|error| kernel::refusal(name, error))?;
     Ok(program)
+}
+
+/// The same, unless that has been done before.
+pub fn loaded_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    if program(ebpf, name)?.fd().is_err() {
+        load_program(ebpf, name)?;
+    }
+    program(ebpf, name)
 }
 
 /// A program of the object, loaded or not.

@@ -9,6 +9,7 @@ mod run;
 mod servers;
 mod status;
 mod stop;
+mod trace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,7 +27,8 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb check /etc/lb/lb.yaml     is the configuration right?
   lb run                       the director, in the foreground; systemd runs it as a service
   lb status                    services, servers, connections, and what is wrong, if anything is
-All commands but `run` and `check` ask the director that runs on this machine, by its control socket.";
+All commands but `run` and `check` ask the director that runs on this machine, by its control socket.
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 no director runs.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,6 +50,9 @@ enum Command {
     Enable(servers::EnableOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
+    /// Show live what is decided for each packet: to which server it goes and why, or why it is
+    /// refused
+    Trace(trace::Options),
     /// Move a group of VIPs from this director to the next one of the cluster
     Failover(orders::GroupOptions),
     /// Move a group of VIPs back to its preferred director
@@ -71,6 +76,7 @@ pub(crate) fn main() -> Result<()> {
         Command::Disable(options) => servers::disable(options),
         Command::Enable(options) => servers::enable(options),
         Command::Events(options) => events::run(options),
+        Command::Trace(options) => trace::run(options),
         Command::Failover(options) => orders::failover(options),
         Command::Failback(options) => orders::failback(options),
         Command::Standby(options) => orders::standby(&options),

@@ -19,6 +19,7 @@
 //! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
 //!   writes to it)
 //! - `maintenance`: servers that operators keep out
+//! - `tracer`: packets told one by one, for `lb trace`
 //! - `throttle`: how soon the maps follow the runtime state
 //!
 //! What the controller does with them:
@@ -65,6 +66,7 @@ mod status;
 mod stop;
 mod throttle;
 mod topology;
+mod tracer;
 mod tunnels;
 mod vip_checks;
 mod writers;
@@ -99,6 +101,7 @@ pub(crate) use self::release::release;
 use self::runtime::{Notification, Runtime};
 use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
+use self::tracer::Tracer;
 use self::vip_checks::Needs;
 use crate::sorry::Sorry;
 
@@ -127,6 +130,7 @@ pub(crate) struct Controller {
     notifier: Notifier,
     maintenance: Maintenance,
     sorry: Sorry,
+    tracer: Tracer,
 }
 
 impl Controller {
@@ -136,6 +140,8 @@ impl Controller {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop_polls = tokio::time::interval(stop::LOOK);
         stop_polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut trace_polls = tokio::time::interval(tracer::LOOK);
+        trace_polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -153,6 +159,7 @@ impl Controller {
                 Some(input) = inputs.cluster.recv() => self.receive(input),
                 Some(request) = inputs.requests.recv() => self.answer(request).await,
                 _ = housekeeping.tick() => self.keep_house(),
+                _ = trace_polls.tick(), if self.tracer.is_on() => self.poll_trace(),
                 _ = stop_polls.tick(), if self.leaving.is_some() => if self.has_left().await {
                     break;
                 },

@@ -4,7 +4,7 @@ use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_tests::harness::*;
 
-fn director() -> Director {
+pub(crate) fn director() -> Director {
     Director::new([(WEB6, rr([1, 2, 3])), (DNS6, rr([1, 2, 3])), (WEB, rr([1, 2, 3]))])
 }
 

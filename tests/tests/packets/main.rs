@@ -28,6 +28,7 @@
 //! | [`cpus`] | several CPUs at once |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
+//! | [`trace`] | what is told of single packets while somebody traces |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`verifier`] | how much of it the program uses |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
@@ -57,6 +58,7 @@ mod silence;
 mod sizes;
 mod table;
 mod table_model;
+mod trace;
 mod tunnels;
 mod unfinished;
 mod verifier;

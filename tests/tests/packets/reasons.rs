@@ -12,7 +12,7 @@ use crate::{directors, probes, refusals, tunnels};
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
 /// needs a scene.
-fn scene(reason: Reason) -> (Director, Vec<u8>) {
+pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
     let director = || Director::new([(WEB, rr([1]))]);
     let syn = Packet::syn(client(1));
     match reason {

@@ -21,6 +21,7 @@ use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
 use lb_datapath::sweep::Sweeper;
 use lb_datapath::table::{Census, Table};
+use lb_datapath::trace::Trace;
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
 
@@ -28,6 +29,8 @@ use super::accounts::Accounts;
 
 pub(super) struct Forwarding {
     data_path: DataPath,
+    /// The program that is attached.
+    entry: &'static str,
     sweeper: Sweeper,
     accounts: Accounts,
     findings: Findings,
@@ -38,7 +41,7 @@ impl Forwarding {
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
         let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
-        Ok(Self { data_path, sweeper, accounts: Accounts::default(), findings })
+        Ok(Self { data_path, entry: object::PROGRAM, sweeper, accounts: Accounts::default(), findings })
     }
 
     /// Writes what the program reports itself into the log.
@@ -53,8 +56,29 @@ impl Forwarding {
 
     /// Attaches the program to an interface, in the first of the modes that can be had.
     pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
-        let program = object::program(&mut self.data_path.ebpf, object::PROGRAM)?;
+        let program = object::program(&mut self.data_path.ebpf, self.entry)?;
         Attachment::new(program, interface, index, modes)
+    }
+
+    /// The program of this name is the one to attach from now on.
+    pub(super) fn set_entry(&mut self, name: &'static str) -> Result<()> {
+        object::loaded_program(&mut self.data_path.ebpf, name)?;
+        self.entry = name;
+        Ok(())
+    }
+
+    /// Puts that program in the place of the one that is attached.
+    pub(super) fn exchange_entry(&mut self, attachment: &Attachment) -> Result<()> {
+        attachment.replace_program(object::program(&mut self.data_path.ebpf, self.entry)?)
+    }
+
+    /// What the program tells of single packets.
+    pub(super) fn trace(&mut self) -> &mut Trace {
+        self.data_path.executor.trace()
+    }
+
+    pub(super) fn server_id(&self, service: &ServiceKey, target: Target) -> Option<ServerId> {
+        self.data_path.executor.server_id(service, target)
     }
 
     pub(super) fn set_vips(&mut self, config: &Config) -> Result<()> {

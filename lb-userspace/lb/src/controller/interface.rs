@@ -98,6 +98,12 @@ impl Interface {
         Ok(records)
     }
 
+    /// Puts the program that is to be the entry in the place of the one before.
+    pub(super) fn exchange_entry(&self, forwarding: &mut Forwarding) -> Result<()> {
+        let attachment = self.attachment.as_ref().context("no program is attached")?;
+        forwarding.exchange_entry(attachment)
+    }
+
     /// What the program sends is watched from now on.
     pub(super) fn watch(&self, wanted: XdpMode) {
         if let Some(mode) = self.mode() {

@@ -28,6 +28,9 @@ impl Controller {
                 let _ = reply.send(Ok(outcome));
             }
             ControlRequest::Server(order, reply) => drop(reply.send(self.order_server(&order))),
+            ControlRequest::Trace(filter, bounds, reply) => {
+                drop(reply.send(self.begin_trace(&filter, bounds)));
+            }
             ControlRequest::Probe(order, reply) => drop(reply.send(self.checks.probe(&order, &self.config))),
         }
     }

@@ -31,6 +31,7 @@ use super::membership::{Membership, Surrounding};
 use super::notifications::Notifier;
 use super::runtime::Runtime;
 use super::throttle::Throttle;
+use super::tracer::Tracer;
 use super::{Controller, endpoints, notify_supervisor, report};
 use crate::observe::requests::Requests;
 use crate::sorry::Sorry;
@@ -89,6 +90,7 @@ impl Controller {
             notifier: Notifier::new(events, findings),
             maintenance: Maintenance::default(),
             sorry: Sorry::default(),
+            tracer: Tracer::default(),
             config,
         };
         let observations = Observations { verdicts, neighbours, routes };

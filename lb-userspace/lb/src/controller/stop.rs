@@ -272,6 +272,7 @@ impl Controller {
     /// socket away, if they are not left to the next `lb`. All else (maps, checks) goes with the
     /// controller and its runtime. The error is why it could not go on.
     pub(super) async fn close(mut self) -> Result<End> {
+        self.end_trace();
         let established = self.traffic().established;
         let stays = self.stays_behind();
         if established > 0 && self.config.cluster.is_some() && !stays {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use lb_api::client::Traced;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
+use lb_api::trace::{Bounds, Filter};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
@@ -29,6 +31,17 @@ pub(crate) enum ControlRequest {
     },
     /// The answer is that the checks are under way.
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
+    /// The answer is where packets will come, or why not.
+    Trace(Filter, Bounds, oneshot::Sender<Result<Trace, String>>),
+}
+
+/// A trace under way.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// Packets as they come, then the end.
+    pub packets: mpsc::Receiver<Traced>,
+    /// Used or dropped, it ends the trace; the end still comes.
+    pub stop: oneshot::Sender<()>,
 }
 
 /// What an operator wants done with a server, which goes by name or address, with a port or
@@ -125,6 +138,15 @@ impl Requests {
         }
     }
 
+    /// A trace, or why there is none.
+    pub(crate) async fn trace(
+        &self,
+        filter: Filter,
+        bounds: Bounds,
+    ) -> anyhow::Result<Result<Trace, String>> {
+        self.ask(|reply| ControlRequest::Trace(filter, bounds, reply)).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest) -> anyhow::Result<T> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
@@ -148,6 +170,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Trace(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
             }
         }
     });

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use lb_api::client::Traced;
 use lb_api::wire::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
-use crate::observe::requests::{Order, ProbeOrder, Requests, ServerOrder};
+use crate::observe::requests::{Order, ProbeOrder, Requests, ServerOrder, Trace};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -91,23 +92,67 @@ async fn converse(stream: UnixStream, requests: Requests) -> io::Result<()> {
             Line::End => return Ok(()),
             Line::TooLong => Reply::Error(format!("request longer than {REQUEST_LIMIT} bytes")),
             Line::Text(line) if line.trim_ascii().is_empty() => continue,
-            Line::Text(line) => answer(&line, &requests).await,
+            Line::Text(line) => match answer(&line, &requests).await {
+                Answer::One(reply) => *reply,
+                Answer::Trace(trace) => tell(trace, &mut reader, &mut writer).await?,
+            },
         };
-        let mut text = serde_json::to_vec(&reply)?;
-        text.push(b'\n');
-        tokio::time::timeout(IDLE, writer.write_all(&text)).await??;
+        write(&mut writer, &reply).await?;
     }
 }
 
-async fn answer(line: &[u8], requests: &Requests) -> Reply {
-    match serde_json::from_slice(line) {
+async fn write(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
+    let mut text = serde_json::to_vec(reply)?;
+    text.push(b'\n');
+    tokio::time::timeout(IDLE, writer.write_all(&text)).await?
+}
+
+/// Writes what a trace tells until it ends; that is its last reply. Whatever the client sends
+/// meanwhile, or its leaving, ends it.
+async fn tell(
+    trace: Trace,
+    reader: &mut BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<Reply> {
+    let Trace { mut packets, stop } = trace;
+    let mut stop = Some(stop);
+    loop {
+        let traced = tokio::select! {
+            traced = packets.recv() => traced,
+            _ = reader.fill_buf(), if stop.is_some() => {
+                drop(stop.take());
+                continue;
+            }
+        };
+        match traced {
+            Some(Traced::Packets(packets)) => write(writer, &Reply::Packets(packets)).await?,
+            Some(Traced::End(end)) => return Ok(Reply::TraceEnded(end)),
+            None => return Ok(Reply::Error("the director has ended the trace".to_owned())),
+        }
+    }
+}
+
+/// What comes of a request.
+enum Answer {
+    One(Box<Reply>),
+    Trace(Trace),
+}
+
+async fn answer(line: &[u8], requests: &Requests) -> Answer {
+    let reply = match serde_json::from_slice(line) {
+        Ok(Request::Trace { filter, bounds }) => match requests.trace(filter, bounds).await {
+            Ok(Ok(trace)) => return Answer::Trace(trace),
+            Ok(Err(why)) => Reply::Error(why),
+            Err(error) => Reply::Error(format!("{error:#}")),
+        },
         Ok(request) => {
             fulfil(request, requests).await.unwrap_or_else(|error| Reply::Error(format!("{error:#}")))
         }
         Err(error) => {
             Reply::Error(format!("request not understood: {error}; try {{\"command\":\"status\"}}"))
         }
-    }
+    };
+    Answer::One(Box::new(reply))
 }
 
 async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
@@ -129,6 +174,7 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
         Request::Probe { service, server } => {
             requests.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
         }
+        Request::Trace { .. } => Err("a trace has replies of its own".to_owned()),
     };
     Ok(answer.unwrap_or_else(Reply::Error))
 }

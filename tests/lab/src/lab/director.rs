@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,6 +168,13 @@ impl Director {
     pub fn order(&self, words: &[&str]) -> Result<String> {
         let (word, rest) = words.split_first().context("no command")?;
         shell::run(self.lb(word).args(rest))
+    }
+
+    /// Starts `lb trace WORDS`; what it prints comes by pipes.
+    pub fn start_trace(&self, words: &[&str]) -> Result<Child> {
+        let mut command = self.lb("trace");
+        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().context("cannot start lb trace")
     }
 
     /// This node's role for the group, as in `lb status`.

@@ -6,11 +6,12 @@ use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lb_api::client::request_status;
+use lb_api::client::{self, request_status};
 use lb_api::status::Status;
+use lb_api::trace::{Bounds, End, Filter};
 
 use super::*;
-use crate::observe::requests::{self, Requests};
+use crate::observe::requests::{self, ControlRequest, Requests};
 use crate::observe::samples;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -107,6 +108,45 @@ async fn a_controller_that_is_gone_is_told() {
     tokio::spawn(serve(bind(&path).expect("a socket"), requests));
     let error = ask(&path).await.expect_err("no status").to_string();
     assert!(error.ends_with("answered: the controller has ended"), "{error}");
+}
+
+/// Replies to a trace that its director keeps up until it is told to stop.
+#[tokio::test]
+async fn a_trace_has_replies_until_its_client_has_enough() {
+    let (_folder, path) = folder();
+    let (requests, mut waiting) = Requests::new();
+    tokio::spawn(serve(bind(&path).expect("a socket"), requests));
+    tokio::spawn(async move {
+        while let Some(ControlRequest::Trace(_, bounds, reply)) = waiting.recv().await {
+            assert_eq!(bounds.count, Some(7));
+            let (sender, packets) = tokio::sync::mpsc::channel(4);
+            let (stop, enough) = tokio::sync::oneshot::channel();
+            reply.send(Ok(Trace { packets, stop })).expect("somebody waits");
+            sender.send(Traced::Packets(Vec::new())).await.expect("somebody reads");
+            enough.await.expect_err("the client's side is shut down");
+            let end = End { told: 0, matched: 3, lost: 1, error: None };
+            sender.send(Traced::End(end)).await.expect("somebody reads");
+        }
+    });
+    let end = beside(move || {
+        let bounds = Bounds { count: Some(7), ..Bounds::default() };
+        let mut trace = client::Trace::begin(&path, Filter::default(), bounds).expect("a connection");
+        assert!(matches!(trace.hear().expect("a reply"), Traced::Packets(packets) if packets.is_empty()));
+        trace.stop().expect("a handle")();
+        match trace.hear().expect("a reply") {
+            Traced::End(end) => end,
+            other => panic!("no end: {other:?}"),
+        }
+    });
+    assert_eq!(end.await, End { told: 0, matched: 3, lost: 1, error: None });
+}
+
+#[tokio::test]
+async fn a_trace_that_is_refused_says_why() {
+    let (_folder, path) = folder();
+    serving(&path);
+    let told = replies(&path, b"{\"command\":\"trace\"}\n{\"command\":\"status\"}\n").await;
+    assert_eq!((error(&told[0]), told.len()), ("not today", 2), "the connection goes on");
 }
 
 #[tokio::test]

@@ -1,0 +1,229 @@
+//! `lb trace`: what the program tells of single packets, on its way to whoever asked.
+//!
+//! While somebody traces, a program is attached in the entry's place that leaves no packet to the
+//! fast way. The program tells packets until a time that is renewed here, so a trace ends with this
+//! process however that ends, and the next `lb` attaches its own entry.
+//!
+//! - [`filter`]: which packets are asked for; [`names`]: numbers and addresses by their names
+
+mod filter;
+mod names;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use lb_api::client::Traced;
+use lb_api::trace::{Bounds, End, Filter, Packet};
+use lb_datapath::object;
+use lb_datapath::trace::Counted;
+use lb_system::clock::now_ns;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use self::filter::Asked;
+use self::names::Names;
+use super::Controller;
+use crate::observe::requests::Trace;
+
+/// How often the controller looks for packets: nobody wakes it, which would cost packets.
+pub(super) const LOOK: Duration = Duration::from_millis(25);
+/// At most so many packets each time: the controller has other work. What waits meanwhile has room
+/// in the ring buffer, or is counted as lost.
+const AT_ONCE: usize = 250;
+/// Batches that may wait for a slow reader.
+const WAITING: usize = 16;
+/// How often the program is asked anew, and the reader hears that the trace goes on.
+const RENEW: Duration = Duration::from_secs(1);
+/// For how long it is asked each time.
+const ASKED: Duration = Duration::from_secs(3);
+
+/// One trace at a time.
+#[derive(Default)]
+pub(super) struct Tracer(Option<Session>);
+
+struct Session {
+    asked: Asked,
+    bounds: Bounds,
+    names: Names,
+    reader: mpsc::Sender<Traced>,
+    /// The reader has had enough once this is no longer empty.
+    enough: oneshot::Receiver<()>,
+    began: Instant,
+    /// On CLOCK_MONOTONIC; what is older is of an earlier trace.
+    began_ns: u64,
+    clock: Clock,
+    renewed: Instant,
+    counted_before: Counted,
+    told: u64,
+    /// Packets that the reader was too slow for.
+    unsent: u64,
+}
+
+/// From CLOCK_MONOTONIC to the time of day.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    zero: SystemTime,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self { zero: SystemTime::now() - Duration::from_nanos(now_ns()) }
+    }
+
+    fn rfc3339(self, ns: u64) -> String {
+        humantime::format_rfc3339_micros(self.zero + Duration::from_nanos(ns)).to_string()
+    }
+}
+
+/// Why a trace ends.
+enum Over {
+    /// Enough packets, time, or no reader any more.
+    Agreed,
+    /// The director stops.
+    Stopping,
+}
+
+impl Session {
+    /// Whether the trace has reached its bounds by `now`, or its reader has had enough.
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.reader.is_closed()
+            || self.enough.try_recv() != Err(oneshot::error::TryRecvError::Empty)
+            || now - self.began >= Duration::from_secs(self.bounds.seconds)
+            || self.left() == 0
+    }
+
+    /// Packets until the trace has told all that it was asked to.
+    fn left(&self) -> usize {
+        let left = self.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(self.told));
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    fn send(&mut self, packets: Vec<Packet>) {
+        let count = packets.len() as u64;
+        match self.reader.try_send(Traced::Packets(packets)) {
+            Ok(()) => self.told += count,
+            Err(TrySendError::Full(_)) => self.unsent += count,
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+}
+
+impl Tracer {
+    pub(super) const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Controller {
+    /// The answer is where packets will come, or why not.
+    pub(super) fn begin_trace(&mut self, filter: &Filter, bounds: Bounds) -> Result<Trace, String> {
+        if self.leaving.is_some() {
+            return Err("this director is stopping".to_owned());
+        }
+        if self.tracer.is_on() {
+            return Err("somebody traces already, and there is one trace at a time: end that `lb trace`, \
+                        or wait for its end"
+                .to_owned());
+        }
+        let services = self.config.services.iter().chain(self.runtime.draining.services());
+        let asked = Asked::new(filter, bounds.sample, &Vec::from_iter(services))?;
+        self.exchange_entry(object::TRACE_PROGRAM).map_err(|error| format!("{error:#}"))?;
+        let (reader, packets) = mpsc::channel(WAITING);
+        let (stop, enough) = oneshot::channel();
+        let now = Instant::now();
+        self.tracer.0 = Some(Session {
+            asked,
+            bounds,
+            names: Names::default(),
+            reader,
+            enough,
+            began: now,
+            began_ns: now_ns(),
+            clock: Clock::now(),
+            renewed: now,
+            counted_before: self.forwarding.trace().counted().unwrap_or_default(),
+            told: 0,
+            unsent: 0,
+        });
+        self.renew_trace(now);
+        // The first word of it is that it has begun.
+        self.send_traced(true);
+        Ok(Trace { packets, stop })
+    }
+
+    /// Sends the reader what has come since, and ends the trace if it is over.
+    pub(super) fn poll_trace(&mut self) {
+        let now = Instant::now();
+        if self.tracer.0.as_ref().is_some_and(|session| now - session.renewed >= RENEW) {
+            self.renew_trace(now);
+            self.send_traced(true);
+        } else {
+            self.send_traced(false);
+        }
+        if self.tracer.0.as_mut().is_some_and(|session| session.is_over(now)) {
+            self.finish_trace(&Over::Agreed);
+        }
+    }
+
+    /// The director stops: its program must not go on telling.
+    pub(super) fn end_trace(&mut self) {
+        self.finish_trace(&Over::Stopping);
+    }
+
+    fn renew_trace(&mut self, now: Instant) {
+        let Self { tracer, forwarding, config, runtime, .. } = self;
+        let Some(session) = &mut tracer.0 else { return };
+        session.names = Names::of(config, &runtime.draining, forwarding);
+        let numbers = |server: &str| session.names.numbers(server);
+        forwarding.trace().ask(session.asked.settings(numbers), ASKED);
+        session.renewed = now;
+    }
+
+    /// `anyway`: even if there is nothing.
+    fn send_traced(&mut self, anyway: bool) {
+        let Self { tracer, forwarding, .. } = self;
+        let Some(session) = &mut tracer.0 else { return };
+        let trace = forwarding.trace();
+        let mut packets = Vec::new();
+        while packets.len() < AT_ONCE.min(session.left()) {
+            let Some(event) = trace.take() else { break };
+            if event.time_ns >= session.began_ns {
+                let time = session.clock.rfc3339(event.time_ns);
+                packets.extend(session.names.packet(&event, time));
+            }
+        }
+        if anyway || !packets.is_empty() {
+            session.send(packets);
+        }
+    }
+
+    fn finish_trace(&mut self, over: &Over) {
+        let Some(session) = self.tracer.0.take() else { return };
+        let trace = self.forwarding.trace();
+        trace.end();
+        let counted = trace.counted().unwrap_or_default();
+        if let Err(error) = self.exchange_entry(object::PROGRAM) {
+            // It takes the fast way, too, when nobody traces.
+            self.forwarding.note_failure(&error);
+        }
+        let end = End {
+            told: session.told,
+            matched: counted.matched - session.counted_before.matched,
+            lost: counted.lost - session.counted_before.lost + session.unsent,
+            error: match over {
+                Over::Agreed => None,
+                Over::Stopping => Some("the director stops".to_owned()),
+            },
+        };
+        let reader = session.reader;
+        if let Err(TrySendError::Full(end)) = reader.try_send(Traced::End(end)) {
+            // One that is slow takes its time.
+            tokio::spawn(async move { reader.send(end).await });
+        }
+    }
+
+    /// From now on this program is the entry.
+    fn exchange_entry(&mut self, name: &'static str) -> anyhow::Result<()> {
+        self.forwarding.set_entry(name)?;
+        self.interface.exchange_entry(&mut self.forwarding)
+    }
+}

@@ -1,0 +1,58 @@
+//! A director whose packets are traced.
+
+use std::time::Duration;
+
+use lb_common::stage::Stage;
+use lb_common::trace::{Event, Settings};
+use lb_datapath::object::{self, TRACE_PROGRAM};
+
+use super::{Director, Outcome, run};
+
+/// Longer than any test takes.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+impl Director {
+    /// Has the program tell of packets; they come by [`Self::send_traced`].
+    pub fn trace(&mut self, settings: Settings) {
+        self.trace_for(settings, AN_HOUR);
+    }
+
+    pub fn trace_for(&mut self, settings: Settings, time: Duration) {
+        object::loaded_program(&mut self.data_path.ebpf, TRACE_PROGRAM).unwrap();
+        self.data_path.executor.trace().ask(settings, time);
+    }
+
+    /// Hands a frame to the entry that is attached while somebody traces.
+    pub fn send_traced(&self, frame: &[u8]) -> Outcome {
+        run(self.data_path.ebpf.program(TRACE_PROGRAM).unwrap().try_into().unwrap(), frame)
+    }
+
+    /// While `work` runs, whatever would go on in this stage is not forwarded.
+    pub fn without_stage(&mut self, stage: Stage, work: impl FnOnce(&mut Self)) {
+        // It drops or passes what is for a service that does not refuse.
+        self.put(stage, Stage::Refuse);
+        work(self);
+        self.put(stage, stage);
+    }
+
+    fn put(&mut self, stage: Stage, program: Stage) {
+        let program = object::program(&mut self.data_path.ebpf, program.program()).unwrap();
+        let program = program.fd().unwrap().try_clone().unwrap();
+        self.data_path.executor.set_stage(stage, &program).unwrap();
+    }
+
+    /// What was told since the last time.
+    pub fn told(&mut self) -> Vec<Event> {
+        let trace = self.data_path.executor.trace();
+        std::iter::from_fn(|| trace.take()).collect()
+    }
+
+    /// What is told of this frame.
+    #[track_caller]
+    pub fn told_of(&mut self, frame: &[u8]) -> Event {
+        self.send_traced(frame);
+        let told = self.told();
+        let [event] = told.as_slice() else { panic!("one packet, and told of {told:#?}") };
+        *event
+    }
+}
