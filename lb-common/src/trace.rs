@@ -311,12 +311,12 @@ mod tests {
         let own = v4([192, 0, 2, 1]);
         for (destination, (outcome, reason), expected) in [
             (own, (Outcome::Passed, NO_REASON), false),
-            (own, refused(Reason::Fragment), false),
+            (own, refused(Reason::FragmentUnknown), false),
             (own, refused(Reason::ProbeUnheard), true),
             (own, (Outcome::Redirected, NO_REASON), false),
             (V6::UNSPECIFIED, refused(Reason::TruncatedIp), true),
             (syn().destination, (Outcome::Passed, NO_REASON), true),
-            (syn().destination, refused(Reason::Fragment), true),
+            (syn().destination, refused(Reason::FragmentUnknown), true),
         ] {
             let event = Event { destination, outcome: outcome as u8, reason, ..SYN };
             assert_eq!(event.concerns_us(&vips), expected, "{event:?}");

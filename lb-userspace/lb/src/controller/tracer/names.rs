@@ -234,12 +234,12 @@ mod tests {
             server: 0,
             protocol: 17,
             outcome: trace::Outcome::Refused as u8,
-            reason: Reason::Fragment as u8,
+            reason: Reason::FragmentUnknown as u8,
             ..event()
         };
         let fragment = packet(&fragment);
         assert_eq!((fragment.outcome, fragment.port, fragment.flags), (Outcome::Passed, None, None));
-        assert_eq!(fragment.reason.as_deref(), Some("fragment"));
+        assert_eq!(fragment.reason.as_deref(), Some("fragment_unknown"));
         assert!(names().packet(&Event { outcome: 77, ..event() }, String::new()).is_none());
     }
 
