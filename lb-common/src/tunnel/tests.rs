@@ -195,7 +195,7 @@ fn an_inner_packet_may_not_tell_its_sum() {
 
 #[test]
 fn an_icmp_message_adds_up_to_nothing_and_a_fragment_tells_nothing() {
-    let mut frame = vec![0_u8; 14 + 20 + 8];
+    let mut frame = [0_u8; 14 + 20 + 8];
     frame[14] = 0x45;
     frame[14 + 3] = 28;
     frame[14 + 9] = 1;
