@@ -9,6 +9,7 @@ use lb_common::fragment::{Key, Trail};
 use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
+use lb_common::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
@@ -112,6 +113,7 @@ pub(super) fn give_back(loaded: Loaded) {
     (0..cursors).for_each(|index| director.cursors.write(index, [0; 8]));
     (0..overflows).for_each(|index| director.overflows.write(index, 0));
     director.forget_fragments();
+    director.forget_pressure();
     IDLE.lock().unwrap().extend(director.0.take());
 }
 
@@ -131,6 +133,15 @@ impl Loaded {
         for key in keys {
             self.fragments.remove(&key).expect("nobody else removes it");
         }
+    }
+
+    /// As if every connection had found room in its lines: for half a second after a flood a
+    /// newcomer takes the place of a half-open one.
+    fn forget_pressure(&self) {
+        let table = &self.data_path.table;
+        let (v4, v6) = (&table.v4, &table.v6);
+        (0..v4.count()).for_each(|index| v4.page(index).set_pressed(Pressed(0)));
+        (0..v6.count()).for_each(|index| v6.page(index).set_pressed(Pressed(0)));
     }
 
     /// Since the program was loaded.
