@@ -15,7 +15,7 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Instead boot Debian's Linux 6.1, 6.12 and newest in software emulation, load every program,
-    /// run the packet tests, and update the README's table. Takes a quarter of an hour.
+    /// run the packet tests, and update the README's table. Takes half an hour.
     #[arg(long, conflicts_with_all = ["quick", "args"])]
     kernels: bool,
     /// Arguments for `cargo test`: a filter on test names, or `-- --nocapture`.
