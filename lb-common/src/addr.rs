@@ -3,6 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::checksum;
 use crate::connection::{Key, KeyV4, KeyV6};
 
 /// An address of either family. Whatever is generic over it is compiled once for each.
@@ -120,7 +121,7 @@ impl Address for V4 {
     }
     #[inline(always)]
     fn sum(self) -> u32 {
-        (self.0 & 0xffff) + (self.0 >> 16)
+        checksum::halves(self.0)
     }
     #[inline(always)]
     fn folded(self) -> u32 {

@@ -8,6 +8,12 @@ pub const fn of(sum: u32) -> u16 {
     !((folded + (folded >> 16)) as u16)
 }
 
+/// The sum of the two words in a word of four bytes.
+#[inline(always)]
+pub const fn halves(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
 /// The checksum after the word `old` has become `new`. All three are in the same byte order.
 #[inline(always)]
 pub const fn mended(checksum: u16, old: u16, new: u16) -> u16 {

@@ -12,7 +12,7 @@ mod sum;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Address, V4, V6};
-use crate::checksum;
+use crate::checksum::{self, halves};
 use crate::frame::Flow;
 
 pub use self::sum::inner_sum;
@@ -290,12 +290,6 @@ const LAST_32: u32 = if cfg!(target_endian = "little") { 32 } else { 0 };
 const fn pair(first: u16, second: u16) -> u32 {
     let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
-}
-
-/// The sum of both halves of a word.
-#[inline(always)]
-const fn halves(word: u32) -> u32 {
-    (word & 0xffff) + (word >> 16)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Address as _, V4, V6};
+use lb_common::checksum::{self, halves};
 use lb_common::frame::Frame as _;
 use lb_common::mac::Mac;
-use lb_common::{checksum, refusal};
+use lb_common::refusal;
 
 use crate::forward::direct;
 use crate::maps::{CONTROL, REFUSALS};
@@ -16,7 +17,7 @@ use crate::sys::packet::Packet;
 
 pub const IP: usize = 20;
 const IPV6: usize = 40;
-const ICMP: usize = 8;
+pub const ICMP: usize = 8;
 /// The least that Ethernet carries, without the frame check: an answer is not made shorter than
 /// this, because not every driver fills up what XDP sends.
 const LEAST_FRAME: usize = 60;
@@ -60,7 +61,7 @@ impl From {
         let length = (IP + carried) as u16;
         let words = [0x4500, length, 0, DONT_FRAGMENT, u16::from(TTL) << 8 | u16::from(protocol)];
         let own = words[0] as u32 + u32::from(length) + u32::from(DONT_FRAGMENT) + u32::from(words[4]);
-        let sum = checksum::of(own + folded(self.vip.0) + folded(self.client.0));
+        let sum = checksum::of(own + host_halves(self.vip.0) + host_halves(self.client.0));
         let pair = |high: u16, low: u16| (u32::from(high) << 16 | u32::from(low)).to_be();
         // SAFETY: bounds checked by `at`, and T begins with an IP header; for alignment see
         // `Packet::read`.
@@ -72,11 +73,10 @@ impl From {
     }
 }
 
-/// The sum of both words of an address as it stands in a packet.
+/// The sum of both words in what stands in a packet, each in host byte order.
 #[inline(always)]
-pub fn folded(address: u32) -> u32 {
-    let address = u32::from_be(address);
-    (address >> 16) + (address & 0xffff)
+pub fn host_halves(word: u32) -> u32 {
+    halves(u32::from_be(word))
 }
 
 /// Cuts off what the answer does not need. The packet must be looked at anew afterwards.
@@ -123,11 +123,11 @@ pub fn icmp<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16,
     let packet = Packet::new(&seen);
     move_tags(&packet, network, ROOM)?;
     let whole = from.begin::<[u32; WORDS]>(&packet, network, NUMBER_OF_ICMP, WORDS * 4 - IP)?;
-    let mut sum = u32::from(kind) + (rest >> 16) + (rest & 0xffff);
+    let mut sum = u32::from(kind) + halves(rest);
     let mut word = ROOM / 4;
     while word < WORDS {
         // SAFETY: bounds checked by `begin`; for alignment see `Packet::read`.
-        sum += folded(unsafe { (*whole)[word] });
+        sum += host_halves(unsafe { (*whole)[word] });
         word += 1;
     }
     // SAFETY: as above.
@@ -159,7 +159,6 @@ pub fn icmpv6<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u1
     let whole = packet.at::<[u32; WORDS]>(network)?;
     let length = (WORDS * 4 - IPV6) as u32;
     // Words as they stand in the packet.
-    let halves = |word: u32| (word & 0xffff) + (word >> 16);
     let first = (u32::from(kind) << 16).to_be();
     let pseudo =
         vip.sum() + client.sum() + halves(length.to_be()) + halves(u32::from(NUMBER_OF_ICMPV6).to_be());

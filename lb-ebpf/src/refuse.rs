@@ -11,7 +11,7 @@ use lb_common::reason::Reason;
 use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::{checksum, refusal};
 
-use crate::answer::{self, From, IP, cut, folded};
+use crate::answer::{self, From, ICMP, IP, cut, host_halves};
 use crate::lookup::service;
 use crate::maps::{CONTROL, REFUSED};
 use crate::path::slow::with_offsets_forgotten;
@@ -19,7 +19,6 @@ use crate::sys::packet::Packet;
 use crate::{schedule, trace};
 
 const TCP: usize = 20;
-const ICMP: usize = 8;
 /// What an ICMP error quotes of the packet: its IP header and 8 bytes (RFC 792).
 const QUOTE: usize = IP + 8;
 /// Destination unreachable, port unreachable.
@@ -97,9 +96,10 @@ fn try_reset(context: *mut xdp_md, network: usize, transport: usize, total_lengt
     let whole = from.begin::<Whole>(&packet, network, Protocol::Tcp.number(), TCP)?;
     let ports = u32::from(port) | u32::from(client_port) << 16;
     let kind = 0x5000 | u32::from(reset.flags);
-    let pseudo = folded(from.vip.0) + folded(from.client.0) + u32::from(Protocol::Tcp.number()) + TCP as u32;
-    let numbers = folded(reset.sequence.to_be()) + folded(reset.acknowledgement.to_be());
-    let sum = checksum::of(pseudo + folded(ports) + numbers + kind);
+    let pseudo =
+        host_halves(from.vip.0) + host_halves(from.client.0) + u32::from(Protocol::Tcp.number()) + TCP as u32;
+    let numbers = host_halves(reset.sequence.to_be()) + host_halves(reset.acknowledgement.to_be());
+    let sum = checksum::of(pseudo + host_halves(ports) + numbers + kind);
     // SAFETY: bounds checked by `begin`; for alignment see `Packet::read`.
     unsafe {
         (*whole)[1] = [

@@ -116,6 +116,15 @@ pub fn assert_rows(director: &Director, rows: impl IntoIterator<Item = Row>) {
     }
 }
 
+/// The frame goes to this server, and nothing but its MACs changes.
+#[track_caller]
+pub fn assert_goes_to(director: &Director, description: &str, frame: &[u8], server: u16) {
+    let (outcome, reasons) = director.explain(frame);
+    assert_eq!((outcome.sent_to(), reasons), (Some(server), vec![]), "{description}");
+    let macs = (&outcome.frame[6..12], &outcome.frame[12..]);
+    assert_eq!(macs, (&MAC.octets()[..], &frame[12..]), "{description}: only the MACs change");
+}
+
 /// CLOCK_MONOTONIC some seconds ago.
 pub fn ago(seconds: u64) -> Duration {
     Duration::from_nanos(now_ns()) - Duration::from_secs(seconds)

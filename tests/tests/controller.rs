@@ -17,10 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(purpose: &str) -> (Talk, Director) {
     let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
-    let director = talk.start_director().expect("lb starts on ha1");
-    director
-        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
-        .expect("both servers come up");
+    let director = talk.start_serving().expect("lb starts on ha1, and both servers come up");
     (talk, director)
 }
 
@@ -262,10 +259,7 @@ fn a_neighbour_entry_that_was_set_by_hand_stays_as_it_is() {
     let talk = Talk::new(&unique_name("byhand")).expect("the cluster comes up");
     let entry = format!("211.58.250.25 lladdr {} dev eth0 nud permanent", talk.www1.node().mac());
     talk.ha1.ip(&format!("neighbour replace {entry}")).expect("ip works");
-    let director = talk.start_director().expect("lb starts on ha1");
-    director
-        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
-        .expect("both servers come up");
+    let director = talk.start_serving().expect("lb starts on ha1, and both servers come up");
     std::thread::sleep(Duration::from_secs(6)); // a round of the controller's own probing
     let shown = talk.ha1.ip("neighbour show 211.58.250.25").expect("ip works");
     assert!(shown.contains("PERMANENT"), "{shown}");

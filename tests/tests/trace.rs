@@ -15,10 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(purpose: &str) -> (Talk, Director) {
     let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
-    let director = talk.start_director().expect("lb starts on ha1");
-    director
-        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
-        .expect("both servers come up");
+    let director = talk.start_serving().expect("lb starts on ha1, and both servers come up");
     (talk, director)
 }
 

@@ -5,8 +5,7 @@
 //! inner checksum is wrong, the outer one is too, and the server drops the packet as it would have
 //! dropped the inner one.
 
-use super::halves;
-use crate::checksum;
+use crate::checksum::{self, halves};
 use crate::frame::Frame;
 use crate::service::Protocol;
 

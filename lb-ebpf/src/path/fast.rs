@@ -8,7 +8,9 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::{self, Entry, Tick};
+use lb_common::control::Control;
 use lb_common::server::ServerEntry;
+use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 use lb_common::table::{self, Place};
 
@@ -44,13 +46,7 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
             false => None,
         };
     }
-    let now = now_ns();
-    let state = connection::steady(flow.protocol);
-    let timeout = server.service.timeouts[state as usize & 7];
-    let group = server.service.group;
-    if !lease::balances(control, group, now)
-        || !entry.is_settled(state, lease::generation(control, group), Tick::from_ns(now), timeout)
-    {
+    if !needs_no_write(control, server, entry, flow.protocol) {
         return None;
     }
     match direct::rewrite(&packet, control, next_hop.mac()) {
@@ -60,6 +56,17 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
         }
         _ => None,
     }
+}
+
+/// Whether the lease holds and the packet leaves its connection's entry as it is.
+#[inline(always)]
+fn needs_no_write(control: &Control, server: &ServerEntry, entry: Entry, protocol: Protocol) -> bool {
+    let now = now_ns();
+    let state = connection::steady(protocol);
+    let timeout = server.service.timeouts[state as usize & 7];
+    let group = server.service.group;
+    lease::balances(control, group, now)
+        && entry.is_settled(state, lease::generation(control, group), Tick::from_ns(now), timeout)
 }
 
 /// As [`take`] for a server that is reached by a tunnel, as far as the decision; `false`: take the
@@ -76,11 +83,7 @@ fn into_tunnel<A: Family>(context: *mut xdp_md, server: &ServerEntry, entry: u64
     if !ours || !next_hop.is_plain_tunnel() || !server.service.serves(&flow.service()) {
         return false;
     }
-    let state = connection::steady(flow.protocol);
-    let timeout = server.service.timeouts[state as usize & 7];
-    let (group, now) = (server.service.group, now_ns());
-    let settled = lease::balances(control, group, now)
-        && entry.is_settled(state, lease::generation(control, group), Tick::from_ns(now), timeout);
+    let settled = needs_no_write(control, server, entry, flow.protocol);
     if settled {
         tunnel::leave(&flow, entry.server(), next_hop.mac(), false);
     }

@@ -6,7 +6,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
+use lb_api::status::Status;
 
+use self::pair::PATIENCE;
 use crate::lab::{Director, Lab, Node, Prefix, State, WebServer};
 use crate::workspace;
 
@@ -110,6 +112,14 @@ impl Talk {
     /// Starts `lb` on ha1 with the talk's configuration.
     pub fn start_director(&self) -> Result<Director> {
         Director::start(&self.ha1, &configuration()?)
+    }
+
+    /// The same, and waits until both web servers are up.
+    pub fn start_serving(&self) -> Result<Director> {
+        let director = self.start_director()?;
+        let both = |status: &Status| status.serves("www1") && status.serves("www2");
+        director.wait_until("both servers up", PATIENCE, both)?;
+        Ok(director)
     }
 }
 

@@ -24,14 +24,6 @@ fn both(number: u32, id: u16, range: Range<usize>) -> [Vec<u8>; 2] {
 }
 
 #[track_caller]
-fn assert_goes_to(director: &Director, description: &str, frame: &[u8], server: u16) {
-    let (outcome, reasons) = director.explain(frame);
-    assert_eq!((outcome.sent_to(), reasons), (Some(server), vec![]), "{description}");
-    let macs = (&outcome.frame[6..12], &outcome.frame[12..]);
-    assert_eq!(macs, (&MAC.octets()[..], &frame[12..]), "{description}: only the MACs change");
-}
-
-#[track_caller]
 fn assert_refused(director: &Director, description: &str, frame: &[u8], reason: Reason) {
     let (outcome, reasons) = director.explain(frame);
     assert_eq!((outcome.verdict, reasons), (Verdict::of(reason), vec![reason]), "{description}");

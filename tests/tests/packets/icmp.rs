@@ -45,14 +45,6 @@ fn entries(director: &Director) -> Vec<Entry> {
     entries
 }
 
-#[track_caller]
-fn assert_goes_to(director: &Director, description: &str, frame: &[u8], server: u16) {
-    let (outcome, reasons) = director.explain(frame);
-    assert_eq!((outcome.sent_to(), reasons), (Some(server), vec![]), "{description}");
-    let macs = (&outcome.frame[6..12], &outcome.frame[12..]);
-    assert_eq!(macs, (&MAC.octets()[..], &frame[12..]), "{description}: only the MACs change");
-}
-
 #[test]
 fn every_kind_reaches_the_server_of_its_connection() {
     let director = director();
