@@ -7,7 +7,7 @@
 //!
 //! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
 //!   are gone), `draining`, `tunnels` (the ways to servers with tunnels)
-//! - `forwarding`: the data path; in it `accounts`, what departed servers have carried
+//! - `forwarder`: the data path; in it `accounts`, what departed servers have carried
 //! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
 //!   checks that operators ask for
@@ -41,7 +41,7 @@ pub(crate) mod desired;
 mod draining;
 mod endpoints;
 mod files;
-mod forwarding;
+mod forwarder;
 mod host;
 mod inheritance;
 mod inputs;
@@ -88,7 +88,7 @@ use sd_notify::NotifyState;
 use self::checks::Checks;
 use self::config_file::ConfigFile;
 use self::files::FileChange;
-use self::forwarding::Forwarding;
+use self::forwarder::Forwarder;
 use self::inputs::{Inputs, Observation};
 use self::inspections::Inspections;
 use self::interface::{Interface, ModeChange};
@@ -117,7 +117,7 @@ pub(crate) struct Controller {
     /// Set once it stops.
     leaving: Option<Leaving>,
     interface: Interface,
-    forwarding: Forwarding,
+    forwarder: Forwarder,
     throttle: Throttle,
     runtime: Runtime,
     checks: Checks,
@@ -200,9 +200,9 @@ impl Controller {
         if let neighbours::Event::Neighbour(address, mac) = &event {
             if let Some(mac) = mac
                 && let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
-                && let Err(error) = self.forwarding.set_directors(directors)
+                && let Err(error) = self.forwarder.set_directors(directors)
             {
-                self.forwarding.note_failure(&error);
+                self.forwarder.note_failure(&error);
             }
             self.membership.set_node_mac(*address, *mac);
         }
@@ -214,7 +214,7 @@ impl Controller {
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up } => {
-                self.forwarding.set_mac(mac);
+                self.forwarder.set_mac(mac);
                 self.membership.set_mac(mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();
@@ -265,19 +265,19 @@ impl Controller {
         let before_work = throttle::worked();
         let notifications = self.runtime.count(&self.config.services, self.started.elapsed());
         self.notify(notifications);
-        let before = self.forwarding.apply(desired::state(&self.config, &self.runtime));
+        let before = self.forwarder.apply(desired::state(&self.config, &self.runtime));
         let records = report::changes_in_service(
             &before,
-            self.forwarding.applied(),
+            self.forwarder.applied(),
             &self.config,
             |service, address| self.runtime.server(&service, address).and_then(Machine::reason),
         );
         records.into_iter().for_each(|record| self.notifier.record(record));
-        self.notifier.publish_fallbacks(&self.config.services, self.forwarding.applied());
-        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        self.notifier.publish_fallbacks(&self.config.services, self.forwarder.applied());
+        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.publish_stations(&Needs { config, runtime, forwarding, interface, findings });
-        self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarding);
+        checks.publish_stations(&Needs { config, runtime, forwarder, interface, findings });
+        self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
         let unusable = self.runtime.tunnels.findings(&self.config);
         self.notifier.findings().set(Kind::TunnelUnusable, unusable);
         // How many servers this director could send clients to.
@@ -291,13 +291,13 @@ impl Controller {
         if self.membership.has_failed() {
             self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
-        let Self { config, runtime, forwarding, .. } = self;
+        let Self { config, runtime, forwarder, .. } = self;
         let services = || config.services.iter().chain(runtime.draining.services());
-        if forwarding.settle_purged(|key| services().any(|service| service.key == *key)) {
+        if forwarder.settle_purged(|key| services().any(|service| service.key == *key)) {
             // Their numbers are free for servers that there were none left for.
             self.refresh();
         }
-        let is_idle = |service: &_, address| self.forwarding.is_idle(service, address);
+        let is_idle = |service: &_, address| self.forwarder.is_idle(service, address);
         if self.runtime.draining.finish(Instant::now(), is_idle) {
             self.follow_configuration();
         }
@@ -305,16 +305,16 @@ impl Controller {
         let notifications = self.runtime.pass_time(self.started.elapsed());
         self.notify(notifications);
         self.plan_refresh();
-        self.inspections.check(&self.config, &self.runtime, &self.forwarding, &self.interface);
+        self.inspections.check(&self.config, &self.runtime, &self.forwarder, &self.interface);
         self.notifier.collect_findings();
         // With auto, when the far end of a veth has lost its program: nothing gets through any
         // more.
         if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.interface.loses_frames() {
             self.change_mode("what native mode sends gets lost");
         }
-        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.retry_vip(Needs { config, runtime, forwarding, interface, findings });
+        checks.retry_vip(Needs { config, runtime, forwarder, interface, findings });
         let keys = self.membership.poll_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
         self.verify_silent_nodes();
@@ -345,9 +345,9 @@ impl Controller {
     }
 
     fn follow_vip_checks(&mut self) {
-        let Self { config, runtime, forwarding, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.follow_vip(Needs { config, runtime, forwarding, interface, findings });
+        checks.follow_vip(Needs { config, runtime, forwarder, interface, findings });
     }
 
     /// Lets servers go and return as the folder of maintenance says.
@@ -366,10 +366,10 @@ impl Controller {
 
     /// Goes over to the best mode that the interface can have now.
     fn change_mode(&mut self, why: &str) {
-        match self.interface.change_mode(&mut self.forwarding, self.config.xdp_mode, why) {
+        match self.interface.change_mode(&mut self.forwarder, self.config.xdp_mode, why) {
             Ok(ModeChange { is_anew, records }) => {
                 if is_anew {
-                    self.inspections.forget_checksums(&self.config, &self.forwarding, &self.interface);
+                    self.inspections.forget_checksums(&self.config, &self.forwarder, &self.interface);
                 }
                 // Sockets that share their memory with the driver are bound to its mode.
                 if is_anew && self.config.zero_copy {

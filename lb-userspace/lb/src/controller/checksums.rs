@@ -12,7 +12,7 @@ use lb_common::reason::TableEvent;
 use lb_datapath::attach::Mode;
 use lb_model::Config;
 
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 
 /// How long a client is told of after its last new connection.
 const LASTS: Duration = Duration::from_secs(60);
@@ -29,15 +29,15 @@ impl Checksums {
     pub(super) fn check(
         &mut self,
         config: &Config,
-        forwarding: &Forwarding,
+        forwarder: &Forwarder,
         mode: Option<Mode>,
         findings: &Findings,
     ) {
-        let Ok(seen) = forwarding.counters().event(TableEvent::PartialChecksum) else { return };
+        let Ok(seen) = forwarder.counters().event(TableEvent::PartialChecksum) else { return };
         let grown = std::mem::replace(&mut self.seen, seen) < seen;
         // In generic mode the kernel keeps the mark that they are unfinished, and finishes them.
         if grown && mode == Some(Mode::Native) {
-            let last = forwarding.partial_checksum();
+            let last = forwarder.partial_checksum();
             if is_for_a_service(&last, config) {
                 let client = IpAddr::from(last.source);
                 findings.raise_for(finding(client, &config.interface), LASTS);

@@ -144,12 +144,12 @@ impl Controller {
     }
 
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
-        self.forwarding.purge_unclaimed();
+        self.forwarder.purge_unclaimed();
         let sizes = sizes(&self.config);
         let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;
-                let counts = inherited.servers.iter().map(|known| self.forwarding.table().counts(known.id));
+                let counts = inherited.servers.iter().map(|known| self.forwarder.table().counts(known.id));
                 let connections: u64 =
                     counts.map(|counts| u64::from(counts.active()) + u64::from(counts.inactive())).sum();
                 format!("taken over from program {}: {connections} connections go on", inherited.program)
@@ -166,13 +166,13 @@ impl Controller {
 
     fn attach_with_copies(&mut self, inherited: &Inherited) -> Result<String> {
         let from = inherited.table()?;
-        let before = self.forwarding.copy(&from, true);
+        let before = self.forwarder.copy(&from, true);
         // What has changed meanwhile, so that little is left for the moment that counts.
-        let again = self.forwarding.copy(&from, true);
-        self.forwarding.hold_strays(LAST_COPIES);
+        let again = self.forwarder.copy(&from, true);
+        self.forwarder.hold_strays(LAST_COPIES);
         self.attach()?;
-        let last = self.forwarding.copy(&from, false);
-        self.forwarding.hold_strays(Duration::ZERO);
+        let last = self.forwarder.copy(&from, false);
+        self.forwarder.hold_strays(Duration::ZERO);
         Ok(format!(
             "taken over from program {}: {} connections copied into a table for {}{}",
             inherited.program,

@@ -11,7 +11,7 @@ use lb_common::mac::Mac;
 use lb_model::Config;
 
 use super::checksums::Checksums;
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::interface::Interface;
 use super::runtime::Runtime;
 use super::sources::Sources;
@@ -49,27 +49,22 @@ impl Inspections {
         &mut self,
         config: &Config,
         runtime: &Runtime,
-        forwarding: &Forwarding,
+        forwarder: &Forwarder,
         interface: &Interface,
     ) {
-        self.topology.check_loops(config, runtime, forwarding, &self.findings);
+        self.topology.check_loops(config, runtime, forwarder, &self.findings);
         self.sources.check(config, &self.findings, Instant::now());
-        self.checksums.check(config, forwarding, interface.mode(), &self.findings);
+        self.checksums.check(config, forwarder, interface.mode(), &self.findings);
     }
 
     /// Servers, their MACs or their VIPs may have changed.
-    pub(super) fn check_own_vips(&self, config: &Config, runtime: &Runtime, forwarding: &Forwarding) {
-        topology::check_own_vips(config, runtime, forwarding.mac(), &self.findings);
+    pub(super) fn check_own_vips(&self, config: &Config, runtime: &Runtime, forwarder: &Forwarder) {
+        topology::check_own_vips(config, runtime, forwarder.mac(), &self.findings);
     }
 
     /// The program is in another mode now, and what was seen before says nothing of that.
-    pub(super) fn forget_checksums(
-        &mut self,
-        config: &Config,
-        forwarding: &Forwarding,
-        interface: &Interface,
-    ) {
-        self.checksums.check(config, forwarding, interface.mode(), &self.findings);
+    pub(super) fn forget_checksums(&mut self, config: &Config, forwarder: &Forwarder, interface: &Interface) {
+        self.checksums.check(config, forwarder, interface.mode(), &self.findings);
         self.findings.set(Kind::ChecksumsUnfinished, Vec::new());
     }
 

@@ -11,7 +11,7 @@ use lb_datapath::device::watch::{Attached, Watch};
 use lb_model::XdpMode;
 use nix::net::if_::if_indextoname;
 
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::instance::Instance;
 
 pub(super) struct Interface {
@@ -73,12 +73,12 @@ impl Interface {
     /// In a cluster the program must outlive the process.
     pub(super) fn attach(
         &mut self,
-        forwarding: &mut Forwarding,
+        forwarder: &mut Forwarder,
         wanted: XdpMode,
         in_cluster: bool,
     ) -> Result<Vec<Record>> {
         let (modes, far_end) = self.modes(wanted);
-        let attachment = forwarding.attach(&self.name, self.index, modes)?;
+        let attachment = forwarder.attach(&self.name, self.index, modes)?;
         if in_cluster && !attachment.is_pinned() {
             attachment.detach_for_good()?;
             bail!(
@@ -99,9 +99,9 @@ impl Interface {
     }
 
     /// Puts the program that is to be the entry in the place of the one before.
-    pub(super) fn exchange_entry(&self, forwarding: &mut Forwarding) -> Result<()> {
+    pub(super) fn exchange_entry(&self, forwarder: &mut Forwarder) -> Result<()> {
         let attachment = self.attachment.as_ref().context("no program is attached")?;
-        forwarding.exchange_entry(attachment)
+        forwarder.exchange_entry(attachment)
     }
 
     /// What the program sends is watched from now on.
@@ -114,7 +114,7 @@ impl Interface {
     /// Goes over to the best mode that there is for `wanted`, if the program is not in it.
     pub(super) fn change_mode(
         &mut self,
-        forwarding: &mut Forwarding,
+        forwarder: &mut Forwarder,
         wanted: XdpMode,
         why: &str,
     ) -> Result<ModeChange> {
@@ -124,7 +124,7 @@ impl Interface {
         if modes.first() == Some(&before) {
             return Ok(ModeChange { is_anew: false, records });
         }
-        let now = self.attach_anew(forwarding, before, modes)?;
+        let now = self.attach_anew(forwarder, before, modes)?;
         let facts = self.attachment.as_ref().map(Attachment::facts);
         records.extend(facts.and_then(|facts| not_pinned(&self.name, facts)));
         self.watch(wanted);
@@ -139,12 +139,12 @@ impl Interface {
 
     /// No program can be on an interface in two modes at once. In the moment between them the host
     /// gets the packets.
-    fn attach_anew(&mut self, forwarding: &mut Forwarding, before: Mode, modes: &[Mode]) -> Result<Mode> {
+    fn attach_anew(&mut self, forwarder: &mut Forwarder, before: Mode, modes: &[Mode]) -> Result<Mode> {
         let attachment = self.attachment.take().context("no program is attached")?;
         attachment.detach()?;
-        let attachment = forwarding.attach(&self.name, self.index, modes).or_else(|error| {
+        let attachment = forwarder.attach(&self.name, self.index, modes).or_else(|error| {
             tracing::error!("{} mode stays: {error:#}", before.name());
-            forwarding.attach(&self.name, self.index, &[before])
+            forwarder.attach(&self.name, self.index, &[before])
         });
         let attachment =
             attachment.map_err(|error| anyhow!("the XDP program is off {}: {error:#}", self.name))?;

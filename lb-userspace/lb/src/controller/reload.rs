@@ -36,8 +36,8 @@ impl Controller {
                 let old = std::mem::replace(&mut self.config, config);
                 self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_file.accepted();
-                if let Err(error) = self.forwarding.set_vips(&self.config) {
-                    self.forwarding.note_failure(&error);
+                if let Err(error) = self.forwarder.set_vips(&self.config) {
+                    self.forwarder.note_failure(&error);
                 }
                 self.follow_configuration();
                 self.inspections.follow_configuration(&self.config);
@@ -46,7 +46,7 @@ impl Controller {
                     self.interface.watch(self.config.xdp_mode);
                 }
                 self.membership.set_config(&self.config);
-                let small = inheritance::outgrown(&self.config, self.forwarding.table());
+                let small = inheritance::outgrown(&self.config, self.forwarder.table());
                 small.into_iter().for_each(|record| self.notifier.record(record));
             }
             Err(error) => {

@@ -40,7 +40,7 @@ impl Controller {
             config: &self.config,
             config_file: &self.config_file,
             runtime: &self.runtime,
-            forwarding: &self.forwarding,
+            forwarder: &self.forwarder,
             interface: &self.interface,
             checks: &self.checks,
             sorry: &self.sorry,

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::host;
 use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
@@ -63,8 +63,8 @@ impl Controller {
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
         let findings = Findings::default();
-        let forwarding =
-            Forwarding::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
+        let forwarder =
+            Forwarder::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
 
         let surrounding = Surrounding { interface: index, mac, leases, findings: findings.clone() };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
@@ -77,7 +77,7 @@ impl Controller {
             started: Instant::now(),
             leaving: None,
             interface: Interface::new(instance, config.interface.clone(), index, findings.clone())?,
-            forwarding,
+            forwarder,
             throttle: Throttle::new(Instant::now()),
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
@@ -110,11 +110,11 @@ impl Controller {
         requests: Requests,
         predecessor: &mut Predecessor,
     ) -> Result<()> {
-        self.forwarding.follow_program_log()?;
+        self.forwarder.follow_program_log()?;
         // Checks run meanwhile: the kernel takes its time to verify the programs.
         self.follow_servers();
-        self.forwarding.load_programs()?;
-        self.forwarding.set_vips(&self.config)?;
+        self.forwarder.load_programs()?;
+        self.forwarder.set_vips(&self.config)?;
         self.presume();
         self.poll_maintenance();
         if let Some(inherited) = &predecessor.inherited {
@@ -156,8 +156,8 @@ impl Controller {
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can
     /// fail comes after this, so that a start that failed leaves no program behind.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let Self { config, interface, forwarding, .. } = self;
-        let records = interface.attach(forwarding, config.xdp_mode, config.cluster.is_some())?;
+        let Self { config, interface, forwarder, .. } = self;
+        let records = interface.attach(forwarder, config.xdp_mode, config.cluster.is_some())?;
         records.into_iter().for_each(|record| self.notifier.record(record));
         report::missing_vips(&self.config);
         self.inspections.follow_configuration(&self.config);

@@ -17,7 +17,7 @@ use lb_model::{Config, Fallback, Health, Server, Service};
 use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::interface::Interface;
 use super::notifications::fallback;
 use super::runtime::Runtime;
@@ -28,7 +28,7 @@ pub(super) struct View<'a> {
     pub config: &'a Config,
     pub config_file: &'a ConfigFile,
     pub runtime: &'a Runtime,
-    pub forwarding: &'a Forwarding,
+    pub forwarder: &'a Forwarder,
     pub interface: &'a Interface,
     pub checks: &'a Checks,
     pub sorry: &'a Sorry,
@@ -44,7 +44,7 @@ impl View<'_> {
         let departed = self.runtime.draining.services();
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
-        let counters = self.forwarding.counters();
+        let counters = self.forwarder.counters();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -67,8 +67,8 @@ impl View<'_> {
     }
 
     fn table_status(&self, counters: &Counters, services: &[ServiceStatus]) -> TableStatus {
-        let table = self.forwarding.table();
-        let census = self.forwarding.census();
+        let table = self.forwarder.table();
+        let census = self.forwarder.census();
         let full = counters.event(TableEvent::Full).unwrap_or_default();
         let scheduled: u64 = services
             .iter()
@@ -100,7 +100,7 @@ impl View<'_> {
     }
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
-        let applied = self.forwarding.applied().services.get(&service.key);
+        let applied = self.forwarder.applied().services.get(&service.key);
         let fallback = fallback(service);
         let mut members = applied.into_iter().flat_map(|applied| applied.members());
         let on_fallback = members.all(|server| server.target == fallback);
@@ -124,7 +124,7 @@ impl View<'_> {
             quorum: self.quorum_status(service),
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
-            departed: self.forwarding.departed_totals(&service.key),
+            departed: self.forwarder.departed_totals(&service.key),
         }
     }
 
@@ -169,17 +169,17 @@ impl View<'_> {
     /// fallback.
     fn server_status(&self, service: &Service, server: &Server, default: Health) -> ServerStatus {
         let target = Target::Real(server.address);
-        let counts = self.forwarding.counts(&service.key, target);
-        let totals = self.forwarding.totals(&service.key, target);
+        let counts = self.forwarder.counts(&service.key, target);
+        let totals = self.forwarder.totals(&service.key, target);
         let mac = self.runtime.mac(server.address);
         let machine = self.runtime.server(&service.key, server.address);
-        let applied = self.forwarding.applied().services.get(&service.key);
+        let applied = self.forwarder.applied().services.get(&service.key);
         let member = applied.and_then(|applied| applied.server(target)).filter(|server| server.usable);
         ServerStatus {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: lb_model::Forwarding::of_server(server.tunnel.is_some(), mac, self.forwarding.mac()),
+            method: lb_model::Forwarding::of_server(server.tunnel.is_some(), mac, self.forwarder.mac()),
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),

@@ -260,7 +260,7 @@ impl Controller {
         let services = services.filter(|service| grouped.contains_key(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
-            for (active, totals) in self.forwarding.carried(&service.key) {
+            for (active, totals) in self.forwarder.carried(&service.key) {
                 traffic.established += u64::from(active);
                 traffic.packets += totals.packets;
             }

@@ -15,7 +15,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use super::desired::RuntimeState as _;
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::runtime::Runtime;
 
 /// A packet that came back is worth a finding for so long.
@@ -53,14 +53,14 @@ impl Topology {
         &mut self,
         config: &Config,
         runtime: &Runtime,
-        forwarding: &Forwarding,
+        forwarder: &Forwarder,
         findings: &Findings,
     ) {
-        let Ok(loops) = forwarding.counters().reason(Reason::Loop) else { return };
+        let Ok(loops) = forwarder.counters().reason(Reason::Loop) else { return };
         if std::mem::replace(&mut self.loops, loops) == loops {
             return;
         }
-        let mac = forwarding.came_back();
+        let mac = forwarder.came_back();
         let at = |server: &IpAddr| runtime.mac(*server) == Some(mac);
         findings.raise_for(server_forwards(config, mac, at), LOOPS_LAST);
     }

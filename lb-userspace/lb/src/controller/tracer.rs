@@ -140,7 +140,7 @@ impl Controller {
             began_ns: now_ns(),
             clock: Clock::now(),
             renewed: now,
-            counted_before: self.forwarding.trace().counted().unwrap_or_default(),
+            counted_before: self.forwarder.trace().counted().unwrap_or_default(),
             told: 0,
             unsent: 0,
         });
@@ -170,19 +170,19 @@ impl Controller {
     }
 
     fn renew_trace(&mut self, now: Instant) {
-        let Self { tracer, forwarding, config, runtime, .. } = self;
+        let Self { tracer, forwarder, config, runtime, .. } = self;
         let Some(session) = &mut tracer.0 else { return };
-        session.names = Names::of(config, &runtime.draining, forwarding);
+        session.names = Names::of(config, &runtime.draining, forwarder);
         let numbers = |server: &str| session.names.numbers(server);
-        forwarding.trace().ask(session.asked.settings(numbers), ASKED);
+        forwarder.trace().ask(session.asked.settings(numbers), ASKED);
         session.renewed = now;
     }
 
     /// `anyway`: even if there is nothing.
     fn send_traced(&mut self, anyway: bool) {
-        let Self { tracer, forwarding, .. } = self;
+        let Self { tracer, forwarder, .. } = self;
         let Some(session) = &mut tracer.0 else { return };
-        let trace = forwarding.trace();
+        let trace = forwarder.trace();
         let mut packets = Vec::new();
         while packets.len() < AT_ONCE.min(session.left()) {
             let Some(event) = trace.take() else { break };
@@ -198,17 +198,17 @@ impl Controller {
 
     fn finish_trace(&mut self, over: &Over) {
         let Some(session) = self.tracer.0.take() else { return };
-        let trace = self.forwarding.trace();
+        let trace = self.forwarder.trace();
         trace.end();
         let counted = trace.counted().unwrap_or_default();
         if let Err(error) = self.exchange_entry(object::PROGRAM) {
             // It takes the fast way, too, when nobody traces.
-            self.forwarding.note_failure(&error);
+            self.forwarder.note_failure(&error);
         }
         let end = End {
             told: session.told,
-            matched: counted.matched - session.counted_before.matched,
-            lost: counted.lost - session.counted_before.lost + session.unsent,
+            matched: counted.matched.saturating_sub(session.counted_before.matched),
+            lost: counted.lost.saturating_sub(session.counted_before.lost) + session.unsent,
             error: match over {
                 Over::Agreed => None,
                 Over::Stopping => Some("the director stops".to_owned()),
@@ -223,7 +223,7 @@ impl Controller {
 
     /// From now on this program is the entry.
     fn exchange_entry(&mut self, name: &'static str) -> anyhow::Result<()> {
-        self.forwarding.set_entry(name)?;
-        self.interface.exchange_entry(&mut self.forwarding)
+        self.forwarder.set_entry(name)?;
+        self.interface.exchange_entry(&mut self.forwarder)
     }
 }

@@ -16,7 +16,7 @@ use lb_net::xsk::{self, Copying};
 use socket2::SockRef;
 
 use super::desired::RuntimeState as _;
-use super::forwarding::Forwarding;
+use super::forwarder::Forwarder;
 use super::interface::Interface;
 use super::runtime::Runtime;
 
@@ -37,7 +37,7 @@ pub(super) struct VipChecks {
 pub(super) struct Needs<'a> {
     pub config: &'a Config,
     pub runtime: &'a Runtime,
-    pub forwarding: &'a mut Forwarding,
+    pub forwarder: &'a mut Forwarder,
     pub interface: &'a Interface,
     pub findings: &'a Findings,
 }
@@ -55,7 +55,7 @@ impl VipChecks {
         let servers = checked_through_vip(&watched).map(|(_, server, _)| server.address);
         self.own = servers.map(|server| (server, own_address(needs.config, server))).collect();
         let done = self
-            .follow_answers(&watched, needs.forwarding)
+            .follow_answers(&watched, needs.forwarder)
             .and_then(|()| self.follow_sockets(checker, &mut needs));
         let trouble = done.err().map(|error| format!("{error:#}"));
         if trouble != self.trouble {
@@ -82,13 +82,13 @@ impl VipChecks {
         });
         let neighbours = Neighbours {
             interface: needs.config.interface.clone(),
-            mac: needs.forwarding.mac(),
+            mac: needs.forwarder.mac(),
             servers: servers.collect(),
         };
         checker.vip().set_neighbours(neighbours);
     }
 
-    fn follow_answers(&mut self, watched: &[Service], forwarding: &mut Forwarding) -> Result<()> {
+    fn follow_answers(&mut self, watched: &[Service], forwarder: &mut Forwarder) -> Result<()> {
         let own = &self.own;
         let answers: BTreeSet<Answer> = checked_through_vip(watched)
             .flat_map(|(service, server, place)| {
@@ -99,7 +99,7 @@ impl VipChecks {
             })
             .collect();
         if answers != self.answers {
-            forwarding.set_answers(&answers)?;
+            forwarder.set_answers(&answers)?;
             self.answers = answers;
         }
         Ok(())
@@ -121,7 +121,7 @@ impl VipChecks {
         let copying = if needs.config.zero_copy { Copying::Zero } else { Copying::Copy };
         let sockets = xsk::open_from(open, needs.interface.index(), copying)?;
         for socket in &sockets {
-            needs.forwarding.set_xsk(socket.queue(), socket.fd())?;
+            needs.forwarder.set_xsk(socket.queue(), socket.fd())?;
         }
         if let Some(socket) = sockets.first() {
             tracing::info!(

@@ -13,7 +13,7 @@ use lb_model::{Config, Forwarding as Method, Server, Service, ServiceKey};
 
 use super::filter::is_it;
 use crate::controller::draining::Draining;
-use crate::controller::forwarding::Forwarding;
+use crate::controller::forwarder::Forwarder;
 
 /// Of one moment.
 #[derive(Debug, Default)]
@@ -32,16 +32,16 @@ struct Named {
 }
 
 impl Names {
-    pub(super) fn of(config: &Config, draining: &Draining, forwarding: &Forwarding) -> Self {
+    pub(super) fn of(config: &Config, draining: &Draining, forwarder: &Forwarder) -> Self {
         let mut names = Self::default();
-        let own = forwarding.mac();
-        for (key, applied) in &forwarding.applied().services {
+        let own = forwarder.mac();
+        for (key, applied) in &forwarder.applied().services {
             let mut services = config.services.iter().chain(draining.services());
             let service = services.find(|service| service.key == *key);
             let name = service.map_or_else(|| key.to_string(), |service| service.name.clone());
             names.services.insert(*key, (name, applied.scheduler.name()));
             for server in &applied.servers {
-                let Some(id) = forwarding.server_id(key, server.target) else { continue };
+                let Some(id) = forwarder.server_id(key, server.target) else { continue };
                 let named = Named {
                     server: self::server(service, draining, key, server.target),
                     forwarding: method(server.forwarding(own)),

@@ -27,7 +27,7 @@ use lb_model::{Config, ServiceKey, Totals};
 
 use super::accounts::Accounts;
 
-pub(super) struct Forwarding {
+pub(super) struct Forwarder {
     data_path: DataPath,
     /// The program that is attached.
     entry: &'static str,
@@ -36,7 +36,7 @@ pub(super) struct Forwarding {
     findings: Findings,
 }
 
-impl Forwarding {
+impl Forwarder {
     /// # Errors
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
