@@ -2,7 +2,9 @@
 //! active.
 //!
 //! A director in direct routing sees only the client's half of a connection: no SYN-ACK, no FIN or
-//! RST of the server. The states follow from what the client sends; time-outs do the rest.
+//! RST of the server. The states follow from what the client sends ([`step`]); time-outs do the
+//! rest. Where addresses are translated it sees both halves, and what the server sends counts too
+//! ([`answer`]).
 
 mod key;
 
@@ -18,8 +20,8 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// Where a connection stands, as far as the client's half tells. The number is also the index into
-/// [`Timeouts`].
+/// Where a connection stands, as far as packets told. The number is also the index into
+/// [`Timeouts`], see [`Self::timeout_index`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -28,12 +30,16 @@ pub enum State {
     Established = 2,
     /// The client has sent its FIN.
     FinWait = 3,
-    /// The client has sent a RST.
+    /// The client has sent a RST, or the server has.
     Closed = 4,
     /// One UDP datagram.
     UdpNew = 5,
     /// More than one.
     Udp = 6,
+    /// The server has sent its FIN, and the client has not.
+    CloseWait = 7,
+    /// Both have sent their FIN.
+    TimeWait = 8,
 }
 
 impl State {
@@ -46,8 +52,16 @@ impl State {
             4 => Some(Self::Closed),
             5 => Some(Self::UdpNew),
             6 => Some(Self::Udp),
+            7 => Some(Self::CloseWait),
+            8 => Some(Self::TimeWait),
             _ => None,
         }
+    }
+
+    /// Its place in [`Timeouts`]: a power of two of them, so that a mask bounds the index.
+    #[inline(always)]
+    pub const fn timeout_index(self) -> usize {
+        self as usize & 7
     }
 
     /// Whether it counts as active; every other state is inactive.
@@ -59,13 +73,19 @@ impl State {
     /// Whether the client has ended the connection, as far as it was seen here.
     #[inline(always)]
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::FinWait | Self::Closed)
+        matches!(self, Self::FinWait | Self::Closed | Self::TimeWait)
+    }
+
+    /// Whether neither side sends anything more, as far as it was seen here.
+    #[inline(always)]
+    pub const fn is_over_for_both(self) -> bool {
+        matches!(self, Self::Closed | Self::TimeWait)
     }
 
     /// Whether an entry may be given up for a new connection: nobody would miss it.
     #[inline(always)]
     pub const fn is_evictable(self) -> bool {
-        matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew)
+        matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew | Self::TimeWait)
     }
 
     pub const fn name(self) -> &'static str {
@@ -76,6 +96,8 @@ impl State {
             Self::Closed => "CLOSED",
             Self::UdpNew => "UDP_NEW",
             Self::Udp => "UDP",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::TimeWait => "TIME_WAIT",
         }
     }
 }
@@ -99,8 +121,8 @@ pub const fn step(state: State, flags: u8) -> Step {
         State::UdpNew | State::Udp => Step::To(State::Udp),
         _ if flags & tcp_flags::RST != 0 => Step::To(State::Closed),
         _ if opens(flags) => match state {
-            State::FinWait | State::Closed => Step::Reopen,
-            _ => Step::To(state),
+            State::SynRecv | State::Established => Step::To(state),
+            _ => Step::Reopen,
         },
         State::SynRecv | State::Established => {
             if flags & tcp_flags::FIN != 0 {
@@ -111,7 +133,26 @@ pub const fn step(state: State, flags: u8) -> Step {
                 Step::To(state)
             }
         }
+        State::CloseWait if flags & tcp_flags::FIN != 0 => Step::To(State::TimeWait),
         _ => Step::To(state),
+    }
+}
+
+/// State of a known connection after a packet of its server. `flags` as in [`step`].
+#[inline(always)]
+pub const fn answer(state: State, flags: u8) -> State {
+    const SENT: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::ACK;
+    match state {
+        State::Established if goes_on(flags) => State::Established,
+        State::UdpNew | State::Udp | State::Closed | State::TimeWait => state,
+        _ if flags & tcp_flags::RST != 0 => State::Closed,
+        // A SYN-ACK, and nothing else that a server begins with.
+        _ if flags & tcp_flags::SYN != 0 => state,
+        State::Established if flags & tcp_flags::FIN != 0 => State::CloseWait,
+        State::SynRecv if flags & tcp_flags::FIN != 0 => State::CloseWait,
+        State::FinWait if flags & tcp_flags::FIN != 0 => State::TimeWait,
+        State::SynRecv if flags & SENT == tcp_flags::ACK => State::Established,
+        _ => state,
     }
 }
 
@@ -198,8 +239,7 @@ pub const fn slack(timeout: u32) -> u32 {
     if eighth > 64 { 64 } else { eighth }
 }
 
-/// Time-outs in ticks, by the number of the [`State`]; a power of two of them, so that a mask
-/// bounds the index.
+/// Time-outs in ticks, by [`State::timeout_index`].
 pub type Timeouts = [u32; 8];
 
 /// How often this director has taken a group and given it up, modulo 16. An entry holds the
@@ -355,6 +395,60 @@ mod tests {
         }
         assert_eq!(step(State::Closed, SYN), Step::Reopen);
         assert_eq!(step(State::Closed, ACK), Step::To(State::Closed));
+    }
+
+    /// What IPVS does with packets of the client and of the server in its tables of states where
+    /// addresses are translated (`INPUT` and `OUTPUT`), in our words: its CLOSE_WAIT, in which the
+    /// client has sent a FIN, is our FIN_WAIT, and the reverse.
+    #[test]
+    fn both_halves_of_a_connection_are_seen() {
+        use State::{CloseWait, Closed, Established, FinWait, SynRecv, TimeWait};
+        for (state, flags, after) in [
+            (SynRecv, SYN | ACK, SynRecv),
+            (SynRecv, ACK, Established),
+            (SynRecv, RST | ACK, Closed),
+            (Established, ACK, Established),
+            (Established, FIN | ACK, CloseWait),
+            (Established, RST, Closed),
+            (FinWait, ACK, FinWait),
+            (FinWait, FIN | ACK, TimeWait),
+            (FinWait, RST, Closed),
+            (CloseWait, FIN | ACK, CloseWait),
+            (CloseWait, ACK, CloseWait),
+            (CloseWait, RST, Closed),
+            (TimeWait, FIN | ACK, TimeWait),
+            (TimeWait, RST, TimeWait),
+            (Closed, ACK, Closed),
+            (State::UdpNew, 0, State::UdpNew),
+            (State::Udp, 0, State::Udp),
+        ] {
+            assert_eq!(answer(state, flags), after, "{state:?} {flags:#x}");
+        }
+        for (state, flags, after) in [
+            (CloseWait, ACK, Step::To(CloseWait)),
+            (CloseWait, FIN | ACK, Step::To(TimeWait)),
+            (CloseWait, RST, Step::To(Closed)),
+            (CloseWait, SYN, Step::Reopen),
+            (TimeWait, ACK, Step::To(TimeWait)),
+            (TimeWait, FIN | ACK, Step::To(TimeWait)),
+            (TimeWait, SYN, Step::Reopen),
+        ] {
+            assert_eq!(step(state, flags), after, "{state:?} {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn states_lead_back_and_have_a_timeout_each() {
+        let mut places = 0_u8;
+        for number in 1..=8 {
+            let state = State::from_bits(number).expect("a state");
+            assert_eq!(state as u8, number);
+            places |= 1 << state.timeout_index();
+        }
+        assert_eq!((places, State::from_bits(9), State::from_bits(15)), (0xff, None, None));
+        for flags in (0..=u8::MAX).filter(|flags| goes_on(*flags)) {
+            assert_eq!(answer(State::Established, flags), State::Established);
+        }
     }
 
     #[test]

@@ -5,15 +5,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::Address;
 use crate::lease::{GROUPS, Lease};
 use crate::mac::Mac;
+use crate::nat::RoutesInForce;
 use crate::probe::Ports;
 use crate::shared::Shared;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table,
 /// servers, counts, totals. Raised whenever one of them changes its meaning.
-pub const LAYOUT: u64 = 4;
+pub const LAYOUT: u64 = 5;
 
-/// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of
-/// them.
+/// The one entry of the map `CONTROL`. Four cache lines and the leases; IPv4 packets to a VIP
+/// read two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Control {
@@ -39,14 +40,19 @@ pub struct Control {
     pub vips: Shared<Vips>,
     /// As `page_mask_v4`, for IPv6.
     pub page_mask_v6: u32,
-    pub reserved: [u32; 15],
+    /// Which part of the map `ROUTES` is in force, see [`crate::nat::RoutesInForce`].
+    pub routes: Shared<RoutesInForce>,
+    pub reserved: [u32; 14],
+    /// Which addresses may be those of servers whose packets are translated back.
+    pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].
     pub leases: [Shared<Lease>; GROUPS],
 }
 
-const _: () = assert!(size_of::<Control>() == 192 + GROUPS * size_of::<Lease>());
+const _: () = assert!(size_of::<Control>() == 256 + GROUPS * size_of::<Lease>());
 
 /// A Bloom filter of one bit per VIP: a packet to any other address is told apart without a lookup.
+/// Servers whose packets are translated back have one, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Vips(pub [u64; 8]);
@@ -61,6 +67,9 @@ impl Vips {
     pub fn insert(&mut self, address: impl Address) {
         let (word, bit) = Self::place(address);
         self.0[word] |= 1 << bit;
+    }
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 8]
     }
     /// Every address of either.
     pub fn union(&self, other: &Self) -> Self {

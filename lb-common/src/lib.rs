@@ -15,6 +15,7 @@
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
+//! - [`nat`]: packets whose addresses are rewritten, on the way to a server and back
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
@@ -52,6 +53,7 @@ pub mod lease;
 #[cfg(not(target_arch = "bpf"))]
 pub mod least;
 pub mod mac;
+pub mod nat;
 pub mod partial_checksum;
 pub mod peer;
 pub mod probe;

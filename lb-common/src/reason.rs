@@ -70,7 +70,7 @@ reasons! {
     BadTcpFlags = 9, Drop, "bad_tcp_flags";
     /// The source address is the service's own (a LAND packet).
     SourceIsVip = 10, Drop, "source_is_vip";
-    /// Time to live 0 on arrival.
+    /// Time to live 0 on arrival, or 1 where addresses are translated and the director is a hop.
     TtlExpired = 11, Drop, "ttl_expired";
     /// The packet came from the very server it would go to, and had been sent back there before:
     /// that server lacks the VIP.
@@ -117,6 +117,14 @@ reasons! {
     FragmentOverlap = 29, Drop, "fragment_overlap";
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
+    /// Its server is reached by address translation (`forward: masq`) and is in the client's own
+    /// subnet, so it would answer the client directly, from an address that the client does not know.
+    ClientNearServer = 31, Drop, "client_near_server";
+    /// It opens a connection through address translation while another one from the same address
+    /// and port goes to the same server by another service: the server could not tell them apart.
+    NatClash = 32, Drop, "nat_clash";
+    /// A server's answer, and no route or MAC is known by which it would get to the client.
+    NoWayBack = 33, Drop, "no_way_back";
 }
 
 impl Reason {

@@ -50,6 +50,9 @@ impl NextHop {
     const SLOW_WAY: u64 = 1 << 52;
     /// Packets get there inside others, see [`crate::tunnel`]; the MAC is that of the next hop.
     const TUNNEL: u64 = 1 << 53;
+    /// Packets get there with another destination, see [`crate::nat`]; the MAC is that of the next
+    /// hop.
+    const MASQ: u64 = 1 << 54;
 
     pub const UNSET: Self = Self(0);
 
@@ -77,6 +80,11 @@ impl NextHop {
         Self(Self::remote(mac, usable).0 | Self::TUNNEL)
     }
 
+    /// A server that is reached by address translation, whose next hop has this MAC.
+    pub const fn masq(mac: Option<Mac>, usable: bool) -> Self {
+        Self(Self::remote(mac, usable).0 | Self::MASQ)
+    }
+
     /// The same server; with `always` all its packets go the slow way.
     pub const fn by_the_slow_way(self, always: bool) -> Self {
         Self(if always { self.0 | Self::SLOW_WAY } else { self.0 & !Self::SLOW_WAY })
@@ -96,9 +104,10 @@ impl NextHop {
     }
     #[inline(always)]
     pub const fn forwarding(self) -> Forwarding {
-        match self.0 & (Self::LOCAL | Self::TUNNEL) {
+        match self.0 & (Self::LOCAL | Self::TUNNEL | Self::MASQ) {
             0 => Forwarding::Direct,
             Self::TUNNEL => Forwarding::Tunnel,
+            Self::MASQ => Forwarding::Masq,
             _ => Forwarding::Local,
         }
     }
@@ -107,7 +116,13 @@ impl NextHop {
     #[inline(always)]
     pub const fn is_plain(self) -> bool {
         const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
-        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY | Self::TUNNEL) == WANTED
+        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY | Self::TUNNEL | Self::MASQ) == WANTED
+    }
+    /// The same of a server that is reached by address translation.
+    #[inline(always)]
+    pub const fn is_plain_masq(self) -> bool {
+        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE | NextHop::MASQ;
+        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
     }
     /// The same of a server that is reached by a tunnel.
     #[inline(always)]
@@ -130,6 +145,9 @@ pub enum Forwarding {
     Local,
     /// Inside other packets, see [`crate::tunnel`].
     Tunnel,
+    /// With another destination, see [`crate::nat`]; the server's packets come back by the
+    /// director.
+    Masq,
 }
 
 /// Entry of the per-CPU map `STATS`: totals since the server was added.

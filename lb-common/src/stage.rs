@@ -18,10 +18,22 @@ pub enum Stage {
     Related = 5,
     /// The same of IPv6.
     RelatedIpv6 = 6,
+    /// Another destination, for a server that is reached by address translation.
+    Translate = 7,
+    /// The same of IPv6.
+    TranslateIpv6 = 8,
+    /// What such a server sends: the VIP becomes its source.
+    TranslateBack = 9,
+    /// The same of IPv6.
+    TranslateBackIpv6 = 10,
+    /// What belongs to such a packet, or to one for such a server: ICMP errors, later fragments.
+    RelatedBack = 11,
+    /// The same of IPv6.
+    RelatedBackIpv6 = 12,
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -29,6 +41,12 @@ impl Stage {
         Self::Encapsulate,
         Self::Related,
         Self::RelatedIpv6,
+        Self::Translate,
+        Self::TranslateIpv6,
+        Self::TranslateBack,
+        Self::TranslateBackIpv6,
+        Self::RelatedBack,
+        Self::RelatedBackIpv6,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -42,6 +60,12 @@ impl Stage {
             Self::Encapsulate => "lb_encapsulate",
             Self::Related => "lb_related",
             Self::RelatedIpv6 => "lb_related_ipv6",
+            Self::Translate => "lb_translate",
+            Self::TranslateIpv6 => "lb_translate_ipv6",
+            Self::TranslateBack => "lb_translate_back",
+            Self::TranslateBackIpv6 => "lb_translate_back_ipv6",
+            Self::RelatedBack => "lb_related_back",
+            Self::RelatedBackIpv6 => "lb_related_back_ipv6",
         }
     }
 }

@@ -54,10 +54,12 @@ pub enum Way {
     Stray = 3,
     /// It opens a connection for which the table has no room: by the hash of the client.
     Full = 4,
+    /// It comes from its server, which is reached by address translation, and goes to the client.
+    Answer = 5,
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Known, Self::New, Self::Stray, Self::Full];
+    const ALL: [Self; 5] = [Self::Known, Self::New, Self::Stray, Self::Full, Self::Answer];
 
     /// `known`: an entry knew the connection. The others are those of the data path's decision.
     #[inline(always)]

@@ -4,10 +4,11 @@
 mod v4;
 mod v6;
 
-use lb_common::addr::Address;
+use lb_common::addr::{Address, V6};
 use lb_common::checksum;
 use lb_common::control::Control;
 use lb_common::frame::{Flow, Frame, RelatedHeaders};
+use lb_common::nat::Delta;
 use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
 use lb_common::table::RawPage;
@@ -28,6 +29,19 @@ pub trait Family: Address + RelatedHeaders {
     /// Packets that belong to another one.
     const RELATED: Stage;
 
+    /// Address translation, on the way to a server and back.
+    const TRANSLATE: Stage;
+    const TRANSLATE_BACK: Stage;
+    const RELATED_BACK: Stage;
+
+    /// Offsets in the IP header.
+    const SOURCE: usize;
+    const DESTINATION: usize;
+    const IP_CHECKSUM: Option<usize>;
+
+    /// An address of this family in the family's own form.
+    fn of_this(address: &V6) -> Self;
+
     /// Whether other fragments may follow this packet: `false` is sure.
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
@@ -44,6 +58,9 @@ pub trait Family: Address + RelatedHeaders {
 
     /// Time to live, or hop limit.
     fn hops(packet: &Packet, network: usize) -> Option<u8>;
+    /// Takes one hop. Returns what has changed in the words that a checksum covers, which is not
+    /// mended.
+    fn take_hop(packet: &Packet, network: usize) -> Option<Delta>;
     /// Nothing happens where the frame is too short, which [`Self::hops`] has told before.
     fn set_hops(packet: &Packet, network: usize, hops: u8);
 

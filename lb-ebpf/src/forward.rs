@@ -2,10 +2,12 @@
 //!
 //! - [`direct`]: both MACs are written, nothing else
 //! - [`tunnel`]: inside another packet
+//! - [`nat`]: with another destination, and what comes back with another source
 //! - [`handover`]: to the other director of a take-over
 
 pub mod direct;
 pub mod handover;
+pub mod nat;
 pub mod tunnel;
 
 use aya_ebpf::bindings::xdp_action;
@@ -25,6 +27,13 @@ pub enum Action {
     Transmit,
     /// It goes on in `Stage::Encapsulate`, which sends and counts it.
     Encapsulate,
+    /// It goes on in its family's `Stage::Translate`, which sends and counts it.
+    Translate,
+    /// It goes on in its family's `Stage::TranslateBack`: perhaps a server has sent it that is reached by
+    /// address translation.
+    TranslateBack,
+    /// It goes on in its family's `Stage::RelatedBack`: perhaps it belongs to such a packet.
+    RelatedBack,
     /// It goes on in `Stage::Related`, which sends it: it may be a fragment that others follow.
     Remember,
     /// A helper has named where it goes.
@@ -39,9 +48,9 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Transmit | Self::Encapsulate | Self::Remember => xdp_action::XDP_TX,
             Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
+            _ => xdp_action::XDP_TX,
         }
     }
 }
@@ -54,13 +63,18 @@ pub fn send<A: Family>(context: &Context<A>, decision: &Decision) -> Result<Acti
         return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });
     }
     let flow = &context.flow;
-    if next_hop.forwarding() == Forwarding::Tunnel {
-        tunnel::leave(flow, decision.server, next_hop.mac(), decision.opens);
-        return Ok(Action::Encapsulate);
+    let elsewhere = match next_hop.forwarding() {
+        Forwarding::Tunnel => Some(Action::Encapsulate),
+        Forwarding::Masq => Some(Action::Translate),
+        Forwarding::Direct | Forwarding::Local => None,
+    };
+    if let Some(action) = elsewhere {
+        tunnel::leave(flow, decision.server, next_hop.mac(), decision.opens, true);
+        return Ok(action);
     }
     stats::forwarded(decision.server, flow.network + flow.total_length, decision.opens);
     match next_hop.forwarding() {
-        Forwarding::Direct | Forwarding::Tunnel => direct::send(context, next_hop.mac()),
+        Forwarding::Direct | Forwarding::Tunnel | Forwarding::Masq => direct::send(context, next_hop.mac()),
         Forwarding::Local if next_hop.mac().is_none() => Ok(Action::Deliver(Reason::LocalFallback)),
         Forwarding::Local => Ok(Action::Deliver(Reason::LocalServer)),
     }

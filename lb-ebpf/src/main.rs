@@ -63,6 +63,42 @@ fn lb_related_ipv6(context: XdpContext) -> u32 {
     lb_ebpf::path::related::take::<V6>(&context)
 }
 
+/// `Stage::Translate`.
+#[xdp(frags)]
+fn lb_translate(context: XdpContext) -> u32 {
+    lb_ebpf::forward::nat::take::<V4>(&context)
+}
+
+/// `Stage::TranslateIpv6`.
+#[xdp(frags)]
+fn lb_translate_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::forward::nat::take::<V6>(&context)
+}
+
+/// `Stage::TranslateBack`.
+#[xdp(frags)]
+fn lb_translate_back(context: XdpContext) -> u32 {
+    lb_ebpf::path::back::take::<V4>(&context)
+}
+
+/// `Stage::TranslateBackIpv6`.
+#[xdp(frags)]
+fn lb_translate_back_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::back::take::<V6>(&context)
+}
+
+/// `Stage::RelatedBack`.
+#[xdp(frags)]
+fn lb_related_back(context: XdpContext) -> u32 {
+    lb_ebpf::path::back::take_related::<V4>(&context)
+}
+
+/// `Stage::RelatedBackIpv6`.
+#[xdp(frags)]
+fn lb_related_back_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::back::take_related::<V6>(&context)
+}
+
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

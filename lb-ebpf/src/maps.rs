@@ -7,6 +7,7 @@ use lb_common::addr::V6;
 use lb_common::control::Control;
 use lb_common::fragment::{self, Trail};
 use lb_common::mac::Mac;
+use lb_common::nat::{self, Backend, Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::reason::{Reason, TableEvent};
@@ -28,6 +29,9 @@ use crate::sys::clock::Reading;
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
 /// system calls.
 const SHARED: usize = 1 << 10;
+
+/// BPF_F_NO_PREALLOC: memory for an entry is taken when that is made.
+const ON_DEMAND: usize = 1;
 
 /// The settings that hold for the whole program.
 #[btf_map]
@@ -92,7 +96,25 @@ pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 #[btf_map]
 pub static TUNNELS: Array<Tunnel, 2, SHARED> = Array::new();
 
-/// The packet of this CPU that goes into a tunnel; for `Stage::Encapsulate`.
+/// By server: its address and port, where it is reached by address translation. Packets of other
+/// servers do not come here.
+#[btf_map]
+pub static TRANSLATIONS: Array<Translation, 2, SHARED> = Array::new();
+
+/// By where a server's packets come from: its number, or that of one in its ring.
+#[btf_map]
+pub static BACKENDS: HashMap<Backend, u32, 1, ON_DEMAND> = HashMap::new();
+
+/// Routes to clients whose servers' packets are translated back; two halves.
+#[btf_map]
+pub static ROUTES: Array<Route, { nat::MOST_ROUTES as usize * 2 }, SHARED> = Array::new();
+
+/// By client on the segment: the MAC that its packets come from.
+#[btf_map]
+pub static STATIONS: LruHashMap<V6, Mac, 16_384> = LruHashMap::new();
+
+/// The packet of this CPU that goes into a tunnel, or to a server that is reached by address
+/// translation; for `Stage::Encapsulate` and `Stage::Translate`.
 #[btf_map]
 pub static PARCELS: PerCpuArray<Parcel, 1> = PerCpuArray::new();
 

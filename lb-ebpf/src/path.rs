@@ -3,6 +3,7 @@
 //! The verifier looks at each program by itself, so its steps do not add up, and a program that is
 //! called that way begins with an empty stack.
 
+pub mod back;
 pub mod fast;
 pub mod related;
 pub mod slow;
@@ -13,6 +14,7 @@ use lb_common::frame;
 use lb_common::reason::Reason;
 use lb_common::stage::Stage;
 
+use crate::family::Family;
 use crate::forward::Action;
 use crate::maps::STAGES;
 use crate::sys::packet::Packet;
@@ -49,9 +51,12 @@ pub fn enter_ipv6(context: &XdpContext) -> u32 {
 
 /// What XDP does with the packet, which may go on in another program.
 #[inline(always)]
-pub fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
+pub fn finish<A: Family>(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
     match result {
         Ok(Action::Encapsulate) => call(context, Stage::Encapsulate),
+        Ok(Action::Translate) => call(context, A::TRANSLATE),
+        Ok(Action::TranslateBack) => call(context, A::TRANSLATE_BACK),
+        Ok(Action::RelatedBack) => call(context, A::RELATED_BACK),
         result => trace::finish(result),
     }
 }

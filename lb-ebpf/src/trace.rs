@@ -67,6 +67,14 @@ pub fn decided(decision: &Decision) {
     }
 }
 
+/// A server that is reached by address translation has sent it.
+#[inline(always)]
+pub fn answered(decision: &Decision) {
+    if is_asked() {
+        lb_trace_answered(decision.server.0.into());
+    }
+}
+
 /// A later fragment has the server of the first one of its datagram.
 #[inline(always)]
 pub fn followed(decision: &Decision) {
@@ -81,12 +89,10 @@ pub fn followed(decision: &Decision) {
 pub fn finish(result: Result<Action, Reason>) -> u32 {
     if is_asked() {
         let (outcome, reason) = match result {
-            Ok(Action::Transmit | Action::Encapsulate | Action::Remember) => {
-                (Outcome::Forwarded, NO_REASON.into())
-            }
             Ok(Action::Redirect) => (Outcome::Redirected, NO_REASON.into()),
             Ok(Action::Pass) => (Outcome::Passed, NO_REASON.into()),
             Ok(Action::Deliver(reason)) => (Outcome::Delivered, reason as u32),
+            Ok(_) => (Outcome::Forwarded, NO_REASON.into()),
             Err(reason) => (Outcome::Refused, reason as u32),
         };
         lb_trace_end(outcome as u32, reason);
@@ -168,6 +174,15 @@ extern "C" fn lb_trace_begin(client_high: u64, client_low: u64, high: u64, low: 
 extern "C" fn lb_trace_known() -> u32 {
     let Some(traced) = traced() else { return 0 };
     traced.event.way = Way::Known as u8;
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_trace_answered(server: u32) -> u32 {
+    let Some(traced) = traced() else { return 0 };
+    traced.event.server = server as u16;
+    traced.event.way = Way::Answer as u8;
     0
 }
 

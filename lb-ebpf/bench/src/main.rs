@@ -187,6 +187,42 @@ fn lb_related_ipv6(context: XdpContext) -> u32 {
     checked(path::related::take::<V6>(&context))
 }
 
+/// The same.
+#[xdp(frags)]
+fn lb_translate(context: XdpContext) -> u32 {
+    checked(lb_ebpf::forward::nat::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_translate_ipv6(context: XdpContext) -> u32 {
+    checked(lb_ebpf::forward::nat::take::<V6>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_translate_back(context: XdpContext) -> u32 {
+    checked(path::back::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_translate_back_ipv6(context: XdpContext) -> u32 {
+    checked(path::back::take::<V6>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related_back(context: XdpContext) -> u32 {
+    checked(path::back::take_related::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_related_back_ipv6(context: XdpContext) -> u32 {
+    checked(path::back::take_related::<V6>(&context))
+}
+
 #[inline(always)]
 fn checked(action: u32) -> u32 {
     let number = ON_WALK.get(0).copied().unwrap_or(0);

@@ -1,7 +1,8 @@
-use lb_common::addr::V4;
+use lb_common::addr::{V4, V6};
 use lb_common::connection::KeyV4;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
+use lb_common::nat::Delta;
 use lb_common::peer::MARK;
 use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
@@ -23,6 +24,18 @@ impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
     const RELATED: Stage = Stage::Related;
+    const TRANSLATE: Stage = Stage::Translate;
+    const TRANSLATE_BACK: Stage = Stage::TranslateBack;
+    const RELATED_BACK: Stage = Stage::RelatedBack;
+    const SOURCE: usize = 12;
+    const DESTINATION: usize = 16;
+    const IP_CHECKSUM: Option<usize> = Some(CHECKSUM);
+
+    #[inline(always)]
+    fn of_this(address: &V6) -> Self {
+        const SHIFT: u32 = if cfg!(target_endian = "little") { 32 } else { 0 };
+        Self((address.0[1] >> SHIFT) as u32)
+    }
 
     #[inline(always)]
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool {
@@ -54,6 +67,16 @@ impl Family for V4 {
     #[inline(always)]
     fn hops(packet: &Packet, network: usize) -> Option<u8> {
         read_word(packet, network + TTL).map(|word| (word >> 8) as u8)
+    }
+    #[inline(always)]
+    fn take_hop(packet: &Packet, network: usize) -> Option<Delta> {
+        let word = packet.at::<u16>(network + TTL)?;
+        // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+        unsafe {
+            let old = *word;
+            *word = u16::from_be(old).wrapping_sub(0x100).to_be();
+            Some(Delta::of_word(old, *word))
+        }
     }
     #[inline(always)]
     fn set_hops(packet: &Packet, network: usize, hops: u8) {

@@ -2,6 +2,7 @@ use lb_common::addr::V6;
 use lb_common::connection::{Key as _, KeyV6};
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Frame};
+use lb_common::nat::Delta;
 use lb_common::peer::TCP_MARK;
 use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
@@ -24,6 +25,17 @@ impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
     const RELATED: Stage = Stage::RelatedIpv6;
+    const TRANSLATE: Stage = Stage::TranslateIpv6;
+    const TRANSLATE_BACK: Stage = Stage::TranslateBackIpv6;
+    const RELATED_BACK: Stage = Stage::RelatedBackIpv6;
+    const SOURCE: usize = 8;
+    const DESTINATION: usize = 24;
+    const IP_CHECKSUM: Option<usize> = None;
+
+    #[inline(always)]
+    fn of_this(address: &V6) -> Self {
+        *address
+    }
 
     /// It has extension headers.
     #[inline(always)]
@@ -56,6 +68,13 @@ impl Family for V6 {
     #[inline(always)]
     fn hops(packet: &Packet, network: usize) -> Option<u8> {
         packet.read::<u8>(network + HOP_LIMIT)
+    }
+    #[inline(always)]
+    fn take_hop(packet: &Packet, network: usize) -> Option<Delta> {
+        let byte = packet.at::<u8>(network + HOP_LIMIT)?;
+        // SAFETY: bounds checked by `at`.
+        unsafe { *byte = (*byte).wrapping_sub(1) };
+        Some(Delta::default())
     }
     #[inline(always)]
     fn set_hops(packet: &Packet, network: usize, hops: u8) {

@@ -20,24 +20,26 @@ use crate::sys::opaque;
 use crate::sys::packet::Packet;
 use crate::{answer, stats, trace};
 
-/// A packet that goes into a tunnel.
+/// A packet that goes into a tunnel, or to a server that is reached by address translation.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Parcel {
     /// Of the next hop.
-    mac: Mac,
+    pub(super) mac: Mac,
     hash: u32,
-    server: u16,
+    pub(super) server: u16,
     is_ipv4: u16,
-    network: u16,
+    pub(super) network: u16,
     transport: u16,
     /// Of the IP packet, bytes.
-    length: u32,
-    opens: u64,
+    pub(super) length: u32,
+    pub(super) opens: u32,
+    /// It has come by the slow way.
+    pub(super) is_slow: u32,
 }
 
 /// Offsets in the frame, and the numbers that the verifier may know of them.
-const NETWORK_MASK: usize = 31;
+pub(super) const NETWORK_MASK: usize = 31;
 const TRANSPORT_MASK: usize = 0x1ff;
 
 /// Destination unreachable, fragmentation needed.
@@ -51,7 +53,7 @@ const ERROR_V6: usize = (40 + 8 + 128) / 4;
 
 /// Tells [`take`], which is another program, what becomes of the packet.
 #[inline(always)]
-pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, mac: Mac, opens: bool) {
+pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, mac: Mac, opens: bool, is_slow: bool) {
     let Some(parcel) = PARCELS.get_ptr_mut(0) else { return };
     let is_ipv4 = size_of::<A>() == size_of::<V4>();
     // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
@@ -64,9 +66,17 @@ pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, mac: Mac, opens: bool
             network: flow.network as u16,
             transport: flow.transport as u16,
             length: flow.total_length as u32,
-            opens: u64::from(opens),
+            opens: u32::from(opens),
+            is_slow: u32::from(is_slow),
         };
     }
+}
+
+/// What [`leave`] has told.
+#[inline(always)]
+pub(super) fn left() -> Option<&'static Parcel> {
+    // SAFETY: as in `leave`; nothing writes there before the packet's way ends.
+    PARCELS.get_ptr_mut(0).map(|parcel| unsafe { &*parcel })
 }
 
 /// Sends the packet that [`leave`] has told of. Returns the XDP action.
@@ -77,9 +87,7 @@ pub fn take(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn send(context: &XdpContext) -> Result<Action, Reason> {
-    let Some(parcel) = PARCELS.get_ptr_mut(0) else { return Err(Reason::MapInconsistency) };
-    // SAFETY: as in `leave`; nothing writes there meanwhile.
-    let parcel = unsafe { &*parcel };
+    let Some(parcel) = left() else { return Err(Reason::MapInconsistency) };
     let Some(tunnel) = TUNNELS.get(u32::from(parcel.server)) else { return Err(Reason::MapInconsistency) };
     let Some(kind) = tunnel.kind() else { return Err(Reason::MapInconsistency) };
     if parcel.length > tunnel.room(kind) {

@@ -105,6 +105,34 @@ impl<A: Family> Found<A> {
         })
     }
 
+    #[inline(always)]
+    fn timeout(&self, state: State) -> u32 {
+        // The verifier wants the mask, which the compiler would drop.
+        self.service.timeouts[opaque(state.timeout_index()) & 7]
+    }
+
+    #[inline(always)]
+    fn new_entry(&self, server: ServerId, state: State, generation: Generation, now: Tick) -> Entry {
+        let timeout = self.timeout(state);
+        let expires = now.plus(timeout + connection::slack(timeout));
+        Entry::new(server, state, expires, generation)
+    }
+
+    /// Lets the connection take the step of a packet that its server has sent.
+    #[inline(always)]
+    pub fn answered(&self, flags: u8, generation: Generation, now: Tick) {
+        let Some((seen, _)) = self.known else { return };
+        let Some(state) = seen.entry.state() else { return };
+        let next = connection::answer(state, flags);
+        if next != state || !seen.entry.is_settled(state, generation, now, self.timeout(state)) {
+            let server = seen.entry.server();
+            let entry = self.new_entry(server, next, generation, now).in_place_of(seen.entry);
+            if self.page.swap_entry(seen.slot, seen.entry, entry) {
+                owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
+            }
+        }
+    }
+
     /// What the table knows of the packet's connection.
     #[inline(always)]
     pub fn entry(&self) -> Option<Entry> {
@@ -179,15 +207,12 @@ impl<A: Family> Steps<'_, A> {
 
     #[inline(always)]
     fn timeout(&self, state: State) -> u32 {
-        // The verifier wants the mask, which the compiler would drop: states are below 8.
-        self.found.service.timeouts[opaque(state as usize) & 7]
+        self.found.timeout(state)
     }
 
     #[inline(always)]
     fn entry(&self, server: ServerId, state: State) -> Entry {
-        let timeout = self.timeout(state);
-        let expires = self.now.plus(timeout + connection::slack(timeout));
-        Entry::new(server, state, expires, self.generation)
+        self.found.new_entry(server, state, self.generation, self.now)
     }
 
     /// The scheduler's pick, as a packet's that opens a connection.

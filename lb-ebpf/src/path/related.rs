@@ -37,18 +37,18 @@ pub fn take<A: Family>(context: &XdpContext) -> u32 {
     match A::head(&packet, link.network()) {
         Some(head) => {
             let head = with_forgotten(head, A::TRANSPORT_MASK);
-            super::finish(context, send::<A>(packet, control, head))
+            super::finish::<A>(context, send::<A>(packet, control, head))
         }
         None => xdp_action::XDP_PASS,
     }
 }
 
 /// No offset in a quote exceeds this, which is the bound that the verifier sees.
-const QUOTE_MASK: usize = 0x3ff;
+pub(crate) const QUOTE_MASK: usize = 0x3ff;
 
 /// As [`super::slow::with_offsets_forgotten`], and whether it is a fragment.
 #[inline(always)]
-fn with_forgotten<A: Family>(head: Head<A>, mask: usize) -> Head<A> {
+pub(crate) fn with_forgotten<A: Family>(head: Head<A>, mask: usize) -> Head<A> {
     let unknown = head.total_length;
     Head {
         network: forgotten(head.network, unknown) & mask,
@@ -63,7 +63,7 @@ fn with_forgotten<A: Family>(head: Head<A>, mask: usize) -> Head<A> {
 #[inline(always)]
 fn send<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     if !control.vips.may_contain(head.destination) {
-        return host(&packet, head.destination);
+        return others(&packet, control, &head);
     }
     if head.is_later_fragment() {
         trace::begin_related(&head);
@@ -76,15 +76,27 @@ fn send<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> 
     }
 }
 
+/// What is for none of our services is the host's, unless it belongs to a packet of a server that
+/// is reached by address translation.
+#[inline(always)]
+fn others<A: Family>(packet: &Packet, control: &Control, head: &Head<A>) -> Result<Action, Reason> {
+    // An error about a packet to such a server may come from any router.
+    let translated = match head.is_later_fragment() {
+        true => control.translated.may_contain(head.source),
+        false => control.routes.get().count() != 0 && head.is_error(packet),
+    };
+    if translated { Ok(Action::RelatedBack) } else { host(packet, head.destination) }
+}
+
 /// What is for none of our services is the host's.
 #[inline(always)]
-fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action, Reason> {
+pub(super) fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action, Reason> {
     if A::GUARDS_HOST { neighbour::host(packet, &destination.mapped()) } else { Ok(Action::Pass) }
 }
 
 /// What of a packet of a service must be right.
 #[inline(always)]
-fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
+pub(super) fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
     }
@@ -114,12 +126,12 @@ fn send_first<A: Family>(packet: Packet, control: &'static Control, head: Head<A
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let quote = A::head(&packet, head.quote()).map(|quote| with_forgotten(quote, QUOTE_MASK));
     let Some(flow) = quote.and_then(|quote| head.about(&packet, &quote)) else {
-        return host(&packet, head.destination);
+        return others(&packet, control, &head);
     };
     let context = &Context { packet, control, flow, now_ns: lb_now() };
-    let Context { packet, flow, .. } = context;
+    let Context { packet, .. } = context;
     let Some(found) = connection::look_up(context)? else {
-        return host(packet, flow.destination);
+        return others(packet, control, &head);
     };
     check(context)?;
     if let Some(action) = by_lease(context, &found)? {
@@ -138,7 +150,7 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
 /// The rules of the slow way for a packet in mid-connection. `None`: it goes where the connection
 /// table says.
 #[inline(always)]
-fn by_lease<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Option<Action>, Reason> {
+pub(super) fn by_lease<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Option<Action>, Reason> {
     let Context { packet, control, flow, now_ns } = context;
     let group = found.group();
     let shared = found.is_served_by_a_director();
@@ -169,7 +181,10 @@ fn send_fragment<A: Family>(
     let now_ns = lb_now();
     let Some((trail, datagram, server)) = trail_of(&head, now_ns) else {
         // Its datagram may be for a port of the host's own.
-        return host(&packet, head.destination).and(Err(Reason::FragmentUnknown));
+        return match others(&packet, control, &head)? {
+            Action::RelatedBack => Ok(Action::RelatedBack),
+            _ => Err(Reason::FragmentUnknown),
+        };
     };
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
     check(context)?;

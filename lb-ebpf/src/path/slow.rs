@@ -63,7 +63,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     trace::begin(&packet, &flow);
     if !control.vips.may_contain(flow.destination) {
-        return trace::finish(unserved(&packet, control, &flow));
+        return finish::<A>(packet.context(), unserved(&packet, control, &flow));
     }
     // Before anything is looked up: the verifier has few states to follow it in.
     partial_checksum::look(&packet, &flow);
@@ -74,13 +74,27 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
             call(context.packet.context(), Stage::Refuse)
         }
         Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
-        result => finish(context.packet.context(), result),
+        result => finish::<A>(context.packet.context(), result),
     }
 }
 
 /// What becomes of a packet that is for none of our services.
 #[inline(always)]
 fn unserved<A: Family>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Result<Action, Reason> {
+    match control.translated.may_contain(flow.source) {
+        true => Ok(Action::TranslateBack),
+        false => the_hosts(packet, control, flow),
+    }
+}
+
+/// The same of one that no server has sent that is reached by address translation, or not to a
+/// client.
+#[inline(always)]
+pub(super) fn the_hosts<A: Family>(
+    packet: &Packet,
+    control: &Control,
+    flow: &Flow<A>,
+) -> Result<Action, Reason> {
     match probe::pass(packet, control, flow)? {
         Action::Pass if A::GUARDS_HOST => neighbour::host(packet, &flow.destination.mapped()),
         action => Ok(action),

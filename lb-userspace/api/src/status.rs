@@ -278,7 +278,7 @@ pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
     pub port: u16,
-    /// Forwarding method as in ipvsadm: `Route`, `Local`, `Tunnel`.
+    /// Forwarding method as in ipvsadm: `Route`, `Local`, `Tunnel`, `Masq`.
     pub method: Forwarding,
     /// `ipip`, `gue` or `gre`, if the method is `Tunnel`.
     #[serde(default)]

@@ -115,6 +115,8 @@ pub enum Way {
     StrayByHash,
     /// A new connection that found no room in the table, by the hash of the client.
     FullByHash,
+    /// It comes from its server, which is reached by address translation, and goes to the client.
+    Answer,
 }
 
 /// What became of a packet.

@@ -2,8 +2,10 @@
 //!
 //! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `servers`: how each server is reached, and its copy of its service
+//! - `backends`: whose a packet is that comes from a server by address translation, and routes to clients
 //! - `values`: services and addresses as the maps hold them
 
+mod backends;
 mod schedules;
 mod servers;
 mod values;
@@ -21,6 +23,7 @@ use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
+use lb_common::nat::{RoutesInForce, Translation};
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId};
@@ -31,6 +34,7 @@ use lb_common::tunnel::Tunnel;
 use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
+use self::backends::Backends;
 use self::schedules::Regions;
 use self::values::service_info;
 use super::allocator::Allocator;
@@ -70,6 +74,7 @@ pub struct Executor {
     unclaimed: Unclaimed,
     /// MACs of the other directors.
     directors: BTreeSet<Mac>,
+    backends: Backends,
 }
 
 /// What an `lb` before this one left, and no change has asked for yet.
@@ -144,7 +149,12 @@ impl Executor {
                 hold_strays_until: Shared::new(0),
                 vips: Shared::new(Vips::default()),
                 page_mask_v6: sizes.pages_v6() - 1,
-                reserved: [0; 15],
+                // Where packets found their way back by, until it is known anew.
+                routes: Shared::new(
+                    inherited.map_or(RoutesInForce::default(), |inherited| inherited.control.routes.get()),
+                ),
+                reserved: [0; 14],
+                translated: Shared::new(Vips::default()),
                 leases,
             },
         );
@@ -164,6 +174,7 @@ impl Executor {
             leaving: BTreeMap::new(),
             leaving_services: BTreeMap::new(),
             directors: BTreeSet::new(),
+            backends: Backends::default(),
             sizes,
         }
     }
@@ -262,14 +273,21 @@ impl Executor {
     /// Ends a batch of changes: services that were added, changed or removed are so for packets
     /// from now on.
     pub fn commit(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
+        if std::mem::take(&mut self.services_changed) {
+            self.write_services()?;
+        }
+        self.write_backends()
     }
 
     /// Nothing in the table names `server` any more: its number is free.
     pub fn purged(&mut self, server: ServerId) {
+        if let Err(error) = self.forget_backend(server) {
+            tracing::warn!("{error:#}");
+        }
         self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
         self.maps.targets.write(usize::from(server.0), V6::UNSPECIFIED);
         self.maps.tunnels.write(usize::from(server.0), Tunnel::UNSET);
+        self.maps.translations.write(usize::from(server.0), Translation::UNSET);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);

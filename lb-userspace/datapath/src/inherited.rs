@@ -18,6 +18,7 @@ use aya::maps::{Map, MapData, MapInfo};
 use lb_common::addr::V6;
 use lb_common::control::{Control, LAYOUT};
 use lb_common::mac::Mac;
+use lb_common::nat::Translation;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
@@ -31,7 +32,8 @@ use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 5] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS"];
+const SHARED: [&str; 8] =
+    ["SERVERS", "TARGETS", "TUNNELS", "TRANSLATIONS", "ROUTES", "STATIONS", "STATS", "CURSORS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
@@ -66,6 +68,8 @@ pub struct Known {
     pub mac: Option<Mac>,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
+    /// `None`: direct routing, or a tunnel.
+    pub translation: Option<Translation>,
     /// The server had new connections.
     pub usable: bool,
 }
@@ -82,20 +86,30 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
+    let translations: Mapped<Translation> = open(&folder, "TRANSLATIONS")?;
     let room = sizes.servers as usize + 1;
-    for (name, found) in
-        [("SERVERS", entries.elements()), ("TARGETS", targets.elements()), ("TUNNELS", tunnels.elements())]
-    {
+    for (name, found) in [
+        ("SERVERS", entries.elements()),
+        ("TARGETS", targets.elements()),
+        ("TUNNELS", tunnels.elements()),
+        ("TRANSLATIONS", translations.elements()),
+    ] {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
+    let ways = |id: usize| (tunnels.read(id), translations.read(id));
     let servers =
-        (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), tunnels.read(id))).collect();
+        (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), ways(id))).collect();
     let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
     let pages = [pages("CONNECTIONS_V4")?, pages("CONNECTIONS_V6")?];
     Ok(Inherited { program, control, servers, pages, folder })
 }
 
-fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Known> {
+fn known(
+    id: usize,
+    entry: ServerEntry,
+    target: V6,
+    (tunnel, translation): (Tunnel, Translation),
+) -> Option<Known> {
     let ServerEntry { next_hop, service } = entry;
     let next_hop = next_hop.get();
     let key = key(&service).filter(|_| service.id != 0)?;
@@ -107,6 +121,7 @@ fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Kn
         target,
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
+        translation: (next_hop.forwarding() == Forwarding::Masq).then_some(translation),
         usable: next_hop.is_usable(),
     })
 }
@@ -152,9 +167,10 @@ impl Inherited {
                 .entry(known.service)
                 .or_insert_with(|| Service::new(known.service.to_string(), known.service));
             if let Target::Real(address) = known.target {
-                let server = lb_model::Server::new(address, known.service.port);
+                let port = known.translation.map(|translation| u16::from_be(translation.port));
+                let server = lb_model::Server::new(address, port.unwrap_or(known.service.port));
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
-                service.servers.push(lb_model::Server { tunnel, ..server });
+                service.servers.push(lb_model::Server { tunnel, masq: port.is_some(), ..server });
             }
         }
         services.into_values().collect()

@@ -69,6 +69,15 @@ impl<T> Mapped<T> {
     }
 }
 
+impl<T> Mapped<T> {
+    /// The aligned u32 at byte `offset` of element `index`.
+    pub fn half_word(&self, index: usize, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= size_of::<T>());
+        // SAFETY: as in `word`.
+        unsafe { AtomicU32::from_ptr(self.element(index).cast::<u8>().add(offset).cast()) }
+    }
+}
+
 impl<T: FromBytes + IntoBytes + Immutable + Copy> Mapped<T> {
     /// Stores `value` in an element that the program does not look at, or whose tearing does no
     /// harm.

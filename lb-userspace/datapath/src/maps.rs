@@ -9,6 +9,7 @@ use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
 use lb_common::control::Control;
 use lb_common::mac::Mac;
+use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
@@ -47,6 +48,10 @@ pub struct Maps {
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
     pub tunnels: Mapped<Tunnel>,
+    pub translations: Mapped<Translation>,
+    /// By [`lb_common::nat::Backend`].
+    pub backends: Synced<[u64; 3], u32>,
+    pub routes: Mapped<Route>,
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
@@ -76,6 +81,9 @@ impl Maps {
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
+            translations: mapped(ebpf, "TRANSLATIONS")?,
+            backends: Synced::take(ebpf, "BACKENDS")?,
+            routes: mapped(ebpf, "ROUTES")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,

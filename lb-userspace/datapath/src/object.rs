@@ -118,6 +118,9 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("TUNNELS", sizes.servers + 1)
+        .map_max_entries("TRANSLATIONS", sizes.servers + 1)
+        // What a reload brings and what it takes away are in the map together for a moment.
+        .map_max_entries("BACKENDS", sizes.servers.saturating_mul(2))
         .map_max_entries("COUNTS", sizes.servers + 1)
         .map_max_entries("LEAVES", sizes.servers + 1)
         .map_max_entries("PAIRS", sizes.pairs())
@@ -212,6 +215,7 @@ mod tests {
             target: Target::Local,
             mac: None,
             tunnel: None,
+            translation: None,
             usable: false,
         };
         let services = |numbers: &[u16]| {

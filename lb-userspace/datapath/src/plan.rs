@@ -4,6 +4,7 @@
 //! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
+pub mod nat;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
 use lb_common::mac::Mac;
+use lb_common::nat::Translation;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -68,6 +70,9 @@ pub struct Server {
     pub mac: Option<Mac>,
     /// `None`: direct routing. The MAC is that of the next hop on the way to the other end.
     pub tunnel: Option<Tunnel>,
+    /// Where packets are translated to; `None`: direct routing, or a tunnel. The MAC is that of the
+    /// next hop.
+    pub translation: Option<Translation>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
@@ -77,8 +82,16 @@ impl Server {
     /// How the server is reached; `own` is the interface's MAC.
     pub fn forwarding(&self, own: Mac) -> Forwarding {
         match self.target {
-            Target::Real(_) => Forwarding::of_server(self.tunnel.is_some(), self.mac, own),
+            Target::Real(_) => Forwarding::of_server(self.method(), self.mac, own),
             Target::Local => Forwarding::Local,
+        }
+    }
+
+    const fn method(&self) -> Forwarding {
+        match (self.tunnel.is_some(), self.translation.is_some()) {
+            (true, _) => Forwarding::Tunnel,
+            (false, true) => Forwarding::Masq,
+            (false, false) => Forwarding::Direct,
         }
     }
 }

@@ -6,7 +6,8 @@
 //! The controller's rooms, each with its own data, none of which knows the controller:
 //!
 //! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
-//!   are gone), `draining`, `tunnels` (the ways to servers with tunnels)
+//!   are gone), `draining`, `tunnels` (the ways to servers
+//!   with tunnels), `clients` (the ways back to clients)
 //! - `forwarder`: the data path; in it `accounts`, what departed servers have carried
 //! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
@@ -36,6 +37,7 @@
 mod accounts;
 mod checks;
 mod checksums;
+mod clients;
 mod config_file;
 pub(crate) mod desired;
 mod draining;
@@ -177,6 +179,10 @@ impl Controller {
             Observation::Verdict(verdict) => self.verdict(verdict),
             Observation::Neighbour(event) => self.neighbour(event),
             Observation::Route(event) => self.route(event),
+            Observation::Table(table) => {
+                self.runtime.set_table(table);
+                self.want_neighbours();
+            }
         }
     }
 
@@ -209,6 +215,7 @@ impl Controller {
         match event {
             neighbours::Event::Neighbour(address, mac) => {
                 let behind = self.runtime.tunnels.set_mac(address, mac);
+                self.runtime.set_client_hop(address, mac);
                 // A server with a tunnel has the MAC of its next hop, which may be itself.
                 let itself = (!self.runtime.tunnels.is_tunnelled(address)).then_some(address);
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
@@ -266,6 +273,7 @@ impl Controller {
         let notifications = self.runtime.count(&self.config.services, self.started.elapsed());
         self.notify(notifications);
         let before = self.forwarder.apply(desired::state(&self.config, &self.runtime));
+        self.forwarder.set_routes(self.runtime.clients.take_changed());
         let records = report::changes_in_service(
             &before,
             self.forwarder.applied(),
@@ -280,6 +288,8 @@ impl Controller {
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
         let unusable = self.runtime.tunnels.findings(&self.config);
         self.notifier.findings().set(Kind::TunnelUnusable, unusable);
+        let no_way_back = self.runtime.clients.finding(&self.config);
+        self.notifier.findings().set(Kind::NoWayBack, no_way_back.into_iter().collect());
         // How many servers this director could send clients to.
         let serving = self.runtime.serving();
         self.membership.set_readiness(|readiness| readiness.servers = serving.try_into().unwrap_or(u16::MAX));

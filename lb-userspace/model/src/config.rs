@@ -14,6 +14,7 @@ pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
+use crate::forwarding::Forwarding;
 use crate::ids::GroupId;
 use crate::tunnel::Tunnel;
 
@@ -417,10 +418,14 @@ pub struct Server {
     /// Unique within the service; default the address. The `server` label of the metrics.
     pub name: String,
     pub address: IpAddr,
-    /// Host byte order. Equal to the service's port: packets reach the server as they are.
+    /// Host byte order. Equal to the service's port, where packets reach the server as they are;
+    /// with `masq` any.
     pub port: u16,
-    /// `None`: direct routing.
+    /// `None`: direct routing, or address translation.
     pub tunnel: Option<Tunnel>,
+    /// Packets reach the server with its own address and port as their destination (NAT); never
+    /// with a tunnel.
+    pub masq: bool,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// The server must pass all of them; without checks it counts as healthy.
@@ -431,6 +436,20 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
+        Self { name, address, port, tunnel: None, masq: false, weight: 1, checks: Arc::default() }
+    }
+
+    /// How the server is to be reached.
+    pub const fn method(&self) -> Forwarding {
+        match (self.tunnel.is_some(), self.masq) {
+            (true, _) => Forwarding::Tunnel,
+            (false, true) => Forwarding::Masq,
+            (false, false) => Forwarding::Direct,
+        }
+    }
+
+    /// Whether packets get to the server by the host's routes; if not, it is on the segment.
+    pub const fn is_routed(&self) -> bool {
+        self.tunnel.is_some() || self.masq
     }
 }

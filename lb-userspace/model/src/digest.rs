@@ -21,7 +21,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 3";
+const FORMAT: &str = "lb configuration 4";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -256,10 +256,11 @@ impl Writer {
     }
 
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, weight, checks, masq } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
+        self.number(*masq);
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

@@ -15,16 +15,17 @@ pub enum Forwarding {
     Local,
     /// Packets travel inside others, see [`crate::Tunnel`].
     Tunnel,
+    /// Packets get another destination, and what the server sends another source (NAT).
+    Masq,
 }
 
 impl Forwarding {
-    /// Of a server that is reached by way of `mac`; `own` is the MAC of the interface with the XDP
+    /// Of a server that is reached by this method by way of `mac`; `own` is the MAC of the interface with the XDP
     /// program.
-    pub fn of_server(is_tunnelled: bool, mac: Option<Mac>, own: Mac) -> Self {
-        match is_tunnelled {
-            true => Self::Tunnel,
-            false if mac == Some(own) => Self::Local,
-            false => Self::Direct,
+    pub fn of_server(method: Self, mac: Option<Mac>, own: Mac) -> Self {
+        match method {
+            Self::Direct if mac == Some(own) => Self::Local,
+            method => method,
         }
     }
 
@@ -34,6 +35,7 @@ impl Forwarding {
             Self::Direct => "Route",
             Self::Local => "Local",
             Self::Tunnel => "Tunnel",
+            Self::Masq => "Masq",
         }
     }
 }
@@ -45,9 +47,11 @@ mod tests {
     #[test]
     fn a_server_at_the_interfaces_own_mac_is_the_host() {
         let (own, other) = (Mac::new([2, 0, 0, 0, 0, 5]), Mac::new([2, 0, 0, 0, 0, 21]));
-        assert_eq!(Forwarding::of_server(false, Some(own), own), Forwarding::Local);
-        assert_eq!(Forwarding::of_server(false, Some(other), own), Forwarding::Direct);
-        assert_eq!(Forwarding::of_server(false, None, own), Forwarding::Direct);
-        assert_eq!(Forwarding::of_server(true, Some(own), own), Forwarding::Tunnel);
+        assert_eq!(Forwarding::of_server(Forwarding::Direct, Some(own), own), Forwarding::Local);
+        assert_eq!(Forwarding::of_server(Forwarding::Direct, Some(other), own), Forwarding::Direct);
+        assert_eq!(Forwarding::of_server(Forwarding::Direct, None, own), Forwarding::Direct);
+        for method in [Forwarding::Tunnel, Forwarding::Masq] {
+            assert_eq!(Forwarding::of_server(method, Some(own), own), method);
+        }
     }
 }

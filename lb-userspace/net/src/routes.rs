@@ -1,8 +1,11 @@
-//! The routes to servers that are reached by tunnels: the next hop, the source address and the MTU,
-//! as the kernel's routing tables have them.
+//! The routes to servers that are reached by tunnels or by address translation: the next hop, the
+//! source address and the MTU, as the kernel's routing tables have them. For what the latter send,
+//! all routes by the interface (`table`).
 //!
 //! The kernel is asked for each address again whenever a route, an address or the interface
 //! changes, and periodically, in case an event was lost.
+
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,6 +19,8 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
+
+pub use self::table::{Table, TableRoute};
 
 /// From one look at all routes to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -41,9 +46,22 @@ pub struct Event {
     pub found: Result<Route, String>,
 }
 
+/// What is followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Wanted {
+    addresses: BTreeSet<IpAddr>,
+    table: bool,
+}
+
+impl Wanted {
+    fn is_nothing(&self) -> bool {
+        self.addresses.is_empty() && !self.table
+    }
+}
+
 /// Follows the routes to addresses. Dropping it ends the task.
 pub struct Routes {
-    wanted: watch::Sender<BTreeSet<IpAddr>>,
+    wanted: watch::Sender<Wanted>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -55,7 +73,12 @@ impl Drop for Routes {
 
 impl Routes {
     /// Must run within a tokio runtime. `index` is the interface's, `name` its name.
-    pub fn start(index: u32, name: String, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
+    pub fn start(
+        index: u32,
+        name: String,
+        events: mpsc::UnboundedSender<Event>,
+        tables: mpsc::UnboundedSender<Table>,
+    ) -> Result<Self> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
@@ -68,8 +91,17 @@ impl Routes {
         let (connection, handle, messages) =
             new_multicast_connection(&groups).context("cannot open a netlink socket for routes")?;
         tokio::spawn(connection);
-        let (wanted, receiver) = watch::channel(BTreeSet::new());
-        let follower = Follower { index, name, handle, events, wanted: receiver, known: BTreeMap::new() };
+        let (wanted, receiver) = watch::channel(Wanted::default());
+        let follower = Follower {
+            index,
+            name,
+            handle,
+            events,
+            tables,
+            wanted: receiver,
+            known: BTreeMap::new(),
+            table: None,
+        };
         let task = tokio::spawn(follower.run(messages));
         Ok(Self { wanted, task })
     }
@@ -77,10 +109,15 @@ impl Routes {
     /// Replaces the set of addresses whose routes are followed.
     pub fn want(&self, addresses: BTreeSet<IpAddr>) {
         self.wanted.send_if_modified(|wanted| {
-            let changed = *wanted != addresses;
-            *wanted = addresses;
+            let changed = wanted.addresses != addresses;
+            wanted.addresses = addresses;
             changed
         });
+    }
+
+    /// Whether all routes by the interface are followed.
+    pub fn want_table(&self, table: bool) {
+        self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.table, table) != table);
     }
 }
 
@@ -89,8 +126,10 @@ struct Follower {
     name: String,
     handle: Handle,
     events: mpsc::UnboundedSender<Event>,
-    wanted: watch::Receiver<BTreeSet<IpAddr>>,
+    tables: mpsc::UnboundedSender<Table>,
+    wanted: watch::Receiver<Wanted>,
     known: BTreeMap<IpAddr, Result<Route, String>>,
+    table: Option<Table>,
 }
 
 impl Follower {
@@ -102,7 +141,7 @@ impl Follower {
                     if message.is_none() {
                         return;
                     }
-                    if self.wanted.borrow().is_empty() {
+                    if self.wanted.borrow().is_nothing() {
                         continue;
                     }
                     tokio::time::sleep(SETTLE).await;
@@ -119,7 +158,10 @@ impl Follower {
 
     /// Asks the kernel for every address and tells what has changed.
     async fn look(&mut self) {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let Wanted { addresses: wanted, table } = self.wanted.borrow_and_update().clone();
+        if table {
+            self.look_at_table().await;
+        }
         self.known.retain(|address, _| wanted.contains(address));
         if wanted.is_empty() {
             return;
@@ -137,6 +179,17 @@ impl Follower {
                 self.known.insert(address, found.clone());
                 let _ = self.events.send(Event { address, found });
             }
+        }
+    }
+
+    async fn look_at_table(&mut self) {
+        match table::read(&self.handle, self.index).await {
+            Ok(table) if self.table.as_ref() != Some(&table) => {
+                self.table = Some(table.clone());
+                let _ = self.tables.send(table);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!("cannot read the host's routes: {error:#}"),
         }
     }
 

@@ -107,6 +107,7 @@ pub(super) fn give_back(loaded: Loaded) {
     director.data_path.executor.set_mac(MAC);
     director.data_path.executor.hold_strays(Duration::ZERO);
     director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
+    director.data_path.executor.set_routes(&[]).unwrap();
     director.data_path.executor.trace().end();
     while director.data_path.executor.trace().take().is_some() {}
     let (cursors, overflows) = (director.cursors.elements(), director.overflows.elements());

@@ -11,6 +11,7 @@
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
+//! | [`nat`] | servers behind address translation: both ways, checksums, states, errors, fragments |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
@@ -46,6 +47,7 @@ mod leases;
 mod malformed;
 mod more_schedulers;
 mod moves;
+mod nat;
 mod ops;
 mod passed;
 mod probes;

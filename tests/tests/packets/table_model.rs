@@ -120,7 +120,8 @@ const fn timeout(state: State) -> Duration {
     match state {
         State::SynRecv => TIMEOUTS.syn_recv,
         State::Established => TIMEOUTS.established,
-        State::FinWait => TIMEOUTS.fin_wait,
+        // What only the server's half leads to is here for completeness.
+        State::FinWait | State::CloseWait | State::TimeWait => TIMEOUTS.fin_wait,
         State::Closed => TIMEOUTS.closed,
         State::UdpNew | State::Udp => TIMEOUTS.udp,
     }

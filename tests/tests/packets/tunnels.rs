@@ -54,7 +54,7 @@ pub(crate) fn too_big_of_nobody(packet: Packet) -> Packet {
 }
 
 /// The sum of words as in RFC 1071, not complemented.
-fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let sum = words.sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -62,7 +62,7 @@ fn sum(bytes: &[u8]) -> u16 {
 }
 
 /// The frame with right checksums, and this DSCP and ECN; `at` is where its IP header stands.
-fn finished(mut frame: Vec<u8>, at: usize, class: u8) -> Vec<u8> {
+pub(crate) fn finished(mut frame: Vec<u8>, at: usize, class: u8) -> Vec<u8> {
     let ip = &mut frame[at..];
     let (header, protocol, addresses) = match ip[0] >> 4 {
         4 => {

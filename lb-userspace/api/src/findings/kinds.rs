@@ -50,8 +50,13 @@ kinds! {
     VipNotOnLoopback = "vip_not_on_loopback", Warning;
     /// Another director authenticates its heartbeats with a key that this one does not have.
     KeyMismatch = "key_mismatch", Error;
-    /// No packets get to a server by its tunnel, or not all that clients may send.
+    /// No packets get to a server by its tunnel or by address translation, or not all that clients
+    /// may send.
     TunnelUnusable = "tunnel_unusable", Error;
+    /// What servers send that are reached by address translation does not get to all clients.
+    NoWayBack = "no_way_back", Error;
+    /// Clients in the own subnet of a server that is reached by address translation are refused.
+    ClientNearServer = "client_near_server", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lb_model::{Check, Server};
 
-use super::tunnel::Defaults;
+use super::tunnel::{Defaults, Way};
 use super::{Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
@@ -44,10 +44,16 @@ impl Validator {
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
-        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port) {
+        let way = self.way(server, span, ip, forwarding);
+        let rewritten = matches!(way, Way::Masq | Way::Unknown);
+        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port && !rewritten) {
+            let method = match way {
+                Way::Tunnel(_) => "in a tunnel packets stay as they are",
+                _ => "direct routing rewrites MAC addresses only",
+            };
             let wrong = format!(
-                "expected the service's port {port} or none: direct routing rewrites MAC addresses only, \
-                 so packets cannot change to port {own_port}"
+                "expected the service's port {port} or none: {method}, so packets cannot change to port {own_port}; \
+                 `forward: masq` can"
             );
             self.wrong(address, &wrong);
         }
@@ -57,8 +63,12 @@ impl Validator {
         Server {
             name: name.unwrap_or_else(|| ip.to_string()),
             address: ip,
-            port,
-            tunnel: self.tunnel(server, span, ip, forwarding),
+            port: own_port.filter(|_| matches!(way, Way::Masq)).unwrap_or(port),
+            masq: matches!(way, Way::Masq),
+            tunnel: match way {
+                Way::Tunnel(tunnel) => Some(tunnel),
+                Way::Direct | Way::Masq | Way::Unknown => None,
+            },
             weight: weight.unwrap_or(1),
             checks: match &server.check {
                 None => Arc::clone(checks),

@@ -16,25 +16,34 @@ const LEAST_MTU_V4: u32 = 576;
 enum Method {
     Direct,
     Tunnel(TunnelKind),
+    Masq,
 }
 
-const METHODS: [(&str, Method); 5] = {
+const METHODS: [(&str, Method); 7] = {
     let [ipip, gue, gre] = TunnelKind::ALL;
     [
         ("direct", Method::Direct),
         (ipip.name(), Method::Tunnel(ipip)),
         (gue.name(), Method::Tunnel(gue)),
         (gre.name(), Method::Tunnel(gre)),
-        // The word of ldirectord and ipvsadm.
+        // The words of ldirectord and ipvsadm.
         ("gate", Method::Direct),
+        ("masq", Method::Masq),
+        ("nat", Method::Masq),
     ]
 };
 
 fn method(text: &str) -> Result<Method, String> {
-    if text == "masq" {
-        return Err("expected direct, ipip, gue or gre: lb does not rewrite addresses (NAT)".to_owned());
-    }
-    values::choice(text, &METHODS).map_err(|_| "expected one of direct, ipip, gue, gre".to_owned())
+    values::choice(text, &METHODS).map_err(|_| "expected one of direct, masq, ipip, gue, gre".to_owned())
+}
+
+/// How packets get to a server.
+pub(super) enum Way {
+    Direct,
+    Tunnel(Tunnel),
+    Masq,
+    /// The file's word is wrong, which has been told.
+    Unknown,
 }
 
 /// The keys of a server or of a service.
@@ -111,23 +120,30 @@ impl Validator {
         }
     }
 
-    /// The tunnel to the server at `address`; `None`: direct routing.
-    pub(super) fn tunnel(
+    /// How packets get to the server at `address`.
+    pub(super) fn way(
         &mut self,
         server: &yaml::Server,
         span: SourceSpan<'_>,
         address: IpAddr,
         defaults: &Defaults<'_>,
-    ) -> Option<Tunnel> {
+    ) -> Way {
         let keys = Keys::of_server(server, span);
         let own = self.read_forwarding(keys);
         let method = own.method.or(defaults.said.method).unwrap_or(Method::Direct);
         if keys.forward.text.is_some() && own.method.is_none() {
             // What belongs to it cannot be told.
-            return None;
+            return Way::Unknown;
         }
         self.surplus_keys(keys, method, "which this server does not have");
-        let Method::Tunnel(kind) = method else { return None };
+        let kind = match method {
+            Method::Tunnel(kind) => kind,
+            Method::Direct => return Way::Direct,
+            Method::Masq => {
+                self.masq_fits(keys.forward, defaults, address);
+                return Way::Masq;
+            }
+        };
         let inherited = &defaults.said;
         let tunnel = Tunnel {
             kind,
@@ -140,7 +156,25 @@ impl Validator {
         let source = if of(keys.source) { keys.source } else { defaults.keys.source };
         self.mtu_suffices(&tunnel, mtu, address, defaults.vip);
         self.source_fits(&tunnel, source, address);
-        Some(tunnel)
+        Way::Tunnel(tunnel)
+    }
+
+    /// Addresses of one family are not rewritten to those of the other one.
+    fn masq_fits(&mut self, own: Value<'_>, defaults: &Defaults<'_>, address: IpAddr) {
+        if address.is_unspecified()
+            || defaults.vip.is_unspecified()
+            || address.is_ipv4() == defaults.vip.is_ipv4()
+        {
+            return;
+        }
+        let value = if own.text.is_some() { own } else { defaults.keys.forward };
+        let family = if defaults.vip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let wrong = format!(
+            "expected a server with an {family} address, because the VIP {} has one: addresses of one family are not \
+             rewritten to those of the other one",
+            defaults.vip
+        );
+        self.wrong_once(value, "masq", &wrong);
     }
 
     /// Keys that mean nothing with this method.
@@ -219,27 +253,30 @@ impl Validator {
             if keys.forward.text.is_none() || kind.is_some() || !service.servers.is_empty() {
                 self.surplus_keys(keys, method, "which no server of this service has");
             }
-            self.tunnels_are_not_probed_through(given, service, span);
+            self.vips_are_with_servers(given, service, span);
         }
     }
 
-    /// A probe through the VIP would have to go through the tunnel.
-    fn tunnels_are_not_probed_through(
-        &mut self,
-        given: &yaml::Service,
-        service: &Service,
-        span: SourceSpan<'_>,
-    ) {
+    /// A probe through the VIP would have to go through the tunnel, and a server behind address
+    /// translation does not hold the VIP.
+    fn vips_are_with_servers(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
         let servers = given.servers.as_deref().unwrap_or_default();
         for (index, (given, server)) in servers.iter().zip(&service.servers).enumerate() {
             let through_vip = server.checks.iter().any(|check| check.via == Via::Vip);
-            if server.tunnel.is_some() && through_vip {
+            if server.is_routed() && through_vip {
                 let check = match given.check {
                     Some(_) => span.key("servers").item(index).key("check"),
                     None => span.key("check"),
                 };
-                let message =
-                    "checks with `via: vip` reach servers of `forward: direct` only, expected `via: server`";
+                let message = match server.masq {
+                    true => {
+                        "checks with `via: vip` need servers that hold the VIP, and those of `forward: masq` do not, \
+                         expected `via: server`"
+                    }
+                    false => {
+                        "checks with `via: vip` reach servers of `forward: direct` only, expected `via: server`"
+                    }
+                };
                 let at = check.key_at();
                 if !self.found.iter().any(|(found, _)| *found == at) {
                     self.mistake(at, message);
@@ -258,12 +295,13 @@ impl Validator {
         let is_director = |server: &Server| cluster.nodes.iter().find(|node| node.address == server.address);
         for (index, service) in services.iter().enumerate() {
             for (number, server) in service.servers.iter().enumerate() {
-                if server.tunnel.is_none() {
+                if !server.is_routed() {
                     continue;
                 }
                 let Some(node) = is_director(server) else { continue };
+                let what = if server.masq { "address translation" } else { "a tunnel" };
                 let message = format!(
-                    "address {} is the director {}'s: a tunnel to a director leads nowhere, expected `forward: direct`",
+                    "address {} is the director {}'s: {what} to a director leads nowhere, expected `forward: direct`",
                     server.address, node.name
                 );
                 self.mistake(span.item(index).key("servers").item(number).key("address").at(), message);

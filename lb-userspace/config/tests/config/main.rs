@@ -245,6 +245,7 @@ fn defaults() {
             address: v4([192, 0, 2, 21]),
             port: 80,
             tunnel: None,
+            masq: false,
             weight: 1,
             checks: [check].into(),
         }],

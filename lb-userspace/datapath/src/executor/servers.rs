@@ -89,7 +89,9 @@ impl Executor {
         let record = self.record(key)?;
         match server.mac {
             // The next hop's MAC does not tell whose the server is.
-            Some(mac) if server.tunnel.is_none() => record.macs.insert(server.target, mac),
+            Some(mac) if server.tunnel.is_none() && server.translation.is_none() => {
+                record.macs.insert(server.target, mac)
+            }
             _ => record.macs.remove(&server.target),
         };
         let next_hop = match (server.forwarding(own), server.mac) {
@@ -97,12 +99,14 @@ impl Executor {
             (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
             (Forwarding::Direct, mac) => NextHop::remote(mac, server.usable),
             (Forwarding::Tunnel, mac) => NextHop::tunnel(mac, server.usable),
+            (Forwarding::Masq, mac) => NextHop::masq(mac, server.usable),
         };
         let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
         // Whoever is sent into the tunnel finds it. A packet that meets a change half done is lost.
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
         }
+        self.set_translation(key, id, server.translation);
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
         self.look_who_serves(key)

@@ -39,11 +39,13 @@ pub(super) fn timeouts(config: &lb_model::Timeouts) -> Timeouts {
         (State::SynRecv, syn_recv),
         (State::Established, established),
         (State::FinWait, fin_wait),
+        (State::CloseWait, fin_wait),
+        (State::TimeWait, fin_wait),
         (State::Closed, closed),
         (State::UdpNew, udp),
         (State::Udp, udp),
     ] {
-        ticks[state as usize] = ticks_from_ms(timeout.as_millis() as u64);
+        ticks[state.timeout_index()] = ticks_from_ms(timeout.as_millis() as u64);
     }
     ticks
 }

@@ -162,9 +162,11 @@ fn decided(packet: &Packet) -> String {
         Some(Way::New) => format!("new, {scheduler}"),
         Some(Way::StrayByHash) => "unknown, by hash".to_owned(),
         Some(Way::FullByHash) => "new, table full, by hash".to_owned(),
+        Some(Way::Answer) => "answer".to_owned(),
         None => String::new(),
     };
-    let server = packet.server.as_ref().map(|server| format!("{way} -> {server}"));
+    let arrow = if packet.way == Some(Way::Answer) { "<-" } else { "->" };
+    let server = packet.server.as_ref().map(|server| format!("{way} {arrow} {server}"));
     let method = packet.forwarding.as_ref().map(|method| format!(", {method}")).unwrap_or_default();
     let became = match packet.outcome {
         Outcome::Forwarded => return format!("{}{method}", server.unwrap_or_default()),

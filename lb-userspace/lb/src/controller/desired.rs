@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use lb_common::addr::V6;
 use lb_common::mac::Mac;
+use lb_common::nat::Translation;
 use lb_common::tunnel::Tunnel;
-use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
+use lb_datapath::plan::{Server, Service, Settings, State, Target, nat, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
 use lb_net::routes::Route;
@@ -15,7 +17,9 @@ pub(crate) trait RuntimeState {
     /// Whether enough servers are usable for the real ones to serve.
     fn has_quorum(&self, service: &ServiceKey) -> bool;
     fn mac(&self, server: IpAddr) -> Option<Mac>;
-    /// The way to a server that is reached by a tunnel.
+    /// The mask of the addresses that reach this one without the director.
+    fn subnet(&self, server: IpAddr) -> V6;
+    /// The way to a server that is reached by a tunnel or by address translation.
     fn route(&self, server: IpAddr) -> Option<Route>;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
@@ -86,11 +90,12 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.quiescent || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel }| Server {
+    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel, translation }| Server {
         target: Target::Real(address),
         weight: 0,
         share: 0,
         tunnel,
+        translation,
         mac,
         usable: false,
     })
@@ -99,19 +104,28 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
 /// The way of packets to a server.
 struct Way {
     address: IpAddr,
-    /// Of a server with a tunnel, that of the next hop; `None` while there is no way.
+    /// Of a server with a tunnel or address translation, that of the next hop; `None` while there is
+    /// no way.
     mac: Option<Mac>,
     tunnel: Option<Tunnel>,
+    translation: Option<Translation>,
 }
 
 impl Way {
     fn to(server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
-        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None } };
+        if !server.is_routed() {
+            return Self { address, mac, tunnel: None, translation: None };
+        }
         let route = runtime.route(address);
-        let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
-        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel }
+        let config = server.tunnel.as_ref();
+        let tunnel =
+            route.zip(config).map(|(route, config)| tunnel::tunnel(address, config, route.source, route.mtu));
+        // Whoever has no way keeps its place, for what the server still sends.
+        let translation =
+            server.masq.then(|| nat::translation(address, server.port, runtime.subnet(address)));
+        Self { address, mac: mac.filter(|_| route.is_some()), tunnel, translation }
     }
 }
 
@@ -121,7 +135,7 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel } = Way::to(server, runtime);
+    let Way { address, mac, tunnel, translation } = Way::to(server, runtime);
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
@@ -131,7 +145,7 @@ fn real_server(
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable })
+    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, translation, usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -142,7 +156,15 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached })
+    Some(Server {
+        target,
+        weight: 1,
+        share: 0,
+        mac,
+        tunnel: None,
+        translation: None,
+        usable: needed && reached,
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +216,9 @@ mod tests {
         }
         fn route(&self, _: IpAddr) -> Option<Route> {
             self.route
+        }
+        fn subnet(&self, _: IpAddr) -> V6 {
+            lb_common::nat::mask(WWW1, 24)
         }
         fn draining(&self, service: &ServiceKey) -> Vec<lb_model::Server> {
             let servers = self.draining.iter();
@@ -268,6 +293,22 @@ mod tests {
         assert_eq!(tunnel(WWW1), None);
         let tunnel = tunnel(WWW2).unwrap();
         assert_eq!((tunnel.destination, tunnel.source, tunnel.mtu), (WWW2.into(), WWW1.into(), 1500));
+    }
+
+    #[test]
+    fn address_translation_needs_a_route_too_and_may_change_the_port() {
+        let mut service = web(Fallback::None);
+        service.servers = vec![lb_model::Server { masq: true, ..lb_model::Server::new(WWW2, 8080) }];
+        assert_eq!(members(&service, &UP), vec![]);
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let facts = Facts { route: Some(route), ..UP };
+        assert_eq!(members(&service, &facts), vec![Target::Real(WWW2)]);
+        let state = state(&config(&service), &facts);
+        let server = state.services[&service.key].server(Target::Real(WWW2)).unwrap();
+        let found = server.translation.unwrap();
+        assert_eq!((found.address, found.port, server.tunnel), (WWW2.into(), 8080_u16.to_be(), None));
+        assert!(found.is_near(WWW1.into()) && !found.is_near(IpAddr::from([10, 0, 0, 1]).into()));
+        assert_eq!(server.forwarding(Mac::new([2; 6])), lb_model::Forwarding::Masq);
     }
 
     #[test]

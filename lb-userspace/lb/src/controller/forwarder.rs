@@ -12,6 +12,7 @@ use anyhow::Result;
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
+use lb_common::nat::Route;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerId};
@@ -183,6 +184,15 @@ impl Forwarder {
     /// The last packet with a checksum that was left to hardware.
     pub(super) fn partial_checksum(&self) -> Seen {
         self.data_path.executor.maps().partial_checksum.read(0)
+    }
+
+    /// Packets of servers get back to clients by these routes, where there are new ones.
+    pub(super) fn set_routes(&mut self, routes: Option<Vec<Route>>) {
+        if let Some(routes) = routes
+            && let Err(error) = self.data_path.executor.set_routes(&routes)
+        {
+            self.note_failure(&error);
+        }
     }
 
     /// Connections that the server has now.

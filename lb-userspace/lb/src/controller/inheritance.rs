@@ -111,9 +111,13 @@ impl Controller {
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
-        for Known { target, mac, tunnel, .. } in known.values() {
+        for Known { target, mac, tunnel, translation, .. } in known.values() {
             if let (Target::Real(address), Some(tunnel)) = (target, tunnel) {
                 self.runtime.tunnels.presume(*address, tunnel.source.into(), tunnel.mtu);
+            }
+            if let (Target::Real(address), Some(_)) = (target, translation) {
+                // Of its route nothing is needed but that there is one.
+                self.runtime.tunnels.presume(*address, *address, 0);
             }
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.runtime.mac(*address).is_none()

@@ -19,12 +19,14 @@ pub(super) struct Observations {
     pub verdicts: UnboundedReceiver<Verdict>,
     pub neighbours: UnboundedReceiver<neighbours::Event>,
     pub routes: UnboundedReceiver<routes::Event>,
+    pub tables: UnboundedReceiver<routes::Table>,
 }
 
 pub(super) enum Observation {
     Verdict(Verdict),
     Neighbour(neighbours::Event),
     Route(routes::Event),
+    Table(routes::Table),
 }
 
 impl Observations {
@@ -33,6 +35,7 @@ impl Observations {
             Some(verdict) = self.verdicts.recv() => Observation::Verdict(verdict),
             Some(event) = self.neighbours.recv() => Observation::Neighbour(event),
             Some(event) = self.routes.recv() => Observation::Route(event),
+            Some(table) = self.tables.recv() => Observation::Table(table),
             else => std::future::pending().await,
         }
     }
@@ -42,7 +45,8 @@ impl Observations {
         let verdict = self.verdicts.try_recv().ok().map(Observation::Verdict);
         // Routes first: with one it is known whose a next hop's MAC is.
         let route = || self.routes.try_recv().ok().map(Observation::Route);
-        let waiting = verdict.or_else(route);
+        let table = || self.tables.try_recv().ok().map(Observation::Table);
+        let waiting = verdict.or_else(route).or_else(table);
         waiting.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
     }
 }

@@ -113,16 +113,17 @@ impl Controller {
         let now = self.started.elapsed();
         let watched = self.runtime.draining.with(&self.config.services);
         let servers = || watched.iter().flat_map(|service| &service.servers);
-        let has_tunnel = |server: &&Server| server.tunnel.is_some();
+        let is_routed = |server: &&Server| server.is_routed();
         let address = |server: &Server| server.address;
-        let configured = servers().filter(|server| !has_tunnel(server)).map(address);
+        let configured = servers().filter(|server| !is_routed(server)).map(address);
         let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
         let fallbacks = fallbacks.map(|server| server.address);
         let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
         let direct: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
-        let tunnelled: BTreeSet<IpAddr> = servers().filter(has_tunnel).map(address).collect();
-        self.runtime.follow_addresses(&(&direct | &tunnelled), now);
-        self.routes.want(self.runtime.tunnels.follow(&tunnelled, &direct));
+        let routed: BTreeSet<IpAddr> = servers().filter(is_routed).map(address).collect();
+        self.runtime.follow_addresses(&(&direct | &routed), now);
+        self.routes.want(self.runtime.tunnels.follow(&routed, &direct));
+        self.routes.want_table(servers().any(|server| server.masq));
         self.segment = direct;
         self.want_neighbours();
         self.checks.set(&watched);
@@ -136,7 +137,8 @@ impl Controller {
 
     /// Has the MACs of servers and next hops followed.
     pub(super) fn want_neighbours(&self) {
-        self.neighbours.want(&self.segment | &self.runtime.tunnels.next_hops());
+        let next_hops = &self.runtime.tunnels.next_hops() | &self.runtime.clients.next_hops();
+        self.neighbours.want(&self.segment | &next_hops);
     }
 
     fn follow_sorry_pages(&mut self) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::addr::V6;
 use lb_common::mac::Mac;
 use lb_health::Verdict;
 use lb_health::machine::State;
@@ -12,6 +13,7 @@ use lb_health::quorum::{Quorum, Transition};
 use lb_health::server::{Availability, CheckResult, Input, Machine, Output, Rules};
 use lb_model::{Config, Server, Service, ServiceKey};
 
+use super::clients::Clients;
 use super::desired;
 use super::draining::Draining;
 use super::reach::Reach;
@@ -33,6 +35,7 @@ pub(super) struct Runtime {
     reach: Reach,
     pub draining: Draining,
     pub tunnels: Tunnels,
+    pub clients: Clients,
     /// What the data path goes by has changed.
     changed: bool,
 }
@@ -200,6 +203,17 @@ impl Runtime {
         }
     }
 
+    /// An address has this MAC, by way of which packets may go back to clients.
+    pub(super) fn set_client_hop(&mut self, address: IpAddr, mac: Option<Mac>) {
+        self.changed |= self.clients.set_mac(address, mac);
+    }
+
+    /// These are the host's routes by the interface.
+    pub(super) fn set_table(&mut self, table: routes::Table) {
+        self.clients.set_table(table);
+        self.changed = true;
+    }
+
     /// Why there is no MAC for packets to the server.
     pub(super) fn silence(&self, server: IpAddr) -> String {
         silence(&self.tunnels, server)
@@ -277,6 +291,9 @@ impl desired::RuntimeState for Runtime {
     }
     fn route(&self, server: IpAddr) -> Option<Route> {
         self.tunnels.route(server)
+    }
+    fn subnet(&self, server: IpAddr) -> V6 {
+        self.clients.subnet(server)
     }
     fn draining(&self, service: &ServiceKey) -> Vec<Server> {
         self.draining.of(service).cloned().collect()

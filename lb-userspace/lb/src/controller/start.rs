@@ -71,6 +71,7 @@ impl Controller {
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (route_sender, routes) = mpsc::unbounded_channel();
+        let (table_sender, tables) = mpsc::unbounded_channel();
         let (requests, waiting) = Requests::new();
         let mut controller = Self {
             config_file: ConfigFile::new(file),
@@ -82,7 +83,7 @@ impl Controller {
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
             neighbours: Neighbours::start(index, neighbour_sender)?,
-            routes: Routes::start(index, config.interface.clone(), route_sender)?,
+            routes: Routes::start(index, config.interface.clone(), route_sender, table_sender)?,
             segment: BTreeSet::new(),
             membership,
             inspections: Inspections::start(findings.clone())
@@ -93,7 +94,7 @@ impl Controller {
             tracer: Tracer::default(),
             config,
         };
-        let observations = Observations { verdicts, neighbours, routes };
+        let observations = Observations { verdicts, neighbours, routes, tables };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
         match controller.begin(&mut inputs.observations, requests, &mut predecessor).await {
             Ok(()) => Ok((controller, inputs)),

@@ -9,8 +9,8 @@ use super::runtime::Runtime;
 /// Those whose MAC is known now.
 pub(super) fn machines(config: &Config, runtime: &Runtime) -> Machines {
     let servers = config.services.iter().flat_map(|service| &service.servers);
-    // Those with tunnels may be behind a router, whose MAC it is then.
-    let servers = servers.filter(|server| server.tunnel.is_none());
+    // Those that are reached by routes may be behind a router, whose MAC it is then.
+    let servers = servers.filter(|server| !server.is_routed());
     let servers = servers.map(|server| {
         (server.address, Machine::Server { name: server.name.clone(), address: server.address })
     });

@@ -179,7 +179,7 @@ impl View<'_> {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: lb_model::Forwarding::of_server(server.tunnel.is_some(), mac, self.forwarder.mac()),
+            method: lb_model::Forwarding::of_server(server.method(), mac, self.forwarder.mac()),
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),

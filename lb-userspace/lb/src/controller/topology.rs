@@ -28,6 +28,8 @@ pub(super) struct Topology {
     directors: BTreeMap<IpAddr, Mac>,
     /// Packets that had come back from their servers at the last look.
     loops: u64,
+    /// Packets of clients in the subnet of their server, the same.
+    near: u64,
 }
 
 impl Topology {
@@ -56,6 +58,11 @@ impl Topology {
         forwarder: &Forwarder,
         findings: &Findings,
     ) {
+        if let Ok(near) = forwarder.counters().reason(Reason::ClientNearServer)
+            && std::mem::replace(&mut self.near, near) < near
+        {
+            findings.raise_for(client_near_server(config), LOOPS_LAST);
+        }
         let Ok(loops) = forwarder.counters().reason(Reason::Loop) else { return };
         if std::mem::replace(&mut self.loops, loops) == loops {
             return;
@@ -90,10 +97,20 @@ pub(super) fn check_own_vips(config: &Config, runtime: &Runtime, own: Mac, findi
     findings.set(Kind::VipNotOnLoopback, lacking.collect());
 }
 
+fn client_near_server(config: &Config) -> Finding {
+    let text =
+        "clients in the own subnet of a server of `forward: masq` are refused: the server would answer them \
+                directly, from an address that they do not know"
+            .to_owned();
+    let mend = "move the servers into a network of their own, or serve these clients by `forward: direct`";
+    let (kind, subject) = (Kind::ClientNearServer, config.interface.clone());
+    Finding { kind, subject, text, mend: mend.to_owned() }
+}
+
 fn server_forwards(config: &Config, mac: Mac, at: impl Fn(&IpAddr) -> bool) -> Finding {
     let servers = config.services.iter().flat_map(|service| &service.servers);
     let names: BTreeSet<&str> = servers
-        .filter(|server| server.tunnel.is_none() && at(&server.address))
+        .filter(|server| !server.is_routed() && at(&server.address))
         .map(|server| server.name.as_str())
         .collect();
     let who = match names.first() {
@@ -113,9 +130,8 @@ fn server_forwards(config: &Config, mac: Mac, at: impl Fn(&IpAddr) -> bool) -> F
 /// The VIPs of services that have a server of which this holds.
 fn vips_served_by(config: &Config, is_one: impl Fn(IpAddr) -> bool) -> BTreeSet<IpAddr> {
     let services = config.services.iter();
-    let served = services.filter(|service| {
-        service.servers.iter().any(|server| server.tunnel.is_none() && is_one(server.address))
-    });
+    let served = services
+        .filter(|service| service.servers.iter().any(|server| !server.is_routed() && is_one(server.address)));
     served.map(|service| service.key.vip).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The ways to servers that are reached by tunnels: their routes, and the MACs of the next hops.
+//! The ways to servers that are reached by tunnels or by address translation: their routes, and the MACs of the next hops.
 //! Pure; `lb_net::routes` and `lb_net::neighbours` find out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use lb_net::routes::{Event, Route};
 
 #[derive(Debug, Default)]
 pub(super) struct Tunnels {
-    /// Of servers that are reached by tunnels alone.
+    /// Of servers that are reached by their routes alone.
     servers: BTreeSet<IpAddr>,
     /// Of servers that other services reach directly.
     mixed: BTreeSet<IpAddr>,
@@ -23,7 +23,7 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    /// From now on these are the servers with tunnels, and those that are reached directly. Returns
+    /// From now on these are the servers with tunnels or address translation, and those that are reached directly. Returns
     /// the addresses whose routes are to be followed.
     pub(super) fn follow(
         &mut self,
@@ -128,13 +128,19 @@ impl Tunnels {
     }
 
     fn wrong(&self, service: &Service, server: &Server, interface: &str) -> Option<(String, String)> {
-        let tunnel = server.tunnel?;
-        let (name, address, kind) = (&server.name, server.address, tunnel.kind.name());
-        if let Some(trouble) = self.trouble(address) {
-            let text = format!("the {kind} tunnel to {name} cannot be used: {trouble}");
+        let (name, address) = (&server.name, server.address);
+        if let Some(trouble) = self.trouble(address).filter(|_| server.is_routed()) {
+            let text = match server.tunnel {
+                Some(tunnel) => {
+                    format!("the {} tunnel to {name} cannot be used: {trouble}", tunnel.kind.name())
+                }
+                None => format!("{name} cannot be reached by address translation: {trouble}"),
+            };
             let mend = format!("`ip route get {address}` shows the route, which must leave by {interface}");
             return Some((text, mend));
         }
+        let tunnel = server.tunnel?;
+        let kind = tunnel.kind.name();
         let mtu = self.route(address)?.mtu;
         let room = mtu.saturating_sub(tunnel.kind.overhead(address.is_ipv4()) as u32);
         (service.key.vip.is_ipv6() && room < LEAST_MTU_V6).then(|| {

@@ -128,6 +128,7 @@ fn way(way: trace::Way) -> Way {
         trace::Way::New => Way::New,
         trace::Way::Stray => Way::StrayByHash,
         trace::Way::Full => Way::FullByHash,
+        trace::Way::Answer => Way::Answer,
     }
 }
 

@@ -1,0 +1,332 @@
+//! Address translation: the packet goes to its server with the server's address and port as its
+//! destination; what the server sends goes to the client with the VIP and the service's port as its
+//! source ([`crate::path::back`]). The rules are `lb_common::nat`.
+//!
+//! Programs of their own, so that packets of direct routing know nothing of it.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::V6;
+use lb_common::frame::Head;
+use lb_common::mac::Mac;
+use lb_common::nat::{Delta, Hop, MOST_ROUTES, Translation};
+use lb_common::partial_checksum::offset;
+use lb_common::reason::Reason;
+use lb_common::server::ServerId;
+use lb_common::service::Protocol;
+
+use super::{Action, direct, tunnel};
+use crate::context::Context;
+use crate::family::Family;
+use crate::lookup::{backend, connection};
+use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
+use crate::path::related::{QUOTE_MASK, with_forgotten};
+use crate::sys::clock::lb_now;
+use crate::sys::opaque;
+use crate::sys::packet::{self, Packet};
+use crate::{stats, trace};
+
+/// Which of a packet's ends gets another address and port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Source,
+    Destination,
+}
+
+impl End {
+    const fn address<A: Family>(self) -> usize {
+        match self {
+            Self::Source => A::SOURCE,
+            Self::Destination => A::DESTINATION,
+        }
+    }
+
+    const fn port(self) -> usize {
+        match self {
+            Self::Source => 0,
+            Self::Destination => 2,
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
+/// What an end becomes, as it stands in a packet.
+#[derive(Clone, Copy)]
+pub struct New<A> {
+    pub address: A,
+    pub port: u16,
+}
+
+/// Sends the packet that [`tunnel::leave`] has told of to its server. Returns the XDP action.
+#[inline(always)]
+pub fn take<A: Family>(context: &XdpContext) -> u32 {
+    trace::finish(send::<A>(context))
+}
+
+#[inline(always)]
+fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
+    let Some(parcel) = tunnel::left() else { return Err(Reason::MapInconsistency) };
+    let Some(translation) = TRANSLATIONS.get(u32::from(parcel.server)).filter(|found| found.is_set()) else {
+        return Err(Reason::MapInconsistency);
+    };
+    let packet = Packet::new(context);
+    // The MACs first, see `rewrite`.
+    let station = direct::source_mac(&packet)?;
+    let network = opaque(parcel.network as usize) & tunnel::NETWORK_MASK;
+    let Some(head) = A::head(&packet, network).map(|head| with_forgotten(head, A::TRANSPORT_MASK)) else {
+        return Err(Reason::BadLength);
+    };
+    let is_error = head.is_error(&packet);
+    // An error may come from a router that the server is beside.
+    if !is_error && translation.is_near(head.source.mapped()) {
+        return Err(unlearnt::<A>(context.ctx, Reason::ClientNearServer));
+    }
+    if parcel.opens != 0 && clashes(parcel.server, translation, &packet, &head) {
+        return Err(unlearnt::<A>(context.ctx, Reason::NatClash));
+    }
+    if head.ttl < 2 {
+        return Err(Reason::TtlExpired);
+    }
+    if parcel.is_slow != 0 && !is_error {
+        learn_station(station, head.source.mapped());
+    }
+    let new = New { address: A::of_this(&translation.address), port: translation.port };
+    forward(&packet, &head, is_error, End::Destination, &new, parcel.mac)?;
+    stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
+    Ok(Action::Transmit)
+}
+
+/// Rewrites one end of the packet, takes a hop from it, and writes the MACs. Of an ICMP error the
+/// other end of the packet that it quotes is rewritten too: that one has gone the other way.
+#[inline(always)]
+pub fn forward<A: Family>(
+    packet: &Packet,
+    head: &Head<A>,
+    is_error: bool,
+    end: End,
+    new: &New<A>,
+    to: Mac,
+) -> Result<(), Reason> {
+    let shape = Shape {
+        network: head.network,
+        transport: head.upper,
+        kind: match (is_error, head.is_later_fragment()) {
+            (false, true) => LATER_FRAGMENT,
+            _ => head.protocol.into(),
+        },
+        end,
+    };
+    let context = packet.context().ctx;
+    let written = match is_error {
+        true => rewrite_error(context, to, shape.packed(), new),
+        false => rewrite(context, to, shape.packed(), new),
+    };
+    if written != 0 { Ok(()) } else { Err(Reason::BadLength) }
+}
+
+/// What [`rewrite`] and [`rewrite_error`] have to know of a packet.
+#[derive(Clone, Copy)]
+struct Shape {
+    network: usize,
+    transport: usize,
+    /// The protocol, or [`LATER_FRAGMENT`].
+    kind: u32,
+    end: End,
+}
+
+const LATER_FRAGMENT: u32 = 256;
+
+/// No offset in a packet that is written to exceeds this, which is the bound that the verifier sees.
+const OFFSET_MASK: usize = 0x7ff;
+
+impl Shape {
+    #[inline(always)]
+    const fn packed(self) -> u64 {
+        let offsets = self.network as u64 | (self.transport as u64) << 16;
+        offsets | (self.kind as u64) << 32 | (self.end as u64) << 48
+    }
+
+    #[inline(always)]
+    const fn from_packed(word: u64) -> Self {
+        Self {
+            network: word as usize & 0xffff,
+            transport: (word >> 16) as usize & 0xffff,
+            kind: (word >> 32) as u32 & 0xffff,
+            end: if word >> 48 == 0 { End::Source } else { End::Destination },
+        }
+    }
+}
+
+/// [`forward`] with the packet looked at anew: the compiler would leave out checks of bounds that
+/// the verifier wants. `shape` is as packed above. 0: the packet is too short.
+#[inline(never)]
+fn rewrite<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
+    let context = &packet::context(context);
+    u32::from(rewrite_plain(&Packet::new(context), to, &Shape::from_packed(shape), new).is_some())
+}
+
+/// The same of an ICMP error.
+#[inline(never)]
+fn rewrite_error<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
+    let context = &packet::context(context);
+    u32::from(rewrite_both(&Packet::new(context), to, &Shape::from_packed(shape), new).is_some())
+}
+
+#[inline(always)]
+fn rewrite_plain<A: Family>(packet: &Packet, to: Mac, shape: &Shape, new: &New<A>) -> Option<()> {
+    direct::write(packet, CONTROL.get(0)?, to).ok()?;
+    let addresses = write_address(packet, shape.network, shape.end, new.address, true)?;
+    if shape.kind == LATER_FRAGMENT {
+        return Some(());
+    }
+    let protocol = Protocol::from_number(shape.kind as u8)?;
+    let port = mend(packet, shape.transport + shape.end.port(), |_| new.port)?;
+    let change = |sum| addresses.and(port).mend_transport(protocol, sum);
+    mend(packet, shape.transport + offset(protocol), change)?;
+    Some(())
+}
+
+#[inline(always)]
+fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, new: &New<A>) -> Option<()> {
+    direct::write(packet, CONTROL.get(0)?, to).ok()?;
+    let head = with_forgotten(A::head(packet, opaque(shape.network) & OFFSET_MASK)?, A::TRANSPORT_MASK);
+    let quote = with_forgotten(A::head(packet, head.quote())?, QUOTE_MASK);
+    let protocol = Protocol::from_number(quote.protocol)?;
+    let end = shape.end;
+    let outer = write_address(packet, shape.network, end, new.address, true)?;
+    let inner = write_address(packet, quote.network, end.other(), new.address, false)?;
+    let port = mend(packet, quote.upper + end.other().port(), |_| new.port)?;
+    // What an IPv4 header's checksum loses its address gains: together they add up to the same. That
+    // of ICMPv6 covers the outer addresses, too.
+    let mut delta = match A::IP_CHECKSUM {
+        Some(_) => port,
+        None => port.and(outer).and(inner),
+    };
+    let at = quote.upper + offset(protocol);
+    if at + 2 <= head.network + head.total_length {
+        let change = |sum| inner.and(port).mend_transport(protocol, sum);
+        // It may be cut off there.
+        delta = delta.and(mend(packet, at, change).unwrap_or_default());
+    }
+    mend(packet, head.upper + 2, |sum| delta.mend(sum))?;
+    Some(())
+}
+
+/// Writes an address and mends the IP header's checksum, if there is one; takes a hop from the
+/// packet if `hop`. Returns what has changed in the addresses.
+#[inline(always)]
+fn write_address<A: Family>(packet: &Packet, network: usize, end: End, new: A, hop: bool) -> Option<Delta> {
+    let place = place::<A>(packet, network + end.address::<A>())?;
+    // SAFETY: bounds checked by `place`; for alignment see `Packet::read`.
+    let old = unsafe { *place };
+    // SAFETY: as above.
+    unsafe { *place = new };
+    let delta = Delta::of_address(old, new);
+    let hops = if hop { A::take_hop(packet, opaque(network) & OFFSET_MASK)? } else { Delta::default() };
+    if let Some(checksum) = A::IP_CHECKSUM {
+        mend(packet, network + checksum, |sum| delta.and(hops).mend(sum))?;
+    }
+    Some(delta)
+}
+
+/// Changes the word at `at`.
+#[inline(always)]
+fn mend(packet: &Packet, at: usize, change: impl FnOnce(u16) -> u16) -> Option<Delta> {
+    let word = place::<u16>(packet, at)?;
+    // SAFETY: bounds checked by `place`; for alignment see `Packet::read`.
+    unsafe {
+        let old = *word;
+        let new = change(old);
+        *word = new;
+        Some(Delta::of_word(old, new))
+    }
+}
+
+/// The value at an offset of which the compiler knows nothing, so that it leaves every check of
+/// bounds in.
+#[inline(always)]
+fn place<T>(packet: &Packet, at: usize) -> Option<*mut T> {
+    packet.at::<T>(opaque(at) & OFFSET_MASK)
+}
+
+/// Whether another connection of the same client and port goes to the same server by another
+/// service.
+#[inline(always)]
+fn clashes<A: Family>(server: u16, translation: &Translation, packet: &Packet, head: &Head<A>) -> bool {
+    if translation.next == server {
+        return false;
+    }
+    let Some(flow) = head.own_flow(packet) else { return false };
+    let found = backend::among(translation.next, server, flow.source.mapped(), flow.source_port);
+    found.is_some_and(|found| found.is_live)
+}
+
+/// Forgets the connection that the packet has opened, because nothing can come of it. Returns the
+/// reason.
+#[inline(never)]
+fn unlearnt<A: Family>(context: *mut xdp_md, reason: Reason) -> Reason {
+    let context = &packet::context(context);
+    let packet = Packet::new(context);
+    let (Some(parcel), Some(control)) = (tunnel::left(), CONTROL.get(0)) else { return reason };
+    let network = opaque(parcel.network as usize) & tunnel::NETWORK_MASK;
+    let head = A::head(&packet, network).map(|head| with_forgotten(head, A::TRANSPORT_MASK));
+    if let Some(flow) = head.and_then(|head| head.own_flow(&packet)) {
+        let context = &Context { packet, control, flow, now_ns: lb_now() };
+        if let Ok(Some(found)) = connection::look_up(context) {
+            found.forget();
+        }
+    }
+    reason
+}
+
+/// Remembers the MAC that the packets of a client on the segment come from.
+#[inline(always)]
+fn learn_station(station: Mac, client: V6) {
+    if lb_route(client.0[0], client.0[1]) != Hop::ON_LINK.0 {
+        return;
+    }
+    // SAFETY: a map's value, aligned, whose only word is read whole.
+    let known = STATIONS.get_ptr_mut(&client).map(|known| unsafe { known.read_volatile() });
+    if known != Some(station) {
+        // Where there is no room, its server's packets find no way back, which is counted.
+        let _ = STATIONS.insert(&client, &station, 0);
+    }
+}
+
+/// The MAC of the next hop to a client.
+#[inline(always)]
+pub fn way_to(client: V6) -> Result<Mac, Reason> {
+    let hop = Hop(lb_route(client.0[0], client.0[1]));
+    if hop == Hop::ON_LINK {
+        // SAFETY: as in `learn_station`.
+        let station = STATIONS.get_ptr_mut(&client).map(|known| unsafe { known.read_volatile() });
+        return station.ok_or(Reason::NoWayBack);
+    }
+    hop.mac().ok_or(Reason::NoWayBack)
+}
+
+/// The [`Hop`] of a client's route; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_route(high: u64, low: u64) -> u64 {
+    let Some(control) = CONTROL.get(0) else { return Hop::NONE.0 };
+    let (routes, client) = (control.routes.get(), V6([high, low]));
+    let mut index = 0;
+    while index < MOST_ROUTES {
+        if index >= routes.count() {
+            break;
+        }
+        let Some(route) = ROUTES.get(routes.first().wrapping_add(index)) else { break };
+        if route.leads_to(client) {
+            return route.hop.0;
+        }
+        index += 1;
+    }
+    Hop::NONE.0
+}

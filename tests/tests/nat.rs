@@ -1,0 +1,264 @@
+//! Servers that are reached by address translation, with real clients: near ones and those behind
+//! a router, both families, other ports than the services', closes by either side, a restart.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use lb_api::status::{ServerStatus, Status};
+use lb_lab::cluster::VIP;
+use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::lab::{Director, Lab, Node, Responder, WebServer, unique_name};
+
+const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 25);
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0, 0x25);
+/// Ports of services, and of the server behind each.
+const ECHO: (u16, u16) = (7000, 7001);
+const WEB: (u16, u16) = (8000, 80);
+const NAMES: (u16, u16) = (5353, 5300);
+/// Nobody listens there.
+const CLOSED: (u16, u16) = (7009, 7999);
+/// Each way.
+const BYTES: usize = 12 << 20;
+/// An echo server closes a connection on which it gets this first.
+const BYE: u8 = b'!';
+
+/// The server's network is a segment's with the clients', but another one of IP; its gateway is a
+/// VIP of the group.
+struct Masqueraded {
+    _lab: Lab,
+    /// On the director's own network, and behind a router.
+    clients: [Node; 2],
+    director: Node,
+    /// In the server's network.
+    neighbour: Node,
+    web: WebServer,
+}
+
+impl Masqueraded {
+    fn new(purpose: &str) -> Self {
+        let lab = Lab::new(&unique_name(purpose)).expect("the lab comes up");
+        let node = |name: &str, prefix: &str| {
+            lab.node(name, prefix.parse().expect(prefix)).expect("the node comes up")
+        };
+        let near = node("client", "211.58.250.100/25");
+        let far = node("far", "192.0.2.100/24");
+        let router = node("router", "211.58.250.99/25");
+        let director = node("ha1", "211.58.250.5/25");
+        let server = node("www1", "10.20.0.25/24");
+        let neighbour = node("www2", "10.20.0.27/24");
+        for (node, address) in [
+            (&near, "fd00::100/64"),
+            (&far, "fd99::100/64"),
+            (&router, "fd00::99/64"),
+            (&router, "fd99::1/64"),
+            (&director, "fd00::5/64"),
+            (&director, "fd20::5/64"),
+            (&server, "fd20::25/64"),
+        ] {
+            node.add_ipv6(address).expect("an address");
+        }
+        for (key, value) in [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+            ("net/ipv4/conf/all/send_redirects", "0"),
+            ("net/ipv4/conf/eth0/send_redirects", "0"),
+        ] {
+            router.sysctl(key, value).expect("it can be set");
+        }
+        for (node, command) in [
+            (&router, "address add 192.0.2.1/24 dev eth0"),
+            (&far, "route add default via 192.0.2.1"),
+            (&far, "-6 route add default via fd99::1"),
+            (&director, "address add 10.20.0.5/24 dev eth0"),
+            (&director, "route add default via 211.58.250.99"),
+            (&director, "-6 route add default via fd00::99"),
+            (&server, "route add default via 10.20.0.6"),
+            (&server, "-6 route add default via fd20::6"),
+            (&neighbour, "route add default via 10.20.0.6"),
+        ] {
+            node.ip(command).expect(command);
+        }
+        echo(&server);
+        let web = server.web_server("Behind address translation").expect("a web server");
+        web.start().expect("nginx starts");
+        Self { _lab: lab, clients: [near, far], director, neighbour, web }
+    }
+}
+
+fn configuration() -> String {
+    let service = |vip: &str, server: &str, protocol: &str, (port, server_port): (u16, u16), check: &str| {
+        format!(
+            "  - vip: '{vip}:{port}'\n    protocol: {protocol}\n    forward: masq\n{check}    \
+             servers: [{{ name: www1, address: '{server}:{server_port}' }}]\n"
+        )
+    };
+    let check = "    check: { type: tcp, interval: 500ms, timeout: 2s }\n";
+    let services = [(VIP.to_string(), SERVER.to_string()), (format!("[{VIP6}]"), format!("[{SERVER6}]"))];
+    let services = services.iter().flat_map(|(vip, server)| {
+        [
+            service(vip, server, "tcp", ECHO, check),
+            service(vip, server, "tcp", WEB, check),
+            service(vip, server, "udp", NAMES, ""),
+            service(vip, server, "tcp", CLOSED, ""),
+            service(vip, server, "udp", CLOSED, ""),
+        ]
+    });
+    let groups = format!("[{{ vips: ['{VIP}/25', '{VIP6}/64', 10.20.0.6/24, 'fd20::6/64'] }}]");
+    let services: String = services.collect();
+    format!("interface: eth0\nmetrics: off\ngroups: {groups}\nservices:\n{services}")
+}
+
+#[track_caller]
+fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
+    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
+        panic!("{error:#}\n{}", director.log_tail());
+    }
+}
+
+fn in_use(server: &ServerStatus) -> bool {
+    server.effective_weight > 0
+}
+
+/// Sends back what it gets.
+fn echo(node: &Node) {
+    let listener = node.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, ECHO.1)));
+    let listener = listener.expect("the node runs").expect("a free port");
+    thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = connection.read(&mut bytes) {
+                    if bytes[0] == BYE && length == 1 || connection.write_all(&bytes[..length]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn connect(client: &Node, vip: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+    let to = SocketAddr::new(vip, port);
+    let connection = client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("the client runs")?;
+    connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    Ok(connection)
+}
+
+/// Sends so many bytes and gets the same back.
+#[track_caller]
+fn exchange(connection: &TcpStream, bytes: usize) {
+    let sent: Vec<u8> = (0..bytes).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect();
+    let mut got = vec![0; bytes];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = connection;
+            writer.write_all(&sent).expect("it can be sent");
+        });
+        let mut reader = connection;
+        reader.read_exact(&mut got).expect("what was sent comes back");
+    });
+    assert!(sent == got, "what comes back is not what was sent");
+}
+
+/// Asks by UDP from a socket that takes answers of the VIP alone.
+fn ask(client: &Node, vip: IpAddr, port: u16) -> std::io::Result<Vec<u8>> {
+    let any = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = client.run(|| UdpSocket::bind(any)).expect("the client runs")?;
+    socket.connect(SocketAddr::new(vip, port))?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send(b"who?")?;
+    let mut answer = [0; 64];
+    let length = lb_lab::uninterrupted(|| socket.recv(&mut answer))?;
+    Ok(answer[..length].to_vec())
+}
+
+fn echo_service<'a>(status: &'a Status, vip: IpAddr) -> &'a ServerStatus {
+    let service = status.services.iter().find(|service| (service.vip, service.port) == (vip, ECHO.0));
+    &service.expect("the service is listed").servers[0]
+}
+
+#[test]
+fn clients_near_and_far_are_served_through_both_halves() {
+    let lab = Masqueraded::new("nat");
+    let _responders = [IpAddr::from(SERVER), SERVER6.into()].map(|address| {
+        let answer = |question: &[u8]| question.to_ascii_uppercase();
+        Responder::start(lab.web.node(), (address, NAMES.1), answer).expect("a free port")
+    });
+    let mut director = Director::start(&lab.director, &configuration()).expect("lb starts");
+    let all_in_use =
+        |status: &Status| status.services.iter().all(|service| service.servers.iter().all(in_use));
+    wait_for(&director, "servers up", all_in_use);
+    assert_eq!(echo_service(&director.status().expect("a status"), VIP.into()).method.name(), "Masq");
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let sides = || lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
+    for (client, vip) in sides() {
+        let page = client.get(&format!("http://{}/index.html", SocketAddr::new(vip, WEB.0))).expect("a page");
+        assert!(page.contains("Behind address translation"), "{page}");
+        exchange(&connect(client, vip, ECHO.0).expect("it serves"), BYTES);
+        assert_eq!(ask(client, vip, NAMES.0).expect("an answer"), b"WHO?");
+        // What the server and its kernel refuse, clients hear of.
+        let refused = connect(client, vip, CLOSED.0).expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let unreachable = ask(client, vip, CLOSED.0).expect_err("nobody listens");
+        assert_eq!(unreachable.kind(), ErrorKind::ConnectionRefused, "{vip}: an ICMP error");
+    }
+    either_side_closes(&lab, &director);
+    outlives_restarts(&lab, &mut director);
+    // A client in the server's own network would get answers from the server itself.
+    let near = lab
+        .neighbour
+        .run(|| TcpStream::connect_timeout(&SocketAddr::new(VIP.into(), ECHO.0), Duration::from_millis(300)));
+    assert!(near.expect("the neighbour runs").is_err());
+    wait_for(&director, "the neighbour is told of", |status| {
+        status.findings.iter().any(|finding| finding.finding == "client_near_server")
+    });
+}
+
+fn either_side_closes(lab: &Masqueraded, director: &Director) {
+    let counts_are = |what: &str, active: u32, inactive: u32| {
+        wait_for(director, what, |status| {
+            let server = echo_service(status, VIP.into());
+            (server.active, server.inactive) == (active, inactive)
+        });
+    };
+    let before = echo_service(&director.status().expect("a status"), VIP.into()).inactive;
+    let open = |number: usize| connect(&lab.clients[number % 2], VIP.into(), ECHO.0).expect("it serves");
+    let mut connections: Vec<TcpStream> = (0..10).map(open).collect();
+    connections.iter().for_each(|connection| exchange(connection, 1000));
+    counts_are("ten are open", 10, before);
+    connections.truncate(6);
+    counts_are("the client has closed four", 6, before + 4);
+    for connection in &mut connections[..4] {
+        connection.write_all(&[BYE]).expect("it can be sent");
+        assert_eq!(connection.read(&mut [0]).expect("an end"), 0, "the server closes");
+    }
+    counts_are("the server has closed four", 2, before + 8);
+    for connection in connections.drain(..2) {
+        // Nothing unread is there: a plain close.
+        drop(connection);
+    }
+    counts_are("those are closed on both sides", 2, before + 8);
+    for connection in &connections[2..] {
+        exchange(connection, 1000);
+    }
+}
+
+fn outlives_restarts(lab: &Masqueraded, director: &mut Director) {
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let sides = lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
+    let connections: Vec<TcpStream> =
+        sides.map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves")).collect();
+    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    for kill in [false, true] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        exchange_all();
+        director.restart().expect("lb starts again");
+        exchange_all();
+        wait_for(director, "servers up", |status| in_use(echo_service(status, VIP.into())));
+        exchange_all();
+    }
+    assert_eq!(echo_service(&director.status().expect("a status"), VIP.into()).method.name(), "Masq");
+}
