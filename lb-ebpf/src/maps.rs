@@ -174,6 +174,10 @@ pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
 #[btf_map]
 pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
 
+/// Where this CPU adds a segment up, see [`crate::forward::nat`].
+#[btf_map]
+pub static SCRATCH: PerCpuArray<[u64; 65], 1> = PerCpuArray::new();
+
 /// When this CPU may answer with an ICMP error again, see `lb_common::refusal`.
 #[btf_map]
 pub static REFUSALS: PerCpuArray<u64, 1> = PerCpuArray::new();

@@ -4,6 +4,8 @@
 //!
 //! Programs of their own, so that packets of direct routing know nothing of it.
 
+mod partial;
+
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
@@ -16,12 +18,10 @@ use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 
 use super::{Action, direct, tunnel};
-use crate::context::Context;
 use crate::family::Family;
-use crate::lookup::{backend, connection};
+use crate::lookup::backend;
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
-use crate::sys::clock::lb_now;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 use crate::{stats, trace};
@@ -85,21 +85,78 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let is_error = head.is_error(&packet);
     // An error may come from a router that the server is beside.
     if !is_error && translation.is_near(head.source.mapped()) {
-        return Err(unlearnt::<A>(context.ctx, Reason::ClientNearServer));
+        return Err(unlearnt(parcel.server, &packet, &head, Reason::ClientNearServer));
     }
     if parcel.opens != 0 && clashes(parcel.server, translation, &packet, &head) {
-        return Err(unlearnt::<A>(context.ctx, Reason::NatClash));
+        return Err(unlearnt(parcel.server, &packet, &head, Reason::NatClash));
     }
     if head.ttl < 2 {
         return Err(Reason::TtlExpired);
     }
     if parcel.is_slow != 0 && !is_error {
-        learn_station(station, head.source.mapped());
+        let client = head.source.mapped();
+        lb_learn_station(client.0[0], client.0[1], station.word());
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
-    forward(&packet, &head, is_error, End::Destination, &new, parcel.mac)?;
+    let quoted = if is_error { Some(quoted(&packet, &head).ok_or(Reason::BadLength)?) } else { None };
+    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, parcel.mac)?;
     stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
     Ok(Action::Transmit)
+}
+
+/// The packet that an ICMP error quotes, as far as it is needed.
+#[repr(C)]
+pub struct Quoted<A> {
+    pub source: A,
+    pub destination: A,
+    pub source_port: u16,
+    pub destination_port: u16,
+    protocol: u32,
+    network: u32,
+    transport: u32,
+}
+
+impl<A> Quoted<A> {
+    #[inline(always)]
+    pub const fn protocol(&self) -> Protocol {
+        if self.protocol == Protocol::Udp as u32 { Protocol::Udp } else { Protocol::Tcp }
+    }
+}
+
+/// What an ICMP error quotes, if that has ports.
+#[inline(always)]
+pub fn quoted<A: Family>(packet: &Packet, head: &Head<A>) -> Option<Quoted<A>> {
+    let mut quoted = Quoted {
+        source: head.source,
+        destination: head.destination,
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        network: 0,
+        transport: 0,
+    };
+    let found = read_quote(packet.context().ctx, head.quote(), &mut quoted) != 0;
+    let end = head.network + head.total_length;
+    (found && quoted.transport as usize + size_of::<[u16; 2]>() <= end).then_some(quoted)
+}
+
+/// A function of its own, so that the verifier forgets what was looked at. 0: there are no ports.
+#[inline(never)]
+fn read_quote<A: Family>(context: *mut xdp_md, at: usize, quoted: &mut Quoted<A>) -> u32 {
+    let context = &packet::context(context);
+    let packet = &Packet::new(context);
+    let quote = A::head(packet, opaque(at) & OFFSET_MASK).map(|quote| with_forgotten(quote, QUOTE_MASK));
+    let Some(flow) = quote.and_then(|quote| quote.own_flow(packet)) else { return 0 };
+    *quoted = Quoted {
+        source: flow.source,
+        destination: flow.destination,
+        source_port: flow.source_port,
+        destination_port: flow.destination_port,
+        protocol: flow.protocol as u32,
+        network: flow.network as u32,
+        transport: flow.transport as u32,
+    };
+    1
 }
 
 /// Rewrites one end of the packet, takes a hop from it, and writes the MACs. Of an ICMP error the
@@ -108,26 +165,49 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
 pub fn forward<A: Family>(
     packet: &Packet,
     head: &Head<A>,
-    is_error: bool,
+    quoted: Option<&Quoted<A>>,
     end: End,
     new: &New<A>,
     to: Mac,
 ) -> Result<(), Reason> {
+    let is_fragment = head.fragment != 0;
     let shape = Shape {
         network: head.network,
         transport: head.upper,
-        kind: match (is_error, head.is_later_fragment()) {
-            (false, true) => LATER_FRAGMENT,
-            _ => head.protocol.into(),
-        },
+        kind: if head.is_later_fragment() { LATER_FRAGMENT } else { head.protocol.into() },
         end,
+        // A fragment's checksum covers others, too, and none is left to hardware.
+        length: if is_fragment { 0 } else { head.total_length },
     };
     let context = packet.context().ctx;
-    let written = match is_error {
-        true => rewrite_error(context, to, shape.packed(), new),
-        false => rewrite(context, to, shape.packed(), new),
+    let written = match quoted {
+        Some(quoted) => {
+            let place =
+                quoted.network as u64 | (quoted.transport as u64) << 16 | (quoted.protocol as u64) << 32;
+            rewrite_error(context, to, shape.packed(), place, new)
+        }
+        None => {
+            let partial = partial::is_left_to_hardware::<A>(context, shape.packed());
+            rewrite(context, to, shape.packed() | (partial as u64) << 31, new)
+        }
     };
     if written != 0 { Ok(()) } else { Err(Reason::BadLength) }
+}
+
+/// [`forward`] of a later fragment.
+#[inline(always)]
+pub fn forward_later<A: Family>(
+    packet: &Packet,
+    head: &Head<A>,
+    end: End,
+    new: &New<A>,
+    to: Mac,
+) -> Result<(), Reason> {
+    let shape = Shape { network: head.network, transport: head.upper, kind: LATER_FRAGMENT, end, length: 0 };
+    match rewrite(packet.context().ctx, to, shape.packed(), new) {
+        0 => Err(Reason::BadLength),
+        _ => Ok(()),
+    }
 }
 
 /// What [`rewrite`] and [`rewrite_error`] have to know of a packet.
@@ -138,9 +218,13 @@ struct Shape {
     /// The protocol, or [`LATER_FRAGMENT`].
     kind: u32,
     end: End,
+    /// Of the IP packet, bytes; 0: a fragment's.
+    length: usize,
 }
 
 const LATER_FRAGMENT: u32 = 256;
+/// Set beside a packed shape: the checksum is left to hardware.
+const PARTIAL: u64 = 1 << 31;
 
 /// No offset in a packet that is written to exceeds this, which is the bound that the verifier sees.
 const OFFSET_MASK: usize = 0x7ff;
@@ -148,17 +232,19 @@ const OFFSET_MASK: usize = 0x7ff;
 impl Shape {
     #[inline(always)]
     const fn packed(self) -> u64 {
-        let offsets = self.network as u64 | (self.transport as u64) << 16;
-        offsets | (self.kind as u64) << 32 | (self.end as u64) << 48
+        let offsets = self.network as u64 | (self.transport as u64) << 8;
+        let rest = (self.kind as u64) << 20 | (self.end as u64) << 30 | (self.length as u64) << 32;
+        offsets | rest
     }
 
     #[inline(always)]
     const fn from_packed(word: u64) -> Self {
         Self {
-            network: word as usize & 0xffff,
-            transport: (word >> 16) as usize & 0xffff,
-            kind: (word >> 32) as u32 & 0xffff,
-            end: if word >> 48 == 0 { End::Source } else { End::Destination },
+            network: word as usize & 0xff,
+            transport: (word >> 8) as usize & 0xfff,
+            kind: (word >> 20) as u32 & 0x3ff,
+            end: if word >> 30 & 1 == 0 { End::Source } else { End::Destination },
+            length: (word >> 32) as usize,
         }
     }
 }
@@ -168,18 +254,26 @@ impl Shape {
 #[inline(never)]
 fn rewrite<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
     let context = &packet::context(context);
-    u32::from(rewrite_plain(&Packet::new(context), to, &Shape::from_packed(shape), new).is_some())
+    let partial = shape & PARTIAL != 0;
+    u32::from(rewrite_plain(&Packet::new(context), to, &Shape::from_packed(shape), partial, new).is_some())
 }
 
-/// The same of an ICMP error.
+/// The same of an ICMP error. `quote`: where the headers of the quoted packet begin, and its
+/// protocol.
 #[inline(never)]
-fn rewrite_error<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
+fn rewrite_error<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, quote: u64, new: &New<A>) -> u32 {
     let context = &packet::context(context);
-    u32::from(rewrite_both(&Packet::new(context), to, &Shape::from_packed(shape), new).is_some())
+    u32::from(rewrite_both(&Packet::new(context), to, &Shape::from_packed(shape), quote, new).is_some())
 }
 
 #[inline(always)]
-fn rewrite_plain<A: Family>(packet: &Packet, to: Mac, shape: &Shape, new: &New<A>) -> Option<()> {
+fn rewrite_plain<A: Family>(
+    packet: &Packet,
+    to: Mac,
+    shape: &Shape,
+    partial: bool,
+    new: &New<A>,
+) -> Option<()> {
     direct::write(packet, CONTROL.get(0)?, to).ok()?;
     let addresses = write_address(packet, shape.network, shape.end, new.address, true)?;
     if shape.kind == LATER_FRAGMENT {
@@ -187,34 +281,36 @@ fn rewrite_plain<A: Family>(packet: &Packet, to: Mac, shape: &Shape, new: &New<A
     }
     let protocol = Protocol::from_number(shape.kind as u8)?;
     let port = mend(packet, shape.transport + shape.end.port(), |_| new.port)?;
-    let change = |sum| addresses.and(port).mend_transport(protocol, sum);
+    let change = |sum| match partial {
+        true => addresses.mend_partial(sum),
+        false => addresses.and(port).mend_transport(protocol, sum),
+    };
     mend(packet, shape.transport + offset(protocol), change)?;
     Some(())
 }
 
 #[inline(always)]
-fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, new: &New<A>) -> Option<()> {
+fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, quote: u64, new: &New<A>) -> Option<()> {
     direct::write(packet, CONTROL.get(0)?, to).ok()?;
-    let head = with_forgotten(A::head(packet, opaque(shape.network) & OFFSET_MASK)?, A::TRANSPORT_MASK);
-    let quote = with_forgotten(A::head(packet, head.quote())?, QUOTE_MASK);
-    let protocol = Protocol::from_number(quote.protocol)?;
+    let (network, transport) = (quote as usize & 0xffff, (quote >> 16) as usize & 0xffff);
+    let protocol = Protocol::from_number((quote >> 32) as u8)?;
     let end = shape.end;
     let outer = write_address(packet, shape.network, end, new.address, true)?;
-    let inner = write_address(packet, quote.network, end.other(), new.address, false)?;
-    let port = mend(packet, quote.upper + end.other().port(), |_| new.port)?;
+    let inner = write_address(packet, network, end.other(), new.address, false)?;
+    let port = mend(packet, transport + end.other().port(), |_| new.port)?;
     // What an IPv4 header's checksum loses its address gains: together they add up to the same. That
     // of ICMPv6 covers the outer addresses, too.
     let mut delta = match A::IP_CHECKSUM {
         Some(_) => port,
         None => port.and(outer).and(inner),
     };
-    let at = quote.upper + offset(protocol);
-    if at + 2 <= head.network + head.total_length {
+    let at = transport + offset(protocol);
+    if at + 2 <= shape.network + shape.length {
         let change = |sum| inner.and(port).mend_transport(protocol, sum);
         // It may be cut off there.
         delta = delta.and(mend(packet, at, change).unwrap_or_default());
     }
-    mend(packet, head.upper + 2, |sum| delta.mend(sum))?;
+    mend(packet, shape.transport + 2, |sum| delta.mend(sum))?;
     Some(())
 }
 
@@ -267,48 +363,53 @@ fn clashes<A: Family>(server: u16, translation: &Translation, packet: &Packet, h
     found.is_some_and(|found| found.is_live)
 }
 
-/// Forgets the connection that the packet has opened, because nothing can come of it. Returns the
-/// reason.
-#[inline(never)]
-fn unlearnt<A: Family>(context: *mut xdp_md, reason: Reason) -> Reason {
-    let context = &packet::context(context);
-    let packet = Packet::new(context);
-    let (Some(parcel), Some(control)) = (tunnel::left(), CONTROL.get(0)) else { return reason };
-    let network = opaque(parcel.network as usize) & tunnel::NETWORK_MASK;
-    let head = A::head(&packet, network).map(|head| with_forgotten(head, A::TRANSPORT_MASK));
-    if let Some(flow) = head.and_then(|head| head.own_flow(&packet)) {
-        let context = &Context { packet, control, flow, now_ns: lb_now() };
-        if let Ok(Some(found)) = connection::look_up(context) {
-            found.forget();
-        }
+/// Forgets the packet's connection, because nothing can come of it. Returns the reason.
+#[inline(always)]
+fn unlearnt<A: Family>(server: u16, packet: &Packet, head: &Head<A>, reason: Reason) -> Reason {
+    if let Some(flow) = head.own_flow(packet) {
+        backend::forget(ServerId(server), flow.source.mapped(), flow.source_port);
     }
     reason
 }
 
-/// Remembers the MAC that the packets of a client on the segment come from.
-#[inline(always)]
-fn learn_station(station: Mac, client: V6) {
-    if lb_route(client.0[0], client.0[1]) != Hop::ON_LINK.0 {
-        return;
+/// Remembers the MAC that the packets of a client on the segment come from; global for the
+/// verifier's sake, see [`crate::schedule::lb_pick`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_learn_station(high: u64, low: u64, station: u64) -> u32 {
+    if lb_route(high, low) != Hop::ON_LINK.0 {
+        return 0;
     }
+    let (client, station) = (V6([high, low]), Mac::from_word(station));
     // SAFETY: a map's value, aligned, whose only word is read whole.
     let known = STATIONS.get_ptr_mut(&client).map(|known| unsafe { known.read_volatile() });
     if known != Some(station) {
         // Where there is no room, its server's packets find no way back, which is counted.
         let _ = STATIONS.insert(&client, &station, 0);
     }
+    0
 }
 
 /// The MAC of the next hop to a client.
 #[inline(always)]
 pub fn way_to(client: V6) -> Result<Mac, Reason> {
-    let hop = Hop(lb_route(client.0[0], client.0[1]));
-    if hop == Hop::ON_LINK {
-        // SAFETY: as in `learn_station`.
-        let station = STATIONS.get_ptr_mut(&client).map(|known| unsafe { known.read_volatile() });
-        return station.ok_or(Reason::NoWayBack);
+    match lb_way_to(client.0[0], client.0[1]) {
+        0 => Err(Reason::NoWayBack),
+        mac => Ok(Mac::from_word(mac)),
     }
-    hop.mac().ok_or(Reason::NoWayBack)
+}
+
+/// [`way_to`] in numbers, as [`lb_learn_station`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_way_to(high: u64, low: u64) -> u64 {
+    let hop = Hop(lb_route(high, low));
+    if hop == Hop::ON_LINK {
+        // SAFETY: as in `lb_learn_station`.
+        let station = STATIONS.get_ptr_mut(&V6([high, low])).map(|known| unsafe { known.read_volatile() });
+        return station.map_or(0, Mac::word);
+    }
+    hop.mac().map_or(0, Mac::word)
 }
 
 /// The [`Hop`] of a client's route; global for the verifier's sake, see [`crate::schedule::lb_pick`].

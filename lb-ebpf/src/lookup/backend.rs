@@ -1,15 +1,17 @@
 //! Which server a packet comes from, if it is one that is reached by address translation.
 
 use lb_common::addr::{V4, V6};
+use lb_common::connection::Entry;
 use lb_common::frame::Flow;
 use lb_common::nat::{Backend, LONGEST_RING};
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
-use lb_common::table::{self, Place};
+use lb_common::table::{self, Page as _, Place, Seen};
 
 use super::table::MapPage;
 use crate::family::Family;
 use crate::maps::{BACKENDS, CONTROL, SERVERS, TRANSLATIONS};
+use crate::schedule::tournament::owe;
 
 /// A server that has a connection with a client.
 #[derive(Clone, Copy)]
@@ -92,13 +94,49 @@ pub extern "C" fn lb_has_connection_v6(server: u32, high: u64, low: u64, port: u
     has_connection(server, V6([high, low]), port as u16)
 }
 
+/// Whether the server has a connection with this client and port.
 #[inline(always)]
-fn has_connection<A: Family>(server: u32, client: A, port: u16) -> u32 {
-    state(server, client, port).unwrap_or(0)
+pub fn is_connected(server: ServerId, client: V6, port: u16) -> bool {
+    among(server.0, 0, client, port).is_some_and(|found| found.server == server)
+}
+
+/// Forgets the connection of the server with this client and port.
+#[inline(always)]
+pub fn forget(server: ServerId, client: V6, port: u16) {
+    lb_forget_connection(server.0.into(), client.0[0], client.0[1], port.into());
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_forget_connection(server: u32, high: u64, low: u64, port: u32) -> u32 {
+    let client = V6([high, low]);
+    let forgotten = match client.is_mapped() {
+        true => forget_of(server, V4::of_this(&client), port as u16),
+        false => forget_of(server, client, port as u16),
+    };
+    u32::from(forgotten.is_some())
 }
 
 #[inline(always)]
-fn state<A: Family>(server: u32, client: A, port: u16) -> Option<u32> {
+fn forget_of<A: Family>(server: u32, client: A, port: u16) -> Option<()> {
+    let (page, seen) = connection(server, client, port)?;
+    if page.swap_entry(seen.slot, seen.entry, Entry::EMPTY) {
+        owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn has_connection<A: Family>(server: u32, client: A, port: u16) -> u32 {
+    match connection(server, client, port).and_then(|(_, seen)| seen.entry.state()) {
+        Some(state) if state.is_over_for_both() => OVER,
+        Some(_) => IN_USE,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn connection<A: Family>(server: u32, client: A, port: u16) -> Option<(MapPage<A>, Seen)> {
     let (entry, control) = (SERVERS.get(server)?, CONTROL.get(0)?);
     let flow = Flow {
         source: client,
@@ -113,7 +151,7 @@ fn state<A: Family>(server: u32, client: A, port: u16) -> Option<u32> {
     };
     let place = Place::of(&flow, control.hash_keys, A::page_mask(control));
     let page = MapPage::<A>::get(place.page)?;
-    let own = |entry: lb_common::connection::Entry| (u32::from(entry.server().0) == server).then_some(());
+    let own = |entry: Entry| (u32::from(entry.server().0) == server).then_some(());
     let (seen, ()) = table::find(&page, &place, flow.key(), own)?;
-    Some(if seen.entry.state()?.is_over_for_both() { OVER } else { IN_USE })
+    Some((page, seen))
 }

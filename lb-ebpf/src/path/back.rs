@@ -4,28 +4,27 @@
 //!
 //! What is none of all this is the host's, which may be a router, too.
 
-use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::Tick;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Head};
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::service::ServiceInfo;
 
-use super::related::{QUOTE_MASK, by_lease, check, host, with_forgotten};
+use super::related::{by_lease, check, host, with_forgotten};
 use super::slow::the_hosts;
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::Action;
-use crate::forward::nat::{self, End, New};
+use crate::forward::nat::{self, End, New, Quoted};
 use crate::guard::lease;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::{backend, fragment};
 use crate::maps::{CONTROL, SERVERS, TRANSLATIONS};
 use crate::sys::clock::lb_now;
-use crate::sys::opaque;
-use crate::sys::packet::{self, Packet};
+use crate::sys::packet::Packet;
 use crate::trace;
 
 /// A packet with ports. Returns the XDP action.
@@ -89,7 +88,7 @@ fn send_answer<A: Family>(
         fragment::remember(&head.key(), piece, flow, &decision, *now_ns);
     }
     let vip = New { address: flow.destination, port: flow.destination_port };
-    nat::forward(packet, &head, false, End::Source, &vip, to)?;
+    nat::forward(packet, &head, None, End::Source, &vip, to)?;
     Ok(Action::Transmit)
 }
 
@@ -97,78 +96,59 @@ fn send_answer<A: Family>(
 /// anybody can send one.
 #[inline(always)]
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
-    let Some(sent) = about(&packet, &head) else { return host(&packet, head.destination) };
+    let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };
     let Some((id, server)) = server_of(&sent) else { return host(&packet, head.destination) };
-    let context = &Context { packet, control, flow: turned(&sent, server, &head), now_ns: lb_now() };
-    let Context { packet, flow, .. } = context;
-    let Some((found, decision)) = connection_of(context, id)? else {
-        return host(packet, head.destination);
-    };
-    trace::begin_related(&head);
-    trace::answered(&decision);
-    check(context)?;
-    if let Some(action) = by_lease(context, &found)? {
-        return Ok(action);
+    if !backend::is_connected(id, sent.destination.mapped(), sent.destination_port) {
+        return host(&packet, head.destination);
     }
+    let context = &Context { packet, control, flow: turned(&sent, server, &head), now_ns: lb_now() };
+    may_go_back(context, &head, id, server)?;
     let to = way(&head)?;
-    let vip = New { address: flow.destination, port: flow.destination_port };
-    nat::forward(packet, &head, true, End::Source, &vip, to)?;
+    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server), to)?;
     Ok(Action::Transmit)
 }
 
-/// Addresses and ports of the packet that an ICMP error quotes, which a client has sent.
-#[repr(C)]
-struct Quoted<A> {
-    client: A,
-    server: A,
-    client_port: u16,
-    server_port: u16,
-    protocol: u32,
+/// Whether what belongs to a connection goes to the client: under the lease of the service, or
+/// while that is lapsing, as connections do that outlive it.
+#[inline(always)]
+fn may_go_back<A: Family>(
+    context: &Context<A>,
+    head: &Head<A>,
+    id: ServerId,
+    server: &ServerEntry,
+) -> Result<(), Reason> {
+    trace::begin_related(head);
+    let next_hop = server.next_hop.get();
+    trace::answered(&Decision { server: id, next_hop, opens: false, without_entry: false });
+    check(context)?;
+    let group = server.service.group;
+    if !lease::balances(context.control, group, context.now_ns) {
+        let refusal = lease::read(context.control, group).refusal(context.now_ns);
+        if refusal != Reason::LeaseLapsed || server.service.has(ServiceInfo::DIRECTOR_SERVES) {
+            return Err(refusal);
+        }
+    }
+    Ok(())
 }
 
 /// What an ICMP error is about, as if the server had sent it: a packet of the client that the error
 /// goes to.
 #[inline(always)]
-fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<Flow<A>> {
-    let (client, server) = (head.destination, head.source);
-    let mut quoted = Quoted { client, server, client_port: 0, server_port: 0, protocol: 0 };
-    if read_quoted(packet.context().ctx, head.network, &mut quoted) == 0 {
-        return None;
-    }
-    Some(Flow {
-        source: quoted.server,
-        destination: client,
-        source_port: quoted.server_port,
-        destination_port: quoted.client_port,
-        protocol: if quoted.protocol == Protocol::Udp as u32 { Protocol::Udp } else { Protocol::Tcp },
+fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<A>)> {
+    let quoted = nat::quoted(packet, head)?;
+    (quoted.source == head.destination).then_some(())?;
+    let sent = Flow {
+        source: quoted.destination,
+        destination: head.destination,
+        source_port: quoted.destination_port,
+        destination_port: quoted.source_port,
+        protocol: quoted.protocol(),
         ttl: head.ttl,
         network: head.network,
         transport: head.upper,
         total_length: head.total_length,
-    })
-}
-
-/// A function of its own, so that the verifier forgets what was looked at. 0: the error quotes no
-/// packet of the client that it goes to.
-#[inline(never)]
-fn read_quoted<A: Family>(context: *mut xdp_md, network: usize, quoted: &mut Quoted<A>) -> u32 {
-    let context = &packet::context(context);
-    let packet = &Packet::new(context);
-    let head = A::head(packet, opaque(network) & 31).map(|head| with_forgotten(head, A::TRANSPORT_MASK));
-    let Some(head) = head else { return 0 };
-    let quote = A::head(packet, head.quote()).map(|quote| with_forgotten(quote, QUOTE_MASK));
-    let Some(flow) = quote.and_then(|quote| quote.own_flow(packet)) else { return 0 };
-    if flow.transport + 4 > head.network + head.total_length || flow.source != head.destination {
-        return 0;
-    }
-    *quoted = Quoted {
-        client: flow.source,
-        server: flow.destination,
-        client_port: flow.source_port,
-        server_port: flow.destination_port,
-        protocol: flow.protocol as u32,
     };
-    1
+    Some((sent, quoted))
 }
 
 /// The connection, if this server has it.
@@ -202,23 +182,10 @@ fn send_fragment<A: Family>(
         return others(&packet);
     }
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
-    let Context { packet, .. } = context;
-    trace::begin_related(&head);
-    let decision =
-        Decision { server: id, next_hop: server.next_hop.get(), opens: false, without_entry: false };
-    trace::answered(&decision);
-    check(context)?;
-    // What is left of a datagram goes on like the connections that outlive a lease.
-    let group = server.service.group;
-    if !lease::balances(control, group, now_ns) {
-        let refusal = lease::read(control, group).refusal(now_ns);
-        if refusal != Reason::LeaseLapsed || server.service.has(ServiceInfo::DIRECTOR_SERVES) {
-            return Err(refusal);
-        }
-    }
+    may_go_back(context, &head, id, server)?;
     fragment::note(trail, head.piece()?)?;
     let to = way(&head)?;
-    nat::forward(packet, &head, false, End::Source, &vip(server), to)?;
+    nat::forward_later(&context.packet, &head, End::Source, &vip(server), to)?;
     Ok(Action::Transmit)
 }
 

@@ -253,6 +253,48 @@ fn checksums_of_zero() {
     assert_becomes(&director, "none", &without(segment.from_server()), &without(segment.to_client()));
 }
 
+/// What was left to hardware stays so: the sum of the new pseudo header. A right checksum that is the
+/// same number by chance is a right one, however long the segment is.
+#[test]
+fn checksums_that_were_left_to_hardware() {
+    let director = director();
+    for kind in SEGMENTS {
+        let (ip, checksum) = (if kind.0 == 4 { 20 } else { 40 }, if kind.1 == TCP { 16 } else { 6 });
+        let at = 14 + ip + checksum;
+        let pseudo = |frame: &[u8]| {
+            let addresses = if kind.0 == 4 { &frame[26..34] } else { &frame[22..54] };
+            let length = (frame.len() - 14 - ip) as u32;
+            sum(&[addresses, &length.to_be_bytes(), &[0, 0, 0, kind.1]].concat()).to_be_bytes()
+        };
+        for length in [2, 100, 512, 1023, 1400] {
+            let segment = Segment { data: vec![0x33; length], ..Segment::new(kind, ACK) };
+            segment.open(&director);
+            let ways: [fn(&Segment) -> (Vec<u8>, Vec<u8>); 2] = [
+                |segment| (segment.to_vip(), segment.to_server()),
+                |segment| (segment.from_server(), segment.to_client()),
+            ];
+            for way in ways {
+                let (mut before, mut after) = way(&segment);
+                for frame in [&mut before, &mut after] {
+                    let sum = pseudo(frame);
+                    frame[at..at + 2].copy_from_slice(&sum);
+                }
+                assert_becomes(&director, &format!("{kind:?}, {length}: left"), &before, &after);
+                // A word that makes the checksum what the pseudo header adds up to.
+                let (plain, _) = way(&segment);
+                let wanted = u32::from(u16::from_be_bytes(pseudo(&plain)));
+                let found = u32::from(u16::from_be_bytes([plain[at], plain[at + 1]]));
+                let word = ((0x3333 + found + 0xffff - wanted) % 0xffff) as u16;
+                let mut data = segment.data.clone();
+                data[..2].copy_from_slice(&word.to_be_bytes());
+                let (before, after) = way(&Segment { data, ..segment.clone() });
+                assert_eq!(before[at..at + 2], pseudo(&before), "the same number");
+                assert_becomes(&director, &format!("{kind:?}, {length}: right"), &before, &after);
+            }
+        }
+    }
+}
+
 #[test]
 fn both_halves_count() {
     let director = director();

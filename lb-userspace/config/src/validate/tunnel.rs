@@ -1,8 +1,9 @@
 //! How packets get to servers: `forward` and the keys of tunnels, of a server or of its service.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_model::{Cluster, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+use lb_model::{Cluster, LEAST_MTU_V6, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -254,7 +255,9 @@ impl Validator {
                 self.surplus_keys(keys, method, "which no server of this service has");
             }
             self.vips_are_with_servers(given, service, span);
+            self.datagrams_have_answers(given, service, span);
         }
+        self.masq_servers_are_told_apart(services, span);
     }
 
     /// A probe through the VIP would have to go through the tunnel, and a server behind address
@@ -280,6 +283,36 @@ impl Validator {
                 let at = check.key_at();
                 if !self.found.iter().any(|(found, _)| *found == at) {
                     self.mistake(at, message);
+                }
+            }
+        }
+    }
+
+    /// An answer is found by its connection's entry.
+    fn datagrams_have_answers(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
+        if service.ops && service.servers.iter().any(|server| server.masq) {
+            let wrong = "expected off: with it no connection is remembered, and what servers of `forward: masq` send could \
+                         not be told whose answer it is";
+            self.wrong(Value::of(&given.ops, "ops", span), wrong);
+        }
+    }
+
+    /// What comes from one port of a machine may belong to so many services.
+    fn masq_servers_are_told_apart(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        let most = lb_common::nat::LONGEST_RING;
+        let mut users: HashMap<(IpAddr, u16, Protocol), u32> = HashMap::new();
+        for (index, service) in services.iter().enumerate() {
+            for (number, server) in service.servers.iter().enumerate().filter(|(_, server)| server.masq) {
+                let key = (server.address, server.port, service.key.protocol);
+                let users = users.entry(key).or_default();
+                *users += 1;
+                if *users == most + 1 && !server.address.is_unspecified() {
+                    let message = format!(
+                        "address {}: more than {most} services use its port {} by `forward: masq`, and its answers would not be \
+                         told apart: expected another port or address",
+                        server.address, server.port
+                    );
+                    self.mistake(span.item(index).key("servers").item(number).key("address").at(), message);
                 }
             }
         }
