@@ -1,6 +1,8 @@
 //! The method by which packets get to a server.
 
 use lb_common::mac::Mac;
+/// Most services that may use one port of a machine by address translation.
+pub use lb_common::nat::LONGEST_RING as MOST_OF_A_BACKEND;
 use serde::{Deserialize, Serialize};
 
 /// How a server is reached. `lb_common::server::Forwarding` is the data path's.

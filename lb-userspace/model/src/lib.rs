@@ -20,6 +20,6 @@ mod tunnel;
 
 pub use self::check::*;
 pub use self::config::*;
-pub use self::forwarding::Forwarding;
+pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND};
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::tunnel::*;
