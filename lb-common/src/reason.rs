@@ -118,7 +118,8 @@ reasons! {
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
     /// Its server is reached by address translation (`forward: masq`) and is in the client's own
-    /// subnet, so it would answer the client directly, from an address that the client does not know.
+    /// subnet, so it would answer the client directly, from an address that the client does not
+    /// know.
     ClientNearServer = 31, Drop, "client_near_server";
     /// It opens a connection through address translation while another one from the same address
     /// and port goes to the same server by another service: the server could not tell them apart.

@@ -29,8 +29,8 @@ pub enum Action {
     Encapsulate,
     /// It goes on in its family's `Stage::Translate`, which sends and counts it.
     Translate,
-    /// It goes on in its family's `Stage::TranslateBack`: perhaps a server has sent it that is reached by
-    /// address translation.
+    /// It goes on in its family's `Stage::TranslateBack`: perhaps a server has sent it that is
+    /// reached by address translation.
     TranslateBack,
     /// It goes on in its family's `Stage::RelatedBack`: perhaps it belongs to such a packet.
     RelatedBack,

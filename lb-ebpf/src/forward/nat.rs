@@ -226,7 +226,8 @@ const LATER_FRAGMENT: u32 = 256;
 /// Set beside a packed shape: the checksum is left to hardware.
 const PARTIAL: u64 = 1 << 31;
 
-/// No offset in a packet that is written to exceeds this, which is the bound that the verifier sees.
+/// No offset in a packet that is written to exceeds this, which is the bound that the verifier
+/// sees.
 const OFFSET_MASK: usize = 0x7ff;
 
 impl Shape {
@@ -298,8 +299,8 @@ fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, quote: u64, 
     let outer = write_address(packet, shape.network, end, new.address, true)?;
     let inner = write_address(packet, network, end.other(), new.address, false)?;
     let port = mend(packet, transport + end.other().port(), |_| new.port)?;
-    // What an IPv4 header's checksum loses its address gains: together they add up to the same. That
-    // of ICMPv6 covers the outer addresses, too.
+    // What an IPv4 header's checksum loses its address gains: together they add up to the same.
+    // That of ICMPv6 covers the outer addresses, too.
     let mut delta = match A::IP_CHECKSUM {
         Some(_) => port,
         None => port.and(outer).and(inner),
@@ -412,7 +413,8 @@ pub extern "C" fn lb_way_to(high: u64, low: u64) -> u64 {
     hop.mac().map_or(0, Mac::word)
 }
 
-/// The [`Hop`] of a client's route; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+/// The [`Hop`] of a client's route; global for the verifier's sake, see
+/// [`crate::schedule::lb_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_route(high: u64, low: u64) -> u64 {

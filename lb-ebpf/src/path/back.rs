@@ -92,8 +92,8 @@ fn send_answer<A: Family>(
     Ok(Action::Transmit)
 }
 
-/// Sends an ICMP error about a packet of a client to that client. Nothing is learnt from it, because
-/// anybody can send one.
+/// Sends an ICMP error about a packet of a client to that client. Nothing is learnt from it,
+/// because anybody can send one.
 #[inline(always)]
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };

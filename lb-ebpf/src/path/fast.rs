@@ -1,6 +1,7 @@
 //! The fast way of nearly every packet: a plain frame of a connection that is established, stands
-//! in its first line and needs no write, to a server without exceptions. For a server with a tunnel,
-//! or with address translation, the decision is made here, too. Whatever else comes is left to the slow way, untouched.
+//! in its first line and needs no write, to a server without exceptions. For a server with a
+//! tunnel, or with address translation, the decision is made here, too. Whatever else comes is left
+//! to the slow way, untouched.
 //!
 //! The fast way exists for speed alone: few values are alive at a time, so fewer are spilled. It
 //! took a known connection from 60 to 49 ns here (MAC swap: 23).

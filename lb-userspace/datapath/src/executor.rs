@@ -2,7 +2,8 @@
 //!
 //! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `servers`: how each server is reached, and its copy of its service
-//! - `backends`: whose a packet is that comes from a server by address translation, and routes to clients
+//! - `backends`: whose a packet is that comes from a server by address translation, and routes to
+//!   clients
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;

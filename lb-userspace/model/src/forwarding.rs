@@ -22,8 +22,8 @@ pub enum Forwarding {
 }
 
 impl Forwarding {
-    /// Of a server that is reached by this method by way of `mac`; `own` is the MAC of the interface with the XDP
-    /// program.
+    /// Of a server that is reached by this method by way of `mac`; `own` is the MAC of the
+    /// interface with the XDP program.
     pub fn of_server(method: Self, mac: Option<Mac>, own: Mac) -> Self {
         match method {
             Self::Direct if mac == Some(own) => Self::Local,

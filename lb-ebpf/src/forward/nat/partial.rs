@@ -57,8 +57,8 @@ fn is_right(context: *mut xdp_md, transport: usize, length: usize, pseudo: u16) 
         let left = length.wrapping_sub(done);
         // 1 to 512, as the verifier sees it.
         let size = (opaque(if left < CHUNK { left } else { CHUNK }.wrapping_sub(1)) & (CHUNK - 1)) + 1;
-        // SAFETY: the scratch area has room for a chunk and four bytes; what is behind the last byte
-        // adds nothing. The helpers check the frame's bounds.
+        // SAFETY: the scratch area has room for a chunk and four bytes; what is behind the last
+        // byte adds nothing. The helpers check the frame's bounds.
         let added = unsafe {
             buffer.add(size & !3).cast::<u32>().write(0);
             if bpf_xdp_load_bytes(context, (transport + done) as u32, buffer.cast(), size as u32) < 0 {

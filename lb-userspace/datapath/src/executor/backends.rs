@@ -1,5 +1,5 @@
-//! Servers that are reached by address translation: where each is, whose a packet is that comes from
-//! one, and the routes by which it gets to the client.
+//! Servers that are reached by address translation: where each is, whose a packet is that comes
+//! from one, and the routes by which it gets to the client.
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;

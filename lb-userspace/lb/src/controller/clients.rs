@@ -1,5 +1,5 @@
-//! The ways back to clients of what servers send that are reached by address translation: the host's
-//! routes by the interface, and the MACs of their gateways. Pure; `lb_net` finds out.
+//! The ways back to clients of what servers send that are reached by address translation: the
+//! host's routes by the interface, and the MACs of their gateways. Pure; `lb_net` finds out.
 //!
 //! Of a client on the segment the kernel need not know the MAC, because its packets do not reach
 //! the kernel: the program remembers it.

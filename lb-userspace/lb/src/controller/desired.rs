@@ -104,8 +104,8 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
 /// The way of packets to a server.
 struct Way {
     address: IpAddr,
-    /// Of a server with a tunnel or address translation, that of the next hop; `None` while there is
-    /// no way.
+    /// Of a server with a tunnel or address translation, that of the next hop; `None` while there
+    /// is no way.
     mac: Option<Mac>,
     tunnel: Option<Tunnel>,
     translation: Option<Translation>,

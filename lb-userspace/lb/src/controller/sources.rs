@@ -64,7 +64,8 @@ fn judge(
         };
         let vip = source.filter(|source| vips.contains(&IpAddr::V4(*source)));
         let is_own = source.is_some_and(|source| own.iter().any(|(own, _)| *own == source));
-        // To one with a tunnel or behind address translation there may be no route now, which is a finding of its own.
+        // To one with a tunnel or behind address translation there may be no route now, which is a
+        // finding of its own.
         let astray = network.is_none() && !is_own && !server.is_routed();
         if vip.is_some() || astray {
             let name = match server.name == address.to_string() {

@@ -1,5 +1,5 @@
-//! The ways to servers that are reached by tunnels or by address translation: their routes, and the MACs of the next hops.
-//! Pure; `lb_net::routes` and `lb_net::neighbours` find out.
+//! The ways to servers that are reached by tunnels or by address translation: their routes, and the
+//! MACs of the next hops. Pure; `lb_net::routes` and `lb_net::neighbours` find out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,8 +23,8 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    /// From now on these are the servers with tunnels or address translation, and those that are reached directly. Returns
-    /// the addresses whose routes are to be followed.
+    /// From now on these are the servers with tunnels or address translation, and those that are
+    /// reached directly. Returns the addresses whose routes are to be followed.
     pub(super) fn follow(
         &mut self,
         tunnelled: &BTreeSet<IpAddr>,

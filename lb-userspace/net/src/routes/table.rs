@@ -115,7 +115,7 @@ mod tests {
         let on_link = TableRoute { prefix: prefix.into(), length: 24, gateway: None };
         assert_eq!(parse(&near, 7), Some((on_link, 0)));
         let mut local = near.clone();
-        local.header.table = RouteHeader::RT_TABLE_LOCAL;
+        local.header.table = 255;
         assert_eq!(parse(&local, 7), None);
         let mut hole = near;
         hole.header.kind = RouteType::BlackHole;
