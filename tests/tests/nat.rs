@@ -175,7 +175,7 @@ fn ask(client: &Node, vip: IpAddr, port: u16) -> std::io::Result<Vec<u8>> {
     Ok(answer[..length].to_vec())
 }
 
-fn echo_service<'a>(status: &'a Status, vip: IpAddr) -> &'a ServerStatus {
+fn echo_service(status: &Status, vip: IpAddr) -> &ServerStatus {
     let service = status.services.iter().find(|service| (service.vip, service.port) == (vip, ECHO.0));
     &service.expect("the service is listed").servers[0]
 }

@@ -88,7 +88,7 @@ pub(crate) fn without_way_back() -> (Director, Vec<u8>) {
     let segment = Segment::new((4, TCP), SYN);
     director.send_bytes(&segment.to_vip());
     director.data_path.executor.set_routes(&[]).expect("it can be set");
-    (director, Segment { flags: SYN | ACK, ..segment }.from_server())
+    (director, Segment { flags: SYN | ACK, ..segment }.by_server())
 }
 
 /// A segment between client and VIP, or between server and client, with right checksums.
@@ -158,11 +158,11 @@ impl Segment {
         hop_less.frame((self.client, CLIENT_PORT), (self.server(), SERVER_PORT), [mac(1), MAC])
     }
 
-    fn from_server(&self) -> Vec<u8> {
+    fn by_server(&self) -> Vec<u8> {
         self.frame((self.server(), SERVER_PORT), (self.client, CLIENT_PORT), [MAC, mac(1)])
     }
 
-    /// What becomes of [`Self::from_server`].
+    /// What becomes of [`Self::by_server`].
     fn to_client(&self) -> Vec<u8> {
         let hop_less = Self { ttl: self.ttl - 1, ..self.clone() };
         hop_less.frame((self.vip, PORT), (self.client, CLIENT_PORT), [ROUTER, MAC])
@@ -176,6 +176,9 @@ impl Segment {
         }
     }
 }
+
+/// A frame, and what becomes of it.
+type Way = (Vec<u8>, Vec<u8>);
 
 #[track_caller]
 fn assert_becomes(director: &Director, description: &str, frame: &[u8], expected: &[u8]) {
@@ -212,7 +215,7 @@ fn both_ways_change_addresses_ports_and_nothing_else() {
                     }
                     for flags in [SYN | ACK, ACK, ACK] {
                         let segment = Segment { flags, ttl: 2, ..segment.clone() };
-                        assert_becomes(&director, &description, &segment.from_server(), &segment.to_client());
+                        assert_becomes(&director, &description, &segment.by_server(), &segment.to_client());
                     }
                 }
             }
@@ -232,7 +235,7 @@ fn checksums_of_zero() {
         for back in [false, true] {
             let way = |segment: &Segment| match back {
                 false => (segment.to_vip(), segment.to_server()),
-                true => (segment.from_server(), segment.to_client()),
+                true => (segment.by_server(), segment.to_client()),
             };
             // The word that makes the changed packet's sum all ones.
             let (_, after) = way(&segment([0, 0]));
@@ -252,7 +255,7 @@ fn checksums_of_zero() {
         frame
     };
     assert_becomes(&director, "none", &without(segment.to_vip()), &without(segment.to_server()));
-    assert_becomes(&director, "none", &without(segment.from_server()), &without(segment.to_client()));
+    assert_becomes(&director, "none", &without(segment.by_server()), &without(segment.to_client()));
 }
 
 /// What was left to hardware stays so: the sum of the new pseudo header. A right checksum that is
@@ -271,9 +274,9 @@ fn checksums_that_were_left_to_hardware() {
         for length in [2, 100, 512, 1023, 1400] {
             let segment = Segment { data: vec![0x33; length], ..Segment::new(kind, ACK) };
             segment.open(&director);
-            let ways: [fn(&Segment) -> (Vec<u8>, Vec<u8>); 2] = [
+            let ways: [fn(&Segment) -> Way; 2] = [
                 |segment| (segment.to_vip(), segment.to_server()),
-                |segment| (segment.from_server(), segment.to_client()),
+                |segment| (segment.by_server(), segment.to_client()),
             ];
             for way in ways {
                 let (mut before, mut after) = way(&segment);
@@ -303,7 +306,7 @@ fn both_halves_count() {
     let step = |from_server: bool, flags: u8| {
         for kind in [(4, TCP), (6, TCP)] {
             let segment = Segment::new(kind, flags);
-            let frame = if from_server { segment.from_server() } else { segment.to_vip() };
+            let frame = if from_server { segment.by_server() } else { segment.to_vip() };
             assert_eq!(director.send_bytes(&frame).verdict, Verdict::Tx, "{from_server} {flags:#x}");
         }
     };
@@ -350,24 +353,24 @@ fn what_no_connection_knows_is_the_hosts() {
     let mut director = director();
     for kind in SEGMENTS {
         let segment = Segment::new(kind, ACK);
-        assert_passes(&director, "unknown", &segment.from_server());
+        assert_passes(&director, "unknown", &segment.by_server());
         segment.open(&director);
         let other = Segment { client: if kind.0 == 4 { VIP.into() } else { VIP6.into() }, ..segment.clone() };
-        assert_passes(&director, "to the VIP", &other.from_server());
-        let mut flooded = segment.from_server();
+        assert_passes(&director, "to the VIP", &other.by_server());
+        let mut flooded = segment.by_server();
         flooded[..6].copy_from_slice(&mac(9).octets());
         let (outcome, reasons) = director.explain(&flooded);
         assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::NotOurMac]));
         for ttl in [0, 1] {
             let last_hop = Segment { ttl: 2, ..segment.clone() };
-            for mut frame in [last_hop.to_vip(), last_hop.from_server()] {
+            for mut frame in [last_hop.to_vip(), last_hop.by_server()] {
                 frame[if kind.0 == 4 { 14 + 8 } else { 14 + 7 }] = ttl;
                 let (outcome, reasons) = director.explain(&frame);
                 assert_eq!((outcome.verdict, reasons), (Verdict::Drop, vec![Reason::TtlExpired]), "{ttl}");
             }
         }
     }
-    let answer = Segment::new((4, TCP), ACK).from_server();
+    let answer = Segment::new((4, TCP), ACK).by_server();
     director.data_path.leases().end(GROUP);
     assert_eq!(director.explain(&answer).1, [Reason::Standby]);
     director.data_path.leases().renew(GROUP, within(60));
@@ -394,7 +397,7 @@ fn clients_on_the_segment_have_their_own_macs() {
         assert_eq!(director.send_bytes(&frame).verdict, Verdict::Tx);
         let mut expected = Segment { flags: SYN | ACK, ..segment.clone() }.to_client();
         expected[..6].copy_from_slice(&station.octets());
-        let answer = Segment { flags: SYN | ACK, ..segment.clone() }.from_server();
+        let answer = Segment { flags: SYN | ACK, ..segment.clone() }.by_server();
         assert_becomes(&director, "to the client's MAC", &answer, &expected);
     }
 }
@@ -410,16 +413,16 @@ fn refused_connections_leave_nothing() {
         assert_eq!(director.entries(), 1);
     }
     let of_other = Segment { vip: OTHER_VIP.into(), ..Segment::new((4, TCP), ACK) };
-    assert_becomes(&director, "the first one goes on", &of_other.from_server(), &of_other.to_client());
+    assert_becomes(&director, "the first one goes on", &of_other.by_server(), &of_other.to_client());
     // Once that is over, the other one may begin.
     for (from_server, flags) in [(false, FIN | ACK), (true, FIN | ACK)] {
         let segment = Segment { flags, ..of_other.clone() };
-        director.send_bytes(&if from_server { segment.from_server() } else { segment.to_vip() });
+        director.send_bytes(&if from_server { segment.by_server() } else { segment.to_vip() });
     }
     let segment = Segment::new((4, TCP), SYN);
     assert_becomes(&director, "the second one", &segment.to_vip(), &segment.to_server());
     let answer = Segment { flags: SYN | ACK, ..segment };
-    assert_becomes(&director, "and its answer", &answer.from_server(), &answer.to_client());
+    assert_becomes(&director, "and its answer", &answer.by_server(), &answer.to_client());
 }
 
 /// Several services use one port of a machine: the connection tells whose an answer is.
@@ -445,7 +448,7 @@ fn servers_of_several_services() {
         connections.iter().for_each(|segment| segment.open(&director));
         let all_come_back = |director: &Director, from: usize| {
             for segment in connections.iter().filter(|segment| vips[from..].contains(&segment.vip)) {
-                assert_becomes(director, "its own VIP", &segment.from_server(), &segment.to_client());
+                assert_becomes(director, "its own VIP", &segment.by_server(), &segment.to_client());
             }
         };
         all_come_back(&director, 0);

@@ -66,7 +66,7 @@ fn errors_are_translated_within() {
                 let description = format!("{kind:?} {code:?} {quoted}");
                 // About what the server has sent, to the server.
                 let arrived = segment.to_client()[14..][..ip + quoted].to_vec();
-                let sent = Segment { ttl: 63, ..segment.clone() }.from_server()[14..][..ip + quoted].to_vec();
+                let sent = Segment { ttl: 63, ..segment.clone() }.by_server()[14..][..ip + quoted].to_vec();
                 let to_vip = error(code, [MAC, ROUTER], [router, segment.vip], &arrived, 64);
                 let to_server = error(code, [mac(1), MAC], [router, segment.server()], &sent, 63);
                 assert_becomes(&director, &description, &to_vip, &to_server);
@@ -107,7 +107,7 @@ fn fragments_follow_in_both_directions() {
         with_ip_checksum(frame)
     };
     for (from, to) in
-        [(datagram.to_vip(), datagram.to_server()), (datagram.from_server(), datagram.to_client())]
+        [(datagram.to_vip(), datagram.to_server()), (datagram.by_server(), datagram.to_client())]
     {
         assert!(director.send_bytes(&cut(&from, 40..80)).verdict == Verdict::Pass, "before the first one");
         for range in [0..40, 80..126, 40..80] {
@@ -118,7 +118,7 @@ fn fragments_follow_in_both_directions() {
     }
     let datagram = Segment { data: vec![3; 1000], ..Segment::new((6, UDP), 0) };
     for (from, to) in
-        [(datagram.to_vip(), datagram.to_server()), (datagram.from_server(), datagram.to_client())]
+        [(datagram.to_vip(), datagram.to_server()), (datagram.by_server(), datagram.to_client())]
     {
         for range in [0..40, 40..80, 80..126] {
             let description = format!("IPv6, {range:?}");
