@@ -197,7 +197,9 @@ fn clients_near_and_far_are_served_through_both_halves() {
     for (client, vip) in sides() {
         let page = client.get(&format!("http://{}/index.html", SocketAddr::new(vip, WEB.0))).expect("a page");
         assert!(page.contains("Behind address translation"), "{page}");
-        exchange(&connect(client, vip, ECHO.0).expect("it serves"), BYTES);
+        // All of it once for each family: behind the router.
+        let bytes = if client.name() == "far" { BYTES } else { BYTES / 8 };
+        exchange(&connect(client, vip, ECHO.0).expect("it serves"), bytes);
         assert_eq!(ask(client, vip, NAMES.0).expect("an answer"), b"WHO?");
         // What the server and its kernel refuse, clients hear of.
         let refused = connect(client, vip, CLOSED.0).expect_err("nobody listens");

@@ -4,6 +4,7 @@
 //! Of a client on the segment the kernel need not know the MAC, because its packets do not reach
 //! the kernel: the program remembers it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -72,15 +73,15 @@ impl Clients {
             None => Hop::ON_LINK,
             Some(gateway) => self.macs.get(&gateway).map_or(Hop::NONE, |mac| Hop::by(*mac)),
         };
-        let room = self.routes.iter().flatten().take(MOST_ROUTES as usize);
-        let routes = room.map(|route| Route {
+        let mut room: Vec<&TableRoute> = self.routes.iter().flatten().take(MOST_ROUTES as usize).collect();
+        // The default route of IPv6 would lead to IPv4 addresses, too.
+        room.sort_by_key(|route| (route.prefix.is_ipv6(), Reverse(route.length)));
+        let routes = room.into_iter().map(|route| Route {
             prefix: route.prefix.into(),
             mask: mask(route.prefix, route.length),
             hop: hop(route),
         });
-        let mut routes: Vec<Route> = routes.collect();
-        routes.reverse();
-        Some(routes)
+        Some(routes.collect())
     }
 
     /// What is wrong with the ways back.
@@ -119,7 +120,8 @@ fn longest(routes: &[TableRoute], address: IpAddr) -> Option<&TableRoute> {
         let route = Route { prefix: route.prefix.into(), mask, hop: Hop::NONE };
         route.leads_to(address.into())
     };
-    routes.iter().filter(leads).max_by_key(|route| (route.prefix.is_ipv4(), route.length))
+    let family = routes.iter().filter(|route| route.prefix.is_ipv4() == address.is_ipv4());
+    family.filter(leads).max_by_key(|route| route.length)
 }
 
 #[cfg(test)]
