@@ -146,10 +146,10 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// `interface` is the interface's index. A group is announced while it `has_lease`: what clients
-    /// send to the announced MAC would be lost before that, and a process that was frozen does not
-    /// know yet who has the group now. Both functions are called on the holder's thread and must
-    /// not wait.
+    /// `interface` is the interface's index. A group is announced while it `has_lease`: what
+    /// clients send to the announced MAC would be lost before that, and a process that was frozen
+    /// does not know yet who has the group now. Both functions are called on the holder's thread
+    /// and must not wait.
     pub fn start(
         interface: u32,
         mac: Mac,
