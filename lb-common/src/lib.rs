@@ -55,6 +55,7 @@ pub mod mac;
 pub mod partial_checksum;
 pub mod peer;
 pub mod probe;
+pub mod quic;
 pub mod reason;
 pub mod refusal;
 pub mod schedule;

@@ -137,10 +137,13 @@ pub enum TableEvent {
     Relayed = 3,
     /// A packet that opens a connection had a checksum that was left to hardware.
     PartialChecksum = 4,
+    /// A QUIC packet of a client that has changed its address went to the server that its
+    /// connection ID names.
+    QuicMoved = 5,
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 }
 
 #[cfg(test)]

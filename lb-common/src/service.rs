@@ -116,6 +116,8 @@ impl ServiceInfo {
     pub const HOST_SERVES: u8 = 8;
     /// Flag: a director of the cluster, this one or another, is one of the servers.
     pub const DIRECTOR_SERVES: u8 = 16;
+    /// Packets are of QUIC, and their connection IDs name servers.
+    pub const QUIC: u8 = 128;
 
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {

@@ -3,5 +3,6 @@
 
 pub mod connection;
 pub mod fragment;
+pub mod quic;
 pub mod service;
 pub mod table;

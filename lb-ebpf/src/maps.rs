@@ -9,6 +9,7 @@ use lb_common::fragment::{self, Trail};
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
+use lb_common::quic::{Encoding, EncodingKey, ServerKey};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerStats};
@@ -28,6 +29,9 @@ use crate::sys::clock::Reading;
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
 /// system calls.
 const SHARED: usize = 1 << 10;
+
+/// BPF_F_NO_PREALLOC: memory is taken for what is in the map, not for what could be.
+const GROWS: usize = 1;
 
 /// The settings that hold for the whole program.
 #[btf_map]
@@ -95,6 +99,14 @@ pub static TUNNELS: Array<Tunnel, 2, SHARED> = Array::new();
 /// The packet of this CPU that goes into a tunnel; for `Stage::Encapsulate`.
 #[btf_map]
 pub static PARCELS: PerCpuArray<Parcel, 1> = PerCpuArray::new();
+
+/// How a service's QUIC connection IDs are read.
+#[btf_map]
+pub static QUIC_ENCODINGS: HashMap<EncodingKey, Encoding, 16384, GROWS> = HashMap::new();
+
+/// Which server a QUIC connection ID names.
+#[btf_map]
+pub static QUIC_SERVERS: HashMap<ServerKey, u32, 65536, GROWS> = HashMap::new();
 
 /// By server: its address, or `::` for the director's own host as a fallback. Not for the program,
 /// but for the `lb` that takes over from this one.

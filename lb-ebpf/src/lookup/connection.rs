@@ -7,11 +7,11 @@ use lb_common::lease::GroupIndex;
 use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
-use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::table::{self, Page as _, Place, Seen};
 
-use super::service;
 use super::table::{MapPage, learn};
+use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
 use crate::guard;
@@ -46,6 +46,11 @@ impl<A: Family> Found<A> {
     #[inline(always)]
     pub fn group(&self) -> GroupIndex {
         self.service.group
+    }
+
+    #[inline(always)]
+    pub fn service_id(&self) -> ServiceId {
+        self.service.service()
     }
 
     #[inline(always)]
@@ -149,9 +154,13 @@ pub fn decide<A: Family>(
     flags: u8,
     generation: Generation,
 ) -> Result<Decision, Reason> {
-    let steps = Steps { context, found, flags, generation, now: Tick::from_ns(context.now_ns) };
+    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { None };
+    let steps = Steps { context, found, flags, generation, named, now: Tick::from_ns(context.now_ns) };
     match found.known {
         _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
+        Some((seen, _)) if named.is_some_and(|named| named != seen.entry.server()) => {
+            steps.reschedule(seen, State::Udp)
+        }
         Some((seen, next_hop)) => steps.known(seen, next_hop),
         None if probe::is_astray(&context.flow, guard::probe::ports(context.control)) => {
             Err(Reason::ProbeAstray)
@@ -167,6 +176,8 @@ struct Steps<'a, A> {
     flags: u8,
     /// Of the entry that is written.
     generation: Generation,
+    /// The server that the packet itself names.
+    named: Option<ServerId>,
     now: Tick,
 }
 
@@ -193,7 +204,10 @@ impl<A: Family> Steps<'_, A> {
     /// The scheduler's pick, as a packet's that opens a connection.
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
-        opened(schedule::pick(&self.request())?)
+        match self.named {
+            Some(server) => opened(server),
+            None => opened(schedule::pick(&self.request())?),
+        }
     }
 
     #[inline(always)]
@@ -236,7 +250,7 @@ impl<A: Family> Steps<'_, A> {
     fn stays(&self) -> bool {
         match self.context.flow.protocol {
             Protocol::Tcp => !connection::opens(self.flags),
-            Protocol::Udp => false,
+            Protocol::Udp => self.named.is_some(),
         }
     }
 

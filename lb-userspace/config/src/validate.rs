@@ -6,6 +6,7 @@ mod group;
 mod health;
 mod path;
 mod probe;
+mod quic;
 mod scheduling;
 mod server;
 mod service;

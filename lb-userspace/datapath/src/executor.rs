@@ -1,9 +1,11 @@
 //! Carries out the plan's changes in the maps.
 //!
+//! - `quic`: which servers connection IDs name
 //! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `servers`: how each server is reached, and its copy of its service
 //! - `values`: services and addresses as the maps hold them
 
+pub(crate) mod quic;
 mod schedules;
 mod servers;
 mod values;
@@ -40,6 +42,7 @@ use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use super::trace::Trace;
+use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
 
 /// The maps and what stands where in them.
@@ -99,6 +102,7 @@ struct ServiceRecord {
     regions: Regions,
     /// The last switch of its schedules.
     switched: u64,
+    quic: Quic,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
 }
@@ -113,7 +117,7 @@ struct Serving {
 impl ServiceRecord {
     /// Whether packets must not go the program's fast way.
     fn needs_slow_way(&self) -> bool {
-        self.serving.host || self.settings.each_datagram
+        self.serving.host || self.settings.each_datagram || self.settings.quic
     }
 }
 
@@ -251,6 +255,7 @@ impl Executor {
                 let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
                 self.write_next_hop(key, id, server)?;
             }
+            Change::Quic(key, quic) => self.set_quic(key, quic)?,
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, hashing, candidates) => {
                 self.schedule(key, *scheduler, *hashing, candidates)?;
@@ -304,6 +309,7 @@ impl Executor {
             serving: Serving::default(),
             regions: Regions::default(),
             switched: 0,
+            quic: Quic::default(),
             purging: Vec::new(),
         };
         // No packet can see these yet.

@@ -54,6 +54,7 @@ use self::lease::Start;
 use self::maps::Maps;
 use self::object::Sizes;
 use self::table::Table;
+use crate::plan::quic::Quic;
 use crate::plan::{Change, State, diff, schedule};
 
 /// A loaded program with its maps, and the state they hold.
@@ -155,6 +156,11 @@ impl DataPath {
                 }
             }
             Change::Schedule(key, ..) => drop(self.failed.insert(*key)),
+            Change::Quic(key, _) => {
+                if let Some(service) = self.applied.services.get_mut(key) {
+                    service.quic = Quic::default();
+                }
+            }
             Change::ChangeService(..)
             | Change::ChangeServer(..)
             | Change::RemoveServer(..)

@@ -17,6 +17,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
+use super::executor::quic;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
@@ -47,6 +48,8 @@ pub struct Maps {
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
     pub tunnels: Mapped<Tunnel>,
+    pub(crate) quic_encodings: quic::Encodings,
+    pub(crate) quic_servers: quic::Servers,
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
@@ -66,8 +69,8 @@ impl Maps {
             answers: Synced::take(ebpf, "ANSWERS")?,
             directors: Synced::take(ebpf, "DIRECTORS")?,
             came_back: mapped(ebpf, "CAME_BACK")?,
-            xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
-            stages: take(ebpf, "STAGES")?.try_into().context("map STAGES is not of the expected kind")?,
+            xsks: of_kind(ebpf, "XSKS")?,
+            stages: of_kind(ebpf, "STAGES")?,
             services: mapped(ebpf, "SERVICES")?,
             active_schedules: mapped(ebpf, "ACTIVE_SCHEDULES")?,
             schedules: mapped(ebpf, "SCHEDULES")?,
@@ -76,6 +79,8 @@ impl Maps {
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
+            quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
+            quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
@@ -97,8 +102,12 @@ fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
     Mapped::new(name, take(ebpf, name)?)
 }
 
-fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+fn of_kind<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
     take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+    of_kind(ebpf, name)
 }
 
 /// A hash map that holds exactly what it was last set to.
@@ -106,8 +115,7 @@ pub struct Synced<K, V>(HashMap<MapData, K, V>);
 
 impl<K: Pod + Ord, V: Pod> Synced<K, V> {
     fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
-        let map = take(ebpf, name)?.try_into();
-        map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))
+        of_kind(ebpf, name).map(Self)
     }
 
     /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds

@@ -4,6 +4,7 @@
 //! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
+pub mod quic;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
 
+use self::quic::Quic;
 pub use diff::{diff, schedule};
 
 /// Everything the data path holds.
@@ -29,6 +31,7 @@ pub struct Service {
     pub settings: Settings,
     pub scheduler: Scheduler,
     pub hashing: Hashing,
+    pub quic: Quic,
     /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
@@ -41,6 +44,8 @@ pub struct Settings {
     pub refuses: bool,
     /// Each datagram is scheduled by itself.
     pub each_datagram: bool,
+    /// Packets are of QUIC, and their connection IDs name servers.
+    pub quic: bool,
     pub timeouts: Timeouts,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
@@ -144,6 +149,9 @@ pub enum Change {
     ChangeServer(ServiceKey, Server),
     /// The schedule without the server comes before this.
     RemoveServer(ServiceKey, Target),
+    /// Which servers its QUIC connection IDs name. Servers are added before this, and removed after
+    /// it.
+    Quic(ServiceKey, Quic),
     /// From now on new connections go to those of weights above 0, in this order.
     Schedule(ServiceKey, Scheduler, Hashing, Vec<Candidate<Target>>),
 }
@@ -170,6 +178,9 @@ impl fmt::Display for Change {
             Self::ChangeServer(key, server) => {
                 let usable = if server.usable { "in service" } else { "out of service" };
                 write!(f, "Changing real server: {} ({}*{key}), {usable}", server.target, server.weight)
+            }
+            Self::Quic(key, quic) => {
+                write!(f, "Reading QUIC connection IDs of {key} by {} configurations", quic.encodings.len())
             }
             Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
             Self::Schedule(key, scheduler, _, candidates) => {

@@ -15,6 +15,7 @@ pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::ids::GroupId;
+use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
 
 /// The configuration of one `lb run`.
@@ -277,6 +278,9 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// What sh and mh hash, and whom they take in place of a server of weight 0.
     pub hashing: Hashing,
+    /// How QUIC connection IDs name servers, by UDP services that follow them; in file order, with
+    /// different numbers. Empty: QUIC is like any other UDP.
+    pub quic: Vec<QuicEncoding>,
     /// Who serves while the usable servers do not have the quorum.
     pub fallback: Fallback,
     /// A server that goes down keeps its connections; otherwise they are purged.
@@ -310,6 +314,7 @@ impl Service {
             key,
             scheduler: Scheduler::Wlc,
             hashing: Hashing::default(),
+            quic: Vec::new(),
             fallback: Fallback::None,
             quiescent: true,
             slow_start: Duration::ZERO,
@@ -421,6 +426,8 @@ pub struct Server {
     pub port: u16,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
+    /// One for each of the service's `quic`, unlike those of the other servers.
+    pub quic_ids: QuicServerIds,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// The server must pass all of them; without checks it counts as healthy.
@@ -431,6 +438,14 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
+        Self {
+            name,
+            address,
+            port,
+            tunnel: None,
+            quic_ids: QuicServerIds::new(),
+            weight: 1,
+            checks: Arc::default(),
+        }
     }
 }

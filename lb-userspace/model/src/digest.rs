@@ -16,12 +16,13 @@ use crate::config::{
     Server, Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::quic::{QuicEncoding, QuicKey};
 use crate::tunnel::Tunnel;
 
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 3";
+const FORMAT: &str = "lb configuration 4";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -191,6 +192,7 @@ impl Writer {
             key,
             scheduler,
             hashing,
+            quic,
             fallback,
             quiescent,
             slow_start,
@@ -211,6 +213,7 @@ impl Writer {
         let Hashing { port: hashes_port, fallback: goes_on } = hashing;
         self.number(*hashes_port);
         self.number(*goes_on);
+        self.list(quic, Self::quic);
         match fallback {
             Fallback::None => self.text("none"),
             Fallback::Refuse => self.text("refuse"),
@@ -255,11 +258,23 @@ impl Writer {
         self.number(*port);
     }
 
+    fn quic(&mut self, encoding: &QuicEncoding) {
+        let QuicEncoding { rotation, server_id_length, nonce_length, key } = encoding;
+        self.number(*rotation);
+        self.number(*server_id_length);
+        self.number(*nonce_length);
+        self.option(*key, |writer, QuicKey(key)| key.iter().for_each(|byte| writer.number(*byte)));
+    }
+
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, quic_ids, weight, checks } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
+        self.list(quic_ids, |writer, (rotation, id)| {
+            writer.number(*rotation);
+            writer.list(id, |writer, byte| writer.number(*byte));
+        });
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

@@ -13,6 +13,7 @@ use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts, TunnelKind as Kind};
 use lb_system::clock::now_ns;
@@ -249,12 +250,14 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             stray: Stray::Pass,
             refuses: false,
             each_datagram: false,
+            quic: false,
             timeouts: Timeouts::default(),
             group: Some(0),
             departed: false,
         },
         scheduler,
         hashing: Hashing::default(),
+        quic: Quic::default(),
         servers: (1..=servers).map(server).collect(),
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::mac::Mac;
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, Target};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -36,11 +37,13 @@ pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
         stray: Stray::Pass,
         refuses: false,
         each_datagram: false,
+        quic: false,
         timeouts: Timeouts::default(),
         group: Some(GROUP),
         departed: false,
     };
-    Service { settings, scheduler, hashing: Hashing::default(), servers }
+    let hashing = Hashing::default();
+    Service { settings, scheduler, hashing, quic: Quic::default(), servers }
 }
 
 /// Round robin over these servers.

@@ -62,6 +62,7 @@ const EVENTS: [TableEvent; TableEvent::COUNT] = [
     TableEvent::Contended,
     TableEvent::Relayed,
     TableEvent::PartialChecksum,
+    TableEvent::QuicMoved,
 ];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {

@@ -13,6 +13,7 @@
 //! | [`refusals`] | answers from the VIP when there is no server |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
 //! | [`ops`] | each datagram scheduled by itself |
+//! | [`quic`] | connection IDs that name their server |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
 //! | [`serving_on`] | a director whose process is gone: what another one relays to it |
@@ -49,6 +50,7 @@ mod moves;
 mod ops;
 mod passed;
 mod probes;
+mod quic;
 mod reasons;
 mod refusals;
 mod schedulers;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, Server};
+use lb_model::{Check, QuicEncoding, Server};
 
 use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
@@ -22,6 +22,7 @@ pub(super) struct Around<'a> {
     pub port: u16,
     pub checks: &'a Arc<[Check]>,
     pub forwarding: Defaults<'a>,
+    pub quic: &'a [QuicEncoding],
 }
 
 impl Validator {
@@ -40,7 +41,7 @@ impl Validator {
     }
 
     fn server(&mut self, server: &yaml::Server, span: SourceSpan<'_>, around: &Around<'_>) -> Server {
-        let Around { port, checks, ref forwarding } = *around;
+        let Around { port, checks, ref forwarding, quic } = *around;
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
@@ -59,6 +60,7 @@ impl Validator {
             address: ip,
             port,
             tunnel: self.tunnel(server, span, ip, forwarding),
+            quic_ids: self.quic_server_ids(server, span, quic),
             weight: weight.unwrap_or(1),
             checks: match &server.check {
                 None => Arc::clone(checks),

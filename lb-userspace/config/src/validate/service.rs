@@ -47,6 +47,7 @@ impl Validator {
         self.datagrams_can_be_spread(services, &checked, span);
         self.families_can(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
+        self.quic_names_servers(services, &checked, span);
         checked
     }
 
@@ -66,7 +67,8 @@ impl Validator {
         let servers = service.servers.as_deref().unwrap_or_default();
         let scheduler = self.scheduler(service, span, default.scheduler);
         let forwarding = self.forwarding_defaults(service, span, vip);
-        let around = Around { port, checks: &checks, forwarding };
+        let quic = self.quic(service, span);
+        let around = Around { port, checks: &checks, forwarding, quic: &quic };
         Service {
             scheduler,
             hashing: self.hashing(service, span, scheduler),
@@ -85,6 +87,7 @@ impl Validator {
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
+            quic,
             ..default
         }
     }

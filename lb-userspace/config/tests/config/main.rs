@@ -224,6 +224,7 @@ fn defaults() {
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
         hashing: Hashing::default(),
+        quic: Vec::new(),
         fallback: Fallback::None,
         quiescent: true,
         slow_start: Duration::ZERO,
@@ -245,6 +246,7 @@ fn defaults() {
             address: v4([192, 0, 2, 21]),
             port: 80,
             tunnel: None,
+            quic_ids: QuicServerIds::new(),
             weight: 1,
             checks: [check].into(),
         }],
@@ -360,6 +362,18 @@ fn schedulers_have_their_names_and_flags() {
         let config = with(&format!("scheduler: {name}\n    protocol: udp\n    ops: on"));
         assert!(config.services[0].ops, "{name}");
     }
+}
+
+#[test]
+fn connection_ids_of_quic_name_servers() {
+    let config = accepted(&example("full.yaml"));
+    let service = &config.services[2];
+    let key = QuicKey(0x8f95_f092_4576_5f80_2569_34e5_0c66_207f_u128.to_be_bytes());
+    let encoding = QuicEncoding { rotation: 0, server_id_length: 2, nonce_length: 14, key: Some(key) };
+    assert_eq!(service.quic, [encoding]);
+    let ids: Vec<_> = service.servers.iter().map(|server| server.quic_ids.clone()).collect();
+    assert_eq!(ids, [QuicServerIds::from([(0, vec![10, 1])]), QuicServerIds::from([(0, vec![10, 2])])]);
+    assert!(!format!("{service:?}").contains("8f95"), "a secret is not shown");
 }
 
 #[test]

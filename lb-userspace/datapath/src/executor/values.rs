@@ -25,6 +25,7 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
         (settings.stray == Stray::Hash, ServiceInfo::STRAY_BY_HASH),
         (settings.refuses, ServiceInfo::REFUSES),
         (settings.each_datagram, ServiceInfo::EACH_DATAGRAM),
+        (settings.quic, ServiceInfo::QUIC),
         (serving.host, ServiceInfo::HOST_SERVES),
         (serving.any, ServiceInfo::DIRECTOR_SERVES),
     ]

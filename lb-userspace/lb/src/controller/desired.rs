@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
@@ -52,6 +53,7 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
         settings: settings(service, group, false),
         scheduler: service.scheduler,
         hashing: service.hashing,
+        quic: quic(service, &servers, runtime),
         servers,
     }
 }
@@ -60,11 +62,13 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
 /// one that is not usable.
 fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
     let servers = draining(service, runtime).map(|server| Server { usable: server.mac.is_some(), ..server });
+    let servers = Vec::from_iter(servers);
     Service {
         settings: settings(service, group, true),
         scheduler: service.scheduler,
         hashing: service.hashing,
-        servers: servers.collect(),
+        quic: quic(service, &servers, runtime),
+        servers,
     }
 }
 
@@ -73,10 +77,23 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
         stray: service.stray,
         refuses: service.fallback == Fallback::Refuse,
         each_datagram: service.ops,
+        quic: !service.quic.is_empty(),
         timeouts: service.timeouts,
         group,
         departed,
     }
+}
+
+/// Connection IDs name the servers that are there, those on their way out included.
+fn quic(service: &lb_model::Service, servers: &[Server], runtime: &impl RuntimeState) -> Quic {
+    if service.quic.is_empty() {
+        return Quic::default();
+    }
+    let draining = runtime.draining(&service.key);
+    let all = service.servers.iter().chain(&draining);
+    let named = all.map(|server| (Target::Real(server.address), &server.quic_ids));
+    let present = |target: Target| servers.iter().any(|server| server.target == target);
+    Quic::new(&service.quic, named.filter(|(target, _)| present(*target)))
 }
 
 /// The servers on their way out, but for those that are given up as dead.
