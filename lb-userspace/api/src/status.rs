@@ -234,7 +234,11 @@ pub struct TableStatus {
 pub struct ServiceStatus {
     pub name: String,
     pub vip: IpAddr,
+    /// The first one of `ports`; 0 if these are all.
     pub port: u16,
+    /// As in the configuration: `80`, `80,443`, `30000-30999`, or `*`, which is all.
+    #[serde(default)]
+    pub ports: String,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// A name of `lb_common::schedule::Scheduler`.

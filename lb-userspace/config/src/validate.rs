@@ -5,6 +5,7 @@ mod command;
 mod group;
 mod health;
 mod path;
+mod ports;
 mod probe;
 mod scheduling;
 mod server;

@@ -24,7 +24,7 @@ use lb_common::mac::Mac;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_common::service::{ServiceId, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
@@ -32,7 +32,7 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::service_info;
+use self::values::{places, service_info};
 use super::allocator::Allocator;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
@@ -111,6 +111,10 @@ struct Serving {
 }
 
 impl ServiceRecord {
+    fn ports(&self, key: &ServiceKey) -> lb_model::Ports {
+        self.settings.ports.unwrap_or(lb_model::Ports::of_key(key.port))
+    }
+
     /// Whether packets must not go the program's fast way.
     fn needs_slow_way(&self) -> bool {
         self.serving.host || self.settings.each_datagram
@@ -144,7 +148,9 @@ impl Executor {
                 hold_strays_until: Shared::new(0),
                 vips: Shared::new(Vips::default()),
                 page_mask_v6: sizes.pages_v6() - 1,
-                reserved: [0; 15],
+                reserved: 0,
+                has_ranges: Shared::new(0),
+                reserved_words: [0; 6],
                 leases,
             },
         );
@@ -351,7 +357,8 @@ impl Executor {
         self.settle(self.halves_switched);
         // The servers' copies are all that packets need whose connections are known.
         let present = self.services.iter().filter(|(_, record)| !record.settings.departed);
-        let services: Vec<ServiceInfo> = present.map(|(key, record)| service_info(key, record)).collect();
+        let services = places(present.map(|(key, record)| (service_info(key, record), record.ports(key))));
+        let ranges = services.iter().any(|place| place.key().is_wide());
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
         let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
             "no arrangement of the services fits their table: are there more than it was made for?",
@@ -369,7 +376,10 @@ impl Executor {
         let vips = self.vips();
         let old = self.maps.control.read(0).vips.get();
         self.write_vips(&vips.union(&old));
+        let has_ranges = self.maps.control.word(0, offset_of!(Control, has_ranges));
+        has_ranges.fetch_or(u64::from(ranges), Ordering::Release);
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        has_ranges.store(u64::from(ranges), Ordering::Release);
         self.write_vips(&vips);
         self.switches += 1;
         self.halves_switched = self.switches;

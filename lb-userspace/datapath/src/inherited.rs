@@ -22,7 +22,7 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::tunnel::Tunnel;
-use lb_model::{Service, ServiceKey};
+use lb_model::{Ports, Service, ServiceKey};
 
 use super::attach::pins::{self, Pins};
 use super::mapped::Mapped;
@@ -68,6 +68,8 @@ pub struct Known {
     pub tunnel: Option<Tunnel>,
     /// The server had new connections.
     pub usable: bool,
+    /// Its service had several ports.
+    pub many_ports: bool,
 }
 
 /// What the `lb` before this one left in `folder`.
@@ -108,6 +110,7 @@ fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Kn
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
         usable: next_hop.is_usable(),
+        many_ports: service.has(ServiceInfo::MANY_PORTS),
     })
 }
 
@@ -151,6 +154,10 @@ impl Inherited {
             let service = services
                 .entry(known.service)
                 .or_insert_with(|| Service::new(known.service.to_string(), known.service));
+            if known.many_ports {
+                // Which ones is not told, and asked only for new connections.
+                service.ports = Ports::ALL;
+            }
             if let Target::Real(address) = known.target {
                 let server = lb_model::Server::new(address, known.service.port);
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);

@@ -51,8 +51,9 @@ impl Sizes {
         Self { connections, connections_v6, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
     }
 
-    /// The same with room for so many services, of which so many have buckets of mh, and for twice
-    /// as many of either after reloads.
+    /// The same with room for so many services (of one with ranges of ports, as many as it has
+    /// places in their table), of which so many have buckets of mh, and for twice as many of either
+    /// after reloads.
     pub fn with_services(self, services: usize, of_mh: usize) -> Self {
         let room = |number: usize| u32::try_from(number * 2).unwrap_or(u32::MAX / 2).next_power_of_two();
         let words = services * SERVICE_WORDS + of_mh * MH_WORDS as usize;
@@ -213,6 +214,7 @@ mod tests {
             mac: None,
             tunnel: None,
             usable: false,
+            many_ports: false,
         };
         let services = |numbers: &[u16]| {
             let known: Vec<Known> = numbers.iter().map(|number| known(*number)).collect();

@@ -14,7 +14,7 @@ use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
-use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub use diff::{diff, schedule};
 
@@ -36,6 +36,8 @@ pub struct Service {
 /// What the program needs of a service for packets of known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
+    /// `None`: the key's port alone.
+    pub ports: Option<Ports>,
     pub stray: Stray,
     /// Clients are told when there is no server for them.
     pub refuses: bool,

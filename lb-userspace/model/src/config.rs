@@ -15,6 +15,7 @@ pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::ids::GroupId;
+use crate::ports::Ports;
 use crate::tunnel::Tunnel;
 
 /// The configuration of one `lb run`.
@@ -251,7 +252,7 @@ pub struct GroupVip {
 pub struct ServiceKey {
     /// The virtual IP address.
     pub vip: IpAddr,
-    /// Host byte order, 1 to 65535.
+    /// Host byte order: the first one of [`Service::ports`]; 0 of a service with all ports.
     pub port: u16,
     pub protocol: Protocol,
 }
@@ -264,7 +265,11 @@ impl ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol.name(), self.address())
+        match (self.vip, self.port) {
+            (IpAddr::V6(vip), 0) => write!(f, "{}/[{vip}]:*", self.protocol.name()),
+            (vip, 0) => write!(f, "{}/{vip}:*", self.protocol.name()),
+            _ => write!(f, "{}/{}", self.protocol.name(), self.address()),
+        }
     }
 }
 
@@ -274,6 +279,10 @@ pub struct Service {
     /// Unique; default `PROTOCOL/VIP:PORT`. The `service` label of the metrics.
     pub name: String,
     pub key: ServiceKey,
+    /// Of several services of one VIP and protocol that have a port, the one that has it by itself
+    /// serves it, else the one with the range, else the one with all ports. No other ports are
+    /// shared.
+    pub ports: Ports,
     pub scheduler: Scheduler,
     /// What sh and mh hash, and whom they take in place of a server of weight 0.
     pub hashing: Hashing,
@@ -308,6 +317,7 @@ impl Service {
         Self {
             name,
             key,
+            ports: Ports::of_key(key.port),
             scheduler: Scheduler::Wlc,
             hashing: Hashing::default(),
             fallback: Fallback::None,
@@ -322,6 +332,12 @@ impl Service {
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
+    }
+
+    /// Its VIP with each of its ports; with none if it has a range.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let ports = self.ports.listed().into_iter().flatten();
+        ports.map(|port| SocketAddr::new(self.key.vip, port))
     }
 
     /// The server of `fallback: ADDRESS`.
@@ -417,7 +433,8 @@ pub struct Server {
     /// Unique within the service; default the address. The `server` label of the metrics.
     pub name: String,
     pub address: IpAddr,
-    /// Host byte order. Equal to the service's port: packets reach the server as they are.
+    /// Host byte order. Equal to the service's [`ServiceKey::port`]: packets reach the server as
+    /// they are.
     pub port: u16,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,

@@ -21,7 +21,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 3";
+const FORMAT: &str = "lb configuration 4";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -189,6 +189,7 @@ impl Writer {
         let Service {
             name: _,
             key,
+            ports,
             scheduler,
             hashing,
             fallback,
@@ -206,6 +207,10 @@ impl Writer {
         let ServiceKey { vip, port, protocol } = key;
         self.address(*vip);
         self.number(*port);
+        self.list(ports.ranges(), |writer, range| {
+            writer.number(range.first);
+            writer.number(range.last);
+        });
         self.text(protocol.name());
         self.text(scheduler.name());
         let Hashing { port: hashes_port, fallback: goes_on } = hashing;

@@ -246,6 +246,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
     };
     Service {
         settings: Settings {
+            ports: None,
             stray: Stray::Pass,
             refuses: false,
             each_datagram: false,

@@ -33,6 +33,7 @@ pub const GROUP: u8 = 0;
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
     let settings = Settings {
+        ports: None,
         stray: Stray::Pass,
         refuses: false,
         each_datagram: false,

@@ -12,6 +12,7 @@
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
+//! | [`ports`] | services with lists and ranges of ports, and with all |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
 //! | [`moves`] | a group that moves to and fro while clients use ports again |
@@ -48,6 +49,7 @@ mod more_schedulers;
 mod moves;
 mod ops;
 mod passed;
+mod ports;
 mod probes;
 mod reasons;
 mod refusals;

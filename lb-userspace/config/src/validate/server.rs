@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, Server};
+use lb_model::{Check, Ports, Server};
 
 use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
@@ -18,8 +18,9 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What a service says of its servers.
 pub(super) struct Around<'a> {
-    /// The service's port, 0 if it is unknown.
-    pub port: u16,
+    pub ports: Ports,
+    /// Whether these are the service's ports: its `vip` is right.
+    pub is_known: bool,
     pub checks: &'a Arc<[Check]>,
     pub forwarding: Defaults<'a>,
 }
@@ -40,14 +41,18 @@ impl Validator {
     }
 
     fn server(&mut self, server: &yaml::Server, span: SourceSpan<'_>, around: &Around<'_>) -> Server {
-        let Around { port, checks, ref forwarding } = *around;
+        let Around { ports, is_known, checks, ref forwarding } = *around;
+        let port = ports.key();
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
-        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port) {
+        if let Some(own_port) = own_port.filter(|own_port| is_known && Ports::of_key(*own_port) != ports) {
+            let own = match ports.is_one() {
+                true => format!("the service's port {port} or none"),
+                false => "no port: the service has several".to_owned(),
+            };
             let wrong = format!(
-                "expected the service's port {port} or none: direct routing rewrites MAC addresses only, \
-                 so packets cannot change to port {own_port}"
+                "expected {own}: direct routing rewrites MAC addresses only, so packets cannot change to port {own_port}"
             );
             self.wrong(address, &wrong);
         }

@@ -95,6 +95,33 @@ fn mistakes_are_data_too() {
 }
 
 #[test]
+fn services_have_lists_ranges_and_all_ports() {
+    let service = |vip: &str| format!("  - vip: {vip}\n    servers: [{{ address: 192.0.2.21 }}]\n");
+    let vips = [
+        "192.0.2.10:443",
+        "192.0.2.10:80,8443",
+        "192.0.2.10:8000-8999,21",
+        "\"[2001:db8::10]:8000-8999\"",
+        "192.0.2.10:*",
+    ];
+    let services: String = vips.iter().map(|vip| service(vip)).collect();
+    let config = accepted(&format!("interface: eth0\nservices:\n{services}"));
+    let named: Vec<(&str, u16)> =
+        config.services.iter().map(|service| (service.name.as_str(), service.key.port)).collect();
+    let expected = [
+        ("tcp/192.0.2.10:443", 443),
+        ("tcp/192.0.2.10:80,8443", 80),
+        ("tcp/192.0.2.10:8000-8999,21", 8000),
+        ("tcp/[2001:db8::10]:8000-8999", 8000),
+        ("tcp/192.0.2.10:*", 0),
+    ];
+    assert_eq!(named, expected);
+    assert!(config.services.iter().all(|service| service.servers[0].port == service.key.port));
+    assert_eq!(config.services[4].key.to_string(), "tcp/192.0.2.10:*");
+    assert_eq!(config.services[1].addresses().count(), 2);
+}
+
+#[test]
 fn what_cannot_be_read_is_said_with_its_name() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let missing = dir.path().join("lb.yaml");
@@ -221,6 +248,7 @@ fn defaults() {
     };
     let service = Service {
         name: "tcp/192.0.2.10:80".into(),
+        ports: Ports::of_key(80),
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
         hashing: Hashing::default(),

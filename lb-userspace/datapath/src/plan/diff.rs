@@ -160,6 +160,7 @@ mod tests {
                 servers.retain(|server| seen.insert(server.target));
                 let stray = if hash { Stray::Hash } else { Stray::Pass };
                 let settings = Settings {
+                    ports: None,
                     stray,
                     refuses: false,
                     each_datagram: false,

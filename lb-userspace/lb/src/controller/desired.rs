@@ -70,6 +70,7 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
 
 fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> Settings {
     Settings {
+        ports: (!service.ports.is_one()).then_some(service.ports),
         stray: service.stray,
         refuses: service.fallback == Fallback::Refuse,
         each_datagram: service.ops,

@@ -38,7 +38,8 @@ pub(super) fn sizes(config: &Config) -> Sizes {
     let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
     let connections_v6 = if has_ipv6 { config.connections } else { config.connections / SMALL };
     let of_mh = config.services.iter().filter(|service| service.scheduler == Scheduler::Mh).count();
-    Sizes::for_connections(config.connections, connections_v6).with_services(config.services.len(), of_mh)
+    let places = config.services.iter().map(|service| service.ports.places());
+    Sizes::for_connections(config.connections, connections_v6).with_services(places.sum(), of_mh)
 }
 
 /// The event of a configuration that has got its first IPv6 service since `lb` started.

@@ -141,9 +141,11 @@ impl Controller {
 
     fn follow_sorry_pages(&mut self) {
         let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
-            Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
+            Fallback::Sorry(page) => Some((service, page)),
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Server(_) => None,
         });
+        let pages =
+            pages.flat_map(|(service, page)| service.addresses().map(move |address| (address, page.clone())));
         if let Err(error) = self.sorry.set(&pages.collect()) {
             tracing::error!("cannot start the thread of the sorry pages: {error}");
         }

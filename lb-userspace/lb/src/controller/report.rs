@@ -169,6 +169,7 @@ services:
             usable: true,
         };
         let settings = Settings {
+            ports: None,
             stray: service.stray,
             refuses: false,
             each_datagram: false,

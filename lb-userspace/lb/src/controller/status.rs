@@ -114,6 +114,7 @@ impl View<'_> {
             name: service.name.clone(),
             vip: service.key.vip,
             port: service.key.port,
+            ports: service.ports.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
             fallback: service.fallback.to_string(),
@@ -143,8 +144,8 @@ impl View<'_> {
             Fallback::None | Fallback::Refuse => (false, None),
             Fallback::Local => (true, None),
             Fallback::Sorry(_) => {
-                let address = service.key.address();
-                (self.sorry.listens(&address), self.sorry.trouble(&address))
+                let listens = service.addresses().all(|address| self.sorry.listens(&address));
+                (listens, service.addresses().find_map(|address| self.sorry.trouble(&address)))
             }
             Fallback::Server(address) => {
                 let reached = self.runtime.mac(address).is_some();

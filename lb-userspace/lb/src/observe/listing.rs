@@ -151,7 +151,7 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
 }
 
 fn service_row(service: &ServiceStatus) -> [Cell; 5] {
-    let address = words::address(service.vip, service.port);
+    let address = words::ports(service.vip, &service.ports);
     let default_name = format!("{}/{address}", service.protocol);
     [
         Cell::plain(&service.protocol.to_uppercase()),

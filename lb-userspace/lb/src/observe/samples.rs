@@ -112,6 +112,7 @@ pub(crate) fn cluster() -> Status {
             name: "web".into(),
             vip: [211, 58, 250, 6].into(),
             port: 80,
+            ports: "80".into(),
             protocol: "tcp".into(),
             scheduler: "rr".into(),
             fallback: "local".into(),
