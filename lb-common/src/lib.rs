@@ -16,6 +16,7 @@
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
+//! - [`binding`]: persistence: which server a client is bound to
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
 //! - `compile`: from a list of servers to a schedule (the host only)
@@ -37,6 +38,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod binding;
 pub mod buckets;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]

@@ -150,6 +150,9 @@ impl ServiceInfo {
     /// [`ServiceAddress`]'s of its first one (0: of all).
     pub const MANY_PORTS: u8 = 32;
 
+    /// Flag: clients are bound to their server, see [`crate::binding`].
+    pub const PERSISTENT: u8 = 64;
+
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {
         ServiceId(self.id)

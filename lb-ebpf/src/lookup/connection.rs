@@ -17,7 +17,7 @@ use crate::family::Family;
 use crate::guard;
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::schedule::tournament::owe;
-use crate::schedule::{self, Request};
+use crate::schedule::{self, Request, binding};
 use crate::sys::{forgotten, opaque};
 
 /// Where a packet goes.
@@ -213,7 +213,7 @@ impl<A: Family> Steps<'_, A> {
     fn request(&self) -> Request<A> {
         let flow = &self.context.flow;
         Request {
-            service: self.found.service.service(),
+            service: binding::numbered(self.found.service),
             client: flow.source,
             client_port: flow.source_port,
             destination: flow.destination,
@@ -234,6 +234,7 @@ impl<A: Family> Steps<'_, A> {
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                     }
+                    self.prolong(server, next, next_hop);
                 }
                 Ok(stays)
             }
@@ -241,6 +242,17 @@ impl<A: Family> Steps<'_, A> {
                 Some(state) => self.reschedule(seen, state),
                 None => Ok(stays),
             },
+        }
+    }
+
+    /// An entry is written anew at least every 17 s while packets come: often enough for the
+    /// client's binding, which goes by packets, too.
+    #[inline(always)]
+    fn prolong(&self, server: ServerId, state: State, next_hop: NextHop) {
+        let goes_on = matches!(state, State::Established | State::Udp) && next_hop.is_usable();
+        if goes_on && self.found.has(ServiceInfo::PERSISTENT) {
+            let [high, low] = self.context.flow.source.mapped().0;
+            binding::lb_prolong(binding::numbered(self.found.service), high, low, u32::from(server.0));
         }
     }
 

@@ -30,7 +30,7 @@ pub fn find(control: &Control, wanted: &ServiceAddress) -> Option<&'static Servi
 const NO_SLOT: u32 = u32::MAX;
 
 /// The slot of the service that has the port in a range, or else all ports, in numbers; global for
-/// the verifier's sake, see [`crate::schedule::lb_pick`].
+/// the verifier's sake, see [`crate::schedule::lb_choose`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_find_range(high: u64, low: u64, port_and_protocol: u32) -> u32 {

@@ -50,7 +50,7 @@ pub fn owe(server: ServerId, difference: u64) {
     }
 }
 
-/// [`owe`] in numbers; global for the verifier's sake, see [`super::lb_pick`]. Returns
+/// [`owe`] in numbers; global for the verifier's sake, see [`super::lb_choose`]. Returns
 /// nothing of interest: the verifier of 6.1 wants a number.
 #[unsafe(no_mangle)]
 #[inline(never)]

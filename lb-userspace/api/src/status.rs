@@ -255,6 +255,9 @@ pub struct ServiceStatus {
     #[serde(default)]
     pub draining: bool,
     pub quorum: QuorumStatus,
+    /// `None`: clients are not bound to their server.
+    #[serde(default)]
+    pub persistence: Option<PersistenceStatus>,
     pub servers: Vec<ServerStatus>,
     /// The fallback, if it is a server.
     pub fallback_server: Option<ServerStatus>,
@@ -262,6 +265,30 @@ pub struct ServiceStatus {
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub departed: Totals,
+}
+
+/// Persistence: clients that are bound to their server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistenceStatus {
+    pub timeout_s: u64,
+    /// Bits of an address that tell clients apart.
+    pub prefix: u8,
+    /// Other services with this name and VIP share the bound clients.
+    pub group: Option<String>,
+    /// Whether bound clients go on to a server of weight 0.
+    pub keeps_at_weight_zero: bool,
+    /// Clients (or prefixes) that are bound now.
+    pub bound: u64,
+    /// The first thousand of them, by address.
+    pub clients: Vec<BoundClient>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BoundClient {
+    /// Its address, or the first one of its prefix.
+    pub client: IpAddr,
+    pub server: IpAddr,
+    pub expires_in_s: u64,
 }
 
 /// The quorum: whether enough servers are usable.

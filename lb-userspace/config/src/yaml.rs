@@ -13,6 +13,7 @@ pub(crate) struct File {
     pub interface: Scalar,
     pub xdp_mode: Scalar,
     pub connections: Scalar,
+    pub bindings: Scalar,
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
@@ -153,6 +154,8 @@ pub(crate) struct Service {
     pub tunnel_source: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub persistence: Option<Persistence>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,
@@ -172,6 +175,15 @@ pub(crate) struct Service {
 pub(crate) struct Hash {
     pub port: Scalar,
     pub fallback: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `timeout`")]
+pub(crate) struct Persistence {
+    pub timeout: Scalar,
+    pub prefix: Scalar,
+    pub group: Scalar,
+    pub weight_zero: Scalar,
 }
 
 /// One check or several.

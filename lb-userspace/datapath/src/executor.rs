@@ -32,8 +32,9 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::{places, service_info};
+use self::values::{persistence, places, service_info};
 use super::allocator::Allocator;
+use super::bindings::Bindings;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
@@ -57,6 +58,8 @@ pub struct Executor {
     retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
+    /// `BOUND_SERVERS` differs from what services and servers say.
+    bound_changed: bool,
     /// Number of the last switch from one schedule, or one half of the services, to the other.
     switches: u64,
     /// Switches up to this one have settled: no packet is under way with what they switched off.
@@ -92,6 +95,8 @@ struct ServiceRecord {
     id: ServiceId,
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
+    /// Those that bound clients may go to.
+    binding: BTreeSet<Target>,
     /// Of those that have one.
     macs: BTreeMap<Target, Mac>,
     serving: Serving,
@@ -164,6 +169,7 @@ impl Executor {
             pairs: Allocator::new(sizes.pairs()),
             retired: Vec::new(),
             services_changed: false,
+            bound_changed: false,
             switches: 0,
             settled: 0,
             halves_switched: 0,
@@ -181,6 +187,10 @@ impl Executor {
     /// What the program tells of single packets.
     pub fn trace(&mut self) -> &mut Trace {
         &mut self.maps.trace
+    }
+
+    pub fn bindings(&mut self) -> &mut Bindings {
+        &mut self.maps.bindings
     }
 
     /// Number of a server in the maps.
@@ -249,6 +259,7 @@ impl Executor {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
+                self.write_persistence(key)?;
                 self.service_changed(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
@@ -268,7 +279,24 @@ impl Executor {
     /// Ends a batch of changes: services that were added, changed or removed are so for packets
     /// from now on.
     pub fn commit(&mut self) -> Result<()> {
+        self.write_bound_servers()?;
         if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
+    }
+
+    /// Tells which servers bound clients may go to.
+    fn write_bound_servers(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.bound_changed) {
+            return Ok(());
+        }
+        let persistent = self.services.values().filter(|record| record.settings.persistence.is_some());
+        let bound = persistent.flat_map(|record| {
+            let numbers = record.servers.iter().filter(|(target, _)| record.binding.contains(*target));
+            numbers.map(|(target, id)| {
+                let [high, low] = target.address().0;
+                ([high, low, u64::from(record.id.0)], u32::from(id.0))
+            })
+        });
+        self.maps.bound_servers.set("servers of bound clients", &bound.collect())
     }
 
     /// Nothing in the table names `server` any more: its number is free.
@@ -306,6 +334,7 @@ impl Executor {
             id: ServiceId(id),
             settings,
             servers: BTreeMap::new(),
+            binding: BTreeSet::new(),
             macs: BTreeMap::new(),
             serving: Serving::default(),
             regions: Regions::default(),
@@ -318,17 +347,27 @@ impl Executor {
         }
         self.services.insert(key, record);
         self.services_changed = true;
-        Ok(())
+        self.write_persistence(&key)
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
         self.services_changed = true;
+        self.bound_changed |= record.settings.persistence.is_some();
         self.retired.push(record.regions);
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
         }
         record.purging.iter().for_each(|server| self.leaves(*server, record.id));
+        Ok(())
+    }
+
+    /// Before packets see that the service binds clients, and after they have seen that it does not.
+    fn write_persistence(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.record(key)?;
+        let (index, persistence) = (usize::from(record.id.0), persistence(key, record));
+        self.bound_changed = true;
+        self.maps.persistence.write(index, persistence);
         Ok(())
     }
 

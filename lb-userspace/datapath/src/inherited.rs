@@ -25,6 +25,7 @@ use lb_common::tunnel::Tunnel;
 use lb_model::{Ports, Service, ServiceKey};
 
 use super::attach::pins::{self, Pins};
+use super::bindings::Bindings;
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
@@ -38,6 +39,8 @@ const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 6] =
     ["CONNECTIONS_V4", "SPILLS_V4", "CONNECTIONS_V6", "SPILLS_V6", "COUNTS", "OVERFLOWS"];
+/// What is shared as long as it has the same size, and copied otherwise.
+const BINDINGS: &str = "BINDINGS";
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 /// What is made anew, and pinned because the kernel empties it when no process holds it any more.
@@ -126,6 +129,21 @@ impl Inherited {
         self.pages == [sizes.pages_v4(), sizes.pages_v6()]
     }
 
+    fn has_bindings(&self, sizes: &Sizes) -> bool {
+        map(&self.folder, BINDINGS)
+            .and_then(|map| info(&map))
+            .is_ok_and(|info| info.max_entries() == sizes.bindings)
+    }
+
+    /// Copies the bound clients, unless they go on in the same map.
+    pub fn copy_bindings(&self, sizes: &Sizes, to: &mut Bindings) -> Result<()> {
+        if self.has_bindings(sizes) {
+            return Ok(());
+        }
+        let from = Map::LruHashMap(map(&self.folder, BINDINGS)?);
+        to.take_from(&Bindings::new(from)?)
+    }
+
     fn has_counters(&self, name: &str) -> bool {
         let wanted = if name == "REASONS" { Reason::COUNT } else { TableEvent::COUNT };
         map(&self.folder, name)
@@ -178,7 +196,7 @@ pub struct PinnedMaps {
 
 impl PinnedMaps {
     pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let names = [CONTROL, STAGES].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        let names = [CONTROL, STAGES, BINDINGS].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
         self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
     }
 
@@ -204,6 +222,7 @@ pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -
     match &inherited {
         Some(found) => {
             shared.extend(SHARED);
+            shared.extend(found.has_bindings(sizes).then_some(BINDINGS));
             shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
             shared.extend(OF_TABLE.into_iter().filter(|_| found.fits(sizes)));
         }

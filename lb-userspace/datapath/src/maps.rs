@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
+use lb_common::binding::Persistence;
 use lb_common::control::Control;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
@@ -17,6 +18,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
+use super::bindings::Bindings;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
@@ -43,6 +45,11 @@ pub struct Maps {
     pub schedules: Mapped<Schedule>,
     pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
+    /// How services bind clients.
+    pub persistence: Mapped<Persistence>,
+    pub bindings: Bindings,
+    /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
+    pub bound_servers: Synced<[u64; 3], u32>,
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
@@ -73,6 +80,9 @@ impl Maps {
             schedules: mapped(ebpf, "SCHEDULES")?,
             schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
             tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
+            persistence: mapped(ebpf, "PERSISTENCE")?,
+            bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
+            bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,

@@ -9,6 +9,7 @@ pub mod tunnel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
@@ -44,11 +45,23 @@ pub struct Settings {
     /// Each datagram is scheduled by itself.
     pub each_datagram: bool,
     pub timeouts: Timeouts,
+    /// `None`: clients are not bound to their server.
+    pub persistence: Option<Persistence>,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
     /// The service left the configuration and keeps the connections it has: others are nobody's, as
     /// at any port without a service.
     pub departed: bool,
+}
+
+/// How clients are bound to their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Services with the same number share bindings ([`lb_common::binding::group`]).
+    pub group: u64,
+    /// Bits of an address that tell clients apart.
+    pub prefix: u8,
+    pub timeout: Duration,
 }
 
 /// Where packets can go: a real server, or the director's own host.
@@ -73,6 +86,9 @@ pub struct Server {
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
+    /// New connections of clients that are bound to it may go to it, where the service binds
+    /// clients.
+    pub binds: bool,
 }
 
 impl Server {

@@ -26,6 +26,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
+    /// Clients that are bound to servers at most (1024 to 16 million).
+    pub bindings: u32,
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
@@ -305,6 +307,8 @@ pub struct Service {
     /// Idle time-outs of this service's connections: those of the file, overridden by those of the
     /// service.
     pub timeouts: Timeouts,
+    /// Clients are bound to their server; `None`: they are not.
+    pub persistence: Option<Persistence>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -329,6 +333,7 @@ impl Service {
             stray: Stray::Pass,
             ops: false,
             timeouts: Timeouts::default(),
+            persistence: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
@@ -347,6 +352,19 @@ impl Service {
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Sorry(_) => None,
         }
     }
+}
+
+/// Persistence: new connections of a client go to the server that its last ones went to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after the last packet of its connections a client stays bound; 1 s to 7 days.
+    pub timeout: Duration,
+    /// Clients whose addresses begin with the same bits are one; 1 to 32 or, of IPv6, to 128.
+    pub prefix: u8,
+    /// Services of one VIP whose groups have the same name share the servers of their clients.
+    pub group: Option<String>,
+    /// Bound clients go on to a server of weight 0.
+    pub keeps: bool,
 }
 
 /// Who serves when no real server is usable.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Quorum,
-    Server, Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Persistence,
+    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 use crate::tunnel::Tunnel;
@@ -32,6 +32,7 @@ impl Config {
             interface: _,
             xdp_mode: _,
             connections: _,
+            bindings: _,
             control: _,
             metrics: _,
             timeouts: _,
@@ -201,6 +202,7 @@ impl Writer {
             stray,
             ops,
             timeouts,
+            persistence,
             drain,
             servers,
         } = service;
@@ -242,8 +244,17 @@ impl Writer {
         });
         self.number(*ops);
         self.timeouts(timeouts);
+        self.option(persistence.as_ref(), Self::persistence);
         self.time(*drain);
         self.list(servers, Self::server);
+    }
+
+    fn persistence(&mut self, persistence: &Persistence) {
+        let Persistence { timeout, prefix, group, keeps } = persistence;
+        self.time(*timeout);
+        self.number(*prefix);
+        self.option(group.as_deref(), Self::text);
+        self.number(*keeps);
     }
 
     fn timeouts(&mut self, timeouts: &Timeouts) {

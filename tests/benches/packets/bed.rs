@@ -242,6 +242,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             tunnel: None,
             usable: true,
+            binds: true,
         }
     };
     Service {
@@ -251,6 +252,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             refuses: false,
             each_datagram: false,
             timeouts: Timeouts::default(),
+            persistence: None,
             group: Some(0),
             departed: false,
         },

@@ -38,6 +38,7 @@ pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
         refuses: false,
         each_datagram: false,
         timeouts: Timeouts::default(),
+        persistence: None,
         group: Some(GROUP),
         departed: false,
     };
@@ -74,10 +75,11 @@ pub fn server(number: u16, weight: u16) -> Server {
         mac: Some(mac(number)),
         tunnel: None,
         usable: true,
+        binds: true,
     }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable }
+    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable, binds: false }
 }

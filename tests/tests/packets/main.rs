@@ -12,6 +12,7 @@
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
+//! | [`persistence`] | clients that are bound: prefixes, time, dead servers, weight 0, groups |
 //! | [`ports`] | services with lists and ranges of ports, and with all |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
@@ -49,6 +50,7 @@ mod more_schedulers;
 mod moves;
 mod ops;
 mod passed;
+mod persistence;
 mod ports;
 mod probes;
 mod reasons;

@@ -48,6 +48,7 @@ impl Validator {
         self.families_can(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
         self.ports_suffice(services, &checked, span);
+        self.groups_agree(services, &checked, span);
         checked
     }
 
@@ -86,6 +87,10 @@ impl Validator {
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, usual_stray(scheduler)),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
+            persistence: service
+                .persistence
+                .as_ref()
+                .map(|given| self.persistence(given, span.key("persistence"), vip)),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
             ..default

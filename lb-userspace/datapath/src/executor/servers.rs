@@ -80,6 +80,8 @@ impl Executor {
             record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
         record.purging.push(id);
         record.macs.remove(&target);
+        record.binding.remove(&target);
+        self.bound_changed |= self.record(key)?.settings.persistence.is_some();
         self.look_who_serves(key)?;
         Ok(id)
     }
@@ -92,6 +94,11 @@ impl Executor {
             Some(mac) if server.tunnel.is_none() => record.macs.insert(server.target, mac),
             _ => record.macs.remove(&server.target),
         };
+        let bound = match server.binds && server.usable && server.target != Target::Local {
+            true => record.binding.insert(server.target),
+            false => record.binding.remove(&server.target),
+        };
+        let bound_changed = bound && record.settings.persistence.is_some();
         let next_hop = match (server.forwarding(own), server.mac) {
             (Forwarding::Local, None) => NextHop::local(server.usable),
             (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
@@ -105,6 +112,7 @@ impl Executor {
         }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
+        self.bound_changed |= bound_changed;
         self.look_who_serves(key)
     }
 }

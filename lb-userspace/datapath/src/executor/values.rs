@@ -1,11 +1,13 @@
 //! Values as the maps hold them.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use lb_common::connection::{State, Timeouts, ticks_from_ms};
+use lb_common::binding::{Persistence, mask};
+use lb_common::connection::{State, TICK_SHIFT, Timeouts, slack, ticks_from_ms};
 use lb_common::lease::GroupIndex;
 use lb_common::service::{ServiceAddress, ServiceInfo};
-use lb_model::{PortKey, Ports, ServiceKey, Stray};
+use lb_model::{PortKey, Ports, Protocol, ServiceKey, Stray};
 
 use super::ServiceRecord;
 
@@ -61,6 +63,27 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
     }
 }
 
+/// How the service binds clients, and for how long a first packet does.
+pub(super) fn persistence(key: &ServiceKey, record: &ServiceRecord) -> Persistence {
+    let settings = &record.settings;
+    let Some(config) = settings.persistence else { return Persistence::default() };
+    let lb_model::Timeouts { syn_recv, established, udp, .. } = settings.timeouts;
+    let (first, steady) = match key.protocol {
+        Protocol::Tcp => (syn_recv.min(config.timeout), established),
+        Protocol::Udp => (config.timeout, udp),
+    };
+    // Entries are written anew after this time at the latest, which is what prolongs a binding.
+    let slack = u64::from(slack(ticks_from_ms(steady.as_millis() as u64)) + 1) << TICK_SHIFT;
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+    Persistence {
+        mask: mask(key.vip.is_ipv4(), config.prefix),
+        group: config.group,
+        timeout_ns: ns(config.timeout) + slack,
+        tentative_ns: ns(first),
+        at_once: u64::from(key.protocol == Protocol::Udp),
+    }
+}
+
 pub(super) fn flags(record: &ServiceRecord) -> u8 {
     let ServiceRecord { settings, serving, .. } = record;
     [
@@ -70,6 +93,7 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
         (serving.host, ServiceInfo::HOST_SERVES),
         (serving.any, ServiceInfo::DIRECTOR_SERVES),
         (settings.ports.is_some(), ServiceInfo::MANY_PORTS),
+        (settings.persistence.is_some(), ServiceInfo::PERSISTENT),
     ]
     .into_iter()
     .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })

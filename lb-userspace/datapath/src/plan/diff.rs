@@ -148,6 +148,7 @@ mod tests {
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
                 tunnel: None,
                 usable,
+                binds: usable,
             },
         )
     }
@@ -165,6 +166,7 @@ mod tests {
                     refuses: false,
                     each_datagram: false,
                     timeouts: Timeouts::default(),
+                    persistence: None,
                     group: None,
                     departed: false,
                 };

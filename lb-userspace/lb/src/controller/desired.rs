@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use lb_common::binding;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
-use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
+use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
 use lb_net::routes::Route;
@@ -75,9 +76,16 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
         refuses: service.fallback == Fallback::Refuse,
         each_datagram: service.ops,
         timeouts: service.timeouts,
+        persistence: service.persistence.as_ref().filter(|_| !departed).map(|own| persistence(service, own)),
         group,
         departed,
     }
+}
+
+fn persistence(service: &lb_model::Service, own: &lb_model::Persistence) -> Persistence {
+    let name = own.group.clone().unwrap_or_else(|| service.key.to_string());
+    let group = binding::group(service.key.vip.into(), name.as_bytes());
+    Persistence { group, prefix: own.prefix, timeout: own.timeout }
 }
 
 /// The servers on their way out, but for those that are given up as dead.
@@ -94,6 +102,7 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         tunnel,
         mac,
         usable: false,
+        binds: false,
     })
 }
 
@@ -123,16 +132,20 @@ fn real_server(
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
     let Way { address, mac, tunnel } = Way::to(server, runtime);
+    let quorum = runtime.has_quorum(&service.key);
+    let keeps = service.persistence.as_ref().is_some_and(|persistence| persistence.keeps);
+    let mut binds = false;
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
         // Without the quorum it keeps what it has.
         Availability::Usable { weight } => {
-            (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
+            binds = quorum && (weight > 0 || keeps);
+            (mac.is_some(), if quorum { weight } else { 0 })
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable })
+    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable, binds })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -143,7 +156,7 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached })
+    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached, binds: false })
 }
 
 #[cfg(test)]
@@ -222,6 +235,7 @@ mod tests {
             interface: "eth0".to_owned(),
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,
+            bindings: 1024,
             control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),

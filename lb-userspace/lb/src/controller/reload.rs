@@ -70,6 +70,7 @@ impl Controller {
             interface,
             xdp_mode: _,
             connections,
+            bindings,
             control,
             metrics,
             timeouts: _,
@@ -83,6 +84,7 @@ impl Controller {
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
+            ("bindings", *bindings != new.bindings),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
             ("zero_copy", *zero_copy != new.zero_copy),

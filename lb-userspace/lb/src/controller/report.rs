@@ -167,6 +167,7 @@ services:
             tunnel: None,
             mac: Some([2; 6].into()),
             usable: true,
+            binds: true,
         };
         let settings = Settings {
             ports: None,
@@ -174,6 +175,7 @@ services:
             refuses: false,
             each_datagram: false,
             timeouts: service.timeouts,
+            persistence: None,
             group: None,
             departed: false,
         };

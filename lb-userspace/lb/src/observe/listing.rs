@@ -156,10 +156,19 @@ fn service_row(service: &ServiceStatus) -> [Cell; 5] {
     [
         Cell::plain(&service.protocol.to_uppercase()),
         Cell::new(&address, Tone::Strong),
-        Cell::plain(&service.scheduler),
+        Cell::plain(&scheduler(service)),
         name_cell(&service.name, &default_name),
         fallback_cell(service),
     ]
+}
+
+/// With persistence also its time, as ipvsadm has it, and how many clients are bound.
+fn scheduler(service: &ServiceStatus) -> String {
+    let ServiceStatus { scheduler, persistence, .. } = service;
+    persistence.as_ref().map_or_else(
+        || scheduler.clone(),
+        |own| format!("{scheduler} persistent {}s ({} bound)", own.timeout_s, words::grouped(own.bound)),
+    )
 }
 
 /// The fallback, whether it serves and why, and what is wrong with it.

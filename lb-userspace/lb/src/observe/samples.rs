@@ -119,6 +119,7 @@ pub(crate) fn cluster() -> Status {
             on_fallback: false,
             fallback_ready: true,
             fallback_error: None,
+            persistence: None,
             draining: false,
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
