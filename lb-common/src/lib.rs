@@ -23,6 +23,7 @@
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
+//! - [`limits`]: thresholds: how many connections a server may have
 //! - [`partial_checksum`]: checksums that were left to hardware
 //! - [`hairpin`]: packets that go back to where they came from
 //! - [`peer`]: packets from another director that this host serves, or that it must look up
@@ -53,6 +54,7 @@ pub mod kernel;
 pub mod lease;
 #[cfg(not(target_arch = "bpf"))]
 pub mod least;
+pub mod limits;
 pub mod mac;
 pub mod partial_checksum;
 pub mod peer;

@@ -7,6 +7,7 @@ use lb_common::addr::V6;
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::control::Control;
 use lb_common::fragment::{self, Trail};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
@@ -105,6 +106,10 @@ pub static TARGETS: Array<V6, 2, SHARED> = Array::new();
 /// By server: connections now, `lb_common::server::Counts`.
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
+
+/// By server: how many connections it may have, and whether it is full.
+#[btf_map]
+pub static LIMITS: Array<Limits, 2, SHARED> = Array::new();
 
 /// By server: its leaf in the tournament of its service.
 #[btf_map]

@@ -13,7 +13,7 @@ use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
 use lb_common::tournament::winner;
 
-use self::tournament::MapPairs;
+use self::tournament::{MapPairs, has_no_room};
 use crate::maps::{ACTIVE_SCHEDULES, COUNTS, CURSORS, SCHEDULE_WORDS, SCHEDULES};
 use crate::sys::atomic;
 
@@ -94,6 +94,12 @@ pub extern "C" fn lb_choose(
         Some(Walk::TwoChoices) => of_two(schedule),
         None => return UNKNOWN_SCHEDULER,
     };
+    let server = match server {
+        Some(server) if schedule.has(Schedule::LIMITED) && has_no_room(server) => {
+            least_loaded(schedule, Measure::Load)
+        }
+        server => server,
+    };
     server.map_or(NO_SERVER, |server| u32::from(server.0))
 }
 
@@ -119,7 +125,7 @@ fn by_bucket(
     client_port: u16,
     destination: u32,
 ) -> Option<ServerId> {
-    let port = if schedule.hashes_port == 0 { 0 } else { client_port };
+    let port = if schedule.has(Schedule::HASHES_PORT) { client_port } else { 0 };
     let hash = match hashed {
         Hashed::Client => buckets::hash(client, port),
         Hashed::Destination => destination,

@@ -318,6 +318,15 @@ pub struct ServerStatus {
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.
     pub effective_weight: u16,
+    /// Connections from which the server is full and gets no new ones; 0: none.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Below so many it gets new ones again.
+    #[serde(default)]
+    pub lower_threshold: u32,
+    /// It gets no new connections because it has too many.
+    #[serde(default)]
+    pub full: bool,
     /// Why the effective weight of a server that is up differs from the configured one: `slow
     /// start` or `advised`.
     pub weight_reason: Option<String>,

@@ -264,6 +264,8 @@ pub(crate) struct Server {
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
     pub weight: Scalar,
+    pub upper_threshold: Scalar,
+    pub lower_threshold: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
 }

@@ -132,6 +132,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("TUNNELS", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
+        .map_max_entries("LIMITS", sizes.servers + 1)
         .map_max_entries("LEAVES", sizes.servers + 1)
         .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)

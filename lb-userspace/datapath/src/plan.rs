@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
@@ -89,6 +90,8 @@ pub struct Server {
     /// New connections of clients that are bound to it may go to it, where the service binds
     /// clients.
     pub binds: bool,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
 }
 
 impl Server {
@@ -114,6 +117,7 @@ impl Service {
             server: server.target,
             weight: if server.usable { server.weight } else { 0 },
             holding: server.holding(),
+            thresholds: server.thresholds,
         };
         match self.scheduler.hashes() {
             true => self

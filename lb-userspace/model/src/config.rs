@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lb_common::limits::Thresholds;
 pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
@@ -458,6 +459,8 @@ pub struct Server {
     pub tunnel: Option<Tunnel>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
+    /// How many connections it may have before it gets no new ones, and how few until it does.
+    pub thresholds: Thresholds,
     /// The server must pass all of them; without checks it counts as healthy.
     pub checks: Arc<[Check]>,
 }
@@ -466,6 +469,14 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
+        Self {
+            name,
+            address,
+            port,
+            tunnel: None,
+            weight: 1,
+            thresholds: Thresholds::NONE,
+            checks: Arc::default(),
+        }
     }
 }

@@ -272,11 +272,12 @@ impl Writer {
     }
 
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, weight, thresholds, checks } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
         self.number(*weight);
+        self.number(thresholds.0);
         self.list(checks.iter(), Self::check);
     }
 }

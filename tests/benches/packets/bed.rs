@@ -243,6 +243,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             tunnel: None,
             usable: true,
             binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         }
     };
     Service {

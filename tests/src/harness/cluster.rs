@@ -76,10 +76,20 @@ pub fn server(number: u16, weight: u16) -> Server {
         tunnel: None,
         usable: true,
         binds: true,
+        thresholds: lb_common::limits::Thresholds::NONE,
     }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable, binds: false }
+    Server {
+        target: Target::Local,
+        weight: 1,
+        share: 0,
+        mac: None,
+        tunnel: None,
+        usable,
+        binds: false,
+        thresholds: lb_common::limits::Thresholds::NONE,
+    }
 }

@@ -28,6 +28,7 @@
 //! | [`sizes`] | as many services, and servers of one, as there may be |
 //! | [`more_schedulers`] | sed, nq, sh, dh, mh, fo, ovf, twos; strays of those that hash |
 //! | [`cpus`] | several CPUs at once |
+//! | [`thresholds`] | servers with as many connections as they may have |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
 //! | [`trace`] | what is told of single packets while somebody traces |
@@ -62,6 +63,7 @@ mod silence;
 mod sizes;
 mod table;
 mod table_model;
+mod thresholds;
 mod trace;
 mod tunnels;
 mod unfinished;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, Ports, Server};
+use lb_model::{Check, Ports, Server, Thresholds};
 
 use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
@@ -65,11 +65,33 @@ impl Validator {
             port,
             tunnel: self.tunnel(server, span, ip, forwarding),
             weight: weight.unwrap_or(1),
+            thresholds: self.thresholds(server, span),
             checks: match &server.check {
                 None => Arc::clone(checks),
                 own => self.checks(own.as_ref(), span.key("check")),
             },
         }
+    }
+
+    /// As ipvsadm's -x and -y.
+    fn thresholds(&mut self, server: &yaml::Server, span: SourceSpan<'_>) -> Thresholds {
+        const MOST: u64 = 1_000_000_000;
+        let upper = Value::of(&server.upper_threshold, "upper_threshold", span);
+        let lower = Value::of(&server.lower_threshold, "lower_threshold", span);
+        let most = self.optional(upper, |text| values::whole::<u32>(text, 0..=MOST));
+        let least = self.optional(lower, |text| values::whole::<u32>(text, 0..=MOST));
+        match (most, least) {
+            (None | Some(0), Some(1..)) if upper.text.is_none() || most.is_some() => {
+                let message = "`lower_threshold` is below how many connections a full server takes new ones again, expected \
+                               `upper_threshold`, from which it is full";
+                self.mistake(lower.span().key_at(), message);
+            }
+            (Some(most), Some(least)) if least > most => {
+                self.wrong(lower, &format!("expected at most `upper_threshold`, which is {most}"));
+            }
+            _ => {}
+        }
+        Thresholds::new(most.unwrap_or(0), least.unwrap_or(0))
     }
 
     fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], span: SourceSpan<'_>) {

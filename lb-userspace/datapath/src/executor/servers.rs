@@ -4,6 +4,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::shared::Shared;
@@ -27,6 +28,7 @@ impl Executor {
             Some(_) => self.maps.servers.read(usize::from(id.0)).next_hop,
             None => {
                 self.maps.stats.clear(id)?;
+                self.maps.limits.write(usize::from(id.0), Limits::default());
                 Shared::new(NextHop::UNSET)
             }
         };
@@ -110,6 +112,8 @@ impl Executor {
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
         }
+        let thresholds = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, thresholds));
+        thresholds.store(server.thresholds.0, Ordering::Release);
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
         self.bound_changed |= bound_changed;

@@ -149,6 +149,7 @@ mod tests {
                 tunnel: None,
                 usable,
                 binds: usable,
+                thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),
             },
         )
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use lb_common::binding;
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, tunnel};
@@ -103,6 +104,7 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         mac,
         usable: false,
         binds: false,
+        thresholds: Thresholds::NONE,
     })
 }
 
@@ -145,7 +147,16 @@ fn real_server(
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable, binds })
+    Some(Server {
+        target: Target::Real(address),
+        weight,
+        share,
+        mac,
+        tunnel,
+        usable,
+        binds,
+        thresholds: server.thresholds,
+    })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -156,7 +167,16 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached, binds: false })
+    Some(Server {
+        target,
+        weight: 1,
+        share: 0,
+        mac,
+        tunnel: None,
+        usable: needed && reached,
+        binds: false,
+        thresholds: Thresholds::NONE,
+    })
 }
 
 #[cfg(test)]

@@ -189,6 +189,13 @@ impl Forwarder {
         })
     }
 
+    /// Whether the server has as many connections as it may.
+    pub(super) fn is_full(&self, service: &ServiceKey, target: Target) -> bool {
+        let executor = &self.data_path.executor;
+        let id = executor.server_id(service, target);
+        id.is_some_and(|id| executor.maps().limits.read(usize::from(id.0)).full.get() != 0)
+    }
+
     pub(super) fn counters(&self) -> &Counters {
         &self.data_path.executor.maps().counters
     }

@@ -168,6 +168,7 @@ services:
             mac: Some([2; 6].into()),
             usable: true,
             binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         };
         let settings = Settings {
             ports: None,

@@ -235,6 +235,9 @@ impl View<'_> {
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
+            upper_threshold: server.thresholds.upper(),
+            lower_threshold: server.thresholds.lower(),
+            full: self.forwarder.is_full(&service.key, target),
             weight_reason: machine
                 .and_then(Machine::weight_limiter)
                 .map(|limiter| limiter.as_str().to_owned()),

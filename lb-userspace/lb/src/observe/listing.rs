@@ -247,7 +247,11 @@ fn last_latency(server: &ServerStatus) -> Option<u64> {
 
 fn notes(server: &ServerStatus) -> String {
     let warning = server.warning.as_ref().map(|warning| format!("warning: {warning}"));
-    let notes = [server.reason.clone(), server.weight_reason.clone(), warning];
+    let ServerStatus { upper_threshold, lower_threshold, .. } = server;
+    let full = server.full.then(|| {
+        format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
+    });
+    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
     notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
