@@ -68,8 +68,8 @@ pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
 const NO_SERVER: u32 = 0;
 const UNKNOWN_SCHEDULER: u32 = 1 << 16;
 
-/// The scheduler's pick in numbers, the client's address in two: the verifier looks at a function that is
-/// global, of numbers alone, once and by itself, and not again wherever it is called.
+/// The scheduler's pick in numbers, the client's address in two: the verifier looks at a function
+/// that is global, of numbers alone, once and by itself, and not again wherever it is called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_choose(

@@ -147,4 +147,36 @@ fn a_site_and_ftp_come_to_one_server_each_client() {
     servers[gone].web.start().expect("nginx starts");
     director.wait_until("all servers up", PATIENCE, all_up).expect("the server comes back");
     assert_eq!(fetch(&client, "10.9.0.50", &[site[1]]), [stays], "it stays where it is now");
+
+    // Each server has more connections than this, most of them on their way to their end.
+    let site_servers = "servers: &servers [{ name: s1, address: 10.9.0.11 }";
+    let limited =
+        "servers: [{ name: s1, address: 10.9.0.11, upper_threshold: 1 }, { name: s2, address: 10.9.0.12 }]";
+    let rest = CONFIGURATION.split_once(site_servers).expect("the servers of the site").1;
+    let (_, others) = rest.split_once('\n').expect("more lines");
+    let others = others.replacen(
+        "*servers",
+        "&servers [{ name: s1, address: 10.9.0.11 }, { name: s2, address: 10.9.0.12 }]",
+        1,
+    );
+    let head = CONFIGURATION.split_once(site_servers).expect("the servers of the site").0;
+    director.reconfigure(&format!("{head}{limited}\n{others}")).expect("a file is written");
+    let full = director.wait_for_events("server_full", 1, PATIENCE, |_| true).expect("s1 is full");
+    assert_eq!((full.service.as_deref(), full.server.as_deref()), (Some("site"), Some("10.9.0.11")));
+    let status = director.status().expect("a status");
+    let s1 = of(&status, "site").servers.iter().find(|server| server.name == "s1").expect("a server");
+    assert!(s1.full && s1.upper_threshold == 1 && s1.lower_threshold == 1, "{s1:?}");
+    assert!(director.listing().expect("a listing").contains("full: 1 connections and more"));
+    client.ip("address add 10.9.0.52/24 dev eth0").expect("a third client");
+    for round in 0..4 {
+        assert_eq!(fetch(&client, "10.9.0.52", &[site[round % 2]]), ["s2"], "s1 gets nobody new");
+    }
+    director.reconfigure(CONFIGURATION).expect("a file is written");
+    director
+        .wait_until("room again", PATIENCE, |status| {
+            of(status, "site").servers.iter().all(|server| !server.full)
+        })
+        .expect("s1 has room");
+    director.wait_for_events("server_has_room", 1, PATIENCE, |_| true).expect("that is told");
+    director.wait_for_events("server_full", 1, PATIENCE, |_| true).expect("it was told once");
 }

@@ -362,7 +362,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Before packets see that the service binds clients, and after they have seen that it does not.
+    /// Packets that still or already take the service for one that binds clients find it so or not.
     fn write_persistence(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.record(key)?;
         let (index, persistence) = (usize::from(record.id.0), persistence(key, record));

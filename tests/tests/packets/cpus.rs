@@ -115,7 +115,7 @@ fn thresholds_are_passed_by_a_connection_for_each_cpu_at_most() {
         let director = Director::with_sizes(ROOMY, [(WEB, limited)]);
         let _sweeper = Sweeper::start(director.data_path.table.clone()).expect("threads");
         on_every_cpu(|thread| {
-            clients_of(thread).take(2000).for_each(|number| _ = director.open(client(number)))
+            clients_of(thread).take(2000).for_each(|number| _ = director.open(client(number)));
         });
         for number in 1..=2 {
             let (active, inactive) = director.counts(WEB, number);

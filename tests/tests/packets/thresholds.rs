@@ -105,6 +105,7 @@ fn thresholds_come_and_go_with_a_reload() {
     assert!(is_full(&director, 1), "it has five");
     assert!((10..20).all(|number| open(&director, number) == Some(2)));
     set(&mut director, 0);
+    assert!(!is_full(&director, 1));
     assert!((20..40).any(|number| open(&director, number) == Some(1)));
     director.assert_counts_are_true();
 }

@@ -4,6 +4,7 @@
 mod cluster;
 mod digest;
 mod keys;
+mod sessions;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -95,33 +96,6 @@ fn mistakes_are_data_too() {
 }
 
 #[test]
-fn services_have_lists_ranges_and_all_ports() {
-    let service = |vip: &str| format!("  - vip: {vip}\n    servers: [{{ address: 192.0.2.21 }}]\n");
-    let vips = [
-        "192.0.2.10:443",
-        "192.0.2.10:80,8443",
-        "192.0.2.10:8000-8999,21",
-        "\"[2001:db8::10]:8000-8999\"",
-        "192.0.2.10:*",
-    ];
-    let services: String = vips.iter().map(|vip| service(vip)).collect();
-    let config = accepted(&format!("interface: eth0\nservices:\n{services}"));
-    let named: Vec<(&str, u16)> =
-        config.services.iter().map(|service| (service.name.as_str(), service.key.port)).collect();
-    let expected = [
-        ("tcp/192.0.2.10:443", 443),
-        ("tcp/192.0.2.10:80,8443", 80),
-        ("tcp/192.0.2.10:8000-8999,21", 8000),
-        ("tcp/[2001:db8::10]:8000-8999", 8000),
-        ("tcp/192.0.2.10:*", 0),
-    ];
-    assert_eq!(named, expected);
-    assert!(config.services.iter().all(|service| service.servers[0].port == service.key.port));
-    assert_eq!(config.services[4].key.to_string(), "tcp/192.0.2.10:*");
-    assert_eq!(config.services[1].addresses().count(), 2);
-}
-
-#[test]
 fn what_cannot_be_read_is_said_with_its_name() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let missing = dir.path().join("lb.yaml");
@@ -164,6 +138,7 @@ fn the_cluster_of_the_talk() {
         interface: "eth0".into(),
         xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
+        bindings: 1 << 18,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
@@ -260,6 +235,7 @@ fn defaults() {
         hooks: ServiceHooks::default(),
         stray: Stray::Pass,
         ops: false,
+        persistence: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             established: seconds(900),
@@ -274,6 +250,7 @@ fn defaults() {
             port: 80,
             tunnel: None,
             weight: 1,
+            thresholds: Thresholds::NONE,
             checks: [check].into(),
         }],
     };

@@ -114,6 +114,11 @@ impl Executor {
         }
         let thresholds = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, thresholds));
         thresholds.store(server.thresholds.0, Ordering::Release);
+        if server.thresholds.is_none() {
+            // Nobody looks any more whether it is full.
+            let full = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, full));
+            full.store(0, Ordering::Release);
+        }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
         self.bound_changed |= bound_changed;

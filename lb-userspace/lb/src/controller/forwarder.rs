@@ -193,7 +193,10 @@ impl Forwarder {
     pub(super) fn is_full(&self, service: &ServiceKey, target: Target) -> bool {
         let executor = &self.data_path.executor;
         let id = executor.server_id(service, target);
-        id.is_some_and(|id| executor.maps().limits.read(usize::from(id.0)).full.get() != 0)
+        id.is_some_and(|id| {
+            let limits = executor.maps().limits.read(usize::from(id.0));
+            !limits.thresholds.get().is_none() && limits.full.get() != 0
+        })
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -110,9 +110,10 @@ impl Notifier {
     ) {
         let mut full = HashSet::new();
         for service in services {
-            for server in service.servers.iter().filter(|server| !server.thresholds.is_none()) {
+            for server in &service.servers {
                 let subject = (service.key, server.address);
-                let (was, is) = (self.full.contains(&subject), is_full(&service.key, server.address));
+                let was = self.full.contains(&subject);
+                let is = !server.thresholds.is_none() && is_full(&service.key, server.address);
                 if is {
                     full.insert(subject);
                 }
@@ -149,11 +150,13 @@ fn full_record(service: &Service, server: &Server, full: bool) -> Record {
             "server_full",
             format!("{name} of {of} is full: it has {} connections or more", thresholds.upper()),
         ),
-        false => Record::new(
-            Level::Info,
-            "server_has_room",
-            format!("{name} of {of} has room again: fewer than {} connections", thresholds.lower()),
-        ),
+        false => {
+            let why = match thresholds.is_none() {
+                true => "it has no thresholds any more".to_owned(),
+                false => format!("it has fewer than {} connections", thresholds.lower()),
+            };
+            Record::new(Level::Info, "server_has_room", format!("{name} of {of} has room again: {why}"))
+        }
     };
     record.service(of).server(&server.address.to_string())
 }
