@@ -12,6 +12,9 @@ use lb_lab::lab::{Director, Lab, Node, RealServer, unique_name};
 const PATIENCE: Duration = Duration::from_secs(40);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 
+const HTTP: &str = "http://10.9.0.100/index.html";
+const HTTPS: &str = "https://10.9.0.100/index.html";
+
 const CONFIGURATION: &str = "\
 interface: eth0
 groups: [{ vips: [10.9.0.100/24] }]
@@ -92,7 +95,7 @@ fn a_site_and_ftp_come_to_one_server_each_client() {
     };
     director.wait_until("all servers up", PATIENCE, all_up).expect("the servers come up");
 
-    let site = ["http://10.9.0.100/index.html", "https://10.9.0.100/index.html"];
+    let site = [HTTP, HTTPS];
     let files = ["ftp://10.9.0.100//srv/name"; 3];
     let mut homes = BTreeSet::new();
     for from in ["10.9.0.50", "10.9.0.51"] {
@@ -147,7 +150,12 @@ fn a_site_and_ftp_come_to_one_server_each_client() {
     servers[gone].web.start().expect("nginx starts");
     director.wait_until("all servers up", PATIENCE, all_up).expect("the server comes back");
     assert_eq!(fetch(&client, "10.9.0.50", &[site[1]]), [stays], "it stays where it is now");
+    s1_is_full(&director, &client);
+}
 
+/// Thresholds below what each server of the site has, and none again.
+fn s1_is_full(director: &Director, client: &Node) {
+    let site = [HTTP, HTTPS];
     // Each server has more connections than this, most of them on their way to their end.
     let site_servers = "servers: &servers [{ name: s1, address: 10.9.0.11 }";
     let limited =
@@ -169,7 +177,7 @@ fn a_site_and_ftp_come_to_one_server_each_client() {
     assert!(director.listing().expect("a listing").contains("full: 1 connections and more"));
     client.ip("address add 10.9.0.52/24 dev eth0").expect("a third client");
     for round in 0..4 {
-        assert_eq!(fetch(&client, "10.9.0.52", &[site[round % 2]]), ["s2"], "s1 gets nobody new");
+        assert_eq!(fetch(client, "10.9.0.52", &[site[round % 2]]), ["s2"], "s1 gets nobody new");
     }
     director.reconfigure(CONFIGURATION).expect("a file is written");
     director
