@@ -10,7 +10,7 @@ use crate::shared::Shared;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table,
 /// servers, counts, totals. Raised whenever one of them changes its meaning.
-pub const LAYOUT: u64 = 4;
+pub const LAYOUT: u64 = 5;
 
 /// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of
 /// them.
@@ -39,7 +39,11 @@ pub struct Control {
     pub vips: Shared<Vips>,
     /// As `page_mask_v4`, for IPv6.
     pub page_mask_v6: u32,
-    pub reserved: [u32; 15],
+    pub reserved: u32,
+    /// 1: some services have a range of ports, or all, see
+    /// [`crate::service::ServiceAddress::of_block`].
+    pub has_ranges: Shared<u64>,
+    pub reserved_words: [u64; 6],
     /// By [`crate::lease::GroupIndex`].
     pub leases: [Shared<Lease>; GROUPS],
 }

@@ -16,12 +16,14 @@
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
+//! - [`binding`]: persistence: which server a client is bound to
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
 //! - `compile`: from a list of servers to a schedule (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
+//! - [`limits`]: thresholds: how many connections a server may have
 //! - [`partial_checksum`]: checksums that were left to hardware
 //! - [`hairpin`]: packets that go back to where they came from
 //! - [`peer`]: packets from another director that this host serves, or that it must look up
@@ -37,6 +39,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod binding;
 pub mod buckets;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
@@ -51,6 +54,7 @@ pub mod kernel;
 pub mod lease;
 #[cfg(not(target_arch = "bpf"))]
 pub mod least;
+pub mod limits;
 pub mod mac;
 pub mod partial_checksum;
 pub mod peer;

@@ -4,8 +4,10 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
+use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::control::Control;
 use lb_common::fragment::{self, Trail};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
@@ -117,9 +119,29 @@ pub static TARGETS: Array<V6, 2, SHARED> = Array::new();
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 
+/// By server: how many connections it may have, and whether it is full.
+#[btf_map]
+pub static LIMITS: Array<Limits, 2, SHARED> = Array::new();
+
 /// By server: its leaf in the tournament of its service.
 #[btf_map]
 pub static LEAVES: Array<Shared<Leaf>, 2, SHARED> = Array::new();
+
+/// By service: how it binds clients.
+#[btf_map]
+pub static PERSISTENCE: Array<Persistence, 2, SHARED> = Array::new();
+
+/// The server that a client is bound to.
+#[btf_map]
+pub static BINDINGS: LruHashMap<binding::Key, Binding, 1> = LruHashMap::new();
+
+/// The same of clients that have not established a connection yet.
+#[btf_map]
+pub static TENTATIVE: LruHashMap<binding::Key, Binding, { binding::TENTATIVE as usize }> = LruHashMap::new();
+
+/// By address and service: the number of a server that bound clients may go to.
+#[btf_map]
+pub static BOUND_SERVERS: HashMap<BoundServer, u32, 1> = HashMap::new();
 
 /// The nodes of all tournaments, two in an element.
 #[btf_map]

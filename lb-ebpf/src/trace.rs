@@ -2,7 +2,7 @@
 //! whoever ends a packet's way calls [`finish`].
 //!
 //! Where nobody traces, each of these tests one word. What is done otherwise stands in global
-//! functions of numbers alone, see [`crate::schedule::lb_pick`]. Rules and layouts are
+//! functions of numbers alone, see [`crate::schedule::lb_choose`]. Rules and layouts are
 //! `lb_common::trace`.
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_md};

@@ -195,5 +195,5 @@ fn trail_of<A: Family>(head: &Head<A>, now_ns: u64) -> Option<(*mut Trail, Datag
     let (trail, datagram) = fragment::trail(&head.key(), now_ns)?;
     let server = SERVERS.get(u32::from(datagram.server().0))?;
     let address = head.flow_of(datagram).service();
-    server.service.serves(&address).then_some((trail, datagram, server))
+    server.service.knows(&address).then_some((trail, datagram, server))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, SourcePrefix, Statuses};
+use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, SourcePrefix, Statuses};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
@@ -112,12 +112,45 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
 }
 
-/// A virtual IP address and its port.
-pub(crate) fn vip(text: &str) -> Result<(IpAddr, u16), String> {
+/// A virtual IP address and the ports of a service.
+pub(crate) fn vip(text: &str) -> Result<(IpAddr, Ports), String> {
+    if !is_ipv6(text)
+        && let Some((host, several)) = text.rsplit_once(':')
+        && several.contains([',', '-', '*'])
+    {
+        return Ok((host_address(host, VIP)?, ports(several)?));
+    }
     match endpoint(text, VIP)? {
-        (address, Some(port)) => Ok((address, port)),
+        (address, Some(port)) => Ok((address, Ports::of_key(port))),
         (_, None) => Err(format!("the port is missing, expected {VIP}")),
     }
+}
+
+/// Ports, ranges of them, or all.
+fn ports(text: &str) -> Result<Ports, String> {
+    if text == "*" {
+        return Ok(Ports::ALL);
+    }
+    let mut ranges: Vec<PortRange> = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|port| whole::<u16>(port.trim(), 1..=65535));
+        let (Ok(first), Ok(last)) = (first, last) else { return Err(format!("expected {PORTS}")) };
+        if first > last {
+            return Err(format!("the range {first}-{last} ends before it begins"));
+        }
+        if let Some(other) = ranges.iter().find(|range| range.first <= last && first <= range.last) {
+            return Err(format!("{other} and {} have ports in common", PortRange { first, last }));
+        }
+        ranges.push(PortRange { first, last });
+    }
+    let most = Ports::MOST;
+    Ports::of(&ranges).ok_or_else(|| {
+        format!(
+            "found {} ports and ranges, expected at most {most}: split the service, or use a range",
+            ranges.len()
+        )
+    })
 }
 
 /// A VIP as an address of an interface; the default prefix length is that of a single host.
@@ -225,6 +258,7 @@ pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String
 }
 
 pub(crate) const VIP: &str = "an address and port, such as 211.58.250.6:80 or \"[2001:db8::6]:80\"";
+const PORTS: &str = "ports from 1 to 65535, ranges of them, or * for all, such as 80,443 or 30000-30999";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
 const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
 const SOURCE_PREFIX: &str = "a prefix of unicast addresses, such as 172.16.0.0/16 or fd00:6c62::/64";

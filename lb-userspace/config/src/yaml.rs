@@ -13,6 +13,7 @@ pub(crate) struct File {
     pub interface: Scalar,
     pub xdp_mode: Scalar,
     pub connections: Scalar,
+    pub bindings: Scalar,
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
@@ -159,6 +160,8 @@ pub(crate) struct Service {
     pub tunnel_source: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub persistence: Option<Persistence>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,
@@ -187,6 +190,15 @@ pub(crate) struct QuicEncoding {
     pub server_id_length: Scalar,
     pub nonce_length: Scalar,
     pub key: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `timeout`")]
+pub(crate) struct Persistence {
+    pub timeout: Scalar,
+    pub prefix: Scalar,
+    pub group: Scalar,
+    pub weight_zero: Scalar,
 }
 
 /// One check or several.
@@ -268,6 +280,8 @@ pub(crate) struct Server {
     pub tunnel_source: Scalar,
     pub quic_server_ids: Option<ByRotation>,
     pub weight: Scalar,
+    pub upper_threshold: Scalar,
+    pub lower_threshold: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
 }

@@ -26,7 +26,7 @@ use lb_common::mac::Mac;
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_common::service::{ServiceId, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
@@ -34,8 +34,9 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 use self::schedules::Regions;
-use self::values::service_info;
+use self::values::{persistence, places, service_info};
 use super::allocator::Allocator;
+use super::bindings::Bindings;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
@@ -60,6 +61,8 @@ pub struct Executor {
     retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
+    /// `BOUND_SERVERS` differs from what services and servers say.
+    bound_changed: bool,
     /// Number of the last switch from one schedule, or one half of the services, to the other.
     switches: u64,
     /// Switches up to this one have settled: no packet is under way with what they switched off.
@@ -95,6 +98,8 @@ struct ServiceRecord {
     id: ServiceId,
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
+    /// Those that bound clients may go to.
+    binding: BTreeSet<Target>,
     /// Of those that have one.
     macs: BTreeMap<Target, Mac>,
     serving: Serving,
@@ -115,6 +120,10 @@ struct Serving {
 }
 
 impl ServiceRecord {
+    fn ports(&self, key: &ServiceKey) -> lb_model::Ports {
+        self.settings.ports.unwrap_or(lb_model::Ports::of_key(key.port))
+    }
+
     /// Whether packets must not go the program's fast way.
     fn needs_slow_way(&self) -> bool {
         self.serving.host || self.settings.each_datagram || self.settings.quic
@@ -148,7 +157,9 @@ impl Executor {
                 hold_strays_until: Shared::new(0),
                 vips: Shared::new(Vips::default()),
                 page_mask_v6: sizes.pages_v6() - 1,
-                reserved: [0; 15],
+                reserved: 0,
+                has_ranges: Shared::new(0),
+                reserved_words: [0; 6],
                 leases,
             },
         );
@@ -162,6 +173,7 @@ impl Executor {
             pairs: Allocator::new(sizes.pairs()),
             retired: Vec::new(),
             services_changed: false,
+            bound_changed: false,
             switches: 0,
             settled: 0,
             halves_switched: 0,
@@ -179,6 +191,10 @@ impl Executor {
     /// What the program tells of single packets.
     pub fn trace(&mut self) -> &mut Trace {
         &mut self.maps.trace
+    }
+
+    pub fn bindings(&mut self) -> &mut Bindings {
+        &mut self.maps.bindings
     }
 
     /// Number of a server in the maps.
@@ -247,6 +263,7 @@ impl Executor {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
+                self.write_persistence(key)?;
                 self.service_changed(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
@@ -267,7 +284,24 @@ impl Executor {
     /// Ends a batch of changes: services that were added, changed or removed are so for packets
     /// from now on.
     pub fn commit(&mut self) -> Result<()> {
+        self.write_bound_servers()?;
         if std::mem::take(&mut self.services_changed) { self.write_services() } else { Ok(()) }
+    }
+
+    /// Tells which servers bound clients may go to.
+    fn write_bound_servers(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.bound_changed) {
+            return Ok(());
+        }
+        let persistent = self.services.values().filter(|record| record.settings.persistence.is_some());
+        let bound = persistent.flat_map(|record| {
+            let numbers = record.servers.iter().filter(|(target, _)| record.binding.contains(*target));
+            numbers.map(|(target, id)| {
+                let [high, low] = target.address().0;
+                ([high, low, u64::from(record.id.0)], u32::from(id.0))
+            })
+        });
+        self.maps.bound_servers.set("servers of bound clients", &bound.collect())
     }
 
     /// Nothing in the table names `server` any more: its number is free.
@@ -305,6 +339,7 @@ impl Executor {
             id: ServiceId(id),
             settings,
             servers: BTreeMap::new(),
+            binding: BTreeSet::new(),
             macs: BTreeMap::new(),
             serving: Serving::default(),
             regions: Regions::default(),
@@ -318,17 +353,27 @@ impl Executor {
         }
         self.services.insert(key, record);
         self.services_changed = true;
-        Ok(())
+        self.write_persistence(&key)
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
         self.services_changed = true;
+        self.bound_changed |= record.settings.persistence.is_some();
         self.retired.push(record.regions);
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
         }
         record.purging.iter().for_each(|server| self.leaves(*server, record.id));
+        Ok(())
+    }
+
+    /// Packets that still or already take the service for one that binds clients find it so or not.
+    fn write_persistence(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.record(key)?;
+        let (index, persistence) = (usize::from(record.id.0), persistence(key, record));
+        self.bound_changed = true;
+        self.maps.persistence.write(index, persistence);
         Ok(())
     }
 
@@ -357,7 +402,8 @@ impl Executor {
         self.settle(self.halves_switched);
         // The servers' copies are all that packets need whose connections are known.
         let present = self.services.iter().filter(|(_, record)| !record.settings.departed);
-        let services: Vec<ServiceInfo> = present.map(|(key, record)| service_info(key, record)).collect();
+        let services = places(present.map(|(key, record)| (service_info(key, record), record.ports(key))));
+        let ranges = services.iter().any(|place| place.key().is_wide());
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
         let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
             "no arrangement of the services fits their table: are there more than it was made for?",
@@ -375,7 +421,10 @@ impl Executor {
         let vips = self.vips();
         let old = self.maps.control.read(0).vips.get();
         self.write_vips(&vips.union(&old));
+        let has_ranges = self.maps.control.word(0, offset_of!(Control, has_ranges));
+        has_ranges.fetch_or(u64::from(ranges), Ordering::Release);
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        has_ranges.store(u64::from(ranges), Ordering::Release);
         self.write_vips(&vips);
         self.switches += 1;
         self.halves_switched = self.switches;

@@ -22,22 +22,25 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::tunnel::Tunnel;
-use lb_model::{Service, ServiceKey};
+use lb_model::{Ports, Service, ServiceKey};
 
 use super::attach::pins::{self, Pins};
+use super::bindings::Bindings;
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 5] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS"];
+const SHARED: [&str; 6] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS", "LIMITS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 6] =
     ["CONNECTIONS_V4", "SPILLS_V4", "CONNECTIONS_V6", "SPILLS_V6", "COUNTS", "OVERFLOWS"];
+/// What is shared as long as it has the same size, and copied otherwise.
+const BINDINGS: &str = "BINDINGS";
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 /// What is made anew, and pinned because the kernel empties it when no process holds it any more.
@@ -68,6 +71,8 @@ pub struct Known {
     pub tunnel: Option<Tunnel>,
     /// The server had new connections.
     pub usable: bool,
+    /// Its service had several ports.
+    pub many_ports: bool,
 }
 
 /// What the `lb` before this one left in `folder`.
@@ -108,6 +113,7 @@ fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Kn
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
         usable: next_hop.is_usable(),
+        many_ports: service.has(ServiceInfo::MANY_PORTS),
     })
 }
 
@@ -121,6 +127,21 @@ impl Inherited {
     /// Whether the connection table has the wanted size, so that it goes on as it is.
     pub fn fits(&self, sizes: &Sizes) -> bool {
         self.pages == [sizes.pages_v4(), sizes.pages_v6()]
+    }
+
+    fn has_bindings(&self, sizes: &Sizes) -> bool {
+        map(&self.folder, BINDINGS)
+            .and_then(|map| info(&map))
+            .is_ok_and(|info| info.max_entries() == sizes.bindings)
+    }
+
+    /// Copies the bound clients, unless they go on in the same map.
+    pub fn copy_bindings(&self, sizes: &Sizes, to: &mut Bindings) -> Result<()> {
+        if self.has_bindings(sizes) {
+            return Ok(());
+        }
+        let from = Map::LruHashMap(map(&self.folder, BINDINGS)?);
+        to.take_from(&Bindings::new(from)?)
     }
 
     fn has_counters(&self, name: &str) -> bool {
@@ -151,6 +172,10 @@ impl Inherited {
             let service = services
                 .entry(known.service)
                 .or_insert_with(|| Service::new(known.service.to_string(), known.service));
+            if known.many_ports {
+                // Which ones is not told, and asked only for new connections.
+                service.ports = Ports::ALL;
+            }
             if let Target::Real(address) = known.target {
                 let server = lb_model::Server::new(address, known.service.port);
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
@@ -171,7 +196,7 @@ pub struct PinnedMaps {
 
 impl PinnedMaps {
     pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let names = [CONTROL, STAGES].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        let names = [CONTROL, STAGES, BINDINGS].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
         self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
     }
 
@@ -197,6 +222,7 @@ pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -
     match &inherited {
         Some(found) => {
             shared.extend(SHARED);
+            shared.extend(found.has_bindings(sizes).then_some(BINDINGS));
             shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
             shared.extend(OF_TABLE.into_iter().filter(|_| found.fits(sizes)));
         }

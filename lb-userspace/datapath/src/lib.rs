@@ -10,6 +10,7 @@
 //! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
 //!   memory
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
+//! - [`bindings`]: clients that are bound to servers
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
@@ -19,6 +20,7 @@
 
 mod allocator;
 pub mod attach;
+pub mod bindings;
 mod bpf;
 pub mod device;
 pub mod executor;

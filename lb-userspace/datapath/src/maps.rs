@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
+use lb_common::binding::Persistence;
 use lb_common::control::Control;
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::reason::{Reason, TableEvent};
@@ -17,6 +19,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
+use super::bindings::Bindings;
 use super::executor::quic;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
@@ -44,6 +47,13 @@ pub struct Maps {
     pub schedules: Mapped<Schedule>,
     pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
+    /// How services bind clients.
+    pub persistence: Mapped<Persistence>,
+    pub bindings: Bindings,
+    /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
+    pub bound_servers: Synced<[u64; 3], u32>,
+    /// Thresholds of servers. Shared with the threads of the sweep.
+    pub limits: Arc<Mapped<Limits>>,
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
@@ -62,6 +72,7 @@ impl Maps {
     /// shares, apart.
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
         let counts = Arc::new(mapped(ebpf, "COUNTS")?);
+        let limits = Arc::new(mapped(ebpf, "LIMITS")?);
         let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
         let maps = Self {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
@@ -75,7 +86,11 @@ impl Maps {
             active_schedules: mapped(ebpf, "ACTIVE_SCHEDULES")?,
             schedules: mapped(ebpf, "SCHEDULES")?,
             schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
-            tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
+            tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts), Arc::clone(&limits))),
+            persistence: mapped(ebpf, "PERSISTENCE")?,
+            bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
+            bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
+            limits,
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,

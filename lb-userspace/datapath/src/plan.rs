@@ -10,12 +10,14 @@ pub mod tunnel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
-use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
 use self::quic::Quic;
 pub use diff::{diff, schedule};
@@ -39,6 +41,8 @@ pub struct Service {
 /// What the program needs of a service for packets of known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
+    /// `None`: the key's port alone.
+    pub ports: Option<Ports>,
     pub stray: Stray,
     /// Clients are told when there is no server for them.
     pub refuses: bool,
@@ -47,11 +51,23 @@ pub struct Settings {
     /// Packets are of QUIC, and their connection IDs name servers.
     pub quic: bool,
     pub timeouts: Timeouts,
+    /// `None`: clients are not bound to their server.
+    pub persistence: Option<Persistence>,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
     /// The service left the configuration and keeps the connections it has: others are nobody's, as
     /// at any port without a service.
     pub departed: bool,
+}
+
+/// How clients are bound to their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Services with the same number share bindings ([`lb_common::binding::group`]).
+    pub group: u64,
+    /// Bits of an address that tell clients apart.
+    pub prefix: u8,
+    pub timeout: Duration,
 }
 
 /// Where packets can go: a real server, or the director's own host.
@@ -76,6 +92,11 @@ pub struct Server {
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
+    /// New connections of clients that are bound to it may go to it, where the service binds
+    /// clients.
+    pub binds: bool,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
 }
 
 impl Server {
@@ -101,6 +122,7 @@ impl Service {
             server: server.target,
             weight: if server.usable { server.weight } else { 0 },
             holding: server.holding(),
+            thresholds: server.thresholds,
         };
         match self.scheduler.hashes() {
             true => self

@@ -78,9 +78,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use lb_api::findings::Kind;
 use lb_common::mac::Mac;
+use lb_datapath::plan::Target;
 use lb_health::Verdict;
 use lb_health::server::Machine;
-use lb_model::{Config, Server, XdpMode};
+use lb_model::{Config, Server, ServiceKey, XdpMode};
 use lb_net::neighbours::{self, Neighbours};
 use lb_net::routes::{self, Routes};
 use sd_notify::NotifyState;
@@ -301,6 +302,8 @@ impl Controller {
         if self.runtime.draining.finish(Instant::now(), is_idle) {
             self.follow_configuration();
         }
+        let full = |service: &ServiceKey, server| self.forwarder.is_full(service, Target::Real(server));
+        self.notifier.publish_full(&self.config.services, full);
         self.poll_maintenance();
         let notifications = self.runtime.pass_time(self.started.elapsed());
         self.notify(notifications);

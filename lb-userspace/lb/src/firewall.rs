@@ -6,7 +6,7 @@
 mod iptables;
 mod nftables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -60,8 +60,15 @@ impl Firewall {
     /// Looks now, and from now on for these services.
     pub(crate) fn follow_configuration(&self, config: &Config) {
         let services = config.services.iter().filter_map(|service| match service.key.vip {
-            IpAddr::V4(vip) => Some(Service { vip, protocol: service.key.protocol, port: service.key.port }),
+            IpAddr::V4(vip) => Some((vip, service)),
             IpAddr::V6(_) => None,
+        });
+        // Of a range its ends stand for all of it.
+        let services = services.flat_map(|(vip, service)| {
+            let protocol = service.key.protocol;
+            let ends = service.ports.ranges().iter().flat_map(|range| [range.first, range.last]);
+            let ports: BTreeSet<u16> = ends.chain([service.key.port]).collect();
+            ports.into_iter().map(move |port| Service { vip, protocol, port })
         });
         self.services.send_replace(services.collect());
     }

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lb_common::limits::Thresholds;
 pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::ids::GroupId;
+use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
+    /// Clients that are bound to servers at most (1024 to 16 million).
+    pub bindings: u32,
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
@@ -252,7 +256,7 @@ pub struct GroupVip {
 pub struct ServiceKey {
     /// The virtual IP address.
     pub vip: IpAddr,
-    /// Host byte order, 1 to 65535.
+    /// Host byte order: the first one of [`Service::ports`]; 0 of a service with all ports.
     pub port: u16,
     pub protocol: Protocol,
 }
@@ -265,7 +269,11 @@ impl ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol.name(), self.address())
+        match (self.vip, self.port) {
+            (IpAddr::V6(vip), 0) => write!(f, "{}/[{vip}]:*", self.protocol.name()),
+            (vip, 0) => write!(f, "{}/{vip}:*", self.protocol.name()),
+            _ => write!(f, "{}/{}", self.protocol.name(), self.address()),
+        }
     }
 }
 
@@ -275,6 +283,10 @@ pub struct Service {
     /// Unique; default `PROTOCOL/VIP:PORT`. The `service` label of the metrics.
     pub name: String,
     pub key: ServiceKey,
+    /// Of several services of one VIP and protocol that have a port, the one that has it by itself
+    /// serves it, else the one with the range, else the one with all ports. No other ports are
+    /// shared.
+    pub ports: Ports,
     pub scheduler: Scheduler,
     /// What sh and mh hash, and whom they take in place of a server of weight 0.
     pub hashing: Hashing,
@@ -300,6 +312,8 @@ pub struct Service {
     /// Idle time-outs of this service's connections: those of the file, overridden by those of the
     /// service.
     pub timeouts: Timeouts,
+    /// Clients are bound to their server; `None`: they are not.
+    pub persistence: Option<Persistence>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -312,6 +326,7 @@ impl Service {
         Self {
             name,
             key,
+            ports: Ports::of_key(key.port),
             scheduler: Scheduler::Wlc,
             hashing: Hashing::default(),
             quic: Vec::new(),
@@ -324,9 +339,16 @@ impl Service {
             stray: Stray::Pass,
             ops: false,
             timeouts: Timeouts::default(),
+            persistence: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
+    }
+
+    /// Its VIP with each of its ports; with none if it has a range.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let ports = self.ports.listed().into_iter().flatten();
+        ports.map(|port| SocketAddr::new(self.key.vip, port))
     }
 
     /// The server of `fallback: ADDRESS`.
@@ -336,6 +358,19 @@ impl Service {
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Sorry(_) => None,
         }
     }
+}
+
+/// Persistence: new connections of a client go to the server that its last ones went to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after the last packet of its connections a client stays bound; 1 s to 7 days.
+    pub timeout: Duration,
+    /// Clients whose addresses begin with the same bits are one; 1 to 32 or, of IPv6, to 128.
+    pub prefix: u8,
+    /// Services of one VIP whose groups have the same name share the servers of their clients.
+    pub group: Option<String>,
+    /// Bound clients go on to a server of weight 0.
+    pub keeps: bool,
 }
 
 /// Who serves when no real server is usable.
@@ -422,7 +457,8 @@ pub struct Server {
     /// Unique within the service; default the address. The `server` label of the metrics.
     pub name: String,
     pub address: IpAddr,
-    /// Host byte order. Equal to the service's port: packets reach the server as they are.
+    /// Host byte order. Equal to the service's [`ServiceKey::port`]: packets reach the server as
+    /// they are.
     pub port: u16,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
@@ -430,6 +466,8 @@ pub struct Server {
     pub quic_ids: QuicServerIds,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
+    /// How many connections it may have before it gets no new ones, and how few until it does.
+    pub thresholds: Thresholds,
     /// The server must pass all of them; without checks it counts as healthy.
     pub checks: Arc<[Check]>,
 }
@@ -445,6 +483,7 @@ impl Server {
             tunnel: None,
             quic_ids: QuicServerIds::new(),
             weight: 1,
+            thresholds: Thresholds::NONE,
             checks: Arc::default(),
         }
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Quorum,
-    Server, Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Persistence,
+    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};
@@ -33,6 +33,7 @@ impl Config {
             interface: _,
             xdp_mode: _,
             connections: _,
+            bindings: _,
             control: _,
             metrics: _,
             timeouts: _,
@@ -190,6 +191,7 @@ impl Writer {
         let Service {
             name: _,
             key,
+            ports,
             scheduler,
             hashing,
             quic,
@@ -202,12 +204,17 @@ impl Writer {
             stray,
             ops,
             timeouts,
+            persistence,
             drain,
             servers,
         } = service;
         let ServiceKey { vip, port, protocol } = key;
         self.address(*vip);
         self.number(*port);
+        self.list(ports.ranges(), |writer, range| {
+            writer.number(range.first);
+            writer.number(range.last);
+        });
         self.text(protocol.name());
         self.text(scheduler.name());
         let Hashing { port: hashes_port, fallback: goes_on } = hashing;
@@ -240,8 +247,17 @@ impl Writer {
         });
         self.number(*ops);
         self.timeouts(timeouts);
+        self.option(persistence.as_ref(), Self::persistence);
         self.time(*drain);
         self.list(servers, Self::server);
+    }
+
+    fn persistence(&mut self, persistence: &Persistence) {
+        let Persistence { timeout, prefix, group, keeps } = persistence;
+        self.time(*timeout);
+        self.number(*prefix);
+        self.option(group.as_deref(), Self::text);
+        self.number(*keeps);
     }
 
     fn timeouts(&mut self, timeouts: &Timeouts) {
@@ -267,7 +283,7 @@ impl Writer {
     }
 
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, quic_ids, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, quic_ids, weight, thresholds, checks } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
@@ -276,6 +292,7 @@ impl Writer {
             writer.list(id, |writer, byte| writer.number(*byte));
         });
         self.number(*weight);
+        self.number(thresholds.0);
         self.list(checks.iter(), Self::check);
     }
 }

@@ -6,6 +6,7 @@
 //! - [`ids`]: ids of nodes and groups
 //! - `forwarding`: the method by which packets get to a server
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
+//! - [`Ports`]: the ports of a service
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
@@ -16,6 +17,7 @@ mod forwarding;
 mod health;
 pub mod ids;
 pub mod lease;
+mod ports;
 mod quic;
 mod tunnel;
 
@@ -23,5 +25,6 @@ pub use self::check::*;
 pub use self::config::*;
 pub use self::forwarding::Forwarding;
 pub use self::health::{Health, Step, Totals, millis};
+pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;

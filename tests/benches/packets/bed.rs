@@ -243,15 +243,19 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             tunnel: None,
             usable: true,
+            binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         }
     };
     Service {
         settings: Settings {
+            ports: None,
             stray: Stray::Pass,
             refuses: false,
             each_datagram: false,
             quic: false,
             timeouts: Timeouts::default(),
+            persistence: None,
             group: Some(0),
             departed: false,
         },

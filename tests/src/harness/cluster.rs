@@ -34,11 +34,13 @@ pub const GROUP: u8 = 0;
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
     let settings = Settings {
+        ports: None,
         stray: Stray::Pass,
         refuses: false,
         each_datagram: false,
         quic: false,
         timeouts: Timeouts::default(),
+        persistence: None,
         group: Some(GROUP),
         departed: false,
     };
@@ -76,10 +78,21 @@ pub fn server(number: u16, weight: u16) -> Server {
         mac: Some(mac(number)),
         tunnel: None,
         usable: true,
+        binds: true,
+        thresholds: lb_common::limits::Thresholds::NONE,
     }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable }
+    Server {
+        target: Target::Local,
+        weight: 1,
+        share: 0,
+        mac: None,
+        tunnel: None,
+        usable,
+        binds: false,
+        thresholds: lb_common::limits::Thresholds::NONE,
+    }
 }

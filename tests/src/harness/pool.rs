@@ -11,6 +11,7 @@ use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_common::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
+use lb_datapath::bindings::Bindings;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
@@ -39,6 +40,8 @@ pub struct Loaded {
     overflows: Mapped<u64>,
     /// Keys and values as bytes.
     fragments: aya::maps::HashMap<MapData, [u8; size_of::<Key>()], [u8; size_of::<Trail>()]>,
+    /// Of first packets.
+    pub tentative: Bindings,
 }
 
 /// A program with maps of these sizes, as after loading.
@@ -71,6 +74,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
     let fragments = mapped("FRAGMENTS").try_into()?;
+    let tentative = Bindings::new(mapped("TENTATIVE"))?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     data_path.load_programs()?;
     Ok(Loaded {
@@ -82,6 +86,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
         cursors,
         overflows,
         fragments,
+        tentative,
     })
 }
 
@@ -115,6 +120,7 @@ pub(super) fn give_back(loaded: Loaded) {
     (0..overflows).for_each(|index| director.overflows.write(index, 0));
     director.forget_fragments();
     director.forget_pressure();
+    director.forget_bindings();
     IDLE.lock().unwrap().extend(director.0.take());
 }
 
@@ -134,6 +140,12 @@ impl Loaded {
         for key in keys {
             self.fragments.remove(&key).expect("nobody else removes it");
         }
+    }
+
+    /// As if no client had ever been bound.
+    fn forget_bindings(&mut self) {
+        self.data_path.executor.bindings().clear().expect("a map");
+        self.tentative.clear().expect("a map");
     }
 
     /// As if every connection had found room in its lines: for half a second after a flood a

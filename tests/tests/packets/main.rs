@@ -12,6 +12,8 @@
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
+//! | [`persistence`] | clients that are bound: prefixes, time, dead servers, weight 0, groups |
+//! | [`ports`] | services with lists and ranges of ports, and with all |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`quic`] | connection IDs that name their server |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
@@ -27,6 +29,7 @@
 //! | [`sizes`] | as many services, and servers of one, as there may be |
 //! | [`more_schedulers`] | sed, nq, sh, dh, mh, fo, ovf, twos; strays of those that hash |
 //! | [`cpus`] | several CPUs at once |
+//! | [`thresholds`] | servers with as many connections as they may have |
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
 //! | [`trace`] | what is told of single packets while somebody traces |
@@ -49,6 +52,8 @@ mod more_schedulers;
 mod moves;
 mod ops;
 mod passed;
+mod persistence;
+mod ports;
 mod probes;
 mod quic;
 mod reasons;
@@ -60,6 +65,7 @@ mod silence;
 mod sizes;
 mod table;
 mod table_model;
+mod thresholds;
 mod trace;
 mod tunnels;
 mod unfinished;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, QuicEncoding, Server};
+use lb_model::{Check, Ports, QuicEncoding, Server, Thresholds};
 
 use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
@@ -18,8 +18,9 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What a service says of its servers.
 pub(super) struct Around<'a> {
-    /// The service's port, 0 if it is unknown.
-    pub port: u16,
+    pub ports: Ports,
+    /// Whether these are the service's ports: its `vip` is right.
+    pub is_known: bool,
     pub checks: &'a Arc<[Check]>,
     pub forwarding: Defaults<'a>,
     pub quic: &'a [QuicEncoding],
@@ -41,14 +42,18 @@ impl Validator {
     }
 
     fn server(&mut self, server: &yaml::Server, span: SourceSpan<'_>, around: &Around<'_>) -> Server {
-        let Around { port, checks, ref forwarding, quic } = *around;
+        let Around { ports, is_known, checks, ref forwarding, quic } = *around;
+        let port = ports.key();
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
-        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port) {
+        if let Some(own_port) = own_port.filter(|own_port| is_known && Ports::of_key(*own_port) != ports) {
+            let own = match ports.is_one() {
+                true => format!("the service's port {port} or none"),
+                false => "no port: the service has several".to_owned(),
+            };
             let wrong = format!(
-                "expected the service's port {port} or none: direct routing rewrites MAC addresses only, \
-                 so packets cannot change to port {own_port}"
+                "expected {own}: direct routing rewrites MAC addresses only, so packets cannot change to port {own_port}"
             );
             self.wrong(address, &wrong);
         }
@@ -62,11 +67,33 @@ impl Validator {
             tunnel: self.tunnel(server, span, ip, forwarding),
             quic_ids: self.quic_server_ids(server, span, quic),
             weight: weight.unwrap_or(1),
+            thresholds: self.thresholds(server, span),
             checks: match &server.check {
                 None => Arc::clone(checks),
                 own => self.checks(own.as_ref(), span.key("check")),
             },
         }
+    }
+
+    /// As ipvsadm's -x and -y.
+    fn thresholds(&mut self, server: &yaml::Server, span: SourceSpan<'_>) -> Thresholds {
+        const MOST: u64 = 1_000_000_000;
+        let upper = Value::of(&server.upper_threshold, "upper_threshold", span);
+        let lower = Value::of(&server.lower_threshold, "lower_threshold", span);
+        let most = self.optional(upper, |text| values::whole::<u32>(text, 0..=MOST));
+        let least = self.optional(lower, |text| values::whole::<u32>(text, 0..=MOST));
+        match (most, least) {
+            (None | Some(0), Some(1..)) if upper.text.is_none() || most.is_some() => {
+                let message = "`lower_threshold` is below how many connections a full server takes new ones again, expected \
+                               `upper_threshold`, from which it is full";
+                self.mistake(lower.span().key_at(), message);
+            }
+            (Some(most), Some(least)) if least > most => {
+                self.wrong(lower, &format!("expected at most `upper_threshold`, which is {most}"));
+            }
+            _ => {}
+        }
+        Thresholds::new(most.unwrap_or(0), least.unwrap_or(0))
     }
 
     fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], span: SourceSpan<'_>) {

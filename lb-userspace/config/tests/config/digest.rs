@@ -44,6 +44,10 @@ fn cluster(config: &mut Config) -> &mut Cluster {
     config.cluster.as_mut().expect("a cluster")
 }
 
+fn persistence(timeout: Duration) -> Persistence {
+    Persistence { timeout, prefix: 24, group: None, keeps: true }
+}
+
 fn service(config: &mut Config) -> &mut Service {
     &mut config.services[0]
 }
@@ -126,6 +130,17 @@ const COVERED: &[Change] = &[
     |config, material| service(config).timeouts.closed = material.time,
     |config, material| service(config).timeouts.udp = material.time,
     |config, material| service(config).drain = material.time,
+    |config, material| service(config).ports = Ports::of_key(material.number),
+    |config, _| service(config).ports = Ports::ALL,
+    |config, material| service(config).persistence = Some(persistence(material.time)),
+    |config, material| {
+        let group = Some(material.text.clone());
+        service(config).persistence = Some(Persistence { group, keeps: false, ..persistence(material.time) });
+    },
+    |config, material| {
+        let thresholds = Thresholds::new(material.number.into(), 1);
+        service(config).servers.iter_mut().for_each(|server| server.thresholds = thresholds);
+    },
     |config, material| http(config).request = material.text.clone(),
     |config, material| http(config).host = Some(material.text.clone()),
     |config, material| http(config).expected.text = Some(material.text.clone()),

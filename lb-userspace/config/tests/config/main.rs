@@ -4,6 +4,7 @@
 mod cluster;
 mod digest;
 mod keys;
+mod sessions;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -137,6 +138,7 @@ fn the_cluster_of_the_talk() {
         interface: "eth0".into(),
         xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
+        bindings: 1 << 18,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
@@ -221,6 +223,7 @@ fn defaults() {
     };
     let service = Service {
         name: "tcp/192.0.2.10:80".into(),
+        ports: Ports::of_key(80),
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
         hashing: Hashing::default(),
@@ -233,6 +236,7 @@ fn defaults() {
         hooks: ServiceHooks::default(),
         stray: Stray::Pass,
         ops: false,
+        persistence: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             established: seconds(900),
@@ -248,6 +252,7 @@ fn defaults() {
             tunnel: None,
             quic_ids: QuicServerIds::new(),
             weight: 1,
+            thresholds: Thresholds::NONE,
             checks: [check].into(),
         }],
     };

@@ -4,6 +4,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::shared::Shared;
@@ -27,6 +28,7 @@ impl Executor {
             Some(_) => self.maps.servers.read(usize::from(id.0)).next_hop,
             None => {
                 self.maps.stats.clear(id)?;
+                self.maps.limits.write(usize::from(id.0), Limits::default());
                 Shared::new(NextHop::UNSET)
             }
         };
@@ -80,6 +82,8 @@ impl Executor {
             record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
         record.purging.push(id);
         record.macs.remove(&target);
+        record.binding.remove(&target);
+        self.bound_changed |= self.record(key)?.settings.persistence.is_some();
         self.look_who_serves(key)?;
         Ok(id)
     }
@@ -92,6 +96,11 @@ impl Executor {
             Some(mac) if server.tunnel.is_none() => record.macs.insert(server.target, mac),
             _ => record.macs.remove(&server.target),
         };
+        let bound = match server.binds && server.usable && server.target != Target::Local {
+            true => record.binding.insert(server.target),
+            false => record.binding.remove(&server.target),
+        };
+        let bound_changed = bound && record.settings.persistence.is_some();
         let next_hop = match (server.forwarding(own), server.mac) {
             (Forwarding::Local, None) => NextHop::local(server.usable),
             (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
@@ -103,8 +112,16 @@ impl Executor {
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
         }
+        let thresholds = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, thresholds));
+        thresholds.store(server.thresholds.0, Ordering::Release);
+        if server.thresholds.is_none() {
+            // Nobody looks any more whether it is full.
+            let full = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, full));
+            full.store(0, Ordering::Release);
+        }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
+        self.bound_changed |= bound_changed;
         self.look_who_serves(key)
     }
 }

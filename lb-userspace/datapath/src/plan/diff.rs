@@ -165,6 +165,8 @@ mod tests {
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
                 tunnel: None,
                 usable,
+                binds: usable,
+                thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),
             },
         )
     }
@@ -184,11 +186,13 @@ mod tests {
                 servers.retain(|server| seen.insert(server.target));
                 let stray = if hash { Stray::Hash } else { Stray::Pass };
                 let settings = Settings {
+                    ports: None,
                     stray,
                     refuses: false,
                     each_datagram: false,
                     quic: false,
                     timeouts: Timeouts::default(),
+                    persistence: None,
                     group: None,
                     departed: false,
                 };

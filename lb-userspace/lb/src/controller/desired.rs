@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use lb_common::binding;
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::quic::Quic;
-use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
+use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
 use lb_net::routes::Route;
@@ -74,11 +76,13 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
 
 fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> Settings {
     Settings {
+        ports: (!service.ports.is_one()).then_some(service.ports),
         stray: service.stray,
         refuses: service.fallback == Fallback::Refuse,
         each_datagram: service.ops,
         quic: !service.quic.is_empty(),
         timeouts: service.timeouts,
+        persistence: service.persistence.as_ref().filter(|_| !departed).map(|own| persistence(service, own)),
         group,
         departed,
     }
@@ -96,6 +100,12 @@ fn quic(service: &lb_model::Service, servers: &[Server], runtime: &impl RuntimeS
     Quic::new(&service.quic, named.filter(|(target, _)| present(*target)))
 }
 
+fn persistence(service: &lb_model::Service, own: &lb_model::Persistence) -> Persistence {
+    let name = own.group.clone().unwrap_or_else(|| service.key.to_string());
+    let group = binding::group(service.key.vip.into(), name.as_bytes());
+    Persistence { group, prefix: own.prefix, timeout: own.timeout }
+}
+
 /// The servers on their way out, but for those that are given up as dead.
 fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl Iterator<Item = Server> {
     let lives = |server: &lb_model::Server| {
@@ -110,6 +120,8 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         tunnel,
         mac,
         usable: false,
+        binds: false,
+        thresholds: Thresholds::NONE,
     })
 }
 
@@ -139,16 +151,29 @@ fn real_server(
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
     let Way { address, mac, tunnel } = Way::to(server, runtime);
+    let quorum = runtime.has_quorum(&service.key);
+    let keeps = service.persistence.as_ref().is_some_and(|persistence| persistence.keeps);
+    let mut binds = false;
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
         // Without the quorum it keeps what it has.
         Availability::Usable { weight } => {
-            (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
+            binds = quorum && (weight > 0 || keeps);
+            (mac.is_some(), if quorum { weight } else { 0 })
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable })
+    Some(Server {
+        target: Target::Real(address),
+        weight,
+        share,
+        mac,
+        tunnel,
+        usable,
+        binds,
+        thresholds: server.thresholds,
+    })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -159,7 +184,16 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached })
+    Some(Server {
+        target,
+        weight: 1,
+        share: 0,
+        mac,
+        tunnel: None,
+        usable: needed && reached,
+        binds: false,
+        thresholds: Thresholds::NONE,
+    })
 }
 
 #[cfg(test)]
@@ -238,6 +272,7 @@ mod tests {
             interface: "eth0".to_owned(),
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,
+            bindings: 1024,
             control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),

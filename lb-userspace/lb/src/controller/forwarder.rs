@@ -11,12 +11,15 @@ use std::time::Duration;
 use anyhow::Result;
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_common::binding::{Binding, Key};
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::inherited::Inherited;
 use lb_datapath::maps::{Counters, read_totals};
+use lb_datapath::object::Sizes;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
 use lb_datapath::sweep::Sweeper;
@@ -24,6 +27,7 @@ use lb_datapath::table::{Census, Table};
 use lb_datapath::trace::Trace;
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
+use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
 
@@ -169,6 +173,30 @@ impl Forwarder {
     /// Slots of the connection table that are in use, and entries that have expired so far.
     pub(super) fn census(&self) -> Census {
         self.sweeper.census()
+    }
+
+    /// Brings over the bound clients of the `lb` before, if they are in a map of another size.
+    pub(super) fn copy_bindings(&mut self, inherited: &Inherited, sizes: &Sizes) -> Result<()> {
+        inherited.copy_bindings(sizes, self.data_path.executor.bindings())
+    }
+
+    /// The clients that are bound to servers now.
+    pub(super) fn bindings(&self) -> Vec<(Key, Binding)> {
+        let found = self.data_path.executor.maps().bindings.list(now_ns());
+        found.unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            Vec::new()
+        })
+    }
+
+    /// Whether the server has as many connections as it may.
+    pub(super) fn is_full(&self, service: &ServiceKey, target: Target) -> bool {
+        let executor = &self.data_path.executor;
+        let id = executor.server_id(service, target);
+        id.is_some_and(|id| {
+            let limits = executor.maps().limits.read(usize::from(id.0));
+            !limits.thresholds.get().is_none() && limits.full.get() != 0
+        })
     }
 
     pub(super) fn counters(&self) -> &Counters {

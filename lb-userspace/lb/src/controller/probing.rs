@@ -31,7 +31,7 @@ pub(super) fn start(checker: &Checker, order: &ProbeOrder, config: &Config) -> R
 
 fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c Server), String> {
     let ProbeOrder { service, server } = order;
-    let address = |service: &Service| service.key.address().to_string();
+    let address = |service: &Service| service.ports.after(service.key.vip);
     let found = config.services.iter().find(|one| one.name == *service || address(one) == *service);
     let found = found.ok_or_else(|| {
         let names = config.services.iter().map(|service| service.name.as_str());

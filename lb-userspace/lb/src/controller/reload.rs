@@ -70,6 +70,7 @@ impl Controller {
             interface,
             xdp_mode: _,
             connections,
+            bindings,
             control,
             metrics,
             timeouts: _,
@@ -83,6 +84,7 @@ impl Controller {
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
+            ("bindings", *bindings != new.bindings),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
             ("zero_copy", *zero_copy != new.zero_copy),
@@ -141,9 +143,11 @@ impl Controller {
 
     fn follow_sorry_pages(&mut self) {
         let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
-            Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
+            Fallback::Sorry(page) => Some((service, page)),
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Server(_) => None,
         });
+        let pages =
+            pages.flat_map(|(service, page)| service.addresses().map(move |address| (address, page.clone())));
         if let Err(error) = self.sorry.set(&pages.collect()) {
             tracing::error!("cannot start the thread of the sorry pages: {error}");
         }

@@ -168,13 +168,17 @@ services:
             tunnel: None,
             mac: Some([2; 6].into()),
             usable: true,
+            binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         };
         let settings = Settings {
+            ports: None,
             stray: service.stray,
             refuses: false,
             each_datagram: false,
             quic: false,
             timeouts: service.timeouts,
+            persistence: None,
             group: None,
             departed: false,
         };

@@ -102,7 +102,8 @@ fn set_service(
     {
         set(address.ip(), address.port());
     } else if let Some(service) = services.iter().find(|service| service.name == name) {
-        set(service.key.vip, service.key.port);
+        // Of a service with several ports, whatever goes to its VIP.
+        set(service.key.vip, if service.ports.is_one() { service.key.port } else { 0 });
         if !has_protocol {
             set_protocol(settings, service.key.protocol);
         }
