@@ -1,7 +1,8 @@
 //! What the packet tests, the replays of IPVS and the benchmarks share: a director in a test,
-//! packets, and a full table.
+//! packets, cases as data, and a full table.
 
 pub mod fill;
+pub mod fixtures;
 pub mod harness;
 
 /// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and

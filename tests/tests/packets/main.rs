@@ -19,6 +19,7 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`fixtures`] | cases as data: what comes in, what goes out, what is counted |
 //! | [`fragments`] | fragments follow the first one; overlaps |
 //! | [`icmp`] | ICMP errors go where the packets of their connection go |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
@@ -36,6 +37,7 @@
 mod connections;
 mod cpus;
 mod directors;
+mod fixtures;
 mod forwarding;
 mod fragments;
 mod gateway;
