@@ -8,7 +8,7 @@ use lb_tests::fixtures::replay::{Report, replay};
 macro_rules! files {
     ($($name:literal)*) => {
         /// Compiled in: guests of `cargo xtask test --kernels` have no files.
-        const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../fixtures/packets/", $name)))),*];
+        pub(crate) const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../fixtures/packets/", $name)))),*];
     };
 }
 

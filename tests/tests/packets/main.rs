@@ -32,10 +32,12 @@
 //! | [`trace`] | what is told of single packets while somebody traces |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`verifier`] | how much of it the program uses |
+//! | [`differential`] | the model on the host and the programs, on the same bytes |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
 mod connections;
 mod cpus;
+mod differential;
 mod directors;
 mod fixtures;
 mod forwarding;
