@@ -38,6 +38,7 @@ extern crate std;
 
 pub mod addr;
 pub mod buckets;
+pub mod capture;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;

@@ -21,7 +21,7 @@ use crate::sys::packet::{self, Packet};
 #[inline(always)]
 pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
     let flow = &context.flow;
-    let unmarked = if flow.protocol == Protocol::Udp { UNMARKED } else { 0 };
+    let unmarked = u64::from(flow.protocol == Protocol::Udp) * UNMARKED;
     sender_by(context, found, u64::from(flow.ttl == probe::TTL) | unmarked)
 }
 

@@ -78,7 +78,12 @@ impl Maps {
             tunnels: mapped(ebpf, "TUNNELS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
-            trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
+            trace: Trace::new(
+                mapped(ebpf, "TRACE")?,
+                per_cpu(ebpf, "TRACED")?,
+                take(ebpf, "TRACE_EVENTS")?,
+                take(ebpf, "CAPTURED")?,
+            )?,
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));

@@ -119,6 +119,7 @@ impl Director {
         self.data_path.executor.set_directors(BTreeSet::new()).unwrap();
         self.data_path.executor.trace().end();
         while self.data_path.executor.trace().take().is_some() {}
+        while self.data_path.executor.trace().take_captured().is_some() {}
         let (cursors, overflows) = (self.cursors.elements(), self.overflows.elements());
         (0..cursors).for_each(|index| self.cursors.write(index, [0; 8]));
         (0..overflows).for_each(|index| self.overflows.write(index, 0));

@@ -30,11 +30,13 @@
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
 //! | [`trace`] | what is told of single packets while somebody traces |
+//! | [`capture`] | frames told as they came in and as they went out |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`verifier`] | how much of it the program uses |
 //! | [`differential`] | the model on the host and the programs, on the same bytes |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
+mod capture;
 mod connections;
 mod cpus;
 mod differential;
