@@ -4,10 +4,11 @@
 //! - [`layers`]: bytes of a packet's description, [`describe`]: a description of bytes
 //! - [`bed`]: the services and servers that cases name
 //! - [`case`]: the files; [`counters`]: what moves
-//! - [`replay`]: the cases through the real program
+//! - [`replay`]: the cases through the real program; [`check`]: the same through the model
 
 pub mod bed;
 pub mod case;
+pub mod check;
 pub mod counters;
 pub mod describe;
 pub mod layers;

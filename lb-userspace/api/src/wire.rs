@@ -1,6 +1,7 @@
 //! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
 //! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, or
-//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]. It ends early if the client shuts its side of the connection down.
+//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]. It ends
+//! early if the client shuts its side of the connection down.
 
 use serde::{Deserialize, Serialize};
 

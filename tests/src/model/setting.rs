@@ -40,6 +40,7 @@ pub struct ModelService {
 }
 
 pub struct ModelServer {
+    pub target: Target,
     pub forwarding: Forwarding,
     pub mac: Option<Mac>,
     pub tunnel: Option<Tunnel>,
@@ -47,7 +48,6 @@ pub struct ModelServer {
     pub usable: bool,
     pub is_member: bool,
     pub weight: u16,
-    pub is_fallback: bool,
 }
 
 impl Setting {
@@ -140,13 +140,13 @@ impl ModelServer {
         let forwarding = server.forwarding(own);
         let is_reachable = server.mac.is_some() || forwarding == Forwarding::Local;
         Self {
+            target: server.target,
             forwarding,
             mac: server.mac,
             tunnel: server.tunnel,
             usable: server.usable && is_reachable,
             is_member: server.usable && server.weight > 0,
             weight: server.weight,
-            is_fallback: server.target == Target::Local,
         }
     }
 

@@ -9,6 +9,7 @@ use lb_common::lease::{Decides, returned};
 use lb_common::mac::Mac;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::reason::{Reason, TableEvent};
+use lb_datapath::plan::Target;
 use lb_model::{Forwarding, Protocol, Stray};
 
 use super::connections::{Connection, Key, first};
@@ -297,7 +298,8 @@ impl Model {
         };
         match (to.forwarding, to.tunnel) {
             (Forwarding::Local, _) => {
-                let reason = if to.is_fallback { Reason::LocalFallback } else { Reason::LocalServer };
+                let reason =
+                    if to.target == Target::Local { Reason::LocalFallback } else { Reason::LocalServer };
                 count(&mut self.counted);
                 Ok(Way::Delivered(reason))
             }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lb_tests::fixtures::case::{File, Step};
+use lb_tests::fixtures::check::check;
 use lb_tests::fixtures::replay::{Report, replay};
 
 macro_rules! files {
@@ -51,6 +52,20 @@ fn packets_in_and_out_are_as_recorded() {
     let shown = differences.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(differences.is_empty(), "{} differences, the first of them:\n{shown}", differences.len());
     assert!(cases >= 400, "{cases} cases");
+}
+
+/// By a model that knows nothing of how the program is built.
+#[test]
+fn recorded_packets_are_what_the_model_says() {
+    let (mut packets, mut differences) = (0, Vec::new());
+    for (name, text) in FILES {
+        let file = File::parse(name, text).unwrap();
+        let (checked, differ) = check(&file).unwrap_or_else(|error| panic!("{error:#}"));
+        packets += checked;
+        differences.extend(differ);
+    }
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    assert!(packets > 1000, "{packets} packets");
 }
 
 /// Rules that hold of whatever is recorded: checksums are right, and what goes through a tunnel is
