@@ -9,7 +9,7 @@ use lb_common::mac::Mac;
 use lb_common::server::ServerId;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{Server, Service, State, Target, tunnel};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Tunnel, TunnelKind};
+use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind};
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;
 use lb_tests::model::{Model, Setting};
@@ -25,6 +25,10 @@ const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
 const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 5);
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
+/// Nothing expires, however slow the machine is.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+const TIMEOUTS: Timeouts =
+    Timeouts { syn_recv: AN_HOUR, established: AN_HOUR, fin_wait: AN_HOUR, closed: AN_HOUR, udp: AN_HOUR };
 const SIZES: Sizes =
     Sizes { connections: 8192, connections_v6: 8192, services: 256, servers: 1024, schedule_words: 1 << 14 };
 
@@ -110,6 +114,7 @@ fn state() -> State {
             for vip in [IpAddr::from(vip(number)), vip6(number).into()] {
                 for protocol in [Protocol::Tcp, Protocol::Udp] {
                     let mut service = service_at(port, protocol);
+                    service.settings.timeouts = TIMEOUTS;
                     service.settings.group = (number != UNGROUPED).then_some(number);
                     state.services.insert(ServiceKey { vip, port, protocol }, service);
                 }
