@@ -41,6 +41,7 @@ extern crate std;
 pub mod addr;
 pub mod binding;
 pub mod buckets;
+pub mod capture;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;

@@ -5,6 +5,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, 
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
+use lb_common::capture::Frame;
 use lb_common::control::Control;
 use lb_common::fragment::{self, Trail};
 use lb_common::limits::Limits;
@@ -225,3 +226,14 @@ const TRACE_BYTES: usize = 512 * 1024;
 /// Packets that were traced, for the controller.
 #[btf_map]
 pub static TRACE_EVENTS: RingBuf<Event, TRACE_BYTES> = RingBuf::new();
+
+/// The frame of this CPU that is captured.
+#[btf_map]
+pub static CAPTURE: PerCpuArray<Frame, 1> = PerCpuArray::new();
+
+/// Bytes of `CAPTURED`, a power of two and whole pages.
+const CAPTURED_BYTES: usize = 1024 * 1024;
+
+/// Frames that were captured, for the controller: a `lb_common::capture::Head` each, and bytes.
+#[btf_map]
+pub static CAPTURED: RingBuf<u8, CAPTURED_BYTES> = RingBuf::new();

@@ -16,7 +16,7 @@ use lb_common::stage::Stage;
 use crate::forward::Action;
 use crate::maps::STAGES;
 use crate::sys::packet::Packet;
-use crate::{stats, trace};
+use crate::{capture, stats, trace};
 
 /// The entry: the fast way of IPv4, or the program that goes on. Returns the XDP action.
 #[inline(always)]
@@ -34,6 +34,7 @@ pub fn enter_traced(context: &XdpContext) -> u32 {
     if !trace::is_on() {
         return enter(context);
     }
+    capture::come(context);
     let is_ipv6 = frame::is_ipv6(&Packet::new(context));
     call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
 }

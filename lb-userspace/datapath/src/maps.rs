@@ -98,7 +98,12 @@ impl Maps {
             quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
-            trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
+            trace: Trace::new(
+                mapped(ebpf, "TRACE")?,
+                per_cpu(ebpf, "TRACED")?,
+                take(ebpf, "TRACE_EVENTS")?,
+                take(ebpf, "CAPTURED")?,
+            )?,
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));

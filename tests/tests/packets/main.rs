@@ -22,6 +22,7 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`fixtures`] | cases as data: what comes in, what goes out, what is counted |
 //! | [`fragments`] | fragments follow the first one; overlaps |
 //! | [`icmp`] | ICMP errors go where the packets of their connection go |
 //! | [`probes`] | the controller's own probes through a VIP, and the answers to them |
@@ -33,13 +34,18 @@
 //! | [`table`] | floods, a full table, expiry |
 //! | [`table_model`] | random histories against a model of the table |
 //! | [`trace`] | what is told of single packets while somebody traces |
+//! | [`capture`] | frames told as they came in and as they went out |
 //! | [`unfinished`] | checksums that were left to hardware, told from right ones |
 //! | [`verifier`] | how much of it the program uses |
+//! | [`differential`] | the model on the host and the programs, on the same bytes |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
+mod capture;
 mod connections;
 mod cpus;
+mod differential;
 mod directors;
+mod fixtures;
 mod forwarding;
 mod fragments;
 mod gateway;
