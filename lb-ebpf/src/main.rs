@@ -30,7 +30,13 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// `Stage::Refuse`.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    lb_ebpf::refuse::take(&context)
+    lb_ebpf::refuse::take::<V4>(&context)
+}
+
+/// `Stage::RefuseIpv6`.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::refuse::take::<V6>(&context)
 }
 
 /// `Stage::Ipv6`.

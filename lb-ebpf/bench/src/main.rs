@@ -140,7 +140,13 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// The same.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    checked(lb_ebpf::refuse::take(&context))
+    checked(lb_ebpf::refuse::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    checked(lb_ebpf::refuse::take::<V6>(&context))
 }
 
 /// The same.

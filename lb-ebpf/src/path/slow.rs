@@ -71,7 +71,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     match serve(context) {
         Err(reason @ (Reason::NoServer | Reason::Stray)) => {
             refuse::leave_reason(reason);
-            call(context.packet.context(), Stage::Refuse)
+            call(context.packet.context(), A::REFUSE)
         }
         Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
         result => finish(context.packet.context(), result),
