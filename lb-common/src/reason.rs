@@ -117,6 +117,9 @@ reasons! {
     FragmentOverlap = 29, Drop, "fragment_overlap";
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
+    /// A fragment that came before the first one of its datagram, or long before others: it is held
+    /// and sent in its turn, or after half a second left to the host.
+    FragmentHeld = 31, Drop, "fragment_held";
 }
 
 impl Reason {

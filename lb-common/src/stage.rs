@@ -20,10 +20,12 @@ pub enum Stage {
     RelatedIpv6 = 6,
     /// As `Refuse`, of IPv6.
     RefuseIpv6 = 7,
+    /// A fragment that came too early, of either family.
+    Hold = 8,
 }
 
 impl Stage {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -32,6 +34,7 @@ impl Stage {
         Self::Related,
         Self::RelatedIpv6,
         Self::RefuseIpv6,
+        Self::Hold,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -46,6 +49,7 @@ impl Stage {
             Self::Related => "lb_related",
             Self::RelatedIpv6 => "lb_related_ipv6",
             Self::RefuseIpv6 => "lb_refuse_ipv6",
+            Self::Hold => "lb_hold",
         }
     }
 }

@@ -69,6 +69,12 @@ fn lb_related_ipv6(context: XdpContext) -> u32 {
     lb_ebpf::path::related::take::<V6>(&context)
 }
 
+/// `Stage::Hold`.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    lb_ebpf::path::hold::take(&context)
+}
+
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -14,7 +14,8 @@ use lb_common::service::{Protocol, ServiceInfo};
 
 use crate::family::Family;
 use crate::lookup::service;
-use crate::maps::{CONTROL, REFUSED};
+use crate::maps::CONTROL;
+use crate::path;
 use crate::path::slow::with_offsets_forgotten;
 use crate::sys::packet::Packet;
 use crate::{schedule, trace};
@@ -35,26 +36,14 @@ pub trait Refuses: Family {
     fn unreachable(context: *mut xdp_md, network: usize, transport: usize) -> bool;
 }
 
-/// Tells [`take`], which is another program, why the packet is refused.
-#[inline(always)]
-pub fn leave_reason(reason: Reason) {
-    if let Some(left) = REFUSED.get_ptr_mut(0) {
-        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
-        unsafe { *left = reason as u32 };
-    }
-}
-
 /// Answers a packet that no server gets, if its service is one that refuses. Returns the XDP
 /// action.
 ///
 /// The answer reads the packet and looks for the service once more: this happens seldom.
 #[inline(always)]
 pub fn take<A: Refuses>(context: &XdpContext) -> u32 {
-    let left = REFUSED.get_ptr_mut(0).map_or(0, |left| {
-        // SAFETY: as in `leave_reason`.
-        unsafe { *left }
-    });
-    let reason = if left == Reason::Stray as u32 { Reason::Stray } else { Reason::NoServer };
+    let stray = path::was_refused_for(Reason::Stray);
+    let reason = if stray { Reason::Stray } else { Reason::NoServer };
     trace::finish(Err(outcome::<A>(context, reason)))
 }
 

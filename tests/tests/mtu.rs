@@ -3,17 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, Node, Responder, unique_name};
 use lb_lab::uninterrupted;
+use socket2::{Domain, Protocol, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHECK: &str = "type: http, request: /index.html, interval: 500ms, timeout: 2s";
 /// Of the service of datagrams.
 const PORT: u16 = 5353;
+/// Of the director's own host.
+const HOSTS_PORT: u16 = 5354;
 /// Of the page that is downloaded.
 const BYTES: usize = 3 << 20;
 
@@ -99,9 +102,13 @@ fn a_download_goes_on_after_the_router_has_said_that_packets_are_too_big() {
 
 /// Answers each datagram to the VIP with its own name and the datagram's checksum.
 fn responder(server: &Node, vip: IpAddr) -> Responder {
+    responder_at(server, vip, PORT)
+}
+
+fn responder_at(server: &Node, vip: IpAddr, port: u16) -> Responder {
     let name = server.name().to_owned();
     let answer = move |question: &[u8]| format!("{name} {}", checksum(question)).into_bytes();
-    Responder::start(server, (vip, PORT), answer).expect("the node holds the VIP")
+    Responder::start(server, (vip, port), answer).expect("the node holds the VIP")
 }
 
 /// FNV-1a.
@@ -145,8 +152,93 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
         }
         assert_eq!(answered.len(), 2, "clients are spread: {answered:?}");
     }
+    let _hosts = vips.map(|vip| responder_at(&talk.ha1, vip, HOSTS_PORT));
+    for vip in vips {
+        in_any_order(&talk, vip);
+    }
     let status = director.status().expect("a status");
     for reason in ["fragment_unknown", "fragment_overlap", "fragment_scattered"] {
         assert_eq!(status.dropped(reason), 0, "{reason}");
     }
+    assert!(status.dropped("fragment_held") > 100, "{}", status.dropped("fragment_held"));
+}
+
+/// Networks let fragments overtake each other, and some senders begin with the last one.
+fn in_any_order(talk: &Talk, vip: IpAddr) {
+    let (own, domain): (IpAddr, _) = match vip {
+        IpAddr::V4(_) => (talk.client.address().into(), Domain::IPV4),
+        IpAddr::V6(_) => (talk.client.ipv6().into(), Domain::IPV6),
+    };
+    let (answers, raw) = talk
+        .client
+        .run(|| {
+            let raw = Socket::new(domain, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)));
+            (UdpSocket::bind((own, 0)), raw)
+        })
+        .expect("the client runs");
+    let (answers, raw) = (answers.expect("a socket"), raw.expect("a raw socket"));
+    answers.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    let from = answers.local_addr().expect("an address");
+    let mut random = 7_u64;
+    for (port, lengths) in [(PORT, &[3_000, 9_000, 60_000, 3_000][..]), (HOSTS_PORT, &[3_000])] {
+        for length in lengths {
+            for order in ["second first", "last first", "shuffled"] {
+                let question: Vec<u8> = (0..*length).map(|index| (index * 31 / 7) as u8).collect();
+                // The same id for all of them.
+                let mut fragments = datagram_in_fragments(from, SocketAddr::new(vip, port), &question);
+                match order {
+                    "second first" => fragments.swap(0, 1),
+                    "last first" => fragments.reverse(),
+                    _ => (1..fragments.len()).rev().for_each(|last| {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        fragments.swap(last, (random >> 33) as usize % (last + 1));
+                    }),
+                }
+                for fragment in &fragments {
+                    raw.send_to(fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+                }
+                let mut answer = [0; 64];
+                let (read, _) = uninterrupted(|| answers.recv_from(&mut answer))
+                    .unwrap_or_else(|error| panic!("{length} bytes to {vip}:{port}, {order}: {error}"));
+                let answer = String::from_utf8_lossy(&answer[..read]);
+                let sum = answer.split(' ').nth(1).expect("a name and a checksum");
+                assert_eq!(sum, checksum(&question).to_string(), "{length} bytes to {vip}:{port}, {order}");
+            }
+        }
+    }
+}
+
+/// IP packets for a link of 1,500 bytes.
+fn datagram_in_fragments(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<Vec<u8>> {
+    let length = (8 + payload.len()) as u16;
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let addresses = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => [from.octets(), to.octets()].concat(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => [from.octets(), to.octets()].concat(),
+        _ => panic!("one family"),
+    };
+    let mut udp = [&ports[..], &length.to_be_bytes(), &[0, 0], payload].concat();
+    let pseudo = [&addresses[..], &length.to_be_bytes(), &[0, 17]].concat();
+    let words = pseudo.chunks(2).chain(udp.chunks(2));
+    let sum: u64 = words.map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0))).sum();
+    udp[6..8].copy_from_slice(&(!((sum % 0xffff) as u16)).to_be_bytes());
+    let carried = if from.is_ipv4() { 1_480 } else { 1_448 };
+    let parts = udp.chunks(carried).enumerate();
+    let last = udp.chunks(carried).count() - 1;
+    parts
+        .map(|(index, part)| {
+            let units = (index * carried / 8) as u16;
+            let more = u16::from(index < last);
+            if from.is_ipv4() {
+                let [length, word] = [20 + part.len() as u16, more << 13 | units].map(u16::to_be_bytes);
+                let head = [&[0x45, 0], &length[..], &[0, 7], &word, &[64, 17, 0, 0]].concat();
+                [&head[..], &addresses, part].concat()
+            } else {
+                let [length, word] = [8 + part.len() as u16, units << 3 | more].map(u16::to_be_bytes);
+                let head = [&[0x60, 0, 0, 0], &length[..], &[44, 64]].concat();
+                let fragment = [&[17, 0], &word[..], &[0, 0, 0, 7]].concat();
+                [&head[..], &addresses, &fragment, part].concat()
+            }
+        })
+        .collect()
 }

@@ -193,6 +193,12 @@ fn lb_related_ipv6(context: XdpContext) -> u32 {
     checked(path::related::take::<V6>(&context))
 }
 
+/// The same.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    checked(path::hold::take(&context))
+}
+
 #[inline(always)]
 fn checked(action: u32) -> u32 {
     let number = ON_WALK.get(0).copied().unwrap_or(0);

@@ -34,6 +34,7 @@ use lb_system::clock::now_ns;
 use self::schedules::Regions;
 use self::values::service_info;
 use super::allocator::Allocator;
+use super::fragments;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
@@ -175,6 +176,11 @@ impl Executor {
     /// What the program tells of single packets.
     pub fn trace(&mut self) -> &mut Trace {
         &mut self.maps.trace
+    }
+
+    /// Fragments that come too early, unless a thread holds them already.
+    pub fn fragments(&mut self) -> &mut Option<fragments::Maps> {
+        &mut self.maps.fragments
     }
 
     /// Number of a server in the maps.

@@ -31,7 +31,7 @@ use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 5] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS"];
+const SHARED: [&str; 6] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS", "FRAGMENTS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];

@@ -17,6 +17,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
+use super::fragments;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
@@ -50,6 +51,8 @@ pub struct Maps {
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
+    /// `None`: the thread that holds fragments has them.
+    pub fragments: Option<fragments::Maps>,
     /// The last packet that had a checksum that was left to hardware.
     pub partial_checksum: Mapped<Seen>,
 }
@@ -79,6 +82,11 @@ impl Maps {
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
+            fragments: Some(fragments::Maps::new(
+                take(ebpf, "FRAGMENTS")?,
+                take(ebpf, "HELD")?,
+                mapped(ebpf, "HOLDER")?,
+            )?),
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));
