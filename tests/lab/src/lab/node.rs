@@ -185,6 +185,13 @@ impl Node {
         switch.namespace().ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
     }
 
+    /// Sets the MTU of `eth0` and of its switch port.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        switch.ip(&format!("link set {} mtu {mtu}", switch::port(&self.name, "eth0")))?;
+        self.ip(&format!("link set eth0 mtu {mtu}")).map(drop)
+    }
+
     /// Detaches the XDP program from `eth0`'s switch port: a plain veth pair, as in containers.
     pub fn make_plain_veth(&self) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
