@@ -6,8 +6,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use lb_api::status::Status;
 use lb_lab::cluster::{Talk, VIP};
-use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::lab::{Director, Node, Responder, TunnelEnd, unique_name};
 use lb_lab::uninterrupted;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -122,7 +123,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 #[test]
 fn datagrams_in_fragments_arrive_byte_for_byte() {
     let talk = Talk::with_ipv6(&unique_name("fragments")).expect("the cluster comes up");
-    let director = director(&talk, "udp", PORT);
+    let mut director = director(&talk, "udp", PORT);
     let vips: [IpAddr; 2] = [VIP.into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).into()];
     let servers = [talk.www1.node(), talk.www2.node()];
     let _responders: Vec<Responder> =
@@ -154,7 +155,8 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
     }
     let _hosts = vips.map(|vip| responder_at(&talk.ha1, vip, HOSTS_PORT));
     for vip in vips {
-        in_any_order(&talk, vip);
+        in_any_order(&talk, vip, PORT, &[3_000, 9_000, 60_000, 3_000]);
+        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
     }
     let status = director.status().expect("a status");
     for reason in ["fragment_unknown", "fragment_overlap", "fragment_scattered"] {
@@ -174,6 +176,42 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
         assert_eq!(answer(&answers), checksum(&question).to_string(), "8,000 bytes to {vip}");
     }
     assert_eq!(director.status().expect("a status").dropped("fragment_held"), held);
+
+    // By a tunnel, too.
+    let _ends = servers.map(|server| TunnelEnd::start(server).expect("the end of tunnels"));
+    let text = fs::read_to_string(director.configuration().expect("a file")).expect("readable");
+    let text = text.replace("    scheduler: rr\n", "    scheduler: rr\n    forward: ipip\n");
+    director.reconfigure(&text).expect("a new file");
+    let tunnelled = |status: &Status| {
+        let servers: Vec<_> = status.services.iter().flat_map(|service| &service.servers).collect();
+        servers.len() == 4
+            && servers.iter().all(|server| server.tunnel.is_some() && server.effective_weight > 0)
+    };
+    director.wait_until("tunnels in use", PATIENCE, tunnelled).expect("they are");
+    for vip in vips {
+        in_any_order(&talk, vip, PORT, &[9_000]);
+    }
+    for vip in vips {
+        over_a_restart(&talk, &mut director, vip);
+    }
+}
+
+/// The director dies and comes back while a datagram is under way.
+fn over_a_restart(talk: &Talk, director: &mut Director, vip: IpAddr) {
+    let (answers, raw) = sockets(talk, vip);
+    let from = answers.local_addr().expect("an address");
+    let question = vec![9; 6_000];
+    let fragments = datagram_in_fragments(from, SocketAddr::new(vip, PORT), &question);
+    let send = |index: usize| {
+        raw.send_to(&fragments[index], &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+    };
+    send(0);
+    send(2);
+    director.kill().expect("lb dies");
+    send(1);
+    director.restart().expect("lb starts again");
+    (3..fragments.len()).for_each(send);
+    assert_eq!(answer(&answers), checksum(&question).to_string(), "to {vip}");
 }
 
 /// Sockets of the client: for answers, and for IP packets of its own making.
@@ -200,30 +238,28 @@ fn answer(answers: &UdpSocket) -> String {
 }
 
 /// Networks let fragments overtake each other, and some senders begin with the last one.
-fn in_any_order(talk: &Talk, vip: IpAddr) {
+fn in_any_order(talk: &Talk, vip: IpAddr, port: u16, lengths: &[usize]) {
     let (answers, raw) = sockets(talk, vip);
     let from = answers.local_addr().expect("an address");
     let mut random = 7_u64;
-    for (port, lengths) in [(PORT, &[3_000, 9_000, 60_000, 3_000][..]), (HOSTS_PORT, &[3_000])] {
-        for length in lengths {
-            for order in ["second first", "last first", "shuffled"] {
-                let question: Vec<u8> = (0..*length).map(|index| (index * 31 / 7) as u8).collect();
-                // The same id for all of them.
-                let mut fragments = datagram_in_fragments(from, SocketAddr::new(vip, port), &question);
-                match order {
-                    "second first" => fragments.swap(0, 1),
-                    "last first" => fragments.reverse(),
-                    _ => (1..fragments.len()).rev().for_each(|last| {
-                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                        fragments.swap(last, (random >> 33) as usize % (last + 1));
-                    }),
-                }
-                for fragment in &fragments {
-                    raw.send_to(fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
-                }
-                println!("{length} bytes to {vip}:{port}, {order}");
-                assert_eq!(answer(&answers), checksum(&question).to_string());
+    for length in lengths {
+        for order in ["second first", "last first", "shuffled"] {
+            let question: Vec<u8> = (0..*length).map(|index| (index * 31 / 7) as u8).collect();
+            // The same id for all of them.
+            let mut fragments = datagram_in_fragments(from, SocketAddr::new(vip, port), &question);
+            match order {
+                "second first" => fragments.swap(0, 1),
+                "last first" => fragments.reverse(),
+                _ => (1..fragments.len()).rev().for_each(|last| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    fragments.swap(last, (random >> 33) as usize % (last + 1));
+                }),
             }
+            for fragment in &fragments {
+                raw.send_to(fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+            }
+            println!("{length} bytes to {vip}:{port}, {order}");
+            assert_eq!(answer(&answers), checksum(&question).to_string());
         }
     }
 }

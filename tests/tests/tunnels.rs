@@ -176,11 +176,14 @@ fn megabytes_are_intact_over_every_tunnel() {
 }
 
 /// Frames of up to 9,000 bytes, which the driver hands to XDP in several buffers: to a server on the
-/// segment, and through tunnels of both families to one behind a router.
+/// segment, and through tunnels of both families to one behind a router, whose IPv6 address is a
+/// link-local one, as routers announce them.
 #[test]
 fn jumbo_frames_reach_servers_directly_and_by_tunnels() {
     let lab = Tunnelled::new("jumbo");
     let talk = &lab.talk;
+    lab.router.add_ipv6("fe80::99/64").expect("an address");
+    talk.ha1.ip(&format!("-6 route replace {FAR6}/128 via fe80::99 dev eth0")).expect("a route");
     for node in [&talk.ha1, talk.www1.node(), talk.www2.node(), &lab.router] {
         node.set_mtu(9_000).expect("a segment of jumbo frames");
     }

@@ -183,6 +183,10 @@ fn send_fragment<A: Family>(
         return Err(Reason::FragmentUnknown);
     };
     if datagram.is_hosts() {
+        // Which of them overlap is the host's affair.
+        if head.piece().and_then(|piece| fragment::note(trail, piece)) == Ok(true) {
+            fragment::forget(&key);
+        }
         return host(&packet, head.destination);
     }
     let Some(server) = server_of(&head, datagram) else {

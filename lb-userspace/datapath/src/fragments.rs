@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use lb_common::fragment::{self, Covered, Datagram, HOLDER_NS, Key, TIMEOUT_NS, Trail};
+use lb_common::fragment::{self, Covered, Datagram, HOLDER_NS, Key, Trail};
 use lb_common::refusal;
 use lb_net::link::Sender;
 use lb_system::clock::now_ns;
@@ -37,6 +37,9 @@ const RENEWAL: Duration = Duration::from_millis(500);
 /// once.
 const LATE_EVERY_NS: u64 = 20_000_000;
 const LATE_AT_ONCE: u64 = 64;
+
+/// How long the way of a fragment to the host takes at most.
+const PASSING_NS: u64 = 50_000_000;
 
 type KeyBytes = [u8; size_of::<Key>()];
 type TrailBytes = [u8; size_of::<Trail>()];
@@ -86,12 +89,12 @@ impl Maps {
         Trail::read_from_bytes(&bytes).ok().filter(|trail| now_ns() < trail.until_ns)
     }
 
-    /// What else comes of this datagram is the host's, unless its first fragment has come.
+    /// What comes of this datagram now is the host's, unless its first fragment has come.
     fn leave_to_host(&mut self, key: &Key) {
         if self.trail(key).is_some() {
             return;
         }
-        let until_ns = now_ns() + TIMEOUT_NS;
+        let until_ns = now_ns() + PASSING_NS;
         let trail = Trail { until_ns, datagram: Datagram::HOSTS, covered: Covered::NOTHING };
         let (key, trail): (KeyBytes, TrailBytes) = (zerocopy::transmute!(*key), zerocopy::transmute!(trail));
         if let Err(error) = self.trails.insert(key, trail, 0) {

@@ -103,6 +103,8 @@ fn a_fragment_without_its_first_one_is_the_hosts() {
         let (outcome, reasons) = director.explain(&fragment(&nobodys, 1, range));
         assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![]), "a port of nobody");
     }
+    let next = fragment(&datagram(client(3)), 1, 185..370);
+    assert_refused(&director, "of the next datagram of this id", &next, Reason::FragmentUnknown);
 }
 
 #[test]
