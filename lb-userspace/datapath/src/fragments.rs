@@ -73,7 +73,7 @@ impl Maps {
     }
 
     /// The next frame that was handed over.
-    pub fn next(&mut self) -> Option<Vec<u8>> {
+    pub fn take_frame(&mut self) -> Option<Vec<u8>> {
         while let Some(item) = self.held.next() {
             if let Some(frame) = fragment::held_frame(&item) {
                 return Some(frame.to_vec());
@@ -180,7 +180,7 @@ impl Work {
     }
 
     fn work(&mut self) {
-        while let Some(frame) = self.maps.next() {
+        while let Some(frame) = self.maps.take_frame() {
             if let Some(fragment) = Fragment::read(&frame) {
                 let gone = self.store.hold(fragment, now());
                 self.give_up(gone);

@@ -132,7 +132,7 @@ impl Loaded {
             fragments.trails.remove(&key).expect("nobody else removes it");
         }
         fragments.take_no_more();
-        while fragments.next().is_some() {}
+        while fragments.take_frame().is_some() {}
     }
 
     /// Those that come too early, and trails.

@@ -138,7 +138,7 @@ fn those_that_come_too_early_are_handed_over_and_few_of_a_flood() {
     let early: Vec<Vec<u8>> = both(1, 9, 185..370).into_iter().chain(early).collect();
     for frame in &early {
         assert_refused(&director, "held", frame, Reason::FragmentHeld);
-        assert_eq!(director.held_fragments().next().as_ref(), Some(frame));
+        assert_eq!(director.held_fragments().take_frame().as_ref(), Some(frame));
     }
     both(2, 7, 0..10).iter().for_each(|frame| _ = director.send_bytes(frame).server());
     for from in [20, 40, 60] {
