@@ -191,6 +191,13 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
     for vip in vips {
         in_any_order(&talk, vip, PORT, &[9_000]);
     }
+    // In generic mode the program on the interface sees once more what is left to the host.
+    director.reconfigure(&format!("xdp_mode: generic\n{text}")).expect("a new file");
+    director.wait_until("generic mode", PATIENCE, |status| status.mode == "generic").expect("it is");
+    for vip in vips {
+        in_any_order(&talk, vip, PORT, &[3_000]);
+        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
+    }
     for vip in vips {
         over_a_restart(&talk, &mut director, vip);
     }

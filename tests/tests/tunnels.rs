@@ -175,9 +175,9 @@ fn megabytes_are_intact_over_every_tunnel() {
     }
 }
 
-/// Frames of up to 9,000 bytes, which the driver hands to XDP in several buffers: to a server on the
-/// segment, and through tunnels of both families to one behind a router, whose IPv6 address is a
-/// link-local one, as routers announce them.
+/// Frames of up to 9,000 bytes, which the driver hands to XDP in several buffers: to a server on
+/// the segment, and through tunnels of both families to one behind a router, whose IPv6 address is
+/// a link-local one, as routers announce them.
 #[test]
 fn jumbo_frames_reach_servers_directly_and_by_tunnels() {
     let lab = Tunnelled::new("jumbo");

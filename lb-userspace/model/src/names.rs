@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::{Server, Service};
 
-/// An address in the one spelling that it has here, with or without a port; `[fd00::25]` without one
-/// is the address, too. Any other text stays.
+/// An address in the one spelling that it has here, with or without a port; without one
+/// `[fd00::25]` is the address, too. Any other text stays.
 pub fn canonical(text: &str) -> Cow<'_, str> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = match bare {

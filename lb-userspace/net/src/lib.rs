@@ -2,7 +2,8 @@
 //!
 //! - [`addresses`]: netlink requests about the interface's addresses; [`vips`]: the VIPs' addresses
 //!   on the interface
-//! - [`link`]: frames sent past the host's stack; [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
+//! - [`link`]: frames sent past the host's stack
+//! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
 //! - [`routes`]: the routes to servers that are reached by tunnels
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs

@@ -43,8 +43,8 @@ pub(crate) struct Plan {
     /// The client and the first two directors have addresses of fd00::/64, with the last number of
     /// their IPv4 ones.
     pub ipv6: bool,
-    /// Nothing else: VIP, servers and nodes are of fd00::/64, and the nodes have link-local addresses
-    /// of these numbers besides.
+    /// Nothing else: VIP, servers and nodes are of fd00::/64, and the nodes have link-local
+    /// addresses of these numbers besides.
     pub ipv6_only: bool,
     pub paths: &'static str,
 }
