@@ -151,6 +151,8 @@ impl Node {
 
     /// The same on `interface`.
     pub fn add_ipv6_to(&self, interface: &str, address: &str) -> Result<()> {
+        // Its link-local address would look for duplicates for a second or two.
+        self.sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0")?;
         self.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
         self.ip(&format!("address add {address} dev {interface} nodad"))?;
         // Until then the node may not answer: it has no address to ask for MACs from.
