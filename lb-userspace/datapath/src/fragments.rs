@@ -33,13 +33,13 @@ use super::mapped::Mapped;
 /// How often the program is told that its fragments are taken.
 const RENEWAL: Duration = Duration::from_millis(500);
 
-/// Fragments that the host gets so late: one in 20 ms, which is what each costs, and so many at
-/// once.
+/// Fragments that the host gets so late: one in 20 ms on average, and so many at once. Each takes
+/// the kernel up to some milliseconds, because it makes a pool of pages for it.
 const LATE_EVERY_NS: u64 = 20_000_000;
 const LATE_AT_ONCE: u64 = 64;
 
 /// How long the way of a fragment to the host takes at most.
-const PASSING_NS: u64 = 50_000_000;
+const PASSING_NS: u64 = 20_000_000;
 
 type KeyBytes = [u8; size_of::<Key>()];
 type TrailBytes = [u8; size_of::<Trail>()];
@@ -89,15 +89,17 @@ impl Maps {
         Trail::read_from_bytes(&bytes).ok().filter(|trail| now_ns() < trail.until_ns)
     }
 
-    /// What comes of this datagram now is the host's, unless its first fragment has come.
+    /// What comes of this datagram in the next moment is the host's, unless its first fragment has
+    /// come.
     fn leave_to_host(&mut self, key: &Key) {
         if self.trail(key).is_some() {
             return;
         }
         let until_ns = now_ns() + PASSING_NS;
         let trail = Trail { until_ns, datagram: Datagram::HOSTS, covered: Covered::NOTHING };
-        let (key, trail): (KeyBytes, TrailBytes) = (zerocopy::transmute!(*key), zerocopy::transmute!(trail));
-        if let Err(error) = self.trails.insert(key, trail, 0) {
+        let (bytes, trail): (KeyBytes, TrailBytes) =
+            (zerocopy::transmute!(*key), zerocopy::transmute!(trail));
+        if let Err(error) = self.trails.insert(bytes, trail, 0) {
             tracing::debug!(%error, "no room for a trail");
         }
     }
@@ -161,7 +163,7 @@ impl Work {
         self.work();
         for key in self.store.due(Duration::MAX) {
             let fragments = self.store.wait(&key, Duration::MAX);
-            fragments.iter().for_each(|fragment| self.again(fragment));
+            self.let_go(&fragments, true);
         }
     }
 
@@ -182,25 +184,26 @@ impl Work {
     fn work(&mut self) {
         while let Some(frame) = self.maps.take_frame() {
             if let Some(fragment) = Fragment::read(&frame) {
+                // What made room for it has waited longest.
                 let gone = self.store.hold(fragment, now());
-                self.give_up(gone);
+                self.let_go(&gone, true);
             }
         }
         for key in self.store.due(now()) {
             if let Some(trail) = self.maps.trail(&key) {
                 let fitting = self.store.take_fitting(&key, trail.covered);
-                fitting.iter().for_each(|fragment| self.again(fragment));
+                self.let_go(&fitting, trail.datagram.is_hosts());
             }
             let gone = self.store.wait(&key, now());
-            self.give_up(gone);
+            self.let_go(&gone, true);
         }
     }
 
-    /// These have waited long enough.
-    fn give_up(&mut self, fragments: Vec<Fragment>) {
-        let burst = LATE_AT_ONCE * LATE_EVERY_NS;
-        for fragment in &fragments {
-            if refusal::is_due_at(&mut self.late, now_ns(), LATE_EVERY_NS, burst) {
+    /// Those that the host may get are lost if they are too many.
+    fn let_go(&mut self, fragments: &[Fragment], to_host: bool) {
+        const BURST_NS: u64 = LATE_AT_ONCE * LATE_EVERY_NS;
+        for fragment in fragments {
+            if !to_host || refusal::is_due_at(&mut self.late, now_ns(), LATE_EVERY_NS, BURST_NS) {
                 self.again(fragment);
             }
         }
@@ -211,7 +214,7 @@ impl Work {
         let done = match self.programs.look(fragment.ipv6, &fragment.frame) {
             Ok(Verdict::Send(frame)) => self.sender.send(&frame).context("cannot send a fragment"),
             Ok(Verdict::Pass) => {
-                // Before it comes: in generic mode the program on the interface sees it once more.
+                // In generic mode the program on the interface sees it once more, a little later.
                 self.maps.leave_to_host(&fragment.key);
                 self.programs.pass(&fragment.frame).context("cannot pass a fragment to the host")
             }
