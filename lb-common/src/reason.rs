@@ -117,6 +117,9 @@ reasons! {
     FragmentOverlap = 29, Drop, "fragment_overlap";
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
+    /// A fragment that came before the first one of its datagram, or long before others: it is held
+    /// and sent in its turn, or after half a second left to the host.
+    FragmentHeld = 31, Drop, "fragment_held";
 }
 
 impl Reason {
@@ -143,7 +146,10 @@ pub enum TableEvent {
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = Self::ALL.len();
+    /// In the order of their numbers.
+    pub const ALL: &[Self] =
+        &[Self::Evicted, Self::Full, Self::Contended, Self::Relayed, Self::PartialChecksum, Self::QuicMoved];
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 pub enum Stage {
     /// Whatever is not for the fast way, but for IPv6.
     Slow = 0,
-    /// An answer to a client whom nobody serves.
+    /// An answer to a client whom nobody serves, of IPv4.
     Refuse = 1,
     /// The fast way of IPv6.
     Ipv6 = 2,
@@ -18,10 +18,14 @@ pub enum Stage {
     Related = 5,
     /// The same of IPv6.
     RelatedIpv6 = 6,
+    /// As `Refuse`, of IPv6.
+    RefuseIpv6 = 7,
+    /// A fragment that came too early, of either family.
+    Hold = 8,
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -29,6 +33,8 @@ impl Stage {
         Self::Encapsulate,
         Self::Related,
         Self::RelatedIpv6,
+        Self::RefuseIpv6,
+        Self::Hold,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -42,6 +48,8 @@ impl Stage {
             Self::Encapsulate => "lb_encapsulate",
             Self::Related => "lb_related",
             Self::RelatedIpv6 => "lb_related_ipv6",
+            Self::RefuseIpv6 => "lb_refuse_ipv6",
+            Self::Hold => "lb_hold",
         }
     }
 }

@@ -28,6 +28,9 @@ pub trait Family: Address + RelatedHeaders {
     /// Packets that belong to another one.
     const RELATED: Stage;
 
+    /// Answers to clients whom nobody serves.
+    const REFUSE: Stage;
+
     /// Whether other fragments may follow this packet: `false` is sure.
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 

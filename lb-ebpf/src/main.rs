@@ -33,7 +33,13 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// `Stage::Refuse`.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    capture::leave(&context, lb_ebpf::refuse::take(&context))
+    capture::leave(&context, lb_ebpf::refuse::take::<V4>(&context))
+}
+
+/// `Stage::RefuseIpv6`.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::refuse::take::<V6>(&context))
 }
 
 /// `Stage::Ipv6`.
@@ -64,6 +70,12 @@ fn lb_related(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_related_ipv6(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::path::related::take::<V6>(&context))
+}
+
+/// `Stage::Hold`.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    lb_ebpf::path::hold::take(&context)
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

@@ -7,7 +7,7 @@ use lb_common::addr::V6;
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::capture::Frame;
 use lb_common::control::Control;
-use lb_common::fragment::{self, Trail};
+use lb_common::fragment::{self, Held, ORDINARY, Trail};
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
@@ -45,7 +45,8 @@ pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 #[btf_map]
 pub static STAGES: ProgramArray<{ Stage::COUNT }> = ProgramArray::new();
 
-/// Why the last packet of this CPU that nobody serves was refused; for `Stage::Refuse`.
+/// Why the last packet of this CPU was refused that nobody serves, or that came too early; for
+/// `Stage::Refuse` and `Stage::Hold`.
 #[btf_map]
 pub static REFUSED: PerCpuArray<u32, 1> = PerCpuArray::new();
 
@@ -171,6 +172,22 @@ pub static DECIDED: PerCpuArray<Decision, 1> = PerCpuArray::new();
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<fragment::Key, Trail, { fragment::TRAILS as usize }> = LruHashMap::new();
+
+/// Bytes of `HELD`, a power of two and whole pages.
+const HELD_BYTES: usize = 1024 * 1024;
+
+/// Fragments that came too early, for the controller.
+#[btf_map]
+pub static HELD: RingBuf<Held<ORDINARY>, HELD_BYTES> = RingBuf::new();
+
+/// Until when the controller takes such fragments (CLOCK_MONOTONIC, ns). It renews the time, so
+/// that nothing is handed to one that is gone.
+#[btf_map]
+pub static HOLDER: Array<Shared<u64>, 1, SHARED> = Array::new();
+
+/// When this CPU may hand over such a fragment again, see `fragment::may_hold`.
+#[btf_map]
+pub static HOLDS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;

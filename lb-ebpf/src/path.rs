@@ -4,6 +4,7 @@
 //! called that way begins with an empty stack.
 
 pub mod fast;
+pub mod hold;
 pub mod related;
 pub mod slow;
 
@@ -14,7 +15,7 @@ use lb_common::reason::Reason;
 use lb_common::stage::Stage;
 
 use crate::forward::Action;
-use crate::maps::STAGES;
+use crate::maps::{REFUSED, STAGES};
 use crate::sys::packet::Packet;
 use crate::{capture, stats, trace};
 
@@ -64,4 +65,20 @@ pub fn call(context: &XdpContext, stage: Stage) -> u32 {
     unsafe { STAGES.tail_call(context, stage as u32) };
     // The controller fills the map before it attaches the entry.
     stats::refuse(Reason::MapInconsistency)
+}
+
+/// Goes on in a program that asks by [`was_refused_for`] why the packet is refused.
+#[inline(always)]
+pub fn call_for(context: &XdpContext, stage: Stage, reason: Reason) -> u32 {
+    if let Some(left) = REFUSED.get_ptr_mut(0) {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *left = reason as u32 };
+    }
+    call(context, stage)
+}
+
+#[inline(always)]
+pub fn was_refused_for(reason: Reason) -> bool {
+    // SAFETY: as above.
+    REFUSED.get_ptr_mut(0).is_some_and(|left| unsafe { *left } == reason as u32)
 }

@@ -175,6 +175,36 @@ fn megabytes_are_intact_over_every_tunnel() {
     }
 }
 
+/// Frames of up to 9,000 bytes, which the driver hands to XDP in several buffers: to a server on
+/// the segment, and through tunnels of both families to one behind a router, whose IPv6 address is
+/// a link-local one, as routers announce them.
+#[test]
+fn jumbo_frames_reach_servers_directly_and_by_tunnels() {
+    let lab = Tunnelled::new("jumbo");
+    let talk = &lab.talk;
+    lab.router.add_ipv6("fe80::99/64").expect("an address");
+    talk.ha1.ip(&format!("-6 route replace {FAR6}/128 via fe80::99 dev eth0")).expect("a route");
+    for node in [&talk.ha1, talk.www1.node(), talk.www2.node(), &lab.router] {
+        node.set_mtu(9_000).expect("a segment of jumbo frames");
+    }
+    // What comes from the client fits into the tunnels.
+    talk.client.set_mtu(8_900).expect("jumbo frames");
+    let servers = format!(
+        "[{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: {FAR}, forward: ipip }}, \
+         {{ name: www3, address: '{FAR6}', forward: gue }}]"
+    );
+    let director = lab.director(&servers);
+    for vip in [IpAddr::from(VIP), VIP6.into()] {
+        (0..3).for_each(|_| exchange(&lab.connect(vip), BYTES));
+    }
+    let status = director.status().expect("a status");
+    for server in status.services.iter().flat_map(|service| &service.servers) {
+        assert!(server.bytes > BYTES as u64 && server.bytes / server.packets > 4_000, "{server:?}");
+    }
+    let dropped: u64 = status.drops.iter().map(|drop| drop.count).sum();
+    assert_eq!(dropped, 0, "{:?}", status.drops);
+}
+
 /// Connections go on over a stop, a kill and the next start, whose `lb` finds the tunnels in the
 /// maps; one server is reached directly and the other by a tunnel.
 #[test]

@@ -140,7 +140,13 @@ fn lb_slow(context: XdpContext) -> u32 {
 /// The same.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    checked(capture::leave(&context, lb_ebpf::refuse::take(&context)))
+    checked(capture::leave(&context, lb_ebpf::refuse::take::<V4>(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    checked(capture::leave(&context, lb_ebpf::refuse::take::<V6>(&context)))
 }
 
 /// The same.
@@ -185,6 +191,12 @@ fn lb_related(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_related_ipv6(context: XdpContext) -> u32 {
     checked(capture::leave(&context, path::related::take::<V6>(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    checked(path::hold::take(&context))
 }
 
 #[inline(always)]

@@ -23,6 +23,7 @@ impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
     const RELATED: Stage = Stage::Related;
+    const REFUSE: Stage = Stage::Refuse;
 
     #[inline(always)]
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool {

@@ -24,6 +24,7 @@ impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
     const RELATED: Stage = Stage::RelatedIpv6;
+    const REFUSE: Stage = Stage::RefuseIpv6;
 
     /// It has extension headers.
     #[inline(always)]

@@ -32,6 +32,12 @@ pub struct Decision {
     pub without_entry: bool,
 }
 
+impl Decision {
+    /// No service is at its port.
+    pub const HOST: Self =
+        Self { server: ServerId(0), next_hop: NextHop::UNSET, opens: false, without_entry: false };
+}
+
 /// Whose a packet is: its connection's, or at least a service's.
 pub struct Found<A> {
     place: Place,

@@ -180,9 +180,10 @@ fn group_address(text: &str) -> Result<IpAddr, String> {
 
 /// A director's own address on the VIPs' network.
 pub(crate) fn node_address(text: &str) -> Result<IpAddr, String> {
-    match host_address(text, NODE)? {
-        address if address.is_ipv4() => Ok(address),
-        _ => Err(format!("found an IPv6 address, expected {NODE}")),
+    match text.parse::<Ipv6Addr>() {
+        // One of the interface that the VIPs are on.
+        Ok(address) if address.is_unicast_link_local() => Ok(address.into()),
+        _ => host_address(text, NODE),
     }
 }
 
@@ -263,7 +264,7 @@ const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6
 const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
 const SOURCE_PREFIX: &str = "a prefix of unicast addresses, such as 172.16.0.0/16 or fd00:6c62::/64";
 pub(crate) const SERVER: &str = "an address, such as 211.58.250.25 or 2001:db8::25";
-pub(crate) const NODE: &str = "an IPv4 address, such as 211.58.250.5";
+pub(crate) const NODE: &str = "an IP address, such as 211.58.250.5 or fd00::5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
 pub(crate) const MULTICAST: &str =
     "a multicast address and port, such as 239.192.76.66:694 or \"[ff02::4c42]:694\"";

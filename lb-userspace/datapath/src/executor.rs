@@ -37,6 +37,7 @@ use self::schedules::Regions;
 use self::values::{persistence, places, service_info};
 use super::allocator::Allocator;
 use super::bindings::Bindings;
+use super::fragments;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
@@ -195,6 +196,11 @@ impl Executor {
 
     pub fn bindings(&mut self) -> &mut Bindings {
         &mut self.maps.bindings
+    }
+
+    /// Fragments that come too early, unless a thread holds them already.
+    pub fn fragments(&mut self) -> &mut Option<fragments::Maps> {
+        &mut self.maps.fragments
     }
 
     /// Number of a server in the maps.

@@ -32,7 +32,7 @@ use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 6] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS", "LIMITS"];
+const SHARED: [&str; 7] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS", "LIMITS", "FRAGMENTS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];

@@ -21,6 +21,7 @@ use lb_model::Totals;
 
 use super::bindings::Bindings;
 use super::executor::quic;
+use super::fragments;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
@@ -63,6 +64,8 @@ pub struct Maps {
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
+    /// `None`: the thread that holds fragments has them.
+    pub fragments: Option<fragments::Maps>,
     /// The last packet that had a checksum that was left to hardware.
     pub partial_checksum: Mapped<Seen>,
 }
@@ -104,6 +107,11 @@ impl Maps {
                 take(ebpf, "TRACE_EVENTS")?,
                 take(ebpf, "CAPTURED")?,
             )?,
+            fragments: Some(fragments::Maps::new(
+                take(ebpf, "FRAGMENTS")?,
+                take(ebpf, "HELD")?,
+                mapped(ebpf, "HOLDER")?,
+            )?),
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));

@@ -2,6 +2,7 @@
 //!
 //! - [`addresses`]: netlink requests about the interface's addresses; [`vips`]: the VIPs' addresses
 //!   on the interface
+//! - [`link`]: frames sent past the host's stack
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
 //! - [`routes`]: the routes to servers that are reached by tunnels
@@ -15,6 +16,7 @@ mod filter;
 #[cfg(test)]
 mod fuzz;
 pub mod icmp;
+pub mod link;
 pub mod neighbours;
 pub mod routes;
 pub mod segment;

@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
-use lb_common::fragment::{Key, Trail};
+use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_common::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
 use lb_datapath::bindings::Bindings;
+use lb_datapath::fragments;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
@@ -38,8 +39,6 @@ pub struct Loaded {
     sizes: Sizes,
     cursors: Mapped<[u64; 8]>,
     overflows: Mapped<u64>,
-    /// Keys and values as bytes.
-    fragments: aya::maps::HashMap<MapData, [u8; size_of::<Key>()], [u8; size_of::<Trail>()]>,
     /// Of first packets.
     pub tentative: Bindings,
     refusals: PerCpuArray<MapData, u64>,
@@ -55,26 +54,15 @@ pub(super) fn take(sizes: Sizes) -> Loaded {
         load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
     });
     loaded.reasons_before = Reason::ALL.iter().map(|reason| loaded.reason_ever(*reason)).collect();
-    loaded.events_before = EVENTS.iter().map(|event| loaded.event_ever(*event)).collect();
+    loaded.events_before = TableEvent::ALL.iter().map(|event| loaded.event_ever(*event)).collect();
     loaded
 }
-
-/// In the order of their numbers.
-const EVENTS: [TableEvent; TableEvent::COUNT] = [
-    TableEvent::Evicted,
-    TableEvent::Full,
-    TableEvent::Contended,
-    TableEvent::Relayed,
-    TableEvent::PartialChecksum,
-    TableEvent::QuicMoved,
-];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
-    let fragments = mapped("FRAGMENTS").try_into()?;
     let tentative = Bindings::new(mapped("TENTATIVE"))?;
     let refusals = mapped("REFUSALS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
@@ -87,7 +75,6 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
         sizes,
         cursors,
         overflows,
-        fragments,
         tentative,
         refusals,
     })
@@ -139,19 +126,28 @@ impl Director {
 impl Loaded {
     /// As if the time of every trail of fragments were over.
     pub fn expire_fragments(&mut self) {
-        for (key, mut trail) in self.fragments.iter().filter_map(Result::ok).collect::<Vec<_>>() {
+        let trails = &mut self.held_fragments().trails;
+        for (key, mut trail) in trails.iter().filter_map(Result::ok).collect::<Vec<_>>() {
             let until = std::mem::offset_of!(Trail, until_ns);
             trail[until..until + 8].copy_from_slice(&1_u64.to_ne_bytes());
-            self.fragments.insert(key, trail, 0).expect("it is there");
+            trails.insert(key, trail, 0).expect("it is there");
         }
     }
 
     /// As if no first fragment had come.
     pub fn forget_fragments(&mut self) {
-        let keys: Vec<_> = self.fragments.keys().filter_map(Result::ok).collect();
+        let fragments = self.held_fragments();
+        let keys: Vec<_> = fragments.trails.keys().filter_map(Result::ok).collect();
         for key in keys {
-            self.fragments.remove(&key).expect("nobody else removes it");
+            fragments.trails.remove(&key).expect("nobody else removes it");
         }
+        fragments.take_no_more();
+        while fragments.take_frame().is_some() {}
+    }
+
+    /// Those that come too early, and trails.
+    pub fn held_fragments(&mut self) -> &mut fragments::Maps {
+        self.data_path.executor.fragments().as_mut().expect("no thread has them")
     }
 
     /// As if no client had ever been bound.

@@ -28,13 +28,6 @@ const SEED: u64 = 20_001_201;
 /// As the program counts it, since it was loaded.
 fn counted(bed: &Bed) -> (Counted, Vec<Vec<[u32; 2]>>) {
     let maps = bed.director.data_path.executor.maps();
-    const EVENTS: [TableEvent; TableEvent::COUNT] = [
-        TableEvent::Evicted,
-        TableEvent::Full,
-        TableEvent::Contended,
-        TableEvent::Relayed,
-        TableEvent::PartialChecksum,
-    ];
     let stats = |id| {
         let stats = maps.stats.read(id).expect("statistics");
         [stats.connections, stats.packets, stats.bytes]
@@ -46,7 +39,7 @@ fn counted(bed: &Bed) -> (Counted, Vec<Vec<[u32; 2]>>) {
     };
     let connections = bed.ids.iter().map(|ids| ids.iter().map(|id| counts(*id)).collect()).collect();
     let reasons = Reason::ALL.iter().map(|reason| bed.director.reason_ever(*reason)).collect();
-    let events = EVENTS.iter().map(|event| bed.director.event_ever(*event)).collect();
+    let events = TableEvent::ALL.iter().map(|event| bed.director.event_ever(*event)).collect();
     (Counted { reasons, events, servers }, connections)
 }
 

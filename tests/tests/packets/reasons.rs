@@ -19,6 +19,11 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::TruncatedIp => (director(), syn.bytes()[..33].to_vec()),
         Reason::BadIpHeader => (director(), syn.bytes_with(|frame| frame[14] = 0x44)),
         Reason::FragmentUnknown => (director(), Packet { fragment: 185, ..syn }.bytes()),
+        Reason::FragmentHeld => {
+            let mut director = director();
+            director.held_fragments().take_for(std::time::Duration::from_secs(60));
+            (director, Packet { fragment: 185, ..syn }.bytes())
+        }
         Reason::FragmentOverlap => after_fragments(&[0..10, 20..30], 9..15),
         Reason::FragmentScattered => after_fragments(&[0..10, 20..30, 40..50, 60..70], 80..90),
         Reason::TruncatedPorts => (director(), syn.bytes()[..37].to_vec()),

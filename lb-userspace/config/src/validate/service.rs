@@ -45,7 +45,6 @@ impl Validator {
         self.fallbacks_are_others(services, &checked, span);
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
-        self.families_can(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
         self.quic_names_servers(services, &checked, span);
         self.ports_suffice(services, &checked, span);
@@ -168,20 +167,6 @@ impl Validator {
             let all: usize = services.iter().map(|service| service.servers.len()).sum();
             let message = format!("found {all} servers in all services, expected at most {MOST_SERVERS}");
             self.mistake(span.item(index).key("servers").key_at(), message);
-        }
-    }
-
-    /// What services of IPv6 cannot do yet.
-    fn families_can(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
-        for (index, (given, service)) in given.iter().zip(services).enumerate() {
-            let span = span.item(index);
-            if service.key.vip.is_ipv4() {
-                continue;
-            }
-            if service.fallback == Fallback::Refuse {
-                let fallback = Value::of(&given.fallback, "fallback", span);
-                self.wrong(fallback, "expected another fallback: `refuse` answers clients of IPv4 only");
-            }
         }
     }
 

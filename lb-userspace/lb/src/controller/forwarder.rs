@@ -17,6 +17,7 @@ use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::fragments::Holder;
 use lb_datapath::inherited::Inherited;
 use lb_datapath::maps::{Counters, read_totals};
 use lb_datapath::object::Sizes;
@@ -36,6 +37,8 @@ pub(super) struct Forwarder {
     /// The program that is attached.
     entry: &'static str,
     sweeper: Sweeper,
+    /// Holds fragments that come too early.
+    holder: Option<Holder>,
     accounts: Accounts,
     findings: Findings,
 }
@@ -45,7 +48,8 @@ impl Forwarder {
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
         let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
-        Ok(Self { data_path, entry: object::PROGRAM, sweeper, accounts: Accounts::default(), findings })
+        let (entry, accounts) = (object::PROGRAM, Accounts::default());
+        Ok(Self { data_path, entry, sweeper, holder: None, accounts, findings })
     }
 
     /// Writes what the program reports itself into the log.
@@ -61,7 +65,13 @@ impl Forwarder {
     /// Attaches the program to an interface, in the first of the modes that can be had.
     pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
         let program = object::program(&mut self.data_path.ebpf, self.entry)?;
-        Attachment::new(program, interface, index, modes)
+        let attachment = Attachment::new(program, interface, index, modes)?;
+        match self.data_path.hold_fragments(index) {
+            Ok(Some(holder)) => self.holder = Some(holder),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("fragments that come before their first one get lost: {error:#}"),
+        }
+        Ok(attachment)
     }
 
     /// The program of this name is the one to attach from now on.
