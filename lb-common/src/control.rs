@@ -10,7 +10,7 @@ use crate::shared::Shared;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table,
 /// servers, counts, totals. Raised whenever one of them changes its meaning.
-pub const LAYOUT: u64 = 4;
+pub const LAYOUT: u64 = 5;
 
 /// The one entry of the map `CONTROL`. Three cache lines and the leases; IPv4 packets read two of
 /// them.

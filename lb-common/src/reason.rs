@@ -106,7 +106,8 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
-    /// It does not fit into the tunnel to its server: the sender was told what does.
+    /// It does not fit into the tunnel to its server, or onto the interface that the server is
+    /// behind: the sender was told what does.
     TooBig = 26, Answer, "too_big";
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     /// Also where the driver has left no room before the frame for the headers.
@@ -117,6 +118,11 @@ reasons! {
     FragmentOverlap = 29, Drop, "fragment_overlap";
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
+    /// It came from another VLAN than its service has its clients in, and its server is in a VLAN
+    /// of its own.
+    ForeignVlan = 31, Drop, "foreign_vlan";
+    /// Its server is behind an interface that is gone.
+    NoInterface = 32, Drop, "no_interface";
 }
 
 impl Reason {

@@ -18,10 +18,12 @@ pub enum Stage {
     Related = 5,
     /// The same of IPv6.
     RelatedIpv6 = 6,
+    /// Packets that leave by another interface, or with other VLAN tags.
+    Egress = 7,
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -29,6 +31,7 @@ impl Stage {
         Self::Encapsulate,
         Self::Related,
         Self::RelatedIpv6,
+        Self::Egress,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -42,6 +45,7 @@ impl Stage {
             Self::Encapsulate => "lb_encapsulate",
             Self::Related => "lb_related",
             Self::RelatedIpv6 => "lb_related_ipv6",
+            Self::Egress => "lb_egress",
         }
     }
 }

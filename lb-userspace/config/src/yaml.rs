@@ -151,6 +151,7 @@ pub(crate) struct Service {
     pub gue_port: Scalar,
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
+    pub vlan: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
     pub timeouts: Option<Timeouts>,
@@ -251,6 +252,8 @@ pub(crate) struct Server {
     pub gue_port: Scalar,
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
+    pub interface: Scalar,
+    pub vlan: Scalar,
     pub weight: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,

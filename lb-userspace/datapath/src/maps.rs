@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
+use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
 use lb_common::control::Control;
+use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
 use lb_common::reason::{Reason, TableEvent};
@@ -47,6 +48,9 @@ pub struct Maps {
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
     pub tunnels: Mapped<Tunnel>,
+    pub egresses: Mapped<Egress>,
+    /// Interfaces that servers are behind, by their indices. The kernel removes those that go.
+    pub devices: DevMapHash<MapData>,
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
@@ -76,6 +80,8 @@ impl Maps {
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
+            egresses: mapped(ebpf, "EGRESSES")?,
+            devices: take(ebpf, "DEVICES")?.try_into().context("map DEVICES is not of the expected kind")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
             trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,

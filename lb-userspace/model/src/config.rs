@@ -16,6 +16,7 @@ pub use lb_common::service::Protocol;
 use crate::check::Check;
 use crate::ids::GroupId;
 use crate::tunnel::Tunnel;
+use lb_common::vlan::Vlan;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,6 +297,9 @@ pub struct Service {
     /// Idle time-outs of this service's connections: those of the file, overridden by those of the
     /// service.
     pub timeouts: Timeouts,
+    /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
+    /// that packets leave to with other tags, where it is none.
+    pub vlan: Option<Vlan>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -319,6 +323,7 @@ impl Service {
             stray: Stray::Pass,
             ops: false,
             timeouts: Timeouts::default(),
+            vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
@@ -421,6 +426,10 @@ pub struct Server {
     pub port: u16,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
+    /// The interface that the server is behind; `None`: that of the VIPs, or by the host's routes.
+    pub interface: Option<String>,
+    /// The VLAN that packets leave into, by the device that has it; `None`: that of its interface.
+    pub vlan: Option<Vlan>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// The server must pass all of them; without checks it counts as healthy.
@@ -431,6 +440,15 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, tunnel: None, weight: 1, checks: Arc::default() }
+        Self {
+            name,
+            address,
+            port,
+            tunnel: None,
+            interface: None,
+            vlan: None,
+            weight: 1,
+            checks: Arc::default(),
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 3";
+const FORMAT: &str = "lb configuration 4";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -200,6 +200,7 @@ impl Writer {
             stray,
             ops,
             timeouts,
+            vlan,
             drain,
             servers,
         } = service;
@@ -237,6 +238,7 @@ impl Writer {
         });
         self.number(*ops);
         self.timeouts(timeouts);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.time(*drain);
         self.list(servers, Self::server);
     }
@@ -255,11 +257,13 @@ impl Writer {
         self.number(*port);
     }
 
+    /// Nodes name their interfaces each in its own way.
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, weight, checks } = server;
+        let Server { name: _, address, port, tunnel, interface: _, vlan, weight, checks } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.number(*weight);
         self.list(checks.iter(), Self::check);
     }

@@ -23,3 +23,4 @@ pub use self::config::*;
 pub use self::forwarding::Forwarding;
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::tunnel::*;
+pub use lb_common::vlan::Vlan;

@@ -4,7 +4,8 @@
 //!   on the interface
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
-//! - [`routes`]: the routes to servers that are reached by tunnels
+//! - [`routes`]: the routes to servers that are reached by tunnels, or are behind another interface
+//! - [`links`]: interfaces, what they are and what they stand on
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs
 //! - [`icmp`]: ICMP echo; [`filter`]: socket filters
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
@@ -15,6 +16,7 @@ mod filter;
 #[cfg(test)]
 mod fuzz;
 pub mod icmp;
+pub mod links;
 pub mod neighbours;
 pub mod routes;
 pub mod segment;

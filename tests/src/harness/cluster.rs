@@ -72,11 +72,12 @@ pub fn server(number: u16, weight: u16) -> Server {
         share: weight.max(1),
         mac: Some(mac(number)),
         tunnel: None,
+        egress: None,
         usable: true,
     }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, usable }
+    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, egress: None, usable }
 }

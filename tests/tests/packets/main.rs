@@ -11,6 +11,7 @@
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
+//! | [`egress`] | other interfaces, other VLAN tags, and that no packet leaves its VLAN |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
 //! | [`ops`] | each datagram scheduled by itself |
 //! | [`leases`] | who balances when: leases, lapse, grace, and strays between two directors |
@@ -36,6 +37,7 @@
 mod connections;
 mod cpus;
 mod directors;
+mod egress;
 mod forwarding;
 mod fragments;
 mod gateway;

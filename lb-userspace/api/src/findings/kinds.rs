@@ -52,6 +52,8 @@ kinds! {
     KeyMismatch = "key_mismatch", Error;
     /// No packets get to a server by its tunnel, or not all that clients may send.
     TunnelUnusable = "tunnel_unusable", Error;
+    /// No packets get to a server by the interface that it is behind.
+    InterfaceUnusable = "interface_unusable", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
 }

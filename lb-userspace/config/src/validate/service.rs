@@ -47,6 +47,7 @@ impl Validator {
         self.datagrams_can_be_spread(services, &checked, span);
         self.families_can(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
+        self.servers_have_one_interface(&checked, span);
         checked
     }
 
@@ -83,6 +84,7 @@ impl Validator {
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, usual_stray(scheduler)),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
+            vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
             ..default

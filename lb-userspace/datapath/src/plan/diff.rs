@@ -147,6 +147,7 @@ mod tests {
                 share,
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
                 tunnel: None,
+                egress: None,
                 usable,
             },
         )

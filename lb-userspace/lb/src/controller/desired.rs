@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
 use lb_model::{Config, Fallback, ServiceKey};
@@ -17,6 +19,8 @@ pub(crate) trait RuntimeState {
     fn mac(&self, server: IpAddr) -> Option<Mac>;
     /// The way to a server that is reached by a tunnel.
     fn route(&self, server: IpAddr) -> Option<Route>;
+    /// The interface that it is behind.
+    fn exit(&self, server: IpAddr) -> Exit;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
     /// Servers that left the configuration, or whose service did, and still serve the connections
@@ -86,13 +90,8 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.quiescent || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel }| Server {
-        target: Target::Real(address),
-        weight: 0,
-        share: 0,
-        tunnel,
-        mac,
-        usable: false,
+    servers.map(|server| Way::to(service, &server, runtime)).map(|Way { address, mac, tunnel, egress }| {
+        Server { target: Target::Real(address), weight: 0, share: 0, tunnel, egress, mac, usable: false }
     })
 }
 
@@ -102,16 +101,18 @@ struct Way {
     /// Of a server with a tunnel, that of the next hop; `None` while there is no way.
     mac: Option<Mac>,
     tunnel: Option<Tunnel>,
+    egress: Option<Egress>,
 }
 
 impl Way {
-    fn to(server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+    fn to(service: &lb_model::Service, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
-        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None } };
+        let egress = egress(service.vlan, server.vlan, runtime.exit(address));
+        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None, egress } };
         let route = runtime.route(address);
         let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
-        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel }
+        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel, egress }
     }
 }
 
@@ -121,7 +122,7 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel } = Way::to(server, runtime);
+    let Way { address, mac, tunnel, egress } = Way::to(service, server, runtime);
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
@@ -131,7 +132,7 @@ fn real_server(
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, usable })
+    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, egress, usable })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -141,8 +142,12 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) if runtime.is_gone(address) && !service.quiescent => return None,
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
+    let egress = match target {
+        Target::Real(address) => egress(service.vlan, None, runtime.exit(address)),
+        Target::Local => None,
+    };
     let reached = target == Target::Local || mac.is_some();
-    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, usable: needed && reached })
+    Some(Server { target, weight: 1, share: 0, mac, tunnel: None, egress, usable: needed && reached })
 }
 
 #[cfg(test)]
@@ -188,6 +193,9 @@ mod tests {
         }
         fn mac(&self, _: IpAddr) -> Option<Mac> {
             self.mac
+        }
+        fn exit(&self, _: IpAddr) -> Exit {
+            Exit { other: None, vlan: None, tpid: 0x8100, mtu: 1500 }
         }
         fn is_gone(&self, _: IpAddr) -> bool {
             self.mac.is_none()
@@ -260,7 +268,9 @@ mod tests {
             ..lb_model::Server::new(WWW2, 80)
         });
         assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
-        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let exit =
+            lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
         let with_route = Facts { route: Some(route), ..UP };
         assert_eq!(members(&service, &with_route), vec![Target::Real(WWW1), Target::Real(WWW2)]);
         let state = state(&config(&service), &with_route);

@@ -29,7 +29,8 @@ impl Sources {
 /// What is wrong with the sources of this host's packets to the servers. Nothing if it has no such
 /// interface, as a machine on which a configuration is merely checked.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
-    let Some(on_interface) = addresses(&config.interface) else { return Vec::new() };
+    let Some(on_interface) = addresses(|name| name == config.interface) else { return Vec::new() };
+    let elsewhere = addresses(|name| name != config.interface).unwrap_or_default();
     let services = config.services.iter();
     let vips: HashSet<IpAddr> =
         services.clone().map(|service| service.key.vip).chain(config.grouped_vips().into_keys()).collect();
@@ -37,13 +38,15 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
         on_interface.into_iter().filter(|(address, _)| !vips.contains(&IpAddr::V4(*address))).collect();
     let servers =
         services.flat_map(|service| service.servers.iter().cloned().chain(service.fallback_server()));
-    judge(&config.interface, &own, &vips, servers, source_to).into_iter().collect()
+    judge(&config.interface, &own, &elsewhere, &vips, servers, source_to).into_iter().collect()
 }
 
-/// Pure. `source_to` is what the kernel would pick towards an address.
+/// Pure. `own` are the interface's addresses, `elsewhere` those of others; `source_to` is what the
+/// kernel would pick towards an address.
 fn judge(
     interface: &str,
     own: &[(Ipv4Addr, Network)],
+    elsewhere: &[(Ipv4Addr, Network)],
     vips: &HashSet<IpAddr>,
     servers: impl Iterator<Item = Server>,
     source_to: impl Fn(Ipv4Addr) -> Option<Ipv4Addr>,
@@ -64,8 +67,12 @@ fn judge(
         };
         let vip = source.filter(|source| vips.contains(&IpAddr::V4(*source)));
         let is_own = source.is_some_and(|source| own.iter().any(|(own, _)| *own == source));
-        // To one with a tunnel there may be no route now, which is a finding of its own.
-        let astray = network.is_none() && !is_own && server.tunnel.is_none();
+        // One behind another interface is asked from that one's address.
+        let is_there = elsewhere.iter().any(|(there, of)| source == Some(*there) && of.contains(address));
+        // To one with a tunnel or a named interface there may be no way now, which is a finding of
+        // its own.
+        let may_be_away = is_there || server.tunnel.is_some() || server.interface.is_some();
+        let astray = network.is_none() && !is_own && !may_be_away;
         if vip.is_some() || astray {
             let name = match server.name == address.to_string() {
                 true => server.name,
@@ -94,10 +101,10 @@ fn judge(
     Some(Finding { kind: Kind::VipIsSource, subject: interface.to_owned(), text, mend })
 }
 
-/// The interface's IPv4 addresses. `None`: there is no such interface.
-fn addresses(interface: &str) -> Option<Vec<(Ipv4Addr, Network)>> {
+/// The IPv4 addresses of interfaces. `None`: there is no such interface.
+fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<(Ipv4Addr, Network)>> {
     // getifaddrs(3) calls an address by its label, such as eth0:0.
-    let is_its = |name: &str| name.split(':').next() == Some(interface);
+    let is_its = |name: &str| name.split(':').next().is_some_and(&is_one);
     let mut entries = getifaddrs().ok()?.filter(|entry| is_its(&entry.interface_name)).peekable();
     entries.peek()?;
     let addresses = entries.filter_map(|entry| {
@@ -132,7 +139,7 @@ mod tests {
         let own: Vec<_> = own.iter().map(|own| (*own, Network::of(*own, 24))).collect();
         let servers = [21, 22].map(|last| Server::new(Ipv4Addr::new(10, 77, 0, last).into(), 80));
         let vips = HashSet::from([IpAddr::V4(VIP)]);
-        judge("eth0", &own, &vips, servers.into_iter(), |_| source).map(|finding| finding.text)
+        judge("eth0", &own, &[], &vips, servers.into_iter(), |_| source).map(|finding| finding.text)
     }
 
     #[test]
@@ -143,6 +150,16 @@ mod tests {
             None,
             "there is a route to them, from its own address"
         );
+    }
+
+    #[test]
+    fn servers_behind_another_interface_are_asked_from_there() {
+        let servers = || [Server::new(Ipv4Addr::new(192, 0, 2, 21).into(), 80)].into_iter();
+        let own = [(OWN, Network::of(OWN, 24))];
+        let judge = |elsewhere: &[_]| {
+            judge("eth0", &own, elsewhere, &HashSet::new(), servers(), |_| Some(ELSEWHERE)).is_some()
+        };
+        assert!(judge(&[]) && !judge(&[(ELSEWHERE, Network::of(ELSEWHERE, 24))]));
     }
 
     #[test]

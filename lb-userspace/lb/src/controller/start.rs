@@ -9,7 +9,6 @@ use lb_datapath::attach;
 use lb_datapath::kernel;
 use lb_datapath::lease::Start;
 use lb_model::Cluster;
-use lb_net::neighbours::Neighbours;
 use lb_net::routes::Routes;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
@@ -28,6 +27,7 @@ use super::interface::Interface;
 use super::lives::Estate;
 use super::maintenance::Maintenance;
 use super::membership::{Membership, Surrounding};
+use super::neighbourhood::Neighbourhood;
 use super::notifications::Notifier;
 use super::runtime::Runtime;
 use super::throttle::Throttle;
@@ -81,8 +81,8 @@ impl Controller {
             throttle: Throttle::new(Instant::now()),
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
-            neighbours: Neighbours::start(index, neighbour_sender)?,
-            routes: Routes::start(index, config.interface.clone(), route_sender)?,
+            neighbours: Neighbourhood::start(index, neighbour_sender)?,
+            routes: Routes::start(index, route_sender)?,
             segment: BTreeSet::new(),
             membership,
             inspections: Inspections::start(findings.clone())
@@ -93,6 +93,7 @@ impl Controller {
             tracer: Tracer::default(),
             config,
         };
+        controller.runtime.ways.set_main(index);
         let observations = Observations { verdicts, neighbours, routes };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
         match controller.begin(&mut inputs.observations, requests, &mut predecessor).await {
