@@ -211,7 +211,7 @@ fn connections_through_tunnels_outlive_a_restart() {
     exchange_all();
 }
 
-/// The way changes while a connection is open: another router, no route, a route elsewhere.
+/// The way changes while a connection is open: another router, another interface, no route.
 #[test]
 fn routes_are_followed() {
     let lab = Tunnelled::new("tunroute");
@@ -229,10 +229,16 @@ fn routes_are_followed() {
     ha1.ip(&format!("route replace {FAR}/32 via 211.58.250.27")).expect("a route");
     mac_is(lab.talk.www2.node().mac());
     exchange(&connection, 10_000);
+    // By another interface, by which nothing has come in.
+    let by_eth1 = "10.0.0.27/24".parse().expect("a prefix");
+    lab.talk.lab.join_heartbeat_segment(lab.talk.www2.node(), by_eth1).expect("a second interface");
+    ha1.ip(&format!("route replace {FAR}/32 via 10.0.0.27")).expect("a route");
+    mac_is("02:00:0a:00:00:1b".to_owned());
+    exchange(&connection, 10_000);
 
     for (change, words) in [
         (format!("route replace unreachable {FAR}/32"), "no route"),
-        (format!("route replace {FAR}/32 dev eth1"), "leaves by eth1"),
+        (format!("route replace {FAR}/32 dev lo"), "lo is no Ethernet interface"),
         (format!("route replace local {FAR}/32 dev lo table local"), "own address"),
     ] {
         ha1.ip(&change).expect("a route");
@@ -248,4 +254,44 @@ fn routes_are_followed() {
             && in_use(&status.services[0].servers[0])
     });
     exchange(&connection, 10_000);
+}
+
+/// The server's own address answers all the time: only what goes through the tunnel finds out that
+/// it lacks the VIP.
+#[test]
+fn checks_go_through_the_tunnel() {
+    let lab = Tunnelled::new("tunvip");
+    let configuration = |kind: &str, far: &str| {
+        let servers = format!("[{{ name: www2, address: '{far}', forward: {kind} }}]");
+        configuration(&servers).replace("{ type: tcp,", "{ type: tcp, via: vip,")
+    };
+    let checked = |status: &Status| {
+        let servers = status.services.iter().flat_map(|service| &service.servers);
+        servers.clone().all(|server| in_use(server) && server.reason.is_none())
+    };
+    let director = Director::start(&lab.talk.ha1, &configuration("ipip", FAR)).expect("lb starts");
+    let www2 = lab.talk.www2.node();
+    for (kind, far) in [("ipip", FAR), ("gue", FAR6)] {
+        director.reconfigure(&configuration(kind, far)).expect("a new file");
+        wait_for(&director, "checked", |status| {
+            let is_there = |server: &ServerStatus| server.address.to_string() == far;
+            checked(status) && status.services.iter().all(|service| service.servers.iter().any(is_there))
+        });
+        let before = lab.ends[1].packets();
+        for (family, vip) in [("-4", format!("{VIP}/32")), ("-6", format!("{VIP6}/128"))] {
+            www2.ip(&format!("{family} address del {vip} dev lo")).expect("ip works");
+        }
+        wait_for(&director, "both VIPs are missed", |status| {
+            let misses = |server: &ServerStatus| {
+                server.health == Health::Down
+                    && server.reason.as_ref().is_some_and(|reason| reason.contains("no answer at the VIP"))
+            };
+            status.services.iter().all(|service| service.servers.iter().any(misses))
+        });
+        assert!(lab.ends[1].packets() > before, "probes come through the tunnel");
+        www2.ip(&format!("address add {VIP}/32 dev lo")).expect("ip works");
+        www2.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("ip works");
+        wait_for(&director, "back", checked);
+        exchange(&lab.connect(VIP6), 10_000);
+    }
 }

@@ -8,7 +8,7 @@ use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
-use lb_model::{Config, Fallback, ServiceKey};
+use lb_model::{Config, Fallback, ServiceKey, Vlan};
 use lb_net::routes::Route;
 
 /// What is known of the servers besides the configuration.
@@ -90,25 +90,34 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.quiescent || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(service, &server, runtime)).map(|Way { address, mac, tunnel, egress }| {
-        Server { target: Target::Real(address), weight: 0, share: 0, tunnel, egress, mac, usable: false }
-    })
+    servers.map(|server| Way::to(service.vlan, &server, runtime)).map(
+        |Way { address, mac, tunnel, egress }| Server {
+            target: Target::Real(address),
+            weight: 0,
+            share: 0,
+            tunnel,
+            egress,
+            mac,
+            usable: false,
+        },
+    )
 }
 
 /// The way of packets to a server.
-struct Way {
-    address: IpAddr,
+pub(super) struct Way {
+    pub address: IpAddr,
     /// Of a server with a tunnel, that of the next hop; `None` while there is no way.
-    mac: Option<Mac>,
-    tunnel: Option<Tunnel>,
-    egress: Option<Egress>,
+    pub mac: Option<Mac>,
+    pub tunnel: Option<Tunnel>,
+    pub egress: Option<Egress>,
 }
 
 impl Way {
-    fn to(service: &lb_model::Service, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+    /// `clients`: the VLAN of the service's clients.
+    pub(super) fn to(clients: Option<Vlan>, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
-        let egress = egress(service.vlan, server.vlan, runtime.exit(address));
+        let egress = egress(clients, server.vlan, runtime.exit(address));
         let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None, egress } };
         let route = runtime.route(address);
         let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
@@ -122,7 +131,7 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel, egress } = Way::to(service, server, runtime);
+    let Way { address, mac, tunnel, egress } = Way::to(service.vlan, server, runtime);
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),

@@ -160,6 +160,12 @@ impl Ways {
         Exit { other: (device != self.main).then_some((device, mac)), vlan, tpid, mtu }
     }
 
+    /// Index of the interface by which packets leave, if the server is directly behind a VLAN of it.
+    pub(super) fn interface(&self, server: IpAddr) -> Option<u32> {
+        let exit = self.route(server)?.exit;
+        (exit.device == self.main && exit.vlan.is_some()).then_some(exit.interface)
+    }
+
     /// As they come in.
     const fn here(&self) -> Exit {
         Exit { other: None, vlan: None, tpid: TPID, mtu: 0 }
