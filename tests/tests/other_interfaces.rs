@@ -75,7 +75,12 @@ fn a_server_behind_another_interface_serves() {
     ha1.set_link("eth1", Link::Up).expect("ip works");
     wait_for(&director, "www2 is back", |status| both_serve(status) && status.findings.is_empty());
     assert_both_serve(&talk);
-    // In the kernel's own stack it goes the same way.
+    // A driver that takes nothing is told of; the kernel's own stack needs none that does.
+    ha1.make_plain_veth_of("eth1").expect("the far end loses its program");
+    wait_for(&director, "what is redirected gets lost", |status| {
+        let found = status.findings.iter().find(|finding| finding.finding == "redirects_lost");
+        found.is_some_and(|found| found.text.starts_with("the far end of the veth eth1 has no XDP program"))
+    });
     let generic = configuration(servers).replace("metrics: off", "metrics: off\nxdp_mode: generic");
     director.reconfigure(&generic).expect("a new file");
     wait_for(&director, "generic mode", |status| status.mode == "generic" && both_serve(status));

@@ -261,37 +261,30 @@ fn routes_are_followed() {
 #[test]
 fn checks_go_through_the_tunnel() {
     let lab = Tunnelled::new("tunvip");
-    let configuration = |kind: &str, far: &str| {
-        let servers = format!("[{{ name: www2, address: '{far}', forward: {kind} }}]");
-        configuration(&servers).replace("{ type: tcp,", "{ type: tcp, via: vip,")
-    };
+    let servers = format!("[{{ name: www2, address: '{FAR6}', forward: gue }}]");
+    let configuration = configuration(&servers);
+    let configuration = configuration.replace("{ type: tcp, interval: 500ms, timeout: 2s }", CHECK);
+    const CHECK: &str = "{ type: tcp, via: vip, interval: 300ms, timeout: 1s }";
     let checked = |status: &Status| {
-        let servers = status.services.iter().flat_map(|service| &service.servers);
-        servers.clone().all(|server| in_use(server) && server.reason.is_none())
+        let mut servers = status.services.iter().flat_map(|service| &service.servers);
+        servers.all(|server| in_use(server) && server.reason.is_none())
     };
-    let director = Director::start(&lab.talk.ha1, &configuration("ipip", FAR)).expect("lb starts");
+    let director = Director::start(&lab.talk.ha1, &configuration).expect("lb starts");
+    wait_for(&director, "checked", checked);
     let www2 = lab.talk.www2.node();
-    for (kind, far) in [("ipip", FAR), ("gue", FAR6)] {
-        director.reconfigure(&configuration(kind, far)).expect("a new file");
-        wait_for(&director, "checked", |status| {
-            let is_there = |server: &ServerStatus| server.address.to_string() == far;
-            checked(status) && status.services.iter().all(|service| service.servers.iter().any(is_there))
-        });
-        let before = lab.ends[1].packets();
-        for (family, vip) in [("-4", format!("{VIP}/32")), ("-6", format!("{VIP6}/128"))] {
-            www2.ip(&format!("{family} address del {vip} dev lo")).expect("ip works");
-        }
-        wait_for(&director, "both VIPs are missed", |status| {
-            let misses = |server: &ServerStatus| {
-                server.health == Health::Down
-                    && server.reason.as_ref().is_some_and(|reason| reason.contains("no answer at the VIP"))
-            };
-            status.services.iter().all(|service| service.servers.iter().any(misses))
-        });
-        assert!(lab.ends[1].packets() > before, "probes come through the tunnel");
-        www2.ip(&format!("address add {VIP}/32 dev lo")).expect("ip works");
-        www2.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("ip works");
-        wait_for(&director, "back", checked);
-        exchange(&lab.connect(VIP6), 10_000);
-    }
+    let before = lab.ends[1].packets();
+    www2.ip(&format!("address del {VIP}/32 dev lo")).expect("ip works");
+    www2.ip(&format!("-6 address del {VIP6}/128 dev lo")).expect("ip works");
+    wait_for(&director, "both VIPs are missed", |status| {
+        let misses = |server: &ServerStatus| {
+            server.health == Health::Down
+                && server.reason.as_ref().is_some_and(|reason| reason.contains("no answer at the VIP"))
+        };
+        status.services.iter().all(|service| service.servers.iter().any(misses))
+    });
+    assert!(lab.ends[1].packets() > before, "probes come through the tunnel");
+    www2.ip(&format!("address add {VIP}/32 dev lo")).expect("ip works");
+    www2.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("ip works");
+    wait_for(&director, "back", checked);
+    exchange(&lab.connect(VIP6), 10_000);
 }

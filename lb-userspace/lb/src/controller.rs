@@ -296,6 +296,7 @@ impl Controller {
         let findings = notifier.findings();
         checks.publish_stations(&Needs { config, runtime, forwarder, interface, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
+        self.inspections.follow_exits(&self.runtime.ways, self.interface.mode());
         let unusable = self.runtime.ways.findings(&self.config);
         for kind in [Kind::TunnelUnusable, Kind::InterfaceUnusable] {
             let of_kind = unusable.iter().filter(|finding| finding.kind == kind);

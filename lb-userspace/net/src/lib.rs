@@ -5,6 +5,7 @@
 //! - [`announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`neighbours`]: the servers' MACs, from the kernel's neighbour table
 //! - [`routes`]: the routes to servers that are reached by tunnels, or are behind another interface
+//! - [`ethtool`]: what drivers can do and count; [`xdp_features`]: what they can do with XDP
 //! - [`links`]: interfaces, what they are and what they stand on
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs
 //! - [`icmp`]: ICMP echo; [`filter`]: socket filters
@@ -12,6 +13,7 @@
 
 pub mod addresses;
 pub mod announce;
+pub mod ethtool;
 mod filter;
 #[cfg(test)]
 mod fuzz;
@@ -21,4 +23,5 @@ pub mod neighbours;
 pub mod routes;
 pub mod segment;
 pub mod vips;
+pub mod xdp_features;
 pub mod xsk;

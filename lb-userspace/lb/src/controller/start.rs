@@ -33,6 +33,7 @@ use super::runtime::Runtime;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
 use super::{Controller, endpoints, notify_supervisor, report};
+use crate::device;
 use crate::observe::requests::Requests;
 use crate::sorry::Sorry;
 
@@ -125,6 +126,7 @@ impl Controller {
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
         self.refresh();
         endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
+        device::prepare(&self.config, self.notifier.findings()).await;
         self.take_over(predecessor)?;
         self.follow_vip_checks();
         self.membership.begin(&self.config.groups);

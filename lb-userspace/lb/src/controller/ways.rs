@@ -166,6 +166,12 @@ impl Ways {
         (exit.device == self.main && exit.vlan.is_some()).then_some(exit.interface)
     }
 
+    /// Indices of the other devices by which packets leave.
+    pub(super) fn other_devices(&self) -> BTreeSet<u32> {
+        let devices = self.routes.values().flatten().map(|route| route.exit.device);
+        devices.filter(|device| *device != self.main).collect()
+    }
+
     /// As they come in.
     const fn here(&self) -> Exit {
         Exit { other: None, vlan: None, tpid: TPID, mtu: 0 }
