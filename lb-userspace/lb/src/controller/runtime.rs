@@ -190,6 +190,7 @@ impl Runtime {
     pub(super) fn set_route(&mut self, event: routes::Event) -> Option<Option<Mac>> {
         let server = event.address;
         let (was_elsewhere, before) = (self.ways.is_elsewhere(server), self.ways.route(server));
+        let presumed = self.ways.is_presumed(server);
         self.ways.set_route(event);
         self.changed = true;
         let is_elsewhere = self.ways.is_elsewhere(server);
@@ -198,8 +199,8 @@ impl Runtime {
             || before.is_some() && exit(before) != exit(self.ways.route(server));
         match self.ways.mac(server) {
             // Its MAC comes from the segment of the VIPs, as that of any other server.
-            _ if !is_elsewhere => was_elsewhere.then_some(None),
-            Ok(mac) if moved => Some(mac),
+            _ if !is_elsewhere => (was_elsewhere && !presumed).then_some(None),
+            Ok(mac) if moved && !presumed => Some(mac),
             // Until its next hop has answered, what was known before holds.
             Ok(mac) => mac.map(Some),
             Err(()) => Some(None),

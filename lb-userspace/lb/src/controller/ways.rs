@@ -137,6 +137,11 @@ impl Ways {
         }
     }
 
+    /// Whether all that is known of the way is what the `lb` before this one went by.
+    pub(super) fn is_presumed(&self, server: IpAddr) -> bool {
+        self.presumed.contains_key(&server)
+    }
+
     /// The MAC of the next hop to the server, if that is known; an error if there is no way to it.
     pub(super) fn mac(&self, server: IpAddr) -> Result<Option<Mac>, ()> {
         match self.routes.get(&server) {
