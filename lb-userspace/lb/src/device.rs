@@ -26,8 +26,8 @@ struct Wanted {
     native: bool,
 }
 
-/// Looks at the interface now and then, on a thread of its own: the kernel answers under a lock that
-/// others may hold for long. Dropping it ends that.
+/// Looks at the interface now and then, on a thread of its own: the kernel answers under a lock
+/// that others may hold for long. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Device {
     wanted: watch::Sender<Wanted>,

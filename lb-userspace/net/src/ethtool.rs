@@ -77,7 +77,8 @@ impl VlanOffloads {
 
 /// Of each feature whether it is on.
 fn active(socket: &Socket, interface: &str, count: usize) -> io::Result<Vec<bool>> {
-    // struct ethtool_gfeatures: command, size, and then available, requested, active, never changed.
+    // struct ethtool_gfeatures: command, size, and then four words for each 32 features: available,
+    // requested, active, never changed.
     let size = count.div_ceil(32);
     let mut request = vec![0_u32; 2 + size * 4];
     request[..2].copy_from_slice(&[ETHTOOL_GFEATURES, size as u32]);

@@ -165,7 +165,8 @@ impl Ways {
         Exit { other: (device != self.main).then_some((device, mac)), vlan, tpid, mtu }
     }
 
-    /// Index of the interface by which packets leave, if the server is directly behind a VLAN of it.
+    /// Index of the VLAN device that the server is behind, if that stands on the interface of the
+    /// VIPs.
     pub(super) fn interface(&self, server: IpAddr) -> Option<u32> {
         let exit = self.route(server)?.exit;
         (exit.device == self.main && exit.vlan.is_some()).then_some(exit.interface)
