@@ -94,11 +94,14 @@ fn a_server_in_a_vlan_of_its_own_serves() {
     let end = VlanEnd::start(talk.www1.node(), 120).expect("the end of a VLAN");
     let servers =
         "[{ name: www1, address: 211.58.250.25, vlan: 120 }, { name: www2, address: 211.58.250.27 }]";
-    let director = Director::start(&talk.ha1, &configuration(servers)).expect("lb starts");
+    let mut director = Director::start(&talk.ha1, &configuration(servers)).expect("lb starts");
     wait_for(&director, "both serve", both_serve);
     assert_eq!(end.packets(), 0);
     assert_both_serve(&talk);
     assert!(end.packets() > 3 * 4, "{} packets of the VLAN", end.packets());
+    director.kill().expect("lb ends");
+    director.restart().expect("lb starts again");
+    assert_both_serve(&talk);
     // Clients do not come from the VLAN that the service is said to have them in.
     let elsewhere = configuration(servers).replace("name: web,", "name: web, vlan: 7,");
     director.reconfigure(&elsewhere).expect("a new file");
