@@ -14,6 +14,7 @@
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
+//! - [`egress`]: packets that leave by another interface, or with other VLAN tags; [`vlan`]: VLANs
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
 //! - [`binding`]: persistence: which server a client is bound to
@@ -47,6 +48,7 @@ pub mod checksum;
 pub mod compile;
 pub mod connection;
 pub mod control;
+pub mod egress;
 pub mod fragment;
 pub mod frame;
 pub mod hairpin;
@@ -73,3 +75,4 @@ pub mod table;
 pub mod tournament;
 pub mod trace;
 pub mod tunnel;
+pub mod vlan;

@@ -106,7 +106,8 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
-    /// It does not fit into the tunnel to its server: the sender was told what does.
+    /// It does not fit into the tunnel to its server, or onto the interface that the server is
+    /// behind: the sender was told what does.
     TooBig = 26, Answer, "too_big";
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     /// Also where the driver has left no room before the frame for the headers.
@@ -120,6 +121,11 @@ reasons! {
     /// A fragment that came before the first one of its datagram, or long before others: it is held
     /// and sent in its turn, or after half a second left to the host.
     FragmentHeld = 31, Drop, "fragment_held";
+    /// It came from another VLAN than its service has its clients in, and its server is in a VLAN
+    /// of its own.
+    ForeignVlan = 32, Drop, "foreign_vlan";
+    /// Its server is behind an interface that is gone.
+    NoInterface = 33, Drop, "no_interface";
 }
 
 impl Reason {

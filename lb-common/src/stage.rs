@@ -22,10 +22,12 @@ pub enum Stage {
     RefuseIpv6 = 7,
     /// A fragment that came too early, of either family.
     Hold = 8,
+    /// Packets that leave by another interface, or with other VLAN tags.
+    Egress = 9,
 }
 
 impl Stage {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -35,6 +37,7 @@ impl Stage {
         Self::RelatedIpv6,
         Self::RefuseIpv6,
         Self::Hold,
+        Self::Egress,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -50,6 +53,7 @@ impl Stage {
             Self::RelatedIpv6 => "lb_related_ipv6",
             Self::RefuseIpv6 => "lb_refuse_ipv6",
             Self::Hold => "lb_hold",
+            Self::Egress => "lb_egress",
         }
     }
 }

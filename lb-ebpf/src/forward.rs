@@ -2,10 +2,14 @@
 //!
 //! - [`direct`]: both MACs are written, nothing else
 //! - [`tunnel`]: inside another packet
+//! - [`egress`]: by another interface, or with other VLAN tags
+//! - [`parcel`]: what these two, programs of their own, are told of the packet
 //! - [`handover`]: to the other director of a take-over
 
 pub mod direct;
+pub mod egress;
 pub mod handover;
+pub mod parcel;
 pub mod tunnel;
 
 use aya_ebpf::bindings::xdp_action;
@@ -23,10 +27,14 @@ use crate::stats;
 pub enum Action {
     /// The packet leaves by the interface it came in by.
     Transmit,
-    /// It goes on in `Stage::Encapsulate`, which sends and counts it.
+    /// It goes on in `Stage::Encapsulate`, which sends and counts it, or hands it on.
     Encapsulate,
+    /// It goes on in `Stage::Egress`, which sends and counts it.
+    Egress,
     /// It goes on in `Stage::Related`, which sends it: it may be a fragment that others follow.
     Remember,
+    /// It leaves by another interface, which a helper has named.
+    Leave,
     /// A helper has named where it goes.
     Redirect,
     /// The host's stack has it, as if no director were here.
@@ -39,8 +47,8 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Transmit | Self::Encapsulate | Self::Remember => xdp_action::XDP_TX,
-            Self::Redirect => xdp_action::XDP_REDIRECT,
+            Self::Transmit | Self::Encapsulate | Self::Egress | Self::Remember => xdp_action::XDP_TX,
+            Self::Leave | Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
         }
     }
@@ -54,8 +62,8 @@ pub fn send<A: Family>(context: &Context<A>, decision: &Decision) -> Result<Acti
         return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });
     }
     let flow = &context.flow;
-    if next_hop.forwarding() == Forwarding::Tunnel {
-        tunnel::leave(flow, decision.server, next_hop.mac(), decision.opens);
+    if next_hop.is_handed_on() {
+        parcel::leave(flow, decision.server, next_hop, decision.opens);
         return Ok(Action::Encapsulate);
     }
     stats::forwarded(decision.server, flow.network + flow.total_length, decision.opens);

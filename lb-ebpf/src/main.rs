@@ -60,6 +60,12 @@ fn lb_encapsulate(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::forward::tunnel::take(&context))
 }
 
+/// `Stage::Egress`.
+#[xdp(frags)]
+fn lb_egress(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::forward::egress::take(&context))
+}
+
 /// `Stage::Related`.
 #[xdp(frags)]
 fn lb_related(context: XdpContext) -> u32 {

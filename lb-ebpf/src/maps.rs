@@ -1,12 +1,15 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least
 //! that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap};
+use aya_ebpf::btf_maps::{
+    Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
+};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::capture::Frame;
 use lb_common::control::Control;
+use lb_common::egress::Egress;
 use lb_common::fragment::{self, Held, ORDINARY, Trail};
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
@@ -25,7 +28,7 @@ use lb_common::tournament::Leaf;
 use lb_common::trace::{Event, Settings, Traced};
 use lb_common::tunnel::Tunnel;
 
-use crate::forward::tunnel::Parcel;
+use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
 use crate::sys::clock::Reading;
 
@@ -100,7 +103,17 @@ pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 #[btf_map]
 pub static TUNNELS: Array<Tunnel, 2, SHARED> = Array::new();
 
-/// The packet of this CPU that goes into a tunnel; for `Stage::Encapsulate`.
+/// By server: how packets leave to it, where that is not as they have come. Those of other servers
+/// do not come here.
+#[btf_map]
+pub static EGRESSES: Array<Egress, 2, SHARED> = Array::new();
+
+/// By index of an interface: that interface, where servers are behind others.
+#[btf_map]
+pub static DEVICES: DevMapHash<64> = DevMapHash::new();
+
+/// The packet of this CPU that another program sends; for `Stage::Encapsulate` and
+/// `Stage::Egress`.
 #[btf_map]
 pub static PARCELS: PerCpuArray<Parcel, 1> = PerCpuArray::new();
 

@@ -81,9 +81,9 @@ pub fn followed(decision: &Decision) {
 pub fn finish(result: Result<Action, Reason>) -> u32 {
     if is_asked() {
         let (outcome, reason) = match result {
-            Ok(Action::Transmit | Action::Encapsulate | Action::Remember) => {
-                (Outcome::Forwarded, NO_REASON.into())
-            }
+            Ok(
+                Action::Transmit | Action::Encapsulate | Action::Egress | Action::Remember | Action::Leave,
+            ) => (Outcome::Forwarded, NO_REASON.into()),
             Ok(Action::Redirect) => (Outcome::Redirected, NO_REASON.into()),
             Ok(Action::Pass) => (Outcome::Passed, NO_REASON.into()),
             Ok(Action::Deliver(reason)) => (Outcome::Delivered, reason as u32),

@@ -164,6 +164,11 @@ fn lb_slow_ipv6(context: XdpContext) -> u32 {
 /// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
 /// frame as it was.
 #[xdp(frags)]
+fn lb_egress(context: XdpContext) -> u32 {
+    lb_ebpf::forward::egress::take(&context)
+}
+
+#[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
     // SAFETY: the context is the one that the kernel handed to this program.
     let length = |context: &XdpContext| unsafe { bpf_xdp_get_buff_len(context.ctx) } as i32;

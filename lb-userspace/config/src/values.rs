@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, SourcePrefix, Statuses};
+use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, SourcePrefix, Statuses, Vlan};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
@@ -79,6 +79,24 @@ pub(crate) fn interface(text: &str) -> Result<String, String> {
     } else {
         Err("expected the name of a network interface: 1 to 15 bytes without `/`, `:` or blanks".into())
     }
+}
+
+/// A VLAN's number, two of them of QinQ, or `none`.
+pub(crate) fn vlan(text: &str) -> Result<Vlan, String> {
+    let number = |text: &str| whole::<u16>(text, 1..=Vlan::MAX_NUMBER.into()).ok();
+    let read = match text.split_once('.') {
+        _ if text == "none" => Some(Vlan::UNTAGGED),
+        None => number(text).map(Vlan::single),
+        Some((outer, inner)) => {
+            number(outer).zip(number(inner)).map(|(outer, inner)| Vlan::double(outer, inner))
+        }
+    };
+    read.ok_or_else(|| {
+        format!(
+            "expected a VLAN from 1 to {}, two of QinQ, the outer one first, such as \"100.200\", or none",
+            Vlan::MAX_NUMBER
+        )
+    })
 }
 
 /// `sun_path` of a Unix socket's address has 108 bytes, the last of them 0.

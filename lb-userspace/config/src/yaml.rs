@@ -158,6 +158,7 @@ pub(crate) struct Service {
     pub gue_port: Scalar,
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
+    pub vlan: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
     #[serde(deserialize_with = "given")]
@@ -279,6 +280,8 @@ pub(crate) struct Server {
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
     pub quic_server_ids: Option<ByRotation>,
+    pub interface: Scalar,
+    pub vlan: Scalar,
     pub weight: Scalar,
     pub upper_threshold: Scalar,
     pub lower_threshold: Scalar,

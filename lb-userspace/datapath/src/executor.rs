@@ -21,6 +21,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
+use lb_common::egress::Egress;
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::probe::{Answer, Ports};
@@ -315,6 +316,7 @@ impl Executor {
         self.maps.servers.write(usize::from(server.0), ServerEntry::UNSET);
         self.maps.targets.write(usize::from(server.0), V6::UNSPECIFIED);
         self.maps.tunnels.write(usize::from(server.0), Tunnel::UNSET);
+        self.maps.egresses.write(usize::from(server.0), Egress::UNSET);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);

@@ -17,12 +17,14 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
 use lb_common::addr::V6;
 use lb_common::control::{Control, LAYOUT};
+use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::tunnel::Tunnel;
-use lb_model::{Ports, Service, ServiceKey};
+use lb_model::{Ports, Service, ServiceKey, Vlan};
+use nix::net::if_::if_indextoname;
 
 use super::attach::pins::{self, Pins};
 use super::bindings::Bindings;
@@ -32,7 +34,8 @@ use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 7] = ["SERVERS", "TARGETS", "TUNNELS", "STATS", "CURSORS", "LIMITS", "FRAGMENTS"];
+const SHARED: [&str; 8] =
+    ["SERVERS", "TARGETS", "TUNNELS", "EGRESSES", "STATS", "CURSORS", "LIMITS", "FRAGMENTS"];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
@@ -69,6 +72,8 @@ pub struct Known {
     pub mac: Option<Mac>,
     /// `None`: direct routing.
     pub tunnel: Option<Tunnel>,
+    /// `None`: packets leave to it as they have come.
+    pub egress: Option<Egress>,
     /// The server had new connections.
     pub usable: bool,
     /// Its service had several ports.
@@ -87,20 +92,24 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
+    let egresses: Mapped<Egress> = open(&folder, "EGRESSES")?;
     let room = sizes.servers as usize + 1;
-    for (name, found) in
-        [("SERVERS", entries.elements()), ("TARGETS", targets.elements()), ("TUNNELS", tunnels.elements())]
-    {
+    for (name, found) in [
+        ("SERVERS", entries.elements()),
+        ("TARGETS", targets.elements()),
+        ("TUNNELS", tunnels.elements()),
+        ("EGRESSES", egresses.elements()),
+    ] {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
-    let servers =
-        (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), tunnels.read(id))).collect();
+    let server = |id| known(id, entries.read(id), targets.read(id), tunnels.read(id), egresses.read(id));
+    let servers = (1..room).filter_map(server).collect();
     let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
     let pages = [pages("CONNECTIONS_V4")?, pages("CONNECTIONS_V6")?];
     Ok(Inherited { program, control, servers, pages, folder })
 }
 
-fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Known> {
+fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel, egress: Egress) -> Option<Known> {
     let ServerEntry { next_hop, service } = entry;
     let next_hop = next_hop.get();
     let key = key(&service).filter(|_| service.id != 0)?;
@@ -112,6 +121,7 @@ fn known(id: usize, entry: ServerEntry, target: V6, tunnel: Tunnel) -> Option<Kn
         target,
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
+        egress: next_hop.has_egress().then_some(egress),
         usable: next_hop.is_usable(),
         many_ports: service.has(ServiceInfo::MANY_PORTS),
     })
@@ -179,7 +189,16 @@ impl Inherited {
             if let Target::Real(address) = known.target {
                 let server = lb_model::Server::new(address, known.service.port);
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
-                service.servers.push(lb_model::Server { tunnel, ..server });
+                let named = |vlan: Vlan| (!vlan.is_as_it_came()).then_some(vlan);
+                let interface = known.egress.filter(|egress| egress.device != 0);
+                let interface = interface.and_then(|egress| if_indextoname(egress.device).ok());
+                service.vlan = service.vlan.or(known.egress.and_then(|egress| named(egress.from)));
+                service.servers.push(lb_model::Server {
+                    tunnel,
+                    interface: interface.map(|name| name.to_string_lossy().into_owned()),
+                    vlan: known.egress.and_then(|egress| named(egress.to)),
+                    ..server
+                });
             }
         }
         services.into_values().collect()

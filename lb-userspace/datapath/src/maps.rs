@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
+use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
 use lb_common::binding::Persistence;
 use lb_common::control::Control;
+use lb_common::egress::Egress;
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::partial_checksum::Seen;
@@ -61,6 +62,9 @@ pub struct Maps {
     pub tunnels: Mapped<Tunnel>,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
+    pub egresses: Mapped<Egress>,
+    /// Interfaces that servers are behind, by their indices. The kernel removes those that go.
+    pub devices: DevMapHash<MapData>,
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
@@ -97,6 +101,8 @@ impl Maps {
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
+            egresses: mapped(ebpf, "EGRESSES")?,
+            devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
             quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),

@@ -131,6 +131,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("TUNNELS", sizes.servers + 1)
+        .map_max_entries("EGRESSES", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
         .map_max_entries("LIMITS", sizes.servers + 1)
         .map_max_entries("LEAVES", sizes.servers + 1)
@@ -226,6 +227,7 @@ mod tests {
             target: Target::Local,
             mac: None,
             tunnel: None,
+            egress: None,
             usable: false,
             many_ports: false,
         };

@@ -4,6 +4,7 @@
 //! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
+pub mod egress;
 pub mod quic;
 pub mod tunnel;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
+use lb_common::egress::Egress;
 use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
@@ -89,6 +91,9 @@ pub struct Server {
     pub mac: Option<Mac>,
     /// `None`: direct routing. The MAC is that of the next hop on the way to the other end.
     pub tunnel: Option<Tunnel>,
+    /// `None`: packets leave to it by the interface that they come in by, with the tags that they
+    /// have.
+    pub egress: Option<Egress>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,

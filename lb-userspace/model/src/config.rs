@@ -19,6 +19,7 @@ use crate::ids::GroupId;
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
+use lb_common::vlan::Vlan;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,6 +315,9 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Clients are bound to their server; `None`: they are not.
     pub persistence: Option<Persistence>,
+    /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
+    /// that packets leave to with other tags, where it is none.
+    pub vlan: Option<Vlan>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -340,6 +344,7 @@ impl Service {
             ops: false,
             timeouts: Timeouts::default(),
             persistence: None,
+            vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
@@ -464,6 +469,10 @@ pub struct Server {
     pub tunnel: Option<Tunnel>,
     /// One for each of the service's `quic`, unlike those of the other servers.
     pub quic_ids: QuicServerIds,
+    /// The interface that the server is behind; `None`: that of the VIPs, or by the host's routes.
+    pub interface: Option<String>,
+    /// The VLAN that packets leave into, by the device that has it; `None`: that of its interface.
+    pub vlan: Option<Vlan>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
     /// How many connections it may have before it gets no new ones, and how few until it does.
@@ -481,6 +490,8 @@ impl Server {
             address,
             port,
             tunnel: None,
+            interface: None,
+            vlan: None,
             quic_ids: QuicServerIds::new(),
             weight: 1,
             thresholds: Thresholds::NONE,

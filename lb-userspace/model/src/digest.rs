@@ -205,6 +205,7 @@ impl Writer {
             ops,
             timeouts,
             persistence,
+            vlan,
             drain,
             servers,
         } = service;
@@ -248,6 +249,7 @@ impl Writer {
         self.number(*ops);
         self.timeouts(timeouts);
         self.option(persistence.as_ref(), Self::persistence);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.time(*drain);
         self.list(servers, Self::server);
     }
@@ -282,11 +284,24 @@ impl Writer {
         self.option(*key, |writer, QuicKey(key)| key.iter().for_each(|byte| writer.number(*byte)));
     }
 
+    /// Nodes name their interfaces each in its own way.
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, quic_ids, weight, thresholds, checks } = server;
+        let Server {
+            name: _,
+            address,
+            port,
+            tunnel,
+            interface: _,
+            vlan,
+            quic_ids,
+            weight,
+            thresholds,
+            checks,
+        } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.list(quic_ids, |writer, (rotation, id)| {
             writer.number(*rotation);
             writer.list(id, |writer, byte| writer.number(*byte));

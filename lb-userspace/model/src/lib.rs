@@ -31,3 +31,4 @@ pub use self::names::canonical;
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;
+pub use lb_common::vlan::Vlan;

@@ -242,6 +242,7 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             share: weight,
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             tunnel: None,
+            egress: None,
             usable: true,
             binds: true,
             thresholds: lb_common::limits::Thresholds::NONE,

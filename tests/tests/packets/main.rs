@@ -11,6 +11,7 @@
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
+//! | [`egress`] | other interfaces, other VLAN tags, and that no packet leaves its VLAN |
 //! | [`tunnels`] | servers behind tunnels: every kind and family, byte by byte; what does not fit |
 //! | [`persistence`] | clients that are bound: prefixes, time, dead servers, weight 0, groups |
 //! | [`ports`] | services with lists and ranges of ports, and with all |
@@ -45,6 +46,7 @@ mod connections;
 mod cpus;
 mod differential;
 mod directors;
+mod egress;
 mod fixtures;
 mod forwarding;
 mod fragments;

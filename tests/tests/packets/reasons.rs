@@ -8,7 +8,7 @@ use lb_common::schedule::Schedule;
 use lb_common::server::ServerEntry;
 use lb_tests::harness::*;
 
-use crate::{directors, probes, refusals, tunnels};
+use crate::{directors, egress, probes, refusals, tunnels};
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
 /// needs a scene.
@@ -54,6 +54,8 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
             let sent = sent_to(client(1), syn.transport, 0);
             (director(), icmp_error(&syn, [3, 4], &sent))
         }
+        Reason::ForeignVlan => (egress::of_vlan_7(), syn.bytes()),
+        Reason::NoInterface => (egress::without_interface(), syn.bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }

@@ -52,6 +52,14 @@ kinds! {
     KeyMismatch = "key_mismatch", Error;
     /// No packets get to a server by its tunnel, or not all that clients may send.
     TunnelUnusable = "tunnel_unusable", Error;
+    /// No packets get to a server by the interface that it is behind.
+    InterfaceUnusable = "interface_unusable", Error;
+    /// The network card takes VLAN tags off, so packets would leave without them.
+    VlanTagsStripped = "vlan_tags_stripped", Error;
+    /// The interface is of a kind, or belongs to another one, that a director has less of.
+    InterfaceUnsuited = "interface_unsuited", Warning;
+    /// An interface that servers are behind takes nothing that the XDP program redirects to it.
+    RedirectsLost = "redirects_lost", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
 }

@@ -1,9 +1,10 @@
 //! The real servers of a service.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, Ports, QuicEncoding, Server, Thresholds};
+use lb_model::{Check, Ports, QuicEncoding, Server, Service, Thresholds};
 
 use super::tunnel::Defaults;
 use super::{Unique, Validator, Value};
@@ -66,6 +67,8 @@ impl Validator {
             port,
             tunnel: self.tunnel(server, span, ip, forwarding),
             quic_ids: self.quic_server_ids(server, span, quic),
+            interface: self.optional(Value::of(&server.interface, "interface", span), values::interface),
+            vlan: self.optional(Value::of(&server.vlan, "vlan", span), values::vlan),
             weight: weight.unwrap_or(1),
             thresholds: self.thresholds(server, span),
             checks: match &server.check {
@@ -94,6 +97,33 @@ impl Validator {
             _ => {}
         }
         Thresholds::new(most.unwrap_or(0), least.unwrap_or(0))
+    }
+
+    /// A server is behind one interface, whatever services it has.
+    pub(super) fn servers_have_one_interface(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        let mut known: BTreeMap<IpAddr, (Option<&str>, usize)> = BTreeMap::new();
+        for (index, service) in services.iter().enumerate() {
+            let span = span.item(index).key("servers");
+            for (index, server) in
+                service.servers.iter().enumerate().filter(|(_, one)| one.address != NO_ADDRESS)
+            {
+                let span = span.item(index);
+                let line = span.key("address").at().line;
+                let here = (server.interface.as_deref(), line);
+                let (there, line) = *known.entry(server.address).or_insert(here);
+                if there != here.0 {
+                    let named =
+                        |name: Option<&str>| name.map_or("none".to_owned(), |name| format!("{name:?}"));
+                    let message = format!(
+                        "`interface` of {}: found {}, and {} in line {line}, expected the same",
+                        server.address,
+                        named(here.0),
+                        named(there)
+                    );
+                    self.mistake(span.key("interface").key_at(), message);
+                }
+            }
+        }
     }
 
     fn distinct_servers(&mut self, given: &[yaml::Server], servers: &[Server], span: SourceSpan<'_>) {

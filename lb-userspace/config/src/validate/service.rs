@@ -49,6 +49,7 @@ impl Validator {
         self.quic_names_servers(services, &checked, span);
         self.ports_suffice(services, &checked, span);
         self.groups_agree(services, &checked, span);
+        self.servers_have_one_interface(&checked, span);
         checked
     }
 
@@ -92,6 +93,7 @@ impl Validator {
                 .persistence
                 .as_ref()
                 .map(|given| self.persistence(given, span.key("persistence"), vip)),
+            vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
             quic,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_model::{Cluster, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+use lb_model::{Cluster, LEAST_MTU_V6, Server, Service, SourcePrefix, Tunnel, TunnelKind};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -218,32 +218,6 @@ impl Validator {
             };
             if keys.forward.text.is_none() || kind.is_some() || !service.servers.is_empty() {
                 self.surplus_keys(keys, method, "which no server of this service has");
-            }
-            self.tunnels_are_not_probed_through(given, service, span);
-        }
-    }
-
-    /// A probe through the VIP would have to go through the tunnel.
-    fn tunnels_are_not_probed_through(
-        &mut self,
-        given: &yaml::Service,
-        service: &Service,
-        span: SourceSpan<'_>,
-    ) {
-        let servers = given.servers.as_deref().unwrap_or_default();
-        for (index, (given, server)) in servers.iter().zip(&service.servers).enumerate() {
-            let through_vip = server.checks.iter().any(|check| check.via == Via::Vip);
-            if server.tunnel.is_some() && through_vip {
-                let check = match given.check {
-                    Some(_) => span.key("servers").item(index).key("check"),
-                    None => span.key("check"),
-                };
-                let message =
-                    "checks with `via: vip` reach servers of `forward: direct` only, expected `via: server`";
-                let at = check.key_at();
-                if !self.found.iter().any(|(found, _)| *found == at) {
-                    self.mistake(at, message);
-                }
             }
         }
     }

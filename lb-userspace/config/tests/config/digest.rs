@@ -172,6 +172,8 @@ const COVERED: &[Change] = &[
         let tunnel = Tunnel { port: material.number, ..Tunnel::new(TunnelKind::Gue) };
         service(config).servers[0].tunnel = Some(tunnel);
     },
+    |config, material| service(config).vlan = Some(Vlan(material.number.into())),
+    |config, material| service(config).servers[0].vlan = Some(Vlan(material.number.into())),
     |config, material| {
         let servers = &mut service(config).servers;
         let again = of(servers, material.index).clone();
@@ -229,6 +231,7 @@ const FREE: &[Change] = &[
     |config, material| config.groups[0].refresh = material.time,
     |config, material| of(&mut config.services, material.index).name = material.text.clone(),
     |config, material| of(&mut service(config).servers, material.index).name = material.text.clone(),
+    |config, material| service(config).servers[0].interface = Some(material.text.clone()),
     |config, _| config.services.reverse(),
 ];
 

@@ -244,6 +244,7 @@ fn defaults() {
             closed: seconds(10),
             udp: seconds(300),
         },
+        vlan: None,
         drain: seconds(30),
         servers: vec![Server {
             name: "192.0.2.21".into(),
@@ -251,6 +252,8 @@ fn defaults() {
             port: 80,
             tunnel: None,
             quic_ids: QuicServerIds::new(),
+            interface: None,
+            vlan: None,
             weight: 1,
             thresholds: Thresholds::NONE,
             checks: [check].into(),

@@ -88,6 +88,16 @@ impl Executor {
         Ok(id)
     }
 
+    /// Lets packets leave by the interface of this index, if it is one.
+    fn make_known(&mut self, device: u32) -> Result<()> {
+        if device == 0 || self.maps.devices.get(device, 0).is_ok() {
+            return Ok(());
+        }
+        self.maps.devices.insert(device, device, None, 0).with_context(|| {
+            format!("packets cannot leave by interface {device}: it is gone, or there are more than 64")
+        })
+    }
+
     pub(super) fn write_next_hop(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
         let own = self.mac();
         let record = self.record(key)?;
@@ -107,7 +117,9 @@ impl Executor {
             (Forwarding::Direct, mac) => NextHop::remote(mac, server.usable),
             (Forwarding::Tunnel, mac) => NextHop::tunnel(mac, server.usable),
         };
-        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
+        // What is this host's leaves by no interface.
+        let egress = server.egress.filter(|_| server.forwarding(own) != Forwarding::Local);
+        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way()).by_egress(egress.is_some());
         // Whoever is sent into the tunnel finds it. A packet that meets a change half done is lost.
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
@@ -118,6 +130,10 @@ impl Executor {
             // Nobody looks any more whether it is full.
             let full = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, full));
             full.store(0, Ordering::Release);
+        }
+        if let Some(egress) = egress {
+            self.make_known(egress.device)?;
+            self.maps.egresses.write(usize::from(id.0), egress);
         }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);

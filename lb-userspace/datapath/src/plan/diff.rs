@@ -164,6 +164,7 @@ mod tests {
                 share,
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
                 tunnel: None,
+                egress: None,
                 usable,
                 binds: usable,
                 thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),

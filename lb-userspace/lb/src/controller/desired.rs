@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use lb_common::binding;
+use lb_common::egress::Egress;
 use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, tunnel};
 use lb_health::server::Availability;
-use lb_model::{Config, Fallback, ServiceKey};
+use lb_model::{Config, Fallback, ServiceKey, Vlan};
 use lb_net::routes::Route;
 
 /// What is known of the servers besides the configuration.
@@ -20,6 +22,8 @@ pub(crate) trait RuntimeState {
     fn mac(&self, server: IpAddr) -> Option<Mac>;
     /// The way to a server that is reached by a tunnel.
     fn route(&self, server: IpAddr) -> Option<Route>;
+    /// The interface that it is behind.
+    fn exit(&self, server: IpAddr) -> Exit;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
     /// Servers that left the configuration, or whose service did, and still serve the connections
@@ -113,34 +117,40 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.quiescent || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel }| Server {
-        target: Target::Real(address),
-        weight: 0,
-        share: 0,
-        tunnel,
-        mac,
-        usable: false,
-        binds: false,
-        thresholds: Thresholds::NONE,
-    })
+    servers.map(|server| Way::to(service.vlan, &server, runtime)).map(
+        |Way { address, mac, tunnel, egress }| Server {
+            target: Target::Real(address),
+            weight: 0,
+            share: 0,
+            tunnel,
+            egress,
+            mac,
+            usable: false,
+            binds: false,
+            thresholds: Thresholds::NONE,
+        },
+    )
 }
 
 /// The way of packets to a server.
-struct Way {
-    address: IpAddr,
+pub(super) struct Way {
+    pub address: IpAddr,
     /// Of a server with a tunnel, that of the next hop; `None` while there is no way.
-    mac: Option<Mac>,
-    tunnel: Option<Tunnel>,
+    pub mac: Option<Mac>,
+    pub tunnel: Option<Tunnel>,
+    pub egress: Option<Egress>,
 }
 
 impl Way {
-    fn to(server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+    /// `clients`: the VLAN of the service's clients.
+    pub(super) fn to(clients: Option<Vlan>, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
-        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None } };
+        let egress = egress(clients, server.vlan, runtime.exit(address));
+        let Some(config) = &server.tunnel else { return Self { address, mac, tunnel: None, egress } };
         let route = runtime.route(address);
         let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
-        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel }
+        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel, egress }
     }
 }
 
@@ -150,7 +160,7 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel } = Way::to(server, runtime);
+    let Way { address, mac, tunnel, egress } = Way::to(service.vlan, server, runtime);
     let quorum = runtime.has_quorum(&service.key);
     let keeps = service.persistence.as_ref().is_some_and(|persistence| persistence.keeps);
     let mut binds = false;
@@ -170,6 +180,7 @@ fn real_server(
         share,
         mac,
         tunnel,
+        egress,
         usable,
         binds,
         thresholds: server.thresholds,
@@ -183,6 +194,10 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) if runtime.is_gone(address) && !service.quiescent => return None,
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
+    let egress = match target {
+        Target::Real(address) => egress(service.vlan, None, runtime.exit(address)),
+        Target::Local => None,
+    };
     let reached = target == Target::Local || mac.is_some();
     Some(Server {
         target,
@@ -190,6 +205,7 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         share: 0,
         mac,
         tunnel: None,
+        egress,
         usable: needed && reached,
         binds: false,
         thresholds: Thresholds::NONE,
@@ -239,6 +255,9 @@ mod tests {
         }
         fn mac(&self, _: IpAddr) -> Option<Mac> {
             self.mac
+        }
+        fn exit(&self, _: IpAddr) -> Exit {
+            Exit { other: None, vlan: None, tpid: 0x8100, mtu: 1500 }
         }
         fn is_gone(&self, _: IpAddr) -> bool {
             self.mac.is_none()
@@ -312,7 +331,9 @@ mod tests {
             ..lb_model::Server::new(WWW2, 80)
         });
         assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
-        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let exit =
+            lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
         let with_route = Facts { route: Some(route), ..UP };
         assert_eq!(members(&service, &with_route), vec![Target::Real(WWW1), Target::Real(WWW2)]);
         let state = state(&config(&service), &with_route);

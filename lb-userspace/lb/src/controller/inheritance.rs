@@ -115,9 +115,12 @@ impl Controller {
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
-        for Known { target, mac, tunnel, .. } in known.values() {
-            if let (Target::Real(address), Some(tunnel)) = (target, tunnel) {
-                self.runtime.tunnels.presume(*address, tunnel.source.into(), tunnel.mtu);
+        for Known { target, mac, tunnel, egress, .. } in known.values() {
+            if let Target::Real(address) = target
+                && (tunnel.is_some() || egress.is_some())
+            {
+                let tunnel = tunnel.map(|tunnel| (tunnel.source.into(), tunnel.mtu));
+                self.runtime.ways.presume(*address, tunnel, egress.as_ref());
             }
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.runtime.mac(*address).is_none()

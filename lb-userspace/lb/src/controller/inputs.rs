@@ -17,13 +17,14 @@ pub(super) struct Inputs {
 /// What is found out about servers.
 pub(super) struct Observations {
     pub verdicts: UnboundedReceiver<Verdict>,
-    pub neighbours: UnboundedReceiver<neighbours::Event>,
+    /// With the index of the interface on whose segment that is.
+    pub neighbours: UnboundedReceiver<(u32, neighbours::Event)>,
     pub routes: UnboundedReceiver<routes::Event>,
 }
 
 pub(super) enum Observation {
     Verdict(Verdict),
-    Neighbour(neighbours::Event),
+    Neighbour(u32, neighbours::Event),
     Route(routes::Event),
 }
 
@@ -31,7 +32,7 @@ impl Observations {
     pub(super) async fn next(&mut self) -> Observation {
         tokio::select! {
             Some(verdict) = self.verdicts.recv() => Observation::Verdict(verdict),
-            Some(event) = self.neighbours.recv() => Observation::Neighbour(event),
+            Some((interface, event)) = self.neighbours.recv() => Observation::Neighbour(interface, event),
             Some(event) = self.routes.recv() => Observation::Route(event),
             else => std::future::pending().await,
         }
@@ -43,6 +44,9 @@ impl Observations {
         // Routes first: with one it is known whose a next hop's MAC is.
         let route = || self.routes.try_recv().ok().map(Observation::Route);
         let waiting = verdict.or_else(route);
-        waiting.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
+        waiting.or_else(|| {
+            let (interface, event) = self.neighbours.try_recv().ok()?;
+            Some(Observation::Neighbour(interface, event))
+        })
     }
 }

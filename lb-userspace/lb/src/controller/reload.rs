@@ -115,21 +115,20 @@ impl Controller {
         let now = self.started.elapsed();
         let watched = self.runtime.draining.with(&self.config.services);
         let servers = || watched.iter().flat_map(|service| &service.servers);
-        let has_tunnel = |server: &&Server| server.tunnel.is_some();
-        let address = |server: &Server| server.address;
-        let configured = servers().filter(|server| !has_tunnel(server)).map(address);
-        let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
-        let fallbacks = fallbacks.map(|server| server.address);
+        let fallbacks: Vec<Server> =
+            self.config.services.iter().filter_map(Service::fallback_server).collect();
         let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
-        let direct: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
-        let tunnelled: BTreeSet<IpAddr> = servers().filter(has_tunnel).map(address).collect();
-        self.runtime.follow_addresses(&(&direct | &tunnelled), now);
-        self.routes.want(self.runtime.tunnels.follow(&tunnelled, &direct));
-        self.segment = direct;
-        self.want_neighbours();
+        let nodes: BTreeSet<IpAddr> = nodes.collect();
+        let all = || servers().chain(&fallbacks);
+        let direct = all().filter(|server| server.tunnel.is_none()).map(|server| server.address);
+        self.segment = direct.chain(nodes.iter().copied()).collect();
+        let addresses = all().map(|server| server.address).chain(nodes.iter().copied()).collect();
+        self.runtime.follow_addresses(&addresses, now);
+        self.routes.want(self.runtime.ways.follow(all(), &nodes));
         self.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);
+        self.want_neighbours();
         self.notify(notifications);
         self.follow_maintenance();
         self.follow_sorry_pages();
@@ -137,8 +136,11 @@ impl Controller {
     }
 
     /// Has the MACs of servers and next hops followed.
-    pub(super) fn want_neighbours(&self) {
-        self.neighbours.want(&self.segment | &self.runtime.tunnels.next_hops());
+    pub(super) fn want_neighbours(&mut self) {
+        let mut wanted = self.runtime.ways.next_hops();
+        let here = self.segment.iter().filter(|address| !self.runtime.ways.is_elsewhere(**address));
+        wanted.entry(self.interface.index()).or_default().extend(here);
+        self.neighbours.want(wanted);
     }
 
     fn follow_sorry_pages(&mut self) {

@@ -166,6 +166,7 @@ services:
             weight: *weight,
             share: *weight,
             tunnel: None,
+            egress: None,
             mac: Some([2; 6].into()),
             usable: true,
             binds: true,

@@ -30,14 +30,15 @@ impl Sources {
 /// What is wrong with the sources of this host's packets to the servers. Nothing if it has no such
 /// interface, as a machine on which a configuration is merely checked.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
-    let Some(on_interface) = addresses(&config.interface) else { return Vec::new() };
+    let Some(on_interface) = addresses(|name| name == config.interface) else { return Vec::new() };
+    let elsewhere = addresses(|name| name != config.interface).unwrap_or_default();
     let services = config.services.iter();
     let vips: HashSet<IpAddr> =
         services.clone().map(|service| service.key.vip).chain(config.grouped_vips().into_keys()).collect();
     let own: Vec<Own> = on_interface.into_iter().filter(|own| !vips.contains(&own.address)).collect();
     let servers =
         services.flat_map(|service| service.servers.iter().cloned().chain(service.fallback_server()));
-    judge(&config.interface, &own, &vips, servers, source_to).into_iter().collect()
+    judge(&config.interface, &own, &elsewhere, &vips, servers, source_to).into_iter().collect()
 }
 
 /// An address of the interface, with the length of its network's prefix.
@@ -59,10 +60,12 @@ impl Own {
     }
 }
 
-/// Pure. `source_to` is what the kernel would pick towards an address.
+/// Pure. `own` are the interface's addresses, `elsewhere` those of others; `source_to` is what the
+/// kernel would pick towards an address.
 fn judge(
     interface: &str,
     own: &[Own],
+    elsewhere: &[Own],
     vips: &HashSet<IpAddr>,
     servers: impl Iterator<Item = Server>,
     source_to: impl Fn(IpAddr) -> Option<IpAddr>,
@@ -83,8 +86,13 @@ fn judge(
         };
         let vip = source.filter(|source| vips.contains(source));
         let is_own = source.is_some_and(|source| own.iter().any(|own| own.address == source));
-        // To one with a tunnel there may be no route now, which is a finding of its own.
-        let astray = network.is_none() && !is_own && server.tunnel.is_none();
+        // One behind another interface is asked from that one's address.
+        let is_there =
+            elsewhere.iter().any(|there| source == Some(there.address) && there.is_beside(address));
+        // To one with a tunnel or a named interface there may be no way now, which is a finding of
+        // its own.
+        let may_be_away = is_there || server.tunnel.is_some() || server.interface.is_some();
+        let astray = network.is_none() && !is_own && !may_be_away;
         if vip.is_some() || astray {
             let name = match server.name == address.to_string() {
                 true => server.name,
@@ -125,10 +133,10 @@ fn judge(
     Some(Finding { kind: Kind::VipIsSource, subject: interface.to_owned(), text, mend })
 }
 
-/// The interface's addresses. `None`: there is no such interface.
-fn addresses(interface: &str) -> Option<Vec<Own>> {
+/// The addresses of interfaces. `None`: there is no such interface.
+fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<Own>> {
     // getifaddrs(3) calls an address by its label, such as eth0:0.
-    let is_its = |name: &str| name.split(':').next() == Some(interface);
+    let is_its = |name: &str| name.split(':').next().is_some_and(&is_one);
     let mut entries = getifaddrs().ok()?.filter(|entry| is_its(&entry.interface_name)).peekable();
     entries.peek()?;
     let ip = |storage: &SockaddrStorage| match (storage.as_sockaddr_in(), storage.as_sockaddr_in6()) {
@@ -170,7 +178,7 @@ mod tests {
         let own: Vec<_> = own.iter().map(|own| Own { address: (*own).into(), prefix: 24 }).collect();
         let servers = [21, 22].map(|last| Server::new(Ipv4Addr::new(10, 77, 0, last).into(), 80));
         let vips = HashSet::from([IpAddr::V4(VIP)]);
-        judge("eth0", &own, &vips, servers.into_iter(), |_| source.map(IpAddr::from))
+        judge("eth0", &own, &[], &vips, servers.into_iter(), |_| source.map(IpAddr::from))
             .map(|finding| finding.text)
     }
 
@@ -182,6 +190,17 @@ mod tests {
             None,
             "there is a route to them, from its own address"
         );
+    }
+
+    #[test]
+    fn servers_behind_another_interface_are_asked_from_there() {
+        let servers = || [Server::new(Ipv4Addr::new(192, 0, 2, 21).into(), 80)].into_iter();
+        let beside = |address: Ipv4Addr| Own { address: address.into(), prefix: 24 };
+        let judge = |elsewhere: &[_]| {
+            let source = |_| Some(IpAddr::from(ELSEWHERE));
+            judge("eth0", &[beside(OWN)], elsewhere, &HashSet::new(), servers(), source).is_some()
+        };
+        assert!(judge(&[]) && !judge(&[beside(ELSEWHERE)]));
     }
 
     #[test]
@@ -201,7 +220,7 @@ mod tests {
         let told = |own: &[&str], source: &str| {
             let own: Vec<_> = own.iter().map(|own| Own { address: address(own), prefix: 64 }).collect();
             let servers = [Server::new(address("fd00::25"), 80)];
-            judge("eth0", &own, &vips, servers.into_iter(), |_| Some(address(source)))
+            judge("eth0", &own, &[], &vips, servers.into_iter(), |_| Some(address(source)))
         };
         for (own, source) in [("fd00::5", "fd00::5"), ("fe80::5", "fe80::5"), ("fd01::5", "fd01::5")] {
             assert_eq!(told(&[own], source), None, "{source}");

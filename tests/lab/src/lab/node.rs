@@ -196,8 +196,13 @@ impl Node {
 
     /// Detaches the XDP program from `eth0`'s switch port: a plain veth pair, as in containers.
     pub fn make_plain_veth(&self) -> Result<()> {
+        self.make_plain_veth_of("eth0")
+    }
+
+    /// The same of another interface's switch port.
+    pub fn make_plain_veth_of(&self, interface: &str) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
-        switch.ip(&format!("link set {} xdp off", switch::port(&self.name, "eth0"))).map(drop)
+        switch.ip(&format!("link set {} xdp off", switch::port(&self.name, interface))).map(drop)
     }
 
     /// Undoes [`Node::make_plain_veth`].
