@@ -4,7 +4,8 @@ use std::vec::Vec;
 
 use crate::addr::V6;
 use crate::buckets::{self, Holder};
-use crate::schedule::{Hashing, Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL, Walk};
+use crate::limits::Thresholds;
+use crate::schedule::{Hashing, Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL};
 use crate::server::ServerId;
 
 /// A server of the service. The controller knows it by something else before it has a number.
@@ -15,6 +16,7 @@ pub struct Candidate<S = ServerId> {
     pub weight: u16,
     /// What sh, dh and mh have besides.
     pub holding: Holding,
+    pub thresholds: Thresholds,
 }
 
 /// How a server holds buckets of sh, dh and mh.
@@ -58,18 +60,23 @@ impl Compiled {
 /// Compiles the servers, in configured order, for `scheduler`.
 pub fn compile(scheduler: Scheduler, hashing: Hashing, candidates: &[Candidate]) -> Compiled {
     let taking = candidates.iter().copied().filter(|candidate| candidate.weight > 0);
-    let mut members: Vec<Candidate> = taking.take(MAX_MEMBERS as usize).collect();
-    if scheduler == Scheduler::Fo {
-        members = heaviest(&members).into_iter().collect();
-    }
-    let words = members.iter().map(|member| Member::new(member.server, member.weight).0).collect();
+    let all: Vec<Candidate> = taking.take(MAX_MEMBERS as usize).collect();
+    let limited = candidates.iter().any(|candidate| !candidate.thresholds.is_none());
+    let members: Vec<Candidate> = match scheduler {
+        Scheduler::Fo => heaviest(&all).into_iter().collect(),
+        _ => all.clone(),
+    };
+    // Whoever takes the connections of one that is full.
+    let listed = if limited { &all } else { &members };
+    let words = listed.iter().map(|member| Member::new(member.server, member.weight).0).collect();
     let schedule = Schedule {
-        member_count: members.len() as u32,
+        member_count: listed.len() as u32,
         scheduler: scheduler as u32,
-        hashes_port: u32::from(hashing.port),
+        flags: if hashing.port { Schedule::HASHES_PORT } else { 0 }
+            | if limited { Schedule::LIMITED } else { 0 },
         ..Schedule::default()
     };
-    let compiled = Compiled { schedule, words, leaves: leaves(scheduler, &members) };
+    let compiled = Compiled { schedule, words, leaves: leaves(scheduler, limited, listed) };
     match scheduler.hashes() {
         true => with_buckets(compiled, scheduler, hashing, candidates),
         false => with_levels(compiled, scheduler, &members),
@@ -82,14 +89,14 @@ fn heaviest(members: &[Candidate]) -> Option<Candidate> {
     members.iter().copied().find(|member| member.weight == most)
 }
 
-fn leaves(scheduler: Scheduler, members: &[Candidate]) -> Vec<Member> {
+fn leaves(scheduler: Scheduler, limited: bool, members: &[Candidate]) -> Vec<Member> {
     let leaf = |member: &Candidate| match scheduler {
-        Scheduler::Lc => Member::new(member.server, 1),
+        Scheduler::Lc | Scheduler::Rr => Member::new(member.server, 1),
         _ => Member::new(member.server, member.weight),
     };
-    match scheduler.walk() {
-        Walk::Least(_) => members.iter().map(leaf).collect(),
-        Walk::Cursor | Walk::Bucket(_) | Walk::TwoChoices => Vec::new(),
+    match scheduler.measure(limited) {
+        Some(_) => members.iter().map(leaf).collect(),
+        None => Vec::new(),
     }
 }
 
@@ -113,7 +120,10 @@ fn with_buckets(
     hashing: Hashing,
     candidates: &[Candidate],
 ) -> Compiled {
-    compiled.words.clear();
+    if !compiled.schedule.has(Schedule::LIMITED) {
+        compiled.words.clear();
+    }
+    compiled.schedule.levels = compiled.words.len() as u32;
     let holds = |candidate: &&Candidate| candidate.holding.share > 0;
     let takes = |candidate: &&Candidate| candidate.weight > 0;
     let among: Vec<&Candidate> = match candidates.iter().filter(holds).any(|holder| takes(&holder)) {
@@ -182,12 +192,19 @@ mod tests {
     use super::*;
     use crate::schedule::by_cursor;
 
+    const NOBODY: Candidate = Candidate {
+        server: ServerId(0),
+        weight: 0,
+        holding: Holding { address: V6::UNSPECIFIED, share: 0, keeps: false },
+        thresholds: Thresholds::NONE,
+    };
+
     fn candidates(weights: &[u16]) -> Vec<Candidate> {
         let server = |index: usize| ServerId(index as u16 + 1);
         weights
             .iter()
             .enumerate()
-            .map(|(index, &weight)| Candidate { server: server(index), weight, holding: Holding::default() })
+            .map(|(index, &weight)| Candidate { server: server(index), weight, ..NOBODY })
             .collect()
     }
 
@@ -261,7 +278,7 @@ mod tests {
             let mut only = candidates.clone();
             only.iter_mut().for_each(|candidate| candidate.weight = 0);
             assert_eq!(clients(scheduler, fallback, &only), [0, 0, 0, 0, 1000]);
-            only.push(Candidate { server: ServerId(5), weight: 1, holding: Holding::default() });
+            only.push(Candidate { server: ServerId(5), weight: 1, ..NOBODY });
             assert_eq!(clients(scheduler, Hashing::default(), &only), [0, 0, 0, 0, 1000, 0]);
         }
     }

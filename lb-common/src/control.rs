@@ -42,7 +42,10 @@ pub struct Control {
     pub page_mask_v6: u32,
     /// Which part of the map `ROUTES` is in force, see [`crate::nat::RoutesInForce`].
     pub routes: Shared<RoutesInForce>,
-    pub reserved: [u32; 14],
+    /// 1: some services have a range of ports, or all, see
+    /// [`crate::service::ServiceAddress::of_block`].
+    pub has_ranges: Shared<u64>,
+    pub reserved: [u64; 6],
     /// Which addresses may be those of servers whose packets are translated back.
     pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].

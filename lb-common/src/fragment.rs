@@ -2,12 +2,17 @@
 //!
 //! Only the first one has ports. It leaves a [`Trail`] for the others, which follow it to the same
 //! server. What a fragment covers that came before is known too: fragments that overlap are how
-//! firewalls are deceived, and none is let through (RFC 5722).
+//! firewalls are deceived, and none is let through (RFC 5722). A trail ends with the last piece of
+//! its datagram, because ids are used again.
+//!
+//! A fragment that comes before its first one is held: the program hands it to the controller as a
+//! [`Held`], which has it sent once the trail is there.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::V6;
 use crate::reason::Reason;
+use crate::refusal;
 use crate::server::ServerId;
 use crate::service::Protocol;
 
@@ -18,7 +23,9 @@ pub const TIMEOUT_NS: u64 = 30_000_000_000;
 pub const TRAILS: u32 = 16_384;
 
 /// What the fragments of one datagram have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Key {
     pub source: V6,
@@ -55,6 +62,14 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// For a port that no service is at, so for the director's own host.
+    pub const HOSTS: Self = Self::new(ServerId(0), [0; 2], Protocol::Udp);
+
+    #[inline(always)]
+    pub const fn is_hosts(self) -> bool {
+        self.server == 0
+    }
+
     #[inline(always)]
     pub const fn new(server: ServerId, ports: [u16; 2], protocol: Protocol) -> Self {
         let [source_port, destination_port] = ports;
@@ -72,13 +87,16 @@ impl Datagram {
     }
 }
 
-/// What a fragment carries of its datagram, in units of 8 bytes, the last one counted whole.
+/// What a fragment carries of its datagram, in units of 8 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     from: u16,
-    /// Behind its last unit; never 0.
+    /// Behind its last unit, never 0; of a datagram's last piece [`END`].
     to: u16,
 }
+
+/// Beyond any datagram: nothing follows its last piece.
+const END: u16 = u16::MAX;
 
 /// Most bytes of a datagram.
 const LONGEST: usize = 65_535;
@@ -91,7 +109,13 @@ impl Piece {
         if length == 0 || more && !in_units || length > LONGEST || offset as usize * 8 + length > LONGEST {
             return Err(Reason::BadLength);
         }
-        Ok(Self { from: offset, to: offset + ((length + 7) >> 3) as u16 })
+        // Only the last piece may end within a unit.
+        Ok(Self { from: offset, to: if more { offset + (length >> 3) as u16 } else { END } })
+    }
+
+    /// Where it stands in its datagram.
+    pub const fn offset(self) -> u16 {
+        self.from
     }
 
     #[inline(always)]
@@ -127,7 +151,21 @@ impl Covered {
         Self(words)
     }
 
-    /// What has come with this fragment, or why the fragment is dropped.
+    /// Whether nothing is missing.
+    #[inline(always)]
+    pub const fn is_whole(self) -> bool {
+        const WHOLE: u32 = Piece { from: 0, to: END }.word();
+        let mut index = 0;
+        while index < STRETCHES {
+            if self.0[index] == WHOLE {
+                return true;
+            }
+            index += 1;
+        }
+        false
+    }
+
+    /// What has come with this fragment, or why it cannot be sent now.
     #[inline(always)]
     pub fn with(self, piece: Piece) -> Result<Self, Reason> {
         let mut words = self.0;
@@ -168,6 +206,47 @@ impl Covered {
     }
 }
 
+/// How long a fragment is held. Packets that overtake each other on a network do so within
+/// milliseconds.
+pub const HOLD_NS: u64 = 500_000_000;
+
+/// How long the program relies on the controller's word that it takes held fragments.
+pub const HOLDER_NS: u64 = 2_000_000_000;
+
+/// Fragments that a CPU hands over: one in so many nanoseconds on average, and so many at once.
+pub const HELD_EVERY_NS: u64 = 200_000;
+const HELD_AT_ONCE: u64 = 512;
+
+/// Whether this CPU may hand one over now; `due` as in [`refusal::is_due`].
+#[inline(always)]
+pub const fn may_hold(due: &mut u64, now_ns: u64) -> bool {
+    refusal::is_due_at(due, now_ns, HELD_EVERY_NS, HELD_AT_ONCE * HELD_EVERY_NS)
+}
+
+/// A frame that is held, as it stands in the ring buffer `HELD`. `N`: its most bytes.
+#[repr(C)]
+pub struct Held<const N: usize> {
+    pub length: u32,
+    pub reserved: u32,
+    pub frame: [u8; N],
+}
+
+/// The frame in an item of that ring buffer.
+pub fn held_frame(item: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = item.split_first_chunk()?;
+    rest.get(4..)?.get(..u32::from_ne_bytes(*length) as usize)
+}
+
+/// Most bytes of frames on an ordinary network, and of jumbo frames. Larger ones are not held.
+pub const ORDINARY: usize = 2040;
+pub const JUMBO: usize = 9720;
+
+const _: () = assert!(size_of::<Held<ORDINARY>>() == 2048 && size_of::<Held<JUMBO>>() == 9728);
+
+/// What stands before a frame, as XDP's metadata, that the controller has the program look at
+/// again: it is not held once more.
+pub const AGAIN: u64 = u64::from_ne_bytes(*b"lb again");
+
 #[cfg(test)]
 mod tests {
     use std::vec;
@@ -202,10 +281,30 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_is_whole_once_nothing_is_missing() {
+        let last = Piece::new(20, 13, false).unwrap();
+        let covered = Covered::of(piece(0, 10)).with(last).unwrap();
+        assert!(!covered.is_whole());
+        assert_eq!(covered.with(piece(23, 24)), Err(Reason::FragmentOverlap), "behind the last one");
+        assert!(covered.with(piece(10, 20)).unwrap().is_whole());
+        assert!(
+            !Covered::NOTHING.with(piece(10, 20)).unwrap().with(last).unwrap().is_whole(),
+            "no first one"
+        );
+    }
+
+    #[test]
+    fn a_flood_is_not_held() {
+        let mut due = 0;
+        let mut held_at = |now| (0..10_000).filter(|_| may_hold(&mut due, now)).count();
+        assert_eq!([held_at(HOLD_NS), held_at(HOLD_NS), held_at(2 * HOLD_NS)], [512, 0, 512]);
+    }
+
+    #[test]
     fn what_no_datagram_has_is_told() {
         assert_eq!(Piece::new(0, 1480, true), Ok(piece(0, 185)));
-        assert_eq!(Piece::new(185, 13, false), Ok(piece(185, 187)));
-        assert_eq!(Piece::new(8_191, 7, false), Ok(piece(8_191, 8_192)), "the last byte there can be");
+        assert_eq!(Piece::new(185, 13, false), Ok(piece(185, END)), "nothing follows it");
+        assert_eq!(Piece::new(8_191, 7, false), Ok(piece(8_191, END)), "the last byte there can be");
         for (offset, length, more) in
             [(0, 0, true), (0, 1479, true), (8_191, 8, false), (1, 65_528, false), (0, usize::MAX, false)]
         {

@@ -17,6 +17,7 @@ use crate::connection::{self, tcp_flags};
 use crate::peer::MARK;
 use crate::reason::Reason;
 use crate::service::{Protocol, ServiceAddress};
+use crate::vlan::Vlan;
 
 /// A frame from its Ethernet header on.
 pub trait Frame {
@@ -74,7 +75,7 @@ struct Ethernet {
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct VlanTag {
-    _control: u16,
+    control: Net16,
     kind: Net16,
 }
 
@@ -177,6 +178,8 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// Of the outer tag before 802.1ad, and still in use.
+const ETHERTYPE_QINQ_BEFORE: u16 = 0x9100;
 /// Tags that are looked through: 802.1ad has two.
 const MAX_VLAN_TAGS: usize = 2;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -266,7 +269,7 @@ pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
     let mut ethertype = frame.read::<Ethernet>(0)?.kind.host();
     let mut network = ETHERNET_LENGTH;
     let mut tags = 0;
-    while ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ {
+    while is_tag(ethertype) {
         let tag = frame.read::<VlanTag>(network)?;
         if tags == MAX_VLAN_TAGS {
             return None;
@@ -276,6 +279,48 @@ pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
         tags += 1;
     }
     Some(Link { ethertype, network })
+}
+
+/// One comparison instead of three, because the verifier follows all that comes after each.
+#[inline(always)]
+const fn is_tag(ethertype: u16) -> bool {
+    let (one, other, old) =
+        (ethertype ^ ETHERTYPE_VLAN, ethertype ^ ETHERTYPE_QINQ, ethertype ^ ETHERTYPE_QINQ_BEFORE);
+    one as u64 * other as u64 * old as u64 == 0
+}
+
+/// The VLAN tags of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tags {
+    pub vlan: Vlan,
+    /// Priority and drop eligibility of the outer tag, as they stand in its control word; 0 without
+    /// a tag.
+    pub priority: u16,
+    /// Offset of what follows the tags and the EtherType.
+    pub network: usize,
+}
+
+/// Reads the VLAN tags alone. `None`: as [`link`].
+#[inline(always)]
+pub fn tags<F: Frame + ?Sized>(frame: &F) -> Option<Tags> {
+    let mut ethertype = frame.read::<Ethernet>(0)?.kind.host();
+    let mut found = Tags { vlan: Vlan::UNTAGGED, priority: 0, network: ETHERNET_LENGTH };
+    let mut tags = 0;
+    while is_tag(ethertype) {
+        let tag = frame.read::<VlanTag>(found.network)?;
+        if tags == MAX_VLAN_TAGS {
+            return None;
+        }
+        let control = tag.control.host();
+        if tags == 0 {
+            found.priority = control & !Vlan::NUMBER;
+        }
+        found.vlan = found.vlan.and(control);
+        ethertype = tag.kind.host();
+        found.network += size_of::<VlanTag>();
+        tags += 1;
+    }
+    Some(found)
 }
 
 /// Whether it is an IPv6 packet without VLAN tags.

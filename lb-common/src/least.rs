@@ -57,7 +57,7 @@ impl Least {
                 [false, true] => false,
                 [false, false] => over_weight(|load| load + ONE),
             },
-            Measure::Room => new.0.weight() > best.0.weight(),
+            Measure::Room | Measure::Weight => new.0.weight() > best.0.weight(),
         }
     }
 

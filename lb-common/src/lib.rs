@@ -14,15 +14,18 @@
 //! - [`table`]: the connection table: where an entry may be, how a slot is claimed, what is evicted
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
+//! - [`egress`]: packets that leave by another interface, or with other VLAN tags; [`vlan`]: VLANs
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`nat`]: packets whose addresses are rewritten, on the way to a server and back
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
+//! - [`binding`]: persistence: which server a client is bound to
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
 //! - `compile`: from a list of servers to a schedule (the host only)
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
+//! - [`limits`]: thresholds: how many connections a server may have
 //! - [`partial_checksum`]: checksums that were left to hardware
 //! - [`hairpin`]: packets that go back to where they came from
 //! - [`peer`]: packets from another director that this host serves, or that it must look up
@@ -38,12 +41,15 @@
 extern crate std;
 
 pub mod addr;
+pub mod binding;
 pub mod buckets;
+pub mod capture;
 pub mod checksum;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;
 pub mod connection;
 pub mod control;
+pub mod egress;
 pub mod fragment;
 pub mod frame;
 pub mod hairpin;
@@ -52,11 +58,13 @@ pub mod kernel;
 pub mod lease;
 #[cfg(not(target_arch = "bpf"))]
 pub mod least;
+pub mod limits;
 pub mod mac;
 pub mod nat;
 pub mod partial_checksum;
 pub mod peer;
 pub mod probe;
+pub mod quic;
 pub mod reason;
 pub mod refusal;
 pub mod schedule;
@@ -69,3 +77,4 @@ pub mod table;
 pub mod tournament;
 pub mod trace;
 pub mod tunnel;
+pub mod vlan;

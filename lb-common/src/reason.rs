@@ -106,7 +106,8 @@ reasons! {
     /// Its service's schedule names a scheduler that this program does not know: a defect of the
     /// controller.
     UnknownScheduler = 25, Drop, "unknown_scheduler";
-    /// It does not fit into the tunnel to its server: the sender was told what does.
+    /// It does not fit into the tunnel to its server, or onto the interface that the server is
+    /// behind: the sender was told what does.
     TooBig = 26, Answer, "too_big";
     /// The same, but nothing was sent: too many ICMP errors, or a packet that must not be answered.
     /// Also where the driver has left no room before the frame for the headers.
@@ -117,15 +118,23 @@ reasons! {
     FragmentOverlap = 29, Drop, "fragment_overlap";
     /// A fragment of a datagram of which too many separate stretches have come.
     FragmentScattered = 30, Drop, "fragment_scattered";
+    /// A fragment that came before the first one of its datagram, or long before others: it is held
+    /// and sent in its turn, or after half a second left to the host.
+    FragmentHeld = 31, Drop, "fragment_held";
+    /// It came from another VLAN than its service has its clients in, and its server is in a VLAN
+    /// of its own.
+    ForeignVlan = 32, Drop, "foreign_vlan";
+    /// Its server is behind an interface that is gone.
+    NoInterface = 33, Drop, "no_interface";
     /// Its server is reached by address translation (`forward: masq`) and is in the client's own
     /// subnet, so it would answer the client directly, from an address that the client does not
     /// know.
-    ClientNearServer = 31, Drop, "client_near_server";
+    ClientNearServer = 34, Drop, "client_near_server";
     /// It opens a connection through address translation while another one from the same address
     /// and port goes to the same server by another service: the server could not tell them apart.
-    NatClash = 32, Drop, "nat_clash";
+    NatClash = 35, Drop, "nat_clash";
     /// A server's answer, and no route or MAC is known by which it would get to the client.
-    NoWayBack = 33, Drop, "no_way_back";
+    NoWayBack = 36, Drop, "no_way_back";
 }
 
 impl Reason {
@@ -146,10 +155,16 @@ pub enum TableEvent {
     Relayed = 3,
     /// A packet that opens a connection had a checksum that was left to hardware.
     PartialChecksum = 4,
+    /// A QUIC packet of a client that has changed its address went to the server that its
+    /// connection ID names.
+    QuicMoved = 5,
 }
 
 impl TableEvent {
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = Self::ALL.len();
+    /// In the order of their numbers.
+    pub const ALL: &[Self] =
+        &[Self::Evicted, Self::Full, Self::Contended, Self::Relayed, Self::PartialChecksum, Self::QuicMoved];
 }
 
 #[cfg(test)]

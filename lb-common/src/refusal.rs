@@ -16,12 +16,18 @@ pub const BURST_NS: u64 = 50 * EVERY_NS;
 /// this one may.
 #[inline(always)]
 pub const fn is_due(due: &mut u64, now_ns: u64) -> bool {
-    let earliest = now_ns.saturating_sub(BURST_NS - EVERY_NS);
+    is_due_at(due, now_ns, EVERY_NS, BURST_NS)
+}
+
+/// The same at another pace.
+#[inline(always)]
+pub const fn is_due_at(due: &mut u64, now_ns: u64, every_ns: u64, burst_ns: u64) -> bool {
+    let earliest = now_ns.saturating_sub(burst_ns - every_ns);
     let this = if *due < earliest { earliest } else { *due };
     if this > now_ns {
         return false;
     }
-    *due = this + EVERY_NS;
+    *due = this + every_ns;
     true
 }
 

@@ -129,6 +129,16 @@ impl Scheduler {
         matches!(self.walk(), Walk::Least(_))
     }
 
+    /// What its tournament goes by, if it has one: without thresholds only some have.
+    pub const fn measure(self, limited: bool) -> Option<Measure> {
+        match self.walk() {
+            Walk::Least(measure) => Some(measure),
+            Walk::Cursor | Walk::Bucket(_) | Walk::TwoChoices if !limited => None,
+            _ if matches!(self, Self::Fo) => Some(Measure::Weight),
+            _ => Some(Measure::Load),
+        }
+    }
+
     /// Whether it may be told to hash the client's port too, and whom to take in place of a server
     /// of weight 0 ([`Hashing`]).
     pub const fn has_flags(self) -> bool {
@@ -177,15 +187,18 @@ pub enum Measure {
     Queue = 2,
     /// ovf.
     Room = 3,
+    /// fo, where servers have thresholds: the highest weight.
+    Weight = 4,
 }
 
 impl Measure {
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
-        match number & 3 {
+        match number & 7 {
             0 => Self::Load,
             1 => Self::Delay,
             2 => Self::Queue,
+            4 => Self::Weight,
             _ => Self::Room,
         }
     }
@@ -211,13 +224,23 @@ pub struct Schedule {
     pub scheduler: u32,
     /// First element of the tournament, if there is one.
     pub tree: u32,
-    /// 1: the client's port is hashed with its address.
-    pub hashes_port: u32,
+    pub flags: u32,
 }
 
 const _: () = assert!(size_of::<Schedule>() == 32);
 
 impl Schedule {
+    /// Flag: the client's port is hashed with its address.
+    pub const HASHES_PORT: u32 = 1;
+    /// Flag: some servers have thresholds. There is a tournament, and in place of a server that is
+    /// full its winner is taken.
+    pub const LIMITED: u32 = 2;
+
+    #[inline(always)]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
     /// `None`: the controller knows a scheduler that this program does not.
     #[inline(always)]
     pub const fn scheduler(&self) -> Option<Scheduler> {

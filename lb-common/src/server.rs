@@ -53,6 +53,8 @@ impl NextHop {
     /// Packets get there with another destination, see [`crate::nat`]; the MAC is that of the next
     /// hop.
     const MASQ: u64 = 1 << 54;
+    /// They do not leave as they have come, see [`crate::egress`].
+    const EGRESS: u64 = 1 << 55;
 
     pub const UNSET: Self = Self(0);
 
@@ -85,6 +87,11 @@ impl NextHop {
         Self(Self::remote(mac, usable).0 | Self::MASQ)
     }
 
+    /// The same server; with `other` packets leave to it as the map `EGRESSES` says.
+    pub const fn by_egress(self, other: bool) -> Self {
+        Self(if other { self.0 | Self::EGRESS } else { self.0 & !Self::EGRESS })
+    }
+
     /// The same server; with `always` all its packets go the slow way.
     pub const fn by_the_slow_way(self, always: bool) -> Self {
         Self(if always { self.0 | Self::SLOW_WAY } else { self.0 & !Self::SLOW_WAY })
@@ -111,24 +118,30 @@ impl NextHop {
             _ => Forwarding::Local,
         }
     }
+    /// Packets leave to it as the map `EGRESSES` says.
+    #[inline(always)]
+    pub const fn has_egress(self) -> bool {
+        self.0 & Self::EGRESS != 0
+    }
+    /// Another program sends its packets.
+    #[inline(always)]
+    pub const fn is_handed_on(self) -> bool {
+        self.0 & (Self::TUNNEL | Self::MASQ | Self::EGRESS) != 0
+    }
     /// A server of direct routing with a MAC that takes new connections: the case without any
     /// exception.
     #[inline(always)]
     pub const fn is_plain(self) -> bool {
         const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
-        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY | Self::TUNNEL | Self::MASQ) == WANTED
+        const OTHERS: u64 =
+            NextHop::LOCAL | NextHop::SLOW_WAY | NextHop::TUNNEL | NextHop::MASQ | NextHop::EGRESS;
+        self.0 & (WANTED | OTHERS) == WANTED
     }
-    /// The same of a server that is reached by address translation.
+    /// The same of a server whose packets another program sends.
     #[inline(always)]
-    pub const fn is_plain_masq(self) -> bool {
-        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE | NextHop::MASQ;
-        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
-    }
-    /// The same of a server that is reached by a tunnel.
-    #[inline(always)]
-    pub const fn is_plain_tunnel(self) -> bool {
-        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE | NextHop::TUNNEL;
-        self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
+    pub const fn is_plain_but_handed_on(self) -> bool {
+        const WANTED: u64 = NextHop::PRESENT | NextHop::REACHABLE | NextHop::USABLE;
+        self.is_handed_on() && self.0 & (WANTED | Self::LOCAL | Self::SLOW_WAY) == WANTED
     }
     #[inline(always)]
     pub const fn mac(self) -> Mac {

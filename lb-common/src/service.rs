@@ -50,7 +50,13 @@ impl Protocol {
 #[repr(transparent)]
 pub struct ServiceId(pub u16);
 
-/// What a packet is looked up by: the address as two words, port and protocol as a third.
+/// Ports that one slot holds of a range. The ports before its first whole block and behind its
+/// last one have slots of their own.
+pub const BLOCK: u16 = 256;
+
+/// What a packet is looked up by: the address as two words, port and protocol as a third. A service
+/// with a range of ports stands under blocks of them, one with all ports under none; whoever has
+/// found no service of the port itself asks for those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceAddress {
     pub address: V6,
@@ -63,6 +69,29 @@ impl ServiceAddress {
     #[inline(always)]
     pub const fn new(address: V6, port: u16, protocol: Protocol) -> Self {
         Self { address, port_and_protocol: (protocol.number() as u32) << 16 | port as u32 }
+    }
+
+    const IS_BLOCK: u32 = 1 << 24;
+    const IS_ALL: u32 = 2 << 24;
+
+    /// Whether it stands for many ports.
+    pub const fn is_wide(&self) -> bool {
+        self.port_and_protocol >= Self::IS_BLOCK
+    }
+
+    /// The key of the block that has this port.
+    #[inline(always)]
+    pub const fn of_block(&self) -> Self {
+        let block = u16::from_be(self.port_and_protocol as u16) / BLOCK;
+        let protocol = self.port_and_protocol & 0xff_0000;
+        Self { address: self.address, port_and_protocol: protocol | Self::IS_BLOCK | block as u32 }
+    }
+
+    /// The key of a service with all ports.
+    #[inline(always)]
+    pub const fn of_all(&self) -> Self {
+        let protocol = self.port_and_protocol & 0xff_0000;
+        Self { address: self.address, port_and_protocol: protocol | Self::IS_ALL }
     }
 
     /// The two slots of a half where this service may stand.
@@ -116,6 +145,15 @@ impl ServiceInfo {
     pub const HOST_SERVES: u8 = 8;
     /// Flag: a director of the cluster, this one or another, is one of the servers.
     pub const DIRECTOR_SERVES: u8 = 16;
+    /// Packets are of QUIC, and their connection IDs name servers.
+    pub const QUIC: u8 = 128;
+
+    /// Flag: the service has several ports. Of its servers' copies, the port is
+    /// [`ServiceAddress`]'s of its first one (0: of all).
+    pub const MANY_PORTS: u8 = 32;
+
+    /// Flag: clients are bound to their server, see [`crate::binding`].
+    pub const PERSISTENT: u8 = 64;
 
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {
@@ -132,6 +170,18 @@ impl ServiceInfo {
         self.id != 0
             && self.address.0[1] == wanted.address.0[1]
             && self.port_and_protocol == wanted.port_and_protocol
+            && self.address.0[0] == wanted.address.0[0]
+    }
+
+    /// Whether a connection that was found by its client and ports, and whose server has this copy,
+    /// is one to this address: of a service with several ports it had one of them when it was made.
+    /// One branch for both kinds.
+    #[inline(always)]
+    pub fn knows(&self, wanted: &ServiceAddress) -> bool {
+        let ports = u32::from(self.flags & Self::MANY_PORTS) >> 1;
+        self.id != 0
+            && self.address.0[1] == wanted.address.0[1]
+            && (self.port_and_protocol ^ wanted.port_and_protocol) >> ports == 0
             && self.address.0[0] == wanted.address.0[0]
     }
 
@@ -197,6 +247,38 @@ mod tests {
             .map(|slot| &half[slot as usize].service)
             .find(|service| service.serves(wanted))
             .map(|service| service.id)
+    }
+
+    #[test]
+    fn a_copy_knows_all_ports_of_its_service_and_no_other_protocol() {
+        let key = |port: u16, protocol| ServiceAddress::new(V4(1).mapped(), port.to_be(), protocol);
+        let info = info((7, &key(80, Protocol::Tcp)));
+        let many = ServiceInfo { flags: ServiceInfo::MANY_PORTS | ServiceInfo::REFUSES, ..info };
+        for (port, protocol, one, several) in [
+            (80, Protocol::Tcp, true, true),
+            (443, Protocol::Tcp, false, true),
+            (80, Protocol::Udp, false, false),
+        ] {
+            let key = key(port, protocol);
+            assert_eq!((info.knows(&key), many.knows(&key)), (one, several), "{port} {protocol:?}");
+            assert_eq!((info.serves(&key), many.serves(&key)), (one, one));
+        }
+        let elsewhere = ServiceAddress { address: V4(2).mapped(), ..key(80, Protocol::Tcp) };
+        assert!(!many.knows(&elsewhere) && !ServiceInfo { id: 0, ..many }.knows(&key(80, Protocol::Tcp)));
+    }
+
+    #[test]
+    fn blocks_and_all_ports_are_no_port_of_their_own() {
+        let key = |port: u16| ServiceAddress::new(V4(1).mapped(), port.to_be(), Protocol::Tcp);
+        assert_eq!(key(8192).of_block(), key(8447).of_block());
+        assert_ne!(key(8191).of_block(), key(8192).of_block());
+        assert_eq!(key(1).of_all(), key(65535).of_all());
+        for port in [0, 1, 255, 256, 8192, 65535] {
+            let keys = [key(port), key(port).of_block(), key(port).of_all()];
+            assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+        }
+        let udp = ServiceAddress::new(V4(1).mapped(), 80_u16.to_be(), Protocol::Udp);
+        assert!(udp.of_all() != key(80).of_all() && udp.of_block() != key(80).of_block());
     }
 
     fn info((id, address): (u16, &ServiceAddress)) -> ServiceInfo {

@@ -6,7 +6,7 @@
 pub enum Stage {
     /// Whatever is not for the fast way, but for IPv6.
     Slow = 0,
-    /// An answer to a client whom nobody serves.
+    /// An answer to a client whom nobody serves, of IPv4.
     Refuse = 1,
     /// The fast way of IPv6.
     Ipv6 = 2,
@@ -18,22 +18,28 @@ pub enum Stage {
     Related = 5,
     /// The same of IPv6.
     RelatedIpv6 = 6,
+    /// As `Refuse`, of IPv6.
+    RefuseIpv6 = 7,
+    /// A fragment that came too early, of either family.
+    Hold = 8,
+    /// Packets that leave by another interface, or with other VLAN tags.
+    Egress = 9,
     /// Another destination, for a server that is reached by address translation.
-    Translate = 7,
+    Translate = 10,
     /// The same of IPv6.
-    TranslateIpv6 = 8,
+    TranslateIpv6 = 11,
     /// What such a server sends: the VIP becomes its source.
-    TranslateBack = 9,
+    TranslateBack = 12,
     /// The same of IPv6.
-    TranslateBackIpv6 = 10,
+    TranslateBackIpv6 = 13,
     /// What belongs to such a packet, or to one for such a server: ICMP errors, later fragments.
-    RelatedBack = 11,
+    RelatedBack = 14,
     /// The same of IPv6.
-    RelatedBackIpv6 = 12,
+    RelatedBackIpv6 = 15,
 }
 
 impl Stage {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -41,6 +47,9 @@ impl Stage {
         Self::Encapsulate,
         Self::Related,
         Self::RelatedIpv6,
+        Self::RefuseIpv6,
+        Self::Hold,
+        Self::Egress,
         Self::Translate,
         Self::TranslateIpv6,
         Self::TranslateBack,
@@ -60,6 +69,9 @@ impl Stage {
             Self::Encapsulate => "lb_encapsulate",
             Self::Related => "lb_related",
             Self::RelatedIpv6 => "lb_related_ipv6",
+            Self::RefuseIpv6 => "lb_refuse_ipv6",
+            Self::Hold => "lb_hold",
+            Self::Egress => "lb_egress",
             Self::Translate => "lb_translate",
             Self::TranslateIpv6 => "lb_translate_ipv6",
             Self::TranslateBack => "lb_translate_back",

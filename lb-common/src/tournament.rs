@@ -12,6 +12,7 @@
 //! stale until the next replay passes, or until the controller mends it ([`mend`], 20 times a
 //! second).
 
+use crate::limits::Standing;
 use crate::schedule::{MAX_MEMBERS, Measure, Member};
 use crate::server::Counts;
 
@@ -53,9 +54,19 @@ impl Contestant {
             Measure::Queue => (load + Self::ONE, weight),
             Measure::Room if counts.active() < entrant.weight as u32 => (1, weight),
             Measure::Room => (Self::MOST, weight),
+            Measure::Weight => (1, weight),
         };
         let load = if load > Self::MOST { Self::MOST } else { load };
         Self(self.position() as u64 | divisor << Self::DIVISOR_SHIFT | load << Self::LOAD_SHIFT)
+    }
+
+    /// The same server as it stands now. One that is full loses against everybody else.
+    #[inline(always)]
+    fn standing(self, entrant: Entrant, standing: Standing) -> Self {
+        match standing.full {
+            true => Self(Self::NOBODY.0 | u64::from(self.position())),
+            false => self.with_counts(entrant, standing.counts),
+        }
     }
 
     #[inline(always)]
@@ -89,8 +100,8 @@ pub struct Entrant {
 }
 
 /// Where a server's leaf is, and how it enters: bits 0 to 15 the leaf's number, 16 to 31 the
-/// server's weight, 32 to 55 the first element of its tree, 56 to 63 the [`Measure`]. Value of the
-/// map `LEAVES`, by server.
+/// server's weight, 32 to 55 the first element of its tree, 56 to 58 the [`Measure`], 63 whether
+/// servers of its service have thresholds. Value of the map `LEAVES`, by server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Leaf(pub u64);
@@ -102,6 +113,13 @@ impl Leaf {
     #[inline(always)]
     pub const fn is_none(self) -> bool {
         self.0 == 0
+    }
+    const LIMITED: u64 = 1 << 63;
+
+    /// Whether the server may have thresholds.
+    #[inline(always)]
+    pub const fn is_limited(self) -> bool {
+        self.0 & Self::LIMITED != 0
     }
     #[inline(always)]
     const fn tree(self) -> u32 {
@@ -135,10 +153,10 @@ pub trait Pairs {
 /// Carries a server's new counts from its leaf to the root, as far as they change a winner. `None`:
 /// the tree ends too early, which is an inconsistency of the maps.
 #[inline(always)]
-pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
+pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, standing: impl Into<Standing>) -> Option<()> {
     let mut node = leaf.node();
     let mut pair = pairs.pair(leaf.tree() + (node >> 1))?;
-    let mut winner = pair.node(node & 1).with_counts(leaf.entrant(), counts);
+    let mut winner = pair.node(node & 1).standing(leaf.entrant(), standing.into());
     let mut round = 0;
     while round <= ROUNDS {
         if pair.node(node & 1) == winner {
@@ -162,7 +180,7 @@ pub fn replay<P: Pairs>(pairs: &P, leaf: Leaf, counts: Counts) -> Option<()> {
 #[inline(always)]
 pub fn winner<P: Pairs>(pairs: &P, tree: u32, measure: Measure) -> Option<u32> {
     let winner = pairs.pair(tree)?.node(1);
-    let full = matches!(measure, Measure::Room) && winner.load() == Contestant::MOST;
+    let full = winner.divisor() == 0 || matches!(measure, Measure::Room) && winner.load() == Contestant::MOST;
     if full { None } else { Some(winner.position()) }
 }
 
@@ -175,6 +193,8 @@ pub struct Tree {
     /// Leaves; a power of two.
     pub width: u32,
     pub measure: Measure,
+    /// Some members have thresholds.
+    pub limited: bool,
 }
 
 impl Tree {
@@ -186,7 +206,8 @@ impl Tree {
     /// The leaf of the member at this position.
     pub const fn leaf(self, position: u32, member: Member) -> Leaf {
         let place = (self.first as u64) << 32 | (self.width + position) as u64;
-        Leaf((self.measure as u64) << 56 | (member.weight() as u64) << 16 | place)
+        let limited = if self.limited { Leaf::LIMITED } else { 0 };
+        Leaf(limited | (self.measure as u64) << 56 | (member.weight() as u64) << 16 | place)
     }
 
     const fn entrant(self, member: Member) -> Entrant {
@@ -201,13 +222,18 @@ pub trait MendablePair: Pair {
 }
 
 /// Writes a tree that nobody looks at yet, with these members in their order.
-pub fn plant<P: Pairs>(pairs: &P, tree: Tree, members: &[Member], counts: impl Fn(Member) -> Counts) {
+pub fn plant<P: Pairs, S: Into<Standing>>(
+    pairs: &P,
+    tree: Tree,
+    members: &[Member],
+    standing: impl Fn(Member) -> S,
+) {
     let node = |node: u32| pairs.pair(tree.first + (node >> 1));
     for position in 0..tree.width {
         let number = tree.width + position;
         if let Some(pair) = node(number) {
             let leaf = members.get(position as usize).map_or(Contestant::NOBODY, |member| {
-                Contestant::new(position, tree.entrant(*member), counts(*member))
+                Contestant(u64::from(position)).standing(tree.entrant(*member), standing(*member).into())
             });
             pair.set_node(number & 1, leaf);
         }
@@ -222,7 +248,12 @@ pub fn plant<P: Pairs>(pairs: &P, tree: Tree, members: &[Member], counts: impl F
 /// Brings a tree in line with its members' counts, in the order of their positions, and returns how
 /// many nodes were stale. A node that changes meanwhile is left to whoever changes it: a tree that
 /// is right is not disturbed.
-pub fn mend<P: Pairs>(pairs: &P, tree: Tree, members: &[Member], counts: impl Fn(Member) -> Counts) -> u32
+pub fn mend<P: Pairs, S: Into<Standing>>(
+    pairs: &P,
+    tree: Tree,
+    members: &[Member],
+    standing: impl Fn(Member) -> S,
+) -> u32
 where
     P::Pair: MendablePair,
 {
@@ -235,7 +266,7 @@ where
         mended += u32::from(seen != right && pair.swap_node(number & 1, seen, right));
     };
     for (number, member) in (tree.width..).zip(members) {
-        put(number, &|seen| seen.with_counts(tree.entrant(*member), counts(*member)));
+        put(number, &|seen| seen.standing(tree.entrant(*member), standing(*member).into()));
     }
     for number in (1..tree.width).rev() {
         let Some(below) = pairs.pair(tree.first + number) else { break };
@@ -301,7 +332,8 @@ mod tests {
         fn new(measure: Measure, weights: &[u16]) -> Self {
             let members: Vec<_> =
                 (1..).zip(weights).map(|(id, weight)| Member::new(ServerId(id), *weight)).collect();
-            let tree = Tree { first: FIRST, width: Tree::width_for(weights.len() as u32), measure };
+            let width = Tree::width_for(weights.len() as u32);
+            let tree = Tree { first: FIRST, width, measure, limited: false };
             let pairs = vec![[const { Cell::new(0) }; 2]; (FIRST + tree.width) as usize];
             plant(&&pairs[..], tree, &members, |_| Counts::default());
             let counts = vec![Counts::default(); weights.len()];
@@ -363,6 +395,28 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn who_is_full_is_picked_last_and_then_not_at_all() {
+        for measure in [Measure::Load, Measure::Delay, Measure::Queue, Measure::Room, Measure::Weight] {
+            let service = Service::new(measure, &[3, 65_535, 1]);
+            let stand = |position: usize, full: bool| {
+                let leaf = service.tree.leaf(position as u32, service.members[position]);
+                let counts = Counts::new(u32::from(position == 2), 0);
+                replay(&&service.pairs[..], leaf, Standing { counts, full }).unwrap();
+            };
+            (0..3).for_each(|position| stand(position, false));
+            stand(1, true);
+            assert_eq!(service.winner(), Some(0), "{measure:?}");
+            stand(0, true);
+            let last = (measure != Measure::Room).then_some(2);
+            assert_eq!(service.winner(), last, "{measure:?}: the busy one, which has no room");
+            stand(2, true);
+            assert_eq!(service.winner(), None, "{measure:?}");
+            stand(1, false);
+            assert_eq!(service.winner(), Some(1), "{measure:?}");
         }
     }
 

@@ -154,7 +154,10 @@ pub struct Settings {
     pub reasons: Shared<u64>,
     /// 1: only packets to the servers below.
     pub by_server: Shared<u64>,
-    pub reserved: [u64; 6],
+    /// Bytes of each frame that are told with its packet, see [`crate::capture`]; 0: packets are
+    /// told without.
+    pub snaplen: Shared<u64>,
+    pub reserved: [u64; 5],
     /// A bit for each number of a server.
     pub servers: [Shared<u64>; 1024],
 }
@@ -174,7 +177,8 @@ impl Settings {
         sample: Shared::new(1),
         reasons: Shared::new(0),
         by_server: Shared::new(0),
-        reserved: [0; 6],
+        snaplen: Shared::new(0),
+        reserved: [0; 5],
         servers: [Shared::new(0); 1024],
     };
 

@@ -16,7 +16,7 @@ use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
 
 pub const IP: usize = 20;
-const IPV6: usize = 40;
+pub const IPV6: usize = 40;
 pub const ICMP: usize = 8;
 /// The least that Ethernet carries, without the frame check: an answer is not made shorter than
 /// this, because not every driver fills up what XDP sends.
@@ -70,6 +70,54 @@ impl From {
                 [pair(words[0], length), pair(0, words[3]), pair(words[4], sum), self.vip.0, self.client.0];
         }
         Some(whole)
+    }
+}
+
+/// What stays of an IPv6 packet, as [`From`].
+pub struct FromV6 {
+    station: Mac,
+    client: V6,
+    vip: V6,
+}
+
+impl FromV6 {
+    #[inline(always)]
+    pub fn of(packet: &Packet, network: usize) -> Option<Self> {
+        let station = direct::source_mac(packet).ok()?;
+        let client = packet.read::<V6>(network + 8)?;
+        let vip = packet.read::<V6>(network + 24)?;
+        Some(Self { station, client, vip })
+    }
+
+    /// As [`From::begin`].
+    #[inline(always)]
+    pub fn begin<T>(
+        &self,
+        packet: &Packet,
+        network: usize,
+        next_header: u8,
+        carried: usize,
+    ) -> Option<*mut T> {
+        direct::write(packet, CONTROL.get(0)?, self.station).ok()?;
+        let whole = packet.at::<T>(network)?;
+        let words = whole.cast::<u32>();
+        // SAFETY: bounds checked by `at`, and T begins with an IPv6 header, whose addresses have no
+        // alignment that a packet lacks; see also `Packet::read`.
+        unsafe {
+            *words = (6u32 << 28).to_be();
+            *words.add(1) = ((carried as u32) << 16 | u32::from(next_header) << 8 | u32::from(TTL)).to_be();
+            *words.add(2).cast::<V6>() = self.vip;
+            *words.add(6).cast::<V6>() = self.client;
+        }
+        Some(whole)
+    }
+
+    /// The sum of what a checksum covers besides the data (RFC 8200, section 8.1), as it stands in
+    /// a packet.
+    #[inline(always)]
+    pub fn pseudo_header(&self, next_header: u8, carried: usize) -> u32 {
+        let numbers = halves((carried as u32).to_be()) + halves(u32::from(next_header).to_be());
+        self.vip.sum() + self.client.sum() + numbers
     }
 }
 
@@ -144,9 +192,7 @@ pub fn icmp<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16,
 pub fn icmpv6<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16, rest: u32) -> Option<()> {
     let seen = XdpContext::new(context);
     let packet = Packet::new(&seen);
-    let station = direct::source_mac(&packet).ok()?;
-    let client = packet.read::<V6>(network + 8)?;
-    let vip = packet.read::<V6>(network + 24)?;
+    let from = FromV6::of(&packet, network)?;
     const ROOM: usize = IPV6 + ICMP;
     // SAFETY: the context is the one that the kernel handed to this program.
     if unsafe { bpf_xdp_adjust_head(context, -(ROOM as i32)) } != 0 || !cut(context, network + WORDS * 4) {
@@ -155,28 +201,21 @@ pub fn icmpv6<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u1
     let seen = XdpContext::new(context);
     let packet = Packet::new(&seen);
     move_tags(&packet, network, ROOM)?;
-    direct::write(&packet, CONTROL.get(0)?, station).ok()?;
-    let whole = packet.at::<[u32; WORDS]>(network)?;
-    let length = (WORDS * 4 - IPV6) as u32;
+    let carried = WORDS * 4 - IPV6;
+    let whole = from.begin::<[u32; WORDS]>(&packet, network, NUMBER_OF_ICMPV6, carried)?;
     // Words as they stand in the packet.
     let first = (u32::from(kind) << 16).to_be();
-    let pseudo =
-        vip.sum() + client.sum() + halves(length.to_be()) + halves(u32::from(NUMBER_OF_ICMPV6).to_be());
-    let mut sum = pseudo + halves(first) + halves(rest.to_be());
+    let mut sum = from.pseudo_header(NUMBER_OF_ICMPV6, carried) + halves(first) + halves(rest.to_be());
     let mut word = ROOM / 4;
     while word < WORDS {
-        // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+        // SAFETY: bounds checked by `begin`; for alignment see `Packet::read`.
         sum += halves(unsafe { (*whole)[word] });
         word += 1;
     }
     let [a, b] = checksum::of(sum).to_ne_bytes();
     let [kind, code, _, _] = first.to_ne_bytes();
-    // SAFETY: as above; for the addresses, T has no alignment that a packet lacks.
+    // SAFETY: as above.
     unsafe {
-        (*whole)[0] = (6u32 << 28).to_be();
-        (*whole)[1] = (length << 16 | u32::from(NUMBER_OF_ICMPV6) << 8 | u32::from(TTL)).to_be();
-        *whole.cast::<u8>().add(8).cast::<V6>() = vip;
-        *whole.cast::<u8>().add(24).cast::<V6>() = client;
         (*whole)[IPV6 / 4] = u32::from_ne_bytes([kind, code, a, b]);
         (*whole)[IPV6 / 4 + 1] = rest.to_be();
     }

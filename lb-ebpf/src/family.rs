@@ -41,6 +41,8 @@ pub trait Family: Address + RelatedHeaders {
 
     /// An address of this family in the family's own form.
     fn of_this(address: &V6) -> Self;
+    /// Answers to clients whom nobody serves.
+    const REFUSE: Stage;
 
     /// Whether other fragments may follow this packet: `false` is sure.
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;

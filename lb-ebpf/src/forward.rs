@@ -3,11 +3,15 @@
 //! - [`direct`]: both MACs are written, nothing else
 //! - [`tunnel`]: inside another packet
 //! - [`nat`]: with another destination, and what comes back with another source
+//! - [`egress`]: by another interface, or with other VLAN tags
+//! - [`parcel`]: what these three, programs of their own, are told of the packet
 //! - [`handover`]: to the other director of a take-over
 
 pub mod direct;
+pub mod egress;
 pub mod handover;
 pub mod nat;
+pub mod parcel;
 pub mod tunnel;
 
 use aya_ebpf::bindings::xdp_action;
@@ -25,7 +29,7 @@ use crate::stats;
 pub enum Action {
     /// The packet leaves by the interface it came in by.
     Transmit,
-    /// It goes on in `Stage::Encapsulate`, which sends and counts it.
+    /// It goes on in `Stage::Encapsulate`, which sends and counts it, or hands it on.
     Encapsulate,
     /// It goes on in its family's `Stage::Translate`, which sends and counts it.
     Translate,
@@ -34,8 +38,12 @@ pub enum Action {
     TranslateBack,
     /// It goes on in its family's `Stage::RelatedBack`: perhaps it belongs to such a packet.
     RelatedBack,
+    /// It goes on in `Stage::Egress`, which sends and counts it.
+    Egress,
     /// It goes on in `Stage::Related`, which sends it: it may be a fragment that others follow.
     Remember,
+    /// It leaves by another interface, which a helper has named.
+    Leave,
     /// A helper has named where it goes.
     Redirect,
     /// The host's stack has it, as if no director were here.
@@ -48,7 +56,7 @@ impl Action {
     #[inline(always)]
     pub const fn xdp(self) -> u32 {
         match self {
-            Self::Redirect => xdp_action::XDP_REDIRECT,
+            Self::Leave | Self::Redirect => xdp_action::XDP_REDIRECT,
             Self::Pass | Self::Deliver(_) => xdp_action::XDP_PASS,
             _ => xdp_action::XDP_TX,
         }
@@ -63,14 +71,10 @@ pub fn send<A: Family>(context: &Context<A>, decision: &Decision) -> Result<Acti
         return Err(if next_hop.is_present() { Reason::NoMac } else { Reason::MapInconsistency });
     }
     let flow = &context.flow;
-    let elsewhere = match next_hop.forwarding() {
-        Forwarding::Tunnel => Some(Action::Encapsulate),
-        Forwarding::Masq => Some(Action::Translate),
-        Forwarding::Direct | Forwarding::Local => None,
-    };
-    if let Some(action) = elsewhere {
-        tunnel::leave(flow, decision.server, next_hop.mac(), decision.opens, true);
-        return Ok(action);
+    if next_hop.is_handed_on() {
+        parcel::leave(flow, decision.server, next_hop, decision.opens, true);
+        let is_masq = matches!(next_hop.forwarding(), Forwarding::Masq);
+        return Ok(if is_masq { Action::Translate } else { Action::Encapsulate });
     }
     stats::forwarded(decision.server, flow.network + flow.total_length, decision.opens);
     match next_hop.forwarding() {

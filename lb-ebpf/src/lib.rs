@@ -11,13 +11,14 @@
 //! - [`answer`]: answers in the VIP's name
 //! - [`refuse`]: those to clients whom nobody serves
 //! - [`stats`]: the one place that counts
-//! - [`trace`]: packets told one by one, while somebody traces
+//! - [`trace`]: packets told one by one, while somebody traces; [`capture`]: their frames
 //! - [`maps`]: every map there is; [`sys`]: the kernel's side of packets, atomics, time and log
 #![no_std]
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "core for BPF has no atomic types with fetch_add; see sys/atomic.rs")]
 
 pub mod answer;
+pub mod capture;
 pub mod context;
 pub mod family;
 pub mod forward;

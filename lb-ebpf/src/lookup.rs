@@ -4,5 +4,6 @@
 pub mod backend;
 pub mod connection;
 pub mod fragment;
+pub mod quic;
 pub mod service;
 pub mod table;

@@ -1,6 +1,8 @@
 //! The XDP programs: the entry `lb`, which is attached, and those it calls by tail call. See the
 //! library for what they do.
 //!
+//! Each that may be a packet's last one ends by [`capture::leave`].
+//!
 //! `frags`: jumbo frames in several buffers are welcome; headers are always in the first one.
 #![no_std]
 #![no_main]
@@ -8,6 +10,7 @@
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
+use lb_ebpf::capture;
 
 /// The entry.
 #[xdp(frags)]
@@ -24,13 +27,19 @@ fn lb_trace(context: XdpContext) -> u32 {
 /// `Stage::Slow`.
 #[xdp(frags)]
 fn lb_slow(context: XdpContext) -> u32 {
-    lb_ebpf::path::slow::take(&context)
+    capture::leave(&context, lb_ebpf::path::slow::take(&context))
 }
 
 /// `Stage::Refuse`.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    lb_ebpf::refuse::take(&context)
+    capture::leave(&context, lb_ebpf::refuse::take::<V4>(&context))
+}
+
+/// `Stage::RefuseIpv6`.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::refuse::take::<V6>(&context))
 }
 
 /// `Stage::Ipv6`.
@@ -42,61 +51,73 @@ fn lb_ipv6(context: XdpContext) -> u32 {
 /// `Stage::SlowIpv6`.
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::path::slow::take_ipv6(&context)
+    capture::leave(&context, lb_ebpf::path::slow::take_ipv6(&context))
 }
 
 /// `Stage::Encapsulate`.
 #[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
-    lb_ebpf::forward::tunnel::take(&context)
+    capture::leave(&context, lb_ebpf::forward::tunnel::take(&context))
+}
+
+/// `Stage::Egress`.
+#[xdp(frags)]
+fn lb_egress(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::forward::egress::take(&context))
 }
 
 /// `Stage::Related`.
 #[xdp(frags)]
 fn lb_related(context: XdpContext) -> u32 {
-    lb_ebpf::path::related::take::<V4>(&context)
+    capture::leave(&context, lb_ebpf::path::related::take::<V4>(&context))
 }
 
 /// `Stage::RelatedIpv6`.
 #[xdp(frags)]
 fn lb_related_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::path::related::take::<V6>(&context)
+    capture::leave(&context, lb_ebpf::path::related::take::<V6>(&context))
+}
+
+/// `Stage::Hold`.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    lb_ebpf::path::hold::take(&context)
 }
 
 /// `Stage::Translate`.
 #[xdp(frags)]
 fn lb_translate(context: XdpContext) -> u32 {
-    lb_ebpf::forward::nat::take::<V4>(&context)
+    capture::leave(&context, lb_ebpf::forward::nat::take::<V4>(&context))
 }
 
 /// `Stage::TranslateIpv6`.
 #[xdp(frags)]
 fn lb_translate_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::forward::nat::take::<V6>(&context)
+    capture::leave(&context, lb_ebpf::forward::nat::take::<V6>(&context))
 }
 
 /// `Stage::TranslateBack`.
 #[xdp(frags)]
 fn lb_translate_back(context: XdpContext) -> u32 {
-    lb_ebpf::path::back::take::<V4>(&context)
+    capture::leave(&context, lb_ebpf::path::back::take::<V4>(&context))
 }
 
 /// `Stage::TranslateBackIpv6`.
 #[xdp(frags)]
 fn lb_translate_back_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::path::back::take::<V6>(&context)
+    capture::leave(&context, lb_ebpf::path::back::take::<V6>(&context))
 }
 
 /// `Stage::RelatedBack`.
 #[xdp(frags)]
 fn lb_related_back(context: XdpContext) -> u32 {
-    lb_ebpf::path::back::take_related::<V4>(&context)
+    capture::leave(&context, lb_ebpf::path::back::take_related::<V4>(&context))
 }
 
 /// `Stage::RelatedBackIpv6`.
 #[xdp(frags)]
 fn lb_related_back_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::path::back::take_related::<V6>(&context)
+    capture::leave(&context, lb_ebpf::path::back::take_related::<V6>(&context))
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

@@ -1,15 +1,22 @@
 //! Every map of the program. Sizes are set by the controller at load; what stands here is the least
 //! that loads.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap};
+use aya_ebpf::btf_maps::{
+    Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
+};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
+use lb_common::binding::{self, Binding, BoundServer, Persistence};
+use lb_common::capture::Frame;
 use lb_common::control::Control;
-use lb_common::fragment::{self, Trail};
+use lb_common::egress::Egress;
+use lb_common::fragment::{self, Held, ORDINARY, Trail};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::nat::{self, Backend, Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
+use lb_common::quic::{Encoding, EncodingKey, ServerKey};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerStats};
@@ -22,7 +29,7 @@ use lb_common::tournament::Leaf;
 use lb_common::trace::{Event, Settings, Traced};
 use lb_common::tunnel::Tunnel;
 
-use crate::forward::tunnel::Parcel;
+use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
 use crate::sys::clock::Reading;
 
@@ -30,8 +37,8 @@ use crate::sys::clock::Reading;
 /// system calls.
 const SHARED: usize = 1 << 10;
 
-/// BPF_F_NO_PREALLOC: memory for an entry is taken when that is made.
-const ON_DEMAND: usize = 1;
+/// BPF_F_NO_PREALLOC: memory is taken for what is in the map, not for what could be.
+const GROWS: usize = 1;
 
 /// The settings that hold for the whole program.
 #[btf_map]
@@ -42,7 +49,8 @@ pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 #[btf_map]
 pub static STAGES: ProgramArray<{ Stage::COUNT }> = ProgramArray::new();
 
-/// Why the last packet of this CPU that nobody serves was refused; for `Stage::Refuse`.
+/// Why the last packet of this CPU was refused that nobody serves, or that came too early; for
+/// `Stage::Refuse` and `Stage::Hold`.
 #[btf_map]
 pub static REFUSED: PerCpuArray<u32, 1> = PerCpuArray::new();
 
@@ -96,6 +104,15 @@ pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 #[btf_map]
 pub static TUNNELS: Array<Tunnel, 2, SHARED> = Array::new();
 
+/// By server: how packets leave to it, where that is not as they have come. Those of other servers
+/// do not come here.
+#[btf_map]
+pub static EGRESSES: Array<Egress, 2, SHARED> = Array::new();
+
+/// By index of an interface: that interface, where servers are behind others.
+#[btf_map]
+pub static DEVICES: DevMapHash<64> = DevMapHash::new();
+
 /// By server: its address and port, where it is reached by address translation. Packets of other
 /// servers do not come here.
 #[btf_map]
@@ -103,7 +120,7 @@ pub static TRANSLATIONS: Array<Translation, 2, SHARED> = Array::new();
 
 /// By where a server's packets come from: its number, or that of one in its ring.
 #[btf_map]
-pub static BACKENDS: HashMap<Backend, u32, 1, ON_DEMAND> = HashMap::new();
+pub static BACKENDS: HashMap<Backend, u32, 1, GROWS> = HashMap::new();
 
 /// Routes to clients whose servers' packets are translated back; two halves.
 #[btf_map]
@@ -113,10 +130,18 @@ pub static ROUTES: Array<Route, { nat::MOST_ROUTES as usize * 2 }, SHARED> = Arr
 #[btf_map]
 pub static STATIONS: LruHashMap<V6, Mac, 16_384> = LruHashMap::new();
 
-/// The packet of this CPU that goes into a tunnel, or to a server that is reached by address
-/// translation; for `Stage::Encapsulate` and `Stage::Translate`.
+/// The packet of this CPU that another program sends; for `Stage::Encapsulate`, `Stage::Egress` and
+/// `Stage::Translate`.
 #[btf_map]
 pub static PARCELS: PerCpuArray<Parcel, 1> = PerCpuArray::new();
+
+/// How a service's QUIC connection IDs are read.
+#[btf_map]
+pub static QUIC_ENCODINGS: HashMap<EncodingKey, Encoding, 16384, GROWS> = HashMap::new();
+
+/// Which server a QUIC connection ID names.
+#[btf_map]
+pub static QUIC_SERVERS: HashMap<ServerKey, u32, 65536, GROWS> = HashMap::new();
 
 /// By server: its address, or `::` for the director's own host as a fallback. Not for the program,
 /// but for the `lb` that takes over from this one.
@@ -127,9 +152,29 @@ pub static TARGETS: Array<V6, 2, SHARED> = Array::new();
 #[btf_map]
 pub static COUNTS: Array<u64, 2, SHARED> = Array::new();
 
+/// By server: how many connections it may have, and whether it is full.
+#[btf_map]
+pub static LIMITS: Array<Limits, 2, SHARED> = Array::new();
+
 /// By server: its leaf in the tournament of its service.
 #[btf_map]
 pub static LEAVES: Array<Shared<Leaf>, 2, SHARED> = Array::new();
+
+/// By service: how it binds clients.
+#[btf_map]
+pub static PERSISTENCE: Array<Persistence, 2, SHARED> = Array::new();
+
+/// The server that a client is bound to.
+#[btf_map]
+pub static BINDINGS: LruHashMap<binding::Key, Binding, 1> = LruHashMap::new();
+
+/// The same of clients that have not established a connection yet.
+#[btf_map]
+pub static TENTATIVE: LruHashMap<binding::Key, Binding, { binding::TENTATIVE as usize }> = LruHashMap::new();
+
+/// By address and service: the number of a server that bound clients may go to.
+#[btf_map]
+pub static BOUND_SERVERS: HashMap<BoundServer, u32, 1> = HashMap::new();
 
 /// The nodes of all tournaments, two in an element.
 #[btf_map]
@@ -158,6 +203,22 @@ pub static DECIDED: PerCpuArray<Decision, 1> = PerCpuArray::new();
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<fragment::Key, Trail, { fragment::TRAILS as usize }> = LruHashMap::new();
+
+/// Bytes of `HELD`, a power of two and whole pages.
+const HELD_BYTES: usize = 1024 * 1024;
+
+/// Fragments that came too early, for the controller.
+#[btf_map]
+pub static HELD: RingBuf<Held<ORDINARY>, HELD_BYTES> = RingBuf::new();
+
+/// Until when the controller takes such fragments (CLOCK_MONOTONIC, ns). It renews the time, so
+/// that nothing is handed to one that is gone.
+#[btf_map]
+pub static HOLDER: Array<Shared<u64>, 1, SHARED> = Array::new();
+
+/// When this CPU may hand over such a fragment again, see `fragment::may_hold`.
+#[btf_map]
+pub static HOLDS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Groups of pages that share a time in `OVERFLOWS`.
 pub const OVERFLOW_GROUPS: u32 = 4096;
@@ -217,3 +278,14 @@ const TRACE_BYTES: usize = 512 * 1024;
 /// Packets that were traced, for the controller.
 #[btf_map]
 pub static TRACE_EVENTS: RingBuf<Event, TRACE_BYTES> = RingBuf::new();
+
+/// The frame of this CPU that is captured.
+#[btf_map]
+pub static CAPTURE: PerCpuArray<Frame, 1> = PerCpuArray::new();
+
+/// Bytes of `CAPTURED`, a power of two and whole pages.
+const CAPTURED_BYTES: usize = 1024 * 1024;
+
+/// Frames that were captured, for the controller: a `lb_common::capture::Head` each, and bytes.
+#[btf_map]
+pub static CAPTURED: RingBuf<u8, CAPTURED_BYTES> = RingBuf::new();

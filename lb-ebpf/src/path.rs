@@ -5,6 +5,7 @@
 
 pub mod back;
 pub mod fast;
+pub mod hold;
 pub mod related;
 pub mod slow;
 
@@ -16,9 +17,9 @@ use lb_common::stage::Stage;
 
 use crate::family::Family;
 use crate::forward::Action;
-use crate::maps::STAGES;
+use crate::maps::{REFUSED, STAGES};
 use crate::sys::packet::Packet;
-use crate::{stats, trace};
+use crate::{capture, stats, trace};
 
 /// The entry: the fast way of IPv4, or the program that goes on. Returns the XDP action.
 #[inline(always)]
@@ -36,6 +37,7 @@ pub fn enter_traced(context: &XdpContext) -> u32 {
     if !trace::is_on() {
         return enter(context);
     }
+    capture::come(context);
     let is_ipv6 = frame::is_ipv6(&Packet::new(context));
     call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
 }
@@ -68,4 +70,20 @@ pub fn call(context: &XdpContext, stage: Stage) -> u32 {
     unsafe { STAGES.tail_call(context, stage as u32) };
     // The controller fills the map before it attaches the entry.
     stats::refuse(Reason::MapInconsistency)
+}
+
+/// Goes on in a program that asks by [`was_refused_for`] why the packet is refused.
+#[inline(always)]
+pub fn call_for(context: &XdpContext, stage: Stage, reason: Reason) -> u32 {
+    if let Some(left) = REFUSED.get_ptr_mut(0) {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *left = reason as u32 };
+    }
+    call(context, stage)
+}
+
+#[inline(always)]
+pub fn was_refused_for(reason: Reason) -> bool {
+    // SAFETY: as above.
+    REFUSED.get_ptr_mut(0).is_some_and(|left| unsafe { *left } == reason as u32)
 }

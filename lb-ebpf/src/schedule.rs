@@ -1,6 +1,7 @@
 //! The pick among a service's servers: rules from `lb_common::schedule` and
 //! `lb_common::tournament`, lists from the maps.
 
+pub mod binding;
 pub mod tournament;
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
@@ -12,14 +13,15 @@ use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
 use lb_common::tournament::winner;
 
-use self::tournament::MapPairs;
+use self::tournament::{MapPairs, has_no_room};
 use crate::maps::{ACTIVE_SCHEDULES, COUNTS, CURSORS, SCHEDULE_WORDS, SCHEDULES};
 use crate::sys::atomic;
 
 /// What a scheduler may go by.
 #[derive(Clone, Copy)]
 pub struct Request<A> {
-    pub service: ServiceId,
+    /// See [`binding::numbered`].
+    pub service: u32,
     pub client: A,
     pub client_port: u16,
     pub destination: A,
@@ -31,7 +33,7 @@ impl<A: Address> Request<A> {
     fn in_numbers(&self) -> (u32, u64, u64, u32, u32) {
         let [high, low] = self.client.mapped().0;
         let destination = buckets::hash(self.destination.mapped(), 0);
-        (u32::from(self.service.0), high, low, u32::from(self.client_port), destination)
+        (self.service, high, low, u32::from(self.client_port), destination)
     }
 }
 
@@ -55,22 +57,22 @@ fn schedule(service: ServiceId) -> Option<&'static Schedule> {
 #[inline(always)]
 pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
     let (service, high, low, port, destination) = request.in_numbers();
-    match lb_pick(service, high, low, port, destination) {
+    match binding::lb_pick(service, high, low, port, destination) {
         NO_SERVER => Err(Reason::NoServer),
         UNKNOWN_SCHEDULER => Err(Reason::UnknownScheduler),
         server => Ok(ServerId(server as u16)),
     }
 }
 
-/// What [`lb_pick`] returns instead of a server's number.
+/// What [`lb_choose`] returns instead of a server's number.
 const NO_SERVER: u32 = 0;
 const UNKNOWN_SCHEDULER: u32 = 1 << 16;
 
-/// [`pick`] in numbers, the client's address in two: the verifier looks at a function that is
-/// global, of numbers alone, once and by itself, and not again wherever it is called.
+/// The scheduler's pick in numbers, the client's address in two: the verifier looks at a function
+/// that is global, of numbers alone, once and by itself, and not again wherever it is called.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_pick(
+pub extern "C" fn lb_choose(
     service: u32,
     client_high: u64,
     client_low: u64,
@@ -91,6 +93,12 @@ pub extern "C" fn lb_pick(
         }
         Some(Walk::TwoChoices) => of_two(schedule),
         None => return UNKNOWN_SCHEDULER,
+    };
+    let server = match server {
+        Some(server) if schedule.has(Schedule::LIMITED) && has_no_room(server) => {
+            least_loaded(schedule, Measure::Load)
+        }
+        server => server,
     };
     server.map_or(NO_SERVER, |server| u32::from(server.0))
 }
@@ -117,7 +125,7 @@ fn by_bucket(
     client_port: u16,
     destination: u32,
 ) -> Option<ServerId> {
-    let port = if schedule.hashes_port == 0 { 0 } else { client_port };
+    let port = if schedule.has(Schedule::HASHES_PORT) { client_port } else { 0 };
     let hash = match hashed {
         Hashed::Client => buckets::hash(client, port),
         Hashed::Destination => destination,
@@ -160,7 +168,7 @@ pub fn by_hash<A: Address>(request: &Request<A>) -> Option<ServerId> {
     }
 }
 
-/// [`by_hash`] in numbers, as [`lb_pick`].
+/// [`by_hash`] in numbers, as [`lb_choose`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_pick_by_hash(

@@ -2,7 +2,7 @@
 //! whoever ends a packet's way calls [`finish`].
 //!
 //! Where nobody traces, each of these tests one word. What is done otherwise stands in global
-//! functions of numbers alone, see [`crate::schedule::lb_pick`]. Rules and layouts are
+//! functions of numbers alone, see [`crate::schedule::lb_choose`]. Rules and layouts are
 //! `lb_common::trace`.
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_md};
@@ -17,10 +17,10 @@ use crate::family::Family;
 use crate::forward::Action;
 use crate::lookup::connection::{Decision, Found};
 use crate::maps::{CONTROL, TRACE, TRACE_EVENTS, TRACED};
-use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
+use crate::{capture, stats};
 
 /// Whether somebody traces.
 #[inline(always)]
@@ -30,7 +30,7 @@ pub fn is_on() -> bool {
 
 /// Whether somebody may trace; false is certain.
 #[inline(always)]
-fn is_asked() -> bool {
+pub fn is_asked() -> bool {
     TRACE.get(0).is_some_and(|settings| settings.until.get() != 0)
 }
 
@@ -213,13 +213,24 @@ extern "C" fn lb_trace_end(outcome: u32, reason: u32) -> u32 {
         let sample = settings.sample.get();
         if sample < 2 || traced.matched % u64::from(sample) == 0 {
             // Nobody is woken: the controller looks by itself, and that costs no packet anything.
-            let told = TRACE_EVENTS.output(&*event, u64::from(BPF_RB_NO_WAKEUP));
-            traced.lost += u64::from(told.is_err());
+            let told = match capture::tell(event) {
+                Some(told) => told,
+                None => TRACE_EVENTS.output(&*event, u64::from(BPF_RB_NO_WAKEUP)).is_ok(),
+            };
+            traced.lost += u64::from(!told);
         }
         traced.matched += 1;
     }
     traced.event.time_ns = 0;
     0
+}
+
+/// There was no room for a frame.
+#[inline(always)]
+pub fn lost() {
+    if let Some(traced) = traced() {
+        traced.lost += 1;
+    }
 }
 
 #[inline(always)]

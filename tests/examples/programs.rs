@@ -20,8 +20,14 @@ use lb_tests::BENCHMARK;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Verification does not depend on it.
-const SIZES: Sizes =
-    Sizes { connections: 4096, connections_v6: 4096, services: 64, servers: 1024, schedule_words: 1 << 14 };
+const SIZES: Sizes = Sizes {
+    connections: 4096,
+    connections_v6: 4096,
+    services: 64,
+    servers: 1024,
+    schedule_words: 1 << 14,
+    bindings: 1 << 12,
+};
 
 /// What the running kernel makes of every XDP program.
 #[derive(Debug, Parser)]

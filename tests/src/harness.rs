@@ -34,8 +34,14 @@ use pool::Loaded;
 pub const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x05]);
 
 /// Enough for most tests, and quick to make.
-pub const SMALL: Sizes =
-    Sizes { connections: 4096, connections_v6: 2048, services: 64, servers: 1024, schedule_words: 1 << 14 };
+pub const SMALL: Sizes = Sizes {
+    connections: 4096,
+    connections_v6: 2048,
+    services: 64,
+    servers: 1024,
+    schedule_words: 1 << 14,
+    bindings: 1 << 12,
+};
 
 /// A loaded program with its maps, all this test's own. It goes back to the pool when the test is
 /// done.

@@ -22,8 +22,14 @@ fn attach(node: &Node, interface: &str) -> Result<Attachment> {
 /// The same in the first of these modes that can be had.
 fn attach_in(modes: &[Mode], node: &Node, interface: &str) -> Result<Attachment> {
     node.run(|| {
-        let sizes =
-            Sizes { connections: 1000, connections_v6: 1000, services: 16, servers: 16, schedule_words: 64 };
+        let sizes = Sizes {
+            connections: 1000,
+            connections_v6: 1000,
+            services: 16,
+            servers: 16,
+            schedule_words: 64,
+            bindings: 64,
+        };
         let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
         let program = object::load_program(&mut ebpf, object::PROGRAM)?;
         Attachment::new(program, interface, if_nametoindex(interface)?, modes)

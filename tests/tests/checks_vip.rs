@@ -205,6 +205,13 @@ fn generic_mode_does_as_well() {
     let configuration = configuration(HTTP).replace("eth0", "mac0");
     let director = Director::start(&talk.ha1, &configuration).expect("lb starts on mac0");
     assert_eq!(director.status().expect("a status").mode, "generic");
+    let is_told = |status: &Status| {
+        let found = status.findings.iter().find(|finding| finding.finding == "interface_unsuited");
+        found.is_some_and(|found| {
+            found.text.starts_with("mac0 shares the network card eth0: XDP is in generic mode")
+        })
+    };
+    director.wait_until("why it is generic is told", PATIENCE, is_told).expect("a finding");
     wait_until_up(&director, &["www1", "www2"]);
     take_vip_away(talk.www1.node());
     wait_until_www1_is_out(&director, NOT_ON_LOOPBACK);

@@ -221,6 +221,15 @@ fn b9_rules_of_the_hosts_firewall_about_a_vip_are_told_of() {
     );
     assert_served(&talk); // which is what the finding says
 
+    rules("ip6 daddr fd00::/64 tcp dport 80 drop;");
+    let text = std::fs::read_to_string(director.configuration().expect("a file")).expect("readable");
+    let six = "services:\n  - { vip: '[fd00::6]:80', servers: [{ address: 211.58.250.25 }] }\n";
+    director.reconfigure(&text.replace("services:\n", six)).expect("a new file");
+    let of_ipv6 = director.wait_until("the finding of IPv6", PATIENCE, |status| {
+        status.finding("firewall_bypassed").is_some_and(|finding| finding.subject == "fd00::6")
+    });
+    of_ipv6.expect("lb sees that rule");
+
     rules("counter;");
     director.process().signal(Signal::SIGHUP);
     director

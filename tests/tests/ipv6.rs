@@ -1,11 +1,13 @@
 //! Services of IPv6 with real clients and servers: balanced, checked, taken over.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 
 use lb_api::status::Status;
-use lb_lab::cluster::Talk;
 use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::cluster::{FALLBACK_PAGE, Talk};
 use lb_lab::lab::{Director, Node, unique_name};
 use lb_lab::scenario::traffic::Answer;
 
@@ -166,4 +168,89 @@ fn checks_through_a_vip_of_ipv6_know_whether_the_server_holds_it() {
 
     talk.www1.node().ip("-6 address add fd00::6/128 dev lo nodad").expect("the server holds the VIP");
     wait_for(&director, "www1 up again", both);
+}
+
+/// The whole answer to a request of the client's, and curl's exit code.
+fn curl(talk: &Talk) -> (String, Option<i32>) {
+    let options = ["-q", "--silent", "--include", "--noproxy", "*", "--max-time", "3", URL];
+    let output = talk.client.command("curl").args(options).output().expect("curl runs");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+}
+
+/// Names of servers in commands, files, labels and hooks' environments; every fallback.
+#[test]
+fn operators_find_of_ipv6_what_they_know_of_ipv4() {
+    let talk = talk("sixops");
+    let folder = talk.ha1.folder().expect("a folder");
+    let (disabled, log, hook) = (folder.join("disabled"), folder.join("hooks.log"), folder.join("hook"));
+    let tell = "echo $LB_SERVICE $LB_VIP $LB_PORT $LB_SERVER $LB_SERVER_ADDRESS";
+    fs::write(&hook, format!("#!/bin/sh\n{tell} >> {}\n", log.display())).expect("a script");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let with_fallback = |fallback: &str| {
+        let service = format!(
+            "hooks: {{ server_down: [{}] }}\n    fallback: '{fallback}'\n    servers:",
+            hook.display()
+        );
+        configuration(&talk, "fd00::27")
+            .replace("metrics: off", &format!("maintenance_dir: {}", disabled.display()))
+            .replace("name: www1, ", "")
+            .replace("name: www2, ", "")
+            .replace("servers:", &service)
+    };
+    let director = Director::start(&talk.ha1, &with_fallback("refuse")).expect("lb starts");
+    let both_up = |status: &Status| status.serves("fd00::25") && status.serves("fd00::27");
+    wait_for(&director, "both servers up", both_up);
+
+    director.order(&["disable", "[fd00::25]:80", "--reason", "new disk"]).expect("it is known");
+    wait_for(&director, "www1 in maintenance", |status| !status.serves("fd00::25"));
+    assert!(disabled.join("[fd00::25]:80").is_file());
+    director.order(&["enable", "FD00:0::25"]).expect("it is known");
+    fs::write(disabled.join("FD00:0::27"), "new fan\n").expect("a file");
+    wait_for(&director, "www2 in maintenance alone", |status| {
+        status.serves("fd00::25") && !status.serves("fd00::27")
+    });
+    fs::remove_file(disabled.join("FD00:0::27")).expect("it is there");
+    wait_for(&director, "both servers up", both_up);
+
+    director.order(&["probe", "[fd00::6]:80", "[fd00::25]"]).expect("it answers");
+    let filter = ["--client", "fd00::/64", "--service", "[fd00::6]:80", "--server", "[fd00::25]:80"];
+    let trace = [&filter[..], &["--count", "1", "--seconds", "60"]].concat();
+    let trace = director.start_trace(&trace).expect("lb trace starts");
+    wait_for(&director, "a packet told", |_| {
+        talk.client.get(URL).expect("the VIP serves");
+        fs::metadata(format!("/proc/{}/exe", trace.id())).is_err()
+    });
+    let told = trace.wait_with_output().expect("it has ended").stdout;
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("[fd00::100]:") && told.contains("-> fd00::25, direct"), "{told}");
+    let metrics = talk.ha1.get("http://127.0.0.1:9105/metrics").expect("metrics");
+    let label = "lb_server_up{server=\"fd00::25\",service=\"tcp/[fd00::6]:80\"} 1";
+    assert!(metrics.contains(label), "{metrics}");
+
+    for server in [&talk.www1, &talk.www2] {
+        server.stop().expect("nginx stops");
+    }
+    wait_for(&director, "no server", |status| !status.serves("fd00::25") && !status.serves("fd00::27"));
+    assert_eq!(curl(&talk).1, Some(7), "the client is told at once that it is refused");
+    wait_for(&director, "hooks", |_| {
+        let told = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines: Vec<&str> = told.lines().collect();
+        lines.sort_unstable();
+        lines == ["25", "27"].map(|last| format!("tcp/[fd00::6]:80 fd00::6 80 fd00::{last} fd00::{last}"))
+    });
+
+    let www3 = talk.lab.node("www3", "211.58.250.29/25".parse().expect("an address")).expect("a node");
+    www3.add_ipv6("fd00::29/64").expect("an address");
+    www3.sysctl("net/ipv6/conf/lo/disable_ipv6", "0").expect("it can be set");
+    www3.ip("-6 address add fd00::6/128 dev lo nodad").expect("it holds the VIP");
+    let web = www3.web_server("Fallback page of www3").expect("a web server");
+    web.start().expect("nginx starts");
+    let serves = |fallback: &str, page: &str| {
+        director.reconfigure(&with_fallback(fallback)).expect("a new file");
+        wait_for(&director, page, |_| curl(&talk).0.contains(page));
+    };
+    serves("fd00::29", "Fallback page of www3");
+    serves("local", FALLBACK_PAGE);
+    talk.fallback.stop().expect("nginx stops");
+    serves("sorry", "503 Service Unavailable");
 }

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use lb_api::status::Status;
 use lb_lab::cluster::{Talk, VIP};
-use lb_lab::lab::{Director, Node, Responder, unique_name};
+use lb_lab::lab::{Director, Node, Responder, TunnelEnd, unique_name};
 use lb_lab::uninterrupted;
+use socket2::{Domain, Protocol, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHECK: &str = "type: http, request: /index.html, interval: 500ms, timeout: 2s";
 /// Of the service of datagrams.
 const PORT: u16 = 5353;
+/// Of the director's own host.
+const HOSTS_PORT: u16 = 5354;
 /// Of the page that is downloaded.
 const BYTES: usize = 3 << 20;
 
@@ -99,9 +103,13 @@ fn a_download_goes_on_after_the_router_has_said_that_packets_are_too_big() {
 
 /// Answers each datagram to the VIP with its own name and the datagram's checksum.
 fn responder(server: &Node, vip: IpAddr) -> Responder {
+    responder_at(server, vip, PORT)
+}
+
+fn responder_at(server: &Node, vip: IpAddr, port: u16) -> Responder {
     let name = server.name().to_owned();
     let answer = move |question: &[u8]| format!("{name} {}", checksum(question)).into_bytes();
-    Responder::start(server, (vip, PORT), answer).expect("the node holds the VIP")
+    Responder::start(server, (vip, port), answer).expect("the node holds the VIP")
 }
 
 /// FNV-1a.
@@ -115,7 +123,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 #[test]
 fn datagrams_in_fragments_arrive_byte_for_byte() {
     let talk = Talk::with_ipv6(&unique_name("fragments")).expect("the cluster comes up");
-    let director = director(&talk, "udp", PORT);
+    let mut director = director(&talk, "udp", PORT);
     let vips: [IpAddr; 2] = [VIP.into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).into()];
     let servers = [talk.www1.node(), talk.www2.node()];
     let _responders: Vec<Responder> =
@@ -145,8 +153,179 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
         }
         assert_eq!(answered.len(), 2, "clients are spread: {answered:?}");
     }
+    let _hosts = vips.map(|vip| responder_at(&talk.ha1, vip, HOSTS_PORT));
+    for vip in vips {
+        in_any_order(&talk, vip, PORT, &[3_000, 9_000, 60_000, 3_000]);
+        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
+    }
     let status = director.status().expect("a status");
-    for reason in ["fragment_unknown", "fragment_overlap", "fragment_scattered"] {
+    for reason in ["fragment_overlap", "fragment_scattered"] {
         assert_eq!(status.dropped(reason), 0, "{reason}");
     }
+    assert_eq!(left_to_host(&status), 0);
+    let held = status.dropped("fragment_held");
+    assert!(held > 100, "{held}");
+
+    // On a segment of jumbo frames the driver hands a datagram to XDP whole, in several buffers.
+    for node in [&talk.client, &talk.ha1, servers[0], servers[1]] {
+        node.set_mtu(9_000).expect("jumbo frames");
+    }
+    for vip in vips {
+        let (answers, _) = sockets(&talk, vip);
+        let question = vec![7; 8_000];
+        answers.send_to(&question, (vip, PORT)).expect("a datagram is sent");
+        assert_eq!(answer(&answers), checksum(&question).to_string(), "8,000 bytes to {vip}");
+    }
+    assert_eq!(director.status().expect("a status").dropped("fragment_held"), held);
+
+    for (count, vip) in (1..).zip(vips) {
+        alone(&talk, &director, vip, count);
+    }
+
+    // By a tunnel, too.
+    let _ends = servers.map(|server| TunnelEnd::start(server).expect("the end of tunnels"));
+    let text = fs::read_to_string(director.configuration().expect("a file")).expect("readable");
+    let text = text.replace("    scheduler: rr\n", "    scheduler: rr\n    forward: ipip\n");
+    director.reconfigure(&text).expect("a new file");
+    let tunnelled = |status: &Status| {
+        let servers: Vec<_> = status.services.iter().flat_map(|service| &service.servers).collect();
+        servers.len() == 4
+            && servers.iter().all(|server| server.tunnel.is_some() && server.effective_weight > 0)
+    };
+    director.wait_until("tunnels in use", PATIENCE, tunnelled).expect("they are");
+    for vip in vips {
+        in_any_order(&talk, vip, PORT, &[9_000]);
+    }
+    // In generic mode the program on the interface sees once more what is left to the host.
+    director.reconfigure(&format!("xdp_mode: generic\n{text}")).expect("a new file");
+    director.wait_until("generic mode", PATIENCE, |status| status.mode == "generic").expect("it is");
+    for vip in vips {
+        in_any_order(&talk, vip, PORT, &[3_000]);
+        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
+    }
+    for vip in vips {
+        over_a_restart(&talk, &mut director, vip);
+    }
+}
+
+/// Fragments without their first one.
+fn left_to_host(status: &Status) -> u64 {
+    let reasons = status.passes.iter().filter(|pass| pass.reason == "fragment_unknown");
+    reasons.map(|pass| pass.count).sum()
+}
+
+/// A fragment of whose datagram nothing else comes is the host's in the end. `count`: of such
+/// fragments.
+fn alone(talk: &Talk, director: &Director, vip: IpAddr, count: u64) {
+    let (answers, raw) = sockets(talk, vip);
+    let from = answers.local_addr().expect("an address");
+    let mut fragment = datagram_in_fragments(from, SocketAddr::new(vip, PORT), &[7; 3_000]).remove(1);
+    // Of an id that no other one has had.
+    fragment[if vip.is_ipv4() { 5 } else { 47 }] = 9;
+    raw.send_to(&fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+    let left = |status: &Status| left_to_host(status) == count;
+    director.wait_until("it is left to the host", PATIENCE, left).expect("it is");
+}
+
+/// The director dies and comes back while a datagram is under way.
+fn over_a_restart(talk: &Talk, director: &mut Director, vip: IpAddr) {
+    let (answers, raw) = sockets(talk, vip);
+    let from = answers.local_addr().expect("an address");
+    let question = vec![9; 6_000];
+    let fragments = datagram_in_fragments(from, SocketAddr::new(vip, PORT), &question);
+    let send = |index: usize| {
+        raw.send_to(&fragments[index], &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+    };
+    send(0);
+    send(2);
+    director.kill().expect("lb dies");
+    send(1);
+    director.restart().expect("lb starts again");
+    (3..fragments.len()).for_each(send);
+    assert_eq!(answer(&answers), checksum(&question).to_string(), "to {vip}");
+}
+
+/// Sockets of the client: for answers, and for IP packets of its own making.
+fn sockets(talk: &Talk, vip: IpAddr) -> (UdpSocket, Socket) {
+    let (own, domain): (IpAddr, _) = match vip {
+        IpAddr::V4(_) => (talk.client.address().into(), Domain::IPV4),
+        IpAddr::V6(_) => (talk.client.ipv6().into(), Domain::IPV6),
+    };
+    let raw = || Socket::new(domain, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)));
+    let sockets = talk.client.run(|| (UdpSocket::bind((own, 0)), raw()));
+    let (answers, raw) = sockets.expect("the client runs");
+    let answers = answers.expect("a socket");
+    answers.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    (answers, raw.expect("a raw socket"))
+}
+
+/// The checksum in the next answer.
+#[track_caller]
+fn answer(answers: &UdpSocket) -> String {
+    let mut answer = [0; 64];
+    let (read, _) = uninterrupted(|| answers.recv_from(&mut answer)).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    answer.split(' ').nth(1).expect("a name and a checksum").to_owned()
+}
+
+/// Networks let fragments overtake each other, and some senders begin with the last one.
+fn in_any_order(talk: &Talk, vip: IpAddr, port: u16, lengths: &[usize]) {
+    let (answers, raw) = sockets(talk, vip);
+    let from = answers.local_addr().expect("an address");
+    let mut random = 7_u64;
+    for length in lengths {
+        for order in ["second first", "last first", "shuffled"] {
+            let question: Vec<u8> = (0..*length).map(|index| (index * 31 / 7) as u8).collect();
+            // The same id for all of them.
+            let mut fragments = datagram_in_fragments(from, SocketAddr::new(vip, port), &question);
+            match order {
+                "second first" => fragments.swap(0, 1),
+                "last first" => fragments.reverse(),
+                _ => (1..fragments.len()).rev().for_each(|last| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    fragments.swap(last, (random >> 33) as usize % (last + 1));
+                }),
+            }
+            for fragment in &fragments {
+                raw.send_to(fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
+            }
+            println!("{length} bytes to {vip}:{port}, {order}");
+            assert_eq!(answer(&answers), checksum(&question).to_string());
+        }
+    }
+}
+
+/// IP packets for a link of 1,500 bytes.
+fn datagram_in_fragments(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<Vec<u8>> {
+    let length = (8 + payload.len()) as u16;
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let addresses = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => [from.octets(), to.octets()].concat(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => [from.octets(), to.octets()].concat(),
+        _ => panic!("one family"),
+    };
+    let mut udp = [&ports[..], &length.to_be_bytes(), &[0, 0], payload].concat();
+    let pseudo = [&addresses[..], &length.to_be_bytes(), &[0, 17]].concat();
+    let words = pseudo.chunks(2).chain(udp.chunks(2));
+    let sum: u64 = words.map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0))).sum();
+    udp[6..8].copy_from_slice(&(!((sum % 0xffff) as u16)).to_be_bytes());
+    let carried = if from.is_ipv4() { 1_480 } else { 1_448 };
+    let parts = udp.chunks(carried).enumerate();
+    let last = udp.chunks(carried).count() - 1;
+    parts
+        .map(|(index, part)| {
+            let units = (index * carried / 8) as u16;
+            let more = u16::from(index < last);
+            if from.is_ipv4() {
+                let [length, word] = [20 + part.len() as u16, more << 13 | units].map(u16::to_be_bytes);
+                let head = [&[0x45, 0], &length[..], &[0, 7], &word, &[64, 17, 0, 0]].concat();
+                [&head[..], &addresses, part].concat()
+            } else {
+                let [length, word] = [8 + part.len() as u16, units << 3 | more].map(u16::to_be_bytes);
+                let head = [&[0x60, 0, 0, 0], &length[..], &[44, 64]].concat();
+                let fragment = [&[17, 0], &word[..], &[0, 0, 0, 7]].concat();
+                [&head[..], &addresses, &fragment, part].concat()
+            }
+        })
+        .collect()
 }

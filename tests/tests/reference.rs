@@ -4,6 +4,7 @@
 //! |---|---|
 //! | lc, wlc, nq | pick by pick, and the active and inactive connections of every server after each event |
 //! | rr, as long as the servers stay | the same |
+//! | rr with persistence (`-p`) | the same; and clients that are bound, throughout |
 //! | rr afterwards, wrr | how often each server is picked in each full cycle: where IPVS's pointer stands after a change is its private matter, and its wrr serves the passes of a cycle from the top, ours from the bottom |
 //! | sh, dh, mh | what is true of both, whatever the hash functions: a client (with `sh-port` and `mh-port` a client and its port) always comes to the same server, servers are used by weight, one of weight 0 is not, and its clients get no server, or with the fallback another one |
 
@@ -17,14 +18,13 @@ use lb_common::least::Least;
 use lb_common::reason::Reason;
 use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
-use lb_datapath::plan::Service;
+use lb_datapath::plan::{Persistence, Service};
 use lb_model::{Hashing, Scheduler, ServiceKey, Timeouts};
 use lb_tests::harness::*;
 use serde::Deserialize;
 
 /// Files that are not replayed, and why.
-const NOT_REPLAYED: [(&str, &str); 1] =
-    [("rr_persistent", "persistence (ipvsadm -p) is not among the features yet")];
+const NOT_REPLAYED: [(&str, &str); 0] = [];
 
 /// Files whose picks are checked against the rule of `lb_common::schedule` with the recorded
 /// counters, and why they are not replayed.
@@ -115,6 +115,13 @@ fn scheduler(words: &str) -> Option<(Scheduler, Hashing)> {
     Some((found, hashing))
 }
 
+/// `-p SECONDS`.
+fn persistence(words: &str) -> Option<Persistence> {
+    let (_, seconds) = words.split_once("-p ")?;
+    let timeout = Duration::from_secs(seconds.parse().expect("a number"));
+    Some(Persistence { group: 1, prefix: 32, timeout })
+}
+
 /// What a hash is made of: a client's address and port, or 0; `None`: the destination alone.
 type Hashed = Option<(Ipv4Addr, u16)>;
 
@@ -123,6 +130,10 @@ struct Replay {
     key: ServiceKey,
     scheduler: Scheduler,
     hashing: Hashing,
+    /// Of ipvsadm's `-p`.
+    persistence: Option<Persistence>,
+    /// With persistence: where a client is bound, with IPVS and with us.
+    bound: BTreeMap<Ipv4Addr, [String; 2]>,
     timeouts: Timeouts,
     /// Client and server of each connection, by its number in the recording.
     connections: BTreeMap<u32, (Client, u16)>,
@@ -147,6 +158,8 @@ impl Replay {
             key: WEB,
             scheduler,
             hashing,
+            persistence: persistence(&scenario.scheduler),
+            bound: BTreeMap::new(),
             timeouts: Timeouts::default(),
             connections: BTreeMap::new(),
             members: Vec::new(),
@@ -208,6 +221,7 @@ impl Replay {
         self.members = state.iter().map(|(name, weight, ..)| (name.clone(), *weight)).collect();
         let mut service: Service = service(self.scheduler, &[]);
         service.settings.timeouts = self.timeouts;
+        service.settings.persistence = self.persistence;
         service.hashing = self.hashing;
         service.servers = state.iter().map(|(name, weight, ..)| server(number(name), *weight)).collect();
         let key = self.key;
@@ -227,6 +241,14 @@ impl Replay {
         };
         let server = self.director.open(from);
         self.connections.insert(id, (from, server));
+        if self.persistence.is_some() {
+            let homes = [pick.to_owned(), name(server)];
+            if let Some(bound) = self.bound.get(from.ip()) {
+                assert_eq!(*bound, homes, "open {id}: a bound client, with IPVS and with us");
+                return;
+            }
+            self.bound.insert(*from.ip(), homes);
+        }
         self.picked(pick, server);
     }
 

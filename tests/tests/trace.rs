@@ -1,4 +1,4 @@
-//! `lb trace` with real clients and servers, on the talk's cluster.
+//! `lb trace` and `lb capture` with real clients and servers, on the talk's cluster.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStderr, ChildStdout};
@@ -10,6 +10,9 @@ use lb_lab::lab::{Director, unique_name};
 use lb_lab::scenario::kept_open::KeptOpen;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pcap_file::DataLink;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,8 +39,20 @@ impl Trace {
         trace
     }
 
+    /// The same of a capture.
+    fn capture(director: &Director, words: &[&str]) -> Self {
+        let mut capture = Self::of(director.start_capture(words).expect("lb capture starts"));
+        let mut first = String::new();
+        capture.words.read_line(&mut first).expect("a word");
+        assert!(first.starts_with("capturing for "), "{first}");
+        capture
+    }
+
     fn launch(director: &Director, words: &[&str]) -> Self {
-        let mut child = director.start_trace(words).expect("lb trace starts");
+        Self::of(director.start_trace(words).expect("lb trace starts"))
+    }
+
+    fn of(mut child: Child) -> Self {
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let words = BufReader::new(child.stderr.take().expect("a pipe"));
         Self { child, output, words }
@@ -148,4 +163,72 @@ fn a_trace_ends_with_its_director_and_the_next_one_has_none() {
     while Trace::launch(&director, &["--seconds", "1"]).end().1 != Some(0) {
         assert!(Instant::now() < deadline, "the trace does not end");
     }
+}
+
+/// A frame of a capture: whether it went out, its bytes and its comment.
+type Frame = (bool, Vec<u8>, String);
+
+fn read(file: &[u8]) -> Vec<Frame> {
+    let mut reader = PcapNgReader::new(file).expect("a section");
+    let mut frames = Vec::new();
+    while let Some(block) = reader.next_block() {
+        match block.expect("a block") {
+            Block::InterfaceDescription(interface) => assert_eq!(interface.linktype, DataLink::ETHERNET),
+            Block::EnhancedPacket(packet) => {
+                assert_eq!(packet.original_len as usize, packet.data.len());
+                let (mut out, mut comment) = (None, None);
+                for option in &packet.options {
+                    match option {
+                        EnhancedPacketOption::Flags(flags) => out = Some(flags & 3 == 2),
+                        EnhancedPacketOption::Comment(text) => comment = Some(text.to_string()),
+                        _ => {}
+                    }
+                }
+                let direction = out.expect("a direction");
+                frames.push((direction, packet.data.to_vec(), comment.expect("a comment")));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    frames
+}
+
+#[test]
+fn a_capture_has_what_came_in_and_what_went_out() {
+    let (talk, director) = start("capture");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a name");
+    let capture = Trace::capture(&director, &["--service", "web", "--count", "5", "-w", path]);
+    let page = KeptOpen::open(&talk.client).get();
+    let (_, code, said) = capture.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("5 captured of "), "{said}");
+
+    let frames = read(&std::fs::read(path).expect("the file"));
+    assert_eq!(frames.len(), 10, "each packet twice");
+    let server = if page.contains("www1") { &talk.www1 } else { &talk.www2 };
+    let name = if page.contains("www1") { "www1" } else { "www2" };
+    let mac = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":");
+    let (client, director_mac, server) = (talk.client.mac(), talk.ha1.mac(), server.node().mac());
+    for (number, pair) in frames.chunks(2).enumerate() {
+        let [(false, came, comment), (true, went, same)] = pair else { panic!("in, then out: {pair:?}") };
+        assert_eq!([mac(&came[..6]), mac(&came[6..12])], [director_mac.clone(), client.clone()]);
+        assert_eq!([mac(&went[..6]), mac(&went[6..12])], [server.clone(), director_mac.clone()]);
+        assert_eq!(came[12..], went[12..], "direct routing changes nothing else");
+        let way = if number == 0 { "new, rr" } else { "known" };
+        assert_eq!(*comment, format!("web: {way} -> {name}, direct"));
+        assert_eq!(comment, same);
+    }
+
+    // To standard output, as much of each frame as is asked for, until it is interrupted.
+    let capture = Trace::capture(&director, &["--snaplen", "60", "--protocol", "tcp", "-w", "-"]);
+    KeptOpen::open(&talk.client).get();
+    std::thread::sleep(Duration::from_millis(100));
+    capture.interrupt();
+    let mut output = Vec::new();
+    let Trace { mut child, output: mut pipe, .. } = capture;
+    pipe.read_to_end(&mut output).expect("its output");
+    assert!(child.wait().expect("an end").success());
+    assert!(output.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "a section of pcapng");
+    assert!(output.windows(4).any(|window| window == b"www1" || window == b"www2"), "comments");
 }

@@ -175,6 +175,36 @@ fn megabytes_are_intact_over_every_tunnel() {
     }
 }
 
+/// Frames of up to 9,000 bytes, which the driver hands to XDP in several buffers: to a server on
+/// the segment, and through tunnels of both families to one behind a router, whose IPv6 address is
+/// a link-local one, as routers announce them.
+#[test]
+fn jumbo_frames_reach_servers_directly_and_by_tunnels() {
+    let lab = Tunnelled::new("jumbo");
+    let talk = &lab.talk;
+    lab.router.add_ipv6("fe80::99/64").expect("an address");
+    talk.ha1.ip(&format!("-6 route replace {FAR6}/128 via fe80::99 dev eth0")).expect("a route");
+    for node in [&talk.ha1, talk.www1.node(), talk.www2.node(), &lab.router] {
+        node.set_mtu(9_000).expect("a segment of jumbo frames");
+    }
+    // What comes from the client fits into the tunnels.
+    talk.client.set_mtu(8_900).expect("jumbo frames");
+    let servers = format!(
+        "[{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: {FAR}, forward: ipip }}, \
+         {{ name: www3, address: '{FAR6}', forward: gue }}]"
+    );
+    let director = lab.director(&servers);
+    for vip in [IpAddr::from(VIP), VIP6.into()] {
+        (0..3).for_each(|_| exchange(&lab.connect(vip), BYTES));
+    }
+    let status = director.status().expect("a status");
+    for server in status.services.iter().flat_map(|service| &service.servers) {
+        assert!(server.bytes > BYTES as u64 && server.bytes / server.packets > 4_000, "{server:?}");
+    }
+    let dropped: u64 = status.drops.iter().map(|drop| drop.count).sum();
+    assert_eq!(dropped, 0, "{:?}", status.drops);
+}
+
 /// Connections go on over a stop, a kill and the next start, whose `lb` finds the tunnels in the
 /// maps; one server is reached directly and the other by a tunnel.
 #[test]
@@ -211,7 +241,7 @@ fn connections_through_tunnels_outlive_a_restart() {
     exchange_all();
 }
 
-/// The way changes while a connection is open: another router, no route, a route elsewhere.
+/// The way changes while a connection is open: another router, another interface, no route.
 #[test]
 fn routes_are_followed() {
     let lab = Tunnelled::new("tunroute");
@@ -229,10 +259,16 @@ fn routes_are_followed() {
     ha1.ip(&format!("route replace {FAR}/32 via 211.58.250.27")).expect("a route");
     mac_is(lab.talk.www2.node().mac());
     exchange(&connection, 10_000);
+    // By another interface, by which nothing has come in.
+    let by_eth1 = "10.0.0.27/24".parse().expect("a prefix");
+    lab.talk.lab.join_heartbeat_segment(lab.talk.www2.node(), by_eth1).expect("a second interface");
+    ha1.ip(&format!("route replace {FAR}/32 via 10.0.0.27")).expect("a route");
+    mac_is("02:00:0a:00:00:1b".to_owned());
+    exchange(&connection, 10_000);
 
     for (change, words) in [
         (format!("route replace unreachable {FAR}/32"), "no route"),
-        (format!("route replace {FAR}/32 dev eth1"), "leaves by eth1"),
+        (format!("route replace {FAR}/32 dev lo"), "lo is no Ethernet interface"),
         (format!("route replace local {FAR}/32 dev lo table local"), "own address"),
     ] {
         ha1.ip(&change).expect("a route");
@@ -248,4 +284,37 @@ fn routes_are_followed() {
             && in_use(&status.services[0].servers[0])
     });
     exchange(&connection, 10_000);
+}
+
+/// The server's own address answers all the time: only what goes through the tunnel finds out that
+/// it lacks the VIP.
+#[test]
+fn checks_go_through_the_tunnel() {
+    let lab = Tunnelled::new("tunvip");
+    let servers = format!("[{{ name: www2, address: '{FAR6}', forward: gue }}]");
+    let configuration = configuration(&servers);
+    let configuration = configuration.replace("{ type: tcp, interval: 500ms, timeout: 2s }", CHECK);
+    const CHECK: &str = "{ type: tcp, via: vip, interval: 300ms, timeout: 1s }";
+    let checked = |status: &Status| {
+        let mut servers = status.services.iter().flat_map(|service| &service.servers);
+        servers.all(|server| in_use(server) && server.reason.is_none())
+    };
+    let director = Director::start(&lab.talk.ha1, &configuration).expect("lb starts");
+    wait_for(&director, "checked", checked);
+    let www2 = lab.talk.www2.node();
+    let before = lab.ends[1].packets();
+    www2.ip(&format!("address del {VIP}/32 dev lo")).expect("ip works");
+    www2.ip(&format!("-6 address del {VIP6}/128 dev lo")).expect("ip works");
+    wait_for(&director, "both VIPs are missed", |status| {
+        let misses = |server: &ServerStatus| {
+            server.health == Health::Down
+                && server.reason.as_ref().is_some_and(|reason| reason.contains("no answer at the VIP"))
+        };
+        status.services.iter().all(|service| service.servers.iter().any(misses))
+    });
+    assert!(lab.ends[1].packets() > before, "probes come through the tunnel");
+    www2.ip(&format!("address add {VIP}/32 dev lo")).expect("ip works");
+    www2.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("ip works");
+    wait_for(&director, "back", checked);
+    exchange(&lab.connect(VIP6), 10_000);
 }

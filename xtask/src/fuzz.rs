@@ -13,11 +13,13 @@ use crate::workspace;
 
 /// The pseudo-target for all property tests of all crates.
 const PROPERTIES: &str = "properties";
+/// The one that compares the programs in the kernel with the model on the host.
+const PACKETS: &str = "packets";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only this target, see --list; `properties` for the property tests of all crates. Default:
-    /// all targets in turn.
+    /// Only this target, see --list; `properties` for the property tests of all crates, `packets`
+    /// for packets through the real programs. Default: all others in turn.
     target: Option<String>,
     /// List the targets.
     #[arg(long)]
@@ -31,6 +33,9 @@ pub(crate) struct Options {
     /// Number of cases with that seed, in place of the target's own number.
     #[arg(long, requires = "seed")]
     cases: Option<u32>,
+    /// Number of packets of the target `packets`.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -38,11 +43,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         print!("{}", targets()?.into_iter().map(|target| target.line + "\n").collect::<String>());
         println!("{PROPERTIES:12} the property tests of all crates");
+        println!(
+            "{PACKETS:12} packets through the real programs, compared with the model (--count; needs root)"
+        );
         return Ok(());
     }
     let time = Duration::try_from_secs_f64(options.minutes * 60.0).context("--minutes")?;
     if options.target.as_deref() == Some(PROPERTIES) {
         return properties(options, time);
+    }
+    if options.target.as_deref() == Some(PACKETS) {
+        return packets(options);
     }
     let mut targets = targets()?;
     if let Some(name) = &options.target {
@@ -102,6 +113,15 @@ fn session(package: &str) -> Command {
     command.args(["test", "--quiet", "--package", package]).args(kind);
     command.args(["--", "--exact", "--ignored", "--nocapture", "fuzz::suite::session"]).stdout(Stdio::null());
     command
+}
+
+fn packets(options: &Options) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["test", "--quiet", "--package", "lb-tests", "--test", "packets"]);
+    command.args(["--", "--exact", "--ignored", "--nocapture", "differential::session"]);
+    command.stdout(Stdio::null()).env("LB_FUZZ_COUNT", options.count.to_string());
+    command.envs(options.seed.map(|seed| ("LB_FUZZ_SEED", seed.to_string())));
+    workspace::run("fuzzing", &mut command)
 }
 
 /// Runs whole test suites, each time with a new seed for all property tests.

@@ -17,6 +17,7 @@ const ADDRESSES: usize = 12;
 const IN_FRAGMENTS: u16 = 0x3fff;
 /// Its messages have no pseudo header (RFC 792).
 const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 /// Offset of a UDP header's checksum.
 const UDP_CHECKSUM: usize = 6;
 const IPV6: usize = 40;
@@ -51,10 +52,15 @@ pub fn inner_sum<F: Frame + ?Sized>(
         return Some(u32::from(checksum::of(pseudo)));
     }
     let words: [u32; IPV6 / 4] = frame.read(network)?;
-    if transport.wrapping_sub(network) != IPV6 {
+    let [_, _, protocol, _] = words[1].to_ne_bytes();
+    // Where nothing but an extension header follows, as in a later fragment, `transport` is that.
+    let is_summed = protocol == ICMPV6 || Protocol::from_number(protocol).is_some();
+    if transport.wrapping_sub(network) != IPV6 || !is_summed {
         return None;
     }
-    let [_, _, protocol, _] = words[1].to_ne_bytes();
+    if protocol == Protocol::Udp.number() && frame.read::<u16>(transport + UDP_CHECKSUM)? == 0 {
+        return None;
+    }
     let mut addresses = 0;
     let mut at = 2;
     while at < IPV6 / 4 {

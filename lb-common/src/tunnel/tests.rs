@@ -191,6 +191,12 @@ fn an_inner_packet_may_not_tell_its_sum() {
     let ipv6 = inner_frame(false, true, &[1; 9]);
     let length = ipv6.len() as u32 - 14;
     assert_eq!(inner_sum(&ipv6[..], false, 14, 62, length), None, "an extension header");
+    let mut later = ipv6;
+    later[14 + 6] = 44;
+    assert_eq!(inner_sum(&later[..], false, 14, 54, length), None, "a later fragment");
+    let mut unsummed = inner_frame(false, false, &[1; 9]);
+    unsummed[60..62].fill(0);
+    assert_eq!(inner_sum(&unsummed[..], false, 14, 54, unsummed.len() as u32 - 14), None, "no checksum");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
 use lb_common::connection::tcp_flags;
 use lb_common::frame::Frame as _;
-use lb_ebpf::path;
 use lb_ebpf::sys::packet::Packet;
+use lb_ebpf::{capture, path};
 
 /// What the benchmark tells the entries, and what they tell it.
 #[repr(C, align(64))]
@@ -134,13 +134,19 @@ fn verdict(walk: &mut Walk, action: u32) -> u32 {
 /// do not come back from a tail call.
 #[xdp(frags)]
 fn lb_slow(context: XdpContext) -> u32 {
-    checked(path::slow::take(&context))
+    checked(capture::leave(&context, path::slow::take(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_refuse(context: XdpContext) -> u32 {
-    checked(lb_ebpf::refuse::take(&context))
+    checked(capture::leave(&context, lb_ebpf::refuse::take::<V4>(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_refuse_ipv6(context: XdpContext) -> u32 {
+    checked(capture::leave(&context, lb_ebpf::refuse::take::<V6>(&context)))
 }
 
 /// The same.
@@ -152,17 +158,22 @@ fn lb_ipv6(context: XdpContext) -> u32 {
 /// The same.
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
-    checked(path::slow::take_ipv6(&context))
+    checked(capture::leave(&context, path::slow::take_ipv6(&context)))
 }
 
 /// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
 /// frame as it was.
 #[xdp(frags)]
+fn lb_egress(context: XdpContext) -> u32 {
+    lb_ebpf::forward::egress::take(&context)
+}
+
+#[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
     // SAFETY: the context is the one that the kernel handed to this program.
     let length = |context: &XdpContext| unsafe { bpf_xdp_get_buff_len(context.ctx) } as i32;
     let before = length(&context);
-    let action = lb_ebpf::forward::tunnel::take(&context);
+    let action = capture::leave(&context, lb_ebpf::forward::tunnel::take(&context));
     let grown = length(&context) - before;
     // SAFETY: as above.
     if grown != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, grown) } != 0 {
@@ -178,49 +189,55 @@ fn lb_encapsulate(context: XdpContext) -> u32 {
 /// The same.
 #[xdp(frags)]
 fn lb_related(context: XdpContext) -> u32 {
-    checked(path::related::take::<V4>(&context))
+    checked(capture::leave(&context, path::related::take::<V4>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_related_ipv6(context: XdpContext) -> u32 {
-    checked(path::related::take::<V6>(&context))
+    checked(capture::leave(&context, path::related::take::<V6>(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_hold(context: XdpContext) -> u32 {
+    checked(path::hold::take(&context))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_translate(context: XdpContext) -> u32 {
-    checked(lb_ebpf::forward::nat::take::<V4>(&context))
+    checked(capture::leave(&context, lb_ebpf::forward::nat::take::<V4>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_translate_ipv6(context: XdpContext) -> u32 {
-    checked(lb_ebpf::forward::nat::take::<V6>(&context))
+    checked(capture::leave(&context, lb_ebpf::forward::nat::take::<V6>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_translate_back(context: XdpContext) -> u32 {
-    checked(path::back::take::<V4>(&context))
+    checked(capture::leave(&context, path::back::take::<V4>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_translate_back_ipv6(context: XdpContext) -> u32 {
-    checked(path::back::take::<V6>(&context))
+    checked(capture::leave(&context, path::back::take::<V6>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_related_back(context: XdpContext) -> u32 {
-    checked(path::back::take_related::<V4>(&context))
+    checked(capture::leave(&context, path::back::take_related::<V4>(&context)))
 }
 
 /// The same.
 #[xdp(frags)]
 fn lb_related_back_ipv6(context: XdpContext) -> u32 {
-    checked(path::back::take_related::<V6>(&context))
+    checked(capture::leave(&context, path::back::take_related::<V6>(&context)))
 }
 
 #[inline(always)]

@@ -24,6 +24,7 @@ impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
     const RELATED: Stage = Stage::Related;
+    const REFUSE: Stage = Stage::Refuse;
     const TRANSLATE: Stage = Stage::Translate;
     const TRANSLATE_BACK: Stage = Stage::TranslateBack;
     const RELATED_BACK: Stage = Stage::RelatedBack;

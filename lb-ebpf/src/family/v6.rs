@@ -25,6 +25,7 @@ impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
     const RELATED: Stage = Stage::RelatedIpv6;
+    const REFUSE: Stage = Stage::RefuseIpv6;
     const TRANSLATE: Stage = Stage::TranslateIpv6;
     const TRANSLATE_BACK: Stage = Stage::TranslateBackIpv6;
     const RELATED_BACK: Stage = Stage::RelatedBackIpv6;

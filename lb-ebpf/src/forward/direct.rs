@@ -41,8 +41,14 @@ pub fn send<A: Family>(context: &Context<A>, server: Mac) -> Result<Action, Reas
     if rewrite(packet, control, server)? {
         return Ok(Action::Transmit);
     }
-    match back::<A>(packet.context().ctx, flow.network, server) {
-        BACK => Ok(Action::Transmit),
+    send_back::<A>(packet.context().ctx, flow.network, server).map(|()| Action::Transmit)
+}
+
+/// Makes a packet one that goes back to `server`, which it came from, or says why not.
+#[inline(always)]
+pub fn send_back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> Result<(), Reason> {
+    match back::<A>(context, network, server) {
+        BACK => Ok(()),
         LOOP => Err(Reason::Loop),
         _ => Err(Reason::BadLength),
     }
@@ -71,7 +77,7 @@ fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
         return LOOP;
     };
     A::set_hops(packet, network, left);
-    write_at(macs, control, server);
+    write_at(macs, control.mac.get(), server);
     BACK
 }
 
@@ -86,14 +92,20 @@ pub fn rewrite(packet: &Packet, control: &Control, to: Mac) -> Result<bool, Reas
 
 #[inline(always)]
 pub fn write(packet: &Packet, control: &Control, to: Mac) -> Result<(), Reason> {
+    write_from(packet, control.mac.get(), to)
+}
+
+/// The same from another interface's MAC.
+#[inline(always)]
+pub fn write_from(packet: &Packet, own: Mac, to: Mac) -> Result<(), Reason> {
     let Some(macs) = macs(packet) else { return Err(Reason::BadLength) };
-    write_at(macs, control, to);
+    write_at(macs, own, to);
     Ok(())
 }
 
 #[inline(always)]
-fn write_at((low, high): (*mut u64, *mut u32), control: &Control, to: Mac) {
-    let own = control.mac.get().word();
+fn write_at((low, high): (*mut u64, *mut u32), own: Mac, to: Mac) {
+    let own = own.word();
     // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
     unsafe {
         *low = (to.word() | own << 48).to_le();

@@ -17,7 +17,7 @@ use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 
-use super::{Action, direct, tunnel};
+use super::{Action, direct, parcel};
 use crate::family::Family;
 use crate::lookup::backend;
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
@@ -63,7 +63,7 @@ pub struct New<A> {
     pub port: u16,
 }
 
-/// Sends the packet that [`tunnel::leave`] has told of to its server. Returns the XDP action.
+/// Sends the packet that [`parcel::leave`] has told of to its server. Returns the XDP action.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
     trace::finish(send::<A>(context))
@@ -71,14 +71,14 @@ pub fn take<A: Family>(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
-    let Some(parcel) = tunnel::left() else { return Err(Reason::MapInconsistency) };
+    let Some(parcel) = parcel::left() else { return Err(Reason::MapInconsistency) };
     let Some(translation) = TRANSLATIONS.get(u32::from(parcel.server)).filter(|found| found.is_set()) else {
         return Err(Reason::MapInconsistency);
     };
     let packet = Packet::new(context);
     // The MACs first, see `rewrite`.
     let station = direct::source_mac(&packet)?;
-    let network = opaque(parcel.network as usize) & tunnel::NETWORK_MASK;
+    let network = opaque(parcel.network as usize) & parcel::NETWORK_MASK;
     let Some(head) = A::head(&packet, network).map(|head| with_forgotten(head, A::TRANSPORT_MASK)) else {
         return Err(Reason::BadLength);
     };
@@ -99,7 +99,7 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
     let quoted = if is_error { Some(quoted(&packet, &head).ok_or(Reason::BadLength)?) } else { None };
-    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, parcel.mac)?;
+    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, parcel.next_hop.mac())?;
     stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
     Ok(Action::Transmit)
 }

@@ -6,6 +6,7 @@ use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::probe;
+use lb_common::service::Protocol;
 
 use super::lease;
 use crate::context::Context;
@@ -16,10 +17,12 @@ use crate::maps::{CONTROL, DIRECTORS};
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 
-/// Whose the packet is. The mark is gone then.
+/// Whose the packet is. The mark is gone then. Only TCP packets are relayed, so no other bears one.
 #[inline(always)]
 pub fn sender<A: Family>(context: &Context<A>, found: &Found<A>) -> Sender {
-    sender_by(context, found, u64::from(context.flow.ttl == probe::TTL))
+    let flow = &context.flow;
+    let unmarked = u64::from(flow.protocol == Protocol::Udp) * UNMARKED;
+    sender_by(context, found, u64::from(flow.ttl == probe::TTL) | unmarked)
 }
 
 /// The same of a packet that is never relayed where directors are real servers: no mark is looked

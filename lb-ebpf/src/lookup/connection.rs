@@ -7,17 +7,17 @@ use lb_common::lease::GroupIndex;
 use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
-use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::table::{self, Page as _, Place, Seen};
 
-use super::service;
 use super::table::{MapPage, learn};
+use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
 use crate::guard;
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::schedule::tournament::owe;
-use crate::schedule::{self, Request};
+use crate::schedule::{self, Request, binding};
 use crate::sys::{forgotten, opaque};
 
 /// Where a packet goes.
@@ -32,20 +32,41 @@ pub struct Decision {
     pub without_entry: bool,
 }
 
+impl Decision {
+    /// No service is at its port.
+    pub const HOST: Self =
+        Self { server: ServerId(0), next_hop: NextHop::UNSET, opens: false, without_entry: false };
+}
+
 /// Whose a packet is: its connection's, or at least a service's.
 pub struct Found<A> {
     place: Place,
     page: MapPage<A>,
     service: &'static ServiceInfo,
-    /// What the table knows of its connection.
-    known: Option<(Seen, NextHop)>,
+    /// Whether the table knows its connection; what it knows follows. No `Option`: the compiler
+    /// would store registers that hold nothing in place of what is not there, which the verifier
+    /// refuses.
+    is_known: bool,
+    seen: Seen,
+    next_hop: NextHop,
 }
 
 impl<A: Family> Found<A> {
+    /// What the table knows of its connection.
+    #[inline(always)]
+    fn seen(&self) -> Option<(Seen, NextHop)> {
+        self.is_known.then_some((self.seen, self.next_hop))
+    }
+
     /// The group of its VIP.
     #[inline(always)]
     pub fn group(&self) -> GroupIndex {
         self.service.group
+    }
+
+    #[inline(always)]
+    pub fn service_id(&self) -> ServiceId {
+        self.service.service()
     }
 
     #[inline(always)]
@@ -69,7 +90,7 @@ impl<A: Family> Found<A> {
     /// the same addresses.
     #[inline(always)]
     pub fn forget(&self) {
-        if let Some((seen, _)) = self.known
+        if let Some((seen, _)) = self.seen()
             && self.page.swap_entry(seen.slot, seen.entry, Entry::EMPTY)
         {
             owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
@@ -87,7 +108,7 @@ impl<A: Family> Found<A> {
     /// Marks an entry of an earlier generation: the other director was asked about it in this one.
     #[inline(always)]
     pub fn dispute(&self, generation: Generation) {
-        if let Some((seen, _)) = self.known {
+        if let Some((seen, _)) = self.seen() {
             let disputed = seen.entry.with_generation(generation.disputed());
             if disputed != seen.entry {
                 // Another packet of the connection may be faster; that one is right.
@@ -99,7 +120,7 @@ impl<A: Family> Found<A> {
     /// Where the packets of its connection go, if the table knows it; no step is taken.
     #[inline(always)]
     pub fn known(&self) -> Option<Decision> {
-        self.known.map(|(seen, next_hop)| {
+        self.seen().map(|(seen, next_hop)| {
             let server = seen.entry.server();
             Decision { server, next_hop, opens: false, without_entry: false }
         })
@@ -121,7 +142,7 @@ impl<A: Family> Found<A> {
     /// Lets the connection take the step of a packet that its server has sent.
     #[inline(always)]
     pub fn answered(&self, flags: u8, generation: Generation, now: Tick) {
-        let Some((seen, _)) = self.known else { return };
+        let Some((seen, _)) = self.seen() else { return };
         let Some(state) = seen.entry.state() else { return };
         let next = connection::answer(state, flags);
         if next != state || !seen.entry.is_settled(state, generation, now, self.timeout(state)) {
@@ -136,7 +157,7 @@ impl<A: Family> Found<A> {
     /// What the table knows of the packet's connection.
     #[inline(always)]
     pub fn entry(&self) -> Option<Entry> {
-        self.known.map(|(seen, _)| seen.entry)
+        self.seen().map(|(seen, _)| seen.entry)
     }
 }
 
@@ -151,16 +172,19 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
     let place = Place::of(flow, control.hash_keys, A::page_mask(control));
     let Some(page) = MapPage::get(place.page) else { return Err(Reason::MapInconsistency) };
     let found = table::find(&page, &place, flow.key(), |entry| {
-        server(entry.server()).filter(|server| server.service.serves(&address))
+        server(entry.server()).filter(|server| server.service.knows(&address))
     });
     Ok(match found {
         Some((seen, server)) => {
             // One state for all slots that it may stand in.
             let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
-            let known = Some((Seen { slot, ..seen }, server.next_hop.get()));
-            Some(Found { place, page, service: &server.service, known })
+            let (seen, next_hop) = (Seen { slot, ..seen }, server.next_hop.get());
+            Some(Found { place, page, service: &server.service, is_known: true, seen, next_hop })
         }
-        None => service::find(control, &address).map(|service| Found { place, page, service, known: None }),
+        None => service::find(control, &address).map(|service| {
+            let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
+            Found { place, page, service, is_known: false, seen, next_hop }
+        }),
     })
 }
 
@@ -177,9 +201,13 @@ pub fn decide<A: Family>(
     flags: u8,
     generation: Generation,
 ) -> Result<Decision, Reason> {
-    let steps = Steps { context, found, flags, generation, now: Tick::from_ns(context.now_ns) };
-    match found.known {
+    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { None };
+    let steps = Steps { context, found, flags, generation, named, now: Tick::from_ns(context.now_ns) };
+    match found.seen() {
         _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
+        Some((seen, _)) if named.is_some_and(|named| named != seen.entry.server()) => {
+            steps.reschedule(seen, State::Udp)
+        }
         Some((seen, next_hop)) => steps.known(seen, next_hop),
         None if probe::is_astray(&context.flow, guard::probe::ports(context.control)) => {
             Err(Reason::ProbeAstray)
@@ -195,6 +223,8 @@ struct Steps<'a, A> {
     flags: u8,
     /// Of the entry that is written.
     generation: Generation,
+    /// The server that the packet itself names.
+    named: Option<ServerId>,
     now: Tick,
 }
 
@@ -218,14 +248,17 @@ impl<A: Family> Steps<'_, A> {
     /// The scheduler's pick, as a packet's that opens a connection.
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
-        opened(schedule::pick(&self.request())?)
+        match self.named {
+            Some(server) => opened(server),
+            None => opened(schedule::pick(&self.request())?),
+        }
     }
 
     #[inline(always)]
     fn request(&self) -> Request<A> {
         let flow = &self.context.flow;
         Request {
-            service: self.found.service.service(),
+            service: binding::numbered(self.found.service),
             client: flow.source,
             client_port: flow.source_port,
             destination: flow.destination,
@@ -246,6 +279,7 @@ impl<A: Family> Steps<'_, A> {
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
                     }
+                    self.prolong(server, next, next_hop);
                 }
                 Ok(stays)
             }
@@ -256,12 +290,23 @@ impl<A: Family> Steps<'_, A> {
         }
     }
 
+    /// An entry is written anew at least every 17 s while packets come: often enough for the
+    /// client's binding, which goes by packets, too.
+    #[inline(always)]
+    fn prolong(&self, server: ServerId, state: State, next_hop: NextHop) {
+        let goes_on = matches!(state, State::Established | State::Udp) && next_hop.is_usable();
+        if goes_on && self.found.has(ServiceInfo::PERSISTENT) {
+            let [high, low] = self.context.flow.source.mapped().0;
+            binding::lb_prolong(binding::numbered(self.found.service), high, low, u32::from(server.0));
+        }
+    }
+
     /// Whether a packet of a known connection stays with a server that takes no new connections.
     #[inline(always)]
     fn stays(&self) -> bool {
         match self.context.flow.protocol {
             Protocol::Tcp => !connection::opens(self.flags),
-            Protocol::Udp => false,
+            Protocol::Udp => self.named.is_some(),
         }
     }
 

@@ -45,19 +45,29 @@ pub fn trail(key: &Key, now_ns: u64) -> Option<(*mut Trail, Datagram)> {
     (now_ns < until_ns).then_some((trail, datagram))
 }
 
-/// Notes that a later fragment has come, or says why it is dropped.
+/// Notes that a later fragment has come, or says why it is not sent now. Returns whether its
+/// datagram is whole.
 #[inline(always)]
-pub fn note(trail: *mut Trail, piece: Piece) -> Result<(), Reason> {
+pub fn note(trail: *mut Trail, piece: Piece) -> Result<bool, Reason> {
     // SAFETY: a map's value, aligned.
     let words = unsafe { &raw mut (*trail).covered.0 }.cast::<u32>();
     // SAFETY: the array has four words; other CPUs may write there.
     let word = |index: usize| unsafe { words.add(index).read_volatile() };
-    let Covered(after) = Covered([word(0), word(1), word(2), word(3)]).with(piece)?;
+    let covered = Covered([word(0), word(1), word(2), word(3)]).with(piece)?;
+    let Covered(after) = covered;
     let mut index = 0;
     while index < after.len() {
         // SAFETY: as above. Each word is true by itself, see `Covered`.
         unsafe { words.add(index).write_volatile(after[index]) };
         index += 1;
     }
-    Ok(())
+    Ok(covered.is_whole())
+}
+
+/// A datagram is whole: its id may be used again at once, and its next datagram's fragments may
+/// come in another order.
+#[inline(always)]
+pub fn forget(key: &Key) {
+    // It may have been another CPU's turn.
+    let _ = FRAGMENTS.remove(key);
 }

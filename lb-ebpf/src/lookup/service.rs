@@ -1,9 +1,10 @@
 //! Which service the packet is for.
 
+use lb_common::addr::V6;
 use lb_common::control::Control;
 use lb_common::service::{ServiceAddress, ServiceInfo};
 
-use crate::maps::SERVICES;
+use crate::maps::{CONTROL, SERVICES};
 
 /// The service at the packet's destination, if there is one.
 #[inline(always)]
@@ -15,7 +16,38 @@ pub fn find(control: &Control, wanted: &ServiceAddress) -> Option<&'static Servi
         _ => {}
     }
     match SERVICES.get(half.base() + second) {
-        Some(slot) if slot.service.serves(wanted) => Some(&slot.service),
-        _ => None,
+        Some(slot) if slot.service.serves(wanted) => return Some(&slot.service),
+        _ => {}
     }
+    if control.has_ranges.get() == 0 {
+        return None;
+    }
+    let [high, low] = wanted.address.0;
+    SERVICES.get(lb_find_range(high, low, wanted.port_and_protocol)).map(|slot| &slot.service)
+}
+
+/// No slot has this number.
+const NO_SLOT: u32 = u32::MAX;
+
+/// The slot of the service that has the port in a range, or else all ports, in numbers; global for
+/// the verifier's sake, see [`crate::schedule::lb_choose`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_find_range(high: u64, low: u64, port_and_protocol: u32) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return NO_SLOT };
+    let half = control.half.get();
+    let wanted = ServiceAddress { address: V6([high, low]), port_and_protocol };
+    let mut key = wanted.of_block();
+    let mut round = 0;
+    while round < 2 {
+        for candidate in key.candidates(half.seed(), control.service_mask) {
+            let slot = half.base() + candidate;
+            if SERVICES.get(slot).is_some_and(|slot| slot.service.serves(&key)) {
+                return slot;
+            }
+        }
+        key = wanted.of_all();
+        round += 1;
+    }
+    NO_SLOT
 }

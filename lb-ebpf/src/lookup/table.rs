@@ -131,7 +131,7 @@ const LEARNT: u32 = 1;
 const CONTENDED: u32 = 2;
 
 /// One try of [`learn`] in numbers; global for the verifier's sake, see
-/// [`crate::schedule::lb_pick`].
+/// [`crate::schedule::lb_choose`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {

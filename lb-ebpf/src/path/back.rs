@@ -12,7 +12,9 @@ use lb_common::frame::{self, Flow, Head};
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
+use lb_common::stage::Stage;
 
+use super::call_for;
 use super::related::{by_lease, check, host, with_forgotten};
 use super::slow::the_hosts;
 use crate::context::Context;
@@ -55,7 +57,10 @@ fn with_head<A: Family>(
     match A::head(&packet, link.network()) {
         Some(head) => {
             let head = with_forgotten(head, A::TRANSPORT_MASK);
-            trace::finish(send(packet, control, head))
+            match send(packet, control, head) {
+                Err(Reason::FragmentUnknown) => call_for(context, Stage::Hold, Reason::FragmentUnknown),
+                result => trace::finish(result),
+            }
         }
         None => xdp_action::XDP_PASS,
     }
@@ -171,8 +176,13 @@ fn send_fragment<A: Family>(
     head: Head<A>,
 ) -> Result<Action, Reason> {
     let now_ns = lb_now();
-    let others = |packet: &Packet| host(packet, head.destination);
-    let Some((trail, datagram)) = fragment::trail(&head.key(), now_ns) else { return others(&packet) };
+    let key = head.key();
+    // It may be for one of our services, and then its first one may still come.
+    let others = |packet: &Packet| {
+        let action = host(packet, head.destination)?;
+        if control.vips.may_contain(head.destination) { Err(Reason::FragmentUnknown) } else { Ok(action) }
+    };
+    let Some((trail, datagram)) = fragment::trail(&key, now_ns) else { return others(&packet) };
     let id = datagram.server();
     let (Some(server), Some(translation)) = (SERVERS.get(id.0.into()), TRANSLATIONS.get(id.0.into())) else {
         return others(&packet);
@@ -183,7 +193,9 @@ fn send_fragment<A: Family>(
     }
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
     may_go_back(context, &head, id, server)?;
-    fragment::note(trail, head.piece()?)?;
+    if fragment::note(trail, head.piece()?)? {
+        fragment::forget(&key);
+    }
     let to = way(&head)?;
     nat::forward_later(&context.packet, &head, End::Source, &vip(server), to)?;
     Ok(Action::Transmit)

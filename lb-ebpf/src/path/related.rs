@@ -7,13 +7,14 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::tcp_flags;
 use lb_common::control::Control;
-use lb_common::fragment::{Datagram, Trail};
+use lb_common::fragment::Datagram;
 use lb_common::frame::{self, Frame as _, Head};
 use lb_common::lease::Decides;
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 use lb_common::server::ServerEntry;
 use lb_common::service::ServiceInfo;
+use lb_common::stage::Stage;
 
 use crate::context::Context;
 use crate::family::Family;
@@ -37,7 +38,12 @@ pub fn take<A: Family>(context: &XdpContext) -> u32 {
     match A::head(&packet, link.network()) {
         Some(head) => {
             let head = with_forgotten(head, A::TRANSPORT_MASK);
-            super::finish::<A>(context, send::<A>(packet, control, head))
+            match send::<A>(packet, control, head) {
+                Err(reason @ (Reason::FragmentUnknown | Reason::FragmentScattered)) => {
+                    super::call_for(context, Stage::Hold, reason)
+                }
+                result => super::finish::<A>(context, result),
+            }
         }
         None => xdp_action::XDP_PASS,
     }
@@ -117,6 +123,9 @@ fn send_first<A: Family>(packet: Packet, control: &'static Control, head: Head<A
     if let Some(piece) = head.first_piece() {
         fragment::remember(&head.key(), piece, &context.flow, &decision, context.now_ns);
     }
+    if decision.server == Decision::HOST.server {
+        return host(&context.packet, context.flow.destination);
+    }
     forward::send(context, &decision)
 }
 
@@ -179,12 +188,24 @@ fn send_fragment<A: Family>(
     head: Head<A>,
 ) -> Result<Action, Reason> {
     let now_ns = lb_now();
-    let Some((trail, datagram, server)) = trail_of(&head, now_ns) else {
+    let key = head.key();
+    let Some((trail, datagram)) = fragment::trail(&key, now_ns) else {
+        if control.translated.may_contain(head.source) {
+            return Ok(Action::RelatedBack);
+        }
         // Its datagram may be for a port of the host's own.
-        return match others(&packet, control, &head)? {
-            Action::RelatedBack => Ok(Action::RelatedBack),
-            _ => Err(Reason::FragmentUnknown),
-        };
+        neighbour::host(&packet, &key.destination)?;
+        return Err(Reason::FragmentUnknown);
+    };
+    if datagram.is_hosts() {
+        // Which of them overlap is the host's affair.
+        if head.piece().and_then(|piece| fragment::note(trail, piece)) == Ok(true) {
+            fragment::forget(&key);
+        }
+        return host(&packet, head.destination);
+    }
+    let Some(server) = server_of(&head, datagram) else {
+        return host(&packet, head.destination).and(Err(Reason::FragmentUnknown));
     };
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
     check(context)?;
@@ -196,19 +217,19 @@ fn send_fragment<A: Family>(
             return Err(refusal);
         }
     }
-    fragment::note(trail, head.piece()?)?;
+    if fragment::note(trail, head.piece()?)? {
+        fragment::forget(&key);
+    }
     let next_hop = server.next_hop.get();
     let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
     trace::followed(&decision);
     forward::send(context, &decision)
 }
 
-/// What the first fragment has left, and the server that it went to. `None`: nothing, or the
-/// server's number has become another one's.
+/// The server that the first fragment went to. `None`: its number has become another one's.
 #[inline(always)]
-fn trail_of<A: Family>(head: &Head<A>, now_ns: u64) -> Option<(*mut Trail, Datagram, &'static ServerEntry)> {
-    let (trail, datagram) = fragment::trail(&head.key(), now_ns)?;
+fn server_of<A: Family>(head: &Head<A>, datagram: Datagram) -> Option<&'static ServerEntry> {
     let server = SERVERS.get(u32::from(datagram.server().0))?;
     let address = head.flow_of(datagram).service();
-    server.service.serves(&address).then_some((trail, datagram, server))
+    server.service.knows(&address).then_some(server)
 }

@@ -11,17 +11,18 @@ use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
-use super::{call, finish};
+use super::{call, call_for, finish};
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
-use crate::lookup::{connection, fragment};
+use crate::lookup::connection::{self, Decision};
+use crate::lookup::fragment;
 use crate::maps::CONTROL;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 use crate::sys::{forgotten, log};
-use crate::{refuse, trace};
+use crate::trace;
 
 /// Returns the XDP action.
 #[inline(always)]
@@ -70,8 +71,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let context = &Context { packet, control, flow, now_ns: lb_now() };
     match serve(context) {
         Err(reason @ (Reason::NoServer | Reason::Stray)) => {
-            refuse::leave_reason(reason);
-            call(context.packet.context(), Stage::Refuse)
+            call_for(context.packet.context(), A::REFUSE, reason)
         }
         Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
         result => finish::<A>(context.packet.context(), result),
@@ -115,7 +115,13 @@ pub fn with_offsets_forgotten<A: Family>(flow: Flow<A>) -> Flow<A> {
 fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     let Context { packet, control, flow, now_ns } = context;
     let Some(found) = connection::look_up(context)? else {
-        return unserved(packet, control, flow);
+        return match unserved(packet, control, flow)? {
+            Action::Pass if A::may_be_fragment(packet, flow) => {
+                fragment::leave(&Decision::HOST);
+                Ok(Action::Remember)
+            }
+            action => Ok(action),
+        };
     };
     trace::found(&found);
     if direct::destination_mac(packet) != Some(control.mac.get()) {

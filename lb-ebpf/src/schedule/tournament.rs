@@ -1,10 +1,11 @@
 //! The servers' connections now, and the tournaments: whoever changes the ones settles the
 //! others.
 
+use lb_common::limits::{Standing, Thresholds};
 use lb_common::server::{Counts, ServerId};
 use lb_common::tournament::{self, Contestant, Pair, Pairs};
 
-use crate::maps::{COUNTS, LEAVES, PAIRS};
+use crate::maps::{COUNTS, LEAVES, LIMITS, PAIRS};
 use crate::sys::atomic;
 
 pub struct MapPairs;
@@ -42,6 +43,31 @@ impl Pair for MapPair {
     }
 }
 
+/// Whether a server with these connections is full. With `note` that is noted.
+#[inline(always)]
+fn is_full(server: u32, counts: Counts, note: bool) -> bool {
+    let Some(limits) = LIMITS.get_ptr_mut(server) else { return false };
+    // SAFETY: a map's value, aligned; volatile, because others write there.
+    let (thresholds, was) = unsafe {
+        let thresholds = (&raw const (*limits).thresholds).cast::<u64>().read_volatile();
+        (thresholds, (&raw const (*limits).full).cast::<u64>().read_volatile() != 0)
+    };
+    let full = Thresholds(thresholds).is_full(was, counts);
+    if note && full != was {
+        // SAFETY: as above; whichever CPU is the last, the controller sees to it that it is right.
+        unsafe { (&raw mut (*limits).full).cast::<u64>().write_volatile(full as u64) };
+    }
+    full
+}
+
+/// Whether the server takes no new connections because it has as many as it may.
+#[inline(always)]
+pub fn has_no_room(server: ServerId) -> bool {
+    let Some(counts) = COUNTS.get_ptr(u32::from(server.0)) else { return false };
+    // SAFETY: a map's value, aligned to 8 bytes; volatile, because others write there.
+    is_full(u32::from(server.0), Counts(unsafe { counts.read_volatile() }), false)
+}
+
 /// Settles with a server's counts what a change of an entry made of them.
 #[inline(always)]
 pub fn owe(server: ServerId, difference: u64) {
@@ -50,7 +76,7 @@ pub fn owe(server: ServerId, difference: u64) {
     }
 }
 
-/// [`owe`] in numbers; global for the verifier's sake, see [`super::lb_pick`]. Returns
+/// [`owe`] in numbers; global for the verifier's sake, see [`super::lb_choose`]. Returns
 /// nothing of interest: the verifier of 6.1 wants a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -61,7 +87,9 @@ pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {
     let leaf = leaf.get();
     if !leaf.is_none() {
         // A tree that ends too early is the controller's defect; the counts are right nevertheless.
-        let _ = tournament::replay(&MapPairs, leaf, Counts(before.wrapping_add(difference)));
+        let counts = Counts(before.wrapping_add(difference));
+        let full = leaf.is_limited() && is_full(server, counts, true);
+        let _ = tournament::replay(&MapPairs, leaf, Standing { counts, full });
     }
     0
 }

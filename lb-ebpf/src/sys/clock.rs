@@ -35,7 +35,7 @@ pub fn now_ns() -> u64 {
     }
 }
 
-/// [`now_ns`] for the slow way; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+/// [`now_ns`] for the slow way; global for the verifier's sake, see [`crate::schedule::lb_choose`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_now() -> u64 {

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
-use crate::trace::{Bounds, End, Filter, Packet};
+use crate::trace::{Bounds, End, Filter, Frame, Packet};
 use crate::wire::{Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
@@ -104,6 +104,7 @@ pub struct Trace {
 #[derive(Debug)]
 pub enum Traced {
     Packets(Vec<Packet>),
+    Frames(Vec<Frame>),
     End(End),
 }
 
@@ -129,6 +130,7 @@ impl Trace {
         read.map_err(|error| anyhow!("cannot hear lb on {}: {error}", self.path.display()))?;
         match parse(&self.path, &text)? {
             Reply::Packets(packets) => Ok(Traced::Packets(packets)),
+            Reply::Frames(frames) => Ok(Traced::Frames(frames)),
             Reply::TraceEnded(end) => Ok(Traced::End(end)),
             Reply::Error(error) => bail!("{error}"),
             other => Err(unexpected(&self.path, other)),

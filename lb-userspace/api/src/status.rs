@@ -234,7 +234,11 @@ pub struct TableStatus {
 pub struct ServiceStatus {
     pub name: String,
     pub vip: IpAddr,
+    /// The first one of `ports`; 0 if these are all.
     pub port: u16,
+    /// As in the configuration: `80`, `80,443`, `30000-30999`, or `*`, which is all.
+    #[serde(default)]
+    pub ports: String,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// A name of `lb_common::schedule::Scheduler`.
@@ -251,6 +255,9 @@ pub struct ServiceStatus {
     #[serde(default)]
     pub draining: bool,
     pub quorum: QuorumStatus,
+    /// `None`: clients are not bound to their server.
+    #[serde(default)]
+    pub persistence: Option<PersistenceStatus>,
     pub servers: Vec<ServerStatus>,
     /// The fallback, if it is a server.
     pub fallback_server: Option<ServerStatus>,
@@ -258,6 +265,30 @@ pub struct ServiceStatus {
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub departed: Totals,
+}
+
+/// Persistence: clients that are bound to their server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistenceStatus {
+    pub timeout_s: u64,
+    /// Bits of an address that tell clients apart.
+    pub prefix: u8,
+    /// Other services with this name and VIP share the bound clients.
+    pub group: Option<String>,
+    /// Whether bound clients go on to a server of weight 0.
+    pub keeps_at_weight_zero: bool,
+    /// Clients (or prefixes) that are bound now.
+    pub bound: u64,
+    /// The first thousand of them, by address.
+    pub clients: Vec<BoundClient>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BoundClient {
+    /// Its address, or the first one of its prefix.
+    pub client: IpAddr,
+    pub server: IpAddr,
+    pub expires_in_s: u64,
 }
 
 /// The quorum: whether enough servers are usable.
@@ -287,6 +318,15 @@ pub struct ServerStatus {
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.
     pub effective_weight: u16,
+    /// Connections from which the server is full and gets no new ones; 0: none.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Below so many it gets new ones again.
+    #[serde(default)]
+    pub lower_threshold: u32,
+    /// It gets no new connections because it has too many.
+    #[serde(default)]
+    pub full: bool,
     /// Why the effective weight of a server that is up differs from the configured one: `slow
     /// start` or `advised`.
     pub weight_reason: Option<String>,

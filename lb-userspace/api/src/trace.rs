@@ -39,6 +39,9 @@ pub struct Bounds {
     /// One of so many packets.
     #[serde(default = "one")]
     pub sample: u32,
+    /// Packets come as frames, of each so many bytes: a capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snaplen: Option<u32>,
 }
 
 /// Default of [`Bounds::seconds`].
@@ -54,7 +57,7 @@ const fn one() -> u32 {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { count: None, seconds: SECONDS, sample: 1 }
+        Self { count: None, seconds: SECONDS, sample: 1, snaplen: None }
     }
 }
 
@@ -138,6 +141,45 @@ pub enum Outcome {
     Answered,
 }
 
+/// A packet's frame, as it came in or as it went out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    pub direction: Direction,
+    /// Nanoseconds since 1970, UTC.
+    pub time_ns: u64,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// So many of them as were asked for, two hexadecimal digits each.
+    pub bytes: String,
+    /// What was decided for the packet.
+    pub packet: Packet,
+}
+
+/// Which way a frame went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    In,
+    Out,
+}
+
+impl Frame {
+    /// `bytes` in digits.
+    pub fn digits(bytes: &[u8]) -> String {
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        bytes.iter().flat_map(digits).collect()
+    }
+
+    /// Its bytes; `None`: those are no such digits.
+    pub fn content(&self) -> Option<Vec<u8>> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let pairs = self.bytes.as_bytes().chunks(2);
+        pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
+    }
+}
+
 /// How a trace has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -150,4 +192,42 @@ pub struct End {
     /// Why it has ended, if that was neither asked for nor agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_from_their_digits() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let packet = Packet {
+            time: String::new(),
+            protocol: None,
+            flags: None,
+            client: None,
+            client_port: None,
+            vip: None,
+            port: None,
+            length: 0,
+            service: None,
+            scheduler: None,
+            way: None,
+            server: None,
+            forwarding: None,
+            outcome: Outcome::Passed,
+            reason: None,
+            text: None,
+        };
+        let frame = |bytes: String| Frame {
+            direction: Direction::In,
+            time_ns: 0,
+            length: 0,
+            bytes,
+            packet: packet.clone(),
+        };
+        assert_eq!(frame(Frame::digits(&bytes)).content(), Some(bytes));
+        assert_eq!(frame("0".to_owned()).content(), None);
+        assert_eq!(frame("0g".to_owned()).content(), None);
+    }
 }

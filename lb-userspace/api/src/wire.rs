@@ -1,12 +1,13 @@
 //! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
-//! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, then a
-//! [`Reply::TraceEnded`]. It ends early if the client shuts its side of the connection down.
+//! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, or
+//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]. It ends
+//! early if the client shuts its side of the connection down.
 
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
-use crate::trace::{Bounds, End, Filter, Packet};
+use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
 pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
@@ -67,7 +68,8 @@ pub enum Request {
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
-/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"trace_ended":{…}}` or `{"error":"…"}`.
+/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}` or
+/// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -81,6 +83,8 @@ pub enum Reply {
     Probes(Vec<ProbeReport>),
     /// Of a trace that goes on.
     Packets(Vec<Packet>),
+    /// The same of a capture.
+    Frames(Vec<Frame>),
     TraceEnded(End),
     Error(String),
 }

@@ -91,6 +91,7 @@ impl Member {
         let fencing = Fencing::new(local.fence);
         let mut numbers = GroupNumbers::default();
         numbers.add(numbers::numbers(&config.groups));
+        let leases = local.leases.clone();
         let driver = Driver::new(machine, numbers, local.leases, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
@@ -101,9 +102,9 @@ impl Member {
         let statistics = event_loop.statistics();
         let holder = {
             let handle = handle.clone();
-            Holder::start(local.interface, local.mac, (orders, pending), local.findings, move |outcome| {
-                handle.command(Command::Outcome(outcome));
-            })?
+            let tell = move |outcome| handle.command(Command::Outcome(outcome));
+            let has_lease = move |group| leases.answer_until(group).is_some_and(|until| now() < until);
+            Holder::start(local.interface, local.mac, (orders, pending), local.findings, has_lease, tell)?
         };
         let heartbeat = std::thread::Builder::new()
             .name("heartbeat".to_owned())

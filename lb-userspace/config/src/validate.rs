@@ -5,7 +5,10 @@ mod command;
 mod group;
 mod health;
 mod path;
+mod persistence;
+mod ports;
 mod probe;
+mod quic;
 mod scheduling;
 mod server;
 mod service;
@@ -52,6 +55,11 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
                 values::whole(text, 1..=64_000_000)
             })
             .unwrap_or(1_000_000),
+        bindings: validator
+            .optional(Value::of(&file.bindings, "bindings", root), |text| {
+                values::whole(text, 1024..=16_000_000)
+            })
+            .unwrap_or(BINDINGS),
         control: validator.control(file.control.as_ref(), root.key("control")),
         metrics: validator.metrics(file.metrics.as_ref(), root.key("metrics")),
         timeouts,
@@ -86,6 +94,9 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
 
 const XDP_MODES: [(&str, XdpMode); 3] =
     [("native", XdpMode::Native), ("generic", XdpMode::Generic), ("auto", XdpMode::Auto)];
+
+/// Default of `bindings`: clients of a large site, and 30 MB.
+const BINDINGS: u32 = 1 << 18;
 
 const MAINTENANCE: &str = "/var/lib/lb/disabled";
 

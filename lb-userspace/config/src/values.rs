@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, SourcePrefix, Statuses};
+use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, SourcePrefix, Statuses, Vlan};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
@@ -81,6 +81,24 @@ pub(crate) fn interface(text: &str) -> Result<String, String> {
     }
 }
 
+/// A VLAN's number, two of them of QinQ, or `none`.
+pub(crate) fn vlan(text: &str) -> Result<Vlan, String> {
+    let number = |text: &str| whole::<u16>(text, 1..=Vlan::MAX_NUMBER.into()).ok();
+    let read = match text.split_once('.') {
+        _ if text == "none" => Some(Vlan::UNTAGGED),
+        None => number(text).map(Vlan::single),
+        Some((outer, inner)) => {
+            number(outer).zip(number(inner)).map(|(outer, inner)| Vlan::double(outer, inner))
+        }
+    };
+    read.ok_or_else(|| {
+        format!(
+            "expected a VLAN from 1 to {}, two of QinQ, the outer one first, such as \"100.200\", or none",
+            Vlan::MAX_NUMBER
+        )
+    })
+}
+
 /// `sun_path` of a Unix socket's address has 108 bytes, the last of them 0.
 const LONGEST_SOCKET_PATH: usize = 107;
 
@@ -112,12 +130,45 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
 }
 
-/// A virtual IP address and its port.
-pub(crate) fn vip(text: &str) -> Result<(IpAddr, u16), String> {
+/// A virtual IP address and the ports of a service.
+pub(crate) fn vip(text: &str) -> Result<(IpAddr, Ports), String> {
+    if !is_ipv6(text)
+        && let Some((host, several)) = text.rsplit_once(':')
+        && several.contains([',', '-', '*'])
+    {
+        return Ok((host_address(host, VIP)?, ports(several)?));
+    }
     match endpoint(text, VIP)? {
-        (address, Some(port)) => Ok((address, port)),
+        (address, Some(port)) => Ok((address, Ports::of_key(port))),
         (_, None) => Err(format!("the port is missing, expected {VIP}")),
     }
+}
+
+/// Ports, ranges of them, or all.
+fn ports(text: &str) -> Result<Ports, String> {
+    if text == "*" {
+        return Ok(Ports::ALL);
+    }
+    let mut ranges: Vec<PortRange> = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|port| whole::<u16>(port.trim(), 1..=65535));
+        let (Ok(first), Ok(last)) = (first, last) else { return Err(format!("expected {PORTS}")) };
+        if first > last {
+            return Err(format!("the range {first}-{last} ends before it begins"));
+        }
+        if let Some(other) = ranges.iter().find(|range| range.first <= last && first <= range.last) {
+            return Err(format!("{other} and {} have ports in common", PortRange { first, last }));
+        }
+        ranges.push(PortRange { first, last });
+    }
+    let most = Ports::MOST;
+    Ports::of(&ranges).ok_or_else(|| {
+        format!(
+            "found {} ports and ranges, expected at most {most}: split the service, or use a range",
+            ranges.len()
+        )
+    })
 }
 
 /// A VIP as an address of an interface; the default prefix length is that of a single host.
@@ -147,9 +198,10 @@ fn group_address(text: &str) -> Result<IpAddr, String> {
 
 /// A director's own address on the VIPs' network.
 pub(crate) fn node_address(text: &str) -> Result<IpAddr, String> {
-    match host_address(text, NODE)? {
-        address if address.is_ipv4() => Ok(address),
-        _ => Err(format!("found an IPv6 address, expected {NODE}")),
+    match text.parse::<Ipv6Addr>() {
+        // One of the interface that the VIPs are on.
+        Ok(address) if address.is_unicast_link_local() => Ok(address.into()),
+        _ => host_address(text, NODE),
     }
 }
 
@@ -225,11 +277,12 @@ pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String
 }
 
 pub(crate) const VIP: &str = "an address and port, such as 211.58.250.6:80 or \"[2001:db8::6]:80\"";
+const PORTS: &str = "ports from 1 to 65535, ranges of them, or * for all, such as 80,443 or 30000-30999";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
 const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
 const SOURCE_PREFIX: &str = "a prefix of unicast addresses, such as 172.16.0.0/16 or fd00:6c62::/64";
 pub(crate) const SERVER: &str = "an address, such as 211.58.250.25 or 2001:db8::25";
-pub(crate) const NODE: &str = "an IPv4 address, such as 211.58.250.5";
+pub(crate) const NODE: &str = "an IP address, such as 211.58.250.5 or fd00::5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";
 pub(crate) const MULTICAST: &str =
     "a multicast address and port, such as 239.192.76.66:694 or \"[ff02::4c42]:694\"";

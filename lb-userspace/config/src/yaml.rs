@@ -13,6 +13,7 @@ pub(crate) struct File {
     pub interface: Scalar,
     pub xdp_mode: Scalar,
     pub connections: Scalar,
+    pub bindings: Scalar,
     pub control: Option<Control>,
     pub metrics: Option<Metrics>,
     pub timeouts: Option<Timeouts>,
@@ -103,6 +104,10 @@ pub(crate) struct TimedCommand {
     pub timeout: Scalar,
 }
 
+/// Values by the number of a QUIC configuration, kept as [`ByNode`] keeps them.
+#[derive(Debug)]
+pub(crate) struct ByRotation(pub Vec<(String, Scalar)>);
+
 /// A value by node name, in file order; duplicate names are kept.
 #[derive(Debug)]
 pub(crate) struct ByNode(pub Vec<(String, Scalar)>);
@@ -145,14 +150,19 @@ pub(crate) struct Service {
     pub scheduler: Scalar,
     #[serde(deserialize_with = "given")]
     pub hash: Option<Hash>,
+    #[serde(deserialize_with = "given")]
+    pub quic_lb: Option<Vec<QuicEncoding>>,
     pub fallback: Scalar,
     pub sorry_page: Scalar,
     pub forward: Scalar,
     pub gue_port: Scalar,
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
+    pub vlan: Scalar,
     pub stray: Scalar,
     pub ops: Scalar,
+    #[serde(deserialize_with = "given")]
+    pub persistence: Option<Persistence>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,
@@ -172,6 +182,24 @@ pub(crate) struct Service {
 pub(crate) struct Hash {
     pub port: Scalar,
     pub fallback: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `server_id_length` and `nonce_length`")]
+pub(crate) struct QuicEncoding {
+    pub rotation: Scalar,
+    pub server_id_length: Scalar,
+    pub nonce_length: Scalar,
+    pub key: Scalar,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `timeout`")]
+pub(crate) struct Persistence {
+    pub timeout: Scalar,
+    pub prefix: Scalar,
+    pub group: Scalar,
+    pub weight_zero: Scalar,
 }
 
 /// One check or several.
@@ -251,7 +279,12 @@ pub(crate) struct Server {
     pub gue_port: Scalar,
     pub tunnel_mtu: Scalar,
     pub tunnel_source: Scalar,
+    pub quic_server_ids: Option<ByRotation>,
+    pub interface: Scalar,
+    pub vlan: Scalar,
     pub weight: Scalar,
+    pub upper_threshold: Scalar,
+    pub lower_threshold: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
 }
@@ -367,22 +400,31 @@ impl<'de> Deserialize<'de> for Checks {
 
 impl<'de> Deserialize<'de> for ByNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = ByNode;
+        deserializer.deserialize_map(Entries("a mapping of nodes and their addresses")).map(Self)
+    }
+}
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a mapping of nodes and their addresses")
-            }
+impl<'de> Deserialize<'de> for ByRotation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries("a mapping of configurations and server IDs")).map(Self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByNode, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(ByNode(entries))
-            }
+/// A mapping as it stands in the file, and what it is.
+struct Entries(&'static str);
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(String, Scalar)>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
         }
-        deserializer.deserialize_map(Entries)
+        Ok(entries)
     }
 }

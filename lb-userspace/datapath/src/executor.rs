@@ -1,5 +1,6 @@
 //! Carries out the plan's changes in the maps.
 //!
+//! - `quic`: which servers connection IDs name
 //! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `servers`: how each server is reached, and its copy of its service
 //! - `backends`: whose a packet is that comes from a server by address translation, and routes to
@@ -7,6 +8,7 @@
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;
+pub(crate) mod quic;
 mod schedules;
 mod servers;
 mod values;
@@ -22,13 +24,14 @@ use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
+use lb_common::egress::Egress;
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::nat::{RoutesInForce, Translation};
 use lb_common::probe::{Answer, Ports};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{ServiceId, ServiceInfo, ServiceSlot, place};
+use lb_common::service::{ServiceId, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
@@ -37,14 +40,17 @@ use lb_system::clock::now_ns;
 
 use self::backends::Backends;
 use self::schedules::Regions;
-use self::values::service_info;
+use self::values::{persistence, places, service_info};
 use super::allocator::Allocator;
+use super::bindings::Bindings;
+use super::fragments;
 use super::ids::Ids;
 use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use super::trace::Trace;
+use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
 
 /// The maps and what stands where in them.
@@ -62,6 +68,8 @@ pub struct Executor {
     retired: Vec<Regions>,
     /// The table of services differs from `services`.
     services_changed: bool,
+    /// `BOUND_SERVERS` differs from what services and servers say.
+    bound_changed: bool,
     /// Number of the last switch from one schedule, or one half of the services, to the other.
     switches: u64,
     /// Switches up to this one have settled: no packet is under way with what they switched off.
@@ -98,6 +106,8 @@ struct ServiceRecord {
     id: ServiceId,
     settings: Settings,
     servers: BTreeMap<Target, ServerId>,
+    /// Those that bound clients may go to.
+    binding: BTreeSet<Target>,
     /// Of those that have one.
     macs: BTreeMap<Target, Mac>,
     serving: Serving,
@@ -105,6 +115,7 @@ struct ServiceRecord {
     regions: Regions,
     /// The last switch of its schedules.
     switched: u64,
+    quic: Quic,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
 }
@@ -117,9 +128,13 @@ struct Serving {
 }
 
 impl ServiceRecord {
+    fn ports(&self, key: &ServiceKey) -> lb_model::Ports {
+        self.settings.ports.unwrap_or(lb_model::Ports::of_key(key.port))
+    }
+
     /// Whether packets must not go the program's fast way.
     fn needs_slow_way(&self) -> bool {
-        self.serving.host || self.settings.each_datagram
+        self.serving.host || self.settings.each_datagram || self.settings.quic
     }
 }
 
@@ -154,7 +169,8 @@ impl Executor {
                 routes: Shared::new(
                     inherited.map_or(RoutesInForce::default(), |inherited| inherited.control.routes.get()),
                 ),
-                reserved: [0; 14],
+                has_ranges: Shared::new(0),
+                reserved: [0; 6],
                 translated: Shared::new(Vips::default()),
                 leases,
             },
@@ -169,6 +185,7 @@ impl Executor {
             pairs: Allocator::new(sizes.pairs()),
             retired: Vec::new(),
             services_changed: false,
+            bound_changed: false,
             switches: 0,
             settled: 0,
             halves_switched: 0,
@@ -187,6 +204,15 @@ impl Executor {
     /// What the program tells of single packets.
     pub fn trace(&mut self) -> &mut Trace {
         &mut self.maps.trace
+    }
+
+    pub fn bindings(&mut self) -> &mut Bindings {
+        &mut self.maps.bindings
+    }
+
+    /// Fragments that come too early, unless a thread holds them already.
+    pub fn fragments(&mut self) -> &mut Option<fragments::Maps> {
+        &mut self.maps.fragments
     }
 
     /// Number of a server in the maps.
@@ -255,6 +281,7 @@ impl Executor {
             Change::AddService(key, settings) => self.add_service(*key, *settings)?,
             Change::ChangeService(key, settings) => {
                 self.record(key)?.settings = *settings;
+                self.write_persistence(key)?;
                 self.service_changed(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
@@ -263,6 +290,7 @@ impl Executor {
                 let id = *self.record(key)?.servers.get(&server.target).context("no such server")?;
                 self.write_next_hop(key, id, server)?;
             }
+            Change::Quic(key, quic) => self.set_quic(key, quic)?,
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, hashing, candidates) => {
                 self.schedule(key, *scheduler, *hashing, candidates)?;
@@ -274,10 +302,27 @@ impl Executor {
     /// Ends a batch of changes: services that were added, changed or removed are so for packets
     /// from now on.
     pub fn commit(&mut self) -> Result<()> {
+        self.write_bound_servers()?;
         if std::mem::take(&mut self.services_changed) {
             self.write_services()?;
         }
         self.write_backends()
+    }
+
+    /// Tells which servers bound clients may go to.
+    fn write_bound_servers(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.bound_changed) {
+            return Ok(());
+        }
+        let persistent = self.services.values().filter(|record| record.settings.persistence.is_some());
+        let bound = persistent.flat_map(|record| {
+            let numbers = record.servers.iter().filter(|(target, _)| record.binding.contains(*target));
+            numbers.map(|(target, id)| {
+                let [high, low] = target.address().0;
+                ([high, low, u64::from(record.id.0)], u32::from(id.0))
+            })
+        });
+        self.maps.bound_servers.set("servers of bound clients", &bound.collect())
     }
 
     /// Nothing in the table names `server` any more: its number is free.
@@ -289,6 +334,7 @@ impl Executor {
         self.maps.targets.write(usize::from(server.0), V6::UNSPECIFIED);
         self.maps.tunnels.write(usize::from(server.0), Tunnel::UNSET);
         self.maps.translations.write(usize::from(server.0), Translation::UNSET);
+        self.maps.egresses.write(usize::from(server.0), Egress::UNSET);
         self.server_ids.give_back(server.0);
         for record in self.services.values_mut() {
             record.purging.retain(|purging| *purging != server);
@@ -319,10 +365,12 @@ impl Executor {
             id: ServiceId(id),
             settings,
             servers: BTreeMap::new(),
+            binding: BTreeSet::new(),
             macs: BTreeMap::new(),
             serving: Serving::default(),
             regions: Regions::default(),
             switched: 0,
+            quic: Quic::default(),
             purging: Vec::new(),
         };
         // No packet can see these yet.
@@ -331,17 +379,27 @@ impl Executor {
         }
         self.services.insert(key, record);
         self.services_changed = true;
-        Ok(())
+        self.write_persistence(&key)
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<()> {
         let record = self.services.remove(key).with_context(|| format!("no such service: {key}"))?;
         self.services_changed = true;
+        self.bound_changed |= record.settings.persistence.is_some();
         self.retired.push(record.regions);
         if record.purging.is_empty() {
             self.service_ids.give_back(record.id.0);
         }
         record.purging.iter().for_each(|server| self.leaves(*server, record.id));
+        Ok(())
+    }
+
+    /// Packets that still or already take the service for one that binds clients find it so or not.
+    fn write_persistence(&mut self, key: &ServiceKey) -> Result<()> {
+        let record = self.record(key)?;
+        let (index, persistence) = (usize::from(record.id.0), persistence(key, record));
+        self.bound_changed = true;
+        self.maps.persistence.write(index, persistence);
         Ok(())
     }
 
@@ -370,7 +428,8 @@ impl Executor {
         self.settle(self.halves_switched);
         // The servers' copies are all that packets need whose connections are known.
         let present = self.services.iter().filter(|(_, record)| !record.settings.departed);
-        let services: Vec<ServiceInfo> = present.map(|(key, record)| service_info(key, record)).collect();
+        let services = places(present.map(|(key, record)| (service_info(key, record), record.ports(key))));
+        let ranges = services.iter().any(|place| place.key().is_wide());
         let mut half = vec![ServiceSlot::EMPTY; self.sizes.service_slots() as usize];
         let seed = (1..1000).find(|seed| place(&services, *seed, &mut half)).context(
             "no arrangement of the services fits their table: are there more than it was made for?",
@@ -388,7 +447,10 @@ impl Executor {
         let vips = self.vips();
         let old = self.maps.control.read(0).vips.get();
         self.write_vips(&vips.union(&old));
+        let has_ranges = self.maps.control.word(0, offset_of!(Control, has_ranges));
+        has_ranges.fetch_or(u64::from(ranges), Ordering::Release);
         control.store(Half::new(base as u32, seed).0, Ordering::Release);
+        has_ranges.store(u64::from(ranges), Ordering::Release);
         self.write_vips(&vips);
         self.switches += 1;
         self.halves_switched = self.switches;

@@ -17,29 +17,45 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
 use lb_common::addr::V6;
 use lb_common::control::{Control, LAYOUT};
+use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::tunnel::Tunnel;
-use lb_model::{Service, ServiceKey};
+use lb_model::{Ports, Service, ServiceKey, Vlan};
+use nix::net::if_::if_indextoname;
 
 use super::attach::pins::{self, Pins};
+use super::bindings::Bindings;
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
 use crate::plan::{Target, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 8] =
-    ["SERVERS", "TARGETS", "TUNNELS", "TRANSLATIONS", "ROUTES", "STATIONS", "STATS", "CURSORS"];
+const SHARED: [&str; 11] = [
+    "SERVERS",
+    "TARGETS",
+    "TUNNELS",
+    "TRANSLATIONS",
+    "ROUTES",
+    "STATIONS",
+    "EGRESSES",
+    "STATS",
+    "CURSORS",
+    "LIMITS",
+    "FRAGMENTS",
+];
 /// Counters that are shared as long as their size is the same, and begin anew otherwise: another
 /// `lb` may have others.
 const COUNTERS: [&str; 2] = ["REASONS", "TABLE_EVENTS"];
 /// What is shared as long as the connection table has the same size.
 const OF_TABLE: [&str; 6] =
     ["CONNECTIONS_V4", "SPILLS_V4", "CONNECTIONS_V6", "SPILLS_V6", "COUNTS", "OVERFLOWS"];
+/// What is shared as long as it has the same size, and copied otherwise.
+const BINDINGS: &str = "BINDINGS";
 /// What is read, and then made anew.
 const CONTROL: &str = "CONTROL";
 /// What is made anew, and pinned because the kernel empties it when no process holds it any more.
@@ -70,8 +86,12 @@ pub struct Known {
     pub tunnel: Option<Tunnel>,
     /// `None`: direct routing, or a tunnel.
     pub translation: Option<Translation>,
+    /// `None`: packets leave to it as they have come.
+    pub egress: Option<Egress>,
     /// The server had new connections.
     pub usable: bool,
+    /// Its service had several ports.
+    pub many_ports: bool,
 }
 
 /// What the `lb` before this one left in `folder`.
@@ -87,16 +107,18 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
     let translations: Mapped<Translation> = open(&folder, "TRANSLATIONS")?;
+    let egresses: Mapped<Egress> = open(&folder, "EGRESSES")?;
     let room = sizes.servers as usize + 1;
     for (name, found) in [
         ("SERVERS", entries.elements()),
         ("TARGETS", targets.elements()),
         ("TUNNELS", tunnels.elements()),
         ("TRANSLATIONS", translations.elements()),
+        ("EGRESSES", egresses.elements()),
     ] {
         ensure!(found == room, "its map {name} has room for {found} entries, this lb's for {room}");
     }
-    let ways = |id: usize| (tunnels.read(id), translations.read(id));
+    let ways = |id: usize| (tunnels.read(id), translations.read(id), egresses.read(id));
     let servers =
         (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), ways(id))).collect();
     let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
@@ -108,7 +130,7 @@ fn known(
     id: usize,
     entry: ServerEntry,
     target: V6,
-    (tunnel, translation): (Tunnel, Translation),
+    (tunnel, translation, egress): (Tunnel, Translation, Egress),
 ) -> Option<Known> {
     let ServerEntry { next_hop, service } = entry;
     let next_hop = next_hop.get();
@@ -122,7 +144,9 @@ fn known(
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),
         translation: (next_hop.forwarding() == Forwarding::Masq).then_some(translation),
+        egress: next_hop.has_egress().then_some(egress),
         usable: next_hop.is_usable(),
+        many_ports: service.has(ServiceInfo::MANY_PORTS),
     })
 }
 
@@ -136,6 +160,21 @@ impl Inherited {
     /// Whether the connection table has the wanted size, so that it goes on as it is.
     pub fn fits(&self, sizes: &Sizes) -> bool {
         self.pages == [sizes.pages_v4(), sizes.pages_v6()]
+    }
+
+    fn has_bindings(&self, sizes: &Sizes) -> bool {
+        map(&self.folder, BINDINGS)
+            .and_then(|map| info(&map))
+            .is_ok_and(|info| info.max_entries() == sizes.bindings)
+    }
+
+    /// Copies the bound clients, unless they go on in the same map.
+    pub fn copy_bindings(&self, sizes: &Sizes, to: &mut Bindings) -> Result<()> {
+        if self.has_bindings(sizes) {
+            return Ok(());
+        }
+        let from = Map::LruHashMap(map(&self.folder, BINDINGS)?);
+        to.take_from(&Bindings::new(from)?)
     }
 
     fn has_counters(&self, name: &str) -> bool {
@@ -166,11 +205,25 @@ impl Inherited {
             let service = services
                 .entry(known.service)
                 .or_insert_with(|| Service::new(known.service.to_string(), known.service));
+            if known.many_ports {
+                // Which ones is not told, and asked only for new connections.
+                service.ports = Ports::ALL;
+            }
             if let Target::Real(address) = known.target {
                 let port = known.translation.map(|translation| u16::from_be(translation.port));
                 let server = lb_model::Server::new(address, port.unwrap_or(known.service.port));
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
-                service.servers.push(lb_model::Server { tunnel, masq: port.is_some(), ..server });
+                let named = |vlan: Vlan| (!vlan.is_as_it_came()).then_some(vlan);
+                let interface = known.egress.filter(|egress| egress.device != 0);
+                let interface = interface.and_then(|egress| if_indextoname(egress.device).ok());
+                service.vlan = service.vlan.or(known.egress.and_then(|egress| named(egress.from)));
+                service.servers.push(lb_model::Server {
+                    tunnel,
+                    masq: port.is_some(),
+                    interface: interface.map(|name| name.to_string_lossy().into_owned()),
+                    vlan: known.egress.and_then(|egress| named(egress.to)),
+                    ..server
+                });
             }
         }
         services.into_values().collect()
@@ -187,7 +240,7 @@ pub struct PinnedMaps {
 
 impl PinnedMaps {
     pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let names = [CONTROL, STAGES].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        let names = [CONTROL, STAGES, BINDINGS].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
         self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
     }
 
@@ -213,6 +266,7 @@ pub fn pin_maps(pins: &Pins, inherited: Option<&mut Inherited>, sizes: &Sizes) -
     match &inherited {
         Some(found) => {
             shared.extend(SHARED);
+            shared.extend(found.has_bindings(sizes).then_some(BINDINGS));
             shared.extend(COUNTERS.into_iter().filter(|name| found.has_counters(name)));
             shared.extend(OF_TABLE.into_iter().filter(|_| found.fits(sizes)));
         }

@@ -2,6 +2,7 @@
 //! does.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Error, Result, anyhow, bail};
 use aya::programs::ProgramError;
@@ -48,6 +49,11 @@ pub fn release() -> String {
 
 /// Asks the kernel for the newest thing that the program needs.
 fn takes_frags() -> io::Result<()> {
+    passing().map(drop)
+}
+
+/// A program that passes every packet to the host.
+pub(crate) fn passing() -> io::Result<OwnedFd> {
     const MOV64_IMM: u8 = 0xb7;
     const EXIT: u8 = 0x95;
     const XDP_PASS: i32 = 2;
@@ -69,7 +75,6 @@ fn takes_frags() -> io::Result<()> {
         load.license = c"Dual MIT/GPL".as_ptr() as u64;
         load.prog_flags = BPF_F_XDP_HAS_FRAGS;
     })
-    .map(drop)
 }
 
 /// In words: which kernel refuses the program `name`, and the verifier's last lines.

@@ -10,18 +10,22 @@
 //! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
 //!   memory
 //! - [`tournaments`]: what lc and wlc pick by, planted and mended
+//! - [`bindings`]: clients that are bound to servers
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
 //!   and counts
+//! - [`fragments`]: those that come too early, held until it is their turn
 //! - [`trace`]: packets that the program tells one by one
 //! - [`program_log`]: rare events that the program reports itself
 
 mod allocator;
 pub mod attach;
+pub mod bindings;
 mod bpf;
 pub mod device;
 pub mod executor;
+pub mod fragments;
 mod ids;
 pub mod inherited;
 pub mod kernel;
@@ -38,6 +42,7 @@ pub mod tournaments;
 pub mod trace;
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -49,11 +54,13 @@ use lb_model::ServiceKey;
 use lb_model::lease::{Leases, Memory};
 
 use self::executor::Executor;
+use self::fragments::Holder;
 use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
 use self::object::Sizes;
 use self::table::Table;
+use crate::plan::quic::Quic;
 use crate::plan::{Change, State, diff, schedule};
 
 /// A loaded program with its maps, and the state they hold.
@@ -108,6 +115,21 @@ impl DataPath {
         Ok(())
     }
 
+    /// Begins to hold fragments that come too early, unless it has begun before. Comes after
+    /// [`Self::load_programs`].
+    ///
+    /// # Errors
+    /// Such fragments are the host's, as long as this is not called again.
+    pub fn hold_fragments(&mut self, interface: u32) -> Result<Option<Holder>> {
+        let mut descriptor = |stage: Stage| -> Result<OwnedFd> {
+            let program = object::program(&mut self.ebpf, stage.program())?;
+            Ok(program.fd().context("the program is loaded")?.as_fd().try_clone_to_owned()?)
+        };
+        let programs = [descriptor(Stage::Related)?, descriptor(Stage::RelatedIpv6)?];
+        let maps = self.executor.fragments().take();
+        maps.map(|maps| Holder::start(maps, programs, interface)).transpose()
+    }
+
     pub fn applied(&self) -> &State {
         &self.applied
     }
@@ -155,6 +177,11 @@ impl DataPath {
                 }
             }
             Change::Schedule(key, ..) => drop(self.failed.insert(*key)),
+            Change::Quic(key, _) => {
+                if let Some(service) = self.applied.services.get_mut(key) {
+                    service.quic = Quic::default();
+                }
+            }
             Change::ChangeService(..)
             | Change::ChangeServer(..)
             | Change::RemoveServer(..)

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
+use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
+use lb_common::binding::Persistence;
 use lb_common::control::Control;
+use lb_common::egress::Egress;
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
@@ -18,6 +21,9 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
+use super::bindings::Bindings;
+use super::executor::quic;
+use super::fragments;
 use super::mapped::Mapped;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
@@ -44,6 +50,13 @@ pub struct Maps {
     pub schedules: Mapped<Schedule>,
     pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
+    /// How services bind clients.
+    pub persistence: Mapped<Persistence>,
+    pub bindings: Bindings,
+    /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
+    pub bound_servers: Synced<[u64; 3], u32>,
+    /// Thresholds of servers. Shared with the threads of the sweep.
+    pub limits: Arc<Mapped<Limits>>,
     pub servers: Mapped<ServerEntry>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
@@ -52,9 +65,16 @@ pub struct Maps {
     /// By [`lb_common::nat::Backend`].
     pub backends: Synced<[u64; 3], u32>,
     pub routes: Mapped<Route>,
+    pub(crate) quic_encodings: quic::Encodings,
+    pub(crate) quic_servers: quic::Servers,
+    pub egresses: Mapped<Egress>,
+    /// Interfaces that servers are behind, by their indices. The kernel removes those that go.
+    pub devices: DevMapHash<MapData>,
     pub stats: Stats,
     pub counters: Counters,
     pub trace: Trace,
+    /// `None`: the thread that holds fragments has them.
+    pub fragments: Option<fragments::Maps>,
     /// The last packet that had a checksum that was left to hardware.
     pub partial_checksum: Mapped<Seen>,
 }
@@ -64,6 +84,7 @@ impl Maps {
     /// shares, apart.
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
         let counts = Arc::new(mapped(ebpf, "COUNTS")?);
+        let limits = Arc::new(mapped(ebpf, "LIMITS")?);
         let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
         let maps = Self {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
@@ -71,22 +92,40 @@ impl Maps {
             answers: Synced::take(ebpf, "ANSWERS")?,
             directors: Synced::take(ebpf, "DIRECTORS")?,
             came_back: mapped(ebpf, "CAME_BACK")?,
-            xsks: take(ebpf, "XSKS")?.try_into().context("map XSKS is not of the expected kind")?,
-            stages: take(ebpf, "STAGES")?.try_into().context("map STAGES is not of the expected kind")?,
+            xsks: of_kind(ebpf, "XSKS")?,
+            stages: of_kind(ebpf, "STAGES")?,
             services: mapped(ebpf, "SERVICES")?,
             active_schedules: mapped(ebpf, "ACTIVE_SCHEDULES")?,
             schedules: mapped(ebpf, "SCHEDULES")?,
             schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
-            tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts))),
+            tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts), Arc::clone(&limits))),
+            persistence: mapped(ebpf, "PERSISTENCE")?,
+            bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
+            bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
+            limits,
             servers: mapped(ebpf, "SERVERS")?,
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,
             backends: Synced::take(ebpf, "BACKENDS")?,
             routes: mapped(ebpf, "ROUTES")?,
+            egresses: mapped(ebpf, "EGRESSES")?,
+            devices: of_kind(ebpf, "DEVICES")?,
+            quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
+            quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
             counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
-            trace: Trace::new(mapped(ebpf, "TRACE")?, per_cpu(ebpf, "TRACED")?, take(ebpf, "TRACE_EVENTS")?)?,
+            trace: Trace::new(
+                mapped(ebpf, "TRACE")?,
+                per_cpu(ebpf, "TRACED")?,
+                take(ebpf, "TRACE_EVENTS")?,
+                take(ebpf, "CAPTURED")?,
+            )?,
+            fragments: Some(fragments::Maps::new(
+                take(ebpf, "FRAGMENTS")?,
+                take(ebpf, "HELD")?,
+                mapped(ebpf, "HOLDER")?,
+            )?),
             partial_checksum: mapped(ebpf, "PARTIAL_CHECKSUM")?,
         };
         let tournaments = Some(Arc::clone(&maps.tournaments));
@@ -105,8 +144,12 @@ fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
     Mapped::new(name, take(ebpf, name)?)
 }
 
-fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+fn of_kind<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
     take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {
+    of_kind(ebpf, name)
 }
 
 /// A hash map that holds exactly what it was last set to.
@@ -114,8 +157,7 @@ pub struct Synced<K, V>(HashMap<MapData, K, V>);
 
 impl<K: Pod + Ord, V: Pod> Synced<K, V> {
     fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
-        let map = take(ebpf, name)?.try_into();
-        map.map(Self).with_context(|| format!("map {name} is not of the expected kind"))
+        of_kind(ebpf, name).map(Self)
     }
 
     /// Adds and changes before it removes: nothing that stays is away for a moment. `what` it holds

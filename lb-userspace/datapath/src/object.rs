@@ -43,16 +43,26 @@ pub struct Sizes {
     /// Words for the lists of all schedules; a wrr service needs about one per server and distinct
     /// weight.
     pub schedule_words: u32,
+    /// Clients that are bound to servers.
+    pub bindings: u32,
 }
 
 impl Sizes {
     /// Room for what the configuration may grow into by reloads.
     pub fn for_connections(connections: u32, connections_v6: u32) -> Self {
-        Self { connections, connections_v6, services: 4096, servers: 65_535, schedule_words: 1 << 19 }
+        Self {
+            connections,
+            connections_v6,
+            services: 4096,
+            servers: 65_535,
+            schedule_words: 1 << 19,
+            bindings: 1 << 12,
+        }
     }
 
-    /// The same with room for so many services, of which so many have buckets of mh, and for twice
-    /// as many of either after reloads.
+    /// The same with room for so many services (of one with ranges of ports, as many as it has
+    /// places in their table), of which so many have buckets of mh, and for twice as many of either
+    /// after reloads.
     pub fn with_services(self, services: usize, of_mh: usize) -> Self {
         let room = |number: usize| u32::try_from(number * 2).unwrap_or(u32::MAX / 2).next_power_of_two();
         let words = services * SERVICE_WORDS + of_mh * MH_WORDS as usize;
@@ -115,13 +125,18 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("SCHEDULES", (sizes.services + 1) * 2)
         .map_max_entries("CURSORS", sizes.services + 1)
         .map_max_entries("SCHEDULE_WORDS", sizes.schedule_words)
+        .map_max_entries("PERSISTENCE", sizes.services + 1)
+        .map_max_entries("BINDINGS", sizes.bindings)
+        .map_max_entries("BOUND_SERVERS", sizes.servers + 1)
         .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("TUNNELS", sizes.servers + 1)
         .map_max_entries("TRANSLATIONS", sizes.servers + 1)
         // What a reload brings and what it takes away are in the map together for a moment.
         .map_max_entries("BACKENDS", sizes.servers.saturating_mul(2))
+        .map_max_entries("EGRESSES", sizes.servers + 1)
         .map_max_entries("COUNTS", sizes.servers + 1)
+        .map_max_entries("LIMITS", sizes.servers + 1)
         .map_max_entries("LEAVES", sizes.servers + 1)
         .map_max_entries("PAIRS", sizes.pairs())
         .map_max_entries("STATS", sizes.servers + 1)
@@ -216,7 +231,9 @@ mod tests {
             mac: None,
             tunnel: None,
             translation: None,
+            egress: None,
             usable: false,
+            many_ports: false,
         };
         let services = |numbers: &[u16]| {
             let known: Vec<Known> = numbers.iter().map(|number| known(*number)).collect();

@@ -4,20 +4,26 @@
 //! desired [`State`], diff it against the applied one, execute the changes.
 
 mod diff;
+pub mod egress;
 pub mod nat;
+pub mod quic;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Holding};
+use lb_common::egress::Egress;
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::tunnel::Tunnel;
-use lb_model::{Forwarding, Hashing, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
+use self::quic::Quic;
 pub use diff::{diff, schedule};
 
 /// Everything the data path holds.
@@ -31,6 +37,7 @@ pub struct Service {
     pub settings: Settings,
     pub scheduler: Scheduler,
     pub hashing: Hashing,
+    pub quic: Quic,
     /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
@@ -38,17 +45,33 @@ pub struct Service {
 /// What the program needs of a service for packets of known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
+    /// `None`: the key's port alone.
+    pub ports: Option<Ports>,
     pub stray: Stray,
     /// Clients are told when there is no server for them.
     pub refuses: bool,
     /// Each datagram is scheduled by itself.
     pub each_datagram: bool,
+    /// Packets are of QUIC, and their connection IDs name servers.
+    pub quic: bool,
     pub timeouts: Timeouts,
+    /// `None`: clients are not bound to their server.
+    pub persistence: Option<Persistence>,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
     /// The service left the configuration and keeps the connections it has: others are nobody's, as
     /// at any port without a service.
     pub departed: bool,
+}
+
+/// How clients are bound to their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Services with the same number share bindings ([`lb_common::binding::group`]).
+    pub group: u64,
+    /// Bits of an address that tell clients apart.
+    pub prefix: u8,
+    pub timeout: Duration,
 }
 
 /// Where packets can go: a real server, or the director's own host.
@@ -73,9 +96,17 @@ pub struct Server {
     /// Where packets are translated to; `None`: direct routing, or a tunnel. The MAC is that of the
     /// next hop.
     pub translation: Option<Translation>,
+    /// `None`: packets leave to it by the interface that they come in by, with the tags that they
+    /// have.
+    pub egress: Option<Egress>,
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
+    /// New connections of clients that are bound to it may go to it, where the service binds
+    /// clients.
+    pub binds: bool,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
 }
 
 impl Server {
@@ -109,6 +140,7 @@ impl Service {
             server: server.target,
             weight: if server.usable { server.weight } else { 0 },
             holding: server.holding(),
+            thresholds: server.thresholds,
         };
         match self.scheduler.hashes() {
             true => self
@@ -157,6 +189,9 @@ pub enum Change {
     ChangeServer(ServiceKey, Server),
     /// The schedule without the server comes before this.
     RemoveServer(ServiceKey, Target),
+    /// Which servers its QUIC connection IDs name. Servers are added before this, and removed after
+    /// it.
+    Quic(ServiceKey, Quic),
     /// From now on new connections go to those of weights above 0, in this order.
     Schedule(ServiceKey, Scheduler, Hashing, Vec<Candidate<Target>>),
 }
@@ -183,6 +218,9 @@ impl fmt::Display for Change {
             Self::ChangeServer(key, server) => {
                 let usable = if server.usable { "in service" } else { "out of service" };
                 write!(f, "Changing real server: {} ({}*{key}), {usable}", server.target, server.weight)
+            }
+            Self::Quic(key, quic) => {
+                write!(f, "Reading QUIC connection IDs of {key} by {} configurations", quic.encodings.len())
             }
             Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
             Self::Schedule(key, scheduler, _, candidates) => {

@@ -61,7 +61,7 @@ impl Copier<'_> {
             let place = Place::of(&flow, self.control.hash_keys, page_mask);
             let page = to.page(place.page as usize);
             let address = service.key();
-            let same = |server: ServerId| self.servers.read(usize::from(server.0)).service.serves(&address);
+            let same = |server: ServerId| self.servers.read(usize::from(server.0)).service.knows(&address);
             let found = table::find(&page, &place, key, |found| same(found.server()).then_some(()));
             let (slot, before) = match found {
                 Some((seen, ())) if newer && seen.entry != entry.in_place_of(seen.entry) => {

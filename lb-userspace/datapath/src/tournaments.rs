@@ -2,9 +2,11 @@
 //! mended while it is in force. The rules are `lb_common::tournament`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lb_common::limits::{Limits, Standing};
 use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
@@ -19,6 +21,7 @@ pub struct Tournaments {
     leaves: Mapped<u64>,
     /// The servers' connections now.
     counts: Arc<Mapped<u64>>,
+    limits: Arc<Mapped<Limits>>,
     in_force: Mutex<BTreeMap<ServiceId, Tournament>>,
 }
 
@@ -29,8 +32,13 @@ struct Tournament {
 }
 
 impl Tournaments {
-    pub fn new(pairs: Mapped<[u64; 2]>, leaves: Mapped<u64>, counts: Arc<Mapped<u64>>) -> Self {
-        Self { pairs, leaves, counts, in_force: Mutex::default() }
+    pub fn new(
+        pairs: Mapped<[u64; 2]>,
+        leaves: Mapped<u64>,
+        counts: Arc<Mapped<u64>>,
+        limits: Arc<Mapped<Limits>>,
+    ) -> Self {
+        Self { pairs, leaves, counts, limits, in_force: Mutex::default() }
     }
 
     fn in_force(&self) -> MutexGuard<'_, BTreeMap<ServiceId, Tournament>> {
@@ -47,7 +55,7 @@ impl Tournaments {
         let before = match tree {
             None => in_force.remove(&service),
             Some(tree) => {
-                plant(&self, tree, &members, |member| self.counts(member.server()));
+                plant(&self, tree, &members, |member| self.standing(tree, member.server()));
                 in_force.insert(service, Tournament { tree, members: members.clone() })
             }
         };
@@ -66,8 +74,21 @@ impl Tournaments {
         self.leaves.atomic(usize::from(server.0)).store(leaf.0, Ordering::Release);
     }
 
-    fn counts(&self, server: ServerId) -> Counts {
-        Counts(self.counts.atomic(usize::from(server.0)).load(Ordering::Acquire))
+    /// A server's connections, and whether it is full, which is noted.
+    fn standing(&self, tree: Tree, server: ServerId) -> Standing {
+        let index = usize::from(server.0);
+        let counts = Counts(self.counts.atomic(index).load(Ordering::Acquire));
+        if !tree.limited {
+            return counts.into();
+        }
+        let was = self.limits.word(index, offset_of!(Limits, full));
+        let before = was.load(Ordering::Acquire);
+        let full = self.limits.read(index).thresholds.get().is_full(before != 0, counts);
+        if full != (before != 0) {
+            // The program may have noted something newer.
+            let _ = was.compare_exchange(before, u64::from(full), Ordering::AcqRel, Ordering::Relaxed);
+        }
+        Standing { counts, full }
     }
 
     /// Brings all tournaments in line with the counts. Returns how many nodes were stale.
@@ -83,7 +104,8 @@ impl Tournaments {
     }
 
     fn mend_one(&self, tournament: &Tournament) -> u32 {
-        mend(&self, tournament.tree, &tournament.members, |member| self.counts(member.server()))
+        let Tournament { tree, members } = tournament;
+        mend(&self, *tree, members, |member| self.standing(*tree, member.server()))
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use lb_common::capture::Head;
 use lb_common::trace::{Event, Settings, Traced};
 use lb_system::clock::now_ns;
 use zerocopy::FromBytes as _;
@@ -34,6 +35,15 @@ pub struct Trace {
     settings: Mapped<Settings>,
     traced: PerCpuArray<MapData, TracedWords>,
     events: RingBuf<MapData>,
+    captured: RingBuf<MapData>,
+}
+
+/// A frame that was captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    pub head: Head,
+    /// As many as `head.captured` says.
+    pub bytes: Vec<u8>,
 }
 
 impl Trace {
@@ -41,10 +51,12 @@ impl Trace {
         settings: Mapped<Settings>,
         traced: PerCpuArray<MapData, TracedWords>,
         events: Map,
+        captured: Map,
     ) -> Result<Self> {
         let events = events.try_into().context("map TRACE_EVENTS is not of the expected kind")?;
+        let captured = captured.try_into().context("map CAPTURED is not of the expected kind")?;
         settings.write(0, Settings::OFF);
-        Ok(Self { settings, traced, events })
+        Ok(Self { settings, traced, events, captured })
     }
 
     /// Has these packets told for so long, unless this is called again.
@@ -64,6 +76,18 @@ impl Trace {
         while let Some(item) = self.events.next() {
             if let Ok((event, _)) = Event::read_from_prefix(&item) {
                 return Some(event);
+            }
+        }
+        None
+    }
+
+    /// The next frame that was captured, and that nobody has taken yet.
+    pub fn take_captured(&mut self) -> Option<Captured> {
+        while let Some(item) = self.captured.next() {
+            if let Ok((head, bytes)) = Head::read_from_prefix(&item)
+                && let Some(bytes) = bytes.get(..head.captured as usize)
+            {
+                return Some(Captured { head, bytes: bytes.to_vec() });
             }
         }
         None

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod capture;
 mod check;
 mod events;
 mod orders;
@@ -53,6 +54,9 @@ enum Command {
     /// Show live what is decided for each packet: to which server it goes and why, or why it is
     /// refused
     Trace(trace::Options),
+    /// Write packets as they came in and as they went out to a file for tcpdump, tshark or
+    /// Wireshark, each with what was decided as a comment
+    Capture(capture::Options),
     /// Move a group of VIPs from this director to the next one of the cluster
     Failover(orders::GroupOptions),
     /// Move a group of VIPs back to its preferred director
@@ -77,6 +81,7 @@ pub(crate) fn main() -> Result<()> {
         Command::Enable(options) => servers::enable(options),
         Command::Events(options) => events::run(options),
         Command::Trace(options) => trace::run(options),
+        Command::Capture(options) => capture::run(options),
         Command::Failover(options) => orders::failover(options),
         Command::Failback(options) => orders::failback(options),
         Command::Standby(options) => orders::standby(&options),

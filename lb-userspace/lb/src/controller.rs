@@ -6,8 +6,8 @@
 //! The controller's rooms, each with its own data, none of which knows the controller:
 //!
 //! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
-//!   are gone), `draining`, `tunnels` (the ways to servers
-//!   with tunnels), `clients` (the ways back to clients)
+//!   are gone), `draining`, `ways` (by which interface and which route), `clients`
+//!   (the ways back to clients)
 //! - `forwarder`: the data path; in it `accounts`, what departed servers have carried
 //! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
@@ -53,6 +53,7 @@ mod interface;
 mod lives;
 mod maintenance;
 mod membership;
+mod neighbourhood;
 mod notifications;
 mod probing;
 mod reach;
@@ -69,8 +70,8 @@ mod stop;
 mod throttle;
 mod topology;
 mod tracer;
-mod tunnels;
 mod vip_checks;
+mod ways;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -80,10 +81,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use lb_api::findings::Kind;
 use lb_common::mac::Mac;
+use lb_datapath::plan::Target;
 use lb_health::Verdict;
 use lb_health::server::Machine;
-use lb_model::{Config, Server, XdpMode};
-use lb_net::neighbours::{self, Neighbours};
+use lb_model::{Config, Server, ServiceKey, XdpMode};
+use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
 use sd_notify::NotifyState;
 
@@ -98,6 +100,7 @@ use self::lives::End;
 pub(crate) use self::lives::run;
 use self::maintenance::Maintenance;
 use self::membership::{ClusterInput, Membership};
+use self::neighbourhood::Neighbourhood;
 use self::notifications::Notifier;
 pub(crate) use self::release::release;
 use self::runtime::{Notification, Runtime};
@@ -123,7 +126,7 @@ pub(crate) struct Controller {
     throttle: Throttle,
     runtime: Runtime,
     checks: Checks,
-    neighbours: Neighbours,
+    neighbours: Neighbourhood,
     routes: Routes,
     /// Servers of direct routing, fallbacks and nodes, which must be on the segment.
     segment: BTreeSet<IpAddr>,
@@ -177,7 +180,10 @@ impl Controller {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::Verdict(verdict) => self.verdict(verdict),
-            Observation::Neighbour(event) => self.neighbour(event),
+            Observation::Neighbour(interface, event) if interface == self.interface.index() => {
+                self.neighbour(event);
+            }
+            Observation::Neighbour(interface, event) => self.neighbour_elsewhere(interface, event),
             Observation::Route(event) => self.route(event),
             Observation::Table(table) => {
                 self.runtime.set_table(table);
@@ -214,10 +220,10 @@ impl Controller {
         }
         match event {
             neighbours::Event::Neighbour(address, mac) => {
-                let behind = self.runtime.tunnels.set_mac(address, mac);
+                let behind = self.runtime.ways.set_mac(self.interface.index(), address, mac);
                 self.runtime.set_client_hop(address, mac);
                 // A server with a tunnel has the MAC of its next hop, which may be itself.
-                let itself = (!self.runtime.tunnels.is_tunnelled(address)).then_some(address);
+                let itself = (!self.runtime.ways.is_elsewhere(address)).then_some(address);
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up } => {
@@ -230,6 +236,15 @@ impl Controller {
         }
     }
 
+    /// As [`Self::neighbour`], on another interface's segment. Whether that interface is there its
+    /// routes tell.
+    fn neighbour_elsewhere(&mut self, interface: u32, event: neighbours::Event) {
+        if let neighbours::Event::Neighbour(address, mac) = event {
+            let behind = self.runtime.ways.set_mac(interface, address, mac);
+            behind.into_iter().for_each(|server| self.set_mac(server, mac));
+        }
+    }
+
     fn set_mac(&mut self, address: IpAddr, mac: Option<Mac>) {
         let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
         match mac {
@@ -237,23 +252,27 @@ impl Controller {
                 tracing::info!("{address} is at {mac}");
             }
             // Where there is no way any more, that was told.
-            None if before.is_some() && self.runtime.tunnels.trouble(address).is_none() => {
-                let (silence, interface) = (self.runtime.silence(address), &self.config.interface);
-                tracing::warn!("{silence} on {interface} any more");
+            None if before.is_some() && self.runtime.ways.trouble(address).is_none() => {
+                tracing::warn!("{} any more", self.runtime.silence(address));
             }
             _ => {}
         }
         self.notify(notifications);
     }
 
-    /// Something was found about the route to a server with a tunnel.
+    /// Something was found about the way to a server.
     fn route(&mut self, event: routes::Event) {
         let server = event.address;
-        match &event.found {
-            Ok(route) => tracing::info!("{server} is reached by way of {}", route.next_hop),
-            Err(trouble) => tracing::warn!("{trouble}"),
+        if let Err(trouble) = &event.found {
+            tracing::warn!("{trouble}");
         }
         let mac = self.runtime.set_route(event);
+        if let Some(route) = self.runtime.ways.route(server)
+            && self.runtime.ways.is_elsewhere(server)
+        {
+            let interface = neighbourhood::name(route.exit.interface);
+            tracing::info!("{server} is reached by way of {} on {interface}", route.next_hop);
+        }
         self.want_neighbours();
         if let Some(mac) = mac {
             self.set_mac(server, mac);
@@ -286,8 +305,12 @@ impl Controller {
         let findings = notifier.findings();
         checks.publish_stations(&Needs { config, runtime, forwarder, interface, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
-        let unusable = self.runtime.tunnels.findings(&self.config);
-        self.notifier.findings().set(Kind::TunnelUnusable, unusable);
+        self.inspections.follow_exits(&self.runtime.ways, self.interface.mode());
+        let unusable = self.runtime.ways.findings(&self.config);
+        for kind in [Kind::TunnelUnusable, Kind::InterfaceUnusable] {
+            let of_kind = unusable.iter().filter(|finding| finding.kind == kind);
+            self.notifier.findings().set(kind, of_kind.cloned().collect());
+        }
         let no_way_back = self.runtime.clients.finding(&self.config);
         self.notifier.findings().set(Kind::NoWayBack, no_way_back.into_iter().collect());
         // How many servers this director could send clients to.
@@ -311,6 +334,8 @@ impl Controller {
         if self.runtime.draining.finish(Instant::now(), is_idle) {
             self.follow_configuration();
         }
+        let full = |service: &ServiceKey, server| self.forwarder.is_full(service, Target::Real(server));
+        self.notifier.publish_full(&self.config.services, full);
         self.poll_maintenance();
         let notifications = self.runtime.pass_time(self.started.elapsed());
         self.notify(notifications);

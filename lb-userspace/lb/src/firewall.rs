@@ -6,8 +6,8 @@
 mod iptables;
 mod nftables;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Findings, Kind};
@@ -23,21 +23,38 @@ const EVERY: Duration = Duration::from_secs(180);
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// More than this of a listing is not read, bytes.
 const LONGEST: usize = 64 << 20;
-/// The old iptables is in use if this names a table.
-const OLD_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+/// The old iptables of each family, and the file that names a table if they are in use.
+const OLD_TABLES: [(&str, &str); 2] = [
+    ("iptables", "/proc/thread-self/net/ip_tables_names"),
+    ("ip6tables", "/proc/thread-self/net/ip6_tables_names"),
+];
 
 /// Where clients' packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Service {
-    vip: Ipv4Addr,
+    vip: IpAddr,
     protocol: Protocol,
     port: u16,
+}
+
+/// The number that an address of a family of so many bits is, and the bits.
+const fn number(address: IpAddr) -> (u128, u32) {
+    match address {
+        IpAddr::V4(address) => (address.to_bits() as u128, 32),
+        IpAddr::V6(address) => (address.to_bits(), 128),
+    }
+}
+
+/// Whether both are of one family and of one network of this prefix length.
+fn is_beside(address: IpAddr, length: u32, other: IpAddr) -> bool {
+    let ((address, bits), (other, of)) = (number(address), number(other));
+    bits == of && (address ^ other).checked_shr(bits.saturating_sub(length)).unwrap_or(0) == 0
 }
 
 /// A rule that is about a VIP, and that packets for its services never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    vip: Ipv4Addr,
+    vip: IpAddr,
     /// Where the operator finds it.
     place: String,
 }
@@ -59,9 +76,12 @@ impl Firewall {
 
     /// Looks now, and from now on for these services.
     pub(crate) fn follow_configuration(&self, config: &Config) {
-        let services = config.services.iter().filter_map(|service| match service.key.vip {
-            IpAddr::V4(vip) => Some(Service { vip, protocol: service.key.protocol, port: service.key.port }),
-            IpAddr::V6(_) => None,
+        // Of a range its ends stand for all of it.
+        let services = config.services.iter().flat_map(|service| {
+            let lb_model::ServiceKey { vip, protocol, port } = service.key;
+            let ends = service.ports.ranges().iter().flat_map(|range| [range.first, range.last]);
+            let ports: BTreeSet<u16> = ends.chain([port]).collect();
+            ports.into_iter().map(move |port| Service { vip, protocol, port })
         });
         self.services.send_replace(services.collect());
     }
@@ -90,13 +110,15 @@ async fn rules(services: &[Service]) -> Vec<Rule> {
             Err(error) => tracing::debug!("the listing of nft cannot be read: {error}"),
         }
     }
-    if std::fs::read_to_string(OLD_TABLES).is_ok_and(|tables| !tables.trim().is_empty()) {
-        let listing = match listing(&["iptables-legacy-save"]).await {
-            None => listing(&["iptables-save"]).await,
-            listing => listing,
-        };
-        let text = listing.unwrap_or_default();
-        rules.extend(iptables::about(&String::from_utf8_lossy(&text), services));
+    for (name, tables) in OLD_TABLES {
+        if std::fs::read_to_string(tables).is_ok_and(|tables| !tables.trim().is_empty()) {
+            let listing = match listing(&[&format!("{name}-legacy-save")]).await {
+                None => listing(&[&format!("{name}-save")]).await,
+                listing => listing,
+            };
+            let text = listing.unwrap_or_default();
+            rules.extend(iptables::about(name, &String::from_utf8_lossy(&text), services));
+        }
     }
     rules
 }
@@ -120,7 +142,7 @@ async fn listing(words: &[&str]) -> Option<Vec<u8>> {
 
 /// One finding for each VIP.
 fn findings_of(rules: &[Rule]) -> Vec<Finding> {
-    let mut places: BTreeMap<Ipv4Addr, Vec<&str>> = BTreeMap::new();
+    let mut places: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
     for Rule { vip, place } in rules {
         let places = places.entry(*vip).or_default();
         if !places.contains(&&**place) {
@@ -151,11 +173,11 @@ fn findings_of(rules: &[Rule]) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
 
     #[test]
     fn a_vip_has_one_finding_for_all_its_rules() {
-        let rule = |last, place: &str| Rule { vip: Ipv4Addr::new(192, 0, 2, last), place: place.to_owned() };
+        let rule = |last, place: &str| Rule { vip: [192, 0, 2, last].into(), place: place.to_owned() };
         let findings = findings_of(&[rule(10, "a"), rule(11, "b"), rule(10, "c"), rule(10, "a")]);
         let texts: Vec<_> = findings.iter().map(|finding| (&*finding.subject, &*finding.text)).collect();
         assert_eq!(

@@ -2,6 +2,7 @@
 
 mod cli;
 mod controller;
+mod device;
 mod firewall;
 #[cfg(test)]
 mod fuzz;

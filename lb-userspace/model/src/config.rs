@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lb_common::limits::Thresholds;
 pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::forwarding::Forwarding;
 use crate::ids::GroupId;
+use crate::ports::Ports;
+use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
+use lb_common::vlan::Vlan;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
+    /// Clients that are bound to servers at most (1024 to 16 million).
+    pub bindings: u32,
     pub control: Control,
     pub metrics: Option<Metrics>,
     pub timeouts: Timeouts,
@@ -252,7 +258,7 @@ pub struct GroupVip {
 pub struct ServiceKey {
     /// The virtual IP address.
     pub vip: IpAddr,
-    /// Host byte order, 1 to 65535.
+    /// Host byte order: the first one of [`Service::ports`]; 0 of a service with all ports.
     pub port: u16,
     pub protocol: Protocol,
 }
@@ -265,7 +271,11 @@ impl ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol.name(), self.address())
+        match (self.vip, self.port) {
+            (IpAddr::V6(vip), 0) => write!(f, "{}/[{vip}]:*", self.protocol.name()),
+            (vip, 0) => write!(f, "{}/{vip}:*", self.protocol.name()),
+            _ => write!(f, "{}/{}", self.protocol.name(), self.address()),
+        }
     }
 }
 
@@ -275,9 +285,16 @@ pub struct Service {
     /// Unique; default `PROTOCOL/VIP:PORT`. The `service` label of the metrics.
     pub name: String,
     pub key: ServiceKey,
+    /// Of several services of one VIP and protocol that have a port, the one that has it by itself
+    /// serves it, else the one with the range, else the one with all ports. No other ports are
+    /// shared.
+    pub ports: Ports,
     pub scheduler: Scheduler,
     /// What sh and mh hash, and whom they take in place of a server of weight 0.
     pub hashing: Hashing,
+    /// How QUIC connection IDs name servers, by UDP services that follow them; in file order, with
+    /// different numbers. Empty: QUIC is like any other UDP.
+    pub quic: Vec<QuicEncoding>,
     /// Who serves while the usable servers do not have the quorum.
     pub fallback: Fallback,
     /// A server that goes down keeps its connections; otherwise they are purged.
@@ -297,6 +314,11 @@ pub struct Service {
     /// Idle time-outs of this service's connections: those of the file, overridden by those of the
     /// service.
     pub timeouts: Timeouts,
+    /// Clients are bound to their server; `None`: they are not.
+    pub persistence: Option<Persistence>,
+    /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
+    /// that packets leave to with other tags, where it is none.
+    pub vlan: Option<Vlan>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -309,8 +331,10 @@ impl Service {
         Self {
             name,
             key,
+            ports: Ports::of_key(key.port),
             scheduler: Scheduler::Wlc,
             hashing: Hashing::default(),
+            quic: Vec::new(),
             fallback: Fallback::None,
             quiescent: true,
             slow_start: Duration::ZERO,
@@ -320,9 +344,17 @@ impl Service {
             stray: Stray::Pass,
             ops: false,
             timeouts: Timeouts::default(),
+            persistence: None,
+            vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),
         }
+    }
+
+    /// Its VIP with each of its ports; with none if it has a range.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let ports = self.ports.listed().into_iter().flatten();
+        ports.map(|port| SocketAddr::new(self.key.vip, port))
     }
 
     /// The server of `fallback: ADDRESS`.
@@ -332,6 +364,19 @@ impl Service {
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Sorry(_) => None,
         }
     }
+}
+
+/// Persistence: new connections of a client go to the server that its last ones went to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after the last packet of its connections a client stays bound; 1 s to 7 days.
+    pub timeout: Duration,
+    /// Clients whose addresses begin with the same bits are one; 1 to 32 or, of IPv6, to 128.
+    pub prefix: u8,
+    /// Services of one VIP whose groups have the same name share the servers of their clients.
+    pub group: Option<String>,
+    /// Bound clients go on to a server of weight 0.
+    pub keeps: bool,
 }
 
 /// Who serves when no real server is usable.
@@ -426,8 +471,16 @@ pub struct Server {
     /// Packets reach the server with its own address and port as their destination (NAT); never
     /// with a tunnel.
     pub masq: bool,
+    /// One for each of the service's `quic`, unlike those of the other servers.
+    pub quic_ids: QuicServerIds,
+    /// The interface that the server is behind; `None`: that of the VIPs, or by the host's routes.
+    pub interface: Option<String>,
+    /// The VLAN that packets leave into, by the device that has it; `None`: that of its interface.
+    pub vlan: Option<Vlan>,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u16,
+    /// How many connections it may have before it gets no new ones, and how few until it does.
+    pub thresholds: Thresholds,
     /// The server must pass all of them; without checks it counts as healthy.
     pub checks: Arc<[Check]>,
 }
@@ -436,7 +489,19 @@ impl Server {
     /// A server of weight 1 by direct routing, without checks, named after its address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         let name = address.to_string();
-        Self { name, address, port, tunnel: None, masq: false, weight: 1, checks: Arc::default() }
+        Self {
+            name,
+            address,
+            port,
+            tunnel: None,
+            masq: false,
+            interface: None,
+            vlan: None,
+            quic_ids: QuicServerIds::new(),
+            weight: 1,
+            thresholds: Thresholds::NONE,
+            checks: Arc::default(),
+        }
     }
 
     /// How the server is to be reached.
@@ -448,7 +513,7 @@ impl Server {
         }
     }
 
-    /// Whether packets get to the server by the host's routes; if not, it is on the segment.
+    /// Whether packets get to the server by the host's routes; if not, it is on a segment.
     pub const fn is_routed(&self) -> bool {
         self.tunnel.is_some() || self.masq
     }

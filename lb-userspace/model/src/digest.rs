@@ -12,10 +12,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Quorum,
-    Server, Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Persistence,
+    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::quic::{QuicEncoding, QuicKey};
 use crate::tunnel::Tunnel;
 
 mod check;
@@ -32,6 +33,7 @@ impl Config {
             interface: _,
             xdp_mode: _,
             connections: _,
+            bindings: _,
             control: _,
             metrics: _,
             timeouts: _,
@@ -189,8 +191,10 @@ impl Writer {
         let Service {
             name: _,
             key,
+            ports,
             scheduler,
             hashing,
+            quic,
             fallback,
             quiescent,
             slow_start,
@@ -200,17 +204,24 @@ impl Writer {
             stray,
             ops,
             timeouts,
+            persistence,
+            vlan,
             drain,
             servers,
         } = service;
         let ServiceKey { vip, port, protocol } = key;
         self.address(*vip);
         self.number(*port);
+        self.list(ports.ranges(), |writer, range| {
+            writer.number(range.first);
+            writer.number(range.last);
+        });
         self.text(protocol.name());
         self.text(scheduler.name());
         let Hashing { port: hashes_port, fallback: goes_on } = hashing;
         self.number(*hashes_port);
         self.number(*goes_on);
+        self.list(quic, Self::quic);
         match fallback {
             Fallback::None => self.text("none"),
             Fallback::Refuse => self.text("refuse"),
@@ -237,8 +248,18 @@ impl Writer {
         });
         self.number(*ops);
         self.timeouts(timeouts);
+        self.option(persistence.as_ref(), Self::persistence);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.time(*drain);
         self.list(servers, Self::server);
+    }
+
+    fn persistence(&mut self, persistence: &Persistence) {
+        let Persistence { timeout, prefix, group, keeps } = persistence;
+        self.time(*timeout);
+        self.number(*prefix);
+        self.option(group.as_deref(), Self::text);
+        self.number(*keeps);
     }
 
     fn timeouts(&mut self, timeouts: &Timeouts) {
@@ -255,13 +276,40 @@ impl Writer {
         self.number(*port);
     }
 
+    fn quic(&mut self, encoding: &QuicEncoding) {
+        let QuicEncoding { rotation, server_id_length, nonce_length, key } = encoding;
+        self.number(*rotation);
+        self.number(*server_id_length);
+        self.number(*nonce_length);
+        self.option(*key, |writer, QuicKey(key)| key.iter().for_each(|byte| writer.number(*byte)));
+    }
+
+    /// Nodes name their interfaces each in its own way.
     fn server(&mut self, server: &Server) {
-        let Server { name: _, address, port, tunnel, weight, checks, masq } = server;
+        let Server {
+            name: _,
+            address,
+            port,
+            tunnel,
+            masq,
+            interface: _,
+            vlan,
+            quic_ids,
+            weight,
+            thresholds,
+            checks,
+        } = server;
         self.address(*address);
         self.number(*port);
         self.option(tunnel.as_ref(), Self::tunnel);
         self.number(*masq);
+        self.option(*vlan, |writer, vlan| writer.number(vlan.0));
+        self.list(quic_ids, |writer, (rotation, id)| {
+            writer.number(*rotation);
+            writer.list(id, |writer, byte| writer.number(*byte));
+        });
         self.number(*weight);
+        self.number(thresholds.0);
         self.list(checks.iter(), Self::check);
     }
 }

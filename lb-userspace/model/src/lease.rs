@@ -60,6 +60,11 @@ impl Leases {
         word.store(next.number(), Ordering::Release);
     }
 
+    /// Number of the generation of entries that are written now.
+    pub fn generation(&self, group: u8) -> u64 {
+        self.word(group, offset_of!(Lease, generation)).load(Ordering::Acquire)
+    }
+
     /// Lets the lease run out `now`: the program drops packets until the group is ended or held
     /// again, because the host would answer them while the addresses are still on the interface.
     pub fn lapse(&self, group: u8, now: Duration) {

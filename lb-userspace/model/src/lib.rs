@@ -5,7 +5,9 @@
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups
 //! - `forwarding`: the method by which packets get to a server
-//! - [`Tunnel`]: the tunnel to a server
+//! - [`canonical`]: names of servers, as operators write them
+//! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
+//! - [`Ports`]: the ports of a service
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
@@ -16,10 +18,17 @@ mod forwarding;
 mod health;
 pub mod ids;
 pub mod lease;
+mod names;
+mod ports;
+mod quic;
 mod tunnel;
 
 pub use self::check::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND};
 pub use self::health::{Health, Step, Totals, millis};
+pub use self::names::canonical;
+pub use self::ports::{PortKey, PortRange, Ports};
+pub use self::quic::*;
 pub use self::tunnel::*;
+pub use lb_common::vlan::Vlan;

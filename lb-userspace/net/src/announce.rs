@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use lb_common::mac::Mac;
+
+use super::link::Sender;
 
 const BROADCAST: Mac = Mac::new([0xff; 6]);
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -39,23 +40,12 @@ impl Part {
 
 /// Sends announcements on one interface.
 #[derive(Debug)]
-pub struct Announcer {
-    interface: i32,
-    socket: OwnedFd,
-}
+pub struct Announcer(Sender);
 
 impl Announcer {
     /// Needs CAP_NET_RAW. `interface` is the interface's index.
     pub fn new(interface: u32) -> Result<Self> {
-        // SAFETY: socket(2) takes no pointers. Protocol 0: the socket receives nothing.
-        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error())
-                .context("cannot open a raw socket for gratuitous ARP: this needs root or CAP_NET_RAW");
-        }
-        // SAFETY: the descriptor was just opened and has no other owner.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
+        Sender::new(interface, "gratuitous ARP").map(Self)
     }
 
     /// Announces to all hosts on the segment that `vip` is at `mac`. Does not wait for room in the
@@ -68,33 +58,16 @@ impl Announcer {
             Part::Rest => &frames[first..],
             Part::Whole => &frames[..],
         };
-        frames.iter().try_for_each(|frame| self.send(frame))
+        frames.iter().try_for_each(|frame| self.0.send(frame))
     }
 
     /// Sends an ARP probe for `vip`: the sender address is empty, so no ARP cache changes (RFC
     /// 5227, section 2.1.1).
     pub fn ask(&self, vip: Ipv4Addr, mac: Mac) -> Result<()> {
-        self.send(&question(vip, mac))
-            .with_context(|| format!("cannot ask who has {vip} on interface {}", self.interface))
-    }
-
-    fn send(&self, frame: &[u8]) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid sockaddr_ll.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = self.interface;
-        // SAFETY: `frame` and `address` outlive the call, and the lengths are theirs.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                libc::MSG_DONTWAIT,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let Self(sender) = self;
+        sender
+            .send(&question(vip, mac))
+            .with_context(|| format!("cannot ask who has {vip} on interface {}", sender.interface()))
     }
 }
 

@@ -67,8 +67,9 @@ impl Drop for Neighbours {
 }
 
 impl Neighbours {
-    /// Must run within a tokio runtime. `interface` is the interface's index.
-    pub fn start(interface: u32, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
+    /// Must run within a tokio runtime. `interface` is the interface's index, which events are sent
+    /// with.
+    pub fn start(interface: u32, events: mpsc::UnboundedSender<(u32, Event)>) -> Result<Self> {
         let (connection, handle, messages) =
             new_multicast_connection(&[MulticastGroup::Neigh, MulticastGroup::Link])
                 .context("cannot open a netlink socket for neighbour events")?;
@@ -109,7 +110,7 @@ type Message = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)
 struct Follower {
     interface: u32,
     handle: Handle,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<(u32, Event)>,
     known: BTreeMap<IpAddr, Mac>,
     /// Permanent entries, set by an operator: requesting one would turn it into an entry that the
     /// kernel resolves.
@@ -181,10 +182,14 @@ impl Follower {
             RouteNetlinkMessage::DelLink(LinkMessage { header, .. })
                 if header.index == self.interface && !is_a_bridges(&header) =>
             {
-                let _ = self.events.send(Event::InterfaceGone);
+                self.tell(Event::InterfaceGone);
             }
             _ => {}
         }
+    }
+
+    fn tell(&self, event: Event) {
+        let _ = self.events.send((self.interface, event));
     }
 
     fn is_ours(&self, message: &NeighbourMessage) -> bool {
@@ -198,7 +203,7 @@ impl Follower {
         });
         if let Some(mac) = mac {
             let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-            let _ = self.events.send(Event::Interface { mac, up });
+            self.tell(Event::Interface { mac, up });
             self.mac = Some(mac);
             self.learn_own();
         }
@@ -244,7 +249,7 @@ impl Follower {
             None => self.known.remove(&address),
         };
         if before != mac && self.wanted.borrow().contains(&address) {
-            let _ = self.events.send(Event::Neighbour(address, mac));
+            self.tell(Event::Neighbour(address, mac));
         }
     }
 
@@ -300,7 +305,7 @@ impl Follower {
         // An address that was known before it was requested has not been reported yet.
         for address in self.wanted.borrow().iter() {
             if let Some(mac) = self.known.get(address) {
-                let _ = self.events.send(Event::Neighbour(*address, Some(*mac)));
+                self.tell(Event::Neighbour(*address, Some(*mac)));
             }
         }
     }

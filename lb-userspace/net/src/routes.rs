@@ -1,19 +1,24 @@
-//! The routes to servers that are reached by tunnels or by address translation: the next hop, the
-//! source address and the MTU, as the kernel's routing tables have them. For what the latter send,
-//! all routes by the interface (`table`).
+//! The ways to servers: the interface, the next hop, the source address and the MTU, as the
+//! kernel's routing tables have them.
+//!
+//! Packets to servers with tunnels, or behind address translation, go by their routes; what the
+//! latter send goes by all routes by the interface (`table`). A server of direct routing is on the main
+//! interface's segment, unless another interface is named for it, or only another one's network has
+//! its address.
 //!
 //! The kernel is asked for each address again whenever a route, an address or the interface
 //! changes, and periodically, in case an event was lost.
 
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
-use rtnetlink::packet_route::link::LinkAttribute;
+use lb_model::SourcePrefix;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
@@ -21,6 +26,8 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_conne
 use tokio::sync::{mpsc, watch};
 
 pub use self::table::{Table, TableRoute};
+use crate::addresses::address_of;
+use crate::links::{Exit, Links};
 
 /// From one look at all routes to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -29,17 +36,27 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// Time limit of netlink requests.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// How packets to an address leave by the interface.
+/// How packets to an address leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// The gateway, or the address itself.
     pub next_hop: IpAddr,
-    /// This host's address towards it.
+    /// This host's address towards it; of direct routing, which needs none, the address itself.
     pub source: IpAddr,
     pub mtu: u32,
+    pub exit: Exit,
 }
 
-/// What was found for an address; an error tells why packets cannot get there by the interface.
+/// A server to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// It is reached by a tunnel or by address translation, and may be behind routers.
+    pub routed: bool,
+    /// The interface that it is behind; `None`: look for it.
+    pub interface: Option<String>,
+}
+
+/// What was found for an address; an error tells why packets cannot get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub address: IpAddr,
@@ -49,7 +66,7 @@ pub struct Event {
 /// What is followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
-    addresses: BTreeSet<IpAddr>,
+    addresses: BTreeMap<IpAddr, Want>,
     table: bool,
 }
 
@@ -72,10 +89,9 @@ impl Drop for Routes {
 }
 
 impl Routes {
-    /// Must run within a tokio runtime. `index` is the interface's, `name` its name.
+    /// Must run within a tokio runtime. `index` is the main interface's.
     pub fn start(
         index: u32,
-        name: String,
         events: mpsc::UnboundedSender<Event>,
         tables: mpsc::UnboundedSender<Table>,
     ) -> Result<Self> {
@@ -92,22 +108,14 @@ impl Routes {
             new_multicast_connection(&groups).context("cannot open a netlink socket for routes")?;
         tokio::spawn(connection);
         let (wanted, receiver) = watch::channel(Wanted::default());
-        let follower = Follower {
-            index,
-            name,
-            handle,
-            events,
-            tables,
-            wanted: receiver,
-            known: BTreeMap::new(),
-            table: None,
-        };
+        let known = BTreeMap::new();
+        let follower = Follower { index, handle, events, tables, wanted: receiver, known, table: None };
         let task = tokio::spawn(follower.run(messages));
         Ok(Self { wanted, task })
     }
 
     /// Replaces the set of addresses whose routes are followed.
-    pub fn want(&self, addresses: BTreeSet<IpAddr>) {
+    pub fn want(&self, addresses: BTreeMap<IpAddr, Want>) {
         self.wanted.send_if_modified(|wanted| {
             let changed = wanted.addresses != addresses;
             wanted.addresses = addresses;
@@ -122,8 +130,8 @@ impl Routes {
 }
 
 struct Follower {
+    /// Of the main interface.
     index: u32,
-    name: String,
     handle: Handle,
     events: mpsc::UnboundedSender<Event>,
     tables: mpsc::UnboundedSender<Table>,
@@ -162,18 +170,30 @@ impl Follower {
         if table {
             self.look_at_table().await;
         }
-        self.known.retain(|address, _| wanted.contains(address));
+        self.known.retain(|address, _| wanted.contains_key(address));
         if wanted.is_empty() {
             return;
         }
-        let link_mtu = match self.link_mtu().await {
-            Ok(mtu) => mtu,
-            Err(error) => return tracing::debug!("cannot read the interface's MTU: {error:#}"),
+        let (links, networks) = match self.surroundings().await {
+            Ok(found) => found,
+            Err(error) => return tracing::debug!("cannot read the interfaces: {error:#}"),
         };
-        for address in wanted {
-            let found = match self.ask(address).await {
-                Ok(message) => route(&message, address, self.index, &self.name, link_mtu),
-                Err(error) => Err(format!("no route to {address}: {error:#}")),
+        for (address, want) in wanted {
+            let is_here = networks.iter().any(|network| network.contains(address));
+            let found = match (&want.interface, want.routed) {
+                (Some(name), false) => links
+                    .named(name)
+                    .ok_or_else(|| format!("there is no interface {name}"))
+                    .and_then(|link| direct(address, links.exit(link.index, self.index)?)),
+                (None, false) if is_here => {
+                    links.exit_of_main(self.index).and_then(|exit| direct(address, exit))
+                }
+                (None, false) => self.look_for(address, &links).await,
+                (name, true) => match self.ask(address).await {
+                    Ok(message) => route(&message, address, &links, self.index)
+                        .and_then(|route| leaves_by(route, name.as_deref(), &links)),
+                    Err(error) => Err(format!("no route to {address}: {error:#}")),
+                },
             };
             if self.known.get(&address) != Some(&found) {
                 self.known.insert(address, found.clone());
@@ -193,15 +213,30 @@ impl Follower {
         }
     }
 
-    async fn link_mtu(&self) -> Result<u32> {
-        let mut links = self.handle.link().get().match_index(self.index).execute();
-        let link = tokio::time::timeout(ANSWER_WITHIN, links.try_next()).await.context("no answer")??;
-        let link = link.context("no such interface")?;
-        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        });
-        mtu.context("the kernel does not tell it")
+    /// All interfaces, and the networks of the main one.
+    async fn surroundings(&self) -> Result<(Links, Vec<Network>)> {
+        let links = Links::read(&self.handle).await?;
+        let addresses =
+            self.handle.address().get().set_link_index_filter(self.index).execute().try_collect::<Vec<_>>();
+        let addresses = tokio::time::timeout(ANSWER_WITHIN, addresses)
+            .await
+            .context("the kernel's answer was lost")??;
+        let network = |message: &AddressMessage| {
+            Some(Network { address: address_of(message)?, prefix: message.header.prefix_len })
+        };
+        Ok((links, addresses.iter().filter_map(network).collect()))
+    }
+
+    /// The interface of a server of direct routing that is in no network of the main one: another
+    /// one, if the kernel would send packets there without a router.
+    async fn look_for(&self, address: IpAddr, links: &Links) -> Result<Route, String> {
+        let here = || links.exit_of_main(self.index).and_then(|exit| direct(address, exit));
+        match self.ask(address).await.map(|message| route(&message, address, links, self.index)) {
+            Ok(Ok(route)) if route.next_hop == address && route.exit.interface != self.index => {
+                direct(address, route.exit)
+            }
+            _ => here(),
+        }
     }
 
     async fn ask(&self, address: IpAddr) -> Result<RouteMessage> {
@@ -223,15 +258,37 @@ impl Follower {
     }
 }
 
-/// What the kernel's answer about `address` means for packets that must leave by the interface
-/// `index`.
-fn route(
-    message: &RouteMessage,
+/// An address range of a network.
+struct Network {
     address: IpAddr,
-    index: u32,
-    name: &str,
-    link_mtu: u32,
-) -> Result<Route, String> {
+    prefix: u8,
+}
+
+impl Network {
+    fn contains(&self, address: IpAddr) -> bool {
+        // The whole of IPv4's addresses is no network, but VIPs are addresses of the interface too.
+        let length = self.prefix;
+        length > 0 && SourcePrefix { address: self.address, length }.contains(address)
+    }
+}
+
+fn direct(address: IpAddr, exit: Exit) -> Result<Route, String> {
+    Ok(Route { next_hop: address, source: address, mtu: exit.mtu, exit })
+}
+
+/// The route, if it leaves by the interface that is named, if one is.
+fn leaves_by(route: Route, name: Option<&str>, links: &Links) -> Result<Route, String> {
+    let out = links.get(route.exit.interface).map_or("another interface", |link| &*link.name);
+    match name {
+        Some(name) if name != out => {
+            Err(format!("the route to {} leaves by {out}, and `interface` says {name}", route.next_hop))
+        }
+        _ => Ok(route),
+    }
+}
+
+/// What the kernel's answer about `address` means.
+fn route(message: &RouteMessage, address: IpAddr, links: &Links, main: u32) -> Result<Route, String> {
     match message.header.kind {
         RouteType::Unicast => {}
         RouteType::Local => return Err(format!("{address} is this host's own address")),
@@ -252,14 +309,12 @@ fn route(
             _ => {}
         }
     }
-    if out != Some(index) {
-        let other = out.and_then(|out| nix::net::if_::if_indextoname(out).ok());
-        let other = other.map_or("another interface".to_owned(), |name| name.to_string_lossy().into_owned());
-        return Err(format!("the route to {address} leaves by {other}, and lb sends by {name} only"));
-    }
+    let out = out.ok_or_else(|| format!("the route to {address} leaves by no interface"))?;
+    let exit =
+        links.exit(out, main).map_err(|error| format!("the route to {address} cannot be used: {error}"))?;
     let source = source.ok_or_else(|| format!("this host has no address to reach {address} from"))?;
-    let mtu = mtu.filter(|mtu| *mtu > 0).map_or(link_mtu, |mtu| mtu.min(link_mtu));
-    Ok(Route { next_hop: gateway.unwrap_or(address), source, mtu })
+    let mtu = mtu.filter(|mtu| *mtu > 0).map_or(exit.mtu, |mtu| mtu.min(exit.mtu));
+    Ok(Route { next_hop: gateway.unwrap_or(address), source, mtu, exit })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -280,6 +335,7 @@ fn mtu_of(metric: &RouteMetric) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::{Kind, Link};
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
     const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
@@ -289,14 +345,31 @@ mod tests {
         let mut message = RouteMessage::default();
         message.header.kind = kind;
         message.attributes = attributes;
-        route(&message, SERVER.into(), 7, "eth0", 1500)
+        route(&message, SERVER.into(), &links(), 7)
+    }
+
+    fn links() -> Links {
+        let link = |index, name: &str, mac| Link {
+            index,
+            name: name.to_owned(),
+            kind: Kind::Device,
+            mac,
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            below: None,
+            master: None,
+        };
+        let mac = Some(lb_common::mac::Mac::new([2, 0, 0, 0, 0, 5]));
+        [link(1, "lo", None), link(7, "eth0", mac), link(8, "eth1", mac)].into_iter().collect()
     }
 
     #[test]
     fn a_route_names_the_next_hop_the_source_and_the_mtu() {
         let own = RouteAttribute::PrefSource(RouteAddress::Inet(OWN));
         let here = vec![RouteAttribute::Oif(7), own.clone()];
-        let direct = Route { next_hop: SERVER.into(), source: OWN.into(), mtu: 1500 };
+        let exit = links().exit(7, 7).expect("it is up");
+        let direct = Route { next_hop: SERVER.into(), source: OWN.into(), mtu: 1500, exit };
         assert_eq!(found(here.clone(), RouteType::Unicast), Ok(direct));
         let by_router = [here.clone(), vec![RouteAttribute::Gateway(RouteAddress::Inet(ROUTER))]].concat();
         assert_eq!(found(by_router, RouteType::Unicast), Ok(Route { next_hop: ROUTER.into(), ..direct }));
@@ -309,6 +382,17 @@ mod tests {
         assert!(wrong(here.clone(), RouteType::Local).contains("own address"));
         assert!(wrong(here, RouteType::BlackHole).contains("unreachable"));
         assert!(wrong(vec![RouteAttribute::Oif(7)], RouteType::Unicast).contains("no address"));
-        assert!(wrong(vec![RouteAttribute::Oif(1), own], RouteType::Unicast).contains("leaves by lo"));
+        assert!(wrong(vec![RouteAttribute::Oif(1), own], RouteType::Unicast).contains("lo is no Ethernet"));
+        let out = leaves_by(direct, Some("eth1"), &links()).expect_err("another one is named");
+        assert!(out.ends_with("leaves by eth0, and `interface` says eth1"), "{out}");
+        assert_eq!(leaves_by(direct, Some("eth0"), &links()), Ok(direct));
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_of_its_prefix() {
+        let network = |address: [u8; 4], prefix| Network { address: address.into(), prefix };
+        assert!(network([192, 0, 2, 5], 24).contains(OWN.into()));
+        assert!(!network([192, 0, 2, 10], 32).contains(OWN.into()), "a VIP");
+        assert!(!network([192, 0, 2, 10], 0).contains(OWN.into()));
     }
 }

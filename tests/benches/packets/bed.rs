@@ -13,6 +13,7 @@ use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts, TunnelKind as Kind};
 use lb_system::clock::now_ns;
@@ -242,20 +243,27 @@ fn service(scheduler: Scheduler, servers: u16) -> Service {
             mac: Some(Mac::new([2, 0, 0, 1, high, low])),
             tunnel: None,
             translation: None,
+            egress: None,
             usable: true,
+            binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         }
     };
     Service {
         settings: Settings {
+            ports: None,
             stray: Stray::Pass,
             refuses: false,
             each_datagram: false,
+            quic: false,
             timeouts: Timeouts::default(),
+            persistence: None,
             group: Some(0),
             departed: false,
         },
         scheduler,
         hashing: Hashing::default(),
+        quic: Quic::default(),
         servers: (1..=servers).map(server).collect(),
     }
 }

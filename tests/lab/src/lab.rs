@@ -37,6 +37,7 @@ pub mod shell;
 pub mod state;
 pub mod switch;
 pub mod tunnel_end;
+pub mod vlan_end;
 pub mod web_server;
 pub mod xdp_pass;
 
@@ -56,6 +57,7 @@ pub use servers::RealServer;
 pub use state::State;
 pub use switch::Switch;
 pub use tunnel_end::TunnelEnd;
+pub use vlan_end::VlanEnd;
 pub use web_server::WebServer;
 
 use switch::Segment;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::mac::Mac;
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, Target};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -33,14 +34,18 @@ pub const GROUP: u8 = 0;
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(1..).map(|(weight, number)| server(number, *weight)).collect();
     let settings = Settings {
+        ports: None,
         stray: Stray::Pass,
         refuses: false,
         each_datagram: false,
+        quic: false,
         timeouts: Timeouts::default(),
+        persistence: None,
         group: Some(GROUP),
         departed: false,
     };
-    Service { settings, scheduler, hashing: Hashing::default(), servers }
+    let hashing = Hashing::default();
+    Service { settings, scheduler, hashing, quic: Quic::default(), servers }
 }
 
 /// Round robin over these servers.
@@ -73,11 +78,25 @@ pub fn server(number: u16, weight: u16) -> Server {
         mac: Some(mac(number)),
         tunnel: None,
         translation: None,
+        egress: None,
         usable: true,
+        binds: true,
+        thresholds: lb_common::limits::Thresholds::NONE,
     }
 }
 
 /// The director's own host.
 pub fn local(usable: bool) -> Server {
-    Server { target: Target::Local, weight: 1, share: 0, mac: None, tunnel: None, translation: None, usable }
+    Server {
+        target: Target::Local,
+        weight: 1,
+        share: 0,
+        mac: None,
+        tunnel: None,
+        translation: None,
+        egress: None,
+        usable,
+        binds: false,
+        thresholds: lb_common::limits::Thresholds::NONE,
+    }
 }

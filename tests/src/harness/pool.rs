@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use aya::maps::MapData;
-use lb_common::fragment::{Key, Trail};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_common::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
+use lb_datapath::bindings::Bindings;
+use lb_datapath::fragments;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
@@ -37,8 +39,9 @@ pub struct Loaded {
     sizes: Sizes,
     cursors: Mapped<[u64; 8]>,
     overflows: Mapped<u64>,
-    /// Keys and values as bytes.
-    fragments: aya::maps::HashMap<MapData, [u8; size_of::<Key>()], [u8; size_of::<Trail>()]>,
+    /// Of first packets.
+    pub tentative: Bindings,
+    refusals: PerCpuArray<MapData, u64>,
 }
 
 /// A program with maps of these sizes, as after loading.
@@ -51,25 +54,17 @@ pub(super) fn take(sizes: Sizes) -> Loaded {
         load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
     });
     loaded.reasons_before = Reason::ALL.iter().map(|reason| loaded.reason_ever(*reason)).collect();
-    loaded.events_before = EVENTS.iter().map(|event| loaded.event_ever(*event)).collect();
+    loaded.events_before = TableEvent::ALL.iter().map(|event| loaded.event_ever(*event)).collect();
     loaded
 }
-
-/// In the order of their numbers.
-const EVENTS: [TableEvent; TableEvent::COUNT] = [
-    TableEvent::Evicted,
-    TableEvent::Full,
-    TableEvent::Contended,
-    TableEvent::Relayed,
-    TableEvent::PartialChecksum,
-];
 
 fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
-    let fragments = mapped("FRAGMENTS").try_into()?;
+    let tentative = Bindings::new(mapped("TENTATIVE"))?;
+    let refusals = mapped("REFUSALS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     data_path.load_programs()?;
     Ok(Loaded {
@@ -80,60 +75,93 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
         sizes,
         cursors,
         overflows,
-        fragments,
+        tentative,
+        refusals,
     })
 }
 
-/// Empties the maps for the next test. Checks on the way what must hold after any test: with the
-/// table empty, nothing is counted.
+/// Empties the maps for the next test.
 pub(super) fn give_back(loaded: Loaded) {
     let mut director = Director(Some(loaded));
-    director.apply(State::default());
-    let leaving = director.leaving.clone();
-    director.sweep_after(A_WEEK);
-    assert_eq!(director.entries(), 0, "entries after a week");
-    for server in &leaving {
-        let counts = director.data_path.table.counts(*server);
-        assert_eq!(counts.0, 0, "connections of {server:?} in an empty table");
-    }
-    director.purge(&leaving);
-    let leases = director.data_path.leases();
-    for group in 0..MAX_GROUPS as u8 {
-        leases.unlimited(group);
-        leases.relay(group, None);
-    }
-    director.data_path.executor.set_vips(&[]).unwrap();
-    director.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
-    director.data_path.executor.set_mac(MAC);
-    director.data_path.executor.hold_strays(Duration::ZERO);
-    director.data_path.executor.set_directors(BTreeSet::new()).unwrap();
-    director.data_path.executor.set_routes(&[]).unwrap();
-    director.data_path.executor.trace().end();
-    while director.data_path.executor.trace().take().is_some() {}
-    let (cursors, overflows) = (director.cursors.elements(), director.overflows.elements());
-    (0..cursors).for_each(|index| director.cursors.write(index, [0; 8]));
-    (0..overflows).for_each(|index| director.overflows.write(index, 0));
-    director.forget_fragments();
-    director.forget_pressure();
+    director.begin_anew(State::default());
     IDLE.lock().unwrap().extend(director.0.take());
+}
+
+impl Director {
+    /// As a program that was loaded just now, with this state. Checks on the way what must hold
+    /// after any packets: with the table empty, nothing is counted.
+    pub fn begin_anew(&mut self, state: State) {
+        self.apply(state);
+        self.sweep_after(A_WEEK);
+        assert_eq!(self.entries(), 0, "entries after a week");
+        let leaving = self.leaving.clone();
+        for server in &leaving {
+            let counts = self.data_path.table.counts(*server);
+            assert_eq!(counts.0, 0, "connections of {server:?} in an empty table");
+        }
+        self.purge(&leaving);
+        let leases = self.data_path.leases();
+        for group in 0..MAX_GROUPS as u8 {
+            leases.unlimited(group);
+            leases.relay(group, None);
+        }
+        self.data_path.executor.set_vips(&[]).unwrap();
+        self.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
+        self.data_path.executor.set_mac(MAC);
+        self.data_path.executor.hold_strays(Duration::ZERO);
+        self.data_path.executor.set_directors(BTreeSet::new()).unwrap();
+        self.data_path.executor.set_routes(&[]).unwrap();
+        self.data_path.executor.trace().end();
+        while self.data_path.executor.trace().take().is_some() {}
+        while self.data_path.executor.trace().take_captured().is_some() {}
+        let (cursors, overflows) = (self.cursors.elements(), self.overflows.elements());
+        (0..cursors).for_each(|index| self.cursors.write(index, [0; 8]));
+        (0..overflows).for_each(|index| self.overflows.write(index, 0));
+        self.forget_fragments();
+        self.forget_pressure();
+        self.forget_answers();
+        self.forget_bindings();
+    }
 }
 
 impl Loaded {
     /// As if the time of every trail of fragments were over.
     pub fn expire_fragments(&mut self) {
-        for (key, mut trail) in self.fragments.iter().filter_map(Result::ok).collect::<Vec<_>>() {
+        let trails = &mut self.held_fragments().trails;
+        for (key, mut trail) in trails.iter().filter_map(Result::ok).collect::<Vec<_>>() {
             let until = std::mem::offset_of!(Trail, until_ns);
             trail[until..until + 8].copy_from_slice(&1_u64.to_ne_bytes());
-            self.fragments.insert(key, trail, 0).expect("it is there");
+            trails.insert(key, trail, 0).expect("it is there");
         }
     }
 
     /// As if no first fragment had come.
     pub fn forget_fragments(&mut self) {
-        let keys: Vec<_> = self.fragments.keys().filter_map(Result::ok).collect();
+        let fragments = self.held_fragments();
+        let keys: Vec<_> = fragments.trails.keys().filter_map(Result::ok).collect();
         for key in keys {
-            self.fragments.remove(&key).expect("nobody else removes it");
+            fragments.trails.remove(&key).expect("nobody else removes it");
         }
+        fragments.take_no_more();
+        while fragments.take_frame().is_some() {}
+    }
+
+    /// Those that come too early, and trails.
+    pub fn held_fragments(&mut self) -> &mut fragments::Maps {
+        self.data_path.executor.fragments().as_mut().expect("no thread has them")
+    }
+
+    /// As if no client had ever been bound.
+    fn forget_bindings(&mut self) {
+        self.data_path.executor.bindings().clear().expect("a map");
+        self.tentative.clear().expect("a map");
+    }
+
+    /// As if no ICMP error had been sent for a long time.
+    pub fn forget_answers(&mut self) {
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        let never = PerCpuValues::try_from(vec![0; cpus]).expect("a value for each CPU");
+        self.refusals.set(0, never, 0).expect("the map is there");
     }
 
     /// As if every connection had found room in its lines: for half a second after a flood a

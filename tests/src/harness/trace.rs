@@ -5,6 +5,7 @@ use std::time::Duration;
 use lb_common::stage::Stage;
 use lb_common::trace::{Event, Settings};
 use lb_datapath::object::{self, TRACE_PROGRAM};
+use lb_datapath::trace::Captured;
 
 use super::{Director, Outcome, run};
 
@@ -45,6 +46,12 @@ impl Director {
     pub fn told(&mut self) -> Vec<Event> {
         let trace = self.data_path.executor.trace();
         std::iter::from_fn(|| trace.take()).collect()
+    }
+
+    /// The frames that were captured since the last time.
+    pub fn captured(&mut self) -> Vec<Captured> {
+        let trace = self.data_path.executor.trace();
+        std::iter::from_fn(|| trace.take_captured()).collect()
     }
 
     /// What is told of this frame.

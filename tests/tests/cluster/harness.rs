@@ -43,23 +43,35 @@ pub(crate) struct Plan {
     /// The client and the first two directors have addresses of fd00::/64, with the last number of
     /// their IPv4 ones.
     pub ipv6: bool,
+    /// Nothing else: VIP, servers and nodes are of fd00::/64, and the nodes have link-local
+    /// addresses of these numbers besides.
+    pub ipv6_only: bool,
+    pub paths: &'static str,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: &["ha1", "ha2"], groups: WEB, cluster: String::new(), services: "", ipv6: false }
+        Self {
+            nodes: &["ha1", "ha2"],
+            groups: WEB,
+            cluster: String::new(),
+            services: "",
+            ipv6: false,
+            ipv6_only: false,
+            paths: "[{ type: unicast, interface: eth0 }]",
+        }
     }
 }
 
 impl Plan {
     pub(crate) fn configuration(&self, node: &Node) -> String {
-        let Self { nodes, groups, cluster, services, ipv6: _ } = self;
+        let Self { nodes, groups, cluster, services, paths, ipv6: _, ipv6_only } = self;
         let nodes: Vec<String> = nodes
             .iter()
             .zip([5, 7, 9])
             .map(|(name, octet)| format!("{{ name: {name}, address: 211.58.250.{octet} }}"))
             .collect();
-        format!(
+        let text = format!(
             "\
 interface: eth0
 metrics: off
@@ -71,7 +83,7 @@ cluster:
   state: {}
   dead: {}ms
   nodes: [{}]
-  paths: [{{ type: unicast, interface: eth0 }}]
+  paths: {paths}
 {cluster}
 services:
   - vip: 211.58.250.6:80
@@ -85,8 +97,19 @@ services:
             state_folder(node).display(),
             DEAD.as_millis(),
             nodes.join(", "),
-        )
+        );
+        if *ipv6_only { in_ipv6(&text) } else { text }
     }
+}
+
+/// The same configuration with the addresses of IPv6 that are written like those of IPv4.
+fn in_ipv6(text: &str) -> String {
+    let text = text.replace("211.58.250.6:80", "'[fd00::6]:80'").replace("211.58.250.6/25", "'fd00::6/64'");
+    [5, 7, 25, 27].iter().fold(text, |text, last| {
+        let [before, after] =
+            [("211.58.250.", ""), ("'fd00::", "'")].map(|(begin, end)| format!("{begin}{last}{end}"));
+        text.replace(&before, &after)
+    })
 }
 
 pub(crate) fn key_file(node: &Node) -> PathBuf {
@@ -106,7 +129,14 @@ impl Cluster {
     /// Starts all nodes of the plan, and returns when the first one has the group `web` and another
     /// one is ready to take it.
     pub(crate) fn start(purpose: &str, plan: &Plan) -> Self {
-        let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
+        let new = if plan.ipv6_only { Talk::with_ipv6 } else { Talk::new };
+        let talk = new(&unique_name(purpose)).expect("the cluster comes up");
+        if plan.ipv6_only {
+            talk.ha1.add_ipv6("fe80::5/64").expect("an address");
+            for address in ["fd00::7/64", "fe80::7/64"] {
+                talk.ha2.add_ipv6(address).expect("an address");
+            }
+        }
         if plan.ipv6 {
             for node in [&talk.client, &talk.ha1, &talk.ha2] {
                 let [.., last] = node.address().octets();

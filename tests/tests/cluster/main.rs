@@ -12,6 +12,7 @@
 //! | [`removed_vips`] | VIPs that others remove, and the source of our own packets |
 //! | [`many_vips`] | groups of a thousand VIPs and more |
 //! | [`dual_stack`] | a group with an IPv6 VIP |
+//! | [`ipv6_only`] | nodes, heartbeats, reference hosts, VIPs and servers of IPv6 |
 //! | [`commands`] | hooks and fencing |
 //! | [`servers`] | a node that finds no server gives way |
 //! | [`used_ports`] | connections of old do not mislead a director that gets a group back |
@@ -23,6 +24,7 @@ mod dual_stack;
 mod files;
 mod groups;
 mod harness;
+mod ipv6_only;
 mod many_vips;
 mod nodes;
 mod orders;

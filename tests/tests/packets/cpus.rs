@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use lb_common::least::Least;
+use lb_common::limits::Thresholds;
 use lb_common::reason::TableEvent;
 use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
@@ -100,6 +101,29 @@ fn stays_even() -> anyhow::Result<()> {
         ensure!(difference <= 2 * u64::from(THREADS), "{connections} instead of {share}");
     }
     Ok(())
+}
+
+/// Each CPU may have picked one connection that it has not counted yet.
+#[test]
+fn thresholds_are_passed_by_a_connection_for_each_cpu_at_most() {
+    const UPPER: u32 = 1000;
+    for scheduler in [Scheduler::Rr, Scheduler::Wlc, Scheduler::Sh] {
+        let mut limited = service(scheduler, &[1, 1, 1]);
+        for server in &mut limited.servers[..2] {
+            server.thresholds = Thresholds::new(UPPER, 0);
+        }
+        let director = Director::with_sizes(ROOMY, [(WEB, limited)]);
+        let _sweeper = Sweeper::start(director.data_path.table.clone()).expect("threads");
+        on_every_cpu(|thread| {
+            clients_of(thread).take(2000).for_each(|number| _ = director.open(client(number)));
+        });
+        for number in 1..=2 {
+            let (active, inactive) = director.counts(WEB, number);
+            let found = active + inactive;
+            assert!((UPPER..=UPPER + THREADS).contains(&found), "{scheduler:?}: {found} of server {number}");
+        }
+        director.assert_counts_are_true();
+    }
 }
 
 /// CPUs that change counts at once may leave a tournament stale. Within 100 ms of the last packet

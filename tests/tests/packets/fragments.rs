@@ -99,8 +99,12 @@ fn a_fragment_without_its_first_one_is_the_hosts() {
     let (outcome, reasons) = director.explain(&fragment(&stranger, 1, 185..370));
     assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![]), "to no VIP");
     let nobodys = datagram(client(3)).to(VIP, 53);
-    assert_eq!(director.send_bytes(&fragment(&nobodys, 1, 0..185)).verdict, Verdict::Pass);
-    assert_refused(&director, "a port of nobody", &fragment(&nobodys, 1, 185..370), Reason::FragmentUnknown);
+    for range in [0..185, 370..376, 185..370] {
+        let (outcome, reasons) = director.explain(&fragment(&nobodys, 1, range));
+        assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![]), "a port of nobody");
+    }
+    let next = fragment(&datagram(client(3)), 1, 185..370);
+    assert_refused(&director, "of the next datagram of this id", &next, Reason::FragmentUnknown);
 }
 
 #[test]
@@ -112,10 +116,54 @@ fn later_ones_may_come_in_any_order() {
         for (frame, server) in both(1, 7, range.clone()).iter().zip(servers) {
             assert_goes_to(&director, &format!("{range:?}"), frame, server);
         }
+        if range.start != 250 {
+            for frame in both(1, 7, range.clone()) {
+                assert_refused(&director, "twice", &frame, Reason::FragmentOverlap);
+            }
+        }
     }
     for frame in both(1, 7, 250..300) {
-        assert_refused(&director, "twice", &frame, Reason::FragmentOverlap);
+        assert_refused(&director, "of the next datagram of this id", &frame, Reason::FragmentUnknown);
     }
+}
+
+/// By a thread of the controller, which waits for the first one: `tests/mtu.rs`.
+#[test]
+fn those_that_come_too_early_are_handed_over_and_few_of_a_flood() {
+    let mut director = director();
+    director.held_fragments().take_for(std::time::Duration::from_secs(60));
+    let jumbo = Packet { payload: 9000, ..Packet::udp(client(1)) };
+    let tags = Packet { tags: vec![DOT1AD, DOT1Q], ..datagram(client(1)) };
+    let early = [fragment(&jumbo, 9, 185..1100), fragment(&tags, 9, 185..370)];
+    let early: Vec<Vec<u8>> = both(1, 9, 185..370).into_iter().chain(early).collect();
+    for frame in &early {
+        assert_refused(&director, "held", frame, Reason::FragmentHeld);
+        assert_eq!(director.held_fragments().take_frame().as_ref(), Some(frame));
+    }
+    both(2, 7, 0..10).iter().for_each(|frame| _ = director.send_bytes(frame).server());
+    for from in [20, 40, 60] {
+        both(2, 7, from..from + 10).iter().for_each(|frame| _ = director.send_bytes(frame).server());
+    }
+    for frame in both(2, 7, 80..90) {
+        assert_refused(&director, "too many holes, for now", &frame, Reason::FragmentHeld);
+    }
+    let flooded = with(&early[0], |frame| frame[..6].copy_from_slice(&mac(9).octets()));
+    let (outcome, reasons) = director.explain(&flooded);
+    assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::FragmentUnknown]), "another's MAC");
+
+    let begin = std::time::Instant::now();
+    let held = (0..20_000).filter(|_| director.explain(&early[0]).1 == [Reason::FragmentHeld]).count();
+    let cpus = std::thread::available_parallelism().unwrap().get() as u128;
+    let allowed = cpus * (512 + 5 * (begin.elapsed().as_millis() + 5));
+    assert!(held as u128 <= allowed && held > 100, "{held} of a flood, {allowed} allowed");
+    director.held_fragments().take_no_more();
+    assert_refused(&director, "nobody takes them", &early[0], Reason::FragmentUnknown);
+}
+
+fn with(frame: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    change(&mut frame);
+    frame
 }
 
 #[test]

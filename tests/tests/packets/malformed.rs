@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lb_common::addr::{V4, V6};
+use lb_common::addr::{Address as _, V4, V6};
 use lb_common::frame::{self, Flow, Parsed, RelatedHeaders as _};
 use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
@@ -50,8 +50,7 @@ fn judge_related(bytes: &[u8]) -> Result<Verdict, Reason> {
         return for_the_host(bytes, head.destination);
     }
     let head = V4::head(bytes, network).expect("it was parsed");
-    let to_vip = head.destination.octets() == VIP.octets();
-    if to_vip && head.is_later_fragment() { Err(Reason::FragmentUnknown) } else { Ok(Verdict::Pass) }
+    if head.is_later_fragment() { for_the_host(bytes, head.destination.mapped()) } else { Ok(Verdict::Pass) }
 }
 
 fn for_the_host(bytes: &[u8], address: V6) -> Result<Verdict, Reason> {
@@ -174,7 +173,6 @@ fn damaged_packets() {
         "Tx",
         "bad_length",
         "bad_tcp_flags",
-        "fragment_unknown",
         "bad_ip_header",
         "truncated_ip",
         "arp_silenced",

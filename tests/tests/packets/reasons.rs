@@ -8,7 +8,7 @@ use lb_common::schedule::Schedule;
 use lb_common::server::ServerEntry;
 use lb_tests::harness::*;
 
-use crate::{directors, nat, probes, refusals, tunnels};
+use crate::{directors, egress, nat, probes, refusals, tunnels};
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
 /// needs a scene.
@@ -19,6 +19,11 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::TruncatedIp => (director(), syn.bytes()[..33].to_vec()),
         Reason::BadIpHeader => (director(), syn.bytes_with(|frame| frame[14] = 0x44)),
         Reason::FragmentUnknown => (director(), Packet { fragment: 185, ..syn }.bytes()),
+        Reason::FragmentHeld => {
+            let mut director = director();
+            director.held_fragments().take_for(std::time::Duration::from_secs(60));
+            (director, Packet { fragment: 185, ..syn }.bytes())
+        }
         Reason::FragmentOverlap => after_fragments(&[0..10, 20..30], 9..15),
         Reason::FragmentScattered => after_fragments(&[0..10, 20..30, 40..50, 60..70], 80..90),
         Reason::TruncatedPorts => (director(), syn.bytes()[..37].to_vec()),
@@ -49,6 +54,8 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
             let sent = sent_to(client(1), syn.transport, 0);
             (director(), icmp_error(&syn, [3, 4], &sent))
         }
+        Reason::ForeignVlan => (egress::of_vlan_7(), syn.bytes()),
+        Reason::NoInterface => (egress::without_interface(), syn.bytes()),
         Reason::ClientNearServer => (nat::director(), nat::of_near_client(syn).bytes()),
         Reason::NatClash => nat::clashing(),
         Reason::NoWayBack => nat::without_way_back(),

@@ -173,3 +173,66 @@ fn c7_only_a_service_without_a_server_refuses_and_only_if_it_shall() {
     director.change_service(WEB, |service| service.servers[0].usable = true);
     assert_eq!(director.open(client(2)), 1);
 }
+
+/// As [`answer`], of IPv6. Returns the IP packet.
+#[track_caller]
+fn answer6(director: &Director, number: u32, frame: &[u8]) -> Vec<u8> {
+    let (outcome, reasons) = director.explain(frame);
+    assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![Reason::Refused]), "client {number}");
+    let at = IP + frame[12..].chunks(4).take_while(|tag| tag[0] == 0x81 || tag[0] == 0x88).count() * 4;
+    let answer = outcome.frame;
+    assert_eq!((&answer[..6], &answer[6..12]), (&frame[6..12], &MAC.octets()[..]), "back to the station");
+    assert_eq!(answer[12..at], frame[12..at], "tags stay");
+    let ip = &answer[at..];
+    assert_eq!((word(ip, 0), ip[7]), (6 << 28, 64));
+    assert_eq!(ip[8..40], [VIP6.octets(), client6(number).octets()].concat()[..], "addresses");
+    let carried = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    let ip = &ip[..40 + carried];
+    let words = ip[8..].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum = words.sum::<u32>() + carried as u32 + u32::from(ip[6]);
+    assert_eq!(sum % 0xffff, 0, "the checksum");
+    ip.to_vec()
+}
+
+#[test]
+fn c7_clients_of_ipv6_are_refused_too() {
+    let director = Director::new([(WEB6, refusing([])), (DNS6, refusing([]))]);
+    let syn = tcp6(1, SYN);
+    let with_options = extended(syn.clone(), 60, [0; 7]);
+    for frame in [syn.clone(), tagged(&[DOT1Q], &syn), tagged(&[DOT1AD, DOT1Q], &syn), with_options] {
+        let ip = answer6(&director, 1, &frame);
+        assert_eq!((ip.len(), ip[6]), (60, 6));
+        assert_eq!(ip[40..44], [PORT.to_be_bytes(), 40_000_u16.to_be_bytes()].concat()[..], "ports");
+        assert_eq!((word(&ip, 44), word(&ip, 48)), (0, 2), "numbers");
+        assert_eq!((ip[52], ip[53]), (0x50, RST | ACK));
+    }
+    let datagram = udp6(2);
+    for frame in [datagram.clone(), tagged(&[DOT1Q], &datagram), udp6_of(2, 0), udp6_of(2, 5000)] {
+        let ip = answer6(&director, 2, &frame);
+        assert_eq!((ip.len(), ip[6]), (96, 58));
+        assert_eq!((ip[40..42].to_vec(), word(&ip, 44)), (vec![1, 4], 0), "port unreachable");
+        let quoted = if frame[12] == 0x81 { &frame[18..66] } else { &frame[14..62] };
+        assert_eq!(ip[48..], *quoted, "the quote");
+    }
+    assert_eq!(director.entries(), 0);
+
+    let silent = |frame: &[u8]| {
+        let (outcome, reasons) = director.explain(frame);
+        assert_eq!((outcome.verdict, reasons), (Verdict::Drop, vec![Reason::RefusedSilently]));
+    };
+    silent(&tcp6(3, RST));
+    silent(&extended(udp6(3), 60, [0; 7]));
+    for address in ["::", "::1", "ff02::1"] {
+        let address: std::net::Ipv6Addr = address.parse().unwrap();
+        for mut frame in [tcp6(3, SYN), udp6(3)] {
+            frame[IP + 8..IP + 24].copy_from_slice(&address.octets());
+            silent(&frame);
+        }
+    }
+    // A server that comes ends it.
+    let mut director = Director::new([(WEB6, refusing([1])), (DNS6, rr([]))]);
+    assert_eq!(director.send_bytes(&tcp6(1, SYN)).server(), 1);
+    assert_eq!(director.explain(&udp6(1)).1, [Reason::NoServer], "it shall not refuse");
+    director.change_service(WEB6, |service| service.servers[0].usable = false);
+    answer6(&director, 2, &tcp6(2, SYN));
+}

@@ -17,7 +17,7 @@ const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
 const MTU: u32 = 1500;
 
 /// The server at the other end of a tunnel, behind the router that clients are behind, too.
-fn far(config: &Tunnel, outer_ipv4: bool, mtu: u32) -> Server {
+pub(crate) fn far(config: &Tunnel, outer_ipv4: bool, mtu: u32) -> Server {
     let (address, own): (IpAddr, IpAddr) = match outer_ipv4 {
         true => (FAR.into(), OWN.into()),
         false => (FAR6.into(), OWN6.into()),

@@ -53,6 +53,14 @@ kinds! {
     /// No packets get to a server by its tunnel or by address translation, or not all that clients
     /// may send.
     TunnelUnusable = "tunnel_unusable", Error;
+    /// No packets get to a server by the interface that it is behind.
+    InterfaceUnusable = "interface_unusable", Error;
+    /// The network card takes VLAN tags off, so packets would leave without them.
+    VlanTagsStripped = "vlan_tags_stripped", Error;
+    /// The interface is of a kind, or belongs to another one, that a director has less of.
+    InterfaceUnsuited = "interface_unsuited", Warning;
+    /// An interface that servers are behind takes nothing that the XDP program redirects to it.
+    RedirectsLost = "redirects_lost", Error;
     /// What servers send that are reached by address translation does not get to all clients.
     NoWayBack = "no_way_back", Error;
     /// Clients in the own subnet of a server that is reached by address translation are refused.

@@ -2,8 +2,9 @@
 //! it knows, and the node that took the group sends it the packets of connections that it does not
 //! know itself.
 //!
-//! - **As planned**, the node that gave the group up also balances what still reaches it: clients
-//!   learn one after the other where the VIP is now.
+//! - **As planned**, and where one of two holders gives way to the other, the node that gave the
+//!   group up also balances what still reaches it: clients learn one after the other where the VIP
+//!   is now.
 //! - **With a process that has ended**, stopped or killed or frozen, only what is relayed is
 //!   served, by the program that the kernel keeps (`Lease::serves_on` of lb-common). The new node
 //!   relays for a bounded time, and no longer than the other one's host answers: what a machine
@@ -60,6 +61,8 @@ impl Handovers {
     pub(super) fn gives(&mut self, group: GroupId, why: &Cause) -> bool {
         let to = match *why {
             Cause::Failover { to } | Cause::Failback { to } | Cause::BetterPlaced { to } => Some(to),
+            // Clients may have this node's MAC until the other one has announced itself again.
+            Cause::SplitBrain { winner: to } | Cause::PeerTookOver { peer: to } => Some(to),
             Cause::Maintenance | Cause::StandbyCommand => match self.0.get(&group) {
                 Some(&Side::Took { from, .. }) => Some(from),
                 _ => None,
@@ -266,6 +269,18 @@ mod tests {
         let until = (scene.now + SERVE_ON).as_nanos();
         assert!(scene.words.have(u64::try_from(until).expect("64 bits")));
         assert!(!scene.relays());
+    }
+
+    #[test]
+    fn a_holder_that_gives_way_to_another_one_serves_on_and_relays_what_it_does_not_know() {
+        for why in [Cause::SplitBrain { winner: OTHER }, Cause::PeerTookOver { peer: OTHER }] {
+            let mut scene = Scene::new();
+            assert!(scene.handovers.gives(scene.group, &why), "{why:?}");
+            scene.renew();
+            assert!(scene.handovers.is_served_on(scene.group) && scene.relays(), "{why:?}");
+        }
+        let mut scene = Scene::new();
+        assert!(!scene.handovers.gives(scene.group, &Cause::NotHeard { peer: OTHER }), "it tells us nothing");
     }
 
     #[test]

@@ -38,6 +38,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long an announcement waits that the interface's queue has no room for.
 const QUEUE_FULL: Duration = Duration::from_millis(1);
 
+/// How long an announcement waits for the group's lease, which the heartbeat thread renews at once
+/// after it has ordered a take-over.
+const NO_LEASE: Duration = Duration::from_millis(1);
+
 /// A group's number on this node, see [`Group::number`].
 pub type GroupNumber = u8;
 
@@ -142,13 +146,16 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// `interface` is the interface's index. `tell` is called on the holder's thread and must not
-    /// wait.
+    /// `interface` is the interface's index. A group is announced while it `has_lease`: what
+    /// clients send to the announced MAC would be lost before that, and a process that was frozen
+    /// does not know yet who has the group now. Both functions are called on the holder's thread
+    /// and must not wait.
     pub fn start(
         interface: u32,
         mac: Mac,
         (orders, pending): (Orders, Pending),
         findings: Findings,
+        has_lease: impl Fn(GroupNumber) -> bool + Send + 'static,
         tell: impl Fn(Outcome) + Send + 'static,
     ) -> Result<Self> {
         let announcer = Announcer::new(interface)?;
@@ -167,6 +174,7 @@ impl Holder {
             announcer,
             mac,
             tell: Box::new(tell),
+            has_lease: Box::new(has_lease),
             report: Report::new(interface, findings),
             ledger: Ledger::default(),
             bursts: Bursts::new(ANNOUNCE_RATE, Instant::now()),
@@ -214,6 +222,7 @@ struct HolderThread {
     announcer: Announcer,
     mac: Mac,
     tell: Box<dyn Fn(Outcome) + Send>,
+    has_lease: Box<dyn Fn(GroupNumber) -> bool + Send>,
     report: Report,
     ledger: Ledger,
     bursts: Bursts,
@@ -385,6 +394,9 @@ impl HolderThread {
     fn announce(&mut self) {
         let now = Instant::now();
         while let Some((vip, part)) = self.bursts.next(now, self.ledger.is_taking()) {
+            if !self.ledger.number_of(vip).is_some_and(&self.has_lease) {
+                return self.bursts.pause(now + NO_LEASE);
+            }
             match self.announcer.announce(vip, self.mac, part) {
                 Ok(()) => {}
                 Err(error) if is_full(&error) => return self.bursts.pause(now + QUEUE_FULL),

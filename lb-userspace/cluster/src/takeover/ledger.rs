@@ -255,6 +255,11 @@ impl Ledger {
         self.missing.insert((now + pause, vip));
     }
 
+    /// The number of the VIP's group.
+    pub(super) fn number_of(&self, vip: IpAddr) -> Option<GroupNumber> {
+        self.index.get(&vip).copied()
+    }
+
     fn group_of(&self, vip: IpAddr) -> Option<&Vips> {
         let number = self.index.get(&vip).filter(|number| self.wanted.contains(number))?;
         self.groups.get(number)

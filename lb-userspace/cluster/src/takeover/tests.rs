@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use lb_lab::veth::{VethPair as Cable, block_on, ip};
 use lb_model::{Failback, Group, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
 
-use super::holder::{Holder, Outcome, orders};
+use super::holder::{GroupNumber, Holder, Outcome, orders};
 
 const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 0x5a]);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,10 +34,18 @@ fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
 }
 
 fn start(cable: &Cable, groups: &[Group]) -> (Holder, Receiver<Outcome>) {
+    start_with(cable, groups, |_| true)
+}
+
+fn start_with(
+    cable: &Cable,
+    groups: &[Group],
+    has_lease: impl Fn(GroupNumber) -> bool + Send + 'static,
+) -> (Holder, Receiver<Outcome>) {
     let (sender, outcomes) = channel();
     let tell = move |outcome| drop(sender.send(outcome));
     let holder = cable
-        .run(0, |interface| Holder::start(interface, MAC, orders(), Findings::default(), tell))
+        .run(0, |interface| Holder::start(interface, MAC, orders(), Findings::default(), has_lease, tell))
         .expect("a holder");
     let numbered = (0..).zip(groups).map(|(number, group)| Group { number, ..group.clone() });
     holder.orders().set_groups(&Vec::from_iter(numbered));
@@ -95,6 +105,31 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
     holder.orders().release(0);
     assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
     assert!(!shown(&cable).contains("::100") && !shown(&cable).contains("9.100"), "{}", shown(&cable));
+    holder.end();
+}
+
+/// The lease of a take-over comes a moment after its order; and a process that was frozen does not
+/// know that another node has the group.
+#[test]
+fn a_group_is_announced_once_it_has_its_lease() {
+    let cable = Cable::new("nolease");
+    let renewed = Arc::new(AtomicBool::new(false));
+    let has_lease = {
+        let renewed = Arc::clone(&renewed);
+        move |_| renewed.load(Ordering::Relaxed)
+    };
+    let (holder, outcomes) = start_with(&cable, &[group("web", &[("10.9.9.100", 24)], None)], has_lease);
+    holder.orders().take(0, None);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    cable.run(1, |interface| {
+        block_on(async {
+            let mut listener = Listener::open(interface).expect("a listener");
+            let silent = tokio::time::timeout(Duration::from_millis(500), listener.next()).await;
+            assert!(silent.is_err(), "{silent:?}");
+            renewed.store(true, Ordering::Relaxed);
+            tokio::time::timeout(PATIENCE, listener.next()).await.expect("an announcement").expect("heard");
+        });
+    });
     holder.end();
 }
 

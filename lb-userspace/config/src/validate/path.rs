@@ -146,7 +146,7 @@ impl Validator {
         let port = Value::of(&path.port, "port", span);
         let port = self.optional(port, |text| values::whole(text, 1..=65535)).unwrap_or(DEFAULT_PORT);
         let addresses = match &path.addresses {
-            None => nodes.iter().map(|node| node.address).collect(),
+            None => self.addresses_of(nodes, span),
             Some(given) => self.addresses_by_node(given, span.key("addresses"), around)?,
         };
         let link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -156,6 +156,19 @@ impl Validator {
             self.interface_is_missing(span, &address.to_string());
         }
         Some(HeartbeatPath::Unicast { interface: name, port, addresses })
+    }
+
+    /// The nodes' own addresses.
+    fn addresses_of(&mut self, nodes: &[Node], path: SourceSpan<'_>) -> Vec<IpAddr> {
+        let addresses: Vec<IpAddr> = nodes.iter().map(|node| node.address).collect();
+        let mut known = addresses.iter().filter(|address| !address.is_unspecified());
+        let first = known.next().copied();
+        if known.any(|address| Some(address.is_ipv4()) != first.map(|first| first.is_ipv4())) {
+            let message = "`addresses` is missing, expected an address of every node, all of one family (IPv4 or \
+                           IPv6): the nodes' own are not";
+            self.mistake(path.key_at(), message);
+        }
+        addresses
     }
 
     /// A link-local or limited broadcast address needs an interface.

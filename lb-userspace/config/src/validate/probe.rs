@@ -112,6 +112,11 @@ impl Kind {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
+    /// Whether it needs a port of the server's.
+    pub(super) fn connects(self) -> bool {
+        NETWORK.contains(&self) && self != Ping
+    }
+
     pub(super) fn goes_by_vip(self) -> bool {
         matches!(self, Tcp | Http | Https | Dns | Udp)
     }

@@ -1,9 +1,10 @@
 //! The real servers of a service.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use lb_model::{Check, Server};
+use lb_model::{Check, Ports, QuicEncoding, Server, Service, Thresholds};
 
 use super::tunnel::{Defaults, Way};
 use super::{Unique, Validator, Value};
@@ -18,10 +19,12 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What a service says of its servers.
 pub(super) struct Around<'a> {
-    /// The service's port, 0 if it is unknown.
-    pub port: u16,
+    pub ports: Ports,
+    /// Whether these are the service's ports: its `vip` is right.
+    pub is_known: bool,
     pub checks: &'a Arc<[Check]>,
     pub forwarding: Defaults<'a>,
+    pub quic: &'a [QuicEncoding],
 }
 
 impl Validator {
@@ -40,21 +43,28 @@ impl Validator {
     }
 
     fn server(&mut self, server: &yaml::Server, span: SourceSpan<'_>, around: &Around<'_>) -> Server {
-        let Around { port, checks, ref forwarding } = *around;
+        let Around { ports, is_known, checks, ref forwarding, quic } = *around;
+        let port = ports.key();
         let address = Value::of(&server.address, "address", span);
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
         let way = self.way(server, span, ip, forwarding);
         let rewritten = matches!(way, Way::Masq | Way::Unknown);
-        if let Some(own_port) = own_port.filter(|own_port| port != 0 && *own_port != port && !rewritten) {
+        if matches!(way, Way::Masq) {
+            self.masq_is_simple(server, span, forwarding, &ports);
+        }
+        let differs = |own_port: &u16| is_known && !rewritten && Ports::of_key(*own_port) != ports;
+        if let Some(own_port) = own_port.filter(differs) {
             let method = match way {
                 Way::Tunnel(_) => "in a tunnel packets stay as they are",
                 _ => "direct routing rewrites MAC addresses only",
             };
-            let wrong = format!(
-                "expected the service's port {port} or none: {method}, so packets cannot change to port {own_port}; \
-                 `forward: masq` can"
-            );
+            let (own, mend) = match ports.is_one() {
+                true => (format!("the service's port {port} or none"), "; `forward: masq` can"),
+                false => ("no port: the service has several".to_owned(), ""),
+            };
+            let wrong =
+                format!("expected {own}: {method}, so packets cannot change to port {own_port}{mend}");
             self.wrong(address, &wrong);
         }
         let name = self.optional(Value::of(&server.name, "name", span), values::name);
@@ -69,11 +79,63 @@ impl Validator {
                 Way::Tunnel(tunnel) => Some(tunnel),
                 Way::Direct | Way::Masq | Way::Unknown => None,
             },
+            quic_ids: self.quic_server_ids(server, span, quic),
+            interface: self.optional(Value::of(&server.interface, "interface", span), values::interface),
+            vlan: self.optional(Value::of(&server.vlan, "vlan", span), values::vlan),
             weight: weight.unwrap_or(1),
+            thresholds: self.thresholds(server, span),
             checks: match &server.check {
                 None => Arc::clone(checks),
                 own => self.checks(own.as_ref(), span.key("check")),
             },
+        }
+    }
+
+    /// As ipvsadm's -x and -y.
+    fn thresholds(&mut self, server: &yaml::Server, span: SourceSpan<'_>) -> Thresholds {
+        const MOST: u64 = 1_000_000_000;
+        let upper = Value::of(&server.upper_threshold, "upper_threshold", span);
+        let lower = Value::of(&server.lower_threshold, "lower_threshold", span);
+        let most = self.optional(upper, |text| values::whole::<u32>(text, 0..=MOST));
+        let least = self.optional(lower, |text| values::whole::<u32>(text, 0..=MOST));
+        match (most, least) {
+            (None | Some(0), Some(1..)) if upper.text.is_none() || most.is_some() => {
+                let message = "`lower_threshold` is below how many connections a full server takes new ones again, expected \
+                               `upper_threshold`, from which it is full";
+                self.mistake(lower.span().key_at(), message);
+            }
+            (Some(most), Some(least)) if least > most => {
+                self.wrong(lower, &format!("expected at most `upper_threshold`, which is {most}"));
+            }
+            _ => {}
+        }
+        Thresholds::new(most.unwrap_or(0), least.unwrap_or(0))
+    }
+
+    /// A server is behind one interface, whatever services it has.
+    pub(super) fn servers_have_one_interface(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        let mut known: BTreeMap<IpAddr, (Option<&str>, usize)> = BTreeMap::new();
+        for (index, service) in services.iter().enumerate() {
+            let span = span.item(index).key("servers");
+            for (index, server) in
+                service.servers.iter().enumerate().filter(|(_, one)| one.address != NO_ADDRESS)
+            {
+                let span = span.item(index);
+                let line = span.key("address").at().line;
+                let here = (server.interface.as_deref(), line);
+                let (there, line) = *known.entry(server.address).or_insert(here);
+                if there != here.0 {
+                    let named =
+                        |name: Option<&str>| name.map_or("none".to_owned(), |name| format!("{name:?}"));
+                    let message = format!(
+                        "`interface` of {}: found {}, and {} in line {line}, expected the same",
+                        server.address,
+                        named(here.0),
+                        named(there)
+                    );
+                    self.mistake(span.key("interface").key_at(), message);
+                }
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! Services: each by itself, then all of them together.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lb_model::{Damping, Fallback, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts};
+use lb_model::{Damping, Fallback, Ports, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts};
 
+use super::ports::Taken;
 use super::scheduling::usual_stray;
 use super::server::Around;
 use super::{DAY, SECOND, Unique, Validator, Value};
@@ -21,9 +22,8 @@ const PROTOCOLS: [(&str, Protocol); 2] =
 const STRAYS: [(&str, Stray); 2] = [("hash", Stray::Hash), ("pass", Stray::Pass)];
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Placeholder for the address and port of a service whose `vip` is missing or wrong. No valid VIP
-/// has port 0.
-const NO_VIP: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Placeholder for the address and ports of a service whose `vip` is missing or wrong.
+const NO_VIP: (IpAddr, Ports) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Ports::ALL);
 
 impl Validator {
     pub(super) fn services(
@@ -45,20 +45,25 @@ impl Validator {
         self.fallbacks_are_others(services, &checked, span);
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
-        self.families_can(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
+        self.quic_names_servers(services, &checked, span);
+        self.ports_suffice(services, &checked, span);
+        self.groups_agree(services, &checked, span);
+        self.servers_have_one_interface(&checked, span);
         checked
     }
 
     fn service(&mut self, service: &yaml::Service, span: SourceSpan<'_>, timeouts: Timeouts) -> Service {
         let value = |scalar, key| Value::of(scalar, key, span);
-        let (vip, port) = self.needed(value(&service.vip, "vip"), values::VIP, values::vip).unwrap_or(NO_VIP);
+        let (vip, ports) =
+            self.needed(value(&service.vip, "vip"), values::VIP, values::vip).unwrap_or(NO_VIP);
         let protocol = self.one_of(value(&service.protocol, "protocol"), &PROTOCOLS, Protocol::Tcp);
         let name = self.optional(value(&service.name, "name"), values::name);
         let drain =
             self.optional(value(&service.drain, "drain"), |text| values::time(text, Duration::ZERO..=DAY));
-        let name = name.unwrap_or_else(|| format!("{}/{}", protocol.name(), SocketAddr::new(vip, port)));
-        let default = Service::new(name, ServiceKey { vip, port, protocol });
+        let key = ServiceKey { vip, port: ports.key(), protocol };
+        let name = name.unwrap_or_else(|| format!("{}/{}", protocol.name(), ports.after(vip)));
+        let default = Service { ports, ..Service::new(name, key) };
         let slow_start = self.optional(value(&service.slow_start, "slow_start"), |text| {
             values::time(text, Duration::ZERO..=DAY)
         });
@@ -66,7 +71,8 @@ impl Validator {
         let servers = service.servers.as_deref().unwrap_or_default();
         let scheduler = self.scheduler(service, span, default.scheduler);
         let forwarding = self.forwarding_defaults(service, span, vip);
-        let around = Around { port, checks: &checks, forwarding };
+        let quic = self.quic(service, span);
+        let around = Around { ports, is_known: vip != NO_VIP.0, checks: &checks, forwarding, quic: &quic };
         Service {
             scheduler,
             hashing: self.hashing(service, span, scheduler),
@@ -83,8 +89,14 @@ impl Validator {
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, usual_stray(scheduler)),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
             timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
+            persistence: service
+                .persistence
+                .as_ref()
+                .map(|given| self.persistence(given, span.key("persistence"), vip)),
+            vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
+            quic,
             ..default
         }
     }
@@ -136,6 +148,18 @@ impl Validator {
 
     fn limits(&mut self, services: &[Service], span: SourceSpan<'_>) {
         self.at_most(MOST_SERVICES, services.len(), "services", span);
+        let mut places = 0;
+        let crosses = services.iter().position(|service| {
+            places += service.ports.places();
+            places > MOST_SERVICES
+        });
+        if let Some(index) = crosses.filter(|_| services.len() <= MOST_SERVICES) {
+            let message = format!(
+                "with the ranges of ports up to here the table of services is full (a range takes a place for each 256 \
+                 ports, and up to 510 for its ends): expected {MOST_SERVICES} places at most, or `*` for all ports"
+            );
+            self.mistake(span.item(index).key("vip").at(), message);
+        }
         let mut sum = 0;
         let crosses = services.iter().position(|service| {
             sum += service.servers.len();
@@ -148,31 +172,15 @@ impl Validator {
         }
     }
 
-    /// What services of IPv6 cannot do yet.
-    fn families_can(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
-        for (index, (given, service)) in given.iter().zip(services).enumerate() {
-            let span = span.item(index);
-            if service.key.vip.is_ipv4() {
-                continue;
-            }
-            if service.fallback == Fallback::Refuse {
-                let fallback = Value::of(&given.fallback, "fallback", span);
-                self.wrong(fallback, "expected another fallback: `refuse` answers clients of IPv4 only");
-            }
-        }
-    }
-
     fn distinct_services(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
-        let mut keys = Unique::default();
+        let mut taken = Taken::default();
         let mut names = Unique::default();
         for (index, (given, service)) in given.iter().zip(services).enumerate() {
             let span = span.item(index);
             let vip = Value::of(&given.vip, "vip", span);
-            let known_key = service.key.port != NO_VIP.1;
-            if known_key && let Err(line) = keys.insert(service.key, vip.span().at()) {
-                let protocol = service.key.protocol.name();
-                let same = format!("already has this address, port and protocol ({protocol})");
-                self.wrong(vip, &format!("the service in line {line} {same}"));
+            let known_key = service.key.vip != NO_VIP.0;
+            if known_key && let Err(wrong) = taken.insert(service, vip.span().at().line) {
+                self.wrong(vip, &wrong);
             } else if known_key || given.name.0.is_some() {
                 self.distinct_name(&mut names, &service.name, Value::of(&given.name, "name", span));
             }
@@ -191,7 +199,7 @@ impl Validator {
     fn servers_are_not_vips(&mut self, services: &[Service], span: SourceSpan<'_>) {
         let vips: HashSet<IpAddr> = services
             .iter()
-            .filter(|service| service.key.port != NO_VIP.1)
+            .filter(|service| service.key.vip != NO_VIP.0)
             .map(|service| service.key.vip)
             .collect();
         for (index, service) in services.iter().enumerate() {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_model::{Cluster, LEAST_MTU_V6, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+use lb_model::{
+    Cluster, LEAST_MTU_V6, Ports, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via,
+};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -178,6 +180,30 @@ impl Validator {
         self.wrong_once(value, "masq", &wrong);
     }
 
+    /// What a server behind address translation cannot have, or its service.
+    pub(super) fn masq_is_simple(
+        &mut self,
+        server: &yaml::Server,
+        span: SourceSpan<'_>,
+        defaults: &Defaults<'_>,
+        ports: &Ports,
+    ) {
+        let own = Keys::of_server(server, span).forward;
+        if !ports.is_one() {
+            let value = if own.text.is_some() { own } else { defaults.keys.forward };
+            let wrong = "expected direct or a tunnel: the service has several ports, and a server of `forward: masq` has one";
+            self.wrong_once(value, "masq", wrong);
+        }
+        for (text, key) in [(&server.interface, "interface"), (&server.vlan, "vlan")] {
+            let wrong = "expected none: packets to a server of `forward: masq`, and what it sends, go by the interface of the \
+                         VIPs, with the tags that they have";
+            let value = Value::of(text, key, span);
+            if value.text.is_some() {
+                self.wrong(value, wrong);
+            }
+        }
+    }
+
     /// Keys that mean nothing with this method.
     fn surplus_keys(&mut self, keys: Keys<'_>, method: Method, lacking: &str) {
         let tunnelled = matches!(method, Method::Tunnel(_));
@@ -255,36 +281,38 @@ impl Validator {
                 self.surplus_keys(keys, method, "which no server of this service has");
             }
             self.vips_are_with_servers(given, service, span);
+            self.vlan_has_a_meaning(given, service, span);
             self.datagrams_have_answers(given, service, span);
         }
         self.masq_servers_are_told_apart(services, span);
     }
 
-    /// A probe through the VIP would have to go through the tunnel, and a server behind address
-    /// translation does not hold the VIP.
+    /// A server behind address translation does not hold the VIP.
     fn vips_are_with_servers(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
         let servers = given.servers.as_deref().unwrap_or_default();
         for (index, (given, server)) in servers.iter().zip(&service.servers).enumerate() {
             let through_vip = server.checks.iter().any(|check| check.via == Via::Vip);
-            if server.is_routed() && through_vip {
+            if server.masq && through_vip {
                 let check = match given.check {
                     Some(_) => span.key("servers").item(index).key("check"),
                     None => span.key("check"),
                 };
-                let message = match server.masq {
-                    true => {
-                        "checks with `via: vip` need servers that hold the VIP, and those of `forward: masq` do not, \
-                         expected `via: server`"
-                    }
-                    false => {
-                        "checks with `via: vip` reach servers of `forward: direct` only, expected `via: server`"
-                    }
-                };
+                let message = "checks with `via: vip` need servers that hold the VIP, and those of `forward: masq` do not, \
+                               expected `via: server`";
                 let at = check.key_at();
                 if !self.found.iter().any(|(found, _)| *found == at) {
                     self.mistake(at, message);
                 }
             }
+        }
+    }
+
+    /// Only packets that leave otherwise than they have come are looked at for where they came from.
+    fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
+        if service.vlan.is_some() && service.servers.iter().any(|server| server.masq) {
+            let wrong = "expected none: packets to servers of `forward: masq`, and what those send, keep the tags that they \
+                         have";
+            self.wrong(Value::of(&given.vlan, "vlan", span), wrong);
         }
     }
 

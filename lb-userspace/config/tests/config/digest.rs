@@ -44,6 +44,10 @@ fn cluster(config: &mut Config) -> &mut Cluster {
     config.cluster.as_mut().expect("a cluster")
 }
 
+fn persistence(timeout: Duration) -> Persistence {
+    Persistence { timeout, prefix: 24, group: None, keeps: true }
+}
+
 fn service(config: &mut Config) -> &mut Service {
     &mut config.services[0]
 }
@@ -109,6 +113,15 @@ const COVERED: &[Change] = &[
     |config, material| service(config).scheduler = Scheduler::ALL[material.index % Scheduler::ALL.len()],
     |config, _| service(config).hashing.port ^= true,
     |config, _| service(config).hashing.fallback ^= true,
+    |config, material| {
+        let key = Some(QuicKey([material.number.to_be_bytes()[0]; 16]));
+        let encoding = QuicEncoding { rotation: 1, server_id_length: 2, nonce_length: 14, key };
+        service(config).quic.push(encoding);
+    },
+    |config, material| {
+        let id = material.number.to_be_bytes().to_vec();
+        of(&mut service(config).servers, material.index).quic_ids.insert(1, id);
+    },
     |config, _| service(config).fallback = Fallback::None,
     |config, _| service(config).stray = Stray::Hash,
     |config, material| service(config).timeouts.syn_recv = material.time,
@@ -117,6 +130,17 @@ const COVERED: &[Change] = &[
     |config, material| service(config).timeouts.closed = material.time,
     |config, material| service(config).timeouts.udp = material.time,
     |config, material| service(config).drain = material.time,
+    |config, material| service(config).ports = Ports::of_key(material.number),
+    |config, _| service(config).ports = Ports::ALL,
+    |config, material| service(config).persistence = Some(persistence(material.time)),
+    |config, material| {
+        let group = Some(material.text.clone());
+        service(config).persistence = Some(Persistence { group, keeps: false, ..persistence(material.time) });
+    },
+    |config, material| {
+        let thresholds = Thresholds::new(material.number.into(), 1);
+        service(config).servers.iter_mut().for_each(|server| server.thresholds = thresholds);
+    },
     |config, material| http(config).request = material.text.clone(),
     |config, material| http(config).host = Some(material.text.clone()),
     |config, material| http(config).expected.text = Some(material.text.clone()),
@@ -148,6 +172,8 @@ const COVERED: &[Change] = &[
         let tunnel = Tunnel { port: material.number, ..Tunnel::new(TunnelKind::Gue) };
         service(config).servers[0].tunnel = Some(tunnel);
     },
+    |config, material| service(config).vlan = Some(Vlan(material.number.into())),
+    |config, material| service(config).servers[0].vlan = Some(Vlan(material.number.into())),
     |config, material| {
         let servers = &mut service(config).servers;
         let again = of(servers, material.index).clone();
@@ -205,6 +231,7 @@ const FREE: &[Change] = &[
     |config, material| config.groups[0].refresh = material.time,
     |config, material| of(&mut config.services, material.index).name = material.text.clone(),
     |config, material| of(&mut service(config).servers, material.index).name = material.text.clone(),
+    |config, material| service(config).servers[0].interface = Some(material.text.clone()),
     |config, _| config.services.reverse(),
 ];
 
@@ -332,5 +359,5 @@ services:
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.digest(), 0xacc8_7c7a_c74b_a385, "{:#x}", config.digest());
+    assert_eq!(config.digest(), 0x2b46_13e0_26d1_628d, "{:#x}", config.digest());
 }

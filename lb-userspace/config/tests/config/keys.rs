@@ -25,8 +25,8 @@ enum Step {
     Item(usize),
 }
 
-/// A mapping whose keys are names of nodes.
-const FREE_KEYS: &str = ".cluster.paths[].addresses";
+/// Mappings whose keys are names of nodes, and numbers.
+const FREE_KEYS: [&str; 2] = [".cluster.paths[].addresses", ".services[].servers[].quic_server_ids"];
 
 /// By mapping, its keys and the path of one such mapping; all items of a list count as one mapping.
 fn collect_keys(
@@ -36,7 +36,7 @@ fn collect_keys(
     found: &mut BTreeMap<String, (Vec<Step>, BTreeSet<String>)>,
 ) {
     match value {
-        Value::Mapping(map) if place != FREE_KEYS => {
+        Value::Mapping(map) if !FREE_KEYS.contains(&place) => {
             let (_, keys) = found.entry(place.to_owned()).or_insert((path.clone(), BTreeSet::new()));
             keys.extend(map.keys().map(|key| key.as_str().expect("a text").to_owned()));
             for (key, value) in map {

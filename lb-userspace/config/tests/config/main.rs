@@ -4,6 +4,7 @@
 mod cluster;
 mod digest;
 mod keys;
+mod sessions;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -137,6 +138,7 @@ fn the_cluster_of_the_talk() {
         interface: "eth0".into(),
         xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
+        bindings: 1 << 18,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         timeouts: Timeouts::default(),
@@ -221,9 +223,11 @@ fn defaults() {
     };
     let service = Service {
         name: "tcp/192.0.2.10:80".into(),
+        ports: Ports::of_key(80),
         key: ServiceKey { vip: v4([192, 0, 2, 10]), port: 80, protocol: Protocol::Tcp },
         scheduler: Scheduler::Wlc,
         hashing: Hashing::default(),
+        quic: Vec::new(),
         fallback: Fallback::None,
         quiescent: true,
         slow_start: Duration::ZERO,
@@ -232,6 +236,7 @@ fn defaults() {
         hooks: ServiceHooks::default(),
         stray: Stray::Pass,
         ops: false,
+        persistence: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             established: seconds(900),
@@ -239,6 +244,7 @@ fn defaults() {
             closed: seconds(10),
             udp: seconds(300),
         },
+        vlan: None,
         drain: seconds(30),
         servers: vec![Server {
             name: "192.0.2.21".into(),
@@ -246,7 +252,11 @@ fn defaults() {
             port: 80,
             tunnel: None,
             masq: false,
+            quic_ids: QuicServerIds::new(),
+            interface: None,
+            vlan: None,
             weight: 1,
+            thresholds: Thresholds::NONE,
             checks: [check].into(),
         }],
     };
@@ -361,6 +371,18 @@ fn schedulers_have_their_names_and_flags() {
         let config = with(&format!("scheduler: {name}\n    protocol: udp\n    ops: on"));
         assert!(config.services[0].ops, "{name}");
     }
+}
+
+#[test]
+fn connection_ids_of_quic_name_servers() {
+    let config = accepted(&example("full.yaml"));
+    let service = &config.services[2];
+    let key = QuicKey(0x8f95_f092_4576_5f80_2569_34e5_0c66_207f_u128.to_be_bytes());
+    let encoding = QuicEncoding { rotation: 0, server_id_length: 2, nonce_length: 14, key: Some(key) };
+    assert_eq!(service.quic, [encoding]);
+    let ids: Vec<_> = service.servers.iter().map(|server| server.quic_ids.clone()).collect();
+    assert_eq!(ids, [QuicServerIds::from([(0, vec![10, 1])]), QuicServerIds::from([(0, vec![10, 2])])]);
+    assert!(!format!("{service:?}").contains("8f95"), "a secret is not shown");
 }
 
 #[test]

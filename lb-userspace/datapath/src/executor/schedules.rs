@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
 use lb_common::compile::{Candidate, Compiled, compile};
-use lb_common::schedule::Walk;
+use lb_common::schedule::Schedule;
 use lb_common::tournament::Tree;
 use lb_model::{Hashing, Scheduler, ServiceKey};
 
@@ -30,8 +30,8 @@ impl Executor {
     ) -> Result<()> {
         let record = self.services.get(key).with_context(|| format!("no such service: {key}"))?;
         let numbered = |candidate: &Candidate<Target>| {
-            let Candidate { server, weight, holding } = *candidate;
-            Some(Candidate { server: *record.servers.get(&server)?, weight, holding })
+            let Candidate { server, weight, holding, thresholds } = *candidate;
+            Some(Candidate { server: *record.servers.get(&server)?, weight, holding, thresholds })
         };
         let candidates: Vec<Candidate> = candidates.iter().filter_map(numbered).collect();
         let compiled = compile(scheduler, hashing, &candidates);
@@ -76,13 +76,11 @@ impl Executor {
         record.switched = switches;
         let (id, service) = (record.id, usize::from(record.id.0));
         self.retired.push(std::mem::replace(&mut record.regions, regions));
-        let measure = compiled.schedule.scheduler().and_then(|scheduler| match scheduler.walk() {
-            Walk::Least(measure) => Some(measure),
-            Walk::Cursor | Walk::Bucket(_) | Walk::TwoChoices => None,
-        });
+        let limited = compiled.schedule.has(Schedule::LIMITED);
+        let measure = compiled.schedule.scheduler().and_then(|scheduler| scheduler.measure(limited));
         let tree = measure.map(|measure| {
             let width = Tree::width_for(compiled.leaves.len() as u32);
-            Tree { first: regions.tree.start, width, measure }
+            Tree { first: regions.tree.start, width, measure, limited }
         });
         self.maps.tournaments.put_in_force(id, tree, compiled.leaves);
         let active = self.maps.active_schedules.atomic(service);

@@ -4,6 +4,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
+use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::shared::Shared;
@@ -27,6 +28,7 @@ impl Executor {
             Some(_) => self.maps.servers.read(usize::from(id.0)).next_hop,
             None => {
                 self.maps.stats.clear(id)?;
+                self.maps.limits.write(usize::from(id.0), Limits::default());
                 Shared::new(NextHop::UNSET)
             }
         };
@@ -80,8 +82,20 @@ impl Executor {
             record.servers.remove(&target).with_context(|| format!("{key}: no such server: {target}"))?;
         record.purging.push(id);
         record.macs.remove(&target);
+        record.binding.remove(&target);
+        self.bound_changed |= self.record(key)?.settings.persistence.is_some();
         self.look_who_serves(key)?;
         Ok(id)
+    }
+
+    /// Lets packets leave by the interface of this index, if it is one.
+    fn make_known(&mut self, device: u32) -> Result<()> {
+        if device == 0 || self.maps.devices.get(device, 0).is_ok() {
+            return Ok(());
+        }
+        self.maps.devices.insert(device, device, None, 0).with_context(|| {
+            format!("packets cannot leave by interface {device}: it is gone, or there are more than 64")
+        })
     }
 
     pub(super) fn write_next_hop(&mut self, key: &ServiceKey, id: ServerId, server: &Server) -> Result<()> {
@@ -94,6 +108,11 @@ impl Executor {
             }
             _ => record.macs.remove(&server.target),
         };
+        let bound = match server.binds && server.usable && server.target != Target::Local {
+            true => record.binding.insert(server.target),
+            false => record.binding.remove(&server.target),
+        };
+        let bound_changed = bound && record.settings.persistence.is_some();
         let next_hop = match (server.forwarding(own), server.mac) {
             (Forwarding::Local, None) => NextHop::local(server.usable),
             (Forwarding::Local, Some(mac)) => NextHop::local_server(mac, server.usable),
@@ -101,14 +120,28 @@ impl Executor {
             (Forwarding::Tunnel, mac) => NextHop::tunnel(mac, server.usable),
             (Forwarding::Masq, mac) => NextHop::masq(mac, server.usable),
         };
-        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way());
+        // What is this host's leaves by no interface.
+        let egress = server.egress.filter(|_| server.forwarding(own) != Forwarding::Local);
+        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way()).by_egress(egress.is_some());
         // Whoever is sent into the tunnel finds it. A packet that meets a change half done is lost.
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
         }
         self.set_translation(key, id, server.translation);
+        let thresholds = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, thresholds));
+        thresholds.store(server.thresholds.0, Ordering::Release);
+        if server.thresholds.is_none() {
+            // Nobody looks any more whether it is full.
+            let full = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, full));
+            full.store(0, Ordering::Release);
+        }
+        if let Some(egress) = egress {
+            self.make_known(egress.device)?;
+            self.maps.egresses.write(usize::from(id.0), egress);
+        }
         let word = self.maps.servers.word(usize::from(id.0), offset_of!(ServerEntry, next_hop));
         word.store(next_hop.0, Ordering::Release);
+        self.bound_changed |= bound_changed;
         self.look_who_serves(key)
     }
 }

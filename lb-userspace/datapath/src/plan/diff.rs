@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_model::ServiceKey;
 
+use super::quic::Quic;
 use super::{Change, Server, Service, State, Target};
 
 /// The changes that turn `actual` into `desired`; empty when they are equal.
@@ -30,6 +31,9 @@ fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>)
     if !service.candidates().is_empty() {
         changes.push(Change::Schedule(key, service.scheduler, service.hashing, Vec::new()));
     }
+    if !service.quic.is_empty() {
+        changes.push(Change::Quic(key, Quic::default()));
+    }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
     changes.push(Change::RemoveService(key));
 }
@@ -37,6 +41,9 @@ fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>)
 fn add_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
     changes.push(Change::AddService(key, service.settings));
     changes.extend(service.servers.iter().map(|server| Change::AddServer(key, *server)));
+    if !service.quic.is_empty() {
+        changes.push(Change::Quic(key, service.quic.clone()));
+    }
     changes.push(schedule(key, service));
 }
 
@@ -54,6 +61,9 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
             Some(old) if *old != server => changes.push(Change::ChangeServer(key, *server)),
             Some(_) => {}
         }
+    }
+    if desired.quic != actual.quic {
+        changes.push(Change::Quic(key, desired.quic.clone()));
     }
     if schedule(key, desired) != schedule(key, actual) {
         changes.push(schedule(key, desired));
@@ -80,7 +90,7 @@ mod tests {
     use super::*;
     use lb_common::compile::Candidate;
     use lb_common::mac::Mac;
-    use lb_model::{Hashing, Protocol, Scheduler, Stray, Timeouts};
+    use lb_model::{Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts};
 
     /// What an executor keeps, and the rules it relies on.
     fn execute(changes: &[Change], actual: &State) -> State {
@@ -91,7 +101,9 @@ mod tests {
             match change {
                 Change::AddService(key, settings) => {
                     let (scheduler, hashing) = (Scheduler::Rr, Hashing::default());
-                    let service = Service { settings: *settings, scheduler, hashing, servers: Vec::new() };
+                    let quic = Quic::default();
+                    let service =
+                        Service { settings: *settings, scheduler, hashing, quic, servers: Vec::new() };
                     assert!(state.services.insert(*key, service).is_none());
                 }
                 Change::ChangeService(key, settings) => {
@@ -100,6 +112,11 @@ mod tests {
                 Change::RemoveService(key) => {
                     assert!(state.services.remove(key).unwrap().servers.is_empty());
                     members.remove(key);
+                }
+                Change::Quic(key, quic) => {
+                    let service = state.services.get_mut(key).unwrap();
+                    assert!(quic.servers.values().all(|target| service.server(*target).is_some()));
+                    service.quic = quic.clone();
                 }
                 Change::AddServer(key, server) => {
                     let service = state.services.get_mut(key).unwrap();
@@ -148,9 +165,19 @@ mod tests {
                 mac: mac.then_some(Mac::new([2, 0, 0, 0, 0, host])),
                 tunnel: None,
                 translation: None,
+                egress: None,
                 usable,
+                binds: usable,
+                thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),
             },
         )
+    }
+
+    fn quic(servers: &[Server]) -> Quic {
+        let encoding = QuicEncoding { rotation: 0, server_id_length: 1, nonce_length: 4, key: None };
+        let ids: Vec<QuicServerIds> =
+            (0..servers.len()).map(|number| [(0, vec![number as u8])].into()).collect();
+        Quic::new(&[encoding], servers.iter().map(|server| server.target).zip(&ids))
     }
 
     fn service() -> impl Strategy<Value = Service> {
@@ -161,15 +188,19 @@ mod tests {
                 servers.retain(|server| seen.insert(server.target));
                 let stray = if hash { Stray::Hash } else { Stray::Pass };
                 let settings = Settings {
+                    ports: None,
                     stray,
                     refuses: false,
                     each_datagram: false,
+                    quic: false,
                     timeouts: Timeouts::default(),
+                    persistence: None,
                     group: None,
                     departed: false,
                 };
                 let hashing = Hashing { port: hash, fallback: false };
-                Service { settings, scheduler, hashing, servers }
+                let quic = if hash { quic(&servers) } else { Quic::default() };
+                Service { settings, scheduler, hashing, quic, servers }
             },
         )
     }

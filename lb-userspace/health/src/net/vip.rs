@@ -6,6 +6,7 @@
 //!
 //! - `host`: TCP/IP for one flow; `stack`: all flows; both pure
 //! - `neighbours`: the servers' MACs, and the addresses to probe them from
+//! - `route`: the way of frames to a server: by a tunnel, into a VLAN
 //! - `link`: the AF_XDP sockets, and the tasks that wait for them
 //! - `stream`: the connections and UDP sockets that probes use
 
@@ -14,6 +15,7 @@ pub(crate) mod fuzz;
 mod host;
 mod link;
 mod neighbours;
+mod route;
 mod stack;
 mod stream;
 #[cfg(test)]
@@ -32,7 +34,8 @@ use tokio::sync::{Notify, watch};
 
 use self::link::Link;
 pub use self::neighbours::{Neighbour, Neighbours};
-use self::stack::{Key, Route, Stack};
+use self::route::Route;
+use self::stack::{Key, Stack};
 pub(super) use self::stream::{VipDatagrams, VipStream};
 use crate::probe::{Attempt, Failure};
 
@@ -84,8 +87,8 @@ impl VipNet {
     /// Whether the attempt's server is this host itself, to which no frame can be sent.
     pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
         let neighbours = &self.lock().neighbours;
-        let neighbour = neighbours.servers.get(&attempt.subject.server);
-        neighbour.is_some_and(|neighbour| neighbour.mac == Some(neighbours.mac))
+        let neighbour = neighbours.of(attempt);
+        neighbour.tunnel.is_none() && neighbour.mac == Some(neighbours.mac)
     }
 
     /// Adds AF_XDP sockets. `runtime` is the checks' runtime.
@@ -168,10 +171,21 @@ impl VipNet {
 }
 
 impl Neighbours {
+    fn of(&self, attempt: &Attempt<'_>) -> Neighbour {
+        let key = (attempt.subject.service, attempt.subject.server);
+        self.servers.get(&key).copied().unwrap_or_default()
+    }
+
     /// The route of the attempt's frames to `vip`.
     fn route(&self, attempt: &Attempt<'_>, vip: IpAddr) -> Result<Route, Failure> {
         let server = attempt.subject.server;
-        let neighbour = self.servers.get(&server).copied().unwrap_or_default();
+        let neighbour = self.of(attempt);
+        if neighbour.is_behind_another_interface() {
+            return Err(here(&format!(
+                "{server} is behind another interface, and checks with `via: vip` go by {} only; use `via: server`",
+                self.interface
+            )));
+        }
         let Some(mac) = neighbour.mac else {
             return Err(Failure::NoMac { server, interface: self.interface.clone() });
         };
@@ -181,7 +195,7 @@ impl Neighbours {
             let what = format!("no {family} address for probes of {server} on {}", self.interface);
             here(&format!("{what} (`source` names one)"))
         })?;
-        Ok(Route { own, own_mac: self.mac, mac })
+        Ok(Route { own, own_mac: self.mac, mac, tunnel: neighbour.tunnel, vlan: neighbour.vlan() })
     }
 }
 

@@ -76,7 +76,7 @@ fn request(check: &HttpProbe, attempt: &Attempt<'_>) -> Result<String, Failure> 
 pub(super) fn default_host(service: ServiceKey, tls: bool) -> String {
     let default_port = if tls { 443 } else { 80 };
     match service.vip {
-        vip if service.port != default_port => SocketAddr::new(vip, service.port).to_string(),
+        vip if ![0, default_port].contains(&service.port) => SocketAddr::new(vip, service.port).to_string(),
         IpAddr::V4(vip) => vip.to_string(),
         IpAddr::V6(vip) => format!("[{vip}]"),
     }

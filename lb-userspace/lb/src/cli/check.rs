@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use lb_api::findings::Finding;
+use lb_net::links::Links;
 
 use crate::controller::sources;
+use crate::device;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -25,7 +27,11 @@ pub(super) fn run(options: Options) -> Result<()> {
         config.interface,
         count(servers, "server")
     );
-    for Finding { text, mend, .. } in sources::findings(&config) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Without the right to ask the kernel there is nothing to tell of the interface.
+    let links = runtime.block_on(Links::look()).unwrap_or_default();
+    let of_interface = device::findings(&config, &links, device::offloads);
+    for Finding { text, mend, .. } in sources::findings(&config).into_iter().chain(of_interface) {
         println!("warning: {text}; {mend}");
     }
     Ok(())

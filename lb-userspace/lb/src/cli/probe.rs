@@ -46,7 +46,8 @@ pub(super) fn run(Options { service, server, json, director }: Options) -> Resul
 fn servers(director: &Director, name: &str) -> Result<Vec<String>> {
     let status = client::request_status(&director.socket)?;
     let is_it = |one: &&ServiceStatus| {
-        one.name == name || std::net::SocketAddr::new(one.vip, one.port).to_string() == name
+        one.name == name
+            || std::net::SocketAddr::new(one.vip, one.port).to_string() == lb_model::canonical(name)
     };
     let Some(service) = status.services.iter().find(is_it) else {
         let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();

@@ -12,8 +12,9 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::output::Director;
 
+/// Which packets.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct Which {
     /// Only packets of this client, or of clients of this prefix, such as 10.0.0.0/8
     #[arg(long, value_name = "ADDRESS[/LENGTH]")]
     client: Option<String>,
@@ -32,6 +33,19 @@ pub(super) struct Options {
     /// Only packets refused for this reason, as `lb status` names it; may be given several times
     #[arg(long = "reason", value_name = "NAME")]
     reasons: Vec<String>,
+}
+
+impl Which {
+    pub(super) fn filter(self) -> Filter {
+        let Self { client, service, server, protocol, refused, reasons } = self;
+        Filter { client, service, server, protocol, refused, reasons }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    which: Which,
     /// End after so many packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -49,21 +63,9 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<()> {
-    let Options {
-        client,
-        service,
-        server,
-        protocol,
-        refused,
-        reasons,
-        count,
-        seconds,
-        sample,
-        json,
-        director,
-    } = options;
-    let filter = Filter { client, service, server, protocol, refused, reasons };
-    let mut trace = Trace::begin(&director.socket, filter, Bounds { count, seconds, sample })?;
+    let Options { which, count, seconds, sample, json, director } = options;
+    let bounds = Bounds { count, seconds, sample, snaplen: None };
+    let mut trace = Trace::begin(&director.socket, which.filter(), bounds)?;
     stop_when_interrupted(trace.stop()?)?;
     let mut first = true;
     loop {
@@ -78,13 +80,14 @@ pub(super) fn run(options: Options) -> Result<()> {
                     return Ok(());
                 }
             }
+            Traced::Frames(_) => bail!("frames were not asked for: does another version of lb run there?"),
             Traced::End(end) => return finish(&end),
         }
     }
 }
 
 /// Has the first Ctrl-C, or SIGTERM, end the trace in order; the second one ends the command.
-fn stop_when_interrupted(stop: impl FnOnce() + Send + 'static) -> Result<()> {
+pub(super) fn stop_when_interrupted(stop: impl FnOnce() + Send + 'static) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().context("cannot wait for signals")?;
     let wait = move || {
@@ -134,6 +137,12 @@ fn summary(End { told, matched, lost, .. }: &End) -> String {
     format!("{told} shown of {matched} packets{lost}")
 }
 
+/// What was decided for a packet, as a comment of its frames.
+pub(super) fn comment(packet: &Packet) -> String {
+    let service = packet.service.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
+    format!("{service}{}", decided(packet))
+}
+
 /// Time and addresses in columns, then what was decided.
 fn line(packet: &Packet) -> String {
     // From RFC 3339.
@@ -142,8 +151,7 @@ fn line(packet: &Packet) -> String {
     let flags = packet.flags.as_deref().unwrap_or("");
     let client = address(packet.client, packet.client_port);
     let vip = address(packet.vip, packet.port);
-    let service = packet.service.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
-    format!("{time} {protocol:<3} {flags:<2} {client:>21} > {vip:<21} {service}{}", decided(packet))
+    format!("{time} {protocol:<3} {flags:<2} {client:>21} > {vip:<21} {}", comment(packet))
 }
 
 fn address(address: Option<IpAddr>, port: Option<u16>) -> String {

@@ -51,9 +51,8 @@ fn is_for_a_service(last: &Seen, config: &Config) -> bool {
     let Seen { source: _, destination, destination_port, protocol, reserved: _ } = *last;
     let vip = IpAddr::from(destination);
     config.services.iter().any(|service| {
-        let key = service.key;
-        let protocol_is = u16::from(key.protocol.number()) == protocol;
-        key.vip == vip && key.port == u16::from_be(destination_port) && protocol_is
+        let protocol_is = u16::from(service.key.protocol.number()) == protocol;
+        service.key.vip == vip && service.ports.contains(u16::from_be(destination_port)) && protocol_is
     })
 }
 

@@ -3,12 +3,17 @@
 use std::net::IpAddr;
 
 use lb_common::addr::V6;
+use lb_common::binding;
+use lb_common::egress::Egress;
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::tunnel::Tunnel;
-use lb_datapath::plan::{Server, Service, Settings, State, Target, nat, tunnel};
+use lb_datapath::plan::egress::{Exit, egress};
+use lb_datapath::plan::quic::Quic;
+use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, nat, tunnel};
 use lb_health::server::Availability;
-use lb_model::{Config, Fallback, ServiceKey};
+use lb_model::{Config, Fallback, ServiceKey, Vlan};
 use lb_net::routes::Route;
 
 /// What is known of the servers besides the configuration.
@@ -21,6 +26,8 @@ pub(crate) trait RuntimeState {
     fn subnet(&self, server: IpAddr) -> V6;
     /// The way to a server that is reached by a tunnel or by address translation.
     fn route(&self, server: IpAddr) -> Option<Route>;
+    /// The interface that it is behind.
+    fn exit(&self, server: IpAddr) -> Exit;
     /// It has not answered ARP for so long that it counts as gone.
     fn is_gone(&self, server: IpAddr) -> bool;
     /// Servers that left the configuration, or whose service did, and still serve the connections
@@ -56,6 +63,7 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
         settings: settings(service, group, false),
         scheduler: service.scheduler,
         hashing: service.hashing,
+        quic: quic(service, &servers, runtime),
         servers,
     }
 }
@@ -64,23 +72,46 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
 /// one that is not usable.
 fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
     let servers = draining(service, runtime).map(|server| Server { usable: server.mac.is_some(), ..server });
+    let servers = Vec::from_iter(servers);
     Service {
         settings: settings(service, group, true),
         scheduler: service.scheduler,
         hashing: service.hashing,
-        servers: servers.collect(),
+        quic: quic(service, &servers, runtime),
+        servers,
     }
 }
 
 fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> Settings {
     Settings {
+        ports: (!service.ports.is_one()).then_some(service.ports),
         stray: service.stray,
         refuses: service.fallback == Fallback::Refuse,
         each_datagram: service.ops,
+        quic: !service.quic.is_empty(),
         timeouts: service.timeouts,
+        persistence: service.persistence.as_ref().filter(|_| !departed).map(|own| persistence(service, own)),
         group,
         departed,
     }
+}
+
+/// Connection IDs name the servers that are there, those on their way out included.
+fn quic(service: &lb_model::Service, servers: &[Server], runtime: &impl RuntimeState) -> Quic {
+    if service.quic.is_empty() {
+        return Quic::default();
+    }
+    let draining = runtime.draining(&service.key);
+    let all = service.servers.iter().chain(&draining);
+    let named = all.map(|server| (Target::Real(server.address), &server.quic_ids));
+    let present = |target: Target| servers.iter().any(|server| server.target == target);
+    Quic::new(&service.quic, named.filter(|(target, _)| present(*target)))
+}
+
+fn persistence(service: &lb_model::Service, own: &lb_model::Persistence) -> Persistence {
+    let name = own.group.clone().unwrap_or_else(|| service.key.to_string());
+    let group = binding::group(service.key.vip.into(), name.as_bytes());
+    Persistence { group, prefix: own.prefix, timeout: own.timeout }
 }
 
 /// The servers on their way out, but for those that are given up as dead.
@@ -90,42 +121,51 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.quiescent || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(&server, runtime)).map(|Way { address, mac, tunnel, translation }| Server {
-        target: Target::Real(address),
-        weight: 0,
-        share: 0,
-        tunnel,
-        translation,
-        mac,
-        usable: false,
-    })
+    servers.map(|server| Way::to(service.vlan, &server, runtime)).map(
+        |Way { address, mac, tunnel, translation, egress }| Server {
+            target: Target::Real(address),
+            weight: 0,
+            share: 0,
+            tunnel,
+            translation,
+            egress,
+            mac,
+            usable: false,
+            binds: false,
+            thresholds: Thresholds::NONE,
+        },
+    )
 }
 
 /// The way of packets to a server.
-struct Way {
-    address: IpAddr,
+pub(super) struct Way {
+    pub address: IpAddr,
     /// Of a server with a tunnel or address translation, that of the next hop; `None` while there
     /// is no way.
-    mac: Option<Mac>,
-    tunnel: Option<Tunnel>,
-    translation: Option<Translation>,
+    pub mac: Option<Mac>,
+    pub tunnel: Option<Tunnel>,
+    pub translation: Option<Translation>,
+    pub egress: Option<Egress>,
 }
 
 impl Way {
-    fn to(server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+    /// `clients`: the VLAN of the service's clients.
+    pub(super) fn to(clients: Option<Vlan>, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
-        if !server.is_routed() {
-            return Self { address, mac, tunnel: None, translation: None };
+        if server.masq {
+            // Whoever has no way keeps its place, for what the server still sends.
+            let translation = nat::translation(address, server.port, runtime.subnet(address));
+            let mac = mac.filter(|_| runtime.route(address).is_some());
+            return Self { address, mac, tunnel: None, translation: Some(translation), egress: None };
         }
+        let egress = egress(clients, server.vlan, runtime.exit(address));
+        let Some(config) = &server.tunnel else {
+            return Self { address, mac, tunnel: None, translation: None, egress };
+        };
         let route = runtime.route(address);
-        let config = server.tunnel.as_ref();
-        let tunnel =
-            route.zip(config).map(|(route, config)| tunnel::tunnel(address, config, route.source, route.mtu));
-        // Whoever has no way keeps its place, for what the server still sends.
-        let translation =
-            server.masq.then(|| nat::translation(address, server.port, runtime.subnet(address)));
-        Self { address, mac: mac.filter(|_| route.is_some()), tunnel, translation }
+        let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
+        Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel, translation: None, egress }
     }
 }
 
@@ -135,17 +175,32 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel, translation } = Way::to(server, runtime);
+    let Way { address, mac, tunnel, translation, egress } = Way::to(service.vlan, server, runtime);
+    let quorum = runtime.has_quorum(&service.key);
+    let keeps = service.persistence.as_ref().is_some_and(|persistence| persistence.keeps);
+    let mut binds = false;
     let (usable, weight) = match runtime.worth(&service.key, address) {
         Availability::Down if !service.quiescent => return None,
         Availability::Down | Availability::Unknown => (false, 0),
         // Without the quorum it keeps what it has.
         Availability::Usable { weight } => {
-            (mac.is_some(), if runtime.has_quorum(&service.key) { weight } else { 0 })
+            binds = quorum && (weight > 0 || keeps);
+            (mac.is_some(), if quorum { weight } else { 0 })
         }
     };
     let share = server.weight.max(1);
-    Some(Server { target: Target::Real(address), weight, share, mac, tunnel, translation, usable })
+    Some(Server {
+        target: Target::Real(address),
+        weight,
+        share,
+        mac,
+        tunnel,
+        translation,
+        egress,
+        usable,
+        binds,
+        thresholds: server.thresholds,
+    })
 }
 
 fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeState) -> Option<Server> {
@@ -155,6 +210,10 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         Fallback::Server(address) if runtime.is_gone(address) && !service.quiescent => return None,
         Fallback::Server(address) => (Target::Real(address), runtime.mac(address)),
     };
+    let egress = match target {
+        Target::Real(address) => egress(service.vlan, None, runtime.exit(address)),
+        Target::Local => None,
+    };
     let reached = target == Target::Local || mac.is_some();
     Some(Server {
         target,
@@ -163,7 +222,10 @@ fn fallback(service: &lb_model::Service, needed: bool, runtime: &impl RuntimeSta
         mac,
         tunnel: None,
         translation: None,
+        egress,
         usable: needed && reached,
+        binds: false,
+        thresholds: Thresholds::NONE,
     })
 }
 
@@ -211,6 +273,9 @@ mod tests {
         fn mac(&self, _: IpAddr) -> Option<Mac> {
             self.mac
         }
+        fn exit(&self, _: IpAddr) -> Exit {
+            Exit { other: None, vlan: None, tpid: 0x8100, mtu: 1500 }
+        }
         fn is_gone(&self, _: IpAddr) -> bool {
             self.mac.is_none()
         }
@@ -246,6 +311,7 @@ mod tests {
             interface: "eth0".to_owned(),
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,
+            bindings: 1024,
             control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
             timeouts: Timeouts::default(),
@@ -285,7 +351,9 @@ mod tests {
             ..lb_model::Server::new(WWW2, 80)
         });
         assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
-        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let exit =
+            lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
         let with_route = Facts { route: Some(route), ..UP };
         assert_eq!(members(&service, &with_route), vec![Target::Real(WWW1), Target::Real(WWW2)]);
         let state = state(&config(&service), &with_route);
@@ -300,7 +368,9 @@ mod tests {
         let mut service = web(Fallback::None);
         service.servers = vec![lb_model::Server { masq: true, ..lb_model::Server::new(WWW2, 8080) }];
         assert_eq!(members(&service, &UP), vec![]);
-        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500 };
+        let exit =
+            lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
+        let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
         let facts = Facts { route: Some(route), ..UP };
         assert_eq!(members(&service, &facts), vec![Target::Real(WWW2)]);
         let state = state(&config(&service), &facts);

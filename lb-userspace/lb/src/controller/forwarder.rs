@@ -11,13 +11,17 @@ use std::time::Duration;
 use anyhow::Result;
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_common::binding::{Binding, Key};
 use lb_common::mac::Mac;
 use lb_common::nat::Route;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::attach::{Attachment, Mode};
+use lb_datapath::fragments::Holder;
+use lb_datapath::inherited::Inherited;
 use lb_datapath::maps::{Counters, read_totals};
+use lb_datapath::object::Sizes;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
 use lb_datapath::sweep::Sweeper;
@@ -25,6 +29,7 @@ use lb_datapath::table::{Census, Table};
 use lb_datapath::trace::Trace;
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
+use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
 
@@ -33,6 +38,8 @@ pub(super) struct Forwarder {
     /// The program that is attached.
     entry: &'static str,
     sweeper: Sweeper,
+    /// Holds fragments that come too early.
+    holder: Option<Holder>,
     accounts: Accounts,
     findings: Findings,
 }
@@ -42,7 +49,8 @@ impl Forwarder {
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
         let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
-        Ok(Self { data_path, entry: object::PROGRAM, sweeper, accounts: Accounts::default(), findings })
+        let (entry, accounts) = (object::PROGRAM, Accounts::default());
+        Ok(Self { data_path, entry, sweeper, holder: None, accounts, findings })
     }
 
     /// Writes what the program reports itself into the log.
@@ -58,7 +66,13 @@ impl Forwarder {
     /// Attaches the program to an interface, in the first of the modes that can be had.
     pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
         let program = object::program(&mut self.data_path.ebpf, self.entry)?;
-        Attachment::new(program, interface, index, modes)
+        let attachment = Attachment::new(program, interface, index, modes)?;
+        match self.data_path.hold_fragments(index) {
+            Ok(Some(holder)) => self.holder = Some(holder),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("fragments that come before their first one get lost: {error:#}"),
+        }
+        Ok(attachment)
     }
 
     /// The program of this name is the one to attach from now on.
@@ -170,6 +184,30 @@ impl Forwarder {
     /// Slots of the connection table that are in use, and entries that have expired so far.
     pub(super) fn census(&self) -> Census {
         self.sweeper.census()
+    }
+
+    /// Brings over the bound clients of the `lb` before, if they are in a map of another size.
+    pub(super) fn copy_bindings(&mut self, inherited: &Inherited, sizes: &Sizes) -> Result<()> {
+        inherited.copy_bindings(sizes, self.data_path.executor.bindings())
+    }
+
+    /// The clients that are bound to servers now.
+    pub(super) fn bindings(&self) -> Vec<(Key, Binding)> {
+        let found = self.data_path.executor.maps().bindings.list(now_ns());
+        found.unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            Vec::new()
+        })
+    }
+
+    /// Whether the server has as many connections as it may.
+    pub(super) fn is_full(&self, service: &ServiceKey, target: Target) -> bool {
+        let executor = &self.data_path.executor;
+        let id = executor.server_id(service, target);
+        id.is_some_and(|id| {
+            let limits = executor.maps().limits.read(usize::from(id.0));
+            !limits.thresholds.get().is_none() && limits.full.get() != 0
+        })
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -38,7 +38,11 @@ pub(super) fn sizes(config: &Config) -> Sizes {
     let has_ipv6 = config.services.iter().any(|service| service.key.vip.is_ipv6());
     let connections_v6 = if has_ipv6 { config.connections } else { config.connections / SMALL };
     let of_mh = config.services.iter().filter(|service| service.scheduler == Scheduler::Mh).count();
-    Sizes::for_connections(config.connections, connections_v6).with_services(config.services.len(), of_mh)
+    let places = config.services.iter().map(|service| service.ports.places());
+    let sizes = Sizes::for_connections(config.connections, connections_v6).with_services(places.sum(), of_mh);
+    // Without persistence at the start there is room for few clients; the next start makes more.
+    let binds = config.services.iter().any(|service| service.persistence.is_some());
+    Sizes { bindings: if binds { config.bindings } else { sizes.bindings }, ..sizes }
 }
 
 /// The event of a configuration that has got its first IPv6 service since `lb` started.
@@ -111,13 +115,13 @@ impl Controller {
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
         let now = self.started.elapsed();
-        for Known { target, mac, tunnel, translation, .. } in known.values() {
-            if let (Target::Real(address), Some(tunnel)) = (target, tunnel) {
-                self.runtime.tunnels.presume(*address, tunnel.source.into(), tunnel.mtu);
-            }
-            if let (Target::Real(address), Some(_)) = (target, translation) {
-                // Of its route nothing is needed but that there is one.
-                self.runtime.tunnels.presume(*address, *address, 0);
+        for Known { target, mac, tunnel, translation, egress, .. } in known.values() {
+            if let Target::Real(address) = target
+                && (tunnel.is_some() || translation.is_some() || egress.is_some())
+            {
+                // Of the route of address translation nothing is needed but that there is one.
+                let tunnel = tunnel.map(|tunnel| (tunnel.source.into(), tunnel.mtu));
+                self.runtime.ways.presume(*address, tunnel, egress.as_ref());
             }
             if let (Target::Real(address), Some(mac)) = (target, mac)
                 && self.runtime.mac(*address).is_none()
@@ -150,6 +154,9 @@ impl Controller {
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
         self.forwarder.purge_unclaimed();
         let sizes = sizes(&self.config);
+        if let Err(error) = self.forwarder.copy_bindings(inherited, &sizes) {
+            tracing::warn!("{error:#}: clients are bound anew");
+        }
         let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;

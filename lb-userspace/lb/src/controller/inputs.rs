@@ -17,14 +17,15 @@ pub(super) struct Inputs {
 /// What is found out about servers.
 pub(super) struct Observations {
     pub verdicts: UnboundedReceiver<Verdict>,
-    pub neighbours: UnboundedReceiver<neighbours::Event>,
+    /// With the index of the interface on whose segment that is.
+    pub neighbours: UnboundedReceiver<(u32, neighbours::Event)>,
     pub routes: UnboundedReceiver<routes::Event>,
     pub tables: UnboundedReceiver<routes::Table>,
 }
 
 pub(super) enum Observation {
     Verdict(Verdict),
-    Neighbour(neighbours::Event),
+    Neighbour(u32, neighbours::Event),
     Route(routes::Event),
     Table(routes::Table),
 }
@@ -33,7 +34,7 @@ impl Observations {
     pub(super) async fn next(&mut self) -> Observation {
         tokio::select! {
             Some(verdict) = self.verdicts.recv() => Observation::Verdict(verdict),
-            Some(event) = self.neighbours.recv() => Observation::Neighbour(event),
+            Some((interface, event)) = self.neighbours.recv() => Observation::Neighbour(interface, event),
             Some(event) = self.routes.recv() => Observation::Route(event),
             Some(table) = self.tables.recv() => Observation::Table(table),
             else => std::future::pending().await,
@@ -47,6 +48,9 @@ impl Observations {
         let route = || self.routes.try_recv().ok().map(Observation::Route);
         let table = || self.tables.try_recv().ok().map(Observation::Table);
         let waiting = verdict.or_else(route).or_else(table);
-        waiting.or_else(|| self.neighbours.try_recv().ok().map(Observation::Neighbour))
+        waiting.or_else(|| {
+            let (interface, event) = self.neighbours.try_recv().ok()?;
+            Some(Observation::Neighbour(interface, event))
+        })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use lb_api::findings::{Findings, Kind};
 use lb_common::mac::Mac;
+use lb_datapath::attach::Mode;
 use lb_model::Config;
 
 use super::checksums::Checksums;
@@ -16,22 +17,26 @@ use super::interface::Interface;
 use super::runtime::Runtime;
 use super::sources::Sources;
 use super::topology::{self, Topology};
+use super::ways::Ways;
+use crate::device::Device;
 use crate::firewall::Firewall;
 
 pub(super) struct Inspections {
     findings: Findings,
     sources: Sources,
     firewall: Firewall,
+    device: Device,
     topology: Topology,
     checksums: Checksums,
 }
 
 impl Inspections {
     /// # Errors
-    /// The thread that looks at the host's firewall cannot be started.
+    /// The threads that look at the host's firewall and at the interface cannot be started.
     pub(super) fn start(findings: Findings) -> io::Result<Self> {
         Ok(Self {
             firewall: Firewall::start(findings.clone())?,
+            device: Device::start(findings.clone())?,
             findings,
             sources: Sources::default(),
             topology: Topology::default(),
@@ -39,9 +44,15 @@ impl Inspections {
         })
     }
 
-    /// The firewall is looked at now, and from now on for these services.
+    /// The firewall and the interface are looked at now, and from now on for this configuration.
     pub(super) fn follow_configuration(&self, config: &Config) {
         self.firewall.follow_configuration(config);
+        self.device.follow_configuration(config);
+    }
+
+    /// Packets leave by other devices, too.
+    pub(super) fn follow_exits(&self, ways: &Ways, mode: Option<Mode>) {
+        self.device.follow_exits(ways.other_devices(), mode == Some(Mode::Native));
     }
 
     /// What the data path saw, and what source the host's own packets have.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_model::{Config, Server, Service};
+use lb_model::{Config, Server, Service, canonical};
 
 use super::probing::list;
 use crate::observe::requests::ServerOrder;
@@ -27,6 +27,8 @@ pub(super) struct Maintenance {
     folder: PathBuf,
     /// The reason in each file, by its name.
     files: BTreeMap<String, String>,
+    /// The same by the names that servers have.
+    by_name: BTreeMap<String, String>,
     /// Why the folder could not be read at the last look.
     trouble: Option<String>,
 }
@@ -63,6 +65,8 @@ impl Maintenance {
         };
         self.trouble = trouble;
         let changed = self.files != files;
+        let named = files.iter().map(|(file, reason)| (canonical(file).into_owned(), reason.clone()));
+        self.by_name = named.collect();
         self.files = files;
         changed
     }
@@ -72,16 +76,16 @@ impl Maintenance {
         if self.files.is_empty() {
             return None;
         }
-        names(server).iter().find_map(|name| self.files.get(name)).cloned()
+        server.names().iter().find_map(|name| self.by_name.get(name)).cloned()
     }
 
     /// Files that keep no server out: somebody has mistyped a name.
     fn idle<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a str> {
         let used: BTreeSet<String> = match self.files.is_empty() {
             true => BTreeSet::new(),
-            false => servers(config).flat_map(|(_, server)| names(server)).collect(),
+            false => servers(config).flat_map(|(_, server)| server.names()).collect(),
         };
-        self.files.keys().filter(move |name| !used.contains(*name)).map(String::as_str)
+        self.files.keys().filter(move |name| !used.contains(&*canonical(name))).map(String::as_str)
     }
 
     fn add(&self, name: &str, reason: &str) -> io::Result<()> {
@@ -97,19 +101,13 @@ impl Maintenance {
     }
 }
 
-/// What a file that keeps the server out can be called.
-fn names(server: &Server) -> [String; 4] {
-    let Server { name, address, port, .. } = server;
-    [name.clone(), address.to_string(), format!("{name}:{port}"), format!("{address}:{port}")]
-}
-
 fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
     config.services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)))
 }
 
 /// The servers that a file of this name keeps out, as `www1 of web`.
 fn covered(config: &Config, name: &str) -> BTreeSet<String> {
-    let meant = servers(config).filter(|(_, server)| names(server).iter().any(|known| known == name));
+    let meant = servers(config).filter(|(_, server)| server.is_called(name));
     meant.map(|(service, server)| format!("{} of {}", server.name, service.name)).collect()
 }
 

@@ -109,7 +109,7 @@ impl Membership {
         let Surrounding { interface, mac, leases, findings } = surrounding;
         let (sender, inputs) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
-            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| {})?;
+            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| true, |_| {})?;
             let orders = holder.orders().clone();
             orders.set_rate(config.announce_rate);
             let respond =

@@ -1,6 +1,7 @@
 //! What operators learn of servers and services: events, findings, and hooks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lb_api::events::{Events, Level, Record};
@@ -25,11 +26,19 @@ pub(super) struct Notifier {
     hooks: Queues,
     /// Services that their fallback serves, and since when.
     fallbacks: HashMap<ServiceKey, Instant>,
+    /// Servers with as many connections as they may have.
+    full: HashSet<(ServiceKey, IpAddr)>,
 }
 
 impl Notifier {
     pub(super) fn new(events: Events, findings: Findings) -> Self {
-        Self { events, findings, hooks: Queues::new(HOOKS_TOGETHER), fallbacks: HashMap::new() }
+        Self {
+            events,
+            findings,
+            hooks: Queues::new(HOOKS_TOGETHER),
+            fallbacks: HashMap::new(),
+            full: HashSet::new(),
+        }
     }
 
     pub(super) fn findings(&self) -> &Findings {
@@ -93,6 +102,29 @@ impl Notifier {
     }
 
     /// Records which fallbacks have begun and ceased to serve. `applied` is what the maps hold.
+    /// Tells which servers have become full since the last call, or have room again.
+    pub(super) fn publish_full(
+        &mut self,
+        services: &[Service],
+        is_full: impl Fn(&ServiceKey, IpAddr) -> bool,
+    ) {
+        let mut full = HashSet::new();
+        for service in services {
+            for server in &service.servers {
+                let subject = (service.key, server.address);
+                let was = self.full.contains(&subject);
+                let is = !server.thresholds.is_none() && is_full(&service.key, server.address);
+                if is {
+                    full.insert(subject);
+                }
+                if was != is {
+                    self.events.record(full_record(service, server, is));
+                }
+            }
+        }
+        self.full = full;
+    }
+
     pub(super) fn publish_fallbacks(&mut self, services: &[Service], applied: &State) {
         for service in services {
             let serves = fallback_serves(service, applied);
@@ -108,6 +140,25 @@ impl Notifier {
         }
         self.fallbacks.retain(|key, _| services.iter().any(|service| service.key == *key));
     }
+}
+
+fn full_record(service: &Service, server: &Server, full: bool) -> Record {
+    let (name, of, thresholds) = (&server.name, &service.name, server.thresholds);
+    let record = match full {
+        true => Record::new(
+            Level::Warning,
+            "server_full",
+            format!("{name} of {of} is full: it has {} connections or more", thresholds.upper()),
+        ),
+        false => {
+            let why = match thresholds.is_none() {
+                true => "it has no thresholds any more".to_owned(),
+                false => format!("it has fewer than {} connections", thresholds.lower()),
+            };
+            Record::new(Level::Info, "server_has_room", format!("{name} of {of} has room again: {why}"))
+        }
+    };
+    record.service(of).server(&server.address.to_string())
 }
 
 /// Whether new connections go to the fallback.

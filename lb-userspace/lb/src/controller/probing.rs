@@ -31,14 +31,12 @@ pub(super) fn start(checker: &Checker, order: &ProbeOrder, config: &Config) -> R
 
 fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c Server), String> {
     let ProbeOrder { service, server } = order;
-    let address = |service: &Service| service.key.address().to_string();
-    let found = config.services.iter().find(|one| one.name == *service || address(one) == *service);
+    let found = config.services.iter().find(|one| one.is_called(service));
     let found = found.ok_or_else(|| {
         let names = config.services.iter().map(|service| service.name.as_str());
         format!("there is no service {service:?}, there are {}", list(names))
     })?;
-    let of_name = |one: &&Server| one.name == *server || one.address.to_string() == *server;
-    let server = found.servers.iter().find(of_name).ok_or_else(|| {
+    let server = found.servers.iter().find(|one| one.is_called(server)).ok_or_else(|| {
         let names = found.servers.iter().map(|server| server.name.as_str());
         format!("{} has no server {server:?}, it has {}", found.name, list(names))
     })?;
@@ -97,7 +95,7 @@ services:
 
     #[test]
     fn services_and_servers_go_by_name_or_address() {
-        for (service, server) in [("web", "www1"), ("192.0.2.10:80", "192.0.2.21")] {
+        for (service, server) in [("web", "www1"), ("192.0.2.10:80", "192.0.2.21:80")] {
             assert_eq!(found(service, server), Ok(("web".to_owned(), "www1".to_owned())));
         }
     }

@@ -45,7 +45,7 @@ fn give_up_vips(config: &Config, index: u32) -> Result<()> {
     let (sender, outcomes) = channel();
     let mac = attach::mac_of(&config.interface)?;
     let tell = move |outcome| drop(sender.send(outcome));
-    let holder = Holder::start(index, mac, holder::orders(), Findings::default(), tell)?;
+    let holder = Holder::start(index, mac, holder::orders(), Findings::default(), |_| true, tell)?;
     holder.orders().set_groups(&config.groups);
     for group in &config.groups {
         holder.orders().release(group.number);

@@ -70,6 +70,7 @@ impl Controller {
             interface,
             xdp_mode: _,
             connections,
+            bindings,
             control,
             metrics,
             timeouts: _,
@@ -83,6 +84,7 @@ impl Controller {
         for (key, changed) in [
             ("interface", *interface != new.interface),
             ("connections", *connections != new.connections),
+            ("bindings", *bindings != new.bindings),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
             ("zero_copy", *zero_copy != new.zero_copy),
@@ -113,22 +115,21 @@ impl Controller {
         let now = self.started.elapsed();
         let watched = self.runtime.draining.with(&self.config.services);
         let servers = || watched.iter().flat_map(|service| &service.servers);
-        let is_routed = |server: &&Server| server.is_routed();
-        let address = |server: &Server| server.address;
-        let configured = servers().filter(|server| !is_routed(server)).map(address);
-        let fallbacks = self.config.services.iter().filter_map(Service::fallback_server);
-        let fallbacks = fallbacks.map(|server| server.address);
+        let fallbacks: Vec<Server> =
+            self.config.services.iter().filter_map(Service::fallback_server).collect();
         let nodes = self.config.cluster.iter().flat_map(Cluster::others).map(|node| node.address);
-        let direct: BTreeSet<IpAddr> = configured.chain(fallbacks).chain(nodes).collect();
-        let routed: BTreeSet<IpAddr> = servers().filter(is_routed).map(address).collect();
-        self.runtime.follow_addresses(&(&direct | &routed), now);
-        self.routes.want(self.runtime.tunnels.follow(&routed, &direct));
+        let nodes: BTreeSet<IpAddr> = nodes.collect();
+        let all = || servers().chain(&fallbacks);
+        let direct = all().filter(|server| !server.is_routed()).map(|server| server.address);
+        self.segment = direct.chain(nodes.iter().copied()).collect();
+        let addresses = all().map(|server| server.address).chain(nodes.iter().copied()).collect();
+        self.runtime.follow_addresses(&addresses, now);
+        self.routes.want(self.runtime.ways.follow(all(), &nodes));
         self.routes.want_table(servers().any(|server| server.masq));
-        self.segment = direct;
-        self.want_neighbours();
         self.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);
+        self.want_neighbours();
         self.notify(notifications);
         self.follow_maintenance();
         self.follow_sorry_pages();
@@ -136,16 +137,22 @@ impl Controller {
     }
 
     /// Has the MACs of servers and next hops followed.
-    pub(super) fn want_neighbours(&self) {
-        let next_hops = &self.runtime.tunnels.next_hops() | &self.runtime.clients.next_hops();
-        self.neighbours.want(&self.segment | &next_hops);
+    pub(super) fn want_neighbours(&mut self) {
+        let mut wanted = self.runtime.ways.next_hops();
+        let here = self.segment.iter().filter(|address| !self.runtime.ways.is_elsewhere(**address));
+        let main = wanted.entry(self.interface.index()).or_default();
+        main.extend(here);
+        main.extend(self.runtime.clients.next_hops());
+        self.neighbours.want(wanted);
     }
 
     fn follow_sorry_pages(&mut self) {
         let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
-            Fallback::Sorry(page) => Some((service.key.address(), page.clone())),
+            Fallback::Sorry(page) => Some((service, page)),
             Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Server(_) => None,
         });
+        let pages =
+            pages.flat_map(|(service, page)| service.addresses().map(move |address| (address, page.clone())));
         if let Err(error) = self.sorry.set(&pages.collect()) {
             tracing::error!("cannot start the thread of the sorry pages: {error}");
         }

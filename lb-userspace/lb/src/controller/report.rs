@@ -143,6 +143,7 @@ fn members(service: &Service) -> Vec<(Target, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use lb_datapath::plan::quic::Quic;
     use lb_datapath::plan::{Server, Settings};
 
     use super::*;
@@ -166,19 +167,26 @@ services:
             share: *weight,
             tunnel: None,
             translation: None,
+            egress: None,
             mac: Some([2; 6].into()),
             usable: true,
+            binds: true,
+            thresholds: lb_common::limits::Thresholds::NONE,
         };
         let settings = Settings {
+            ports: None,
             stray: service.stray,
             refuses: false,
             each_datagram: false,
+            quic: false,
             timeouts: service.timeouts,
+            persistence: None,
             group: None,
             departed: false,
         };
         let servers = servers.iter().map(server).collect();
-        let service = Service { settings, scheduler: service.scheduler, hashing: service.hashing, servers };
+        let (scheduler, hashing) = (service.scheduler, service.hashing);
+        let service = Service { settings, scheduler, hashing, quic: Quic::default(), servers };
         State { services: [(web(config), service)].into() }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::mac::Mac;
+use lb_datapath::plan::egress::Exit;
 use lb_health::Verdict;
 use lb_health::machine::State;
 use lb_health::quorum::{Quorum, Transition};
@@ -17,8 +18,8 @@ use super::clients::Clients;
 use super::desired;
 use super::draining::Draining;
 use super::reach::Reach;
-use super::tunnels::Tunnels;
 use super::vip_checks::checked_through_vip;
+use super::ways::Ways;
 use lb_net::neighbours;
 use lb_net::routes::{self, Route};
 
@@ -34,7 +35,7 @@ pub(super) struct Runtime {
     services: HashMap<ServiceKey, Known>,
     reach: Reach,
     pub draining: Draining,
-    pub tunnels: Tunnels,
+    pub ways: Ways,
     pub clients: Clients,
     /// What the data path goes by has changed.
     changed: bool,
@@ -67,7 +68,7 @@ impl Runtime {
                         // Nobody could take the load off servers with which a service begins.
                         let new = if runs { Machine::newcomer } else { Machine::new };
                         known.servers.insert(server.address, new(rules, now));
-                        Input::Unreached(unreached(&self.reach, &self.tunnels, server.address))
+                        Input::Unreached(unreached(&self.reach, &self.ways, server.address))
                     }
                 };
                 let Some(machine) = known.servers.get_mut(&server.address) else { continue };
@@ -151,7 +152,7 @@ impl Runtime {
 
     /// Updates the machines of this address: is it reached?
     fn update_reached(&mut self, address: IpAddr, now: Duration) -> Vec<Notification> {
-        let reason = unreached(&self.reach, &self.tunnels, address);
+        let reason = unreached(&self.reach, &self.ways, address);
         let servers = self.servers(|server, _| server == address);
         let each = servers.into_iter();
         each.flat_map(|(key, server)| self.give(key, server, Input::Unreached(reason.clone()), now)).collect()
@@ -191,12 +192,18 @@ impl Runtime {
     /// changed: `Some(None)` if there is none.
     pub(super) fn set_route(&mut self, event: routes::Event) -> Option<Option<Mac>> {
         let server = event.address;
-        self.tunnels.set_route(event);
+        let (was_elsewhere, before) = (self.ways.is_elsewhere(server), self.ways.route(server));
+        let presumed = self.ways.is_presumed(server);
+        self.ways.set_route(event);
         self.changed = true;
-        if !self.tunnels.is_tunnelled(server) {
-            return None;
-        }
-        match self.tunnels.mac(server) {
+        let is_elsewhere = self.ways.is_elsewhere(server);
+        let exit = |route: Option<Route>| route.map(|route| route.exit.interface);
+        let moved = was_elsewhere != is_elsewhere
+            || before.is_some() && exit(before) != exit(self.ways.route(server));
+        match self.ways.mac(server) {
+            // Its MAC comes from the segment of the VIPs, as that of any other server.
+            _ if !is_elsewhere => (was_elsewhere && !presumed).then_some(None),
+            Ok(mac) if moved && !presumed => Some(mac),
             // Until its next hop has answered, what was known before holds.
             Ok(mac) => mac.map(Some),
             Err(()) => Some(None),
@@ -216,7 +223,7 @@ impl Runtime {
 
     /// Why there is no MAC for packets to the server.
     pub(super) fn silence(&self, server: IpAddr) -> String {
-        silence(&self.tunnels, server)
+        silence(&self.ways, server)
     }
 
     /// From now on these are the addresses that are resolved.
@@ -290,7 +297,10 @@ impl desired::RuntimeState for Runtime {
         self.reach.is_gone(server)
     }
     fn route(&self, server: IpAddr) -> Option<Route> {
-        self.tunnels.route(server)
+        self.ways.route(server)
+    }
+    fn exit(&self, server: IpAddr) -> Exit {
+        self.ways.exit(server)
     }
     fn subnet(&self, server: IpAddr) -> V6 {
         self.clients.subnet(server)
@@ -304,15 +314,15 @@ impl desired::RuntimeState for Runtime {
 }
 
 /// Why nothing reaches the server, if that has lasted.
-fn unreached(reach: &Reach, tunnels: &Tunnels, server: IpAddr) -> Option<String> {
-    reach.is_gone(server).then(|| silence(tunnels, server))
+fn unreached(reach: &Reach, ways: &Ways, server: IpAddr) -> Option<String> {
+    reach.is_gone(server).then(|| silence(ways, server))
 }
 
 /// Why there is no MAC for packets to the server.
-fn silence(tunnels: &Tunnels, server: IpAddr) -> String {
-    let hop = tunnels.next_hop(server);
+fn silence(ways: &Ways, server: IpAddr) -> String {
+    let hop = ways.next_hop(server);
     let silent = || format!("no answer to {} for {hop}", neighbours::protocol(hop));
-    tunnels.trouble(server).map_or_else(silent, str::to_owned)
+    ways.trouble(server).map_or_else(silent, str::to_owned)
 }
 
 fn rules(service: &Service, server: &Server) -> Rules {

@@ -9,7 +9,6 @@ use lb_datapath::attach;
 use lb_datapath::kernel;
 use lb_datapath::lease::Start;
 use lb_model::Cluster;
-use lb_net::neighbours::Neighbours;
 use lb_net::routes::Routes;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
@@ -28,11 +27,13 @@ use super::interface::Interface;
 use super::lives::Estate;
 use super::maintenance::Maintenance;
 use super::membership::{Membership, Surrounding};
+use super::neighbourhood::Neighbourhood;
 use super::notifications::Notifier;
 use super::runtime::Runtime;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
 use super::{Controller, endpoints, notify_supervisor, report};
+use crate::device;
 use crate::observe::requests::Requests;
 use crate::sorry::Sorry;
 
@@ -82,8 +83,8 @@ impl Controller {
             throttle: Throttle::new(Instant::now()),
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
-            neighbours: Neighbours::start(index, neighbour_sender)?,
-            routes: Routes::start(index, config.interface.clone(), route_sender, table_sender)?,
+            neighbours: Neighbourhood::start(index, neighbour_sender)?,
+            routes: Routes::start(index, route_sender, table_sender)?,
             segment: BTreeSet::new(),
             membership,
             inspections: Inspections::start(findings.clone())
@@ -94,6 +95,7 @@ impl Controller {
             tracer: Tracer::default(),
             config,
         };
+        controller.runtime.ways.set_main(index);
         let observations = Observations { verdicts, neighbours, routes, tables };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
         match controller.begin(&mut inputs.observations, requests, &mut predecessor).await {
@@ -125,6 +127,7 @@ impl Controller {
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
         self.refresh();
         endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
+        device::prepare(&self.config, self.notifier.findings()).await;
         self.take_over(predecessor)?;
         self.follow_vip_checks();
         self.membership.begin(&self.config.groups);

@@ -1,10 +1,15 @@
 //! The running director as operators ask for it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lb_api::findings::Findings;
-use lb_api::status::{CheckStatus, Count, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus};
+use lb_api::status::{
+    BoundClient, CheckStatus, Count, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
+    TableStatus,
+};
+use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_datapath::attach::Mode;
 use lb_datapath::maps::Counters;
@@ -13,6 +18,7 @@ use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
 use lb_health::server::Machine;
 use lb_model::{Config, Fallback, Health, Server, Service};
+use lb_system::clock::now_ns;
 
 use super::checks::Checks;
 use super::config_file::ConfigFile;
@@ -40,7 +46,11 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// This moment.
     pub(super) fn status(&self) -> Status {
-        let services = self.config.services.iter().map(|service| self.service_status(service));
+        let bound = self.bound();
+        let services = self.config.services.iter().map(|service| ServiceStatus {
+            persistence: self.persistence_status(service, &bound),
+            ..self.service_status(service)
+        });
         let departed = self.runtime.draining.services();
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
@@ -114,6 +124,7 @@ impl View<'_> {
             name: service.name.clone(),
             vip: service.key.vip,
             port: service.key.port,
+            ports: service.ports.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
             fallback: service.fallback.to_string(),
@@ -122,6 +133,7 @@ impl View<'_> {
             fallback_error,
             draining: false,
             quorum: self.quorum_status(service),
+            persistence: None,
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
             departed: self.forwarder.departed_totals(&service.key),
@@ -143,14 +155,54 @@ impl View<'_> {
             Fallback::None | Fallback::Refuse => (false, None),
             Fallback::Local => (true, None),
             Fallback::Sorry(_) => {
-                let address = service.key.address();
-                (self.sorry.listens(&address), self.sorry.trouble(&address))
+                let listens = service.addresses().all(|address| self.sorry.listens(&address));
+                (listens, service.addresses().find_map(|address| self.sorry.trouble(&address)))
             }
             Fallback::Server(address) => {
                 let reached = self.runtime.mac(address).is_some();
                 (reached, (!reached).then(|| self.without_mac(address)))
             }
         }
+    }
+
+    /// The clients that are bound now, by group.
+    fn bound(&self) -> HashMap<u64, Vec<(Key, Binding)>> {
+        let mut bound: HashMap<u64, Vec<(Key, Binding)>> = HashMap::new();
+        if self.config.services.iter().any(|service| service.persistence.is_some()) {
+            for (key, binding) in self.forwarder.bindings() {
+                bound.entry(key.group).or_default().push((key, binding));
+            }
+        }
+        bound
+    }
+
+    fn persistence_status(
+        &self,
+        service: &Service,
+        bound: &HashMap<u64, Vec<(Key, Binding)>>,
+    ) -> Option<PersistenceStatus> {
+        const LISTED: usize = 1000;
+        let lb_model::Persistence { timeout, prefix, group, keeps } = service.persistence.as_ref()?;
+        let applied = self.forwarder.applied().services.get(&service.key);
+        let number = applied.and_then(|applied| applied.settings.persistence).map(|own| own.group);
+        let bound = number.and_then(|number| bound.get(&number)).map(Vec::as_slice).unwrap_or_default();
+        let now = now_ns();
+        let client = |(key, binding): &(Key, Binding)| BoundClient {
+            client: key.client.into(),
+            server: binding.server.into(),
+            expires_in_s: Duration::from_nanos(binding.until_ns.saturating_sub(now)).as_secs(),
+        };
+        let mut clients: Vec<BoundClient> = bound.iter().map(client).collect();
+        clients.sort();
+        clients.truncate(LISTED);
+        Some(PersistenceStatus {
+            timeout_s: timeout.as_secs(),
+            prefix: *prefix,
+            group: group.clone(),
+            keeps_at_weight_zero: *keeps,
+            bound: bound.len() as u64,
+            clients,
+        })
     }
 
     fn quorum_status(&self, service: &Service) -> QuorumStatus {
@@ -183,6 +235,9 @@ impl View<'_> {
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
+            upper_threshold: server.thresholds.upper(),
+            lower_threshold: server.thresholds.lower(),
+            full: self.forwarder.is_full(&service.key, target),
             weight_reason: machine
                 .and_then(Machine::weight_limiter)
                 .map(|limiter| limiter.as_str().to_owned()),

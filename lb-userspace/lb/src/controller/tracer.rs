@@ -1,4 +1,5 @@
-//! `lb trace`: what the program tells of single packets, on its way to whoever asked.
+//! `lb trace`: what the program tells of single packets, on its way to whoever asked; `lb capture`:
+//! the same with their frames.
 //!
 //! While somebody traces, a program is attached in the entry's place that leaves no packet to the
 //! fast way. The program tells packets until a time that is renewed here, so a trace ends with this
@@ -12,9 +13,12 @@ mod names;
 use std::time::{Duration, Instant, SystemTime};
 
 use lb_api::client::Traced;
-use lb_api::trace::{Bounds, End, Filter, Packet};
+use lb_api::trace::{Bounds, Direction, End, Filter, Frame, Packet};
+use lb_common::capture::{self, MOST};
+use lb_common::shared::Shared;
+use lb_common::trace::Settings;
 use lb_datapath::object;
-use lb_datapath::trace::Counted;
+use lb_datapath::trace::{Captured, Counted, Trace};
 use lb_system::clock::now_ns;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::filter::Asked;
 use self::names::Names;
 use super::Controller;
-use crate::observe::requests::Trace;
+use crate::observe::requests;
 
 /// How often the controller looks for packets: nobody wakes it, which would cost packets.
 pub(super) const LOOK: Duration = Duration::from_millis(25);
@@ -69,6 +73,12 @@ impl Clock {
         Self { zero: SystemTime::now() - Duration::from_nanos(now_ns()) }
     }
 
+    /// Nanoseconds since 1970.
+    fn since_epoch(self, ns: u64) -> u64 {
+        let time = (self.zero + Duration::from_nanos(ns)).duration_since(SystemTime::UNIX_EPOCH);
+        time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     fn rfc3339(self, ns: u64) -> String {
         humantime::format_rfc3339_micros(self.zero + Duration::from_nanos(ns)).to_string()
     }
@@ -97,13 +107,57 @@ impl Session {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    fn send(&mut self, packets: Vec<Packet>) {
-        let count = packets.len() as u64;
-        match self.reader.try_send(Traced::Packets(packets)) {
+    /// `count`: packets in it.
+    fn send(&mut self, traced: Traced, count: u64) {
+        match self.reader.try_send(traced) {
             Ok(()) => self.told += count,
             Err(TrySendError::Full(_)) => self.unsent += count,
             Err(TrySendError::Closed(_)) => {}
         }
+    }
+
+    /// What has come since the last time.
+    fn packets(&self, trace: &mut Trace) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while packets.len() < AT_ONCE.min(self.left()) {
+            let Some(event) = trace.take() else { break };
+            if event.time_ns >= self.began_ns {
+                let time = self.clock.rfc3339(event.time_ns);
+                packets.extend(self.names.packet(&event, time));
+            }
+        }
+        packets
+    }
+
+    /// The same of a capture, and of how many packets the frames are: a packet that came in and
+    /// goes out has two.
+    fn frames(&self, trace: &mut Trace) -> (Vec<Frame>, u64) {
+        let (mut frames, mut packets) = (Vec::new(), 0);
+        // Those beyond the bounds, by their time.
+        let mut beyond = Vec::new();
+        while frames.len() < AT_ONCE * 2 {
+            let Some(Captured { head, bytes }) = trace.take_captured() else { break };
+            let event = &head.event;
+            let packet = self.names.packet(event, self.clock.rfc3339(event.time_ns));
+            let (Some(direction), Some(packet)) = (head.direction(), packet) else { continue };
+            let direction = match direction {
+                capture::Direction::In => Direction::In,
+                capture::Direction::Out => Direction::Out,
+            };
+            match direction {
+                _ if event.time_ns < self.began_ns => continue,
+                Direction::In if packets == self.left() as u64 => {
+                    beyond.push(event.time_ns);
+                    continue;
+                }
+                Direction::In => packets += 1,
+                Direction::Out if beyond.contains(&event.time_ns) => continue,
+                Direction::Out => {}
+            }
+            let (time_ns, bytes) = (self.clock.since_epoch(head.time_ns), Frame::digits(&bytes));
+            frames.push(Frame { direction, time_ns, length: head.length, bytes, packet });
+        }
+        (frames, packets)
     }
 }
 
@@ -115,13 +169,13 @@ impl Tracer {
 
 impl Controller {
     /// The answer is where packets will come, or why not.
-    pub(super) fn begin_trace(&mut self, filter: &Filter, bounds: Bounds) -> Result<Trace, String> {
+    pub(super) fn begin_trace(&mut self, filter: &Filter, bounds: Bounds) -> Result<requests::Trace, String> {
         if self.leaving.is_some() {
             return Err("this director is stopping".to_owned());
         }
         if self.tracer.is_on() {
-            return Err("somebody traces already, and there is one trace at a time: end that `lb trace`, \
-                        or wait for its end"
+            return Err("somebody traces already, and there is one trace or capture at a time: end that \
+                        `lb trace` or `lb capture`, or wait for its end"
                 .to_owned());
         }
         let services = self.config.services.iter().chain(self.runtime.draining.services());
@@ -147,7 +201,7 @@ impl Controller {
         self.renew_trace(now);
         // The first word of it is that it has begun.
         self.send_traced(true);
-        Ok(Trace { packets, stop })
+        Ok(requests::Trace { packets, stop })
     }
 
     /// Sends the reader what has come since, and ends the trace if it is over.
@@ -174,7 +228,9 @@ impl Controller {
         let Some(session) = &mut tracer.0 else { return };
         session.names = Names::of(config, &runtime.draining, forwarder);
         let numbers = |server: &str| session.names.numbers(server);
-        forwarder.trace().ask(session.asked.settings(numbers), ASKED);
+        let snaplen = session.bounds.snaplen.map_or(0, |bytes| u64::from(bytes).clamp(1, MOST as u64));
+        let settings = session.asked.settings(numbers);
+        forwarder.trace().ask(Settings { snaplen: Shared::new(snaplen), ..settings }, ASKED);
         session.renewed = now;
     }
 
@@ -183,16 +239,17 @@ impl Controller {
         let Self { tracer, forwarder, .. } = self;
         let Some(session) = &mut tracer.0 else { return };
         let trace = forwarder.trace();
-        let mut packets = Vec::new();
-        while packets.len() < AT_ONCE.min(session.left()) {
-            let Some(event) = trace.take() else { break };
-            if event.time_ns >= session.began_ns {
-                let time = session.clock.rfc3339(event.time_ns);
-                packets.extend(session.names.packet(&event, time));
+        if session.bounds.snaplen.is_some() {
+            let (frames, count) = session.frames(trace);
+            if anyway || !frames.is_empty() {
+                session.send(Traced::Frames(frames), count);
             }
+            return;
         }
+        let packets = session.packets(trace);
         if anyway || !packets.is_empty() {
-            session.send(packets);
+            let count = packets.len() as u64;
+            session.send(Traced::Packets(packets), count);
         }
     }
 

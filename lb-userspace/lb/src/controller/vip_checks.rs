@@ -1,7 +1,7 @@
 //! What checks through the VIP need of the controller: sockets, a program that knows their answers,
 //! and MACs and addresses.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -11,13 +11,15 @@ use lb_api::findings::Findings;
 use lb_common::probe::{Answer, Ports};
 use lb_health::Checker;
 use lb_health::net::{Neighbour, Neighbours};
-use lb_model::{Config, Protocol, Server, Service, Via};
+use lb_model::{Config, Protocol, Server, Service, ServiceKey, Via, Vlan};
 use lb_net::xsk::{self, Copying};
+use nix::ifaddrs::getifaddrs;
 use socket2::SockRef;
 
-use super::desired::RuntimeState as _;
+use super::desired::Way;
 use super::forwarder::Forwarder;
 use super::interface::Interface;
+use super::neighbourhood;
 use super::runtime::Runtime;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -25,12 +27,21 @@ const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// What was found and told the last time.
 #[derive(Default)]
 pub(super) struct VipChecks {
-    /// This host's address towards each server that is checked through the VIP.
-    own: HashMap<IpAddr, Option<IpAddr>>,
+    servers: Vec<Checked>,
     answers: BTreeSet<Answer>,
     /// Why the checks cannot be made.
     trouble: Option<String>,
     has_compared_ports: bool,
+}
+
+/// A server that is checked through the VIP.
+struct Checked {
+    service: ServiceKey,
+    /// The VLAN of the service's clients.
+    clients: Option<Vlan>,
+    server: Server,
+    /// This host's address that it answers to.
+    own: Option<IpAddr>,
 }
 
 /// What these checks take from the rest of the controller.
@@ -52,11 +63,19 @@ impl VipChecks {
     /// queues of the interface change without a word, so this is done now and then as well.
     pub(super) fn follow(&mut self, checker: &Checker, mut needs: Needs<'_>) {
         let watched = needs.runtime.draining.with(&needs.config.services);
-        let servers = checked_through_vip(&watched).map(|(_, server, _)| server.address);
-        self.own = servers.map(|server| (server, own_address(needs.config, server))).collect();
-        let done = self
-            .follow_answers(&watched, needs.forwarder)
-            .and_then(|()| self.follow_sockets(checker, &mut needs));
+        let checked = watched.iter().flat_map(|service| {
+            let through_vip = |server: &&Server| server.checks.iter().any(|check| check.via == Via::Vip);
+            service.servers.iter().filter(through_vip).map(move |server| (service, server))
+        });
+        let checked = checked.map(|(service, server)| Checked {
+            service: service.key,
+            clients: service.vlan,
+            server: server.clone(),
+            own: own_address(&needs, service.key.vip, server.address),
+        });
+        self.servers = checked.collect();
+        let done =
+            self.follow_answers(needs.forwarder).and_then(|()| self.follow_sockets(checker, &mut needs));
         let trouble = done.err().map(|error| format!("{error:#}"));
         if trouble != self.trouble {
             needs.findings.note(match &trouble {
@@ -76,9 +95,9 @@ impl VipChecks {
 
     /// The checks learn where the servers are.
     pub(super) fn publish_stations(&self, checker: &Checker, needs: &Needs<'_>) {
-        let servers = self.own.iter().map(|(server, own)| {
-            let neighbour = Neighbour { mac: needs.runtime.mac(*server), own: *own };
-            (*server, neighbour)
+        let servers = self.servers.iter().map(|Checked { service, clients, server, own }| {
+            let Way { address, mac, tunnel, egress, .. } = Way::to(*clients, server, needs.runtime);
+            ((*service, address), Neighbour { mac, own: *own, tunnel, egress })
         });
         let neighbours = Neighbours {
             interface: needs.config.interface.clone(),
@@ -88,14 +107,17 @@ impl VipChecks {
         checker.vip().set_neighbours(neighbours);
     }
 
-    fn follow_answers(&mut self, watched: &[Service], forwarder: &mut Forwarder) -> Result<()> {
-        let own = &self.own;
-        let answers: BTreeSet<Answer> = checked_through_vip(watched)
-            .flat_map(|(service, server, place)| {
-                let check = &server.checks[place];
-                let own = check.source.or_else(|| *own.get(&server.address)?);
-                let transports = check.probe.transports().iter();
-                transports.filter_map(move |transport| answer(service, *transport, own?))
+    fn follow_answers(&mut self, forwarder: &mut Forwarder) -> Result<()> {
+        let answers: BTreeSet<Answer> = self
+            .servers
+            .iter()
+            .flat_map(|Checked { service, server, own, .. }| {
+                let checks = server.checks.iter().filter(|check| check.via == Via::Vip);
+                checks.flat_map(move |check| {
+                    let own = check.source.or(*own);
+                    let transports = check.probe.transports().iter();
+                    transports.filter_map(move |transport| answer(service, *transport, own?))
+                })
             })
             .collect();
         if answers != self.answers {
@@ -109,7 +131,7 @@ impl VipChecks {
     /// interface has got since.
     fn follow_sockets(&mut self, checker: &Checker, needs: &mut Needs<'_>) -> Result<()> {
         let open = checker.vip().queues();
-        if self.own.is_empty() {
+        if self.servers.is_empty() {
             if open > 0 {
                 checker.vip().close();
             }
@@ -161,24 +183,47 @@ pub(super) fn checked_through_vip(services: &[Service]) -> impl Iterator<Item = 
     })
 }
 
-fn answer(service: &Service, transport: Protocol, own: IpAddr) -> Option<Answer> {
-    let vip = service.key.vip;
+fn answer(service: &ServiceKey, transport: Protocol, own: IpAddr) -> Option<Answer> {
+    let vip = service.vip;
     (vip.is_ipv4() == own.is_ipv4()).then(|| Answer {
         vip: vip.into(),
         own: own.into(),
-        port: service.key.port.to_be(),
+        port: service.port.to_be(),
         protocol: u16::from(transport.number()),
         reserved: 0,
     })
 }
 
-/// The address that this host has towards `server`: the kernel's choice, unless that is a VIP,
-/// which may go at any time.
-fn own_address(config: &Config, server: IpAddr) -> Option<IpAddr> {
-    let found = source_towards(server, &config.interface).ok()?;
+/// The address that the server answers to, of the VIP's family: this host's towards the server, or
+/// one of its interface's, unless that is a VIP, which may go at any time.
+fn own_address(needs: &Needs<'_>, vip: IpAddr, server: IpAddr) -> Option<IpAddr> {
+    let Needs { config, runtime, .. } = needs;
     let of_services = config.services.iter().map(|service| service.key.vip);
     let of_groups = config.groups.iter().flat_map(|group| &group.vips).map(|vip| vip.address);
-    (!of_services.chain(of_groups).any(|vip| vip == found)).then_some(found)
+    let vips: BTreeSet<IpAddr> = of_services.chain(of_groups).collect();
+    if server.is_ipv4() != vip.is_ipv4() {
+        return addresses_of(&config.interface)
+            .find(|own| own.is_ipv4() == vip.is_ipv4() && !vips.contains(own));
+    }
+    // That of a VLAN device, where the server is in its VLAN.
+    let behind = runtime.ways.interface(server).map(neighbourhood::name);
+    let found = source_towards(server, behind.as_ref().unwrap_or(&config.interface)).ok()?;
+    (!vips.contains(&found)).then_some(found)
+}
+
+/// Those that other hosts can answer to.
+fn addresses_of(interface: &str) -> impl Iterator<Item = IpAddr> {
+    let entries = getifaddrs().into_iter().flatten();
+    let of_it = entries.filter(move |entry| entry.interface_name == interface);
+    let addresses = of_it.filter_map(|entry| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    addresses.filter(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    })
 }
 
 /// Nothing is sent: a UDP socket gets its address when it is connected.

@@ -1,11 +1,11 @@
-//! `iptables-save` of the old iptables, whose rules nftables does not list.
+//! `iptables-save` and `ip6tables-save` of the old iptables, whose rules nftables does not list.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Rule, Service};
+use super::{Rule, Service, is_beside, number};
 
-/// Rules about any of these services, in the listing's order.
-pub(super) fn about(listing: &str, services: &[Service]) -> Vec<Rule> {
+/// Rules about any of these services, in the order of the program's listing.
+pub(super) fn about(program: &str, listing: &str, services: &[Service]) -> Vec<Rule> {
     let mut table = "filter";
     let mut found = Vec::new();
     for line in listing.lines() {
@@ -18,7 +18,7 @@ pub(super) fn about(listing: &str, services: &[Service]) -> Vec<Rule> {
             continue;
         }
         for service in services.iter().filter(|service| concerns(conditions, service)) {
-            found.push(Rule { vip: service.vip, place: format!("iptables -t {table} {line}") });
+            found.push(Rule { vip: service.vip, place: format!("{program} -t {table} {line}") });
         }
     }
     found
@@ -63,20 +63,22 @@ fn concerns(words: &[&str], service: &Service) -> bool {
 
 /// `192.0.2.0/24`, also with the mask written out.
 fn prefix(text: &str, service: &Service) -> bool {
-    let (address, length) = text.split_once('/').unwrap_or((text, "32"));
-    let mask = match length.parse::<u32>() {
-        Ok(length) => u32::MAX.checked_shl(32_u32.saturating_sub(length)).unwrap_or(0),
-        Err(_) => length.parse().map_or(u32::MAX, Ipv4Addr::to_bits),
+    let (address, length) = text.split_once('/').unwrap_or((text, "128"));
+    let length = match length.parse::<u32>() {
+        Ok(length) => length,
+        Err(_) => length.parse::<Ipv4Addr>().map_or(32, |mask| mask.to_bits().leading_ones()),
     };
-    let address = address.parse().map(Ipv4Addr::to_bits);
-    mask != 0 && address.is_ok_and(|address| address & mask == service.vip.to_bits() & mask)
+    length != 0 && address.parse().is_ok_and(|address| is_beside(address, length, service.vip))
 }
 
 /// `192.0.2.1-192.0.2.9`.
 fn range(text: &str, service: &Service) -> bool {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let bounds = first.parse::<Ipv4Addr>().ok().zip(last.parse::<Ipv4Addr>().ok());
-    bounds.is_some_and(|(first, last)| (first..=last).contains(&service.vip))
+    let bounds = first.parse::<IpAddr>().ok().zip(last.parse::<IpAddr>().ok());
+    let (own, bits) = number(service.vip);
+    bounds
+        .map(|(first, last)| (number(first), number(last)))
+        .is_some_and(|(first, last)| [first.1, last.1] == [bits; 2] && (first.0..=last.0).contains(&own))
 }
 
 /// `22,80:90`.
@@ -94,7 +96,8 @@ mod tests {
 
     use super::*;
 
-    const WEB: Service = Service { vip: Ipv4Addr::new(192, 0, 2, 10), protocol: Protocol::Tcp, port: 80 };
+    const WEB: Service =
+        Service { vip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), protocol: Protocol::Tcp, port: 80 };
 
     #[test]
     fn rules_about_a_service_are_found() {
@@ -109,7 +112,7 @@ COMMIT
 -A PREROUTING -d 192.0.2.0/24 -p tcp -j DNAT --to-destination 10.0.0.1
 COMMIT
 ";
-        let places: Vec<_> = about(listing, &[WEB]).into_iter().map(|rule| rule.place).collect();
+        let places: Vec<_> = about("iptables", listing, &[WEB]).into_iter().map(|rule| rule.place).collect();
         assert_eq!(
             places,
             [
@@ -138,7 +141,24 @@ COMMIT
             ("-p tcp --dport 80 -j DROP", false),
             ("-d", false),
         ] {
-            assert_eq!(!about(&format!("-A INPUT {rule}"), &[WEB]).is_empty(), told, "{rule}");
+            assert_eq!(!about("iptables", &format!("-A INPUT {rule}"), &[WEB]).is_empty(), told, "{rule}");
+        }
+    }
+
+    #[test]
+    fn rules_of_ipv6_are_told_like_those_of_ipv4() {
+        let web = Service { vip: "2001:db8::10".parse().expect("an address"), ..WEB };
+        for (rule, told) in [
+            ("-d 2001:db8::10/128 -p tcp -m tcp --dport 80 -j DROP", true),
+            ("-d 2001:db8::/64 -j REJECT", true),
+            ("-m iprange --dst-range 2001:db8::1-2001:db8::20 -j DROP", true),
+            ("-d 2001:db8::11/128 -j DROP", false),
+            ("-d 2001:db8:1::/64 -j DROP", false),
+            ("-d 192.0.2.10/32 -j DROP", false),
+            ("-d 2001:db8::10/128 -p ipv6-icmp -j DROP", false),
+        ] {
+            let found = about("ip6tables", &format!("-A INPUT {rule}"), &[web, WEB]);
+            assert_eq!(found.iter().any(|found| found.vip == web.vip), told, "{rule}");
         }
     }
 }

@@ -6,12 +6,12 @@
 //! to be so.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_common::service::Protocol;
 use serde_json::Value;
 
-use super::{Rule, Service};
+use super::{Rule, Service, is_beside};
 
 /// Rules about any of these services, in the listing's order.
 pub(super) fn about(listing: &[u8], services: &[Service]) -> serde_json::Result<Vec<Rule>> {
@@ -185,11 +185,12 @@ fn fields(left: &Value, service: &Service) -> Option<Vec<Option<Field>>> {
 #[expect(clippy::option_option, reason = "no such field, one that is not understood, one that is")]
 fn field(left: &Value, service: &Service) -> Option<Option<Field>> {
     let payload = &left["payload"];
-    let own = service.protocol.name();
+    let (own, ip) = (service.protocol.name(), if service.vip.is_ipv4() { "ip" } else { "ip6" });
     match (text(&payload["protocol"]), text(&payload["field"])) {
-        ("ip", "daddr") => Some(Some(Field::Destination)),
-        ("ip", "protocol") => Some(Some(Field::Protocol)),
-        ("ip" | "ether" | "vlan" | "", _) if !payload.is_null() => Some(None),
+        (family, "daddr") if family == ip => Some(Some(Field::Destination)),
+        (family, "protocol" | "nexthdr") if family == ip => Some(Some(Field::Protocol)),
+        (family, _) if family == ip => Some(None),
+        ("ether" | "vlan" | "", _) if !payload.is_null() => Some(None),
         ("th", "dport") => Some(Some(Field::Port)),
         (protocol, "dport") if protocol == own => Some(Some(Field::Port)),
         (protocol, _) if protocol == own || protocol == "th" => Some(None),
@@ -204,30 +205,36 @@ fn field(left: &Value, service: &Service) -> Option<Option<Field>> {
 
 /// Whether a single value, a prefix or a range holds the packet's.
 fn is_in(value: &Value, field: Field, service: &Service) -> bool {
+    let (vip, bits) = super::number(service.vip);
     let own = match field {
-        Field::Destination => service.vip.to_bits(),
-        Field::Protocol => u32::from(service.protocol.number()),
-        Field::Port => u32::from(service.port),
+        Field::Destination => vip,
+        Field::Protocol => service.protocol.number().into(),
+        Field::Port => service.port.into(),
     };
     if let Some(prefix) = value.get("prefix") {
-        let length = prefix["len"].as_u64().and_then(|length| u32::try_from(length).ok()).unwrap_or(32);
-        let mask = u32::MAX.checked_shl(32_u32.saturating_sub(length)).unwrap_or(0);
-        return number(&prefix["addr"], field).is_some_and(|address| address & mask == own & mask);
+        let length = prefix["len"].as_u64().and_then(|length| u32::try_from(length).ok()).unwrap_or(bits);
+        let address = text(&prefix["addr"]).parse::<IpAddr>();
+        return field == Field::Destination
+            && address.is_ok_and(|address| is_beside(address, length, service.vip));
     }
     if let Some([first, last]) = value["range"].as_array().map(Vec::as_slice) {
-        let bounds = number(first, field).zip(number(last, field));
+        let bounds = number(first, field, bits).zip(number(last, field, bits));
         return bounds.is_some_and(|(first, last)| (first..=last).contains(&own));
     }
-    number(value, field) == Some(own)
+    number(value, field, bits) == Some(own)
 }
 
-fn number(value: &Value, field: Field) -> Option<u32> {
-    let plain = value.as_u64().and_then(|number| u32::try_from(number).ok());
+/// Addresses of the family of so many bits alone.
+fn number(value: &Value, field: Field, bits: u32) -> Option<u128> {
+    let plain = value.as_u64().map(u128::from);
     match (field, value.as_str()) {
-        (Field::Destination, Some(text)) => text.parse().ok().map(Ipv4Addr::to_bits),
+        (Field::Destination, Some(text)) => {
+            let address = text.parse().ok().map(super::number);
+            address.filter(|(_, of)| *of == bits).map(|(address, _)| address)
+        }
         (Field::Protocol, Some(text)) => {
             let known = [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| protocol.name() == text);
-            known.map(|protocol| u32::from(protocol.number()))
+            known.map(|protocol| protocol.number().into())
         }
         (Field::Port, Some(text)) => text.parse().ok(),
         (_, None) => plain,
@@ -249,7 +256,11 @@ mod tests {
 
     use super::*;
 
-    const WEB: Service = Service { vip: Ipv4Addr::new(192, 0, 2, 10), protocol: Protocol::Tcp, port: 80 };
+    const WEB: Service = Service {
+        vip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
 
     fn rule(chain: &str, parts: &Value) -> Value {
         json!({ "rule": { "family": "inet", "table": "filter", "chain": chain, "handle": 7, "expr": parts } })
@@ -350,6 +361,45 @@ mod tests {
             (json!({ "counter": { "packets": 0, "bytes": 0 } }), true),
         ] {
             assert_eq!(concerns(&json!([vip, asked, drop])), met, "{asked}");
+        }
+    }
+
+    #[test]
+    fn rules_of_ipv6_are_told_like_those_of_ipv4() {
+        let web = Service { vip: "2001:db8::10".parse().expect("an address"), ..WEB };
+        let drop = json!({ "drop": null });
+        for (parts, told) in [
+            (json!([asks("ip6", "daddr", &json!("2001:db8::10")), drop]), true),
+            (
+                json!([
+                    asks("ip6", "daddr", &json!({ "prefix": { "addr": "2001:db8::", "len": 64 } })),
+                    drop
+                ]),
+                true,
+            ),
+            (json!([asks("ip6", "daddr", &json!({ "range": ["2001:db8::1", "2001:db8::20"] })), drop]), true),
+            (json!([asks("ip6", "daddr", &json!("2001:db8::11")), drop]), false),
+            (
+                json!([
+                    asks("ip6", "daddr", &json!("2001:db8::10")),
+                    asks("ip6", "nexthdr", &json!("udp")),
+                    drop
+                ]),
+                false,
+            ),
+            (
+                json!([asks("ip6", "daddr", &json!("2001:db8::10")), asks("tcp", "dport", &json!(22)), drop]),
+                false,
+            ),
+            (
+                json!([asks("ip6", "daddr", &json!("2001:db8::10")), asks("ip", "ttl", &json!(7)), drop]),
+                false,
+            ),
+            (json!([asks("ip", "daddr", &json!("192.0.2.10")), drop]), false),
+        ] {
+            let listing = json!({ "nftables": [rule("input", &parts)] });
+            let found = about(listing.to_string().as_bytes(), &[web, WEB]).expect("a listing");
+            assert_eq!(found.iter().any(|found| found.vip == web.vip), told, "{parts}");
         }
     }
 

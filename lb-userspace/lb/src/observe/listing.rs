@@ -151,15 +151,24 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
 }
 
 fn service_row(service: &ServiceStatus) -> [Cell; 5] {
-    let address = words::address(service.vip, service.port);
+    let address = words::ports(service.vip, &service.ports);
     let default_name = format!("{}/{address}", service.protocol);
     [
         Cell::plain(&service.protocol.to_uppercase()),
         Cell::new(&address, Tone::Strong),
-        Cell::plain(&service.scheduler),
+        Cell::plain(&scheduler(service)),
         name_cell(&service.name, &default_name),
         fallback_cell(service),
     ]
+}
+
+/// With persistence also its time, as ipvsadm has it, and how many clients are bound.
+fn scheduler(service: &ServiceStatus) -> String {
+    let ServiceStatus { scheduler, persistence, .. } = service;
+    persistence.as_ref().map_or_else(
+        || scheduler.clone(),
+        |own| format!("{scheduler} persistent {}s ({} bound)", own.timeout_s, words::grouped(own.bound)),
+    )
 }
 
 /// The fallback, whether it serves and why, and what is wrong with it.
@@ -238,7 +247,11 @@ fn last_latency(server: &ServerStatus) -> Option<u64> {
 
 fn notes(server: &ServerStatus) -> String {
     let warning = server.warning.as_ref().map(|warning| format!("warning: {warning}"));
-    let notes = [server.reason.clone(), server.weight_reason.clone(), warning];
+    let ServerStatus { upper_threshold, lower_threshold, .. } = server;
+    let full = server.full.then(|| {
+        format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
+    });
+    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
     notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 

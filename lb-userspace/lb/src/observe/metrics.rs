@@ -49,12 +49,15 @@ const SERVICE_COUNTERS: [Metric<ServiceStatus>; 3] = [
     }),
 ];
 
-const SERVICE_GAUGES: [Metric<ServiceStatus>; 9] = [
+const SERVICE_GAUGES: [Metric<ServiceStatus>; 10] = [
     ("lb_service_active_connections", "Connections in state ESTABLISHED", |s| {
         sum_all(s, |server| server.active.into())
     }),
     ("lb_service_inactive_connections", "Connections in any other state", |s| {
         sum_all(s, |server| server.inactive.into())
+    }),
+    ("lb_service_bound_clients", "Clients bound to their server (persistence)", |s| {
+        s.persistence.as_ref().map_or(0, |persistence| persistence.bound)
     }),
     ("lb_service_servers", "Configured servers", |s| sum(s, |server| (!is_draining(server)).into())),
     ("lb_service_servers_up", "Configured servers that are up", |s| sum(s, |server| is_up(server).into())),

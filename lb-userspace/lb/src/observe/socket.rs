@@ -126,6 +126,7 @@ async fn tell(
         };
         match traced {
             Some(Traced::Packets(packets)) => write(writer, &Reply::Packets(packets)).await?,
+            Some(Traced::Frames(frames)) => write(writer, &Reply::Frames(frames)).await?,
             Some(Traced::End(end)) => return Ok(Reply::TraceEnded(end)),
             None => return Ok(Reply::Error("the director has ended the trace".to_owned())),
         }

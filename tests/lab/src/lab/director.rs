@@ -172,9 +172,18 @@ impl Director {
 
     /// Starts `lb trace WORDS`; what it prints comes by pipes.
     pub fn start_trace(&self, words: &[&str]) -> Result<Child> {
-        let mut command = self.lb("trace");
+        self.start_piped("trace", words)
+    }
+
+    /// Starts `lb capture WORDS`, in the same way.
+    pub fn start_capture(&self, words: &[&str]) -> Result<Child> {
+        self.start_piped("capture", words)
+    }
+
+    fn start_piped(&self, word: &str, words: &[&str]) -> Result<Child> {
+        let mut command = self.lb(word);
         command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().context("cannot start lb trace")
+        command.spawn().with_context(|| format!("cannot start lb {word}"))
     }
 
     /// This node's role for the group, as in `lb status`.

@@ -151,6 +151,8 @@ impl Node {
 
     /// The same on `interface`.
     pub fn add_ipv6_to(&self, interface: &str, address: &str) -> Result<()> {
+        // Its link-local address would look for duplicates for a second or two.
+        self.sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0")?;
         self.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
         self.ip(&format!("address add {address} dev {interface} nodad"))?;
         // Until then the node may not answer: it has no address to ask for MACs from.
@@ -185,10 +187,22 @@ impl Node {
         switch.namespace().ip(&format!("link set {} {link}", switch::port(&self.name, interface))).map(drop)
     }
 
+    /// Sets the MTU of `eth0` and of its switch port.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let switch = Namespace::open(&self.state.namespace("switch"));
+        switch.ip(&format!("link set {} mtu {mtu}", switch::port(&self.name, "eth0")))?;
+        self.ip(&format!("link set eth0 mtu {mtu}")).map(drop)
+    }
+
     /// Detaches the XDP program from `eth0`'s switch port: a plain veth pair, as in containers.
     pub fn make_plain_veth(&self) -> Result<()> {
+        self.make_plain_veth_of("eth0")
+    }
+
+    /// The same of another interface's switch port.
+    pub fn make_plain_veth_of(&self, interface: &str) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
-        switch.ip(&format!("link set {} xdp off", switch::port(&self.name, "eth0"))).map(drop)
+        switch.ip(&format!("link set {} xdp off", switch::port(&self.name, interface))).map(drop)
     }
 
     /// Undoes [`Node::make_plain_veth`].

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Node;
 
 /// Name of the tun device.
-const DEVICE: &str = "tun0";
+pub(super) const DEVICE: &str = "tun0";
 const IPV4: i32 = 4;
 const IPV6: i32 = 41;
 const GRE: i32 = 47;
@@ -119,7 +119,7 @@ fn sockets() -> Result<Vec<(Socket, Headers)>> {
 }
 
 /// A tun device without packet information, in the namespace of the calling thread.
-fn tun() -> Result<File> {
+pub(super) fn tun() -> Result<File> {
     let device = File::options().read(true).write(true).open("/dev/net/tun").context("no /dev/net/tun")?;
     // SAFETY: any bytes make an ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

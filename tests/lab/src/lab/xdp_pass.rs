@@ -15,10 +15,13 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 
 use super::Namespace;
 
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+
 /// Attaches the program to `interface` in native mode.
 pub fn attach(namespace: &Namespace, interface: &str) -> Result<()> {
-    let program =
-        load(0).context("cannot load an XDP program of two instructions: is bpf(2) allowed here?")?;
+    let program = load(BPF_F_XDP_HAS_FRAGS)
+        .or_else(|_| load(0))
+        .context("cannot load an XDP program of two instructions: is bpf(2) allowed here?")?;
     namespace
         .run(|| set_xdp(if_nametoindex(interface)?, &program))?
         .with_context(|| format!("{}: cannot attach an XDP program to {interface}", namespace.name()))
@@ -26,7 +29,6 @@ pub fn attach(namespace: &Namespace, interface: &str) -> Result<()> {
 
 /// Whether this kernel supports XDP programs with multi-buffer packets (frags, Linux 5.18).
 pub fn takes_frags() -> Result<bool> {
-    const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
     match load(BPF_F_XDP_HAS_FRAGS) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),

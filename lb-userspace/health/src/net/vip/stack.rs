@@ -13,6 +13,7 @@ use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
 
 use super::host::{Ends, Host};
+use super::route::Route;
 
 /// How long a closed connection may take for its FIN handshake before it is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -22,23 +23,6 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 /// An Ethernet frame.
 pub(super) type Frame = Vec<u8>;
-
-/// The route of a flow's frames: MAC addresses and source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Route {
-    /// The director's own address and MAC.
-    pub own: IpAddr,
-    pub own_mac: Mac,
-    /// The server's MAC.
-    pub mac: Mac,
-}
-
-impl Route {
-    fn frame(&self, packet: &[u8]) -> Frame {
-        let ethertype = if self.own.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        [&self.mac.octets()[..], &self.own_mac.octets(), &ethertype, packet].concat()
-    }
-}
 
 /// Identifies a flow. Flows to different servers of one service have the same remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -249,10 +233,10 @@ fn is_a_hosts(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || is_broadcast)
 }
 
-/// The route back to the sender of `frame`.
+/// The route back to the sender of `frame`, on the segment.
 fn back(frame: &[u8], own: IpAddr) -> Option<Route> {
     let mac = |at: usize| frame.get(at..)?.first_chunk().copied().map(Mac::new);
-    Some(Route { own, own_mac: mac(0)?, mac: mac(6)? })
+    Some(Route { own, own_mac: mac(0)?, mac: mac(6)?, tunnel: None, vlan: frame::tags(frame)?.vlan })
 }
 
 #[cfg(test)]

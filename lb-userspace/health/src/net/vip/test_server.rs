@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use lb_common::mac::Mac;
+use lb_common::vlan::Vlan;
 
 use super::host::{Ends, Host};
-use super::stack::{Frame, Route};
+use super::route::Route;
+use super::stack::Frame;
 
 pub(super) const VIP_V4: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
 pub(super) const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(VIP_V4), 80);
@@ -15,7 +17,8 @@ pub(super) const OWN: IpAddr = IpAddr::V4(OWN_V4);
 pub(super) const OWN_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
 pub(super) const SERVER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 25]);
 
-pub(super) const ROUTE: Route = Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC };
+pub(super) const ROUTE: Route =
+    Route { own: OWN, own_mac: OWN_MAC, mac: SERVER_MAC, tunnel: None, vlan: Vlan::UNTAGGED };
 
 pub(super) const VIP6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6)), 80);

@@ -28,12 +28,12 @@ impl Segment {
     /// A server whose own address is `own`, an address of the kernel.
     fn new(own: SocketAddr, server: Option<Server>) -> Self {
         let net = Net::default();
-        let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN) };
-        let servers = [(own.ip(), neighbour)].into();
-        net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
+        let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN), ..Neighbour::default() };
         net.vip.add_sockets(Vec::new(), &Handle::current()).expect("no socket is no error");
         let vip = SocketAddr::new(VIP.ip(), own.port());
         let key = ServiceKey { vip: vip.ip(), port: vip.port(), protocol: Protocol::Tcp };
+        let servers = [((key, own.ip()), neighbour)].into();
+        net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
         Self { net, subject: Subject { service: key, server: own.ip(), port: own.port() }, server }
     }
 
@@ -158,6 +158,12 @@ async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
     segment.net.vip.set_neighbours(nameless);
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no address");
     assert!(failure.is_local() && failure.to_string().contains("`source`"), "{failure}");
+    let mut elsewhere = neighbours.clone();
+    let egress = lb_common::egress::Egress { device: 7, ..lb_common::egress::Egress::UNSET };
+    elsewhere.servers.values_mut().for_each(|neighbour| neighbour.egress = Some(egress));
+    segment.net.vip.set_neighbours(elsewhere);
+    let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no way");
+    assert!(failure.is_local() && failure.to_string().contains("another interface"), "{failure}");
 
     segment.net.vip.set_neighbours(neighbours);
     segment.net.vip.close();

@@ -8,7 +8,7 @@ use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::shared::Shared;
 use lb_common::trace::Settings;
-use lb_model::{Server, Service};
+use lb_model::{Service, canonical};
 
 /// Reasons of packets that the host gets because it is the server.
 const SERVED: [Reason; 3] = [Reason::LocalFallback, Reason::LocalServer, Reason::PeerBalanced];
@@ -37,7 +37,7 @@ impl Asked {
             set_service(&mut settings, name, protocol.is_some(), services)?;
         }
         if let Some(name) = server
-            && !services.iter().any(|service| service.servers.iter().any(|server| is_it(server, name)))
+            && !services.iter().any(|service| service.servers.iter().any(|server| server.is_called(name)))
         {
             return Err(format!("there is no server {name:?}; `lb status` lists those there are"));
         }
@@ -65,11 +65,6 @@ impl Asked {
     }
 }
 
-/// Whether the operator means this server.
-pub(super) fn is_it(server: &Server, name: &str) -> bool {
-    server.name == name || server.address.to_string() == name
-}
-
 fn set_protocol(settings: &mut Settings, protocol: Protocol) {
     settings.protocol = Shared::new(protocol.number().into());
 }
@@ -92,8 +87,9 @@ fn set_service(
         settings.vip = V6::from(vip).0.map(Shared::new);
         settings.port = Shared::new(port.to_be());
     };
+    let address = canonical(name);
     let is_vip = |vip: IpAddr| services.iter().any(|service| service.key.vip == vip);
-    if let Ok(vip) = name.parse::<IpAddr>()
+    if let Ok(vip) = address.parse::<IpAddr>()
         && is_vip(vip)
     {
         set(vip, 0);
@@ -102,7 +98,8 @@ fn set_service(
     {
         set(address.ip(), address.port());
     } else if let Some(service) = services.iter().find(|service| service.name == name) {
-        set(service.key.vip, service.key.port);
+        // Of a service with several ports, whatever goes to its VIP.
+        set(service.key.vip, if service.ports.is_one() { service.key.port } else { 0 });
         if !has_protocol {
             set_protocol(settings, service.key.protocol);
         }
@@ -145,7 +142,7 @@ fn prefix(text: &str) -> Result<[[u64; 2]; 2], String> {
 #[cfg(test)]
 mod tests {
     use lb_common::trace::{Event, NO_REASON, Outcome};
-    use lb_model::ServiceKey;
+    use lb_model::{Server, ServiceKey};
     use proptest::prelude::*;
 
     use super::*;

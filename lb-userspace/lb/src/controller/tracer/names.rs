@@ -11,7 +11,6 @@ use lb_common::trace::{self, Event};
 use lb_datapath::plan::Target;
 use lb_model::{Config, Forwarding as Method, Server, Service, ServiceKey};
 
-use super::filter::is_it;
 use crate::controller::draining::Draining;
 use crate::controller::forwarder::Forwarder;
 
@@ -56,7 +55,7 @@ impl Names {
     pub(super) fn numbers(&self, name: &str) -> Vec<u16> {
         self.servers
             .iter()
-            .filter(|(_, named)| is_it(&named.server, name))
+            .filter(|(_, named)| named.server.is_called(name))
             .map(|(number, _)| *number)
             .collect()
     }

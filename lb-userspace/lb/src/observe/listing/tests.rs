@@ -1,6 +1,6 @@
 //! Listings as an operator sees them.
 
-use lb_api::status::{CheckStatus, QuorumStatus};
+use lb_api::status::{CheckStatus, PersistenceStatus, QuorumStatus};
 
 use super::*;
 use crate::observe::samples;
@@ -52,7 +52,7 @@ fn columns_are_as_wide_as_what_is_in_them() {
     let mut status = samples::cluster();
     let mut dns = status.services[0].clone();
     dns.name = "udp/[2001:db8::53]:53".into();
-    (dns.vip, dns.port) = ("2001:db8::53".parse().expect("an address"), 53);
+    (dns.vip, dns.ports) = ("2001:db8::53".parse().expect("an address"), "53".into());
     (dns.protocol, dns.scheduler, dns.fallback) = ("udp".into(), "wlc".into(), "none".into());
     let server = &mut dns.servers[0];
     server.address = "2001:db8:1234:5678::1001".parse().expect("an address");
@@ -85,7 +85,7 @@ fn fallback_and_refused_reload_stand_out() {
     let mut status = samples::cluster();
     status.config_error = Some("/etc/lb/lb.yaml:7:5: unknown field `wieght`\nexpected one of …".into());
     let mut second = status.services[0].clone();
-    (second.name, second.port, second.fallback) = ("tls".into(), 443, "none".into());
+    (second.name, second.ports, second.fallback) = ("tls".into(), "443".into(), "none".into());
     second.servers.clear();
     status.services[0].on_fallback = true;
     second.on_fallback = true;
@@ -237,5 +237,29 @@ fn a_director_that_stops_says_what_it_waits_for() {
         "ha2   ha1       stopping 2s serves its earlier connections on\n",
     ] {
         assert!(listing.contains(wanted), "{listing}");
+    }
+}
+
+#[test]
+fn several_ports_bound_clients_and_full_servers_are_told() {
+    let mut status = samples::cluster();
+    let service = &mut status.services[0];
+    service.ports = "80,443".into();
+    service.persistence = Some(PersistenceStatus {
+        timeout_s: 360,
+        prefix: 24,
+        group: None,
+        keeps_at_weight_zero: true,
+        bound: 1234,
+        clients: Vec::new(),
+    });
+    let server = &mut service.servers[0];
+    (server.upper_threshold, server.lower_threshold, server.full) = (20, 15, true);
+    let listing = render(&status, false);
+    for part in [
+        "TCP  211.58.250.6:80,443 rr persistent 360s (1,234 bound) ",
+        " full: 20 connections and more, new ones again below 15\n",
+    ] {
+        assert!(listing.contains(part), "{part}: {listing}");
     }
 }

@@ -7,6 +7,14 @@ pub(super) fn address(ip: IpAddr, port: u16) -> String {
     SocketAddr::new(ip, port).to_string()
 }
 
+/// The same with several ports, as the configuration has them.
+pub(super) fn ports(ip: IpAddr, ports: &str) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{ports}"),
+        IpAddr::V6(ip) => format!("[{ip}]:{ports}"),
+    }
+}
+
 /// A number with its digits in groups of three: `2,097,152`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

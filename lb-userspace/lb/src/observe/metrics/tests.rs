@@ -55,6 +55,7 @@ fn says_what_the_snapshot_says() {
         (r#"lb_server_weight{server="www1",service="web"}"#, 1.0),
         (r#"lb_server_weight{server="www2",service="web"}"#, 1.0),
         (r#"lb_service_active_connections{service="web"}"#, 6.0),
+        (r#"lb_service_bound_clients{service="web"}"#, 0.0),
         (r#"lb_service_bytes_total{service="web"}"#, 128_500.0),
         (r#"lb_service_connections_total{service="web"}"#, 205.0),
         (r#"lb_service_fallback_ready{service="web"}"#, 1.0),

@@ -1,0 +1,121 @@
+//! Packets that do not leave as they have come: by another interface, or with other VLAN tags. The
+//! rules are `lb_common::egress`.
+//!
+//! A program of its own, so that packets of direct routing know nothing of it. One that goes into a
+//! tunnel comes here afterwards.
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
+use lb_common::egress::{Egress, TPID};
+use lb_common::frame::{self, Tags};
+use lb_common::mac::Mac;
+use lb_common::reason::Reason;
+use lb_common::server::{Forwarding, ServerId};
+use lb_common::tunnel::LEAST_MTU_V6;
+
+use super::parcel::{self, Parcel};
+use super::{Action, direct};
+use crate::maps::{CONTROL, DEVICES, EGRESSES};
+use crate::sys::packet::Packet;
+use crate::{stats, trace};
+
+/// What stands before the tags.
+const MACS: usize = 12;
+/// The same and the EtherType behind the tags.
+const ETHERNET: usize = 14;
+
+/// Sends the packet that [`parcel::leave`] has told of. Returns the XDP action.
+#[inline(always)]
+pub fn take(context: &XdpContext) -> u32 {
+    trace::finish(send(context))
+}
+
+#[inline(always)]
+fn send(context: &XdpContext) -> Result<Action, Reason> {
+    let Some(parcel) = parcel::left() else { return Err(Reason::MapInconsistency) };
+    let Some(egress) = EGRESSES.get(u32::from(parcel.server)) else { return Err(Reason::MapInconsistency) };
+    let packet = Packet::new(context);
+    let Some(tags) = frame::tags(&packet) else { return Err(Reason::BadLength) };
+    if !egress.admits(tags.vlan) {
+        return Err(Reason::ForeignVlan);
+    }
+    if parcel.next_hop.forwarding() != Forwarding::Tunnel {
+        check_direct(context, parcel, egress)?;
+    }
+    let action = match egress.device {
+        0 => Action::Transmit,
+        // Nothing happens before this program returns.
+        device => match DEVICES.redirect(device, xdp_action::XDP_DROP.into()) {
+            Ok(_) => Action::Leave,
+            Err(_) => return Err(Reason::NoInterface),
+        },
+    };
+    if !egress.to.is_as_it_came() {
+        exchange_tags(context.ctx, tags, egress)?;
+    }
+    write_macs(context.ctx, parcel.next_hop.mac(), egress)?;
+    let bytes = usize::from(parcel.network) + parcel.length as usize;
+    stats::forwarded(ServerId(parcel.server), bytes, parcel.opens != 0);
+    Ok(action)
+}
+
+/// What a tunnel looks at before, or need not: whether the packet fits, and whether it goes back to
+/// where it came from.
+#[inline(always)]
+fn check_direct(context: &XdpContext, parcel: &Parcel, egress: &Egress) -> Result<(), Reason> {
+    if egress.mtu != 0 && parcel.length > egress.mtu {
+        let least = if parcel.is_ipv4 != 0 { 0 } else { LEAST_MTU_V6 };
+        let told = if egress.mtu > least { egress.mtu } else { least };
+        return Err(parcel::too_big(context.ctx, parcel, told));
+    }
+    let to = parcel.next_hop.mac();
+    if egress.device == 0 && direct::source_mac(&Packet::new(context))? == to {
+        let network = usize::from(parcel.network) & parcel::NETWORK_MASK;
+        return match parcel.is_ipv4 != 0 {
+            true => direct::send_back::<V4>(context.ctx, network, to),
+            false => direct::send_back::<V6>(context.ctx, network, to),
+        };
+    }
+    Ok(())
+}
+
+/// Gives the frame the tags of the server's VLAN in place of those that it has. What its MACs are
+/// is undefined then.
+#[inline(always)]
+fn exchange_tags(context: *mut xdp_md, tags: Tags, egress: &Egress) -> Result<(), Reason> {
+    const LENGTH: usize = 4;
+    let wanted = egress.to.tags();
+    let room = (tags.network - ETHERNET) as i32 - (wanted * LENGTH) as i32;
+    // SAFETY: the context is the one that the kernel handed to this program.
+    if room != 0 && unsafe { bpf_xdp_adjust_head(context, room) } != 0 {
+        return Err(Reason::TooBigSilently);
+    }
+    let seen = XdpContext::new(context);
+    let packet = Packet::new(&seen);
+    let tag = |tpid: u32, number: u16| (tpid << 16 | u32::from(tags.priority | number)).to_be();
+    let (outer, inner) = (egress.to.outer(), egress.to.inner());
+    match wanted {
+        0 => {}
+        1 => {
+            let Some(place) = packet.at::<[u32; 1]>(MACS) else { return Err(Reason::BadLength) };
+            // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+            unsafe { *place = [tag(egress.tpid, inner)] };
+        }
+        _ => {
+            let Some(place) = packet.at::<[u32; 2]>(MACS) else { return Err(Reason::BadLength) };
+            // SAFETY: as above.
+            unsafe { *place = [tag(egress.tpid, outer), tag(TPID.into(), inner)] };
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn write_macs(context: *mut xdp_md, to: Mac, egress: &Egress) -> Result<(), Reason> {
+    let seen = XdpContext::new(context);
+    let Some(control) = CONTROL.get(0) else { return Err(Reason::MapInconsistency) };
+    let own = if egress.device == 0 { control.mac.get() } else { egress.mac };
+    direct::write_from(&Packet::new(&seen), own, to)
+}

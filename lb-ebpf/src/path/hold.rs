@@ -1,0 +1,79 @@
+//! Fragments that came too early: the controller gets a copy, and has it looked at again once what
+//! it waits for has come.
+
+use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::programs::XdpContext;
+use lb_common::fragment::{self, AGAIN, Held, JUMBO, ORDINARY};
+use lb_common::reason::Reason;
+
+use crate::forward::direct;
+use crate::maps::{CONTROL, HELD, HOLDER, HOLDS};
+use crate::sys::clock::now_ns;
+use crate::sys::opaque;
+use crate::sys::packet::Packet;
+use crate::{path, trace};
+
+/// Returns the XDP action.
+#[inline(always)]
+pub fn take(context: &XdpContext) -> u32 {
+    if hold(context) {
+        return trace::finish(Err(Reason::FragmentHeld));
+    }
+    let scattered = path::was_refused_for(Reason::FragmentScattered);
+    trace::finish(Err(if scattered { Reason::FragmentScattered } else { Reason::FragmentUnknown }))
+}
+
+/// Whether the controller has it now.
+#[inline(always)]
+fn hold(context: &XdpContext) -> bool {
+    let now_ns = now_ns();
+    let taken = HOLDER.get(0).is_some_and(|until| now_ns < until.get());
+    let ours = CONTROL.get(0).map(|control| control.mac.get());
+    if !taken || is_again(context) || direct::destination_mac(&Packet::new(context)) != ours {
+        return false;
+    }
+    let Some(due) = HOLDS.get_ptr_mut(0) else { return false };
+    // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+    if !fragment::may_hold(unsafe { &mut *due }, now_ns) {
+        return false;
+    }
+    // SAFETY: the context is the one that the kernel handed to this program (kernel 5.18 and
+    // later).
+    let length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as usize;
+    if length <= ORDINARY { copy::<ORDINARY>(context, length) } else { copy::<JUMBO>(context, length) }
+}
+
+/// Whether the controller has had it before.
+#[inline(always)]
+fn is_again(context: &XdpContext) -> bool {
+    let before = context.metadata();
+    if before + size_of::<u64>() > context.metadata_end() {
+        return false;
+    }
+    // SAFETY: bounds checked; for alignment see `Packet::read`.
+    unsafe { *(before as *const u64) == AGAIN }
+}
+
+/// Hands a frame of at most `N` bytes over.
+#[inline(always)]
+fn copy<const N: usize>(context: &XdpContext, length: usize) -> bool {
+    let length = opaque(length);
+    if length == 0 || length > N {
+        return false;
+    }
+    let Some(mut entry) = HELD.reserve_untyped::<Held<N>>(0) else { return false };
+    let held = entry.as_mut_ptr();
+    // SAFETY: the entry has room for a `Held`, and so for `length` bytes of a frame; the context is
+    // the one that the kernel handed to this program.
+    let copied = unsafe {
+        (&raw mut (*held).length).write(length as u32);
+        (&raw mut (*held).reserved).write(0);
+        bpf_xdp_load_bytes(context.ctx, 0, (&raw mut (*held).frame).cast(), length as u32)
+    };
+    if copied != 0 {
+        entry.discard(0);
+        return false;
+    }
+    entry.submit(0);
+    true
+}

@@ -1,0 +1,53 @@
+//! Whole frames sent on an interface, past the host's stack.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+
+/// Sends frames on one interface.
+#[derive(Debug)]
+pub struct Sender {
+    interface: i32,
+    socket: OwnedFd,
+}
+
+impl Sender {
+    /// Needs CAP_NET_RAW. `interface` is the interface's index; what the frames are is for errors.
+    pub fn new(interface: u32, what: &str) -> Result<Self> {
+        // SAFETY: socket(2) takes no pointers. Protocol 0: the socket receives nothing.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error()).with_context(|| {
+                format!("cannot open a raw socket for {what}: this needs root or CAP_NET_RAW")
+            });
+        }
+        // SAFETY: the descriptor was just opened and has no other owner.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
+    }
+
+    pub const fn interface(&self) -> i32 {
+        self.interface
+    }
+
+    /// Does not wait for room in the interface's queue.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = self.interface;
+        // SAFETY: `frame` and `address` outlive the call, and the lengths are theirs.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,97 @@
+//! What is remembered of connections, and how a packet moves them on.
+
+use std::collections::HashMap;
+
+use lb_common::addr::V6;
+use lb_common::connection::{Entry, Generation, State, Tick};
+use lb_common::server::ServerId;
+use lb_model::Protocol;
+
+use super::setting::Setting;
+use crate::harness::{ACK, FIN, RST, SYN};
+
+/// Whose packets they are: client, its port, service.
+pub(super) type Key = (V6, u16, usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub server: usize,
+    pub state: State,
+    pub generation: Generation,
+}
+
+/// There is always room: whoever asks takes care of that.
+pub struct Connections {
+    of: HashMap<Key, Connection>,
+    /// By service and server: active and inactive ones.
+    counts: Vec<Vec<[u32; 2]>>,
+}
+
+impl Connections {
+    pub(super) fn new(setting: &Setting) -> Self {
+        let counts = setting.services.iter().map(|service| vec![[0; 2]; service.servers.len()]).collect();
+        Self { of: HashMap::new(), counts }
+    }
+
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Active and inactive ones of a server.
+    pub fn counts(&self, service: usize, server: usize) -> [u32; 2] {
+        self.counts[service][server]
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Connection> {
+        self.of.get(key).copied()
+    }
+
+    /// `None`: it is forgotten.
+    pub(super) fn set(&mut self, key: Key, to: Option<Connection>) {
+        let before = match to {
+            Some(connection) => self.of.insert(key, connection),
+            None => self.of.remove(&key),
+        };
+        if let Some(before) = before {
+            self.counts[key.2][before.server][usize::from(before.state != State::Established)] -= 1;
+        }
+        if let Some(after) = to {
+            self.counts[key.2][after.server][usize::from(after.state != State::Established)] += 1;
+        }
+    }
+}
+
+impl Connection {
+    /// As the rules of leases take it.
+    pub(super) fn entry(&self) -> Entry {
+        Entry::new(ServerId(self.server as u16 + 1), self.state, Tick(0), self.generation)
+    }
+
+    /// Its state after a packet with these flags; `None`: the packet opens another connection with
+    /// the same addresses.
+    pub(super) fn after(&self, flags: u8) -> Option<State> {
+        let opens = flags & (SYN | ACK) == SYN;
+        Some(match self.state {
+            State::UdpNew | State::Udp => State::Udp,
+            _ if flags & RST != 0 => State::Closed,
+            State::FinWait | State::Closed if opens => return None,
+            state @ (State::FinWait | State::Closed) => state,
+            state if opens => state,
+            _ if flags & FIN != 0 => State::FinWait,
+            _ if flags & ACK != 0 => State::Established,
+            state => state,
+        })
+    }
+}
+
+/// State of a connection that begins with this packet; `None`: it begins none.
+pub(super) fn first(protocol: Protocol, flags: u8) -> Option<State> {
+    match protocol {
+        Protocol::Udp => Some(State::UdpNew),
+        Protocol::Tcp => (flags & (SYN | ACK) == SYN).then_some(State::SynRecv),
+    }
+}

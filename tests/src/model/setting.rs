@@ -1,0 +1,157 @@
+//! What a director is configured with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lb_common::addr::V6;
+use lb_common::compile::{Candidate, Compiled, Holding, compile};
+use lb_common::control::Vips;
+use lb_common::lease::Lease;
+use lb_common::mac::Mac;
+use lb_common::server::ServerId;
+use lb_common::shared::Shared;
+use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_model::{Forwarding, Protocol, Scheduler, ServiceKey};
+
+pub struct Setting {
+    pub mac: Mac,
+    pub services: Vec<ModelService>,
+    by_address: BTreeMap<(V6, u16, u8), usize>,
+    /// Of the groups.
+    pub vips: BTreeMap<V6, u8>,
+    /// Which addresses may be VIPs of services.
+    filter: Shared<Vips>,
+    pub leases: Vec<Lease>,
+    pub directors: BTreeSet<Mac>,
+}
+
+pub struct ModelService {
+    pub key: ServiceKey,
+    pub settings: Settings,
+    pub scheduler: Scheduler,
+    pub servers: Vec<ModelServer>,
+    /// Picks of rr and wrr so far.
+    pub cursor: u64,
+    pub compiled: Compiled,
+    /// Directors of the cluster are among its servers, and this host is.
+    pub shared: bool,
+    pub served_here: bool,
+}
+
+pub struct ModelServer {
+    pub target: Target,
+    pub forwarding: Forwarding,
+    pub mac: Option<Mac>,
+    pub tunnel: Option<Tunnel>,
+    /// It may have new connections.
+    pub usable: bool,
+    pub is_member: bool,
+    pub weight: u16,
+}
+
+impl Setting {
+    pub fn new(
+        mac: Mac,
+        state: &State,
+        vips: &[(IpAddr, u8)],
+        leases: Vec<Lease>,
+        directors: BTreeSet<Mac>,
+    ) -> Self {
+        let services: Vec<ModelService> = state
+            .services
+            .iter()
+            .map(|(key, service)| ModelService::new(mac, *key, service, &directors))
+            .collect();
+        let address = |service: &ModelService| {
+            let ServiceKey { vip, port, protocol } = service.key;
+            (V6::from(vip), port, protocol.number())
+        };
+        let by_address =
+            services.iter().enumerate().map(|(index, service)| (address(service), index)).collect();
+        let mut filter = Vips::default();
+        state.services.keys().for_each(|key| filter.insert(V6::from(key.vip)));
+        Self {
+            mac,
+            services,
+            by_address,
+            vips: vips.iter().map(|(vip, group)| (V6::from(*vip), *group)).collect(),
+            filter: Shared::new(filter),
+            leases,
+            directors,
+        }
+    }
+
+    pub fn service_at(&self, address: V6, port: u16, protocol: Protocol) -> Option<usize> {
+        self.by_address.get(&(address, port, protocol.number())).copied()
+    }
+
+    pub fn may_be_vip(&self, address: V6) -> bool {
+        self.filter.may_contain(address)
+    }
+
+    /// Of a service's group; without one always active.
+    pub fn lease(&self, service: usize) -> Lease {
+        match self.services[service].settings.group {
+            Some(group) => self.leases[usize::from(group)],
+            None => Lease::UNLIMITED,
+        }
+    }
+}
+
+impl ModelService {
+    fn new(own: Mac, key: ServiceKey, service: &Service, directors: &BTreeSet<Mac>) -> Self {
+        let servers: Vec<ModelServer> =
+            service.servers.iter().map(|server| ModelServer::new(own, server)).collect();
+        let is_at = |server: &&ModelServer| server.tunnel.is_none() && server.mac.is_some();
+        let macs: BTreeSet<Mac> = servers.iter().filter(is_at).filter_map(|server| server.mac).collect();
+        let among_directors = !directors.is_empty();
+        let served_here = among_directors && macs.contains(&own);
+        let shared = served_here || macs.iter().any(|mac| directors.contains(mac));
+        let candidate = |(index, server): (usize, &Server)| Candidate {
+            server: ServerId(index as u16 + 1),
+            weight: if server.usable { server.weight } else { 0 },
+            holding: Holding {
+                address: server.target.address(),
+                share: server.share,
+                keeps: server.usable && server.weight == 0,
+            },
+            thresholds: server.thresholds,
+        };
+        let candidates: Vec<Candidate> = service.servers.iter().enumerate().map(candidate).collect();
+        Self {
+            key,
+            settings: service.settings,
+            scheduler: service.scheduler,
+            servers,
+            cursor: 0,
+            compiled: compile(service.scheduler, service.hashing, &candidates),
+            shared,
+            served_here,
+        }
+    }
+
+    pub fn has_members(&self) -> bool {
+        self.servers.iter().any(|server| server.is_member)
+    }
+}
+
+impl ModelServer {
+    fn new(own: Mac, server: &Server) -> Self {
+        let forwarding = server.forwarding(own);
+        let is_reachable = server.mac.is_some() || forwarding == Forwarding::Local;
+        Self {
+            target: server.target,
+            forwarding,
+            mac: server.mac,
+            tunnel: server.tunnel,
+            usable: server.usable && is_reachable,
+            is_member: server.usable && server.weight > 0,
+            weight: server.weight,
+        }
+    }
+
+    pub fn is_reachable(&self) -> bool {
+        self.mac.is_some() || self.forwarding == Forwarding::Local
+    }
+}

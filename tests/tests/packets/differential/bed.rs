@@ -1,0 +1,183 @@
+//! One director with services of every kind, on paper and in the kernel.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use lb_common::lease::Lease;
+use lb_common::mac::Mac;
+use lb_common::server::ServerId;
+use lb_datapath::object::Sizes;
+use lb_datapath::plan::{Server, Service, State, Target, tunnel};
+use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind};
+use lb_system::clock::now_ns;
+use lb_tests::harness::*;
+use lb_tests::model::{Model, Setting};
+
+/// VIPs, by group; the last one is of no group.
+pub(super) const VIPS: u8 = 6;
+const UNGROUPED: u8 = VIPS - 1;
+pub(super) const PORTS: std::ops::Range<u16> = 80..100;
+/// The ports of every VIP; the first one has all.
+pub(super) const SOME_PORTS: [u16; 5] = [80, 83, 86, 91, 99];
+pub(super) const DIRECTOR_2: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
+const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
+const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 5);
+const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
+/// Nothing expires, however slow the machine is.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+const TIMEOUTS: Timeouts =
+    Timeouts { syn_recv: AN_HOUR, established: AN_HOUR, fin_wait: AN_HOUR, closed: AN_HOUR, udp: AN_HOUR };
+const SIZES: Sizes = Sizes { connections: 8192, connections_v6: 8192, services: 256, ..SMALL };
+
+pub(super) fn vip(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(211, 58, 250, 6 + number)
+}
+
+pub(super) fn vip6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 6 + u16::from(number))
+}
+
+pub(super) struct Bed {
+    pub director: Director,
+    /// By service and server, in the model's order.
+    pub ids: Vec<Vec<ServerId>>,
+    state: State,
+    vips: Vec<(IpAddr, u8)>,
+}
+
+impl Bed {
+    pub(super) fn load() -> Self {
+        let state = state();
+        let mut director = Director::with_sizes(SIZES, []);
+        director.begin_anew(state.clone());
+        let ids = state.services.iter().map(|(key, service)| {
+            service.servers.iter().map(|server| director.id_of(*key, server.target)).collect()
+        });
+        let ids = ids.collect();
+        let grouped = 0..UNGROUPED;
+        let vips = grouped.flat_map(|number| [(vip(number).into(), number), (vip6(number).into(), number)]);
+        Self { director, ids, state, vips: vips.collect() }
+    }
+
+    /// All begins anew.
+    pub(super) fn begin(&mut self) -> Model {
+        let directors = BTreeSet::from([DIRECTOR_2]);
+        self.director.begin_anew(self.state.clone());
+        self.director.data_path.executor.set_vips(&self.vips).unwrap();
+        self.director.data_path.executor.set_directors(directors.clone()).unwrap();
+        let leases = self.director.data_path.leases();
+        (0..UNGROUPED).for_each(|group| leases.serve_on(group, Duration::ZERO));
+        // Generations count on.
+        let held = |group| Lease { generation: leases.generation(group), ..Lease::UNLIMITED };
+        let held = (0..UNGROUPED).map(held).collect();
+        Model::new(Setting::new(MAC, &self.state, &self.vips, held, directors))
+    }
+
+    /// Group 0 stays as it is, 1 runs out, 2 is given up and served on, 3 is taken from another
+    /// director, and 4 is in the grace time of a hand-over.
+    pub(super) fn change_leases(&self, model: &mut Model) {
+        let leases = self.director.data_path.leases();
+        let now = Duration::from_nanos(now_ns());
+        // The program reads the clock once per tick of the kernel.
+        let (past, later) = (now - Duration::from_millis(100), now + Duration::from_secs(600));
+        let ns = |time: Duration| time.as_nanos() as u64;
+        let held = &mut model.setting.leases;
+        leases.renew(1, past);
+        held[1] = Lease { balance_until: ns(past), answer_until: ns(past), ..held[1] };
+        leases.end(2);
+        leases.next_generation(2);
+        leases.serve_on(2, later);
+        held[2] = Lease { balance_until: 0, answer_until: 0, serve_on_until: ns(later), ..held[2] };
+        leases.next_generation(3);
+        leases.grace(4, later);
+        leases.next_generation(4);
+        held[4] = Lease { balance_until: ns(later), answer_until: 0, ..held[4] };
+        for group in [3, 4] {
+            leases.relay(group, Some((DIRECTOR_2, later)));
+            let lease = &mut held[usize::from(group)];
+            *lease = Lease { relay: DIRECTOR_2, relay_until: ns(later), ..*lease };
+        }
+        for group in 0..UNGROUPED {
+            held[usize::from(group)].generation = leases.generation(group);
+        }
+    }
+}
+
+fn state() -> State {
+    let mut state = State::default();
+    for number in 0..VIPS {
+        let ports: Vec<u16> = if number == 0 { PORTS.collect() } else { SOME_PORTS.to_vec() };
+        for port in ports {
+            for vip in [IpAddr::from(vip(number)), vip6(number).into()] {
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let mut service = service_at(port, protocol);
+                    service.settings.timeouts = TIMEOUTS;
+                    service.settings.group = (number != UNGROUPED).then_some(number);
+                    state.services.insert(ServiceKey { vip, port, protocol }, service);
+                }
+            }
+        }
+    }
+    state
+}
+
+fn service_at(port: u16, protocol: Protocol) -> Service {
+    let with = |edit: fn(&mut Service), mut service: Service| {
+        edit(&mut service);
+        service
+    };
+    let tunnels = |kinds: &[(TunnelKind, bool)]| {
+        let servers = (1..).zip(kinds).map(|(number, (kind, ipv4))| far(number, *kind, *ipv4)).collect();
+        Service { servers, ..rr([]) }
+    };
+    match port {
+        80 => rr([1, 2]),
+        81 => service(Scheduler::Wlc, &[3, 1]),
+        82 => service(Scheduler::Wrr, &[4, 2, 1]),
+        83 => with(|service| service.settings.stray = Stray::Hash, service(Scheduler::Wrr, &[2, 1])),
+        84 if protocol == Protocol::Udp => {
+            with(|service| service.settings.each_datagram = true, rr([1, 2, 3]))
+        }
+        84 => service(Scheduler::Lc, &[1, 1, 1]),
+        85 => tunnels(&[(TunnelKind::Ipip, true)]),
+        86 => tunnels(&[(TunnelKind::Ipip, false)]),
+        87 => tunnels(&[(TunnelKind::Gue, true)]),
+        88 => tunnels(&[(TunnelKind::Gue, false)]),
+        89 => tunnels(&[(TunnelKind::Gre, true)]),
+        90 => tunnels(&[(TunnelKind::Gre, false)]),
+        91 => Service { servers: vec![Server { mac: Some(MAC), ..server(1, 1) }], ..rr([]) },
+        92 => Service { servers: vec![local(true)], ..rr([]) },
+        93 => with(|service| service.settings.refuses = true, rr([])),
+        94 => rr([]),
+        95 => with(|service| service.servers[1].mac = None, rr([1, 2])),
+        96 => service(Scheduler::Sh, &[1, 2, 1]),
+        97 => with(|service| service.servers[0].usable = false, rr([1, 2])),
+        98 => {
+            let mut service = tunnels(&[(TunnelKind::Gue, false), (TunnelKind::Gre, true)]);
+            service.servers.extend(rr([1]).servers);
+            service
+        }
+        // Directors are its servers.
+        _ => {
+            let servers = [(1, MAC), (2, DIRECTOR_2)];
+            let servers = servers.map(|(number, mac)| Server { mac: Some(mac), ..server(number, 1) });
+            Service { servers: servers.to_vec(), ..rr([]) }
+        }
+    }
+}
+
+/// Server `number` at the far end of a tunnel.
+fn far(number: u16, kind: TunnelKind, outer_ipv4: bool) -> Server {
+    let (address, own): (IpAddr, IpAddr) = match outer_ipv4 {
+        true => (Ipv4Addr::from(u32::from(FAR) + u32::from(number)).into(), OWN.into()),
+        false => (Ipv6Addr::from(u128::from(FAR6) + u128::from(number)).into(), OWN6.into()),
+    };
+    Server {
+        target: Target::Real(address),
+        mac: Some(ROUTER),
+        tunnel: Some(tunnel::tunnel(address, &Tunnel::new(kind), own, 1500)),
+        ..server(1, 1)
+    }
+}

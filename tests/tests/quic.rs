@@ -1,0 +1,198 @@
+//! HTTP/3 through the director: a client that changes its address stays with its server (QUIC-LB).
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use aes::Aes128;
+use aes::cipher::{BlockEncrypt as _, KeyInit as _};
+use bytes::{Buf as _, Bytes};
+use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::{Director, Node, unique_name};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{self, RootCertStore};
+
+const PORT: u16 = 443;
+const NAME: &str = "www.example.org";
+const PATIENCE: Duration = Duration::from_secs(60);
+const KEY: [u8; 16] = *b"sixteen secrets!";
+/// Bytes of each page, so that one is many packets.
+const PAGE: usize = 200_000;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Connection IDs of configuration 3: one byte of server ID and a nonce, encrypted.
+struct Named {
+    server: u8,
+    made: u64,
+}
+
+impl ConnectionIdGenerator for Named {
+    fn generate_cid(&mut self) -> ConnectionId {
+        self.made += 1;
+        let mut block = [self.server; 16];
+        block[8..].copy_from_slice(&self.made.to_le_bytes());
+        let mut block = block.into();
+        Aes128::new(&KEY.into()).encrypt_block(&mut block);
+        ConnectionId::new(&[&[3 << 5 | 0x0a][..], &block].concat())
+    }
+
+    fn cid_len(&self) -> usize {
+        17
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn socket(node: &Node, address: Ipv4Addr, port: u16) -> UdpSocket {
+    node.run(|| UdpSocket::bind((address, port))).expect("in the node's namespace").expect("a socket")
+}
+
+/// A certificate of a self-signed kind, and its key.
+fn certificate() -> (CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+    (made.cert.der().clone(), PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Serves HTTP/3 on the node until the process ends: each page begins with the node's name.
+fn serve(node: &Node, server: u8, certificate: &(CertificateDer<'static>, PrivatePkcs8KeyDer<'static>)) {
+    let (chain, key) = (certificate.0.clone(), certificate.1.clone_key());
+    let socket = socket(node, VIP, PORT);
+    let page = Bytes::from([node.name().as_bytes(), &vec![b'.'; PAGE - node.name().len()]].concat());
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .expect("TLS 1.3")
+                .with_no_client_auth()
+                .with_single_cert(vec![chain], key.into())
+                .expect("a certificate with its key");
+            tls.alpn_protocols = vec![b"h3".to_vec()];
+            let tls = QuicServerConfig::try_from(tls).expect("fit for QUIC");
+            let mut config = EndpointConfig::default();
+            config.cid_generator(move || Box::new(Named { server, made: 0 }));
+            let with = ServerConfig::with_crypto(Arc::new(tls));
+            let endpoint =
+                Endpoint::new(config, Some(with), socket, Arc::new(TokioRuntime)).expect("an endpoint");
+            while let Some(incoming) = endpoint.accept().await {
+                let page = page.clone();
+                tokio::spawn(async move { drop(answer(incoming, page).await) });
+            }
+        });
+    });
+}
+
+async fn answer(incoming: quinn::Incoming, page: Bytes) -> Result<(), Failure> {
+    let connection = h3_quinn::Connection::new(incoming.await?);
+    let mut connection = h3::server::Connection::<_, Bytes>::new(connection).await?;
+    while let Some(resolver) = connection.accept().await? {
+        let (_, mut stream) = resolver.resolve_request().await?;
+        stream.send_response(http::Response::new(())).await?;
+        stream.send_data(page.clone()).await?;
+        stream.finish().await?;
+    }
+    Ok(())
+}
+
+type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+
+/// Who has sent the page, which must be whole.
+async fn page(requests: &mut Requests) -> Result<String, Failure> {
+    let request = http::Request::get(format!("https://{NAME}/")).body(())?;
+    let mut stream = requests.send_request(request).await?;
+    stream.finish().await?;
+    let status = stream.recv_response().await?.status();
+    let mut body = Vec::new();
+    while let Some(mut chunk) = stream.recv_data().await? {
+        body.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    let name = body.split(|byte| *byte == b'.').next().unwrap_or_default();
+    if status != 200 || body.len() != PAGE {
+        return Err(format!("{status}, {} bytes", body.len()).into());
+    }
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn director(talk: &Talk) -> Director {
+    let key: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
+    let configuration = format!(
+        "interface: eth0\nmetrics: off\ngroups: [{{ vips: [{VIP}/25] }}]\nservices:\n  - name: h3\n    vip: {VIP}:{PORT}\n    \
+         protocol: udp\n    scheduler: rr\n    quic_lb:\n      \
+         - {{ rotation: 3, server_id_length: 1, nonce_length: 15, key: {key} }}\n    \
+         check: {{ type: http, port: 80, request: /index.html, interval: 500ms, timeout: 2s }}\n    servers:\n      \
+         - {{ name: www1, address: 211.58.250.25, quic_server_ids: {{ 3: '19' }} }}\n      \
+         - {{ name: www2, address: 211.58.250.27, quic_server_ids: {{ 3: '1b' }} }}\n"
+    );
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    director
+        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
+        .expect("both servers come up");
+    director
+}
+
+/// Each new address is a new client to a scheduler, and round robin would send every second one to
+/// a server that knows nothing of the connection.
+#[test]
+fn an_http3_client_that_changes_its_address_stays_with_its_server() {
+    let talk = Talk::new(&unique_name("quic")).expect("the cluster comes up");
+    let certificate = certificate();
+    for (node, server) in [(talk.www1.node(), 0x19), (talk.www2.node(), 0x1b)] {
+        serve(node, server, &certificate);
+    }
+    let _director = director(&talk);
+    let other = Ipv4Addr::new(211, 58, 250, 99);
+    talk.client.ip(&format!("address add {other}/25 dev eth0")).expect("a second address");
+    let own = talk.client.address();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.0).expect("a root");
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("fit for QUIC")));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let served = runtime.block_on(async {
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            let first = socket(&talk.client, own, 0);
+            let endpoint = Endpoint::new(EndpointConfig::default(), None, first, Arc::new(TokioRuntime));
+            let endpoint = endpoint.expect("an endpoint");
+            let to = SocketAddr::V4(SocketAddrV4::new(VIP, PORT));
+            let connecting = endpoint.connect_with(config.clone(), to, NAME).expect("it may");
+            let connection = connecting.await.expect("a connection");
+            let connected = h3_quinn::Connection::new(connection.clone());
+            let (mut driver, mut requests) = h3::client::new(connected).await.expect("HTTP/3");
+            let driving = tokio::spawn(async move { drop(driver.wait_idle().await) });
+            let mut by = vec![page(&mut requests).await.expect("a page")];
+            for address in [other, own, other, own] {
+                endpoint.rebind(socket(&talk.client, address, 0)).expect("another socket");
+                let moved = tokio::time::timeout(PATIENCE, page(&mut requests)).await.expect("it goes on");
+                by.push(moved.unwrap_or_else(|error| panic!("after a move to {address}: {error}")));
+            }
+            connection.close(0_u32.into(), b"done");
+            driving.abort();
+            served.push(by);
+        }
+        served
+    });
+    for by in &served {
+        assert!(by.iter().all(|name| *name == by[0]), "one connection, one server: {served:?}");
+    }
+    assert_ne!(served[0][0], served[1][0], "connections are spread");
+}
