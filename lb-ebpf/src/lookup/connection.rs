@@ -201,11 +201,14 @@ pub fn decide<A: Family>(
     flags: u8,
     generation: Generation,
 ) -> Result<Decision, Reason> {
-    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { None };
+    let named = match found.has(ServiceInfo::QUIC) {
+        true => quic::server(context, found).map_or(0, |server| server.0),
+        false => 0,
+    };
     let steps = Steps { context, found, flags, generation, named, now: Tick::from_ns(context.now_ns) };
     match found.seen() {
         _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
-        Some((seen, _)) if named.is_some_and(|named| named != seen.entry.server()) => {
+        Some((seen, _)) if named != 0 && named != seen.entry.server().0 => {
             steps.reschedule(seen, State::Udp)
         }
         Some((seen, next_hop)) => steps.known(seen, next_hop),
@@ -223,8 +226,8 @@ struct Steps<'a, A> {
     flags: u8,
     /// Of the entry that is written.
     generation: Generation,
-    /// The server that the packet itself names.
-    named: Option<ServerId>,
+    /// The server that the packet itself names; 0: none. No `Option`, see [`Found`].
+    named: u16,
     now: Tick,
 }
 
@@ -249,8 +252,8 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
         match self.named {
-            Some(server) => opened(server),
-            None => opened(schedule::pick(&self.request())?),
+            0 => opened(schedule::pick(&self.request())?),
+            server => opened(ServerId(server)),
         }
     }
 
@@ -306,7 +309,7 @@ impl<A: Family> Steps<'_, A> {
     fn stays(&self) -> bool {
         match self.context.flow.protocol {
             Protocol::Tcp => !connection::opens(self.flags),
-            Protocol::Udp => self.named.is_some(),
+            Protocol::Udp => self.named != 0,
         }
     }
 
