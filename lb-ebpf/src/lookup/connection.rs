@@ -173,11 +173,11 @@ pub fn decide<A: Family>(
     flags: u8,
     generation: Generation,
 ) -> Result<Decision, Reason> {
-    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { None };
+    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { NOBODY };
     let steps = Steps { context, found, flags, generation, named, now: Tick::from_ns(context.now_ns) };
     match found.seen() {
         _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
-        Some((seen, _)) if named.is_some_and(|named| named != seen.entry.server()) => {
+        Some((seen, _)) if named != NOBODY && named != seen.entry.server() => {
             steps.reschedule(seen, State::Udp)
         }
         Some((seen, next_hop)) => steps.known(seen, next_hop),
@@ -188,6 +188,9 @@ pub fn decide<A: Family>(
     }
 }
 
+/// No server's number.
+const NOBODY: ServerId = ServerId(0);
+
 /// What the steps towards a decision need to know.
 struct Steps<'a, A> {
     context: &'a Context<'a, A>,
@@ -195,8 +198,8 @@ struct Steps<'a, A> {
     flags: u8,
     /// Of the entry that is written.
     generation: Generation,
-    /// The server that the packet itself names.
-    named: Option<ServerId>,
+    /// The server that the packet itself names, or [`NOBODY`].
+    named: ServerId,
     now: Tick,
 }
 
@@ -224,8 +227,8 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
         match self.named {
-            Some(server) => opened(server),
-            None => opened(schedule::pick(&self.request())?),
+            NOBODY => opened(schedule::pick(&self.request())?),
+            server => opened(server),
         }
     }
 
@@ -281,7 +284,7 @@ impl<A: Family> Steps<'_, A> {
     fn stays(&self) -> bool {
         match self.context.flow.protocol {
             Protocol::Tcp => !connection::opens(self.flags),
-            Protocol::Udp => self.named.is_some(),
+            Protocol::Udp => self.named != NOBODY,
         }
     }
 
