@@ -50,7 +50,8 @@ pub fn tell(event: &Event) -> Option<bool> {
 /// told is told again as it leaves.
 #[inline(always)]
 pub fn leave(context: &XdpContext, action: u32) -> u32 {
-    if action == xdp_action::XDP_TX && trace::is_asked() {
+    let is_sent = action == xdp_action::XDP_TX || action == xdp_action::XDP_REDIRECT;
+    if is_sent && trace::is_asked() {
         lb_capture_leave(context.ctx);
     }
     action

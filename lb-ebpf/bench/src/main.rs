@@ -161,13 +161,14 @@ fn lb_slow_ipv6(context: XdpContext) -> u32 {
     checked(capture::leave(&context, path::slow::take_ipv6(&context)))
 }
 
-/// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
-/// frame as it was.
+/// The same.
 #[xdp(frags)]
 fn lb_egress(context: XdpContext) -> u32 {
-    lb_ebpf::forward::egress::take(&context)
+    checked(capture::leave(&context, lb_ebpf::forward::egress::take(&context)))
 }
 
+/// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
+/// frame as it was.
 #[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
     // SAFETY: the context is the one that the kernel handed to this program.

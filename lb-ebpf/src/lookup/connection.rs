@@ -201,14 +201,11 @@ pub fn decide<A: Family>(
     flags: u8,
     generation: Generation,
 ) -> Result<Decision, Reason> {
-    let named = match found.has(ServiceInfo::QUIC) {
-        true => quic::server(context, found).map_or(0, |server| server.0),
-        false => 0,
-    };
+    let named = if found.has(ServiceInfo::QUIC) { quic::server(context, found) } else { NOBODY };
     let steps = Steps { context, found, flags, generation, named, now: Tick::from_ns(context.now_ns) };
     match found.seen() {
         _ if found.has(ServiceInfo::EACH_DATAGRAM) => steps.scheduled(),
-        Some((seen, _)) if named != 0 && named != seen.entry.server().0 => {
+        Some((seen, _)) if named != NOBODY && named != seen.entry.server() => {
             steps.reschedule(seen, State::Udp)
         }
         Some((seen, next_hop)) => steps.known(seen, next_hop),
@@ -219,6 +216,9 @@ pub fn decide<A: Family>(
     }
 }
 
+/// No server's number.
+const NOBODY: ServerId = ServerId(0);
+
 /// What the steps towards a decision need to know.
 struct Steps<'a, A> {
     context: &'a Context<'a, A>,
@@ -226,8 +226,8 @@ struct Steps<'a, A> {
     flags: u8,
     /// Of the entry that is written.
     generation: Generation,
-    /// The server that the packet itself names; 0: none. No `Option`, see [`Found`].
-    named: u16,
+    /// The server that the packet itself names, or [`NOBODY`].
+    named: ServerId,
     now: Tick,
 }
 
@@ -252,8 +252,8 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
         match self.named {
-            0 => opened(schedule::pick(&self.request())?),
-            server => opened(ServerId(server)),
+            NOBODY => opened(schedule::pick(&self.request())?),
+            server => opened(server),
         }
     }
 
@@ -309,7 +309,7 @@ impl<A: Family> Steps<'_, A> {
     fn stays(&self) -> bool {
         match self.context.flow.protocol {
             Protocol::Tcp => !connection::opens(self.flags),
-            Protocol::Udp => self.named != 0,
+            Protocol::Udp => self.named != NOBODY,
         }
     }
 

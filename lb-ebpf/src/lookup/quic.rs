@@ -19,16 +19,15 @@ use crate::stats;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 
-/// The server that the packet names, if it names one that can be reached.
+/// The server that the packet names, if it names one that can be reached; number 0 if not. No
+/// `Option`: the compiler would pass on a register that nobody has written, which the verifier
+/// refuses.
 #[inline(always)]
-pub fn server<A: Family>(context: &Context<A>, found: &Found<A>) -> Option<ServerId> {
+pub fn server<A: Family>(context: &Context<A>, found: &Found<A>) -> ServerId {
     let known = found.entry().map_or(0, |entry| entry.server().0);
     let service = found.service_id().0;
     let (packet, transport) = (context.packet.context().ctx, context.flow.transport);
-    match lb_quic_server(packet, service.into(), transport as u32, known.into()) {
-        0 => None,
-        server => Some(ServerId(server as u16)),
-    }
+    ServerId(lb_quic_server(packet, service.into(), transport as u32, known.into()) as u16)
 }
 
 /// [`server`] of a service's packet whose connection belongs to server `known`, or to none (0);
