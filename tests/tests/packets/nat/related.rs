@@ -110,11 +110,13 @@ fn fragments_follow_in_both_directions() {
         [(datagram.to_vip(), datagram.to_server()), (datagram.by_server(), datagram.to_client())]
     {
         assert!(director.send_bytes(&cut(&from, 40..80)).verdict == Verdict::Pass, "before the first one");
-        for range in [0..40, 80..126, 40..80] {
+        for (range, twice) in [(0..40, false), (80..126, true), (40..80, false)] {
             let description = format!("{range:?}");
-            assert_becomes(&director, &description, &cut(&from, range.clone()), &cut(&to, range));
+            assert_becomes(&director, &description, &cut(&from, range.clone()), &cut(&to, range.clone()));
+            if twice {
+                assert_eq!(director.explain(&cut(&from, range)).1, [Reason::FragmentOverlap]);
+            }
         }
-        assert_eq!(director.explain(&cut(&from, 40..80)).1, [Reason::FragmentOverlap]);
     }
     let datagram = Segment { data: vec![3; 1000], ..Segment::new((6, UDP), 0) };
     for (from, to) in
