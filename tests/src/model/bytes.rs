@@ -337,15 +337,27 @@ fn answer(frame: &mut Vec<u8>, seen: &Seen, protocol: u8, carried: &[u8], own: M
 /// ICMP error, of which there are so many a second at most.
 pub(super) fn refusal(frame: &mut Vec<u8>, seen: &Seen, own: Mac) -> Option<bool> {
     let at = seen.network;
-    if !may_answer(v4_of(&frame[at + 12..at + 16])) {
+    let answers = match seen.is_ipv4 {
+        true => may_answer(v4_of(&frame[at + 12..at + 16])),
+        false => may_answer_v6(v6_of(&frame[at + 8..at + 24])),
+    };
+    if !answers {
         return None;
     }
+    let header = if seen.is_ipv4 { 20 } else { 40 };
     if seen.protocol == Protocol::Udp {
-        if seen.transport != at + 20 {
+        if seen.transport != at + header {
             return None;
         }
-        let quoted = frame[at..at + 28].to_vec();
-        answer(frame, seen, 1, &icmp([3, 3], 0, &quoted, &[]), own);
+        let quoted = frame[at..at + header + 8].to_vec();
+        let (protocol, message) = match seen.is_ipv4 {
+            true => (1, icmp([3, 3], 0, &quoted, &[])),
+            false => {
+                let pseudo = pseudo(&frame[at + 24..at + 40], &frame[at + 8..at + 24], 58, 8 + quoted.len());
+                (58, icmp([1, 4], 0, &quoted, &pseudo))
+            }
+        };
+        answer(frame, seen, protocol, &message, own);
         return Some(true);
     }
     let segment = &frame[seen.transport..seen.end()];

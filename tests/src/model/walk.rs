@@ -332,7 +332,7 @@ impl Model {
     fn refuse(&mut self, frame: &mut Vec<u8>, service: usize, seen: &Seen, reason: Reason) -> Reason {
         let of = &self.setting.services[service];
         let unserved = reason == Reason::NoServer || !of.has_members();
-        if !seen.is_ipv4 || !of.settings.refuses || !unserved {
+        if !of.settings.refuses || !unserved {
             return reason;
         }
         match bytes::refusal(frame, seen, self.setting.mac) {

@@ -309,7 +309,8 @@ impl Validator {
 
     /// Only packets that leave otherwise than they have come are looked at for where they came from.
     fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
-        if service.vlan.is_some() && service.servers.iter().any(|server| server.masq) {
+        let tagged = service.vlan.is_some_and(|vlan| vlan != lb_model::Vlan::UNTAGGED);
+        if tagged && service.servers.iter().any(|server| server.masq) {
             let wrong = "expected none: packets to servers of `forward: masq`, and what those send, keep the tags that they \
                          have";
             self.wrong(Value::of(&given.vlan, "vlan", span), wrong);

@@ -376,7 +376,7 @@ fn schedulers_have_their_names_and_flags() {
 #[test]
 fn connection_ids_of_quic_name_servers() {
     let config = accepted(&example("full.yaml"));
-    let service = &config.services[2];
+    let service = &config.services[3];
     let key = QuicKey(0x8f95_f092_4576_5f80_2569_34e5_0c66_207f_u128.to_be_bytes());
     let encoding = QuicEncoding { rotation: 0, server_id_length: 2, nonce_length: 14, key: Some(key) };
     assert_eq!(service.quic, [encoding]);
