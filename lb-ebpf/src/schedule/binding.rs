@@ -2,7 +2,7 @@
 //! numbers, see [`super::lb_choose`].
 
 use lb_common::addr::V6;
-use lb_common::binding::{Binding, BoundServer, Key, Persistence};
+use lb_common::binding::{Binding, BoundServer, Persistence};
 use lb_common::service::ServiceInfo;
 
 use super::{NO_SERVER, UNKNOWN_SCHEDULER, lb_choose};
