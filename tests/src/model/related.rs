@@ -22,7 +22,8 @@ pub(super) struct Trails(HashMap<Key, Trail>);
 
 /// Where the first fragment went, and which bytes have come, in units of 8.
 struct Trail {
-    decision: Decision,
+    /// `None`: to the host, because no service is at its port.
+    decision: Option<Decision>,
     client_port: u16,
     port: u16,
     protocol: Protocol,
@@ -30,8 +31,8 @@ struct Trail {
 }
 
 impl Trail {
-    /// Notes another piece, or says why it is dropped.
-    fn note(&mut self, from: usize, to: usize) -> Result<(), Reason> {
+    /// Notes another piece, or says why it is dropped. Returns whether the datagram is whole.
+    fn note(&mut self, from: usize, to: usize) -> Result<bool, Reason> {
         if self.came.iter().any(|(begin, end)| from < *end && *begin < to) {
             return Err(Reason::FragmentOverlap);
         }
@@ -49,11 +50,14 @@ impl Trail {
             return Err(Reason::FragmentScattered);
         }
         self.came = joined;
-        Ok(())
+        Ok(self.came == [(0, END)])
     }
 }
 
-/// What a fragment carries, in units of 8 bytes.
+/// Behind the last piece of any datagram.
+const END: usize = u16::MAX as usize;
+
+/// What a fragment carries, in units of 8 bytes. Nothing follows the last one.
 fn piece<A>(head: &Head<A>) -> Result<(usize, usize), Reason> {
     let end = head.network + head.total_length;
     let (offset, more) = ((head.fragment >> 1) * 8, head.fragment & 1 != 0);
@@ -61,7 +65,7 @@ fn piece<A>(head: &Head<A>) -> Result<(usize, usize), Reason> {
     if length == 0 || more && length % 8 != 0 || offset + length > 65_535 {
         return Err(Reason::BadLength);
     }
-    Ok((offset / 8, (offset + length).div_ceil(8)))
+    Ok((offset / 8, if more { (offset + length) / 8 } else { END }))
 }
 
 fn key<A: RelatedHeaders>(head: &Head<A>) -> Key {
@@ -118,15 +122,15 @@ impl Model {
         }
     }
 
-    /// Of a first fragment that others may follow.
-    pub(super) fn leave_trail(&mut self, frame: &[u8], seen: &Seen, decision: &Decision) {
+    /// Of a first fragment that others may follow, to a server or to the host.
+    pub(super) fn leave_trail(&mut self, frame: &[u8], seen: &Seen, decision: Option<&Decision>) {
         let left = match seen.is_ipv4 {
             true => V4::head(frame, seen.network).and_then(|head| Some((key(&head), first_piece(&head)?))),
             false => V6::head(frame, seen.network).and_then(|head| Some((key(&head), first_piece(&head)?))),
         };
         if let Some((key, piece)) = left {
             let trail = Trail {
-                decision: Decision { opens: false, ..*decision },
+                decision: decision.map(|decision| Decision { opens: false, ..*decision }),
                 client_port: seen.client_port,
                 port: seen.port,
                 protocol: seen.protocol,
@@ -146,7 +150,12 @@ impl Model {
             return self.host(frame, head.destination.mapped(), now).and(Err(Reason::FragmentUnknown));
         };
         let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
-        let decision = trail.decision;
+        let Some(decision) = trail.decision else {
+            if let Ok((from, to)) = piece(head) {
+                let _ = self.note(head, from, to);
+            }
+            return self.host(frame, head.destination.mapped(), now);
+        };
         self.check_related(frame, &seen)?;
         let lease = self.setting.lease(decision.service);
         if now >= lease.balance_until {
@@ -156,8 +165,16 @@ impl Model {
             }
         }
         let (from, to) = piece(head)?;
-        self.trails.0.get_mut(&key(head)).expect("it is there").note(from, to)?;
+        self.note(head, from, to)?;
         self.send(frame, &seen, &decision)
+    }
+
+    /// Notes a piece of a datagram that has a trail, which ends when it is whole.
+    fn note<A: RelatedHeaders>(&mut self, head: &Head<A>, from: usize, to: usize) -> Result<(), Reason> {
+        if self.trails.0.get_mut(&key(head)).expect("it is there").note(from, to)? {
+            self.trails.0.remove(&key(head));
+        }
+        Ok(())
     }
 
     fn check_related(&self, frame: &[u8], seen: &Seen) -> Result<(), Reason> {

@@ -116,7 +116,11 @@ impl Model {
                 _ => self.event(TableEvent::PartialChecksum),
             }
         }
-        let Some(service) = service else { return self.host(frame, seen.destination, now) };
+        let Some(service) = service else {
+            let passed = self.host(frame, seen.destination, now)?;
+            self.leave_trail(frame, seen, None);
+            return Ok(passed);
+        };
         let decided = self.decide(frame, service, seen, now);
         let decision = match decided {
             Ok(ControlFlow::Continue(decision)) => decision,
@@ -126,7 +130,7 @@ impl Model {
             }
             Err(reason) => return Err(reason),
         };
-        self.leave_trail(frame, seen, &decision);
+        self.leave_trail(frame, seen, Some(&decision));
         self.send(frame, seen, &decision)
     }
 
