@@ -147,7 +147,7 @@ impl Model {
         now: u64,
     ) -> Result<Way, Reason> {
         let Some(trail) = self.trails.0.get(&key(head)) else {
-            return self.host(frame, head.destination.mapped(), now).and(Err(Reason::FragmentUnknown));
+            return self.neighbour(frame, head.destination.mapped(), now).and(Err(Reason::FragmentUnknown));
         };
         let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
         let Some(decision) = trail.decision else {

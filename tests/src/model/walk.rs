@@ -93,8 +93,12 @@ impl Model {
 
     /// What is for no service is the host's. Of IPv6, unless another director may have the VIP.
     pub(super) fn host(&self, frame: &[u8], address: V6, now: u64) -> Result<Way, Reason> {
-        let group = self.setting.vips.get(&address).filter(|_| !address.is_mapped());
-        let Some(group) = group else { return Ok(Way::Passed) };
+        if address.is_mapped() { Ok(Way::Passed) } else { self.neighbour(frame, address, now) }
+    }
+
+    /// The same of either family.
+    pub(super) fn neighbour(&self, frame: &[u8], address: V6, now: u64) -> Result<Way, Reason> {
+        let Some(group) = self.setting.vips.get(&address) else { return Ok(Way::Passed) };
         let lease = self.setting.leases[usize::from(*group)];
         match () {
             () if mac(frame, 0) != self.setting.mac => Err(Reason::NotOurMac),
