@@ -15,7 +15,6 @@ pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
-use crate::forwarding::Forwarding;
 use crate::ids::GroupId;
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
@@ -483,38 +482,4 @@ pub struct Server {
     pub thresholds: Thresholds,
     /// The server must pass all of them; without checks it counts as healthy.
     pub checks: Arc<[Check]>,
-}
-
-impl Server {
-    /// A server of weight 1 by direct routing, without checks, named after its address.
-    pub fn new(address: IpAddr, port: u16) -> Self {
-        let name = address.to_string();
-        Self {
-            name,
-            address,
-            port,
-            tunnel: None,
-            masq: false,
-            interface: None,
-            vlan: None,
-            quic_ids: QuicServerIds::new(),
-            weight: 1,
-            thresholds: Thresholds::NONE,
-            checks: Arc::default(),
-        }
-    }
-
-    /// How the server is to be reached.
-    pub const fn method(&self) -> Forwarding {
-        match (self.tunnel.is_some(), self.masq) {
-            (true, _) => Forwarding::Tunnel,
-            (false, true) => Forwarding::Masq,
-            (false, false) => Forwarding::Direct,
-        }
-    }
-
-    /// Whether packets get to the server by the host's routes; if not, it is on a segment.
-    pub const fn is_routed(&self) -> bool {
-        self.tunnel.is_some() || self.masq
-    }
 }

@@ -1,9 +1,16 @@
 //! The method by which packets get to a server.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 /// Most services that may use one port of a machine by address translation.
 pub use lb_common::nat::LONGEST_RING as MOST_OF_A_BACKEND;
 use serde::{Deserialize, Serialize};
+
+use crate::config::Server;
+use crate::quic::QuicServerIds;
 
 /// How a server is reached. `lb_common::server::Forwarding` is the data path's.
 ///
@@ -39,6 +46,40 @@ impl Forwarding {
             Self::Tunnel => "Tunnel",
             Self::Masq => "Masq",
         }
+    }
+}
+
+impl Server {
+    /// A server of weight 1 by direct routing, without checks, named after its address.
+    pub fn new(address: IpAddr, port: u16) -> Self {
+        let name = address.to_string();
+        Self {
+            name,
+            address,
+            port,
+            tunnel: None,
+            masq: false,
+            interface: None,
+            vlan: None,
+            quic_ids: QuicServerIds::new(),
+            weight: 1,
+            thresholds: Thresholds::NONE,
+            checks: Arc::default(),
+        }
+    }
+
+    /// How the server is to be reached.
+    pub const fn method(&self) -> Forwarding {
+        match (self.tunnel.is_some(), self.masq) {
+            (true, _) => Forwarding::Tunnel,
+            (false, true) => Forwarding::Masq,
+            (false, false) => Forwarding::Direct,
+        }
+    }
+
+    /// Whether packets get to the server by the host's routes; if not, it is on a segment.
+    pub const fn is_routed(&self) -> bool {
+        self.tunnel.is_some() || self.masq
     }
 }
 

@@ -2,9 +2,9 @@
 //! kernel's routing tables have them.
 //!
 //! Packets to servers with tunnels, or behind address translation, go by their routes; what the
-//! latter send goes by all routes by the interface (`table`). A server of direct routing is on the main
-//! interface's segment, unless another interface is named for it, or only another one's network has
-//! its address.
+//! latter send goes by all routes by the interface (`table`). A server of direct routing is on the
+//! main interface's segment, unless another interface is named for it, or only another one's
+//! network has its address.
 //!
 //! The kernel is asked for each address again whenever a route, an address or the interface
 //! changes, and periodically, in case an event was lost.

@@ -307,7 +307,7 @@ impl Validator {
         }
     }
 
-    /// Only packets that leave otherwise than they have come are looked at for where they came from.
+    /// Where packets came from is looked at only if they leave otherwise than they have come.
     fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
         let tagged = service.vlan.is_some_and(|vlan| vlan != lb_model::Vlan::UNTAGGED);
         if tagged && service.servers.iter().any(|server| server.masq) {

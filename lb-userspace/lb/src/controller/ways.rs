@@ -1,5 +1,6 @@
-//! The ways to servers: by which interface, and where there is a tunnel or address translation
-//! by which route; and the MACs of the next hops. Pure; `lb_net::routes` and `lb_net::neighbours` find out.
+//! The ways to servers: by which interface, and where there is a tunnel or address translation by
+//! which route; and the MACs of the next hops. Pure; `lb_net::routes` and `lb_net::neighbours` find
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
