@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: runs both scenarios on the talk's cluster, with real clients.
+//! `cargo xtask demo`: runs both scenarios on the talk's cluster, with real clients, and the page by
+//! each method.
 
 use std::time::Instant;
 
@@ -8,10 +9,13 @@ use lb_lab::cluster::pair::{Pair, Settings};
 use lb_lab::cluster::{NODES, Talk};
 use lb_lab::lab::state::Owner;
 use lb_lab::lab::{State, cleanup, director};
-use lb_lab::scenario::{Tell, one, two};
+use lb_lab::scenario::{Tell, methods, one, two};
 
 use crate::setup::{self, Scope};
 use crate::{lab, workspace};
+
+/// The lab of the methods' scene.
+const METHODS_LAB: &str = "methods";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -31,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let nodes: Vec<_> = NODES.iter().map(|(name, octet)| format!("{name} 211.58.250.{octet}")).collect();
     tell(&format!("the cluster is up: {}", nodes.join(", ")));
 
-    let played = play(&talk, &mut tell);
+    let played = play_methods(&mut tell).and_then(|()| play(&talk, &mut tell));
     if played.is_ok() {
         tell("everything went as told");
     }
@@ -48,6 +52,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         tell("the cluster is removed");
     }
     played
+}
+
+/// On a cluster of its own, whose nodes have IPv6 and more addresses.
+fn play_methods(tell: Tell) -> Result<()> {
+    let talk = Talk::with_ipv6(METHODS_LAB).context("laying out the cluster")?;
+    methods::play(&talk, tell)
 }
 
 fn play(talk: &Talk, tell: Tell) -> Result<()> {

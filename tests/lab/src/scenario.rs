@@ -3,6 +3,7 @@
 
 pub mod alone;
 pub mod kept_open;
+pub mod methods;
 pub mod one;
 pub mod open_loop;
 pub mod several;
