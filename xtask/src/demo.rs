@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: runs both scenarios on the talk's cluster, with real clients, and the page by
-//! each method.
+//! `cargo xtask demo`: runs both scenarios on the talk's cluster, with real clients, and the page
+//! by each method.
 
 use std::time::Instant;
 
