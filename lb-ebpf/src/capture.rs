@@ -10,7 +10,7 @@ use lb_common::capture::{Direction, Frame, Head, MOST};
 use lb_common::trace::Event;
 
 use crate::maps::{CAPTURE, CAPTURED, TRACE};
-use crate::sys::opaque;
+use crate::sys::{one_to, opaque};
 use crate::trace;
 
 #[inline(always)]
@@ -79,11 +79,8 @@ fn keep(context: *mut xdp_md, snaplen: usize, direction: Direction) -> bool {
     // SAFETY: the context is the one that the kernel handed to this program (kernel 5.18 and
     // later).
     let length = unsafe { bpf_xdp_get_buff_len(context) } as usize;
-    // The verifier sees the bounds; a frame has 14 bytes at least.
-    let captured = opaque(if length < snaplen { length } else { snaplen });
-    if captured == 0 || captured > MOST {
-        return false;
-    }
+    // A frame has 14 bytes at least.
+    let Some(captured) = one_to(MOST, if length < snaplen { length } else { snaplen }) else { return false };
     // SAFETY: the buffer has room for the most; the helper checks the frame's bounds.
     let copied = unsafe { bpf_xdp_load_bytes(context, 0, frame.bytes.as_mut_ptr().cast(), captured as u32) };
     let captured = if copied < 0 { 0 } else { captured };

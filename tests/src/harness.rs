@@ -167,11 +167,11 @@ impl Director {
 
     /// The outcome, and the reasons that were counted on the way.
     pub fn explain(&self, frame: &[u8]) -> (Outcome, Vec<Reason>) {
-        let before: Vec<u64> = Reason::ALL.iter().map(|reason| self.reason(*reason)).collect();
+        let before = self.reasons_ever();
         let outcome = self.send_bytes(frame);
-        let counted = Reason::ALL.iter().zip(before).flat_map(|(reason, before)| {
-            let times = self.reason(*reason) - before;
-            std::iter::repeat_n(*reason, times as usize)
+        let now = self.reasons_ever().into_iter().zip(before);
+        let counted = Reason::ALL.iter().zip(now).flat_map(|(reason, (now, before))| {
+            std::iter::repeat_n(*reason, (now - before) as usize)
         });
         (outcome, counted.collect())
     }
@@ -228,11 +228,21 @@ impl Director {
 
     /// Packets not forwarded for this reason.
     pub fn reason(&self, reason: Reason) -> u64 {
-        self.reason_ever(reason) - self.reasons_before[reason as usize]
+        self.reasons()[reason as usize]
     }
 
     pub fn event(&self, event: TableEvent) -> u64 {
-        self.event_ever(event) - self.events_before[event as usize]
+        self.events()[event as usize]
+    }
+
+    /// The same of each [`Reason`].
+    pub fn reasons(&self) -> Vec<u64> {
+        minus(self.reasons_ever(), &self.reasons_before)
+    }
+
+    /// The same of each [`TableEvent`].
+    pub fn events(&self) -> Vec<u64> {
+        minus(self.events_ever(), &self.events_before)
     }
 
     /// Number of server `number` in the maps.
@@ -281,6 +291,10 @@ impl Director {
         let connections = (total.active() + total.inactive()) as usize;
         assert_eq!(connections, self.entries(), "entries that belong to no server");
     }
+}
+
+fn minus(now: Vec<u64>, before: &[u64]) -> Vec<u64> {
+    now.iter().zip(before).map(|(now, before)| now - before).collect()
 }
 
 /// Hands a frame to a program.

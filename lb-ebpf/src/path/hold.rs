@@ -9,7 +9,7 @@ use lb_common::reason::Reason;
 use crate::forward::direct;
 use crate::maps::{CONTROL, HELD, HOLDER, HOLDS};
 use crate::sys::clock::now_ns;
-use crate::sys::opaque;
+use crate::sys::one_to;
 use crate::sys::packet::Packet;
 use crate::{path, trace};
 
@@ -57,10 +57,7 @@ fn is_again(context: &XdpContext) -> bool {
 /// Hands a frame of at most `N` bytes over.
 #[inline(always)]
 fn copy<const N: usize>(context: &XdpContext, length: usize) -> bool {
-    let length = opaque(length);
-    if length == 0 || length > N {
-        return false;
-    }
+    let Some(length) = one_to(N, length) else { return false };
     let Some(mut entry) = HELD.reserve_untyped::<Held<N>>(0) else { return false };
     let held = entry.as_mut_ptr();
     // SAFETY: the entry has room for a `Held`, and so for `length` bytes of a frame; the context is

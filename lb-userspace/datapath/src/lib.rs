@@ -4,7 +4,7 @@
 //! - [`object`]: the embedded program, loaded with the sizes of the configuration
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
-//! - `mapped`: maps as memory; [`maps`]: all of them by name
+//! - `mapped`: maps as memory; [`maps`]: all of them by name; [`counters`]: totals over the CPUs
 //! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a
 //!   table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
@@ -23,6 +23,7 @@ mod allocator;
 pub mod attach;
 pub mod bindings;
 mod bpf;
+pub mod counters;
 pub mod device;
 pub mod executor;
 pub mod fragments;

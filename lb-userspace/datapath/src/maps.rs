@@ -14,7 +14,6 @@ use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
-use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
@@ -22,6 +21,7 @@ use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
 use super::bindings::Bindings;
+use super::counters::Counters;
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
@@ -114,7 +114,7 @@ impl Maps {
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
             quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
             stats: Stats(per_cpu(ebpf, "STATS")?),
-            counters: Counters { reasons: per_cpu(ebpf, "REASONS")?, events: per_cpu(ebpf, "TABLE_EVENTS")? },
+            counters: Counters::take(ebpf)?,
             trace: Trace::new(
                 mapped(ebpf, "TRACE")?,
                 per_cpu(ebpf, "TRACED")?,
@@ -207,23 +207,4 @@ pub fn read_totals(stats: &Stats, server: ServerId) -> Totals {
             Totals::default()
         }
     }
-}
-
-/// Packets not forwarded, and what the table did.
-pub struct Counters {
-    reasons: PerCpuArray<MapData, u64>,
-    events: PerCpuArray<MapData, u64>,
-}
-
-impl Counters {
-    pub fn reason(&self, reason: Reason) -> Result<u64> {
-        sum(&self.reasons, reason as u32)
-    }
-    pub fn event(&self, event: TableEvent) -> Result<u64> {
-        sum(&self.events, event as u32)
-    }
-}
-
-fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64> {
-    Ok(map.get(&index, 0).context("cannot read a counter")?.iter().sum())
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
-use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::ServerId;
 use lb_common::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
@@ -53,8 +52,8 @@ pub(super) fn take(sizes: Sizes) -> Loaded {
     let mut loaded = loaded.unwrap_or_else(|| {
         load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
     });
-    loaded.reasons_before = Reason::ALL.iter().map(|reason| loaded.reason_ever(*reason)).collect();
-    loaded.events_before = TableEvent::ALL.iter().map(|event| loaded.event_ever(*event)).collect();
+    loaded.reasons_before = loaded.reasons_ever();
+    loaded.events_before = loaded.events_ever();
     loaded
 }
 
@@ -173,13 +172,13 @@ impl Loaded {
         (0..v6.count()).for_each(|index| v6.page(index).set_pressed(Pressed(0)));
     }
 
-    /// Since the program was loaded.
-    pub fn reason_ever(&self, reason: Reason) -> u64 {
-        self.data_path.executor.maps().counters.reason(reason).unwrap()
+    /// By [`Reason`](lb_common::reason::Reason), since the program was loaded.
+    pub fn reasons_ever(&self) -> Vec<u64> {
+        self.data_path.executor.maps().counters.reasons().unwrap()
     }
 
-    /// Since the program was loaded.
-    pub fn event_ever(&self, event: TableEvent) -> u64 {
-        self.data_path.executor.maps().counters.event(event).unwrap()
+    /// By [`TableEvent`](lb_common::reason::TableEvent), since the program was loaded.
+    pub fn events_ever(&self) -> Vec<u64> {
+        self.data_path.executor.maps().counters.events().unwrap()
     }
 }

@@ -38,8 +38,7 @@ fn counted(bed: &Bed) -> (Counted, Vec<Vec<[u32; 2]>>) {
         [counts.active(), counts.inactive()]
     };
     let connections = bed.ids.iter().map(|ids| ids.iter().map(|id| counts(*id)).collect()).collect();
-    let reasons = Reason::ALL.iter().map(|reason| bed.director.reason_ever(*reason)).collect();
-    let events = TableEvent::ALL.iter().map(|event| bed.director.event_ever(*event)).collect();
+    let (reasons, events) = (bed.director.reasons_ever(), bed.director.events_ever());
     (Counted { reasons, events, servers }, connections)
 }
 

@@ -12,7 +12,6 @@ use lb_api::status::{
 use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_datapath::attach::Mode;
-use lb_datapath::maps::Counters;
 use lb_datapath::plan::Target;
 use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
@@ -54,7 +53,10 @@ impl View<'_> {
         let departed = self.runtime.draining.services();
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
+        // Counters that cannot be read show as 0.
         let counters = self.forwarder.counters();
+        let (reasons, events) =
+            (counters.reasons().unwrap_or_default(), counters.events().unwrap_or_default());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -65,21 +67,21 @@ impl View<'_> {
             config: self.config_file.path().display().to_string(),
             config_error: self.config_file.error().map(str::to_owned),
             findings: self.findings.status(),
-            table: self.table_status(counters, &services),
+            table: self.table_status(&events, &services),
             checks: self.checks.status(),
             cluster: None,
             services,
-            drops: counts(counters, Fate::Drop),
-            passes: counts(counters, Fate::Pass),
-            answers: counts(counters, Fate::Answer),
-            relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
+            drops: counts(&reasons, Fate::Drop),
+            passes: counts(&reasons, Fate::Pass),
+            answers: counts(&reasons, Fate::Answer),
+            relayed: count(&events, TableEvent::Relayed as usize),
         }
     }
 
-    fn table_status(&self, counters: &Counters, services: &[ServiceStatus]) -> TableStatus {
+    fn table_status(&self, events: &[u64], services: &[ServiceStatus]) -> TableStatus {
         let table = self.forwarder.table();
         let census = self.forwarder.census();
-        let full = counters.event(TableEvent::Full).unwrap_or_default();
+        let full = count(events, TableEvent::Full as usize);
         let scheduled: u64 = services
             .iter()
             .map(|service| {
@@ -98,7 +100,7 @@ impl View<'_> {
             // Each connection that was scheduled got an entry, but for those that found no slot.
             inserted: scheduled.saturating_sub(full),
             expired: census.expired,
-            evicted: counters.event(TableEvent::Evicted).unwrap_or_default(),
+            evicted: count(events, TableEvent::Evicted as usize),
             full,
         }
     }
@@ -276,12 +278,16 @@ impl View<'_> {
     }
 }
 
-fn counts(counters: &Counters, fate: Fate) -> Vec<Count> {
+fn count(counters: &[u64], index: usize) -> u64 {
+    counters.get(index).copied().unwrap_or_default()
+}
+
+fn counts(counters: &[u64], fate: Fate) -> Vec<Count> {
     let reasons = Reason::ALL.iter().filter(|reason| reason.fate() == fate);
     reasons
         .map(|reason| Count {
             reason: reason.label().to_owned(),
-            count: counters.reason(*reason).unwrap_or_default(),
+            count: count(counters, *reason as usize),
         })
         .collect()
 }
