@@ -9,7 +9,7 @@ mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-pub use self::ipv6::plain as plain_ipv6;
+pub use self::ipv6::{Upper, plain as plain_ipv6};
 pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
@@ -29,6 +29,12 @@ pub trait Frame {
     fn holds(&self, length: usize) -> bool;
     /// Whether its first fragment has at least `length` bytes.
     fn holds_in_one_piece(&self, length: usize) -> bool;
+    /// What follows the extension headers of an IPv6 packet, which begin at `first`: the result of
+    /// [`Upper::walk`]. Programs walk in a function of its own, which the verifier looks at once.
+    #[inline(always)]
+    fn upper(&self, next_header: u8, first: usize) -> Option<Upper> {
+        Upper::walk(self, next_header, first)
+    }
 }
 
 /// What can be read from a frame: any bytes make one.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use lb_lab::program::Program;
+use lb_lab::program::{Program, Together};
 
 use crate::ebpf::Object;
 use crate::kernels::table::grouped;
@@ -44,7 +44,12 @@ fn print_report() -> Result<()> {
     let output = output.with_context(|| format!("cannot start {}", programs.display()))?;
     let lines = String::from_utf8_lossy(&output.stdout);
     println!("\n{:<20}{:>10}{:>12}   stack of each function, bytes", "program", "steps", "loads in ms");
+    let mut together = None;
     for line in lines.lines() {
+        if let Ok(all) = serde_json::from_str::<Together>(line) {
+            together = Some(all);
+            continue;
+        }
         let program: Program =
             serde_json::from_str(line).with_context(|| format!("cannot parse the line: {line}"))?;
         print_line(&program);
@@ -53,10 +58,12 @@ fn print_report() -> Result<()> {
     println!(
         "\nThe verifier refuses a program that takes 1,000,000 steps, or functions whose stack adds up to 512 bytes."
     );
+    let Together { programs, together_ms } = together.context("nothing was loaded side by side")?;
+    println!("lb loads its programs side by side: all {programs} programs loaded in {together_ms:.0} ms");
     Ok(())
 }
 
-fn print_line(Program { name, steps, stack, load_ms, refused }: &Program) {
+fn print_line(Program { name, steps, stack, load_ms, refused, .. }: &Program) {
     let unknown = || "?".to_owned();
     let steps = steps.map_or_else(unknown, |steps| grouped(u64::from(steps)));
     let stack = stack.clone().unwrap_or_else(unknown);

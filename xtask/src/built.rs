@@ -1,4 +1,4 @@
-//! Executables of the crate `lb-tests` that run without cargo.
+//! Executables that run without cargo, in other kernels.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,17 +12,26 @@ use crate::workspace;
 pub(crate) struct Built {
     /// The packet tests (BPF_PROG_TEST_RUN).
     pub packets: PathBuf,
+    /// The tests of real devices.
+    pub devices: PathBuf,
     /// The example that loads every program and prints the kernel's figures.
     pub programs: PathBuf,
+    /// `lb` itself.
+    pub lb: PathBuf,
 }
 
 /// Builds the executables, as `cargo test` would.
 pub(crate) fn build() -> Result<Built> {
-    Ok(Built { packets: packets()?, programs: programs()? })
+    Ok(Built {
+        packets: test("packets")?,
+        devices: test("devices")?,
+        programs: programs()?,
+        lb: workspace::build_lb_for_debugging()?,
+    })
 }
 
-fn packets() -> Result<PathBuf> {
-    built("test", "packets", &["test", "--no-run", "--test"])
+fn test(name: &str) -> Result<PathBuf> {
+    built("test", name, &["test", "--no-run", "--test"])
 }
 
 /// Builds only the example: `cargo test` would build tests of it.

@@ -98,7 +98,7 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
         return Err(Parsed::WhoHas(target));
     }
     let the_hosts = Err(Parsed::Ipv6(ip.destination));
-    let Some(upper) = upper(frame, ip.next_header, network + LENGTH) else { return the_hosts };
+    let Some(upper) = frame.upper(ip.next_header, network + LENGTH) else { return the_hosts };
     let transport = upper.at;
     let protocol = Protocol::from_number(upper.kind);
     if upper.later {
@@ -124,8 +124,8 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
 }
 
 /// What follows the extension headers.
-#[derive(Clone, Copy)]
-struct Upper {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upper {
     /// Its number as a next header.
     kind: u8,
     /// Its offset in the frame.
@@ -141,36 +141,60 @@ const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT)
 }
 
-/// Walks over the extension headers, of a later fragment as far as the fragment header. `None`:
-/// more headers than are looked through, or a packet whose destination is not yet its last one (a
-/// routing header with segments left).
-#[inline(always)]
-fn upper<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Upper> {
-    let mut at = first;
-    let mut fragment = 0;
-    let mut step = 0;
-    while step <= MAX_EXTENSIONS {
-        if !is_extension(next_header) {
-            return Some(Upper { kind: next_header, at, fragment, later: false });
-        }
-        let extension = frame.read::<Extension>(at)?;
-        if next_header == FRAGMENT {
-            fragment = at;
-            if extension.word.host() & FRAGMENT_OFFSET != 0 {
-                return Some(Upper { kind: extension.next_header, at, fragment, later: true });
+impl Upper {
+    /// Walks over the extension headers, of a later fragment as far as the fragment header. `None`:
+    /// more headers than are looked through, or a packet whose destination is not yet its last one (a
+    /// routing header with segments left).
+    #[inline(always)]
+    pub fn walk<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Self> {
+        let mut at = first;
+        let mut fragment = 0;
+        let mut step = 0;
+        while step <= MAX_EXTENSIONS {
+            if !is_extension(next_header) {
+                return Some(Self { kind: next_header, at, fragment, later: false });
             }
-        } else if next_header == ROUTING && extension.word.host() & 0xff != 0 {
-            return None;
+            let extension = frame.read::<Extension>(at)?;
+            if next_header == FRAGMENT {
+                fragment = at;
+                if extension.word.host() & FRAGMENT_OFFSET != 0 {
+                    return Some(Self { kind: extension.next_header, at, fragment, later: true });
+                }
+            } else if next_header == ROUTING && extension.word.host() & 0xff != 0 {
+                return None;
+            }
+            at += if next_header == FRAGMENT { FRAGMENT_LENGTH } else { (extension.length as usize + 1) * 8 };
+            next_header = extension.next_header;
+            if at - first > MAX_EXTENSION_BYTES {
+                return None;
+            }
+            step += 1;
         }
-        at += if next_header == FRAGMENT { FRAGMENT_LENGTH } else { (extension.length as usize + 1) * 8 };
-        next_header = extension.next_header;
-        if at - first > MAX_EXTENSION_BYTES {
-            return None;
-        }
-        step += 1;
+        None
     }
-    None
+
+    /// In a word that is not 0: what a program's function can return.
+    #[inline(always)]
+    pub const fn packed(self) -> u64 {
+        let offsets = (self.at as u64) << 16 | (self.fragment as u64) << 32;
+        IS_UPPER | offsets | (self.later as u64) << 8 | self.kind as u64
+    }
+
+    /// `None`: the word is 0.
+    #[inline(always)]
+    pub const fn from_packed(word: u64) -> Option<Self> {
+        if word & IS_UPPER == 0 {
+            return None;
+        }
+        let (at, fragment) = ((word >> 16) as usize & OFFSET, (word >> 32) as usize & OFFSET);
+        Some(Self { kind: word as u8, at, fragment, later: word >> 8 & 1 != 0 })
+    }
 }
+
+/// Set in each word that [`Upper::packed`] returns.
+const IS_UPPER: u64 = 1 << 63;
+/// No offset of a header exceeds this, not in the packet that an ICMP error quotes either.
+const OFFSET: usize = 0x3ff;
 
 impl RelatedHeaders for V6 {
     const ICMP: u8 = ICMPV6;
@@ -183,7 +207,7 @@ impl RelatedHeaders for V6 {
     #[inline(always)]
     fn head<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Head<Self>> {
         let ip = header(frame, network)?;
-        let upper = upper(frame, ip.next_header, network + LENGTH)?;
+        let upper = frame.upper(ip.next_header, network + LENGTH)?;
         let (mut fragment, mut id, mut data) = (0, 0, upper.at);
         if upper.fragment != 0 {
             let word = frame.read::<Extension>(upper.fragment)?.word.host() as usize;

@@ -263,3 +263,12 @@ fn plain_ipv6_knows_segments_in_mid_connection_and_datagrams() {
     frame[58..60].copy_from_slice(&[0, 20]);
     assert_eq!(plain_ipv6(&frame[..]), Some(flow_v6(&frame)));
 }
+
+#[test]
+fn what_follows_extension_headers_gets_through_a_word() {
+    for (kind, at, fragment, later) in [(6, 54, 0, false), (17, 0x3ff, 0x3f7, false), (0, 62, 54, true)] {
+        let upper = Upper { kind, at, fragment, later };
+        assert_eq!(Upper::from_packed(upper.packed()), Some(upper));
+    }
+    assert_eq!(Upper::from_packed(0), None);
+}

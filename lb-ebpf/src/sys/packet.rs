@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::{Frame, Header};
+use lb_common::frame::{Frame, Header, Upper};
 
 use super::opaque;
 
@@ -76,4 +76,23 @@ impl Frame for Packet<'_> {
         // the mask.
         self.start + (opaque(length) & 0x1_ffff) <= self.end
     }
+
+    #[inline(always)]
+    fn upper(&self, next_header: u8, first: usize) -> Option<Upper> {
+        Upper::from_packed(lb_upper_ipv6(self.context.ctx, next_header.into(), first as u32))
+    }
 }
+
+/// [`Upper::walk`] in numbers; global, so that the verifier looks at it once, and sees one result
+/// in place of one for each chain of headers. 0: there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_upper_ipv6(context: *mut xdp_md, next_header: u32, first: u32) -> u64 {
+    let context = &self::context(context);
+    let first = opaque(first as usize) & FIRST_MASK;
+    Upper::walk(&Packet::new(context), next_header as u8, first).map_or(0, Upper::packed)
+}
+
+/// No extension header of a packet, or of one that an ICMP error quotes, begins behind this: the
+/// bound that the verifier sees.
+const FIRST_MASK: usize = 0x3ff;

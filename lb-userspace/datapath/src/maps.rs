@@ -15,13 +15,13 @@ use lb_common::mac::Mac;
 use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::schedule::Schedule;
-use lb_common::server::{ServerEntry, ServerId, ServerStats};
+use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
 use super::bindings::Bindings;
-use super::counters::Counters;
+use super::counters::{Counters, Stats};
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
@@ -113,7 +113,7 @@ impl Maps {
             devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
             quic_servers: of_kind(ebpf, "QUIC_SERVERS")?,
-            stats: Stats(per_cpu(ebpf, "STATS")?),
+            stats: Stats::take(ebpf)?,
             counters: Counters::take(ebpf)?,
             trace: Trace::new(
                 mapped(ebpf, "TRACE")?,
@@ -172,28 +172,6 @@ impl<K: Pod + Ord, V: Pod> Synced<K, V> {
             self.0.remove(key).with_context(|| format!("cannot remove one of the {what}"))?;
         }
         Ok(())
-    }
-}
-
-/// A [`ServerStats`] as the words it consists of, which aya can copy.
-type StatsWords = [u64; 4];
-
-/// Totals per server.
-pub struct Stats(PerCpuArray<MapData, StatsWords>);
-
-impl Stats {
-    /// Sum over the CPUs.
-    pub fn read(&self, server: ServerId) -> Result<ServerStats> {
-        let per_cpu = self.0.get(&u32::from(server.0), 0).context("cannot read a server's totals")?;
-        let sum = |word: usize| per_cpu.iter().map(|words| words[word]).sum();
-        Ok(ServerStats { connections: sum(0), packets: sum(1), bytes: sum(2), reserved: 0 })
-    }
-
-    pub fn clear(&mut self, server: ServerId) -> Result<()> {
-        let zeros = vec![[0; 4]; aya::util::nr_cpus().map_err(|(_, error)| error)?];
-        self.0
-            .set(u32::from(server.0), zeros.try_into().context("one value per CPU")?, 0)
-            .context("cannot clear a server's totals")
     }
 }
 

@@ -79,6 +79,22 @@ impl Apt {
 
     /// Downloads a package and extracts the one file that matches tar's `pattern`.
     pub(super) fn file_of(&self, package: &str, pattern: &str, target: &Path) -> Result<()> {
+        self.with_archive(package, |archive| extract(archive, pattern, target))
+    }
+
+    /// Downloads a package and extracts the files that match tar's `pattern` into a folder.
+    pub(super) fn files_of(&self, package: &str, pattern: &str, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        self.with_archive(package, |archive| {
+            let mut tar = Command::new("tar");
+            tar.args(["--extract", "--wildcards", pattern]).current_dir(folder);
+            ensure!(read_package(archive, &mut tar)?, "{} holds no {pattern}", archive.display());
+            Ok(())
+        })
+    }
+
+    /// Hands the archive of a package to `take`.
+    fn with_archive(&self, package: &str, take: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let archives = self.folder.join("archives");
         let mut command = self.command("apt-get");
         command.args(["-q", "download", package]).current_dir(&archives).stdout(std::io::stderr());
@@ -90,7 +106,7 @@ impl Apt {
                 path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(&begin))
             })
             .with_context(|| format!("apt-get left no archive of {package} in {}", archives.display()))?;
-        extract(&archive, pattern, target)?;
+        take(&archive)?;
         fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
     }
 

@@ -1,5 +1,5 @@
-//! The guests' initramfs: the packet tests, the example that loads all programs, their libraries,
-//! and busybox.
+//! The guests' initramfs: the tests, the example that loads all programs, `lb`, their libraries, and
+//! busybox.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,8 +19,8 @@ const INIT: &str = include_str!("init.sh");
 /// Folders for mounts, and for the shell.
 const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 
-/// Builds the initramfs in `folder` and returns the file.
-pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathBuf> {
+/// Builds the initramfs in `folder` and returns the file. `arguments` are for the packet tests.
+pub(super) fn make(folder: &Path, busybox: &Path, built: &Built, arguments: &[String]) -> Result<PathBuf> {
     let root = folder.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
@@ -29,7 +29,12 @@ pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathB
         fs::create_dir_all(root.join(part)).with_context(|| format!("cannot make {}", root.display()))?;
     }
     put(busybox, &root.join("bin/busybox"))?;
-    let programs = [(&built.packets, "packets"), (&built.programs, "programs")];
+    let programs = [
+        (&built.packets, "packets"),
+        (&built.devices, "devices"),
+        (&built.programs, "programs"),
+        (&built.lb, "lb"),
+    ];
     let mut needed = BTreeSet::new();
     for (executable, name) in programs {
         put(executable, &root.join(name))?;
@@ -39,7 +44,7 @@ pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathB
         let inside = library.strip_prefix("/").context("ldd names whole paths")?;
         put(&library, &root.join(inside))?;
     }
-    fs::write(root.join("environment"), environment())?;
+    fs::write(root.join("environment"), environment(arguments))?;
     let init = root.join("init");
     fs::write(&init, INIT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
@@ -48,7 +53,7 @@ pub(super) fn make(folder: &Path, busybox: &Path, built: &Built) -> Result<PathB
     Ok(archive)
 }
 
-fn put(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn put(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -67,13 +72,26 @@ fn paths(ldd: &str) -> Vec<PathBuf> {
     words.map(PathBuf::from).collect()
 }
 
-/// Environment for property tests: the same seed as on this machine.
-fn environment() -> String {
+/// Environment of the tests: property tests get the same seed as on this machine.
+fn environment(arguments: &[String]) -> String {
     let settings = env::vars().filter(|(name, _)| name.starts_with("PROPTEST_"));
-    settings.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
+    let fixed = [("LB_BINARY".to_owned(), "/lb".to_owned()), ("ARGUMENTS".to_owned(), arguments.join(" "))];
+    let all = settings.chain(fixed);
+    all.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
 }
 
-fn pack(root: &Path, busybox: &Path, archive: &Path) -> Result<()> {
+/// Writes archives one after the other: the kernel unpacks them all.
+pub(super) fn join(parts: &[&Path], whole: &Path) -> Result<()> {
+    let mut file = File::create(whole).with_context(|| format!("cannot write {}", whole.display()))?;
+    for part in parts {
+        let bytes = fs::read(part).with_context(|| format!("cannot read {}", part.display()))?;
+        file.write_all(&bytes).with_context(|| format!("cannot write {}", whole.display()))?;
+    }
+    Ok(())
+}
+
+/// Packs all below `root` into an archive.
+pub(super) fn pack(root: &Path, busybox: &Path, archive: &Path) -> Result<()> {
     let names = names(root, Path::new("."))?;
     let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     let mut cpio = Command::new(busybox)

@@ -29,6 +29,14 @@ impl Series {
         packages.into_iter().filter_map(Release::of_image).filter(|release| self.holds(release)).max()
     }
 
+    /// What users call it by: `6.1`.
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Of(major, minor) => format!("{major}.{minor}"),
+            Self::Newest => "newest".to_owned(),
+        }
+    }
+
     fn holds(self, release: &Release) -> bool {
         match self {
             Self::Of(major, minor) => release.numbers().starts_with(&[major, minor]),
@@ -40,7 +48,7 @@ impl Series {
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Of(major, minor) => write!(f, "Linux {major}.{minor}"),
+            Self::Of(..) => write!(f, "Linux {}", self.word()),
             Self::Newest => f.write_str("the newest Linux"),
         }
     }
@@ -59,12 +67,17 @@ impl Release {
     /// The package with the kernel. From 6.19 on that is a separate package, and `linux-image-…` is
     /// empty.
     pub(super) fn package<'a>(&self, packages: impl IntoIterator<Item = &'a str>) -> String {
-        let binary = format!("linux-binary-{}", self.0);
-        if packages.into_iter().any(|name| name == binary) {
-            binary
-        } else {
-            format!("linux-image-{}", self.0)
-        }
+        self.package_of("binary", packages)
+    }
+
+    /// The package with its modules.
+    pub(super) fn modules_package<'a>(&self, packages: impl IntoIterator<Item = &'a str>) -> String {
+        self.package_of("modules", packages)
+    }
+
+    fn package_of<'a>(&self, part: &str, packages: impl IntoIterator<Item = &'a str>) -> String {
+        let own = format!("linux-{part}-{}", self.0);
+        if packages.into_iter().any(|name| name == own) { own } else { format!("linux-image-{}", self.0) }
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -116,6 +129,7 @@ linux-headers-6.1.0-57-cloud-amd64
 linux-image-7.3.4+deb13-cloud-amd64
 linux-image-7.2.13+deb14-cloud-amd64
 linux-binary-7.3.4+deb13-cloud-amd64
+linux-modules-7.3.4+deb13-cloud-amd64
 linux-image-cloud-amd64
 linux-image-6.12.9+deb12-cloud-amd64";
 
@@ -132,12 +146,13 @@ linux-image-6.12.9+deb12-cloud-amd64";
     }
 
     #[test]
-    fn the_kernel_is_in_the_package_that_has_it() {
-        let package = |series: Series| {
+    fn the_kernel_and_its_modules_are_in_the_packages_that_have_them() {
+        let packages = |series: Series| {
             let release = series.choose(PACKAGES.lines()).expect("a kernel of the series");
-            release.package(PACKAGES.lines())
+            [release.package(PACKAGES.lines()), release.modules_package(PACKAGES.lines())]
         };
-        assert_eq!(package(Series::Of(6, 1)), "linux-image-6.1.0-56-cloud-amd64");
-        assert_eq!(package(Series::Newest), "linux-binary-7.3.4+deb13-cloud-amd64");
+        assert_eq!(packages(Series::Of(6, 1)), ["linux-image-6.1.0-56-cloud-amd64"; 2]);
+        let newest = ["linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"];
+        assert_eq!(packages(Series::Newest), newest);
     }
 }
