@@ -1,8 +1,7 @@
 //! Headers of a packet, from Ethernet to the ports: what is ours, not ours, malformed.
 //!
 //! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the
-//! host reads a slice. One source for both, so what the tests and the fuzzer see is what runs in
-//! the kernel.
+//! host reads a slice. What the tests and the fuzzer see is what runs in the kernel.
 
 mod ipv6;
 mod related;
@@ -29,9 +28,7 @@ pub trait Frame {
     fn holds(&self, length: usize) -> bool;
     /// Whether its first fragment has at least `length` bytes.
     fn holds_in_one_piece(&self, length: usize) -> bool;
-    /// What follows the extension headers of an IPv6 packet, which begin at `first`: the result of
-    /// [`Upper::walk`]. Programs walk in a function of its own, which the verifier looks at once.
-    #[inline(always)]
+    /// [`Upper::walk`], which programs do in a function that the verifier looks at once.
     fn upper(&self, next_header: u8, first: usize) -> Option<Upper> {
         Upper::walk(self, next_header, first)
     }

@@ -1,6 +1,6 @@
 //! Loads every XDP program of the project into the running kernel, one after the other, and tells
-//! what the kernel makes of it: a line of JSON for each (`lb_lab::program`), and one of how long all
-//! of them take side by side. Needs root.
+//! what the kernel makes of it: a line of JSON for each (`lb_lab::program`), and one of how long
+//! all of them take side by side. Needs root.
 //!
 //! `cargo xtask build-ebpf --report` runs it on this machine, `cargo xtask test --kernels` in other
 //! kernels.

@@ -13,10 +13,11 @@ use std::ops::{AddAssign as _, Deref, DerefMut};
 use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use lb_common::connection::Tick;
+use lb_common::connection::{KeyV4, KeyV6, Tick};
 use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
+use lb_common::table::Layout as _;
 use lb_datapath::object::{PROGRAM, Sizes};
 use lb_datapath::plan::{Service, State, Target};
 use lb_datapath::table::Census;
@@ -42,6 +43,13 @@ pub const SMALL: Sizes = Sizes {
     schedule_words: 1 << 14,
     bindings: 1 << 12,
 };
+
+/// A table of one page for each family, which is soon full.
+pub const ONE_PAGE: Sizes =
+    Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, connections_v6: KeyV6::SLOTS_PER_PAGE / 2, ..SMALL };
+
+/// Little to walk over.
+pub const FEW: Sizes = Sizes { connections: 512, connections_v6: 256, ..SMALL };
 
 /// A loaded program with its maps, all this test's own. It goes back to the pool when the test is
 /// done.
@@ -170,9 +178,10 @@ impl Director {
         let before = self.reasons_ever();
         let outcome = self.send_bytes(frame);
         let now = self.reasons_ever().into_iter().zip(before);
-        let counted = Reason::ALL.iter().zip(now).flat_map(|(reason, (now, before))| {
-            std::iter::repeat_n(*reason, (now - before) as usize)
-        });
+        let counted = Reason::ALL
+            .iter()
+            .zip(now)
+            .flat_map(|(reason, (now, before))| std::iter::repeat_n(*reason, (now - before) as usize));
         (outcome, counted.collect())
     }
 

@@ -62,8 +62,7 @@ pub(crate) fn run(series: &str, arguments: &[String]) -> Result<()> {
         "only x86-64 can be emulated here: the guests run this machine's tests"
     );
     setup::ensure(Scope::Kernels)?;
-    let chosen: Vec<Series> =
-        SERIES.into_iter().filter(|one| [ALL, &one.word()].contains(&series)).collect();
+    let chosen: Vec<Series> = SERIES.into_iter().filter(|one| [ALL, &one.word()].contains(&series)).collect();
     ensure!(!chosen.is_empty(), "no kernels {series}: {} or {ALL}", SERIES.map(Series::word).join(", "));
     let folder = folder();
     let busybox = folder.join("busybox");
@@ -75,7 +74,8 @@ pub(crate) fn run(series: &str, arguments: &[String]) -> Result<()> {
 
     let begin = Instant::now();
     let outcomes: Vec<Result<Outcome>> = thread::scope(|scope| {
-        let boot = |kernel| scope.spawn(|| boot(kernel, &folder, &initramfs));
+        let (folder, initramfs) = (&folder, &initramfs);
+        let boot = |kernel| scope.spawn(move || boot(kernel, folder, initramfs));
         let guests: Vec<_> = kernels.iter().map(boot).collect();
         let panicked = |_| Err(anyhow!("the thread of a guest panicked"));
         guests.into_iter().map(|guest| guest.join().unwrap_or_else(panicked)).collect()

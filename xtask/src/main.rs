@@ -15,6 +15,7 @@ mod house;
 mod kernels;
 mod lab;
 mod setup;
+mod suite;
 mod test;
 mod workspace;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Scope};
-use crate::{build_ebpf, ebpf, kernels, workspace};
+use crate::{build_ebpf, ebpf, kernels, suite, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -45,6 +45,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     // The last step, so that the output ends with the test results.
     step("tests", |what| {
+        if options.args.is_empty() && !options.quick {
+            return suite::run("--workspace --exclude lb-ebpf*", &lb);
+        }
         let mut command = words("test --workspace --exclude lb-ebpf* --no-fail-fast");
         if options.quick {
             command.args(["--exclude", "lb-tests"]);

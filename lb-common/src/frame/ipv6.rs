@@ -142,9 +142,9 @@ const fn is_extension(next_header: u8) -> bool {
 }
 
 impl Upper {
-    /// Walks over the extension headers, of a later fragment as far as the fragment header. `None`:
-    /// more headers than are looked through, or a packet whose destination is not yet its last one (a
-    /// routing header with segments left).
+    /// Walks over the extension headers, of a later fragment as far as the fragment header.
+    /// `None`: more headers than are looked through, or a packet whose destination is not yet its
+    /// last one (a routing header with segments left).
     #[inline(always)]
     pub fn walk<F: Frame + ?Sized>(frame: &F, mut next_header: u8, first: usize) -> Option<Self> {
         let mut at = first;

@@ -26,7 +26,11 @@ const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 /// Longer than any time-out in the tests.
 const A_WEEK: Duration = Duration::from_secs(7 * 86_400);
 
+/// The one that was used last stands at the end.
 static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
+/// Programs that are kept. Each has maps of its own, some of them large.
+const MOST_IDLE: usize = 8;
 
 pub struct Loaded {
     pub data_path: DataPath,
@@ -47,7 +51,7 @@ pub struct Loaded {
 pub(super) fn take(sizes: Sizes) -> Loaded {
     let mut idle = IDLE.lock().unwrap();
     let index = idle.iter().position(|loaded| loaded.sizes == sizes);
-    let loaded = index.map(|index| idle.swap_remove(index));
+    let loaded = index.map(|index| idle.remove(index));
     drop(idle);
     let mut loaded = loaded.unwrap_or_else(|| {
         load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
@@ -83,7 +87,13 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
 pub(super) fn give_back(loaded: Loaded) {
     let mut director = Director(Some(loaded));
     director.begin_anew(State::default());
-    IDLE.lock().unwrap().extend(director.0.take());
+    let mut idle = IDLE.lock().unwrap();
+    idle.extend(director.0.take());
+    let too_many = idle.len().saturating_sub(MOST_IDLE);
+    let given_up: Vec<Loaded> = idle.drain(..too_many).collect();
+    drop(idle);
+    // The kernel takes its time to free the maps.
+    drop(given_up);
 }
 
 impl Director {

@@ -175,8 +175,7 @@ fn least_by_rule(director: &Director, scheduler: Scheduler, weights: &[u16]) -> 
 /// sweeper removes what it likes. Every change of a count must arrive.
 #[test]
 fn no_count_is_lost_in_a_crowded_table() {
-    let sizes = Sizes { connections: 512, ..SMALL };
-    let director = Director::with_sizes(sizes, [(WEB, rr(1..=3)), (WEB_UDP, rr(1..=3))]);
+    let director = Director::with_sizes(FEW, [(WEB, rr(1..=3)), (WEB_UDP, rr(1..=3))]);
     on_every_cpu(|thread| {
         for number in clients_of(thread) {
             let client = client(number % 1500);

@@ -166,8 +166,7 @@ fn a_relay_ends_by_the_clock_or_when_told() {
 /// A connection that found no slot may be anywhere: the other director is asked first.
 #[test]
 fn a_relay_comes_before_the_hash_of_a_crowded_table() {
-    let sizes = lb_datapath::object::Sizes { connections: 64, ..SMALL };
-    let director = Director::with_sizes(sizes, [(WEB, rr([1]))]);
+    let director = Director::with_sizes(ONE_PAGE, [(WEB, rr([1]))]);
     (0..2000).for_each(|number| _ = director.open(client(number)));
     assert!(director.event(TableEvent::Full) > 0, "a crowded table");
     let stray = Packet::ack(client(5000));

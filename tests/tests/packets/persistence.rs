@@ -195,7 +195,7 @@ fn services_of_a_group_share_the_servers_of_clients() {
     let ports = lb_model::PortRange { first: 30_000, last: 30_099 };
     range.settings.ports = Ports::of(&[ports]);
     let mut director = Director::with_sizes(
-        SMALL.with_services(500, 0),
+        SMALL.with_services(1000, 0),
         [
             (control, persistent(rr([1, 2, 3]), BY_CLIENT)),
             (data, range),

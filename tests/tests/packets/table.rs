@@ -9,9 +9,6 @@ use lb_common::table::Layout as _;
 use lb_datapath::object::Sizes;
 use lb_tests::harness::*;
 
-/// One page of the table.
-const ONE_PAGE: Sizes = Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, ..SMALL };
-
 /// First client of a flood; those before it are the ones to protect.
 const FLOOD: u32 = 1_000_000;
 

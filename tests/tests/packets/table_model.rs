@@ -6,8 +6,6 @@ use std::time::Duration;
 use lb_common::connection::{Key as _, KeyV4, State};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
-use lb_common::table::Layout as _;
-use lb_datapath::object::Sizes;
 use lb_model::{Protocol, Timeouts};
 use lb_tests::harness::*;
 use proptest::prelude::*;
@@ -15,7 +13,6 @@ use proptest::test_runner::{Config, TestRunner};
 
 /// More clients than slots, so that there are evictions and a full table.
 const CLIENTS: u32 = 400;
-const SIZES: Sizes = Sizes { connections: KeyV4::SLOTS_PER_PAGE / 2, ..SMALL };
 const SERVERS: u16 = 3;
 
 /// Far enough apart that a time between two of them is past the one with its slack, and not near
@@ -130,7 +127,7 @@ const fn timeout(state: State) -> Duration {
 fn director() -> Director {
     let mut service = rr(1..=SERVERS);
     service.settings.timeouts = TIMEOUTS;
-    Director::with_sizes(SIZES, [(WEB, service.clone()), (WEB_UDP, service)])
+    Director::with_sizes(ONE_PAGE, [(WEB, service.clone()), (WEB_UDP, service)])
 }
 
 /// The connections in the table. A connection that is there twice is a mistake.

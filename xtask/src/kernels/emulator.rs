@@ -21,6 +21,11 @@ const MEMORY: &str = "2048";
 /// The guest's CPUs; several tests need concurrent ones.
 const CPUS: &str = "2";
 
+/// The kernel's command line. After a panic the guest reboots, and with -no-reboot qemu ends. What
+/// protects processors from each other's guesses is off, and nobody waits long for RCU: either
+/// costs much in emulation.
+const SETTINGS: &str = "console=ttyS0 panic=-1 mitigations=off rcupdate.rcu_expedited=1";
+
 /// Where qemu is unpacked if the machine has none. It is not installed, because qemu's packages
 /// conflict with those of other releases.
 pub(crate) fn unpacked() -> PathBuf {
@@ -114,8 +119,7 @@ impl Guest {
             command.arg("-serial").arg(format!("file:{}", port.display().to_string().replace(',', ",,")));
         }
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-        // After a panic the guest reboots, and with -no-reboot qemu ends.
-        command.args(["-append", "console=ttyS0 panic=-1"]);
+        command.args(["-append", SETTINGS]);
         let process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

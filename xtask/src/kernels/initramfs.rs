@@ -1,5 +1,5 @@
-//! The guests' initramfs: the tests, the example that loads all programs, `lb`, their libraries, and
-//! busybox.
+//! The guests' initramfs: the tests, the example that loads all programs, `lb`, their libraries,
+//! and busybox.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -37,7 +37,7 @@ pub(super) fn make(folder: &Path, busybox: &Path, built: &Built, arguments: &[St
     ];
     let mut needed = BTreeSet::new();
     for (executable, name) in programs {
-        put(executable, &root.join(name))?;
+        put_stripped(executable, &root.join(name))?;
         needed.extend(libraries(executable)?);
     }
     for library in needed {
@@ -58,6 +58,13 @@ pub(super) fn put(from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(parent)?;
     }
     fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
+}
+
+/// Without what is for debuggers, where that can be left out: all of it is in the guest's memory.
+fn put_stripped(executable: &Path, to: &Path) -> Result<()> {
+    let mut strip = Command::new("strip");
+    let stripped = strip.arg("--strip-debug").arg("-o").arg(to).arg(executable).status();
+    if stripped.is_ok_and(|status| status.success()) { Ok(()) } else { put(executable, to) }
 }
 
 /// The libraries that the dynamic loader would load, including the loader.

@@ -71,7 +71,8 @@ fn add(
 fn depends(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
     let at = module.windows(KEY.len()).position(|bytes| bytes == KEY);
-    let said = at.map_or(&[][..], |at| module[at + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or(&[]));
+    let said =
+        at.map_or(&[][..], |at| module[at + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or(&[]));
     let names = String::from_utf8_lossy(said).replace('-', "_");
     names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use lb_common::stage::Stage;
-use lb_lab::program::Program;
+use lb_lab::program::{Program, Together};
 
 /// Maximum number of lines shown of a guest's failures.
 const LINES_OF_WORDS: usize = 80;
@@ -16,8 +15,9 @@ pub(crate) struct Outcome {
     /// From the start of the emulator to the first output of the guest's init process.
     pub boot: Option<Duration>,
     pub programs: Vec<Program>,
+    pub together: Option<Together>,
     pub tests: Tests,
-    /// Exit codes of the two programs, by name.
+    /// Exit codes of the executables, by name.
     exits: Vec<(String, i32)>,
     /// The guest shut down in order.
     ended: bool,
@@ -27,18 +27,20 @@ pub(crate) struct Outcome {
     pub fate: Option<String>,
 }
 
-/// The tests of the packet test binary, by name where that matters.
+/// The tests, by name, in the order in which they ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tests {
     pub announced: usize,
-    pub passed: usize,
+    pub passed: Vec<String>,
     pub failed: Vec<String>,
     pub ignored: Vec<String>,
+    /// The last one that ended.
+    pub last: String,
 }
 
 impl Tests {
     pub(crate) fn done(&self) -> usize {
-        self.passed + self.failed.len() + self.ignored.len()
+        self.passed.len() + self.failed.len() + self.ignored.len()
     }
 
     pub(crate) fn without_result(&self) -> usize {
@@ -75,6 +77,7 @@ impl Outcome {
                 rest.split(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
         } else if line.starts_with('{') {
             self.programs.extend(serde_json::from_str::<Program>(line));
+            self.together = serde_json::from_str(line).ok().or(self.together.take());
         } else if line == "end" {
             self.ended = true;
         }
@@ -84,11 +87,9 @@ impl Outcome {
         self.ended
     }
 
-    /// The programs that `lb` runs: the entry and those that it calls. The benchmark has programs
-    /// of the same names, which come later.
+    /// The programs of `lb` itself.
     pub(crate) fn of_lb(&self) -> Vec<&Program> {
-        let names = ["lb"].into_iter().chain(Stage::ALL.map(Stage::program));
-        names.filter_map(|name| self.programs.iter().find(|program| program.name == name)).collect()
+        self.programs.iter().filter(|program| program.shipped).collect()
     }
 
     pub(crate) fn loaded(&self) -> usize {
@@ -134,20 +135,23 @@ impl Outcome {
 impl Tests {
     /// The verdict follows the test's name; the line of a running test is incomplete.
     fn count(&mut self, name: &str, verdict: &str) {
-        match verdict.trim() {
-            "ok" => self.passed += 1,
-            "FAILED" => self.failed.push(name.to_owned()),
-            ignored if ignored.starts_with("ignored") => self.ignored.push(name.to_owned()),
-            _ => {}
-        }
+        let of_verdict = match verdict.trim() {
+            "ok" => &mut self.passed,
+            "FAILED" => &mut self.failed,
+            ignored if ignored.starts_with("ignored") => &mut self.ignored,
+            _ => return,
+        };
+        of_verdict.push(name.to_owned());
+        name.clone_into(&mut self.last);
     }
 }
 
-/// The section of the test binary's output about failures.
+/// The sections of the test binaries' output about failures: of each what is said, then the names
+/// again.
 fn words(results: &str) -> String {
-    let Some((_, after)) = results.split_once("\nfailures:\n") else { return String::new() };
-    let told = after.split("\nfailures:\n").next().unwrap_or(after);
-    told.split("\ntest result: ").next().unwrap_or(told).trim().to_owned()
+    let of_binaries = results.split("\ntest result: ").filter_map(|said| said.split_once("\nfailures:\n"));
+    let told = of_binaries.map(|(_, told)| told.split("\nfailures:\n").next().unwrap_or(told).trim());
+    told.collect::<Vec<_>>().join("\n\n")
 }
 
 fn shortened(text: &str) -> String {
@@ -163,8 +167,9 @@ mod tests {
 
     const SAID: &str = r#"release 6.1.0-56-cloud-amd64
 version #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)
-{"name":"lb","steps":596732,"stack":null,"load_ms":8123.5,"refused":null}
-{"name":"floor_pass","steps":2,"stack":null,"load_ms":3.5,"refused":null}
+{"name":"lb","shipped":true,"steps":596732,"stack":null,"load_ms":8123.5,"refused":null}
+{"name":"floor_pass","shipped":false,"steps":2,"stack":null,"load_ms":3.5,"refused":null}
+{"programs":1,"together_ms":8000.5}
 exit programs 0
 
 running 4 tests
@@ -199,7 +204,11 @@ end
         assert!(!outcome.has_ended());
 
         let outcome = Outcome::of(&format!("{SAID}{REST}")).booted_in(Duration::from_secs(4));
-        assert_eq!(outcome.tests.passed, 2);
+        assert_eq!(outcome.tests.passed, ["cpus::even", "table::expiry"]);
+        assert_eq!(
+            (&*outcome.tests.last, outcome.together.as_ref().map(|all| all.programs)),
+            ("table::expiry", Some(1))
+        );
         assert_eq!(outcome.tests.ignored, ["table::long"]);
         assert_eq!(outcome.troubles(), ["test table::flood failed", "packets ended with 101"]);
         assert!(outcome.words().starts_with("---- table::flood stdout"), "{}", outcome.words());
@@ -210,8 +219,7 @@ end
     fn what_did_not_happen_is_told() {
         assert_eq!(Outcome::of("").troubles(), ["it did not boot"]);
 
-        let refused =
-            r#"{"name":"lb","steps":null,"stack":null,"load_ms":9.0,"refused":"R5 offset is outside"}"#;
+        let refused = r#"{"name":"lb","shipped":true,"steps":null,"stack":null,"load_ms":9.0,"refused":"R5 offset is outside"}"#;
         let said = format!("version #1 SMP\n{refused}\nexit programs 1\n");
         let outcome = Outcome {
             boot: Some(Duration::from_secs(4)),

@@ -13,8 +13,8 @@ const END: &str = "<!-- kernels:end -->";
 const HEADER: [&str; 8] = [
     "Debian's Linux",
     "boots in, s",
-    "steps, largest of `lb`",
-    "loads `lb` in, s",
+    "steps of the largest program of `lb`",
+    "loads all of them in, s",
     "programs loaded",
     "tests passed",
     "failed",
@@ -50,23 +50,22 @@ fn framed(cells: impl Iterator<Item = String>) -> String {
 }
 
 fn row(outcome: &Outcome) -> [String; 8] {
-    let Outcome { version, boot, programs, tests, .. } = outcome;
+    let Outcome { version, boot, programs, together, tests, .. } = outcome;
     let unknown = || "?".to_owned();
     let lb = outcome.of_lb();
-    let refused = lb.iter().any(|program| program.refused.is_some());
-    let steps = match lb.iter().filter_map(|program| program.steps).max() {
-        _ if refused => "refused".to_owned(),
-        largest => largest.map_or_else(unknown, |steps| grouped(u64::from(steps))),
+    let largest = lb.iter().max_by_key(|program| program.steps);
+    let steps = match largest.and_then(|program| Some((&program.name, program.steps?))) {
+        _ if lb.iter().any(|program| program.refused.is_some()) => "refused".to_owned(),
+        Some((name, steps)) => format!("{} (`{name}`)", grouped(u64::from(steps))),
+        None => unknown(),
     };
-    // One after the other; `lb` loads them side by side.
-    let loads = (!lb.is_empty() && !refused).then(|| lb.iter().map(|program| program.load_ms).sum::<f64>());
     [
         version.clone(),
         boot.map_or_else(unknown, |time| format!("{:.1}", time.as_secs_f64())),
         steps,
-        loads.map_or_else(unknown, |ms| format!("{:.1}", ms / 1e3)),
+        together.as_ref().map_or_else(unknown, |all| format!("{:.1}", all.together_ms / 1e3)),
         format!("{} of {}", outcome.loaded(), programs.len()),
-        format!("{} of {}", tests.passed, tests.announced),
+        format!("{} of {}", tests.passed.len(), tests.announced),
         tests.failed.len().to_string(),
         (tests.ignored.len() + tests.without_result()).to_string(),
     ]
@@ -108,9 +107,10 @@ mod tests {
     #[test]
     fn a_table_names_what_failed_and_what_is_unknown() {
         let said = r#"version #1 SMP Debian 6.1.192-2 (2026-11-16)
-{"name":"lb","steps":732,"stack":null,"load_ms":123.5,"refused":null}
-{"name":"lb_slow","steps":596732,"stack":null,"load_ms":8000,"refused":null}
-{"name":"floor_pass","steps":2,"stack":null,"load_ms":3.5,"refused":null}
+{"name":"lb","shipped":true,"steps":732,"stack":null,"load_ms":123.5,"refused":null}
+{"name":"lb_slow","shipped":true,"steps":596732,"stack":null,"load_ms":8000,"refused":null}
+{"name":"floor_pass","shipped":false,"steps":2,"stack":null,"load_ms":3.5,"refused":null}
+{"programs":2,"together_ms":8100.0}
 running 3 tests
 test cpus::even ... ok
 test table::flood ... FAILED
@@ -125,7 +125,7 @@ test table::flood ... FAILED
         let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(
             cells(lines[2])[1..9],
-            ["6.1.192-2", "3.4", "596,732", "8.1", "3 of 3", "1 of 3", "1", "1"]
+            ["6.1.192-2", "3.4", "596,732 (`lb_slow`)", "8.1", "3 of 3", "1 of 3", "1", "1"]
         );
         assert_eq!(
             cells(lines[3])[1..9],

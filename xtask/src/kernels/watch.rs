@@ -19,16 +19,19 @@ const BOOT: Duration = Duration::from_secs(180);
 /// Time limit without output; the longest test takes some dozens of seconds.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// Time limit of the whole suite in one guest, which takes a few minutes.
+/// Time limit of a guest, which takes some minutes, and more beside others.
 const ALL: Duration = Duration::from_secs(3600);
 
 /// Interval of progress messages.
 const NEWS: Duration = Duration::from_secs(15);
 
-/// Boots a kernel and waits for the end of the guest.
-pub(super) fn guest(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Outcome> {
+/// Number of tests that are named for the time that they took.
+const LONGEST: usize = 5;
+
+/// Boots the kernel that is called `name`, and waits for the end of the guest.
+pub(super) fn guest(name: &str, kernel: &Path, initramfs: &Path, files: &Files) -> Result<Outcome> {
     let mut guest = Guest::start(kernel, initramfs, files)?;
-    let mut watch = Watch::new();
+    let mut watch = Watch::new(name);
     loop {
         // Checked first, so that the output read afterwards is complete.
         let ended = guest.ended()?;
@@ -37,6 +40,7 @@ pub(super) fn guest(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Ou
             if !watch.outcome.has_ended() {
                 watch.outcome.fate = Some(format!("the guest crashed (qemu: {status})"));
             }
+            watch.say_the_longest();
             return Ok(watch.outcome);
         }
         if let Some(fate) = watch.has_waited_too_long() {
@@ -48,18 +52,31 @@ pub(super) fn guest(kernel: &Path, initramfs: &Path, files: &Files) -> Result<Ou
 }
 
 struct Watch {
+    name: String,
     begin: Instant,
     outcome: Outcome,
     /// Length of the output, and when it last grew.
     length: usize,
     last_word: Instant,
     last_news: Instant,
+    /// When a test ended last, and how long those took that ended last at a look.
+    last_test: Instant,
+    times: Vec<(Duration, String)>,
 }
 
 impl Watch {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let begin = Instant::now();
-        Self { begin, outcome: Outcome::default(), length: 0, last_word: begin, last_news: begin }
+        Self {
+            name: name.to_owned(),
+            begin,
+            outcome: Outcome::default(),
+            length: 0,
+            last_word: begin,
+            last_news: begin,
+            last_test: begin,
+            times: Vec::new(),
+        }
     }
 
     fn hear(&mut self, results: &str) {
@@ -90,6 +107,13 @@ impl Watch {
             self.say(&format!("{name} failed"));
         }
         let tests = &self.outcome.tests;
+        if before.tests.announced == 0 {
+            self.last_test = Instant::now();
+        }
+        if tests.done() > before.tests.done() {
+            self.times.push((self.last_test.elapsed(), tests.last.clone()));
+            self.last_test = Instant::now();
+        }
         let all_done = tests.announced > 0 && tests.done() == tests.announced;
         if tests.done() > before.tests.done() && (all_done || self.last_news.elapsed() > NEWS) {
             self.say(&format!("{} of {} tests are done", tests.done(), tests.announced));
@@ -98,7 +122,14 @@ impl Watch {
     }
 
     fn say(&self, what: &str) {
-        eprintln!("    [{:4.0} s] {what}", self.begin.elapsed().as_secs_f64());
+        eprintln!("    [{:4.0} s] {}: {what}", self.begin.elapsed().as_secs_f64(), self.name);
+    }
+
+    fn say_the_longest(&mut self) {
+        self.times.sort();
+        let longest = self.times.iter().rev().take(LONGEST);
+        let longest = longest.map(|(time, test)| format!("{:.0} s {test}", time.as_secs_f64()));
+        self.say(&format!("the longest tests: {}", longest.collect::<Vec<_>>().join(", ")));
     }
 
     fn has_waited_too_long(&self) -> Option<String> {

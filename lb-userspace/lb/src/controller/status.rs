@@ -285,9 +285,6 @@ fn count(counters: &[u64], index: usize) -> u64 {
 fn counts(counters: &[u64], fate: Fate) -> Vec<Count> {
     let reasons = Reason::ALL.iter().filter(|reason| reason.fate() == fate);
     reasons
-        .map(|reason| Count {
-            reason: reason.label().to_owned(),
-            count: count(counters, *reason as usize),
-        })
+        .map(|reason| Count { reason: reason.label().to_owned(), count: count(counters, *reason as usize) })
         .collect()
 }

@@ -1,0 +1,191 @@
+//! The tests of the workspace, two executables at a time: most tests wait for processes, sockets
+//! and the clock, and cargo starts an executable only when the last test of the one before has
+//! ended.
+//!
+//! Executables that took long the last time come first, so that none of them runs alone at the end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_lab::workspace::target;
+use serde_json::Value;
+
+use crate::workspace;
+
+/// Executables that run at the same time, each with as many threads as `RUST_TEST_THREADS` says.
+const LANES: usize = 2;
+
+/// Executables that are named for the time that they took.
+const LONGEST: usize = 8;
+
+/// An executable with tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Executable {
+    /// `lb-tests packets`
+    name: String,
+    path: PathBuf,
+    /// The package's, in which cargo starts its tests.
+    folder: PathBuf,
+}
+
+/// What came of an executable.
+struct Ended {
+    name: String,
+    seconds: f64,
+    failed: bool,
+}
+
+/// Builds and runs the tests of the packages that `selection` names in cargo's words. `lb` is the
+/// executable under test.
+pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
+    let mut build = workspace::cargo();
+    build.arg("test").args(selection.split_whitespace()).args(["--no-run", "--message-format"]);
+    let output = build.arg("json-render-diagnostics").stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "building the tests failed ({})", output.status);
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut waiting = executables(&messages);
+    ensure!(!waiting.is_empty(), "cargo has built no tests");
+    let times = Times::read(&target().join("test-times.json"));
+    // The next one is taken from the end.
+    waiting.sort_by(|one, other| times.of(one).total_cmp(&times.of(other)));
+
+    let begin = Instant::now();
+    let waiting = Mutex::new(waiting);
+    let ended = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(|error| error.into_inner()).pop();
+                    let Some(next) = next else { break };
+                    let this = run_one(&next, lb);
+                    ended.lock().unwrap_or_else(|error| error.into_inner()).push(this);
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap_or_else(|error| error.into_inner());
+    times.with(&ended).write()?;
+    let documents = workspace::run(
+        "tests in documents",
+        workspace::cargo().arg("test").args(selection.split_whitespace()).arg("--doc"),
+    );
+    tell(&ended, begin.elapsed().as_secs_f64());
+    documents?;
+    let failed: Vec<&str> = ended.iter().filter(|one| one.failed).map(|one| &*one.name).collect();
+    ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
+    Ok(())
+}
+
+/// Runs an executable and prints what it says in one piece.
+fn run_one(executable: &Executable, lb: &Path) -> Ended {
+    let Executable { name, path, folder } = executable;
+    let begin = Instant::now();
+    let mut command = Command::new(path);
+    command.current_dir(folder).env("CARGO_MANIFEST_DIR", folder).env("LB_BINARY", lb).stdin(Stdio::null());
+    let output = command.output();
+    let seconds = begin.elapsed().as_secs_f64();
+    let (said, failed) = match output {
+        Ok(output) => {
+            let said =
+                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            (said.concat(), !output.status.success())
+        }
+        Err(error) => (format!("cannot start {}: {error}\n", path.display()), true),
+    };
+    println!("     Running {name} ({seconds:.1} s)\n{said}");
+    Ended { name: name.clone(), seconds, failed }
+}
+
+fn tell(ended: &[Ended], seconds: f64) {
+    let mut longest: Vec<&Ended> = ended.iter().collect();
+    longest.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
+    let longest = longest.iter().take(LONGEST).map(|one| format!("{} {:.0} s", one.name, one.seconds));
+    let longest = longest.collect::<Vec<_>>().join(", ");
+    println!("{} executables with tests in {seconds:.0} s; the longest: {longest}", ended.len());
+}
+
+/// The executables with tests in cargo's JSON messages.
+fn executables(messages: &str) -> Vec<Executable> {
+    let executable = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let path = message.get("executable")?.as_str()?;
+        let is_test = message.get("profile")?.get("test")?.as_bool()?;
+        let folder = Path::new(message.get("manifest_path")?.as_str()?).parent()?;
+        let package = package(message.get("package_id")?.as_str()?, folder);
+        let target = message.get("target")?.get("name")?.as_str()?;
+        let name = format!("{package} {target}");
+        is_test.then(|| Executable { name, path: path.into(), folder: folder.to_owned() })
+    };
+    messages.lines().filter_map(executable).collect()
+}
+
+/// `path+file:///w/tests#lb-tests@0.1.0` names lb-tests, `path+file:///w/xtask#0.1.0` the folder.
+fn package(id: &str, folder: &Path) -> String {
+    let named =
+        id.rsplit_once('#').and_then(|(_, name)| name.split_once('@')).map(|(name, _)| name.to_owned());
+    named.or_else(|| Some(folder.file_name()?.to_str()?.to_owned())).unwrap_or_default()
+}
+
+/// Seconds that executables took the last time, by name.
+struct Times {
+    file: PathBuf,
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Times {
+    fn read(file: &Path) -> Self {
+        let known = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { file: file.to_owned(), seconds: known.unwrap_or_default() }
+    }
+
+    /// What nobody knows may be long.
+    fn of(&self, executable: &Executable) -> f64 {
+        self.seconds.get(&executable.name).copied().unwrap_or(f64::INFINITY)
+    }
+
+    fn with(mut self, ended: &[Ended]) -> Self {
+        self.seconds.extend(ended.iter().map(|one| (one.name.clone(), one.seconds)));
+        self
+    }
+
+    fn write(&self) -> Result<()> {
+        fs::write(&self.file, serde_json::to_vec(&self.seconds)?)
+            .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_with_tests_are_found_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","package_id":"path+file:///w/tests#lb-tests@0.1.0","manifest_path":"/w/tests/Cargo.toml","target":{"name":"packets"},"profile":{"test":true},"executable":"/t/packets-1"}
+{"reason":"compiler-artifact","package_id":"path+file:///w/tests#lb-tests@0.1.0","manifest_path":"/w/tests/Cargo.toml","target":{"name":"programs"},"profile":{"test":false},"executable":"/t/programs"}
+{"reason":"compiler-artifact","package_id":"path+file:///w/xtask#0.1.0","manifest_path":"/w/xtask/Cargo.toml","target":{"name":"xtask"},"profile":{"test":true},"executable":null}
+{"reason":"compiler-artifact","package_id":"path+file:///w/xtask#0.1.0","manifest_path":"/w/xtask/Cargo.toml","target":{"name":"xtask"},"profile":{"test":true},"executable":"/t/xtask-1"}
+{"reason":"build-finished","success":true}"#;
+        let found = executables(messages);
+        let found: Vec<_> = found.iter().map(|one| (&*one.name, one.folder.to_str())).collect();
+        assert_eq!(found, [("lb-tests packets", Some("/w/tests")), ("xtask xtask", Some("/w/xtask"))]);
+    }
+
+    #[test]
+    fn the_longest_come_first_and_before_them_what_nobody_knows() {
+        let executable =
+            |name: &str| Executable { name: name.into(), path: "/t".into(), folder: "/w".into() };
+        let ended = [("short", 1.5), ("long", 60.0)];
+        let ended = ended.map(|(name, seconds)| Ended { name: name.into(), seconds, failed: false });
+        let times = Times { file: "/f".into(), seconds: BTreeMap::new() }.with(&ended);
+        let mut all = ["long", "new", "short"].map(executable);
+        all.sort_by(|one, other| times.of(one).total_cmp(&times.of(other)));
+        assert_eq!(all.map(|one| one.name), ["short", "long", "new"]);
+    }
+}
