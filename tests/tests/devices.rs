@@ -5,6 +5,7 @@
 //! along.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::thread;
@@ -83,8 +84,21 @@ fn takes_native(index: u32) -> bool {
     program.attach_to_if_index(index, XdpMode::Driver).is_ok()
 }
 
+/// Gives the interface an address in the network of the server of [`warnings`].
+fn address(interface: u32) {
+    runtime().block_on(async {
+        let (connection, handle, _) = new_connection().expect("a netlink socket");
+        let task = tokio::spawn(connection);
+        let own = Ipv4Addr::new(192, 0, 2, 5).into();
+        let done = handle.address().add(interface, own, 24).replace().execute().await;
+        task.abort();
+        done.unwrap_or_else(|error| panic!("the kernel does not take the address: {error}"));
+    });
+}
+
 /// What `lb check` warns of with this interface in the configuration.
 fn warnings(interface: &str) -> Vec<String> {
+    address(link_of(interface).index);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("lb.yaml");
     let services = "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]";

@@ -58,8 +58,12 @@ fn print_report() -> Result<()> {
     println!(
         "\nThe verifier refuses a program that takes 1,000,000 steps, or functions whose stack adds up to 512 bytes."
     );
-    let Together { programs, together_ms } = together.context("nothing was loaded side by side")?;
-    println!("lb loads its programs side by side: all {programs} programs loaded in {together_ms:.0} ms");
+    let Together { programs, together_ms, processor_ms } =
+        together.context("nothing was loaded side by side")?;
+    println!(
+        "Side by side, as lb loads them: all {programs} programs loaded in {together_ms:.0} ms, {processor_ms:.0} ms of \
+         processor time."
+    );
     Ok(())
 }
 

@@ -28,6 +28,14 @@ impl Counters {
         Ok(Self { reasons: PerCpu::take(ebpf, "REASONS")?, events: PerCpu::take(ebpf, "TABLE_EVENTS")? })
     }
 
+    pub fn reason(&self, reason: Reason) -> Result<u64> {
+        self.reasons().map(|counts| counts[reason as usize])
+    }
+
+    pub fn event(&self, event: TableEvent) -> Result<u64> {
+        self.events().map(|counts| counts[event as usize])
+    }
+
     /// By [`Reason`], as in `Reason::ALL`.
     pub fn reasons(&self) -> Result<Vec<u64>> {
         self.reasons.sums(Reason::COUNT).context("cannot read why packets were not forwarded")

@@ -11,8 +11,10 @@ use lb_common::kernel::{MINIMUM, too_old};
 
 use super::bpf;
 
-/// Lines of what the verifier says that are told: its verdict stands at the end.
-const VERIFIER_LINES: usize = 12;
+/// Lines of what the verifier says that are told: its verdict stands at the end, before figures.
+const VERIFIER_LINES: usize = 16;
+/// The verifier's figures. Linux 7.3 has a line for each function.
+const FIGURES: [&str; 4] = ["verification time ", "stack depth ", "subprog ", "processed "];
 
 /// Call this before anything is loaded. Returns a warning if the kernel is older than those that lb
 /// is tested on, and can do what the program needs all the same.
@@ -102,7 +104,9 @@ fn refused(name: &str, release: &str, error: &io::Error, log: &str) -> Error {
 }
 
 fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.trim_matches(['\0', '\n', ' ']).lines().collect();
+    let lines = log.trim_matches(['\0', '\n', ' ']).lines();
+    let lines: Vec<&str> =
+        lines.filter(|line| !FIGURES.iter().any(|figure| line.starts_with(figure))).collect();
     lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n")
 }
 
@@ -129,7 +133,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_kernel_and_ends_with_the_verifiers_verdict() {
         let log: String = (1..=500).map(|line| format!("{line}: (b7) r0 = 1\n")).collect();
-        let log = log + "BPF program is too large. Processed 1000001 insn\n\0";
+        let log = log + "BPF program is too large. Processed 1000001 insn\n";
+        let figures: String =
+            (0..40).map(|number| format!("subprog {number} (f) static insns_self 0\n")).collect();
+        let log = log + &figures + "processed 1000001 insns (limit 1000000)\n\0";
         let error = refused("lb", "6.1.0-18-amd64", &io::Error::from_raw_os_error(libc::E2BIG), &log);
         let text = error.to_string();
         assert!(

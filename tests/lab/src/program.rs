@@ -25,4 +25,6 @@ pub struct Together {
     pub programs: usize,
     /// Milliseconds; the least of several times.
     pub together_ms: f64,
+    /// Milliseconds of all processors, which other work on the machine changes little.
+    pub processor_ms: f64,
 }

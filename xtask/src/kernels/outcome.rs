@@ -169,7 +169,7 @@ mod tests {
 version #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)
 {"name":"lb","shipped":true,"steps":596732,"stack":null,"load_ms":8123.5,"refused":null}
 {"name":"floor_pass","shipped":false,"steps":2,"stack":null,"load_ms":3.5,"refused":null}
-{"programs":1,"together_ms":8000.5}
+{"programs":1,"together_ms":8000.5,"processor_ms":9000.5}
 exit programs 0
 
 running 4 tests

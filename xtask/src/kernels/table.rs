@@ -110,7 +110,7 @@ mod tests {
 {"name":"lb","shipped":true,"steps":732,"stack":null,"load_ms":123.5,"refused":null}
 {"name":"lb_slow","shipped":true,"steps":596732,"stack":null,"load_ms":8000,"refused":null}
 {"name":"floor_pass","shipped":false,"steps":2,"stack":null,"load_ms":3.5,"refused":null}
-{"programs":2,"together_ms":8100.0}
+{"programs":2,"together_ms":8100.0,"processor_ms":9000.5}
 running 3 tests
 test cpus::even ... ok
 test table::flood ... FAILED
