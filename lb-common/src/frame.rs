@@ -4,11 +4,14 @@
 //! host reads a slice. What the tests and the fuzzer see is what runs in the kernel.
 
 mod ipv6;
+mod link;
 mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use self::ipv6::{Upper, plain as plain_ipv6};
+use self::link::is_tag;
+pub use self::link::{Link, link};
 pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
@@ -26,6 +29,11 @@ pub trait Frame {
     fn holds(&self, length: usize) -> bool;
     /// Whether its first fragment has at least `length` bytes.
     fn holds_in_one_piece(&self, length: usize) -> bool;
+    /// The same number, of which a program's compiler knows nothing.
+    #[inline(always)]
+    fn kept(number: usize) -> usize {
+        number
+    }
     /// [`Upper::walk`], which programs do in a function that the verifier looks at once.
     fn upper(&self, next_header: u8, first: usize) -> Option<Upper> {
         Upper::walk(self, next_header, first)
@@ -240,56 +248,6 @@ impl<A: Address> Flow<A> {
     pub fn service(&self) -> ServiceAddress {
         ServiceAddress::new(self.destination.mapped(), self.destination_port, self.protocol)
     }
-}
-
-/// What follows the Ethernet header and the VLAN tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
-    ethertype: u16,
-    /// Its offset in the frame.
-    network: usize,
-}
-
-impl Link {
-    /// Offset of the IP header in the frame.
-    #[inline(always)]
-    pub const fn network(&self) -> usize {
-        self.network
-    }
-
-    #[inline(always)]
-    pub const fn is_ipv6(&self) -> bool {
-        self.ethertype == ETHERTYPE_IPV6
-    }
-
-    #[inline(always)]
-    fn behind_tag<F: Frame + ?Sized>(self, frame: &F) -> Option<Self> {
-        let ethertype = frame.read::<VlanTag>(self.network)?.kind.host();
-        Some(Self { ethertype, network: self.network + size_of::<VlanTag>() })
-    }
-}
-
-/// Reads the Ethernet header and the VLAN tags. `None`: too short, or with more tags than are
-/// looked through. In a loop the compiler counts from -8 on, and Linux 7.3 reads nothing there.
-#[inline(always)]
-pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
-    let ethertype = frame.read::<Ethernet>(0)?.kind.host();
-    let mut link = Link { ethertype, network: ETHERNET_LENGTH };
-    if is_tag(link.ethertype) {
-        link = link.behind_tag(frame)?;
-        if is_tag(link.ethertype) {
-            link = link.behind_tag(frame)?;
-        }
-    }
-    (!is_tag(link.ethertype)).then_some(link)
-}
-
-/// One comparison instead of three, because the verifier follows all that comes after each.
-#[inline(always)]
-const fn is_tag(ethertype: u16) -> bool {
-    let (one, other, old) =
-        (ethertype ^ ETHERTYPE_VLAN, ethertype ^ ETHERTYPE_QINQ, ethertype ^ ETHERTYPE_QINQ_BEFORE);
-    one as u64 * other as u64 * old as u64 == 0
 }
 
 /// The VLAN tags of a frame.

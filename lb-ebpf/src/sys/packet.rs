@@ -78,6 +78,11 @@ impl Frame for Packet<'_> {
     }
 
     #[inline(always)]
+    fn kept(number: usize) -> usize {
+        opaque(number)
+    }
+
+    #[inline(always)]
     fn upper(&self, next_header: u8, first: usize) -> Option<Upper> {
         Upper::from_packed(lb_upper_ipv6(self.context.ctx, next_header.into(), first as u32))
     }
