@@ -127,13 +127,13 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {
     /// Its number as a next header.
-    kind: u8,
+    pub(super) kind: u8,
     /// Its offset in the frame.
-    at: usize,
+    pub(super) at: usize,
     /// Offset of the fragment header; 0: there is none.
-    fragment: usize,
+    pub(super) fragment: usize,
     /// Whether it is a later fragment; then it is what the first one begins with.
-    later: bool,
+    pub(super) later: bool,
 }
 
 #[inline(always)]
