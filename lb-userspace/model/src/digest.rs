@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{
     Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Persistence,
-    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+    Quorum, Server, Service, ServiceKey, Stray, Sync, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};
@@ -134,12 +134,14 @@ impl Writer {
             state: _,
             hooks: _,
             fence: _,
+            sync,
         } = cluster;
         self.text(name);
         self.list(nodes, Self::node);
         self.time(*interval);
         self.time(*dead);
         self.list(paths, Self::path);
+        self.option(sync.as_ref(), |writer, Sync { port, rate: _ }| writer.number(*port));
     }
 
     fn node(&mut self, node: &Node) {

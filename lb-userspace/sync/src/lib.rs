@@ -10,6 +10,7 @@
 //! - `link`: the conversation with one other director: fresh, in order, nothing lost
 //! - `peer`: what that director has been told, and what is to come
 //! - [`engine`]: all of it, without I/O
+//! - [`service`]: the thread and its sockets
 //! - [`status`]: how it stands
 //!
 //! # Rules
@@ -29,6 +30,7 @@ mod link;
 mod message;
 mod mirror;
 mod peer;
+pub mod service;
 pub mod status;
 pub mod table;
 mod wire;

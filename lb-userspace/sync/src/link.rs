@@ -233,9 +233,8 @@ impl Link {
     /// A session that does not know our challenge: it may be a new life of the other director, or a
     /// recording of an old one.
     fn note_candidate(&mut self, header: &Header, now: Duration) {
-        let is_old = |session: u64, heard: Duration| {
-            header.session < session && now.saturating_sub(heard) < PATIENCE
-        };
+        let is_old =
+            |session: u64, heard: Duration| header.session < session && now.saturating_sub(heard) < PATIENCE;
         let proven = self.proof.as_ref().map(|proof| proof.session).zip(self.heard.map(|(at, _)| at));
         let candidate = self.candidate.as_ref().map(|candidate| (candidate.session, candidate.heard));
         if proven.into_iter().chain(candidate).any(|(session, heard)| is_old(session, heard)) {

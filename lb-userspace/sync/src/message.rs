@@ -243,16 +243,18 @@ pub(crate) mod tests {
     fn connections() -> impl Strategy<Value = Message> {
         let state = (1_u8..=8).prop_map(|bits| State::from_bits(bits).expect("a state"));
         let rest = (any::<u16>(), any::<[u16; 2]>(), state, 0..=MOST_TICKS);
-        (any::<[u64; 2]>(), any::<bool>(), rest).prop_map(|(address, v4, (server, ports, state, remaining))| {
-            let (server, [client, service]) = (ServerId(server), ports);
-            if v4 {
-                let key = KeyV4::new(V4(address[0] as u32), client, service);
-                Message::V4(Connection { server, key, state, remaining })
-            } else {
-                let key = KeyV6::new(V6(address), client, service);
-                Message::V6(Connection { server, key, state, remaining })
-            }
-        })
+        (any::<[u64; 2]>(), any::<bool>(), rest).prop_map(
+            |(address, v4, (server, ports, state, remaining))| {
+                let (server, [client, service]) = (ServerId(server), ports);
+                if v4 {
+                    let key = KeyV4::new(V4(address[0] as u32), client, service);
+                    Message::V4(Connection { server, key, state, remaining })
+                } else {
+                    let key = KeyV6::new(V6(address), client, service);
+                    Message::V6(Connection { server, key, state, remaining })
+                }
+            },
+        )
     }
 
     pub(crate) fn messages() -> impl Strategy<Value = Message> {

@@ -190,12 +190,7 @@ impl Peer {
         }
     }
 
-    pub(crate) fn send(
-        &mut self,
-        now: Duration,
-        budget: &mut u64,
-        to: impl FnMut(&Header, &[u8]) -> usize,
-    ) {
+    pub(crate) fn send(&mut self, now: Duration, budget: &mut u64, to: impl FnMut(&Header, &[u8]) -> usize) {
         self.flush(now);
         if self.link.send(now, budget, to) {
             self.begin_stream();

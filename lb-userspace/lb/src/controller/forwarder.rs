@@ -32,6 +32,7 @@ use lb_model::{Config, ServiceKey, Totals};
 use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
+use super::synchronisation::Connections;
 
 pub(super) struct Forwarder {
     data_path: DataPath,
@@ -73,6 +74,13 @@ impl Forwarder {
             Err(error) => tracing::warn!("fragments that come before their first one get lost: {error:#}"),
         }
         Ok(attachment)
+    }
+
+    /// The connection table, for the synchronisation with other directors.
+    pub(super) fn connections(&self) -> Connections {
+        let (maps, leases) = (self.data_path.executor.maps(), self.data_path.leases());
+        let (servers, control) = (Arc::clone(&maps.servers), Arc::clone(&maps.control));
+        Connections::new(Arc::clone(&self.data_path.table), servers, control, leases)
     }
 
     /// The program of this name is the one to attach from now on.

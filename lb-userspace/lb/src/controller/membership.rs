@@ -41,6 +41,8 @@ use self::roles::RoleHere;
 use self::silent::Silent;
 use self::split_brains::SplitBrains;
 use super::files::{FileChange, Watched};
+use super::forwarder::Forwarder;
+use super::synchronisation::{Connections, Synchronisation};
 
 mod fence;
 mod groups;
@@ -73,12 +75,16 @@ pub(super) struct Surrounding {
     pub mac: Mac,
     pub leases: Leases,
     pub findings: Findings,
+    /// What other directors are told of.
+    pub connections: Connections,
 }
 
 /// One node of several.
 pub(super) struct Clustered {
     cluster: Cluster,
     member: Member,
+    /// `None`: it is off.
+    synchronisation: Option<Synchronisation>,
     key_file: Watched,
     groups: Groups,
     roles: BTreeMap<GroupId, RoleHere>,
@@ -106,7 +112,7 @@ impl Membership {
         config: &Config,
         surrounding: Surrounding,
     ) -> Result<(Self, UnboundedReceiver<ClusterInput>)> {
-        let Surrounding { interface, mac, leases, findings } = surrounding;
+        let Surrounding { interface, mac, leases, findings, connections } = surrounding;
         let (sender, inputs) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
             let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| true, |_| {})?;
@@ -148,8 +154,17 @@ impl Membership {
                 return Err(error);
             }
         };
+        let start = |sync| Synchronisation::start(cluster, sync, connections);
+        let synchronisation = match cluster.sync.map(start).transpose() {
+            Ok(synchronisation) => synchronisation,
+            Err(error) => {
+                member.end();
+                return Err(error);
+            }
+        };
         let clustered = Clustered {
             key_file,
+            synchronisation,
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             groups: Groups::new(&config.groups),
             roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
@@ -204,6 +219,26 @@ impl Membership {
                     clustered.roles.entry(group.id()).or_insert_with(RoleHere::starting);
                 }
             }
+        }
+    }
+
+    /// The maps hold other servers.
+    pub(super) fn set_servers(&self, forwarder: &Forwarder, groups: &[Group]) {
+        if let Some(synchronisation) =
+            self.clustered().and_then(|clustered| clustered.synchronisation.as_ref())
+        {
+            let number = |service: &_, target| forwarder.server_id(service, target);
+            synchronisation.set_servers(forwarder.applied(), groups, number);
+        }
+    }
+
+    /// Which nodes know the connections that this one knows.
+    pub(super) fn follow_synchronisation(&mut self) {
+        if let Self::Clustered(clustered) = self
+            && let Some(synchronisation) = &clustered.synchronisation
+        {
+            let behind = synchronisation.behind(&clustered.cluster);
+            clustered.member.set_readiness(|readiness| readiness.behind = behind);
         }
     }
 
@@ -354,7 +389,13 @@ fn watch_references(
 impl Clustered {
     fn reload_keys(&mut self) -> Option<Record> {
         let read = self.key_file.read(auth::file::read)?;
-        Some(match read.map(|keys| self.member.set_keys(keys)) {
+        let set = |keys: auth::Keys| {
+            if let Some(synchronisation) = &self.synchronisation {
+                synchronisation.set_keys(keys.clone());
+            }
+            self.member.set_keys(keys);
+        };
+        Some(match read.map(set) {
             Ok(()) => Record::new(Level::Info, "keys_reloaded", "heartbeat keys reloaded".to_owned()),
             Err(error) => {
                 let text = format!("heartbeat keys refused, the old ones stay in force: {error:#}");

@@ -204,8 +204,7 @@ impl MemoryTable {
         let pages = K::pages(self);
         let place = Place::of(&flow, self.hash_keys, pages.count() as u32 - 1);
         let page = pages.page(place.page as usize);
-        let entry =
-            Entry::new(server, state, self.now().plus(TIMEOUT), Table::generation(self, GROUP));
+        let entry = Entry::new(server, state, self.now().plus(TIMEOUT), Table::generation(self, GROUP));
         let (address, now) = (flow.service(), self.now());
         let is_its = |entry: Entry| self.service(entry.server()).knows(&address).then_some(());
         match table::find(&page, &place, key, is_its) {
@@ -243,8 +242,8 @@ impl MemoryTable {
                 let (key, entry) = (page.key(slot), page.entry(slot));
                 let Some(state) = entry.state().filter(|state| look::is_alive(*state)) else { continue };
                 let server = directory.get().known(entry.server()).expect("known").known.backend.server;
-                let before = found
-                    .insert((key.client().mapped(), key.ports()), (server.octets().to_vec(), state));
+                let before =
+                    found.insert((key.client().mapped(), key.ports()), (server.octets().to_vec(), state));
                 assert_eq!(before, None, "a connection stands in two slots");
             }
         }
@@ -265,7 +264,6 @@ impl MemoryTable {
         counts
     }
 }
-
 
 /// A director: its table and its engine.
 struct Director {
@@ -419,7 +417,11 @@ fn entries_bear_the_generation_of_the_lease_to_come() {
     let entry = |key: KeyV4| {
         let pages = (0..4).map(|page| table.v4.page(page));
         pages
-            .flat_map(|page| (0..KeyV4::SLOTS_PER_PAGE).map(move |slot| (page.key(slot), page.entry(slot))).collect::<Vec<_>>())
+            .flat_map(|page| {
+                (0..KeyV4::SLOTS_PER_PAGE)
+                    .map(move |slot| (page.key(slot), page.entry(slot)))
+                    .collect::<Vec<_>>()
+            })
             .find(|(found, _)| *found == key)
             .map(|(_, entry)| entry)
     };

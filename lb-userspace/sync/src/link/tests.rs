@@ -49,7 +49,8 @@ impl Network {
             if self.hit() {
                 self.under_way.push_back(datagram.clone());
             }
-            let place = if self.hit() { self.rng.usize(..=self.under_way.len()) } else { self.under_way.len() };
+            let place =
+                if self.hit() { self.rng.usize(..=self.under_way.len()) } else { self.under_way.len() };
             self.under_way.insert(place, datagram);
         }
     }
