@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_model::ids::MAX_NODES;
-use lb_model::{Cluster, Node, Sync};
+use lb_model::{Cluster, ConnectionSync, Node};
 
 use super::{Surroundings, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
@@ -115,16 +115,19 @@ impl Validator {
         }
     }
 
-    fn sync(&mut self, cluster: &yaml::Cluster, span: SourceSpan<'_>) -> Option<Sync> {
+    fn sync(&mut self, cluster: &yaml::Cluster, span: SourceSpan<'_>) -> Option<ConnectionSync> {
         let value = |scalar, key| Value::of(scalar, key, span);
-        let default = Sync::default();
+        let default = ConnectionSync::default();
         let port =
             self.optional(value(&cluster.sync_port, "sync_port"), |text| values::whole(text, 1..=65_535));
         let rate = self.optional(value(&cluster.sync_rate, "sync_rate"), |text| {
             values::whole(text, 1..=MOST_SYNC_RATE).map(|rate: u64| rate * BYTES_PER_MBIT)
         });
         let is_on = self.one_of(value(&cluster.sync, "sync"), &values::SWITCH, true);
-        is_on.then(|| Sync { port: port.unwrap_or(default.port), rate: rate.unwrap_or(default.rate) })
+        is_on.then(|| ConnectionSync {
+            port: port.unwrap_or(default.port),
+            rate: rate.unwrap_or(default.rate),
+        })
     }
 
     /// Each time has a minimum that depends on the times before it. If one of these is wrong, its

@@ -8,6 +8,7 @@
 //! - [`keys`]: another node signs with a key that this one does not have
 //! - [`silent`]: nodes that are silent, and whether their hosts are there
 //! - [`split_brains`]: which reports of two active nodes are worth a line
+//! - [`sync_watch`]: nodes that do not answer to what they are told of connections
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ use self::orders::Out;
 use self::roles::RoleHere;
 use self::silent::Silent;
 use self::split_brains::SplitBrains;
+use self::sync_watch::SyncWatch;
 use super::files::{FileChange, Watched};
 use super::forwarder::Forwarder;
 use super::synchronisation::{Connections, Synchronisation};
@@ -52,6 +54,7 @@ mod roles;
 mod silent;
 mod split_brains;
 mod status;
+mod sync_watch;
 
 /// How long a stop waits for hooks.
 pub(super) const HOOKS: Duration = Duration::from_secs(5);
@@ -85,6 +88,8 @@ pub(super) struct Clustered {
     member: Member,
     /// `None`: it is off.
     synchronisation: Option<Synchronisation>,
+    sync_watch: SyncWatch,
+    findings: Findings,
     key_file: Watched,
     groups: Groups,
     roles: BTreeMap<GroupId, RoleHere>,
@@ -165,6 +170,8 @@ impl Membership {
         let clustered = Clustered {
             key_file,
             synchronisation,
+            sync_watch: SyncWatch::default(),
+            findings: findings.clone(),
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             groups: Groups::new(&config.groups),
             roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
@@ -237,8 +244,14 @@ impl Membership {
         if let Self::Clustered(clustered) = self
             && let Some(synchronisation) = &clustered.synchronisation
         {
-            let behind = synchronisation.behind(&clustered.cluster);
+            let (behind, now) = (synchronisation.behind(&clustered.cluster), Instant::now());
             clustered.member.set_readiness(|readiness| readiness.behind = behind);
+            for (node, known) in numbered(&clustered.cluster) {
+                let is_silent = clustered.is_heard(node) && !synchronisation.is_up(node);
+                if node != NodeId(clustered.cluster.me) && clustered.sync_watch.check(node, is_silent, now) {
+                    sync_watch::raise(&clustered.findings, &known.name, synchronisation.port());
+                }
+            }
         }
     }
 
@@ -402,6 +415,13 @@ impl Clustered {
                 Record::new(Level::Error, "keys_refused", text).cause(format!("{error:#}"))
             }
         })
+    }
+
+    /// Whether the node was heard within the dead time, by any path.
+    fn is_heard(&self, node: NodeId) -> bool {
+        let dead = self.cluster.dead;
+        let heard = self.member.statistics().iter().filter_map(|path| path.last_heard(node));
+        heard.max().is_some_and(|at| clock::now().saturating_sub(at) < dead)
     }
 
     fn names(&self) -> Names<'_> {

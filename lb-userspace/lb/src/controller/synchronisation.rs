@@ -17,7 +17,7 @@ use lb_datapath::plan::{State, Target};
 use lb_datapath::table::{PageView, Pages, Table};
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
-use lb_model::{Cluster, Group, HeartbeatPath, ServiceKey, Sync};
+use lb_model::{Cluster, ConnectionSync, Group, HeartbeatPath, ServiceKey};
 use lb_sync::backend::Backend;
 use lb_sync::directory::{Directory, Known, SharedDirectory};
 use lb_sync::engine::Me;
@@ -28,12 +28,13 @@ use lb_system::clock::{now, now_ns};
 pub(super) struct Synchronisation {
     synchroniser: Synchroniser,
     directory: SharedDirectory,
+    port: u16,
 }
 
 impl Synchronisation {
     /// # Errors
     /// The keys cannot be read, or the thread cannot be started.
-    pub(super) fn start(cluster: &Cluster, sync: Sync, connections: Connections) -> Result<Self> {
+    pub(super) fn start(cluster: &Cluster, sync: ConnectionSync, connections: Connections) -> Result<Self> {
         let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let session = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
@@ -45,7 +46,16 @@ impl Synchronisation {
         let directory = SharedDirectory::default();
         let synchroniser = Synchroniser::start(settings, Arc::new(connections), directory.clone())
             .context("cannot start the thread that tells other directors about connections")?;
-        Ok(Self { synchroniser, directory })
+        Ok(Self { synchroniser, directory, port: sync.port })
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the node answers.
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.synchroniser.status().get().peers.iter().any(|peer| peer.node == node && peer.is_up)
     }
 
     pub(super) fn set_keys(&self, keys: Keys) {

@@ -1,154 +1,29 @@
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use fastrand::Rng;
 use lb_common::addr::{Address, V4, V6};
-use lb_common::connection::{Entry, Generation, Key, State, Tick};
+use lb_common::connection::{Entry, State};
 use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
 use lb_common::server::ServerId;
 use lb_common::service::{Protocol, ServiceInfo};
-use lb_common::spills::{Pressed, RawSpills, Spills};
-use lb_common::table::{self, Page, Place, WORDS_PER_PAGE};
+use lb_common::table::{self, Page, Place};
 use proptest::prelude::*;
 
+use self::memory::{Kind, MemoryPages, MemoryTable};
 use super::*;
 use crate::backend::Backend;
 use crate::directory::Known;
 use crate::link::tests::lot;
-use crate::message::WireKey;
 use crate::table::Pages;
 use crate::wire::tests::keys;
 
+mod memory;
+
 const GROUP: u8 = 0;
 const TIMEOUT: u32 = 3600;
-
-/// The pages of a table in memory, without the words for spills that a program would look at.
-struct MemoryPages<K> {
-    words: Vec<AtomicU64>,
-    spills: Vec<Mutex<RawSpills>>,
-    changed: Mutex<Vec<usize>>,
-    key: PhantomData<K>,
-}
-
-struct MemoryPage<'a, K> {
-    words: &'a [AtomicU64],
-    spills: &'a Mutex<RawSpills>,
-    key: PhantomData<K>,
-}
-
-impl<K> Spills for MemoryPage<'_, K> {
-    fn recent(&self) -> u64 {
-        self.spills.lock().expect("spills").recent
-    }
-    fn lines(&self) -> u64 {
-        self.recent()
-    }
-    fn add_recent(&self, bits: u64) {
-        self.spills.lock().expect("spills").recent |= bits;
-    }
-    fn pressed(&self) -> Pressed {
-        Pressed(0)
-    }
-    fn set_pressed(&self, _: Pressed) {}
-}
-
-impl<K: Key> Page for MemoryPage<'_, K> {
-    type Key = K;
-    fn read(&self, word: u32) -> u64 {
-        self.words[word as usize].load(SeqCst)
-    }
-    fn write(&self, word: u32, value: u64) {
-        self.words[word as usize].store(value, SeqCst);
-    }
-    fn swap(&self, word: u32, from: u64, to: u64) -> bool {
-        self.words[word as usize].compare_exchange(from, to, SeqCst, SeqCst).is_ok()
-    }
-}
-
-impl<K: Key> MemoryPages<K> {
-    fn new(pages: usize) -> Self {
-        Self {
-            words: (0..pages * WORDS_PER_PAGE as usize).map(|_| AtomicU64::new(0)).collect(),
-            spills: (0..pages).map(|_| Mutex::default()).collect(),
-            changed: Mutex::default(),
-            key: PhantomData,
-        }
-    }
-}
-
-impl<K: Key> Pages<K> for MemoryPages<K> {
-    type Page<'a>
-        = MemoryPage<'a, K>
-    where
-        Self: 'a;
-
-    fn count(&self) -> usize {
-        self.spills.len()
-    }
-    fn page(&self, index: usize) -> MemoryPage<'_, K> {
-        let words = WORDS_PER_PAGE as usize;
-        let words = &self.words[index * words..(index + 1) * words];
-        MemoryPage { words, spills: &self.spills[index], key: PhantomData }
-    }
-    fn take_changed(&self, changed: &mut Vec<usize>) {
-        changed.append(&mut self.changed.lock().expect("changes"));
-    }
-}
-
-/// A director's table, and its lease of the one group.
-struct MemoryTable {
-    v4: MemoryPages<KeyV4>,
-    v6: MemoryPages<KeyV6>,
-    hash_keys: [u64; 2],
-    services: Vec<ServiceInfo>,
-    counts: Mutex<BTreeMap<ServerId, u64>>,
-    balances: AtomicU32,
-    generation: AtomicU32,
-    tick: AtomicU32,
-}
-
-impl Table for MemoryTable {
-    type V4 = MemoryPages<KeyV4>;
-    type V6 = MemoryPages<KeyV6>;
-
-    fn v4(&self) -> &Self::V4 {
-        &self.v4
-    }
-    fn v6(&self) -> &Self::V6 {
-        &self.v6
-    }
-    fn hash_keys(&self) -> [u64; 2] {
-        self.hash_keys
-    }
-    fn service(&self, server: ServerId) -> ServiceInfo {
-        self.services.get(usize::from(server.0)).copied().unwrap_or(ServiceInfo::UNSET)
-    }
-    fn count(&self, entry: Entry, before: Entry) {
-        let mut counts = self.counts.lock().expect("counts");
-        let owe = |counts: &mut BTreeMap<ServerId, u64>, server, count: u64| {
-            let sum = counts.entry(server).or_default();
-            *sum = sum.wrapping_add(count);
-        };
-        owe(&mut counts, entry.server(), entry.counts());
-        owe(&mut counts, before.server(), before.counts().wrapping_neg());
-    }
-    fn balances(&self, _: u8) -> bool {
-        self.balances.load(SeqCst) != 0
-    }
-    fn generation(&self, _: u8) -> Generation {
-        Generation::from_number(self.generation.load(SeqCst).into())
-    }
-    fn now(&self) -> Tick {
-        Tick(self.tick.load(SeqCst))
-    }
-}
-
-trait Kind: WireKey + take::Family<MemoryTable, Pages = MemoryPages<Self>> {}
-impl Kind for KeyV4 {}
-impl Kind for KeyV6 {}
 
 fn vip(v6: bool) -> V6 {
     if v6 { V6([0x20, 0x10]) } else { V4::from_octets([192, 0, 2, 10]).mapped() }
@@ -161,6 +36,9 @@ fn backend(number: u16, v6: bool) -> Backend {
 }
 
 const SERVERS: u16 = 3;
+
+/// Connections by client and ports: the server's address, and the state.
+type Alive = BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>;
 
 impl MemoryTable {
     /// `order` says which number the servers have here.
@@ -224,18 +102,14 @@ impl MemoryTable {
     }
 
     /// Connections that are alive, with the backends that they go to.
-    fn alive(&self, directory: &SharedDirectory) -> BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)> {
-        let mut found = BTreeMap::new();
+    fn alive(&self, directory: &SharedDirectory) -> Alive {
+        let mut found = Alive::new();
         self.alive_of::<KeyV4>(directory, &mut found);
         self.alive_of::<KeyV6>(directory, &mut found);
         found
     }
 
-    fn alive_of<K: Kind>(
-        &self,
-        directory: &SharedDirectory,
-        found: &mut BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>,
-    ) {
+    fn alive_of<K: Kind>(&self, directory: &SharedDirectory, found: &mut Alive) {
         for index in 0..K::pages(self).count() {
             let page = K::pages(self).page(index);
             for slot in 0..<K as table::Layout>::SLOTS_PER_PAGE {
