@@ -24,6 +24,8 @@ pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
     groups: BTreeMap<u8, GroupId>,
+    /// The groups of services that bind clients, by the number that their bindings bear.
+    bindings: BTreeMap<u64, u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,21 @@ impl Directory {
 
     pub(crate) fn known(&self, server: ServerId) -> Option<&Entry> {
         self.by_number.get(usize::from(server.0))?.as_ref()
+    }
+
+    /// The same with services that bind clients: the number of their bindings, and the group of their
+    /// VIP.
+    pub fn with_bindings(self, bindings: impl IntoIterator<Item = (u64, u8)>) -> Self {
+        Self { bindings: bindings.into_iter().collect(), ..self }
+    }
+
+    /// Whether any service binds clients.
+    pub(crate) fn binds(&self) -> bool {
+        !self.bindings.is_empty()
+    }
+
+    pub(crate) fn group_of_bindings(&self, number: u64) -> Option<u8> {
+        self.bindings.get(&number).copied()
     }
 
     /// The groups that have servers, by their numbers here.

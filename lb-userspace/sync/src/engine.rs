@@ -3,7 +3,9 @@
 //!
 //! - `look`: what has changed in the table since it was last looked at
 //! - `take`: what others tell, into the table
+//! - `bindings`: clients that are bound to servers
 
+mod bindings;
 mod look;
 mod take;
 
@@ -18,6 +20,8 @@ use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::table::Layout as _;
 use lb_model::ids::{GroupId, NodeId};
 
+use self::bindings::Bindings;
+pub(crate) use self::bindings::Waiting;
 use self::look::Look;
 use self::take::Take;
 use crate::digest::{Digest, Digests, Regions};
@@ -63,6 +67,7 @@ pub struct Engine<T: Table> {
     walked: Option<Duration>,
     /// Groups that were balanced here at the last look, a bit each.
     balanced: u64,
+    bindings: Bindings,
 }
 
 /// What was last seen of each slot.
@@ -104,6 +109,7 @@ impl<T: Table> Engine<T> {
             walk: 0,
             walked: None,
             balanced: 0,
+            bindings: Bindings::default(),
         }
     }
 
@@ -169,6 +175,7 @@ impl<T: Table> Engine<T> {
                 self.note_progress(index, now);
             }
             Message::InStep => peer.knows_ours = true,
+            Message::Binding(binding) => self.take_binding(&binding, now),
         }
     }
 
@@ -235,9 +242,13 @@ impl<T: Table> Engine<T> {
         self.note_balanced();
         self.look_at_changes(now);
         self.walk(now);
+        self.look_at_bindings(now);
         for index in 0..self.peers.len() {
             if self.peers[index].is_round_due(now) {
                 self.tell_digests(index, now);
+                if !std::mem::replace(&mut self.peers[index].has_bindings, true) {
+                    self.peers[index].bindings = self.all_bindings();
+                }
             }
             self.go_on_with_job(index, now);
         }

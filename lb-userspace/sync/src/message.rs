@@ -10,13 +10,18 @@
 //! 0x05 begin        group (4), regions (64): what of them is not told until `end` is not there
 //! 0x06 end          group (4)
 //! 0x07 in step      nothing: the sender knows what the receiver of this knows
+//! 0x08 binding      the client's address under its service's mask (16), the number of the services that share the binding
+//!                   (8), the server's address (16), milliseconds that it holds (4)
 //! 0x1s, 0x2s        a connection of IPv4 or IPv6 in state s: the server's number (2), the client's address (4 or 16), its
 //!                   port (2), the service's port (2), the time until it expires, in ticks (3)
 //! ```
 //!
 //! A server is named before the first connection to it, in each stream.
 
+use std::time::Duration;
+
 use lb_common::addr::{Address, V4, V6};
+use lb_common::binding;
 use lb_common::connection::{Key, KeyV4, KeyV6, State};
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
@@ -46,8 +51,18 @@ pub(crate) enum Message {
     Begin { group: GroupId, regions: Regions },
     End { group: GroupId },
     InStep,
+    Binding(Binding),
     V4(Connection<KeyV4>),
     V6(Connection<KeyV6>),
+}
+
+/// A client that is bound to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub key: binding::Key,
+    pub server: V6,
+    /// Whole milliseconds, 49 days at most.
+    pub remaining: Duration,
 }
 
 /// Digests in one message at most: it must fit a datagram.
@@ -145,6 +160,13 @@ impl Message {
                 bytes.extend(group.0.to_be_bytes());
             }
             Self::InStep => bytes.push(0x07),
+            Self::Binding(Binding { key, server, remaining }) => {
+                bytes.push(0x08);
+                bytes.extend(key.client.octets());
+                bytes.extend(key.group.to_be_bytes());
+                bytes.extend(server.octets());
+                bytes.extend(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX).to_be_bytes());
+            }
             Self::V4(connection) => connection.encode(bytes),
             Self::V6(connection) => connection.encode(bytes),
         }
@@ -209,6 +231,14 @@ impl<'a> Reader<'a> {
             0x05 => Message::Begin { group: self.group()?, regions: self.regions()? },
             0x06 => Message::End { group: self.group()? },
             0x07 => Message::InStep,
+            0x08 => {
+                let client = self.take().map(V6::from_octets)?;
+                let group = self.take().map(u64::from_be_bytes)?;
+                let server = self.take().map(V6::from_octets)?;
+                let remaining = self.take().map(u32::from_be_bytes)?;
+                let remaining = Duration::from_millis(remaining.into());
+                Message::Binding(Binding { key: binding::Key { client, group }, server, remaining })
+            }
             _ => match first & !STATE {
                 KeyV4::FIRST => Message::V4(Connection::decode(first, self)?),
                 KeyV6::FIRST => Message::V6(Connection::decode(first, self)?),
@@ -271,6 +301,11 @@ pub(crate) mod tests {
             1 => (group(), regions()).prop_map(|(group, regions)| Message::Want { group, regions }),
             1 => (group(), regions()).prop_map(|(group, regions)| Message::Begin { group, regions }),
             1 => group().prop_map(|group| Message::End { group }),
+            1 => (any::<[[u64; 2]; 2]>(), any::<u64>(), any::<u32>()).prop_map(|(addresses, group, remaining)| {
+                let [client, server] = addresses.map(V6);
+                let remaining = Duration::from_millis(remaining.into());
+                Message::Binding(Binding { key: binding::Key { client, group }, server, remaining })
+            }),
             1 => Just(Message::RoundEnds),
             1 => Just(Message::InStep),
         ]

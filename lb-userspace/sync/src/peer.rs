@@ -9,6 +9,7 @@ use lb_model::ids::{GroupId, NodeId};
 use crate::backend::Backend;
 use crate::digest::{Digests, Regions};
 use crate::directory::Entry;
+use crate::engine::Waiting;
 use crate::link::{Link, Lot, Received};
 use crate::message::{Connection, Message, WireKey};
 use crate::wire::{Header, MESSAGES};
@@ -45,6 +46,10 @@ pub(crate) struct Peer {
     pub agreed: Option<(u64, u64)>,
     pub told: u64,
     pub taken: u64,
+    /// Clients' bindings that it is to be told of.
+    pub bindings: Waiting,
+    /// It was told of those that there were when it came.
+    pub has_bindings: bool,
 }
 
 /// Regions of a group that are told again, page by page.
@@ -92,6 +97,8 @@ impl Peer {
             agreed: None,
             told: 0,
             taken: 0,
+            bindings: Waiting::new(),
+            has_bindings: false,
         }
     }
 
@@ -119,6 +126,8 @@ impl Peer {
         self.jobs.clear();
         self.knows_ours = false;
         self.behind = false;
+        self.bindings.clear();
+        self.has_bindings = false;
     }
 
     /// Tells of one connection, or notes that it must learn of it later.
@@ -160,8 +169,9 @@ impl Peer {
     pub(crate) fn flush(&mut self, now: Duration) {
         if !self.batch.is_empty() && self.link.push(std::mem::take(&mut self.batch), now).is_err() {
             self.behind = true;
-            // Servers may have been named in what is lost.
+            // Servers may have been named in what is lost, and bindings told.
             self.named.clear();
+            self.has_bindings = false;
         }
     }
 

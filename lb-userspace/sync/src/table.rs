@@ -1,5 +1,9 @@
 //! What is needed of the connection table and of the leases.
 
+use std::time::Duration;
+
+use lb_common::addr::V6;
+use lb_common::binding;
 use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
@@ -38,4 +42,19 @@ pub trait Table: Send + Sync + 'static {
     /// given up.
     fn generation(&self, group: u8) -> Generation;
     fn now(&self) -> Tick;
+
+    /// The clients that are bound to servers now.
+    fn bindings(&self) -> Vec<(binding::Key, Bound)>;
+    /// Binds a client, or prolongs its binding; times are of CLOCK_MONOTONIC.
+    fn bind(&self, key: binding::Key, server: V6, until: Duration);
+}
+
+/// The server that a client is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    pub server: V6,
+    /// CLOCK_MONOTONIC.
+    pub until: Duration,
+    /// How long it lasts after each use.
+    pub timeout: Duration,
 }

@@ -77,10 +77,11 @@ impl Forwarder {
     }
 
     /// The connection table, for the synchronisation with other directors.
-    pub(super) fn connections(&self) -> Connections {
+    pub(super) fn connections(&self) -> Result<Connections> {
         let (maps, leases) = (self.data_path.executor.maps(), self.data_path.leases());
         let (servers, control) = (Arc::clone(&maps.servers), Arc::clone(&maps.control));
-        Connections::new(Arc::clone(&self.data_path.table), servers, control, leases)
+        let (table, bindings) = (Arc::clone(&self.data_path.table), maps.bindings.try_clone()?);
+        Ok(Connections::new(table, servers, control, leases, bindings))
     }
 
     /// The program of this name is the one to attach from now on.

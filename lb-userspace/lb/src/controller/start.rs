@@ -67,7 +67,7 @@ impl Controller {
         let forwarder =
             Forwarder::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
 
-        let connections = forwarder.connections();
+        let connections = forwarder.connections()?;
         let surrounding =
             Surrounding { interface: index, mac, leases, findings: findings.clone(), connections };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;

@@ -1,17 +1,19 @@
 //! Connections that the other directors of the cluster know, too.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use lb_api::status::{Count, SyncPeer, SyncStatus};
 use lb_cluster::auth::{self, ClusterId, Keys};
 use lb_common::addr::V6;
+use lb_common::binding::{self, Binding};
 use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_common::control::Control;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
+use lb_datapath::bindings::Bindings;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::table::{PageView, Pages, Table};
@@ -23,6 +25,7 @@ use lb_sync::directory::{Directory, Known, SharedDirectory};
 use lb_sync::engine::Me;
 use lb_sync::service::{Path, Settings, Synchroniser};
 use lb_sync::status::{Drops, PeerStatus, Status};
+use lb_sync::table::Bound;
 use lb_system::clock::{now, now_ns};
 
 pub(super) struct Synchronisation {
@@ -143,7 +146,11 @@ fn directory(
             }
         }
     }
-    Directory::new(servers)
+    let bindings = state.services.values().filter_map(|service| {
+        let settings = &service.settings;
+        settings.persistence.as_ref().map(|persistence| persistence.group).zip(settings.group)
+    });
+    Directory::new(servers).with_bindings(bindings)
 }
 
 fn known(service: &ServiceKey, server: IpAddr, group: u8, group_id: GroupId) -> Known {
@@ -205,6 +212,7 @@ pub(super) struct Connections {
     pub servers: Arc<Mapped<ServerEntry>>,
     pub control: Arc<Mapped<Control>>,
     pub leases: Leases,
+    pub bindings: Mutex<Bindings>,
     v4: FamilyPages<KeyV4>,
     v6: FamilyPages<KeyV6>,
 }
@@ -215,10 +223,11 @@ impl Connections {
         servers: Arc<Mapped<ServerEntry>>,
         control: Arc<Mapped<Control>>,
         leases: Leases,
+        bindings: Bindings,
     ) -> Self {
         let v4 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v4 };
         let v6 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v6 };
-        Self { table, servers, control, leases, v4, v6 }
+        Self { table, servers, control, leases, bindings: Mutex::new(bindings), v4, v6 }
     }
 }
 
@@ -272,5 +281,27 @@ impl lb_sync::table::Table for Connections {
     }
     fn now(&self) -> Tick {
         Tick::from_ns(now_ns())
+    }
+
+    fn bindings(&self) -> Vec<(binding::Key, Bound)> {
+        let now = now();
+        let listed = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).list(now_ns());
+        let bound = |Binding { server, until_ns }| {
+            let until = Duration::from_nanos(until_ns);
+            Bound { server, until, timeout: until.saturating_sub(now) }
+        };
+        let listed = listed.unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            Vec::new()
+        });
+        listed.into_iter().map(|(key, binding)| (key, bound(binding))).collect()
+    }
+
+    fn bind(&self, key: binding::Key, server: V6, until: Duration) {
+        let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        let binding = Binding { server, until_ns };
+        if let Err(error) = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).set(key, binding) {
+            tracing::debug!("{error:#}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use fastrand::Rng;
 use lb_common::addr::{Address, V4, V6};
+use lb_common::binding;
 use lb_common::connection::{Entry, State};
 use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
@@ -23,6 +24,8 @@ use crate::wire::tests::keys;
 mod memory;
 
 const GROUP: u8 = 0;
+/// The number that bindings of its services bear.
+const BINDINGS: u64 = 5;
 const TIMEOUT: u32 = 3600;
 
 fn vip(v6: bool) -> V6 {
@@ -58,7 +61,7 @@ impl MemoryTable {
             known.push((ServerId(index as u16 + 1), known_here));
         }
         let directory = SharedDirectory::default();
-        directory.set(Directory::new(known));
+        directory.set(Directory::new(known).with_bindings([(BINDINGS, GROUP)]));
         let table = Self {
             v4: MemoryPages::new(pages),
             v6: MemoryPages::new(pages),
@@ -67,6 +70,7 @@ impl MemoryTable {
             counts: Mutex::default(),
             balances: AtomicU32::new(0),
             generation: AtomicU32::new(seed as u32),
+            bindings: Mutex::default(),
             tick: AtomicU32::new((seed as u32).wrapping_mul(0x1_0001) & 0x00ff_ffff),
         };
         (table, directory)
@@ -365,6 +369,28 @@ fn neither_the_balancing_director_nor_strangers_change_a_table() {
     assert_eq!(engine.status(world.now).drops.balanced_here, 1);
     assert_eq!(engine.receive(b"nonsense", world.now), None);
     assert_eq!(engine.status(world.now).drops.not_ours, 1);
+}
+
+#[test]
+fn bound_clients_are_bound_on_the_other_side_too() {
+    let mut world = World::new(8, &[4, 4, 4], 10);
+    let client = |number| binding::Key { client: V6([0, number]), group: BINDINGS };
+    let bind = |world: &World, node: usize, number, server| {
+        let until = world.now + Duration::from_secs(300);
+        world.directors[node].table.bind(client(number), V6([0, server]), until);
+    };
+    bind(&world, 0, 1, 100);
+    world.run(Duration::from_secs(3), &[0, 1]);
+    bind(&world, 0, 1, 101);
+    bind(&world, 0, 2, 102);
+    // The third one comes late.
+    world.run_all(Duration::from_secs(6));
+    for node in 1..3 {
+        let table = &world.directors[node].table;
+        let bound: BTreeMap<u64, u64> =
+            table.bindings().iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect();
+        assert_eq!(bound, [(1, 101), (2, 102)].into(), "node {node}");
+    }
 }
 
 proptest! {

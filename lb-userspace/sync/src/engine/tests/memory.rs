@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
+use lb_common::addr::V6;
+use lb_common::binding;
 use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
@@ -13,7 +16,7 @@ use lb_common::table::{Page, WORDS_PER_PAGE};
 
 use super::take;
 use crate::message::WireKey;
-use crate::table::{Pages, Table};
+use crate::table::{Bound, Pages, Table};
 
 /// The pages of a table in memory, without the words for spills that a program would look at.
 pub(super) struct MemoryPages<K> {
@@ -98,6 +101,7 @@ pub(super) struct MemoryTable {
     pub(super) balances: AtomicU32,
     pub(super) generation: AtomicU32,
     pub(super) tick: AtomicU32,
+    pub(super) bindings: Mutex<BTreeMap<binding::Key, (binding::Key, Bound)>>,
 }
 
 impl Table for MemoryTable {
@@ -130,6 +134,13 @@ impl Table for MemoryTable {
     }
     fn generation(&self, _: u8) -> Generation {
         Generation::from_number(self.generation.load(SeqCst).into())
+    }
+    fn bindings(&self) -> Vec<(binding::Key, Bound)> {
+        self.bindings.lock().expect("bindings").values().copied().collect()
+    }
+    fn bind(&self, key: binding::Key, server: V6, until: Duration) {
+        let bound = Bound { server, until, timeout: Duration::from_secs(300) };
+        self.bindings.lock().expect("bindings").insert(key, (key, bound));
     }
     fn now(&self) -> Tick {
         Tick(self.tick.load(SeqCst))
