@@ -15,10 +15,10 @@ pub use self::link::{Link, link};
 pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
-use crate::connection::{self, tcp_flags};
+use crate::connection::{self, Key, tcp_flags};
 use crate::peer::MARK;
 use crate::reason::Reason;
-use crate::service::{Protocol, ServiceAddress};
+use crate::service::{Protocol, ServiceAddress, ServiceInfo};
 use crate::vlan::Vlan;
 
 /// A frame from its Ethernet header on.
@@ -241,6 +241,23 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub fn key(&self) -> A::Key {
         self.source.key(self.source_port, self.destination_port)
+    }
+
+    /// Of a connection in the table: its key, and the service of its server. `None`: the service is of
+    /// the other family. No packet belongs to it, so the rest is 0.
+    pub fn of_connection<K: Key<Address = A>>(key: K, service: &ServiceInfo) -> Option<Self> {
+        let [source_port, destination_port] = key.ports();
+        Some(Self {
+            source: key.client(),
+            destination: A::of_mapped(service.address)?,
+            source_port,
+            destination_port,
+            protocol: Protocol::from_number((service.port_and_protocol >> 16) as u8)?,
+            ttl: 0,
+            network: 0,
+            transport: 0,
+            total_length: 0,
+        })
     }
 
     /// What its service is known by.

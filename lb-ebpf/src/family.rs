@@ -54,6 +54,8 @@ pub trait Family: Address + RelatedHeaders {
     fn page_mask(control: &Control) -> u32;
     fn page(index: u32) -> Option<*mut RawPage>;
     fn spills(index: u32) -> Option<*mut RawSpills>;
+    /// Eight pages' bytes of `CHANGED_V4` or `CHANGED_V6`.
+    fn changed(index: u32) -> Option<*mut u64>;
     /// The global function that gives a new connection its entry, see
     /// [`crate::lookup::table::learn`]. 0: no slot could be had.
     fn learn(place: u64, key: Self::Key, entry: u64) -> u32;

@@ -163,10 +163,11 @@ fn a3_connections_go_on_while_the_standby_director_is_restarted_and_killed() {
     assert_nothing_lost(clients_of_ha2);
 }
 
-/// What a machine would swallow that is gone follows its service's rule: the connections are reset.
+/// What a machine would swallow that is gone follows its service's rule: the connections are reset,
+/// if nobody else knows them.
 #[test]
 fn a3_nothing_is_relayed_to_a_machine_that_is_gone() {
-    let several = start("machinegone", "");
+    let several = start("machinegone", "  sync: off\n");
     let clients = clients(&several);
     several.pair.ha1.kill().expect("lb is killed");
     several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
@@ -178,7 +179,7 @@ fn a3_nothing_is_relayed_to_a_machine_that_is_gone() {
 
 #[test]
 fn a3_nothing_is_relayed_to_a_node_that_was_fenced() {
-    let several = start("fenced", "  fence: { command: [/bin/true], timeout: 5s }\n");
+    let several = start("fenced", "  sync: off\n  fence: { command: [/bin/true], timeout: 5s }\n");
     let clients = clients(&several);
     several.pair.ha1.kill().expect("lb is killed");
     take_over(&several);
@@ -189,7 +190,7 @@ fn a3_nothing_is_relayed_to_a_node_that_was_fenced() {
 
 #[test]
 fn a3_a_release_in_a_cluster_leaves_nothing_and_nobody_counts_on_it() {
-    let mut several = start("released", "  linger: 1s\n");
+    let mut several = start("released", "  sync: off\n  linger: 1s\n");
     let clients = clients(&several);
     several.pair.ha1.order(&["stop", "--release"]).expect("lb stops for good");
     let ha1 = several.talk.ha1.clone();

@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
     ("lb-cluster", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
+    ("lb-sync", &["lb-common", "lb-model", "lb-system", "lb-cluster"]),
     (
         "lb",
         &[
@@ -35,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "lb-datapath",
             "lb-health",
             "lb-cluster",
+            "lb-sync",
         ],
     ),
     ("lb-fuzz", &[]),

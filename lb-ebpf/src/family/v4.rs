@@ -10,7 +10,7 @@ use lb_common::table::RawPage;
 
 use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v4;
-use crate::maps::{CONNECTIONS_V4, SPILLS_V4};
+use crate::maps::{CHANGED_V4, CONNECTIONS_V4, SPILLS_V4};
 use crate::sys::packet::Packet;
 
 /// Offsets of words in the header (RFC 791, section 3.1).
@@ -59,6 +59,10 @@ impl Family for V4 {
     #[inline(always)]
     fn spills(index: u32) -> Option<*mut RawSpills> {
         SPILLS_V4.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn changed(index: u32) -> Option<*mut u64> {
+        CHANGED_V4.get_ptr_mut(index).map(<*mut _>::cast)
     }
     #[inline(always)]
     fn learn(place: u64, key: KeyV4, entry: u64) -> u32 {

@@ -10,7 +10,7 @@ use lb_common::table::RawPage;
 
 use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v6;
-use crate::maps::{CONNECTIONS_V6, SPILLS_V6};
+use crate::maps::{CHANGED_V6, CONNECTIONS_V6, SPILLS_V6};
 use crate::sys::packet::Packet;
 
 /// Of the header, without extension headers.
@@ -60,6 +60,10 @@ impl Family for V6 {
     #[inline(always)]
     fn spills(index: u32) -> Option<*mut RawSpills> {
         SPILLS_V6.get_ptr_mut(index)
+    }
+    #[inline(always)]
+    fn changed(index: u32) -> Option<*mut u64> {
+        CHANGED_V6.get_ptr_mut(index).map(<*mut _>::cast)
     }
     #[inline(always)]
     fn learn(place: u64, key: KeyV6, entry: u64) -> u32 {

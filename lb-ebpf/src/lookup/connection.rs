@@ -150,6 +150,9 @@ impl<A: Family> Found<A> {
             let entry = self.new_entry(server, next, generation, now).in_place_of(seen.entry);
             if self.page.swap_entry(seen.slot, seen.entry, entry) {
                 owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
+                if next != state {
+                    self.page.note_change();
+                }
             }
         }
     }
@@ -281,6 +284,9 @@ impl<A: Family> Steps<'_, A> {
                     let entry = self.entry(server, next).in_place_of(seen.entry);
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
+                        if next != state {
+                            self.found.page.note_change();
+                        }
                     }
                     self.prolong(server, next, next_hop);
                 }
@@ -321,6 +327,7 @@ impl<A: Family> Steps<'_, A> {
         if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
             owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
             owe(decision.server, entry.counts());
+            self.found.page.note_change();
         }
         Ok(decision)
     }

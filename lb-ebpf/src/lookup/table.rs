@@ -40,6 +40,18 @@ impl<A: Family> MapPage<A> {
     fn spills(&self) -> Option<*mut RawSpills> {
         A::spills(self.index)
     }
+
+    /// Notes for the controller that a connection of this page was established or has ended.
+    #[inline(always)]
+    pub fn note_change(&self) {
+        const PAGES_PER_WORD: u32 = u64::BITS / u8::BITS;
+        if let Some(word) = A::changed(self.index / PAGES_PER_WORD) {
+            let byte = (self.index % PAGES_PER_WORD) as usize;
+            // SAFETY: within a map's value; volatile, because others write there. Whoever comes last,
+            // it is a 1.
+            unsafe { word.cast::<u8>().add(byte).write_volatile(1) };
+        }
+    }
 }
 
 // SAFETY of the three accesses: `word` points into a map's value and is aligned; volatile, because

@@ -88,6 +88,46 @@ pub struct ClusterStatus {
     /// In configured order.
     pub groups: Vec<GroupStatus>,
     pub paths: Vec<PathStatus>,
+    /// `None`: directors do not tell each other about connections.
+    #[serde(default)]
+    pub sync: Option<SyncStatus>,
+}
+
+/// Connection synchronisation, as this director sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    pub peers: Vec<SyncPeer>,
+    /// Datagrams and connections that were not used, by reason.
+    pub dropped: Vec<Count>,
+    /// Processor time that it has taken, seconds.
+    pub busy_s: f64,
+}
+
+/// What passes between this director and another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncPeer {
+    pub node: String,
+    /// It answers.
+    pub up: bool,
+    /// It knows the connections that this director knows, as it says itself.
+    pub knows_ours: bool,
+    /// This director knows the connections that it knows.
+    pub knows_theirs: bool,
+    /// From when a connection was told until it said that it has it, milliseconds.
+    pub lag_ms: f64,
+    /// Datagrams that it has not confirmed yet.
+    pub backlog: u64,
+    /// Share of the connections that both know, of those that either knows, when it last compared;
+    /// `None`: it balances nothing.
+    pub agreement: Option<f64>,
+    /// Connections that it was told of, and that it has told of, changes included.
+    pub told: u64,
+    pub taken: u64,
+    /// Datagrams.
+    pub sent: u64,
+    pub sent_bytes: u64,
+    pub sent_again: u64,
+    pub received: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

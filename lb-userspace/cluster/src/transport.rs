@@ -10,6 +10,7 @@
 //! waits is worthless and the next one says all it said.
 
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ pub struct Arrival {
     pub age: Duration,
     /// Why what came is no whole message.
     pub fault: Option<DropReason>,
+}
+
+/// A socket for datagrams to single nodes, over this interface alone if one is named, and where to
+/// send them: link-local addresses with their interface.
+pub fn unicast(
+    interface: Option<String>,
+    local: SocketAddr,
+    peers: Vec<SocketAddr>,
+) -> io::Result<(UdpSocket, Vec<SocketAddr>)> {
+    udp::Udp { to: udp::To::Unicast { local, peers }, interface }.open_unicast()
 }
 
 /// Puts what was tried before an error's text.

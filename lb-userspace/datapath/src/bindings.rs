@@ -24,6 +24,13 @@ impl Bindings {
         Ok(Self(map))
     }
 
+    /// Another hold on the same map, for another thread.
+    pub fn try_clone(&self) -> Result<Self> {
+        let descriptor = self.0.fd().as_fd().try_clone_to_owned();
+        let descriptor = descriptor.context("no descriptor for the map of bindings")?;
+        Ok(Self(MapData::from_fd(descriptor).context("the map of bindings")?))
+    }
+
     fn fd(&self) -> u32 {
         self.0.fd().as_fd().as_raw_fd().unsigned_abs()
     }

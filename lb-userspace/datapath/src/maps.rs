@@ -57,7 +57,8 @@ pub struct Maps {
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    pub servers: Mapped<ServerEntry>,
+    /// Shared with the thread of the synchronisation.
+    pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
     pub tunnels: Mapped<Tunnel>,
@@ -103,7 +104,7 @@ impl Maps {
             bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
             bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             limits,
-            servers: mapped(ebpf, "SERVERS")?,
+            servers: Arc::new(mapped(ebpf, "SERVERS")?),
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,
@@ -131,6 +132,8 @@ impl Maps {
         let tournaments = Some(Arc::clone(&maps.tournaments));
         let v4 = Pages::new(mapped(ebpf, "CONNECTIONS_V4")?, mapped(ebpf, "SPILLS_V4")?);
         let v6 = Pages::new(mapped(ebpf, "CONNECTIONS_V6")?, mapped(ebpf, "SPILLS_V6")?);
+        let v4 = v4.with_changes(mapped(ebpf, "CHANGED_V4")?);
+        let v6 = v6.with_changes(mapped(ebpf, "CHANGED_V6")?);
         let table = Table::new(v4, v6, counts, tournaments);
         Ok((maps, table))
     }

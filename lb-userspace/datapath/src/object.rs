@@ -13,6 +13,7 @@ use lb_net::xsk::MAX_QUEUES;
 
 use super::inherited::{Known, PinnedMaps};
 use super::kernel;
+use super::table::PAGES_PER_WORD;
 
 /// The BPF object that build.rs compiled.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
@@ -142,6 +143,8 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("STATS", sizes.servers + 1)
         .map_max_entries("CONNECTIONS_V4", sizes.pages_v4())
         .map_max_entries("SPILLS_V4", sizes.pages_v4())
+        .map_max_entries("CHANGED_V4", sizes.pages_v4().div_ceil(PAGES_PER_WORD))
+        .map_max_entries("CHANGED_V6", sizes.pages_v6().div_ceil(PAGES_PER_WORD))
         .map_max_entries("CONNECTIONS_V6", sizes.pages_v6())
         .map_max_entries("SPILLS_V6", sizes.pages_v6())
         .load(object)

@@ -5,12 +5,10 @@
 //! mid-connection that nobody knows wait (they are dropped, and TCP sends them again), because the
 //! host would reset their connections.
 
-use lb_common::addr::Address as _;
 use lb_common::connection::{Key, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::{self, Page as _, Place};
 use lb_system::clock::now_ns;
 
@@ -57,7 +55,7 @@ impl Copier<'_> {
         let now = Tick::from_ns(now_ns());
         for (key, entry) in from.entries().filter(|(_, entry)| !entry.expires().is_past(now)) {
             let service = self.servers.read(usize::from(entry.server().0)).service;
-            let Some(flow) = flow(key, &service) else { continue };
+            let Some(flow) = Flow::of_connection(key, &service) else { continue };
             let place = Place::of(&flow, self.control.hash_keys, page_mask);
             let page = to.page(place.page as usize);
             let address = service.key();
@@ -85,22 +83,4 @@ impl Copier<'_> {
             }
         }
     }
-}
-
-/// The flow of a connection with this key, of a service of the same family.
-fn flow<K: Key>(key: K, service: &ServiceInfo) -> Option<Flow<K::Address>> {
-    let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
-    let [source_port, destination_port] = key.ports();
-    Some(Flow {
-        source: key.client(),
-        destination: K::Address::of_mapped(service.address)?,
-        source_port,
-        destination_port,
-        protocol,
-        // The place does not depend on the rest.
-        ttl: 0,
-        network: 0,
-        transport: 0,
-        total_length: 0,
-    })
 }

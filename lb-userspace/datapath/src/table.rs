@@ -15,16 +15,42 @@ use lb_common::table::{Layout as _, Page, RawPage};
 use super::mapped::Mapped;
 use super::tournaments::Tournaments;
 
+/// Pages in an element of the maps `CHANGED_V4` and `CHANGED_V6`: a byte each.
+pub(crate) const PAGES_PER_WORD: u32 = u64::BITS / u8::BITS;
+
 /// The pages of connections with this kind of key.
 pub struct Pages<K> {
     pages: Mapped<RawPage>,
     spills: Mapped<RawSpills>,
+    /// Unless they are another program's.
+    changed: Option<Mapped<u64>>,
     key: PhantomData<K>,
 }
 
 impl<K: Key> Pages<K> {
     pub fn new(pages: Mapped<RawPage>, spills: Mapped<RawSpills>) -> Self {
-        Self { pages, spills, key: PhantomData }
+        Self { pages, spills, changed: None, key: PhantomData }
+    }
+
+    /// The same with the program's notes of which pages have changed.
+    pub fn with_changes(self, changed: Mapped<u64>) -> Self {
+        Self { changed: Some(changed), ..self }
+    }
+
+    /// Hands over the pages of which the program has noted since the last call that a connection was
+    /// established or has ended there.
+    pub fn take_changed(&self, mut to: impl FnMut(usize)) {
+        let Some(changed) = &self.changed else { return };
+        for index in 0..changed.elements() {
+            let word = changed.atomic(index);
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            // Before the page is looked at: what changes meanwhile is noted once more.
+            let bytes = word.swap(0, Ordering::SeqCst).to_ne_bytes();
+            let pages = bytes.iter().enumerate().filter(|(_, changed)| **changed != 0);
+            pages.for_each(|(page, _)| to(index * PAGES_PER_WORD as usize + page));
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -247,6 +273,15 @@ impl Table {
         }
         let counts = self.counts.atomic(usize::from(entry.server().0));
         counts.fetch_add(entry.counts(), Ordering::Relaxed);
+    }
+
+    /// Notes an entry in its server's counts, and takes the one before off its own; one without a
+    /// state counts nowhere.
+    pub fn exchange(&self, entry: Entry, before: Entry) {
+        if entry.state().is_some() {
+            self.count(entry, None);
+        }
+        self.settle(before);
     }
 
     /// Takes an entry that was removed off its server's counts.

@@ -12,7 +12,8 @@
 //! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
 //!   checks that operators ask for
-//! - `membership`: alone, or one of several directors
+//! - `membership`: alone, or one of several directors; in it `synchronisation`: connections that the
+//!   other directors know, too
 //! - `notifications`: events, findings and hooks
 //! - `inspections`: what is wrong around the director; in it `topology` (machines that are director
 //!   and server, or server and gateway), `checksums` (those that native mode forwards unfinished)
@@ -67,6 +68,7 @@ mod start;
 mod stations;
 mod status;
 mod stop;
+mod synchronisation;
 mod throttle;
 mod topology;
 mod tracer;
@@ -292,6 +294,9 @@ impl Controller {
         let notifications = self.runtime.count(&self.config.services, self.started.elapsed());
         self.notify(notifications);
         let before = self.forwarder.apply(desired::state(&self.config, &self.runtime));
+        if before != *self.forwarder.applied() {
+            self.membership.set_servers(&self.forwarder, &self.config.groups);
+        }
         self.forwarder.set_routes(self.runtime.clients.take_changed());
         let records = report::changes_in_service(
             &before,
@@ -357,6 +362,7 @@ impl Controller {
             // The kernel's word of it was lost.
             self.interface_gone();
         }
+        self.membership.follow_synchronisation();
         let attached = self.interface.is_attached();
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
         match self.config_file.poll(Instant::now()) {

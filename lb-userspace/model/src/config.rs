@@ -190,6 +190,23 @@ pub struct Cluster {
     /// Fencing command: runs before this node takes a dead node's groups, which it does only if the
     /// command succeeds.
     pub fence: Option<Command>,
+    /// How nodes tell each other about connections; `None`: they do not.
+    pub sync: Option<ConnectionSync>,
+}
+
+/// Connection synchronisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionSync {
+    /// UDP port, the same on all nodes. Default 8848.
+    pub port: u16,
+    /// Bytes a second that this node sends at most. Default 12,500,000 (100 Mbit/s).
+    pub rate: u64,
+}
+
+impl Default for ConnectionSync {
+    fn default() -> Self {
+        Self { port: 8848, rate: 12_500_000 }
+    }
 }
 
 impl Cluster {

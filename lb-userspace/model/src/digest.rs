@@ -12,8 +12,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    Cluster, Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath, Node, Persistence,
-    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+    Cluster, Config, ConnectionSync, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath,
+    Node, Persistence, Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};
@@ -22,7 +22,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 4";
+const FORMAT: &str = "lb configuration 5";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -134,12 +134,14 @@ impl Writer {
             state: _,
             hooks: _,
             fence: _,
+            sync,
         } = cluster;
         self.text(name);
         self.list(nodes, Self::node);
         self.time(*interval);
         self.time(*dead);
         self.list(paths, Self::path);
+        self.option(sync.as_ref(), |writer, ConnectionSync { port, rate: _ }| writer.number(*port));
     }
 
     fn node(&mut self, node: &Node) {

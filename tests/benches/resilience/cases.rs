@@ -4,8 +4,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::{PATIENCE, Settings};
-use lb_lab::lab::{Director, Node};
+use lb_lab::lab::{Director, Link, Node};
 use lb_lab::scenario::alone::{Alone, BOTH};
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::{Outcome, Steady};
@@ -15,7 +16,7 @@ use super::{Case, Options, PACE};
 
 type Play = fn(Run<'_>) -> Result<Case>;
 
-pub(super) const CASES: [(&str, Play); 9] = [
+pub(super) const CASES: [(&str, Play); 14] = [
     ("restart", |run| run.alone(TABLE, 0, restart)),
     ("crash", |run| run.alone(TABLE, 0, crash)),
     ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
@@ -25,6 +26,11 @@ pub(super) const CASES: [(&str, Play); 9] = [
     ("cluster-restart", |run| run.several(PATIENT, cluster_restart)),
     ("cluster-crash", |run| run.several(Settings::DEFAULT, cluster_crash)),
     ("cluster-standby", |run| run.several(PATIENT, cluster_standby)),
+    ("takeover-kill", |run| run.known(Settings::DEFAULT, takeover_kill)),
+    ("takeover-freeze", |run| run.known(Settings::DEFAULT, takeover_freeze)),
+    ("takeover-link", |run| run.known(Settings::DEFAULT, takeover_link)),
+    ("return", |run| run.known(Settings::DEFAULT, comes_back_empty)),
+    ("sync-million", sync_million),
 ];
 
 /// Connections that the table has room for.
@@ -107,7 +113,83 @@ fn cluster_standby(several: &mut Several) -> Result<StartMs> {
     Ok(took)
 }
 
+/// The process is killed and its machine gone: nobody relays.
+fn takeover_kill(several: &mut Several) -> Result<StartMs> {
+    several.pair.ha1.kill()?;
+    several.talk.ha1.set_carrier("eth0", Link::Down)?;
+    several.pair.wait_for_take_over()?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// It stands still, and goes on when another one is active.
+fn takeover_freeze(several: &mut Several) -> Result<StartMs> {
+    several.pair.ha1.freeze();
+    several.pair.wait_for_take_over()?;
+    sleep(PACE);
+    several.pair.ha1.thaw();
+    several.pair.wait_until_held_by("ha1")?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// The active director's cable is out, and in again.
+fn takeover_link(several: &mut Several) -> Result<StartMs> {
+    several.talk.ha1.set_carrier("eth0", Link::Down)?;
+    several.pair.wait_for_take_over()?;
+    sleep(PACE);
+    several.talk.ha1.set_carrier("eth0", Link::Up)?;
+    several.pair.wait_until_held_by("ha1")?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// As [`takeover_kill`], and the machine comes back as one that knows nothing.
+fn comes_back_empty(several: &mut Several) -> Result<StartMs> {
+    takeover_kill(several)?;
+    several.pair.ha1.release()?;
+    several.talk.ha1.set_carrier("eth0", Link::Up)?;
+    let took = start(&mut several.pair.ha1, Director::restart)?;
+    several.pair.wait_until_held_by("ha1")?;
+    sleep(PACE);
+    Ok(took)
+}
+
+/// A director that comes back empty learns a million connections. `start_ms` is from its process to its
+/// knowing them.
+fn sync_million(run: Run<'_>) -> Result<Case> {
+    let echo = |server: &Node| run.echo(server);
+    let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", echo)?;
+    let clients = several.clients(run.connections(), PACE)?;
+    fill(&several.talk.ha1, "eth0", MILLION, MILLION)?;
+    several.pair.ha2.stop()?;
+    several.pair.ha2.release()?;
+    let took = start(&mut several.pair.ha2, |ha2| {
+        ha2.restart()?;
+        ha2.wait_until("ha2 knows what ha1 knows", PATIENCE, |status| {
+            peer(status).is_some_and(|peer| peer.knows_theirs && peer.taken >= u64::from(MILLION))
+        })
+        .map(drop)
+    })?;
+    run.ends(clients, u64::from(MILLION), &took)
+}
+
+fn peer(status: &Status) -> Option<&SyncPeer> {
+    status.cluster.as_ref()?.sync.as_ref()?.peers.first()
+}
+
 impl Run<'_> {
+    /// As [`Self::several`], with connections that the other director knows.
+    fn known(&self, settings: Settings, play: fn(&mut Several) -> Result<StartMs>) -> Result<Case> {
+        self.several(settings, |several| {
+            let connections = self.connections() as u64;
+            several.pair.ha2.wait_until("ha2 knows them", PATIENCE, |status| {
+                peer(status).is_some_and(|peer| peer.taken >= connections)
+            })?;
+            play(several)
+        })
+    }
+
     fn echo(&self, server: &Node) -> Result<()> {
         let this = std::env::current_exe()?;
         let this = this.to_str().context("the path of the benchmark is not UTF-8")?;

@@ -50,6 +50,8 @@ kinds! {
     VipNotOnLoopback = "vip_not_on_loopback", Warning;
     /// Another director authenticates its heartbeats with a key that this one does not have.
     KeyMismatch = "key_mismatch", Error;
+    /// Another director is alive and does not answer to what it is told of connections.
+    SyncSilent = "sync_silent", Error;
     /// No packets get to a server by its tunnel or by address translation, or not all that clients
     /// may send.
     TunnelUnusable = "tunnel_unusable", Error;

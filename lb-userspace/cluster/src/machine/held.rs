@@ -210,8 +210,9 @@ impl Group {
         if self.settings.failback == Failback::Manual {
             return None;
         }
-        self.preferred_taker(node, |peer| !peer.yielded(self.id) && peer.fitness() >= ours)
-            .map(|peer| (peer, PlanWhy::Failback))
+        let suits =
+            |peer: &Peer| !peer.yielded(self.id) && peer.fitness() >= ours && !node.is_behind(peer.id);
+        self.preferred_taker(node, suits).map(|peer| (peer, PlanWhy::Failback))
     }
 
     /// The first taker that comes before this node.

@@ -140,6 +140,11 @@ impl Node {
         holders.max_by_key(|peer| peer.group(group).map(|status| status.term)).map(|peer| peer.id)
     }
 
+    /// Whether the peer would not know connections that this node knows.
+    pub(super) fn is_behind(&self, peer: NodeId) -> bool {
+        self.local.behind & node_bit(peer) != 0
+    }
+
     /// Why this node could not serve the group.
     pub(super) fn hindrance(&self, group: &GroupSettings) -> Option<Cause> {
         let hindrances = [
@@ -157,7 +162,7 @@ impl Node {
     }
 
     fn readiness(&self) -> Readiness {
-        let LocalReadiness { data_path, link, servers, references } = self.local;
+        let LocalReadiness { data_path, link, servers, references, behind: _ } = self.local;
         Readiness { data_path, link, maintenance: self.maintenance || self.standby, servers, references }
     }
 

@@ -164,8 +164,9 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Timer),
         odd_heartbeats().prop_map(Input::Heartbeat),
-        (any::<bool>(), any::<bool>(), 0..3u16, 0..3u8).prop_map(|(data_path, link, servers, references)| {
-            Input::Readiness(LocalReadiness { data_path, link, servers, references })
+        (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16).prop_map(|(there, servers, references, behind)| {
+            let [data_path, link] = there;
+            Input::Readiness(LocalReadiness { data_path, link, servers, references, behind })
         }),
         commands().prop_map(Input::Command),
         (any::<u64>(), odd_times(), odd_groups()).prop_map(|(config_digest, takeover, groups)| {

@@ -12,7 +12,8 @@ mod splitbrain;
 mod takeover;
 
 const GROUP: GroupId = GroupId(0);
-const READY: LocalReadiness = LocalReadiness { data_path: true, link: true, servers: 2, references: 1 };
+const READY: LocalReadiness =
+    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0 };
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

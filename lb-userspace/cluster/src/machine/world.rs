@@ -97,7 +97,7 @@ pub(super) struct Speeds {
 }
 
 pub(super) const READY: LocalReadiness =
-    LocalReadiness { data_path: true, link: true, servers: 2, references: 1 };
+    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0 };
 
 pub(super) fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     let id = |node: usize| NodeId(u8::try_from(node).unwrap());

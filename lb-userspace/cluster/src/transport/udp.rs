@@ -64,6 +64,10 @@ impl Udp {
         Ok(UdpPath { socket: socket.into(), peers, control: nix::cmsg_space!(TimeSpec) })
     }
 
+    pub(super) fn open_unicast(&self) -> io::Result<(UdpSocket, Vec<SocketAddr>)> {
+        self.socket().map(|UdpPath { socket, peers, .. }| (socket, peers))
+    }
+
     /// What the kernel would accept and never work.
     fn check(&self) -> io::Result<()> {
         let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_model::ids::MAX_NODES;
-use lb_model::{Cluster, Node};
+use lb_model::{Cluster, ConnectionSync, Node};
 
 use super::{Surroundings, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
@@ -25,6 +25,9 @@ const DEFAULT_INITIAL_DEAD: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_LINGER: Duration = Duration::from_secs(5);
 const LONGEST_LINGER: Duration = Duration::from_secs(60 * 60);
+/// Of `sync_rate`, in Mbit/s.
+const MOST_SYNC_RATE: u64 = 100_000;
+const BYTES_PER_MBIT: u64 = 125_000;
 
 /// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -108,7 +111,23 @@ impl Validator {
             state: state.unwrap_or_else(|| PathBuf::from("/var/lib/lb")),
             hooks: self.hooks(cluster.hooks.as_ref(), span.key("hooks")),
             fence: self.command(cluster.fence.as_ref(), span.key("fence")),
+            sync: self.sync(cluster, span),
         }
+    }
+
+    fn sync(&mut self, cluster: &yaml::Cluster, span: SourceSpan<'_>) -> Option<ConnectionSync> {
+        let value = |scalar, key| Value::of(scalar, key, span);
+        let default = ConnectionSync::default();
+        let port =
+            self.optional(value(&cluster.sync_port, "sync_port"), |text| values::whole(text, 1..=65_535));
+        let rate = self.optional(value(&cluster.sync_rate, "sync_rate"), |text| {
+            values::whole(text, 1..=MOST_SYNC_RATE).map(|rate: u64| rate * BYTES_PER_MBIT)
+        });
+        let is_on = self.one_of(value(&cluster.sync, "sync"), &values::SWITCH, true);
+        is_on.then(|| ConnectionSync {
+            port: port.unwrap_or(default.port),
+            rate: rate.unwrap_or(default.rate),
+        })
     }
 
     /// Each time has a minimum that depends on the times before it. If one of these is wrong, its

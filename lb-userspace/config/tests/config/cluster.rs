@@ -40,6 +40,7 @@ fn defaults_of_a_cluster() {
         state: "/var/lib/lb".into(),
         hooks: Hooks::default(),
         fence: None,
+        sync: Some(ConnectionSync { port: 8848, rate: 12_500_000 }),
     };
     assert_eq!(config.cluster, Some(cluster));
     assert_eq!(config.groups[0].nodes, [0, 1]);
@@ -125,6 +126,17 @@ fn paths_of_every_kind() {
 }
 
 #[test]
+fn synchronisation_can_be_off_and_has_its_port_and_rate() {
+    let with = |keys: &str| LEAST_CLUSTER.replace("cluster:\n", &format!("cluster:\n{keys}"));
+    let sync = |keys: &str| accepted_on("ha1", &with(keys)).cluster.expect("a cluster").sync;
+    assert_eq!(sync("  sync: off\n"), None);
+    assert_eq!(
+        sync("  sync_port: 9000\n  sync_rate: 8\n"),
+        Some(ConnectionSync { port: 9000, rate: 1_000_000 })
+    );
+}
+
+#[test]
 fn one_node_needs_no_paths() {
     let text = LEAST_CLUSTER.replace(", { name: ha2, address: 192.0.2.3 }", "");
     let text = text.replace("  paths: [{ type: unicast }]\n", "");
@@ -139,6 +151,7 @@ pub(crate) fn full_cluster_states_the_defaults(full: &Config) {
     assert_eq!((&full.name, &full.key_file, &full.state), (&least.name, &least.key_file, &least.state));
     assert_eq!((full.interval, full.dead, full.late), (least.interval, least.dead, least.late));
     assert_eq!((full.initial_dead, full.linger), (least.initial_dead, least.linger));
+    assert_eq!(full.sync, least.sync);
     let port_and_addresses = |cluster: &Cluster| match &cluster.paths[0] {
         HeartbeatPath::Unicast { port, addresses, .. } => (*port, addresses.clone()),
         other => panic!("{other:?}"),

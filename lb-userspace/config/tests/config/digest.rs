@@ -85,6 +85,8 @@ const COVERED: &[Change] = &[
     |config, _| cluster(config).nodes.swap(0, 1),
     |config, material| cluster(config).interval = material.time,
     |config, material| cluster(config).dead = material.time,
+    |config, _| cluster(config).sync = None,
+    |config, material| cluster(config).sync.iter_mut().for_each(|sync| sync.port = material.number),
     |config, material| match of(&mut cluster(config).paths, material.index) {
         HeartbeatPath::Unicast { port, addresses, .. } => {
             *port = material.number;
@@ -215,6 +217,7 @@ const FREE: &[Change] = &[
     |config, material| cluster(config).initial_dead = material.time,
     |config, material| cluster(config).linger = material.time,
     |config, material| cluster(config).references.push(material.address),
+    |config, _| cluster(config).sync.iter_mut().for_each(|sync| sync.rate += 1),
     |config, material| cluster(config).state = material.text.clone().into(),
     |config, _| cluster(config).hooks = Hooks::default(),
     |config, material| {
@@ -317,6 +320,8 @@ cluster:
   nodes: [{ name: ha1, address: 192.0.2.2 }, { name: ha2, address: 192.0.2.3 }]
   interval: 50ms
   dead: 200ms
+  sync: on
+  sync_port: 8848
   paths:
     - { type: unicast, port: 694, addresses: { ha1: 'fd00::1', ha2: 'fd00::2' } }
     - { type: multicast, interface: eth1, group: 239.192.76.66:694 }
@@ -359,5 +364,5 @@ services:
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.digest(), 0x2ebf_64f7_34a7_e7da, "{:#x}", config.digest());
+    assert_eq!(config.digest(), 0x4e30_e09d_9d8f_df75, "{:#x}", config.digest());
 }

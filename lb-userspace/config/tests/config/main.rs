@@ -183,6 +183,7 @@ fn the_two_directors_of_the_talk() {
         state: "/var/lib/lb".into(),
         hooks: Hooks::default(),
         fence: None,
+        sync: Some(ConnectionSync { port: 8848, rate: 12_500_000 }),
     };
     let alone = accepted(&example("talk.yaml"));
     let groups = alone.groups.iter().map(|group| Group { nodes: vec![0, 1], ..group.clone() }).collect();

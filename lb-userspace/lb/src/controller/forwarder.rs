@@ -33,6 +33,7 @@ use lb_model::{Config, ServiceKey, Totals};
 use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
+use super::synchronisation::Connections;
 
 pub(super) struct Forwarder {
     data_path: DataPath,
@@ -74,6 +75,14 @@ impl Forwarder {
             Err(error) => tracing::warn!("fragments that come before their first one get lost: {error:#}"),
         }
         Ok(attachment)
+    }
+
+    /// The connection table, for the synchronisation with other directors.
+    pub(super) fn connections(&self) -> Result<Connections> {
+        let (maps, leases) = (self.data_path.executor.maps(), self.data_path.leases());
+        let (servers, control) = (Arc::clone(&maps.servers), Arc::clone(&maps.control));
+        let (table, bindings) = (Arc::clone(&self.data_path.table), maps.bindings.try_clone()?);
+        Ok(Connections::new(table, servers, control, leases, bindings))
     }
 
     /// The program of this name is the one to attach from now on.

@@ -8,6 +8,7 @@
 //! - [`keys`]: another node signs with a key that this one does not have
 //! - [`silent`]: nodes that are silent, and whether their hosts are there
 //! - [`split_brains`]: which reports of two active nodes are worth a line
+//! - [`sync_watch`]: nodes that do not answer to what they are told of connections
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,7 +41,10 @@ use self::orders::Out;
 use self::roles::RoleHere;
 use self::silent::Silent;
 use self::split_brains::SplitBrains;
+use self::sync_watch::SyncWatch;
 use super::files::{FileChange, Watched};
+use super::forwarder::Forwarder;
+use super::synchronisation::{Connections, Synchronisation};
 
 mod fence;
 mod groups;
@@ -50,6 +54,7 @@ mod roles;
 mod silent;
 mod split_brains;
 mod status;
+mod sync_watch;
 
 /// How long a stop waits for hooks.
 pub(super) const HOOKS: Duration = Duration::from_secs(5);
@@ -73,12 +78,18 @@ pub(super) struct Surrounding {
     pub mac: Mac,
     pub leases: Leases,
     pub findings: Findings,
+    /// What other directors are told of.
+    pub connections: Connections,
 }
 
 /// One node of several.
 pub(super) struct Clustered {
     cluster: Cluster,
     member: Member,
+    /// `None`: it is off.
+    synchronisation: Option<Synchronisation>,
+    sync_watch: SyncWatch,
+    findings: Findings,
     key_file: Watched,
     groups: Groups,
     roles: BTreeMap<GroupId, RoleHere>,
@@ -106,7 +117,7 @@ impl Membership {
         config: &Config,
         surrounding: Surrounding,
     ) -> Result<(Self, UnboundedReceiver<ClusterInput>)> {
-        let Surrounding { interface, mac, leases, findings } = surrounding;
+        let Surrounding { interface, mac, leases, findings, connections } = surrounding;
         let (sender, inputs) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
             let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| true, |_| {})?;
@@ -148,8 +159,19 @@ impl Membership {
                 return Err(error);
             }
         };
+        let start = |sync| Synchronisation::start(cluster, sync, connections);
+        let synchronisation = match cluster.sync.map(start).transpose() {
+            Ok(synchronisation) => synchronisation,
+            Err(error) => {
+                member.end();
+                return Err(error);
+            }
+        };
         let clustered = Clustered {
             key_file,
+            synchronisation,
+            sync_watch: SyncWatch::default(),
+            findings: findings.clone(),
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             groups: Groups::new(&config.groups),
             roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
@@ -202,6 +224,32 @@ impl Membership {
                 clustered.groups.follow(&config.groups);
                 for group in &config.groups {
                     clustered.roles.entry(group.id()).or_insert_with(RoleHere::starting);
+                }
+            }
+        }
+    }
+
+    /// The maps hold other servers.
+    pub(super) fn set_servers(&self, forwarder: &Forwarder, groups: &[Group]) {
+        if let Some(synchronisation) =
+            self.clustered().and_then(|clustered| clustered.synchronisation.as_ref())
+        {
+            let number = |service: &_, target| forwarder.server_id(service, target);
+            synchronisation.set_servers(forwarder.applied(), groups, number);
+        }
+    }
+
+    /// Which nodes know the connections that this one knows.
+    pub(super) fn follow_synchronisation(&mut self) {
+        if let Self::Clustered(clustered) = self
+            && let Some(synchronisation) = &clustered.synchronisation
+        {
+            let (behind, now) = (synchronisation.behind(&clustered.cluster), Instant::now());
+            clustered.member.set_readiness(|readiness| readiness.behind = behind);
+            for (node, known) in numbered(&clustered.cluster) {
+                let is_silent = clustered.is_heard(node) && !synchronisation.is_up(node);
+                if node != NodeId(clustered.cluster.me) && clustered.sync_watch.check(node, is_silent, now) {
+                    sync_watch::raise(&clustered.findings, &known.name, synchronisation.port());
                 }
             }
         }
@@ -354,13 +402,26 @@ fn watch_references(
 impl Clustered {
     fn reload_keys(&mut self) -> Option<Record> {
         let read = self.key_file.read(auth::file::read)?;
-        Some(match read.map(|keys| self.member.set_keys(keys)) {
+        let set = |keys: auth::Keys| {
+            if let Some(synchronisation) = &self.synchronisation {
+                synchronisation.set_keys(keys.clone());
+            }
+            self.member.set_keys(keys);
+        };
+        Some(match read.map(set) {
             Ok(()) => Record::new(Level::Info, "keys_reloaded", "heartbeat keys reloaded".to_owned()),
             Err(error) => {
                 let text = format!("heartbeat keys refused, the old ones stay in force: {error:#}");
                 Record::new(Level::Error, "keys_refused", text).cause(format!("{error:#}"))
             }
         })
+    }
+
+    /// Whether the node was heard within the dead time, by any path.
+    fn is_heard(&self, node: NodeId) -> bool {
+        let dead = self.cluster.dead;
+        let heard = self.member.statistics().iter().filter_map(|path| path.last_heard(node));
+        heard.max().is_some_and(|at| clock::now().saturating_sub(at) < dead)
     }
 
     fn names(&self) -> Names<'_> {

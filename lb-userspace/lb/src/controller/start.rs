@@ -67,7 +67,9 @@ impl Controller {
         let forwarder =
             Forwarder::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
 
-        let surrounding = Surrounding { interface: index, mac, leases, findings: findings.clone() };
+        let connections = forwarder.connections()?;
+        let surrounding =
+            Surrounding { interface: index, mac, leases, findings: findings.clone(), connections };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();

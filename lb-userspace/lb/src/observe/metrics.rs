@@ -7,16 +7,16 @@ use anyhow::Context;
 use lb_api::findings::Kind;
 use lb_api::status::{
     ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
-    Status,
+    Status, SyncPeer, SyncStatus,
 };
 use lb_model::Health;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The content type of [`encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name, help and value of a metric of `T`.
-type Metric<T> = (&'static str, &'static str, fn(&T) -> u64);
+type Metric<T, V = u64> = (&'static str, &'static str, fn(&T) -> V);
 
 const SERVER_COUNTERS: [Metric<ServerStatus>; 3] = [
     ("lb_server_connections_total", "Connections given to the server", |s| s.connections),
@@ -122,6 +122,37 @@ const PATH_COUNTERS: [Metric<PathStatus>; 3] = [
 
 const PATH_GAUGES: [Metric<PathStatus>; 1] =
     [("lb_heartbeat_path_open", "1 while the path is open", |p| p.open.into())];
+
+const SYNC_GAUGES: [Metric<SyncPeer>; 4] = [
+    ("lb_sync_peer_up", "1 while the node answers to what it is told of connections", |p| p.up.into()),
+    ("lb_sync_peer_knows", "1 while the node knows the connections that this one knows", |p| {
+        p.knows_ours.into()
+    }),
+    ("lb_sync_knows_peer", "1 while this node knows the connections that the node knows", |p| {
+        p.knows_theirs.into()
+    }),
+    ("lb_sync_backlog_datagrams", "Datagrams that the node has not confirmed yet", |p| p.backlog),
+];
+
+const SYNC_RATIOS: [Metric<SyncPeer, f64>; 2] = [
+    ("lb_sync_lag_seconds", "From when a connection was told until the node said that it has it", |p| {
+        p.lag_ms / 1000.0
+    }),
+    (
+        "lb_sync_agreement_ratio",
+        "Share of connections that both nodes know, when they compared last; NaN: the node balances nothing",
+        |p| p.agreement.unwrap_or(f64::NAN),
+    ),
+];
+
+const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
+    ("lb_sync_told_total", "Connections and changes of them that the node was told of", |p| p.told),
+    ("lb_sync_taken_total", "Connections and changes of them that the node has told of", |p| p.taken),
+    ("lb_sync_sent_datagrams_total", "Datagrams sent to the node", |p| p.sent),
+    ("lb_sync_sent_bytes_total", "Bytes of these datagrams", |p| p.sent_bytes),
+    ("lb_sync_sent_again_total", "Datagrams sent again because they were not confirmed", |p| p.sent_again),
+    ("lb_sync_received_datagrams_total", "Datagrams received from the node", |p| p.received),
+];
 
 /// The snapshot in Prometheus' text format.
 ///
@@ -264,7 +295,38 @@ impl Page {
             "Messages dropped, by path and reason",
             &["path", "reason"],
             dropped,
-        )
+        )?;
+        cluster.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync))
+    }
+
+    fn sync(&self, sync: &SyncStatus) -> anyhow::Result<()> {
+        fn rows<T>(sync: &SyncStatus, value: fn(&SyncPeer) -> T) -> impl Iterator<Item = (Vec<&str>, T)> {
+            sync.peers.iter().map(move |peer| (vec![&*peer.node], value(peer)))
+        }
+        for (name, help, value) in SYNC_GAUGES {
+            self.gauge(name, help, &["node"], rows(sync, value))?;
+        }
+        for (name, help, value) in SYNC_RATIOS {
+            let family = GaugeVec::new(Opts::new(name, help), &["node"])?;
+            for (values, value) in rows(sync, value) {
+                family.get_metric_with_label_values(&values)?.set(value);
+            }
+            self.0.register(Box::new(family))?;
+        }
+        for (name, help, value) in SYNC_COUNTERS {
+            self.counter(name, help, &["node"], rows(sync, value))?;
+        }
+        self.reasons(
+            "lb_sync_dropped_total",
+            "What came of other nodes about connections and was not used, by reason",
+            &sync.dropped,
+        )?;
+        let busy = Counter::with_opts(Opts::new(
+            "lb_sync_cpu_seconds_total",
+            "Processor time of the thread that tells and hears of connections",
+        ))?;
+        busy.inc_by(sync.busy_s);
+        Ok(self.0.register(Box::new(busy))?)
     }
 
     /// Every kind is there, so that an alert can be written on one that was never seen.

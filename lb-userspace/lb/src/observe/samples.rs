@@ -3,7 +3,8 @@
 use lb_api::events::Level;
 use lb_api::status::{
     CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Heard, NodeReadiness,
-    NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
+    NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer, SyncStatus,
+    TableStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
 
@@ -69,6 +70,25 @@ pub(crate) fn directors() -> ClusterStatus {
             heard: vec![Heard { node: "ha2".into(), ago_ms: 9120 }],
             dropped: vec![Count { reason: "bad_mac".into(), count: 4 }],
         }],
+        sync: Some(SyncStatus {
+            peers: vec![SyncPeer {
+                node: "ha2".into(),
+                up: true,
+                knows_ours: true,
+                knows_theirs: false,
+                lag_ms: 6.5,
+                backlog: 3,
+                agreement: Some(0.9987),
+                told: 70,
+                taken: 50,
+                sent: 30,
+                sent_bytes: 9000,
+                sent_again: 1,
+                received: 29,
+            }],
+            dropped: vec![Count { reason: "unknown_server".into(), count: 2 }],
+            busy_s: 1.5,
+        }),
     }
 }
 

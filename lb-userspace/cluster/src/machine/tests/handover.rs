@@ -125,6 +125,17 @@ fn failback_waits_until_the_peer_has_found_its_servers() {
 }
 
 #[test]
+fn failback_waits_until_the_peer_knows_the_connections() {
+    let mut story = Story::active(1, 2);
+    story.input(Input::Readiness(LocalReadiness { behind: 1 << 0, ..READY }));
+    story.pass(20_000);
+    assert_eq!(story.releases(), []);
+    story.input(Input::Readiness(READY));
+    story.pass(5100);
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
+#[test]
 fn what_an_operator_moved_away_does_not_come_back_by_itself() {
     let mut story = Story::active(1, 2);
     story.group_of(0).yielded = true;

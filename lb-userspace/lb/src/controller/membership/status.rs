@@ -51,6 +51,10 @@ impl Membership {
             node: names.node(NodeId(clustered.cluster.me)),
             nodes: nodes.collect(),
             groups: groups.collect(),
+            sync: clustered
+                .synchronisation
+                .as_ref()
+                .map(|synchronisation| synchronisation.status(|node| names.node(node))),
             paths: clustered.member.statistics().iter().map(|path| path_status(path, names)).collect(),
         })
     }

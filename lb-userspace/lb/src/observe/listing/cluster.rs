@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use lb_api::status::{ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus};
+use lb_api::status::{
+    ClusterStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus, SyncPeer, SyncStatus,
+};
 
 use super::table::{Cell, Table};
 use super::{Tone, words};
@@ -17,12 +19,19 @@ pub(super) fn render(cluster: &ClusterStatus, stopping: bool, colour: bool) -> S
     paths.row(["Heartbeats by", "State", "Last heard"].map(Cell::plain));
     cluster.paths.iter().for_each(|path| paths.row(path_row(path)));
 
+    let mut sync = Table::new("", colour);
+    if let Some(SyncStatus { peers, .. }) = &cluster.sync {
+        sync.row(["Connections with", "State", "Lag", "Alike", "Waiting"].map(Cell::plain));
+        peers.iter().for_each(|peer| sync.row(sync_row(peer)));
+    }
+
     let mut groups = Table::new("", colour);
     groups.row(["Group", "VIPs", "Is on", "Preferred", "Here", ""].map(Cell::plain));
     cluster.groups.iter().for_each(|group| groups.row(group_row(group, stopping)));
 
     let heading = Tone::Strong.paint(&format!("Cluster {}", words::printable(&cluster.name)), colour) + "\n";
-    [heading].into_iter().chain(nodes.lines()).chain(paths.lines()).chain(groups.lines()).collect()
+    let ways = nodes.lines().chain(paths.lines()).chain(sync.lines());
+    [heading].into_iter().chain(ways).chain(groups.lines()).collect()
 }
 
 fn node_row(node: &NodeStatus, me: &str) -> [Cell; 4] {
@@ -68,6 +77,23 @@ fn path_row(path: &PathStatus) -> [Cell; 3] {
         } else {
             Cell::plain(&heard.join(", "))
         },
+    ]
+}
+
+/// How much of what one knows the other knows, too.
+fn sync_row(peer: &SyncPeer) -> [Cell; 5] {
+    let state = match (peer.up, peer.knows_ours && peer.knows_theirs) {
+        (false, _) => Cell::new("NO ANSWER", Tone::Bad),
+        (true, false) => Cell::new("catching up", Tone::Warning),
+        (true, true) => Cell::new("in step", Tone::Good),
+    };
+    let agreement = peer.agreement.map(|share| format!("{:.1} %", (share * 1000.0).floor() / 10.0));
+    [
+        Cell::new(&peer.node, Tone::Strong),
+        state,
+        Cell::plain(&format!("{:.0} ms", peer.lag_ms)),
+        Cell::plain(agreement.as_deref().unwrap_or("")),
+        Cell::plain(&if peer.backlog == 0 { String::new() } else { format!("{} datagrams", peer.backlog) }),
     ]
 }
 

@@ -119,6 +119,15 @@ fn says_what_the_cluster_says() {
         (&format!("lb_heartbeat_received_total{{path=\"{path}\"}}"), 2900.0),
         (&format!("lb_heartbeat_path_open{{path=\"{path}\"}}"), 1.0),
         (&format!("lb_heartbeat_dropped_total{{path=\"{path}\",reason=\"bad_mac\"}}"), 4.0),
+        (r#"lb_sync_peer_up{node="ha2"}"#, 1.0),
+        (r#"lb_sync_peer_knows{node="ha2"}"#, 1.0),
+        (r#"lb_sync_knows_peer{node="ha2"}"#, 0.0),
+        (r#"lb_sync_lag_seconds{node="ha2"}"#, 0.0065),
+        (r#"lb_sync_agreement_ratio{node="ha2"}"#, 0.9987),
+        (r#"lb_sync_backlog_datagrams{node="ha2"}"#, 3.0),
+        (r#"lb_sync_told_total{node="ha2"}"#, 70.0),
+        (r#"lb_sync_dropped_total{reason="unknown_server"}"#, 2.0),
+        ("lb_sync_cpu_seconds_total", 1.5),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");
     }

@@ -1,0 +1,307 @@
+//! Connections that the other directors of the cluster know, too.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use lb_api::status::{Count, SyncPeer, SyncStatus};
+use lb_cluster::auth::{self, ClusterId, Keys};
+use lb_common::addr::V6;
+use lb_common::binding::{self, Binding};
+use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
+use lb_common::control::Control;
+use lb_common::server::{ServerEntry, ServerId};
+use lb_common::service::ServiceInfo;
+use lb_datapath::bindings::Bindings;
+use lb_datapath::mapped::Mapped;
+use lb_datapath::plan::{State, Target};
+use lb_datapath::table::{PageView, Pages, Table};
+use lb_model::ids::{GroupId, NodeId};
+use lb_model::lease::Leases;
+use lb_model::{Cluster, ConnectionSync, Group, HeartbeatPath, ServiceKey};
+use lb_sync::backend::Backend;
+use lb_sync::directory::{Directory, Known, SharedDirectory};
+use lb_sync::engine::Me;
+use lb_sync::service::{Path, Settings, Synchroniser};
+use lb_sync::status::{Drops, PeerStatus, Status};
+use lb_sync::table::Bound;
+use lb_system::clock::{now, now_ns};
+
+pub(super) struct Synchronisation {
+    synchroniser: Synchroniser,
+    directory: SharedDirectory,
+    port: u16,
+}
+
+impl Synchronisation {
+    /// # Errors
+    /// The keys cannot be read, or the thread cannot be started.
+    pub(super) fn start(cluster: &Cluster, sync: ConnectionSync, connections: Connections) -> Result<Self> {
+        let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let session = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let node = NodeId(cluster.me);
+        let me = Me { node, session, cluster: ClusterId::of(&cluster.name), keys };
+        let others = nodes(cluster).map(|(other, _)| other).filter(|other| *other != node).collect();
+        let paths = paths(cluster, sync.port);
+        let settings = Settings { me, others, paths, rate: sync.rate };
+        let directory = SharedDirectory::default();
+        let synchroniser = Synchroniser::start(settings, Arc::new(connections), directory.clone())
+            .context("cannot start the thread that tells other directors about connections")?;
+        Ok(Self { synchroniser, directory, port: sync.port })
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the node answers.
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.synchroniser.status().get().peers.iter().any(|peer| peer.node == node && peer.is_up)
+    }
+
+    pub(super) fn set_keys(&self, keys: Keys) {
+        self.synchroniser.set_keys(keys);
+    }
+
+    /// What the maps hold now, and by which number.
+    pub(super) fn set_servers(
+        &self,
+        state: &State,
+        groups: &[Group],
+        number: impl Fn(&ServiceKey, Target) -> Option<ServerId>,
+    ) {
+        self.directory.set(directory(state, groups, number));
+    }
+
+    /// Nodes that do not know yet what this one knows, a bit each.
+    pub(super) fn behind(&self, cluster: &Cluster) -> u16 {
+        let peers = self.synchroniser.status().get().peers;
+        let is_behind =
+            |node: NodeId| !peers.iter().any(|peer| peer.node == node && peer.is_up && peer.knows_ours);
+        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
+        others.filter(|node| is_behind(*node)).fold(0, |bits, node| bits | 1 << node.0)
+    }
+
+    pub(super) fn status(&self, name: impl Fn(NodeId) -> String) -> SyncStatus {
+        let Status { peers, drops, busy } = self.synchroniser.status().get();
+        SyncStatus {
+            peers: peers.iter().map(|peer| sync_peer(peer, &name)).collect(),
+            dropped: drop_counts(&drops),
+            busy_s: busy.as_secs_f64(),
+        }
+    }
+}
+
+fn nodes(cluster: &Cluster) -> impl Iterator<Item = (NodeId, IpAddr)> + '_ {
+    (0..=u8::MAX).map(NodeId).zip(cluster.nodes.iter().map(|node| node.address))
+}
+
+/// The ways of heartbeats that lead to single nodes, and the nodes' own addresses.
+fn paths(cluster: &Cluster, port: u16) -> Vec<Path> {
+    let me = usize::from(cluster.me);
+    let path = |interface: &Option<String>, addresses: &[IpAddr]| {
+        let with_port = |address: &IpAddr| SocketAddr::new(*address, port);
+        let peers = (0..=u8::MAX).map(NodeId).zip(addresses.iter().map(with_port));
+        Some(Path {
+            interface: interface.clone(),
+            local: with_port(addresses.get(me)?),
+            peers: peers.filter(|(node, _)| *node != NodeId(cluster.me)).collect(),
+        })
+    };
+    let own: Vec<IpAddr> = cluster.nodes.iter().map(|node| node.address).collect();
+    let of_heartbeats = cluster.paths.iter().filter_map(|heartbeats| match heartbeats {
+        HeartbeatPath::Unicast { interface, addresses, .. } => path(interface, addresses),
+        HeartbeatPath::Multicast { .. } | HeartbeatPath::Broadcast { .. } | HeartbeatPath::Serial { .. } => {
+            None
+        }
+    });
+    let mut paths: Vec<Path> = Vec::new();
+    for path in of_heartbeats.chain(path(&None, &own)) {
+        if !paths.iter().any(|other| other.local == path.local) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+fn directory(
+    state: &State,
+    groups: &[Group],
+    number: impl Fn(&ServiceKey, Target) -> Option<ServerId>,
+) -> Directory {
+    let id = |number: u8| groups.iter().find(|group| group.number == number).map(Group::id);
+    let mut servers: Vec<(ServerId, Known)> = Vec::new();
+    for (key, service) in &state.services {
+        let Some((group, group_id)) = service.settings.group.and_then(|group| Some((group, id(group)?)))
+        else {
+            continue;
+        };
+        for server in &service.servers {
+            if let Target::Real(address) = server.target
+                && let Some(id) = number(key, server.target)
+            {
+                servers.push((id, known(key, address, group, group_id)));
+            }
+        }
+    }
+    let bindings = state.services.values().filter_map(|service| {
+        let settings = &service.settings;
+        settings.persistence.as_ref().map(|persistence| persistence.group).zip(settings.group)
+    });
+    Directory::new(servers).with_bindings(bindings)
+}
+
+fn known(service: &ServiceKey, server: IpAddr, group: u8, group_id: GroupId) -> Known {
+    let ServiceKey { vip, port, protocol } = *service;
+    Known {
+        backend: Backend { vip: V6::from(vip), port, protocol, server: V6::from(server) },
+        group,
+        group_id,
+    }
+}
+
+fn sync_peer(peer: &PeerStatus, name: impl Fn(NodeId) -> String) -> SyncPeer {
+    SyncPeer {
+        node: name(peer.node),
+        up: peer.is_up,
+        knows_ours: peer.knows_ours,
+        knows_theirs: peer.knows_theirs,
+        lag_ms: peer.lag.as_secs_f64() * 1000.0,
+        backlog: peer.backlog as u64,
+        agreement: peer.agreement,
+        told: peer.told,
+        taken: peer.taken,
+        sent: peer.sent,
+        sent_bytes: peer.sent_bytes,
+        sent_again: peer.sent_again,
+        received: peer.received,
+    }
+}
+
+fn drop_counts(drops: &Drops) -> Vec<Count> {
+    let Drops {
+        not_ours,
+        foreign_cluster,
+        signature,
+        unknown_node,
+        malformed,
+        unknown_server,
+        balanced_here,
+        without_slot,
+    } = *drops;
+    let count = |(reason, count): (&str, u64)| Count { reason: reason.to_owned(), count };
+    [
+        ("not_ours", not_ours),
+        ("foreign_cluster", foreign_cluster),
+        ("signature", signature),
+        ("unknown_node", unknown_node),
+        ("malformed", malformed),
+        ("unknown_server", unknown_server),
+        ("balanced_here", balanced_here),
+        ("without_slot", without_slot),
+    ]
+    .map(count)
+    .into()
+}
+
+/// The connection table as the synchronisation sees it.
+pub(super) struct Connections {
+    pub table: Arc<Table>,
+    pub servers: Arc<Mapped<ServerEntry>>,
+    pub control: Arc<Mapped<Control>>,
+    pub leases: Leases,
+    pub bindings: Mutex<Bindings>,
+    v4: FamilyPages<KeyV4>,
+    v6: FamilyPages<KeyV6>,
+}
+
+impl Connections {
+    pub(super) fn new(
+        table: Arc<Table>,
+        servers: Arc<Mapped<ServerEntry>>,
+        control: Arc<Mapped<Control>>,
+        leases: Leases,
+        bindings: Bindings,
+    ) -> Self {
+        let v4 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v4 };
+        let v6 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v6 };
+        Self { table, servers, control, leases, bindings: Mutex::new(bindings), v4, v6 }
+    }
+}
+
+/// The pages of one family.
+pub(super) struct FamilyPages<K> {
+    table: Arc<Table>,
+    pages: fn(&Table) -> &Pages<K>,
+}
+
+impl<K: Key> lb_sync::table::Pages<K> for FamilyPages<K> {
+    type Page<'a>
+        = PageView<'a, K>
+    where
+        K: 'a;
+
+    fn count(&self) -> usize {
+        (self.pages)(&self.table).count()
+    }
+    fn page(&self, index: usize) -> PageView<'_, K> {
+        (self.pages)(&self.table).page(index)
+    }
+    fn take_changed(&self, changed: &mut Vec<usize>) {
+        (self.pages)(&self.table).take_changed(|page| changed.push(page));
+    }
+}
+
+impl lb_sync::table::Table for Connections {
+    type V4 = FamilyPages<KeyV4>;
+    type V6 = FamilyPages<KeyV6>;
+
+    fn v4(&self) -> &Self::V4 {
+        &self.v4
+    }
+    fn v6(&self) -> &Self::V6 {
+        &self.v6
+    }
+    fn hash_keys(&self) -> [u64; 2] {
+        self.control.read(0).hash_keys
+    }
+    fn service(&self, server: ServerId) -> ServiceInfo {
+        self.servers.read(usize::from(server.0)).service
+    }
+    fn count(&self, entry: Entry, before: Entry) {
+        self.table.exchange(entry, before);
+    }
+    fn balances(&self, group: u8) -> bool {
+        self.leases.balance_until(group).is_some_and(|until| now() < until)
+    }
+    fn generation(&self, group: u8) -> Generation {
+        Generation::from_number(self.leases.generation(group))
+    }
+    fn now(&self) -> Tick {
+        Tick::from_ns(now_ns())
+    }
+
+    fn bindings(&self) -> Vec<(binding::Key, Bound)> {
+        let now = now();
+        let listed = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).list(now_ns());
+        let bound = |Binding { server, until_ns }| {
+            let until = Duration::from_nanos(until_ns);
+            Bound { server, until, timeout: until.saturating_sub(now) }
+        };
+        let listed = listed.unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            Vec::new()
+        });
+        listed.into_iter().map(|(key, binding)| (key, bound(binding))).collect()
+    }
+
+    fn bind(&self, key: binding::Key, server: V6, until: Duration) {
+        let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        let binding = Binding { server, until_ns };
+        if let Err(error) = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).set(key, binding) {
+            tracing::debug!("{error:#}");
+        }
+    }
+}

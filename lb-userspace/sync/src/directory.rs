@@ -1,0 +1,98 @@
+//! Which number each real server has in this director's maps, and whose lease it is under.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lb_common::server::ServerId;
+use lb_model::ids::GroupId;
+
+use crate::backend::Backend;
+
+/// A server that connections may be told about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub backend: Backend,
+    /// The group of its VIP: its number here, and its name everywhere.
+    pub group: u8,
+    pub group_id: GroupId,
+}
+
+/// The servers of all groups, by number and by name. Servers of services without a group, and the
+/// director's own host, are not there: their connections are of use to no other director.
+#[derive(Debug, Default)]
+pub struct Directory {
+    by_number: Vec<Option<Entry>>,
+    by_name: HashMap<Backend, ServerId>,
+    groups: BTreeMap<u8, GroupId>,
+    /// The groups of services that bind clients, by the number that their bindings bear.
+    bindings: BTreeMap<u64, u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub known: Known,
+    /// Of the backend's name.
+    pub hash: u64,
+}
+
+impl Directory {
+    pub fn new(servers: impl IntoIterator<Item = (ServerId, Known)>) -> Self {
+        let mut directory = Self::default();
+        for (id, known) in servers {
+            let index = usize::from(id.0);
+            if directory.by_number.len() <= index {
+                directory.by_number.resize(index + 1, None);
+            }
+            directory.by_number[index] = Some(Entry { known, hash: known.backend.hash() });
+            directory.by_name.insert(known.backend, id);
+            directory.groups.insert(known.group, known.group_id);
+        }
+        directory
+    }
+
+    pub(crate) fn known(&self, server: ServerId) -> Option<&Entry> {
+        self.by_number.get(usize::from(server.0))?.as_ref()
+    }
+
+    /// The same with services that bind clients: the number of their bindings, and the group of their
+    /// VIP.
+    pub fn with_bindings(self, bindings: impl IntoIterator<Item = (u64, u8)>) -> Self {
+        Self { bindings: bindings.into_iter().collect(), ..self }
+    }
+
+    /// Whether any service binds clients.
+    pub(crate) fn binds(&self) -> bool {
+        !self.bindings.is_empty()
+    }
+
+    pub(crate) fn group_of_bindings(&self, number: u64) -> Option<u8> {
+        self.bindings.get(&number).copied()
+    }
+
+    /// The groups that have servers, by their numbers here.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (u8, GroupId)> + '_ {
+        self.groups.iter().map(|(group, id)| (*group, *id))
+    }
+
+    pub(crate) fn group(&self, wanted: GroupId) -> Option<u8> {
+        self.groups().find(|(_, id)| *id == wanted).map(|(group, _)| group)
+    }
+
+    pub(crate) fn number(&self, backend: &Backend) -> Option<ServerId> {
+        self.by_name.get(backend).copied()
+    }
+}
+
+/// The directory in force; the controller puts another one in its place.
+#[derive(Debug, Clone, Default)]
+pub struct SharedDirectory(Arc<RwLock<Arc<Directory>>>);
+
+impl SharedDirectory {
+    pub fn set(&self, directory: Directory) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+    }
+
+    pub(crate) fn get(&self) -> Arc<Directory> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,162 @@
+//! What has changed in the table since it was last looked at.
+
+use lb_common::connection::{Entry, Key, KeyV4, KeyV6, State, Tick};
+use lb_common::table::{Layout, Page};
+use lb_model::ids::GroupId;
+
+use std::time::Duration;
+
+use super::Mirrors;
+use crate::digest::Regions;
+use crate::directory::{self, Directory};
+use crate::message::{Connection, WireKey};
+use crate::mirror::{Identity, Seen};
+use crate::peer::Peer;
+use crate::table::{Pages, Table};
+
+/// Whether a connection in this state is worth telling: a first packet is not, and what is over is
+/// told as its end.
+pub(super) const fn is_alive(state: State) -> bool {
+    matches!(state, State::Established | State::FinWait | State::CloseWait | State::Udp)
+}
+
+pub(super) fn identity<K: Key>(key: K, backend: u64) -> Identity {
+    use lb_common::addr::Address as _;
+    Identity::new(key.client().mapped().0, key.ports(), backend)
+}
+
+pub(super) struct Look<'a, T> {
+    pub table: &'a T,
+    pub directory: &'a Directory,
+    pub mirrors: &'a mut Mirrors,
+    pub peers: &'a mut [Peer],
+    pub now: Duration,
+    pub tick: Tick,
+}
+
+impl<T: Table> Look<'_, T> {
+    /// A page of either family; those of IPv4 come first.
+    pub(super) fn page(&mut self, index: usize) {
+        match index.checked_sub(self.table.v4().count()) {
+            None => self.page_v4(index),
+            Some(index) => self.page_v6(index),
+        }
+    }
+
+    pub(super) fn page_v4(&mut self, index: usize) {
+        let table = self.table;
+        let mut mirror = std::mem::take(&mut self.mirrors.v4);
+        self.slots::<KeyV4>(&table.v4().page(index), of_page::<KeyV4>(&mut mirror, index));
+        self.mirrors.v4 = mirror;
+    }
+
+    pub(super) fn page_v6(&mut self, index: usize) {
+        let table = self.table;
+        let mut mirror = std::mem::take(&mut self.mirrors.v6);
+        self.slots::<KeyV6>(&table.v6().page(index), of_page::<KeyV6>(&mut mirror, index));
+        self.mirrors.v6 = mirror;
+    }
+
+    fn slots<K: WireKey>(&mut self, page: &impl Page<Key = K>, mirror: &mut [Seen]) {
+        for (slot, seen) in (0..).zip(mirror) {
+            match read(page, slot) {
+                Some((key, entry, state)) => self.slot(page, slot, (key, entry, state), seen),
+                None => *seen = Seen::NOTHING,
+            }
+        }
+    }
+
+    fn slot<K: WireKey>(
+        &mut self,
+        page: &impl Page<Key = K>,
+        slot: u32,
+        (key, entry, state): (K, Entry, State),
+        seen: &mut Seen,
+    ) {
+        let Some(server) = self.directory.known(entry.server()) else {
+            *seen = Seen::NOTHING;
+            return;
+        };
+        let (identity, group) = (identity(key, server.hash), server.known.group);
+        let balances = self.table.balances(group);
+        if !is_alive(state) {
+            // Its end, if it was alive before.
+            if balances && !seen.is_nothing() && seen.region() == identity.region() {
+                self.tell(key, entry, state, server);
+            }
+            *seen = Seen::NOTHING;
+            return;
+        }
+        let now = Seen::new(identity, state, entry.expires(), group);
+        if !seen.is_same(now) {
+            *seen = now;
+            if balances {
+                self.tell(key, entry, state, server);
+            }
+        } else if balances {
+            let timeout = || self.table.service(entry.server()).timeouts[state.timeout_index()];
+            if seen.is_prolonged(now, timeout()) {
+                *seen = now;
+                self.tell(key, entry, state, server);
+            }
+        } else if seen.is_confirmed() {
+            let next = self.table.generation(group).next();
+            if entry.generation() != next {
+                // A packet may be faster; the next look tries again.
+                page.swap_entry(slot, entry, entry.with_generation(next));
+            }
+        }
+    }
+
+    fn tell<K: WireKey>(&mut self, key: K, entry: Entry, state: State, server: &directory::Entry) {
+        let connection = self.connection(key, entry, state);
+        let now = self.now;
+        self.peers.iter_mut().for_each(|peer| peer.tell(&connection, server, now));
+    }
+
+    fn connection<K>(&self, key: K, entry: Entry, state: State) -> Connection<K> {
+        let remaining = entry.expires().ticks_after(self.tick);
+        Connection { server: entry.server(), key, state, remaining }
+    }
+
+    /// Tells one peer what the page has of these regions of the group.
+    pub(super) fn again(&mut self, index: usize, peer: usize, group: GroupId, regions: &Regions) {
+        let table = self.table;
+        match index.checked_sub(table.v4().count()) {
+            None => self.slots_again::<KeyV4>(&table.v4().page(index), peer, group, regions),
+            Some(index) => self.slots_again::<KeyV6>(&table.v6().page(index), peer, group, regions),
+        }
+    }
+
+    fn slots_again<K: WireKey>(
+        &mut self,
+        page: &impl Page<Key = K>,
+        peer: usize,
+        group: GroupId,
+        regions: &Regions,
+    ) {
+        for slot in 0..K::SLOTS_PER_PAGE {
+            let Some((key, entry, state)) = read(page, slot) else { continue };
+            let Some(server) = self.directory.known(entry.server()) else { continue };
+            let wanted = || regions.contains(identity(key, server.hash).region());
+            if is_alive(state) && server.known.group_id == group && wanted() {
+                let connection = self.connection(key, entry, state);
+                self.peers[peer].tell(&connection, server, self.now);
+            }
+        }
+    }
+}
+
+fn of_page<K: Layout>(mirror: &mut [Seen], index: usize) -> &mut [Seen] {
+    let slots = K::SLOTS_PER_PAGE as usize;
+    mirror.get_mut(index * slots..(index + 1) * slots).unwrap_or_default()
+}
+
+/// What a slot holds, if it is a connection's.
+fn read<K: Key>(page: &impl Page<Key = K>, slot: u32) -> Option<(K, Entry, State)> {
+    let entry = page.entry(slot);
+    let state = entry.state()?;
+    let key = page.key(slot);
+    // The entry again: whoever takes the slot changes it before the key.
+    (page.entry(slot) == entry).then_some((key, entry, state))
+}

@@ -1,0 +1,180 @@
+//! What others tell, into the table.
+
+use lb_common::connection::{self, Entry, KeyV4, KeyV6};
+use lb_common::frame::Flow;
+use lb_common::server::ServerId;
+use lb_common::table::{self, Layout, Page, Place, Seen as Slot};
+use lb_model::ids::GroupId;
+
+use super::Mirrors;
+use super::look::{identity, is_alive};
+use crate::directory::Directory;
+use crate::message::{Connection, WireKey};
+use crate::mirror::Seen;
+use crate::peer::{Mentions, Peer, is_mentioned, mention};
+use crate::status::Drops;
+use crate::table::{Pages, Table};
+
+/// Packets may change an entry at the same moment.
+const TRIES: usize = 4;
+
+pub(super) struct Take<'a, T> {
+    pub table: &'a T,
+    pub directory: &'a Directory,
+    pub mirrors: &'a mut Mirrors,
+    pub peer: &'a mut Peer,
+    pub drops: &'a mut Drops,
+}
+
+/// The family of a key: its pages, its mirror, its mentions.
+pub(super) trait Family<T: Table>: WireKey {
+    type Pages: Pages<Self>;
+
+    fn pages(table: &T) -> &Self::Pages;
+    fn mirror(mirrors: &mut Mirrors) -> &mut Vec<Seen>;
+    fn mentions(mentions: &Mentions) -> &[u64];
+    fn mentions_mut(mentions: &mut Mentions) -> &mut [u64];
+}
+
+impl<T: Table> Family<T> for KeyV4 {
+    type Pages = T::V4;
+
+    fn pages(table: &T) -> &T::V4 {
+        table.v4()
+    }
+    fn mirror(mirrors: &mut Mirrors) -> &mut Vec<Seen> {
+        &mut mirrors.v4
+    }
+    fn mentions(mentions: &Mentions) -> &[u64] {
+        &mentions.v4
+    }
+    fn mentions_mut(mentions: &mut Mentions) -> &mut [u64] {
+        &mut mentions.v4
+    }
+}
+
+impl<T: Table> Family<T> for KeyV6 {
+    type Pages = T::V6;
+
+    fn pages(table: &T) -> &T::V6 {
+        table.v6()
+    }
+    fn mirror(mirrors: &mut Mirrors) -> &mut Vec<Seen> {
+        &mut mirrors.v6
+    }
+    fn mentions(mentions: &Mentions) -> &[u64] {
+        &mentions.v6
+    }
+    fn mentions_mut(mentions: &mut Mentions) -> &mut [u64] {
+        &mut mentions.v6
+    }
+}
+
+impl<T: Table> Take<'_, T> {
+    /// A connection that the other director tells of.
+    pub(super) fn connection<K: Family<T>>(&mut self, told: &Connection<K>) {
+        let Some((group, backend)) = self.peer.theirs.get(&told.server) else {
+            self.drops.malformed += 1;
+            return;
+        };
+        let number = self.directory.number(backend).zip(self.directory.group(*group));
+        let Some((server, group_here)) = number else {
+            self.drops.unknown_server += 1;
+            return;
+        };
+        if self.table.balances(group_here) {
+            self.drops.balanced_here += 1;
+            return;
+        }
+        let group = *group;
+        self.peer.taken += 1;
+        match self.enter(told, server, group_here) {
+            Some(slot) => {
+                if let Some(mentions) = self.peer.mentions.get_mut(&group) {
+                    mention(K::mentions_mut(mentions), slot);
+                }
+            }
+            None if is_alive(told.state) => self.drops.without_slot += 1,
+            None => {}
+        }
+    }
+
+    /// Writes the connection into the table. Returns its slot.
+    fn enter<K: Family<T>>(&mut self, told: &Connection<K>, server: ServerId, group: u8) -> Option<usize> {
+        let service = self.table.service(server);
+        let flow = Flow::<K::Address>::of_connection(told.key, &service)?;
+        let pages = K::pages(self.table);
+        let page_mask = u32::try_from(pages.count()).ok()?.checked_sub(1)?;
+        let place = Place::of(&flow, self.table.hash_keys(), page_mask);
+        let page = pages.page(place.page as usize);
+        let (address, now) = (flow.service(), self.table.now());
+        let entry = {
+            let timeout = service.timeouts[told.state.timeout_index()];
+            let expires = now.plus(told.remaining.min(timeout + connection::slack(timeout)));
+            Entry::new(server, told.state, expires, self.table.generation(group).next())
+        };
+        for _ in 0..TRIES {
+            let is_its = |entry: Entry| self.table.service(entry.server()).knows(&address).then_some(());
+            let found = table::find(&page, &place, told.key, is_its).map(|(seen, ())| seen);
+            let taken = match found {
+                Some(seen) => {
+                    let entry = entry.in_place_of(seen.entry);
+                    page.swap_entry(seen.slot, seen.entry, entry).then_some(seen)
+                }
+                // Of one that is over nothing is left to tell.
+                None if !is_alive(told.state) => return None,
+                None => {
+                    let victim = table::victim(&page, &place, now)?;
+                    table::take(&page, &place, victim, told.key, entry, now).then_some(victim)
+                }
+            };
+            if let Some(Slot { slot, entry: before }) = taken {
+                self.table.count(entry, before);
+                let slot = place.page as usize * K::SLOTS_PER_PAGE as usize + slot as usize;
+                self.note::<K>(slot, told, entry, group);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: u8) {
+        let Some(hash) = self.directory.known(entry.server()).map(|known| known.hash) else { return };
+        let alive = is_alive(told.state);
+        let seen = || Seen::new(identity(told.key, hash), told.state, entry.expires(), group).confirmed();
+        if let Some(to) = K::mirror(self.mirrors).get_mut(slot) {
+            *to = if alive { seen() } else { Seen::NOTHING };
+        }
+    }
+
+    /// Removes what the other director has not told of the regions that it was to tell again.
+    pub(super) fn remove_unmentioned(&mut self, group: GroupId, mentions: &Mentions) {
+        if let Some(group) = self.directory.group(group)
+            && !self.table.balances(group)
+        {
+            self.remove_unmentioned_of::<KeyV4>(group, mentions);
+            self.remove_unmentioned_of::<KeyV6>(group, mentions);
+        }
+    }
+
+    fn remove_unmentioned_of<K: Family<T>>(&mut self, group: u8, mentions: &Mentions) {
+        let mentioned = <K as Family<T>>::mentions(mentions);
+        let per_page = K::SLOTS_PER_PAGE as usize;
+        for (index, seen) in K::mirror(self.mirrors).iter_mut().enumerate() {
+            let wanted = !seen.is_nothing() && seen.group() == group;
+            if !wanted || !mentions.regions.contains(seen.region()) || is_mentioned(mentioned, index) {
+                continue;
+            }
+            let page = K::pages(self.table).page(index / per_page);
+            let slot = (index % per_page) as u32;
+            let entry = page.entry(slot);
+            let is_alive = entry.state().is_some_and(is_alive);
+            let is_of_group =
+                || self.directory.known(entry.server()).is_some_and(|known| known.known.group == group);
+            if is_alive && is_of_group() && page.swap_entry(slot, entry, Entry::EMPTY) {
+                self.table.count(Entry::EMPTY, entry);
+            }
+            *seen = Seen::NOTHING;
+        }
+    }
+}

@@ -1,0 +1,445 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use fastrand::Rng;
+use lb_common::addr::{Address, V4, V6};
+use lb_common::binding;
+use lb_common::connection::{Entry, State};
+use lb_common::frame::Flow;
+use lb_common::lease::GroupIndex;
+use lb_common::server::ServerId;
+use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::table::{self, Page, Place};
+use proptest::prelude::*;
+
+use self::memory::{Kind, MemoryPages, MemoryTable};
+use super::*;
+use crate::backend::Backend;
+use crate::directory::Known;
+use crate::link::tests::lot;
+use crate::table::Pages;
+use crate::wire::tests::keys;
+
+mod memory;
+
+const GROUP: u8 = 0;
+/// The number that bindings of its services bear.
+const BINDINGS: u64 = 5;
+const TIMEOUT: u32 = 3600;
+
+fn vip(v6: bool) -> V6 {
+    if v6 { V6([0x20, 0x10]) } else { V4::from_octets([192, 0, 2, 10]).mapped() }
+}
+
+/// Server `number`, from 1, of the service of either family.
+fn backend(number: u16, v6: bool) -> Backend {
+    let server = V4::from_octets([192, 0, 2, 20 + number as u8]).mapped();
+    Backend { vip: vip(v6), port: 80, protocol: Protocol::Tcp, server }
+}
+
+const SERVERS: u16 = 3;
+
+/// Connections by client and ports: the server's address, and the state.
+type Alive = BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>;
+
+impl MemoryTable {
+    /// `order` says which number the servers have here.
+    fn new(pages: usize, seed: u64, order: &[(u16, bool)]) -> (Self, SharedDirectory) {
+        let mut services = vec![ServiceInfo::UNSET];
+        let mut known = Vec::new();
+        for (index, (number, v6)) in order.iter().enumerate() {
+            services.push(ServiceInfo {
+                address: vip(*v6),
+                port_and_protocol: 6 << 16 | u32::from(80_u16.to_be()),
+                id: 1 + u16::from(*v6),
+                flags: 0,
+                group: GroupIndex::group(GROUP),
+                timeouts: [TIMEOUT; 8],
+            });
+            let known_here = Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77) };
+            known.push((ServerId(index as u16 + 1), known_here));
+        }
+        let directory = SharedDirectory::default();
+        directory.set(Directory::new(known).with_bindings([(BINDINGS, GROUP)]));
+        let table = Self {
+            v4: MemoryPages::new(pages),
+            v6: MemoryPages::new(pages),
+            hash_keys: [seed.wrapping_mul(0x1234_5678_9abc_def1), seed << 1 | 1],
+            services,
+            counts: Mutex::default(),
+            balances: AtomicU32::new(0),
+            generation: AtomicU32::new(seed as u32),
+            bindings: Mutex::default(),
+            tick: AtomicU32::new((seed as u32).wrapping_mul(0x1_0001) & 0x00ff_ffff),
+        };
+        (table, directory)
+    }
+
+    fn number(&self, directory: &SharedDirectory, number: u16, v6: bool) -> ServerId {
+        directory.get().number(&backend(number, v6)).expect("a server")
+    }
+
+    /// What a packet of the program does.
+    fn set<K: Kind>(&self, key: K, server: ServerId, state: State) {
+        let flow = Flow::<K::Address>::of_connection(key, &self.service(server)).expect("of the family");
+        let pages = K::pages(self);
+        let place = Place::of(&flow, self.hash_keys, pages.count() as u32 - 1);
+        let page = pages.page(place.page as usize);
+        let entry = Entry::new(server, state, self.now().plus(TIMEOUT), Table::generation(self, GROUP));
+        let (address, now) = (flow.service(), self.now());
+        let is_its = |entry: Entry| self.service(entry.server()).knows(&address).then_some(());
+        match table::find(&page, &place, key, is_its) {
+            Some((seen, ())) => {
+                assert!(page.swap_entry(seen.slot, seen.entry, entry.in_place_of(seen.entry)));
+                self.count(entry, seen.entry);
+            }
+            None => {
+                let victim = table::victim(&page, &place, now).expect("room");
+                assert!(table::take(&page, &place, victim, key, entry, now));
+                self.count(entry, victim.entry);
+            }
+        }
+        if state != State::SynRecv {
+            pages.changed.lock().expect("changes").push(place.page as usize);
+        }
+    }
+
+    /// Connections that are alive, with the backends that they go to.
+    fn alive(&self, directory: &SharedDirectory) -> Alive {
+        let mut found = Alive::new();
+        self.alive_of::<KeyV4>(directory, &mut found);
+        self.alive_of::<KeyV6>(directory, &mut found);
+        found
+    }
+
+    fn alive_of<K: Kind>(&self, directory: &SharedDirectory, found: &mut Alive) {
+        for index in 0..K::pages(self).count() {
+            let page = K::pages(self).page(index);
+            for slot in 0..<K as table::Layout>::SLOTS_PER_PAGE {
+                let (key, entry) = (page.key(slot), page.entry(slot));
+                let Some(state) = entry.state().filter(|state| look::is_alive(*state)) else { continue };
+                let server = directory.get().known(entry.server()).expect("known").known.backend.server;
+                let before =
+                    found.insert((key.client().mapped(), key.ports()), (server.octets().to_vec(), state));
+                assert_eq!(before, None, "a connection stands in two slots");
+            }
+        }
+    }
+
+    /// The counts as the entries say.
+    fn recount(&self) -> BTreeMap<ServerId, u64> {
+        let mut counts = BTreeMap::new();
+        let mut add = |entry: Entry| {
+            if entry.state().is_some() {
+                *counts.entry(entry.server()).or_default() += entry.counts();
+            }
+        };
+        for index in 0..self.v4.count() {
+            (0..KeyV4::SLOTS_PER_PAGE).for_each(|slot| add(self.v4.page(index).entry(slot)));
+            (0..KeyV6::SLOTS_PER_PAGE).for_each(|slot| add(self.v6.page(index).entry(slot)));
+        }
+        counts
+    }
+}
+
+/// A director: its table and its engine.
+struct Director {
+    table: Arc<MemoryTable>,
+    directory: SharedDirectory,
+    engine: Engine<MemoryTable>,
+}
+
+/// Some directors, and a network between them that loses `loss` percent.
+struct World {
+    rng: Rng,
+    loss: u8,
+    now: Duration,
+    directors: Vec<Director>,
+    sent: u64,
+}
+
+const STEP: Duration = Duration::from_millis(5);
+
+impl World {
+    fn new(seed: u64, pages: &[usize], loss: u8) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let directors = pages.iter().map(|pages| Director::new(*pages, rng.u64(..))).collect::<Vec<_>>();
+        let mut world = Self { rng, loss, now: Duration::from_secs(1000), directors, sent: 0 };
+        for node in 0..world.directors.len() {
+            world.start(node);
+        }
+        world.activate(0);
+        world
+    }
+
+    /// The process of a node starts, with the table that it finds.
+    fn start(&mut self, node: usize) {
+        let others = (0..self.directors.len()).filter(|other| *other != node).map(|node| NodeId(node as u8));
+        let others: Vec<_> = others.collect();
+        let session = self.now.as_millis() as u64;
+        let me = Me { node: NodeId(node as u8), session, cluster: ClusterId::of("lb"), keys: keys() };
+        let seed = self.rng.u64(..);
+        let Director { table, directory, engine } = &mut self.directors[node];
+        let lots = |peer: NodeId| lot(seed ^ u64::from(peer.0));
+        *engine = Engine::new(me, others, table.clone(), directory.clone(), lots);
+    }
+
+    /// From now on this node balances, and no other.
+    fn activate(&mut self, node: usize) {
+        for (index, Director { table, .. }) in self.directors.iter().enumerate() {
+            let balances = u32::from(index == node);
+            if table.balances.swap(balances, SeqCst) != balances {
+                table.generation.fetch_add(1, SeqCst);
+            }
+        }
+    }
+
+    fn step(&mut self, reached: &[usize]) {
+        self.now += STEP;
+        let mut sent = Vec::new();
+        for node in reached {
+            let Director { engine, table, .. } = &mut self.directors[*node];
+            table.tick.fetch_add(u32::from(self.now.as_millis() % 270 < 5), SeqCst);
+            engine.work(self.now);
+            engine.send(self.now, &mut u64::MAX.clone(), |to, datagram| sent.push((to, datagram.to_vec())));
+        }
+        self.rng.shuffle(&mut sent);
+        for (to, datagram) in sent {
+            self.sent += 1;
+            if reached.contains(&usize::from(to.0)) && self.rng.u8(..100) >= self.loss {
+                self.directors[usize::from(to.0)].engine.receive(&datagram, self.now);
+            }
+        }
+    }
+
+    fn run(&mut self, time: Duration, reached: &[usize]) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step(reached);
+        }
+    }
+
+    fn run_all(&mut self, time: Duration) {
+        self.run(time, &Vec::from_iter(0..self.directors.len()));
+    }
+
+    /// Something happens to a connection at a node, of either family.
+    fn happen(&mut self, node: usize, client: u32, state: State) {
+        let Director { table, directory, .. } = &self.directors[node];
+        let number = 1 + (client % u32::from(SERVERS)) as u16;
+        let ports = [client as u16 | 1, 80_u16.to_be()];
+        if client.is_multiple_of(3) {
+            let key = KeyV6::new(V6([u64::from(client), 5]), ports[0], ports[1]);
+            table.set(key, table.number(directory, number, true), state);
+        } else {
+            let key = KeyV4::new(V4(client), ports[0], ports[1]);
+            table.set(key, table.number(directory, number, false), state);
+        }
+    }
+
+    fn assert_alike(&self, one: usize, other: usize) {
+        let [one, other] = [one, other].map(|node| &self.directors[node]);
+        let [ones, others] = [one, other].map(|node| node.table.alive(&node.directory));
+        let differ = ones.iter().filter(|(key, value)| others.get(*key) != Some(value));
+        let differ = differ.chain(others.iter().filter(|(key, value)| ones.get(*key) != Some(value)));
+        assert_eq!(differ.take(3).collect::<Vec<_>>(), [], "of {} and {}", ones.len(), others.len());
+        for Director { table, .. } in [one, other] {
+            let mut counts = table.counts.lock().expect("counts").clone();
+            counts.retain(|server, count| server.0 != 0 && *count != 0);
+            assert_eq!(counts, table.recount());
+        }
+    }
+}
+
+impl Director {
+    fn new(pages: usize, seed: u64) -> Self {
+        let mut order: Vec<(u16, bool)> =
+            (1..=SERVERS).flat_map(|number| [(number, false), (number, true)]).collect();
+        Rng::with_seed(seed).shuffle(&mut order);
+        let (table, directory) = MemoryTable::new(pages, seed, &order);
+        let table = Arc::new(table);
+        let me = Me { node: NodeId(0), session: 0, cluster: ClusterId(0), keys: keys() };
+        let engine = Engine::new(me, [], table.clone(), directory.clone(), |_| lot(0));
+        Self { table, directory, engine }
+    }
+}
+
+#[test]
+fn an_established_connection_is_on_the_other_side_at_once_and_a_first_packet_is_not() {
+    let mut world = World::new(1, &[4, 8], 0);
+    world.run_all(Duration::from_millis(50));
+    world.happen(0, 1, State::SynRecv);
+    world.happen(0, 2, State::SynRecv);
+    world.happen(0, 2, State::Established);
+    world.happen(0, 3, State::SynRecv);
+    world.happen(0, 3, State::Established);
+    world.run_all(2 * STEP);
+    let Director { table, directory, .. } = &world.directors[1];
+    assert_eq!(table.alive(directory).len(), 2);
+    world.happen(0, 2, State::Closed);
+    world.run_all(2 * STEP);
+    let Director { table, directory, .. } = &world.directors[1];
+    assert_eq!(table.alive(directory).len(), 1, "it has ended");
+    world.assert_alike(0, 1);
+}
+
+#[test]
+fn entries_bear_the_generation_of_the_lease_to_come() {
+    let mut world = World::new(2, &[4, 4], 0);
+    world.run_all(Duration::from_millis(50));
+    world.happen(0, 1, State::Established);
+    world.run_all(2 * STEP);
+    world.activate(1);
+    let Director { table, .. } = &world.directors[1];
+    let entry = |key: KeyV4| {
+        let pages = (0..4).map(|page| table.v4.page(page));
+        pages
+            .flat_map(|page| {
+                (0..KeyV4::SLOTS_PER_PAGE)
+                    .map(move |slot| (page.key(slot), page.entry(slot)))
+                    .collect::<Vec<_>>()
+            })
+            .find(|(found, _)| *found == key)
+            .map(|(_, entry)| entry)
+    };
+    let found = entry(KeyV4::new(V4(1), 1, 80_u16.to_be())).expect("an entry");
+    assert_eq!(found.generation(), Table::generation(&**table, GROUP));
+}
+
+#[test]
+fn a_node_that_joins_gets_the_whole_table_and_says_so() {
+    let mut world = World::new(3, &[64, 256], 0);
+    (0..4000).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(5), &[0]);
+    world.start(1);
+    assert!(!world.directors[0].engine.status(world.now).peers[0].knows_ours);
+    world.run_all(Duration::from_secs(1));
+    assert!(world.directors[0].engine.status(world.now).peers[0].knows_ours);
+    assert!(world.directors[1].engine.status(world.now).peers[0].knows_theirs);
+    world.assert_alike(0, 1);
+}
+
+#[test]
+fn what_a_returning_node_has_too_much_is_removed() {
+    let mut world = World::new(4, &[16, 16], 0);
+    (0..400).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(1));
+    // The second one is away while half of them end, and others begin.
+    (0..200).for_each(|client| world.happen(0, client, State::Closed));
+    (1000..1100).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(5), &[0]);
+    world.start(1);
+    world.run_all(Duration::from_secs(2));
+    world.assert_alike(0, 1);
+}
+
+#[test]
+fn quiet_directors_say_little() {
+    let mut world = World::new(5, &[64, 64], 0);
+    (0..4000).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(2));
+    let before = world.sent;
+    world.run_all(Duration::from_secs(20));
+    // Hellos of both, five a second, and digests twice.
+    assert!(world.sent - before < 300, "{}", world.sent - before);
+}
+
+#[test]
+fn a_table_without_room_takes_what_it_can() {
+    let mut world = World::new(6, &[64, 1], 0);
+    (0..3000).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(30));
+    let status = world.directors[1].engine.status(world.now);
+    assert!(status.drops.without_slot > 0, "{status:?}");
+    let agreement = status.peers[0].agreement.expect("it has compared");
+    assert!(agreement < 0.5, "{agreement}");
+}
+
+#[test]
+fn neither_the_balancing_director_nor_strangers_change_a_table() {
+    let mut world = World::new(7, &[4, 4], 0);
+    world.run_all(Duration::from_millis(50));
+    // Both balance: a split brain.
+    world.directors[1].table.balances.store(1, SeqCst);
+    world.happen(0, 1, State::Established);
+    world.run_all(Duration::from_secs(1));
+    let Director { table, directory, engine } = &mut world.directors[1];
+    assert!(table.alive(directory).is_empty());
+    assert_eq!(engine.status(world.now).drops.balanced_here, 1);
+    assert_eq!(engine.receive(b"nonsense", world.now), None);
+    assert_eq!(engine.status(world.now).drops.not_ours, 1);
+}
+
+#[test]
+fn bound_clients_are_bound_on_the_other_side_too() {
+    let mut world = World::new(8, &[4, 4, 4], 10);
+    let client = |number| binding::Key { client: V6([0, number]), group: BINDINGS };
+    let bind = |world: &World, node: usize, number, server| {
+        let until = world.now + Duration::from_secs(300);
+        world.directors[node].table.bind(client(number), V6([0, server]), until);
+    };
+    bind(&world, 0, 1, 100);
+    world.run(Duration::from_secs(3), &[0, 1]);
+    bind(&world, 0, 1, 101);
+    bind(&world, 0, 2, 102);
+    // The third one comes late.
+    world.run_all(Duration::from_secs(6));
+    for node in 1..3 {
+        let table = &world.directors[node].table;
+        let bound: BTreeMap<u64, u64> =
+            table.bindings().iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect();
+        assert_eq!(bound, [(1, 101), (2, 102)].into(), "node {node}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever happens while datagrams are lost, nodes restart and the group moves: once it is quiet,
+    /// all know the same.
+    #[test]
+    fn directors_come_to_know_the_same(seed in any::<u64>(), loss in 0_u8..30, nodes in 2_usize..4) {
+        let mut rng = Rng::with_seed(seed);
+        let pages: Vec<usize> = (0..nodes).map(|_| 1 << rng.u32(3..6)).collect();
+        let mut world = World::new(seed, &pages, loss);
+        let mut active = 0;
+        for _ in 0..rng.usize(1..12) {
+            for _ in 0..rng.usize(..300) {
+                let state = match rng.u8(..10) {
+                    0 => State::SynRecv,
+                    1 => State::FinWait,
+                    2 => State::Closed,
+                    _ => State::Established,
+                };
+                world.happen(active, rng.u32(..600), state);
+            }
+            let everybody = Vec::from_iter(0..nodes);
+            match rng.u8(..10) {
+                0 => {
+                    let away = rng.usize(..nodes);
+                    let others: Vec<_> = everybody.into_iter().filter(|node| *node != away).collect();
+                    world.run(Duration::from_millis(rng.u64(..5000)), &others);
+                }
+                1 => world.start(rng.usize(..nodes)),
+                2 => {
+                    // In order: everybody knows what there is.
+                    world.loss = 0;
+                    world.run_all(Duration::from_secs(1));
+                    world.loss = loss;
+                    active = rng.usize(..nodes);
+                    world.activate(active);
+                }
+                _ => world.run_all(Duration::from_millis(rng.u64(..200))),
+            }
+        }
+        world.loss = 0;
+        world.run_all(Duration::from_secs(13));
+        for node in (0..nodes).filter(|node| *node != active) {
+            world.assert_alike(active, node);
+            let status = world.directors[node].engine.status(world.now);
+            let peer = status.peers.iter().find(|peer| usize::from(peer.node.0) == active).expect("a peer");
+            prop_assert!(peer.knows_theirs && peer.is_up);
+        }
+    }
+}

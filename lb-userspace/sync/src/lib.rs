@@ -1,0 +1,36 @@
+//! Connection synchronisation: what the active director knows of connections, the others know
+//! within milliseconds, so that a take-over breaks none.
+//!
+//! - [`backend`]: a server of a service, by a name that means the same to all directors
+//! - [`directory`]: which number each has in this director's maps
+//! - [`table`]: what is needed of the connection table
+//! - `mirror`: what was last seen of each slot; what differs from it is told
+//! - `digest`: one number for a part of the table; parts whose numbers differ are told again
+//! - `message`: what directors tell each other; `wire`: a datagram of it, signed
+//! - `link`: the conversation with one other director: fresh, in order, nothing lost
+//! - `peer`: what that director has been told, and what is to come
+//! - [`engine`]: all of it, without I/O
+//! - [`service`]: the thread and its sockets
+//! - [`status`]: how it stands
+//!
+//! # Rules
+//! - The director that balances a group tells about its connections; all others take what they are
+//!   told. Who balances is for the leases to say, not for this crate.
+//! - Nothing is queued for each change: a page of the table that has changed is looked at, and what
+//!   differs from the mirror is told. A slow peer is told later and less, and memory does not grow.
+//! - A connection is told once it is established, so a flood of first packets costs nothing here.
+//! - What got lost all the same (a table that was full, a change while a peer was away) is found by
+//!   comparing digests, and told again.
+
+pub mod backend;
+mod digest;
+pub mod directory;
+pub mod engine;
+mod link;
+mod message;
+mod mirror;
+mod peer;
+pub mod service;
+pub mod status;
+pub mod table;
+mod wire;

@@ -1,0 +1,137 @@
+//! What was last seen of each slot of the connection table, in one word a slot. What a slot holds
+//! now and this does not say has to be told.
+
+use lb_common::connection::{State, Tick};
+
+use crate::backend::mixed;
+
+/// Parts of the table that are compared; which one a connection is in depends on what it is, not on
+/// where it stands.
+pub(crate) const REGIONS: usize = 512;
+
+const REGION_BITS: u32 = REGIONS.trailing_zeros();
+
+/// A connection by one number: its client and ports, its service and server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(u64);
+
+impl Identity {
+    /// `backend` is the hash of the server's name.
+    pub(crate) fn new(client: [u64; 2], ports: [u16; 2], backend: u64) -> Self {
+        let [high, low] = client.map(u64::from_be);
+        let [client_port, service_port] = ports.map(u16::from_be);
+        let ports = u64::from(client_port) << 16 | u64::from(service_port);
+        Self(mixed(mixed(mixed(backend ^ high) ^ low) ^ ports))
+    }
+
+    pub(crate) const fn region(self) -> usize {
+        (self.0 >> (u64::BITS - REGION_BITS)) as usize
+    }
+}
+
+/// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
+/// region), 32 to 47 about when it expires, 48 to 55 its group's number here, 56 whether the
+/// director that balances the group says so. 0: nothing worth telling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
+/// Ticks per unit of the expiry that is kept: 4.3 s.
+const COARSE: u32 = 4;
+
+impl Seen {
+    pub(crate) const NOTHING: Self = Self(0);
+    const CONFIRMED: u64 = 1 << 56;
+    const LOW: u32 = u32::BITS - REGION_BITS;
+
+    pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
+        let low = mixed(identity.0 ^ state as u64) as u32 >> REGION_BITS;
+        // Never 0, which would be nothing.
+        let fingerprint = (identity.region() as u32) << Self::LOW | low | 1;
+        let expires = u64::from((expires.0 >> COARSE) as u16);
+        Self(u64::from(group) << 48 | expires << 32 | u64::from(fingerprint))
+    }
+
+    pub(crate) const fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+
+    const fn fingerprint(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) const fn region(self) -> usize {
+        (self.fingerprint() >> Self::LOW) as usize
+    }
+
+    pub(crate) const fn group(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    /// Whether both are of one connection in one state.
+    pub(crate) const fn is_same(self, other: Self) -> bool {
+        self.fingerprint() == other.fingerprint() && self.group() == other.group()
+    }
+
+    /// Whether `now` expires so much later that it has to be told: by a quarter of the time-out,
+    /// which is in ticks.
+    pub(crate) const fn is_prolonged(self, now: Self, timeout: u32) -> bool {
+        let later = ((now.0 >> 32) as u16).wrapping_sub((self.0 >> 32) as u16);
+        later < 1 << 15 && later as u32 > (timeout >> COARSE) / 4 + 1
+    }
+
+    pub(crate) const fn is_confirmed(self) -> bool {
+        self.0 & Self::CONFIRMED != 0
+    }
+
+    pub(crate) const fn confirmed(self) -> Self {
+        Self(self.0 | Self::CONFIRMED)
+    }
+
+    /// What it adds to the digest of its region.
+    pub(crate) const fn weight(self) -> u64 {
+        mixed(self.fingerprint() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(number: u64) -> Identity {
+        Identity::new([0, number.to_be()], [80, 81], 7)
+    }
+
+    #[test]
+    fn state_and_group_tell_slots_apart_and_expiry_does_not() {
+        let seen = |number, state, expires, group| Seen::new(identity(number), state, Tick(expires), group);
+        let one = seen(1, State::Established, 100, 0);
+        assert!(one.is_same(seen(1, State::Established, 9000, 0)));
+        for other in [
+            seen(2, State::Established, 100, 0),
+            seen(1, State::FinWait, 100, 0),
+            seen(1, State::Established, 100, 1),
+        ] {
+            assert!(!one.is_same(other));
+        }
+        assert_eq!((one.region(), one.group()), (identity(1).region(), 0));
+        assert!(one.confirmed().is_confirmed() && one.confirmed().is_same(one) && !one.is_confirmed());
+    }
+
+    #[test]
+    fn an_expiry_is_told_again_once_a_quarter_of_the_time_out_is_used_up() {
+        let seen = |expires| Seen::new(identity(1), State::Established, Tick(expires), 0);
+        let timeout = 3600;
+        assert!(!seen(10_000).is_prolonged(seen(10_000 + 800), timeout));
+        assert!(seen(10_000).is_prolonged(seen(10_000 + 1000), timeout));
+        assert!(!seen(10_000).is_prolonged(seen(9_000), timeout), "an earlier one is for its own director");
+        // Over the end of the count.
+        assert!(seen(0x00ff_ff00).is_prolonged(seen(0x300), timeout));
+    }
+
+    #[test]
+    fn connections_spread_over_the_regions() {
+        let mut found = [0_u32; REGIONS];
+        (0..100_000).for_each(|number| found[identity(number).region()] += 1);
+        assert!(found.iter().all(|count| (100..300).contains(count)), "{found:?}");
+    }
+}

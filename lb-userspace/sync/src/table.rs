@@ -1,0 +1,60 @@
+//! What is needed of the connection table and of the leases.
+
+use std::time::Duration;
+
+use lb_common::addr::V6;
+use lb_common::binding;
+use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
+use lb_common::server::ServerId;
+use lb_common::service::ServiceInfo;
+use lb_common::table::Page;
+
+/// The pages of connections of one family. Packets change them at the same time.
+pub trait Pages<K: Key> {
+    type Page<'a>: Page<Key = K>
+    where
+        Self: 'a;
+
+    fn count(&self) -> usize;
+    fn page(&self, index: usize) -> Self::Page<'_>;
+    /// Hands over the pages of which the program says that a connection was established or has
+    /// ended there since the last call.
+    fn take_changed(&self, changed: &mut Vec<usize>);
+}
+
+/// The connection table of this director. Pages of IPv4 and of IPv6 are alike.
+pub trait Table: Send + Sync + 'static {
+    type V4: Pages<KeyV4>;
+    type V6: Pages<KeyV6>;
+
+    fn v4(&self) -> &Self::V4;
+    fn v6(&self) -> &Self::V6;
+    /// Secret keys of the hash that says where a connection stands.
+    fn hash_keys(&self) -> [u64; 2];
+    /// What the program knows of the server's service.
+    fn service(&self, server: ServerId) -> ServiceInfo;
+    /// Notes an entry in its server's counts, in the place of the one before. An entry without a
+    /// state counts nothing.
+    fn count(&self, entry: Entry, before: Entry);
+    /// Whether this director balances the group's packets now.
+    fn balances(&self, group: u8) -> bool;
+    /// What entries bear that are written now. Changes when the group is taken, and when it is
+    /// given up.
+    fn generation(&self, group: u8) -> Generation;
+    fn now(&self) -> Tick;
+
+    /// The clients that are bound to servers now.
+    fn bindings(&self) -> Vec<(binding::Key, Bound)>;
+    /// Binds a client, or prolongs its binding; times are of CLOCK_MONOTONIC.
+    fn bind(&self, key: binding::Key, server: V6, until: Duration);
+}
+
+/// The server that a client is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    pub server: V6,
+    /// CLOCK_MONOTONIC.
+    pub until: Duration,
+    /// How long it lasts after each use.
+    pub timeout: Duration,
+}

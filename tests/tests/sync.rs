@@ -1,0 +1,110 @@
+//! Connections that two directors know: a take-over by a machine that is gone, and its return, breaks
+//! none.
+
+use std::time::Duration;
+
+use lb_api::status::{Status, SyncPeer};
+use lb_lab::cluster::pair::{PATIENCE, Settings};
+use lb_lab::lab::{Director, Link};
+use lb_lab::scenario::several::Several;
+use lb_lab::scenario::steady::{Outcome, Steady};
+
+const CONNECTIONS: usize = 1000;
+const PACE: Duration = Duration::from_millis(200);
+
+/// A process that stands still for half a second on a busy machine is not dead.
+const SETTINGS: Settings =
+    Settings { interval: Duration::from_millis(50), dead: Duration::from_secs(1), serial: false };
+
+fn start(purpose: &str, cluster: &str) -> Several {
+    Several::start(purpose, 10_000, SETTINGS, cluster).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Connections of clients, which the other director knows.
+fn known_clients(several: &Several) -> Steady {
+    let clients = several.clients(CONNECTIONS, PACE).unwrap_or_else(|error| panic!("{error:#}"));
+    wait(&several.pair.ha2, "ha2 knows them", |status| {
+        peer(status).is_some_and(|peer| peer.taken >= CONNECTIONS as u64)
+    });
+    clients
+}
+
+fn peer(status: &Status) -> Option<&SyncPeer> {
+    status.cluster.as_ref()?.sync.as_ref()?.peers.first()
+}
+
+#[track_caller]
+fn wait(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
+    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
+        panic!("{error:#}\n{}", director.log_tail());
+    }
+}
+
+#[track_caller]
+fn assert_nothing_lost(clients: Steady) {
+    let outcome = clients.finish();
+    let Outcome { connections, lost, wrong, blocks, .. } = outcome;
+    assert_eq!((connections, lost, wrong), (CONNECTIONS as u64, 0, 0), "{outcome:?}");
+    assert!(blocks >= connections * 2, "they went on: {outcome:?}");
+}
+
+#[track_caller]
+fn take_over(several: &Several) {
+    several.pair.wait_for_take_over().unwrap_or_else(|error| panic!("{error:#}\n{}", several.pair.shown()));
+}
+
+#[test]
+fn a_machine_that_is_gone_takes_no_connection_with_it_nor_does_its_return() {
+    let mut several = start("syncgone", "");
+    let clients = known_clients(&several);
+    several.pair.ha1.kill().expect("lb is killed");
+    several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
+    take_over(&several);
+    std::thread::sleep(3 * PACE);
+    let before = clients.look();
+    assert_eq!((before.lost, before.wrong), (0, 0), "{before:?}");
+    // The machine comes back as one that knows nothing.
+    several.pair.ha1.release().expect("nothing is left on it");
+    several.talk.ha1.set_carrier("eth0", Link::Up).expect("the cable is in again");
+    several.returns().unwrap_or_else(|error| panic!("{error:#}\n{}", several.pair.shown()));
+    std::thread::sleep(3 * PACE);
+    assert_nothing_lost(clients);
+}
+
+#[test]
+fn a_fenced_director_takes_no_connection_with_it() {
+    let several = start("syncfenced", "  fence: { command: [/bin/true], timeout: 5s }\n");
+    let clients = known_clients(&several);
+    several.pair.ha1.kill().expect("lb is killed");
+    several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
+    take_over(&several);
+    std::thread::sleep(3 * PACE);
+    assert_nothing_lost(clients);
+}
+
+#[test]
+fn a_release_leaves_connections_with_the_other_director() {
+    let several = start("syncreleased", "  linger: 1s\n");
+    let clients = known_clients(&several);
+    several.pair.ha1.order(&["stop", "--release"]).expect("lb stops for good");
+    take_over(&several);
+    std::thread::sleep(3 * PACE);
+    assert_nothing_lost(clients);
+}
+
+#[test]
+fn the_listing_says_how_it_stands() {
+    let several = start("synclisting", "");
+    let clients = known_clients(&several);
+    for director in [&several.pair.ha1, &several.pair.ha2] {
+        wait(director, "in step", |status| {
+            peer(status).is_some_and(|peer| peer.up && peer.knows_ours && peer.knows_theirs)
+        });
+        let listing = director.order(&["status"]).expect("a listing");
+        assert!(listing.contains("in step"), "{listing}");
+    }
+    wait(&several.pair.ha2, "alike", |status| {
+        peer(status).is_some_and(|peer| peer.agreement.is_some_and(|share| share > 0.99))
+    });
+    assert_nothing_lost(clients);
+}
