@@ -36,10 +36,18 @@ pub enum Stage {
     RelatedBack = 14,
     /// The same of IPv6.
     RelatedBackIpv6 = 15,
+    /// Known connections whose packets do not just get other MACs.
+    Known = 16,
+    /// The same of IPv6.
+    KnownIpv6 = 17,
+    /// What servers send that are reached by address translation, of known connections.
+    KnownBack = 18,
+    /// The same of IPv6.
+    KnownBackIpv6 = 19,
 }
 
 impl Stage {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Slow,
         Self::Refuse,
         Self::Ipv6,
@@ -56,6 +64,10 @@ impl Stage {
         Self::TranslateBackIpv6,
         Self::RelatedBack,
         Self::RelatedBackIpv6,
+        Self::Known,
+        Self::KnownIpv6,
+        Self::KnownBack,
+        Self::KnownBackIpv6,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -78,6 +90,10 @@ impl Stage {
             Self::TranslateBackIpv6 => "lb_translate_back_ipv6",
             Self::RelatedBack => "lb_related_back",
             Self::RelatedBackIpv6 => "lb_related_back_ipv6",
+            Self::Known => "lb_known",
+            Self::KnownIpv6 => "lb_known_ipv6",
+            Self::KnownBack => "lb_known_back",
+            Self::KnownBackIpv6 => "lb_known_back_ipv6",
         }
     }
 }

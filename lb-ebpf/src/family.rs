@@ -26,6 +26,14 @@ pub trait Family: Address + RelatedHeaders {
     /// ([`crate::guard::neighbour::host`]).
     const GUARDS_HOST: bool;
 
+    /// Whatever is not for the fast way.
+    const SLOW: Stage;
+
+    /// Known connections whose packets do not just get other MACs, and what comes back of those
+    /// that are translated.
+    const KNOWN: Stage;
+    const KNOWN_BACK: Stage;
+
     /// Packets that belong to another one.
     const RELATED: Stage;
 
@@ -34,6 +42,8 @@ pub trait Family: Address + RelatedHeaders {
     const TRANSLATE_BACK: Stage;
     const RELATED_BACK: Stage;
 
+    /// Bytes of the IP header without options and extension headers.
+    const LENGTH: usize;
     /// Offsets in the IP header.
     const SOURCE: usize;
     const DESTINATION: usize;
@@ -49,6 +59,9 @@ pub trait Family: Address + RelatedHeaders {
 
     /// See [`lb_common::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
+
+    /// See [`lb_common::frame::of_plain`].
+    fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
 
     /// Pages of its connection table minus one.
     fn page_mask(control: &Control) -> u32;

@@ -120,6 +120,30 @@ fn lb_related_back_ipv6(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::path::back::take_related::<V6>(&context))
 }
 
+/// `Stage::Known`.
+#[xdp(frags)]
+fn lb_known(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take::<V4>(&context)
+}
+
+/// `Stage::KnownIpv6`.
+#[xdp(frags)]
+fn lb_known_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take::<V6>(&context)
+}
+
+/// `Stage::KnownBack`.
+#[xdp(frags)]
+fn lb_known_back(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take_back::<V4>(&context)
+}
+
+/// `Stage::KnownBackIpv6`.
+#[xdp(frags)]
+fn lb_known_back_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take_back::<V6>(&context)
+}
+
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
