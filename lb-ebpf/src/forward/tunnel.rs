@@ -64,17 +64,18 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     Ok(Action::Transmit)
 }
 
-/// Sends a plain packet of a known connection to its server. `false`: nothing was done.
+/// Sends a plain packet of a known connection to its server. `macs`: its own, and the next hop's.
+/// `false`: nothing was done.
 #[inline(always)]
-pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, mac: Mac) -> bool {
+pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
     let Some(tunnel) = TUNNELS.get(u32::from(server.0)) else { return false };
     match (tunnel.kind(), tunnel.is_ipv4()) {
-        (Some(Kind::Ipip), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Ipip, mac),
-        (Some(Kind::Gue), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gue, mac),
-        (Some(Kind::Ipip), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Ipip, mac),
-        (Some(Kind::Gue), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gue, mac),
-        (Some(Kind::Gre), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gre, mac),
-        (Some(Kind::Gre), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gre, mac),
+        (Some(Kind::Ipip), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Ipip, macs),
+        (Some(Kind::Gue), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gue, macs),
+        (Some(Kind::Ipip), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Ipip, macs),
+        (Some(Kind::Gue), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gue, macs),
+        (Some(Kind::Gre), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gre, macs),
+        (Some(Kind::Gre), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gre, macs),
         _ => None,
     }
     .is_some()
@@ -87,7 +88,7 @@ fn wrap_plain<A: Family, const OUTER_IPV4: bool>(
     flow: &Flow<A>,
     tunnel: &Tunnel,
     kind: Kind,
-    mac: Mac,
+    [own, to]: [Mac; 2],
 ) -> Option<()> {
     let (length, is_ipv4) = (flow.total_length as u32, size_of::<A>() == size_of::<V4>());
     let room = kind.overhead(OUTER_IPV4);
@@ -96,13 +97,14 @@ fn wrap_plain<A: Family, const OUTER_IPV4: bool>(
     }
     let word = u16::from_be(packet.read::<u16>(NETWORK)?);
     let sum = match kind {
-        Kind::Gue if !OUTER_IPV4 => {
-            tunnel::inner_sum(packet, is_ipv4, NETWORK, NETWORK + A::LENGTH, length)
-        }
+        Kind::Gue if !OUTER_IPV4 => tunnel::inner_sum(packet, is_ipv4, NETWORK, NETWORK + A::LENGTH, length),
         _ => None,
     };
     let class = if is_ipv4 { word as u8 } else { (word >> 4) as u8 };
-    let inner = Inner { is_ipv4, class, length, hash: tunnel::flow_hash(flow), sum };
+    // The flow label, a port, or some bits of the source have it.
+    let is_hashed = !OUTER_IPV4 || kind == Kind::Gue || tunnel.source_mask != 0;
+    let hash = if is_hashed { tunnel::flow_hash(flow) } else { 0 };
+    let inner = Inner { is_ipv4, class, length, hash, sum };
     let context = packet.context().ctx;
     // SAFETY: the context is the one that the kernel handed to this program.
     if unsafe { bpf_xdp_adjust_head(context, -(room as i32)) } != 0 {
@@ -117,7 +119,7 @@ fn wrap_plain<A: Family, const OUTER_IPV4: bool>(
     };
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     let words = unsafe {
-        direct::write_at((frame.cast(), frame.add(4).cast()), CONTROL.get(0)?.mac.get(), mac);
+        direct::write_at((frame.cast(), frame.add(4).cast()), own, to);
         *frame.add(6) = if OUTER_IPV4 { 0x0800u16 } else { 0x86dd }.to_be();
         frame.add(7).cast::<u32>()
     };

@@ -42,12 +42,18 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
 
     let server = SERVERS.get(u32::from(entry.server().0))?;
     let next_hop = server.next_hop.get();
-    let ours = direct::destination_mac(&packet) == Some(control.mac.get());
-    if !ours || !next_hop.is_plain() || !server.service.serves(&flow.service()) {
-        return Some(known::go_on::<A>(context, entry));
+    if direct::destination_mac(&packet) != Some(control.mac.get()) {
+        return None;
+    }
+    if !server.service.serves(&flow.service()) {
+        return Some(known::look::<A>(context, control, entry));
     }
     if !needs_no_write(control, server, entry, flow.protocol) {
         return None;
+    }
+    if !next_hop.is_plain() {
+        let handed_on = next_hop.is_plain_but_handed_on();
+        return handed_on.then(|| known::go_on::<A>(context, control, entry, next_hop));
     }
     match direct::rewrite(&packet, control, next_hop.mac()) {
         Ok(true) => {
@@ -60,7 +66,12 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
 
 /// Whether the lease holds and the packet leaves its connection's entry as it is.
 #[inline(always)]
-pub(super) fn needs_no_write(control: &Control, server: &ServerEntry, entry: Entry, protocol: Protocol) -> bool {
+pub(super) fn needs_no_write(
+    control: &Control,
+    server: &ServerEntry,
+    entry: Entry,
+    protocol: Protocol,
+) -> bool {
     let now = now_ns();
     let state = connection::steady(protocol);
     let timeout = server.service.timeouts[state.timeout_index()];

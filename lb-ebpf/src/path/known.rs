@@ -10,7 +10,9 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::Entry;
+use lb_common::control::Control;
 use lb_common::frame::Flow;
+use lb_common::mac::Mac;
 use lb_common::server::{Forwarding, NextHop, ServerEntry};
 use lb_common::service::ServiceInfo;
 use lb_common::stage::Stage;
@@ -27,14 +29,29 @@ use crate::maps::{CONTROL, KNOWN, SERVERS};
 use crate::stats;
 use crate::sys::packet::Packet;
 
-/// Goes on here with a packet of this connection.
+/// The packet of a CPU that goes on here.
+#[repr(C)]
+pub struct Known {
+    entry: Entry,
+    /// Of its server; [`NextHop::UNSET`]: whether it may be sent remains to be looked at.
+    next_hop: NextHop,
+    own: Mac,
+}
+
+/// Goes on here with a packet that [`super::fast`] has found nothing wrong with.
 #[inline(always)]
-pub fn go_on<A: Family>(context: &XdpContext, entry: Entry) -> u32 {
-    if let Some(left) = KNOWN.get_ptr_mut(0) {
+pub fn go_on<A: Family>(context: &XdpContext, control: &Control, entry: Entry, next_hop: NextHop) -> u32 {
+    if let Some(known) = KNOWN.get_ptr_mut(0) {
         // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
-        unsafe { *left = entry.0 };
+        unsafe { *known = Known { entry, next_hop, own: control.mac.get() } };
     }
     call(context, A::KNOWN)
+}
+
+/// The same of a packet whose entry may be that of a service with several ports.
+#[inline(always)]
+pub fn look<A: Family>(context: &XdpContext, control: &Control, entry: Entry) -> u32 {
+    go_on::<A>(context, control, entry, NextHop::UNSET)
 }
 
 /// What becomes of a packet here.
@@ -58,36 +75,39 @@ pub fn take<A: Family>(context: &XdpContext) -> u32 {
 /// `None`: it is for the slow way.
 #[inline(always)]
 fn send<A: Family>(context: &XdpContext) -> Option<Way> {
+    let known = KNOWN.get_ptr_mut(0)?;
     // SAFETY: as above.
-    let entry = Entry(unsafe { *KNOWN.get_ptr_mut(0)? });
-    let packet = &Packet::new(context);
-    let (control, server) = (CONTROL.get(0)?, SERVERS.get(u32::from(entry.server().0))?);
+    let Known { entry, mut next_hop, own } = unsafe { known.read() };
+    let (packet, server) = (&Packet::new(context), entry.server());
     let flow = &A::of_plain(packet)?;
-    let next_hop = server.next_hop.get();
-    let handed_on = next_hop.is_plain_but_handed_on();
-    if !(handed_on || next_hop.is_plain()) || direct::destination_mac(packet) != Some(control.mac.get()) {
-        return None;
+    if next_hop == NextHop::UNSET {
+        next_hop = looked_at(flow, entry)?;
     }
-    if !server.service.knows(&flow.service()) || !needs_no_write(control, server, entry, flow.protocol) {
-        return None;
-    }
+    let to = next_hop.mac();
     let is_sent = match next_hop.forwarding() {
         _ if next_hop.has_egress() => false,
-        Forwarding::Tunnel => tunnel::send_plain(packet, flow, entry.server(), next_hop.mac()),
-        Forwarding::Masq => nat::send_plain(packet, flow, entry.server(), next_hop.mac()),
-        _ => {
-            if !direct::rewrite(packet, control, next_hop.mac()).unwrap_or(false) {
-                return None;
-            }
-            true
-        }
+        Forwarding::Tunnel => tunnel::send_plain(packet, flow, server, [own, to]),
+        Forwarding::Masq => nat::send_plain(packet, flow, server, [own, to]),
+        // One that came from its server goes back by the slow way.
+        _ if direct::source_mac(packet) == Ok(to) => return None,
+        _ => direct::write_from(packet, own, to).is_ok(),
     };
     if is_sent {
-        stats::forwarded(entry.server(), flow.network + flow.total_length, false);
+        stats::forwarded(server, flow.network + flow.total_length, false);
         return Some(Way::Sent);
     }
-    parcel::leave(flow, entry.server(), next_hop, false, false);
+    parcel::leave(flow, server, next_hop, false, false);
     Some(if is_masq(next_hop) { Way::Translate } else { Way::Encapsulate })
+}
+
+/// The next hop of a packet that may be one of this connection. `None`: it is for the slow way.
+#[inline(always)]
+fn looked_at<A: Family>(flow: &Flow<A>, entry: Entry) -> Option<NextHop> {
+    let (control, server) = (CONTROL.get(0)?, SERVERS.get(u32::from(entry.server().0))?);
+    let next_hop = server.next_hop.get();
+    let is_plain = next_hop.is_plain() || next_hop.is_plain_but_handed_on();
+    let knows = is_plain && server.service.knows(&flow.service());
+    (knows && needs_no_write(control, server, entry, flow.protocol)).then_some(next_hop)
 }
 
 #[inline(always)]
@@ -128,7 +148,7 @@ fn send_back<A: Family>(context: &XdpContext) -> Option<()> {
     }
     let to = nat::plain_way_to(control, sent.destination.mapped())?;
     let vip = New { address: flow.destination, port: flow.destination_port };
-    nat::readdress(packet, sent, End::Source, &vip, to)
+    nat::readdress(packet, sent, End::Source, &vip, [control.mac.get(), to])
 }
 
 /// What the connection table knows the connection by: what its client sends.

@@ -123,7 +123,10 @@ impl Bed {
 
     /// Puts the walk at its beginning.
     pub(crate) fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
-        self.start_walk_of(0, &Run { program: "", packet, flows, order, packets: 0, expected, given: Given::NONE });
+        self.start_walk_of(
+            0,
+            &Run { program: "", packet, flows, order, packets: 0, expected, given: Given::NONE },
+        );
     }
 
     /// The same with the walk of this number, whose clients come after those of the walks before

@@ -80,7 +80,10 @@ fn check_translated(sent: &[u8], left: &[u8], way: Way) -> Result<()> {
     let end = ETHERNET + ip_length(&sent[ETHERNET..])?;
     let of = |frame: &[u8]| (residue(&frame[ETHERNET..transport]), residue_of_segment(&frame[..end]));
     let (before, after) = (of(sent), of(left));
-    ensure!(before.1 == after.1 && (!way.is_ipv4 || before.0 == after.0), "checksums {before:x?}, {after:x?}");
+    ensure!(
+        before.1 == after.1 && (!way.is_ipv4 || before.0 == after.0),
+        "checksums {before:x?}, {after:x?}"
+    );
     Ok(())
 }
 
@@ -93,7 +96,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 /// The packet's length by its header, bytes.
 fn ip_length(packet: &[u8]) -> Result<usize> {
-    let word = |at: usize| packet.get(at..at + 2).map(|word| usize::from(word[0]) << 8 | usize::from(word[1]));
+    let word =
+        |at: usize| packet.get(at..at + 2).map(|word| usize::from(word[0]) << 8 | usize::from(word[1]));
     let length = if packet[0] >> 4 == 4 { word(2) } else { word(4).map(|payload| payload + 40) };
     length.context("the packet has no header")
 }

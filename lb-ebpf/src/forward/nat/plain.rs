@@ -12,7 +12,7 @@ use lb_common::service::Protocol;
 use super::{End, New};
 use crate::family::Family;
 use crate::forward::direct;
-use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
+use crate::maps::{ROUTES, STATIONS, TRANSLATIONS};
 use crate::sys::packet::Packet;
 
 const NETWORK: usize = 14;
@@ -21,7 +21,7 @@ const FIRST_ROUTES: u32 = 4;
 
 /// Sends a plain packet of a known connection to its server. `false`: nothing was done.
 #[inline(always)]
-pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, to: Mac) -> bool {
+pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
     let Some(translation) = TRANSLATIONS.get(u32::from(server.0)).filter(|found| found.is_set()) else {
         return false;
     };
@@ -29,19 +29,26 @@ pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, 
         return false;
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
-    readdress(packet, flow, End::Destination, &new, to).is_some()
+    readdress(packet, flow, End::Destination, &new, macs).is_some()
 }
 
-/// Rewrites one end of a plain packet, takes a hop from it, and writes the MACs. `None`: nothing was
+/// Rewrites one end of a plain packet, takes a hop from it, and writes the MACs, its own and the next
+/// hop's. `None`: nothing was
 /// done.
 #[inline(always)]
-pub fn readdress<A: Family>(packet: &Packet, flow: &Flow<A>, end: End, new: &New<A>, to: Mac) -> Option<()> {
+pub fn readdress<A: Family>(
+    packet: &Packet,
+    flow: &Flow<A>,
+    end: End,
+    new: &New<A>,
+    macs: [Mac; 2],
+) -> Option<()> {
     if flow.ttl < 2 {
         return None;
     }
     match flow.protocol {
-        Protocol::Tcp => readdress_at::<A, 16>(packet, flow, end, new, to),
-        Protocol::Udp => readdress_at::<A, 6>(packet, flow, end, new, to),
+        Protocol::Tcp => readdress_at::<A, 16>(packet, flow, end, new, macs),
+        Protocol::Udp => readdress_at::<A, 6>(packet, flow, end, new, macs),
     }
 }
 
@@ -52,7 +59,7 @@ fn readdress_at<A: Family, const CHECKSUM: usize>(
     flow: &Flow<A>,
     end: End,
     new: &New<A>,
-    to: Mac,
+    [own, to]: [Mac; 2],
 ) -> Option<()> {
     let transport = NETWORK + A::LENGTH;
     // The farthest first: the others stand before it.
@@ -62,12 +69,13 @@ fn readdress_at<A: Family, const CHECKSUM: usize>(
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
     let (sum, old, old_port) = unsafe { (*checksum, *address, *port) };
     let length = flow.total_length - A::LENGTH;
-    let pseudo = pseudo_sum(flow.source.sum() + flow.destination.sum(), flow.protocol.number(), length as u16);
+    let pseudo =
+        pseudo_sum(flow.source.sum() + flow.destination.sum(), flow.protocol.number(), length as u16);
     if sum == pseudo {
         // It may have been left to hardware.
         return None;
     }
-    direct::write(packet, CONTROL.get(0)?, to).ok()?;
+    direct::write_from(packet, own, to).ok()?;
     let addresses = Delta::of_address(old, new.address);
     let hop = A::take_hop(packet, NETWORK)?;
     if let Some(at) = A::IP_CHECKSUM {
