@@ -31,7 +31,6 @@ use lb_common::tunnel::Tunnel;
 
 use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
-use crate::path::known::Known;
 use crate::sys::clock::Reading;
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
@@ -131,9 +130,9 @@ pub static ROUTES: Array<Route, { nat::MOST_ROUTES as usize * 2 }, SHARED> = Arr
 #[btf_map]
 pub static STATIONS: LruHashMap<V6, Mac, 16_384> = LruHashMap::new();
 
-/// The packet of this CPU that goes on in `Stage::Known`.
+/// The entry of the connection that the packet of this CPU may belong to; for `Stage::Known`.
 #[btf_map]
-pub static KNOWN: PerCpuArray<Known, 1> = PerCpuArray::new();
+pub static KNOWN: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// By a hash of where a server's packet comes from: the number of the server that the last such
 /// packet was of, which `TRANSLATIONS` must bear out.

@@ -46,14 +46,14 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
         return None;
     }
     if !server.service.serves(&flow.service()) {
-        return Some(known::look::<A>(context, control, entry));
+        return Some(known::look::<A>(context, entry));
     }
     if !needs_no_write(control, server, entry, flow.protocol) {
         return None;
     }
     if !next_hop.is_plain() {
         let handed_on = next_hop.is_plain_but_handed_on();
-        return handed_on.then(|| known::go_on::<A>(context, control, entry, next_hop));
+        return handed_on.then(|| known::send::<A>(context.ctx, control.mac.get(), entry.server(), next_hop));
     }
     match direct::rewrite(&packet, control, next_hop.mac()) {
         Ok(true) => {

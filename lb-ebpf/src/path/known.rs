@@ -7,13 +7,12 @@
 //! the connection, so only what it has not asked is asked here. Whatever is not plain goes on
 //! untouched in the program that knows it.
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::Entry;
-use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::mac::Mac;
-use lb_common::server::{Forwarding, NextHop, ServerEntry};
+use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
 use lb_common::stage::Stage;
 use lb_common::table::{self, Place};
@@ -27,92 +26,70 @@ use crate::lookup::backend;
 use crate::lookup::table::MapPage;
 use crate::maps::{CONTROL, KNOWN, SERVERS};
 use crate::stats;
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 
-/// The packet of a CPU that goes on here.
-#[repr(C)]
-pub struct Known {
-    entry: Entry,
-    /// Of its server; [`NextHop::UNSET`]: whether it may be sent remains to be looked at.
-    next_hop: NextHop,
-    own: Mac,
-}
-
-/// Goes on here with a packet that [`super::fast`] has found nothing wrong with.
+/// Goes on here with a packet whose entry may be that of a service with several ports.
 #[inline(always)]
-pub fn go_on<A: Family>(context: &XdpContext, control: &Control, entry: Entry, next_hop: NextHop) -> u32 {
-    if let Some(known) = KNOWN.get_ptr_mut(0) {
+pub fn look<A: Family>(context: &XdpContext, entry: Entry) -> u32 {
+    if let Some(left) = KNOWN.get_ptr_mut(0) {
         // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
-        unsafe { *known = Known { entry, next_hop, own: control.mac.get() } };
+        unsafe { *left = entry.0 };
     }
     call(context, A::KNOWN)
 }
 
-/// The same of a packet whose entry may be that of a service with several ports.
-#[inline(always)]
-pub fn look<A: Family>(context: &XdpContext, control: &Control, entry: Entry) -> u32 {
-    go_on::<A>(context, control, entry, NextHop::UNSET)
-}
-
-/// What becomes of a packet here.
-enum Way {
-    Sent,
-    Encapsulate,
-    Translate,
-}
-
-/// Returns the XDP action.
+/// A packet that [`look`] has left. Returns the XDP action.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
-    match send::<A>(context) {
-        Some(Way::Sent) => xdp_action::XDP_TX,
-        Some(Way::Encapsulate) => call(context, Stage::Encapsulate),
-        Some(Way::Translate) => call(context, A::TRANSLATE),
-        None => call(context, A::SLOW),
-    }
+    looked_at::<A>(context).unwrap_or_else(|| call(context, A::SLOW))
 }
 
 /// `None`: it is for the slow way.
 #[inline(always)]
-fn send<A: Family>(context: &XdpContext) -> Option<Way> {
-    let known = KNOWN.get_ptr_mut(0)?;
+fn looked_at<A: Family>(context: &XdpContext) -> Option<u32> {
     // SAFETY: as above.
-    let Known { entry, mut next_hop, own } = unsafe { known.read() };
-    let (packet, server) = (&Packet::new(context), entry.server());
+    let entry = Entry(unsafe { *KNOWN.get_ptr_mut(0)? });
+    let packet = &Packet::new(context);
+    let (control, server) = (CONTROL.get(0)?, SERVERS.get(u32::from(entry.server().0))?);
     let flow = &A::of_plain(packet)?;
-    if next_hop == NextHop::UNSET {
-        next_hop = looked_at(flow, entry)?;
+    let next_hop = server.next_hop.get();
+    let handed_on = next_hop.is_plain_but_handed_on();
+    let knows = (handed_on || next_hop.is_plain()) && server.service.knows(&flow.service());
+    if !knows || !needs_no_write(control, server, entry, flow.protocol) {
+        return None;
     }
-    let to = next_hop.mac();
-    let is_sent = match next_hop.forwarding() {
-        _ if next_hop.has_egress() => false,
-        Forwarding::Tunnel => tunnel::send_plain(packet, flow, server, [own, to]),
-        Forwarding::Masq => nat::send_plain(packet, flow, server, [own, to]),
-        // One that came from its server goes back by the slow way.
-        _ if direct::source_mac(packet) == Ok(to) => return None,
-        _ => direct::write_from(packet, own, to).is_ok(),
+    if handed_on {
+        return Some(send::<A>(context.ctx, control.mac.get(), entry.server(), next_hop));
+    }
+    if !direct::rewrite(packet, control, next_hop.mac()).unwrap_or(false) {
+        return None;
+    }
+    stats::forwarded(entry.server(), flow.network + flow.total_length, false);
+    Some(xdp_action::XDP_TX)
+}
+
+/// Sends a plain packet with which nothing is wrong to a server that does not just get other MACs.
+/// Returns the XDP action.
+///
+/// The packet is looked at anew, so that what precedes need not keep what it has read of it.
+#[inline(always)]
+pub fn send<A: Family>(context: *mut xdp_md, own: Mac, server: ServerId, next_hop: NextHop) -> u32 {
+    let context = &packet::context(context);
+    let packet = &Packet::new(context);
+    let Some(flow) = &A::of_plain(packet) else { return call(context, A::SLOW) };
+    let macs = [own, next_hop.mac()];
+    let is_masq = matches!(next_hop.forwarding(), Forwarding::Masq);
+    let is_sent = match next_hop.has_egress() {
+        true => false,
+        false if is_masq => nat::send_plain(packet, flow, server, macs),
+        false => tunnel::send_plain(packet, flow, server, macs),
     };
     if is_sent {
         stats::forwarded(server, flow.network + flow.total_length, false);
-        return Some(Way::Sent);
+        return xdp_action::XDP_TX;
     }
     parcel::leave(flow, server, next_hop, false, false);
-    Some(if is_masq(next_hop) { Way::Translate } else { Way::Encapsulate })
-}
-
-/// The next hop of a packet that may be one of this connection. `None`: it is for the slow way.
-#[inline(always)]
-fn looked_at<A: Family>(flow: &Flow<A>, entry: Entry) -> Option<NextHop> {
-    let (control, server) = (CONTROL.get(0)?, SERVERS.get(u32::from(entry.server().0))?);
-    let next_hop = server.next_hop.get();
-    let is_plain = next_hop.is_plain() || next_hop.is_plain_but_handed_on();
-    let knows = is_plain && server.service.knows(&flow.service());
-    (knows && needs_no_write(control, server, entry, flow.protocol)).then_some(next_hop)
-}
-
-#[inline(always)]
-fn is_masq(next_hop: NextHop) -> bool {
-    matches!(next_hop.forwarding(), Forwarding::Masq)
+    if is_masq { call(context, A::TRANSLATE) } else { call(context, Stage::Encapsulate) }
 }
 
 /// What a server sends that is reached by address translation. Returns the XDP action.
