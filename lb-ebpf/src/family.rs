@@ -29,10 +29,8 @@ pub trait Family: Address + RelatedHeaders {
     /// Whatever is not for the fast way.
     const SLOW: Stage;
 
-    /// Known connections whose packets do not just get other MACs, and what comes back of those
-    /// that are translated.
+    /// Known connections of services with several ports.
     const KNOWN: Stage;
-    const KNOWN_BACK: Stage;
 
     /// Packets that belong to another one.
     const RELATED: Stage;

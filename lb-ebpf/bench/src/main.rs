@@ -154,12 +154,6 @@ fn lb_refuse_ipv6(context: XdpContext) -> u32 {
 
 /// The same.
 #[xdp(frags)]
-fn lb_ipv6(context: XdpContext) -> u32 {
-    checked(path::enter_ipv6(&context))
-}
-
-/// The same.
-#[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
     checked(capture::leave(&context, path::slow::take_ipv6(&context)))
 }
@@ -240,18 +234,6 @@ fn lb_known(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_known_ipv6(context: XdpContext) -> u32 {
     checked(path::known::take::<V6>(&context))
-}
-
-/// The same.
-#[xdp(frags)]
-fn lb_known_back(context: XdpContext) -> u32 {
-    checked(path::known::take_back::<V4>(&context))
-}
-
-/// The same.
-#[xdp(frags)]
-fn lb_known_back_ipv6(context: XdpContext) -> u32 {
-    checked(path::known::take_back::<V6>(&context))
 }
 
 #[inline(always)]

@@ -25,7 +25,6 @@ impl Family for V4 {
     const GUARDS_HOST: bool = false;
     const SLOW: Stage = Stage::Slow;
     const KNOWN: Stage = Stage::Known;
-    const KNOWN_BACK: Stage = Stage::KnownBack;
     const RELATED: Stage = Stage::Related;
     const REFUSE: Stage = Stage::Refuse;
     const TRANSLATE: Stage = Stage::Translate;

@@ -26,7 +26,6 @@ impl Family for V6 {
     const GUARDS_HOST: bool = true;
     const SLOW: Stage = Stage::SlowIpv6;
     const KNOWN: Stage = Stage::KnownIpv6;
-    const KNOWN_BACK: Stage = Stage::KnownBackIpv6;
     const RELATED: Stage = Stage::RelatedIpv6;
     const REFUSE: Stage = Stage::RefuseIpv6;
     const TRANSLATE: Stage = Stage::TranslateIpv6;

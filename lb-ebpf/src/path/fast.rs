@@ -14,7 +14,7 @@ use lb_common::server::ServerEntry;
 use lb_common::service::Protocol;
 use lb_common::table::{self, Place};
 
-use super::{call, known};
+use super::known;
 use crate::family::Family;
 use crate::forward::direct;
 use crate::guard::{lease, probe};
@@ -32,7 +32,7 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     let control = CONTROL.get(0)?;
     if !control.vips.may_contain(flow.destination) {
         if control.translated.may_contain(flow.source) {
-            return Some(call(context, A::KNOWN_BACK));
+            return Some(known::take_back(&packet, control, &flow));
         }
         let pass = !A::GUARDS_HOST && !probe::ports(control).contain(flow.destination_port);
         return pass.then_some(xdp_action::XDP_PASS);

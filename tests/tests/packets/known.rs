@@ -100,7 +100,7 @@ fn a_guess_is_borne_out_before_it_is_believed() {
         assert_eq!((outcome.verdict, outcome.frame), (Verdict::Tx, segment.to_client()));
     }
     let removed = director.change(|state| drop(state.services.remove(&WEB)));
-    removed.into_iter().for_each(|server| director.data_path.executor.purged(server));
+    director.purge(&removed);
     assert_eq!(director.send_bytes(&tcp.by_server()).verdict, Verdict::Pass, "the host's");
     assert_eq!(director.send_bytes(&udp.by_server()).verdict, Verdict::Tx);
 }
