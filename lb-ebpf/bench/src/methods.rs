@@ -31,7 +31,8 @@ pub struct Given {
     pub client: u32,
     /// Where its port stands.
     pub client_port: u32,
-    /// Not 0: where the TCP header's length and flags stand; a SYN and an ACK of each client in turn.
+    /// Not 0: where the TCP header's length and flags stand; a SYN and an ACK of each client in
+    /// turn.
     pub flags: u32,
     /// The TCP checksum.
     pub checksum: u32,

@@ -2,10 +2,10 @@
 //! behind tunnels, behind address translation and other interfaces, those of services with several
 //! ports, and what servers behind address translation send.
 //!
-//! [`super::fast`] has looked at the frame and found the connection, so only what it has not asked is
-//! asked here. Whatever is not plain goes on untouched in the program that knows it. All of it is
-//! part of the entry, but for services with several ports: a tail call costs 8 ns and more where the
-//! kernel guards branches.
+//! [`super::fast`] has looked at the frame and found the connection, so only what it has not asked
+//! is asked here. Whatever is not plain goes on untouched in the program that knows it. All of it
+//! is part of the entry, but for services with several ports: a tail call costs 8 ns and more where
+//! the kernel guards branches.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;

@@ -74,7 +74,8 @@ pub(crate) struct Run<'a> {
     pub packets: u64,
     /// The XDP action.
     pub expected: u32,
-    /// What the walk changes and puts back of the frame, for `director_prepared` and floors of IPv6.
+    /// What the walk changes and puts back of the frame, for `director_prepared` and floors of
+    /// IPv6.
     pub given: Given,
 }
 
@@ -216,13 +217,13 @@ pub(crate) fn port(scheduler: Scheduler, servers: u16) -> u16 {
     FIRST_PORT + row * Scheduler::ALL.len() as u16 + scheduler as u16 - 1
 }
 
-/// Whether it has a case with so many servers: those of the first hour with any number, of the
-/// others with 256 each.
+/// Whether it has a case with so many servers: those of the first hour with any number, the others
+/// with 256 each, and all of them with [`PICK_SERVERS`].
 pub(crate) fn is_timed(scheduler: Scheduler, servers: u16) -> bool {
     match scheduler {
+        _ if servers == PICK_SERVERS => true,
         Scheduler::Rr | Scheduler::Wlc => true,
         Scheduler::Wrr | Scheduler::Lc => servers <= 256,
-        _ if servers == PICK_SERVERS => true,
         // It sends a million connections to few servers, which is the cost of `fo`.
         Scheduler::Dh => false,
         _ => servers == 256,

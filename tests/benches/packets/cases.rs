@@ -32,7 +32,7 @@ pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Ti
     plain(bed, options, times)?;
     for flows in FLOWS {
         let wanted = |name: &&str| options.wants(name);
-        if flows != 1 && flows != MILLION && !["known-tcp", "known-udp"].iter().any(|name| wanted(name)) {
+        if flows != 1 && flows != MILLION && !["known-tcp", "known-udp"].iter().any(wanted) {
             continue;
         }
         // What is shown beside each other is timed one right after the other.

@@ -89,8 +89,8 @@ impl Packet {
         &self.0
     }
 
-    /// The bytes as the walk has made them for the client of this number; `at`: where its address and
-    /// port stand, `None`: it is always the same client.
+    /// The bytes as the walk has made them for the client of this number; `at`: where its address
+    /// and port stand, `None`: it is always the same client.
     pub(crate) fn of_client(&self, at: Option<(u32, u32)>, client: u64) -> Vec<u8> {
         let mut frame = self.0.clone();
         if let Some((address, port)) = at {

@@ -50,7 +50,8 @@ fn check_outer(sent: &[u8], left: &[u8], way: Way, protocol: u8, shim: usize) ->
         ensure!(udp[2..4] == GUE_PORT.to_be_bytes(), "the port: {udp:x?}");
         ensure!(usize::from(length) == total - header, "the datagram's length: {udp:x?}");
         ensure!(udp[8..] == [0, if way.is_ipv4 { 4 } else { 41 }, 0, 0], "the header of GUE: {udp:x?}");
-        // The outer checksum is right if the inner one is, which packets of many clients have wrong.
+        // The outer checksum is right if the inner one is, which packets of many clients have
+        // wrong.
         let of_inner = residue_of_segment(&sent[..ETHERNET + ip_length(&sent[ETHERNET..])?]);
         if !way.is_ipv4 && of_inner == RIGHT {
             ensure!(residue_of_segment(&left[..ETHERNET + total]) == RIGHT, "the UDP checksum: {udp:x?}");

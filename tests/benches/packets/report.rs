@@ -207,7 +207,7 @@ fn method_goals(cases: &[Case], name: &str, limit: f64) -> impl Iterator<Item = 
 
 fn pick_goal(case: &Case) -> Option<Goal> {
     let name = format!("{}, ns", case.name);
-    case.name.starts_with("pick-").then(|| Goal {
+    case.name.starts_with("pick-").then_some(Goal {
         name,
         limit: PICK_LIMIT,
         ratio: case.ns,

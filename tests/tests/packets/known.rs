@@ -75,8 +75,8 @@ fn both_ways_of_address_translation_take_the_fast_way() {
     }
 }
 
-/// Where two services use one port of a machine the table tells whose an answer is, not the last one
-/// that came from there.
+/// Where two services use one port of a machine the table tells whose an answer is, not the last
+/// one that came from there.
 #[test]
 fn an_answer_of_a_shared_backend_is_never_guessed() {
     let (mut director, _) = nat::clashing();

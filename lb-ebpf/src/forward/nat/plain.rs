@@ -32,9 +32,8 @@ pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, 
     readdress(packet, flow, End::Destination, &new, macs).is_some()
 }
 
-/// Rewrites one end of a plain packet, takes a hop from it, and writes the MACs, its own and the next
-/// hop's. `None`: nothing was
-/// done.
+/// Rewrites one end of a plain packet, takes a hop from it, and writes the MACs, its own and the
+/// next hop's. `None`: nothing was done.
 #[inline(always)]
 pub fn readdress<A: Family>(
     packet: &Packet,
