@@ -3,13 +3,14 @@
 //! Generic over how bytes are read: the program re-checks bounds for the verifier at each read, the
 //! host reads a slice. What the tests and the fuzzer see is what runs in the kernel.
 
+mod arp;
 mod ipv6;
 mod link;
 mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-pub use self::ipv6::{Upper, plain as plain_ipv6};
+pub use self::ipv6::{Upper, of_plain as of_plain_ipv6, plain as plain_ipv6};
 use self::link::is_tag;
 pub use self::link::{Link, link};
 pub use self::related::{Head, RelatedHeaders};
@@ -120,21 +121,6 @@ struct Ports {
     destination: u16,
 }
 
-/// RFC 826, for Ethernet and IPv4. Addresses as they stand in the packet.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Arp {
-    hardware: Net16,
-    protocol: Net16,
-    lengths: [u8; 2],
-    operation: Net16,
-    _sender_mac: [u8; 6],
-    /// Not aligned in it.
-    sender: [u8; 4],
-    _target_mac: [u8; 6],
-    target: V4,
-}
-
 /// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so
 /// that the words of the IP header are aligned in it.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -145,6 +131,24 @@ struct Plain {
     ip: Ipv4,
     ports: Ports,
     rest: PlainRest,
+}
+
+impl Plain {
+    #[inline(always)]
+    fn flow(&self) -> Option<Flow<V4>> {
+        let ip = &self.ip;
+        Some(Flow {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: self.ports.source,
+            destination_port: self.ports.destination,
+            protocol: Protocol::from_number(ip.protocol)?,
+            ttl: ip.ttl,
+            network: ETHERNET_LENGTH,
+            transport: ETHERNET_LENGTH + size_of::<Ipv4>(),
+            total_length: ip.total_length.host() as usize,
+        })
+    }
 }
 
 /// What follows the ports, as far as a segment's flags.
@@ -181,7 +185,6 @@ const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + siz
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
-const _: () = assert!(size_of::<Arp>() == 28);
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -195,7 +198,6 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const UDP_LENGTH: usize = 8;
 const TCP_LENGTH: usize = 20;
-const ARP_REQUEST: u16 = 1;
 
 /// What the addresses of a frame say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -332,7 +334,7 @@ pub fn parse_ipv4<F: Frame + ?Sized, T>(
             Ok(flow) => found(flow),
             Err(parsed) => other(parsed),
         },
-        ETHERTYPE_ARP => other(parse_arp(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas)),
+        ETHERTYPE_ARP => other(arp::parse(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas)),
         _ => other(Parsed::NotOurs),
     }
 }
@@ -349,20 +351,6 @@ pub fn parse_ipv6<F: Frame + ?Sized, T>(
         Ok(flow) => found(flow),
         Err(parsed) => other(parsed),
     }
-}
-
-/// The address that an ARP request asks for. `None`: another message, a malformed one, or one that
-/// asks for nothing: an announcement has its own address as the target (RFC 5227, section 3), and
-/// must reach whoever watches for conflicts; a probe has no sender (section 2.1.1), its answer gets
-/// into nobody's ARP cache and truly says that the address is still here.
-#[inline(always)]
-fn parse_arp<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
-    let arp = frame.read::<Arp>(network)?;
-    let is_ethernet_ipv4 =
-        arp.hardware.host() == 1 && arp.protocol.host() == ETHERTYPE_IPV4 && arp.lengths == [6, 4];
-    let sender = V4::from_octets(arp.sender);
-    let asks = arp.operation.host() == ARP_REQUEST && sender != arp.target && sender != V4(0);
-    (is_ethernet_ipv4 && asks).then_some(arp.target.mapped())
 }
 
 #[inline(always)]
@@ -411,19 +399,14 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
     {
         return None;
     }
-    let protocol = Protocol::from_number(ip.protocol)?;
-    let flow = Flow {
-        source: ip.source,
-        destination: ip.destination,
-        source_port: head.ports.source,
-        destination_port: head.ports.destination,
-        protocol,
-        ttl: ip.ttl,
-        network: ETHERNET_LENGTH,
-        transport: ETHERNET_LENGTH + size_of::<Ipv4>(),
-        total_length: ip.total_length.host() as usize,
-    };
+    let flow = head.flow()?;
     head.rest.is_plain(frame, &flow).then_some(flow)
+}
+
+/// The flow of a frame that [`plain`] has accepted: nothing is looked at again.
+#[inline(always)]
+pub fn of_plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
+    frame.read::<Plain>(PLAIN_OFFSET)?.flow()
 }
 
 /// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).

@@ -91,6 +91,16 @@ impl Backend {
     }
 }
 
+/// Elements of the map `GUESSES`, a power of two.
+pub const GUESSES: u32 = 1 << 14;
+
+/// Where a server's number is guessed by the last two words of its address and its port.
+#[inline(always)]
+pub fn guess<A: Address>(address: A, port: u16) -> u32 {
+    let word = address.folded() ^ (port as u32).rotate_left(16);
+    word.wrapping_mul(0x9e37_79b1) >> (u32::BITS - GUESSES.ilog2())
+}
+
 /// Routes that the map `ROUTES` has room for, twice: one half is filled while the other one is in
 /// force.
 pub const MOST_ROUTES: u32 = 128;

@@ -8,8 +8,8 @@ pub enum Stage {
     Slow = 0,
     /// An answer to a client whom nobody serves, of IPv4.
     Refuse = 1,
-    /// The fast way of IPv6.
-    Ipv6 = 2,
+    /// Known connections of services with several ports.
+    Known = 2,
     /// Whatever of IPv6 is not for its fast way.
     SlowIpv6 = 3,
     /// The outer packet around one for a server that is reached by a tunnel.
@@ -36,13 +36,15 @@ pub enum Stage {
     RelatedBack = 14,
     /// The same of IPv6.
     RelatedBackIpv6 = 15,
+    /// As `Known`, of IPv6.
+    KnownIpv6 = 16,
 }
 
 impl Stage {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Slow,
         Self::Refuse,
-        Self::Ipv6,
+        Self::Known,
         Self::SlowIpv6,
         Self::Encapsulate,
         Self::Related,
@@ -56,6 +58,7 @@ impl Stage {
         Self::TranslateBackIpv6,
         Self::RelatedBack,
         Self::RelatedBackIpv6,
+        Self::KnownIpv6,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -64,7 +67,7 @@ impl Stage {
         match self {
             Self::Slow => "lb_slow",
             Self::Refuse => "lb_refuse",
-            Self::Ipv6 => "lb_ipv6",
+            Self::Known => "lb_known",
             Self::SlowIpv6 => "lb_slow_ipv6",
             Self::Encapsulate => "lb_encapsulate",
             Self::Related => "lb_related",
@@ -78,6 +81,7 @@ impl Stage {
             Self::TranslateBackIpv6 => "lb_translate_back_ipv6",
             Self::RelatedBack => "lb_related_back",
             Self::RelatedBackIpv6 => "lb_related_back_ipv6",
+            Self::KnownIpv6 => "lb_known_ipv6",
         }
     }
 }

@@ -26,6 +26,12 @@ pub trait Family: Address + RelatedHeaders {
     /// ([`crate::guard::neighbour::host`]).
     const GUARDS_HOST: bool;
 
+    /// Whatever is not for the fast way.
+    const SLOW: Stage;
+
+    /// Known connections of services with several ports.
+    const KNOWN: Stage;
+
     /// Packets that belong to another one.
     const RELATED: Stage;
 
@@ -34,6 +40,8 @@ pub trait Family: Address + RelatedHeaders {
     const TRANSLATE_BACK: Stage;
     const RELATED_BACK: Stage;
 
+    /// Bytes of the IP header without options and extension headers.
+    const LENGTH: usize;
     /// Offsets in the IP header.
     const SOURCE: usize;
     const DESTINATION: usize;
@@ -49,6 +57,9 @@ pub trait Family: Address + RelatedHeaders {
 
     /// See [`lb_common::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
+
+    /// See [`lb_common::frame::of_plain`].
+    fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
 
     /// Pages of its connection table minus one.
     fn page_mask(control: &Control) -> u32;

@@ -42,12 +42,6 @@ fn lb_refuse_ipv6(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::refuse::take::<V6>(&context))
 }
 
-/// `Stage::Ipv6`.
-#[xdp(frags)]
-fn lb_ipv6(context: XdpContext) -> u32 {
-    lb_ebpf::path::enter_ipv6(&context)
-}
-
 /// `Stage::SlowIpv6`.
 #[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
@@ -118,6 +112,18 @@ fn lb_related_back(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_related_back_ipv6(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::path::back::take_related::<V6>(&context))
+}
+
+/// `Stage::Known`.
+#[xdp(frags)]
+fn lb_known(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take::<V4>(&context)
+}
+
+/// `Stage::KnownIpv6`.
+#[xdp(frags)]
+fn lb_known_ipv6(context: XdpContext) -> u32 {
+    lb_ebpf::path::known::take::<V6>(&context)
 }
 
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.

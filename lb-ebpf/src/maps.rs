@@ -130,6 +130,15 @@ pub static ROUTES: Array<Route, { nat::MOST_ROUTES as usize * 2 }, SHARED> = Arr
 #[btf_map]
 pub static STATIONS: LruHashMap<V6, Mac, 16_384> = LruHashMap::new();
 
+/// The entry of the connection that the packet of this CPU may belong to; for `Stage::Known`.
+#[btf_map]
+pub static KNOWN: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// By a hash of where a server's packet comes from: the number of the server that the last such
+/// packet was of, which `TRANSLATIONS` must bear out.
+#[btf_map]
+pub static GUESSES: Array<u32, { nat::GUESSES as usize }, SHARED> = Array::new();
+
 /// The packet of this CPU that another program sends; for `Stage::Encapsulate`, `Stage::Egress` and
 /// `Stage::Translate`.
 #[btf_map]

@@ -6,6 +6,7 @@
 pub mod back;
 pub mod fast;
 pub mod hold;
+pub mod known;
 pub mod related;
 pub mod slow;
 
@@ -21,12 +22,15 @@ use crate::maps::{REFUSED, STAGES};
 use crate::sys::packet::Packet;
 use crate::{capture, stats, trace};
 
-/// The entry: the fast way of IPv4, or the program that goes on. Returns the XDP action.
+/// The entry: the fast way of both families, or the program that goes on. Returns the XDP action.
 #[inline(always)]
 pub fn enter(context: &XdpContext) -> u32 {
     match fast::take::<V4>(context) {
         Some(action) => action,
-        None if frame::is_ipv6(&Packet::new(context)) => call(context, Stage::Ipv6),
+        None if frame::is_ipv6(&Packet::new(context)) => match fast::take::<V6>(context) {
+            Some(action) => action,
+            None => call(context, Stage::SlowIpv6),
+        },
         None => call(context, Stage::Slow),
     }
 }
@@ -40,15 +44,6 @@ pub fn enter_traced(context: &XdpContext) -> u32 {
     capture::come(context);
     let is_ipv6 = frame::is_ipv6(&Packet::new(context));
     call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
-}
-
-/// The same for an IPv6 packet without VLAN tags.
-#[inline(always)]
-pub fn enter_ipv6(context: &XdpContext) -> u32 {
-    match fast::take::<V6>(context) {
-        Some(action) => action,
-        None => call(context, Stage::SlowIpv6),
-    }
 }
 
 /// What XDP does with the packet, which may go on in another program.

@@ -82,6 +82,24 @@ struct Plain {
 const PLAIN_OFFSET: usize = 6;
 const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + LENGTH + TCP_LENGTH);
 
+impl Plain {
+    #[inline(always)]
+    fn flow(&self) -> Option<Flow<V6>> {
+        let ip = &self.ip;
+        Some(Flow {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: self.ports.source,
+            destination_port: self.ports.destination,
+            protocol: Protocol::from_number(ip.next_header)?,
+            ttl: ip.hop_limit,
+            network: ETHERNET_LENGTH,
+            transport: ETHERNET_LENGTH + LENGTH,
+            total_length: LENGTH + ip.payload_length.host() as usize,
+        })
+    }
+}
+
 /// `None`: there is none, or one with an address that may not be seen on a network, and that a
 /// service of IPv4 must not take for its own.
 #[inline(always)]
@@ -256,16 +274,12 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V6>> {
     {
         return None;
     }
-    let flow = Flow {
-        source: ip.source,
-        destination: ip.destination,
-        source_port: head.ports.source,
-        destination_port: head.ports.destination,
-        protocol: Protocol::from_number(ip.next_header)?,
-        ttl: ip.hop_limit,
-        network: ETHERNET_LENGTH,
-        transport: ETHERNET_LENGTH + LENGTH,
-        total_length: LENGTH + ip.payload_length.host() as usize,
-    };
+    let flow = head.flow()?;
     head.rest.is_plain(frame, &flow).then_some(flow)
+}
+
+/// As [`super::of_plain`].
+#[inline(always)]
+pub fn of_plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V6>> {
+    frame.read::<Plain>(PLAIN_OFFSET)?.flow()
 }

@@ -119,6 +119,7 @@ fn plain_knows_segments_in_mid_connection_and_datagrams() {
     assert_eq!(plain(&frame[..]), None, "a SYN");
     frame[47] = tcp_flags::ACK;
     assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+    assert_eq!(of_plain(&frame[..]), Some(flow(&frame)));
     frame[23] = 17;
     frame[38..40].copy_from_slice(&[0, 20]);
     assert_eq!(plain(&frame[..]), Some(flow(&frame)));

@@ -51,7 +51,8 @@ pub fn inner_sum<F: Frame + ?Sized>(
         };
         return Some(u32::from(checksum::of(pseudo)));
     }
-    let words: [u32; IPV6 / 4] = frame.read(network)?;
+    // Without the addresses.
+    let words: [u32; 2] = frame.read(network)?;
     let [_, _, protocol, _] = words[1].to_ne_bytes();
     // Where nothing but an extension header follows, as in a later fragment, `transport` is that.
     let is_summed = protocol == ICMPV6 || Protocol::from_number(protocol).is_some();
@@ -61,15 +62,9 @@ pub fn inner_sum<F: Frame + ?Sized>(
     if protocol == Protocol::Udp.number() && frame.read::<u16>(transport + UDP_CHECKSUM)? == 0 {
         return None;
     }
-    let mut addresses = 0;
-    let mut at = 2;
-    while at < IPV6 / 4 {
-        addresses += halves(words[at]);
-        at += 1;
-    }
-    let header = halves(words[0]) + halves(words[1]) + addresses;
-    let pseudo = addresses + number(protocol) + carried;
-    let sum = header + u32::from(checksum::of(pseudo));
+    // The addresses count in the header, and negated in the pseudo header: together nothing.
+    let negated = checksum::of(number(protocol) + carried);
+    let sum = halves(words[0]) + halves(words[1]) + u32::from(negated);
     Some((sum & 0xffff) + (sum >> 16))
 }
 

@@ -7,9 +7,10 @@
 #![no_std]
 #![no_main]
 
+mod methods;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
@@ -37,6 +38,8 @@ pub struct Walk {
     /// From one client to the next; odd. Connections are made with 1 and met again with a large
     /// one, because traffic does not come in the order in which connections were made.
     pub stride: u64,
+    /// What [`methods`] puts back besides.
+    pub given: methods::Given,
 }
 
 /// BPF_F_MMAPABLE.
@@ -151,12 +154,6 @@ fn lb_refuse_ipv6(context: XdpContext) -> u32 {
 
 /// The same.
 #[xdp(frags)]
-fn lb_ipv6(context: XdpContext) -> u32 {
-    checked(path::enter_ipv6(&context))
-}
-
-/// The same.
-#[xdp(frags)]
 fn lb_slow_ipv6(context: XdpContext) -> u32 {
     checked(capture::leave(&context, path::slow::take_ipv6(&context)))
 }
@@ -167,24 +164,10 @@ fn lb_egress(context: XdpContext) -> u32 {
     checked(capture::leave(&context, lb_ebpf::forward::egress::take(&context)))
 }
 
-/// The same, of an IPv4 packet. The outer headers are taken off again: the next repeat gets the
-/// frame as it was.
+/// The same.
 #[xdp(frags)]
 fn lb_encapsulate(context: XdpContext) -> u32 {
-    // SAFETY: the context is the one that the kernel handed to this program.
-    let length = |context: &XdpContext| unsafe { bpf_xdp_get_buff_len(context.ctx) } as i32;
-    let before = length(&context);
-    let action = capture::leave(&context, lb_ebpf::forward::tunnel::take(&context));
-    let grown = length(&context) - before;
-    // SAFETY: as above.
-    if grown != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, grown) } != 0 {
-        return checked(XDP_DROP);
-    }
-    let packet = Packet::new(&context);
-    let Some(ethertype) = packet.at::<u16>(12) else { return checked(XDP_DROP) };
-    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-    unsafe { *ethertype = 0x0800u16.to_be() };
-    checked(action)
+    checked(capture::leave(&context, lb_ebpf::forward::tunnel::take(&context)))
 }
 
 /// The same.
@@ -239,6 +222,18 @@ fn lb_related_back(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lb_related_back_ipv6(context: XdpContext) -> u32 {
     checked(capture::leave(&context, path::back::take_related::<V6>(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_known(context: XdpContext) -> u32 {
+    checked(path::known::take::<V4>(&context))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_known_ipv6(context: XdpContext) -> u32 {
+    checked(path::known::take::<V6>(&context))
 }
 
 #[inline(always)]

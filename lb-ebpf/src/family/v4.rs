@@ -23,11 +23,14 @@ const CHECKSUM: usize = 10;
 impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
+    const SLOW: Stage = Stage::Slow;
+    const KNOWN: Stage = Stage::Known;
     const RELATED: Stage = Stage::Related;
     const REFUSE: Stage = Stage::Refuse;
     const TRANSLATE: Stage = Stage::Translate;
     const TRANSLATE_BACK: Stage = Stage::TranslateBack;
     const RELATED_BACK: Stage = Stage::RelatedBack;
+    const LENGTH: usize = 20;
     const SOURCE: usize = 12;
     const DESTINATION: usize = 16;
     const IP_CHECKSUM: Option<usize> = Some(CHECKSUM);
@@ -46,6 +49,11 @@ impl Family for V4 {
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
         frame::plain(frame)
+    }
+
+    #[inline(always)]
+    fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+        frame::of_plain(frame)
     }
 
     #[inline(always)]

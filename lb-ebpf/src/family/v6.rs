@@ -24,11 +24,14 @@ const TCP_CHECKSUM: usize = 16;
 impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
+    const SLOW: Stage = Stage::SlowIpv6;
+    const KNOWN: Stage = Stage::KnownIpv6;
     const RELATED: Stage = Stage::RelatedIpv6;
     const REFUSE: Stage = Stage::RefuseIpv6;
     const TRANSLATE: Stage = Stage::TranslateIpv6;
     const TRANSLATE_BACK: Stage = Stage::TranslateBackIpv6;
     const RELATED_BACK: Stage = Stage::RelatedBackIpv6;
+    const LENGTH: usize = LENGTH;
     const SOURCE: usize = 8;
     const DESTINATION: usize = 24;
     const IP_CHECKSUM: Option<usize> = None;
@@ -47,6 +50,11 @@ impl Family for V6 {
     #[inline(always)]
     fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
         frame::plain_ipv6(frame)
+    }
+
+    #[inline(always)]
+    fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+        frame::of_plain_ipv6(frame)
     }
 
     #[inline(always)]

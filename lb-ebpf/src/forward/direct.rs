@@ -104,7 +104,7 @@ pub fn write_from(packet: &Packet, own: Mac, to: Mac) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn write_at((low, high): (*mut u64, *mut u32), own: Mac, to: Mac) {
+pub(super) fn write_at((low, high): (*mut u64, *mut u32), own: Mac, to: Mac) {
     let own = own.word();
     // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
     unsafe {

@@ -5,6 +5,7 @@
 //! Programs of their own, so that packets of direct routing know nothing of it.
 
 mod partial;
+mod plain;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
@@ -17,6 +18,7 @@ use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 
+pub use self::plain::{plain_way_to, readdress, send_plain};
 use super::{Action, direct, parcel};
 use crate::family::Family;
 use crate::lookup::backend;

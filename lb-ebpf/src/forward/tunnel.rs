@@ -6,7 +6,8 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::Frame as _;
+use lb_common::addr::V4;
+use lb_common::frame::{Flow, Frame as _};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, ServerId};
@@ -15,11 +16,14 @@ use lb_common::tunnel::{self, Inner, Kind, MAX_WORDS, MAX_WORDS_V4, Tunnel};
 
 use super::parcel::{self, NETWORK_MASK, Parcel};
 use super::{Action, direct};
+use crate::family::Family;
 use crate::maps::{CONTROL, TUNNELS};
 use crate::sys::opaque;
 use crate::sys::packet::Packet;
 use crate::{answer, path, stats, trace};
 
+/// Offset of the IP header in a plain frame.
+const NETWORK: usize = 14;
 /// What the verifier may know of the offset.
 const TRANSPORT_MASK: usize = 0x1ff;
 
@@ -58,6 +62,72 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     }
     stats::forwarded(ServerId(parcel.server), bytes, parcel.opens != 0);
     Ok(Action::Transmit)
+}
+
+/// Sends a plain packet of a known connection to its server. `macs`: its own, and the next hop's.
+/// `false`: nothing was done.
+#[inline(always)]
+pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
+    let Some(tunnel) = TUNNELS.get(u32::from(server.0)) else { return false };
+    match (tunnel.kind(), tunnel.is_ipv4()) {
+        (Some(Kind::Ipip), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Ipip, macs),
+        (Some(Kind::Gue), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gue, macs),
+        (Some(Kind::Ipip), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Ipip, macs),
+        (Some(Kind::Gue), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gue, macs),
+        (Some(Kind::Gre), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gre, macs),
+        (Some(Kind::Gre), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gre, macs),
+        _ => None,
+    }
+    .is_some()
+}
+
+/// `kind` and `OUTER_IPV4` are the tunnel's. `None`: nothing was done.
+#[inline(always)]
+fn wrap_plain<A: Family, const OUTER_IPV4: bool>(
+    packet: &Packet,
+    flow: &Flow<A>,
+    tunnel: &Tunnel,
+    kind: Kind,
+    [own, to]: [Mac; 2],
+) -> Option<()> {
+    let (length, is_ipv4) = (flow.total_length as u32, size_of::<A>() == size_of::<V4>());
+    let room = kind.overhead(OUTER_IPV4);
+    if length + room as u32 > tunnel.mtu {
+        return None;
+    }
+    let word = u16::from_be(packet.read::<u16>(NETWORK)?);
+    let sum = match kind {
+        Kind::Gue if !OUTER_IPV4 => tunnel::inner_sum(packet, is_ipv4, NETWORK, NETWORK + A::LENGTH, length),
+        _ => None,
+    };
+    let class = if is_ipv4 { word as u8 } else { (word >> 4) as u8 };
+    // The flow label, a port, or some bits of the source have it.
+    let is_hashed = !OUTER_IPV4 || kind == Kind::Gue || tunnel.source_mask != 0;
+    let hash = if is_hashed { tunnel::flow_hash(flow) } else { 0 };
+    let inner = Inner { is_ipv4, class, length, hash, sum };
+    let context = packet.context().ctx;
+    // SAFETY: the context is the one that the kernel handed to this program.
+    if unsafe { bpf_xdp_adjust_head(context, -(room as i32)) } != 0 {
+        return None;
+    }
+    let seen = XdpContext::new(context);
+    let packet = Packet::new(&seen);
+    // So much is there whatever the kind: the inner packet's headers are behind the outer ones.
+    let frame = match OUTER_IPV4 {
+        true => packet.at::<[u16; NETWORK / 2 + MAX_WORDS_V4 * 2]>(0)?.cast::<u16>(),
+        false => packet.at::<[u16; NETWORK / 2 + MAX_WORDS * 2]>(0)?.cast::<u16>(),
+    };
+    // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
+    let words = unsafe {
+        direct::write_at((frame.cast(), frame.add(4).cast()), own, to);
+        *frame.add(6) = if OUTER_IPV4 { 0x0800u16 } else { 0x86dd }.to_be();
+        frame.add(7).cast::<u32>()
+    };
+    tunnel::write::<OUTER_IPV4>(tunnel, kind, &inner, |number, word| {
+        // SAFETY: `write` numbers no more words than `at` has checked.
+        unsafe { *words.add(number) = word };
+    });
+    Some(())
 }
 
 /// What the outer headers tell of the packet.

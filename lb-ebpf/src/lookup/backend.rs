@@ -3,14 +3,14 @@
 use lb_common::addr::{V4, V6};
 use lb_common::connection::Entry;
 use lb_common::frame::Flow;
-use lb_common::nat::{Backend, LONGEST_RING};
+use lb_common::nat::{self, Backend, LONGEST_RING};
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 use lb_common::table::{self, Page as _, Place, Seen};
 
 use super::table::MapPage;
 use crate::family::Family;
-use crate::maps::{BACKENDS, CONTROL, SERVERS, TRANSLATIONS};
+use crate::maps::{BACKENDS, CONTROL, GUESSES, SERVERS, TRANSLATIONS};
 use crate::schedule::tournament::owe;
 
 /// A server that has a connection with a client.
@@ -29,9 +29,26 @@ pub fn find<A: Family>(sent: &Flow<A>) -> Option<ServerId> {
     // SAFETY: the value is a word, which is read whole.
     let first = unsafe { BACKENDS.get(&key) }.map(|first| *first as u16)?;
     if TRANSLATIONS.get(u32::from(first))?.next == first {
+        if let Some(guess) = GUESSES.get_ptr_mut(nat::guess(sent.source, sent.source_port)) {
+            // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
+            unsafe { guess.write_volatile(first.into()) };
+        }
         return Some(ServerId(first));
     }
     among(first, 0, sent.destination.mapped(), sent.destination_port).map(|found| found.server)
+}
+
+/// As [`find`], if the last packet that came from about there was of the same server, and no other
+/// server uses that address and port; without a hash to look into. The protocol remains to be
+/// compared.
+#[inline(always)]
+pub fn guessed<A: Family>(sent: &Flow<A>) -> Option<ServerId> {
+    let guess = GUESSES.get_ptr_mut(nat::guess(sent.source, sent.source_port))?;
+    // SAFETY: as above.
+    let guess = unsafe { guess.read_volatile() } as u16;
+    let translation = TRANSLATIONS.get(u32::from(guess))?;
+    let is_its = translation.address == sent.source.mapped() && translation.port == sent.source_port;
+    (is_its && translation.next == guess).then_some(ServerId(guess))
 }
 
 /// The server of this ring that has a connection with the client and port; one that is not over, if

@@ -14,8 +14,8 @@ use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::quic::Quic;
-use lb_datapath::plan::{Server, Service, Settings, State, Target, tunnel};
-use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts, TunnelKind as Kind};
+use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
 use lb_tests::BENCHMARK;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -23,18 +23,20 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::frames::{DIRECTOR_MAC, Packet, VIP};
+use crate::methods::{self, Given};
 
 /// Connections that the table is made for, and of the largest cases.
 pub(crate) const MILLION: u64 = 1 << 20;
-pub(crate) const SERVERS: [u16; 4] = [2, 16, 256, 4096];
+pub(crate) const SERVERS: [u16; 5] = [2, 16, 256, PICK_SERVERS, 4096];
+/// Servers that every scheduler picks among.
+pub(crate) const PICK_SERVERS: u16 = 1000;
 /// Each scheduler with each number of servers is a service of its own, on a port of its own.
 const FIRST_PORT: u16 = 8001;
-const FIRST_TUNNEL_PORT: u16 = 9000;
 const HASH_KEYS: [u64; 2] = [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321];
 
 /// `Walk` of lb-ebpf/bench/src/main.rs as words: next, mask, base, expected, wrong, two words of
-/// MACs, stride.
-pub(crate) type Walk = [u64; 8];
+/// MACs, stride, and what is put back.
+pub(crate) type Walk = [u64; 24];
 const WRONG: usize = 4;
 
 /// In which order the walk visits clients.
@@ -45,6 +47,20 @@ pub(crate) enum Order {
     /// By a large odd stride, because packets do not come in the order in which connections were
     /// made.
     Shuffled,
+}
+
+impl Order {
+    const fn stride(self) -> u64 {
+        match self {
+            Self::Rising => 1,
+            Self::Shuffled => 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// Number of the last client of so many packets.
+    pub(crate) const fn last(self, packets: u64, flows: u64) -> u64 {
+        (packets - 1).wrapping_mul(self.stride()) & (flows - 1)
+    }
 }
 
 /// One run: which program, which packets, and what each must become.
@@ -58,6 +74,9 @@ pub(crate) struct Run<'a> {
     pub packets: u64,
     /// The XDP action.
     pub expected: u32,
+    /// What the walk changes and puts back of the frame, for `director_prepared` and floors of
+    /// IPv6.
+    pub given: Given,
 }
 
 pub(crate) struct Bed {
@@ -66,7 +85,7 @@ pub(crate) struct Bed {
     /// Besides the one that this thread is bound to.
     other_core: Option<CpuSet>,
     /// Number of the first client of the next fresh set: nobody was there before.
-    base: u64,
+    pub base: u64,
 }
 
 impl Bed {
@@ -77,6 +96,7 @@ impl Bed {
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
         let applied = data_path.apply(services());
+        data_path.executor.set_routes(&methods::routes())?;
         ensure!(applied.errors.is_empty(), "the maps could not be filled: {:?}", applied.errors);
         data_path.load_programs()?;
         let stages = Stage::ALL.map(Stage::program);
@@ -104,36 +124,56 @@ impl Bed {
 
     /// Puts the walk at its beginning.
     pub(crate) fn start_walk(&self, packet: &Packet, flows: u64, order: Order, expected: u32) {
-        self.start_walk_of(0, packet, flows, order, expected);
+        self.start_walk_of(
+            0,
+            &Run { program: "", packet, flows, order, packets: 0, expected, given: Given::NONE },
+        );
     }
 
     /// The same with the walk of this number, whose clients come after those of the walks before
     /// it.
-    fn start_walk_of(&self, number: u64, packet: &Packet, flows: u64, order: Order, expected: u32) {
-        let stride = if order == Order::Rising { 1 } else { 0x9e37_79b9_7f4a_7c15 };
+    fn start_walk_of(&self, number: u64, run: &Run) {
+        let Run { packet, flows, expected, .. } = *run;
         let ([low, high], base) = (packet.macs(), self.base + number * flows);
-        self.walk.write(number as usize, [0, flows - 1, base, expected.into(), 0, low, high, stride]);
+        let begin = [0, flows - 1, base, expected.into(), 0, low, high, run.order.stride()];
+        let mut walk = [0; 24];
+        walk[..begin.len()].copy_from_slice(&begin);
+        walk[begin.len()..begin.len() + 10].copy_from_slice(&run.given.words(packet.bytes()));
+        self.walk.write(number as usize, walk);
     }
 
     /// Nanoseconds per packet; an error if a single packet became something else than it must.
     pub(crate) fn time(&mut self, run: &Run) -> Result<f64> {
+        self.time_walk(0, run).map(|(ns, _)| ns)
+    }
+
+    /// The same, and the last frame as it left.
+    pub(crate) fn time_and_see(&mut self, run: &Run) -> Result<(f64, Vec<u8>)> {
         self.time_walk(0, run)
     }
 
-    fn time_walk(&self, number: u64, run: &Run) -> Result<f64> {
-        self.start_walk_of(number, run.packet, run.flows, run.order, run.expected);
+    fn time_walk(&self, number: u64, run: &Run) -> Result<(f64, Vec<u8>)> {
+        self.start_walk_of(number, run);
+        let mut left = vec![0; 256];
         let program: &Xdp = self.data_path.ebpf.program(run.program).context(run.program)?.try_into()?;
         let begun = thread_time()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(run.packet.bytes()),
+            data_out: Some(&mut left),
             repeat: run.packets as u32,
             ..TestRunOptions::default()
         })?;
         let ns = (thread_time()? - begun) as f64 / run.packets as f64;
         let (last, wrong) = (result.return_value, self.walk.read(number as usize)[WRONG]);
         ensure!(last == run.expected, "{}: XDP action {last}, must be {}", run.program, run.expected);
-        ensure!(wrong == 0, "{}: {wrong} of {} packets got a wrong verdict", run.program, run.packets);
-        Ok(ns)
+        ensure!(
+            wrong <= run.given.astray(run.packets),
+            "{}: {wrong} of {} packets got a wrong verdict",
+            run.program,
+            run.packets
+        );
+        left.truncate(result.data_size_out as usize);
+        Ok((ns, left))
     }
 
     /// The program behind the walk, on two CPUs at the same time, each with flows of its own.
@@ -150,7 +190,7 @@ impl Bed {
                 let bound = sched_setaffinity(Pid::from_raw(0), &cpus[number]);
                 start.wait();
                 bound.context("cannot bind to a core")?;
-                self.time_walk(number as u64, &Run { program, ..*run })
+                self.time_walk(number as u64, &Run { program, ..*run }).map(|(ns, _)| ns)
             }
         };
         let times = thread::scope(|scope| {
@@ -177,10 +217,11 @@ pub(crate) fn port(scheduler: Scheduler, servers: u16) -> u16 {
     FIRST_PORT + row * Scheduler::ALL.len() as u16 + scheduler as u16 - 1
 }
 
-/// Whether it has a case with so many servers: those of the first hour with any number, of the
-/// others with 256 each.
+/// Whether it has a case with so many servers: those of the first hour with any number, the others
+/// with 256 each, and all of them with [`PICK_SERVERS`].
 pub(crate) fn is_timed(scheduler: Scheduler, servers: u16) -> bool {
     match scheduler {
+        _ if servers == PICK_SERVERS => true,
         Scheduler::Rr | Scheduler::Wlc => true,
         Scheduler::Wrr | Scheduler::Lc => servers <= 256,
         // It sends a million connections to few servers, which is the cost of `fo`.
@@ -189,26 +230,9 @@ pub(crate) fn is_timed(scheduler: Scheduler, servers: u16) -> bool {
     }
 }
 
-/// The port of the service whose server is reached by a tunnel of this kind.
-pub(crate) const fn tunnel_port(kind: Kind) -> u16 {
-    FIRST_TUNNEL_PORT + kind as u16
-}
-
 fn services() -> State {
     let mut state = State::default();
-    for kind in Kind::ALL {
-        let key = ServiceKey {
-            vip: IpAddr::V4(Ipv4Addr::from(VIP)),
-            port: tunnel_port(kind),
-            protocol: Protocol::Tcp,
-        };
-        let mut service = service(Scheduler::Rr, 1);
-        let (far, own) = (Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(211, 58, 250, 5));
-        let config = lb_model::Tunnel::new(kind);
-        service.servers[0].target = Target::Real(far.into());
-        service.servers[0].tunnel = Some(tunnel::tunnel(far.into(), &config, own.into(), 1500));
-        state.services.insert(key, service);
-    }
+    state.services.extend(methods::services());
     for servers in SERVERS {
         for scheduler in Scheduler::ALL.into_iter().filter(|scheduler| is_timed(*scheduler, servers)) {
             // Datagrams to thousands of servers are no case, and not all of them would find room.
@@ -227,7 +251,7 @@ fn services() -> State {
     state
 }
 
-fn service(scheduler: Scheduler, servers: u16) -> Service {
+pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
     let server = |number: u16| {
         let [high, low] = number.to_be_bytes();
         let weight = match scheduler {

@@ -2,20 +2,21 @@
 //! meets them all alike.
 
 use anyhow::{Context as _, Result, ensure};
-use lb_model::{Scheduler, TunnelKind};
+use lb_model::Scheduler;
 
 use crate::Options;
-use crate::bed::{Bed, MILLION, Order, Run, SERVERS, is_timed, port, tunnel_port};
+use crate::bed::{Bed, MILLION, Order, PICK_SERVERS, Run, SERVERS, is_timed, port};
 use crate::frames::Packet;
+use crate::methods::{self, Given};
 use crate::report::Times;
 
 const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub(crate) const XDP_TX: u32 = 3;
 
 /// Numbers of connections that known ones are timed at.
 pub(crate) const FLOWS: [u64; 5] = [1, 1 << 10, 1 << 14, 1 << 17, MILLION];
 /// Packets of one timed run at the least: 20 ms at the cheapest.
-const PACKETS: u64 = 1 << 20;
+pub(crate) const PACKETS: u64 = 1 << 20;
 /// `new-…` cases that no goal looks at are timed in so many rounds.
 const ROUNDS_WITHOUT_GOAL: u32 = 3;
 const WITH_GOAL: [&str; 6] =
@@ -30,6 +31,10 @@ const FLOOD: u64 = 4 * MILLION;
 pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
     plain(bed, options, times)?;
     for flows in FLOWS {
+        let wanted = |name: &&str| options.wants(name);
+        if flows != 1 && flows != MILLION && !["known-tcp", "known-udp"].iter().any(wanted) {
+            continue;
+        }
         // What is shown beside each other is timed one right after the other.
         floor_lru(bed, flows, times)?;
         for (name, packet) in
@@ -41,15 +46,12 @@ pub(crate) fn round(bed: &mut Bed, options: &Options, round: u32, times: &mut Ti
                 times.add(name, flows, ns);
             }
         }
+        if flows == 1 || flows == MILLION {
+            methods::round(bed, options, flows, times)?;
+        }
         plain(bed, options, times)?;
     }
-    for (name, kind) in [("known-ipip-v4", TunnelKind::Ipip), ("known-gue-v4", TunnelKind::Gue)] {
-        if options.wants(name) {
-            let ns = known(bed, 1, &Packet::ack(tunnel_port(kind)), tunnel_port(kind))
-                .with_context(|| name.to_owned())?;
-            times.add(name, 1, ns);
-        }
-    }
+    methods::picks(bed, options, times)?;
     if options.wants("known-tcp-2cpu") {
         known_on_two(bed, times)?;
     }
@@ -69,6 +71,7 @@ fn known_on_two(bed: &mut Bed, times: &mut Times) -> Result<()> {
         order: Order::Shuffled,
         packets: 4 * PACKETS,
         expected: XDP_TX,
+        given: Given::NONE,
     };
     let alone = bed.time(&of_each)?;
     two(bed, "known-tcp-2cpu", &of_each, alone, times)?;
@@ -90,6 +93,7 @@ fn plain(bed: &mut Bed, options: &Options, times: &mut Times) -> Result<()> {
         order: Order::Rising,
         packets: PACKETS,
         expected,
+        given: Given::NONE,
     };
     times.add("floor-pass", 1, bed.time(&one("floor_pass", &ack, XDP_PASS))?);
     times.add("floor-swap", 1, bed.time(&one("floor_swap", &ack, XDP_TX))?);
@@ -112,6 +116,7 @@ fn floor_lru(bed: &mut Bed, flows: u64, times: &mut Times) -> Result<()> {
         order: Order::Rising,
         packets: flows,
         expected: XDP_TX,
+        given: Given::NONE,
     };
     let inserted = bed.time(&rising("floor_lru_insert"))?;
     if flows == MILLION {
@@ -140,6 +145,7 @@ fn known(bed: &mut Bed, flows: u64, packet: &Packet, port: u16) -> Result<f64> {
         order: Order::Shuffled,
         packets: PACKETS.max(flows * 2),
         expected: XDP_TX,
+        given: Given::NONE,
     };
     if flows == 1 {
         // This entry has a client of its own: the frame's.
@@ -153,13 +159,14 @@ fn known(bed: &mut Bed, flows: u64, packet: &Packet, port: u16) -> Result<f64> {
 /// Makes connections and establishes each.
 pub(crate) fn connect(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
     let (program, order) = ("director_connect", Order::Rising);
-    bed.time(&Run { program, packet, flows, order, packets: flows * 2, expected: XDP_TX })
+    bed.time(&Run { program, packet, flows, order, packets: flows * 2, expected: XDP_TX, given: Given::NONE })
 }
 
 /// New connections, on an empty table and on one full of half-open ones.
 fn new(bed: &mut Bed, options: &Options, round: u32, times: &mut Times) -> Result<()> {
     let cases: Vec<(String, u16)> = SERVERS
         .iter()
+        .filter(|servers| **servers != PICK_SERVERS)
         .flat_map(|servers| Scheduler::ALL.map(|scheduler| (scheduler, *servers)))
         .filter(|(scheduler, servers)| is_timed(*scheduler, *servers))
         .map(|(scheduler, servers)| (format!("new-{}-{servers}", scheduler.name()), port(scheduler, servers)))
@@ -209,6 +216,7 @@ fn on_two(bed: &mut Bed, name: &'static str, times: &mut Times) -> Result<()> {
         order: Order::Rising,
         packets: MILLION / 2,
         expected: XDP_TX,
+        given: Given::NONE,
     };
     bed.fresh_clients(MILLION);
     let alone = bed.time(&half)?;
@@ -254,8 +262,9 @@ fn establish(bed: &mut Bed) -> Result<()> {
     connect(bed, FLOOD, &Packet::ack(known_port())).map(drop)
 }
 
-fn offer(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
+pub(crate) fn offer(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
     bed.fresh_clients(flows);
     let order = Order::Rising;
-    bed.time(&Run { program: "director_walk", packet, flows, order, packets: flows, expected: XDP_TX })
+    let (program, given) = ("director_walk", Given::NONE);
+    bed.time(&Run { program, packet, flows, order, packets: flows, expected: XDP_TX, given })
 }

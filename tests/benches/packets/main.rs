@@ -2,7 +2,8 @@
 //! core and taking turns.
 //!
 //! - [`cases`]: what is timed, by name
-//! - [`frames`]: the packets
+//! - [`methods`]: known connections by method and family, and picks
+//! - [`frames`]: the packets; [`outcome`]: what must have become of them
 //! - [`bed`]: the loaded programs, their services, and one timed run
 //! - [`live`]: packets per second through a veth pair
 //! - [`report`]: medians, goals, table and JSON
@@ -11,6 +12,8 @@ mod bed;
 mod cases;
 mod frames;
 mod live;
+mod methods;
+mod outcome;
 mod report;
 
 use anyhow::{Context as _, Result, ensure};

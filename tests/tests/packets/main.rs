@@ -24,6 +24,7 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`known`] | known connections of tunnels and address translation take the fast way alone |
 //! | [`fixtures`] | cases as data: what comes in, what goes out, what is counted |
 //! | [`fragments`] | fragments follow the first one; overlaps |
 //! | [`icmp`] | ICMP errors go where the packets of their connection go |
@@ -55,6 +56,7 @@ mod gateway;
 mod icmp;
 mod ipv6;
 mod ipv6_services;
+mod known;
 mod leases;
 mod malformed;
 mod more_schedulers;

@@ -23,7 +23,7 @@ const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1);
 /// On the segment of the server, and of the clients that are on the director's own.
 const NEAR: u8 = 16;
 const UDP: u8 = 17;
-const SEGMENTS: [(u8, u8); 4] = [(4, TCP), (4, UDP), (6, TCP), (6, UDP)];
+pub(crate) const SEGMENTS: [(u8, u8); 4] = [(4, TCP), (4, UDP), (6, TCP), (6, UDP)];
 
 fn masq(address: IpAddr) -> Server {
     let subnet = mask(address, if address.is_ipv4() { NEAR } else { 64 });
@@ -93,7 +93,7 @@ pub(crate) fn without_way_back() -> (Director, Vec<u8>) {
 
 /// A segment between client and VIP, or between server and client, with right checksums.
 #[derive(Clone)]
-struct Segment {
+pub(crate) struct Segment {
     family: u8,
     protocol: u8,
     flags: u8,
@@ -106,12 +106,16 @@ struct Segment {
 }
 
 impl Segment {
-    fn new((family, protocol): (u8, u8), flags: u8) -> Self {
+    pub(crate) fn new((family, protocol): (u8, u8), flags: u8) -> Self {
         let [client, vip]: [IpAddr; 2] = match family {
             4 => [CLIENT.into(), VIP.into()],
             _ => [CLIENT6.into(), VIP6.into()],
         };
         Self { family, protocol, flags, client, vip, data: vec![], ip_options: 0, tags: vec![], ttl: 64 }
+    }
+
+    pub(crate) fn with(self, ttl: u8, data: Vec<u8>) -> Self {
+        Self { ttl, data, ..self }
     }
 
     fn server(&self) -> IpAddr {
@@ -148,7 +152,7 @@ impl Segment {
         tagged(&self.tags, &finished([macs, head, segment].concat(), 14, 0))
     }
 
-    fn to_vip(&self) -> Vec<u8> {
+    pub(crate) fn to_vip(&self) -> Vec<u8> {
         self.frame((self.client, CLIENT_PORT), (self.vip, PORT), [MAC, ROUTER])
     }
 
@@ -158,18 +162,18 @@ impl Segment {
         hop_less.frame((self.client, CLIENT_PORT), (self.server(), SERVER_PORT), [mac(1), MAC])
     }
 
-    fn by_server(&self) -> Vec<u8> {
+    pub(crate) fn by_server(&self) -> Vec<u8> {
         self.frame((self.server(), SERVER_PORT), (self.client, CLIENT_PORT), [MAC, mac(1)])
     }
 
     /// What becomes of [`Self::by_server`].
-    fn to_client(&self) -> Vec<u8> {
+    pub(crate) fn to_client(&self) -> Vec<u8> {
         let hop_less = Self { ttl: self.ttl - 1, ..self.clone() };
         hop_less.frame((self.vip, PORT), (self.client, CLIENT_PORT), [ROUTER, MAC])
     }
 
     /// Opens the connection.
-    fn open(&self, director: &Director) {
+    pub(crate) fn open(&self, director: &Director) {
         for flags in [SYN, ACK] {
             let frame = Self { flags, ..self.clone() }.to_vip();
             assert_eq!(director.send_bytes(&frame).verdict, Verdict::Tx);

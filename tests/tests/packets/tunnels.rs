@@ -34,7 +34,7 @@ fn only(server: Server) -> Service {
     Service { servers: vec![server], ..rr([]) }
 }
 
-fn with(config: &Tunnel, outer_ipv4: bool) -> Director {
+pub(crate) fn with(config: &Tunnel, outer_ipv4: bool) -> Director {
     let service = only(far(config, outer_ipv4, MTU));
     Director::new([WEB, WEB_UDP, WEB6, DNS6].map(|key| (key, service.clone())))
 }
@@ -88,7 +88,7 @@ pub(crate) fn finished(mut frame: Vec<u8>, at: usize, class: u8) -> Vec<u8> {
     frame
 }
 
-fn v4(flags: Option<u8>, payload: usize) -> Vec<u8> {
+pub(crate) fn v4(flags: Option<u8>, payload: usize) -> Vec<u8> {
     let packet = match flags {
         Some(flags) => Packet::tcp(client(1), flags),
         None => Packet::udp(client(1)),
@@ -96,7 +96,7 @@ fn v4(flags: Option<u8>, payload: usize) -> Vec<u8> {
     Packet { payload, ..packet }.bytes()
 }
 
-fn v6(flags: Option<u8>, payload: usize) -> Vec<u8> {
+pub(crate) fn v6(flags: Option<u8>, payload: usize) -> Vec<u8> {
     let ports = [40_000_u16.to_be_bytes(), PORT.to_be_bytes()].concat();
     let data = vec![0x5a; payload];
     match flags {
