@@ -7,7 +7,7 @@ mod v6;
 use lb_common::addr::{Address, V6};
 use lb_common::checksum;
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Frame, RelatedHeaders};
+use lb_common::frame::{Flow, Frame, Plain, RelatedHeaders};
 use lb_common::nat::Delta;
 use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
@@ -48,7 +48,7 @@ pub trait Family: Address + RelatedHeaders {
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
     /// See [`lb_common::frame::plain`].
-    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
+    fn plain<F: Frame>(frame: &F) -> Option<Plain<Self>>;
 
     /// Pages of its connection table minus one.
     fn page_mask(control: &Control) -> u32;

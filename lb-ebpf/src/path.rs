@@ -6,6 +6,7 @@
 pub mod back;
 pub mod fast;
 pub mod hold;
+pub mod open;
 pub mod related;
 pub mod slow;
 

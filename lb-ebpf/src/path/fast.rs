@@ -10,12 +10,13 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::connection::{self, Entry, Tick};
 use lb_common::control::Control;
+use lb_common::frame::{Flow, Plain};
 use lb_common::server::{Forwarding, ServerEntry};
 use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 use lb_common::table::{self, Place};
 
-use super::call;
+use super::{call, open};
 use crate::family::Family;
 use crate::forward::{direct, parcel};
 use crate::guard::{lease, probe};
@@ -29,7 +30,21 @@ use crate::sys::packet::{self, Packet};
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     let packet = Packet::new(context);
-    let flow = A::plain(&packet)?;
+    let flow = match A::plain(&packet)? {
+        Plain::GoesOn(flow) => flow,
+        Plain::Opens(flow) => return open::take(packet, flow),
+    };
+    // Twice the same, so that each protocol's constants are none of the other's.
+    match flow.protocol {
+        Protocol::Tcp => known(&packet, Flow { protocol: Protocol::Tcp, ..flow }),
+        Protocol::Udp => known(&packet, Flow { protocol: Protocol::Udp, ..flow }),
+    }
+}
+
+/// A packet whose connection is perhaps known.
+#[inline(always)]
+fn known<A: Family>(packet: &Packet, flow: Flow<A>) -> Option<u32> {
+    let context = packet.context();
     let control = CONTROL.get(0)?;
     if !control.vips.may_contain(flow.destination) {
         if control.translated.may_contain(flow.source) {
@@ -43,7 +58,7 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
 
     let server = SERVERS.get(u32::from(entry.server().0))?;
     let next_hop = server.next_hop.get();
-    let ours = direct::destination_mac(&packet) == Some(control.mac.get());
+    let ours = direct::destination_mac(packet) == Some(control.mac.get());
     if !ours || !next_hop.is_plain() || !server.service.serves(&flow.service()) {
         return match exceptional::<A>(context.ctx, server, entry.0) {
             SLOW_WAY => None,
@@ -55,19 +70,17 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     if !needs_no_write(control, server, entry, flow.protocol) {
         return None;
     }
-    match direct::rewrite(&packet, control, next_hop.mac()) {
-        Ok(true) => {
-            stats::forwarded(entry.server(), flow.network + flow.total_length, false);
-            Some(xdp_action::XDP_TX)
-        }
-        _ => None,
+    if !direct::rewrite_plain(packet, control, next_hop.mac()) {
+        return None;
     }
+    stats::forwarded(entry.server(), flow.network + flow.total_length, false);
+    Some(xdp_action::XDP_TX)
 }
 
 /// Whether the lease holds and the packet leaves its connection's entry as it is.
 #[inline(always)]
 fn needs_no_write(control: &Control, server: &ServerEntry, entry: Entry, protocol: Protocol) -> bool {
-    let now = now_ns();
+    let now = now_ns(control);
     let state = connection::steady(protocol);
     let timeout = server.service.timeouts[state.timeout_index()];
     let group = server.service.group;
@@ -88,7 +101,8 @@ fn exceptional<A: Family>(context: *mut xdp_md, server: &ServerEntry, entry: u64
     let context = &packet::context(context);
     let entry = Entry(entry);
     let packet = &Packet::new(context);
-    let (Some(control), Some(flow)) = (CONTROL.get(0), A::plain(packet)) else { return SLOW_WAY };
+    let (Some(control), Some(plain)) = (CONTROL.get(0), A::plain(packet)) else { return SLOW_WAY };
+    let Some(flow) = plain.going_on() else { return SLOW_WAY };
     let next_hop = server.next_hop.get();
     let ours = direct::destination_mac(packet) == Some(control.mac.get());
     let handed_on = next_hop.is_plain_but_handed_on();
@@ -103,11 +117,9 @@ fn exceptional<A: Family>(context: *mut xdp_md, server: &ServerEntry, entry: u64
         let is_masq = matches!(next_hop.forwarding(), Forwarding::Masq);
         return if is_masq { TRANSLATED } else { HANDED_ON };
     }
-    match direct::rewrite(packet, control, next_hop.mac()) {
-        Ok(true) => {
-            stats::forwarded(entry.server(), flow.network + flow.total_length, false);
-            xdp_action::XDP_TX
-        }
-        _ => SLOW_WAY,
+    if !direct::rewrite_plain(packet, control, next_hop.mac()) {
+        return SLOW_WAY;
     }
+    stats::forwarded(entry.server(), flow.network + flow.total_length, false);
+    xdp_action::XDP_TX
 }
