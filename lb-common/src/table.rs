@@ -161,13 +161,14 @@ impl Place {
     #[inline(always)]
     const fn line<K: Key>(&self, index: u32) -> u32 {
         let line = self.home().wrapping_add(index.wrapping_mul(self.stride));
-        (line & (LINES_PER_PAGE - 1)) * K::SLOTS_PER_LINE | self.first & (K::SLOTS_PER_LINE - 1)
+        let begin = self.first & (K::SLOTS_PER_LINE - 1);
+        ((line & (LINES_PER_PAGE - 1)) * K::SLOTS_PER_LINE) | begin
     }
 
     /// Candidate `index` (below [`CANDIDATES`]), in the order they are tried.
     #[inline(always)]
     pub const fn slot<K: Key>(&self, index: u32) -> u32 {
-        self.line::<K>(index / K::SLOTS_PER_LINE) ^ index % K::SLOTS_PER_LINE
+        self.line::<K>(index / K::SLOTS_PER_LINE) ^ (index % K::SLOTS_PER_LINE)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use aya_ebpf::bindings::xdp_action;
 use lb_common::connection::tcp_flags;
+use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::service::ServiceInfo;
 
@@ -16,19 +17,15 @@ use crate::family::Family;
 use crate::forward::{self, direct};
 use crate::guard::{lease, partial_checksum};
 use crate::lookup::connection::{Decision, Newcomer};
-use crate::maps::CONTROL;
 use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
 
 /// The packet's XDP action; `None`: nothing was done, take the slow way.
 #[inline(always)]
-pub fn take<A: Family>(packet: Packet, flow: Flow<A>) -> Option<u32> {
-    let control = CONTROL.get(0)?;
-    if !control.vips.may_contain(flow.destination)
-        || direct::destination_mac(&packet) != Some(control.mac.get())
-        || partial_checksum::may_be(&packet, &flow)
-    {
+pub fn take<A: Family>(packet: Packet, control: &'static Control, flow: Flow<A>) -> Option<u32> {
+    let ours = direct::destination_mac(&packet) == Some(control.mac.get());
+    if !ours || partial_checksum::may_be(&packet, &flow) {
         return None;
     }
     let newcomer = Newcomer::to_service(control, &flow)?;
