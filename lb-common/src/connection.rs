@@ -329,7 +329,9 @@ impl Entry {
     /// later: nothing to write.
     #[inline(always)]
     pub const fn is_settled(self, state: State, generation: Generation, now: Tick, timeout: u32) -> bool {
-        (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && self.expires().ticks_after(now) >= timeout
+        // Both as the high 24 bits of a signed number: of what is past the sign tells.
+        let left = (self.0 as u32).wrapping_sub(now.0) << 8;
+        (self.0 >> 24) as u8 == generation.0 << 4 | state as u8 && left as i32 >= (timeout << 8) as i32
     }
 
     /// The same entry in its first line.

@@ -1,4 +1,5 @@
-//! The settings that hold for the whole program, written by the controller, read by every packet.
+//! The settings that hold for the whole program, written by the controller, read by every packet;
+//! and the time, which every packet needs too.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -45,7 +46,9 @@ pub struct Control {
     /// 1: some services have a range of ports, or all, see
     /// [`crate::service::ServiceAddress::of_block`].
     pub has_ranges: Shared<u64>,
-    pub reserved: [u64; 6],
+    /// The time that the program has read last.
+    pub clock: Shared<Reading>,
+    pub reserved: [u64; 4],
     /// Which addresses may be those of servers whose packets are translated back.
     pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].
@@ -53,6 +56,16 @@ pub struct Control {
 }
 
 const _: () = assert!(size_of::<Control>() == 256 + GROUPS * size_of::<Lease>());
+
+/// What the program reads of the kernel's clock once per tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Reading {
+    /// The kernel's tick counter just before; 0 is never. Stored after `now_ns`.
+    pub jiffies: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub now_ns: u64,
+}
 
 /// A Bloom filter of one bit per VIP: a packet to any other address is told apart without a lookup.
 /// Servers whose packets are translated back have one, too.

@@ -6,6 +6,7 @@
 mod arp;
 mod ipv6;
 mod link;
+mod plain;
 mod related;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -13,11 +14,11 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 pub use self::ipv6::{Upper, of_plain as of_plain_ipv6, plain as plain_ipv6};
 use self::link::is_tag;
 pub use self::link::{Link, link};
+pub use self::plain::{Plain, of_plain, plain};
 pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
-use crate::connection::{self, Key, tcp_flags};
-use crate::peer::MARK;
+use crate::connection::{Key, tcp_flags};
 use crate::reason::Reason;
 use crate::service::{Protocol, ServiceAddress, ServiceInfo};
 use crate::vlan::Vlan;
@@ -120,68 +121,6 @@ struct Ports {
     source: u16,
     destination: u16,
 }
-
-/// The headers of nearly every packet: no VLAN tag, no IP options. From byte 2 of the frame on, so
-/// that the words of the IP header are aligned in it.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Plain {
-    _macs: [u16; 5],
-    kind: Net16,
-    ip: Ipv4,
-    ports: Ports,
-    rest: PlainRest,
-}
-
-impl Plain {
-    #[inline(always)]
-    fn flow(&self) -> Option<Flow<V4>> {
-        let ip = &self.ip;
-        Some(Flow {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: self.ports.source,
-            destination_port: self.ports.destination,
-            protocol: Protocol::from_number(ip.protocol)?,
-            ttl: ip.ttl,
-            network: ETHERNET_LENGTH,
-            transport: ETHERNET_LENGTH + size_of::<Ipv4>(),
-            total_length: ip.total_length.host() as usize,
-        })
-    }
-}
-
-/// What follows the ports, as far as a segment's flags.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct PlainRest {
-    /// TCP: the sequence number.
-    udp_length: Net16,
-    _sequence: u16,
-    _acknowledgement: [u16; 2],
-    tcp_offset: u8,
-    tcp_flags: u8,
-}
-
-impl PlainRest {
-    /// Whether it is a UDP datagram, or a TCP segment in mid-connection, whose lengths fit.
-    #[inline(always)]
-    fn is_plain<F: Frame + ?Sized, A>(&self, frame: &F, flow: &Flow<A>) -> bool {
-        let (least, header_length, needed) = match flow.protocol {
-            Protocol::Tcp if !connection::goes_on(self.tcp_flags) => return false,
-            Protocol::Tcp => {
-                let length = (self.tcp_offset >> 4) as usize * 4;
-                (TCP_LENGTH, length, length)
-            }
-            Protocol::Udp => (UDP_LENGTH, self.udp_length.host() as usize, UDP_LENGTH),
-        };
-        let end = flow.network + flow.total_length;
-        header_length >= least && flow.transport + needed <= end && frame.holds_in_one_piece(end)
-    }
-}
-
-const PLAIN_OFFSET: usize = 2;
-const _: () = assert!(PLAIN_OFFSET + size_of::<Plain>() <= ETHERNET_LENGTH + size_of::<Ipv4>() + TCP_LENGTH);
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
@@ -382,31 +321,6 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed
         transport,
         total_length: ip.total_length.host() as usize,
     })
-}
-
-/// Reads and checks in one go what nearly all traffic consists of: plain frames with a UDP datagram
-/// or with a TCP segment in mid-connection (ACK; no SYN, FIN, RST). `None` says nothing but that
-/// [`parse`] and [`check`] must look; where there is a flow, they would say the same.
-#[inline(always)]
-pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
-    let head = frame.read::<Plain>(PLAIN_OFFSET)?;
-    let ip = &head.ip;
-    if head.kind.0 != ETHERTYPE_IPV4.to_be()
-        || ip.version_and_length != 0x45
-        || ip.fragment.0 & (FRAGMENT_OFFSET | MORE_FRAGMENTS | MARK).to_be() != 0
-        || ip.source == ip.destination
-        || ip.ttl == 0
-    {
-        return None;
-    }
-    let flow = head.flow()?;
-    head.rest.is_plain(frame, &flow).then_some(flow)
-}
-
-/// The flow of a frame that [`plain`] has accepted: nothing is looked at again.
-#[inline(always)]
-pub fn of_plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
-    frame.read::<Plain>(PLAIN_OFFSET)?.flow()
 }
 
 /// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).

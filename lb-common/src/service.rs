@@ -165,10 +165,10 @@ impl ServiceInfo {
         self.flags & flag != 0
     }
 
+    /// An unset one serves nothing: it has no protocol.
     #[inline(always)]
     pub fn serves(&self, wanted: &ServiceAddress) -> bool {
-        self.id != 0
-            && self.address.0[1] == wanted.address.0[1]
+        self.address.0[1] == wanted.address.0[1]
             && self.port_and_protocol == wanted.port_and_protocol
             && self.address.0[0] == wanted.address.0[0]
     }

@@ -72,10 +72,15 @@ pub trait Page: Spills {
         number
     }
 
+    /// Word number `word`, below [`Layout::WORDS_PER_SLOT`], of a slot.
+    #[inline(always)]
+    fn word_of(&self, slot: u32, word: u32) -> u64 {
+        self.read(slot * Self::Key::WORDS_PER_SLOT + word)
+    }
+
     #[inline(always)]
     fn key(&self, slot: u32) -> Self::Key {
-        let first = slot * Self::Key::WORDS_PER_SLOT;
-        Self::Key::from_words(|number| self.read(first + number))
+        Self::Key::from_words(|number| self.word_of(slot, number))
     }
 
     /// Only for the owner of a claim.
@@ -90,7 +95,7 @@ pub trait Page: Spills {
 
     #[inline(always)]
     fn entry(&self, slot: u32) -> Entry {
-        Entry(self.read(entry_word::<Self::Key>(slot)))
+        Entry(self.word_of(slot, Self::Key::WORDS))
     }
 
     /// Stores without comparing: only for the owner of a claim.
@@ -110,12 +115,16 @@ const fn entry_word<K: Key>(slot: u32) -> u32 {
     slot * K::WORDS_PER_SLOT + K::WORDS
 }
 
-/// Where a connection may be: its page, the first of its lines, and how far it is from one line to
-/// the next.
+/// Where a connection may be: its page, the slot that it tries first, and how far it is from one
+/// line to the next.
+///
+/// In each line it begins at a slot of its own choice, so that most connections stand where they
+/// are looked for first: one comparison, and one that the processor foresees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub page: u32,
-    line: u32,
+    /// The first line in the upper six bits of eight, the slot to begin with in the others.
+    first: u32,
     /// Odd, so that the lines differ.
     stride: u32,
 }
@@ -128,37 +137,38 @@ impl Place {
         let hash = flow.key().mixed(keys).wrapping_add(service);
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let hash = hash ^ (hash >> 29);
-        Self { page: hash as u32 & page_mask, line: (hash >> 58) as u32, stride: (hash >> 52) as u32 | 1 }
+        Self { page: hash as u32 & page_mask, first: (hash >> 56) as u32, stride: (hash >> 52) as u32 | 1 }
     }
 
     /// Number of the first line in the page.
     #[inline(always)]
     pub const fn home(&self) -> u32 {
-        self.line & (LINES_PER_PAGE - 1)
+        self.first >> 2 & (LINES_PER_PAGE - 1)
     }
 
     /// All of it in one word, for [`Self::from_packed`].
     #[inline(always)]
     pub const fn packed(&self) -> u64 {
-        (self.page as u64) << 32 | (self.stride as u64) << 8 | self.line as u64
+        (self.page as u64) << 32 | (self.stride as u64) << 8 | self.first as u64
     }
 
     #[inline(always)]
     pub const fn from_packed(word: u64) -> Self {
-        Self { page: (word >> 32) as u32, line: word as u32 & 0xff, stride: (word >> 8) as u32 & 0xfff }
+        Self { page: (word >> 32) as u32, first: word as u32 & 0xff, stride: (word >> 8) as u32 & 0xfff }
     }
 
-    /// First slot of candidate line `index`, below [`Layout::LINES`].
+    /// Slot of candidate line `index`, below [`Layout::LINES`], to begin with.
     #[inline(always)]
     const fn line<K: Key>(&self, index: u32) -> u32 {
-        let line = self.line.wrapping_add(index.wrapping_mul(self.stride));
-        (line & (LINES_PER_PAGE - 1)) * K::SLOTS_PER_LINE
+        let line = self.home().wrapping_add(index.wrapping_mul(self.stride));
+        let begin = self.first & (K::SLOTS_PER_LINE - 1);
+        ((line & (LINES_PER_PAGE - 1)) * K::SLOTS_PER_LINE) | begin
     }
 
     /// Candidate `index` (below [`CANDIDATES`]), in the order they are tried.
     #[inline(always)]
     pub const fn slot<K: Key>(&self, index: u32) -> u32 {
-        self.line::<K>(index / K::SLOTS_PER_LINE) + index % K::SLOTS_PER_LINE
+        self.line::<K>(index / K::SLOTS_PER_LINE) ^ (index % K::SLOTS_PER_LINE)
     }
 }
 
@@ -193,7 +203,7 @@ pub fn find<P: Page, T>(
     None
 }
 
-/// The line whose first slot is `slot`.
+/// The line that `slot` stands in, from there on.
 #[inline(always)]
 fn look_through<P: Page, T>(
     page: &P,
@@ -207,15 +217,15 @@ fn look_through<P: Page, T>(
         return Some(found);
     }
     if P::Key::SLOTS_PER_LINE == 2 {
-        return look(page, slot + 1, key, &accept);
+        return look(page, slot ^ 1, key, &accept);
     }
-    if let Some(found) = look(page, slot + 1, key, &accept) {
+    if let Some(found) = look(page, slot ^ 1, key, &accept) {
         return Some(found);
     }
-    if let Some(found) = look(page, slot + 2, key, &accept) {
+    if let Some(found) = look(page, slot ^ 2, key, &accept) {
         return Some(found);
     }
-    look(page, slot + 3, key, &accept)
+    look(page, slot ^ 3, key, &accept)
 }
 
 /// As [`find`], in the first line alone, where nearly all connections are, and without asking
@@ -223,17 +233,38 @@ fn look_through<P: Page, T>(
 /// connection's.
 #[inline(always)]
 pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: P::Key) -> Option<Entry> {
-    let first = place.line::<P::Key>(0);
-    let mut slot = first;
-    while slot < first + P::Key::SLOTS_PER_LINE {
+    let mut index = 0;
+    while index < P::Key::SLOTS_PER_LINE {
+        let slot = place.slot::<P::Key>(index);
         if page.key(slot) == key {
             let entry = page.entry(slot);
             return if page.key(slot) == key { Some(entry) } else { None };
         }
-        slot += 1;
+        index += 1;
     }
     None
 }
+
+/// The empty slot in its first line that a new connection would get, or [`NO_SLOT`]. `None`: the
+/// table may know the connection.
+#[inline(always)]
+pub fn room_for_newcomer<P: Page>(page: &P, place: &Place, key: P::Key) -> Option<u32> {
+    if find(page, place, key, Some).is_some() {
+        return None;
+    }
+    let mut index = 0;
+    while index < P::Key::SLOTS_PER_LINE {
+        let slot = place.slot::<P::Key>(index);
+        if page.entry(slot) == Entry::EMPTY {
+            return Some(slot);
+        }
+        index += 1;
+    }
+    Some(NO_SLOT)
+}
+
+/// No slot has this number.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// The slot, if it holds the connection.
 #[inline(always)]
@@ -269,7 +300,7 @@ pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
         let slot = place.line::<P::Key>(line);
         let mut index = 0;
         while index < P::Key::SLOTS_PER_LINE {
-            let rank = best.or(page, slot + index, now);
+            let rank = best.or(page, slot ^ index, now);
             if rank == EMPTY {
                 return Some(best.seen);
             }

@@ -12,7 +12,7 @@ use lb_common::refusal;
 
 use crate::forward::direct;
 use crate::maps::{CONTROL, REFUSALS};
-use crate::sys::clock::now_ns;
+use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 
 pub const IP: usize = 20;
@@ -31,7 +31,7 @@ const NUMBER_OF_ICMPV6: u8 = 58;
 pub fn is_due() -> bool {
     let Some(due) = REFUSALS.get_ptr_mut(0) else { return false };
     // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
-    refusal::is_due(unsafe { &mut *due }, now_ns())
+    refusal::is_due(unsafe { &mut *due }, lb_now())
 }
 
 /// What stays of an IPv4 packet: who sent it by which station, and where to.

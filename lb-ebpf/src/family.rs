@@ -7,7 +7,7 @@ mod v6;
 use lb_common::addr::{Address, V6};
 use lb_common::checksum;
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Frame, RelatedHeaders};
+use lb_common::frame::{Flow, Frame, Plain, RelatedHeaders};
 use lb_common::nat::Delta;
 use lb_common::spills::RawSpills;
 use lb_common::stage::Stage;
@@ -56,7 +56,7 @@ pub trait Family: Address + RelatedHeaders {
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
     /// See [`lb_common::frame::plain`].
-    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
+    fn plain<F: Frame>(frame: &F) -> Option<Plain<Self>>;
 
     /// See [`lb_common::frame::of_plain`].
     fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;

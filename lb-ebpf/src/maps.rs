@@ -31,7 +31,6 @@ use lb_common::tunnel::Tunnel;
 
 use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
-use crate::sys::clock::Reading;
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
 /// system calls.
@@ -248,10 +247,6 @@ pub static OVERFLOWS: Array<Shared<u64>, { OVERFLOW_GROUPS as usize }, SHARED> =
 /// By server: totals.
 #[btf_map]
 pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
-
-/// The time this CPU read last.
-#[btf_map]
-pub static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
 
 /// Where this CPU adds a segment up, see [`crate::forward::nat`].
 #[btf_map]

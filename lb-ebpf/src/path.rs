@@ -7,6 +7,7 @@ pub mod back;
 pub mod fast;
 pub mod hold;
 pub mod known;
+pub mod open;
 pub mod related;
 pub mod slow;
 

@@ -57,7 +57,12 @@ fn schedule(service: ServiceId) -> Option<&'static Schedule> {
 #[inline(always)]
 pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
     let (service, high, low, port, destination) = request.in_numbers();
-    match binding::lb_pick(service, high, low, port, destination) {
+    // One call less for services that bind nobody.
+    let picked = match service & binding::BINDS {
+        0 => lb_choose(service, high, low, port, destination),
+        _ => binding::lb_pick(service, high, low, port, destination),
+    };
+    match picked {
         NO_SERVER => Err(Reason::NoServer),
         UNKNOWN_SCHEDULER => Err(Reason::UnknownScheduler),
         server => Ok(ServerId(server as u16)),

@@ -17,7 +17,7 @@ use crate::family::Family;
 use crate::forward::Action;
 use crate::lookup::connection::{Decision, Found};
 use crate::maps::{CONTROL, TRACE, TRACE_EVENTS, TRACED};
-use crate::sys::clock::now_ns;
+use crate::sys::clock::lb_now;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 use crate::{capture, stats};
@@ -25,7 +25,7 @@ use crate::{capture, stats};
 /// Whether somebody traces.
 #[inline(always)]
 pub fn is_on() -> bool {
-    TRACE.get(0).is_some_and(|settings| now_ns() < settings.until.get())
+    TRACE.get(0).is_some_and(|settings| lb_now() < settings.until.get())
 }
 
 /// Whether somebody may trace; false is certain.

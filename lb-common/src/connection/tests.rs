@@ -90,6 +90,18 @@ fn settled_states_stay() {
     assert!(!entry.is_settled(State::Udp, this, Tick(101), 1));
     assert!(!entry.is_settled(State::UdpNew, this, Tick(50), 50));
     assert!(!entry.is_settled(State::Udp, next, Tick(50), 50));
+    // Where ticks begin again at 0, too.
+    for (expires, now) in [(100, 0), (0, 100), (5, TICK_MASK - 5), (TICK_MASK, TICK_MASK), (TICK_MASK, 3)] {
+        let entry = Entry::new(ServerId(1), State::Udp, Tick(expires), this);
+        for timeout in [1, 10, 11, 12, 100, 101] {
+            let enough = Tick(expires).ticks_after(Tick(now)) >= timeout;
+            assert_eq!(
+                entry.is_settled(State::Udp, this, Tick(now), timeout),
+                enough,
+                "{expires} {now} {timeout}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use super::plain::{self, Rest};
 use super::related::{Head, RelatedHeaders, icmp_kind};
-use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, PlainRest, Ports, TCP_LENGTH};
+use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, Ports, TCP_LENGTH};
 use crate::addr::V6;
 use crate::service::Protocol;
 
@@ -76,7 +77,7 @@ struct Plain {
     kind: Net16,
     ip: Header,
     ports: Ports,
-    rest: PlainRest,
+    rest: Rest,
 }
 
 const PLAIN_OFFSET: usize = 6;
@@ -263,7 +264,7 @@ fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Header, transport: usiz
 
 /// As [`super::plain`].
 #[inline(always)]
-pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V6>> {
+pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<plain::Plain<V6>> {
     let head = frame.read::<Plain>(PLAIN_OFFSET)?;
     let ip = &head.ip;
     if head.kind.0 != ETHERTYPE_IPV6.to_be()
@@ -274,8 +275,7 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V6>> {
     {
         return None;
     }
-    let flow = head.flow()?;
-    head.rest.is_plain(frame, &flow).then_some(flow)
+    head.rest.of(frame, head.flow()?)
 }
 
 /// As [`super::of_plain`].

@@ -3,6 +3,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::connection;
 
 /// 211.58.250.100:40000 -> 211.58.250.6:80, a bare SYN.
 fn syn() -> Vec<u8> {
@@ -104,25 +105,35 @@ proptest! {
             frame[at] = byte;
         }
         frame.resize(length, 0);
-        if let Some(flow) = plain(&frame[..]) {
-            prop_assert_eq!(parse(&frame[..]), Parsed::Flow(flow));
-            let checked = check(&frame[..], &flow);
-            prop_assert!(checked.is_ok(), "{:?}", checked);
-            prop_assert!(udp || flow.protocol == Protocol::Udp || connection::goes_on(checked.unwrap()));
+        let (flow, opens) = match plain(&frame[..]) {
+            Some(Plain::GoesOn(flow)) => (flow, false),
+            Some(Plain::Opens(flow)) => (flow, true),
+            None => return Ok(()),
+        };
+        prop_assert_eq!(parse(&frame[..]), Parsed::Flow(flow));
+        let checked = check(&frame[..], &flow);
+        prop_assert!(checked.is_ok(), "{:?}", checked);
+        let flags = checked.unwrap();
+        let first = connection::first(flow.protocol, flags);
+        if flow.protocol == Protocol::Tcp {
+            prop_assert_eq!(opens, first.is_some());
+            prop_assert!(opens || connection::goes_on(flags));
+        } else {
+            prop_assert!(!opens);
         }
     }
 }
 
 #[test]
-fn plain_knows_segments_in_mid_connection_and_datagrams() {
+fn plain_knows_segments_and_datagrams() {
     let mut frame = syn();
-    assert_eq!(plain(&frame[..]), None, "a SYN");
+    assert_eq!(plain(&frame[..]), Some(Plain::Opens(flow(&frame))), "a SYN");
     frame[47] = tcp_flags::ACK;
-    assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+    assert_eq!(plain(&frame[..]), Some(Plain::GoesOn(flow(&frame))));
     assert_eq!(of_plain(&frame[..]), Some(flow(&frame)));
     frame[23] = 17;
     frame[38..40].copy_from_slice(&[0, 20]);
-    assert_eq!(plain(&frame[..]), Some(flow(&frame)));
+    assert_eq!(plain(&frame[..]), Some(Plain::GoesOn(flow(&frame))));
 }
 
 proptest! {
@@ -231,11 +242,21 @@ proptest! {
             frame[at] = byte;
         }
         frame.resize(length, 0);
-        if let Some(flow) = plain_ipv6(&frame[..]) {
-            prop_assert_eq!(parse(&frame[..]), Parsed::FlowV6(flow));
-            let checked = check(&frame[..], &flow);
-            prop_assert!(checked.is_ok(), "{:?}", checked);
-            prop_assert!(udp || flow.protocol == Protocol::Udp || connection::goes_on(checked.unwrap()));
+        let (flow, opens) = match plain_ipv6(&frame[..]) {
+            Some(Plain::GoesOn(flow)) => (flow, false),
+            Some(Plain::Opens(flow)) => (flow, true),
+            None => return Ok(()),
+        };
+        prop_assert_eq!(parse(&frame[..]), Parsed::FlowV6(flow));
+        let checked = check(&frame[..], &flow);
+        prop_assert!(checked.is_ok(), "{:?}", checked);
+        let flags = checked.unwrap();
+        let first = connection::first(flow.protocol, flags);
+        if flow.protocol == Protocol::Tcp {
+            prop_assert_eq!(opens, first.is_some());
+            prop_assert!(opens || connection::goes_on(flags));
+        } else {
+            prop_assert!(!opens);
         }
     }
 
@@ -255,14 +276,14 @@ proptest! {
 }
 
 #[test]
-fn plain_ipv6_knows_segments_in_mid_connection_and_datagrams() {
+fn plain_ipv6_knows_segments_and_datagrams() {
     let mut frame = syn_v6();
-    assert_eq!(plain_ipv6(&frame[..]), None, "a SYN");
+    assert_eq!(plain_ipv6(&frame[..]), Some(Plain::Opens(flow_v6(&frame))), "a SYN");
     frame[67] = tcp_flags::ACK;
-    assert_eq!(plain_ipv6(&frame[..]), Some(flow_v6(&frame)));
+    assert_eq!(plain_ipv6(&frame[..]), Some(Plain::GoesOn(flow_v6(&frame))));
     frame[20] = 17;
     frame[58..60].copy_from_slice(&[0, 20]);
-    assert_eq!(plain_ipv6(&frame[..]), Some(flow_v6(&frame)));
+    assert_eq!(plain_ipv6(&frame[..]), Some(Plain::GoesOn(flow_v6(&frame))));
 }
 
 #[test]

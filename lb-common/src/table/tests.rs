@@ -223,6 +223,42 @@ fn a_walk_that_overtakes_a_packet_leaves_its_mark() {
     }
 }
 
+/// A newcomer is told from a connection that the table knows, wherever that stands, and finds the
+/// slot that `victim` would give it.
+fn newcomers<K: Key<Address: Numbered>>() {
+    let now = Tick(1000);
+    let entry = Entry::new(ServerId(1), State::SynRecv, now.plus(10), Generation::default());
+    for number in 0..200 {
+        let (key, page) = (key::<K>(number), empty_page::<K>());
+        let place = place(key);
+        for index in 0..K::SLOTS_PER_LINE {
+            let slot = place.slot::<K>(index);
+            assert_eq!(room_for_newcomer(&page, &place, key), Some(slot));
+            assert_eq!(victim(&page, &place, now).map(|seen| seen.slot), Some(slot));
+            page.set_key(slot, key);
+            assert_eq!(room_for_newcomer(&page, &place, key), Some(slot), "what an empty slot held before");
+            page.set_entry(slot, entry);
+            assert_eq!(find_in_first_line(&page, &place, key), Some(entry));
+            assert_eq!(room_for_newcomer(&page, &place, key), None, "known in slot {index}");
+            page.set_key(slot, self::key::<K>(number + 1000));
+        }
+        assert_eq!(room_for_newcomer(&page, &place, key), Some(NO_SLOT), "no room in the first line");
+        page.set_entry(place.slot::<K>(1), Entry::EMPTY);
+        assert_eq!(room_for_newcomer(&page, &place, key), Some(place.slot::<K>(1)));
+        let elsewhere = place.slot::<K>(K::SLOTS_PER_LINE);
+        page.set_key(elsewhere, key);
+        page.set_entry(elsewhere, entry.away_from(place.home()));
+        spills::spill(&page, place.home());
+        assert_eq!(room_for_newcomer(&page, &place, key), None, "known in another line");
+    }
+}
+
+#[test]
+fn a_newcomer_finds_the_first_empty_slot() {
+    newcomers::<KeyV4>();
+    newcomers::<KeyV6>();
+}
+
 /// While a page is full, a flood looks at one line; when there is room again, at all of them.
 fn pressure<K: Key<Address: Numbered>>() {
     let page = empty_page::<K>();
@@ -238,7 +274,8 @@ fn pressure<K: Key<Address: Numbered>>() {
     assert_ne!(line_of(now), place.home(), "the oldest of all");
     for later in [0, 1] {
         let seen = victim(&page, &place, now.plus(later)).unwrap();
-        assert_eq!(seen.slot, place.slot::<K>(0), "the oldest of the first line, {later} ticks later");
+        let oldest = place.home() * K::SLOTS_PER_LINE;
+        assert_eq!(seen.slot, oldest, "the oldest of the first line, {later} ticks later");
     }
     assert_ne!(line_of(now.plus(3)), place.home(), "a look at all of them from time to time");
     let last = place.slot::<K>(K::SLOTS_PER_LINE - 1);

@@ -95,11 +95,14 @@ fn next_client_of(packet: &Packet, number: u32) -> Option<&'static mut Walk> {
     Some(walk)
 }
 
-/// The walk of this number, which this CPU is on from now on.
+/// The walk of this number, which this CPU is on from now on. The CPU of a second walk is never
+/// that of the first one, which need not say so for each packet.
 #[inline(always)]
 fn walk(number: u32) -> Option<&'static mut Walk> {
-    // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
-    unsafe { *ON_WALK.get_ptr_mut(0)? = number };
+    if number != 0 {
+        // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *ON_WALK.get_ptr_mut(0)? = number };
+    }
     // SAFETY: each walk is run by one program on one CPU.
     WALK.get_ptr_mut(number).map(|walk| unsafe { &mut *walk })
 }

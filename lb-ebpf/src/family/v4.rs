@@ -1,7 +1,7 @@
 use lb_common::addr::{V4, V6};
 use lb_common::connection::KeyV4;
 use lb_common::control::Control;
-use lb_common::frame::{self, Flow, Frame};
+use lb_common::frame::{self, Flow, Frame, Plain};
 use lb_common::nat::Delta;
 use lb_common::peer::MARK;
 use lb_common::spills::RawSpills;
@@ -47,7 +47,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+    fn plain<F: Frame>(frame: &F) -> Option<Plain<Self>> {
         frame::plain(frame)
     }
 

@@ -1,7 +1,7 @@
 use lb_common::addr::V6;
 use lb_common::connection::{Key as _, KeyV6};
 use lb_common::control::Control;
-use lb_common::frame::{self, Flow, Frame};
+use lb_common::frame::{self, Flow, Frame, Plain};
 use lb_common::nat::Delta;
 use lb_common::peer::TCP_MARK;
 use lb_common::spills::RawSpills;
@@ -48,7 +48,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn plain<F: Frame>(frame: &F) -> Option<Flow<Self>> {
+    fn plain<F: Frame>(frame: &F) -> Option<Plain<Self>> {
         frame::plain_ipv6(frame)
     }
 

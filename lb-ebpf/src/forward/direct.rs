@@ -90,6 +90,19 @@ pub fn rewrite(packet: &Packet, control: &Control, to: Mac) -> Result<bool, Reas
     write(packet, control, to).map(|()| true)
 }
 
+/// [`rewrite`] for the fast way, which leaves alone what has come from a MAC that is perhaps `to`.
+#[inline(always)]
+pub fn rewrite_plain(packet: &Packet, control: &Control, to: Mac) -> bool {
+    let Some(macs) = macs(packet) else { return false };
+    // The last four bytes alone, which take half as many instructions.
+    // SAFETY: bounds checked by `macs`; for alignment see `Packet::read`.
+    if unsafe { u32::from_le(*macs.1) } == (to.word() >> 16) as u32 {
+        return false;
+    }
+    write_at(macs, control.mac.get(), to);
+    true
+}
+
 #[inline(always)]
 pub fn write(packet: &Packet, control: &Control, to: Mac) -> Result<(), Reason> {
     write_from(packet, control.mac.get(), to)

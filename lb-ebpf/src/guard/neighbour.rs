@@ -17,7 +17,7 @@ use crate::trace;
 #[inline(never)]
 pub fn who_has(address: &V6) -> u32 {
     match CONTROL.get(0) {
-        Some(control) if lease::silences(control, address, now_ns()) => {
+        Some(control) if lease::silences(control, address, now_ns(control)) => {
             trace::begin_to(address);
             trace::finish(Err(Reason::ArpSilenced))
         }
@@ -46,7 +46,7 @@ fn may_have(station: u64, address: &V6) -> u32 {
     if station != control.mac.get().word() {
         return 1;
     }
-    let now = now_ns();
+    let now = now_ns(control);
     if lease::balances(control, group, now) {
         return 0;
     }

@@ -39,6 +39,14 @@ pub fn look<A: Family>(packet: &Packet, flow: &Flow<A>) {
     }
 }
 
+/// Whether [`look`] must look at a plain segment that opens a TCP connection.
+#[inline(always)]
+pub fn may_be<A: Family>(packet: &Packet, flow: &Flow<A>) -> bool {
+    let length = (flow.network + flow.total_length).wrapping_sub(flow.transport);
+    let sum = pseudo_sum(flow.source.sum() + flow.destination.sum(), Protocol::Tcp.number(), length as u16);
+    packet.read::<u16>(flow.transport + offset(Protocol::Tcp)).is_none_or(|there| there == sum)
+}
+
 /// `addresses` is the sum of both.
 #[inline(never)]
 fn is_partial(context: *mut xdp_md, addresses: u32, transport: usize, rest: usize, mask: usize) -> bool {

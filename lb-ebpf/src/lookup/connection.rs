@@ -2,15 +2,16 @@
 //! pick, which the table then learns.
 
 use lb_common::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
+use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
 use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
-use lb_common::table::{self, Page as _, Place, Seen};
+use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
 
-use super::table::{MapPage, learn};
+use super::table::{MapPage, learn, settle_in};
 use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
@@ -49,6 +50,37 @@ pub struct Found<A> {
     is_known: bool,
     seen: Seen,
     next_hop: NextHop,
+    /// An empty slot in its first line, or [`NO_SLOT`] where nobody has looked for one.
+    room: u32,
+}
+
+/// A packet that perhaps opens a connection, before anything is read of the table.
+pub struct Newcomer<A: Family> {
+    place: Place,
+    page: MapPage<A>,
+    pub service: &'static ServiceInfo,
+}
+
+impl<A: Family> Newcomer<A> {
+    /// `None`: for none of our services.
+    #[inline(always)]
+    pub fn to_service(control: &Control, flow: &Flow<A>) -> Option<Self> {
+        let place = Place::of(flow, control.hash_keys, A::page_mask(control));
+        let page = MapPage::get(place.page)?;
+        // The line comes from far away. Whatever does not depend on it is done meanwhile.
+        let _ = page.entry(place.slot::<A::Key>(0));
+        let service = service::find(control, &flow.service())?;
+        Some(Self { place, page, service })
+    }
+
+    /// `None`: the table may know the connection.
+    #[inline(always)]
+    pub fn unknown(self, flow: &Flow<A>) -> Option<Found<A>> {
+        let Self { place, page, service } = self;
+        let room = table::room_for_newcomer(&page, &place, flow.key())?;
+        let seen = Seen { slot: 0, entry: Entry::EMPTY };
+        Some(Found { place, page, service, is_known: false, seen, next_hop: NextHop::UNSET, room })
+    }
 }
 
 impl<A: Family> Found<A> {
@@ -182,11 +214,12 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
             // One state for all slots that it may stand in.
             let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
             let (seen, next_hop) = (Seen { slot, ..seen }, server.next_hop.get());
-            Some(Found { place, page, service: &server.service, is_known: true, seen, next_hop })
+            let service = &server.service;
+            Some(Found { place, page, service, is_known: true, seen, next_hop, room: NO_SLOT })
         }
         None => service::find(control, &address).map(|service| {
             let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
-            Found { place, page, service, is_known: false, seen, next_hop }
+            Found { place, page, service, is_known: false, seen, next_hop, room: NO_SLOT }
         }),
     })
 }
@@ -337,7 +370,10 @@ impl<A: Family> Steps<'_, A> {
         let Some(state) = self.first() else { return self.stray() };
         let decision = self.scheduled()?;
         let entry = self.entry(decision.server, state);
-        if learn::<A>(&self.found.place, self.context.flow.key(), entry, self.context.now_ns) {
+        let Found { place, page, room, .. } = self.found;
+        let key = self.context.flow.key();
+        let learnt = *room != NO_SLOT && settle_in(page, place, *room, key, entry, self.now);
+        if learnt || learn::<A>(place, key, entry, self.context.now_ns) {
             return Ok(decision);
         }
         Ok(Decision { without_entry: true, ..self.by_hash()? })

@@ -7,7 +7,7 @@ use lb_common::addr::{V4, V6};
 use lb_common::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
 use lb_common::reason::TableEvent;
 use lb_common::spills::{Pressed, RawSpills, Spills};
-use lb_common::table::{self, Page, Place, RawPage, WORDS_PER_PAGE};
+use lb_common::table::{self, Layout as _, Page, Place, RawPage, Seen, WORDS_PER_PAGE};
 
 use crate::family::Family;
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS};
@@ -63,6 +63,13 @@ impl<A: Family> Page for MapPage<A> {
         // SAFETY: see above.
         unsafe { self.word(word).read_volatile() }
     }
+    /// By the slot's address, so that its words stand at fixed distances from one register.
+    #[inline(always)]
+    fn word_of(&self, slot: u32, word: u32) -> u64 {
+        let slot = self.word((slot & (A::Key::SLOTS_PER_PAGE - 1)) * A::Key::WORDS_PER_SLOT);
+        // SAFETY: see above; the mask keeps the word within its slot.
+        unsafe { slot.add((word & (A::Key::WORDS_PER_SLOT - 1)) as usize).read_volatile() }
+    }
     #[inline(always)]
     fn write(&self, word: u32, value: u64) {
         // SAFETY: see above.
@@ -116,6 +123,24 @@ impl<A: Family> Spills for MapPage<A> {
             unsafe { (&raw mut (*spills).pressed).write_volatile(pressed.0) };
         }
     }
+}
+
+/// Gives a new connection its entry in a slot of its first line that was empty a moment ago.
+/// `false`: another CPU was faster.
+#[inline(always)]
+pub fn settle_in<A: Family>(
+    page: &MapPage<A>,
+    place: &Place,
+    slot: u32,
+    key: A::Key,
+    entry: Entry,
+    now: Tick,
+) -> bool {
+    let taken = table::take(page, place, Seen { slot, entry: Entry::EMPTY }, key, entry, now);
+    if taken {
+        owe(entry.server(), entry.counts());
+    }
+    taken
 }
 
 /// Gives a new connection its entry. `false`: no slot could be had.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::first;
+use lb_common::connection::{Generation, first};
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::Decides;
@@ -11,12 +11,12 @@ use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
-use super::{call, call_for, finish};
+use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
-use crate::lookup::connection::{self, Decision};
+use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
 use crate::maps::CONTROL;
 use crate::sys::clock::lb_now;
@@ -64,17 +64,23 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     trace::begin(&packet, &flow);
     if !control.vips.may_contain(flow.destination) {
-        return finish::<A>(packet.context(), unserved(&packet, control, &flow));
+        return super::finish::<A>(packet.context(), unserved(&packet, control, &flow));
     }
     // Before anything is looked up: the verifier has few states to follow it in.
     partial_checksum::look(&packet, &flow);
     let context = &Context { packet, control, flow, now_ns: lb_now() };
-    match serve(context) {
+    finish(context, serve(context))
+}
+
+/// What XDP does with the packet, which may go on in another program.
+#[inline(always)]
+pub(super) fn finish<A: Family>(context: &Context<A>, result: Result<Action, Reason>) -> u32 {
+    match result {
         Err(reason @ (Reason::NoServer | Reason::Stray)) => {
             call_for(context.packet.context(), A::REFUSE, reason)
         }
         Ok(Action::Remember) => call(context.packet.context(), A::RELATED),
-        result => finish::<A>(context.packet.context(), result),
+        result => super::finish::<A>(context.packet.context(), result),
     }
 }
 
@@ -155,14 +161,26 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
             Decides::Sender => return Ok(Action::Transmit),
         }
     }
-    let decision = connection::decide(context, &found, flags, generation)?;
+    let decision = decided(context, &found, flags, generation)?;
     trace::decided(&decision);
-    if decision.without_entry {
-        log::table_full(packet.context(), flow.source, *now_ns);
-    }
     if A::may_be_fragment(packet, flow) {
         fragment::leave(&decision);
         return Ok(Action::Remember);
     }
     forward::send(context, &decision)
+}
+
+/// The server of a packet that is balanced here.
+#[inline(always)]
+pub(super) fn decided<A: Family>(
+    context: &Context<A>,
+    found: &Found<A>,
+    flags: u8,
+    generation: Generation,
+) -> Result<Decision, Reason> {
+    let decision = connection::decide(context, found, flags, generation)?;
+    if decision.without_entry {
+        log::table_full(context.packet.context(), context.flow.source, context.now_ns);
+    }
+    Ok(decision)
 }

@@ -121,7 +121,8 @@ pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id
     0
 }
 
-/// The server for a new connection: the client's, or the scheduler's pick, which then is.
+/// The server for a new connection of a service that binds clients: the client's, or the
+/// scheduler's pick, which then is.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_pick(
@@ -131,9 +132,6 @@ pub extern "C" fn lb_pick(
     client_port: u32,
     destination: u32,
 ) -> u32 {
-    if service & BINDS == 0 {
-        return lb_choose(service, client_high, client_low, client_port, destination);
-    }
     let bound = lb_bound(service, client_high, client_low);
     if bound != NO_SERVER {
         return bound;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use lb_common::addr::V6;
-use lb_common::control::{Control, Half, LAYOUT, Vips};
+use lb_common::control::{Control, Half, LAYOUT, Reading, Vips};
 use lb_common::egress::Egress;
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
@@ -170,7 +170,8 @@ impl Executor {
                     inherited.map_or(RoutesInForce::default(), |inherited| inherited.control.routes.get()),
                 ),
                 has_ranges: Shared::new(0),
-                reserved: [0; 6],
+                clock: Shared::new(Reading::default()),
+                reserved: [0; 4],
                 translated: Shared::new(Vips::default()),
                 leases,
             },

@@ -49,6 +49,18 @@ fn only_the_macs_change() {
     }
 }
 
+/// The fast way compares a part of a MAC alone, to see whether a server has sent the packet.
+#[test]
+fn a_client_whose_mac_ends_as_the_servers_is_no_server() {
+    let director = director();
+    let octets = mac(1).octets();
+    let source = Mac::new([0x0a, 0x0b, octets[2], octets[3], octets[4], octets[5]]);
+    for packet in [Packet::syn(client(1)), Packet::ack(client(1)), Packet::ack(client(1))] {
+        assert_is_rewritten(&director, "a MAC of the same end", &Packet { source, ..packet });
+    }
+    assert_eq!((director.stats(WEB, 1).connections, director.stats(WEB, 1).packets), (1, 3));
+}
+
 /// Ports and flags are read behind the options, whatever stands in these.
 #[test]
 fn headers_of_every_length_are_read_to_their_end() {
