@@ -4,11 +4,12 @@
 //!
 //! Programs of their own, so that packets of direct routing know nothing of it.
 
+pub mod expired;
 mod partial;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V6;
+use lb_common::addr::{V4, V6};
 use lb_common::frame::Head;
 use lb_common::mac::Mac;
 use lb_common::nat::{Delta, Hop, MOST_ROUTES, Translation};
@@ -19,7 +20,7 @@ use lb_common::service::Protocol;
 
 use super::{Action, direct, parcel};
 use crate::family::Family;
-use crate::lookup::backend;
+use crate::lookup::{backend, source};
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
@@ -84,14 +85,14 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     };
     let is_error = head.is_error(&packet);
     // An error may come from a router that the server is beside.
-    if !is_error && translation.is_near(head.source.mapped()) {
+    if !is_error && !translation.has_pool() && translation.is_near(head.source.mapped()) {
         return Err(unlearnt(parcel.server, &packet, &head, Reason::ClientNearServer));
     }
-    if parcel.opens != 0 && clashes(parcel.server, translation, &packet, &head) {
+    if parcel.opens != 0 && !translation.has_pool() && clashes(parcel.server, translation, &packet, &head) {
         return Err(unlearnt(parcel.server, &packet, &head, Reason::NatClash));
     }
     if head.ttl < 2 {
-        return Err(Reason::TtlExpired);
+        return Err(expired::refuse(&packet, &head, ServerId(parcel.server)));
     }
     if parcel.is_slow != 0 && !is_error {
         let client = head.source.mapped();
@@ -99,7 +100,20 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
     let quoted = if is_error { Some(quoted(&packet, &head).ok_or(Reason::BadLength)?) } else { None };
-    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, parcel.next_hop.mac())?;
+    if translation.has_pool() {
+        // An error is about a packet to the client.
+        let client = if let Some(quoted) = &quoted { quoted.destination } else { head.source };
+        if !source::find(ServerId(parcel.server), client.mapped(), parcel.client_port, !is_error) {
+            return Err(unlearnt(parcel.server, &packet, &head, Reason::NoSourcePort));
+        }
+    }
+    let to = parcel.next_hop.mac();
+    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, to)?;
+    if translation.has_pool() {
+        let source = source::found().ok_or(Reason::MapInconsistency)?;
+        let new = New { address: A::of_this(&source.address), port: source.port };
+        forward_again(&packet, &head, quoted.as_ref(), End::Source, &new, to)?;
+    }
     stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
     Ok(Action::Transmit)
 }
@@ -170,31 +184,43 @@ pub fn forward<A: Family>(
     new: &New<A>,
     to: Mac,
 ) -> Result<(), Reason> {
-    let is_fragment = head.fragment != 0;
-    let shape = Shape {
-        network: head.network,
-        transport: head.upper,
-        kind: if head.is_later_fragment() { LATER_FRAGMENT } else { head.protocol.into() },
-        end,
-        // A fragment's checksum covers others, too, and none is left to hardware.
-        length: if is_fragment { 0 } else { head.total_length },
-    };
+    rewritten(packet, quoted, Shape::of(head, end), to, new)
+}
+
+/// [`forward`] of the other end, which takes no hop.
+#[inline(always)]
+pub fn forward_again<A: Family>(
+    packet: &Packet,
+    head: &Head<A>,
+    quoted: Option<&Quoted<A>>,
+    end: End,
+    new: &New<A>,
+    to: Mac,
+) -> Result<(), Reason> {
+    rewritten(packet, quoted, Shape::of(head, end).again(), to, new)
+}
+
+#[inline(always)]
+fn rewritten<A: Family>(
+    packet: &Packet,
+    quoted: Option<&Quoted<A>>,
+    shape: Shape,
+    to: Mac,
+    new: &New<A>,
+) -> Result<(), Reason> {
     let context = packet.context().ctx;
-    let written = match quoted {
-        Some(quoted) => {
-            let place =
-                quoted.network as u64 | (quoted.transport as u64) << 16 | (quoted.protocol as u64) << 32;
-            rewrite_error(context, to, shape.packed(), place, new)
-        }
-        None => {
-            let partial = partial::is_left_to_hardware::<A>(context, shape.packed());
-            rewrite(context, to, shape.packed() | (partial as u64) << 31, new)
-        }
+    let (V6([high, low]), to) = (new.address.mapped(), to.word() | u64::from(new.port) << 48);
+    // What a function does not use must not be among its arguments: the compiler would set none.
+    let written = match (quoted, size_of::<A>() == size_of::<V4>()) {
+        (None, true) => lb_rewrite_v4(context, shape.0, to, low),
+        (None, false) => lb_rewrite_v6(context, shape.0, to, high, low),
+        (Some(quoted), true) => lb_rewrite_error_v4(context, shape.with(quoted).0, to, low),
+        (Some(quoted), false) => lb_rewrite_error_v6(context, shape.with(quoted).0, to, high, low),
     };
     if written != 0 { Ok(()) } else { Err(Reason::BadLength) }
 }
 
-/// [`forward`] of a later fragment.
+/// [`forward`] of a later fragment, and [`forward_again`] if `again`.
 #[inline(always)]
 pub fn forward_later<A: Family>(
     packet: &Packet,
@@ -202,101 +228,169 @@ pub fn forward_later<A: Family>(
     end: End,
     new: &New<A>,
     to: Mac,
+    again: bool,
 ) -> Result<(), Reason> {
-    let shape = Shape { network: head.network, transport: head.upper, kind: LATER_FRAGMENT, end, length: 0 };
-    match rewrite(packet.context().ctx, to, shape.packed(), new) {
-        0 => Err(Reason::BadLength),
-        _ => Ok(()),
-    }
+    let shape = Shape::new(head.network, head.upper, LATER_FRAGMENT, end, 0);
+    rewritten(packet, None, if again { shape.again() } else { shape }, to, new)
 }
 
-/// What [`rewrite`] and [`rewrite_error`] have to know of a packet.
+/// What is known of a packet that is rewritten, in one word: offsets of its headers (8 and 12
+/// bits), its kind (2), which end, whether [`forward_again`], the length of the IP packet (17), and
+/// of an ICMP error the same of the packet that it quotes: offsets (10 and 11 bits), kind (1).
 #[derive(Clone, Copy)]
-struct Shape {
-    network: usize,
-    transport: usize,
-    /// The protocol, or [`LATER_FRAGMENT`].
-    kind: u32,
-    end: End,
-    /// Of the IP packet, bytes; 0: a fragment's.
-    length: usize,
-}
+struct Shape(u64);
 
-const LATER_FRAGMENT: u32 = 256;
-/// Set beside a packed shape: the checksum is left to hardware.
-const PARTIAL: u64 = 1 << 31;
+/// The protocol of the packet does not matter: an ICMP error.
+const OTHER: u64 = 0;
+const OF_TCP: u64 = 1;
+const OF_UDP: u64 = 2;
+const LATER_FRAGMENT: u64 = 3;
 
 /// No offset in a packet that is written to exceeds this, which is the bound that the verifier
 /// sees.
 const OFFSET_MASK: usize = 0x7ff;
 
 impl Shape {
+    /// `length` in bytes; 0: a fragment's.
     #[inline(always)]
-    const fn packed(self) -> u64 {
-        let offsets = self.network as u64 | (self.transport as u64) << 8;
-        let rest = (self.kind as u64) << 20 | (self.end as u64) << 30 | (self.length as u64) << 32;
-        offsets | rest
+    const fn new(network: usize, transport: usize, kind: u64, end: End, length: usize) -> Self {
+        let offsets = (network as u64 & 0xff) | (transport as u64 & 0xfff) << 8;
+        Self(offsets | kind << 20 | (end as u64) << 22 | (length as u64 & 0x1_ffff) << 24)
     }
 
     #[inline(always)]
-    const fn from_packed(word: u64) -> Self {
-        Self {
-            network: word as usize & 0xff,
-            transport: (word >> 8) as usize & 0xfff,
-            kind: (word >> 20) as u32 & 0x3ff,
-            end: if word >> 30 & 1 == 0 { End::Source } else { End::Destination },
-            length: (word >> 32) as usize,
+    fn of<A: Family>(head: &Head<A>, end: End) -> Self {
+        let kind = match Protocol::from_number(head.protocol) {
+            _ if head.is_later_fragment() => LATER_FRAGMENT,
+            Some(Protocol::Tcp) => OF_TCP,
+            Some(Protocol::Udp) => OF_UDP,
+            None => OTHER,
+        };
+        // A fragment's checksum covers others, too, and none is left to hardware.
+        let length = if head.fragment != 0 { 0 } else { head.total_length };
+        Self::new(head.network, head.upper, kind, end, length)
+    }
+
+    #[inline(always)]
+    const fn again(self) -> Self {
+        Self(self.0 | 1 << 23)
+    }
+
+    #[inline(always)]
+    const fn with<A>(self, quoted: &Quoted<A>) -> Self {
+        let offsets = (quoted.network as u64 & 0x3ff) << 41 | (quoted.transport as u64 & 0x7ff) << 51;
+        let kind = (quoted.protocol == Protocol::Udp as u32) as u64;
+        Self(self.0 | offsets | kind << 62)
+    }
+
+    #[inline(always)]
+    const fn network(self) -> usize {
+        self.0 as usize & 0xff
+    }
+    #[inline(always)]
+    const fn transport(self) -> usize {
+        (self.0 >> 8) as usize & 0xfff
+    }
+    #[inline(always)]
+    const fn kind(self) -> u64 {
+        self.0 >> 20 & 3
+    }
+    #[inline(always)]
+    const fn end(self) -> End {
+        if self.0 >> 22 & 1 == 0 { End::Source } else { End::Destination }
+    }
+    #[inline(always)]
+    const fn takes_hop(self) -> bool {
+        self.0 >> 23 & 1 == 0
+    }
+    #[inline(always)]
+    const fn length(self) -> usize {
+        (self.0 >> 24) as usize & 0x1_ffff
+    }
+    #[inline(always)]
+    const fn protocol(self) -> Option<Protocol> {
+        match self.kind() {
+            OF_TCP => Some(Protocol::Tcp),
+            OF_UDP => Some(Protocol::Udp),
+            _ => None,
         }
     }
+    /// Of the quoted packet: offsets and protocol.
+    #[inline(always)]
+    const fn quoted(self) -> (usize, usize, Protocol) {
+        let protocol = if self.0 >> 62 & 1 == 0 { Protocol::Tcp } else { Protocol::Udp };
+        ((self.0 >> 41) as usize & 0x3ff, (self.0 >> 51) as usize & 0x7ff, protocol)
+    }
 }
 
-/// [`forward`] with the packet looked at anew: the compiler would leave out checks of bounds that
-/// the verifier wants. `shape` is as packed above. 0: the packet is too short.
+/// [`forward`] in numbers, with the packet looked at anew; global for the verifier's sake, see
+/// [`crate::schedule::lb_pick`]. `to`: the MAC of the next hop, and the port above. `low`: the last
+/// word of the address in its mapped form. 0: the packet is too short.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn rewrite<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
-    let context = &packet::context(context);
-    let partial = shape & PARTIAL != 0;
-    u32::from(rewrite_plain(&Packet::new(context), to, &Shape::from_packed(shape), partial, new).is_some())
+pub extern "C" fn lb_rewrite_v4(context: *mut xdp_md, shape: u64, to: u64, low: u64) -> u32 {
+    rewrite::<V4>(context, Shape(shape), to, V6([0, low]))
 }
 
-/// The same of an ICMP error. `quote`: where the headers of the quoted packet begin, and its
-/// protocol.
+/// The same of IPv6.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn rewrite_error<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, quote: u64, new: &New<A>) -> u32 {
-    let context = &packet::context(context);
-    u32::from(rewrite_both(&Packet::new(context), to, &Shape::from_packed(shape), quote, new).is_some())
+pub extern "C" fn lb_rewrite_v6(context: *mut xdp_md, shape: u64, to: u64, high: u64, low: u64) -> u32 {
+    rewrite::<V6>(context, Shape(shape), to, V6([high, low]))
+}
+
+/// As [`lb_rewrite_v4`], of an ICMP error.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_rewrite_error_v4(context: *mut xdp_md, shape: u64, to: u64, low: u64) -> u32 {
+    rewrite_error::<V4>(context, Shape(shape), to, V6([0, low]))
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_rewrite_error_v6(context: *mut xdp_md, shape: u64, to: u64, high: u64, low: u64) -> u32 {
+    rewrite_error::<V6>(context, Shape(shape), to, V6([high, low]))
 }
 
 #[inline(always)]
-fn rewrite_plain<A: Family>(
-    packet: &Packet,
-    to: Mac,
-    shape: &Shape,
-    partial: bool,
-    new: &New<A>,
-) -> Option<()> {
+fn rewrite<A: Family>(context: *mut xdp_md, shape: Shape, to: u64, address: V6) -> u32 {
+    let context = &packet::context(context);
+    let new = New { address: A::of_this(&address), port: (to >> 48) as u16 };
+    u32::from(try_rewrite(&Packet::new(context), Mac::from_word(to), shape, &new).is_some())
+}
+
+#[inline(always)]
+fn rewrite_error<A: Family>(context: *mut xdp_md, shape: Shape, to: u64, address: V6) -> u32 {
+    let context = &packet::context(context);
+    let new = New { address: A::of_this(&address), port: (to >> 48) as u16 };
+    u32::from(try_rewrite_error(&Packet::new(context), Mac::from_word(to), shape, &new).is_some())
+}
+
+#[inline(always)]
+fn try_rewrite<A: Family>(packet: &Packet, to: Mac, shape: Shape, new: &New<A>) -> Option<()> {
+    let partial = partial::is_left_to_hardware::<A>(packet.context().ctx, shape.0) != 0;
     direct::write(packet, CONTROL.get(0)?, to).ok()?;
-    let addresses = write_address(packet, shape.network, shape.end, new.address, true)?;
-    if shape.kind == LATER_FRAGMENT {
+    let addresses = write_address(packet, shape.network(), shape.end(), new.address, shape.takes_hop())?;
+    if shape.kind() == LATER_FRAGMENT {
         return Some(());
     }
-    let protocol = Protocol::from_number(shape.kind as u8)?;
-    let port = mend(packet, shape.transport + shape.end.port(), |_| new.port)?;
+    let protocol = shape.protocol()?;
+    let port = mend(packet, shape.transport() + shape.end().port(), |_| new.port)?;
     let change = |sum| match partial {
         true => addresses.mend_partial(sum),
         false => addresses.and(port).mend_transport(protocol, sum),
     };
-    mend(packet, shape.transport + offset(protocol), change)?;
+    mend(packet, shape.transport() + offset(protocol), change)?;
     Some(())
 }
 
 #[inline(always)]
-fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, quote: u64, new: &New<A>) -> Option<()> {
+fn try_rewrite_error<A: Family>(packet: &Packet, to: Mac, shape: Shape, new: &New<A>) -> Option<()> {
     direct::write(packet, CONTROL.get(0)?, to).ok()?;
-    let (network, transport) = (quote as usize & 0xffff, (quote >> 16) as usize & 0xffff);
-    let protocol = Protocol::from_number((quote >> 32) as u8)?;
-    let end = shape.end;
-    let outer = write_address(packet, shape.network, end, new.address, true)?;
+    let (network, transport, protocol) = shape.quoted();
+    let end = shape.end();
+    let outer = write_address(packet, shape.network(), end, new.address, shape.takes_hop())?;
     let inner = write_address(packet, network, end.other(), new.address, false)?;
     let port = mend(packet, transport + end.other().port(), |_| new.port)?;
     // What an IPv4 header's checksum loses its address gains: together they add up to the same.
@@ -306,12 +400,12 @@ fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, quote: u64, 
         None => port.and(outer).and(inner),
     };
     let at = transport + offset(protocol);
-    if at + 2 <= shape.network + shape.length {
+    if at + 2 <= shape.network() + shape.length() {
         let change = |sum| inner.and(port).mend_transport(protocol, sum);
         // It may be cut off there.
         delta = delta.and(mend(packet, at, change).unwrap_or_default());
     }
-    mend(packet, shape.transport + 2, |sum| delta.mend(sum))?;
+    mend(packet, shape.transport() + 2, |sum| delta.mend(sum))?;
     Some(())
 }
 

@@ -49,6 +49,7 @@ use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
+use super::sources;
 use super::trace::Trace;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
@@ -215,6 +216,11 @@ impl Executor {
         &mut self.maps.fragments
     }
 
+    /// What stands in the place of clients; for the thread that gives it back.
+    pub(super) fn sources(&mut self) -> &mut Option<sources::Maps> {
+        &mut self.maps.sources
+    }
+
     /// Number of a server in the maps.
     pub fn server_id(&self, service: &ServiceKey, target: Target) -> Option<ServerId> {
         self.services.get(service)?.servers.get(&target).copied()
@@ -283,6 +289,7 @@ impl Executor {
                 self.record(key)?.settings = *settings;
                 self.write_persistence(key)?;
                 self.service_changed(key)?;
+                self.write_pool(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
             Change::AddServer(key, server) => self.add_server(key, server)?,

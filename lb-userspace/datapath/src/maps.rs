@@ -12,6 +12,7 @@ use lb_common::control::Control;
 use lb_common::egress::Egress;
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
+use lb_common::nat::source::Pool;
 use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::reason::{Reason, TableEvent};
@@ -25,6 +26,7 @@ use super::bindings::Bindings;
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
+use super::sources;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
 use super::trace::Trace;
@@ -57,7 +59,8 @@ pub struct Maps {
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    pub servers: Mapped<ServerEntry>,
+    /// Shared with the thread that gives ports back.
+    pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
     pub tunnels: Mapped<Tunnel>,
@@ -65,6 +68,10 @@ pub struct Maps {
     /// By [`lb_common::nat::Backend`].
     pub backends: Synced<[u64; 3], u32>,
     pub routes: Mapped<Route>,
+    /// Addresses that stand in the place of clients.
+    pub pools: Mapped<Pool>,
+    /// `None`: the thread that gives ports back has them.
+    pub sources: Option<sources::Maps>,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
     pub egresses: Mapped<Egress>,
@@ -103,12 +110,14 @@ impl Maps {
             bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
             bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             limits,
-            servers: mapped(ebpf, "SERVERS")?,
+            servers: Arc::new(mapped(ebpf, "SERVERS")?),
             targets: mapped(ebpf, "TARGETS")?,
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,
             backends: Synced::take(ebpf, "BACKENDS")?,
             routes: mapped(ebpf, "ROUTES")?,
+            pools: mapped(ebpf, "POOLS")?,
+            sources: Some(sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?),
             egresses: mapped(ebpf, "EGRESSES")?,
             devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,

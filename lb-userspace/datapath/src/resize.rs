@@ -88,7 +88,7 @@ impl Copier<'_> {
 }
 
 /// The flow of a connection with this key, of a service of the same family.
-fn flow<K: Key>(key: K, service: &ServiceInfo) -> Option<Flow<K::Address>> {
+pub(super) fn flow<K: Key>(key: K, service: &ServiceInfo) -> Option<Flow<K::Address>> {
     let protocol = Protocol::from_number((service.port_and_protocol >> 16) as u8)?;
     let [source_port, destination_port] = key.ports();
     Some(Flow {

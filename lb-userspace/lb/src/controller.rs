@@ -52,6 +52,7 @@ pub(crate) mod instance;
 mod interface;
 mod lives;
 mod maintenance;
+pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
 mod notifications;

@@ -22,7 +22,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 4";
+const FORMAT: &str = "lb configuration 5";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -206,6 +206,7 @@ impl Writer {
             timeouts,
             persistence,
             vlan,
+            source_nat,
             drain,
             servers,
         } = service;
@@ -250,6 +251,7 @@ impl Writer {
         self.timeouts(timeouts);
         self.option(persistence.as_ref(), Self::persistence);
         self.option(*vlan, |writer, vlan| writer.number(vlan.0));
+        self.list(source_nat, |writer, address| writer.address(*address));
         self.time(*drain);
         self.list(servers, Self::server);
     }

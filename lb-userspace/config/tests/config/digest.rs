@@ -173,6 +173,7 @@ const COVERED: &[Change] = &[
         service(config).servers[0].tunnel = Some(tunnel);
     },
     |config, material| service(config).vlan = Some(Vlan(material.number.into())),
+    |config, material| service(config).source_nat = vec![[10, 0, 0, material.number as u8].into()],
     |config, material| service(config).servers[0].vlan = Some(Vlan(material.number.into())),
     |config, material| {
         let servers = &mut service(config).servers;
@@ -359,5 +360,5 @@ services:
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.digest(), 0x2ebf_64f7_34a7_e7da, "{:#x}", config.digest());
+    assert_eq!(config.digest(), 0xee6b_ca4b_6589_10a1, "{:#x}", config.digest());
 }
