@@ -105,14 +105,13 @@ impl Client {
         Self { address, port, server, reserved: 0 }
     }
 
-    /// Where the search for a port begins, mixed with the secret `keys`.
+    /// Where the search for a port begins, mixed with the secret `keys`: the same one at all servers.
     #[inline(always)]
     pub const fn hash(&self, keys: [u64; 2]) -> u64 {
         let odd = keys[1] | 1;
-        let rest = (self.port as u64) << 16 | self.server as u64;
         let mixed = (self.address.0[0] ^ keys[0]).wrapping_mul(odd);
         let mixed = (mixed ^ mixed >> 32).wrapping_add(self.address.0[1]).wrapping_mul(odd);
-        let mixed = (mixed ^ mixed >> 32).wrapping_add(rest).wrapping_mul(odd);
+        let mixed = (mixed ^ mixed >> 32).wrapping_add(self.port as u64).wrapping_mul(odd);
         mixed ^ mixed >> 32
     }
 }

@@ -4,6 +4,7 @@
 mod hops;
 mod related;
 pub(crate) mod source;
+mod together;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
