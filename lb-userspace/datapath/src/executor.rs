@@ -49,7 +49,6 @@ use super::inherited::{Inherited, Known};
 use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
-use super::sources;
 use super::trace::Trace;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
@@ -214,11 +213,6 @@ impl Executor {
     /// Fragments that come too early, unless a thread holds them already.
     pub fn fragments(&mut self) -> &mut Option<fragments::Maps> {
         &mut self.maps.fragments
-    }
-
-    /// What stands in the place of clients; for the thread that gives it back.
-    pub(super) fn sources(&mut self) -> &mut Option<sources::Maps> {
-        &mut self.maps.sources
     }
 
     /// Number of a server in the maps.

@@ -13,6 +13,7 @@ use lb_common::server::ServerId;
 use lb_model::ServiceKey;
 
 use super::Executor;
+use crate::sources;
 
 /// Where packets of servers come from.
 #[derive(Debug, Default)]
@@ -130,6 +131,11 @@ impl Executor {
             let place = self.maps.control.word(0, offset_of!(Control, translated) + index * 8);
             place.store(*word, Ordering::Release);
         }
+    }
+
+    /// What stands in the place of clients.
+    pub(crate) fn sources(&mut self) -> &mut Option<sources::Maps> {
+        &mut self.maps.sources
     }
 
     /// From now on these are the routes to clients, longer prefixes first.
