@@ -105,7 +105,8 @@ impl Client {
         Self { address, port, server, reserved: 0 }
     }
 
-    /// Where the search for a port begins, mixed with the secret `keys`: the same one at all servers.
+    /// Where the search for a port begins, mixed with the secret `keys`: the same one at all
+    /// servers.
     #[inline(always)]
     pub const fn hash(&self, keys: [u64; 2]) -> u64 {
         let odd = keys[1] | 1;

@@ -1,4 +1,5 @@
-//! `source_nat`: own addresses that clients' packets come from at servers behind address translation.
+//! `source_nat`: own addresses that clients' packets come from at servers behind address
+//! translation.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

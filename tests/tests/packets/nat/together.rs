@@ -1,4 +1,5 @@
-//! Address translation beside what else a service may have: strays by hash, persistence, thresholds.
+//! Address translation beside what else a service may have: strays by hash, persistence,
+//! thresholds.
 
 use lb_common::limits::Thresholds;
 use lb_common::reason::Reason;
