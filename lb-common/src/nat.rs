@@ -8,6 +8,8 @@
 //!
 //! Checksums are mended by what has changed (RFC 1624), never computed anew.
 
+pub mod source;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::{Address, V6};
@@ -34,18 +36,45 @@ pub struct Translation {
     /// The next server of the same address, port and protocol; its own number if there is no other
     /// one.
     pub next: u16,
-    pub reserved: [u8; 28],
+    /// Number of the pool of addresses that stand in the place of clients, in the map `POOLS`; 0:
+    /// clients' own addresses stay.
+    pub pool: u16,
+    /// Not 0: a server of its ring has a pool.
+    pub ring_has_pools: u16,
+    /// Number of the service's protocol.
+    pub protocol: u16,
+    pub reserved: [u8; 22],
 }
 
 const _: () = assert!(size_of::<Translation>() == 64);
 
 impl Translation {
-    pub const UNSET: Self =
-        Self { address: V6::UNSPECIFIED, subnet: V6::UNSPECIFIED, port: 0, next: 0, reserved: [0; 28] };
+    pub const UNSET: Self = Self {
+        address: V6::UNSPECIFIED,
+        subnet: V6::UNSPECIFIED,
+        port: 0,
+        next: 0,
+        pool: 0,
+        ring_has_pools: 0,
+        protocol: 0,
+        reserved: [0; 22],
+    };
 
     #[inline(always)]
     pub fn is_set(&self) -> bool {
         self.address != V6::UNSPECIFIED
+    }
+
+    /// Whether the packets of both servers come from the same address, port and protocol.
+    #[inline(always)]
+    pub fn is_same_backend(&self, other: &Self) -> bool {
+        self.address == other.address && self.port == other.port && self.protocol == other.protocol
+    }
+
+    /// Whether clients' packets come to the server from an address of ours.
+    #[inline(always)]
+    pub const fn has_pool(&self) -> bool {
+        self.pool != 0
     }
 
     /// Whether this client and the server reach each other without the director.

@@ -70,7 +70,8 @@ reasons! {
     BadTcpFlags = 9, Drop, "bad_tcp_flags";
     /// The source address is the service's own (a LAND packet).
     SourceIsVip = 10, Drop, "source_is_vip";
-    /// Time to live 0 on arrival, or 1 where addresses are translated and the director is a hop.
+    /// Time to live 0 on arrival, or 1 where addresses are translated and the director is a hop,
+    /// and nothing was sent back: too many ICMP errors, or a packet that must not be answered.
     TtlExpired = 11, Drop, "ttl_expired";
     /// The packet came from the very server it would go to, and had been sent back there before:
     /// that server lacks the VIP.
@@ -135,6 +136,12 @@ reasons! {
     NatClash = 35, Drop, "nat_clash";
     /// A server's answer, and no route or MAC is known by which it would get to the client.
     NoWayBack = 36, Drop, "no_way_back";
+    /// Its server gets clients' packets from addresses of `source_nat`, and no port of these was
+    /// found free for the connection.
+    NoSourcePort = 37, Drop, "no_source_port";
+    /// Its time to live was 1 where addresses are translated and the director is a hop: the sender
+    /// was told (ICMP time exceeded).
+    TtlAnswered = 38, Answer, "ttl_answered";
 }
 
 impl Reason {

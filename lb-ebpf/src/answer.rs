@@ -38,6 +38,7 @@ pub fn is_due() -> bool {
 pub struct From {
     station: Mac,
     pub client: V4,
+    /// Who answers.
     pub vip: V4,
 }
 
@@ -76,8 +77,8 @@ impl From {
 /// What stays of an IPv6 packet, as [`From`].
 pub struct FromV6 {
     station: Mac,
-    client: V6,
-    vip: V6,
+    pub client: V6,
+    pub vip: V6,
 }
 
 impl FromV6 {
@@ -155,12 +156,23 @@ pub fn move_tags(packet: &Packet, network: usize, by: usize) -> Option<()> {
 }
 
 /// Makes an IPv4 packet an ICMP error: type and code, the second word of its header, and a quote of
-/// `WORDS` words of the packet in all, headers of the error included.
+/// `WORDS` words of the packet in all, headers of the error included. It comes from the packet's
+/// destination.
 #[inline(always)]
 pub fn icmp<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16, rest: u32) -> Option<()> {
-    let seen = XdpContext::new(context);
-    let packet = Packet::new(&seen);
-    let from = From::of(&packet, network)?;
+    let from = From::of(&Packet::new(&XdpContext::new(context)), network)?;
+    icmp_from::<WORDS>(&from, context, network, kind, rest)
+}
+
+/// As [`icmp`], from `from.vip`.
+#[inline(always)]
+pub fn icmp_from<const WORDS: usize>(
+    from: &From,
+    context: *mut xdp_md,
+    network: usize,
+    kind: u16,
+    rest: u32,
+) -> Option<()> {
     // The quote stays where it is; room is made before it.
     const ROOM: usize = IP + ICMP;
     // SAFETY: the context is the one that the kernel handed to this program.
@@ -190,9 +202,19 @@ pub fn icmp<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16,
 /// a sum over all of it; the headers are what hosts go by.
 #[inline(always)]
 pub fn icmpv6<const WORDS: usize>(context: *mut xdp_md, network: usize, kind: u16, rest: u32) -> Option<()> {
-    let seen = XdpContext::new(context);
-    let packet = Packet::new(&seen);
-    let from = FromV6::of(&packet, network)?;
+    let from = FromV6::of(&Packet::new(&XdpContext::new(context)), network)?;
+    icmpv6_from::<WORDS>(&from, context, network, kind, rest)
+}
+
+/// As [`icmpv6`], from `from.vip`.
+#[inline(always)]
+pub fn icmpv6_from<const WORDS: usize>(
+    from: &FromV6,
+    context: *mut xdp_md,
+    network: usize,
+    kind: u16,
+    rest: u32,
+) -> Option<()> {
     const ROOM: usize = IPV6 + ICMP;
     // SAFETY: the context is the one that the kernel handed to this program.
     if unsafe { bpf_xdp_adjust_head(context, -(ROOM as i32)) } != 0 || !cut(context, network + WORDS * 4) {

@@ -17,7 +17,7 @@ use crate::sys::packet::Packet;
 
 /// A family of addresses. `network` and `transport` are the offsets of the IP header and of the one
 /// behind it.
-pub trait Family: Address + RelatedHeaders {
+pub trait Family: Address + RelatedHeaders + 'static {
     /// A power of two minus one that no `transport` exceeds: the bound that the verifier sees.
     const TRANSPORT_MASK: usize;
 

@@ -6,4 +6,5 @@ pub mod connection;
 pub mod fragment;
 pub mod quic;
 pub mod service;
+pub mod source;
 pub mod table;

@@ -13,6 +13,7 @@ use lb_common::egress::Egress;
 use lb_common::fragment::{self, Held, ORDINARY, Trail};
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
+use lb_common::nat::source::{self, Client, Endpoint, Pool, Reply};
 use lb_common::nat::{self, Backend, Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
@@ -138,6 +139,30 @@ pub static KNOWN: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 pub static GUESSES: Array<u32, { nat::GUESSES as usize }, SHARED> = Array::new();
 
+/// Addresses of ours that stand in the place of clients, by `Translation::pool`.
+#[btf_map]
+pub static POOLS: Array<Pool, { source::MOST_POOLS as usize }, SHARED> = Array::new();
+
+/// By client and server: what stands in the place of the client.
+#[btf_map]
+pub static SOURCES: HashMap<Client, Endpoint, { source::MOST_CONNECTIONS as usize }, GROWS> = HashMap::new();
+
+/// By what a server's packet says: whose connection it is. An address and port of ours is taken for
+/// a connection by an insertion here.
+#[btf_map]
+pub static REPLIES: HashMap<Reply, Client, { source::MOST_CONNECTIONS as usize }, GROWS> = HashMap::new();
+
+/// The packet of this CPU that a server has sent; for `path::back`, which knows what it is.
+#[btf_map]
+pub static ANSWER: PerCpuArray<[u64; ANSWER_SIZE], 1> = PerCpuArray::new();
+
+/// Words in `ANSWER`.
+pub const ANSWER_SIZE: usize = 18;
+
+/// What `lookup::source` has found for the packet of this CPU.
+#[btf_map]
+pub static ENDPOINT: PerCpuArray<Endpoint, 1> = PerCpuArray::new();
+
 /// The packet of this CPU that another program sends; for `Stage::Encapsulate`, `Stage::Egress` and
 /// `Stage::Translate`.
 #[btf_map]
@@ -220,6 +245,10 @@ pub static DECIDED: PerCpuArray<Decision, 1> = PerCpuArray::new();
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<fragment::Key, Trail, { fragment::TRAILS as usize }> = LruHashMap::new();
+
+/// A trail on its way into `FRAGMENTS`: the stack has no room for it.
+#[btf_map]
+pub static NEW_TRAIL: PerCpuArray<(fragment::Key, Trail), 1> = PerCpuArray::new();
 
 /// Bytes of `HELD`, a power of two and whole pages.
 const HELD_BYTES: usize = 1024 * 1024;

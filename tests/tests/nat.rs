@@ -57,6 +57,7 @@ impl Masqueraded {
             (&director, "fd00::5/64"),
             (&director, "fd20::5/64"),
             (&server, "fd20::25/64"),
+            (&neighbour, "fd20::27/64"),
         ] {
             node.add_ipv6(address).expect("an address");
         }
@@ -78,6 +79,7 @@ impl Masqueraded {
             (&server, "route add default via 10.20.0.6"),
             (&server, "-6 route add default via fd20::6"),
             (&neighbour, "route add default via 10.20.0.6"),
+            (&neighbour, "-6 route add default via fd20::6"),
         ] {
             node.ip(command).expect(command);
         }
@@ -89,9 +91,21 @@ impl Masqueraded {
 }
 
 fn configuration() -> String {
+    configuration_with("", "", 100_000)
+}
+
+/// Clients' packets come from addresses that move with the VIP, in the server's network.
+fn with_source_nat(connections: u32) -> String {
+    configuration_with("[10.20.0.7]", "['fd20::7']", connections)
+}
+
+/// The addresses of `source_nat` of both families, if there are any.
+fn configuration_with(v4: &str, v6: &str, connections: u32) -> String {
     let service = |vip: &str, server: &str, protocol: &str, (port, server_port): (u16, u16), check: &str| {
+        let sources = if vip.contains(':') { v6 } else { v4 };
+        let sources = if sources.is_empty() { String::new() } else { format!("    source_nat: {sources}\n") };
         format!(
-            "  - vip: '{vip}:{port}'\n    protocol: {protocol}\n    forward: masq\n{check}    \
+            "  - vip: '{vip}:{port}'\n    protocol: {protocol}\n    forward: masq\n{sources}{check}    \
              servers: [{{ name: www1, address: '{server}:{server_port}' }}]\n"
         )
     };
@@ -106,9 +120,13 @@ fn configuration() -> String {
             service(vip, server, "udp", CLOSED, ""),
         ]
     });
-    let groups = format!("[{{ vips: ['{VIP}/25', '{VIP6}/64', 10.20.0.6/24, 'fd20::6/64'] }}]");
+    let groups = format!(
+        "[{{ vips: ['{VIP}/25', '{VIP6}/64', 10.20.0.6/24, 'fd20::6/64', 10.20.0.7/24, 'fd20::7/64'] }}]"
+    );
     let services: String = services.collect();
-    format!("interface: eth0\nmetrics: off\ngroups: {groups}\nservices:\n{services}")
+    format!(
+        "interface: eth0\nmetrics: off\nconnections: {connections}\ngroups: {groups}\nservices:\n{services}"
+    )
 }
 
 #[track_caller]
@@ -263,4 +281,69 @@ fn outlives_restarts(lab: &Masqueraded, director: &mut Director) {
         exchange_all();
     }
     assert_eq!(echo_service(&director.status().expect("a status"), VIP.into()).method.name(), "Masq");
+}
+
+/// All of a page, by curl.
+#[track_caller]
+fn download(client: &Node, url: &str) -> Vec<u8> {
+    let options = ["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "120", url];
+    let output = client.command("curl").args(options).output().expect("curl runs");
+    assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The server knows no way to any client, and one client is beside it.
+#[test]
+fn with_source_nat_the_server_may_be_anywhere() {
+    const LARGE: usize = 100 << 20;
+    let lab = Masqueraded::new("snat");
+    for command in ["route del default", "-6 route del default"] {
+        lab.web.node().ip(command).expect(command);
+    }
+    let page: Vec<u8> = (0..LARGE).map(|index| (index * 31 / 7) as u8).collect();
+    let file = lab.web.node().folder().expect("a folder").join("html/large.bin");
+    std::fs::write(file, &page).expect("a page");
+    let _responders = [IpAddr::from(SERVER), SERVER6.into()].map(|address| {
+        let answer = |question: &[u8]| question.to_ascii_uppercase();
+        Responder::start(lab.web.node(), (address, NAMES.1), answer).expect("a free port")
+    });
+    let mut director = Director::start(&lab.director, &with_source_nat(100_000)).expect("lb starts");
+    let all_in_use =
+        |status: &Status| status.services.iter().all(|service| service.servers.iter().all(in_use));
+    wait_for(&director, "servers up", all_in_use);
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let clients = [&lab.neighbour, &lab.clients[0], &lab.clients[1]];
+    let sides = || clients.into_iter().flat_map(|client| vips.map(|vip| (client, vip)));
+    let open = || sides().map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves"));
+    for (client, vip) in sides() {
+        exchange(&connect(client, vip, ECHO.0).expect("it serves"), BYTES / 8);
+        assert_eq!(ask(client, vip, NAMES.0).expect("an answer"), b"WHO?");
+        let refused = connect(client, vip, CLOSED.0).expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let unreachable = ask(client, vip, CLOSED.0).expect_err("nobody listens");
+        assert_eq!(unreachable.kind(), ErrorKind::ConnectionRefused, "{vip}: an ICMP error");
+    }
+    for vip in vips {
+        let url = format!("http://{}/large.bin", SocketAddr::new(vip, WEB.0));
+        assert!(download(&lab.neighbour, &url) == page, "{vip}: the page of the server beside the client");
+    }
+    // Its connections go on while the director is stopped, killed, and begins with another table.
+    let connections: Vec<TcpStream> = open().collect();
+    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    exchange_all();
+    for (kill, table) in [(false, 100_000), (true, 100_000), (false, 300_000)] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        exchange_all();
+        std::fs::write(director.configuration().expect("a file"), with_source_nat(table))
+            .expect("a new file");
+        director.restart().expect("lb starts again");
+        exchange_all();
+        wait_for(&director, "servers up", all_in_use);
+        // Long enough for ports to be given back whose connections are not known.
+        thread::sleep(Duration::from_secs(5));
+        exchange_all();
+    }
+    let findings = director.status().expect("a status").findings;
+    let wrong = |id: &str| findings.iter().any(|finding| finding.finding == id);
+    assert!(!wrong("source_nat_missing") && !wrong("client_near_server"), "{findings:?}");
 }

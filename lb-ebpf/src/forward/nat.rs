@@ -4,24 +4,27 @@
 //!
 //! Programs of their own, so that packets of direct routing know nothing of it.
 
+pub mod expired;
 mod partial;
 mod plain;
+mod rewrite;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
 use lb_common::frame::Head;
 use lb_common::mac::Mac;
-use lb_common::nat::{Delta, Hop, MOST_ROUTES, Translation};
-use lb_common::partial_checksum::offset;
+use lb_common::nat::{Hop, MOST_ROUTES, Translation};
 use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 
 pub use self::plain::{plain_way_to, readdress, send_plain};
+use self::rewrite::OFFSET_MASK;
+pub use self::rewrite::{forward, forward_again, forward_later};
 use super::{Action, direct, parcel};
 use crate::family::Family;
-use crate::lookup::backend;
+use crate::lookup::{backend, source};
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
@@ -86,14 +89,14 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     };
     let is_error = head.is_error(&packet);
     // An error may come from a router that the server is beside.
-    if !is_error && translation.is_near(head.source.mapped()) {
+    if !is_error && !translation.has_pool() && translation.is_near(head.source.mapped()) {
         return Err(unlearnt(parcel.server, &packet, &head, Reason::ClientNearServer));
     }
-    if parcel.opens != 0 && clashes(parcel.server, translation, &packet, &head) {
+    if parcel.opens != 0 && !translation.has_pool() && clashes(parcel.server, translation, &packet, &head) {
         return Err(unlearnt(parcel.server, &packet, &head, Reason::NatClash));
     }
     if head.ttl < 2 {
-        return Err(Reason::TtlExpired);
+        return Err(expired::refuse(&packet, &head, ServerId(parcel.server)));
     }
     if parcel.is_slow != 0 && !is_error {
         let client = head.source.mapped();
@@ -101,7 +104,20 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
     let quoted = if is_error { Some(quoted(&packet, &head).ok_or(Reason::BadLength)?) } else { None };
-    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, parcel.next_hop.mac())?;
+    if translation.has_pool() {
+        // An error is about a packet to the client.
+        let client = if let Some(quoted) = &quoted { quoted.destination } else { head.source };
+        if !source::find(ServerId(parcel.server), client.mapped(), parcel.client_port, !is_error) {
+            return Err(unlearnt(parcel.server, &packet, &head, Reason::NoSourcePort));
+        }
+    }
+    let to = parcel.next_hop.mac();
+    forward(&packet, &head, quoted.as_ref(), End::Destination, &new, to)?;
+    if translation.has_pool() {
+        let source = source::found().ok_or(Reason::MapInconsistency)?;
+        let new = New { address: A::of_this(&source.address), port: source.port };
+        forward_again(&packet, &head, quoted.as_ref(), End::Source, &new, to)?;
+    }
     stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
     Ok(Action::Transmit)
 }
@@ -159,199 +175,6 @@ fn read_quote<A: Family>(context: *mut xdp_md, at: usize, quoted: &mut Quoted<A>
         transport: flow.transport as u32,
     };
     1
-}
-
-/// Rewrites one end of the packet, takes a hop from it, and writes the MACs. Of an ICMP error the
-/// other end of the packet that it quotes is rewritten too: that one has gone the other way.
-#[inline(always)]
-pub fn forward<A: Family>(
-    packet: &Packet,
-    head: &Head<A>,
-    quoted: Option<&Quoted<A>>,
-    end: End,
-    new: &New<A>,
-    to: Mac,
-) -> Result<(), Reason> {
-    let is_fragment = head.fragment != 0;
-    let shape = Shape {
-        network: head.network,
-        transport: head.upper,
-        kind: if head.is_later_fragment() { LATER_FRAGMENT } else { head.protocol.into() },
-        end,
-        // A fragment's checksum covers others, too, and none is left to hardware.
-        length: if is_fragment { 0 } else { head.total_length },
-    };
-    let context = packet.context().ctx;
-    let written = match quoted {
-        Some(quoted) => {
-            let place =
-                quoted.network as u64 | (quoted.transport as u64) << 16 | (quoted.protocol as u64) << 32;
-            rewrite_error(context, to, shape.packed(), place, new)
-        }
-        None => {
-            let partial = partial::is_left_to_hardware::<A>(context, shape.packed());
-            rewrite(context, to, shape.packed() | (partial as u64) << 31, new)
-        }
-    };
-    if written != 0 { Ok(()) } else { Err(Reason::BadLength) }
-}
-
-/// [`forward`] of a later fragment.
-#[inline(always)]
-pub fn forward_later<A: Family>(
-    packet: &Packet,
-    head: &Head<A>,
-    end: End,
-    new: &New<A>,
-    to: Mac,
-) -> Result<(), Reason> {
-    let shape = Shape { network: head.network, transport: head.upper, kind: LATER_FRAGMENT, end, length: 0 };
-    match rewrite(packet.context().ctx, to, shape.packed(), new) {
-        0 => Err(Reason::BadLength),
-        _ => Ok(()),
-    }
-}
-
-/// What [`rewrite`] and [`rewrite_error`] have to know of a packet.
-#[derive(Clone, Copy)]
-struct Shape {
-    network: usize,
-    transport: usize,
-    /// The protocol, or [`LATER_FRAGMENT`].
-    kind: u32,
-    end: End,
-    /// Of the IP packet, bytes; 0: a fragment's.
-    length: usize,
-}
-
-const LATER_FRAGMENT: u32 = 256;
-/// Set beside a packed shape: the checksum is left to hardware.
-const PARTIAL: u64 = 1 << 31;
-
-/// No offset in a packet that is written to exceeds this, which is the bound that the verifier
-/// sees.
-const OFFSET_MASK: usize = 0x7ff;
-
-impl Shape {
-    #[inline(always)]
-    const fn packed(self) -> u64 {
-        let offsets = self.network as u64 | (self.transport as u64) << 8;
-        let rest = (self.kind as u64) << 20 | (self.end as u64) << 30 | (self.length as u64) << 32;
-        offsets | rest
-    }
-
-    #[inline(always)]
-    const fn from_packed(word: u64) -> Self {
-        Self {
-            network: word as usize & 0xff,
-            transport: (word >> 8) as usize & 0xfff,
-            kind: (word >> 20) as u32 & 0x3ff,
-            end: if word >> 30 & 1 == 0 { End::Source } else { End::Destination },
-            length: (word >> 32) as usize,
-        }
-    }
-}
-
-/// [`forward`] with the packet looked at anew: the compiler would leave out checks of bounds that
-/// the verifier wants. `shape` is as packed above. 0: the packet is too short.
-#[inline(never)]
-fn rewrite<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, new: &New<A>) -> u32 {
-    let context = &packet::context(context);
-    let partial = shape & PARTIAL != 0;
-    u32::from(rewrite_plain(&Packet::new(context), to, &Shape::from_packed(shape), partial, new).is_some())
-}
-
-/// The same of an ICMP error. `quote`: where the headers of the quoted packet begin, and its
-/// protocol.
-#[inline(never)]
-fn rewrite_error<A: Family>(context: *mut xdp_md, to: Mac, shape: u64, quote: u64, new: &New<A>) -> u32 {
-    let context = &packet::context(context);
-    u32::from(rewrite_both(&Packet::new(context), to, &Shape::from_packed(shape), quote, new).is_some())
-}
-
-#[inline(always)]
-fn rewrite_plain<A: Family>(
-    packet: &Packet,
-    to: Mac,
-    shape: &Shape,
-    partial: bool,
-    new: &New<A>,
-) -> Option<()> {
-    direct::write(packet, CONTROL.get(0)?, to).ok()?;
-    let addresses = write_address(packet, shape.network, shape.end, new.address, true)?;
-    if shape.kind == LATER_FRAGMENT {
-        return Some(());
-    }
-    let protocol = Protocol::from_number(shape.kind as u8)?;
-    let port = mend(packet, shape.transport + shape.end.port(), |_| new.port)?;
-    let change = |sum| match partial {
-        true => addresses.mend_partial(sum),
-        false => addresses.and(port).mend_transport(protocol, sum),
-    };
-    mend(packet, shape.transport + offset(protocol), change)?;
-    Some(())
-}
-
-#[inline(always)]
-fn rewrite_both<A: Family>(packet: &Packet, to: Mac, shape: &Shape, quote: u64, new: &New<A>) -> Option<()> {
-    direct::write(packet, CONTROL.get(0)?, to).ok()?;
-    let (network, transport) = (quote as usize & 0xffff, (quote >> 16) as usize & 0xffff);
-    let protocol = Protocol::from_number((quote >> 32) as u8)?;
-    let end = shape.end;
-    let outer = write_address(packet, shape.network, end, new.address, true)?;
-    let inner = write_address(packet, network, end.other(), new.address, false)?;
-    let port = mend(packet, transport + end.other().port(), |_| new.port)?;
-    // What an IPv4 header's checksum loses its address gains: together they add up to the same.
-    // That of ICMPv6 covers the outer addresses, too.
-    let mut delta = match A::IP_CHECKSUM {
-        Some(_) => port,
-        None => port.and(outer).and(inner),
-    };
-    let at = transport + offset(protocol);
-    if at + 2 <= shape.network + shape.length {
-        let change = |sum| inner.and(port).mend_transport(protocol, sum);
-        // It may be cut off there.
-        delta = delta.and(mend(packet, at, change).unwrap_or_default());
-    }
-    mend(packet, shape.transport + 2, |sum| delta.mend(sum))?;
-    Some(())
-}
-
-/// Writes an address and mends the IP header's checksum, if there is one; takes a hop from the
-/// packet if `hop`. Returns what has changed in the addresses.
-#[inline(always)]
-fn write_address<A: Family>(packet: &Packet, network: usize, end: End, new: A, hop: bool) -> Option<Delta> {
-    let place = place::<A>(packet, network + end.address::<A>())?;
-    // SAFETY: bounds checked by `place`; for alignment see `Packet::read`.
-    let old = unsafe { *place };
-    // SAFETY: as above.
-    unsafe { *place = new };
-    let delta = Delta::of_address(old, new);
-    let hops = if hop { A::take_hop(packet, opaque(network) & OFFSET_MASK)? } else { Delta::default() };
-    if let Some(checksum) = A::IP_CHECKSUM {
-        mend(packet, network + checksum, |sum| delta.and(hops).mend(sum))?;
-    }
-    Some(delta)
-}
-
-/// Changes the word at `at`.
-#[inline(always)]
-fn mend(packet: &Packet, at: usize, change: impl FnOnce(u16) -> u16) -> Option<Delta> {
-    let word = place::<u16>(packet, at)?;
-    // SAFETY: bounds checked by `place`; for alignment see `Packet::read`.
-    unsafe {
-        let old = *word;
-        let new = change(old);
-        *word = new;
-        Some(Delta::of_word(old, new))
-    }
-}
-
-/// The value at an offset of which the compiler knows nothing, so that it leaves every check of
-/// bounds in.
-#[inline(always)]
-fn place<T>(packet: &Packet, at: usize) -> Option<*mut T> {
-    packet.at::<T>(opaque(at) & OFFSET_MASK)
 }
 
 /// Whether another connection of the same client and port goes to the same server by another

@@ -29,7 +29,9 @@ pub struct Parcel {
     pub length: u32,
     pub opens: u32,
     /// It has come by the slow way.
-    pub is_slow: u32,
+    pub is_slow: u16,
+    /// Of the connection, as it stands in a packet.
+    pub client_port: u16,
 }
 
 /// What the verifier may know of `network`.
@@ -60,7 +62,8 @@ pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, next_hop: NextHop, op
             transport: flow.transport as u16,
             length: flow.total_length as u32,
             opens: u32::from(opens),
-            is_slow: u32::from(is_slow),
+            is_slow: u16::from(is_slow),
+            client_port: flow.source_port,
         };
     }
 }

@@ -8,6 +8,7 @@ use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 use lb_common::table::{self, Page as _, Place, Seen};
 
+use super::source;
 use super::table::MapPage;
 use crate::family::Family;
 use crate::maps::{BACKENDS, CONTROL, GUESSES, SERVERS, TRANSLATIONS};
@@ -21,21 +22,64 @@ pub struct Found {
     pub is_live: bool,
 }
 
-/// The server whose packet to this client comes from this address and port. Of several the one that
-/// has a connection with the client.
+/// Whose a server's packet is.
+#[derive(Clone, Copy)]
+pub struct Answer<A> {
+    pub server: ServerId,
+    pub client: A,
+    /// As it stands in a packet.
+    pub client_port: u16,
+    pub protocol: Protocol,
+    /// The packet has an address of ours in the client's place.
+    pub is_sourced: bool,
+}
+
+/// The server whose packet comes from this address and port, and the client that it is for. Of
+/// several servers the one that has a connection with the client.
 #[inline(always)]
-pub fn find<A: Family>(sent: &Flow<A>) -> Option<ServerId> {
-    let key = Backend::new(sent.source.mapped(), sent.source_port, sent.protocol);
-    // SAFETY: the value is a word, which is read whole.
-    let first = unsafe { BACKENDS.get(&key) }.map(|first| *first as u16)?;
-    if TRANSLATIONS.get(u32::from(first))?.next == first {
-        if let Some(guess) = GUESSES.get_ptr_mut(nat::guess(sent.source, sent.source_port)) {
-            // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
-            unsafe { guess.write_volatile(first.into()) };
-        }
-        return Some(ServerId(first));
+pub fn find<A: Family>(sent: &Flow<A>) -> Option<Answer<A>> {
+    let (V6([high, low]), V6([to_high, to_low])) = (sent.source.mapped(), sent.destination.mapped());
+    let ports = u64::from(sent.source_port) | u64::from(sent.destination_port) << 16;
+    let rest = ports | u64::from(sent.protocol.number()) << 32;
+    let found = lb_answer_of(high, low, to_high, to_low, rest);
+    let (server, is_sourced) = (ServerId(found as u16), found & SOURCED != 0);
+    let (mut client, mut client_port) = (sent.destination, sent.destination_port);
+    if is_sourced {
+        let behind = source::found()?;
+        (client, client_port) = (A::of_this(&behind.address), behind.port);
+    } else if is_alone(server)
+        && let Some(guess) = GUESSES.get_ptr_mut(nat::guess(sent.source, sent.source_port))
+    {
+        // SAFETY: a map's value, aligned; whichever CPU writes last, it is such a server.
+        unsafe { guess.write_volatile(server.0.into()) };
     }
-    among(first, 0, sent.destination.mapped(), sent.destination_port).map(|found| found.server)
+    let protocol = sent.protocol;
+    (found != 0).then_some(Answer { server, client, client_port, protocol, is_sourced })
+}
+
+/// In what [`lb_answer_of`] returns: [`source::found`] returns the client.
+const SOURCED: u32 = 1 << 16;
+
+/// [`find`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`]. `rest`:
+/// the ports as they stand in the packet, and the protocol's number. 0: it is none's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_answer_of(high: u64, low: u64, to_high: u64, to_low: u64, rest: u64) -> u32 {
+    let Some(protocol) = Protocol::from_number((rest >> 32) as u8) else { return 0 };
+    let (key, port) = (Backend::new(V6([high, low]), rest as u16, protocol), (rest >> 16) as u16);
+    // SAFETY: the value is a word, which is read whole.
+    let Some(first) = (unsafe { BACKENDS.get(&key) }).map(|first| *first as u16) else { return 0 };
+    let Some(translation) = TRANSLATIONS.get(u32::from(first)) else { return 0 };
+    if translation.ring_has_pools != 0 {
+        let server = source::lb_client_of(first.into(), to_high, to_low, port.into());
+        if server != 0 {
+            return server | SOURCED;
+        }
+    }
+    match translation.next == first {
+        true => first.into(),
+        false => lb_server_among(first.into(), to_high, to_low, port.into()) & !LIVE,
+    }
 }
 
 /// As [`find`], if the last packet that came from about there was of the same server, and no other
@@ -48,7 +92,15 @@ pub fn guessed<A: Family>(sent: &Flow<A>) -> Option<ServerId> {
     let guess = unsafe { guess.read_volatile() } as u16;
     let translation = TRANSLATIONS.get(u32::from(guess))?;
     let is_its = translation.address == sent.source.mapped() && translation.port == sent.source_port;
-    (is_its && translation.next == guess).then_some(ServerId(guess))
+    (is_its && translation.next == guess && translation.ring_has_pools == 0).then_some(ServerId(guess))
+}
+
+/// Whether no other server uses its address and port, and clients keep their addresses.
+#[inline(always)]
+fn is_alone(server: ServerId) -> bool {
+    TRANSLATIONS
+        .get(u32::from(server.0))
+        .is_some_and(|translation| translation.next == server.0 && translation.ring_has_pools == 0)
 }
 
 /// The server of this ring that has a connection with the client and port; one that is not over, if

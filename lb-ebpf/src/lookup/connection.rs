@@ -7,7 +7,7 @@ use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
 use lb_common::probe;
 use lb_common::reason::Reason;
-use lb_common::server::{NextHop, ServerEntry, ServerId};
+use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
 
@@ -367,8 +367,17 @@ impl<A: Family> Steps<'_, A> {
 
     #[inline(always)]
     fn unknown(&self) -> Result<Decision, Reason> {
-        let Some(state) = self.first() else { return self.stray() };
-        let decision = self.scheduled()?;
+        let (decision, state) = match self.first() {
+            Some(state) => (self.scheduled()?, state),
+            None => {
+                let decision = self.stray()?;
+                if !matches!(decision.next_hop.forwarding(), Forwarding::Masq) {
+                    return Ok(decision);
+                }
+                // Its server's answers are found by the entry.
+                (decision, self.in_midst())
+            }
+        };
         let entry = self.entry(decision.server, state);
         let Found { place, page, room, .. } = self.found;
         let key = self.context.flow.key();
@@ -376,7 +385,16 @@ impl<A: Family> Steps<'_, A> {
         if learnt || learn::<A>(place, key, entry, self.context.now_ns) {
             return Ok(decision);
         }
-        Ok(Decision { without_entry: true, ..self.by_hash()? })
+        Ok(Decision { without_entry: true, opens: decision.opens, ..self.by_hash()? })
+    }
+
+    /// State of a TCP connection that is known from this packet on.
+    #[inline(always)]
+    fn in_midst(&self) -> State {
+        match connection::step(State::Established, self.flags) {
+            Step::To(next) => next,
+            _ => State::Established,
+        }
     }
 
     /// A TCP packet in mid-connection that no entry knows.

@@ -6,7 +6,7 @@ use lb_common::frame::Flow;
 use lb_common::reason::Reason;
 
 use super::connection::Decision;
-use crate::maps::{DECIDED, FRAGMENTS};
+use crate::maps::{DECIDED, FRAGMENTS, NEW_TRAIL};
 
 /// Tells `path::related`, which is another program, where the packet goes.
 #[inline(always)]
@@ -30,8 +30,14 @@ pub fn remember<A>(key: &Key, piece: Piece, flow: &Flow<A>, decision: &Decision,
     let ports = [flow.source_port, flow.destination_port];
     let datagram = Datagram::new(decision.server, ports, flow.protocol);
     let trail = Trail { until_ns: now_ns + TIMEOUT_NS, datagram, covered: Covered::of(piece) };
+    let Some(room) = NEW_TRAIL.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
+    let (key, trail) = unsafe {
+        *room = (*key, trail);
+        (&(*room).0, &(*room).1)
+    };
     // Where there is no room, the others are fragments of an unknown datagram.
-    let _ = FRAGMENTS.insert(key, &trail, 0);
+    let _ = FRAGMENTS.insert(key, trail, 0);
 }
 
 /// What the first fragment has left.

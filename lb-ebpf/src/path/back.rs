@@ -4,11 +4,13 @@
 //!
 //! What is none of all this is the host's, which may be a router, too.
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{V4, V6};
 use lb_common::connection::Tick;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Head};
+use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
@@ -20,36 +22,88 @@ use super::slow::the_hosts;
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::Action;
-use crate::forward::nat::{self, End, New, Quoted};
+use crate::forward::nat::{self, End, New, Quoted, expired};
 use crate::guard::lease;
+use crate::lookup::backend::{self, Answer};
 use crate::lookup::connection::{self, Decision, Found};
-use crate::lookup::{backend, fragment};
-use crate::maps::{CONTROL, SERVERS, TRANSLATIONS};
+use crate::lookup::fragment;
+use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, SERVERS};
 use crate::sys::clock::lb_now;
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 use crate::trace;
 
 /// A packet with ports. Returns the XDP action.
+///
+/// Three functions, one after the other: each has the stack for itself.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
-    with_head::<A>(context, send_answer)
+    match locate::<A>(context.ctx) {
+        GOES_ON => {}
+        action => return action,
+    }
+    match step::<A>(context.ctx) {
+        GOES_ON => trace::finish(send_answer::<A>(context)),
+        action => action,
+    }
+}
+
+/// What [`locate`] and [`step`] return instead of an XDP action.
+const GOES_ON: u32 = u32::MAX;
+
+/// A server's packet on its way, in the per-CPU map `ANSWER`.
+#[repr(C)]
+struct State<A> {
+    head: Head<A>,
+    answer: Answer<A>,
+    /// The MAC of the next hop to the client.
+    to: Mac,
+}
+
+const _: () = assert!(size_of::<State<V6>>() <= ANSWER_SIZE * 8 && size_of::<State<V4>>() <= ANSWER_SIZE * 8);
+
+#[inline(always)]
+fn state<A: Family>() -> Option<&'static mut State<A>> {
+    // SAFETY: a per-CPU value, aligned and large enough, that is written before it is read; XDP
+    // programs do not interrupt each other on one CPU.
+    ANSWER.get_ptr_mut(0).map(|state| unsafe { &mut *state.cast::<State<A>>() })
+}
+
+/// Whose packet it is.
+#[inline(never)]
+fn locate<A: Family>(context: *mut xdp_md) -> u32 {
+    let context = &packet::context(context);
+    let packet = Packet::new(context);
+    let (Some(link), Some(control), Some(state)) = (frame::link(&packet), CONTROL.get(0), state::<A>())
+    else {
+        return xdp_action::XDP_PASS;
+    };
+    let Some(head) = A::head(&packet, link.network()) else { return xdp_action::XDP_PASS };
+    let head = with_forgotten(head, A::TRANSPORT_MASK);
+    let Some(sent) = head.own_flow(&packet) else { return trace::finish(host(&packet, head.destination)) };
+    let Some(answer) = backend::find(&sent) else {
+        return trace::finish(the_hosts(&packet, control, &sent));
+    };
+    (state.head, state.answer) = (head, answer);
+    GOES_ON
+}
+
+/// Lets the connection take its step.
+#[inline(never)]
+fn step<A: Family>(context: *mut xdp_md) -> u32 {
+    let context = &packet::context(context);
+    let (Some(control), Some(state)) = (CONTROL.get(0), state::<A>()) else { return xdp_action::XDP_PASS };
+    let result = match try_step::<A>(Packet::new(context), control, state) {
+        Ok(None) => return GOES_ON,
+        Ok(Some(action)) => Ok(action),
+        Err(reason) => Err(reason),
+    };
+    trace::finish(result)
 }
 
 /// A packet that belongs to another one: an ICMP error, a later fragment. A program of its own, for
 /// the verifier's sake. Returns the XDP action.
 #[inline(always)]
 pub fn take_related<A: Family>(context: &XdpContext) -> u32 {
-    with_head::<A>(context, |packet, control, head| match head.is_later_fragment() {
-        true => send_fragment(packet, control, head),
-        false => send_error(packet, control, head),
-    })
-}
-
-#[inline(always)]
-fn with_head<A: Family>(
-    context: &XdpContext,
-    send: impl FnOnce(Packet, &'static Control, Head<A>) -> Result<Action, Reason>,
-) -> u32 {
     let packet = Packet::new(context);
     let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
         return xdp_action::XDP_PASS;
@@ -57,7 +111,11 @@ fn with_head<A: Family>(
     match A::head(&packet, link.network()) {
         Some(head) => {
             let head = with_forgotten(head, A::TRANSPORT_MASK);
-            match send(packet, control, head) {
+            let result = match head.is_later_fragment() {
+                true => send_fragment(packet, control, head),
+                false => send_error(packet, control, head),
+            };
+            match result {
                 Err(Reason::FragmentUnknown) => call_for(context, Stage::Hold, Reason::FragmentUnknown),
                 result => trace::finish(result),
             }
@@ -66,34 +124,48 @@ fn with_head<A: Family>(
     }
 }
 
-/// Sends a packet of a server to its client.
+/// `None`: the packet goes to its client.
 #[inline(always)]
-fn send_answer<A: Family>(
+fn try_step<A: Family>(
     packet: Packet,
     control: &'static Control,
-    head: Head<A>,
-) -> Result<Action, Reason> {
-    let Some(sent) = head.own_flow(&packet) else { return host(&packet, head.destination) };
-    let Some((id, server)) = server_of(&sent) else { return the_hosts(&packet, control, &sent) };
-    let context = &Context { packet, control, flow: turned(&sent, server, &head), now_ns: lb_now() };
+    state: &mut State<A>,
+) -> Result<Option<Action>, Reason> {
+    let State { head, answer, to } = state;
+    // The verifier knows nothing of what is read from a map.
+    let head = &with_forgotten(*head, A::TRANSPORT_MASK);
+    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
+    let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some((found, decision)) = connection_of(context, id)? else {
-        return host(packet, head.destination);
+    let Some((found, decision)) = connection_of(context, answer.server)? else {
+        return host(packet, head.destination).map(Some);
     };
     trace::begin(packet, flow);
     trace::answered(&decision);
     check(context)?;
     let flags = frame::check(packet, flow)?;
     if let Some(action) = by_lease(context, &found)? {
-        return Ok(action);
+        return Ok(Some(action));
     }
-    let to = way(&head)?;
+    *to = way(packet, head, answer)?;
     found.answered(flags, lease::generation(control, found.group()), Tick::from_ns(*now_ns));
-    if let Some(piece) = head.first_piece() {
-        fragment::remember(&head.key(), piece, flow, &decision, *now_ns);
+    if let (Some(piece), Some(sent)) = (head.first_piece(), head.own_flow(packet)) {
+        // The ports that the packet has: others of its datagram are looked up by them.
+        fragment::remember(&head.key(), piece, &sent, &decision, *now_ns);
     }
-    let vip = New { address: flow.destination, port: flow.destination_port };
-    nat::forward(packet, &head, None, End::Source, &vip, to)?;
+    Ok(None)
+}
+
+/// Sends a packet of a server to its client.
+#[inline(always)]
+fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
+    let Some(State { head, answer, to }) = state::<A>() else { return Err(Reason::MapInconsistency) };
+    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
+    let packet = &Packet::new(context);
+    nat::forward(packet, head, None, End::Source, &vip(server), *to)?;
+    if answer.is_sourced {
+        nat::forward_again(packet, head, None, End::Destination, &client(answer), *to)?;
+    }
     Ok(Action::Transmit)
 }
 
@@ -102,14 +174,18 @@ fn send_answer<A: Family>(
 #[inline(always)]
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };
-    let Some((id, server)) = server_of(&sent) else { return host(&packet, head.destination) };
-    if !backend::is_connected(id, sent.destination.mapped(), sent.destination_port) {
+    let Some((answer, server)) = answer_of(&sent) else { return host(&packet, head.destination) };
+    if !backend::is_connected(answer.server, answer.client.mapped(), answer.client_port) {
         return host(&packet, head.destination);
     }
-    let context = &Context { packet, control, flow: turned(&sent, server, &head), now_ns: lb_now() };
-    may_go_back(context, &head, id, server)?;
-    let to = way(&head)?;
+    let context = &Context { packet, control, flow: turned(&answer, server, &head), now_ns: lb_now() };
+    may_go_back(context, &head, answer.server, server)?;
+    let to = way(&context.packet, &head, &answer)?;
     nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server), to)?;
+    if answer.is_sourced {
+        let client = client(&answer);
+        nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to)?;
+    }
     Ok(Action::Transmit)
 }
 
@@ -183,42 +259,43 @@ fn send_fragment<A: Family>(
         if control.vips.may_contain(head.destination) { Err(Reason::FragmentUnknown) } else { Ok(action) }
     };
     let Some((trail, datagram)) = fragment::trail(&key, now_ns) else { return others(&packet) };
-    let id = datagram.server();
-    let (Some(server), Some(translation)) = (SERVERS.get(id.0.into()), TRANSLATIONS.get(id.0.into())) else {
-        return others(&packet);
-    };
-    if translation.address != head.source.mapped() {
-        // The server's number has become another one's.
+    let sent = head.flow_of(datagram);
+    let Some((answer, server)) = answer_of(&sent) else { return others(&packet) };
+    if answer.server != datagram.server() {
+        // The connection is over, or the server's number has become another one's.
         return others(&packet);
     }
-    let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
-    may_go_back(context, &head, id, server)?;
+    let context = &Context { packet, control, flow: sent, now_ns };
+    may_go_back(context, &head, answer.server, server)?;
     if fragment::note(trail, head.piece()?)? {
         fragment::forget(&key);
     }
-    let to = way(&head)?;
-    nat::forward_later(&context.packet, &head, End::Source, &vip(server), to)?;
+    let to = way(&context.packet, &head, &answer)?;
+    nat::forward_later(&context.packet, &head, End::Source, &vip(server), to, false)?;
+    if answer.is_sourced {
+        nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to, true)?;
+    }
     Ok(Action::Transmit)
 }
 
-/// The server that has sent this, if it is one that is reached by address translation.
+/// Whose this packet of a server is, if the server is one that is reached by address translation.
 #[inline(always)]
-fn server_of<A: Family>(sent: &Flow<A>) -> Option<(ServerId, &'static ServerEntry)> {
-    let id = backend::find(sent)?;
-    SERVERS.get(u32::from(id.0)).map(|server| (id, server))
+fn answer_of<A: Family>(sent: &Flow<A>) -> Option<(Answer<A>, &'static ServerEntry)> {
+    let answer = backend::find(sent)?;
+    SERVERS.get(u32::from(answer.server.0)).map(|server| (answer, server))
 }
 
 /// What the connection table knows the connection by: what its client sends. The offsets are those
 /// of the packet that has come.
 #[inline(always)]
-fn turned<A: Family>(sent: &Flow<A>, server: &ServerEntry, head: &Head<A>) -> Flow<A> {
+fn turned<A: Family>(answer: &Answer<A>, server: &ServerEntry, head: &Head<A>) -> Flow<A> {
     let vip = vip(server);
     Flow {
-        source: sent.destination,
+        source: answer.client,
         destination: vip.address,
-        source_port: sent.destination_port,
+        source_port: answer.client_port,
         destination_port: vip.port,
-        protocol: sent.protocol,
+        protocol: answer.protocol,
         ttl: head.ttl,
         network: head.network,
         transport: head.upper,
@@ -232,11 +309,17 @@ fn vip<A: Family>(server: &ServerEntry) -> New<A> {
     New { address: A::of_this(&server.service.address), port: server.service.port_and_protocol as u16 }
 }
 
+/// What becomes the destination, where that is an address of ours.
+#[inline(always)]
+fn client<A: Family>(answer: &Answer<A>) -> New<A> {
+    New { address: answer.client, port: answer.client_port }
+}
+
 /// The MAC of the next hop to the client, if the packet has hops left.
 #[inline(always)]
-fn way<A: Family>(head: &Head<A>) -> Result<lb_common::mac::Mac, Reason> {
+fn way<A: Family>(packet: &Packet, head: &Head<A>, answer: &Answer<A>) -> Result<Mac, Reason> {
     if head.ttl < 2 {
-        return Err(Reason::TtlExpired);
+        return Err(expired::refuse(packet, head, answer.server));
     }
-    nat::way_to(head.destination.mapped())
+    nat::way_to(answer.client.mapped())
 }

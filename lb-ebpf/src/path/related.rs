@@ -205,6 +205,9 @@ fn send_fragment<A: Family>(
         return host(&packet, head.destination);
     }
     let Some(server) = server_of(&head, datagram) else {
+        if control.translated.may_contain(head.source) {
+            return Ok(Action::RelatedBack);
+        }
         return host(&packet, head.destination).and(Err(Reason::FragmentUnknown));
     };
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };

@@ -12,6 +12,7 @@ mod quic;
 mod scheduling;
 mod server;
 mod service;
+mod source_nat;
 mod tunnel;
 
 use std::collections::hash_map::Entry;
@@ -82,6 +83,7 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
         groups,
         services,
     };
+    validator.sources_are_held(file.services.as_deref().unwrap_or_default(), &config, root.key("services"));
     if let Some(cluster) = &config.cluster {
         validator.tunnels_lead_to_no_director(cluster, &config.services, root.key("services"));
     }

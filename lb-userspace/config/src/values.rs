@@ -205,6 +205,14 @@ pub(crate) fn node_address(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// An own address that packets come from.
+pub(crate) fn source_address(text: &str) -> Result<IpAddr, String> {
+    group_address(text).map_err(|wrong| match wrong.contains("prefix") {
+        true => "expected an address without a prefix length, such as 192.0.2.20 or 2001:db8::20".to_owned(),
+        false => wrong,
+    })
+}
+
 /// Any host's address, IPv6 included.
 pub(crate) fn any_host(text: &str) -> Result<IpAddr, String> {
     let Ok(address) = text.parse() else { return Err(no_address(text, text, ANY_HOST)) };

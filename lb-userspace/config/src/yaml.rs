@@ -165,6 +165,8 @@ pub(crate) struct Service {
     pub stray: Scalar,
     pub ops: Scalar,
     #[serde(deserialize_with = "given")]
+    pub source_nat: Option<Vec<Scalar>>,
+    #[serde(deserialize_with = "given")]
     pub persistence: Option<Persistence>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,

@@ -284,6 +284,7 @@ impl Executor {
                 self.record(key)?.settings = *settings;
                 self.write_persistence(key)?;
                 self.service_changed(key)?;
+                self.write_pool(key)?;
             }
             Change::RemoveService(key) => self.remove_service(key)?,
             Change::AddServer(key, server) => self.add_server(key, server)?,

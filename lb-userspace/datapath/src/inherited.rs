@@ -20,6 +20,7 @@ use lb_common::control::{Control, LAYOUT};
 use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
+use lb_common::nat::source::Pool;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
@@ -32,16 +33,19 @@ use super::bindings::Bindings;
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
-use crate::plan::{Target, tunnel};
+use crate::plan::{Target, nat, tunnel};
 
 /// What is shared as long as its size is the same.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 14] = [
     "SERVERS",
     "TARGETS",
     "TUNNELS",
     "TRANSLATIONS",
     "ROUTES",
     "STATIONS",
+    "POOLS",
+    "SOURCES",
+    "REPLIES",
     "EGRESSES",
     "STATS",
     "CURSORS",
@@ -67,6 +71,8 @@ pub struct Inherited {
     pub program: u32,
     pub control: Control,
     pub servers: Vec<Known>,
+    /// By number.
+    pools: Vec<Pool>,
     /// Pages of both families.
     pages: [u32; 2],
     /// Where the maps are pinned.
@@ -108,6 +114,8 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
     let translations: Mapped<Translation> = open(&folder, "TRANSLATIONS")?;
     let egresses: Mapped<Egress> = open(&folder, "EGRESSES")?;
+    let pools: Mapped<Pool> = open(&folder, "POOLS")?;
+    let pools = (0..pools.elements()).map(|number| pools.read(number)).collect();
     let room = sizes.servers as usize + 1;
     for (name, found) in [
         ("SERVERS", entries.elements()),
@@ -123,7 +131,7 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
         (1..room).filter_map(|id| known(id, entries.read(id), targets.read(id), ways(id))).collect();
     let pages = |name| -> Result<u32> { Ok(info(&map(&folder, name)?)?.max_entries()) };
     let pages = [pages("CONNECTIONS_V4")?, pages("CONNECTIONS_V6")?];
-    Ok(Inherited { program, control, servers, pages, folder })
+    Ok(Inherited { program, control, servers, pools, pages, folder })
 }
 
 fn known(
@@ -216,6 +224,10 @@ impl Inherited {
                 let named = |vlan: Vlan| (!vlan.is_as_it_came()).then_some(vlan);
                 let interface = known.egress.filter(|egress| egress.device != 0);
                 let interface = interface.and_then(|egress| if_indextoname(egress.device).ok());
+                let pool = known.translation.and_then(|known| self.pools.get(usize::from(known.pool)));
+                if let Some(pool) = pool.filter(|pool| pool.count != 0) {
+                    service.source_nat = nat::addresses(pool);
+                }
                 service.vlan = service.vlan.or(known.egress.and_then(|egress| named(egress.from)));
                 service.servers.push(lb_model::Server {
                     tunnel,

@@ -15,6 +15,8 @@
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
 //!   and counts
+//! - [`sources`]: addresses and ports in the place of clients, given back when their connections
+//!   are over
 //! - [`fragments`]: those that come too early, held until it is their turn
 //! - [`trace`]: packets that the program tells one by one
 //! - [`program_log`]: rare events that the program reports itself
@@ -37,6 +39,7 @@ pub mod object;
 pub mod plan;
 pub mod program_log;
 pub mod resize;
+pub mod sources;
 pub mod sweep;
 pub mod table;
 pub mod tournaments;
@@ -60,6 +63,7 @@ use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
 use self::object::Sizes;
+use self::sources::Sources;
 use self::table::Table;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, State, diff, schedule};
@@ -129,6 +133,14 @@ impl DataPath {
         let programs = [descriptor(Stage::Related)?, descriptor(Stage::RelatedIpv6)?];
         let maps = self.executor.fragments().take();
         maps.map(|maps| Holder::start(maps, programs, interface)).transpose()
+    }
+
+    /// What stands in the place of clients; `None`: somebody has taken it before.
+    pub fn sources(&mut self) -> Option<Sources> {
+        let (control, servers) =
+            (Arc::clone(&self.executor.maps().control), Arc::clone(&self.executor.maps().servers));
+        let table = Arc::clone(&self.table);
+        self.executor.sources().take().map(|maps| Sources { maps, table, control, servers })
     }
 
     pub fn applied(&self) -> &State {

@@ -12,6 +12,7 @@ use lb_common::control::Control;
 use lb_common::egress::Egress;
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
+use lb_common::nat::source::Pool;
 use lb_common::nat::{Route, Translation};
 use lb_common::partial_checksum::Seen;
 use lb_common::schedule::Schedule;
@@ -25,6 +26,7 @@ use super::counters::{Counters, Stats};
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
+use super::sources;
 use super::table::{Pages, Table};
 use super::tournaments::Tournaments;
 use super::trace::Trace;
@@ -57,7 +59,7 @@ pub struct Maps {
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    /// Shared with the thread of the synchronisation.
+    /// Shared with the threads of the synchronisation, and of the ports that are given back.
     pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
     pub targets: Mapped<V6>,
@@ -66,6 +68,10 @@ pub struct Maps {
     /// By [`lb_common::nat::Backend`].
     pub backends: Synced<[u64; 3], u32>,
     pub routes: Mapped<Route>,
+    /// Addresses that stand in the place of clients.
+    pub pools: Mapped<Pool>,
+    /// `None`: the thread that gives ports back has them.
+    pub sources: Option<sources::Maps>,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
     pub egresses: Mapped<Egress>,
@@ -110,6 +116,8 @@ impl Maps {
             translations: mapped(ebpf, "TRANSLATIONS")?,
             backends: Synced::take(ebpf, "BACKENDS")?,
             routes: mapped(ebpf, "ROUTES")?,
+            pools: mapped(ebpf, "POOLS")?,
+            sources: Some(sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?),
             egresses: mapped(ebpf, "EGRESSES")?,
             devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,

@@ -20,6 +20,7 @@ use lb_common::egress::Egress;
 use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
+use lb_common::nat::source::Pool;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -57,6 +58,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `None`: clients are not bound to their server.
     pub persistence: Option<Persistence>,
+    /// Addresses that stand in the place of clients at servers behind address translation.
+    pub source_nat: Option<Pool>,
     /// The group of its VIP, whose lease it is under; `None`: always active.
     pub group: Option<u8>,
     /// The service left the configuration and keeps the connections it has: others are nobody's, as

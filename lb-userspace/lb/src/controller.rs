@@ -53,6 +53,7 @@ pub(crate) mod instance;
 mod interface;
 mod lives;
 mod maintenance;
+pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
 mod notifications;

@@ -335,6 +335,9 @@ pub struct Service {
     /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
     /// that packets leave to with other tags, where it is none.
     pub vlan: Option<Vlan>,
+    /// Own addresses that clients' packets come from at servers behind address translation, of the
+    /// VIP's family; none: clients keep theirs.
+    pub source_nat: Vec<IpAddr>,
     /// How long a server that left the configuration keeps serving its open connections.
     pub drain: Duration,
     /// In file order, which is the order schedulers prefer.
@@ -359,6 +362,7 @@ impl Service {
             hooks: ServiceHooks::default(),
             stray: Stray::Pass,
             ops: false,
+            source_nat: Vec::new(),
             timeouts: Timeouts::default(),
             persistence: None,
             vlan: None,

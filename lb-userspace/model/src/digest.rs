@@ -208,6 +208,7 @@ impl Writer {
             timeouts,
             persistence,
             vlan,
+            source_nat,
             drain,
             servers,
         } = service;
@@ -252,6 +253,7 @@ impl Writer {
         self.timeouts(timeouts);
         self.option(persistence.as_ref(), Self::persistence);
         self.option(*vlan, |writer, vlan| writer.number(vlan.0));
+        self.list(source_nat, |writer, address| writer.address(*address));
         self.time(*drain);
         self.list(servers, Self::server);
     }

@@ -25,7 +25,7 @@ mod tunnel;
 
 pub use self::check::*;
 pub use self::config::*;
-pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND};
+pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::names::canonical;
 pub use self::ports::{PortKey, PortRange, Ports};

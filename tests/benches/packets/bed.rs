@@ -282,6 +282,7 @@ pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
             quic: false,
             timeouts: Timeouts::default(),
             persistence: None,
+            source_nat: None,
             group: Some(0),
             departed: false,
         },

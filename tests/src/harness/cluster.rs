@@ -41,6 +41,7 @@ pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
         quic: false,
         timeouts: Timeouts::default(),
         persistence: None,
+        source_nat: None,
         group: Some(GROUP),
         departed: false,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
@@ -17,6 +18,7 @@ use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::State;
+use lb_datapath::sources::Sources;
 
 use super::{Director, MAC};
 
@@ -45,6 +47,7 @@ pub struct Loaded {
     /// Of first packets.
     pub tentative: Bindings,
     refusals: PerCpuArray<MapData, u64>,
+    sources: Sources,
 }
 
 /// A program with maps of these sizes, as after loading.
@@ -70,6 +73,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let refusals = mapped("REFUSALS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     data_path.load_programs()?;
+    let sources = data_path.sources().context("nobody has taken them")?;
     Ok(Loaded {
         data_path,
         leaving: Vec::new(),
@@ -80,6 +84,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
         overflows,
         tentative,
         refusals,
+        sources,
     })
 }
 
@@ -130,6 +135,8 @@ impl Director {
         self.forget_pressure();
         self.forget_answers();
         self.forget_bindings();
+        let (used, _) = self.sweep_sources();
+        assert_eq!(used, 0, "ports of `source_nat` without a connection");
     }
 }
 
@@ -158,6 +165,11 @@ impl Loaded {
     /// Those that come too early, and trails.
     pub fn held_fragments(&mut self) -> &mut fragments::Maps {
         self.data_path.executor.fragments().as_mut().expect("no thread has them")
+    }
+
+    /// Gives ports of `source_nat` back; returns how many are in use, and how many were given back.
+    pub fn sweep_sources(&mut self) -> (usize, usize) {
+        self.sources.sweep().expect("the maps can be read")
     }
 
     /// As if no client had ever been bound.

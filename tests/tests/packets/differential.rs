@@ -216,6 +216,8 @@ fn the_program_does_what_the_model_says() {
         Reason::ClientNearServer,
         Reason::NatClash,
         Reason::NoWayBack,
+        Reason::NoSourcePort,
+        Reason::TtlAnswered,
     ];
     let never = Reason::ALL.iter().filter(|reason| tried.reasons[**reason as usize] == 0);
     let never: Vec<&Reason> = never.filter(|reason| !elsewhere.contains(reason)).collect();

@@ -33,6 +33,8 @@ files! {
     "icmp.txt"
     "fragments.txt"
     "leases.txt"
+    "masq.txt"
+    "source-nat.txt"
 }
 
 fn play(name: &str, text: &str) -> Report {

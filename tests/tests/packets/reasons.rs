@@ -59,6 +59,8 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::ClientNearServer => (nat::director(), nat::of_near_client(syn).bytes()),
         Reason::NatClash => nat::clashing(),
         Reason::NoWayBack => nat::without_way_back(),
+        Reason::NoSourcePort => nat::source::exhausted(),
+        Reason::TtlAnswered => (nat::director(), Packet { ttl: 1, ..syn }.bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
 }

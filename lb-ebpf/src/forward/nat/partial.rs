@@ -4,9 +4,8 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
 use lb_common::partial_checksum::{folded, offset, pseudo_sum};
-use lb_common::service::Protocol;
 
-use super::{Shape, place};
+use super::rewrite::{Shape, place};
 use crate::family::Family;
 use crate::maps::SCRATCH;
 use crate::sys::opaque;
@@ -22,24 +21,24 @@ const CHUNKS: usize = 20;
 #[inline(never)]
 pub(super) fn is_left_to_hardware<A: Family>(context: *mut xdp_md, shape: u64) -> u32 {
     let context = &packet::context(context);
-    u32::from(is_partial::<A>(&Packet::new(context), &Shape::from_packed(shape)).unwrap_or(false))
+    u32::from(is_partial::<A>(&Packet::new(context), Shape(shape)).unwrap_or(false))
 }
 
 #[inline(always)]
-fn is_partial<A: Family>(packet: &Packet, shape: &Shape) -> Option<bool> {
-    let protocol = Protocol::from_number(shape.kind as u8)?;
-    if shape.length == 0 {
+fn is_partial<A: Family>(packet: &Packet, shape: Shape) -> Option<bool> {
+    let protocol = shape.protocol()?;
+    if shape.length() == 0 {
         return None;
     }
     // SAFETY: bounds checked by `place`; for alignment see `Packet::read`.
-    let source = unsafe { *place::<A>(packet, shape.network + A::SOURCE)? };
+    let source = unsafe { *place::<A>(packet, shape.network() + A::SOURCE)? };
     // SAFETY: as above.
-    let destination = unsafe { *place::<A>(packet, shape.network + A::DESTINATION)? };
+    let destination = unsafe { *place::<A>(packet, shape.network() + A::DESTINATION)? };
     // SAFETY: as above.
-    let found = unsafe { *place::<u16>(packet, shape.transport + offset(protocol))? };
-    let length = (shape.network + shape.length).wrapping_sub(shape.transport);
+    let found = unsafe { *place::<u16>(packet, shape.transport() + offset(protocol))? };
+    let length = (shape.network() + shape.length()).wrapping_sub(shape.transport());
     let sum = pseudo_sum(source.sum() + destination.sum(), protocol.number(), length as u16);
-    Some(found == sum && !is_right(packet.context().ctx, shape.transport, length, sum))
+    Some(found == sum && !is_right(packet.context().ctx, shape.transport(), length, sum))
 }
 
 /// Whether the words of a segment add up as if its checksum were right. `pseudo` is the sum of its

@@ -22,7 +22,9 @@ const FIRST_ROUTES: u32 = 4;
 /// Sends a plain packet of a known connection to its server. `false`: nothing was done.
 #[inline(always)]
 pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
-    let Some(translation) = TRANSLATIONS.get(u32::from(server.0)).filter(|found| found.is_set()) else {
+    let Some(translation) =
+        TRANSLATIONS.get(u32::from(server.0)).filter(|found| found.is_set() && found.pool == 0)
+    else {
         return false;
     };
     if translation.is_near(flow.source.mapped()) {

@@ -67,6 +67,13 @@ kinds! {
     NoWayBack = "no_way_back", Error;
     /// Clients in the own subnet of a server that is reached by address translation are refused.
     ClientNearServer = "client_near_server", Error;
+    /// A server that is reached by address translation is in the VIP's own subnet, so clients there
+    /// will be refused.
+    MasqNearVip = "masq_near_vip", Warning;
+    /// No port of `source_nat` was free for a connection.
+    SourcePortsExhausted = "source_ports_exhausted", Error;
+    /// An address of `source_nat` is none of this host's, so servers get no answer from it.
+    SourceNatMissing = "source_nat_missing", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
 }

@@ -94,6 +94,7 @@ impl Validator {
                 .as_ref()
                 .map(|given| self.persistence(given, span.key("persistence"), vip)),
             vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
+            source_nat: self.source_nat(service, span, vip),
             drain: drain.unwrap_or(default.drain),
             servers: self.servers(servers, span.key("servers"), &around),
             quic,

@@ -175,6 +175,7 @@ const COVERED: &[Change] = &[
         service(config).servers[0].tunnel = Some(tunnel);
     },
     |config, material| service(config).vlan = Some(Vlan(material.number.into())),
+    |config, material| service(config).source_nat = vec![[10, 0, 0, material.number as u8].into()],
     |config, material| service(config).servers[0].vlan = Some(Vlan(material.number.into())),
     |config, material| {
         let servers = &mut service(config).servers;

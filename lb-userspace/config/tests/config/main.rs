@@ -237,6 +237,7 @@ fn defaults() {
         hooks: ServiceHooks::default(),
         stray: Stray::Pass,
         ops: false,
+        source_nat: vec![],
         persistence: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),

@@ -1,17 +1,19 @@
 //! Servers that are reached by address translation: where each is, whose a packet is that comes
 //! from one, and the routes by which it gets to the client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lb_common::control::{Control, Vips};
+use lb_common::nat::source::MOST_POOLS;
 use lb_common::nat::{Backend, LONGEST_RING, MOST_ROUTES, Route, RoutesInForce, Translation};
 use lb_common::server::ServerId;
 use lb_model::ServiceKey;
 
 use super::Executor;
+use crate::sources;
 
 /// Where packets of servers come from.
 #[derive(Debug, Default)]
@@ -25,18 +27,60 @@ pub(super) struct Backends {
 
 impl Executor {
     /// The server is reached by address translation from now on, or not any more.
-    pub(super) fn set_translation(&mut self, key: &ServiceKey, id: ServerId, given: Option<Translation>) {
+    pub(super) fn set_translation(
+        &mut self,
+        key: &ServiceKey,
+        id: ServerId,
+        given: Option<Translation>,
+    ) -> Result<()> {
         let Some(given) = given else {
             self.backends.changed |= self.backends.servers.remove(&id).is_some();
-            return;
+            return Ok(());
         };
+        let pool = self.pool_of(key)?;
         let backend = Backend::new(given.address, given.port, key.protocol);
         let before = self.maps.translations.read(usize::from(id.0));
         // Its place in the ring stays until that is made anew.
         let same = before.address == given.address && before.port == given.port && before.next != 0;
-        let next = if same { before.next } else { id.0 };
-        self.maps.translations.write(usize::from(id.0), Translation { next, ..given });
+        let (next, ring_has_pools) = if same { (before.next, before.ring_has_pools) } else { (id.0, 0) };
+        let protocol = key.protocol.number().into();
+        let after = Translation { next, pool, ring_has_pools, protocol, ..given };
+        self.maps.translations.write(usize::from(id.0), after);
         self.backends.changed |= self.backends.servers.insert(id, backend) != Some(backend);
+        self.backends.changed |= before.pool != pool;
+        Ok(())
+    }
+
+    /// The servers of this service have these addresses in the place of clients from now on.
+    pub(super) fn write_pool(&mut self, key: &ServiceKey) -> Result<()> {
+        let pool = self.pool_of(key)?;
+        let record = self.record(key)?;
+        let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
+        for id in servers.into_iter().filter(|id| self.backends.servers.contains_key(id)) {
+            let before = self.maps.translations.read(usize::from(id.0));
+            self.maps.translations.write(usize::from(id.0), Translation { pool, ..before });
+            self.backends.changed |= before.pool != pool;
+        }
+        Ok(())
+    }
+
+    /// The number of the service's pool; 0: it has none.
+    fn pool_of(&mut self, key: &ServiceKey) -> Result<u16> {
+        let Some(wanted) = self.record(key)?.settings.source_nat else { return Ok(0) };
+        let mut numbers = 1..MOST_POOLS as u16;
+        if let Some(known) = numbers.clone().find(|number| self.maps.pools.read((*number).into()) == wanted) {
+            return Ok(known);
+        }
+        let servers = self.backends.servers.keys().chain(self.unclaimed.servers.values());
+        let used: BTreeSet<u16> =
+            servers.map(|id| self.maps.translations.read(usize::from(id.0)).pool).collect();
+        let free = numbers.find(|number| !used.contains(number));
+        let number = free.context("there is no room for another list of `source_nat`")?;
+        // A packet may be under way with the pool that had the number.
+        self.switches += 1;
+        self.settle(self.switches);
+        self.maps.pools.write(number.into(), wanted);
+        Ok(number)
     }
 
     /// Nothing comes from this server any more.
@@ -62,9 +106,12 @@ impl Executor {
             );
             filter.insert(backend.address);
             let next = ring.iter().skip(1).chain(ring.first());
-            for (id, next) in ring.iter().zip(next) {
-                let known = self.maps.translations.read(usize::from(id.0));
-                self.maps.translations.write(usize::from(id.0), Translation { next: next.0, ..known });
+            let known: Vec<Translation> =
+                ring.iter().map(|id| self.maps.translations.read(usize::from(id.0))).collect();
+            let ring_has_pools = known.iter().any(Translation::has_pool).into();
+            for ((id, next), known) in ring.iter().zip(next).zip(known) {
+                let after = Translation { next: next.0, ring_has_pools, ..known };
+                self.maps.translations.write(usize::from(id.0), after);
             }
         }
         let wanted = rings
@@ -84,6 +131,11 @@ impl Executor {
             let place = self.maps.control.word(0, offset_of!(Control, translated) + index * 8);
             place.store(*word, Ordering::Release);
         }
+    }
+
+    /// What stands in the place of clients.
+    pub(crate) fn sources(&mut self) -> &mut Option<sources::Maps> {
+        &mut self.maps.sources
     }
 
     /// From now on these are the routes to clients, longer prefixes first.

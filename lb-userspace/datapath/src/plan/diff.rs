@@ -195,6 +195,7 @@ mod tests {
                     quic: false,
                     timeouts: Timeouts::default(),
                     persistence: None,
+                    source_nat: None,
                     group: None,
                     departed: false,
                 };

@@ -7,7 +7,7 @@ use clap::Args;
 use lb_api::findings::Finding;
 use lb_net::links::Links;
 
-use crate::controller::sources;
+use crate::controller::{masq, sources};
 use crate::device;
 
 #[derive(Debug, Args)]
@@ -31,7 +31,8 @@ pub(super) fn run(options: Options) -> Result<()> {
     // Without the right to ask the kernel there is nothing to tell of the interface.
     let links = runtime.block_on(Links::look()).unwrap_or_default();
     let of_interface = device::findings(&config, &links, device::offloads);
-    for Finding { text, mend, .. } in sources::findings(&config).into_iter().chain(of_interface) {
+    let found = [sources::findings(&config), masq::findings(&config)].concat();
+    for Finding { text, mend, .. } in found.into_iter().chain(of_interface) {
         println!("warning: {text}; {mend}");
     }
     Ok(())

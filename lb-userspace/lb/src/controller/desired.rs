@@ -91,6 +91,7 @@ fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> S
         quic: !service.quic.is_empty(),
         timeouts: service.timeouts,
         persistence: service.persistence.as_ref().filter(|_| !departed).map(|own| persistence(service, own)),
+        source_nat: nat::pool(&service.source_nat),
         group,
         departed,
     }

@@ -25,6 +25,7 @@ use lb_datapath::maps::read_totals;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::resize::{Copied, Copier};
+use lb_datapath::sources::Keeper;
 use lb_datapath::sweep::Sweeper;
 use lb_datapath::table::{Census, Table};
 use lb_datapath::trace::Trace;
@@ -40,6 +41,8 @@ pub(super) struct Forwarder {
     /// The program that is attached.
     entry: &'static str,
     sweeper: Sweeper,
+    /// Gives ports back that stood in the place of clients.
+    sources: Option<Keeper>,
     /// Holds fragments that come too early.
     holder: Option<Holder>,
     accounts: Accounts,
@@ -52,7 +55,16 @@ impl Forwarder {
     pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
         let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
         let (entry, accounts) = (object::PROGRAM, Accounts::default());
-        Ok(Self { data_path, entry, sweeper, holder: None, accounts, findings })
+        Ok(Self { data_path, entry, sweeper, sources: None, holder: None, accounts, findings })
+    }
+
+    /// Gives ports back that stood in the place of clients, from now on. Comes after connections
+    /// have been copied: of what the table does not know the ports are free.
+    pub(super) fn give_sources_back(&mut self) -> io::Result<()> {
+        if let Some(sources) = self.data_path.sources() {
+            self.sources = Some(Keeper::start(sources)?);
+        }
+        Ok(())
     }
 
     /// Writes what the program reports itself into the log.

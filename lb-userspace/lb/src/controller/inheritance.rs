@@ -143,6 +143,7 @@ impl Controller {
             Some(inherited) => self.take_over_from(&inherited)?,
             None => self.attach()?,
         }
+        self.forwarder.give_sources_back().context("cannot start the thread that gives ports back")?;
         // Without a pinned program the maps go with the process too.
         let pinned_maps = std::mem::take(&mut predecessor.pinned_maps);
         if self.interface.is_pinned() {

@@ -181,6 +181,7 @@ services:
             quic: false,
             timeouts: service.timeouts,
             persistence: None,
+            source_nat: None,
             group: None,
             departed: false,
         };

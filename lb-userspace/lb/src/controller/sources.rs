@@ -11,6 +11,8 @@ use lb_net::{neighbours, vips};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
+use super::masq;
+
 /// From one check to the next.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -23,6 +25,10 @@ impl Sources {
         if self.0.is_none_or(|last| now - last >= EVERY) {
             self.0 = Some(now);
             findings.set(Kind::VipIsSource, self::findings(config));
+            let (near, missing) =
+                masq::findings(config).into_iter().partition(|found| found.kind == Kind::MasqNearVip);
+            findings.set(Kind::MasqNearVip, near);
+            findings.set(Kind::SourceNatMissing, missing);
         }
     }
 }
@@ -43,8 +49,8 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
 
 /// An address of the interface, with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Own {
-    address: IpAddr,
+pub(super) struct Own {
+    pub(super) address: IpAddr,
     prefix: u32,
 }
 
@@ -134,7 +140,7 @@ fn judge(
 }
 
 /// The addresses of interfaces. `None`: there is no such interface.
-fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<Own>> {
+pub(super) fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<Own>> {
     // getifaddrs(3) calls an address by its label, such as eth0:0.
     let is_its = |name: &str| name.split(':').next().is_some_and(&is_one);
     let mut entries = getifaddrs().ok()?.filter(|entry| is_its(&entry.interface_name)).peekable();

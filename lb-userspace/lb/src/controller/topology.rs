@@ -16,6 +16,7 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
+use super::masq;
 use super::runtime::Runtime;
 
 /// A packet that came back is worth a finding for so long.
@@ -30,6 +31,8 @@ pub(super) struct Topology {
     loops: u64,
     /// Packets of clients in the subnet of their server, the same.
     near: u64,
+    /// Packets for which `source_nat` had no port, the same.
+    without_port: u64,
 }
 
 impl Topology {
@@ -62,6 +65,11 @@ impl Topology {
             && std::mem::replace(&mut self.near, near) < near
         {
             findings.raise_for(client_near_server(config), LOOPS_LAST);
+        }
+        if let Ok(without) = forwarder.counters().reason(Reason::NoSourcePort)
+            && std::mem::replace(&mut self.without_port, without) < without
+        {
+            findings.raise_for(masq::ports_exhausted(config), LOOPS_LAST);
         }
         let Ok(loops) = forwarder.counters().reason(Reason::Loop) else { return };
         if std::mem::replace(&mut self.loops, loops) == loops {
@@ -102,7 +110,7 @@ fn client_near_server(config: &Config) -> Finding {
         "clients in the own subnet of a server of `forward: masq` are refused: the server would answer them \
                 directly, from an address that they do not know"
             .to_owned();
-    let mend = "move the servers into a network of their own, or serve these clients by `forward: direct`";
+    let mend = "set `source_nat`, move the servers into a network of their own, or serve these clients by `forward: direct`";
     let (kind, subject) = (Kind::ClientNearServer, config.interface.clone());
     Finding { kind, subject, text, mend: mend.to_owned() }
 }

@@ -10,7 +10,7 @@ use super::{SEGMENTS, Segment, UDP, assert_becomes, assert_passes, director};
 use crate::tunnels::sum;
 
 /// An ICMP error with right checksums, which quotes so many bytes of this packet.
-fn error(
+pub(super) fn error(
     kind: [u8; 2],
     macs: [Mac; 2],
     [source, destination]: [IpAddr; 2],
@@ -41,7 +41,7 @@ fn error(
     frame
 }
 
-fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+pub(super) fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame[24..26].fill(0);
     let checksum = !sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
