@@ -45,7 +45,9 @@ pub struct Control {
     /// 1: some services have a range of ports, or all, see
     /// [`crate::service::ServiceAddress::of_block`].
     pub has_ranges: Shared<u64>,
-    pub reserved: [u64; 6],
+    /// Index of the main interface, where clients' packets come in by others, too; 0: they do not.
+    pub main: Shared<u64>,
+    pub reserved: [u64; 5],
     /// Which addresses may be those of servers whose packets are translated back.
     pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, peer};
+use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
 use crate::maps::{CONTROL, SERVERS};
@@ -105,6 +106,9 @@ pub(super) fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action,
 pub(super) fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
+    }
+    if ingress::is_foreign(packet.context(), flow.network) {
+        return Err(Reason::ForeignVlan);
     }
     if flow.ttl == 0 {
         return Err(Reason::TtlExpired);

@@ -16,7 +16,11 @@ pub struct Status {
     /// Version of the running `lb`.
     pub version: String,
     pub pid: u32,
+    /// The main one.
     pub interface: String,
+    /// The others that clients' packets come in by.
+    #[serde(default)]
+    pub other_interfaces: Vec<InterfaceStatus>,
     /// How the XDP program is attached: `native` or `generic`.
     pub mode: String,
     /// Seconds since the controller started.
@@ -49,6 +53,14 @@ pub struct Status {
     /// Frames of unknown connections that were relayed to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+}
+
+/// An interface that clients' packets come in by, besides the main one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// How the XDP program is attached: `native`, `generic`, or `none` if it is not.
+    pub mode: String,
 }
 
 /// A finding, see [`crate::findings`].

@@ -25,6 +25,7 @@ use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
 use lb_common::egress::Egress;
+use lb_common::ingress::Ingress;
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::nat::{RoutesInForce, Translation};
@@ -36,6 +37,7 @@ use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
 use lb_model::ServiceKey;
+use lb_net::xsk::MAX_QUEUES;
 use lb_system::clock::now_ns;
 
 use self::backends::Backends;
@@ -170,7 +172,8 @@ impl Executor {
                     inherited.map_or(RoutesInForce::default(), |inherited| inherited.control.routes.get()),
                 ),
                 has_ranges: Shared::new(0),
-                reserved: [0; 6],
+                main: Shared::new(0),
+                reserved: [0; 5],
                 translated: Shared::new(Vips::default()),
                 leases,
             },
@@ -237,9 +240,27 @@ impl Executor {
         self.maps.answers.set("services with checks through the VIP", &answers)
     }
 
-    /// Has answers that come in by `queue` go to this AF_XDP socket, as long as that is open.
-    pub fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.maps.xsks.set(queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+    /// Has answers that come in by `queue` of the interface with this place among all that packets
+    /// come in by (0: the main one) go to this AF_XDP socket, as long as that is open.
+    pub fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.maps.xsks.set(place * MAX_QUEUES + queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+    }
+
+    /// From now on clients' packets come in by these interfaces, too, whose indices and MACs are told
+    /// in a fixed order; `main` is the index of the main one.
+    pub fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
+        let sockets = (1..).map(|place| u64::from(MAX_QUEUES) * place);
+        let ingresses = others.iter().zip(sockets).map(|((index, mac), sockets)| {
+            let ingress = Ingress { mac: *mac, sockets };
+            (*index, zerocopy::transmute!(ingress))
+        });
+        self.maps.ingresses.set("interfaces that packets come in by", &ingresses.collect())?;
+        if !others.is_empty() {
+            self.make_known(main)?;
+        }
+        let main = if others.is_empty() { 0 } else { u64::from(main) };
+        self.maps.control.word(0, offset_of!(Control, main)).store(main, Ordering::Release);
+        Ok(())
     }
 
     /// The interface's own, as [`Self::set_mac`] has set it.

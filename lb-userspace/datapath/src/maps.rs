@@ -37,6 +37,8 @@ pub struct Maps {
     pub vips: Synced<[u64; 2], u32>,
     /// By [`lb_common::probe::Answer`].
     pub answers: Synced<[u32; 10], u32>,
+    /// Other interfaces that packets come in by, by their indices.
+    pub ingresses: Synced<u32, [u64; 2]>,
     /// MACs of the other directors, as words.
     pub directors: Synced<u64, u32>,
     /// MAC of the server that sent a packet on last.
@@ -90,6 +92,7 @@ impl Maps {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
             vips: Synced::take(ebpf, "VIPS")?,
             answers: Synced::take(ebpf, "ANSWERS")?,
+            ingresses: Synced::take(ebpf, "INGRESSES")?,
             directors: Synced::take(ebpf, "DIRECTORS")?,
             came_back: mapped(ebpf, "CAME_BACK")?,
             xsks: of_kind(ebpf, "XSKS")?,

@@ -24,8 +24,11 @@ use lb_common::vlan::Vlan;
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Interface that receives the VIPs' packets and reaches the real servers, such as `eth0`.
+    /// The main interface, which receives the VIPs' packets and reaches the real servers, such as
+    /// `eth0`.
     pub interface: String,
+    /// Further interfaces that receive the VIPs' packets.
+    pub other_interfaces: Vec<String>,
     pub xdp_mode: XdpMode,
     /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
@@ -50,6 +53,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// All interfaces that receive the VIPs' packets, the main one first.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        [&self.interface].into_iter().chain(&self.other_interfaces).map(String::as_str)
+    }
+
+    /// The interface that the group's VIPs are on, by its place in [`Self::interfaces`].
+    pub fn segment_of(&self, group: &Group) -> usize {
+        let named = |interface: &String| self.interfaces().position(|name| name == interface);
+        group.interface.as_ref().and_then(named).unwrap_or(0)
+    }
+
     /// The VIPs of all groups, each with the number of its group.
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
         vips(&self.groups).collect()
@@ -75,6 +89,9 @@ pub enum XdpMode {
 
 /// Default of [`Config::announce_rate`].
 pub const ANNOUNCE_RATE: u32 = 10_000;
+
+/// Maximum number of interfaces that clients' packets come in by.
+pub const MAX_INTERFACES: usize = lb_common::ingress::MOST as usize + 1;
 
 /// Maximum number of VIPs of all groups together.
 pub const MAX_VIPS: usize = 4096;
@@ -130,6 +147,8 @@ pub struct Group {
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
+    /// The one of [`Config::other_interfaces`] that the VIPs are on; `None`: the main one.
+    pub interface: Option<String>,
     /// Label of the IPv4 addresses, which ifconfig(8) shows, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
     /// Interval of announcements while the VIPs are held; zero: announce only when they are taken.

@@ -7,7 +7,7 @@ use clap::Args;
 use lb_api::findings::Finding;
 use lb_net::links::Links;
 
-use crate::controller::sources;
+use crate::controller::{placement, sources};
 use crate::device;
 
 #[derive(Debug, Args)]
@@ -24,14 +24,14 @@ pub(super) fn run(options: Options) -> Result<()> {
         "{}: ok, {} on {} with {}",
         options.file.display(),
         count(config.services.len(), "service"),
-        config.interface,
+        config.interfaces().collect::<Vec<_>>().join(", "),
         count(servers, "server")
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Without the right to ask the kernel there is nothing to tell of the interface.
     let links = runtime.block_on(Links::look()).unwrap_or_default();
     let of_interface = device::findings(&config, &links, device::offloads);
-    for Finding { text, mend, .. } in sources::findings(&config).into_iter().chain(of_interface) {
+    for Finding { text, mend, .. } in sources::findings(&config).into_iter().chain(placement::findings(&config)).chain(of_interface) {
         println!("warning: {text}; {mend}");
     }
     Ok(())

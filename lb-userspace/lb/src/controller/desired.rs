@@ -474,6 +474,7 @@ mod tests {
             number,
             name: "group".to_owned(),
             vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
+            interface: None,
             label: None,
             refresh: Duration::ZERO,
             nodes: Vec::new(),

@@ -32,6 +32,7 @@ use lb_model::{Config, ServiceKey, Totals};
 use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
+use super::interface::Role;
 
 pub(super) struct Forwarder {
     data_path: DataPath,
@@ -64,9 +65,22 @@ impl Forwarder {
     }
 
     /// Attaches the program to an interface, in the first of the modes that can be had.
-    pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
-        let program = object::program(&mut self.data_path.ebpf, self.entry)?;
+    pub(super) fn attach(
+        &mut self,
+        role: Role,
+        interface: &str,
+        index: u32,
+        modes: &[Mode],
+    ) -> Result<Attachment> {
+        let entry = match role {
+            Role::Main => self.entry,
+            Role::Other => object::INGRESS_PROGRAM,
+        };
+        let program = object::loaded_program(&mut self.data_path.ebpf, entry)?;
         let attachment = Attachment::new(program, interface, index, modes)?;
+        if role == Role::Other {
+            return Ok(attachment);
+        }
         match self.data_path.hold_fragments(index) {
             Ok(Some(holder)) => self.holder = Some(holder),
             Ok(None) => {}
@@ -113,14 +127,21 @@ impl Forwarder {
         self.data_path.executor.set_directors(macs)
     }
 
+    /// Clients' packets come in by these interfaces, too, see [`Executor::set_ingresses`].
+    ///
+    /// [`Executor::set_ingresses`]: lb_datapath::executor::Executor::set_ingresses
+    pub(super) fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
+        self.data_path.executor.set_ingresses(main, others)
+    }
+
     /// These packets answer the controller's own checks.
     pub(super) fn set_answers(&mut self, answers: &BTreeSet<Answer>) -> Result<()> {
         self.data_path.executor.set_answers(answers)
     }
 
-    /// The AF_XDP socket of a queue.
-    pub(super) fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.data_path.executor.set_xsk(queue, socket)
+    /// The AF_XDP socket of a queue, of the interface with this place in `Config::interfaces`.
+    pub(super) fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.data_path.executor.set_xsk(place, queue, socket)
     }
 
     /// Packets in mid-connection that no entry knows wait for at most `time`.

@@ -11,6 +11,8 @@ use lb_net::{neighbours, vips};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
+use super::placement;
+
 /// From one check to the next.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -23,6 +25,7 @@ impl Sources {
         if self.0.is_none_or(|last| now - last >= EVERY) {
             self.0 = Some(now);
             findings.set(Kind::VipIsSource, self::findings(config));
+            findings.set(Kind::VipMisplaced, placement::findings(config));
         }
     }
 }
@@ -43,14 +46,14 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
 
 /// An address of the interface, with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Own {
-    address: IpAddr,
-    prefix: u32,
+pub(super) struct Own {
+    pub(super) address: IpAddr,
+    pub(super) prefix: u32,
 }
 
 impl Own {
     /// Whether the address is of the same network.
-    fn is_beside(&self, other: IpAddr) -> bool {
+    pub(super) fn is_beside(&self, other: IpAddr) -> bool {
         let (differs, bits) = match (self.address, other) {
             (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits() ^ other.to_bits()), 32),
             (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits(), 128),
@@ -134,7 +137,7 @@ fn judge(
 }
 
 /// The addresses of interfaces. `None`: there is no such interface.
-fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<Own>> {
+pub(super) fn addresses(is_one: impl Fn(&str) -> bool) -> Option<Vec<Own>> {
     // getifaddrs(3) calls an address by its label, such as eth0:0.
     let is_its = |name: &str| name.split(':').next().is_some_and(&is_one);
     let mut entries = getifaddrs().ok()?.filter(|entry| is_its(&entry.interface_name)).peekable();

@@ -24,6 +24,7 @@ use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
+use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::notifications::fallback;
 use super::runtime::Runtime;
@@ -36,6 +37,7 @@ pub(super) struct View<'a> {
     pub runtime: &'a Runtime,
     pub forwarder: &'a Forwarder,
     pub interface: &'a Interface,
+    pub ingresses: &'a Ingresses,
     pub checks: &'a Checks,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
@@ -59,6 +61,7 @@ impl View<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
+            other_interfaces: self.ingresses.status(),
             mode: self.interface.mode().map_or("none", Mode::name).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             stopping: self.stopping,

@@ -143,7 +143,7 @@ impl VipChecks {
         let copying = if needs.config.zero_copy { Copying::Zero } else { Copying::Copy };
         let sockets = xsk::open_from(open, needs.interface.index(), copying)?;
         for socket in &sockets {
-            needs.forwarder.set_xsk(socket.queue(), socket.fd())?;
+            needs.forwarder.set_xsk(0, socket.queue(), socket.fd())?;
         }
         if let Some(socket) = sockets.first() {
             tracing::info!(

@@ -44,6 +44,12 @@ impl Tone {
     }
 }
 
+/// The further interfaces that packets come in by.
+fn other_interfaces(status: &Status) -> String {
+    let others = status.other_interfaces.iter();
+    others.map(|other| format!(", {} (XDP {})", other.name, other.mode)).collect()
+}
+
 /// The whole listing; escape sequences are in it only with `colour`.
 pub(crate) fn render(status: &Status, colour: bool) -> String {
     let mut text = String::new();
@@ -52,10 +58,11 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
     }
     let _ = writeln!(
         text,
-        "lb {} on {} (XDP {}), up {}, {} of {} connection slots used{}",
+        "lb {} on {} (XDP {}){}, up {}, {} of {} connection slots used{}",
         status.version,
         status.interface,
         status.mode,
+        other_interfaces(status),
         words::uptime(status.uptime_s),
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),

@@ -91,6 +91,7 @@ pub(crate) fn cluster() -> Status {
         version: "0.1.0".into(),
         pid: 4711,
         interface: "eth0".into(),
+        other_interfaces: vec![],
         mode: "native".into(),
         stopping: false,
         uptime_s: 192,
