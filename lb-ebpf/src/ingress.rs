@@ -105,7 +105,10 @@ extern "C" fn lb_ingress_leave(context: *mut xdp_md, action: u32) -> u32 {
     let main = control.mac.get();
     let to = direct::destination_mac(packet);
     let done = match action {
-        xdp_action::XDP_PASS if to == Some(main) => direct::set_destination(packet, ingress.mac),
+        // To the host, or to a check of the controller's.
+        xdp_action::XDP_PASS | xdp_action::XDP_REDIRECT if to == Some(main) => {
+            direct::set_destination(packet, ingress.mac)
+        }
         // Back to where it came from: an answer.
         xdp_action::XDP_TX if to.is_some() && to == came_from() => direct::set_source(packet, ingress.mac),
         xdp_action::XDP_TX => {

@@ -14,6 +14,10 @@ const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 6);
 
 const CHECK: &str = "{ type: http, request: /index.html, receive: Test Page, interval: 300ms, timeout: 1s }";
 
+/// Through the VIP: to www1 by eth0, to www2 by eth1.
+const VIA_VIP: &str =
+    "{ type: http, via: vip, request: /index.html, receive: Test Page, interval: 300ms, timeout: 1s }";
+
 /// With www1 behind eth0, and www2 behind eth0 and eth1.
 fn configuration(interfaces: &str, of_group: &str) -> String {
     format!(
@@ -25,7 +29,7 @@ groups:
   - {{ name: there, vips: [{OTHER_VIP}/24]{of_group} }}
 services:
   - {{ name: web, vip: '{VIP}:80', scheduler: rr, check: {CHECK}, servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}] }}
-  - {{ name: other, vip: '{OTHER_VIP}:80', scheduler: rr, check: {CHECK}, servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 10.0.0.27 }}] }}
+  - {{ name: other, vip: '{OTHER_VIP}:80', scheduler: rr, check: {VIA_VIP}, servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 10.0.0.27 }}] }}
 "
     )
 }
@@ -123,6 +127,9 @@ fn clients_are_served_by_either_interface() {
     wait_for(&director, "eth1 is gone", |status| status.finding("ingress_gone").is_some());
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0);
     talk.lab.join_heartbeat_segment(ha1, prefix("10.0.0.5/24")).expect("an eth1");
+    director.wait_for_logged("interface_back", 1, PATIENCE).expect("it begins anew");
+    director.wait_for_logged("taken_over", 2, PATIENCE).expect("it goes on with the connections");
+    director.wait_until_ready().expect("it answers");
     wait_for(&director, "eth1 is there again", |status| {
         status.findings.is_empty() && all_serve(status) && status.other_interfaces[0].mode == "native"
     });

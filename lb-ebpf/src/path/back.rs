@@ -193,9 +193,7 @@ fn send_fragment<A: Family>(
     }
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
     may_go_back(context, &head, id, server)?;
-    if fragment::note(trail, head.piece()?)? {
-        fragment::forget(&key);
-    }
+    fragment::note(trail, head.piece()?)?;
     let to = way(&head)?;
     nat::forward_later(&context.packet, &head, End::Source, &vip(server), to)?;
     Ok(Action::Transmit)

@@ -203,9 +203,7 @@ fn send_fragment<A: Family>(
     };
     if datagram.is_hosts() {
         // Which of them overlap is the host's affair.
-        if head.piece().and_then(|piece| fragment::note(trail, piece)) == Ok(true) {
-            fragment::forget(&key);
-        }
+        let _ = head.piece().and_then(|piece| fragment::note(trail, piece));
         return host(&packet, head.destination);
     }
     let Some(server) = server_of(&head, datagram) else {
@@ -221,9 +219,7 @@ fn send_fragment<A: Family>(
             return Err(refusal);
         }
     }
-    if fragment::note(trail, head.piece()?)? {
-        fragment::forget(&key);
-    }
+    fragment::note(trail, head.piece()?)?;
     let next_hop = server.next_hop.get();
     let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
     trace::followed(&decision);

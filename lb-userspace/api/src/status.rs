@@ -53,6 +53,27 @@ pub struct Status {
     /// Frames of unknown connections that were relayed to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+    #[serde(default)]
+    pub fragments: FragmentsStatus,
+    /// QUIC packets of clients with another address than before, sent by their connection IDs.
+    #[serde(default)]
+    pub quic_moved: u64,
+    /// Packets that open a connection with a checksum that was left to hardware.
+    #[serde(default)]
+    pub partial_checksums: u64,
+}
+
+/// Fragments that came before those that they wait for, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FragmentsStatus {
+    /// The controller has taken them.
+    pub held: u64,
+    /// Of these it has sent so many in their turn,
+    pub sent: u64,
+    /// passed so many to the host, because nobody claimed them in time,
+    pub passed: u64,
+    /// and given so many up, which are among the drops as `fragment_given_up`.
+    pub given_up: u64,
 }
 
 /// An interface that clients' packets come in by, besides the main one.
@@ -240,6 +261,9 @@ pub struct TableStatus {
     pub evicted: u64,
     /// New connections without a free slot, scheduled by a hash of the client.
     pub full: u64,
+    /// Slots that another CPU claimed first.
+    #[serde(default)]
+    pub contended: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

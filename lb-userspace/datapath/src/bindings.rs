@@ -1,5 +1,9 @@
 //! The clients that are bound to servers, as the controller sees them: counted, listed, copied. The
 //! rules are `lb_common::binding`.
+//!
+//! - `keeper`: a binding lives as long as the client's connections
+
+mod keeper;
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -10,6 +14,7 @@ use aya_obj::generated::bpf_cmd;
 use lb_common::binding::{Binding, Key};
 use zerocopy::FromZeros as _;
 
+pub use self::keeper::{Due, Keeper};
 use super::bpf;
 
 /// The map `BINDINGS`, or the one of tentative ones.
@@ -18,10 +23,20 @@ pub struct Bindings(MapData);
 /// Bindings that one call of the kernel returns; more than a bucket of the map ever holds.
 const BATCH: usize = 4096;
 
+/// BPF_ANY and BPF_EXIST: whether there must be an element already.
+const ANY: u64 = 0;
+const EXIST: u64 = 2;
+
 impl Bindings {
     pub fn new(map: Map) -> Result<Self> {
         let Map::LruHashMap(map) = map else { bail!("the map of bindings is of another kind") };
         Ok(Self(map))
+    }
+
+    /// The same map.
+    pub(super) fn another(&self) -> Result<Self> {
+        let descriptor = self.0.fd().as_fd().try_clone_to_owned()?;
+        MapData::from_fd(descriptor).map(Self).context("cannot open the map of bindings once more")
     }
 
     fn fd(&self) -> u32 {
@@ -78,22 +93,34 @@ impl Bindings {
     pub fn clear(&mut self) -> Result<()> {
         for (key, _) in self.all()? {
             // It may have gone meanwhile.
-            let _ = self.one(bpf_cmd::BPF_MAP_DELETE_BATCH, key, None);
+            let _ = self.one(bpf_cmd::BPF_MAP_DELETE_BATCH, key, None, ANY);
         }
         Ok(())
     }
 
     /// Adds a binding, or changes it.
     pub fn set(&mut self, key: Key, binding: Binding) -> Result<()> {
-        let done = self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding));
+        let done = self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding), ANY);
         done.map(|_| ()).context("no room for a bound client")
     }
 
-    fn one(&mut self, command: bpf_cmd, key: Key, binding: Option<Binding>) -> io::Result<i32> {
+    /// Changes a binding, if there is one: what has gone meanwhile stays away.
+    fn change(&mut self, key: Key, binding: Binding) -> io::Result<()> {
+        self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding), EXIST).map(|_| ())
+    }
+
+    fn one(
+        &mut self,
+        command: bpf_cmd,
+        key: Key,
+        binding: Option<Binding>,
+        flags: u64,
+    ) -> io::Result<i32> {
         bpf::call(command, |attr| {
             attr.batch.keys = &raw const key as u64;
             attr.batch.values = binding.as_ref().map_or(0, |binding| &raw const *binding as u64);
             attr.batch.count = 1;
+            attr.batch.elem_flags = flags;
             attr.batch.map_fd = self.fd();
         })
     }

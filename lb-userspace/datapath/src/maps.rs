@@ -21,7 +21,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
-use super::bindings::Bindings;
+use super::bindings::{Bindings, Keeper};
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
@@ -53,15 +53,15 @@ pub struct Maps {
     pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
     /// How services bind clients.
-    pub persistence: Mapped<Persistence>,
+    pub persistence: Arc<Mapped<Persistence>>,
     pub bindings: Bindings,
     /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    pub servers: Mapped<ServerEntry>,
+    pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
-    pub targets: Mapped<V6>,
+    pub targets: Arc<Mapped<V6>>,
     pub tunnels: Mapped<Tunnel>,
     pub translations: Mapped<Translation>,
     /// By [`lb_common::nat::Backend`].
@@ -102,12 +102,12 @@ impl Maps {
             schedules: mapped(ebpf, "SCHEDULES")?,
             schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
             tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts), Arc::clone(&limits))),
-            persistence: mapped(ebpf, "PERSISTENCE")?,
+            persistence: Arc::new(mapped(ebpf, "PERSISTENCE")?),
             bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
             bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             limits,
-            servers: mapped(ebpf, "SERVERS")?,
-            targets: mapped(ebpf, "TARGETS")?,
+            servers: Arc::new(mapped(ebpf, "SERVERS")?),
+            targets: Arc::new(mapped(ebpf, "TARGETS")?),
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,
             backends: Synced::take(ebpf, "BACKENDS")?,
@@ -136,6 +136,14 @@ impl Maps {
         let v6 = Pages::new(mapped(ebpf, "CONNECTIONS_V6")?, mapped(ebpf, "SPILLS_V6")?);
         let table = Table::new(v4, v6, counts, tournaments);
         Ok((maps, table))
+    }
+}
+
+impl Maps {
+    /// Whoever has bindings live as long as connections do.
+    pub fn keeper(&self) -> Result<Keeper> {
+        let (persistence, servers) = (Arc::clone(&self.persistence), Arc::clone(&self.servers));
+        Keeper::new(&self.bindings, persistence, servers, Arc::clone(&self.targets))
     }
 }
 

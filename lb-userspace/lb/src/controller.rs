@@ -318,9 +318,9 @@ impl Controller {
         );
         records.into_iter().for_each(|record| self.notifier.record(record));
         self.notifier.publish_fallbacks(&self.config.services, self.forwarder.applied());
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.publish_stations(&Needs { config, runtime, forwarder, interface, findings });
+        checks.publish_stations(&Needs { config, runtime, forwarder, interface, ingresses, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
         let main = (!self.ingresses.is_empty()).then(|| self.interface.index());
         self.inspections.follow_exits(&self.runtime.ways, main, self.interface.mode());
@@ -366,9 +366,9 @@ impl Controller {
             self.change_mode("what native mode sends gets lost");
         }
         self.look_after_ingresses();
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.retry_vip(Needs { config, runtime, forwarder, interface, findings });
+        checks.retry_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
         let keys = self.membership.poll_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
         self.verify_silent_nodes();
@@ -418,9 +418,9 @@ impl Controller {
     }
 
     fn follow_vip_checks(&mut self) {
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.follow_vip(Needs { config, runtime, forwarder, interface, findings });
+        checks.follow_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
     }
 
     /// Lets servers go and return as the folder of maintenance says.

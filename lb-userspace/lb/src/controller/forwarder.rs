@@ -2,7 +2,6 @@
 //! data path and its maps.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -48,8 +47,9 @@ pub(super) struct Forwarder {
 impl Forwarder {
     /// # Errors
     /// The sweep's thread cannot be started.
-    pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
-        let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
+    pub(super) fn start(data_path: DataPath, findings: Findings) -> Result<Self> {
+        let keeper = data_path.executor.maps().keeper()?;
+        let sweeper = Sweeper::start(Arc::clone(&data_path.table), Some(keeper))?;
         let (entry, accounts) = (object::PROGRAM, Accounts::default());
         Ok(Self { data_path, entry, sweeper, holder: None, accounts, findings })
     }
@@ -229,6 +229,11 @@ impl Forwarder {
             let limits = executor.maps().limits.read(usize::from(id.0));
             !limits.thresholds.get().is_none() && limits.full.get() != 0
         })
+    }
+
+    /// What has come of fragments that were held: sent, passed to the host, given up.
+    pub(super) fn held_fragments(&self) -> [u64; 3] {
+        self.holder.as_ref().map(|holder| holder.counts().read()).unwrap_or_default()
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -29,6 +29,10 @@ impl Ingresses {
         self.0.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Interface> {
+        self.0.iter()
+    }
+
     pub(super) fn status(&self) -> Vec<InterfaceStatus> {
         let mode = |other: &Interface| match other.is_attached() {
             true => other.mode().map_or("none", Mode::name),

@@ -12,7 +12,8 @@ use lb_datapath::device;
 use lb_datapath::device::far_end::FarEnd;
 use lb_datapath::device::watch::{Attached, Watch};
 use lb_model::XdpMode;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use lb_net::link;
+use nix::net::if_::if_nametoindex;
 
 use super::forwarder::Forwarder;
 use super::instance::Instance;
@@ -93,7 +94,7 @@ impl Interface {
 
     /// The kernel no longer has the interface.
     pub(super) fn is_gone(&self) -> bool {
-        !self.is_attached() && if_indextoname(self.index).is_err()
+        !self.is_attached() && link::name_of(self.index).is_none()
     }
 
     /// In native mode: what the program sends does not get through.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use lb_net::link;
 use lb_net::neighbours::{Event, Neighbours};
-use nix::net::if_::if_indextoname;
 use std::net::IpAddr;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -57,6 +57,5 @@ impl Neighbourhood {
 
 /// An interface's name, for messages.
 pub(super) fn name(index: u32) -> String {
-    if_indextoname(index)
-        .map_or_else(|_| format!("interface {index}"), |name| name.to_string_lossy().into_owned())
+    link::name_of(index).unwrap_or_else(|| format!("interface {index}"))
 }

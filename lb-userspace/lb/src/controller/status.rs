@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lb_api::findings::Findings;
 use lb_api::status::{
-    BoundClient, CheckStatus, Count, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
+    BoundClient, CheckStatus, Count, FragmentsStatus, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
     TableStatus,
 };
 use lb_common::binding::{Binding, Key};
@@ -57,6 +57,8 @@ impl View<'_> {
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
         let counters = self.forwarder.counters();
+        let held = counters.reason(Reason::FragmentHeld).unwrap_or_default();
+        let [sent, passed, given_up] = self.forwarder.held_fragments();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -72,10 +74,13 @@ impl View<'_> {
             checks: self.checks.status(),
             cluster: None,
             services,
-            drops: counts(counters, Fate::Drop),
+            drops: drops(counters, given_up),
             passes: counts(counters, Fate::Pass),
             answers: counts(counters, Fate::Answer),
             relayed: counters.event(TableEvent::Relayed).unwrap_or_default(),
+            fragments: FragmentsStatus { held, sent, passed, given_up },
+            quic_moved: counters.event(TableEvent::QuicMoved).unwrap_or_default(),
+            partial_checksums: counters.event(TableEvent::PartialChecksum).unwrap_or_default(),
         }
     }
 
@@ -103,6 +108,7 @@ impl View<'_> {
             expired: census.expired,
             evicted: counters.event(TableEvent::Evicted).unwrap_or_default(),
             full,
+            contended: counters.event(TableEvent::Contended).unwrap_or_default(),
         }
     }
 
@@ -277,6 +283,12 @@ impl View<'_> {
     fn without_mac(&self, address: IpAddr) -> String {
         format!("{} on {}", self.runtime.silence(address), self.config.interface)
     }
+}
+
+/// With what the program knows nothing of.
+fn drops(counters: &Counters, given_up: u64) -> Vec<Count> {
+    let given_up = Count { reason: "fragment_given_up".to_owned(), count: given_up };
+    counts(counters, Fate::Drop).into_iter().chain([given_up]).collect()
 }
 
 fn counts(counters: &Counters, fate: Fate) -> Vec<Count> {

@@ -8,7 +8,7 @@ mod words;
 use std::fmt::Write as _;
 
 use lb_api::events::Level;
-use lb_api::status::{Count, FindingStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::status::{Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
 use lb_model::Health;
 use lb_model::millis;
 
@@ -41,6 +41,17 @@ impl Tone {
             Some(code) if colour && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
             _ => text.to_owned(),
         }
+    }
+}
+
+/// Nothing, as nearly always, where none came too early.
+fn fragments(fragments: &FragmentsStatus) -> String {
+    let FragmentsStatus { held, sent, passed, given_up } = fragments;
+    match held {
+        0 => String::new(),
+        _ => format!(
+            "Fragments held: {held} (sent in their turn {sent}, passed to the host {passed}, given up {given_up})\n"
+        ),
     }
 }
 
@@ -81,6 +92,7 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
         return text + "(no services)\n";
     }
     text += &services(&status.services, colour);
+    text += &fragments(&status.fragments);
     text += &counted("Dropped packets:", &status.drops);
     text += &counted("Passed to the host:", &status.passes);
     text + &counted("Answered:", &status.answers)

@@ -2,7 +2,7 @@
 
 use lb_api::events::Level;
 use lb_api::status::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Heard, NodeReadiness,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard, NodeReadiness,
     NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
@@ -109,6 +109,7 @@ pub(crate) fn cluster() -> Status {
             expired: 3000,
             evicted: 7,
             full: 2,
+            contended: 0,
         },
         checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
@@ -134,5 +135,8 @@ pub(crate) fn cluster() -> Status {
         passes: vec![count("not_a_service", 12)],
         answers: Vec::new(),
         relayed: 0,
+        fragments: FragmentsStatus::default(),
+        quic_moved: 0,
+        partial_checksums: 0,
     }
 }
