@@ -70,7 +70,7 @@ pub struct FragmentsStatus {
     pub held: u64,
     /// Of these it has sent so many in their turn,
     pub sent: u64,
-    /// passed so many to the host, because nobody claimed them in time,
+    /// passed so many to the host, whose they are, or because nobody claimed them in time,
     pub passed: u64,
     /// and given so many up, which are among the drops as `fragment_given_up`.
     pub given_up: u64,

@@ -23,10 +23,6 @@ pub struct Bindings(MapData);
 /// Bindings that one call of the kernel returns; more than a bucket of the map ever holds.
 const BATCH: usize = 4096;
 
-/// BPF_ANY and BPF_EXIST: whether there must be an element already.
-const ANY: u64 = 0;
-const EXIST: u64 = 2;
-
 impl Bindings {
     pub fn new(map: Map) -> Result<Self> {
         let Map::LruHashMap(map) = map else { bail!("the map of bindings is of another kind") };
@@ -93,34 +89,34 @@ impl Bindings {
     pub fn clear(&mut self) -> Result<()> {
         for (key, _) in self.all()? {
             // It may have gone meanwhile.
-            let _ = self.one(bpf_cmd::BPF_MAP_DELETE_BATCH, key, None, ANY);
+            let _ = self.one(bpf_cmd::BPF_MAP_DELETE_BATCH, key, None);
         }
         Ok(())
     }
 
     /// Adds a binding, or changes it.
     pub fn set(&mut self, key: Key, binding: Binding) -> Result<()> {
-        let done = self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding), ANY);
+        let done = self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding));
         done.map(|_| ()).context("no room for a bound client")
     }
 
     /// Changes a binding, if there is one: what has gone meanwhile stays away.
     fn change(&mut self, key: Key, binding: Binding) -> io::Result<()> {
-        self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding), EXIST).map(|_| ())
+        const EXIST: u64 = 2; // BPF_EXIST, which batches do not know
+        let changed = bpf::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, |attr| {
+            attr.__bindgen_anon_2.map_fd = self.fd();
+            attr.__bindgen_anon_2.key = &raw const key as u64;
+            attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw const binding as u64;
+            attr.__bindgen_anon_2.flags = EXIST;
+        });
+        changed.map(drop)
     }
 
-    fn one(
-        &mut self,
-        command: bpf_cmd,
-        key: Key,
-        binding: Option<Binding>,
-        flags: u64,
-    ) -> io::Result<i32> {
+    fn one(&mut self, command: bpf_cmd, key: Key, binding: Option<Binding>) -> io::Result<i32> {
         bpf::call(command, |attr| {
             attr.batch.keys = &raw const key as u64;
             attr.batch.values = binding.as_ref().map_or(0, |binding| &raw const *binding as u64);
             attr.batch.count = 1;
-            attr.batch.elem_flags = flags;
             attr.batch.map_fd = self.fd();
         })
     }

@@ -111,7 +111,7 @@ impl Maps {
 pub struct Counts {
     /// In their turn.
     sent: AtomicU64,
-    /// To the host, because nobody had claimed them.
+    /// To the host, whose they are, or because nobody had claimed them.
     passed: AtomicU64,
     given_up: AtomicU64,
 }

@@ -33,6 +33,15 @@ files! {
     "icmp.txt"
     "fragments.txt"
     "leases.txt"
+    "vlan-kept.txt"
+    "vlan-added.txt"
+    "vlan-changed.txt"
+    "vlan-removed.txt"
+    "qinq-added.txt"
+    "qinq-removed.txt"
+    "persistent.txt"
+    "persistent-prefix.txt"
+    "persistent-apart.txt"
 }
 
 fn play(name: &str, text: &str) -> Report {

@@ -81,7 +81,7 @@ const COUNTERS: [Metric<Status>; 13] = [
     }),
     ("lb_fragments_held_total", "Fragments that came too early and were held", |s| s.fragments.held),
     ("lb_fragments_sent_total", "Held fragments that were sent in their turn", |s| s.fragments.sent),
-    ("lb_fragments_passed_total", "Held fragments that nobody claimed, passed to the host", |s| {
+    ("lb_fragments_passed_total", "Held fragments that went to the host, as nobody else claimed them", |s| {
         s.fragments.passed
     }),
     ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
