@@ -140,7 +140,10 @@ fn clients_are_served_by_either_interface() {
     for interface in ["eth0", "eth1"] {
         assert!(!has_program(ha1, interface), "no program is left on {interface}");
         let shown = addresses(ha1, interface);
-        assert!(!shown.contains(&format!(" {VIP}/")) && !shown.contains(&format!(" {OTHER_VIP}/")), "{shown}");
+        assert!(
+            !shown.contains(&format!(" {VIP}/")) && !shown.contains(&format!(" {OTHER_VIP}/")),
+            "{shown}"
+        );
     }
 }
 
@@ -152,7 +155,9 @@ fn an_interface_that_is_not_named_any_more_is_left_alone() {
     // The second group's VIP is where nobody looks for it.
     wait_for(&director, "the VIP is misplaced", |status| {
         let found = status.findings.iter().find(|finding| finding.finding == "vip_misplaced");
-        found.is_some_and(|found| found.subject == OTHER_VIP.to_string() && found.mend.contains("interface: eth1"))
+        found.is_some_and(|found| {
+            found.subject == OTHER_VIP.to_string() && found.mend.contains("interface: eth1")
+        })
     });
     wait_for(&director, "all serve", all_serve);
     assert_both_serve(&far, VIP);

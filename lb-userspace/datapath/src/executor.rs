@@ -243,7 +243,10 @@ impl Executor {
     /// Has answers that come in by `queue` of the interface with this place among all that packets
     /// come in by (0: the main one) go to this AF_XDP socket, as long as that is open.
     pub fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.maps.xsks.set(place * MAX_QUEUES + queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
+        self.maps
+            .xsks
+            .set(place * MAX_QUEUES + queue, socket, 0)
+            .with_context(|| format!("no room for a socket of queue {queue}"))
     }
 
     /// From now on clients' packets come in by these interfaces, too, whose indices and MACs are told

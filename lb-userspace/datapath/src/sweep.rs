@@ -57,7 +57,8 @@ impl Sweeper {
     pub fn start(table: Arc<Table>, keeper: Option<Keeper>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
         let walker = shared.clone();
-        let thread = std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run(keeper))?;
+        let thread =
+            std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run(keeper))?;
         let mender = shared.clone();
         let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })

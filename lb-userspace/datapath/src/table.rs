@@ -248,7 +248,8 @@ impl Table {
     ) -> Census {
         let due = due.filter(|due| !due.is_empty());
         let (border, gone) = (self.v4.count(), |entry| self.settle(entry));
-        let mut census = self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone, due);
+        let mut census =
+            self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone, due);
         let v6 = range.start.saturating_sub(border)..range.end.saturating_sub(border);
         let v6 = self.v6.sweep(v6, now, &purge, gone, due);
         census.add(&Census { used: 0, used_v6: v6.used, ..v6 });

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
-use lb_common::binding::{mask, Persistence};
+use lb_common::binding::{Persistence, mask};
 use lb_datapath::plan::Target;
 
 use super::Model;
@@ -51,7 +51,9 @@ impl Model {
     pub(super) fn bind(&mut self, service: usize, client: V6, server: usize) {
         let service = &self.setting.services[service];
         let target = service.servers[server].target;
-        let Some(key) = key(service, client).filter(|_| place(service, target) == Some(server)) else { return };
+        let Some(key) = key(service, client).filter(|_| place(service, target) == Some(server)) else {
+            return;
+        };
         self.bindings.full.remove(&key);
         self.bindings.tentative.insert(key, target);
     }
@@ -60,7 +62,9 @@ impl Model {
     pub(super) fn prolong(&mut self, service: usize, client: V6, server: usize) {
         let service = &self.setting.services[service];
         let target = service.servers[server].target;
-        let Some(key) = key(service, client).filter(|_| place(service, target) == Some(server)) else { return };
+        let Some(key) = key(service, client).filter(|_| place(service, target) == Some(server)) else {
+            return;
+        };
         let Bindings { full, tentative } = &self.bindings;
         let other = full.get(&key).or_else(|| tentative.get(&key)).filter(|other| **other != target);
         if other.is_none_or(|other| place(service, *other).is_none()) {

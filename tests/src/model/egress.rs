@@ -17,7 +17,9 @@ pub(super) fn leave(
     own: Mac,
 ) -> Result<(), Reason> {
     assert_eq!((egress.device, egress.mtu), (0, 0), "by the same interface, whatever the length");
-    let Some(Tags { vlan, priority, network }) = frame::tags(&frame[..]) else { return Err(Reason::BadLength) };
+    let Some(Tags { vlan, priority, network }) = frame::tags(&frame[..]) else {
+        return Err(Reason::BadLength);
+    };
     if !egress.admits(vlan) {
         return Err(Reason::ForeignVlan);
     }

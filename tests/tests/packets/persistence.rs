@@ -157,7 +157,8 @@ fn only_connections_of_the_binding_keep_it() {
     assert_ne!(director.open(from(2, 1001)), 2, "its server is down");
     age(&mut director, Duration::from_secs(1));
     keep(&director);
-    let of_server_2 = bound(&director).iter().filter(|(_, binding)| binding.server == target(2).address()).count();
+    let of_server_2 =
+        bound(&director).iter().filter(|(_, binding)| binding.server == target(2).address()).count();
     assert_eq!(of_server_2, 0, "the connection to the old server does not bring it back");
 }
 

@@ -77,8 +77,16 @@ impl Validator {
         cluster: Option<&[String]>,
         taken: &mut Unique<IpAddr>,
     ) -> Group {
-        let yaml::Group { name, vips: _, interface, label, refresh, nodes: _, failback: _, failback_delay: _ } =
-            group;
+        let yaml::Group {
+            name,
+            vips: _,
+            interface,
+            label,
+            refresh,
+            nodes: _,
+            failback: _,
+            failback_delay: _,
+        } = group;
         let vips = self.group_vips(group, span, taken);
         let name = self.optional(Value::of(name, "name", span), values::name);
         let interface = self.optional(Value::of(interface, "interface", span), |text| {

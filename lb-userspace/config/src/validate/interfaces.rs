@@ -43,9 +43,10 @@ impl Validator {
         services: SourceSpan<'_>,
     ) {
         for (index, service) in config.services.iter().enumerate() {
-            let group = config.groups.iter().find(|group| {
-                group.vips.iter().any(|vip| vip.address == service.key.vip)
-            });
+            let group = config
+                .groups
+                .iter()
+                .find(|group| group.vips.iter().any(|vip| vip.address == service.key.vip));
             if let Some(interface) = group.and_then(|group| group.interface.as_ref())
                 && service.servers.iter().any(|server| server.masq)
             {

@@ -80,9 +80,10 @@ impl Due<'_> {
         let persistence = persistence.read(usize::from(service.id));
         let key = persistence.key(client);
         let bound = persistence.group != 0
-            && self.bindings.get(&key).is_some_and(|binding| {
-                binding.server == targets.read(usize::from(server.0))
-            });
+            && self
+                .bindings
+                .get(&key)
+                .is_some_and(|binding| binding.server == targets.read(usize::from(server.0)));
         if bound {
             let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
             let timeout = alive.entry(key).or_default();

@@ -31,7 +31,9 @@ pub(super) fn run(options: Options) -> Result<()> {
     // Without the right to ask the kernel there is nothing to tell of the interface.
     let links = runtime.block_on(Links::look()).unwrap_or_default();
     let of_interface = device::findings(&config, &links, device::offloads);
-    for Finding { text, mend, .. } in sources::findings(&config).into_iter().chain(placement::findings(&config)).chain(of_interface) {
+    for Finding { text, mend, .. } in
+        sources::findings(&config).into_iter().chain(placement::findings(&config)).chain(of_interface)
+    {
         println!("warning: {text}; {mend}");
     }
     Ok(())

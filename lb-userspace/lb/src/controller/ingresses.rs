@@ -38,7 +38,8 @@ impl Ingresses {
             true => other.mode().map_or("none", Mode::name),
             false => "none",
         };
-        let status = |other| InterfaceStatus { name: Interface::name(other).to_owned(), mode: mode(other).to_owned() };
+        let status =
+            |other| InterfaceStatus { name: Interface::name(other).to_owned(), mode: mode(other).to_owned() };
         self.0.iter().map(status).collect()
     }
 
@@ -109,7 +110,9 @@ fn finding(name: &str) -> Finding {
     Finding {
         kind: Kind::IngressGone,
         subject: name.to_owned(),
-        text: format!("interface {name} is gone: clients that come in by it are not served, and its VIPs are not there"),
+        text: format!(
+            "interface {name} is gone: clients that come in by it are not served, and its VIPs are not there"
+        ),
         mend: "once it is back lb goes on with it by itself".to_owned(),
     }
 }
@@ -124,7 +127,9 @@ pub(super) fn remove_left(config: &Config) {
             continue;
         }
         match attach::detach_pinned(&link) {
-            Ok(()) => tracing::info!("the program of an earlier lb is off {name}, which the configuration does not name"),
+            Ok(()) => tracing::info!(
+                "the program of an earlier lb is off {name}, which the configuration does not name"
+            ),
             Err(error) => tracing::warn!("{error:#}"),
         }
     }

@@ -4,10 +4,10 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_cluster::takeover::segments::Station;
 use lb_common::mac::Mac;
 use lb_datapath::attach::pins::Pins;
 use lb_datapath::attach::{self, Attachment, Facts, Mode};
-use lb_cluster::takeover::segments::Station;
 use lb_datapath::device;
 use lb_datapath::device::far_end::FarEnd;
 use lb_datapath::device::watch::{Attached, Watch};

@@ -146,8 +146,7 @@ impl Membership {
         let respond = respond(member.conflicts(), member.orders().clone());
         let segments = watch_segments(config, &stations, &leases, &findings, respond).await;
         let main = stations.first().map_or(0, |station| station.interface);
-        let watches =
-            segments.and_then(|segments| Ok((segments, watch_references(cluster, main, sender)?)));
+        let watches = segments.and_then(|segments| Ok((segments, watch_references(cluster, main, sender)?)));
         let (segments, references) = match watches {
             Ok(watches) => watches,
             Err(error) => {

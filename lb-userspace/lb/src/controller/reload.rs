@@ -19,13 +19,12 @@ pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
 
 /// Whether a group that stays is to be on another interface.
 fn groups_have_moved(old: &Config, new: &Config) -> bool {
-    let interface_of = |config: &Config, group: &Group| {
-        config.interfaces().nth(config.segment_of(group)).map(str::to_owned)
-    };
+    let interface_of =
+        |config: &Config, group: &Group| config.interfaces().nth(config.segment_of(group)).map(str::to_owned);
     let same = |group: &Group| new.groups.iter().find(|other| other.id() == group.id());
-    old.groups.iter().any(|group| {
-        same(group).is_some_and(|other| interface_of(new, other) != interface_of(old, group))
-    })
+    old.groups
+        .iter()
+        .any(|group| same(group).is_some_and(|other| interface_of(new, other) != interface_of(old, group)))
 }
 
 impl Controller {

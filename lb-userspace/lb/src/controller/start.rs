@@ -18,10 +18,10 @@ use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
 use super::host;
+use super::ingresses::{self, Ingresses};
 use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
 use super::inspections::Inspections;
-use super::ingresses::{self, Ingresses};
 use super::interface::{Interface, Role};
 use super::lives::Estate;
 use super::maintenance::Maintenance;
@@ -56,8 +56,14 @@ impl Controller {
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
         let sizes = sizes.with_numbers_of(inherited.as_ref().map_or(&[], |found| &found.servers));
-        let (data_path, pinned_maps) =
-            inheritance::data_path(inherited.as_mut(), &config.interface, sizes, interface.mac(), start, &mut events)?;
+        let (data_path, pinned_maps) = inheritance::data_path(
+            inherited.as_mut(),
+            &config.interface,
+            sizes,
+            interface.mac(),
+            start,
+            &mut events,
+        )?;
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
@@ -133,7 +139,10 @@ impl Controller {
         self.membership.begin(&self.config);
         ingresses::remove_left(&self.config);
         notify_supervisor(NotifyState::Ready);
-        notify_supervisor(NotifyState::Status(&format!("running on {}", self.config.interfaces().collect::<Vec<_>>().join(", "))));
+        notify_supervisor(NotifyState::Status(&format!(
+            "running on {}",
+            self.config.interfaces().collect::<Vec<_>>().join(", ")
+        )));
         Ok(())
     }
 

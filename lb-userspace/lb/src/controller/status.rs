@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lb_api::findings::Findings;
 use lb_api::status::{
-    BoundClient, CheckStatus, Count, FragmentsStatus, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
-    TableStatus,
+    BoundClient, CheckStatus, Count, FragmentsStatus, PersistenceStatus, QuorumStatus, ServerStatus,
+    ServiceStatus, Status, TableStatus,
 };
 use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};

@@ -73,9 +73,11 @@ const COUNTERS: [Metric<Status>; 13] = [
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
     ("lb_table_contended_total", "Slots that another CPU claimed first", |s| s.table.contended),
-    ("lb_quic_moved_packets_total", "QUIC packets sent by their connection ID after an address change", |s| {
-        s.quic_moved
-    }),
+    (
+        "lb_quic_moved_packets_total",
+        "QUIC packets sent by their connection ID after an address change",
+        |s| s.quic_moved,
+    ),
     ("lb_partial_checksums_total", "First packets with a checksum that was left to hardware", |s| {
         s.partial_checksums
     }),

@@ -2,8 +2,8 @@
 
 use lb_api::events::Level;
 use lb_api::status::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard, NodeReadiness,
-    NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard,
+    NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, TableStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
 
