@@ -385,8 +385,8 @@ mod tests {
             }
         }
 
-        /// Whatever the order, and whichever CPUs add, a datagram is whole with its last missing piece
-        /// and not before, and one of them sees it.
+        /// Whatever the order, and whichever CPUs add, a datagram is whole with its last missing
+        /// piece and not before, and one of them sees it.
         #[test]
         fn one_cpu_makes_a_datagram_whole(
             lengths in proptest::collection::vec(1usize..190, 1..24),

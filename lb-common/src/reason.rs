@@ -26,8 +26,8 @@ macro_rules! reasons {
             /// In the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Drop, pass, answer or hold: fixed for each reason, so that the counter's name tells what
-            /// happened.
+            /// Drop, pass, answer or hold: fixed for each reason, so that the counter's name tells
+            /// what happened.
             pub const fn fate(self) -> Fate {
                 match self { $(Self::$name => Fate::$fate,)+ }
             }

@@ -101,8 +101,8 @@ fn a_macvlan_serves_and_is_told_of() {
     let talk = Talk::new(&unique_name("macvlan")).expect("the cluster comes up");
     if make(&talk.ha1, "macvlan", &["link add mv0 link eth0 type macvlan mode bridge"]) {
         move_address(&talk.ha1, "mv0");
-        // The card hears what clients ask, and nothing of what the macvlan sends: lb cannot find out
-        // that it answers, too.
+        // The card hears what clients ask, and nothing of what the macvlan sends: lb cannot find
+        // out that it answers, too.
         talk.ha1.sysctl("net/ipv4/conf/eth0/arp_ignore", "1").expect("it can be set");
         assert_unsuited(&serve(&talk, "mv0"), "mv0 shares the network card eth0");
     }

@@ -4,9 +4,10 @@
 use std::net::Ipv4Addr;
 
 use lb_api::status::Status;
-use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::cluster::pair::{PATIENCE, Pair, Settings};
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, Node, Prefix, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
 
 /// The VIP in the network of eth1.
@@ -168,4 +169,27 @@ fn an_interface_that_is_not_named_any_more_is_left_alone() {
     wait_for(&director, "all serve", all_serve);
     wait_for(&director, "eth1 is nobody's", |_| !has_program(ha1, "eth1"));
     assert_both_serve(&talk.client, VIP);
+}
+
+/// Both groups move to the other director, each on its own interface, and with them a connection
+/// that was opened by eth1.
+#[test]
+fn two_directors_move_the_vips_of_both_interfaces() {
+    let talk = Talk::new(&unique_name("uplinkpair")).expect("the cluster comes up");
+    let far = join(&talk);
+    let pair = Pair::start_with(&talk, Settings::DEFAULT, &configuration(BOTH, ON_ETH1)).expect("both run");
+    let mut kept = KeptOpen::open_to(&far, OTHER_VIP);
+    let page = kept.get();
+    assert_all_are_served(&talk, &far);
+    pair.ha1.failover().expect("ha1 gives its groups away");
+    pair.wait_until_held_by("ha2").expect("ha2 has them");
+    for (node, there) in [(&talk.ha1, false), (&talk.ha2, true)] {
+        let shown = addresses(node, "eth1");
+        assert_eq!(shown.contains(&format!(" {OTHER_VIP}/")), there, "{}: {shown}", node.name());
+    }
+    assert_both_serve(&talk.client, VIP);
+    assert_both_serve(&far, OTHER_VIP);
+    let known = far.ip(&format!("neighbour show {OTHER_VIP}")).expect("ip works");
+    assert!(known.contains("02:00:0a:00:00:07"), "ha2's eth1 answers: {known}");
+    assert_eq!(kept.get(), page, "the connection goes on");
 }

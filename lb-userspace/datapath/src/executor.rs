@@ -5,9 +5,11 @@
 //! - `servers`: how each server is reached, and its copy of its service
 //! - `backends`: whose a packet is that comes from a server by address translation, and routes to
 //!   clients
+//! - `ingresses`: other interfaces that packets come in by
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;
+mod ingresses;
 pub(crate) mod quic;
 mod schedules;
 mod servers;
@@ -16,7 +18,6 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -25,7 +26,6 @@ use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Vips};
 use lb_common::egress::Egress;
-use lb_common::ingress::Ingress;
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::nat::{RoutesInForce, Translation};
@@ -37,7 +37,6 @@ use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
 use lb_model::ServiceKey;
-use lb_net::xsk::MAX_QUEUES;
 use lb_system::clock::now_ns;
 
 use self::backends::Backends;
@@ -238,32 +237,6 @@ impl Executor {
         word.store(zerocopy::transmute!(ports), Ordering::Release);
         let answers = answers.iter().map(|answer| (zerocopy::transmute!(*answer), 0)).collect();
         self.maps.answers.set("services with checks through the VIP", &answers)
-    }
-
-    /// Has answers that come in by `queue` of the interface with this place among all that packets
-    /// come in by (0: the main one) go to this AF_XDP socket, as long as that is open.
-    pub fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.maps
-            .xsks
-            .set(place * MAX_QUEUES + queue, socket, 0)
-            .with_context(|| format!("no room for a socket of queue {queue}"))
-    }
-
-    /// From now on clients' packets come in by these interfaces, too, whose indices and MACs are told
-    /// in a fixed order; `main` is the index of the main one.
-    pub fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
-        let sockets = (1..).map(|place| u64::from(MAX_QUEUES) * place);
-        let ingresses = others.iter().zip(sockets).map(|((index, mac), sockets)| {
-            let ingress = Ingress { mac: *mac, sockets };
-            (*index, zerocopy::transmute!(ingress))
-        });
-        self.maps.ingresses.set("interfaces that packets come in by", &ingresses.collect())?;
-        if !others.is_empty() {
-            self.make_known(main)?;
-        }
-        let main = if others.is_empty() { 0 } else { u64::from(main) };
-        self.maps.control.word(0, offset_of!(Control, main)).store(main, Ordering::Release);
-        Ok(())
     }
 
     /// The interface's own, as [`Self::set_mac`] has set it.

@@ -126,8 +126,8 @@ impl Shared {
         }
     }
 
-    /// Returns how long it was at work, pauses not counted. `period` is how long the walk before took,
-    /// with the pause after it.
+    /// Returns how long it was at work, pauses not counted. `period` is how long the walk before
+    /// took, with the pause after it.
     fn walk(&self, keeper: Option<&mut Keeper>, period: Duration) -> Duration {
         let begun = Instant::now();
         // What runs out before the next walk but one has seen it.

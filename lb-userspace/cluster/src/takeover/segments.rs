@@ -127,6 +127,8 @@ impl Holders {
     /// Gives all VIPs up; returns when they are off the interfaces, or `false` if a thread had
     /// failed before.
     pub fn end(self) -> bool {
-        self.holders.into_iter().fold(true, |ended, holder| holder.end() && ended)
+        // Each of them ends, whatever has become of the others.
+        let ended: Vec<bool> = self.holders.into_iter().map(Holder::end).collect();
+        ended.into_iter().all(|ended| ended)
     }
 }

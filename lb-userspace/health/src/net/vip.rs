@@ -91,8 +91,8 @@ impl VipNet {
         neighbour.tunnel.is_none() && neighbour.mac == Some(neighbours.main().1)
     }
 
-    /// Adds AF_XDP sockets of the interface with this place in [`Neighbours::stations`]. `runtime` is
-    /// the checks' runtime.
+    /// Adds AF_XDP sockets of the interface with this place in [`Neighbours::stations`]. `runtime`
+    /// is the checks' runtime.
     pub fn add_sockets(&self, place: usize, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
         let _guard = runtime.enter();
         let mut inner = self.lock();

@@ -308,6 +308,7 @@ mod tests {
     /// A director of this service.
     fn config(service: &lb_model::Service) -> Config {
         Config {
+            other_interfaces: Vec::new(),
             interface: "eth0".to_owned(),
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,

@@ -177,8 +177,8 @@ impl Ways {
         Exit { other: (device != self.main).then_some((device, mac)), vlan, tpid, mtu }
     }
 
-    /// Index of the interface that the server is behind, where that is another one than the main one,
-    /// or a VLAN device on it.
+    /// Index of the interface that the server is behind, where that is another one than the main
+    /// one, or a VLAN device on it.
     pub(super) fn interface(&self, server: IpAddr) -> Option<u32> {
         let exit = self.route(server)?.exit;
         (exit.device != self.main || exit.vlan.is_some()).then_some(exit.interface)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lb_api::status::FragmentsStatus;
 use lb_model::Totals;
 
 use super::*;
