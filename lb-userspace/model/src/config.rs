@@ -53,17 +53,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// All interfaces that receive the VIPs' packets, the main one first.
-    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
-        [&self.interface].into_iter().chain(&self.other_interfaces).map(String::as_str)
-    }
-
-    /// The interface that the group's VIPs are on, by its place in [`Self::interfaces`].
-    pub fn segment_of(&self, group: &Group) -> usize {
-        let named = |interface: &String| self.interfaces().position(|name| name == interface);
-        group.interface.as_ref().and_then(named).unwrap_or(0)
-    }
-
     /// The VIPs of all groups, each with the number of its group.
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
         vips(&self.groups).collect()
@@ -89,9 +78,6 @@ pub enum XdpMode {
 
 /// Default of [`Config::announce_rate`].
 pub const ANNOUNCE_RATE: u32 = 10_000;
-
-/// Maximum number of interfaces that clients' packets come in by.
-pub const MAX_INTERFACES: usize = lb_common::ingress::MOST as usize + 1;
 
 /// Maximum number of VIPs of all groups together.
 pub const MAX_VIPS: usize = 4096;
