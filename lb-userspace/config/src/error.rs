@@ -109,7 +109,7 @@ fn without_secrets(line: &str) -> String {
     let mut rest = line;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
-        if digits >= SECRET {
+        if digits == SECRET {
             shown.extend(std::iter::repeat_n('*', digits));
         } else {
             shown.push_str(&rest[..digits]);
