@@ -48,7 +48,9 @@ pub struct Control {
     pub has_ranges: Shared<u64>,
     /// The time that the program has read last.
     pub clock: Shared<Reading>,
-    pub reserved: [u64; 4],
+    /// Index of the main interface, where clients' packets come in by others, too; 0: they do not.
+    pub main: Shared<u64>,
+    pub reserved: [u64; 3],
     /// Which addresses may be those of servers whose packets are translated back.
     pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].

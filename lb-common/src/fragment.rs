@@ -3,7 +3,8 @@
 //! Only the first one has ports. It leaves a [`Trail`] for the others, which follow it to the same
 //! server. What a fragment covers that came before is known too: fragments that overlap are how
 //! firewalls are deceived, and none is let through (RFC 5722). A trail ends with the last piece of
-//! its datagram, because ids are used again.
+//! its datagram, because ids are used again: that is told by a sum ([`Progress`]), and noted in the
+//! trail itself, so that none of the next datagram is taken for it.
 //!
 //! A fragment that comes before its first one is held: the program hands it to the controller as a
 //! [`Held`], which has it sent once the trail is there.
@@ -46,9 +47,11 @@ pub struct Trail {
     pub until_ns: u64,
     pub datagram: Datagram,
     pub covered: Covered,
+    /// Changed by atomic addition alone.
+    pub progress: Progress,
 }
 
-const _: () = assert!(size_of::<Trail>() == 32);
+const _: () = assert!(size_of::<Trail>() == 40);
 
 /// What only the first fragment tells of a datagram, and where it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -118,6 +121,15 @@ impl Piece {
         self.from
     }
 
+    /// What it adds to its datagram's [`Progress`].
+    #[inline(always)]
+    pub const fn progress(self) -> u64 {
+        match self.to {
+            END => (self.from as u64 + 1) << 32,
+            to => (to - self.from) as u64,
+        }
+    }
+
     #[inline(always)]
     const fn word(self) -> u32 {
         (self.from as u32) << 16 | self.to as u32
@@ -131,6 +143,21 @@ impl Piece {
 
 /// Stretches of a datagram that may be known apart: it may have one hole less.
 pub const STRETCHES: usize = 4;
+
+/// How much of a datagram has come: the units before its last piece in the lower half, and in the
+/// upper one, once that has come, where it begins, plus one. A sum, so that several CPUs may add to
+/// it at once, and exactly one of them makes it whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Progress(pub u64);
+
+impl Progress {
+    /// Whether nothing is missing.
+    #[inline(always)]
+    pub const fn is_whole(self) -> bool {
+        self.0 >> 32 == (self.0 & 0xffff_ffff) + 1
+    }
+}
 
 /// Which stretches of a datagram have come, without an order; 0 is none.
 ///
@@ -149,20 +176,6 @@ impl Covered {
         let mut words = [0; STRETCHES];
         words[0] = piece.word();
         Self(words)
-    }
-
-    /// Whether nothing is missing.
-    #[inline(always)]
-    pub const fn is_whole(self) -> bool {
-        const WHOLE: u32 = Piece { from: 0, to: END }.word();
-        let mut index = 0;
-        while index < STRETCHES {
-            if self.0[index] == WHOLE {
-                return true;
-            }
-            index += 1;
-        }
-        false
     }
 
     /// What has come with this fragment, or why it cannot be sent now.
@@ -284,13 +297,14 @@ mod tests {
     fn a_datagram_is_whole_once_nothing_is_missing() {
         let last = Piece::new(20, 13, false).unwrap();
         let covered = Covered::of(piece(0, 10)).with(last).unwrap();
-        assert!(!covered.is_whole());
         assert_eq!(covered.with(piece(23, 24)), Err(Reason::FragmentOverlap), "behind the last one");
-        assert!(covered.with(piece(10, 20)).unwrap().is_whole());
-        assert!(
-            !Covered::NOTHING.with(piece(10, 20)).unwrap().with(last).unwrap().is_whole(),
-            "no first one"
-        );
+        let whole = |pieces: &[Piece]| {
+            let sum = pieces.iter().map(|piece| piece.progress()).sum();
+            Progress(sum).is_whole()
+        };
+        assert!(!whole(&[]) && !whole(&[piece(0, 10)]) && !whole(&[piece(0, 10), last]));
+        assert!(whole(&[piece(0, 10), last, piece(10, 20)]));
+        assert!(!whole(&[piece(10, 20), last]), "no first one");
     }
 
     #[test]
@@ -369,6 +383,44 @@ mod tests {
                     Err(reason) => prop_assert_eq!(reason, Reason::FragmentScattered),
                 }
             }
+        }
+
+        /// Whatever the order, and whichever CPUs add, a datagram is whole with its last missing
+        /// piece and not before, and one of them sees it.
+        #[test]
+        fn one_cpu_makes_a_datagram_whole(
+            lengths in proptest::collection::vec(1usize..190, 1..24),
+            order in any::<u64>(),
+        ) {
+            use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+            let mut from = 0;
+            let mut pieces: Vec<Piece> = lengths
+                .iter()
+                .map(|units| {
+                    let piece = Piece::new(from, units * 8, true).unwrap();
+                    from = piece.to;
+                    piece
+                })
+                .collect();
+            pieces.push(Piece::new(from, 5, false).unwrap());
+            let places = pieces.len();
+            (0..places).for_each(|at| pieces.swap(at, (order >> (at % 58)) as usize % places));
+            let (sum, wholes) = (AtomicU64::new(0), AtomicUsize::new(0));
+            let halves = pieces.split_at(pieces.len() / 2);
+            std::thread::scope(|scope| {
+                for half in [halves.0, halves.1] {
+                    let (sum, wholes) = (&sum, &wholes);
+                    scope.spawn(move || {
+                        for piece in half {
+                            let added = piece.progress();
+                            let after = Progress(sum.fetch_add(added, Ordering::Relaxed) + added);
+                            wholes.fetch_add(usize::from(after.is_whole()), Ordering::Relaxed);
+                        }
+                    });
+                }
+            });
+            prop_assert_eq!(wholes.load(Ordering::Relaxed), 1);
         }
 
         /// Words of two CPUs' writes that got mixed tell of nothing that has not come.

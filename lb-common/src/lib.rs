@@ -15,6 +15,7 @@
 //! - [`spills`]: which lines of the table have connections that stand elsewhere
 //! - [`schedule`]: schedulers, and the schedule that a service picks servers by
 //! - [`egress`]: packets that leave by another interface, or with other VLAN tags; [`vlan`]: VLANs
+//! - [`ingress`]: other interfaces that packets come in by
 //! - [`tunnel`]: the packets around those for servers that are reached by a tunnel
 //! - [`nat`]: packets whose addresses are rewritten, on the way to a server and back
 //! - [`tournament`]: the tree that lc, wlc, sed, nq and ovf pick by
@@ -53,6 +54,7 @@ pub mod egress;
 pub mod fragment;
 pub mod frame;
 pub mod hairpin;
+pub mod ingress;
 #[cfg(not(target_arch = "bpf"))]
 pub mod kernel;
 pub mod lease;

@@ -9,6 +9,8 @@ pub enum Fate {
     Pass,
     /// Its sender gets an answer in its place.
     Answer,
+    /// The controller has it, and sends it in its turn or leaves it to the host.
+    Hold,
 }
 
 macro_rules! reasons {
@@ -24,8 +26,8 @@ macro_rules! reasons {
             /// In the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Drop, pass or answer: fixed for each reason, so that the counter's name tells what
-            /// happened.
+            /// Drop, pass, answer or hold: fixed for each reason, so that the counter's name tells
+            /// what happened.
             pub const fn fate(self) -> Fate {
                 match self { $(Self::$name => Fate::$fate,)+ }
             }
@@ -121,7 +123,7 @@ reasons! {
     FragmentScattered = 30, Drop, "fragment_scattered";
     /// A fragment that came before the first one of its datagram, or long before others: it is held
     /// and sent in its turn, or after half a second left to the host.
-    FragmentHeld = 31, Drop, "fragment_held";
+    FragmentHeld = 31, Hold, "fragment_held";
     /// It came from another VLAN than its service has its clients in, and its server is in a VLAN
     /// of its own.
     ForeignVlan = 32, Drop, "foreign_vlan";

@@ -9,6 +9,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::capture::{Direction, Frame, Head, MOST};
 use lb_common::trace::Event;
 
+use crate::ingress;
 use crate::maps::{CAPTURE, CAPTURED, TRACE};
 use crate::sys::{one_to, opaque};
 use crate::trace;
@@ -47,9 +48,11 @@ pub fn tell(event: &Event) -> Option<bool> {
 }
 
 /// The end of a program that may be a packet's last one: returns its XDP action. A packet that was
-/// told is told again as it leaves.
+/// told is told again as it leaves; one that came in by another interface than the main one leaves
+/// as [`ingress`] says.
 #[inline(always)]
 pub fn leave(context: &XdpContext, action: u32) -> u32 {
+    let action = ingress::leave(context, action);
     let is_sent = action == xdp_action::XDP_TX || action == xdp_action::XDP_REDIRECT;
     if is_sent && trace::is_asked() {
         lb_capture_leave(context.ctx);

@@ -4,6 +4,7 @@
 //!   packets that belong to another one, and the tail calls between programs
 //! - [`context`]: what every step on the slow way knows of the packet
 //! - [`family`]: what differs between IPv4 and IPv6
+//! - [`ingress`]: packets that come in by another interface than the main one
 //! - [`lookup`]: whose the packet is: connection table, table of services
 //! - [`guard`]: whether it may be balanced here, and packets that are not a client's
 //! - [`schedule`]: the pick among a service's servers
@@ -23,6 +24,7 @@ pub mod context;
 pub mod family;
 pub mod forward;
 pub mod guard;
+pub mod ingress;
 pub mod lookup;
 pub mod maps;
 pub mod path;

@@ -24,6 +24,12 @@ fn lb_trace(context: XdpContext) -> u32 {
     lb_ebpf::path::enter_traced(&context)
 }
 
+/// The entry of the other interfaces that clients' packets come in by.
+#[xdp(frags)]
+fn lb_ingress(context: XdpContext) -> u32 {
+    lb_ebpf::ingress::enter(&context)
+}
+
 /// `Stage::Slow`.
 #[xdp(frags)]
 fn lb_slow(context: XdpContext) -> u32 {
@@ -75,7 +81,7 @@ fn lb_related_ipv6(context: XdpContext) -> u32 {
 /// `Stage::Hold`.
 #[xdp(frags)]
 fn lb_hold(context: XdpContext) -> u32 {
-    lb_ebpf::path::hold::take(&context)
+    lb_ebpf::ingress::leave(&context, lb_ebpf::path::hold::take(&context))
 }
 
 /// `Stage::Translate`.

@@ -11,6 +11,7 @@ use lb_common::capture::Frame;
 use lb_common::control::Control;
 use lb_common::egress::Egress;
 use lb_common::fragment::{self, Held, ORDINARY, Trail};
+use lb_common::ingress::{self, Ingress};
 use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::nat::source::{self, Client, Endpoint, Pool, Reply};
@@ -63,9 +64,19 @@ pub static VIPS: HashMap<V6, u32, 1> = HashMap::new();
 #[btf_map]
 pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
 
-/// By the queue that an answer came in by: the controller's socket on that queue.
+/// By the queue that an answer came in by, and behind them those of other interfaces: the
+/// controller's socket on that queue.
 #[btf_map]
 pub static XSKS: XskMap<1> = XskMap::new();
+
+/// By index of an interface: what there is to know of it, where clients' packets come in by others
+/// than the main one.
+#[btf_map]
+pub static INGRESSES: HashMap<u32, Ingress, { ingress::MOST as usize }> = HashMap::new();
+
+/// Where the packet of a CPU came from that came in by such an interface.
+#[btf_map]
+pub static CAME_FROM: PerCpuArray<Mac, 1> = PerCpuArray::new();
 
 /// By MAC: the other directors of the cluster; there is nothing to know of them but that.
 #[btf_map]

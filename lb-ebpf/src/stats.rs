@@ -12,7 +12,7 @@ use crate::maps::{REASONS, STATS, TABLE_EVENTS};
 pub fn refuse(reason: Reason) -> u32 {
     count(reason);
     match reason.fate() {
-        Fate::Drop => xdp_action::XDP_DROP,
+        Fate::Drop | Fate::Hold => xdp_action::XDP_DROP,
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Answer => xdp_action::XDP_TX,
     }

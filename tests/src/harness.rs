@@ -18,7 +18,7 @@ use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_common::table::Layout as _;
-use lb_datapath::object::{PROGRAM, Sizes};
+use lb_datapath::object::{self, INGRESS_PROGRAM, PROGRAM, Sizes};
 use lb_datapath::plan::{Service, State, Target};
 use lb_datapath::table::Census;
 use lb_model::ServiceKey;
@@ -91,7 +91,7 @@ impl Verdict {
     /// On a frame that is refused for this reason.
     pub const fn of(reason: Reason) -> Self {
         match reason.fate() {
-            Fate::Drop => Self::Drop,
+            Fate::Drop | Fate::Hold => Self::Drop,
             Fate::Pass => Self::Pass,
             Fate::Answer => Self::Tx,
         }
@@ -175,8 +175,19 @@ impl Director {
 
     /// The outcome, and the reasons that were counted on the way.
     pub fn explain(&self, frame: &[u8]) -> (Outcome, Vec<Reason>) {
+        self.explain_by(self.program(), frame)
+    }
+
+    /// The same of a frame that comes in by another interface than the main one.
+    pub fn explain_ingress(&mut self, frame: &[u8]) -> (Outcome, Vec<Reason>) {
+        object::loaded_program(&mut self.data_path.ebpf, INGRESS_PROGRAM).unwrap();
+        let program = self.data_path.ebpf.program(INGRESS_PROGRAM).unwrap().try_into().unwrap();
+        self.explain_by(program, frame)
+    }
+
+    fn explain_by(&self, program: &Xdp, frame: &[u8]) -> (Outcome, Vec<Reason>) {
         let before = self.reasons_ever();
-        let outcome = self.send_bytes(frame);
+        let outcome = run(program, frame);
         let now = self.reasons_ever().into_iter().zip(before);
         let counted = Reason::ALL
             .iter()

@@ -4,11 +4,13 @@
 //!
 //! - [`setting`]: services, leases, MACs; [`walk`]: the way of a packet; [`related`]: packets that
 //!   belong to another one
-//! - [`connections`]: what is remembered; [`pick`]: the schedulers
-//! - [`bytes`]: what becomes of a packet's bytes
+//! - [`connections`]: what is remembered; [`pick`]: the schedulers; [`bindings`]: persistence
+//! - [`bytes`]: what becomes of a packet's bytes; [`egress`]: of its tags
 
+mod bindings;
 mod bytes;
 mod connections;
+mod egress;
 mod pick;
 mod related;
 mod setting;
@@ -38,6 +40,7 @@ pub struct Model {
     pub setting: Setting,
     pub connections: Connections,
     trails: related::Trails,
+    bindings: bindings::Bindings,
     pub counted: Counted,
     /// Datagrams of known connections whose checksum was left to hardware: it is open whether the
     /// program notices, which looks at packets that open connections.
@@ -61,6 +64,7 @@ impl Model {
             connections: Connections::new(&setting),
             setting,
             trails: related::Trails::default(),
+            bindings: bindings::Bindings::default(),
             counted: Counted { reasons: vec![0; Reason::COUNT], events: vec![0; TableEvent::COUNT], servers },
             unnoticed: 0,
             limited: false,

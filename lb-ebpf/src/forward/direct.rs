@@ -116,6 +116,19 @@ pub fn write_from(packet: &Packet, own: Mac, to: Mac) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Has a frame come from `own`.
+#[inline(always)]
+pub fn set_source(packet: &Packet, own: Mac) -> Result<(), Reason> {
+    let Some(to) = destination_mac(packet) else { return Err(Reason::BadLength) };
+    write_from(packet, own, to)
+}
+
+/// Has a frame go to `to`.
+#[inline(always)]
+pub fn set_destination(packet: &Packet, to: Mac) -> Result<(), Reason> {
+    write_from(packet, source_mac(packet)?, to)
+}
+
 #[inline(always)]
 pub(super) fn write_at((low, high): (*mut u64, *mut u32), own: Mac, to: Mac) {
     let own = own.word();

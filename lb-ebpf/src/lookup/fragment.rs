@@ -1,12 +1,13 @@
 //! Fragments: where the first one of a datagram went, and what has come of it. The rules are
 //! `lb_common::fragment`.
 
-use lb_common::fragment::{Covered, Datagram, Key, Piece, TIMEOUT_NS, Trail};
+use lb_common::fragment::{Covered, Datagram, Key, Piece, Progress, TIMEOUT_NS, Trail};
 use lb_common::frame::Flow;
 use lb_common::reason::Reason;
 
 use super::connection::Decision;
 use crate::maps::{DECIDED, FRAGMENTS, NEW_TRAIL};
+use crate::sys::atomic;
 
 /// Tells `path::related`, which is another program, where the packet goes.
 #[inline(always)]
@@ -29,7 +30,8 @@ pub fn left() -> Option<Decision> {
 pub fn remember<A>(key: &Key, piece: Piece, flow: &Flow<A>, decision: &Decision, now_ns: u64) {
     let ports = [flow.source_port, flow.destination_port];
     let datagram = Datagram::new(decision.server, ports, flow.protocol);
-    let trail = Trail { until_ns: now_ns + TIMEOUT_NS, datagram, covered: Covered::of(piece) };
+    let (covered, progress) = (Covered::of(piece), Progress(piece.progress()));
+    let trail = Trail { until_ns: now_ns + TIMEOUT_NS, datagram, covered, progress };
     let Some(room) = NEW_TRAIL.get_ptr_mut(0) else { return };
     // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
     let (key, trail) = unsafe {
@@ -51,29 +53,31 @@ pub fn trail(key: &Key, now_ns: u64) -> Option<(*mut Trail, Datagram)> {
     (now_ns < until_ns).then_some((trail, datagram))
 }
 
-/// Notes that a later fragment has come, or says why it is not sent now. Returns whether its
-/// datagram is whole.
+/// Notes that a later fragment has come, or says why it is not sent now. Where nothing is missing
+/// any more the trail ends: the id may be used again at once, and the next datagram's fragments may
+/// come in another order. By then the key may lead to that one's trail, so nothing is removed by
+/// it.
 #[inline(always)]
-pub fn note(trail: *mut Trail, piece: Piece) -> Result<bool, Reason> {
+pub fn note(trail: *mut Trail, piece: Piece) -> Result<(), Reason> {
     // SAFETY: a map's value, aligned.
     let words = unsafe { &raw mut (*trail).covered.0 }.cast::<u32>();
     // SAFETY: the array has four words; other CPUs may write there.
     let word = |index: usize| unsafe { words.add(index).read_volatile() };
-    let covered = Covered([word(0), word(1), word(2), word(3)]).with(piece)?;
-    let Covered(after) = covered;
+    let Covered(after) = Covered([word(0), word(1), word(2), word(3)]).with(piece)?;
     let mut index = 0;
     while index < after.len() {
         // SAFETY: as above. Each word is true by itself, see `Covered`.
         unsafe { words.add(index).write_volatile(after[index]) };
         index += 1;
     }
-    Ok(covered.is_whole())
-}
-
-/// A datagram is whole: its id may be used again at once, and its next datagram's fragments may
-/// come in another order.
-#[inline(always)]
-pub fn forget(key: &Key) {
-    // It may have been another CPU's turn.
-    let _ = FRAGMENTS.remove(key);
+    // SAFETY: as above.
+    let progress = unsafe { &raw mut (*trail).progress }.cast::<u64>();
+    let added = piece.progress();
+    // SAFETY: as above; others add, too.
+    let before = unsafe { atomic::fetch_add(progress, added) };
+    if Progress(before.wrapping_add(added)).is_whole() {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*trail).until_ns).write_volatile(0) };
+    }
+    Ok(())
 }

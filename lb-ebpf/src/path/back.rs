@@ -267,9 +267,7 @@ fn send_fragment<A: Family>(
     }
     let context = &Context { packet, control, flow: sent, now_ns };
     may_go_back(context, &head, answer.server, server)?;
-    if fragment::note(trail, head.piece()?)? {
-        fragment::forget(&key);
-    }
+    fragment::note(trail, head.piece()?)?;
     let to = way(&context.packet, &head, &answer)?;
     nat::forward_later(&context.packet, &head, End::Source, &vip(server), to, false)?;
     if answer.is_sourced {

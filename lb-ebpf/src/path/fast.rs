@@ -38,10 +38,16 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
         Plain::Opens(flow) if control.vips.may_contain(flow.destination) => {
             return open::take(packet, control, flow);
         }
-        Plain::Opens(flow) => return to_no_vip(&packet, control, &flow),
+        Plain::Opens(flow) if control.translated.may_contain(flow.source) => {
+            return Some(call(context, A::TRANSLATE_BACK));
+        }
+        Plain::Opens(flow) => return to_no_vip(control, &flow),
     };
     if !control.vips.may_contain(flow.destination) {
-        return to_no_vip(&packet, control, &flow);
+        if control.translated.may_contain(flow.source) {
+            return Some(known::take_back(&packet, control, &flow));
+        }
+        return to_no_vip(control, &flow);
     }
     // Twice the same, so that each protocol's constants are none of the other's.
     match flow.protocol {
@@ -50,12 +56,9 @@ pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
     }
 }
 
-/// What no service is for; a server may have sent it that is reached by address translation.
+/// What no service is for, nor comes from a server that is reached by address translation.
 #[inline(always)]
-fn to_no_vip<A: Family>(packet: &Packet, control: &Control, flow: &Flow<A>) -> Option<u32> {
-    if control.translated.may_contain(flow.source) {
-        return Some(call(packet.context(), A::TRANSLATE_BACK));
-    }
+fn to_no_vip<A: Family>(control: &Control, flow: &Flow<A>) -> Option<u32> {
     let pass = !A::GUARDS_HOST && !probe::ports(control).contain(flow.destination_port);
     pass.then_some(xdp_action::XDP_PASS)
 }

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, peer};
+use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
 use crate::maps::{CONTROL, SERVERS};
@@ -105,6 +106,9 @@ pub(super) fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action,
 pub(super) fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
+    }
+    if ingress::is_foreign(packet.context(), flow.network) {
+        return Err(Reason::ForeignVlan);
     }
     if flow.ttl == 0 {
         return Err(Reason::TtlExpired);
@@ -199,9 +203,7 @@ fn send_fragment<A: Family>(
     };
     if datagram.is_hosts() {
         // Which of them overlap is the host's affair.
-        if head.piece().and_then(|piece| fragment::note(trail, piece)) == Ok(true) {
-            fragment::forget(&key);
-        }
+        let _ = head.piece().and_then(|piece| fragment::note(trail, piece));
         return host(&packet, head.destination);
     }
     let Some(server) = server_of(&head, datagram) else {
@@ -220,9 +222,7 @@ fn send_fragment<A: Family>(
             return Err(refusal);
         }
     }
-    if fragment::note(trail, head.piece()?)? {
-        fragment::forget(&key);
-    }
+    fragment::note(trail, head.piece()?)?;
     let next_hop = server.next_hop.get();
     let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
     trace::followed(&decision);

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
 use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
+use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
 use crate::maps::CONTROL;
@@ -132,6 +133,9 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
     trace::found(&found);
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
+    }
+    if ingress::is_foreign(packet.context(), flow.network) {
+        return Err(Reason::ForeignVlan);
     }
     let group = found.group();
     let shared = found.is_served_by_a_director();

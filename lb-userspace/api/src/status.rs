@@ -16,7 +16,11 @@ pub struct Status {
     /// Version of the running `lb`.
     pub version: String,
     pub pid: u32,
+    /// The main one.
     pub interface: String,
+    /// The others that clients' packets come in by.
+    #[serde(default)]
+    pub other_interfaces: Vec<InterfaceStatus>,
     /// How the XDP program is attached: `native` or `generic`.
     pub mode: String,
     /// Seconds since the controller started.
@@ -49,6 +53,35 @@ pub struct Status {
     /// Frames of unknown connections that were relayed to the other director of a hand-over.
     #[serde(default)]
     pub relayed: u64,
+    #[serde(default)]
+    pub fragments: FragmentsStatus,
+    /// QUIC packets of clients with another address than before, sent by their connection IDs.
+    #[serde(default)]
+    pub quic_moved: u64,
+    /// Packets that open a connection with a checksum that was left to hardware.
+    #[serde(default)]
+    pub partial_checksums: u64,
+}
+
+/// Fragments that came before those that they wait for, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FragmentsStatus {
+    /// The controller has taken them.
+    pub held: u64,
+    /// Of these it has sent so many in their turn,
+    pub sent: u64,
+    /// passed so many to the host, whose they are, or because nobody claimed them in time,
+    pub passed: u64,
+    /// and given so many up, which are among the drops as `fragment_given_up`.
+    pub given_up: u64,
+}
+
+/// An interface that clients' packets come in by, besides the main one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// How the XDP program is attached: `native`, `generic`, or `none` if it is not.
+    pub mode: String,
 }
 
 /// A finding, see [`crate::findings`].
@@ -268,6 +301,9 @@ pub struct TableStatus {
     pub evicted: u64,
     /// New connections without a free slot, scheduled by a hash of the client.
     pub full: u64,
+    /// Slots that another CPU claimed first.
+    #[serde(default)]
+    pub contended: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

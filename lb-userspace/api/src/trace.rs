@@ -137,6 +137,8 @@ pub enum Outcome {
     /// To the host.
     Passed,
     Dropped,
+    /// The controller has it, and sends it in its turn.
+    Held,
     /// The sender got an answer in its place.
     Answered,
 }

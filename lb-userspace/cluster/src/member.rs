@@ -35,7 +35,8 @@ use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
 use super::realtime;
 use super::replay::{Identity, session_at};
-use super::takeover::holder::{self, GroupNumber, Holder, Orders};
+use super::takeover::holder::GroupNumber;
+use super::takeover::segments::{self, Holders, Orders, Station};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::statistics::Statistics;
 
@@ -48,9 +49,8 @@ mod settings;
 
 /// What the member finds where it runs.
 pub struct LocalContext {
-    /// Index and MAC of the VIPs' interface.
-    pub interface: u32,
-    pub mac: Mac,
+    /// The VIPs' interfaces, in the order of `Config::interfaces`.
+    pub stations: Vec<Station>,
     pub leases: Leases,
     /// An operator had put the node into maintenance in an earlier life.
     pub maintenance: bool,
@@ -63,7 +63,7 @@ pub struct LocalContext {
 pub struct Member {
     handle: Handle<Command>,
     heartbeat: JoinHandle<()>,
-    holder: Holder,
+    holders: Holders,
     statistics: Vec<Arc<Statistics>>,
     /// What the machine was last told.
     readiness: LocalReadiness,
@@ -83,9 +83,9 @@ impl Member {
         settings.check().context("cluster")?;
         let channel = channel(cluster, session)?;
 
-        let (orders, pending) = holder::orders();
+        let (orders, pending) = segments::orders(local.stations.len());
         orders.set_rate(config.announce_rate);
-        orders.set_groups(&config.groups);
+        orders.set_groups(config);
         let tell: Tell = Arc::new(tell);
         let machine = Machine::new(settings, now());
         let fencing = Fencing::new(local.fence);
@@ -100,18 +100,18 @@ impl Member {
         let (event_loop, handle) = Loop::new(channel, settings::paths(cluster), driver, transport)
             .context("cannot set the heartbeat thread up")?;
         let statistics = event_loop.statistics();
-        let holder = {
+        let holders = {
             let handle = handle.clone();
             let tell = move |outcome| handle.command(Command::Outcome(outcome));
             let has_lease = move |group| leases.answer_until(group).is_some_and(|until| now() < until);
-            Holder::start(local.interface, local.mac, (orders, pending), local.findings, has_lease, tell)?
+            Holders::start(&local.stations, (orders, pending), &local.findings, has_lease, tell)?
         };
         let heartbeat = std::thread::Builder::new()
             .name("heartbeat".to_owned())
             .spawn(move || beat(event_loop, &tell))
             .context("cannot start the heartbeat thread")?;
         let readiness = LocalReadiness::default();
-        Ok(Self { handle, heartbeat, holder, statistics, readiness })
+        Ok(Self { handle, heartbeat, holders, statistics, readiness })
     }
 
     /// What this node could serve with now.
@@ -131,13 +131,13 @@ impl Member {
         answer.await.context(ENDED)
     }
 
-    /// Orders to the thread that holds the VIPs.
+    /// Orders to the threads that hold the VIPs.
     pub fn orders(&self) -> &Orders {
-        self.holder.orders()
+        self.holders.orders()
     }
 
     /// Where to tell that someone else announces an address of the group.
-    pub fn conflicts(&self) -> impl Fn(GroupNumber, Mac) + use<> {
+    pub fn conflicts(&self) -> impl Fn(GroupNumber, Mac) + Clone + use<> {
         let handle = self.handle.clone();
         move |group, mac| handle.command(Command::Conflict(group, mac))
     }
@@ -148,9 +148,9 @@ impl Member {
         self.handle.command(Command::Mac(node, mac));
     }
 
-    /// This node's own MAC has changed.
-    pub fn set_mac(&self, mac: Mac) {
-        self.holder.orders().set_mac(mac);
+    /// This node's own MAC on one of the VIPs' interfaces has changed.
+    pub fn set_mac(&self, segment: usize, mac: Mac) {
+        self.holders.orders().set_mac(segment, mac);
     }
 
     /// The configuration was read anew. Nothing in `cluster` has changed, nor the nodes of a group
@@ -158,8 +158,8 @@ impl Member {
     pub fn set_config(&self, config: &Config, cluster: &Cluster) {
         let numbers = numbers::numbers(&config.groups).collect();
         self.handle.command(Command::Changed(settings::change(config, cluster), numbers));
-        self.holder.orders().set_rate(config.announce_rate);
-        self.holder.orders().set_groups(&config.groups);
+        self.holders.orders().set_rate(config.announce_rate);
+        self.holders.orders().set_groups(config);
     }
 
     /// From now on these keys.
@@ -169,7 +169,7 @@ impl Member {
 
     /// Without its heartbeat thread a node is dead to the others, and its leases run out.
     pub fn has_failed(&self) -> bool {
-        self.heartbeat.is_finished() || self.holder.has_failed()
+        self.heartbeat.is_finished() || self.holders.has_failed()
     }
 
     /// In the order of the configuration's paths.
@@ -197,7 +197,7 @@ impl Member {
         if self.heartbeat.join().is_err() {
             tracing::error!(event = "thread_failed", "the heartbeat thread has failed");
         }
-        self.holder.end()
+        self.holders.end()
     }
 }
 

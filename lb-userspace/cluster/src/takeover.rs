@@ -5,7 +5,8 @@
 //! - [`lb_net::addresses`]: the requests that come of it, by netlink; `changes`: what others do
 //! - [`bursts`]: when each VIP is announced, and at what pace: pure
 //! - [`lb_net::announce`]: gratuitous ARP and unsolicited neighbour advertisements
-//! - [`holder`]: the thread that carries all that out, as it is ordered
+//! - [`holder`]: the thread that carries all that out, as it is ordered; [`segments`]: one for each
+//!   interface
 //!
 //! The order that keeps packets safe is the caller's: on taking, address, then data path, then the
 //! announcement; on giving up, data path and address first, and only then a word to the peer.
@@ -15,5 +16,6 @@ mod changes;
 pub mod holder;
 mod ledger;
 mod report;
+pub mod segments;
 #[cfg(test)]
 mod tests;

@@ -82,7 +82,7 @@ impl fmt::Display for Report<'_> {
                 f.write_char('\n')?;
             }
             let Mistake { line, column, message, source_line } = mistake;
-            let (shown, before_caret) = excerpt(source_line, *column);
+            let (shown, before_caret) = excerpt(&without_secrets(source_line), *column);
             let gutter = line.to_string();
             write!(f, "{}:{line}:{column}: {message}", self.origin)?;
             if !shown.is_empty() {
@@ -99,6 +99,28 @@ impl fmt::Display for Report<'_> {
 
 /// Maximum number of terminal columns shown of a source line.
 const EXCERPT: usize = 100;
+
+/// Digits of a key that are as many as a secret has.
+const SECRET: usize = 32;
+
+/// The line with stars in place of keys: a configuration is shown to others when it has a mistake.
+fn without_secrets(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+        if digits == SECRET {
+            shown.extend(std::iter::repeat_n('*', digits));
+        } else {
+            shown.push_str(&rest[..digits]);
+        }
+        let others = rest[digits..].find(|char: char| char.is_ascii_hexdigit());
+        let (between, next) = rest[digits..].split_at(others.unwrap_or(rest.len() - digits));
+        shown.push_str(between);
+        rest = next;
+    }
+    shown
+}
 
 /// The part of `line` around `column`, safe to print, and the number of terminal columns in front
 /// of the caret.
@@ -137,6 +159,16 @@ fn printable(char: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_not_shown() {
+        let key = "8f95f09245765f80256934e50c66207f";
+        let line = format!("quic_lb: [{{ rotation: 9, key: {key}, nonce_length: \"é\" }}]");
+        assert_eq!(without_secrets(&line), line.replace(key, &"*".repeat(32)));
+        for line in ["vip: 2001:db8::10", "deadbeef", "", "ünïcode", &key[1..]] {
+            assert_eq!(without_secrets(line), line);
+        }
+    }
 
     fn shown(source_line: &str, column: usize) -> Vec<String> {
         let mistakes =

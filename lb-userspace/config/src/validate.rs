@@ -4,6 +4,7 @@ mod cluster;
 mod command;
 mod group;
 mod health;
+mod interfaces;
 mod path;
 mod persistence;
 mod ports;
@@ -36,20 +37,16 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
     let cluster = file.cluster.as_ref().map(|cluster| (cluster, root.key("cluster")));
     let names = cluster.map(|(cluster, span)| validator.node_names(cluster, span));
     let timeouts = validator.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
-    let groups = validator.groups(file, root.key("groups"), names.as_deref());
+    let (interface, other_interfaces) = validator.interfaces(file, root);
+    let groups = validator.groups(file, root.key("groups"), &interface, &other_interfaces, names.as_deref());
     if let Some((_, span)) = cluster.filter(|_| groups.is_empty()) {
         let message = "a cluster without `groups` has nothing to take over, expected at least one group";
         validator.mistake(span.key_at(), message);
     }
     let services = validator.services(file.services.as_deref(), root.key("services"), timeouts);
     let config = Config {
-        interface: validator
-            .needed(
-                Value::of(&file.interface, "interface", root),
-                "the network interface of the VIPs, such as eth0",
-                values::interface,
-            )
-            .unwrap_or_default(),
+        interface,
+        other_interfaces,
         xdp_mode: validator.one_of(Value::of(&file.xdp_mode, "xdp_mode", root), &XDP_MODES, XdpMode::Auto),
         connections: validator
             .optional(Value::of(&file.connections, "connections", root), |text| {
@@ -84,6 +81,7 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
         services,
     };
     validator.sources_are_held(file.services.as_deref().unwrap_or_default(), &config, root.key("services"));
+    validator.translated_vips_are_on_the_main_interface(&config, root.key("services"));
     if let Some(cluster) = &config.cluster {
         validator.tunnels_lead_to_no_director(cluster, &config.services, root.key("services"));
     }

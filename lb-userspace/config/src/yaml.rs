@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
 pub(crate) struct File {
     pub interface: Scalar,
+    pub interfaces: Option<Vec<Scalar>>,
     pub xdp_mode: Scalar,
     pub connections: Scalar,
     pub bindings: Scalar,
@@ -31,6 +32,7 @@ pub(crate) struct File {
 pub(crate) struct Group {
     pub name: Scalar,
     pub vips: Option<Vec<Scalar>>,
+    pub interface: Scalar,
     pub label: Scalar,
     pub refresh: Scalar,
     pub nodes: Option<Vec<Scalar>>,

@@ -1,5 +1,9 @@
 //! The clients that are bound to servers, as the controller sees them: counted, listed, copied. The
 //! rules are `lb_common::binding`.
+//!
+//! - `keeper`: a binding lives as long as the client's connections
+
+mod keeper;
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -10,6 +14,7 @@ use aya_obj::generated::bpf_cmd;
 use lb_common::binding::{Binding, Key};
 use zerocopy::FromZeros as _;
 
+pub use self::keeper::{Due, Keeper};
 use super::bpf;
 
 /// The map `BINDINGS`, or the one of tentative ones.
@@ -94,6 +99,18 @@ impl Bindings {
     pub fn set(&mut self, key: Key, binding: Binding) -> Result<()> {
         let done = self.one(bpf_cmd::BPF_MAP_UPDATE_BATCH, key, Some(binding));
         done.map(|_| ()).context("no room for a bound client")
+    }
+
+    /// Changes a binding, if there is one: what has gone meanwhile stays away.
+    fn change(&mut self, key: Key, binding: Binding) -> io::Result<()> {
+        const EXIST: u64 = 2; // BPF_EXIST, which batches do not know
+        let changed = bpf::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, |attr| {
+            attr.__bindgen_anon_2.map_fd = self.fd();
+            attr.__bindgen_anon_2.key = &raw const key as u64;
+            attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw const binding as u64;
+            attr.__bindgen_anon_2.flags = EXIST;
+        });
+        changed.map(drop)
     }
 
     fn one(&mut self, command: bpf_cmd, key: Key, binding: Option<Binding>) -> io::Result<i32> {

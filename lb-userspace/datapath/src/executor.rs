@@ -5,9 +5,11 @@
 //! - `servers`: how each server is reached, and its copy of its service
 //! - `backends`: whose a packet is that comes from a server by address translation, and routes to
 //!   clients
+//! - `ingresses`: other interfaces that packets come in by
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;
+mod ingresses;
 pub(crate) mod quic;
 mod schedules;
 mod servers;
@@ -16,7 +18,6 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -171,7 +172,8 @@ impl Executor {
                 ),
                 has_ranges: Shared::new(0),
                 clock: Shared::new(Reading::default()),
-                reserved: [0; 4],
+                main: Shared::new(0),
+                reserved: [0; 3],
                 translated: Shared::new(Vips::default()),
                 leases,
             },
@@ -236,11 +238,6 @@ impl Executor {
         word.store(zerocopy::transmute!(ports), Ordering::Release);
         let answers = answers.iter().map(|answer| (zerocopy::transmute!(*answer), 0)).collect();
         self.maps.answers.set("services with checks through the VIP", &answers)
-    }
-
-    /// Has answers that come in by `queue` go to this AF_XDP socket, as long as that is open.
-    pub fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.maps.xsks.set(queue, socket, 0).with_context(|| format!("no room for a socket of queue {queue}"))
     }
 
     /// The interface's own, as [`Self::set_mac`] has set it.

@@ -12,13 +12,13 @@ mod store;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use lb_common::fragment::{self, Covered, Datagram, HOLDER_NS, Key, Trail};
+use lb_common::fragment::{self, Covered, Datagram, HOLDER_NS, Key, Progress, Trail};
 use lb_common::refusal;
 use lb_net::link::Sender;
 use lb_system::clock::now_ns;
@@ -96,7 +96,8 @@ impl Maps {
             return;
         }
         let until_ns = now_ns() + PASSING_NS;
-        let trail = Trail { until_ns, datagram: Datagram::HOSTS, covered: Covered::NOTHING };
+        let (covered, progress) = (Covered::NOTHING, Progress::default());
+        let trail = Trail { until_ns, datagram: Datagram::HOSTS, covered, progress };
         let (bytes, trail): (KeyBytes, TrailBytes) =
             (zerocopy::transmute!(*key), zerocopy::transmute!(trail));
         if let Err(error) = self.trails.insert(bytes, trail, 0) {
@@ -105,8 +106,30 @@ impl Maps {
     }
 }
 
+/// What has come of fragments that were held, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// In their turn.
+    sent: AtomicU64,
+    /// To the host, whose they are, or because nobody had claimed them.
+    passed: AtomicU64,
+    given_up: AtomicU64,
+}
+
+impl Counts {
+    /// Those that were sent, passed to the host, and given up.
+    pub fn read(&self) -> [u64; 3] {
+        [&self.sent, &self.passed, &self.given_up].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+fn add_one(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
 /// The thread. Dropping it ends it.
 pub struct Holder {
+    counts: Arc<Counts>,
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<Maps>>,
 }
@@ -119,13 +142,19 @@ impl Holder {
         let sender = Sender::new(interface, "fragments that were held")?;
         let programs = Programs::new(programs, interface)?;
         let stopped = Arc::clone(&stop);
-        let mut work = Work { maps, programs, sender, store: Store::default(), late: 0 };
+        let counts = Arc::new(Counts::default());
+        let store = Store::default();
+        let mut work = Work { maps, programs, sender, store, late: 0, counts: Arc::clone(&counts) };
         let run = move || {
             work.run(&stopped);
             work.maps
         };
         let thread = std::thread::Builder::new().name("lb-fragments".to_owned()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { counts, stop, thread: Some(thread) })
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 }
 
@@ -147,6 +176,7 @@ struct Work {
     store: Store,
     /// When the host may get a late fragment again.
     late: u64,
+    counts: Arc<Counts>,
 }
 
 impl Work {
@@ -205,6 +235,8 @@ impl Work {
         for fragment in fragments {
             if !to_host || refusal::is_due_at(&mut self.late, now_ns(), LATE_EVERY_NS, BURST_NS) {
                 self.again(fragment);
+            } else {
+                add_one(&self.counts.given_up);
             }
         }
     }
@@ -212,17 +244,25 @@ impl Work {
     /// Has the program look at a fragment again, and does what it says.
     fn again(&mut self, fragment: &Fragment) {
         let done = match self.programs.look(fragment.ipv6, &fragment.frame) {
-            Ok(Verdict::Send(frame)) => self.sender.send(&frame).context("cannot send a fragment"),
+            Ok(Verdict::Send(frame)) => {
+                self.sender.send(&frame).context("cannot send a fragment").map(|()| &self.counts.sent)
+            }
             Ok(Verdict::Pass) => {
                 // In generic mode the program on the interface sees it once more, a little later.
                 self.maps.leave_to_host(&fragment.key);
-                self.programs.pass(&fragment.frame).context("cannot pass a fragment to the host")
+                let passed = self.programs.pass(&fragment.frame);
+                passed.context("cannot pass a fragment to the host").map(|()| &self.counts.passed)
             }
-            Ok(Verdict::Drop) => Ok(()),
+            // The program has counted why.
+            Ok(Verdict::Drop) => return,
             Err(error) => Err(error).context("cannot have a fragment looked at"),
         };
-        if let Err(error) = done {
-            tracing::debug!("{error:#}");
+        match done {
+            Ok(count) => add_one(count),
+            Err(error) => {
+                add_one(&self.counts.given_up);
+                tracing::debug!("{error:#}");
+            }
         }
     }
 }

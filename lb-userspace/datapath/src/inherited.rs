@@ -26,7 +26,7 @@ use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::tunnel::Tunnel;
 use lb_model::{Ports, Service, ServiceKey, Vlan};
-use nix::net::if_::if_indextoname;
+use lb_net::link;
 
 use super::attach::pins::{self, Pins};
 use super::bindings::Bindings;
@@ -223,7 +223,7 @@ impl Inherited {
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
                 let named = |vlan: Vlan| (!vlan.is_as_it_came()).then_some(vlan);
                 let interface = known.egress.filter(|egress| egress.device != 0);
-                let interface = interface.and_then(|egress| if_indextoname(egress.device).ok());
+                let interface = interface.and_then(|egress| link::name_of(egress.device));
                 let pool = known.translation.and_then(|known| self.pools.get(usize::from(known.pool)));
                 if let Some(pool) = pool.filter(|pool| pool.count != 0) {
                     service.source_nat = nat::addresses(pool);
@@ -232,7 +232,7 @@ impl Inherited {
                 service.servers.push(lb_model::Server {
                     tunnel,
                     masq: port.is_some(),
-                    interface: interface.map(|name| name.to_string_lossy().into_owned()),
+                    interface,
                     vlan: known.egress.and_then(|egress| named(egress.to)),
                     ..server
                 });

@@ -21,7 +21,7 @@ use lb_common::service::ServiceSlot;
 use lb_common::tunnel::Tunnel;
 use lb_model::Totals;
 
-use super::bindings::Bindings;
+use super::bindings::{Bindings, Keeper};
 use super::counters::{Counters, Stats};
 use super::executor::quic;
 use super::fragments;
@@ -39,6 +39,8 @@ pub struct Maps {
     pub vips: Synced<[u64; 2], u32>,
     /// By [`lb_common::probe::Answer`].
     pub answers: Synced<[u32; 10], u32>,
+    /// Other interfaces that packets come in by, by their indices.
+    pub ingresses: Synced<u32, [u64; 2]>,
     /// MACs of the other directors, as words.
     pub directors: Synced<u64, u32>,
     /// MAC of the server that sent a packet on last.
@@ -53,16 +55,16 @@ pub struct Maps {
     pub schedule_words: Mapped<u32>,
     pub tournaments: Arc<Tournaments>,
     /// How services bind clients.
-    pub persistence: Mapped<Persistence>,
+    pub persistence: Arc<Mapped<Persistence>>,
     pub bindings: Bindings,
     /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    /// Shared with the threads of the synchronisation, and of the ports that are given back.
+    /// Shared with the threads of the synchronisation, of bindings, and of the ports that are given back.
     pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
-    pub targets: Mapped<V6>,
+    pub targets: Arc<Mapped<V6>>,
     pub tunnels: Mapped<Tunnel>,
     pub translations: Mapped<Translation>,
     /// By [`lb_common::nat::Backend`].
@@ -97,6 +99,7 @@ impl Maps {
             control: Arc::new(mapped(ebpf, "CONTROL")?),
             vips: Synced::take(ebpf, "VIPS")?,
             answers: Synced::take(ebpf, "ANSWERS")?,
+            ingresses: Synced::take(ebpf, "INGRESSES")?,
             directors: Synced::take(ebpf, "DIRECTORS")?,
             came_back: mapped(ebpf, "CAME_BACK")?,
             xsks: of_kind(ebpf, "XSKS")?,
@@ -106,12 +109,12 @@ impl Maps {
             schedules: mapped(ebpf, "SCHEDULES")?,
             schedule_words: mapped(ebpf, "SCHEDULE_WORDS")?,
             tournaments: Arc::new(Tournaments::new(pairs, leaves, Arc::clone(&counts), Arc::clone(&limits))),
-            persistence: mapped(ebpf, "PERSISTENCE")?,
+            persistence: Arc::new(mapped(ebpf, "PERSISTENCE")?),
             bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
             bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             limits,
             servers: Arc::new(mapped(ebpf, "SERVERS")?),
-            targets: mapped(ebpf, "TARGETS")?,
+            targets: Arc::new(mapped(ebpf, "TARGETS")?),
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,
             backends: Synced::take(ebpf, "BACKENDS")?,
@@ -144,6 +147,14 @@ impl Maps {
         let v6 = v6.with_changes(mapped(ebpf, "CHANGED_V6")?);
         let table = Table::new(v4, v6, counts, tournaments);
         Ok((maps, table))
+    }
+}
+
+impl Maps {
+    /// Whoever has bindings live as long as connections do.
+    pub fn keeper(&self) -> Result<Keeper> {
+        let (persistence, servers) = (Arc::clone(&self.persistence), Arc::clone(&self.servers));
+        Keeper::new(&self.bindings, persistence, servers, Arc::clone(&self.targets))
     }
 }
 

@@ -8,7 +8,7 @@ use aya::programs::Xdp;
 use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::stage::Stage;
 use lb_common::table::Layout as _;
-use lb_model::MAX_VIPS;
+use lb_model::{MAX_INTERFACES, MAX_VIPS};
 use lb_net::xsk::MAX_QUEUES;
 
 use super::inherited::{Known, PinnedMaps};
@@ -23,6 +23,10 @@ pub const PROGRAM: &str = "lb";
 
 /// The entry while packets are traced. It is loaded when that is asked for.
 pub const TRACE_PROGRAM: &str = "lb_trace";
+
+/// Name of the entry of other interfaces that clients' packets come in by. It is loaded where there
+/// are some.
+pub const INGRESS_PROGRAM: &str = "lb_ingress";
 
 /// Words for the buckets of a service with mh; more than 1,024 servers take more.
 pub const MH_WORDS: u32 = 8191;
@@ -121,7 +125,7 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         // What a reload brings and what it takes away are in the map together for a moment.
         .map_max_entries("VIPS", MAX_VIPS as u32 * 2)
         .map_max_entries("ANSWERS", sizes.services * 2)
-        .map_max_entries("XSKS", MAX_QUEUES)
+        .map_max_entries("XSKS", MAX_QUEUES * MAX_INTERFACES as u32)
         .map_max_entries("ACTIVE_SCHEDULES", sizes.services + 1)
         .map_max_entries("SCHEDULES", (sizes.services + 1) * 2)
         .map_max_entries("CURSORS", sizes.services + 1)

@@ -12,6 +12,7 @@ use lb_common::connection::Tick;
 use lb_common::server::ServerId;
 use lb_system::clock::now_ns;
 
+use super::bindings::{Due, Keeper};
 use super::table::{Census, Table};
 
 /// From the start of one walk to the start of the next, at least.
@@ -22,6 +23,9 @@ const SHARE_OF_CORE: u32 = 20;
 /// A walk is cut into so many parts with pauses in between, so that a large table does not take a
 /// core at once.
 const PARTS: usize = 16;
+
+/// A walk may take longer than the one before.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// From one mending of the tournaments to the next: what a race between CPUs left stale is right
 /// again within 100 ms.
@@ -49,10 +53,12 @@ struct Progress {
 }
 
 impl Sweeper {
-    pub fn start(table: Arc<Table>) -> std::io::Result<Self> {
+    /// `keeper`: whoever has bindings live as long as connections do.
+    pub fn start(table: Arc<Table>, keeper: Option<Keeper>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
         let walker = shared.clone();
-        let thread = std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run())?;
+        let thread =
+            std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run(keeper))?;
         let mender = shared.clone();
         let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
@@ -102,11 +108,13 @@ impl Shared {
         self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    fn run(&self, mut keeper: Option<Keeper>) {
+        // From the start of one walk to the start of the next.
+        let mut period = PERIOD;
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let busy = self.walk();
-            let period = PERIOD.max(busy * SHARE_OF_CORE);
+            let busy = self.walk(keeper.as_mut(), period);
+            period = PERIOD.max(busy * SHARE_OF_CORE);
             std::thread::park_timeout(period.saturating_sub(begun.elapsed()));
         }
     }
@@ -118,19 +126,24 @@ impl Shared {
         }
     }
 
-    /// Returns how long it was at work, pauses not counted.
-    fn walk(&self) -> Duration {
+    /// Returns how long it was at work, pauses not counted. `period` is how long the walk before
+    /// took, with the pause after it.
+    fn walk(&self, keeper: Option<&mut Keeper>, period: Duration) -> Duration {
+        let begun = Instant::now();
+        // What runs out before the next walk but one has seen it.
+        let due = keeper.as_deref().map(|keeper| keeper.due(now_ns(), period * 3 + MARGIN));
+        let due = due.and_then(|due| due.inspect_err(|error| tracing::debug!("{error:#}")).ok());
+        let listed = begun.elapsed();
         let purging: Vec<ServerId> = self.progress().purging.keys().copied().collect();
         let pages = self.table.pages();
         let step = pages.div_ceil(PARTS);
         let mut sum = Census::default();
-        let mut busy = Duration::ZERO;
+        let mut busy = listed;
         for first in (0..pages).step_by(step) {
             let begun = Instant::now();
             let now = Tick::from_ns(now_ns());
-            let part = self.table.sweep(first..pages.min(first + step), now, |server| {
-                !purging.is_empty() && purging.binary_search(&server).is_ok()
-            });
+            let purge = |server| !purging.is_empty() && purging.binary_search(&server).is_ok();
+            let part = self.table.sweep_for(first..pages.min(first + step), now, purge, due.as_ref());
             sum.add(&part);
             busy += begun.elapsed();
             if self.stop.load(Ordering::Relaxed) {
@@ -138,6 +151,10 @@ impl Shared {
             }
             // As long a pause as the part took: at most half a core at a time.
             std::thread::sleep(begun.elapsed().min(PERIOD / PARTS as u32));
+        }
+        let alive = due.map(Due::alive).unwrap_or_default();
+        if let Some(keeper) = keeper {
+            keeper.prolong(alive, now_ns(), period * 3 + MARGIN);
         }
         let mut progress = self.progress();
         progress.census.used = 0;

@@ -7,11 +7,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lb_common::connection::{Entry, Key, KeyV4, KeyV6, Tick};
+use lb_common::addr::Address as _;
+use lb_common::connection::{Entry, Key, KeyV4, KeyV6, State, Tick};
 use lb_common::server::{Counts, ServerId};
 use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
 use lb_common::table::{Layout as _, Page, RawPage};
 
+use super::bindings::Due;
 use super::mapped::Mapped;
 use super::tournaments::Tournaments;
 
@@ -84,6 +86,7 @@ impl<K: Key> Pages<K> {
         now: Tick,
         purge: impl Fn(ServerId) -> bool,
         gone: impl Fn(Entry),
+        due: Option<&Due<'_>>,
     ) -> Census {
         let mut census = Census::default();
         for index in range {
@@ -98,6 +101,9 @@ impl<K: Key> Pages<K> {
                 let purged = entry.state().is_some() && purge(entry.server());
                 if !purged && !entry.expires().is_past(now) {
                     census.used += 1;
+                    if let (Some(due), Some(State::Established | State::Udp)) = (due, entry.state()) {
+                        due.meet(page.key(slot).client().mapped(), entry.server());
+                    }
                 } else if page.swap_entry(slot, entry, Entry::EMPTY) {
                     gone(entry);
                     *(if purged { &mut census.purged } else { &mut census.expired }) += 1;
@@ -255,10 +261,23 @@ impl Table {
 
     /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries.
     pub fn sweep(&self, range: Range<usize>, now: Tick, purge: impl Fn(ServerId) -> bool) -> Census {
+        self.sweep_for(range, now, purge, None)
+    }
+
+    /// The same; living connections are told to `due`, if there is something.
+    pub fn sweep_for(
+        &self,
+        range: Range<usize>,
+        now: Tick,
+        purge: impl Fn(ServerId) -> bool,
+        due: Option<&Due<'_>>,
+    ) -> Census {
+        let due = due.filter(|due| !due.is_empty());
         let (border, gone) = (self.v4.count(), |entry| self.settle(entry));
-        let mut census = self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone);
+        let mut census =
+            self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone, due);
         let v6 = range.start.saturating_sub(border)..range.end.saturating_sub(border);
-        let v6 = self.v6.sweep(v6, now, &purge, gone);
+        let v6 = self.v6.sweep(v6, now, &purge, gone, due);
         census.add(&Census { used: 0, used_v6: v6.used, ..v6 });
         if census.expired + census.purged > 0 {
             self.mend_tournaments();

@@ -128,8 +128,8 @@ impl Checker {
     }
 
     /// Adds AF_XDP sockets for probes through VIPs.
-    pub fn add_sockets(&self, sockets: Vec<Xsk>) -> io::Result<()> {
-        self.net.vip.add_sockets(sockets, self.thread.handle())
+    pub fn add_sockets(&self, place: usize, sockets: Vec<Xsk>) -> io::Result<()> {
+        self.net.vip.add_sockets(place, sockets, self.thread.handle())
     }
 
     /// Number of running checks.

@@ -18,7 +18,7 @@ use self::vip::VipDatagrams;
 pub(crate) use self::vip::fuzz as vip_fuzz;
 use lb_model::{Tls, Via};
 
-pub use self::vip::{Neighbour, Neighbours, VipNet};
+pub use self::vip::{Neighbour, Neighbours, Station, VipNet};
 use super::probe::{Attempt, Failure};
 
 /// A connection over any transport. Dropping it closes it.

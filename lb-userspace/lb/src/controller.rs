@@ -9,7 +9,8 @@
 //!   are gone), `draining`, `ways` (by which interface and which route), `clients`
 //!   (the ways back to clients)
 //! - `forwarder`: the data path; in it `accounts`, what departed servers have carried
-//! - `interface`: the program attached, native or generic; [`instance`]: one `lb` per interface
+//! - `interface`: the program attached, native or generic; `ingresses`: on further interfaces;
+//!   [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
 //!   checks that operators ask for
 //! - `membership`: alone, or one of several directors; in it `synchronisation`: connections that the
@@ -17,7 +18,7 @@
 //! - `notifications`: events, findings and hooks
 //! - `inspections`: what is wrong around the director; in it `topology` (machines that are director
 //!   and server, or server and gateway), `checksums` (those that native mode forwards unfinished)
-//!   and [`sources`] (which no VIP may be)
+//!   and [`sources`] (which no VIP may be), with [`placement`] (on which interface VIPs are)
 //! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
 //!   writes to it)
 //! - `maintenance`: servers that operators keep out
@@ -46,6 +47,7 @@ mod endpoints;
 mod files;
 mod forwarder;
 mod host;
+mod ingresses;
 mod inheritance;
 mod inputs;
 mod inspections;
@@ -57,6 +59,7 @@ pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
 mod notifications;
+pub(crate) mod placement;
 mod probing;
 mod reach;
 mod release;
@@ -96,6 +99,7 @@ use self::checks::Checks;
 use self::config_file::ConfigFile;
 use self::files::FileChange;
 use self::forwarder::Forwarder;
+use self::ingresses::Ingresses;
 use self::inputs::{Inputs, Observation};
 use self::inspections::Inspections;
 use self::interface::{Interface, ModeChange};
@@ -125,6 +129,7 @@ pub(crate) struct Controller {
     /// Set once it stops.
     leaving: Option<Leaving>,
     interface: Interface,
+    ingresses: Ingresses,
     forwarder: Forwarder,
     throttle: Throttle,
     runtime: Runtime,
@@ -230,8 +235,9 @@ impl Controller {
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up } => {
+                self.interface.set_mac(mac);
                 self.forwarder.set_mac(mac);
-                self.membership.set_mac(mac);
+                self.membership.set_mac(0, mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();
             }
@@ -242,9 +248,20 @@ impl Controller {
     /// As [`Self::neighbour`], on another interface's segment. Whether that interface is there its
     /// routes tell.
     fn neighbour_elsewhere(&mut self, interface: u32, event: neighbours::Event) {
-        if let neighbours::Event::Neighbour(address, mac) = event {
-            let behind = self.runtime.ways.set_mac(interface, address, mac);
-            behind.into_iter().for_each(|server| self.set_mac(server, mac));
+        match event {
+            neighbours::Event::Neighbour(address, mac) => {
+                let behind = self.runtime.ways.set_mac(interface, address, mac);
+                behind.into_iter().for_each(|server| self.set_mac(server, mac));
+            }
+            neighbours::Event::Interface { mac, up: _ } => {
+                if let Some(place) = self.ingresses.set_mac(interface, mac) {
+                    self.membership.set_mac(place, mac);
+                    if let Err(error) = self.ingresses.tell(self.interface.index(), &mut self.forwarder) {
+                        self.forwarder.note_failure(&error);
+                    }
+                }
+            }
+            neighbours::Event::InterfaceGone => {}
         }
     }
 
@@ -307,11 +324,12 @@ impl Controller {
         );
         records.into_iter().for_each(|record| self.notifier.record(record));
         self.notifier.publish_fallbacks(&self.config.services, self.forwarder.applied());
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.publish_stations(&Needs { config, runtime, forwarder, interface, findings });
+        checks.publish_stations(&Needs { config, runtime, forwarder, interface, ingresses, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
-        self.inspections.follow_exits(&self.runtime.ways, self.interface.mode());
+        let main = (!self.ingresses.is_empty()).then(|| self.interface.index());
+        self.inspections.follow_exits(&self.runtime.ways, main, self.interface.mode());
         let unusable = self.runtime.ways.findings(&self.config);
         for kind in [Kind::TunnelUnusable, Kind::InterfaceUnusable] {
             let of_kind = unusable.iter().filter(|finding| finding.kind == kind);
@@ -353,9 +371,10 @@ impl Controller {
         if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.interface.loses_frames() {
             self.change_mode("what native mode sends gets lost");
         }
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        self.look_after_ingresses();
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.retry_vip(Needs { config, runtime, forwarder, interface, findings });
+        checks.retry_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
         let keys = self.membership.poll_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
         self.verify_silent_nodes();
@@ -374,6 +393,25 @@ impl Controller {
         }
     }
 
+    fn look_after_ingresses(&mut self) {
+        if self.leaving.is_some() {
+            return;
+        }
+        if self.config.xdp_mode == XdpMode::Auto {
+            self.change_mode_of_ingresses("what native mode sends gets lost", true);
+        }
+        if self.ingresses.look(self.notifier.findings()) {
+            self.interface_back();
+        }
+    }
+
+    fn change_mode_of_ingresses(&mut self, why: &str, lossy: bool) {
+        match self.ingresses.change_mode(&mut self.forwarder, self.config.xdp_mode, why, lossy) {
+            Ok(records) => records.into_iter().for_each(|record| self.notifier.record(record)),
+            Err(error) => self.fail(error),
+        }
+    }
+
     /// Something happened in the cluster.
     fn receive(&mut self, input: ClusterInput) {
         if let Some(record) = self.membership.receive(input, &self.config.groups) {
@@ -387,9 +425,9 @@ impl Controller {
     }
 
     fn follow_vip_checks(&mut self) {
-        let Self { config, runtime, forwarder, interface, checks, notifier, .. } = self;
+        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
-        checks.follow_vip(Needs { config, runtime, forwarder, interface, findings });
+        checks.follow_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
     }
 
     /// Lets servers go and return as the folder of maintenance says.

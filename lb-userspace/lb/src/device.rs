@@ -126,9 +126,12 @@ pub(crate) async fn prepare(config: &Config, findings: &Findings) {
 }
 
 fn keep_tags(config: &Config, links: &Links, findings: &Findings) {
-    let interface = &config.interface;
+    config.interfaces().for_each(|interface| keep_tags_on(interface, config, links, findings));
+}
+
+fn keep_tags_on(interface: &str, config: &Config, links: &Links, findings: &Findings) {
     let Some(link) = links.named(interface) else { return };
-    if !has_vlans(config, link, links) || strips(link, links, offloads).as_ref() != Some(interface) {
+    if !has_vlans(config, link, links) || strips(link, links, offloads).as_deref() != Some(interface) {
         return;
     }
     match VlanOffloads::keep_tags(interface) {
@@ -148,16 +151,19 @@ pub(crate) fn findings(
     links: &Links,
     offloads: impl Fn(&str) -> VlanOffloads,
 ) -> Vec<Finding> {
-    let Some(link) = links.named(&config.interface) else { return Vec::new() };
     let mut found = Vec::new();
-    let mut tell = |kind, (text, mend)| found.push(Finding { kind, subject: link.name.clone(), text, mend });
-    if has_vlans(config, link, links)
-        && let Some(by) = strips(link, links, offloads)
-    {
-        tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
-    }
-    if let Some(told) = unsuited(link, links) {
-        tell(Kind::InterfaceUnsuited, told);
+    for link in config.interfaces().filter_map(|name| links.named(name)) {
+        let mut tell = |kind, (text, mend)| {
+            found.push(Finding { kind, subject: link.name.clone(), text, mend });
+        };
+        if has_vlans(config, link, links)
+            && let Some(by) = strips(link, links, &offloads)
+        {
+            tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
+        }
+        if let Some(told) = unsuited(link, links) {
+            tell(Kind::InterfaceUnsuited, told);
+        }
     }
     found
 }

@@ -24,8 +24,11 @@ use lb_common::vlan::Vlan;
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Interface that receives the VIPs' packets and reaches the real servers, such as `eth0`.
+    /// The main interface, which receives the VIPs' packets and reaches the real servers, such as
+    /// `eth0`.
     pub interface: String,
+    /// Further interfaces that receive the VIPs' packets.
+    pub other_interfaces: Vec<String>,
     pub xdp_mode: XdpMode,
     /// Capacity of the connection table (1 to 64 million).
     pub connections: u32,
@@ -130,6 +133,8 @@ pub struct Group {
     pub name: String,
     /// At least one, each in one group only.
     pub vips: Vec<GroupVip>,
+    /// The one of [`Config::other_interfaces`] that the VIPs are on; `None`: the main one.
+    pub interface: Option<String>,
     /// Label of the IPv4 addresses, which ifconfig(8) shows, such as `eth0:0`; at most 15 bytes.
     pub label: Option<String>,
     /// Interval of announcements while the VIPs are held; zero: announce only when they are taken.

@@ -31,6 +31,7 @@ impl Config {
     pub fn digest(&self) -> u64 {
         let Self {
             interface: _,
+            other_interfaces: _,
             xdp_mode: _,
             connections: _,
             bindings: _,
@@ -173,7 +174,7 @@ impl Writer {
     }
 
     fn group(&mut self, group: &Group) {
-        let Group { number: _, name, vips, label: _, refresh: _, nodes, failback } = group;
+        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback } = group;
         self.text(name);
         self.list(vips, |writer, GroupVip { address, prefix }| {
             writer.address(*address);

@@ -3,7 +3,7 @@
 //!
 //! - [`config`]: the validated configuration; [`check`]: its part about health checks
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
-//! - [`ids`]: ids of nodes and groups
+//! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
 //! - `forwarding`: the method by which packets get to a server
 //! - [`canonical`]: names of servers, as operators write them
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
@@ -17,6 +17,7 @@ mod digest;
 mod forwarding;
 mod health;
 pub mod ids;
+mod interfaces;
 pub mod lease;
 mod names;
 mod ports;
@@ -27,6 +28,7 @@ pub use self::check::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::health::{Health, Step, Totals, millis};
+pub use self::interfaces::MAX_INTERFACES;
 pub use self::names::canonical;
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;

@@ -4,6 +4,14 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
+use nix::net::if_::if_indextoname;
+
+/// The name of the interface of this index; `None`: there is none. nix takes the missing answer for
+/// an empty name.
+pub fn name_of(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
+}
 
 /// Sends frames on one interface.
 #[derive(Debug)]
@@ -49,5 +57,16 @@ impl Sender {
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_not_there_has_no_name() {
+        assert_eq!(name_of(1).as_deref(), Some("lo"));
+        assert_eq!(name_of(u32::MAX / 2), None);
     }
 }

@@ -122,6 +122,7 @@ impl Director {
         self.data_path.executor.set_vips(&[]).unwrap();
         self.data_path.executor.set_answers(&BTreeSet::new()).unwrap();
         self.data_path.executor.set_mac(MAC);
+        self.data_path.executor.set_ingresses(0, &[]).unwrap();
         self.data_path.executor.hold_strays(Duration::ZERO);
         self.data_path.executor.set_directors(BTreeSet::new()).unwrap();
         self.data_path.executor.set_routes(&[]).unwrap();

@@ -13,6 +13,15 @@ use super::setting::ModelServer;
 impl Model {
     /// For a connection that begins; the index of its server.
     pub(super) fn pick(&mut self, service: usize, client: V6, port: u16) -> Result<usize, Reason> {
+        if let Some(bound) = self.bound(service, client) {
+            return Ok(bound);
+        }
+        let server = self.choose(service, client, port)?;
+        self.bind(service, client, server);
+        Ok(server)
+    }
+
+    fn choose(&mut self, service: usize, client: V6, port: u16) -> Result<usize, Reason> {
         let number = service;
         let service = &mut self.setting.services[number];
         let members: Vec<usize> =

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lb_common::addr::V6;
 use lb_common::compile::{Candidate, Compiled, Holding, compile};
 use lb_common::control::Vips;
+use lb_common::egress::Egress;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
 use lb_common::server::ServerId;
@@ -44,8 +45,11 @@ pub struct ModelServer {
     pub forwarding: Forwarding,
     pub mac: Option<Mac>,
     pub tunnel: Option<Tunnel>,
+    pub egress: Option<Egress>,
     /// It may have new connections.
     pub usable: bool,
+    /// New connections of bound clients may go to it.
+    pub binds: bool,
     pub is_member: bool,
     pub weight: u16,
 }
@@ -145,6 +149,8 @@ impl ModelServer {
             forwarding,
             mac: server.mac,
             tunnel: server.tunnel,
+            egress: server.egress,
+            binds: server.binds,
             usable: server.usable && is_reachable,
             is_member: server.usable && server.weight > 0,
             weight: server.weight,

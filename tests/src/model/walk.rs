@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use lb_common::addr::{Address, V6};
-use lb_common::connection::Generation;
+use lb_common::connection::{Generation, State};
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::{Decides, returned};
 use lb_common::mac::Mac;
@@ -13,7 +13,7 @@ use lb_datapath::plan::Target;
 use lb_model::{Forwarding, Protocol, Stray};
 
 use super::connections::{Connection, Key, first};
-use super::{Model, bytes};
+use super::{Model, bytes, egress};
 use crate::harness::{FIN, RST, SYN};
 
 /// What becomes of a packet that is not refused.
@@ -269,6 +269,10 @@ impl Model {
             match known.after(flags) {
                 Some(state) if stays => {
                     self.connections.set(key, Some(Connection { state, generation, ..known }));
+                    let written = (state, generation) != (known.state, known.generation);
+                    if written && usable && matches!(state, State::Established | State::Udp) {
+                        self.prolong(service, client, known.server);
+                    }
                     return Ok(decision(known.server, false));
                 }
                 _ if begins.is_none() => return Ok(decision(known.server, false)),
@@ -317,6 +321,12 @@ impl Model {
                     self.limited = limited;
                     return Err(reason);
                 }
+                count(&mut self.counted);
+                Ok(Way::Sent)
+            }
+            _ if to.egress.is_some() => {
+                let egress = to.egress.expect("just looked at");
+                egress::leave(frame, seen, &egress, next_hop.expect("it is reachable"), own)?;
                 count(&mut self.counted);
                 Ok(Way::Sent)
             }

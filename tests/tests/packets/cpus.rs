@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use lb_common::least::Least;
 use lb_common::limits::Thresholds;
-use lb_common::reason::TableEvent;
+use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Member;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::object::Sizes;
@@ -90,7 +90,7 @@ fn least_connections_stays_even() {
 
 fn stays_even() -> anyhow::Result<()> {
     let director = Director::with_sizes(ROOMY, [(WEB, service(Scheduler::Wlc, &[2, 1, 1]))]);
-    let _sweeper = Sweeper::start(director.data_path.table.clone())?;
+    let _sweeper = Sweeper::start(director.data_path.table.clone(), None)?;
     on_every_cpu(|thread| clients_of(thread).for_each(|number| _ = director.open(client(number))));
     let connections = served(&director, 3);
     assert_eq!(connections.iter().sum::<u64>(), ALL);
@@ -113,7 +113,7 @@ fn thresholds_are_passed_by_a_connection_for_each_cpu_at_most() {
             server.thresholds = Thresholds::new(UPPER, 0);
         }
         let director = Director::with_sizes(ROOMY, [(WEB, limited)]);
-        let _sweeper = Sweeper::start(director.data_path.table.clone()).expect("threads");
+        let _sweeper = Sweeper::start(director.data_path.table.clone(), None).expect("threads");
         on_every_cpu(|thread| {
             clients_of(thread).take(2000).for_each(|number| _ = director.open(client(number)));
         });
@@ -141,7 +141,7 @@ fn a_race_leaves_no_wrong_winner_behind() {
 
 fn race(scheduler: Scheduler, weights: &[u16]) {
     let director = Director::with_sizes(ROOMY, [(WEB, service(scheduler, weights))]);
-    let sweeper = Sweeper::start(director.data_path.table.clone()).expect("two threads more");
+    let sweeper = Sweeper::start(director.data_path.table.clone(), None).expect("two threads more");
     on_every_cpu(|thread| {
         for number in clients_of(thread) {
             director.open(client(number));
@@ -211,4 +211,39 @@ fn no_count_is_lost_when_cpus_share_connections() {
     director.assert_counts_are_true();
     director.sweep_after(Duration::from_secs(3600));
     assert_eq!((1..=3).map(|number| director.counts(WEB, number)).collect::<Vec<_>>(), [(0, 0); 3]);
+}
+
+/// The fragments of one datagram on all CPUs at once: where all were sent its trail has ended, so
+/// that none of the next datagram of this id is taken for one of it.
+#[test]
+fn fragments_on_several_cpus_leave_no_trail_behind() {
+    const ROUNDS: u32 = 300;
+    const PIECES: usize = 12;
+    let director = Director::new([(WEB_UDP, rr([1, 2, 3]))]);
+    let units = THREADS as usize * PIECES * 4;
+    let mut complete = 0;
+    for round in 0..ROUNDS {
+        let datagram = Packet { payload: units * 8 - 8, ..Packet::udp(client(round % 7)) };
+        let first = fragment(&datagram, 7, 0..4);
+        let server = director.send_bytes(&first).server();
+        let lost = std::sync::atomic::AtomicU32::new(0);
+        on_every_cpu(|thread| {
+            // A run of neighbours each: as many stretches as a trail can tell.
+            let run = (0..PIECES).map(|piece| (thread as usize * PIECES + piece) * 4);
+            for from in run.filter(|from| *from != 0) {
+                let frame = fragment(&datagram, 7, from..from + 4);
+                // One that makes too many stretches for a moment comes again, as a held one does.
+                match (0..100).find_map(|_| director.send_bytes(&frame).sent_to()) {
+                    Some(sent_to) => assert_eq!(sent_to, server, "round {round}, unit {from}"),
+                    None => drop(lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+                }
+            }
+        });
+        let next = director.explain(&fragment(&datagram, 7, 8..12)).1;
+        if lost.into_inner() == 0 {
+            complete += 1;
+            assert_eq!(next, [Reason::FragmentUnknown], "round {round}: of the next datagram");
+        }
+    }
+    assert!(complete > ROUNDS / 2, "{complete} of {ROUNDS} datagrams were sent whole");
 }

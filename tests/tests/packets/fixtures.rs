@@ -35,6 +35,15 @@ files! {
     "leases.txt"
     "masq.txt"
     "source-nat.txt"
+    "vlan-kept.txt"
+    "vlan-added.txt"
+    "vlan-changed.txt"
+    "vlan-removed.txt"
+    "qinq-added.txt"
+    "qinq-removed.txt"
+    "persistent.txt"
+    "persistent-prefix.txt"
+    "persistent-apart.txt"
 }
 
 fn play(name: &str, text: &str) -> Report {

@@ -54,6 +54,7 @@ mod forwarding;
 mod fragments;
 mod gateway;
 mod icmp;
+mod ingress;
 mod ipv6;
 mod ipv6_services;
 mod known;

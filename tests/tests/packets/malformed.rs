@@ -77,7 +77,7 @@ fn check(director: &mut Director, bytes: &[u8]) -> Result<String, TestCaseError>
     prop_assert_ne!(outcome.verdict, Verdict::Aborted);
     prop_assert_eq!(reasons, Vec::from_iter(judged.err()), "reasons for {:02x?}", bytes);
     let verdict = judged.unwrap_or_else(|reason| match reason.fate() {
-        Fate::Drop => Verdict::Drop,
+        Fate::Drop | Fate::Hold => Verdict::Drop,
         Fate::Pass => Verdict::Pass,
         Fate::Answer => Verdict::Tx,
     });

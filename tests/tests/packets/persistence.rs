@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use lb_common::binding::{Binding, Key};
+use lb_common::connection::Tick;
 use lb_datapath::plan::{Persistence, Service};
 use lb_model::{Ports, Scheduler, ServiceKey};
 use lb_system::clock::now_ns;
@@ -101,6 +102,64 @@ fn clients_of_ipv6_are_bound_too_by_their_prefix() {
     let servers: Vec<u16> = (0..40).map(open).collect();
     let expected: Vec<u16> = (0..40).map(|number: u16| number / 10 % 3 + 1).collect();
     assert_eq!(servers, expected);
+}
+
+/// What the sweep does with the bindings that are about to run out.
+fn keep(director: &Director) {
+    const TIME: Duration = Duration::from_secs(5);
+    let table = &director.data_path.table;
+    let mut keeper = director.data_path.executor.maps().keeper().unwrap();
+    let due = keeper.due(now_ns(), TIME).unwrap();
+    table.sweep_for(0..table.pages(), Tick::from_ns(now_ns()), |_| false, Some(&due));
+    let alive = due.alive();
+    keeper.prolong(alive, now_ns(), TIME);
+}
+
+/// Nothing comes from the client, and its connection is open: IPVS counts such connections, too.
+#[test]
+fn a_binding_lives_as_long_as_an_idle_connection() {
+    let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
+    assert_eq!(director.open(from(1, 1000)), 1);
+    for _ in 0..3 {
+        age(&mut director, Duration::from_secs(1));
+        keep(&director);
+        let left = left(&director)[0];
+        assert!((299..400).contains(&left.as_secs()), "{left:?}");
+    }
+    // Longer ago than its time-out, as when the controller did not run.
+    age(&mut director, Duration::ZERO);
+    keep(&director);
+    assert_eq!(director.open(from(1, 1001)), 1, "where the first one is");
+    for port in [1000, 1001] {
+        director.send(&Packet::rst(from(1, port)));
+    }
+    age(&mut director, Duration::from_secs(1));
+    keep(&director);
+    assert!(left(&director).iter().all(|left| *left <= Duration::from_secs(1)), "{:?}", left(&director));
+    age(&mut director, Duration::ZERO);
+    assert_eq!(director.open(from(1, 1002)), 2, "its time is over");
+}
+
+#[test]
+fn only_connections_of_the_binding_keep_it() {
+    let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
+    let none_is_kept = |director: &mut Director, what: &str| {
+        age(director, Duration::from_secs(1));
+        keep(director);
+        assert!(left(director).iter().all(|left| *left <= Duration::from_secs(1)), "{what}");
+    };
+    assert_eq!(director.open(from(1, 1000)), 1);
+    director.send(&Packet::rst(from(1, 1000)));
+    director.send(&Packet::syn(from(1, 1001)));
+    none_is_kept(&mut director, "a client that tries again and again");
+    assert_eq!(director.open(from(2, 1000)), 2);
+    director.change_service(WEB, |service| service.servers[1].usable = false);
+    assert_ne!(director.open(from(2, 1001)), 2, "its server is down");
+    age(&mut director, Duration::from_secs(1));
+    keep(&director);
+    let of_server_2 =
+        bound(&director).iter().filter(|(_, binding)| binding.server == target(2).address()).count();
+    assert_eq!(of_server_2, 0, "the connection to the old server does not bring it back");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn listen(director: &mut Director) -> OwnedFd {
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     receive_ring(&socket);
-    director.data_path.executor.set_xsk(0, socket.as_fd()).unwrap();
+    director.data_path.executor.set_xsk(0, 0, socket.as_fd()).unwrap();
     socket
 }
 

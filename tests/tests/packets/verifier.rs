@@ -2,7 +2,7 @@
 
 use lb_common::stage::Stage;
 use lb_datapath::inherited::PinnedMaps;
-use lb_datapath::object::{self, PROGRAM, TRACE_PROGRAM};
+use lb_datapath::object::{self, INGRESS_PROGRAM, PROGRAM, TRACE_PROGRAM};
 use lb_tests::harness::SMALL;
 
 /// Steps that each program may take. The kernel refuses one that takes a million. Kernels differ in
@@ -13,7 +13,7 @@ const MOST_STEPS: u32 = 150_000;
 fn the_verifier_has_steps_left() {
     let mut ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
     let mut over = Vec::new();
-    for name in [PROGRAM, TRACE_PROGRAM].into_iter().chain(Stage::ALL.map(Stage::program)) {
+    for name in [PROGRAM, TRACE_PROGRAM, INGRESS_PROGRAM].into_iter().chain(Stage::ALL.map(Stage::program)) {
         let program = object::load_program(&mut ebpf, name).unwrap();
         let steps = program.info().unwrap().verified_instruction_count();
         println!("{name}: verified in {steps:?} steps");

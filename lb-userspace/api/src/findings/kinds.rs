@@ -57,6 +57,10 @@ kinds! {
     TunnelUnusable = "tunnel_unusable", Error;
     /// No packets get to a server by the interface that it is behind.
     InterfaceUnusable = "interface_unusable", Error;
+    /// An interface that clients' packets come in by, besides the main one, is gone.
+    IngressGone = "ingress_gone", Error;
+    /// A VIP is on another interface than the one whose network it belongs to.
+    VipMisplaced = "vip_misplaced", Warning;
     /// The network card takes VLAN tags off, so packets would leave without them.
     VlanTagsStripped = "vlan_tags_stripped", Error;
     /// The interface is of a kind, or belongs to another one, that a director has less of.

@@ -15,7 +15,8 @@ use super::numbers::{GroupNumbers, NumberedGroup};
 use super::peers::{Abandoned, Peers};
 use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::message::{Heartbeat, Readiness, Role};
-use crate::takeover::holder::{GroupNumber, Orders, Outcome};
+use crate::takeover::holder::{GroupNumber, Outcome};
+use crate::takeover::segments::Orders;
 use crate::transport::{PathId, event_loop};
 
 /// What other threads tell the driver.

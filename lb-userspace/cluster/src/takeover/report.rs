@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use lb_api::events::{Level, Record};
 use lb_api::findings::{Finding, Findings, Kind};
+use lb_net::link;
 use lb_net::vips::VipAddress;
-use nix::net::if_::if_indextoname;
 use tokio::time::Instant;
 
 /// Addresses that are told one by one; of more, how many there are. A log that is slow must not
@@ -36,8 +36,7 @@ pub(super) struct Report {
 impl Report {
     /// `interface` is the interface's index.
     pub(super) fn new(interface: u32, findings: Findings) -> Self {
-        let name = if_indextoname(interface).ok().and_then(|name| name.into_string().ok());
-        let interface = name.unwrap_or_else(|| format!("interface {interface}"));
+        let interface = link::name_of(interface).unwrap_or_else(|| format!("interface {interface}"));
         Self { interface, findings, told: HashMap::new(), remover: None }
     }
 

@@ -26,6 +26,7 @@ fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
         number: 0,
         name: name.to_owned(),
         vips: vips.iter().map(vip).collect(),
+        interface: None,
         label: label.map(str::to_owned),
         refresh: Duration::from_millis(200),
         nodes: vec![0],

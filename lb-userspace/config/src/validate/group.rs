@@ -29,16 +29,17 @@ impl Validator {
         &mut self,
         file: &yaml::File,
         span: SourceSpan<'_>,
+        main: &str,
+        others: &[String],
         cluster: Option<&[String]>,
     ) -> Vec<Group> {
-        let interface = file.interface.0.as_deref().unwrap_or("eth0");
         let (mut names, mut ids) = (Unique::default(), Unique::default());
         let mut vips = Unique::default();
         let groups = file.groups.as_deref().unwrap_or_default();
         self.at_most(MAX_GROUPS, groups.len(), "groups", span);
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let span = span.item(index);
-            let mut group = self.group(group, span, interface, cluster, &mut vips);
+            let mut group = self.group(group, span, (main, others), cluster, &mut vips);
             group.number = u8::try_from(index).unwrap_or(u8::MAX);
             // The name is empty if name and VIPs are missing or wrong, which is reported already.
             if !group.name.is_empty() {
@@ -72,14 +73,35 @@ impl Validator {
         &mut self,
         group: &yaml::Group,
         span: SourceSpan<'_>,
-        interface: &str,
+        (main, others): (&str, &[String]),
         cluster: Option<&[String]>,
         taken: &mut Unique<IpAddr>,
     ) -> Group {
-        let yaml::Group { name, vips: _, label, refresh, nodes: _, failback: _, failback_delay: _ } = group;
+        let yaml::Group {
+            name,
+            vips: _,
+            interface,
+            label,
+            refresh,
+            nodes: _,
+            failback: _,
+            failback_delay: _,
+        } = group;
         let vips = self.group_vips(group, span, taken);
         let name = self.optional(Value::of(name, "name", span), values::name);
-        let label = self.optional(Value::of(label, "label", span), |text| values::label(text, interface));
+        let interface = self.optional(Value::of(interface, "interface", span), |text| {
+            let known = || [main].into_iter().chain(others.iter().map(String::as_str));
+            match known().find(|name| *name == text) {
+                Some(name) => Ok((name != main).then(|| name.to_owned())),
+                None => Err(format!(
+                    "expected one that packets come in by, of `interfaces`: {}",
+                    known().collect::<Vec<_>>().join(", ")
+                )),
+            }
+        });
+        let interface = interface.flatten();
+        let named = interface.as_deref().unwrap_or(if main.is_empty() { "eth0" } else { main });
+        let label = self.optional(Value::of(label, "label", span), |text| values::label(text, named));
         let refresh = self.optional(Value::of(refresh, "refresh", span), |text| {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
@@ -94,6 +116,7 @@ impl Validator {
         Group {
             number: 0,
             name: name.unwrap_or_else(first),
+            interface,
             label,
             refresh: refresh.unwrap_or(REFRESH),
             vips,

@@ -136,6 +136,7 @@ fn the_cluster_of_the_talk() {
     };
     let config = Config {
         interface: "eth0".into(),
+        other_interfaces: vec![],
         xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
         bindings: 1 << 18,
@@ -150,6 +151,7 @@ fn the_cluster_of_the_talk() {
             number: 0,
             name: "211.58.250.6".into(),
             vips: vec![GroupVip { address: v4([211, 58, 250, 6]), prefix: 25 }],
+            interface: None,
             label: Some("eth0:0".into()),
             refresh: seconds(5),
             nodes: vec![],

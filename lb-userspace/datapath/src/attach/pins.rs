@@ -24,6 +24,7 @@ pub struct Pins {
     folder: PathBuf,
     /// Where an earlier `lb` may have pinned.
     folders: Vec<PathBuf>,
+    namespace: u64,
     stem: String,
     mounted: Option<Mounted>,
 }
@@ -37,7 +38,8 @@ impl Pins {
         let namespace =
             fs::metadata("/proc/thread-self/ns/net").context("cannot tell the network namespace")?.ino();
         let folders = file_system::folders().collect();
-        Ok(Self { folder, folders, stem: format!("{namespace}-{}", without_dots(interface)), mounted })
+        let stem = format!("{namespace}-{}", without_dots(interface));
+        Ok(Self { folder, folders, namespace, stem, mounted })
     }
 
     /// The BPF file system that was mounted for these pins.
@@ -81,6 +83,15 @@ impl Pins {
         self.folders.iter().map(move |folder| folder.join(self.name(mode)))
     }
 
+    /// The interfaces of this network namespace with a link beside which no maps are pinned, and
+    /// the link: `lb` had clients' packets come in by them besides the main one.
+    pub fn without_maps(&self) -> Vec<(String, PathBuf)> {
+        let entries = self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let links = entries.flatten().map(|entry| entry.path()).filter(|path| is_pin(path));
+        let without = links.filter(|path| !maps_beside(path).into_iter().any(|folder| folder.is_dir()));
+        without.filter_map(|path| Some((interface_of(&path, self.namespace)?, path))).collect()
+    }
+
     fn name(&self, mode: Mode) -> String {
         format!("{}-{}", self.stem, mode.name())
     }
@@ -105,11 +116,13 @@ const BEFORE: &str = "before";
 
 /// The maps of the link that is pinned at `link`.
 pub fn remove_maps_beside(link: &Path) -> Result<()> {
+    maps_beside(link).iter().try_for_each(|folder| remove_maps(folder))
+}
+
+fn maps_beside(link: &Path) -> Vec<PathBuf> {
     let name = link.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let Some((stem, _)) = name.rsplit_once('-') else { return Ok(()) };
-    [MAPS, BEFORE]
-        .into_iter()
-        .try_for_each(|kind| remove_maps(&link.with_file_name(format!("{stem}-{kind}"))))
+    let Some((stem, _)) = name.rsplit_once('-') else { return Vec::new() };
+    [MAPS, BEFORE].map(|kind| link.with_file_name(format!("{stem}-{kind}"))).into()
 }
 
 /// The BPF file system removes no folder with what is in it.
@@ -137,6 +150,13 @@ fn without_dots(interface: &str) -> String {
     interface.replace('.', ":")
 }
 
+/// The reverse of how a link is named; `None`: it is another network namespace's.
+fn interface_of(link: &Path, namespace: u64) -> Option<String> {
+    let name = link.file_name()?.to_str()?;
+    let rest = name.strip_prefix(&namespace.to_string())?.strip_prefix('-')?;
+    Some(rest.rsplit_once('-')?.0.replace(':', "."))
+}
+
 fn is_pin(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     name.rsplit_once('-').is_some_and(|(_, mode)| Mode::ALL.iter().any(|known| known.name() == mode))
@@ -155,12 +175,15 @@ mod tests {
         let pins = Pins {
             folder: "/sys/fs/bpf/lb".into(),
             folders: vec!["/sys/fs/bpf/lb".into(), "/run/lb/bpf/lb".into()],
+            namespace: 4_026_531_840,
             stem: format!("4026531840-{}", without_dots("eth0.100")),
             mounted: None,
         };
         let path = pins.path(Mode::Native);
         assert_eq!(path, Path::new("/sys/fs/bpf/lb/4026531840-eth0:100-native"));
         assert!(is_pin(&path));
+        assert_eq!(interface_of(&path, 4_026_531_840).as_deref(), Some("eth0.100"));
+        assert_eq!(interface_of(&path, 402), None, "of another network namespace");
         assert!(!is_pin(Path::new("/sys/fs/bpf/lb/somebody-elses")));
         assert_eq!(
             pins.paths(Mode::Native).nth(1).as_deref(),

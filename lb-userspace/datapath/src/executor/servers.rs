@@ -89,7 +89,7 @@ impl Executor {
     }
 
     /// Lets packets leave by the interface of this index, if it is one.
-    fn make_known(&mut self, device: u32) -> Result<()> {
+    pub(super) fn make_known(&mut self, device: u32) -> Result<()> {
         if device == 0 || self.maps.devices.get(device, 0).is_ok() {
             return Ok(());
         }

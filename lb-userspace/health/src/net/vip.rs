@@ -33,7 +33,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use self::link::Link;
-pub use self::neighbours::{Neighbour, Neighbours};
+pub use self::neighbours::{Neighbour, Neighbours, Station};
 use self::route::Route;
 use self::stack::{Key, Stack};
 pub(super) use self::stream::{VipDatagrams, VipStream};
@@ -88,15 +88,16 @@ impl VipNet {
     pub fn is_here(&self, attempt: &Attempt<'_>) -> bool {
         let neighbours = &self.lock().neighbours;
         let neighbour = neighbours.of(attempt);
-        neighbour.tunnel.is_none() && neighbour.mac == Some(neighbours.mac)
+        neighbour.tunnel.is_none() && neighbour.mac == Some(neighbours.main().1)
     }
 
-    /// Adds AF_XDP sockets. `runtime` is the checks' runtime.
-    pub fn add_sockets(&self, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
+    /// Adds AF_XDP sockets of the interface with this place in [`Neighbours::stations`]. `runtime`
+    /// is the checks' runtime.
+    pub fn add_sockets(&self, place: usize, sockets: Vec<Xsk>, runtime: &Handle) -> io::Result<()> {
         let _guard = runtime.enter();
         let mut inner = self.lock();
         let link = inner.link.get_or_insert_with(|| Link::new(self, runtime));
-        link.add(sockets, self)?;
+        link.add(place, sockets, self)?;
         drop(inner);
         self.0.open.send_replace(true);
         Ok(())
@@ -108,9 +109,9 @@ impl VipNet {
         self.lock().link = None;
     }
 
-    /// Number of receive queues with a socket.
-    pub fn queues(&self) -> u32 {
-        self.lock().link.as_ref().map_or(0, Link::queues)
+    /// Number of receive queues of an interface with a socket.
+    pub fn queues(&self, place: usize) -> u32 {
+        self.lock().link.as_ref().map_or(0, |link| link.queues(place))
     }
 
     /// Waits until answers can be received: an earlier probe would say nothing about its server.
@@ -151,8 +152,9 @@ impl VipNet {
         let before = inner.next_timeout();
         let done = act(&mut inner);
         let frames = inner.stack.take_outgoing();
-        if let Some(link) = &mut inner.link {
-            link.send(frames);
+        let Inner { link, neighbours, .. } = &mut *inner;
+        if let Some(link) = link {
+            link.send(frames, neighbours);
         }
         let after = inner.next_timeout();
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
@@ -180,22 +182,25 @@ impl Neighbours {
     fn route(&self, attempt: &Attempt<'_>, vip: IpAddr) -> Result<Route, Failure> {
         let server = attempt.subject.server;
         let neighbour = self.of(attempt);
-        if neighbour.is_behind_another_interface() {
+        let (interface, main) = self.main();
+        let own_mac = neighbour.own_mac(main);
+        let Some(station) = self.stations.iter().find(|station| station.mac == own_mac) else {
             return Err(here(&format!(
-                "{server} is behind another interface, and checks with `via: vip` go by {} only; use `via: server`",
-                self.interface
+                "{server} is behind an interface that is none of `interfaces`, and checks with `via: vip` go by those alone: \
+                 name it there, or use `via: server`"
             )));
-        }
+        };
+        let interface = if own_mac == main { interface } else { &station.interface };
         let Some(mac) = neighbour.mac else {
-            return Err(Failure::NoMac { server, interface: self.interface.clone() });
+            return Err(Failure::NoMac { server, interface: interface.to_owned() });
         };
         let own = attempt.check.source.or(neighbour.own);
         let own = own.filter(|own| own.is_ipv4() == vip.is_ipv4()).ok_or_else(|| {
             let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
-            let what = format!("no {family} address for probes of {server} on {}", self.interface);
+            let what = format!("no {family} address for probes of {server} on {interface}");
             here(&format!("{what} (`source` names one)"))
         })?;
-        Ok(Route { own, own_mac: self.mac, mac, tunnel: neighbour.tunnel, vlan: neighbour.vlan() })
+        Ok(Route { own, own_mac, mac, tunnel: neighbour.tunnel, vlan: neighbour.vlan() })
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use lb_api::findings::Finding;
 use lb_net::links::Links;
 
-use crate::controller::{masq, sources};
+use crate::controller::{masq, placement, sources};
 use crate::device;
 
 #[derive(Debug, Args)]
@@ -24,14 +24,14 @@ pub(super) fn run(options: Options) -> Result<()> {
         "{}: ok, {} on {} with {}",
         options.file.display(),
         count(config.services.len(), "service"),
-        config.interface,
+        config.interfaces().collect::<Vec<_>>().join(", "),
         count(servers, "server")
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Without the right to ask the kernel there is nothing to tell of the interface.
     let links = runtime.block_on(Links::look()).unwrap_or_default();
     let of_interface = device::findings(&config, &links, device::offloads);
-    let found = [sources::findings(&config), masq::findings(&config)].concat();
+    let found = [sources::findings(&config), placement::findings(&config), masq::findings(&config)].concat();
     for Finding { text, mend, .. } in found.into_iter().chain(of_interface) {
         println!("warning: {text}; {mend}");
     }

@@ -184,6 +184,7 @@ fn decided(packet: &Packet) -> String {
         Outcome::Passed if packet.reason.is_none() => "passed to this host, no service here",
         Outcome::Passed => "passed to this host",
         Outcome::Dropped => "dropped",
+        Outcome::Held => "held",
         Outcome::Answered => "answered",
     };
     let server = server.map(|server| server + ", ").unwrap_or_default();

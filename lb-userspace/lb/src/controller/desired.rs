@@ -309,6 +309,7 @@ mod tests {
     /// A director of this service.
     fn config(service: &lb_model::Service) -> Config {
         Config {
+            other_interfaces: Vec::new(),
             interface: "eth0".to_owned(),
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,
@@ -475,6 +476,7 @@ mod tests {
             number,
             name: "group".to_owned(),
             vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
+            interface: None,
             label: None,
             refresh: Duration::ZERO,
             nodes: Vec::new(),

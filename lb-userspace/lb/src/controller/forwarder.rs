@@ -34,6 +34,7 @@ use lb_model::{Config, ServiceKey, Totals};
 use lb_system::clock::now_ns;
 
 use super::accounts::Accounts;
+use super::interface::Role;
 use super::synchronisation::Connections;
 
 pub(super) struct Forwarder {
@@ -52,8 +53,9 @@ pub(super) struct Forwarder {
 impl Forwarder {
     /// # Errors
     /// The sweep's thread cannot be started.
-    pub(super) fn start(data_path: DataPath, findings: Findings) -> io::Result<Self> {
-        let sweeper = Sweeper::start(Arc::clone(&data_path.table))?;
+    pub(super) fn start(data_path: DataPath, findings: Findings) -> Result<Self> {
+        let keeper = data_path.executor.maps().keeper()?;
+        let sweeper = Sweeper::start(Arc::clone(&data_path.table), Some(keeper))?;
         let (entry, accounts) = (object::PROGRAM, Accounts::default());
         Ok(Self { data_path, entry, sweeper, sources: None, holder: None, accounts, findings })
     }
@@ -78,9 +80,22 @@ impl Forwarder {
     }
 
     /// Attaches the program to an interface, in the first of the modes that can be had.
-    pub(super) fn attach(&mut self, interface: &str, index: u32, modes: &[Mode]) -> Result<Attachment> {
-        let program = object::program(&mut self.data_path.ebpf, self.entry)?;
+    pub(super) fn attach(
+        &mut self,
+        role: Role,
+        interface: &str,
+        index: u32,
+        modes: &[Mode],
+    ) -> Result<Attachment> {
+        let entry = match role {
+            Role::Main => self.entry,
+            Role::Other => object::INGRESS_PROGRAM,
+        };
+        let program = object::loaded_program(&mut self.data_path.ebpf, entry)?;
         let attachment = Attachment::new(program, interface, index, modes)?;
+        if role == Role::Other {
+            return Ok(attachment);
+        }
         match self.data_path.hold_fragments(index) {
             Ok(Some(holder)) => self.holder = Some(holder),
             Ok(None) => {}
@@ -135,14 +150,21 @@ impl Forwarder {
         self.data_path.executor.set_directors(macs)
     }
 
+    /// Clients' packets come in by these interfaces, too, see [`Executor::set_ingresses`].
+    ///
+    /// [`Executor::set_ingresses`]: lb_datapath::executor::Executor::set_ingresses
+    pub(super) fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
+        self.data_path.executor.set_ingresses(main, others)
+    }
+
     /// These packets answer the controller's own checks.
     pub(super) fn set_answers(&mut self, answers: &BTreeSet<Answer>) -> Result<()> {
         self.data_path.executor.set_answers(answers)
     }
 
-    /// The AF_XDP socket of a queue.
-    pub(super) fn set_xsk(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
-        self.data_path.executor.set_xsk(queue, socket)
+    /// The AF_XDP socket of a queue, of the interface with this place in `Config::interfaces`.
+    pub(super) fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
+        self.data_path.executor.set_xsk(place, queue, socket)
     }
 
     /// Packets in mid-connection that no entry knows wait for at most `time`.
@@ -230,6 +252,11 @@ impl Forwarder {
             let limits = executor.maps().limits.read(usize::from(id.0));
             !limits.thresholds.get().is_none() && limits.full.get() != 0
         })
+    }
+
+    /// What has come of fragments that were held: sent, passed to the host, given up.
+    pub(super) fn held_fragments(&self) -> [u64; 3] {
+        self.holder.as_ref().map(|holder| holder.counts().read()).unwrap_or_default()
     }
 
     pub(super) fn counters(&self) -> &Counters {

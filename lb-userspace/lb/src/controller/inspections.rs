@@ -50,9 +50,10 @@ impl Inspections {
         self.device.follow_configuration(config);
     }
 
-    /// Packets leave by other devices, too.
-    pub(super) fn follow_exits(&self, ways: &Ways, mode: Option<Mode>) {
-        self.device.follow_exits(ways.other_devices(), mode == Some(Mode::Native));
+    /// Packets leave by other devices, too, and by `main` from others.
+    pub(super) fn follow_exits(&self, ways: &Ways, main: Option<u32>, mode: Option<Mode>) {
+        let exits = ways.other_devices().into_iter().chain(main).collect();
+        self.device.follow_exits(exits, mode == Some(Mode::Native));
     }
 
     /// What the data path saw, and what source the host's own packets have.

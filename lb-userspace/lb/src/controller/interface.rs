@@ -1,22 +1,37 @@
-//! The interface that the program is attached to, and the mode in which: as the configuration says,
+//! An interface that the program is attached to, and the mode in which: as the configuration says,
 //! and as the interface can.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_datapath::attach::{Attachment, Facts, Mode};
+use lb_cluster::takeover::segments::Station;
+use lb_common::mac::Mac;
+use lb_datapath::attach::pins::Pins;
+use lb_datapath::attach::{self, Attachment, Facts, Mode};
 use lb_datapath::device;
 use lb_datapath::device::far_end::FarEnd;
 use lb_datapath::device::watch::{Attached, Watch};
 use lb_model::XdpMode;
-use nix::net::if_::if_indextoname;
+use lb_net::link;
+use nix::net::if_::if_nametoindex;
 
 use super::forwarder::Forwarder;
 use super::instance::Instance;
 
+/// What an interface is to the director.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Servers are reached by it, unless it is said or found to be otherwise.
+    Main,
+    /// Clients' packets come in by it, too.
+    Other,
+}
+
 pub(super) struct Interface {
+    role: Role,
     name: String,
     index: u32,
+    mac: Mac,
     /// Present from the end of the start on.
     attachment: Option<Attachment>,
     watch: Watch,
@@ -31,10 +46,32 @@ pub(super) struct ModeChange {
 }
 
 impl Interface {
-    pub(super) fn new(instance: Instance, name: String, index: u32, findings: Findings) -> Result<Self> {
-        let watch = Watch::start(&name, index, findings)
+    /// Nobody else can have the interface from now on, until `self` is dropped.
+    pub(super) fn claim(role: Role, name: &str, findings: Findings) -> Result<Self> {
+        let instance = Instance::claim(name)?;
+        let index = if_nametoindex(name)
+            .with_context(|| format!("interface {name}: not found; `ip link` lists those there are"))?;
+        let mac = attach::mac_of(name)?;
+        let watch = Watch::start(name, index, findings)
             .context("cannot start the thread that watches the interface")?;
-        Ok(Self { name, index, attachment: None, watch, _instance: instance })
+        let name = name.to_owned();
+        Ok(Self { role, name, index, mac, attachment: None, watch, _instance: instance })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    pub(super) const fn set_mac(&mut self, mac: Mac) {
+        self.mac = mac;
+    }
+
+    pub(super) const fn station(&self) -> Station {
+        Station { interface: self.index, mac: self.mac }
     }
 
     pub(super) const fn index(&self) -> u32 {
@@ -57,7 +94,7 @@ impl Interface {
 
     /// The kernel no longer has the interface.
     pub(super) fn is_gone(&self) -> bool {
-        !self.is_attached() && if_indextoname(self.index).is_err()
+        !self.is_attached() && link::name_of(self.index).is_none()
     }
 
     /// In native mode: what the program sends does not get through.
@@ -78,7 +115,7 @@ impl Interface {
         in_cluster: bool,
     ) -> Result<Vec<Record>> {
         let (modes, far_end) = self.modes(wanted);
-        let attachment = forwarder.attach(&self.name, self.index, modes)?;
+        let attachment = forwarder.attach(self.role, &self.name, self.index, modes)?;
         if in_cluster && !attachment.is_pinned() {
             attachment.detach_for_good()?;
             bail!(
@@ -93,6 +130,9 @@ impl Interface {
             records.push(generic_mode(&self.name, mode, attachment.facts()));
         }
         records.extend(not_pinned(&self.name, attachment.facts()));
+        if self.role == Role::Other {
+            records.extend(forget_maps(&self.name));
+        }
         self.attachment = Some(attachment);
         self.watch(wanted);
         Ok(records)
@@ -142,9 +182,9 @@ impl Interface {
     fn attach_anew(&mut self, forwarder: &mut Forwarder, before: Mode, modes: &[Mode]) -> Result<Mode> {
         let attachment = self.attachment.take().context("no program is attached")?;
         attachment.detach()?;
-        let attachment = forwarder.attach(&self.name, self.index, modes).or_else(|error| {
+        let attachment = forwarder.attach(self.role, &self.name, self.index, modes).or_else(|error| {
             tracing::error!("{} mode stays: {error:#}", before.name());
-            forwarder.attach(&self.name, self.index, &[before])
+            forwarder.attach(self.role, &self.name, self.index, &[before])
         });
         let attachment =
             attachment.map_err(|error| anyhow!("the XDP program is off {}: {error:#}", self.name))?;
@@ -177,6 +217,20 @@ impl Interface {
         let record = record.map(|(event, text)| Record::new(Level::Warning, event, text));
         (device::modes(wanted, far_end), record)
     }
+}
+
+/// An `lb` before this one may have had this interface as its main one, and connections there.
+fn forget_maps(interface: &str) -> Option<Record> {
+    let pins = Pins::of(interface).ok()?;
+    pins.left_maps()?;
+    let text = match pins.remove_maps() {
+        Ok(()) => format!(
+            "an lb before this one had {interface} as its main interface, and its connections are not taken over: name \
+             it first in `interfaces` to keep them"
+        ),
+        Err(error) => format!("what an lb before this one has left on {interface} stays: {error:#}"),
+    };
+    Some(Record::new(Level::Warning, "connections_lost", text))
 }
 
 fn attached(interface: &str, mode: &str, facts: &Facts) -> Record {

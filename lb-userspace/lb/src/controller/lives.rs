@@ -33,7 +33,7 @@ pub(super) struct Estate {
 pub(super) enum End {
     /// It was told to.
     Stopped,
-    /// Its interface is gone.
+    /// Its interface is gone, or another one is back.
     InterfaceGone(Box<Estate>),
 }
 
@@ -74,7 +74,7 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
-        Err(error) if if_nametoindex(config.interface.as_str()).is_err() => {
+        Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
             let estate = Estate { config, file: Watched::new(path), events: Events::default(), fresh: false };
             Ok(End::InterfaceGone(Box::new(estate)))
@@ -145,8 +145,7 @@ struct Missing {
 
 /// `patient`: a key file with a mistake is waited for as well, because it may be on its way.
 fn missing(config: &Config, patient: bool) -> Option<Missing> {
-    let interface = &config.interface;
-    if if_nametoindex(interface.as_str()).is_err() {
+    if let Some(interface) = config.interfaces().find(|name| if_nametoindex(*name).is_err()) {
         let what = format!("interface {interface}; `ip link` lists those there are");
         return Some(Missing { event: "waiting_for_interface", what });
     }

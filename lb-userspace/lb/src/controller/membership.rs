@@ -10,7 +10,7 @@
 //! - [`split_brains`]: which reports of two active nodes are worth a line
 //! - [`sync_watch`]: nodes that do not answer to what they are told of connections
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use lb_cluster::machine::{Event, LocalReadiness};
 use lb_cluster::member::driver::{Report, Snapshot, Told};
 use lb_cluster::member::{LocalContext, Member};
 use lb_cluster::references::References;
-use lb_cluster::takeover::holder::{self, Holder, Orders};
+use lb_cluster::takeover::segments::{self, Holders, Orders, Station};
 use lb_cluster::words::{self, Names};
 use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
@@ -66,16 +66,15 @@ pub(super) enum Membership {
 
 /// A director that is always active.
 pub(super) struct Alone {
-    /// Has the groups' VIPs.
-    holder: Holder,
-    segment: Watch,
+    /// Have the groups' VIPs.
+    holders: Holders,
+    segments: Vec<Watch>,
 }
 
 /// What the membership finds where the director runs.
 pub(super) struct Surrounding {
-    /// Index and MAC of the interface.
-    pub interface: u32,
-    pub mac: Mac,
+    /// The interfaces of the VIPs, in the order of `Config::interfaces`.
+    pub stations: Vec<Station>,
     pub leases: Leases,
     pub findings: Findings,
     /// What other directors are told of.
@@ -96,7 +95,7 @@ pub(super) struct Clustered {
     paths: Vec<String>,
     hooks: Hooks,
     out: Out,
-    segment: Watch,
+    segments: Vec<Watch>,
     keys: KeyWatch,
     split_brains: SplitBrains,
     silent: Silent,
@@ -117,18 +116,19 @@ impl Membership {
         config: &Config,
         surrounding: Surrounding,
     ) -> Result<(Self, UnboundedReceiver<ClusterInput>)> {
-        let Surrounding { interface, mac, leases, findings, connections } = surrounding;
+        let Surrounding { stations, leases, findings, connections } = surrounding;
         let (sender, inputs) = unbounded_channel();
         let Some(cluster) = &config.cluster else {
-            let holder = Holder::start(interface, mac, holder::orders(), findings.clone(), |_| true, |_| {})?;
-            let orders = holder.orders().clone();
+            let orders = segments::orders(stations.len());
+            let holders = Holders::start(&stations, orders, &findings, |_| true, |_| {})?;
+            let orders = holders.orders().clone();
             orders.set_rate(config.announce_rate);
             let respond =
                 move |(Response::Conflict(group, _) | Response::Announce(group))| orders.announce(group);
-            return match watch_segment(config, interface, mac, leases, findings, respond).await {
-                Ok(segment) => Ok((Self::Alone(Alone { holder, segment }), inputs)),
+            return match watch_segments(config, &stations, &leases, &findings, respond).await {
+                Ok(segments) => Ok((Self::Alone(Alone { holders, segments }), inputs)),
                 Err(error) => {
-                    holder.end();
+                    holders.end();
                     Err(error)
                 }
             };
@@ -140,8 +140,14 @@ impl Membership {
         }
         let fence = fence(cluster, &findings);
         let (leases_here, findings_here) = (leases.clone(), findings.clone());
-        let local =
-            LocalContext { interface, mac, leases: leases_here, maintenance, fence, findings: findings_here };
+        let stations_here = stations.clone();
+        let local = LocalContext {
+            stations: stations_here,
+            leases: leases_here,
+            maintenance,
+            fence,
+            findings: findings_here,
+        };
         let reports = sender.clone();
         // Before it is read, so that no change is missed.
         let key_file = Watched::new(cluster.key_file.clone());
@@ -149,10 +155,10 @@ impl Membership {
             drop(reports.send(ClusterInput::Member(told)));
         })?;
         let respond = respond(member.conflicts(), member.orders().clone());
-        let segment = watch_segment(config, interface, mac, leases, findings.clone(), respond).await;
-        let watches =
-            segment.and_then(|segment| Ok((segment, watch_references(cluster, interface, sender)?)));
-        let (segment, references) = match watches {
+        let segments = watch_segments(config, &stations, &leases, &findings, respond).await;
+        let main = stations.first().map_or(0, |station| station.interface);
+        let watches = segments.and_then(|segments| Ok((segments, watch_references(cluster, main, sender)?)));
+        let (segments, references) = match watches {
             Ok(watches) => watches,
             Err(error) => {
                 member.end();
@@ -177,7 +183,7 @@ impl Membership {
             roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
             hooks: Hooks::new(cluster.hooks.clone()),
             out: Out { standby: false, maintenance },
-            segment,
+            segments,
             keys: KeyWatch::new(findings),
             split_brains: SplitBrains::default(),
             silent: Silent::default(),
@@ -196,9 +202,9 @@ impl Membership {
     }
 
     /// The data path is in place: a director that is alone takes its VIPs.
-    pub(super) fn begin(&mut self, groups: &[Group]) {
+    pub(super) fn begin(&mut self, config: &Config) {
         match self {
-            Self::Alone(alone) => alone.holder.orders().hold_all(groups),
+            Self::Alone(alone) => alone.holders.orders().hold_all(config),
             Self::Clustered(clustered) => {
                 clustered.member.set_readiness(|readiness| readiness.data_path = true);
             }
@@ -212,12 +218,13 @@ impl Membership {
     }
 
     pub(super) fn set_config(&mut self, config: &Config) {
-        let vips = config.grouped_vips();
-        self.segment().change(|ours| ours.vips = vips);
+        for (segment, watch) in self.segments().iter().enumerate() {
+            watch.change(|ours| ours.vips = vips_on(config, segment));
+        }
         match self {
             Self::Alone(alone) => {
-                alone.holder.orders().set_rate(config.announce_rate);
-                alone.holder.orders().hold_all(&config.groups);
+                alone.holders.orders().set_rate(config.announce_rate);
+                alone.holders.orders().hold_all(config);
             }
             Self::Clustered(clustered) => {
                 clustered.member.set_config(config, &clustered.cluster);
@@ -255,23 +262,26 @@ impl Membership {
         }
     }
 
-    pub(super) fn set_mac(&self, mac: Mac) {
-        self.segment().change(|ours| ours.mac = mac);
+    /// The MAC of one of the VIPs' interfaces has changed.
+    pub(super) fn set_mac(&self, segment: usize, mac: Mac) {
+        if let Some(watch) = self.segments().get(segment) {
+            watch.change(|ours| ours.mac = mac);
+        }
         match self {
-            Self::Alone(alone) => alone.holder.orders().set_mac(mac),
-            Self::Clustered(clustered) => clustered.member.set_mac(mac),
+            Self::Alone(alone) => alone.holders.orders().set_mac(segment, mac),
+            Self::Clustered(clustered) => clustered.member.set_mac(segment, mac),
         }
     }
 
-    /// The machines that are known on the segment.
+    /// The machines that are known on the segments.
     pub(super) fn set_machines(&self, machines: Machines) {
-        self.segment().change(|ours| ours.machines = machines);
+        self.segments().iter().for_each(|watch| watch.change(|ours| ours.machines = machines.clone()));
     }
 
-    fn segment(&self) -> &Watch {
+    fn segments(&self) -> &[Watch] {
         match self {
-            Self::Alone(alone) => &alone.segment,
-            Self::Clustered(clustered) => &clustered.segment,
+            Self::Alone(alone) => &alone.segments,
+            Self::Clustered(clustered) => &clustered.segments,
         }
     }
 
@@ -311,7 +321,7 @@ impl Membership {
 
     pub(super) fn has_failed(&self) -> bool {
         match self {
-            Self::Alone(alone) => alone.holder.has_failed(),
+            Self::Alone(alone) => alone.holders.has_failed(),
             Self::Clustered(clustered) => clustered.member.has_failed(),
         }
     }
@@ -345,7 +355,7 @@ impl Membership {
     /// Gives up what VIPs are left. `false`: some may still be on the interface.
     pub(super) async fn end(self) -> bool {
         match self {
-            Self::Alone(alone) => alone.holder.end(),
+            Self::Alone(alone) => alone.holders.end(),
             Self::Clustered(clustered) => {
                 let released = clustered.member.end();
                 clustered.hooks.finish(HOOKS).await;
@@ -359,28 +369,45 @@ fn numbered(cluster: &Cluster) -> impl Iterator<Item = (NodeId, &Node)> {
     (0..=u8::MAX).map(NodeId).zip(&cluster.nodes)
 }
 
-async fn watch_segment(
+/// A watch on each interface of the VIPs, for those that are on it.
+async fn watch_segments(
     config: &Config,
-    interface: u32,
-    mac: Mac,
-    leases: Leases,
-    findings: Findings,
-    respond: impl Fn(Response) + Send + 'static,
-) -> Result<Watch> {
-    let ours = Ours {
-        interface: config.interface.clone(),
-        mac,
-        vips: config.grouped_vips(),
-        machines: Machines::new(),
-    };
-    let holds = move |group| leases.answer_until(group).is_some_and(|until| clock::now() < until);
-    let surroundings =
-        Surroundings { interface, findings, holds: Box::new(holds), respond: Box::new(respond) };
-    Watch::start(ours, surroundings).await
+    stations: &[Station],
+    leases: &Leases,
+    findings: &Findings,
+    respond: impl Fn(Response) + Clone + Send + 'static,
+) -> Result<Vec<Watch>> {
+    let mut watches = Vec::new();
+    for (segment, (name, station)) in config.interfaces().zip(stations).enumerate() {
+        let Station { interface, mac } = *station;
+        let ours = Ours {
+            interface: name.to_owned(),
+            mac,
+            vips: vips_on(config, segment),
+            machines: Machines::new(),
+        };
+        let leases = leases.clone();
+        let holds = move |group| leases.answer_until(group).is_some_and(|until| clock::now() < until);
+        let surroundings = Surroundings {
+            interface,
+            findings: findings.clone(),
+            holds: Box::new(holds),
+            respond: Box::new(respond.clone()),
+        };
+        watches.push(Watch::start(ours, surroundings).await?);
+    }
+    Ok(watches)
+}
+
+/// The VIPs that are on the interface with this place in `Config::interfaces`, each with the number
+/// of its group.
+fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, u8> {
+    let groups = config.groups.iter().filter(|group| config.segment_of(group) == segment);
+    groups.flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number))).collect()
 }
 
 /// Of several directors one that meets a rival lets the cluster's rules decide.
-fn respond(conflict: impl Fn(u8, Mac) + Send, orders: Orders) -> impl Fn(Response) + Send {
+fn respond(conflict: impl Fn(u8, Mac) + Clone + Send, orders: Orders) -> impl Fn(Response) + Clone + Send {
     move |response| match response {
         Response::Conflict(group, mac) => conflict(group, mac),
         Response::Announce(group) => orders.announce(group),

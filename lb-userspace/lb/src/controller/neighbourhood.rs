@@ -1,10 +1,10 @@
 //! Neighbours on the segments of all interfaces that servers are behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use lb_net::link;
 use lb_net::neighbours::{Event, Neighbours};
-use nix::net::if_::if_indextoname;
 use std::net::IpAddr;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -12,22 +12,27 @@ use super::ways::NextHops;
 
 pub(super) struct Neighbourhood {
     events: UnboundedSender<(u32, Event)>,
-    /// By an interface's index; that of the VIPs is always there.
+    /// By an interface's index; those that clients' packets come in by are always there.
     segments: BTreeMap<u32, Neighbours>,
-    main: u32,
+    always: BTreeSet<u32>,
 }
 
 impl Neighbourhood {
-    /// Must run within a tokio runtime. `main` is the index of the interface of the VIPs.
-    pub(super) fn start(main: u32, events: UnboundedSender<(u32, Event)>) -> Result<Self> {
-        let segments = [(main, Neighbours::start(main, events.clone())?)].into();
-        Ok(Self { events, segments, main })
+    /// Must run within a tokio runtime. `always` are the indices of the interfaces that clients'
+    /// packets come in by.
+    pub(super) fn start(always: BTreeSet<u32>, events: UnboundedSender<(u32, Event)>) -> Result<Self> {
+        let start = |index: &u32| Ok((*index, Neighbours::start(*index, events.clone())?));
+        let segments = always.iter().map(start).collect::<Result<_>>()?;
+        Ok(Self { events, segments, always })
     }
 
     /// Replaces the addresses that are resolved.
     pub(super) fn want(&mut self, mut wanted: NextHops) {
-        self.segments.retain(|interface, _| *interface == self.main || wanted.contains_key(interface));
-        wanted.entry(self.main).or_default();
+        let Self { segments, always, .. } = self;
+        segments.retain(|interface, _| always.contains(interface) || wanted.contains_key(interface));
+        for interface in always.iter() {
+            wanted.entry(*interface).or_default();
+        }
         for (interface, addresses) in wanted {
             let neighbours = match self.segments.remove(&interface) {
                 Some(neighbours) => neighbours,
@@ -52,6 +57,5 @@ impl Neighbourhood {
 
 /// An interface's name, for messages.
 pub(super) fn name(index: u32) -> String {
-    if_indextoname(index)
-        .map_or_else(|_| format!("interface {index}"), |name| name.to_string_lossy().into_owned())
+    link::name_of(index).unwrap_or_else(|| format!("interface {index}"))
 }

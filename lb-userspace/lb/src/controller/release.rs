@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lb_api::findings::Findings;
-use lb_cluster::takeover::holder::{self, Holder};
+use lb_cluster::takeover::segments::{self, Holders, Station};
 use lb_datapath::attach::{self, pins::Pins};
 use lb_model::Config;
 use nix::net::if_::if_nametoindex;
 
+use super::host;
 use super::instance::Instance;
 
 /// How long the addresses of a group may take to go.
@@ -18,12 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns what was done, in words.
 pub(crate) fn release(config: &Config) -> Result<String> {
-    let interface = &config.interface;
-    let _instance = Instance::claim(interface)?;
-    let index = if_nametoindex(interface.as_str()).with_context(|| format!("interface {interface}"))?;
-    give_up_vips(config, index)?;
-    let found = attach::remove_what_is_left(&Pins::of(interface)?)?;
-    Ok(match found {
+    let _instances = config.interfaces().map(Instance::claim).collect::<Result<Vec<_>>>()?;
+    let stations = config.interfaces().map(station).collect::<Result<Vec<_>>>()?;
+    give_up_vips(config, &stations)?;
+    let (mut found, mut mounted) = (false, None);
+    for interface in config.interfaces() {
+        let pins = Pins::of(interface)?;
+        mounted = mounted.or(pins.mounted().map(|mounted| host::mounted(mounted).text + "\n"));
+        found |= attach::remove_what_is_left(&pins)?;
+    }
+    let interface = &config.interfaces().collect::<Vec<_>>().join(", ");
+    let done = match found {
         true => {
             let untold = match config.cluster {
                 None => "",
@@ -38,23 +44,29 @@ pub(crate) fn release(config: &Config) -> Result<String> {
             "{interface}: no lb had left a program; the VIPs of {} groups are gone",
             config.groups.len()
         ),
-    })
+    };
+    Ok(mounted.unwrap_or_default() + &done)
 }
 
-fn give_up_vips(config: &Config, index: u32) -> Result<()> {
+fn station(interface: &str) -> Result<Station> {
+    let index = if_nametoindex(interface).with_context(|| format!("interface {interface}"))?;
+    Ok(Station { interface: index, mac: attach::mac_of(interface)? })
+}
+
+fn give_up_vips(config: &Config, stations: &[Station]) -> Result<()> {
     let (sender, outcomes) = channel();
-    let mac = attach::mac_of(&config.interface)?;
     let tell = move |outcome| drop(sender.send(outcome));
-    let holder = Holder::start(index, mac, holder::orders(), Findings::default(), |_| true, tell)?;
-    holder.orders().set_groups(&config.groups);
+    let orders = segments::orders(stations.len());
+    let holders = Holders::start(stations, orders, &Findings::default(), |_| true, tell)?;
+    holders.orders().set_groups(config);
     for group in &config.groups {
-        holder.orders().release(group.number);
+        holders.orders().release(group.number);
     }
     for group in &config.groups {
         if outcomes.recv_timeout(PATIENCE).is_err() {
             bail!("the VIPs of group {} and those after it do not go", group.name);
         }
     }
-    holder.end();
+    holders.end();
     Ok(())
 }

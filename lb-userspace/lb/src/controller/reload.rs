@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lb_api::events::{Level, Record};
-use lb_model::{Cluster, Config, Fallback, Server, Service};
+use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
 use sd_notify::NotifyState;
 
 use super::{Controller, inheritance, notify_supervisor};
@@ -15,6 +15,16 @@ use super::{Controller, inheritance, notify_supervisor};
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
     let text = format!("{why}configuration refused, the old one stays in force: {error:#}");
     Record::new(Level::Error, "config_refused", text).cause(format!("{error:#}"))
+}
+
+/// Whether a group that stays is to be on another interface.
+fn groups_have_moved(old: &Config, new: &Config) -> bool {
+    let interface_of =
+        |config: &Config, group: &Group| config.interfaces().nth(config.segment_of(group)).map(str::to_owned);
+    let same = |group: &Group| new.groups.iter().find(|other| other.id() == group.id());
+    old.groups
+        .iter()
+        .any(|group| same(group).is_some_and(|other| interface_of(new, other) != interface_of(old, group)))
 }
 
 impl Controller {
@@ -44,6 +54,7 @@ impl Controller {
                 if self.config.xdp_mode != old.xdp_mode {
                     self.change_mode("the configuration has changed");
                     self.interface.watch(self.config.xdp_mode);
+                    self.change_mode_of_ingresses("the configuration has changed", false);
                 }
                 self.membership.set_config(&self.config);
                 let small = inheritance::outgrown(&self.config, self.forwarder.table());
@@ -68,6 +79,7 @@ impl Controller {
     fn accepted(&self, mut new: Config) -> Result<Config> {
         let Config {
             interface,
+            other_interfaces,
             xdp_mode: _,
             connections,
             bindings,
@@ -83,6 +95,8 @@ impl Controller {
         } = &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),
+            ("interfaces", *other_interfaces != new.other_interfaces),
+            ("groups: interface", groups_have_moved(&self.config, &new)),
             ("connections", *connections != new.connections),
             ("bindings", *bindings != new.bindings),
             ("control", *control != new.control),

@@ -42,6 +42,7 @@ impl Controller {
             runtime: &self.runtime,
             forwarder: &self.forwarder,
             interface: &self.interface,
+            ingresses: &self.ingresses,
             checks: &self.checks,
             sorry: &self.sorry,
             findings: self.notifier.findings(),

@@ -11,7 +11,7 @@ use lb_net::{neighbours, vips};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-use super::masq;
+use super::{masq, placement};
 
 /// From one check to the next.
 const EVERY: Duration = Duration::from_secs(5);
@@ -29,6 +29,7 @@ impl Sources {
                 masq::findings(config).into_iter().partition(|found| found.kind == Kind::MasqNearVip);
             findings.set(Kind::MasqNearVip, near);
             findings.set(Kind::SourceNatMissing, missing);
+            findings.set(Kind::VipMisplaced, placement::findings(config));
         }
     }
 }
@@ -51,12 +52,12 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Own {
     pub(super) address: IpAddr,
-    prefix: u32,
+    pub(super) prefix: u32,
 }
 
 impl Own {
     /// Whether the address is of the same network.
-    fn is_beside(&self, other: IpAddr) -> bool {
+    pub(super) fn is_beside(&self, other: IpAddr) -> bool {
         let (differs, bits) = match (self.address, other) {
             (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits() ^ other.to_bits()), 32),
             (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits(), 128),

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::findings::Findings;
-use lb_datapath::attach;
+use lb_cluster::takeover::segments::Station;
 use lb_datapath::kernel;
 use lb_datapath::lease::Start;
 use lb_model::Cluster;
 use lb_net::routes::Routes;
-use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
@@ -19,11 +18,11 @@ use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
 use super::host;
+use super::ingresses::{self, Ingresses};
 use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
 use super::inspections::Inspections;
-use super::instance::Instance;
-use super::interface::Interface;
+use super::interface::{Interface, Role};
 use super::lives::Estate;
 use super::maintenance::Maintenance;
 use super::membership::{Membership, Surrounding};
@@ -46,30 +45,35 @@ impl Controller {
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
-        let instance = Instance::claim(&config.interface)?;
-        let index = if_nametoindex(config.interface.as_str()).with_context(|| {
-            format!("interface {}: not found; `ip link` lists those there are", config.interface)
-        })?;
+        let findings = Findings::default();
+        let interface = Interface::claim(Role::Main, &config.interface, findings.clone())?;
+        let ingresses = Ingresses::claim(&config, &findings)?;
+        let index = interface.index();
         let sizes = inheritance::sizes(&config);
         let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
-        let mac = attach::mac_of(&config.interface)?;
         let mut inherited = match fresh {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
         let sizes = sizes.with_numbers_of(inherited.as_ref().map_or(&[], |found| &found.servers));
-        let (data_path, pinned_maps) =
-            inheritance::data_path(inherited.as_mut(), &config.interface, sizes, mac, start, &mut events)?;
+        let (data_path, pinned_maps) = inheritance::data_path(
+            inherited.as_mut(),
+            &config.interface,
+            sizes,
+            interface.mac(),
+            start,
+            &mut events,
+        )?;
         let mut predecessor = Predecessor { inherited, pinned_maps };
         report::table(&data_path.table, config.connections);
         let leases = data_path.leases();
-        let findings = Findings::default();
         let forwarder =
             Forwarder::start(data_path, findings.clone()).context("cannot start the sweep's thread")?;
 
         let connections = forwarder.connections()?;
-        let surrounding =
-            Surrounding { interface: index, mac, leases, findings: findings.clone(), connections };
+        let stations: Vec<Station> = [interface.station()].into_iter().chain(ingresses.stations()).collect();
+        let always = stations.iter().map(|station| station.interface).collect();
+        let surrounding = Surrounding { stations, leases, findings: findings.clone(), connections };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
@@ -80,12 +84,13 @@ impl Controller {
             config_file: ConfigFile::new(file),
             started: Instant::now(),
             leaving: None,
-            interface: Interface::new(instance, config.interface.clone(), index, findings.clone())?,
+            interface,
+            ingresses,
             forwarder,
             throttle: Throttle::new(Instant::now()),
             runtime: Runtime::default(),
             checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
-            neighbours: Neighbourhood::start(index, neighbour_sender)?,
+            neighbours: Neighbourhood::start(always, neighbour_sender)?,
             routes: Routes::start(index, route_sender, table_sender)?,
             segment: BTreeSet::new(),
             membership,
@@ -132,9 +137,13 @@ impl Controller {
         device::prepare(&self.config, self.notifier.findings()).await;
         self.take_over(predecessor)?;
         self.follow_vip_checks();
-        self.membership.begin(&self.config.groups);
+        self.membership.begin(&self.config);
+        ingresses::remove_left(&self.config);
         notify_supervisor(NotifyState::Ready);
-        notify_supervisor(NotifyState::Status(&format!("running on {}", self.config.interface)));
+        notify_supervisor(NotifyState::Status(&format!(
+            "running on {}",
+            self.config.interfaces().collect::<Vec<_>>().join(", ")
+        )));
         Ok(())
     }
 
@@ -162,8 +171,11 @@ impl Controller {
     /// The maps are filled by now: the first packet finds everything in its place. Nothing that can
     /// fail comes after this, so that a start that failed leaves no program behind.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let Self { config, interface, forwarder, .. } = self;
-        let records = interface.attach(forwarder, config.xdp_mode, config.cluster.is_some())?;
+        let Self { config, interface, ingresses, forwarder, .. } = self;
+        ingresses.tell(interface.index(), forwarder)?;
+        let in_cluster = config.cluster.is_some();
+        let mut records = interface.attach(forwarder, config.xdp_mode, in_cluster)?;
+        records.extend(ingresses.attach(forwarder, config.xdp_mode, in_cluster)?);
         records.into_iter().for_each(|record| self.notifier.record(record));
         report::missing_vips(&self.config);
         self.inspections.follow_configuration(&self.config);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lb_api::findings::Findings;
 use lb_api::status::{
-    BoundClient, CheckStatus, Count, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
-    TableStatus,
+    BoundClient, CheckStatus, Count, FragmentsStatus, PersistenceStatus, QuorumStatus, ServerStatus,
+    ServiceStatus, Status, TableStatus,
 };
 use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
@@ -23,6 +23,7 @@ use super::checks::Checks;
 use super::config_file::ConfigFile;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
+use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::notifications::fallback;
 use super::runtime::Runtime;
@@ -35,6 +36,7 @@ pub(super) struct View<'a> {
     pub runtime: &'a Runtime,
     pub forwarder: &'a Forwarder,
     pub interface: &'a Interface,
+    pub ingresses: &'a Ingresses,
     pub checks: &'a Checks,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
@@ -57,10 +59,13 @@ impl View<'_> {
         let counters = self.forwarder.counters();
         let (reasons, events) =
             (counters.reasons().unwrap_or_default(), counters.events().unwrap_or_default());
+        let held = count(&reasons, Reason::FragmentHeld as usize);
+        let [sent, passed, given_up] = self.forwarder.held_fragments();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
+            other_interfaces: self.ingresses.status(),
             mode: self.interface.mode().map_or("none", Mode::name).to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             stopping: self.stopping,
@@ -71,10 +76,13 @@ impl View<'_> {
             checks: self.checks.status(),
             cluster: None,
             services,
-            drops: counts(&reasons, Fate::Drop),
+            drops: drops(&reasons, given_up),
             passes: counts(&reasons, Fate::Pass),
             answers: counts(&reasons, Fate::Answer),
             relayed: count(&events, TableEvent::Relayed as usize),
+            fragments: FragmentsStatus { held, sent, passed, given_up },
+            quic_moved: count(&events, TableEvent::QuicMoved as usize),
+            partial_checksums: count(&events, TableEvent::PartialChecksum as usize),
         }
     }
 
@@ -102,6 +110,7 @@ impl View<'_> {
             expired: census.expired,
             evicted: count(events, TableEvent::Evicted as usize),
             full,
+            contended: count(events, TableEvent::Contended as usize),
         }
     }
 
@@ -280,6 +289,12 @@ impl View<'_> {
 
 fn count(counters: &[u64], index: usize) -> u64 {
     counters.get(index).copied().unwrap_or_default()
+}
+
+/// With what the program knows nothing of.
+fn drops(counters: &[u64], given_up: u64) -> Vec<Count> {
+    let given_up = Count { reason: "fragment_given_up".to_owned(), count: given_up };
+    counts(counters, Fate::Drop).into_iter().chain([given_up]).collect()
 }
 
 fn counts(counters: &[u64], fate: Fate) -> Vec<Count> {

@@ -89,6 +89,9 @@ enum Cause {
     Told,
     Failed(anyhow::Error),
     InterfaceGone,
+    /// Another one than the main interface is there again: the next life goes on with what this one
+    /// leaves.
+    InterfaceBack,
 }
 
 /// A director on its way out.
@@ -112,6 +115,11 @@ impl Leaving {
     /// Only one that was told to waits for connections: no others can be saved.
     const fn is_told(&self) -> bool {
         matches!(self.cause, Cause::Told)
+    }
+
+    /// The next life, or the next `lb`, goes on with the program.
+    const fn leaves_behind(&self) -> bool {
+        !self.release && matches!(self.cause, Cause::Told | Cause::InterfaceBack)
     }
 
     /// `linger`: how long connections are waited for.
@@ -178,7 +186,7 @@ impl Controller {
         let record = Record::new(Level::Warning, "stopping_at_once", text);
         self.notifier.record(record.cause(signal.to_owned()));
         leaving.at_once = true;
-        if matches!(leaving.cause, Cause::InterfaceGone) {
+        if matches!(leaving.cause, Cause::InterfaceGone | Cause::InterfaceBack) {
             // It is not to come back.
             leaving.cause = Cause::Told;
             notify_supervisor(NotifyState::Stopping);
@@ -203,7 +211,7 @@ impl Controller {
     /// Whether the program stays where it is, and the next `lb` goes on with the connections. The
     /// VIPs of one that is alone stay too; those of a cluster go to other directors.
     fn stays_behind(&self) -> bool {
-        let told = self.leaving.as_ref().is_some_and(|leaving| leaving.is_told() && !leaving.release);
+        let told = self.leaving.as_ref().is_some_and(Leaving::leaves_behind);
         told && self.interface.is_pinned() && self.interface.is_attached()
     }
 
@@ -232,8 +240,15 @@ impl Controller {
         }
     }
 
+    /// It ends in order, to begin again with an interface that is there again.
+    pub(super) fn interface_back(&mut self) {
+        let text = "an interface is there again: lb begins anew with it, and goes on with all connections";
+        self.notifier.record(Record::new(Level::Warning, "interface_back", text.to_owned()));
+        self.leave(Cause::InterfaceBack);
+    }
+
     fn leave(&mut self, cause: Cause) {
-        if !matches!(cause, Cause::InterfaceGone) {
+        if !matches!(cause, Cause::InterfaceGone | Cause::InterfaceBack) {
             notify_supervisor(NotifyState::Stopping);
         }
         self.membership.leave();
@@ -284,6 +299,7 @@ impl Controller {
             self.membership.tell_that_nothing_stays();
             self.membership.end().await
         };
+        self.ingresses.leave(stays || !released);
         match self.interface.take_attachment() {
             Some(_) if !released => tracing::error!(
                 "VIPs may be left on the interface, and so the XDP program is: it keeps the host silent about them \
@@ -308,7 +324,7 @@ impl Controller {
         match self.leaving.map_or(Cause::Told, |leaving| leaving.cause) {
             Cause::Told => Ok(End::Stopped),
             Cause::Failed(error) => Err(error),
-            Cause::InterfaceGone => {
+            Cause::InterfaceGone | Cause::InterfaceBack => {
                 let (config, file) = (self.config, self.config_file.into_watched());
                 Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
             }

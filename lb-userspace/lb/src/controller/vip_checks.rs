@@ -10,7 +10,7 @@ use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_common::probe::{Answer, Ports};
 use lb_health::Checker;
-use lb_health::net::{Neighbour, Neighbours};
+use lb_health::net::{Neighbour, Neighbours, Station};
 use lb_model::{Config, Protocol, Server, Service, ServiceKey, Via, Vlan};
 use lb_net::xsk::{self, Copying};
 use nix::ifaddrs::getifaddrs;
@@ -18,6 +18,7 @@ use socket2::SockRef;
 
 use super::desired::Way;
 use super::forwarder::Forwarder;
+use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::neighbourhood;
 use super::runtime::Runtime;
@@ -50,7 +51,19 @@ pub(super) struct Needs<'a> {
     pub runtime: &'a Runtime,
     pub forwarder: &'a mut Forwarder,
     pub interface: &'a Interface,
+    pub ingresses: &'a Ingresses,
     pub findings: &'a Findings,
+}
+
+impl Needs<'_> {
+    /// The interfaces with a program that knows answers, the main one first, and their indices.
+    fn stations(&self) -> impl Iterator<Item = (u32, Station)> {
+        let station = |interface: &Interface| {
+            let station = Station { interface: interface.name().to_owned(), mac: interface.mac() };
+            (interface.index(), station)
+        };
+        [self.interface].into_iter().chain(self.ingresses.iter()).map(station)
+    }
 }
 
 impl VipChecks {
@@ -100,8 +113,7 @@ impl VipChecks {
             ((*service, address), Neighbour { mac, own: *own, tunnel, egress })
         });
         let neighbours = Neighbours {
-            interface: needs.config.interface.clone(),
-            mac: needs.forwarder.mac(),
+            stations: needs.stations().map(|(_, station)| station).collect(),
             servers: servers.collect(),
         };
         checker.vip().set_neighbours(neighbours);
@@ -130,9 +142,8 @@ impl VipChecks {
     /// Opens the sockets that are lacking: all of them at first, later those of queues that the
     /// interface has got since.
     fn follow_sockets(&mut self, checker: &Checker, needs: &mut Needs<'_>) -> Result<()> {
-        let open = checker.vip().queues();
         if self.servers.is_empty() {
-            if open > 0 {
+            if checker.vip().queues(0) > 0 {
                 checker.vip().close();
             }
             return Ok(());
@@ -141,18 +152,22 @@ impl VipChecks {
             return Ok(());
         }
         let copying = if needs.config.zero_copy { Copying::Zero } else { Copying::Copy };
-        let sockets = xsk::open_from(open, needs.interface.index(), copying)?;
-        for socket in &sockets {
-            needs.forwarder.set_xsk(socket.queue(), socket.fd())?;
-        }
-        if let Some(socket) = sockets.first() {
-            tracing::info!(
-                "checks through the VIP: {} AF_XDP sockets, {}",
-                sockets.len(),
-                socket.copying().name()
-            );
-            checker.add_sockets(sockets).context("cannot wait at an AF_XDP socket")?;
-            self.compare_ports();
+        let indices: Vec<u32> = needs.stations().map(|(index, _)| index).collect();
+        for (place, index) in indices.into_iter().enumerate() {
+            let sockets = xsk::open_from(checker.vip().queues(place), index, copying)?;
+            for socket in &sockets {
+                needs.forwarder.set_xsk(place as u32, socket.queue(), socket.fd())?;
+            }
+            if let Some(socket) = sockets.first() {
+                tracing::info!(
+                    "checks through the VIP: {} AF_XDP sockets on {}, {}",
+                    sockets.len(),
+                    neighbourhood::name(index),
+                    socket.copying().name()
+                );
+                checker.add_sockets(place, sockets).context("cannot wait at an AF_XDP socket")?;
+                self.compare_ports();
+            }
         }
         Ok(())
     }
@@ -205,7 +220,7 @@ fn own_address(needs: &Needs<'_>, vip: IpAddr, server: IpAddr) -> Option<IpAddr>
         return addresses_of(&config.interface)
             .find(|own| own.is_ipv4() == vip.is_ipv4() && !vips.contains(own));
     }
-    // That of a VLAN device, where the server is in its VLAN.
+    // That of a VLAN device, where the server is in its VLAN, or of another interface.
     let behind = runtime.ways.interface(server).map(neighbourhood::name);
     let found = source_towards(server, behind.as_ref().unwrap_or(&config.interface)).ok()?;
     (!vips.contains(&found)).then_some(found)

@@ -177,11 +177,11 @@ impl Ways {
         Exit { other: (device != self.main).then_some((device, mac)), vlan, tpid, mtu }
     }
 
-    /// Index of the VLAN device that the server is behind, if that stands on the interface of the
-    /// VIPs.
+    /// Index of the interface that the server is behind, where that is another one than the main
+    /// one, or a VLAN device on it.
     pub(super) fn interface(&self, server: IpAddr) -> Option<u32> {
         let exit = self.route(server)?.exit;
-        (exit.device == self.main && exit.vlan.is_some()).then_some(exit.interface)
+        (exit.device != self.main || exit.vlan.is_some()).then_some(exit.interface)
     }
 
     /// Indices of the other devices by which packets leave.

@@ -8,7 +8,7 @@ mod words;
 use std::fmt::Write as _;
 
 use lb_api::events::Level;
-use lb_api::status::{Count, FindingStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::status::{Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
 use lb_model::Health;
 use lb_model::millis;
 
@@ -44,6 +44,23 @@ impl Tone {
     }
 }
 
+/// Nothing, as nearly always, where none came too early.
+fn fragments(fragments: &FragmentsStatus) -> String {
+    let FragmentsStatus { held, sent, passed, given_up } = fragments;
+    match held {
+        0 => String::new(),
+        _ => format!(
+            "Fragments held: {held} (sent in their turn {sent}, passed to the host {passed}, given up {given_up})\n"
+        ),
+    }
+}
+
+/// The further interfaces that packets come in by.
+fn other_interfaces(status: &Status) -> String {
+    let others = status.other_interfaces.iter();
+    others.map(|other| format!(", {} (XDP {})", other.name, other.mode)).collect()
+}
+
 /// The whole listing; escape sequences are in it only with `colour`.
 pub(crate) fn render(status: &Status, colour: bool) -> String {
     let mut text = String::new();
@@ -52,10 +69,11 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
     }
     let _ = writeln!(
         text,
-        "lb {} on {} (XDP {}), up {}, {} of {} connection slots used{}",
+        "lb {} on {} (XDP {}){}, up {}, {} of {} connection slots used{}",
         status.version,
         status.interface,
         status.mode,
+        other_interfaces(status),
         words::uptime(status.uptime_s),
         words::grouped(status.table.used),
         words::grouped(status.table.capacity),
@@ -74,6 +92,7 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
         return text + "(no services)\n";
     }
     text += &services(&status.services, colour);
+    text += &fragments(&status.fragments);
     text += &counted("Dropped packets:", &status.drops);
     text += &counted("Passed to the host:", &status.passes);
     text + &counted("Answered:", &status.answers)

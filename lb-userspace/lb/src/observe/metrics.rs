@@ -68,10 +68,24 @@ const SERVICE_GAUGES: [Metric<ServiceStatus>; 10] = [
     ("lb_service_usable_weight", "Sum of the weights of usable servers", |s| s.quorum.usable),
 ];
 
-const COUNTERS: [Metric<Status>; 7] = [
+const COUNTERS: [Metric<Status>; 13] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
+    ("lb_table_contended_total", "Slots that another CPU claimed first", |s| s.table.contended),
+    (
+        "lb_quic_moved_packets_total",
+        "QUIC packets sent by their connection ID after an address change",
+        |s| s.quic_moved,
+    ),
+    ("lb_partial_checksums_total", "First packets with a checksum that was left to hardware", |s| {
+        s.partial_checksums
+    }),
+    ("lb_fragments_held_total", "Fragments that came too early and were held", |s| s.fragments.held),
+    ("lb_fragments_sent_total", "Held fragments that were sent in their turn", |s| s.fragments.sent),
+    ("lb_fragments_passed_total", "Held fragments that went to the host, as nobody else claimed them", |s| {
+        s.fragments.passed
+    }),
     ("lb_relayed_packets_total", "Frames sent to the other director of a hand-over", |s| s.relayed),
     ("lb_check_probes_total", "Probes that health checks have started", |s| s.checks.started),
     ("lb_check_late_probes_total", "Probes that came more than 10 ms after they were due", |s| s.checks.late),

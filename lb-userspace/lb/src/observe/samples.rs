@@ -2,9 +2,9 @@
 
 use lb_api::events::Level;
 use lb_api::status::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, GroupStatus, Heard, NodeReadiness,
-    NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer, SyncStatus,
-    TableStatus,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard,
+    NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer,
+    SyncStatus, TableStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
 
@@ -111,6 +111,7 @@ pub(crate) fn cluster() -> Status {
         version: "0.1.0".into(),
         pid: 4711,
         interface: "eth0".into(),
+        other_interfaces: vec![],
         mode: "native".into(),
         stopping: false,
         uptime_s: 192,
@@ -128,6 +129,7 @@ pub(crate) fn cluster() -> Status {
             expired: 3000,
             evicted: 7,
             full: 2,
+            contended: 0,
         },
         checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
@@ -153,5 +155,8 @@ pub(crate) fn cluster() -> Status {
         passes: vec![count("not_a_service", 12)],
         answers: Vec::new(),
         relayed: 0,
+        fragments: FragmentsStatus::default(),
+        quic_moved: 0,
+        partial_checksums: 0,
     }
 }

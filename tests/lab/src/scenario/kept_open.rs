@@ -1,7 +1,7 @@
 //! A persistent connection to the VIP, and requests over it.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use crate::cluster::VIP;
@@ -18,7 +18,12 @@ pub struct KeptOpen(TcpStream);
 
 impl KeptOpen {
     pub fn open(client: &Node) -> Self {
-        let stream = client.run(|| TcpStream::connect((VIP, 80))).expect("in the client's namespace");
+        Self::open_to(client, VIP)
+    }
+
+    /// The same to another VIP.
+    pub fn open_to(client: &Node, vip: Ipv4Addr) -> Self {
+        let stream = client.run(|| TcpStream::connect((vip, 80))).expect("in the client's namespace");
         let stream = stream.expect("the VIP takes connections");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
         Self(stream)

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use lb_common::egress::TPID;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
 use lb_common::server::ServerId;
 use lb_datapath::object::Sizes;
-use lb_datapath::plan::{Server, Service, State, Target, tunnel};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind};
+use lb_datapath::plan::egress::{Exit, egress};
+use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
+use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan};
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;
 use lb_tests::model::{Model, Setting};
@@ -17,7 +19,7 @@ use lb_tests::model::{Model, Setting};
 /// VIPs, by group; the last one is of no group.
 pub(super) const VIPS: u8 = 6;
 const UNGROUPED: u8 = VIPS - 1;
-pub(super) const PORTS: std::ops::Range<u16> = 80..100;
+pub(super) const PORTS: std::ops::Range<u16> = 80..108;
 /// The ports of every VIP; the first one has all.
 pub(super) const SOME_PORTS: [u16; 5] = [80, 83, 86, 91, 99];
 pub(super) const DIRECTOR_2: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
@@ -115,6 +117,11 @@ fn state() -> State {
                     let mut service = service_at(port, protocol);
                     service.settings.timeouts = TIMEOUTS;
                     service.settings.group = (number != UNGROUPED).then_some(number);
+                    if let Some(persistence) = &mut service.settings.persistence
+                        && vip.is_ipv4()
+                    {
+                        persistence.prefix -= 96;
+                    }
                     state.services.insert(ServiceKey { vip, port, protocol }, service);
                 }
             }
@@ -159,6 +166,14 @@ fn service_at(port: u16, protocol: Protocol) -> Service {
             service.servers.extend(rr([1]).servers);
             service
         }
+        100 => leaving(Some(Vlan::single(10)), None),
+        101 => leaving(None, Some(Vlan::single(120))),
+        102 => leaving(Some(Vlan::single(10)), Some(Vlan::double(100, 200))),
+        103 => leaving(Some(Vlan::double(100, 10)), Some(Vlan::UNTAGGED)),
+        104 => binding(7, 128, rr([1, 2, 3])),
+        105 => binding(7, 128, service(Scheduler::Wlc, &[2, 1, 1])),
+        106 => binding(8, 120, service(Scheduler::Wrr, &[3, 1])),
+        107 => binding(9, 128, with(|service| service.servers[0].binds = false, rr([1, 2]))),
         // Directors are its servers.
         _ => {
             let servers = [(1, MAC), (2, DIRECTOR_2)];
@@ -166,6 +181,20 @@ fn service_at(port: u16, protocol: Protocol) -> Service {
             Service { servers: servers.to_vec(), ..rr([]) }
         }
     }
+}
+
+/// Its clients are in one VLAN, and its servers in another.
+fn leaving(clients: Option<Vlan>, vlan: Option<Vlan>) -> Service {
+    const HERE: Exit = Exit { other: None, vlan: None, tpid: TPID, mtu: 0 };
+    let mut service = rr([1, 2]);
+    service.servers.iter_mut().for_each(|one| one.egress = egress(clients, vlan, HERE));
+    service
+}
+
+/// It binds clients, by so many bits of an IPv6 address or of an IPv4 one as it stands in it.
+fn binding(group: u64, prefix: u8, mut service: Service) -> Service {
+    service.settings.persistence = Some(Persistence { group, prefix, timeout: AN_HOUR });
+    service
 }
 
 /// Server `number` at the far end of a tunnel.

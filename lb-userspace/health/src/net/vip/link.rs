@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::stack::{Frame, Stack};
-use super::{Inner, VipNet};
+use super::{Inner, Neighbours, VipNet};
 
 /// Queue length of frames that wait for room in the first socket; others are dropped.
 const WAITING: usize = 1024;
@@ -24,9 +24,10 @@ const RETRY: Duration = Duration::from_millis(1);
 const SLOWEST_RETRY: Duration = Duration::from_millis(256);
 
 pub(super) struct Link {
-    /// By receive queue.
-    sockets: Vec<Xsk>,
-    waiting: VecDeque<Frame>,
+    /// With the place of its interface; those of one by receive queue.
+    sockets: Vec<(usize, Xsk)>,
+    /// With the place of the interface that they leave by.
+    waiting: VecDeque<(usize, Frame)>,
     retry: Duration,
     retry_at: Option<Instant>,
     tasks: Vec<JoinHandle<()>>,
@@ -45,34 +46,44 @@ impl Link {
         Self { sockets: Vec::new(), waiting: VecDeque::new(), retry: RETRY, retry_at: None, tasks }
     }
 
-    /// Adds sockets. Must run within the runtime.
-    pub(super) fn add(&mut self, sockets: Vec<Xsk>, net: &VipNet) -> io::Result<()> {
+    /// Adds sockets of an interface. Must run within the runtime.
+    pub(super) fn add(&mut self, place: usize, sockets: Vec<Xsk>, net: &VipNet) -> io::Result<()> {
         for socket in sockets {
             let fd = socket.fd().try_clone_to_owned()?;
             // SAFETY: an OwnedFd always returns the same descriptor, and keeps it open as long as
             // it lives.
             let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
             self.tasks.push(tokio::spawn(listen(net.clone(), fd, self.sockets.len())));
-            self.sockets.push(socket);
+            self.sockets.push((place, socket));
         }
         Ok(())
     }
 
-    pub(super) fn queues(&self) -> u32 {
-        u32::try_from(self.sockets.len()).unwrap_or(u32::MAX)
+    pub(super) fn queues(&self, place: usize) -> u32 {
+        let of_it = self.sockets.iter().filter(|(other, _)| *other == place);
+        u32::try_from(of_it.count()).unwrap_or(u32::MAX)
     }
 
     /// Sends the waiting frames and then `frames`, as far as there is room.
-    pub(super) fn send(&mut self, frames: Vec<Frame>) {
+    pub(super) fn send(&mut self, frames: Vec<Frame>, neighbours: &Neighbours) {
         let room = WAITING.saturating_sub(self.waiting.len());
-        self.waiting.extend(frames.into_iter().take(room));
-        let Some(socket) = self.sockets.first_mut() else { return };
+        let placed = frames.into_iter().map(|frame| (neighbours.place_of(&frame), frame));
+        self.waiting.extend(placed.take(room));
+        if self.sockets.is_empty() {
+            return;
+        }
         let before = self.waiting.len();
-        while self.waiting.front().is_some_and(|frame| socket.send(frame)) {
+        while let Some((place, frame)) = self.waiting.front() {
+            // The first queue of an interface sends. Without any there is nobody to wait for.
+            let first = self.sockets.iter_mut().find(|(other, _)| other == place);
+            if first.is_some_and(|(_, socket)| !socket.send(frame)) {
+                break;
+            }
             self.waiting.pop_front();
         }
         if before > 0 {
-            socket.flush();
+            let first = self.sockets.iter_mut().filter(|(_, socket)| socket.queue() == 0);
+            first.for_each(|(_, socket)| socket.flush());
         }
         let progress = self.waiting.len() < before;
         self.retry = if progress { RETRY } else { (self.retry * 2).min(SLOWEST_RETRY) };
@@ -86,7 +97,7 @@ impl Link {
 
     fn receive(&mut self, index: usize, stack: &mut Stack) {
         let now = Instant::now();
-        if let Some(socket) = self.sockets.get_mut(index) {
+        if let Some((_, socket)) = self.sockets.get_mut(index) {
             socket.receive(|frame| stack.receive(frame, now));
         }
     }
@@ -94,7 +105,7 @@ impl Link {
     /// Takes the waiting frames.
     #[cfg(test)]
     pub(super) fn take_waiting(&mut self) -> Vec<Frame> {
-        self.waiting.drain(..).collect()
+        self.waiting.drain(..).map(|(_, frame)| frame).collect()
     }
 }
 

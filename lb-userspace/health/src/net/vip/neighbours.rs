@@ -10,14 +10,34 @@ use lb_common::tunnel::Tunnel;
 use lb_common::vlan::Vlan;
 use lb_model::ServiceKey;
 
-/// All L2 neighbours, and this host's own MAC.
+/// All L2 neighbours, and this host's own MACs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Neighbours {
-    pub interface: String,
-    /// The interface's own MAC.
-    pub mac: Mac,
+    /// The interfaces that frames can leave by and answers come in by, the main one first.
+    pub stations: Vec<Station>,
     /// Servers with checks through the VIP, by service and their own addresses.
     pub servers: HashMap<(ServiceKey, IpAddr), Neighbour>,
+}
+
+/// An interface of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Station {
+    pub interface: String,
+    /// Its own MAC, which frames leave with.
+    pub mac: Mac,
+}
+
+impl Neighbours {
+    /// The main interface, whatever there is.
+    pub(super) fn main(&self) -> (&str, Mac) {
+        self.stations.first().map_or(("the interface", Mac::NONE), |main| (&main.interface, main.mac))
+    }
+
+    /// The interface that a frame leaves by, by its place: the one whose MAC it has.
+    pub(super) fn place_of(&self, frame: &[u8]) -> usize {
+        let source = frame.get(6..12).and_then(|octets| <[u8; 6]>::try_from(octets).ok()).map(Mac::new);
+        self.stations.iter().position(|station| Some(station.mac) == source).unwrap_or(0)
+    }
 }
 
 /// A server.
@@ -41,7 +61,8 @@ impl Neighbour {
         named.unwrap_or(Vlan::UNTAGGED)
     }
 
-    pub(super) fn is_behind_another_interface(&self) -> bool {
-        self.egress.is_some_and(|egress| egress.device != 0)
+    /// The MAC that frames to it leave with.
+    pub(super) fn own_mac(&self, main: Mac) -> Mac {
+        self.egress.filter(|egress| egress.device != 0).map_or(main, |egress| egress.mac)
     }
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use lb_common::mac::Mac;
 use lb_model::{Check, Exchange, Probe, ServiceKey, Via};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -24,16 +25,20 @@ struct Segment {
     server: Option<Server>,
 }
 
+fn station(mac: Mac) -> Station {
+    Station { interface: "eth0".into(), mac }
+}
+
 impl Segment {
     /// A server whose own address is `own`, an address of the kernel.
     fn new(own: SocketAddr, server: Option<Server>) -> Self {
         let net = Net::default();
         let neighbour = Neighbour { mac: Some(SERVER_MAC), own: Some(OWN), ..Neighbour::default() };
-        net.vip.add_sockets(Vec::new(), &Handle::current()).expect("no socket is no error");
+        net.vip.add_sockets(0, Vec::new(), &Handle::current()).expect("no socket is no error");
         let vip = SocketAddr::new(VIP.ip(), own.port());
         let key = ServiceKey { vip: vip.ip(), port: vip.port(), protocol: Protocol::Tcp };
         let servers = [((key, own.ip()), neighbour)].into();
-        net.vip.set_neighbours(Neighbours { interface: "eth0".into(), mac: OWN_MAC, servers });
+        net.vip.set_neighbours(Neighbours { stations: vec![station(OWN_MAC)], servers });
         Self { net, subject: Subject { service: key, server: own.ip(), port: own.port() }, server }
     }
 
@@ -141,7 +146,8 @@ async fn a_server_that_answers_nowhere_has_no_trouble_with_the_vip() {
 async fn without_a_mac_nothing_is_tried() {
     let own = test_servers::silent().await;
     let mut segment = Segment::new(own.address, None);
-    segment.net.vip.set_neighbours(Neighbours { interface: "eth0".into(), ..Neighbours::default() });
+    let stations = vec![station(OWN_MAC)];
+    segment.net.vip.set_neighbours(Neighbours { stations, ..Neighbours::default() });
     let begin = Instant::now();
     assert_eq!(segment.tcp().await, Err("no answer to ARP for 127.0.0.1 on eth0".into()));
     assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
@@ -163,7 +169,7 @@ async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
     elsewhere.servers.values_mut().for_each(|neighbour| neighbour.egress = Some(egress));
     segment.net.vip.set_neighbours(elsewhere);
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no way");
-    assert!(failure.is_local() && failure.to_string().contains("another interface"), "{failure}");
+    assert!(failure.is_local() && failure.to_string().contains("none of `interfaces`"), "{failure}");
 
     segment.net.vip.set_neighbours(neighbours);
     segment.net.vip.close();

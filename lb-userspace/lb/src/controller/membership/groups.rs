@@ -99,6 +99,7 @@ mod tests {
             number: 0,
             name: name.to_owned(),
             vips: vec![GroupVip { address, prefix: 24 }],
+            interface: None,
             label: None,
             refresh: Duration::ZERO,
             nodes: vec![0, 1],

@@ -140,6 +140,7 @@ fn outcome(event: &Event, reason: Option<Reason>) -> Option<Outcome> {
         trace::Outcome::Delivered => Outcome::Delivered,
         trace::Outcome::Refused => match reason?.fate() {
             Fate::Drop => Outcome::Dropped,
+            Fate::Hold => Outcome::Held,
             Fate::Pass => Outcome::Passed,
             Fate::Answer => Outcome::Answered,
         },

@@ -265,3 +265,11 @@ fn several_ports_bound_clients_and_full_servers_are_told() {
         assert!(listing.contains(part), "{part}: {listing}");
     }
 }
+
+#[test]
+fn fragments_that_came_too_early_are_told_apart() {
+    let fragments = FragmentsStatus { held: 40, sent: 30, passed: 4, given_up: 6 };
+    let status = Status { fragments, ..samples::cluster() };
+    let line = "\nFragments held: 40 (sent in their turn 30, passed to the host 4, given up 6)\n";
+    assert!(render(&status, false).contains(line), "{}", render(&status, false));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lb_api::status::FragmentsStatus;
 use lb_model::Totals;
 
 use super::*;
@@ -26,6 +27,8 @@ fn encoded(status: &Status) -> BTreeMap<String, f64> {
 fn says_what_the_snapshot_says() {
     let mut status = samples::cluster();
     status.services[0].servers[1].health = Health::Down;
+    (status.quic_moved, status.partial_checksums, status.table.contended) = (21, 22, 23);
+    status.fragments = FragmentsStatus { held: 40, sent: 30, passed: 4, given_up: 6 };
     status.services[0].departed = Totals { connections: 5, packets: 50, bytes: 500 };
     let wanted: BTreeMap<String, f64> = [
         (r#"lb_build_info{version="0.1.0"}"#, 1.0),
@@ -33,6 +36,12 @@ fn says_what_the_snapshot_says() {
         (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
         (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
         (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
+        ("lb_fragments_held_total", 40.0),
+        ("lb_fragments_passed_total", 4.0),
+        ("lb_fragments_sent_total", 30.0),
+        ("lb_partial_checksums_total", 22.0),
+        ("lb_quic_moved_packets_total", 21.0),
+        ("lb_table_contended_total", 23.0),
         ("lb_relayed_packets_total", 0.0),
         (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
         (r#"lb_server_active_connections{server="www2",service="web"}"#, 3.0),
