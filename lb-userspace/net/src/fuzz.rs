@@ -1,6 +1,6 @@
 //! Fuzz target for Ethernet frames: no parser reads beyond their end.
 
-use lb_common::frame::{self, Parsed};
+use lb_common::frame::{self, Parsed, Plain};
 use lb_fuzz::{Failed, bytes, hold, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
@@ -63,7 +63,7 @@ fn property(frame: &[u8]) -> Result<(), TestCaseError> {
             prop_assert!(flow.transport + 8 <= frame.len());
         }
     }
-    if let Some(flow) = frame::plain(frame) {
+    if let Some(Plain::GoesOn(flow) | Plain::Opens(flow)) = frame::plain(frame) {
         prop_assert_eq!(parsed, Parsed::Flow(flow), "quick and full parser agree");
         prop_assert!(frame::check(frame, &flow).is_ok());
     }
