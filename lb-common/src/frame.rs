@@ -184,8 +184,8 @@ impl<A: Address> Flow<A> {
         self.source.key(self.source_port, self.destination_port)
     }
 
-    /// Of a connection in the table: its key, and the service of its server. `None`: the service is of
-    /// the other family. No packet belongs to it, so the rest is 0.
+    /// Of a connection in the table: its key, and the service of its server. `None`: the service is
+    /// of the other family. No packet belongs to it, so the rest is 0.
     pub fn of_connection<K: Key<Address = A>>(key: K, service: &ServiceInfo) -> Option<Self> {
         let [source_port, destination_port] = key.ports();
         Some(Self {

@@ -236,8 +236,8 @@ pub static SPILLS_V4: Array<RawSpills, 1, SHARED> = Array::new();
 #[btf_map]
 pub static CONNECTIONS_V6: Array<RawPage, 1, SHARED> = Array::new();
 
-/// In which pages of `CONNECTIONS_V4` a connection was established or has ended since the controller
-/// looked last: a byte for each, eight to an element.
+/// In which pages of `CONNECTIONS_V4` a connection was established or has ended since the
+/// controller looked last: a byte for each, eight to an element.
 #[btf_map]
 pub static CHANGED_V4: Array<Shared<u64>, 1, SHARED> = Array::new();
 

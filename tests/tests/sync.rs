@@ -1,5 +1,5 @@
-//! Connections that two directors know: a take-over by a machine that is gone, and its return, breaks
-//! none.
+//! Connections that two directors know: a take-over by a machine that is gone, and its return,
+//! breaks none.
 
 use std::time::Duration;
 

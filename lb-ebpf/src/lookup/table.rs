@@ -47,8 +47,8 @@ impl<A: Family> MapPage<A> {
         const PAGES_PER_WORD: u32 = u64::BITS / u8::BITS;
         if let Some(word) = A::changed(self.index / PAGES_PER_WORD) {
             let byte = (self.index % PAGES_PER_WORD) as usize;
-            // SAFETY: within a map's value; volatile, because others write there. Whoever comes last,
-            // it is a 1.
+            // SAFETY: within a map's value; volatile, because others write there. Whoever comes
+            // last, it is a 1.
             unsafe { word.cast::<u8>().add(byte).write_volatile(1) };
         }
     }

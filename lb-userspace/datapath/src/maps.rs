@@ -61,7 +61,8 @@ pub struct Maps {
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
-    /// Shared with the threads of the synchronisation, of bindings, and of the ports that are given back.
+    /// Shared with the threads of the synchronisation, of bindings, and of the ports that are given
+    /// back.
     pub servers: Arc<Mapped<ServerEntry>>,
     /// Addresses of the servers.
     pub targets: Arc<Mapped<V6>>,

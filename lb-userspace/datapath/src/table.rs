@@ -39,8 +39,8 @@ impl<K: Key> Pages<K> {
         Self { changed: Some(changed), ..self }
     }
 
-    /// Hands over the pages of which the program has noted since the last call that a connection was
-    /// established or has ended there.
+    /// Hands over the pages of which the program has noted since the last call that a connection
+    /// was established or has ended there.
     pub fn take_changed(&self, mut to: impl FnMut(usize)) {
         let Some(changed) = &self.changed else { return };
         for index in 0..changed.elements() {

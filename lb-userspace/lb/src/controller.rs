@@ -13,8 +13,8 @@
 //!   [`instance`]: one `lb` per interface
 //! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
 //!   checks that operators ask for
-//! - `membership`: alone, or one of several directors; in it `synchronisation`: connections that the
-//!   other directors know, too
+//! - `membership`: alone, or one of several directors; in it `synchronisation`: connections that
+//!   the other directors know, too
 //! - `notifications`: events, findings and hooks
 //! - `inspections`: what is wrong around the director; in it `topology` (machines that are director
 //!   and server, or server and gateway), `checksums` (those that native mode forwards unfinished)

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
-    Cluster, Config, ConnectionSync, Damping, Failback, Fallback, Group, GroupVip, Hashing, HeartbeatPath,
-    Node, Persistence, Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+    Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server, Service,
+    ServiceKey, Stray, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};

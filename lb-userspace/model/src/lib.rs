@@ -1,7 +1,8 @@
 //! Types that all crates share. Nothing here reads a file, opens a socket or depends on the data
 //! path.
 //!
-//! - [`config`]: the validated configuration; [`check`]: its part about health checks
+//! - [`config`]: the validated configuration; [`check`]: its part about health checks;
+//!   `cluster`: its part about directors that stand in for each other
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
 //! - `forwarding`: the method by which packets get to a server
@@ -12,6 +13,7 @@
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
+mod cluster;
 mod config;
 mod digest;
 mod forwarding;
@@ -25,6 +27,7 @@ mod quic;
 mod tunnel;
 
 pub use self::check::*;
+pub use self::cluster::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::health::{Health, Step, Totals, millis};

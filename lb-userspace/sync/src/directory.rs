@@ -54,8 +54,8 @@ impl Directory {
         self.by_number.get(usize::from(server.0))?.as_ref()
     }
 
-    /// The same with services that bind clients: the number of their bindings, and the group of their
-    /// VIP.
+    /// The same with services that bind clients: the number of their bindings, and the group of
+    /// their VIP.
     pub fn with_bindings(self, bindings: impl IntoIterator<Item = (u64, u8)>) -> Self {
         Self { bindings: bindings.into_iter().collect(), ..self }
     }

@@ -254,8 +254,8 @@ impl<T: Table> Engine<T> {
         }
     }
 
-    /// With other servers, and at the start, all of the table is looked at at once: what is there is
-    /// compared with what others tell.
+    /// With other servers, and at the start, all of the table is looked at at once: what is there
+    /// is compared with what others tell.
     fn follow_directory(&mut self, now: Duration) {
         let directory = self.shared.get();
         if self.walked.is_none() || !Arc::ptr_eq(&directory, &self.directory) {

@@ -76,8 +76,8 @@ struct Candidate {
 }
 
 struct Sending {
-    /// The first one of a session is drawn by lot, so that what the other side says about a stream of
-    /// an earlier session is not taken to be about this one.
+    /// The first one of a session is drawn by lot, so that what the other side says about a stream
+    /// of an earlier session is not taken to be about this one.
     stream: u32,
     /// Number of the first datagram in `queue`.
     first: u32,

@@ -1,19 +1,19 @@
 //! What directors tell each other about connections, as bytes. Integers are in network order.
 //!
 //! ```text
-//! first byte        what follows
-//! 0x01 server       the sender's number for it (2), its group's id (4), protocol (1), the service's port (2), VIP (16), the
-//!                   server's address (16); addresses of IPv4 as ::ffff:a.b.c.d
-//! 0x02 digests      group (4), the first region (2), how many (1), a digest each (8)
-//! 0x03 round ends   nothing: digests of all groups that the sender balances have been told
-//! 0x04 want         group (4), regions (64, a bit each): the receiver of this shall tell them again
-//! 0x05 begin        group (4), regions (64): what of them is not told until `end` is not there
-//! 0x06 end          group (4)
-//! 0x07 in step      nothing: the sender knows what the receiver of this knows
-//! 0x08 binding      the client's address under its service's mask (16), the number of the services that share the binding
-//!                   (8), the server's address (16), milliseconds that it holds (4)
-//! 0x1s, 0x2s        a connection of IPv4 or IPv6 in state s: the server's number (2), the client's address (4 or 16), its
-//!                   port (2), the service's port (2), the time until it expires, in ticks (3)
+//! first byte    what follows
+//! 0x01 server   the sender's number for it (2), its group's id (4), protocol (1), the service's
+//!               port (2), VIP (16), the server's address (16); IPv4 ones as ::ffff:a.b.c.d
+//! 0x02 digests  group (4), the first region (2), how many (1), a digest each (8)
+//! 0x03 round    nothing: digests of all groups that the sender balances have been told
+//! 0x04 want     group (4), regions (64, a bit each): the receiver of this shall tell them again
+//! 0x05 begin    group (4), regions (64): what of them is not told until `end` is not there
+//! 0x06 end      group (4)
+//! 0x07 in step  nothing: the sender knows what the receiver of this knows
+//! 0x08 binding  the client's address under its service's mask (16), the number of the services
+//!               that share the binding (8), the server's address (16), milliseconds it holds (4)
+//! 0x1s, 0x2s    a connection of IPv4 or IPv6 in state s: the server's number (2), the client's
+//!               address (4 or 16), its port (2), the service's port (2), ticks until it expires (3)
 //! ```
 //!
 //! A server is named before the first connection to it, in each stream.

@@ -28,8 +28,8 @@ use crate::wire;
 
 /// The table is looked at so often.
 const STEP: Duration = Duration::from_millis(5);
-/// Whatever comes, the thread rests for so long between two rounds: what has come by then is done at
-/// once.
+/// Whatever comes, the thread rests for so long between two rounds: what has come by then is done
+/// at once.
 const REST: Duration = Duration::from_millis(1);
 /// Datagrams of one path between two looks at the table.
 const BATCH: usize = 512;
@@ -69,8 +69,8 @@ pub struct Synchroniser {
 
 impl Synchroniser {
     /// # Errors
-    /// There are no random numbers, or the thread cannot be started. A path that cannot be opened is
-    /// tried again and told in the log.
+    /// There are no random numbers, or the thread cannot be started. A path that cannot be opened
+    /// is tried again and told in the log.
     pub fn start<T: Table>(
         settings: Settings,
         table: Arc<T>,

@@ -155,8 +155,8 @@ fn comes_back_empty(several: &mut Several) -> Result<StartMs> {
     Ok(took)
 }
 
-/// A director that comes back empty learns a million connections. `start_ms` is from its process to its
-/// knowing them.
+/// A director that comes back empty learns a million connections. `start_ms` is from its process to
+/// its knowing them.
 fn sync_million(run: Run<'_>) -> Result<Case> {
     let echo = |server: &Node| run.echo(server);
     let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", echo)?;

@@ -43,8 +43,8 @@ pub struct LocalReadiness {
     pub link: bool,
     pub servers: u16,
     pub references: u8,
-    /// Nodes that do not know yet what this one knows of connections, a bit each: automatic failback
-    /// waits for them.
+    /// Nodes that do not know yet what this one knows of connections, a bit each: automatic
+    /// failback waits for them.
     pub behind: u16,
 }
 

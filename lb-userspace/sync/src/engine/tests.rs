@@ -396,8 +396,8 @@ fn bound_clients_are_bound_on_the_other_side_too() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever happens while datagrams are lost, nodes restart and the group moves: once it is quiet,
-    /// all know the same.
+    /// Whatever happens while datagrams are lost, nodes restart and the group moves: once it is
+    /// quiet, all know the same.
     #[test]
     fn directors_come_to_know_the_same(seed in any::<u64>(), loss in 0_u8..30, nodes in 2_usize..4) {
         let mut rng = Rng::with_seed(seed);

@@ -1,5 +1,5 @@
-//! A node that is alive and does not answer to what it is told of connections: a take-over would break
-//! them, and automatic failback waits for ever.
+//! A node that is alive and does not answer to what it is told of connections: a take-over would
+//! break them, and automatic failback waits for ever.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
