@@ -72,12 +72,12 @@ pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
     });
     let ended = ended.into_inner().unwrap_or_else(|error| error.into_inner());
     times.with(&ended).write()?;
-    let documents = workspace::run(
+    tell(&ended, begin.elapsed().as_secs_f64());
+    // Last, so that all ends with the test runner's own lines.
+    workspace::run(
         "tests in documents",
         workspace::cargo().arg("test").args(selection.split_whitespace()).arg("--doc"),
-    );
-    tell(&ended, begin.elapsed().as_secs_f64());
-    documents?;
+    )?;
     let failed: Vec<&str> = ended.iter().filter(|one| one.failed).map(|one| &*one.name).collect();
     ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
     Ok(())
