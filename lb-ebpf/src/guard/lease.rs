@@ -6,6 +6,8 @@ use lb_common::connection::{Entry, Generation};
 use lb_common::control::Control;
 use lb_common::lease::{self, GroupIndex, Lease};
 use lb_common::mac::Mac;
+use lb_common::reason::Reason;
+use lb_common::service::ServiceInfo;
 use lb_common::shared_field;
 
 use crate::maps::VIPS;
@@ -69,4 +71,16 @@ pub fn group_of(address: &V6) -> Option<GroupIndex> {
 #[inline(always)]
 pub fn silences(control: &Control, address: &V6, now_ns: u64) -> bool {
     group_of(address).is_some_and(|group| !read(control, group).answers(now_ns))
+}
+
+/// Whether what belongs to a connection, and is not in the table itself, goes on: under the lease of
+/// its service, or while that is lapsing, as connections do that outlive it.
+#[inline(always)]
+pub fn goes_on(control: &Control, service: &ServiceInfo, now_ns: u64) -> Result<(), Reason> {
+    if balances(control, service.group, now_ns) {
+        return Ok(());
+    }
+    let refusal = read(control, service.group).refusal(now_ns);
+    let lapses = refusal == Reason::LeaseLapsed && !service.has(ServiceInfo::DIRECTOR_SERVES);
+    if lapses { Ok(()) } else { Err(refusal) }
 }

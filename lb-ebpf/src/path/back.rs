@@ -13,7 +13,6 @@ use lb_common::frame::{self, Flow, Head};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::ServiceInfo;
 use lb_common::stage::Stage;
 
 use super::call_for;
@@ -202,14 +201,7 @@ fn may_go_back<A: Family>(
     let next_hop = server.next_hop.get();
     trace::answered(&Decision { server: id, next_hop, opens: false, without_entry: false });
     check(context)?;
-    let group = server.service.group;
-    if !lease::balances(context.control, group, context.now_ns) {
-        let refusal = lease::read(context.control, group).refusal(context.now_ns);
-        if refusal != Reason::LeaseLapsed || server.service.has(ServiceInfo::DIRECTOR_SERVES) {
-            return Err(refusal);
-        }
-    }
-    Ok(())
+    lease::goes_on(context.control, &server.service, context.now_ns)
 }
 
 /// What an ICMP error is about, as if the server had sent it: a packet of the client that the error

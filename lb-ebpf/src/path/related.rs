@@ -13,7 +13,6 @@ use lb_common::lease::Decides;
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 use lb_common::server::ServerEntry;
-use lb_common::service::ServiceInfo;
 use lb_common::stage::Stage;
 
 use crate::context::Context;
@@ -214,14 +213,7 @@ fn send_fragment<A: Family>(
     };
     let context = &Context { packet, control, flow: head.flow_of(datagram), now_ns };
     check(context)?;
-    // What is left of a datagram goes on like the connections that outlive a lease.
-    let group = server.service.group;
-    if !lease::balances(control, group, now_ns) {
-        let refusal = lease::read(control, group).refusal(now_ns);
-        if refusal != Reason::LeaseLapsed || server.service.has(ServiceInfo::DIRECTOR_SERVES) {
-            return Err(refusal);
-        }
-    }
+    lease::goes_on(control, &server.service, now_ns)?;
     fragment::note(trail, head.piece()?)?;
     let next_hop = server.next_hop.get();
     let decision = Decision { server: datagram.server(), next_hop, opens: false, without_entry: false };
