@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Link, Node, unique_name};
 use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
@@ -49,14 +50,8 @@ fn start(purpose: &str, more: &str, servers: &str) -> (Talk, Director) {
     let talk = Talk::new(&unique_name(purpose)).expect("the cluster comes up");
     let director =
         Director::start(&talk.ha1, &configuration(&talk, more, servers)).expect("lb starts on ha1");
-    wait(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+    wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
     (talk, director)
-}
-
-#[track_caller]
-fn wait(director: &Director, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-    let waited = director.wait_until(what, PATIENCE, wanted);
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", director.log_tail()))
 }
 
 /// The whole answer to a request of the client's, header and body.
@@ -87,17 +82,17 @@ fn without_its_quorum_a_service_says_sorry() {
     // The director's own web server has the port.
     let director =
         Director::start(&talk.ha1, &configuration(&talk, &more, SERVERS)).expect("lb starts on ha1");
-    let status = wait(&director, "the port that is taken", |status| {
+    let status = wait_for(&director, "the port that is taken", |status| {
         status.services[0].fallback_error.is_some() && status.serves("www1") && status.serves("www2")
     });
     let error = status.services[0].fallback_error.as_deref().expect("it is there");
     assert!(error.contains("another program listens there"), "{error}");
     talk.fallback.stop().expect("nginx stops");
-    wait(&director, "the port", |status| status.services[0].fallback_ready);
+    wait_for(&director, "the port", |status| status.services[0].fallback_ready);
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0, "the quorum is there");
 
     talk.www2.stop().expect("nginx stops");
-    wait(&director, "the fallback", Status::on_fallback);
+    wait_for(&director, "the fallback", Status::on_fallback);
     let built_in = answer(&talk.client, &[]);
     for wanted in
         ["HTTP/1.1 503 Service Unavailable", "retry-after: 10", "cache-control: no-store", "back soon"]
@@ -111,7 +106,7 @@ fn without_its_quorum_a_service_says_sorry() {
     assert!(listing.contains("sorry: SERVING, usable servers weigh 1, the quorum is 2"), "{listing}");
 
     talk.www2.start().expect("nginx starts");
-    wait(&director, "the real servers", |status| !status.on_fallback());
+    wait_for(&director, "the real servers", |status| !status.on_fallback());
     let spread = Spread::of_requests(&talk.client, 4);
     assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2));
     let told = events(&director);
@@ -128,18 +123,18 @@ fn a_server_can_be_the_fallback() {
     let web = www3.web_server("Fallback page of www3").expect("a web server");
     web.start().expect("nginx starts");
     let of_fallback = |status: &Status| status.services[0].fallback_server.clone().expect("it is listed");
-    let status = wait(&director, "the fallback's MAC", |status| status.services[0].fallback_ready);
+    let status = wait_for(&director, "the fallback's MAC", |status| status.services[0].fallback_ready);
     assert_eq!((of_fallback(&status).effective_weight, status.on_fallback()), (0, false));
     talk.www1.stop().expect("nginx stops");
     talk.www2.stop().expect("nginx stops");
-    let status = wait(&director, "the fallback", Status::on_fallback);
+    let status = wait_for(&director, "the fallback", Status::on_fallback);
     assert_eq!(of_fallback(&status).effective_weight, 1);
     assert_eq!(talk.client.get(URL).expect("a page"), "Fallback page of www3\n");
-    let counted = wait(&director, "its connection", |status| of_fallback(status).connections == 1);
+    let counted = wait_for(&director, "its connection", |status| of_fallback(status).connections == 1);
     assert!(counted.services[0].servers.iter().all(|server| server.name != "211.58.250.29"));
 
     talk.www2.start().expect("nginx starts");
-    wait(&director, "www2", |status| status.serves("www2") && !status.on_fallback());
+    wait_for(&director, "www2", |status| status.serves("www2") && !status.on_fallback());
     assert_eq!(Spread::of_requests(&talk.client, 3).by(Answer::Www2), 3);
     let is_of_web = |event: &Record| event.service.as_deref() == Some("web");
     director.wait_for_events("fallback_ended", 1, PATIENCE, is_of_web).expect("it serves no more");
@@ -152,7 +147,7 @@ fn a_disabled_server_keeps_its_connections_until_it_is_enabled_again() {
     let pages = open.each_mut().map(KeptOpen::get);
     let told = director.order(&["disable", "www1", "--reason", "new disk"]).expect("www1 is known");
     assert_eq!(told, "in maintenance on this director until `lb enable www1`: www1 of web\n");
-    let status = wait(&director, "maintenance", |status| health(status, "www1") == "maintenance");
+    let status = wait_for(&director, "maintenance", |status| health(status, "www1") == "maintenance");
     assert_eq!(status.server("www1").and_then(|server| server.reason.as_deref()), Some("new disk"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www2), 4, "new connections go elsewhere");
     assert_eq!(open.each_mut().map(KeptOpen::get), pages, "connections go on");
@@ -160,14 +155,14 @@ fn a_disabled_server_keeps_its_connections_until_it_is_enabled_again() {
 
     director.stop().expect("lb stops");
     director.restart().expect("lb starts again");
-    wait(&director, "maintenance after a restart", |status| {
+    wait_for(&director, "maintenance after a restart", |status| {
         health(status, "www1") == "maintenance" && status.serves("www2")
     });
     let wrong = director.order(&["disable", "www9"]).expect_err("there is none").to_string();
     assert!(wrong.contains("there is no server \"www9\", there are www1, www2"), "{wrong}");
 
     director.order(&["enable", "www1"]).expect("www1 is known");
-    wait(&director, "www1", |status| status.serves("www1"));
+    wait_for(&director, "www1", |status| status.serves("www1"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }
 
@@ -177,12 +172,12 @@ fn a_file_puts_a_server_into_maintenance() {
     let file = maintenance(&talk).join("211.58.250.27:80");
     fs::create_dir_all(maintenance(&talk)).expect("a folder");
     fs::write(&file, "memory test\nby Kim\n").expect("a file");
-    let status = wait(&director, "maintenance", |status| health(status, "www2") == "maintenance");
+    let status = wait_for(&director, "maintenance", |status| health(status, "www2") == "maintenance");
     assert_eq!(status.server("www2").and_then(|server| server.reason.as_deref()), Some("memory test"));
     let held = director.order(&["enable", "www2:80"]).expect("its file covers nobody else");
     assert_eq!(held, "in maintenance no more: www2 of web\n");
     assert!(!file.exists());
-    wait(&director, "www2", |status| status.serves("www2"));
+    wait_for(&director, "www2", |status| status.serves("www2"));
 }
 
 #[test]
@@ -193,9 +188,9 @@ fn the_weight_of_a_server_that_comes_back_grows() {
     let weight = |status: &Status| status.server("www1").map_or(0, |server| server.effective_weight);
     assert_eq!(weight(&director.status().expect("a status")), 100, "lb's own start is none of www1's");
     talk.www1.stop().expect("nginx stops");
-    wait(&director, "www1 out", |status| health(status, "www1") == "down");
+    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
     talk.www1.start().expect("nginx starts");
-    let status = wait(&director, "www1 back", |status| status.serves("www1"));
+    let status = wait_for(&director, "www1 back", |status| status.serves("www1"));
     let (mut weights, deadline) = (vec![weight(&status)], Instant::now() + PATIENCE);
     while weights.last() != Some(&100) {
         assert!(Instant::now() < deadline, "it does not grow up: {weights:?}");
@@ -267,14 +262,14 @@ fn without_quiescent_mode_clients_of_a_dead_server_can_connect_anew_at_once() {
     let pages = open.each_mut().map(KeptOpen::get);
     let place = pages.iter().position(|page| Answer::of_page(page) == Answer::Www1).expect("one is www1's");
     talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
-    wait(&director, "www1 out", |status| health(status, "www1") == "down");
+    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
     let broken = open[place].try_get().expect_err("its server is gone");
     assert!(matches!(broken.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{broken}");
     assert_eq!(Answer::of_page(&KeptOpen::open(&talk.client).get()), Answer::Www2);
     assert_eq!(open[1 - place].get(), pages[1 - place], "the other one's connection goes on");
 
     talk.www1.node().set_carrier("eth0", Link::Up).expect("the cable is plugged in");
-    wait(&director, "www1 back", |status| status.serves("www1"));
+    wait_for(&director, "www1 back", |status| status.serves("www1"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }
 
@@ -284,9 +279,9 @@ fn in_quiescent_mode_connections_wait_for_their_server() {
     let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
     let pages = open.each_mut().map(KeptOpen::get);
     talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
-    wait(&director, "www1 out", |status| health(status, "www1") == "down");
+    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
     assert_eq!(Spread::of_requests(&talk.client, 2).by(Answer::Www2), 2);
     talk.www1.node().set_carrier("eth0", Link::Up).expect("the cable is plugged in");
-    wait(&director, "www1 back", |status| status.serves("www1"));
+    wait_for(&director, "www1 back", |status| status.serves("www1"));
     assert_eq!(open.each_mut().map(KeptOpen::get), pages, "they were never given up");
 }

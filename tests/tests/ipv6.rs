@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use lb_api::status::Status;
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::cluster::{FALLBACK_PAGE, Talk};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Node, unique_name};
 use lb_lab::scenario::traffic::Answer;
 
@@ -35,13 +36,6 @@ fn director(talk: &Talk, second: &str) -> Director {
     let director = Director::start(&talk.ha1, &configuration(talk, second)).expect("lb starts");
     wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
     director
-}
-
-#[track_caller]
-fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
 }
 
 /// Who answers so many requests, one after the other.

@@ -2,13 +2,15 @@
 //! a router, both families, other ports than the services', closes by either side, a restart.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use lb_api::status::{ServerStatus, Status};
 use lb_lab::cluster::VIP;
 use lb_lab::cluster::pair::PATIENCE;
+use lb_lab::lab::director::wait_for;
+use lb_lab::lab::echo;
 use lb_lab::lab::{Director, Lab, Node, Responder, WebServer, unique_name};
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
@@ -22,8 +24,6 @@ const NAMES: (u16, u16) = (5353, 5300);
 const CLOSED: (u16, u16) = (7009, 7999);
 /// Each way.
 const BYTES: usize = 12 << 20;
-/// An echo server closes a connection on which it gets this first.
-const BYE: u8 = b'!';
 
 /// The server's network is a segment's with the clients', but another one of IP; its gateway is a
 /// VIP of the group.
@@ -83,7 +83,7 @@ impl Masqueraded {
         ] {
             node.ip(command).expect(command);
         }
-        echo(&server);
+        echo::serve(&server, ECHO.1).expect("it starts");
         let web = server.web_server("Behind address translation").expect("a web server");
         web.start().expect("nginx starts");
         Self { _lab: lab, clients: [near, far], director, neighbour, web }
@@ -129,33 +129,8 @@ fn configuration_with(v4: &str, v6: &str, connections: u32) -> String {
     )
 }
 
-#[track_caller]
-fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
-}
-
 fn in_use(server: &ServerStatus) -> bool {
     server.effective_weight > 0
-}
-
-/// Sends back what it gets.
-fn echo(node: &Node) {
-    let listener = node.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, ECHO.1)));
-    let listener = listener.expect("the node runs").expect("a free port");
-    thread::spawn(move || {
-        for mut connection in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 16];
-                while let Ok(length @ 1..) = connection.read(&mut bytes) {
-                    if bytes[0] == BYE && length == 1 || connection.write_all(&bytes[..length]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
 }
 
 fn connect(client: &Node, vip: IpAddr, port: u16) -> std::io::Result<TcpStream> {
@@ -163,22 +138,6 @@ fn connect(client: &Node, vip: IpAddr, port: u16) -> std::io::Result<TcpStream> 
     let connection = client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("the client runs")?;
     connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     Ok(connection)
-}
-
-/// Sends so many bytes and gets the same back.
-#[track_caller]
-fn exchange(connection: &TcpStream, bytes: usize) {
-    let sent: Vec<u8> = (0..bytes).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect();
-    let mut got = vec![0; bytes];
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut writer = connection;
-            writer.write_all(&sent).expect("it can be sent");
-        });
-        let mut reader = connection;
-        reader.read_exact(&mut got).expect("what was sent comes back");
-    });
-    assert!(sent == got, "what comes back is not what was sent");
 }
 
 /// Asks by UDP from a socket that takes answers of the VIP alone.
@@ -217,7 +176,7 @@ fn clients_near_and_far_are_served_through_both_halves() {
         assert!(page.contains("Behind address translation"), "{page}");
         // All of it once for each family: behind the router.
         let bytes = if client.name() == "far" { BYTES } else { BYTES / 8 };
-        exchange(&connect(client, vip, ECHO.0).expect("it serves"), bytes);
+        echo::exchange(&connect(client, vip, ECHO.0).expect("it serves"), bytes);
         assert_eq!(ask(client, vip, NAMES.0).expect("an answer"), b"WHO?");
         // What the server and its kernel refuse, clients hear of.
         let refused = connect(client, vip, CLOSED.0).expect_err("nobody listens");
@@ -247,12 +206,12 @@ fn either_side_closes(lab: &Masqueraded, director: &Director) {
     let before = echo_service(&director.status().expect("a status"), VIP.into()).inactive;
     let open = |number: usize| connect(&lab.clients[number % 2], VIP.into(), ECHO.0).expect("it serves");
     let mut connections: Vec<TcpStream> = (0..10).map(open).collect();
-    connections.iter().for_each(|connection| exchange(connection, 1000));
+    connections.iter().for_each(|connection| echo::exchange(connection, 1000));
     counts_are("ten are open", 10, before);
     connections.truncate(6);
     counts_are("the client has closed four", 6, before + 4);
     for connection in &mut connections[..4] {
-        connection.write_all(&[BYE]).expect("it can be sent");
+        connection.write_all(&[echo::BYE]).expect("it can be sent");
         assert_eq!(connection.read(&mut [0]).expect("an end"), 0, "the server closes");
     }
     counts_are("the server has closed four", 2, before + 8);
@@ -262,7 +221,7 @@ fn either_side_closes(lab: &Masqueraded, director: &Director) {
     }
     counts_are("those are closed on both sides", 2, before + 8);
     for connection in &connections[2..] {
-        exchange(connection, 1000);
+        echo::exchange(connection, 1000);
     }
 }
 
@@ -271,7 +230,7 @@ fn outlives_restarts(lab: &Masqueraded, director: &mut Director) {
     let sides = lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
     let connections: Vec<TcpStream> =
         sides.map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves")).collect();
-    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
     for kill in [false, true] {
         if kill { director.kill() } else { director.stop() }.expect("lb ends");
         exchange_all();
@@ -316,7 +275,7 @@ fn with_source_nat_the_server_may_be_anywhere() {
     let sides = || clients.into_iter().flat_map(|client| vips.map(|vip| (client, vip)));
     let open = || sides().map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves"));
     for (client, vip) in sides() {
-        exchange(&connect(client, vip, ECHO.0).expect("it serves"), BYTES / 8);
+        echo::exchange(&connect(client, vip, ECHO.0).expect("it serves"), BYTES / 8);
         assert_eq!(ask(client, vip, NAMES.0).expect("an answer"), b"WHO?");
         let refused = connect(client, vip, CLOSED.0).expect_err("nobody listens");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -329,7 +288,7 @@ fn with_source_nat_the_server_may_be_anywhere() {
     }
     // Its connections go on while the director is stopped, killed, and begins with another table.
     let connections: Vec<TcpStream> = open().collect();
-    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
     exchange_all();
     for (kill, table) in [(false, 100_000), (true, 100_000), (false, 300_000)] {
         if kill { director.kill() } else { director.stop() }.expect("lb ends");

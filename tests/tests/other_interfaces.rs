@@ -3,8 +3,8 @@
 //! own.
 
 use lb_api::status::Status;
-use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Link, VlanEnd, unique_name};
 use lb_lab::scenario::traffic::{Answer, Spread};
 
@@ -20,13 +20,6 @@ services:
   - {{ name: web, vip: '{VIP}:80', scheduler: rr, check: {CHECK}, servers: {servers} }}
 "
     )
-}
-
-#[track_caller]
-fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
 }
 
 fn both_serve(status: &Status) -> bool {

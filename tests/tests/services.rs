@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lb_api::status::Status;
 use lb_lab::cluster::{Talk, URL, VIP};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Link, unique_name};
 use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
@@ -47,18 +48,12 @@ fn start(purpose: &str, services: &str) -> (Talk, Director) {
 
 fn with_both(purpose: &str, more: &str) -> (Talk, Director) {
     let (talk, director) = start(purpose, &(OTHER.to_owned() + &web(more, &format!("{WWW1}, {WWW2}"))));
-    wait(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
+    wait_for(&director, "both servers up", |status| status.serves("www1") && status.serves("www2"));
     (talk, director)
 }
 
 fn reconfigure(director: &Director, services: &str) {
     director.reconfigure(&(HEAD.to_owned() + services)).expect("the file is written");
-}
-
-#[track_caller]
-fn wait(director: &Director, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-    let waited = director.wait_until(what, PATIENCE, wanted);
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", director.log_tail()))
 }
 
 fn health<'s>(status: &'s Status, server: &str) -> &'s str {
@@ -113,14 +108,14 @@ fn c1_a_file_that_is_written_slowly_is_taken_when_it_is_whole() {
         assert_eq!(open.get(), page);
         sleep(Duration::from_millis(50));
     }
-    let told = wait(&director, "a word of it", |status| status.config_error.is_some()).config_error;
+    let told = wait_for(&director, "a word of it", |status| status.config_error.is_some()).config_error;
     let told = told.expect("it is there");
     let me = format!("(pid {}) has it open for writing", std::process::id());
     assert!(told.contains(&me), "{told}");
 
     writer.write_all(rest.replace("name: web", "name: www").as_bytes()).expect("the other half");
     drop(writer);
-    wait(&director, "the whole file", |status| has(status, "www") && status.config_error.is_none());
+    wait_for(&director, "the whole file", |status| has(status, "www") && status.config_error.is_none());
     assert_eq!(open.get(), page);
     let events = director.events().expect("events");
     assert!(!events.iter().any(|event| event.event == "service_removed"), "{events:?}");
@@ -135,13 +130,13 @@ fn c1_sighup_waits_for_whoever_writes_the_file() {
     let mut writer = File::create(&path).expect("the file is opened");
     writer.write_all(half.as_bytes()).expect("the first half");
     director.process().signal(Signal::SIGHUP);
-    let status = wait(&director, "a word of it", |status| status.config_error.is_some());
+    let status = wait_for(&director, "a word of it", |status| status.config_error.is_some());
     let told = status.config_error.as_deref().expect("it is there");
     assert!(told.contains("has it open for writing") && has(&status, "web"), "{told}");
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::None), 0);
     writer.write_all(rest.as_bytes()).expect("the other half");
     drop(writer);
-    wait(&director, "the whole file", |status| status.config_error.is_none() && has(status, "web"));
+    wait_for(&director, "the whole file", |status| status.config_error.is_none() && has(status, "web"));
     director.process().signal(Signal::SIGHUP);
     director
         .wait_for_event("config_reloaded", PATIENCE, |event| event.cause.as_deref() == Some("SIGHUP"))
@@ -153,7 +148,7 @@ fn c1_a_service_that_leaves_drains_and_can_return() {
     let (talk, director) = with_both("c1drain", "    drain: 10m\n");
     let (mut open, pages) = one_each(&talk);
     reconfigure(&director, OTHER);
-    let status = wait(&director, "web draining", |status| health(status, "www1") == "draining");
+    let status = wait_for(&director, "web draining", |status| health(status, "www1") == "draining");
     assert!(has(&status, "web") && health(&status, "www2") == "draining");
     let listing = director.listing().expect("a listing");
     assert!(listing.contains("draining: it left the configuration"), "{listing}");
@@ -163,20 +158,20 @@ fn c1_a_service_that_leaves_drains_and_can_return() {
     assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (0, 0), "nobody takes new ones");
 
     reconfigure(&director, &(OTHER.to_owned() + &web("    drain: 10m\n", &format!("{WWW1}, {WWW2}"))));
-    wait(&director, "web again", |status| status.serves("www1") && status.serves("www2"));
+    wait_for(&director, "web again", |status| status.serves("www1") && status.serves("www2"));
     assert_eq!(open.each_mut().map(KeptOpen::get), pages, "as if nothing had been");
     let spread = Spread::of_requests(&talk.client, 4);
     assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2));
 
     reconfigure(&director, OTHER);
-    wait(&director, "web draining", |status| health(status, "www1") == "draining");
+    wait_for(&director, "web draining", |status| health(status, "www1") == "draining");
     drop(open);
     reconfigure(&director, &(OTHER.to_owned() + &web("    drain: 0s\n", WWW2)));
-    wait(&director, "web again", |status| status.serves("www2"));
+    wait_for(&director, "web again", |status| status.serves("www2"));
     let mut last = KeptOpen::open(&talk.client);
     assert_eq!(Answer::of_page(&last.get()), Answer::Www2);
     reconfigure(&director, OTHER);
-    wait(&director, "the end of www2's time", |status| health(status, "www2").is_empty());
+    wait_for(&director, "the end of www2's time", |status| health(status, "www2").is_empty());
     is_broken_soon(last);
 }
 
@@ -186,7 +181,7 @@ fn c5_whoever_uploads_to_the_sorry_page_sees_it() {
     for server in [&talk.fallback, &talk.www1, &talk.www2] {
         server.stop().expect("nginx stops");
     }
-    wait(&director, "the sorry page", |status| status.on_fallback() && status.services[0].fallback_ready);
+    wait_for(&director, "the sorry page", |status| status.on_fallback() && status.services[0].fallback_ready);
     let folder = talk.client.folder().expect("a folder");
     for (length, times) in [(200_000, 20), (5_000_000, 3)] {
         let body = folder.join(format!("body-{length}"));
@@ -245,11 +240,11 @@ fn c6_the_weight_of_a_server_that_is_added_grows() {
     let (_talk, director) = start("c6", &service(&heavy(WWW1)));
     let weight =
         |status: &Status, name: &str| status.server(name).map_or(0, |server| server.effective_weight);
-    let status = wait(&director, "www1", |status| status.serves("www1"));
+    let status = wait_for(&director, "www1", |status| status.serves("www1"));
     assert_eq!(weight(&status, "www1"), 100, "the director's own start is none of www1's");
 
     reconfigure(&director, &service(&format!("{}, {}", heavy(WWW1), heavy(WWW2))));
-    let status = wait(&director, "www2", |status| status.serves("www2"));
+    let status = wait_for(&director, "www2", |status| status.serves("www2"));
     let (mut weights, deadline) = (vec![weight(&status, "www2")], Instant::now() + PATIENCE);
     while weights.last() != Some(&100) {
         assert!(Instant::now() < deadline, "it does not grow up: {weights:?}");
@@ -266,7 +261,7 @@ fn c6_the_weight_of_a_server_that_is_added_grows() {
     let other = OTHER.replace("name: other", "name: other, slow_start: 5s");
     let other = other.replace(" }]", ", name: new, weight: 100 }]");
     reconfigure(&director, &(service(&format!("{}, {}", heavy(WWW1), heavy(WWW2))) + &other));
-    let status = wait(&director, "the new service", |status| weight(status, "new") > 0);
+    let status = wait_for(&director, "the new service", |status| weight(status, "new") > 0);
     assert_eq!(weight(&status, "new"), 100, "nobody could take the load off a service that begins");
 }
 
@@ -282,12 +277,12 @@ fn c7b_clients_of_a_server_that_dies_on_its_way_out_can_connect_anew() {
         }
         reconfigure(&director, &(OTHER.to_owned() + &web(more, WWW2)));
         let left = |status: &Status| matches!(health(status, "www1"), "draining" | "");
-        wait(&director, "www1 leaving", left);
+        wait_for(&director, "www1 leaving", left);
         if !dies_first {
             assert_eq!(health(&director.status().expect("a status"), "www1"), "draining");
             die();
         }
-        wait(&director, "www1 given up", |status| health(status, "www1").is_empty());
+        wait_for(&director, "www1 given up", |status| health(status, "www1").is_empty());
         is_broken_soon(of_www1);
         assert_eq!(of_www2.get(), page, "the other one's connection goes on");
     }
@@ -311,14 +306,14 @@ fn c7b_clients_of_a_server_without_a_check_that_is_gone_can_connect_anew() {
     let is_there = |status: &Status, name: &str| {
         status.server(name).is_some_and(|server| server.health.word() == "unchecked" && server.mac.is_some())
     };
-    wait(&director, "both servers", |status| is_there(status, "www1") && is_there(status, "www2"));
+    wait_for(&director, "both servers", |status| is_there(status, "www1") && is_there(status, "www2"));
     let ([of_www1, mut of_www2], [_, page]) = one_each(&talk);
     // Forgotten for a moment, as operators have it, is not gone.
     talk.ha1.ip("neighbour flush dev eth0").expect("ip works");
     assert_eq!(of_www2.get(), page);
 
     talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
-    let status = wait(&director, "www1 down", |status| health(status, "www1") == "down");
+    let status = wait_for(&director, "www1 down", |status| health(status, "www1") == "down");
     let reason = status.server("www1").and_then(|server| server.reason.as_deref());
     assert_eq!(reason, Some("no answer to ARP for 211.58.250.25"));
     is_broken_soon(of_www1);
@@ -326,6 +321,6 @@ fn c7b_clients_of_a_server_without_a_check_that_is_gone_can_connect_anew() {
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www2), 4);
 
     talk.www1.node().set_carrier("eth0", Link::Up).expect("the cable is plugged in");
-    wait(&director, "www1 back", |status| is_there(status, "www1"));
+    wait_for(&director, "www1 back", |status| is_there(status, "www1"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
 }

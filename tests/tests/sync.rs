@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use lb_api::status::{Status, SyncPeer};
-use lb_lab::cluster::pair::{PATIENCE, Settings};
-use lb_lab::lab::{Director, Link};
+use lb_lab::cluster::pair::Settings;
+use lb_lab::lab::Link;
+use lb_lab::lab::director::wait_for;
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::{Outcome, Steady};
 
@@ -23,7 +24,7 @@ fn start(purpose: &str, cluster: &str) -> Several {
 /// Connections of clients, which the other director knows.
 fn known_clients(several: &Several) -> Steady {
     let clients = several.clients(CONNECTIONS, PACE).unwrap_or_else(|error| panic!("{error:#}"));
-    wait(&several.pair.ha2, "ha2 knows them", |status| {
+    wait_for(&several.pair.ha2, "ha2 knows them", |status| {
         peer(status).is_some_and(|peer| peer.taken >= CONNECTIONS as u64)
     });
     clients
@@ -31,13 +32,6 @@ fn known_clients(several: &Several) -> Steady {
 
 fn peer(status: &Status) -> Option<&SyncPeer> {
     status.cluster.as_ref()?.sync.as_ref()?.peers.first()
-}
-
-#[track_caller]
-fn wait(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
 }
 
 #[track_caller]
@@ -97,13 +91,13 @@ fn the_listing_says_how_it_stands() {
     let several = start("synclisting", "");
     let clients = known_clients(&several);
     for director in [&several.pair.ha1, &several.pair.ha2] {
-        wait(director, "in step", |status| {
+        wait_for(director, "in step", |status| {
             peer(status).is_some_and(|peer| peer.up && peer.knows_ours && peer.knows_theirs)
         });
         let listing = director.order(&["status"]).expect("a listing");
         assert!(listing.contains("in step"), "{listing}");
     }
-    wait(&several.pair.ha2, "alike", |status| {
+    wait_for(&several.pair.ha2, "alike", |status| {
         peer(status).is_some_and(|peer| peer.agreement.is_some_and(|share| share > 0.99))
     });
     assert_nothing_lost(clients);

@@ -1,13 +1,13 @@
 //! Servers that are reached by tunnels, with real clients: what they send and get is intact, over
 //! every kind and family, through routers, and while paths carry less than clients think.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 
 use lb_api::status::{ServerStatus, Status};
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::director::wait_for;
+use lb_lab::lab::echo;
 use lb_lab::lab::{Director, Node, TunnelEnd, unique_name};
 use lb_model::Health;
 
@@ -53,7 +53,7 @@ impl Tunnelled {
         for server in [talk.www1.node(), www2] {
             server.sysctl("net/ipv6/conf/lo/disable_ipv6", "0").expect("it can be set");
             server.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("the server holds the VIP");
-            echo(server);
+            echo::serve(server, PORT).expect("it starts");
         }
         www2.ip(&format!("address add {FAR}/32 dev lo")).expect("an address");
         www2.ip(&format!("-6 address add {FAR6}/128 dev lo nodad")).expect("an address");
@@ -99,47 +99,6 @@ fn in_use(server: &ServerStatus) -> bool {
     server.effective_weight > 0
 }
 
-#[track_caller]
-fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
-}
-
-/// A server that sends back what it gets.
-fn echo(node: &Node) {
-    let listener = node.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)));
-    let listener = listener.expect("the node runs").expect("a free port");
-    thread::spawn(move || {
-        for mut connection in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 16];
-                while let Ok(length @ 1..) = connection.read(&mut bytes) {
-                    if connection.write_all(&bytes[..length]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-}
-
-/// Sends so many bytes and gets the same back.
-#[track_caller]
-fn exchange(connection: &TcpStream, bytes: usize) {
-    let sent: Vec<u8> = (0..bytes).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect();
-    let mut got = vec![0; bytes];
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut writer = connection;
-            writer.write_all(&sent).expect("it can be sent");
-        });
-        let mut reader = connection;
-        reader.read_exact(&mut got).expect("what was sent comes back");
-    });
-    assert!(sent == got, "what comes back is not what was sent");
-}
-
 /// Full frames do not fit into the tunnel, and clients learn that from `lb` alone.
 #[test]
 fn megabytes_are_intact_over_every_tunnel() {
@@ -158,7 +117,7 @@ fn megabytes_are_intact_over_every_tunnel() {
             });
             let before = lab.ends[1].packets();
             for vip in [IpAddr::from(VIP), VIP6.into()] {
-                exchange(&lab.connect(vip), BYTES);
+                echo::exchange(&lab.connect(vip), BYTES);
             }
             let packets = lab.ends[1].packets() - before;
             assert!(packets > 2 * BYTES as u64 / 1500, "{packets} packets by {kind} to {far}");
@@ -195,7 +154,7 @@ fn jumbo_frames_reach_servers_directly_and_by_tunnels() {
     );
     let director = lab.director(&servers);
     for vip in [IpAddr::from(VIP), VIP6.into()] {
-        (0..3).for_each(|_| exchange(&lab.connect(vip), BYTES));
+        (0..3).for_each(|_| echo::exchange(&lab.connect(vip), BYTES));
     }
     let status = director.status().expect("a status");
     for server in status.services.iter().flat_map(|service| &service.servers) {
@@ -216,7 +175,7 @@ fn connections_through_tunnels_outlive_a_restart() {
     );
     let mut director = lab.director(&servers);
     let connections: Vec<TcpStream> = (0..10).map(|_| lab.connect(VIP)).collect();
-    let exchange_all = || connections.iter().for_each(|connection| exchange(connection, 50_000));
+    let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
     exchange_all();
     let status = director.status().expect("a status");
     let active: Vec<u32> = status.services[0].servers.iter().map(|server| server.active).collect();
@@ -247,7 +206,7 @@ fn routes_are_followed() {
     let lab = Tunnelled::new("tunroute");
     let director = lab.director(&format!("[{{ name: www2, address: {FAR}, forward: gre }}]"));
     let connection = lab.connect(VIP);
-    exchange(&connection, 10_000);
+    echo::exchange(&connection, 10_000);
     let ha1 = &lab.talk.ha1;
     let mac_is = |mac: String| {
         wait_for(&director, "another next hop", move |status| {
@@ -258,13 +217,13 @@ fn routes_are_followed() {
     mac_is(lab.router.mac());
     ha1.ip(&format!("route replace {FAR}/32 via 211.58.250.27")).expect("a route");
     mac_is(lab.talk.www2.node().mac());
-    exchange(&connection, 10_000);
+    echo::exchange(&connection, 10_000);
     // By another interface, by which nothing has come in.
     let by_eth1 = "10.0.0.27/24".parse().expect("a prefix");
     lab.talk.lab.join_heartbeat_segment(lab.talk.www2.node(), by_eth1).expect("a second interface");
     ha1.ip(&format!("route replace {FAR}/32 via 10.0.0.27")).expect("a route");
     mac_is("02:00:0a:00:00:1b".to_owned());
-    exchange(&connection, 10_000);
+    echo::exchange(&connection, 10_000);
 
     for (change, words) in [
         (format!("route replace unreachable {FAR}/32"), "no route"),
@@ -283,7 +242,7 @@ fn routes_are_followed() {
         status.findings.iter().all(|finding| finding.finding != "tunnel_unusable")
             && in_use(&status.services[0].servers[0])
     });
-    exchange(&connection, 10_000);
+    echo::exchange(&connection, 10_000);
 }
 
 /// The server's own address answers all the time: only what goes through the tunnel finds out that
@@ -316,5 +275,5 @@ fn checks_go_through_the_tunnel() {
     www2.ip(&format!("address add {VIP}/32 dev lo")).expect("ip works");
     www2.ip(&format!("-6 address add {VIP6}/128 dev lo nodad")).expect("ip works");
     wait_for(&director, "back", checked);
-    exchange(&lab.connect(VIP6), 10_000);
+    echo::exchange(&lab.connect(VIP6), 10_000);
 }

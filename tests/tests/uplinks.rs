@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use lb_api::status::Status;
 use lb_lab::cluster::pair::{PATIENCE, Pair, Settings};
 use lb_lab::cluster::{Talk, VIP};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Node, Prefix, unique_name};
 use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
@@ -57,13 +58,6 @@ fn join(talk: &Talk) -> Node {
         }
     }
     far
-}
-
-#[track_caller]
-fn wait_for(director: &Director, what: &str, holds: impl Fn(&Status) -> bool) {
-    if let Err(error) = director.wait_until(what, PATIENCE, holds) {
-        panic!("{error:#}\n{}", director.log_tail());
-    }
 }
 
 fn all_serve(status: &Status) -> bool {

@@ -24,6 +24,7 @@ pub mod bpf_file_system;
 pub mod capture;
 pub mod cleanup;
 pub mod director;
+pub mod echo;
 mod global;
 pub mod log;
 pub mod namespace;

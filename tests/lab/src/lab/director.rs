@@ -394,6 +394,19 @@ fn configuration_of(node: &Node) -> Result<PathBuf> {
     Ok(node.folder()?.join("lb.yaml"))
 }
 
+/// How long [`wait_for`] waits: as long as a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Polls the status until `wanted` returns true, and returns it then.
+///
+/// # Panics
+/// It does not come to that within a minute; the panic has what `lb` says.
+#[track_caller]
+pub fn wait_for(director: &Director, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let waited = director.wait_until(what, PATIENCE, wanted);
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", director.log_tail()))
+}
+
 /// The control socket of `node`'s director.
 pub fn socket(node: &Node) -> PathBuf {
     node.state().folder().join(format!("{}.sock", node.name()))
