@@ -73,8 +73,8 @@ pub fn silences(control: &Control, address: &V6, now_ns: u64) -> bool {
     group_of(address).is_some_and(|group| !read(control, group).answers(now_ns))
 }
 
-/// Whether what belongs to a connection, and is not in the table itself, goes on: under the lease of
-/// its service, or while that is lapsing, as connections do that outlive it.
+/// Whether what belongs to a connection, and is not in the table itself, goes on: under the lease
+/// of its service, or while that is lapsing, as connections do that outlive it.
 #[inline(always)]
 pub fn goes_on(control: &Control, service: &ServiceInfo, now_ns: u64) -> Result<(), Reason> {
     if balances(control, service.group, now_ns) {
