@@ -346,6 +346,17 @@ mod tests {
         }
     }
 
+    /// Pieces of so many times 8 bytes, one after the other, none of which is the last.
+    fn in_order(lengths: &[usize]) -> Vec<Piece> {
+        let mut from = 0;
+        let next = |units: &usize| {
+            let piece = Piece::new(from, units * 8, true).unwrap();
+            from = piece.to;
+            piece
+        };
+        lengths.iter().map(next).collect()
+    }
+
     proptest! {
         #[test]
         fn covers_what_a_bitmap_covers(pieces in proptest::collection::vec((0u16..64, 1u16..12), 1..40)) {
@@ -365,15 +376,7 @@ mod tests {
             lengths in proptest::collection::vec(1usize..190, 1..30),
             swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
         ) {
-            let mut from = 0;
-            let mut pieces: Vec<Piece> = lengths
-                .iter()
-                .map(|units| {
-                    let piece = Piece::new(from, units * 8, true).unwrap();
-                    from = piece.to;
-                    piece
-                })
-                .collect();
+            let mut pieces = in_order(&lengths);
             let count = pieces.len();
             swaps.iter().for_each(|swap| pieces.swap(0, swap.index(count)));
             let mut covered = Covered::NOTHING;
@@ -394,15 +397,8 @@ mod tests {
         ) {
             use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-            let mut from = 0;
-            let mut pieces: Vec<Piece> = lengths
-                .iter()
-                .map(|units| {
-                    let piece = Piece::new(from, units * 8, true).unwrap();
-                    from = piece.to;
-                    piece
-                })
-                .collect();
+            let mut pieces = in_order(&lengths);
+            let from = pieces.last().map_or(0, |last| last.to);
             pieces.push(Piece::new(from, 5, false).unwrap());
             let places = pieces.len();
             (0..places).for_each(|at| pieces.swap(at, (order >> (at % 58)) as usize % places));

@@ -31,3 +31,5 @@ pub mod takeover;
 pub mod transport;
 mod wire;
 pub mod words;
+
+pub use self::replay::session_at;

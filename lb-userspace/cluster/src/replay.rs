@@ -57,7 +57,7 @@ mod window;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The number of a session that starts now: nanoseconds since 1970, 0 on a clock that is before it.
-pub(crate) fn session_at(now: SystemTime) -> u64 {
+pub fn session_at(now: SystemTime) -> u64 {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -19,7 +19,7 @@ pub struct Known {
 
 /// The servers of all groups, by number and by name. Servers of services without a group, and the
 /// director's own host, are not there: their connections are of use to no other director.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
@@ -28,7 +28,7 @@ pub struct Directory {
     bindings: BTreeMap<u64, u8>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub known: Known,
     /// Of the backend's name.
@@ -88,7 +88,12 @@ impl Directory {
 pub struct SharedDirectory(Arc<RwLock<Arc<Directory>>>);
 
 impl SharedDirectory {
+    /// With other servers than before all of the table is looked at once; the same ones change
+    /// nothing.
     pub fn set(&self, directory: Directory) {
+        if *self.get() == directory {
+            return;
+        }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
     }
 

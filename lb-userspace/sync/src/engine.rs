@@ -260,6 +260,7 @@ impl<T: Table> Engine<T> {
         let directory = self.shared.get();
         if self.walked.is_none() || !Arc::ptr_eq(&directory, &self.directory) {
             self.directory = directory;
+            self.note_balanced();
             self.walked = Some(now);
             let pages = self.pages();
             self.look(now, |look| (0..pages).for_each(|page| look.page(page)));
@@ -284,6 +285,7 @@ impl<T: Table> Engine<T> {
             peers: &mut self.peers,
             now,
             tick: self.table.now(),
+            balanced: self.balanced,
         });
     }
 

@@ -38,7 +38,7 @@ pub(crate) struct Peer {
     pub wanted: BTreeMap<GroupId, Regions>,
     /// What it has told of them so far.
     pub mentions: BTreeMap<GroupId, Mentions>,
-    /// This director knows what that one knows; `None`: it has not said yet.
+    /// This director knows what that one knows.
     pub knows_theirs: bool,
     /// It says that it knows what this director knows.
     pub knows_ours: bool,

@@ -107,9 +107,9 @@ impl Forwarder {
     /// The connection table, for the synchronisation with other directors.
     pub(super) fn connections(&self) -> Result<Connections> {
         let (maps, leases) = (self.data_path.executor.maps(), self.data_path.leases());
-        let (servers, control) = (Arc::clone(&maps.servers), Arc::clone(&maps.control));
-        let (table, bindings) = (Arc::clone(&self.data_path.table), maps.bindings.try_clone()?);
-        Ok(Connections::new(table, servers, control, leases, bindings))
+        let (table, servers) = (Arc::clone(&self.data_path.table), Arc::clone(&maps.servers));
+        let (keys, bindings) = (maps.control.read(0).hash_keys, maps.bindings.try_clone()?);
+        Ok(Connections::new(table, servers, keys, leases, bindings))
     }
 
     /// The program of this name is the one to attach from now on.

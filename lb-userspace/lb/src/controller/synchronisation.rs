@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use lb_api::status::{Count, SyncPeer, SyncStatus};
 use lb_cluster::auth::{self, ClusterId, Keys};
+use lb_cluster::session_at;
 use lb_common::addr::V6;
 use lb_common::binding::{self, Binding};
 use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
-use lb_common::control::Control;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
 use lb_datapath::bindings::Bindings;
@@ -39,9 +39,7 @@ impl Synchronisation {
     /// The keys cannot be read, or the thread cannot be started.
     pub(super) fn start(cluster: &Cluster, sync: ConnectionSync, connections: Connections) -> Result<Self> {
         let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let session = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        let node = NodeId(cluster.me);
+        let (session, node) = (session_at(SystemTime::now()), NodeId(cluster.me));
         let me = Me { node, session, cluster: ClusterId::of(&cluster.name), keys };
         let others = nodes(cluster).map(|(other, _)| other).filter(|other| *other != node).collect();
         let paths = paths(cluster, sync.port);
@@ -133,7 +131,10 @@ fn directory(
 ) -> Directory {
     let id = |number: u8| groups.iter().find(|group| group.number == number).map(Group::id);
     let mut servers: Vec<(ServerId, Known)> = Vec::new();
-    for (key, service) in &state.services {
+    // With `source_nat` another director would give the client another port. Who had the group knows
+    // the right one, and gets the packets relayed as long as it is there.
+    let told = state.services.iter().filter(|(_, service)| service.settings.source_nat.is_none());
+    for (key, service) in told {
         let Some((group, group_id)) = service.settings.group.and_then(|group| Some((group, id(group)?)))
         else {
             continue;
@@ -208,11 +209,12 @@ fn drop_counts(drops: &Drops) -> Vec<Count> {
 
 /// The connection table as the synchronisation sees it.
 pub(super) struct Connections {
-    pub table: Arc<Table>,
-    pub servers: Arc<Mapped<ServerEntry>>,
-    pub control: Arc<Mapped<Control>>,
-    pub leases: Leases,
-    pub bindings: Mutex<Bindings>,
+    table: Arc<Table>,
+    servers: Arc<Mapped<ServerEntry>>,
+    /// Never change while the maps are there.
+    hash_keys: [u64; 2],
+    leases: Leases,
+    bindings: Mutex<Bindings>,
     v4: FamilyPages<KeyV4>,
     v6: FamilyPages<KeyV6>,
 }
@@ -221,13 +223,13 @@ impl Connections {
     pub(super) fn new(
         table: Arc<Table>,
         servers: Arc<Mapped<ServerEntry>>,
-        control: Arc<Mapped<Control>>,
+        hash_keys: [u64; 2],
         leases: Leases,
         bindings: Bindings,
     ) -> Self {
         let v4 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v4 };
         let v6 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v6 };
-        Self { table, servers, control, leases, bindings: Mutex::new(bindings), v4, v6 }
+        Self { table, servers, hash_keys, leases, bindings: Mutex::new(bindings), v4, v6 }
     }
 }
 
@@ -265,7 +267,7 @@ impl lb_sync::table::Table for Connections {
         &self.v6
     }
     fn hash_keys(&self) -> [u64; 2] {
-        self.control.read(0).hash_keys
+        self.hash_keys
     }
     fn service(&self, server: ServerId) -> ServiceInfo {
         self.servers.read(usize::from(server.0)).service
@@ -303,5 +305,35 @@ impl lb_sync::table::Table for Connections {
         if let Err(error) = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).set(key, binding) {
             tracing::debug!("{error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::controller::desired;
+    use crate::controller::runtime::Runtime;
+
+    const CONFIGURATION: &str = "
+interface: lo
+groups: [{ name: web, vips: [192.0.2.10/24, 192.0.2.20/24] }]
+services:
+  - { vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }
+  - { vip: '192.0.2.10:81', forward: masq, source_nat: [192.0.2.20], servers: [{ address: 192.0.2.21 }] }
+  - { vip: '192.0.2.30:80', servers: [{ address: 192.0.2.21 }] }
+";
+
+    #[test]
+    fn others_are_told_of_servers_of_groups_unless_clients_get_other_addresses() {
+        let config = lb_config::parse(CONFIGURATION, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let state = desired::state(&config, &Runtime::default());
+        assert_eq!(state.services.len(), 3);
+        let told = directory(&state, &config.groups, |_, _| Some(ServerId(7)));
+        let vip = Ipv4Addr::new(192, 0, 2, 10).into();
+        let key = ServiceKey { vip, port: 80, protocol: lb_model::Protocol::Tcp };
+        let known = known(&key, Ipv4Addr::new(192, 0, 2, 21).into(), 0, config.groups[0].id());
+        assert_eq!(told, Directory::new([(ServerId(7), known)]));
     }
 }

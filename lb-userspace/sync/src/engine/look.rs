@@ -14,10 +14,10 @@ use crate::mirror::{Identity, Seen};
 use crate::peer::Peer;
 use crate::table::{Pages, Table};
 
-/// Whether a connection in this state is worth telling: a first packet is not, and what is over is
-/// told as its end.
+/// Whether a connection in this state is worth telling: one that somebody would miss. A first packet
+/// is not, and what is over is told as its end.
 pub(super) const fn is_alive(state: State) -> bool {
-    matches!(state, State::Established | State::FinWait | State::CloseWait | State::Udp)
+    !state.is_evictable()
 }
 
 pub(super) fn identity<K: Key>(key: K, backend: u64) -> Identity {
@@ -32,6 +32,8 @@ pub(super) struct Look<'a, T> {
     pub peers: &'a mut [Peer],
     pub now: Duration,
     pub tick: Tick,
+    /// Groups that are balanced here, a bit each.
+    pub balanced: u64,
 }
 
 impl<T: Table> Look<'_, T> {
@@ -78,7 +80,7 @@ impl<T: Table> Look<'_, T> {
             return;
         };
         let (identity, group) = (identity(key, server.hash), server.known.group);
-        let balances = self.table.balances(group);
+        let balances = self.balanced >> (group % 64) & 1 != 0;
         if !is_alive(state) {
             // Its end, if it was alive before.
             if balances && !seen.is_nothing() && seen.region() == identity.region() {
