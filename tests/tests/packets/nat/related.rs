@@ -48,6 +48,17 @@ pub(super) fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// The fragment of an IPv4 packet that has these units of 8 bytes.
+pub(super) fn cut(whole: &[u8], range: std::ops::Range<usize>) -> Vec<u8> {
+    let end = 34 + (range.end * 8).min(whole.len() - 34);
+    let mut frame = [&whole[..34], &whole[34 + range.start * 8..end]].concat();
+    let more = if end < whole.len() { MORE_FRAGMENTS } else { 0 };
+    let length = (frame.len() - 14) as u16;
+    frame[16..18].copy_from_slice(&length.to_be_bytes());
+    frame[20..22].copy_from_slice(&(range.start as u16 | more).to_be_bytes());
+    with_ip_checksum(frame)
+}
+
 #[test]
 fn errors_are_translated_within() {
     let director = director();
@@ -97,15 +108,6 @@ fn fragments_follow_in_both_directions() {
     let director = director();
     let datagram =
         Segment { data: (0..1000_u32).map(|index| (index * 7) as u8).collect(), ..Segment::new((4, UDP), 0) };
-    let cut = |whole: &[u8], range: std::ops::Range<usize>| {
-        let end = 34 + (range.end * 8).min(whole.len() - 34);
-        let mut frame = [&whole[..34], &whole[34 + range.start * 8..end]].concat();
-        let more = if end < whole.len() { MORE_FRAGMENTS } else { 0 };
-        let length = (frame.len() - 14) as u16;
-        frame[16..18].copy_from_slice(&length.to_be_bytes());
-        frame[20..22].copy_from_slice(&(range.start as u16 | more).to_be_bytes());
-        with_ip_checksum(frame)
-    };
     for (from, to) in
         [(datagram.to_vip(), datagram.to_server()), (datagram.by_server(), datagram.to_client())]
     {

@@ -11,7 +11,7 @@ use lb_tests::harness::*;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::related::{error, with_ip_checksum};
+use super::related::{cut, error};
 use super::{
     CLIENT_PORT, SEGMENTS, SERVER, SERVER_PORT, SERVER6, Segment, UDP, assert_becomes, assert_passes, only,
     with,
@@ -268,15 +268,6 @@ fn errors_are_translated_at_both_ends() {
 fn fragments_have_the_same_address() {
     let director = with(services());
     let data: Vec<u8> = (0..1000_u32).map(|index| (index * 7) as u8).collect();
-    let cut = |whole: &[u8], range: std::ops::Range<usize>| {
-        let end = 34 + (range.end * 8).min(whole.len() - 34);
-        let mut frame = [&whole[..34], &whole[34 + range.start * 8..end]].concat();
-        let more = if end < whole.len() { MORE_FRAGMENTS } else { 0 };
-        let length = (frame.len() - 14) as u16;
-        frame[16..18].copy_from_slice(&length.to_be_bytes());
-        frame[20..22].copy_from_slice(&(range.start as u16 | more).to_be_bytes());
-        with_ip_checksum(frame)
-    };
     for kind in [(4, UDP), (6, UDP)] {
         let datagram = Segment { data: data.clone(), ..neighbour(kind) };
         let ours = datagram.open_sourced(&director);
