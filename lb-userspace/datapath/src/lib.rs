@@ -51,6 +51,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
+use lb_common::control::Control;
 use lb_common::mac::Mac;
 use lb_common::server::ServerId;
 use lb_common::stage::Stage;
@@ -137,10 +138,10 @@ impl DataPath {
 
     /// What stands in the place of clients; `None`: somebody has taken it before.
     pub fn sources(&mut self) -> Option<Sources> {
-        let (control, servers) =
-            (Arc::clone(&self.executor.maps().control), Arc::clone(&self.executor.maps().servers));
-        let table = Arc::clone(&self.table);
-        self.executor.sources().take().map(|maps| Sources { maps, table, control, servers })
+        let (table, servers) = (Arc::clone(&self.table), Arc::clone(&self.executor.maps().servers));
+        let Control { hash_keys, page_mask_v4, page_mask_v6, .. } = self.executor.maps().control.read(0);
+        let page_masks = [page_mask_v4, page_mask_v6];
+        self.executor.sources().take().map(|maps| Sources { maps, table, hash_keys, page_masks, servers })
     }
 
     pub fn applied(&self) -> &State {

@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use lb_common::addr::Address as _;
 use lb_common::connection::{Entry, Key};
-use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::nat::source::{Client, Reply};
 use lb_common::server::ServerEntry;
@@ -48,7 +47,10 @@ impl Maps {
 pub struct Sources {
     pub maps: Maps,
     pub table: Arc<Table>,
-    pub control: Arc<Mapped<Control>>,
+    /// Of the connection table; they never change while its maps are there.
+    pub hash_keys: [u64; 2],
+    /// Of IPv4 and IPv6.
+    pub page_masks: [u32; 2],
     pub servers: Arc<Mapped<ServerEntry>>,
 }
 
@@ -96,27 +98,21 @@ impl Sources {
     }
 
     fn is_connected(&self, client: Client) -> bool {
-        let control = self.control.read(0);
+        let [v4, v6] = self.page_masks;
         let found = match client.address.is_mapped() {
-            true => self.entry(&self.table.v4, control.page_mask_v4, control.hash_keys, &client),
-            false => self.entry(&self.table.v6, control.page_mask_v6, control.hash_keys, &client),
+            true => self.entry(&self.table.v4, v4, &client),
+            false => self.entry(&self.table.v6, v6, &client),
         };
         found.is_some()
     }
 
     /// The connection's entry in one family's pages.
-    fn entry<K: Key>(
-        &self,
-        pages: &Pages<K>,
-        page_mask: u32,
-        hash_keys: [u64; 2],
-        client: &Client,
-    ) -> Option<Entry> {
+    fn entry<K: Key>(&self, pages: &Pages<K>, page_mask: u32, client: &Client) -> Option<Entry> {
         let index = usize::from(client.server);
         let service = (index < self.servers.elements()).then(|| self.servers.read(index).service)?;
         let source = K::Address::of_mapped(client.address)?;
         let key = source.key(client.port, service.port_and_protocol as u16);
-        let place = Place::of(&Flow::of_connection(key, &service)?, hash_keys, page_mask);
+        let place = Place::of(&Flow::of_connection(key, &service)?, self.hash_keys, page_mask);
         let own = |entry: Entry| (entry.server().0 == client.server).then_some(());
         table::find(&pages.page(place.page as usize), &place, key, own).map(|(seen, ())| seen.entry)
     }

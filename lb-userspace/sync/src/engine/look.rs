@@ -14,8 +14,8 @@ use crate::mirror::{Identity, Seen};
 use crate::peer::Peer;
 use crate::table::{Pages, Table};
 
-/// Whether a connection in this state is worth telling: one that somebody would miss. A first packet
-/// is not, and what is over is told as its end.
+/// Whether a connection in this state is worth telling: one that somebody would miss. A first
+/// packet is not, and what is over is told as its end.
 pub(super) const fn is_alive(state: State) -> bool {
     !state.is_evictable()
 }

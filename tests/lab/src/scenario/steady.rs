@@ -195,6 +195,19 @@ impl Steady {
         }
         self.look()
     }
+
+    /// As [`Self::finish`].
+    ///
+    /// # Panics
+    /// A connection was lost or got other bytes than it sent, or they did not go on.
+    #[track_caller]
+    pub fn finish_intact(self) -> Outcome {
+        let outcome = self.finish();
+        let Outcome { connections, lost, wrong, blocks, .. } = outcome;
+        assert_eq!((lost, wrong), (0, 0), "{outcome:?}");
+        assert!(blocks >= connections * 2, "they went on: {outcome:?}");
+        outcome
+    }
 }
 
 fn connect(to: SocketAddrV4) -> io::Result<std::net::TcpStream> {
