@@ -131,8 +131,8 @@ fn directory(
 ) -> Directory {
     let id = |number: u8| groups.iter().find(|group| group.number == number).map(Group::id);
     let mut servers: Vec<(ServerId, Known)> = Vec::new();
-    // With `source_nat` another director would give the client another port. Who had the group
-    // knows the right one, and gets the packets relayed as long as it is there.
+    // With `source_nat` another director would give the client another port, so its entry is of no
+    // use there.
     let told = state.services.iter().filter(|(_, service)| service.settings.source_nat.is_none());
     for (key, service) in told {
         let Some((group, group_id)) = service.settings.group.and_then(|group| Some((group, id(group)?)))
