@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::Settings;
-use lb_lab::lab::Link;
 use lb_lab::lab::director::wait_for;
+use lb_lab::lab::{Link, Node};
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::Steady;
 
@@ -93,4 +93,32 @@ fn the_listing_says_how_it_stands() {
         peer(status).is_some_and(|peer| peer.agreement.is_some_and(|share| share > 0.99))
     });
     clients.finish_intact();
+}
+
+/// What the firewall of a node lets through of the synchronisation.
+fn let_through(node: &Node, all: bool) {
+    let table = if all {
+        "delete table inet lab"
+    } else {
+        "table inet lab { chain in { type filter hook input priority 0; udp dport 8848 drop; }; }"
+    };
+    node.nft(table).expect("nft works");
+}
+
+#[test]
+fn a_node_that_does_not_learn_is_told_of_and_gets_the_group_back_once_it_has() {
+    let several = start("syncsilent", "");
+    wait_for(&several.pair.ha1, "in step", |status| peer(status).is_some_and(|peer| peer.knows_ours));
+    let_through(&several.talk.ha1, false);
+    several.pair.ha1.kill().expect("lb is killed");
+    take_over(&several);
+    let mut several = several;
+    several.pair.ha1.restart().expect("lb starts again");
+    let is_silent = |status: &Status| status.finding("sync_silent").is_some();
+    let status = wait_for(&several.pair.ha2, "it is told", is_silent);
+    let group = &status.cluster.expect("a cluster").groups[0];
+    assert_eq!(group.holder.as_deref(), Some("ha2"), "automatic failback waits");
+    let_through(&several.talk.ha1, true);
+    several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+    wait_for(&several.pair.ha2, "the finding has gone", |status| !is_silent(status));
 }
