@@ -2,7 +2,7 @@
 //! owner nothing is left behind.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -170,25 +170,6 @@ fn an_open_loop_client_sees_an_outage_as_long_as_it_was() -> Result<()> {
 
     let wrong = Outage::during(&talk.client, &[Answer::Www1], || Ok(()))?;
     assert_eq!(wrong.failed(), wrong.requests(), "ha1's page is not www1's: {wrong}");
-    Ok(())
-}
-
-#[test]
-fn room_for_neighbours_is_given_back_with_the_last_lab_that_needs_it() -> Result<()> {
-    let limit = || -> Result<usize> {
-        Ok(fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3")?.trim().parse()?)
-    };
-    let before = limit()?;
-    let [first, second] = ["roomone", "roomtwo"].map(|purpose| Lab::new(&unique_name(purpose)));
-    let (first, second) = (first?, second?);
-    first.make_room_for_neighbours(before)?;
-    second.make_room_for_neighbours(2 * before)?;
-    let raised = limit()?;
-    assert!(raised > 4 * before);
-    drop(first);
-    assert_eq!(limit()?, raised, "the second one needs it");
-    drop(second);
-    assert_eq!(limit()?, before);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub struct Known {
 
 /// The servers of all groups, by number and by name. Servers of services without a group, and the
 /// director's own host, are not there: their connections are of use to no other director.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,

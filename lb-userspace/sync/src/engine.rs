@@ -154,13 +154,13 @@ impl<T: Table> Engine<T> {
             Message::Server { number, group, backend } => {
                 peer.theirs.insert(number, (group, backend));
             }
-            Message::V4(connection) => self.take(index, |taker| taker.connection(&connection)),
-            Message::V6(connection) => self.take(index, |taker| taker.connection(&connection)),
+            Message::V4(connection) => self.take(index, |taker| taker.connection(&connection, now)),
+            Message::V6(connection) => self.take(index, |taker| taker.connection(&connection, now)),
             Message::Digests { group, first, digests } => {
                 let told = &mut peer.their_digests.entry(group).or_default().0;
                 told.iter_mut().skip(first).zip(digests).for_each(|(to, digest)| *to = digest);
             }
-            Message::RoundEnds => self.compare(index, now),
+            Message::RoundEnds(round) => self.compare(index, round, now),
             Message::Want { group, regions } => peer.wants(group, regions),
             Message::Begin { group, regions } => {
                 let bits = |seen: &[Seen]| vec![0; seen.len().div_ceil(64)];
@@ -172,9 +172,10 @@ impl<T: Table> Engine<T> {
                     peer.wanted.remove(&group);
                     self.take(index, |taker| taker.remove_unmentioned(group, &mentions));
                 }
-                self.note_progress(index, now);
+                self.peers[index].note_progress(now);
             }
-            Message::InStep => peer.knows_ours = true,
+            Message::InStep(round) => peer.note_in_step(round),
+            Message::Lacks => peer.compare_soon(),
             Message::Binding(binding) => self.take_binding(&binding, now),
         }
     }
@@ -190,11 +191,18 @@ impl<T: Table> Engine<T> {
     }
 
     /// Compares what the other director has told of its table with this one.
-    fn compare(&mut self, index: usize, now: Duration) {
+    fn compare(&mut self, index: usize, round: u32, now: Duration) {
+        self.peers[index].begin_comparison(round);
         let told = std::mem::take(&mut self.peers[index].their_digests);
         let (mut both, mut either) = (0, 0);
         for (group_id, theirs) in told {
-            let Some(group) = self.directory.group(group_id) else { continue };
+            let Some(group) = self.directory.group(group_id) else {
+                // None of its servers is here.
+                if theirs != Digests::default() {
+                    self.peers[index].note_lack(now);
+                }
+                continue;
+            };
             if self.table.balances(group) {
                 continue;
             }
@@ -215,7 +223,7 @@ impl<T: Table> Engine<T> {
             }
         }
         self.peers[index].agreed = (either > 0).then_some((both, either));
-        self.note_progress(index, now);
+        self.peers[index].note_progress(now);
     }
 
     /// What is alike on both sides is right.
@@ -225,14 +233,6 @@ impl<T: Table> Engine<T> {
             if !seen.is_nothing() && seen.group() == group && !differ.contains(seen.region()) {
                 *seen = seen.confirmed();
             }
-        }
-    }
-
-    fn note_progress(&mut self, index: usize, now: Duration) {
-        let peer = &mut self.peers[index];
-        if peer.wanted.is_empty() {
-            peer.knows_theirs = true;
-            peer.say(&Message::InStep, now);
         }
     }
 
@@ -264,6 +264,7 @@ impl<T: Table> Engine<T> {
             self.walked = Some(now);
             let pages = self.pages();
             self.look(now, |look| (0..pages).for_each(|page| look.page(page)));
+            self.peers.iter_mut().for_each(|peer| peer.note_servers(now));
         }
     }
 
@@ -323,7 +324,7 @@ impl<T: Table> Engine<T> {
                 self.peers[index].say(&Message::Digests { group: id, first, digests }, now);
             }
         }
-        self.peers[index].say(&Message::RoundEnds, now);
+        self.peers[index].end_round(now);
     }
 
     /// Tells the next part of what the other director wants, as far as there is room.
@@ -365,7 +366,7 @@ impl<T: Table> Engine<T> {
         let peer = |peer: &Peer| PeerStatus {
             node: peer.id,
             is_up: peer.link.is_up(now),
-            knows_ours: peer.knows_ours,
+            knows_ours: peer.knows_ours(),
             knows_theirs: peer.knows_theirs,
             lag: peer.link.lag(),
             backlog: peer.link.backlog(),

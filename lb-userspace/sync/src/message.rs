@@ -5,13 +5,16 @@
 //! 0x01 server   the sender's number for it (2), its group's id (4), protocol (1), the service's
 //!               port (2), VIP (16), the server's address (16); IPv4 ones as ::ffff:a.b.c.d
 //! 0x02 digests  group (4), the first region (2), how many (1), a digest each (8)
-//! 0x03 round    nothing: digests of all groups that the sender balances have been told
+//! 0x03 round    its number (4): digests of all groups that the sender balances have been told
 //! 0x04 want     group (4), regions (64, a bit each): the receiver of this shall tell them again
 //! 0x05 begin    group (4), regions (64): what of them is not told until `end` is not there
 //! 0x06 end      group (4)
-//! 0x07 in step  nothing: the sender knows what the receiver of this knows
+//! 0x07 in step  a round's number (4): the sender knows all that the receiver of this has told up to
+//!               the end of that round
 //! 0x08 binding  the client's address under its service's mask (16), the number of the services
 //!               that share the binding (8), the server's address (16), milliseconds it holds (4)
+//! 0x09 lacks    nothing: the sender does not know all that the receiver of this has told; digests
+//!               shall be told soon
 //! 0x1s, 0x2s    a connection of IPv4 or IPv6 in state s: the server's number (2), the client's
 //!               address (4 or 16), its port (2), the service's port (2), ticks until it expires (3)
 //! ```
@@ -46,11 +49,12 @@ pub(crate) struct Connection<K> {
 pub(crate) enum Message {
     Server { number: ServerId, group: GroupId, backend: Backend },
     Digests { group: GroupId, first: usize, digests: Vec<Digest> },
-    RoundEnds,
+    RoundEnds(u32),
     Want { group: GroupId, regions: Regions },
     Begin { group: GroupId, regions: Regions },
     End { group: GroupId },
-    InStep,
+    InStep(u32),
+    Lacks,
     Binding(Binding),
     V4(Connection<KeyV4>),
     V6(Connection<KeyV6>),
@@ -152,14 +156,15 @@ impl Message {
                 bytes.push(digests.len() as u8);
                 digests.iter().for_each(|digest| bytes.extend(digest.0.to_be_bytes()));
             }
-            Self::RoundEnds => bytes.push(0x03),
+            Self::RoundEnds(round) => of_round(bytes, 0x03, *round),
             Self::Want { group, regions } => of_regions(bytes, 0x04, *group, regions),
             Self::Begin { group, regions } => of_regions(bytes, 0x05, *group, regions),
             Self::End { group } => {
                 bytes.push(0x06);
                 bytes.extend(group.0.to_be_bytes());
             }
-            Self::InStep => bytes.push(0x07),
+            Self::InStep(round) => of_round(bytes, 0x07, *round),
+            Self::Lacks => bytes.push(0x09),
             Self::Binding(Binding { key, server, remaining }) => {
                 bytes.push(0x08);
                 bytes.extend(key.client.octets());
@@ -171,6 +176,11 @@ impl Message {
             Self::V6(connection) => connection.encode(bytes),
         }
     }
+}
+
+fn of_round(bytes: &mut Vec<u8>, first: u8, round: u32) {
+    bytes.push(first);
+    bytes.extend(round.to_be_bytes());
 }
 
 fn of_regions(bytes: &mut Vec<u8>, first: u8, group: GroupId, regions: &Regions) {
@@ -198,8 +208,12 @@ impl<'a> Reader<'a> {
         self.take().map(u16::from_be_bytes)
     }
 
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.take().map(u32::from_be_bytes)
+    }
+
     fn group(&mut self) -> Result<GroupId, Malformed> {
-        self.take().map(|bytes| GroupId(u32::from_be_bytes(bytes)))
+        self.u32().map(GroupId)
     }
 
     fn regions(&mut self) -> Result<Regions, Malformed> {
@@ -226,19 +240,19 @@ impl<'a> Reader<'a> {
                 let digest = |_| self.take().map(|bytes| Digest(u64::from_be_bytes(bytes)));
                 Message::Digests { group, first, digests: (0..count).map(digest).collect::<Result<_, _>>()? }
             }
-            0x03 => Message::RoundEnds,
+            0x03 => Message::RoundEnds(self.u32()?),
             0x04 => Message::Want { group: self.group()?, regions: self.regions()? },
             0x05 => Message::Begin { group: self.group()?, regions: self.regions()? },
             0x06 => Message::End { group: self.group()? },
-            0x07 => Message::InStep,
+            0x07 => Message::InStep(self.u32()?),
             0x08 => {
                 let client = self.take().map(V6::from_octets)?;
                 let group = self.take().map(u64::from_be_bytes)?;
                 let server = self.take().map(V6::from_octets)?;
-                let remaining = self.take().map(u32::from_be_bytes)?;
-                let remaining = Duration::from_millis(remaining.into());
+                let remaining = Duration::from_millis(self.u32()?.into());
                 Message::Binding(Binding { key: binding::Key { client, group }, server, remaining })
             }
+            0x09 => Message::Lacks,
             _ => match first & !STATE {
                 KeyV4::FIRST => Message::V4(Connection::decode(first, self)?),
                 KeyV6::FIRST => Message::V6(Connection::decode(first, self)?),
@@ -306,8 +320,9 @@ pub(crate) mod tests {
                 let remaining = Duration::from_millis(remaining.into());
                 Message::Binding(Binding { key: binding::Key { client, group }, server, remaining })
             }),
-            1 => Just(Message::RoundEnds),
-            1 => Just(Message::InStep),
+            1 => any::<u32>().prop_map(Message::RoundEnds),
+            1 => any::<u32>().prop_map(Message::InStep),
+            1 => Just(Message::Lacks),
         ]
     }
 

@@ -10,12 +10,17 @@ use crate::backend::Backend;
 use crate::digest::{Digests, Regions};
 use crate::directory::Entry;
 use crate::engine::Waiting;
-use crate::link::{Link, Lot, Received};
+use crate::link::{Link, Lot, QUEUE, Received};
 use crate::message::{Connection, Message, WireKey};
 use crate::wire::{Header, MESSAGES};
 
 /// Digests are told so often.
 const ROUND: Duration = Duration::from_secs(10);
+/// A director that is told of servers that it lacks waits so long for them before it calls itself in
+/// step without them.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A round begins while no more datagrams than this wait for the other side's word.
+const CAUGHT_UP: usize = QUEUE / 4;
 
 pub(crate) struct Peer {
     pub id: NodeId,
@@ -26,22 +31,33 @@ pub(crate) struct Peer {
     named: HashMap<ServerId, u64>,
     /// What its numbers mean.
     pub theirs: HashMap<ServerId, (GroupId, Backend)>,
-    /// It was told less than all.
+    /// It was told less than all: a round is due.
     behind: bool,
     /// When digests are due.
     round: Option<Duration>,
+    /// Rounds that it has been told.
+    rounds: u32,
+    /// The first round that has all that it was told: who knows an earlier one may lack something.
+    proving_round: u32,
+    /// The round that it knows all of.
+    in_step: u32,
     /// Parts of the table that it wants, and how far each has got.
     pub jobs: VecDeque<Job>,
     /// Digests of this round that it has told.
     pub their_digests: BTreeMap<GroupId, Digests>,
+    /// The last round of it that was compared.
+    compared: u32,
     /// Regions that it is telling again, by group.
     pub wanted: BTreeMap<GroupId, Regions>,
     /// What it has told of them so far.
     pub mentions: BTreeMap<GroupId, Mentions>,
     /// This director knows what that one knows.
     pub knows_theirs: bool,
-    /// It says that it knows what this director knows.
-    pub knows_ours: bool,
+    /// Of those connections that it told since digests were compared, some go to servers that are
+    /// not here.
+    lacks: bool,
+    /// Since when that has been so.
+    lacks_since: Option<Duration>,
     /// Connections that both know of those that either knows, at the last round that it told.
     pub agreed: Option<(u64, u64)>,
     pub told: u64,
@@ -88,12 +104,17 @@ impl Peer {
             theirs: HashMap::new(),
             behind: false,
             round: None,
+            rounds: 0,
+            proving_round: 1,
+            in_step: 0,
             jobs: VecDeque::new(),
             their_digests: BTreeMap::new(),
+            compared: 0,
             wanted: BTreeMap::new(),
             mentions: BTreeMap::new(),
             knows_theirs: false,
-            knows_ours: false,
+            lacks: false,
+            lacks_since: None,
             agreed: None,
             told: 0,
             taken: 0,
@@ -107,7 +128,6 @@ impl Peer {
         let Received { begins_anew, stream_begins, messages } = self.link.receive(header, messages, now);
         if begins_anew {
             self.begin_stream();
-            self.round = Some(now);
         }
         if begins_anew || stream_begins {
             self.theirs.clear();
@@ -115,6 +135,7 @@ impl Peer {
             self.wanted.clear();
             self.mentions.clear();
             self.knows_theirs = false;
+            (self.lacks, self.lacks_since) = (false, None);
         }
         messages
     }
@@ -124,8 +145,7 @@ impl Peer {
         self.batch.clear();
         self.named.clear();
         self.jobs.clear();
-        self.knows_ours = false;
-        self.behind = false;
+        self.compare_soon();
         self.bindings.clear();
         self.has_bindings = false;
     }
@@ -136,7 +156,7 @@ impl Peer {
             return; // it gets digests when it is back
         }
         if self.link.room() == 0 {
-            self.behind = true;
+            self.compare_soon();
             return;
         }
         self.told += 1;
@@ -168,7 +188,7 @@ impl Peer {
     /// Hands over what was said so far.
     pub(crate) fn flush(&mut self, now: Duration) {
         if !self.batch.is_empty() && self.link.push(std::mem::take(&mut self.batch), now).is_err() {
-            self.behind = true;
+            self.compare_soon();
             // Servers may have been named in what is lost, and bindings told.
             self.named.clear();
             self.has_bindings = false;
@@ -177,19 +197,72 @@ impl Peer {
 
     /// Whether it should get digests now.
     pub(crate) fn is_round_due(&mut self, now: Duration) -> bool {
-        let has_caught_up = self.link.backlog() == 0 && self.jobs.is_empty();
+        let has_caught_up = self.link.backlog() <= CAUGHT_UP && self.jobs.is_empty();
         let is_due = self.behind || self.round.is_none_or(|due| now >= due);
         let begins = self.link.is_up(now) && has_caught_up && is_due;
         if begins {
             self.behind = false;
             self.round = Some(now + ROUND);
+            self.rounds += 1;
         }
         begins
     }
 
-    /// Has it get digests soon.
+    pub(crate) fn end_round(&mut self, now: Duration) {
+        self.say(&Message::RoundEnds(self.rounds), now);
+    }
+
+    /// It may lack something: it gets digests soon, and knows all once it knows those.
     pub(crate) fn compare_soon(&mut self) {
         self.behind = true;
+        self.proving_round = self.rounds + 1;
+    }
+
+    /// It says that it knows all that it was told up to the end of the round.
+    pub(crate) fn note_in_step(&mut self, round: u32) {
+        self.in_step = round;
+    }
+
+    /// Whether it knows what this director knows.
+    pub(crate) fn knows_ours(&self) -> bool {
+        self.in_step >= self.proving_round
+    }
+
+    /// It has told of a connection to a server that is not here.
+    pub(crate) fn note_lack(&mut self, now: Duration) {
+        self.lacks = true;
+        let since = *self.lacks_since.get_or_insert(now);
+        if self.knows_theirs && now < since + PATIENCE {
+            self.knows_theirs = false;
+            self.say(&Message::Lacks, now);
+        }
+    }
+
+    /// Other servers are here than before.
+    pub(crate) fn note_servers(&mut self, now: Duration) {
+        if self.lacks {
+            self.say(&Message::Lacks, now);
+        }
+    }
+
+    /// Digests of the round are compared.
+    pub(crate) fn begin_comparison(&mut self, round: u32) {
+        self.compared = round;
+        self.lacks = false;
+    }
+
+    /// Notes how far this director is with the round that was compared last.
+    pub(crate) fn note_progress(&mut self, now: Duration) {
+        if !self.wanted.is_empty() {
+            return;
+        }
+        if !self.lacks {
+            self.lacks_since = None;
+        }
+        self.knows_theirs = self.lacks_since.is_none_or(|since| now >= since + PATIENCE);
+        if self.knows_theirs {
+            self.say(&Message::InStep(self.compared), now);
+        }
     }
 
     /// It wants these regions again.
@@ -204,10 +277,9 @@ impl Peer {
         self.flush(now);
         if self.link.send(now, budget, to) {
             self.begin_stream();
-            self.round = None;
         }
         if !self.link.is_up(now) {
-            self.knows_ours = false;
+            self.compare_soon();
             self.knows_theirs = false;
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //! offset  bytes
 //!      0      2  "LS" (load balancer, synchronisation)
-//!      2      1  version, 1
+//!      2      1  version, 2
 //!      3      1  id of the key that signed it
 //!      4      4  cluster id, as in heartbeats
 //!      8      1  from: the sender's node id
@@ -27,7 +27,7 @@ use lb_cluster::auth::{ClusterId, KeyId, Keys};
 use lb_model::ids::NodeId;
 
 const MAGIC: [u8; 2] = *b"LS";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 66;
 pub(crate) const TAG: usize = 16;
 /// Bytes of a datagram at most: with its headers it fits Ethernet's 1,500, in IPv6 too.

@@ -1,5 +1,7 @@
 //! What others tell, into the table.
 
+use std::time::Duration;
+
 use lb_common::connection::{self, Entry, KeyV4, KeyV6};
 use lb_common::frame::Flow;
 use lb_common::server::ServerId;
@@ -72,7 +74,7 @@ impl<T: Table> Family<T> for KeyV6 {
 
 impl<T: Table> Take<'_, T> {
     /// A connection that the other director tells of.
-    pub(super) fn connection<K: Family<T>>(&mut self, told: &Connection<K>) {
+    pub(super) fn connection<K: Family<T>>(&mut self, told: &Connection<K>, now: Duration) {
         let Some((group, backend)) = self.peer.theirs.get(&told.server) else {
             self.drops.malformed += 1;
             return;
@@ -80,6 +82,7 @@ impl<T: Table> Take<'_, T> {
         let number = self.directory.number(backend).zip(self.directory.group(*group));
         let Some((server, group_here)) = number else {
             self.drops.unknown_server += 1;
+            self.peer.note_lack(now);
             return;
         };
         if self.table.balances(group_here) {

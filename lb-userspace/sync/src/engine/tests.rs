@@ -320,6 +320,53 @@ fn a_node_that_joins_gets_the_whole_table_and_says_so() {
     world.assert_alike(0, 1);
 }
 
+/// Runs until node 0 says that node 1 knows what it knows, which must then be true.
+fn run_until_known(world: &mut World) {
+    for _ in 0..400 {
+        world.step(&[0, 1]);
+        if world.directors[0].engine.status(world.now).peers[0].knows_ours {
+            world.assert_alike(0, 1);
+            return;
+        }
+    }
+    panic!("not known within two seconds");
+}
+
+#[test]
+fn a_node_whose_link_was_away_for_a_moment_is_not_said_to_know_all_before_it_does() {
+    let mut world = World::new(9, &[16, 16], 0);
+    world.run_all(Duration::from_secs(1));
+    for away in [1050, 1500, 2500, 3500, 8000] {
+        world.run(Duration::from_millis(away), &[0]);
+        (0..40).for_each(|client| world.happen(0, away as u32 + client, State::Established));
+        world.run(STEP, &[0]);
+        assert!(!world.directors[0].engine.status(world.now).peers[0].knows_ours);
+        run_until_known(&mut world);
+    }
+}
+
+#[test]
+fn a_node_without_some_servers_is_not_said_to_know_all_before_it_has_them() {
+    let mut world = World::new(10, &[16, 16], 0);
+    let whole = world.directors[1].directory.get();
+    let knows_ours = |world: &World| world.directors[0].engine.status(world.now).peers[0].knows_ours;
+    for first in [100, 200] {
+        // The second node's checks find no server.
+        world.directors[1].directory.set(Directory::new([]));
+        world.run_all(Duration::from_secs(1));
+        (0..40).for_each(|client| world.happen(0, first + client, State::Established));
+        world.run_all(Duration::from_secs(1));
+        assert!(!knows_ours(&world));
+        world.directors[1].directory.set(Directory::clone(&whole));
+        run_until_known(&mut world);
+    }
+    // Those that never come are not waited for.
+    world.directors[1].directory.set(Directory::new([]));
+    (0..40).for_each(|client| world.happen(0, 300 + client, State::Established));
+    world.run_all(Duration::from_secs(25));
+    assert!(knows_ours(&world));
+}
+
 #[test]
 fn what_a_returning_node_has_too_much_is_removed() {
     let mut world = World::new(4, &[16, 16], 0);

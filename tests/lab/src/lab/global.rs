@@ -72,3 +72,29 @@ fn record_of(state: &State) -> PathBuf {
 fn file_of(path: &str) -> String {
     format!("/proc/sys/{path}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lab, unique_name};
+    use super::*;
+
+    /// One that no lab but this test's ones raises: others may stand on this machine.
+    const SETTING: &str = "fs/inotify/max_queued_events";
+
+    #[test]
+    fn a_setting_is_given_back_with_the_last_lab_that_needs_it() -> Result<()> {
+        let value = || -> Result<u64> { Ok(fs::read_to_string(file_of(SETTING))?.trim().parse()?) };
+        let before = value()?;
+        let [first, second] = ["globalone", "globaltwo"].map(|purpose| Lab::new(&unique_name(purpose)));
+        let (first, second) = (first?, second?);
+        raise(&first.state, SETTING, before + 1)?;
+        raise(&second.state, SETTING, before + 2)?;
+        raise(&first.state, SETTING, before)?;
+        assert_eq!(value()?, before + 2);
+        drop(first);
+        assert_eq!(value()?, before + 2, "the second one needs it");
+        drop(second);
+        assert_eq!(value()?, before);
+        Ok(())
+    }
+}
