@@ -5,6 +5,7 @@ pub mod fill;
 pub mod fixtures;
 pub mod harness;
 pub mod model;
+pub mod pinned;
 
 /// The benchmark's programs, which build.rs compiled: the real one behind entries of its own, and
 /// floors beside it.

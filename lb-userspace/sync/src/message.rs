@@ -9,8 +9,8 @@
 //! 0x04 want     group (4), regions (64, a bit each): the receiver of this shall tell them again
 //! 0x05 begin    group (4), regions (64): what of them is not told until `end` is not there
 //! 0x06 end      group (4)
-//! 0x07 in step  a round's number (4): the sender knows all that the receiver of this has told up to
-//!               the end of that round
+//! 0x07 in step  a round's number (4): the sender knows all that the receiver of this has told up
+//!               to the end of that round
 //! 0x08 binding  the client's address under its service's mask (16), the number of the services
 //!               that share the binding (8), the server's address (16), milliseconds it holds (4)
 //! 0x09 lacks    nothing: the sender does not know all that the receiver of this has told; digests

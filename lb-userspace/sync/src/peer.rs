@@ -16,8 +16,8 @@ use crate::wire::{Header, MESSAGES};
 
 /// Digests are told so often.
 const ROUND: Duration = Duration::from_secs(10);
-/// A director that is told of servers that it lacks waits so long for them before it calls itself in
-/// step without them.
+/// A director that is told of servers that it lacks waits so long for them before it calls itself
+/// in step without them.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A round begins while no more datagrams than this wait for the other side's word.
 const CAUGHT_UP: usize = QUEUE / 4;

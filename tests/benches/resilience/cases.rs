@@ -35,10 +35,10 @@ pub(super) const CASES: [(&str, Play); 14] = [
 
 /// Connections that the table has room for.
 const TABLE: u32 = 50_000;
-const MILLION: u32 = 1_000_000;
+pub(super) const MILLION: u32 = 1_000_000;
 
 /// Where nobody dies a director that stands still on a busy machine shall not be taken for dead.
-const PATIENT: Settings = Settings { dead: Duration::from_secs(1), ..Settings::DEFAULT };
+pub(super) const PATIENT: Settings = Settings { dead: Duration::from_secs(1), ..Settings::DEFAULT };
 
 /// One case under way.
 pub(super) struct Run<'a> {
@@ -161,20 +161,30 @@ fn sync_million(run: Run<'_>) -> Result<Case> {
     let echo = |server: &Node| run.echo(server);
     let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", echo)?;
     let clients = several.clients(run.connections(), PACE)?;
+    let took = comes_to_know(&mut several)?;
+    run.ends(clients, u64::from(MILLION), &took)
+}
+
+/// The same without clients: milliseconds.
+pub(super) fn learns_a_million(run: &Run<'_>) -> Result<f64> {
+    let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", |server| run.echo(server))?;
+    Ok(comes_to_know(&mut several)?.0)
+}
+
+fn comes_to_know(several: &mut Several) -> Result<StartMs> {
     fill(&several.talk.ha1, "eth0", MILLION, MILLION)?;
     several.pair.ha2.stop()?;
     several.pair.ha2.release()?;
-    let took = start(&mut several.pair.ha2, |ha2| {
+    start(&mut several.pair.ha2, |ha2| {
         ha2.restart()?;
         ha2.wait_until("ha2 knows what ha1 knows", PATIENCE, |status| {
             peer(status).is_some_and(|peer| peer.knows_theirs && peer.taken >= u64::from(MILLION))
         })
         .map(drop)
-    })?;
-    run.ends(clients, u64::from(MILLION), &took)
+    })
 }
 
-fn peer(status: &Status) -> Option<&SyncPeer> {
+pub(super) fn peer(status: &Status) -> Option<&SyncPeer> {
     status.cluster.as_ref()?.sync.as_ref()?.peers.first()
 }
 
@@ -190,7 +200,7 @@ impl Run<'_> {
         })
     }
 
-    fn echo(&self, server: &Node) -> Result<()> {
+    pub(super) fn echo(&self, server: &Node) -> Result<()> {
         let this = std::env::current_exe()?;
         let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
         server.start("echo", this, &["--echo"]).map(drop)
@@ -234,7 +244,7 @@ impl Run<'_> {
         self.ends(clients, u64::from(self.options.connections), &took)
     }
 
-    fn lab(&self) -> String {
+    pub(super) fn lab(&self) -> String {
         format!("bench{}", self.name.replace('-', ""))
     }
 
@@ -257,6 +267,6 @@ impl Run<'_> {
     }
 }
 
-fn tenths(number: f64) -> f64 {
+pub(super) fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }

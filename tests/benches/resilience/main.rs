@@ -3,6 +3,7 @@
 //! And how long the next `lb` takes to start.
 
 mod cases;
+mod sync;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::cases::{CASES, Run};
+use self::sync::Sync;
 
 /// What a restart, a crash, an upgrade and another table size cost the connections there are.
 #[derive(Debug, Parser)]
@@ -28,7 +30,7 @@ struct Options {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
     /// Only the case of this name. May be given several times.
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CASES.map(|(name, _)| name)))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
     only: Vec<String>,
     /// The build that the case `upgrade` changes to.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +42,9 @@ struct Options {
     #[arg(long, hide = true)]
     bench: bool,
 }
+
+/// The case of connections that two directors know.
+const SYNC: &str = "sync";
 
 /// From one block of a connection to its next.
 const PACE: Duration = Duration::from_secs(2);
@@ -65,25 +70,46 @@ fn main() -> Result<()> {
     if options.echo {
         return steady::echo_here(SERVICE);
     }
+    let is_wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     let mut cases = Vec::new();
-    for (name, case) in CASES {
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            eprintln!("{name} …");
-            cases.push(case(Run { name, options: &options }).with_context(|| format!("the case {name}"))?);
-        }
+    for (name, case) in CASES.into_iter().filter(|(name, _)| is_wanted(name)) {
+        eprintln!("{name} …");
+        cases.push(case(Run { name, options: &options }).with_context(|| format!("the case {name}"))?);
     }
+    let sync = is_wanted(SYNC).then(|| {
+        eprintln!("{SYNC} …");
+        sync::measure(&Run { name: SYNC, options: &options }).with_context(|| format!("the case {SYNC}"))
+    });
+    let sync = sync.transpose()?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "resilience": cases }))?);
+        let lines = cases.iter().map(serde_json::to_value).chain(sync.iter().map(serde_json::to_value));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        println!("{}", serde_json::to_string_pretty(&json!({ "resilience": lines }))?);
         return Ok(());
     }
+    if !cases.is_empty() {
+        show(&cases);
+    }
+    if let Some(sync) = sync {
+        let cells = |cells: [&str; 6]| cells.map(|cell| format!("{cell:>14}")).concat();
+        println!("\n{SYNC:<6}{}", cells(Sync::HEAD));
+        println!("{:<6}{}", "", cells(sync.row().each_ref().map(String::as_str)));
+    }
+    Ok(())
+}
+
+fn show(cases: &[Case]) {
     println!(
         "{:<16}{:>12}{:>8}{:>14}{:>15}{:>12}{:>11}",
         "case", "connections", "lost", "packets lost", "worst gap, ms", "entries", "start, ms"
     );
-    for Case { name, connections, lost, packets_lost, gap_ms_worst, entries, start_ms } in &cases {
+    for Case { name, connections, lost, packets_lost, gap_ms_worst, entries, start_ms } in cases {
         println!(
             "{name:<16}{connections:>12}{lost:>8}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"
         );
     }
-    Ok(())
+}
+
+fn names() -> Vec<&'static str> {
+    CASES.iter().map(|(name, _)| *name).chain([SYNC]).collect()
 }

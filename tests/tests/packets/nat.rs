@@ -51,7 +51,7 @@ fn route(prefix: IpAddr, length: u8, hop: Hop) -> Route {
     Route { prefix: prefix.into(), mask: mask(prefix, length), hop }
 }
 
-fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     vec![
         route(SERVER.into(), NEAR, Hop::ON_LINK),
         route([10, 130, 0, 0].into(), 16, Hop::ON_LINK),

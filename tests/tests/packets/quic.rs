@@ -1,12 +1,17 @@
 //! QUIC-LB: a connection ID names its server, whatever address it comes from.
 
+use std::net::IpAddr;
+
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt as _, KeyInit as _};
+use lb_common::nat::mask;
 use lb_common::reason::TableEvent;
-use lb_datapath::plan::Service;
 use lb_datapath::plan::quic::Quic;
+use lb_datapath::plan::{Service, Target, nat::translation};
 use lb_model::{QuicEncoding, QuicKey, QuicServerIds, Scheduler};
 use lb_tests::harness::*;
+
+use crate::nat;
 
 const SERVERS: [u16; 3] = [1, 2, 3];
 const KEY: [u8; 16] = *b"sixteen secrets!";
@@ -98,6 +103,31 @@ fn a_client_that_changes_its_address_stays_with_its_server() {
         }
         director.assert_counts_are_true();
     }
+}
+
+/// The same behind address translation: the ID is read, and the packet rewritten.
+#[test]
+fn a_client_that_changes_its_address_stays_with_its_translated_server() {
+    let server_port = 8443;
+    let [(key, mut service), _] = services();
+    for server in &mut service.servers {
+        let Target::Real(address) = server.target else { panic!("a real server") };
+        server.translation = Some(translation(address, server_port, mask(address, 24)));
+    }
+    let mut director = Director::new([(key, service)]);
+    director.data_path.executor.set_routes(&nat::routes()).expect("there is room");
+    let first = director.send_bytes(&v4(1, &long(&[0x0f; 8]))).server();
+    for rotation in [0, 5] {
+        let own = short(&connection_id(first, rotation, 1));
+        let outcome = director.send_bytes(&v4(10 + u32::from(rotation), &own));
+        assert_eq!(outcome.server(), first, "rotation {rotation}");
+        let Target::Real(IpAddr::V4(address)) = target(first) else { panic!("one of IPv4") };
+        assert_eq!(outcome.frame[30..34], address.octets(), "its address");
+        assert_eq!(outcome.frame[36..38], server_port.to_be_bytes(), "and port");
+        assert_eq!(outcome.frame[PAYLOAD_V4..], own, "what QUIC protects is as it was");
+    }
+    assert_eq!(director.event(TableEvent::QuicMoved), 2);
+    director.assert_counts_are_true();
 }
 
 #[test]

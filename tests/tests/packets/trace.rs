@@ -7,11 +7,11 @@ use lb_common::addr::V6;
 use lb_common::reason::{Fate, Reason};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
-use lb_common::trace::{Outcome as Became, Settings, Way};
+use lb_common::trace::{Event, Outcome as Became, Settings, Way};
 use lb_model::Stray;
 use lb_tests::harness::*;
 
-use crate::{ipv6_services, reasons, tunnels};
+use crate::{ipv6_services, nat, reasons, tunnels};
 
 fn director() -> Director {
     let mut director = Director::new([(WEB, rr([1, 2])), (WEB_UDP, rr([3]))]);
@@ -119,6 +119,27 @@ fn packets_into_a_tunnel_are_told_too() {
     assert_eq!(known, (server, Some(Way::Known), Some(Became::Forwarded)));
 }
 
+#[test]
+fn both_ways_of_a_translated_connection_are_told() {
+    for segment in nat::SEGMENTS {
+        let mut director = nat::director();
+        director.trace(Settings::OFF);
+        let flags = |flags| nat::Segment::new(segment, flags);
+        let opened = director.told_of(&flags(SYN).to_vip());
+        let answer = director.told_of(&flags(SYN | ACK).by_server());
+        let known = director.told_of(&flags(ACK).to_vip());
+        let ways = [(&opened, Way::New), (&answer, Way::Answer), (&known, Way::Known)];
+        for (event, way) in ways {
+            assert_eq!(event.way(), Some(way), "{segment:?}");
+            assert_eq!(event.outcome(), Some(Became::Forwarded), "{segment:?} {way:?}");
+            assert_eq!(event.server, opened.server, "{segment:?} {way:?}");
+        }
+        assert!(opened.server != 0);
+        let vip = |event: &Event| (event.destination, u16::from_be(event.port));
+        assert_eq!(vip(&opened), vip(&known), "a client speaks of the VIP");
+    }
+}
+
 /// The same packets as in `reasons`, which sees to it that each reason has one.
 #[test]
 fn every_reason_is_told_and_counted_as_ever() {
@@ -169,7 +190,7 @@ fn a_filter_leaves_the_others_out_and_a_sample_most() {
     director.trace(Settings { reasons: Shared::new(dropped), ..Settings::OFF });
     director.send_traced(&Packet::syn(client(7)).bytes());
     director.send_traced(&Packet::tcp(client(7), SYN | FIN).bytes());
-    let reasons: Vec<Option<Reason>> = director.told().iter().map(lb_common::trace::Event::reason).collect();
+    let reasons: Vec<Option<Reason>> = director.told().iter().map(Event::reason).collect();
     assert_eq!(reasons, [Some(Reason::BadTcpFlags)]);
 
     director.trace(Settings { sample: Shared::new(4), ..Settings::OFF });

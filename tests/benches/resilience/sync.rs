@@ -1,0 +1,220 @@
+//! Connections that two directors know: how soon, and what that costs.
+//!
+//! Clients' packets go through the active director's own program and maps (BPF_PROG_TEST_RUN), so
+//! no network takes processor time from what is measured. Each connection sends a SYN, an ACK and
+//! data.
+
+use std::net::{IpAddr, SocketAddrV4};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_api::status::{Status, SyncPeer};
+use lb_common::addr::V4;
+use lb_common::frame::Flow;
+use lb_lab::cluster::pair::{PATIENCE, Pair};
+use lb_lab::scenario::several::Several;
+use lb_tests::harness::{Client, Packet};
+use lb_tests::pinned::Pinned;
+use serde::Serialize;
+
+use super::cases::{MILLION, PATIENT, Run, peer, tenths};
+
+/// New connections in a second, and seconds.
+const RATE: u32 = 50_000;
+const LASTS: u32 = 15;
+/// One connection of so many is looked for on the other director until it is there.
+const SAMPLE: u32 = 500;
+/// One that is not there by then counts as if it had come then.
+const LATEST: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_micros(500);
+/// Clients of 12.0.0.0/8.
+const FIRST_CLIENT: u32 = 12 << 24;
+/// Where Ethernet's header ends and the IP header has the source address.
+const SOURCE: usize = 14 + 12;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Sync {
+    name: &'static str,
+    /// What was asked for and reached.
+    new_per_s: u32,
+    /// From a connection's last packet to its entry on the other director.
+    lag_ms_p99: f64,
+    /// Of one core, by the thread that tells and by the one that is told: the larger one.
+    cpu_share: f64,
+    /// What the active director sent, without the headers of UDP and below.
+    mbit_s: f64,
+    /// Of all connections, those that the other director sends to the same server.
+    kept_share: f64,
+    /// From the start of an `lb` that knows nothing to its knowing a million connections.
+    full_sync_s: f64,
+}
+
+impl Sync {
+    pub(super) const HEAD: [&str; 6] =
+        ["new/s", "lag p99, ms", "CPU share", "Mbit/s", "kept share", "full sync, s"];
+
+    pub(super) fn row(&self) -> [String; 6] {
+        let Self { name: _, new_per_s, lag_ms_p99, cpu_share, mbit_s, kept_share, full_sync_s } = self;
+        [
+            new_per_s.to_string(),
+            format!("{lag_ms_p99:.1}"),
+            format!("{cpu_share:.2}"),
+            format!("{mbit_s:.1}"),
+            format!("{kept_share:.4}"),
+            format!("{full_sync_s:.1}"),
+        ]
+    }
+}
+
+/// What was opened, and how soon samples of it were known.
+struct Opened {
+    connections: u32,
+    took: Duration,
+    lags: Vec<Duration>,
+    flows: Vec<Flow<V4>>,
+}
+
+pub(super) fn measure(run: &Run<'_>) -> Result<Sync> {
+    let full = super::cases::learns_a_million(run)?;
+    let several = Several::start_with(&run.lab(), MILLION, PATIENT, "", |server| run.echo(server))?;
+    let Pair { ha1, ha2 } = &several.pair;
+    ha1.wait_until("ha2 is in step", PATIENCE, |status| peer(status).is_some_and(|peer| peer.knows_ours))?;
+    let pinned = [&several.talk.ha1, &several.talk.ha2].map(|node| Pinned::of(node, "eth0", MILLION));
+    let [here, there] = pinned;
+    let (here, there) = (here?, there?);
+
+    let before = [busy(&ha1.status()?)?, busy(&ha2.status()?)?];
+    let sent = sent_bytes(&ha1.status()?)?;
+    let Opened { connections, took, mut lags, flows } = open(&several, &here, &there)?;
+    sleep(Duration::from_secs(1));
+    let after = [busy(&ha1.status()?)?, busy(&ha2.status()?)?];
+    let sent = sent_bytes(&ha1.status()?)? - sent;
+
+    let seconds = took.as_secs_f64();
+    let shares = before.iter().zip(after).map(|(before, after)| (after - before) / seconds);
+    let kept = flows.iter().filter(|flow| {
+        let server = here.server(flow);
+        server.is_some() && server == there.server(flow)
+    });
+    lags.sort_unstable();
+    let lag = lags.get(lags.len() * 99 / 100).context("no sample was taken")?;
+    Ok(Sync {
+        name: "sync",
+        new_per_s: (f64::from(connections) / seconds) as u32,
+        lag_ms_p99: tenths(lag.as_secs_f64() * 1e3),
+        cpu_share: hundredths(shares.fold(0.0, f64::max)),
+        mbit_s: tenths(sent as f64 * 8.0 / 1e6 / seconds),
+        kept_share: kept.count() as f64 / flows.len() as f64,
+        full_sync_s: tenths(full / 1e3),
+    })
+}
+
+/// Opens connections at the rate, and looks for some of them on the other director.
+fn open(several: &Several, here: &Pinned, there: &Pinned) -> Result<Opened> {
+    let (asks, asked) = channel();
+    thread::scope(|scope| {
+        let looking = scope.spawn(move || look_for(there, asked));
+        let opened = several.talk.ha1.run(|| Opener::new(several, here)?.run(&asks))?;
+        drop(asks);
+        let lags = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (flows, took) = opened?;
+        Ok(Opened { connections: flows.len() as u32, took, lags, flows })
+    })
+}
+
+struct Opener<'a> {
+    program: Xdp,
+    here: &'a Pinned,
+    /// The frames of one connection, whose source address is filled in.
+    frames: [Vec<u8>; 3],
+}
+
+impl<'a> Opener<'a> {
+    fn new(several: &Several, here: &'a Pinned) -> Result<Self> {
+        let known = here.tcp_servers().next().context("no server")?;
+        let IpAddr::V4(vip) = known.service.vip else { bail!("the service is one of IPv6") };
+        let destination = several.talk.ha1.mac().parse().context("the director's MAC")?;
+        let client = Client::new([0, 0, 0, 0].into(), 40_000);
+        let to = SocketAddrV4::new(vip, known.service.port);
+        let data = Packet { payload: 32, ..Packet::ack(client) };
+        let frame = |packet: Packet| Packet { destination, to, ..packet }.bytes();
+        let frames = [Packet::syn(client), Packet::ack(client), data].map(frame);
+        Ok(Self { program: here.program()?, here, frames })
+    }
+
+    fn run(mut self, samples: &Sender<(Flow<V4>, Instant)>) -> Result<(Vec<Flow<V4>>, Duration)> {
+        let begun = Instant::now();
+        let count = RATE * LASTS;
+        let mut flows = Vec::with_capacity(count as usize);
+        while (flows.len() as u32) < count {
+            let due = (begun.elapsed().as_secs_f64() * f64::from(RATE)) as u32;
+            while (flows.len() as u32) < due.min(count) {
+                let flow = self.open(flows.len() as u32)?;
+                if (flows.len() as u32).is_multiple_of(SAMPLE) {
+                    samples.send((flow, Instant::now())).context("nobody looks")?;
+                }
+                flows.push(flow);
+            }
+            sleep(Duration::from_micros(500));
+        }
+        Ok((flows, begun.elapsed()))
+    }
+
+    fn open(&mut self, number: u32) -> Result<Flow<V4>> {
+        let client = V4((FIRST_CLIENT + number).to_be());
+        for frame in &mut self.frames {
+            frame[SOURCE..SOURCE + 4].copy_from_slice(&client.octets());
+            let options = TestRunOptions { data_in: Some(frame), repeat: 1, ..TestRunOptions::default() };
+            let verdict = self.program.test_run(options)?.return_value;
+            ensure!(verdict == XDP_TX, "connection {number} got the verdict {verdict}");
+        }
+        let known = self.here.tcp_servers().next().context("no server")?;
+        Pinned::flow(known, client).context("an IPv4 service")
+    }
+}
+
+const XDP_TX: u32 = 3;
+
+/// How long each of the connections took until it was there.
+fn look_for(there: &Pinned, asked: Receiver<(Flow<V4>, Instant)>) -> Result<Vec<Duration>> {
+    let (mut lags, mut missing) = (Vec::new(), Vec::new());
+    let mut goes_on = true;
+    while goes_on || !missing.is_empty() {
+        loop {
+            match asked.try_recv() {
+                Ok(sample) => missing.push(sample),
+                Err(error) => {
+                    goes_on = error == std::sync::mpsc::TryRecvError::Empty;
+                    break;
+                }
+            }
+        }
+        missing.retain(|(flow, since)| {
+            let lag = since.elapsed();
+            let is_there = there.server(flow).is_some() || lag >= LATEST;
+            if is_there {
+                lags.push(lag);
+            }
+            !is_there
+        });
+        sleep(LOOK);
+    }
+    Ok(lags)
+}
+
+/// Seconds of processor time of the thread that tells.
+fn busy(status: &Status) -> Result<f64> {
+    let sync = status.cluster.as_ref().and_then(|cluster| cluster.sync.as_ref());
+    Ok(sync.context("no synchronisation")?.busy_s)
+}
+
+fn sent_bytes(status: &Status) -> Result<u64> {
+    peer(status).map(|peer: &SyncPeer| peer.sent_bytes).context("no synchronisation")
+}
+
+fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
