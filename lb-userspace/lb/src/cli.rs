@@ -2,10 +2,12 @@
 
 mod capture;
 mod check;
+mod doctor;
 mod events;
 mod orders;
 mod output;
 mod probe;
+mod realserver;
 mod run;
 mod servers;
 mod status;
@@ -41,6 +43,8 @@ enum Command {
     Stop(stop::Options),
     /// Check a configuration file: every mistake with its line and column
     Check(check::Options),
+    /// Look over this machine, a director or a real server: what is right and wrong, with the mend
+    Doctor(doctor::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
@@ -67,6 +71,8 @@ enum Command {
     Resume(output::Director),
     /// Like standby, but also after a restart: `maintenance on`, then `maintenance off`
     Maintenance(orders::MaintenanceOptions),
+    /// On a real server: take the VIPs to the loopback interface, and check that all is as it must be
+    Realserver(realserver::Options),
 }
 
 /// The program.
@@ -75,6 +81,7 @@ pub(crate) fn main() -> Result<()> {
         Command::Run(options) => run::run(options),
         Command::Stop(options) => stop::run(&options),
         Command::Check(options) => check::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::Status(options) => status::run(options),
         Command::Probe(options) => probe::run(options),
         Command::Disable(options) => servers::disable(options),
@@ -87,5 +94,6 @@ pub(crate) fn main() -> Result<()> {
         Command::Standby(options) => orders::standby(&options),
         Command::Resume(options) => orders::resume(&options),
         Command::Maintenance(options) => orders::maintenance(&options),
+        Command::Realserver(options) => realserver::run(&options),
     }
 }

@@ -76,15 +76,24 @@ impl Firewall {
 
     /// Looks now, and from now on for these services.
     pub(crate) fn follow_configuration(&self, config: &Config) {
-        // Of a range its ends stand for all of it.
-        let services = config.services.iter().flat_map(|service| {
-            let lb_model::ServiceKey { vip, protocol, port } = service.key;
-            let ends = service.ports.ranges().iter().flat_map(|range| [range.first, range.last]);
-            let ports: BTreeSet<u16> = ends.chain([port]).collect();
-            ports.into_iter().map(move |port| Service { vip, protocol, port })
-        });
-        self.services.send_replace(services.collect());
+        self.services.send_replace(services_of(config));
     }
+}
+
+/// All that is to be told of the host's rules now.
+pub(crate) async fn look(config: &Config) -> Vec<Finding> {
+    findings_of(&rules(&services_of(config)).await)
+}
+
+fn services_of(config: &Config) -> Vec<Service> {
+    // Of a range its ends stand for all of it.
+    let services = config.services.iter().flat_map(|service| {
+        let lb_model::ServiceKey { vip, protocol, port } = service.key;
+        let ends = service.ports.ranges().iter().flat_map(|range| [range.first, range.last]);
+        let ports: BTreeSet<u16> = ends.chain([port]).collect();
+        ports.into_iter().map(move |port| Service { vip, protocol, port })
+    });
+    services.collect()
 }
 
 async fn follow(mut services: watch::Receiver<Vec<Service>>, findings: Findings) {

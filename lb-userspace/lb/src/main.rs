@@ -3,10 +3,12 @@
 mod cli;
 mod controller;
 mod device;
+mod doctor;
 mod firewall;
 #[cfg(test)]
 mod fuzz;
 mod observe;
+mod realserver;
 mod sorry;
 
 use std::process::ExitCode;
