@@ -71,7 +71,8 @@ enum Command {
     Resume(output::Director),
     /// Like standby, but also after a restart: `maintenance on`, then `maintenance off`
     Maintenance(orders::MaintenanceOptions),
-    /// On a real server: take the VIPs to the loopback interface, and check that all is as it must be
+    /// On a real server: take the VIPs to the loopback interface, and check that all is as it must
+    /// be
     Realserver(realserver::Options),
 }
 
