@@ -14,6 +14,7 @@ mod fuzz;
 mod house;
 mod kernels;
 mod lab;
+mod package;
 mod setup;
 mod suite;
 mod test;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Options),
     /// Run the fuzz targets with new seeds, and report failures.
     Fuzz(fuzz::Options),
+    /// Build a Debian package.
+    Package(package::Options),
     /// Measure the data path, take-overs, health checks and restarts.
     Bench(bench::Options),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Package(options) => package::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,10 @@ pub(crate) enum Scope {
     QuickTest,
     /// Building `lb` and booting other kernels with it.
     Kernels,
+    /// Building a Debian package.
+    Package,
+    /// The same, and trying it out.
+    PackageCheck,
     /// Everything.
     Test,
 }
@@ -124,6 +128,14 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope == Scope::Ldirectord {
         program("ldirectord", "ldirectord", "is what the benchmark compares with");
+    }
+    if matches!(scope, Scope::Package | Scope::PackageCheck) {
+        program("dpkg-deb", "dpkg", "builds the package");
+        program("strip", "binutils", "leaves out of the package what only debuggers read");
+    }
+    if scope == Scope::PackageCheck {
+        program("lintian", "lintian", "checks the package");
+        program("mmdebstrap", "mmdebstrap", "makes a Debian to try the package in");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");

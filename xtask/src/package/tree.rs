@@ -1,0 +1,100 @@
+//! The files of the package.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use lb_lab::workspace::root;
+
+use super::{output, read};
+
+/// What lintian says and is meant so: the package is no part of Debian, so it closes no bug there;
+/// and its executable has the BPF programs in it, which are not for this machine.
+pub(super) const ACCEPTED: [&str; 1] = ["initial-upload-closes-no-bugs"];
+
+const DOCUMENTS: &str = "usr/share/doc/lb";
+
+/// live-build has a /usr/bin/lb, so this one is in sbin, where an administrator's command belongs.
+const PROGRAM: &str = "usr/sbin/lb";
+
+/// The shells, and where they look for completions.
+const SHELLS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/lb"),
+    ("zsh", "usr/share/zsh/vendor-completions/_lb"),
+    ("fish", "usr/share/fish/vendor_completions.d/lb.fish"),
+];
+
+pub(super) fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
+    let program = tree.join(PROGRAM);
+    put(&program, &fs::read(lb)?, 0o755)?;
+    output(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&program))?;
+    put(&tree.join("usr/lib/systemd/system/lb.service"), unit()?.as_bytes(), 0o644)?;
+    for (shell, place) in SHELLS {
+        let script = output(Command::new(lb).args(["completions", shell]))?;
+        put(&tree.join(place), script.as_bytes(), 0o644)?;
+    }
+    manual(tree, lb)?;
+    documents(tree, version)
+}
+
+/// The unit of deploy/systemd, which starts what the package installs.
+pub(super) fn unit() -> Result<String> {
+    let unit = read(&root().join("deploy/systemd/lb.service"))?;
+    let (_, unit) = unit.split_once("[Unit]").context("lb.service has no section [Unit]")?;
+    Ok(format!("[Unit]{unit}").replace("/usr/local/sbin/lb", "/usr/sbin/lb"))
+}
+
+fn manual(tree: &Path, lb: &Path) -> Result<()> {
+    let pages = tree.join("pages");
+    output(Command::new(lb).args(["man", "--out"]).arg(&pages))?;
+    for page in fs::read_dir(&pages)? {
+        let page = page?;
+        let name = page.file_name().to_string_lossy().into_owned();
+        let (_, section) = name.rsplit_once('.').context("a page without a section")?;
+        let place = tree.join(format!("usr/share/man/man{section}/{name}.gz"));
+        put(&place, &compressed(&fs::read(page.path())?)?, 0o644)?;
+    }
+    fs::remove_dir_all(pages).context("cannot remove the pages")
+}
+
+fn documents(tree: &Path, version: &str) -> Result<()> {
+    let documents = tree.join(DOCUMENTS);
+    let from = root();
+    put(&documents.join("README.md.gz"), &compressed(&fs::read(from.join("README.md"))?)?, 0o644)?;
+    put(&documents.join("copyright"), &fs::read(from.join("deploy/debian/copyright"))?, 0o644)?;
+    let log = read(&from.join("deploy/debian/changelog"))?.replace("@VERSION@", version);
+    put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
+    for (folder, to) in [("examples", "examples"), ("prometheus", "examples/prometheus")] {
+        for file in fs::read_dir(from.join("deploy").join(folder))? {
+            let file = file?;
+            put(&documents.join(to).join(file.file_name()), &fs::read(file.path())?, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+fn put(file: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::set_permissions(file, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+/// As the policy wants it: as small as gzip can, without name and time.
+fn compressed(content: &[u8]) -> Result<Vec<u8>> {
+    let mut gzip = Command::new("gzip");
+    gzip.args(["-9", "-n", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = gzip.spawn().context("cannot start gzip")?;
+    let mut input = child.stdin.take().context("gzip has no input")?;
+    let content = content.to_vec();
+    // It may fill its output before it has read all.
+    let writer = std::thread::spawn(move || input.write_all(&content));
+    let done = child.wait_with_output()?;
+    writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+    ensure!(done.status.success(), "gzip failed ({})", done.status);
+    Ok(done.stdout)
+}

@@ -1,0 +1,117 @@
+//! The package in a Debian root of its own: it comes, is upgraded, goes, and leaves no trace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{folder, output};
+
+pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
+    let root = Root::make()?;
+    let before = root.files()?;
+    root.install(package)?;
+    root.says(&["/usr/sbin/lb", "--version"], "lb ")?;
+    let example = "/usr/share/doc/lb/examples/talk.yaml";
+    root.says(&["/usr/sbin/lb", "check", example], "ok")?;
+    // What the administrator has made and lb has written.
+    for (file, text) in [("etc/lb/lb.yaml", "interface: eth0\n"), ("var/lib/lb/orders.json", "[]\n")] {
+        let file = root.0.join(file);
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        fs::write(file, text)?;
+    }
+    root.install(next)?;
+    ensure!(root.0.join("etc/lb/lb.yaml").exists(), "the upgrade has removed the configuration");
+    root.dpkg(&["--remove", "lb"])?;
+    ensure!(!root.0.join("usr/sbin/lb").exists(), "the program is still there");
+    ensure!(root.0.join("etc/lb/lb.yaml").exists(), "removal has removed the configuration");
+    root.dpkg(&["--purge", "lb"])?;
+    let after = root.files()?;
+    let left: Vec<_> = after.iter().filter(|file| !before.contains(file)).collect();
+    ensure!(left.is_empty(), "the purge has left {left:?}");
+    Ok(())
+}
+
+/// A minimal Debian.
+struct Root(PathBuf);
+
+impl Root {
+    fn make() -> Result<Self> {
+        let root = folder().join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root).context("cannot remove the root of the last time")?;
+        }
+        eprintln!("A minimal Debian for the package: downloads about 40 MB to {} …", root.display());
+        let mut command = Command::new("mmdebstrap");
+        // Of this machine's own sources: it is the Debian that the package was built for.
+        command.args(["--variant=essential", "--mode=root", "--quiet", "", &root.display().to_string()]);
+        let sources = sources()?;
+        command.args(sources);
+        output(&mut command)?;
+        Ok(Self(root))
+    }
+
+    fn inside(&self, words: &[&str]) -> Result<String> {
+        output(Command::new("chroot").arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    }
+
+    fn says(&self, words: &[&str], wanted: &str) -> Result<()> {
+        let said = self.inside(words)?;
+        ensure!(said.contains(wanted), "{words:?} says {said:?}");
+        Ok(())
+    }
+
+    fn install(&self, package: &Path) -> Result<()> {
+        let name = package.file_name().context("a name")?;
+        let inside = self.0.join("tmp").join(name);
+        fs::copy(package, &inside)?;
+        self.dpkg(&["--install", &format!("/tmp/{}", name.to_string_lossy())])?;
+        fs::remove_file(inside).context("cannot remove the package")
+    }
+
+    fn dpkg(&self, words: &[&str]) -> Result<()> {
+        self.inside(&[&["dpkg"], words].concat()).map(drop)
+    }
+
+    /// All of it but dpkg's own books and logs.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.0.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                let path = entry.path();
+                let of_dpkg = ["var/lib/dpkg", "var/log", "proc", "sys", "dev"];
+                if of_dpkg.iter().any(|own| path == self.0.join(own)) {
+                    continue;
+                }
+                if entry.file_type()?.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The files of this machine's apt that name where packages come from.
+fn sources() -> Result<Vec<String>> {
+    let list = PathBuf::from("/etc/apt/sources.list");
+    let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    let files = more.map(|entry| entry.path()).chain([list]);
+    let is_one = |file: &PathBuf| {
+        let ends = file.extension().is_some_and(|end| end == "list" || end == "sources");
+        ends && fs::metadata(file).is_ok_and(|found| found.len() > 0)
+    };
+    let files: Vec<String> = files.filter(is_one).map(|file| file.display().to_string()).collect();
+    ensure!(!files.is_empty(), "apt has no sources");
+    Ok(files)
+}
