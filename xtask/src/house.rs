@@ -143,6 +143,22 @@ fn comments_are_narrow() {
     assert!(wide.is_empty(), "comments are wrapped at {WIDEST_COMMENT} columns:\n{}", wide.join("\n"));
 }
 
+/// Whoever sees a finding's id looks for it there.
+#[test]
+fn every_finding_has_a_heading_in_the_troubleshooting_guide() {
+    let kinds = read(&workspace::root().join("lb-userspace/api/src/findings/kinds.rs"));
+    let label = |line: &str| {
+        let (before, level) = line.trim().strip_suffix(';')?.rsplit_once(", ")?;
+        let is_level = matches!(level, "Error" | "Warning");
+        is_level.then(|| before.split('"').nth(1).map(str::to_owned)).flatten()
+    };
+    let labels: BTreeSet<String> = kinds.lines().filter_map(label).collect();
+    assert!(labels.len() > 20, "{labels:?}");
+    let guide = read(&workspace::root().join("docs/troubleshooting.md"));
+    let headings = guide.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned);
+    assert_eq!(headings.collect::<BTreeSet<_>>(), labels);
+}
+
 fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = folders.iter().map(|folder| workspace::root().join(folder)).collect();
     let mut files = Vec::new();
