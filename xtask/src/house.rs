@@ -11,12 +11,13 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
     ("lb-model", &["lb-common"]),
     ("lb-config", &["lb-model"]),
+    ("lb-import", &["lb-config"]),
     ("lb-api", &["lb-model"]),
     ("lb-system", &["lb-model"]),
     ("lb-net", &["lb-common", "lb-model", "lb-api"]),
@@ -30,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "lb-common",
             "lb-model",
             "lb-config",
+            "lb-import",
             "lb-api",
             "lb-system",
             "lb-net",

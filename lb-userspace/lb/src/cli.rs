@@ -4,6 +4,7 @@ mod capture;
 mod check;
 mod doctor;
 mod events;
+mod import;
 mod orders;
 mod output;
 mod probe;
@@ -30,7 +31,7 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb check /etc/lb/lb.yaml     is the configuration right?
   lb run                       the director, in the foreground; systemd runs it as a service
   lb status                    services, servers, connections, and what is wrong, if anything is
-All commands but `run` and `check` ask the director that runs on this machine, by its control socket.
+All commands but `run`, `check` and `import` ask the director that runs on this machine, by its control socket.
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 no director runs.";
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +46,9 @@ enum Command {
     Check(check::Options),
     /// Look over this machine, a director or a real server: what is right and wrong, with the mend
     Doctor(doctor::Options),
+    /// Write the configuration that does what a configuration of ldirectord, Heartbeat, keepalived or
+    /// ipvsadm did, and say what became of each of its lines
+    Import(import::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
@@ -83,6 +87,7 @@ pub(crate) fn main() -> Result<()> {
         Command::Stop(options) => stop::run(&options),
         Command::Check(options) => check::run(options),
         Command::Doctor(options) => doctor::run(options),
+        Command::Import(options) => import::run(options),
         Command::Status(options) => status::run(options),
         Command::Probe(options) => probe::run(options),
         Command::Disable(options) => servers::disable(options),

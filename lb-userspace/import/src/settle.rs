@@ -1,0 +1,154 @@
+//! Makes the tree one that `lb check` accepts: what it refuses is taken out, and the lines that it
+//! comes from are lost, in `lb check`'s words.
+
+use std::collections::BTreeSet;
+
+use lb_config::ConfigError;
+
+use crate::ledger::Ledger;
+use crate::report::At;
+use crate::tree::{Item, Map, Value, write};
+
+/// A tree that still has mistakes after so many rounds is not expected.
+const ROUNDS: usize = 200;
+
+/// Maps that may do without any of their keys. All others begin with the key that they need: without
+/// it the map is taken out as a whole.
+const LOOSE: [&str; 4] = ["hooks", "timeouts", "persistence", "hash"];
+
+/// Takes out what `lb check` refuses on the host called `host`. What is wrong still is the error.
+pub(crate) fn settle(root: &mut Item, ledger: &mut Ledger, host: &str) -> Result<(), ConfigError> {
+    let mut result = check(root, host);
+    for _ in 0..ROUNDS {
+        let Err((error, paths)) = &result else { return Ok(()) };
+        let mut cuts: Vec<(Vec<usize>, String)> = Vec::new();
+        for mistake in error.mistakes() {
+            let path = paths.get(mistake.line - 1).cloned().unwrap_or_default();
+            if let Some(cut) = cut(root, &path)
+                && !cuts.iter().any(|(known, _)| *known == cut)
+            {
+                cuts.push((cut, mistake.message.clone()));
+            }
+        }
+        if cuts.is_empty() {
+            break;
+        }
+        // The last one first: steps to the others stay right. What lies in another one goes with it.
+        cuts.sort();
+        while let Some((path, message)) = cuts.pop() {
+            if let Some(item) = take(root, &path) {
+                tell(&item, root, &message, ledger);
+            }
+        }
+        result = check(root, host);
+    }
+    result.map_err(|(error, _)| error)
+}
+
+fn check(root: &Item, host: &str) -> Result<(), (ConfigError, Vec<Vec<usize>>)> {
+    let Value::Map(map) = &root.value else { return Ok(()) };
+    let written = write(map, &[], &[]);
+    match lb_config::parse_on(&written.text, "imported", host) {
+        Ok(_) => Ok(()),
+        Err(error) => Err((error, written.paths)),
+    }
+}
+
+/// The steps to what is taken out because of a mistake at `path`: as little as can be.
+fn cut(root: &Item, path: &[usize]) -> Option<Vec<usize>> {
+    let mut cut = None;
+    let (mut here, mut name) = (root, "");
+    for (depth, step) in path.iter().enumerate() {
+        let (removable, key) = match &here.value {
+            Value::List(_) => (true, ""),
+            Value::Map(Map(entries)) => {
+                let key = entries.get(*step).map_or("", |(key, _)| key.as_str());
+                let is_needed = *step == 0 && !LOOSE.contains(&name);
+                (!is_needed && !(depth == 0 && key == "services"), key)
+            }
+            Value::Text(_) | Value::Words(_) => (false, ""),
+        };
+        if removable {
+            cut = Some(path[..=depth].to_vec());
+        }
+        here = here.at_step(*step)?;
+        name = key;
+    }
+    cut
+}
+
+fn take(root: &mut Item, path: &[usize]) -> Option<Item> {
+    let (last, before) = path.split_last()?;
+    let mut here = root;
+    for step in before {
+        here = here.at_step_mut(*step)?;
+    }
+    match &mut here.value {
+        Value::List(items) if *last < items.len() => Some(items.remove(*last)),
+        Value::Map(Map(entries)) if *last < entries.len() => Some(entries.remove(*last).1),
+        _ => None,
+    }
+}
+
+/// The item's own lines are lost, those of what is in it unless others have them, too.
+fn tell(item: &Item, rest: &Item, message: &str, ledger: &mut Ledger) {
+    let others: BTreeSet<At> = rest.all_from().into_iter().collect();
+    let inner = item.all_from().into_iter().filter(|at| !others.contains(at));
+    let from: BTreeSet<At> = item.from.iter().copied().chain(inner).collect();
+    if from.is_empty() {
+        ledger.assumed.push(format!("left out again, as `lb check` refuses it: {message}"));
+    }
+    for at in from {
+        ledger.lost(at, format!("`lb check` refuses it: {message}"));
+    }
+}
+
+/// Puts comments of the source, and what was lost, before what they belong to. Returns those that
+/// come after everything.
+pub(crate) fn place_remarks(root: &mut Item, ledger: &Ledger) -> Vec<String> {
+    let mut places = Vec::new();
+    collect(root, &mut Vec::new(), &mut places);
+    places.sort();
+    let outer: Vec<_> = places.iter().filter(|(_, path)| path.len() <= 2).cloned().collect();
+    let mut below = Vec::new();
+    for (at, texts) in ledger.remarks() {
+        let section = ledger.section_around(at);
+        // What stands outside of blocks is not put deep into one.
+        let places: &[(At, Vec<usize>)] = if section.is_some() { &places } else { &outer };
+        let next = places.partition_point(|(place, _)| *place < at);
+        let inside = |place: At| section.is_none_or(|(first, last)| first <= place && place <= last);
+        let after = places.get(next).filter(|(place, _)| place.file == at.file && inside(*place));
+        let before = || {
+            let last = next.checked_sub(1).and_then(|index| places.get(index));
+            last.filter(|(place, _)| place.file == at.file && section.is_some() && inside(*place))
+        };
+        // The outermost one of those from one line is the first.
+        let outermost = |place: At| places.iter().find(|(other, _)| *other == place);
+        let found = after
+            .or_else(before)
+            .and_then(|(place, _)| outermost(*place))
+            .or_else(|| places.get(next).filter(|(place, _)| place.file == at.file));
+        match found.and_then(|(_, path)| at_path(root, path)) {
+            Some(item) => item.above.extend(texts),
+            None => below.extend(texts),
+        }
+    }
+    below
+}
+
+fn collect(item: &Item, path: &mut Vec<usize>, places: &mut Vec<(At, Vec<usize>)>) {
+    if let Some(first) = item.from.iter().min().filter(|_| !path.is_empty()) {
+        places.push((*first, path.clone()));
+    }
+    let mut step = 0;
+    while let Some(inner) = item.at_step(step) {
+        path.push(step);
+        collect(inner, path, places);
+        path.pop();
+        step += 1;
+    }
+}
+
+fn at_path<'a>(root: &'a mut Item, path: &[usize]) -> Option<&'a mut Item> {
+    path.iter().try_fold(root, |item, step| item.at_step_mut(*step))
+}

@@ -1,0 +1,3 @@
+//! The importer through its public interface.
+
+mod corpus;
