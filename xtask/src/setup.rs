@@ -11,6 +11,7 @@ mod emulator;
 mod install;
 mod machine;
 mod need;
+mod originals;
 mod servers;
 
 pub(crate) use apt::read_package;

@@ -33,6 +33,7 @@ pub mod node;
 pub mod process;
 pub mod responder;
 pub mod serial_line;
+pub mod originals;
 pub mod servers;
 pub mod shell;
 pub mod state;

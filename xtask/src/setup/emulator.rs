@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use super::apt;
-use super::servers::{lay_out, remove, unpack};
+use super::servers::{LEFT_OUT, lay_out, remove, unpack};
 use crate::kernels::emulator::{PACKAGE, unpacked};
 
 /// Unpacks qemu, and renames it when it is complete.
@@ -23,7 +23,7 @@ pub(super) fn make() -> Result<()> {
     let archives = apt::download(&[PACKAGE.to_owned()], &workshop.join("apt"))?;
     eprintln!("setup: unpacking {} packages into {}", archives.len(), target.display());
     lay_out(&made)?;
-    unpack(&archives, &made)?;
+    unpack(&archives, &made, &LEFT_OUT)?;
     remove(&target)?;
     fs::rename(&made, &target).with_context(|| format!("cannot rename {}", made.display()))?;
     remove(&workshop)

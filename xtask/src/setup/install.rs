@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, emulator, list, servers};
+use super::{apt, emulator, list, originals, servers};
 use crate::workspace;
 
 /// The required release of bpf-linker, whose options the build uses.
@@ -19,7 +19,10 @@ pub(super) fn install(missing: &[Missing]) -> Result<()> {
     let apt = apt::available();
     if apt
         && missing.iter().any(|missing| {
-            matches!(missing.how, How::Apt(_) | How::BpfToolchain | How::Servers | How::Emulator)
+            matches!(
+                missing.how,
+                How::Apt(_) | How::BpfToolchain | How::Servers | How::Originals | How::Emulator
+            )
         })
     {
         apt::update()?;
@@ -59,6 +62,7 @@ fn without_apt(how: &How) -> Result<()> {
         }
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
         How::Servers => servers::make(),
+        How::Originals => originals::make(),
         How::Emulator => emulator::make(),
         How::Mount(mount) => mount.make(),
     }

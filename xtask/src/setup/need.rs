@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lb_lab::lab::originals;
 use lb_lab::lab::servers::{catalog, root};
 
 use super::machine::{self, Mount};
@@ -65,6 +66,8 @@ pub(super) enum How {
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
     Servers,
+    /// ldirectord and keepalived, from Debian packages.
+    Originals,
     /// qemu, from Debian packages.
     Emulator,
     /// A mount.
@@ -93,6 +96,12 @@ impl fmt::Display for How {
                 "download 140 MB of Debian packages and unpack them to 500 MB in {}, which takes a minute; none of \
                  it is installed or started on this machine",
                 root::path().display()
+            ),
+            Self::Originals => write!(
+                f,
+                "download 50 MB of Debian packages and unpack them to 180 MB in {}; none of it is installed or started \
+                 on this machine",
+                originals::path().display()
             ),
             Self::Emulator => write!(
                 f,
@@ -145,6 +154,10 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
         let what = format!("real servers ({})", names.join(", "));
         missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
+    }
+    if scope == Scope::Test && !originals::is_complete() {
+        let what = "ldirectord and keepalived".to_owned();
+        missing.push(Missing { what, why: "are what `lb import` is compared with", how: How::Originals });
     }
     if scope == Scope::Kernels && !emulator::is_there() {
         let what = "qemu-system-x86_64".to_owned();

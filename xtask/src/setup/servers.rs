@@ -36,7 +36,7 @@ pub(super) fn make() -> Result<()> {
     let archives = download(&workshop.join("apt"))?;
     eprintln!("setup: unpacking {} packages into {}", archives.len(), target.display());
     lay_out(&made)?;
-    unpack(&archives, &made)?;
+    unpack(&archives, &made, &LEFT_OUT)?;
     for (path, content) in root::FILES {
         fs::write(made.join(path), content)?;
     }
@@ -51,7 +51,7 @@ pub(super) fn make() -> Result<()> {
 }
 
 /// A lock: one `cargo xtask` at a time.
-fn lock(path: &Path) -> Result<Flock<File>> {
+pub(super) fn lock(path: &Path) -> Result<Flock<File>> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
@@ -87,14 +87,15 @@ pub(super) fn lay_out(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks all archives on all processors: most of the time is decompression.
-pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
+/// Unpacks all archives on all processors, because most of the time is decompression, without these
+/// folders of `/usr/share`.
+pub(super) fn unpack(archives: &[PathBuf], root: &Path, left_out: &[&str]) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let left = Mutex::new(archives.iter());
     let next = || left.lock().expect("no thread panics with it").next();
     let work = || -> Result<()> {
         while let Some(archive) = next() {
-            unpack_one(archive, root)?;
+            unpack_one(archive, root, left_out)?;
         }
         Ok(())
     };
@@ -104,15 +105,15 @@ pub(super) fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     })
 }
 
-/// Paths that are not extracted.
-const LEFT_OUT: [&str; 4] = ["doc", "i18n", "locale", "man"];
+/// Folders of `/usr/share` that are not extracted.
+pub(super) const LEFT_OUT: [&str; 4] = ["doc", "i18n", "locale", "man"];
 
-fn unpack_one(archive: &Path, root: &Path) -> Result<()> {
+fn unpack_one(archive: &Path, root: &Path, left_out: &[&str]) -> Result<()> {
     // All files belong to root and are readable for everybody; none is setuid.
     let mut tar = Command::new("sh");
     tar.args(["-c", "umask 022; exec tar \"$@\"", "tar"])
         .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--no-same-permissions"])
-        .args(LEFT_OUT.map(|folder| format!("--exclude=./usr/share/{folder}")))
+        .args(left_out.iter().map(|folder| format!("--exclude=./usr/share/{folder}")))
         .arg("--directory")
         .arg(root);
     ensure!(apt::read_package(archive, &mut tar)?, "cannot unpack {}", archive.display());

@@ -22,6 +22,7 @@ struct Target {
     vip: String,
     port: u16,
     at: At,
+    is_mark: bool,
 }
 
 pub(super) fn read(statement: &Statement, all: &[Statement], ledger: &mut Ledger, parts: &mut Parts<'_>) {
@@ -90,7 +91,7 @@ fn targets(statement: &Statement, all: &[Statement], ledger: &mut Ledger, parts:
 fn target(address: IpAddr, port: u16, at: At) -> Target {
     let ports = if port == 0 { "*".to_owned() } else { port.to_string() };
     // `lb` writes all ports without brackets, too.
-    Target { vip: endpoint(address, &ports), port, at }
+    Target { vip: endpoint(address, &ports), port, at, is_mark: false }
 }
 
 fn mark(number: Option<&String>, at: At, ledger: &mut Ledger, parts: &Parts<'_>) -> Option<Target> {
@@ -107,7 +108,7 @@ fn mark(number: Option<&String>, at: At, ledger: &mut Ledger, parts: &Parts<'_>)
     ledger.changed(at, format!("the firewall mark {text} stands for {vip}, as `--mark` says"));
     let port =
         vip.rsplit(':').next().and_then(|ports| ports.split([',', '-']).next()?.parse().ok()).unwrap_or(0);
-    Some(Target { vip: vip.to_owned(), port, at })
+    Some(Target { vip: vip.to_owned(), port, at, is_mark: true })
 }
 
 /// A line of a virtual_server_group: `ADDRESS[-LAST] PORT` or `fwmark N`.
@@ -175,6 +176,13 @@ fn service(
     }
     if statement.last("inhibit_on_failure").is_none() {
         map.set("quiescent", "off", &[]);
+    }
+    if statement.last("protocol").is_none() && !target.is_mark {
+        map.set("protocol", "udp", &[]);
+        ledger.changed(
+            statement.at(),
+            "`protocol: udp`, as keepalived takes it where none is given: say `protocol: tcp` if that was meant",
+        );
     }
     let mut servers = Vec::new();
     let mut hooks = match map.get("hooks") {
