@@ -130,10 +130,12 @@ impl Ledger {
         self.sections.push((first, last));
     }
 
-    /// First and last line of the innermost block around `at`.
-    pub(crate) fn section_around(&self, at: At) -> Option<(At, At)> {
-        let around = self.sections.iter().filter(|(first, last)| *first <= at && at <= *last);
-        around.max_by_key(|(first, _)| *first).copied()
+    /// First and last lines of the blocks around `at`, the innermost one first.
+    pub(crate) fn sections_around(&self, at: At) -> Vec<(At, At)> {
+        let around = |(first, last): &(At, At)| *first <= at && at <= *last;
+        let mut sections: Vec<_> = self.sections.iter().copied().filter(around).collect();
+        sections.sort_unstable_by_key(|(first, _)| std::cmp::Reverse(*first));
+        sections
     }
 
     /// Comments of the source, and what was lost, for the YAML: by their places.

@@ -112,28 +112,36 @@ pub(crate) fn place_remarks(root: &mut Item, ledger: &Ledger) -> Vec<String> {
     let outer: Vec<_> = places.iter().filter(|(_, path)| path.len() <= 2).cloned().collect();
     let mut below = Vec::new();
     for (at, texts) in ledger.remarks() {
-        let section = ledger.section_around(at);
-        // What stands outside of blocks is not put deep into one.
-        let places: &[(At, Vec<usize>)] = if section.is_some() { &places } else { &outer };
-        let next = places.partition_point(|(place, _)| *place < at);
-        let inside = |place: At| section.is_none_or(|(first, last)| first <= place && place <= last);
-        let after = places.get(next).filter(|(place, _)| place.file == at.file && inside(*place));
-        let before = || {
-            let last = next.checked_sub(1).and_then(|index| places.get(index));
-            last.filter(|(place, _)| place.file == at.file && section.is_some() && inside(*place))
-        };
-        // The outermost one of those from one line is the first.
-        let outermost = |place: At| places.iter().find(|(other, _)| *other == place);
-        let found = after
-            .or_else(before)
-            .and_then(|(place, _)| outermost(*place))
-            .or_else(|| places.get(next).filter(|(place, _)| place.file == at.file));
-        match found.and_then(|(_, path)| at_path(root, path)) {
+        let sections = ledger.sections_around(at);
+        let path = sections
+            .iter()
+            .find_map(|section| within(&places, at, *section))
+            // What stands outside of blocks is not put deep into one.
+            .or_else(|| next(&outer, at));
+        match path.and_then(|path| at_path(root, path)) {
             Some(item) => item.above.extend(texts),
             None => below.extend(texts),
         }
     }
     below
+}
+
+type Places = [(At, Vec<usize>)];
+
+/// What comes from the first line at or behind `at` within a block, else from the last one before.
+fn within(places: &Places, at: At, (first, last): (At, At)) -> Option<&[usize]> {
+    let index = places.partition_point(|(place, _)| *place < at);
+    let inside = |place: At| first <= place && place <= last;
+    let after = places.get(index).filter(|(place, _)| inside(*place));
+    let before = || places.get(index.checked_sub(1)?).filter(|(place, _)| inside(*place));
+    let (place, _) = after.or_else(before)?;
+    next(places, *place)
+}
+
+/// What comes from the first line at or behind `at` in the same file: the outermost of that.
+fn next(places: &Places, at: At) -> Option<&[usize]> {
+    let index = places.partition_point(|(place, _)| *place < at);
+    places.get(index).filter(|(place, _)| place.file == at.file).map(|(_, path)| path.as_slice())
 }
 
 fn collect(item: &Item, path: &mut Vec<usize>, places: &mut Vec<(At, Vec<usize>)>) {

@@ -99,7 +99,7 @@ impl fmt::Display for How {
             ),
             Self::Originals => write!(
                 f,
-                "download 50 MB of Debian packages and unpack them to 180 MB in {}; none of it is installed or started \
+                "download 37 MB of Debian packages and unpack them to 140 MB in {}; none of it is installed or started \
                  on this machine",
                 originals::path().display()
             ),

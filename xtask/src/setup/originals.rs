@@ -11,7 +11,10 @@ use super::servers::{lay_out, lock, remove, unpack};
 
 /// Builds the file system, and replaces an old one only when the new one is complete.
 pub(super) fn make() -> Result<()> {
-    ensure!(apt::available(), "ldirectord and keepalived are unpacked from Debian's packages, which needs apt");
+    ensure!(
+        apt::available(),
+        "ldirectord and keepalived are unpacked from Debian's packages, which needs apt"
+    );
     let target = originals::path();
     let workshop = target.with_extension("new");
     if let Some(parent) = target.parent() {

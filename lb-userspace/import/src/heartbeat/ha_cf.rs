@@ -98,7 +98,8 @@ impl HaCf {
                 ledger.kept(at, "`baud` of the serial paths");
             }
             "serial" => self.serial(values, at, ledger, parts),
-            "bcast" => self.broadcast(values, at, ledger, parts),
+            // Its name in the first versions.
+            "udp" | "bcast" => self.broadcast(values, at, ledger, parts),
             "mcast" | "mcast6" => self.multicast(values, at, ledger, parts),
             "ucast" | "ucast6" => self.add_unicast(values, of, at, ledger, parts),
             "ping" => self.add_references(values, "`references`", at, ledger, parts),
@@ -109,7 +110,13 @@ impl HaCf {
             }
             "auto_failback" | "nice_failback" => self.add_failback(name, first, at, ledger),
             "respawn" => respawn(values, at, ledger),
-            name => keywords::tell(Source::Heartbeat, &["ha.cf"], name, at, ledger),
+            name => {
+                // The last word is most devices' password.
+                if let ("stonith" | "stonith_host", Some(secret)) = (name, values.last()) {
+                    ledger.hide(at, secret);
+                }
+                keywords::tell(Source::Heartbeat, &["ha.cf"], name, at, ledger);
+            }
         }
     }
 

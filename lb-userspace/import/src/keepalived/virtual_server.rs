@@ -219,8 +219,12 @@ fn method(statement: &Statement, map: &mut Map, ledger: &mut Ledger) -> bool {
         "TUN" => option("type").map_or("ipip", String::as_str),
         "NAT" => "masq",
         other => {
-            ledger.lost(at, format!("{other:?} is none of NAT, DR and TUN"));
-            return false;
+            ledger.lost(
+                at,
+                format!("{other:?} is none of NAT, DR and TUN: taken for NAT, keepalived's default"),
+            );
+            map.set("forward", "masq", &[]);
+            return true;
         }
     };
     if forward != "direct" {
@@ -397,7 +401,7 @@ fn server(
             {
                 checks.extend(checker::read(line, &defaults, ledger, parts));
             }
-            _ => line.tell(&["check"], ledger),
+            _ => line.tell(&[&["check"][..], &checker::SCOPES].concat(), ledger),
         }
     }
     match checks.len() {

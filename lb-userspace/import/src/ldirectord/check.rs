@@ -12,6 +12,8 @@ pub(super) struct Checks<'c> {
     pub udp: bool,
     pub service: String,
     pub service_at: Option<At>,
+    /// The line `virtual`, whose port decides on the service where no line says it.
+    pub head: At,
     pub ipv6: bool,
 }
 
@@ -213,7 +215,7 @@ impl Checks<'_> {
                      check can do more",
                     check.text("type").unwrap_or_default()
                 );
-                from.first().into_iter().for_each(|at| ledger.lost(*at, what.clone()));
+                ledger.lost(self.service_at.unwrap_or(self.head), what);
             }
             _ => {}
         }
@@ -302,7 +304,10 @@ impl Checks<'_> {
         }
         if let Some(Directive { value, at, .. }) = self.get("database") {
             match service {
-                "pgsql" => check.set("database", unquoted(value), &[*at]),
+                "pgsql" => {
+                    check.set("database", unquoted(value), &[*at]);
+                    ledger.kept(*at, "`database`");
+                }
                 _ => ledger.lost(*at, format!("a check of {service} names no database")),
             }
         }

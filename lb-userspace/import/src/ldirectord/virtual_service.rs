@@ -46,6 +46,7 @@ pub(super) fn convert(section: &Section, config: &Config, ledger: &mut Ledger, p
         udp,
         service,
         service_at: last(own, "service").map(|line| line.at),
+        head: head.at,
         ipv6: target.ipv6,
     };
     let mut map = Map::default();

@@ -119,11 +119,11 @@ fn each_case_gives_what_is_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Every line that is not blank is in the report, once, in its place.
+/// Every line that is not blank is in the report, once, in its place, and every comment in the YAML.
 #[test]
 fn every_line_of_the_corpus_is_in_the_report() {
     for case in cases() {
-        let report = case.import().report;
+        let Imported { yaml, report, .. } = case.import();
         for file in &case.files {
             let told: Vec<usize> =
                 report.lines.iter().filter(|entry| entry.file == file.name).map(|entry| entry.line).collect();
@@ -131,6 +131,10 @@ fn every_line_of_the_corpus_is_in_the_report() {
             let there: Vec<usize> =
                 lines.filter(|(_, line)| !line.trim().is_empty()).map(|(line, _)| line).collect();
             assert_eq!(told, there, "{}: {}", case.name, file.name);
+        }
+        for entry in report.lines.iter().filter(|entry| entry.text.starts_with(['#', '!'])) {
+            let comment = entry.text[1..].trim();
+            assert!(yaml.contains(comment), "{}: {comment:?} is not in\n{yaml}", case.name);
         }
         assert!(
             report.lines.iter().all(|entry| entry.fate == Fate::Kept || !entry.notes.is_empty()),

@@ -23,8 +23,11 @@ const PATHS: [&str; 4] = [
 ];
 
 /// Files that no package contains.
-pub const FILES: [(&str, &str); 3] =
-    [("etc/passwd", "root:x:0:0::/:/bin/sh\n"), ("etc/group", "root:x:0:\n"), ("etc/hosts", "127.0.0.1 localhost\n")];
+pub const FILES: [(&str, &str); 3] = [
+    ("etc/passwd", "root:x:0:0::/:/bin/sh\n"),
+    ("etc/group", "root:x:0:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n"),
+];
 
 /// The file that records the packages; written last.
 pub const RECIPE: &str = "recipe";
