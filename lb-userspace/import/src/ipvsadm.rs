@@ -122,7 +122,7 @@ fn change_service(command: &Command, options: Options, at: At, table: &mut Table
             table.services.push(Service { key, options, from: vec![at], servers: Vec::new() });
         }
         (Command::AddService, Some(_)) => {
-            ledger.lost(at, "the service exists already: ipvsadm refuses the line")
+            ledger.lost(at, "the service exists already: ipvsadm refuses the line");
         }
         (Command::EditService, Some(index)) => {
             let service = &mut table.services[index];
@@ -155,7 +155,7 @@ fn change_server(command: &Command, options: Options, at: At, table: &mut Table,
     match (command, known) {
         (Command::AddServer, None) => service.servers.push((server, options, vec![at])),
         (Command::AddServer, Some(_)) => {
-            ledger.lost(at, "the server exists already: ipvsadm refuses the line")
+            ledger.lost(at, "the server exists already: ipvsadm refuses the line");
         }
         (Command::EditServer, Some(index)) => {
             let (_, known, from) = &mut service.servers[index];
@@ -240,7 +240,7 @@ fn settings(options: &Options, ipv6: bool, at: At, map: &mut Map, ledger: &mut L
             match prefix(mask, ipv6) {
                 Some(prefix) => persistence.set("prefix", prefix.to_string(), &[at]),
                 None => {
-                    ledger.lost(at, format!("-M {mask}: `lb` binds clients by a prefix, and this is none"))
+                    ledger.lost(at, format!("-M {mask}: `lb` binds clients by a prefix, and this is none"));
                 }
             }
         }

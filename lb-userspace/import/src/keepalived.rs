@@ -120,7 +120,7 @@ fn global(statement: &Statement, ledger: &mut Ledger, parts: &mut Parts<'_>) {
         "router_id" => ledger.needless(at, "nodes are called as `nodes` of the cluster names them"),
         "vrrp_garp_master_refresh" => ledger.lost(at, "set `refresh` of each group"),
         "lvs_sync_daemon" => {
-            ledger.needless(at, "directors tell each other about connections anyway (`sync`)")
+            ledger.needless(at, "directors tell each other about connections anyway (`sync`)");
         }
         _ => statement.tell(&["global"], ledger),
     }

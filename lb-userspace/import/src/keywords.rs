@@ -73,7 +73,7 @@ pub(crate) fn tell(source: Source, scopes: &[&str], name: &str, at: At, ledger: 
         Some(Keyword { verdict: Verdict::Needless, note, .. }) => ledger.needless(at, note),
         Some(Keyword { verdict: Verdict::Partly, note, .. }) if !note.is_empty() => ledger.changed(at, note),
         Some(Keyword { note: "", .. }) => {
-            ledger.lost(at, format!("`{name}` means nothing to `lb` in this place"))
+            ledger.lost(at, format!("`{name}` means nothing to `lb` in this place"));
         }
         Some(Keyword { note, .. }) => ledger.lost(at, note),
         None => ledger.lost(at, unknown(source, scopes, name)),

@@ -6,10 +6,13 @@ use crate::report::{At, Entry, Fate, Report};
 /// A line that nobody has claimed is lost, so that none is dropped silently.
 const UNCLAIMED: &str = "`lb import` does not understand this line";
 
+/// Notes of one line: a global one may be wrong for each service.
+const MOST_NOTES: usize = 12;
+
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     files: Vec<File>,
-    pub assumed: Vec<String>,
+    assumed: Vec<String>,
     /// First and last line of blocks: comments stay within them.
     sections: Vec<(At, At)>,
 }
@@ -74,8 +77,16 @@ impl Ledger {
         let note = note.into();
         if let Some(line) = self.line(at)
             && !line.fates.iter().any(|(_, known)| *known == note)
+            && (line.fates.len() < MOST_NOTES || line.fates.iter().all(|(known, _)| *known < fate))
         {
             line.fates.push((fate, note));
+        }
+    }
+
+    /// Notes what the YAML says that no line of the source did.
+    pub(crate) fn assume(&mut self, what: String) {
+        if !self.assumed.contains(&what) {
+            self.assumed.push(what);
         }
     }
 

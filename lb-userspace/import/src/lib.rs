@@ -100,7 +100,7 @@ pub fn import(source: Source, files: &[SourceFile], known: &Known, find: &mut Fi
     let numbers: Vec<usize> = files.iter().map(|file| ledger.add(file)).collect();
     match source {
         Source::Ldirectord => {
-            numbers.into_iter().for_each(|file| ldirectord::read(file, &mut ledger, &mut parts, find))
+            numbers.into_iter().for_each(|file| ldirectord::read(file, &mut ledger, &mut parts, find));
         }
         Source::Heartbeat => heartbeat::read(&numbers, &mut ledger, &mut parts, find),
         Source::Keepalived => keepalived::read(&numbers, &mut ledger, &mut parts, find),

@@ -119,7 +119,7 @@ impl<'k> Parts<'k> {
             [] => {
                 let note =
                     "`interface: eth0`; say `--interface NAME` where clients' packets come in by another one";
-                ledger.assumed.push(note.to_owned());
+                ledger.assume(note.to_owned());
                 root.set("interface", "eth0", &[]);
             }
             [one] => root.set("interface", one.as_str(), &from),
@@ -160,11 +160,11 @@ impl<'k> Parts<'k> {
                 item.above
                     .push("On each node its own name; without this line the host's name counts.".to_owned());
             }
-            ledger.assumed.push(note);
+            ledger.assume(note);
         }
         let note = "`key_file: /etc/lb/keys`, which must be there on all nodes before `lb` starts: `umask 077; echo \"1 \
                     $(openssl rand -hex 32)\" > /etc/lb/keys` once, and a copy to each";
-        ledger.assumed.push(note.to_owned());
+        ledger.assume(note.to_owned());
         cluster.set("key_file", "/etc/lb/keys", &[]);
         cluster.sort(&CLUSTER);
         root.set("cluster", cluster, &[]);
@@ -194,7 +194,7 @@ impl<'k> Parts<'k> {
         self.services.push(item);
         let note = "a service of all TCP ports of the first VIP with `fallback: local`, as the source has none and a file \
                     needs one: the active director's own host serves, as before";
-        ledger.assumed.push(note.to_owned());
+        ledger.assume(note.to_owned());
     }
 }
 

@@ -35,11 +35,12 @@ pub(crate) fn settle(root: &mut Item, ledger: &mut Ledger, host: &str) -> Result
         }
         // The last one first: steps to the others stay right. What lies in another one goes with it.
         cuts.sort();
+        let mut gone = Vec::new();
         while let Some((path, message)) = cuts.pop() {
-            if let Some(item) = take(root, &path) {
-                tell(&item, root, &message, ledger);
-            }
+            gone.extend(take(root, &path).map(|item| (item, message)));
         }
+        let rest: BTreeSet<At> = root.all_from().into_iter().collect();
+        gone.iter().for_each(|(item, message)| tell(item, &rest, message, ledger));
         result = check(root, host);
     }
     result.map_err(|(error, _)| error)
@@ -64,7 +65,7 @@ fn cut(root: &Item, path: &[usize]) -> Option<Vec<usize>> {
             Value::Map(Map(entries)) => {
                 let key = entries.get(*step).map_or("", |(key, _)| key.as_str());
                 let is_needed = *step == 0 && !LOOSE.contains(&name);
-                (!is_needed && !(depth == 0 && key == "services"), key)
+                (!(is_needed || (depth == 0 && key == "services")), key)
             }
             Value::Text(_) | Value::Words(_) => (false, ""),
         };
@@ -91,12 +92,11 @@ fn take(root: &mut Item, path: &[usize]) -> Option<Item> {
 }
 
 /// The item's own lines are lost, those of what is in it unless others have them, too.
-fn tell(item: &Item, rest: &Item, message: &str, ledger: &mut Ledger) {
-    let others: BTreeSet<At> = rest.all_from().into_iter().collect();
-    let inner = item.all_from().into_iter().filter(|at| !others.contains(at));
+fn tell(item: &Item, rest: &BTreeSet<At>, message: &str, ledger: &mut Ledger) {
+    let inner = item.all_from().into_iter().filter(|at| !rest.contains(at));
     let from: BTreeSet<At> = item.from.iter().copied().chain(inner).collect();
     if from.is_empty() {
-        ledger.assumed.push(format!("left out again, as `lb check` refuses it: {message}"));
+        ledger.assume(format!("left out again, as `lb check` refuses it: {message}"));
     }
     for at in from {
         ledger.lost(at, format!("`lb check` refuses it: {message}"));

@@ -131,7 +131,7 @@ fn row(service: &Service) -> Row {
             'g'
         };
         // `lb` fills in a lower threshold, which IPVS does itself.
-        let given = (server.thresholds.upper.into(), server.thresholds.lower.into());
+        let given = (server.thresholds.upper().into(), server.thresholds.lower().into());
         let port = server.masq.then_some(server.port);
         (server.address, (method, u64::from(server.weight), given.0, given.1, port))
     });
@@ -216,8 +216,9 @@ fn the_table_is_the_one_that_ldirectord_builds() -> Result<()> {
         fs::copy(case.folder.join("ldirectord.cf"), srv.join(format!("{}.cf", case.name)))?;
         names.push(case.name.clone());
     }
-    let sample = fs::read_to_string(originals::path().join("etc/ha.d/ldirectord.cf"))
-        .context("the originals are not there: run `cargo xtask setup`")?;
+    let sample =
+        fs::read_to_string(originals::path().join("usr/share/doc/ldirectord/examples/ldirectord.cf"))
+            .context("the originals are not there: run `cargo xtask setup`")?;
     for (index, text) in sections(&sample).into_iter().chain([sample.clone()]).enumerate() {
         let name = format!("sample-{index}");
         fs::write(srv.join(format!("{name}.cf")), text)?;

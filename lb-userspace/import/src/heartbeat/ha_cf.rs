@@ -208,7 +208,7 @@ impl HaCf {
         match values.get(3) {
             None | Some(&"1") => ledger.kept(at, "a path of type multicast"),
             Some(ttl) => {
-                ledger.changed(at, format!("a path of type multicast, with a time to live of 1, not {ttl}"))
+                ledger.changed(at, format!("a path of type multicast, with a time to live of 1, not {ttl}"));
             }
         }
     }
@@ -351,9 +351,7 @@ impl HaCf {
             let mut path = Map::default();
             path.set("type", "unicast", &[]);
             parts.paths.push(Item::new(path, &[]));
-            ledger
-                .assumed
-                .push("a path of type unicast between the nodes' addresses: ha.cf has none".to_owned());
+            ledger.assume("a path of type unicast between the nodes' addresses: ha.cf has none".to_owned());
         }
     }
 
@@ -395,7 +393,7 @@ impl HaCf {
         }
         let note = "the times are heartbeat's own; `lb` does with `interval: 50ms` and `dead: 200ms`, its defaults, where \
                     no path is a serial line below 38,400 baud";
-        ledger.assumed.push(note.to_owned());
+        ledger.assume(note.to_owned());
     }
 
     /// There is no cluster: what belongs to it is lost.

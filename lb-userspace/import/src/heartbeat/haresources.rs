@@ -179,7 +179,7 @@ fn other(
                 numbers.into_iter().for_each(|file| ldirectord::read(file, ledger, parts, find));
             }
             Err(why) => {
-                ledger.lost(at, format!("its services are in {wanted}, which was not imported: {why}"))
+                ledger.lost(at, format!("its services are in {wanted}, which was not imported: {why}"));
             }
         }
     } else if name == "LVSSyncDaemonSwap" {

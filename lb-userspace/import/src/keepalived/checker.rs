@@ -143,7 +143,7 @@ fn setting(line: &Statement, kind: &str, check: &mut Map, ledger: &mut Ledger, p
         },
         "bind_if" => set("interface", value.to_owned()),
         "connect_ip" => {
-            ledger.lost(at, "checks go to the server's own address; an `external` check can ask another one")
+            ledger.lost(at, "checks go to the server's own address; an `external` check can ask another one");
         }
         "helo_name" => set("helo", value.to_owned()),
         "delay_loop" | "retry" | "nb_get_retry" | "delay_before_retry" | "connect_timeout"

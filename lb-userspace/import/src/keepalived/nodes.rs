@@ -78,9 +78,7 @@ pub(super) fn finish(
     let mut path = Map::default();
     path.set("type", "unicast", &[]);
     parts.paths.push(Item::new(path, &[]));
-    ledger
-        .assumed
-        .push("a path of type unicast between the nodes' addresses; best add a second one".to_owned());
+    ledger.assume("a path of type unicast between the nodes' addresses; best add a second one".to_owned());
     if !vrrp.hooks.is_empty() {
         parts.cluster.set("hooks", vrrp.hooks.clone(), &[]);
     }

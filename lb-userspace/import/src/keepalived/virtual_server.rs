@@ -124,7 +124,7 @@ fn of_group(line: &Statement, ledger: &mut Ledger, parts: &Parts<'_>) -> Vec<Tar
             match addresses.len() {
                 1 => ledger.kept(at, "a service"),
                 several => {
-                    ledger.changed(at, format!("{several} services, one for each address of the range"))
+                    ledger.changed(at, format!("{several} services, one for each address of the range"));
                 }
             }
             addresses.into_iter().map(|address| target(address, number, at)).collect()
@@ -206,8 +206,7 @@ fn method(statement: &Statement, map: &mut Map, ledger: &mut Ledger) -> bool {
     let Some(line) = statement.last("lb_kind").or_else(|| statement.last("lvs_method")) else {
         map.set("forward", "masq", &[]);
         ledger
-            .assumed
-            .push(format!("`forward: masq` of {}: NAT is keepalived's default", statement.words.join(" ")));
+            .assume(format!("`forward: masq` of {}: NAT is keepalived's default", statement.words.join(" ")));
         return true;
     };
     let at = line.at();

@@ -114,7 +114,7 @@ impl Vrrp {
             }
             "mcast_src_ip" => ledger.needless(at, "heartbeats go between the nodes' own addresses"),
             "virtual_router_id" => {
-                ledger.needless(at, "`name` of the cluster tells clusters on one network apart")
+                ledger.needless(at, "`name` of the cluster tells clusters on one network apart");
             }
             "authentication" | "auth_hmac" => {
                 let why = "heartbeats are signed with the keys of `key_file`";
@@ -124,7 +124,7 @@ impl Vrrp {
                 }
             }
             "notify_master" | "notify_backup" | "notify_fault" | "notify" => {
-                self.notify(line, instance, ledger)
+                self.notify(line, instance, ledger);
             }
             _ => line.tell(&["vrrp"], ledger),
         }

@@ -134,12 +134,11 @@ impl Checks<'_> {
         if let Some((fall, at)) = fall {
             check.set("fall", fall.to_string(), &[at]);
         }
-        if kind == "external" {
-            if let Some((_, Item { value: Value::Map(command), .. })) =
+        if kind == "external"
+            && let Some((_, Item { value: Value::Map(command), .. })) =
                 check.0.iter_mut().find(|(key, _)| key == "command")
-            {
-                command.set("timeout", format!("{timeout}s"), &from);
-            }
+        {
+            command.set("timeout", format!("{timeout}s"), &from);
         }
         if let Some(port) = port.filter(|_| kind != "ping") {
             let from: Vec<At> = self.get("checkport").map(|directive| directive.at).into_iter().collect();
@@ -245,7 +244,7 @@ impl Checks<'_> {
         self.receive(own, |text, at| expect(check, text, at));
         if check.get("receive").is_none() && check.get("matches").is_none() && check.get("send").is_some() {
             check.set("matches", ".", &[]);
-            ledger.assumed.push("`matches: .` of a simpletcp check: ldirectord wants any answer".to_owned());
+            ledger.assume("`matches: .` of a simpletcp check: ldirectord wants any answer".to_owned());
         }
     }
 

@@ -24,17 +24,22 @@ pub(super) struct Real {
     pub surplus: String,
 }
 
+/// Whether the character is one of a host's name: a range follows its first host by `->`.
+fn in_name(text: &str, index: usize, char: char) -> bool {
+    match char {
+        '-' => !text[index..].starts_with("->"),
+        char => char.is_ascii_alphanumeric() || "._".contains(char),
+    }
+}
+
 /// A host and the rest behind it.
 fn host(text: &str) -> (&str, &str) {
     let end = match text.starts_with('[') {
         true => text.find(']').map_or(text.len(), |end| end + 1),
         false => text
             .char_indices()
-            .find(|(index, char)| {
-                !(char.is_ascii_alphanumeric() || "._".contains(*char))
-                    && !(*char == '-' && !text[*index..].starts_with("->"))
-            })
-            .map_or(text.len(), |(index, _)| index),
+            .find(|(index, char)| !in_name(text, *index, *char))
+            .map_or(text.len(), |at| at.0),
     };
     text.split_at(end)
 }

@@ -18,7 +18,7 @@ pub const PACKAGES: [&str; 7] =
 const PATHS: [&str; 4] = [
     "usr/sbin/ldirectord",
     "usr/sbin/keepalived",
-    "etc/ha.d/ldirectord.cf",
+    "usr/share/doc/ldirectord/examples/ldirectord.cf",
     "usr/share/doc/keepalived/samples",
 ];
 
