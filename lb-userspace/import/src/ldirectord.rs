@@ -48,6 +48,23 @@ pub(crate) fn digits(text: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
+/// What ldirectord refuses in the value of a directive, if it looks at it.
+pub(crate) fn refused(directive: &Directive) -> Option<&'static str> {
+    let Directive { name, value, .. } = directive;
+    match name.as_str() {
+        "checktimeout" | "negotiatetimeout" | "timeout" | "connecttimeout" | "checkinterval"
+        | "checkcount" | "failurecount" | "checkport" => {
+            let fits = digits(value).is_some_and(|number| number > 0);
+            (!fits).then_some("expected a number above 0: ldirectord refuses the line")
+        }
+        "autoreload" | "fork" | "supervised" | "quiescent" | "readdquiescent" | "cleanstop" | "ops" => {
+            let fits = matches!(value.as_str(), "yes" | "no");
+            (!fits).then_some("expected yes or no: ldirectord refuses the line")
+        }
+        _ => None,
+    }
+}
+
 /// The text between the first quote and the last one, or the bare text.
 pub(crate) fn unquoted(text: &str) -> &str {
     match (text.find('"'), text.rfind('"')) {
@@ -190,6 +207,10 @@ fn globals(config: &Config, ledger: &mut Ledger, parts: &mut Parts<'_>) {
         let Directive { name, value, at } = directive;
         if keywords::find(Source::Ldirectord, &["global"], name).is_some() && !counts(directive) {
             ledger.needless(*at, format!("a later line has `{name}`, too, and that one counts"));
+            continue;
+        }
+        if let Some(why) = refused(directive) {
+            ledger.lost(*at, why);
             continue;
         }
         match name.as_str() {

@@ -204,7 +204,8 @@ fn sections(sample: &str) -> Vec<String> {
         }
     }
     sections.extend(open);
-    sections
+    // A slip of the sample, by which ldirectord takes the port for the host.
+    sections.iter().map(|section| section.replace("::5060", ":5060")).collect()
 }
 
 #[test]
@@ -266,11 +267,13 @@ fn compare(srv: &Path, name: &str) -> Result<Outcome> {
             _ => Outcome::Refused,
         });
     }
-    if !result.succeeded {
-        return Ok(Outcome::Differs(result.said));
-    }
-    let config = lb_config::parse(&result.yaml, name)?;
-    let (ours, fallbacks) = imported(&config);
+    // Where nothing is left, such as of a firewall mark alone, there is no table.
+    let nothing = result.said.contains("`services` is missing or empty");
+    let (ours, fallbacks) = match result.succeeded {
+        true => imported(&lb_config::parse(&result.yaml, name)?),
+        false if nothing => (Table::new(), Vec::new()),
+        false => return Ok(Outcome::Differs(result.said)),
+    };
     let differences = differences(&recorded(&read(".record")?), &ours, &fallbacks);
     // What is lost explains a difference; without it there must be none.
     Ok(match differences.len() <= lost {

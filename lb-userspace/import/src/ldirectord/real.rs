@@ -20,6 +20,8 @@ pub(super) struct Real {
     pub upper: Option<u64>,
     /// The name, if one was given in place of an address.
     pub name: Option<String>,
+    /// Two colons before the port, as in Debian's sample: ldirectord takes the port for the host.
+    pub two_colons: bool,
     /// What follows that ldirectord refuses.
     pub surplus: String,
 }
@@ -54,7 +56,6 @@ pub(super) fn parse(text: &str, hosts: &Hosts) -> Result<Real, String> {
         None => (None, rest),
     };
     let (place, flags) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    // Debian's sample has `ADDRESS::PORT`, too.
     let port = match place.trim_start_matches(':') {
         "" => 0,
         name => port(name).ok_or_else(|| format!("port {name:?} is not known"))?,
@@ -78,6 +79,7 @@ pub(super) fn parse(text: &str, hosts: &Hosts) -> Result<Real, String> {
         lower: None,
         upper: None,
         name,
+        two_colons: place.starts_with("::"),
         surplus: String::new(),
     };
     read_flags(flags, &mut real)?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::check::{Checks, port_of, service_of};
-use super::{Config, Directive, Section, digits, last, real, unquoted};
+use super::{Config, Directive, Section, digits, last, real, refused, unquoted};
 use crate::Source;
 use crate::hosts::{endpoint, port};
 use crate::keywords;
@@ -314,6 +314,9 @@ fn servers(
             1 => ledger.kept(at, "a server"),
             several => ledger.changed(at, format!("{several} servers, one for each address of the range")),
         }
+        if real.two_colons {
+            ledger.changed(at, "two colons, where ldirectord takes the port for the host: taken for one");
+        }
         if !real.surplus.is_empty() {
             ledger.lost(
                 at,
@@ -374,6 +377,9 @@ fn tell_the_rest(section: &Section, config: &Config, used: &[At], ledger: &mut L
         if !is_last {
             ledger.needless(*at, format!("a later line has `{name}`, too, and that one counts"));
             continue;
+        }
+        if let Some(why) = refused(directive) {
+            ledger.lost(*at, why);
         }
         if matches!(name.as_str(), "passwd" | "secret") {
             ledger.hide(*at, unquoted(value));
