@@ -146,7 +146,7 @@ fn a_disabled_server_keeps_its_connections_until_it_is_enabled_again() {
     let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
     let pages = open.each_mut().map(KeptOpen::get);
     let told = director.order(&["disable", "www1", "--reason", "new disk"]).expect("www1 is known");
-    assert_eq!(told, "in maintenance on this director until `lb enable www1`: www1 of web\n");
+    assert_eq!(told, "drained until `lb enable www1`: www1 of web\n");
     let status = wait_for(&director, "maintenance", |status| health(status, "www1") == "maintenance");
     assert_eq!(status.server("www1").and_then(|server| server.reason.as_deref()), Some("new disk"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www2), 4, "new connections go elsewhere");

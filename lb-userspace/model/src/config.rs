@@ -58,6 +58,14 @@ impl Config {
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
         vips(&self.groups).collect()
     }
+
+    /// The file that stores operators' standing orders for servers. Each director has its own.
+    pub fn orders_file(&self) -> PathBuf {
+        match &self.cluster {
+            Some(cluster) => cluster.state.join("orders"),
+            None => self.maintenance.join(format!(".orders.{}", self.interface)),
+        }
+    }
 }
 
 /// The VIPs of these groups, each with its group's number.
