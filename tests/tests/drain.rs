@@ -75,7 +75,8 @@ fn a_drain_is_waited_for_until_the_last_connection_has_ended() {
     let place = pages.iter().position(|page| *page == Answer::Www1).expect("one is www1's");
 
     let given_up = lb(&director, &["drain", "www1", "--wait", "--timeout", "1s"]).output().expect("lb runs");
-    let [told, why] = [&given_up.stdout, &given_up.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    let [told, why] =
+        [&given_up.stdout, &given_up.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     assert_eq!(given_up.status.code(), Some(1), "{told}{why}");
     assert!(told.contains("drained until `lb enable www1`: www1 of web"), "{told}");
     assert!(told.contains("www1 of web: 1 active, "), "{told}");
@@ -112,7 +113,8 @@ fn a_drain_is_waited_for_until_the_last_connection_has_ended() {
 #[test]
 fn one_service_of_a_server_is_drained_and_weights_are_given() {
     let (talk, director) = alone("drainone");
-    let more = "  - { name: alt, vip: '211.58.250.6:81', servers: [{ name: www1, address: 211.58.250.25 }] }\n";
+    let more =
+        "  - { name: alt, vip: '211.58.250.6:81', servers: [{ name: www1, address: 211.58.250.25 }] }\n";
     director.reconfigure(&alone_configuration(&talk, more)).expect("a new file");
     let of = |status: &Status, service: &str| {
         let service = status.services.iter().find(|known| known.name == service);
@@ -139,7 +141,8 @@ fn one_service_of_a_server_is_drained_and_weights_are_given() {
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 4);
     director.order(&["weight", "www2", "configured"]).expect("it is known");
     wait_for(&director, "its own weight", |status| server(status, "www2").effective_weight == 1);
-    let wrong = director.order(&["drain", "www1", "--service", "ftp"]).expect_err("there is none").to_string();
+    let wrong =
+        director.order(&["drain", "www1", "--service", "ftp"]).expect_err("there is none").to_string();
     assert!(wrong.contains("there is no service \"ftp\", there are web, alt"), "{wrong}");
 }
 
@@ -156,7 +159,9 @@ fn an_order_holds_on_all_directors_whoever_dies_and_returns() {
         assert_eq!(server(&status, "www1").reason.as_deref(), Some("new disk"));
         assert!(server(&status, "www2").orders[0].by.ends_with("on ha2"));
     }
-    pair.ha2.wait_for_event("orders_learnt", PATIENCE, |event| event.node.as_deref() == Some("ha1")).expect("it is told");
+    pair.ha2
+        .wait_for_event("orders_learnt", PATIENCE, |event| event.node.as_deref() == Some("ha1"))
+        .expect("it is told");
 
     pair.ha1.kill().expect("lb is killed");
     pair.wait_for_take_over().unwrap_or_else(|error| panic!("{error:#}\n{}", pair.shown()));

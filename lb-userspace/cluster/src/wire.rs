@@ -52,8 +52,12 @@ pub(crate) const HEADER_LENGTH: usize = 8;
 pub(crate) const MAX_ECHOES: usize = 2 * (MAX_NODES - 1);
 /// No heartbeat is longer. It fits a datagram that no path with an MTU of 1,280 (IPv6's least)
 /// fragments.
-pub(crate) const MAX_LENGTH: usize =
-    HEADER_LENGTH + FIXED_LENGTH + MAX_GROUPS * GROUP_LENGTH + MAX_ECHOES * ECHO_LENGTH + NOTE_LENGTH + TAG_LENGTH;
+pub(crate) const MAX_LENGTH: usize = HEADER_LENGTH
+    + FIXED_LENGTH
+    + MAX_GROUPS * GROUP_LENGTH
+    + MAX_ECHOES * ECHO_LENGTH
+    + NOTE_LENGTH
+    + TAG_LENGTH;
 /// No heartbeat is shorter: no group, no echo.
 pub(crate) const MIN_LENGTH: usize = HEADER_LENGTH + FIXED_LENGTH + TAG_LENGTH;
 
@@ -230,6 +234,11 @@ pub(crate) fn claimed_sender(parts: &Parts<'_>) -> Option<NodeId> {
     (usize::from(sender) < MAX_NODES).then_some(NodeId(sender))
 }
 
+/// Whether a message of ours carries standing orders, or their digest.
+pub(crate) fn has_orders(message: &[u8]) -> bool {
+    message.get(2) == Some(&WITH_ORDERS)
+}
+
 /// Takes a message apart as far as is possible without believing it.
 pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
     if bytes.len() < MIN_LENGTH {
@@ -254,7 +263,7 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
 /// The content of a message whose tag has been verified.
 pub(crate) fn decode(parts: Parts<'_>) -> Result<Envelope, DecodeError> {
     let mut reader = Reader(parts.signed.get(HEADER_LENGTH..).unwrap_or_default());
-    let with_orders = parts.signed.get(2) == Some(&WITH_ORDERS);
+    let with_orders = has_orders(parts.signed);
     let mut heartbeat = Heartbeat {
         from: reader.node("the sender's id")?,
         session: reader.u64()?,

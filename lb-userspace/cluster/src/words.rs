@@ -59,7 +59,10 @@ pub fn record(report: &Report, names: Names<'_>) -> Record {
         Report::ServedOn(news) => served_on(news, names),
         Report::Standing(node, orders) => {
             let (name, count) = (names.node(*node), orders.len());
-            let text = format!("node {name} has told {count} order{} for servers", if count == 1 { "" } else { "s" });
+            let text = format!(
+                "node {name} has told {count} order{} for servers",
+                if count == 1 { "" } else { "s" }
+            );
             Record::new(Level::Info, "orders_learnt", text).node(name)
         }
         Report::Ended(why) => {

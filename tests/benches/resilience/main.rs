@@ -105,7 +105,9 @@ fn show(cases: &[Case]) {
         "{:<16}{:>12}{:>8}{:>9}{:>14}{:>15}{:>12}{:>11}",
         "case", "connections", "lost", "honest", "packets lost", "worst gap, ms", "entries", "start, ms"
     );
-    for Case { name, connections, lost, honest_ok_share, packets_lost, gap_ms_worst, entries, start_ms } in cases {
+    for Case { name, connections, lost, honest_ok_share, packets_lost, gap_ms_worst, entries, start_ms } in
+        cases
+    {
         let honest = honest_ok_share.map_or_else(String::new, |share| format!("{share:.4}"));
         println!(
             "{name:<16}{connections:>12}{lost:>8}{honest:>9}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"

@@ -2,8 +2,9 @@
 //!
 //! Heartbeats carry the digest of the sender's book once a second, and at once when it has changed.
 //! While a node that is heard has another digest, every second heartbeat carries orders, too, the
-//! newest ones first, over and over: what gets lost comes again. Heartbeats are signed and no
-//! recording of one has an effect, so the same is true of orders.
+//! newest ones first, over and over: what gets lost comes again. Over a serial line that is the
+//! only path left, long orders wait for another one. Heartbeats are signed and no recording of one
+//! has an effect, so the same is true of orders.
 //!
 //! Pure: the driver hands in what was heard and asks before each heartbeat what it carries.
 
@@ -38,7 +39,7 @@ pub(crate) struct Exchange {
     announced: Option<(u32, Duration)>,
     /// The heartbeat before this one carried orders.
     carried: bool,
-    /// How many heartbeats have carried orders of the book as it is.
+    /// How many heartbeats have carried orders since all agreed, or since the last one of ours.
     turn: usize,
     /// The place, from the newest order on, of the next one to be told.
     next: usize,
@@ -47,20 +48,19 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Orders of this node's operators. Returns those that are news.
     pub(crate) fn take(&mut self, orders: Vec<Order>) -> Vec<Order> {
-        let news: Vec<Order> = orders.into_iter().filter(|order| self.book.merge(order.clone())).collect();
-        if !news.is_empty() {
-            (self.turn, self.next) = (0, 0);
-        }
-        news
+        (self.turn, self.next) = (0, 0);
+        self.merge(orders)
+    }
+
+    fn merge(&mut self, orders: Vec<Order>) -> Vec<Order> {
+        orders.into_iter().filter(|order| self.book.merge(order.clone())).collect()
     }
 
     /// Another node has told this. Returns what is news.
     pub(crate) fn hear(&mut self, from: NodeId, note: Note) -> Vec<Order> {
         let Note { digest, orders } = note;
-        if self.told.insert(from, digest) != Some(digest) {
-            (self.turn, self.next) = (0, 0);
-        }
-        self.take(orders)
+        self.told.insert(from, digest);
+        self.merge(orders)
     }
 
     /// What the next heartbeat carries; `hears`: a bit for each node that is heard.
@@ -68,6 +68,10 @@ impl Exchange {
         let digest = self.book.digest();
         let heard = |node: NodeId| hears & 1_u16.checked_shl(node.0.into()).unwrap_or_default() != 0;
         let differs = self.told.iter().any(|(node, told)| *told != digest && heard(*node));
+        if !differs {
+            // The next difference begins with the newest order.
+            (self.turn, self.next) = (0, 0);
+        }
         let carries = differs && !self.carried && !self.book.is_empty();
         self.carried = carries;
         let due = self.announced.is_none_or(|(told, at)| told != digest || now >= at);

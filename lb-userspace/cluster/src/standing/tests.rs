@@ -23,7 +23,13 @@ pub(crate) fn any_order() -> impl Strategy<Value = Order> {
 
 fn order(time_ms: u64, server: &str, service: Option<&str>, wish: Wish) -> Order {
     let subject = Subject { server: server.to_owned(), service: service.map(str::to_owned) };
-    Order { version: Version { time_ms, node: 0 }, subject, wish, by: "kim".to_owned(), reason: String::new() }
+    Order {
+        version: Version { time_ms, node: 0 },
+        subject,
+        wish,
+        by: "kim".to_owned(),
+        reason: String::new(),
+    }
 }
 
 fn names(server: &str) -> [String; 3] {

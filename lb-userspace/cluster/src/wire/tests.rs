@@ -4,8 +4,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::standing::{BY, Order, REASON, SERVER, SERVICE, Subject, Version, Wish};
 use crate::standing::tests::any_order;
+use crate::standing::{BY, Order, REASON, SERVER, SERVICE, Subject, Version, Wish};
 
 pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
     let readiness = (any::<(bool, bool, bool)>(), any::<u16>(), any::<u8>()).prop_map(

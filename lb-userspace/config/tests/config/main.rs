@@ -232,7 +232,7 @@ fn defaults() {
         hashing: Hashing::default(),
         quic: Vec::new(),
         fallback: Fallback::None,
-        quiescent: true,
+        dead_server: DeadServer::Keep,
         slow_start: Duration::ZERO,
         damping: None,
         quorum: Quorum { weight: 1, hysteresis: 0 },
@@ -288,8 +288,8 @@ fn full_example_states_the_defaults() {
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
     assert_eq!(full.hashing, least.hashing);
     assert_eq!(
-        (full.quiescent, full.slow_start, full.quorum),
-        (least.quiescent, least.slow_start, least.quorum)
+        (full.dead_server, full.slow_start, full.quorum),
+        (least.dead_server, least.slow_start, least.quorum)
     );
     let (full, least) = (&full.servers[0].checks[0], &least.servers[0].checks[0]);
     assert_eq!((full.interval, full.timeout), (least.interval, least.timeout));
@@ -370,6 +370,17 @@ fn schedulers_have_their_names_and_flags() {
         let config = with(&format!("scheduler: {name}\n    stray: pass\n    hash: {{ fallback: on }}"));
         assert_eq!(config.services[0].hashing, Hashing { port: false, fallback: true });
         assert_eq!(config.services[0].stray, Stray::Pass);
+    }
+    for (text, dead_server) in [
+        ("quiescent: on", DeadServer::Keep),
+        ("quiescent: off", DeadServer::Expire),
+        ("dead_server: keep", DeadServer::Keep),
+        ("dead_server: expire", DeadServer::Expire),
+        ("dead_server: move", DeadServer::Move),
+        ("dead_server: reset", DeadServer::Reset),
+        ("protocol: udp\n    dead_server: move", DeadServer::Move),
+    ] {
+        assert_eq!(with(text).services[0].dead_server, dead_server, "{text}");
     }
     for name in ["rr", "wrr", "sh", "dh", "mh", "fo", "twos"] {
         let config = with(&format!("scheduler: {name}\n    protocol: udp\n    ops: on"));

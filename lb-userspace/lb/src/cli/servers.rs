@@ -1,6 +1,7 @@
 //! `lb drain`, `lb enable` and `lb weight`: what servers get, until it is undone.
 
 use std::env;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -114,7 +115,11 @@ fn give(director: &Director, order: &Request) -> Result<()> {
 fn wait_for_the_last(socket: &Path, about: &ServerRequest, timeout: Option<Duration>) -> Result<()> {
     let (start, mut shown) = (Instant::now(), String::new());
     loop {
-        let left = left(&client::request_status(socket)?, about);
+        let status = client::request_status(socket)?;
+        if let Some(node) = elsewhere(&status, about) {
+            bail!("{node} has the VIP, and with `sync: off` it alone knows the connections: wait there");
+        }
+        let left = left(&status, about);
         if let Some(server) = left.iter().find(|server| !server.drains) {
             bail!("{} gets new connections again: somebody has undone the drain", server.name);
         }
@@ -128,11 +133,26 @@ fn wait_for_the_last(socket: &Path, about: &ServerRequest, timeout: Option<Durat
             shown = told;
         }
         if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
-            bail!("{connections} connections are left after {} s; the drain goes on", start.elapsed().as_secs());
+            bail!(
+                "{connections} connections are left after {} s; the drain goes on",
+                start.elapsed().as_secs()
+            );
         }
         let rest = timeout.map_or(LOOK, |timeout| timeout.saturating_sub(start.elapsed()));
         sleep(rest.min(LOOK));
     }
+}
+
+/// The node that has a VIP of the servers, if this one knows nothing of its connections.
+fn elsewhere(status: &Status, about: &ServerRequest) -> Option<String> {
+    let cluster = status.cluster.as_ref().filter(|cluster| cluster.sync.is_none())?;
+    let services = status.services.iter().filter(|service| is_meant(service, about.service.as_deref()));
+    let has_it = |service: &&ServiceStatus| {
+        service.servers.iter().any(|server| is_called(server, &about.server))
+    };
+    let vips: Vec<IpAddr> = services.filter(has_it).map(|service| service.vip).collect();
+    let groups = cluster.groups.iter().filter(|group| group.vips.iter().any(|vip| vips.contains(vip)));
+    groups.filter(|group| group.role != "active").find_map(|group| group.holder.clone())
 }
 
 /// What a server still has.
@@ -174,7 +194,7 @@ fn is_called(server: &ServerStatus, name: &str) -> bool {
 
 fn is_meant(service: &ServiceStatus, name: Option<&str>) -> bool {
     let ServiceStatus { vip, port, ports, .. } = service;
-    let one = std::net::SocketAddr::new(*vip, *port).to_string();
+    let one = SocketAddr::new(*vip, *port).to_string();
     let all = if vip.is_ipv6() { format!("[{vip}]:{ports}") } else { format!("{vip}:{ports}") };
     name.is_none_or(|name| name == service.name || name == all || canonical(name) == one)
 }
@@ -208,5 +228,20 @@ mod tests {
         assert_eq!(left("www1", Some("211.58.250.6:80")), [(false, 3)]);
         assert_eq!(left("www2", Some("ftp")), []);
         assert_eq!(left("www9", None), []);
+    }
+
+    #[test]
+    fn without_synchronisation_the_node_that_has_the_vip_knows_the_connections() {
+        let about = ServerRequest { server: "www1".to_owned(), ..ServerRequest::default() };
+        let mut status = samples::cluster();
+        assert_eq!(elsewhere(&status, &about), None, "alone");
+        let mut directors = samples::directors();
+        directors.groups[0].vips = vec![status.services[0].vip];
+        (directors.groups[0].role, directors.groups[0].holder) = ("standby".to_owned(), Some("ha2".to_owned()));
+        directors.sync = None;
+        status.cluster = Some(directors);
+        assert_eq!(elsewhere(&status, &about), Some("ha2".to_owned()));
+        status.cluster.as_mut().expect("a cluster").groups[0].role = "active".to_owned();
+        assert_eq!(elsewhere(&status, &about), None);
     }
 }

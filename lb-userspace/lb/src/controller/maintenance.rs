@@ -151,7 +151,12 @@ pub(super) fn plain(text: &str) -> String {
 impl Maintenance {
     /// `lb enable`: removes the files that keep out nobody but these servers. True if there were
     /// any; the error says what is in the way.
-    pub(super) fn enable(&self, name: &str, meant: &BTreeSet<String>, config: &Config) -> Result<bool, String> {
+    pub(super) fn enable(
+        &self,
+        name: &str,
+        meant: &BTreeSet<String>,
+        config: &Config,
+    ) -> Result<bool, String> {
         let files = self.files.keys().map(|file| (file, covered(config, file)));
         let (mut removed, mut wider) = (false, Vec::new());
         for (file, covered) in files.filter(|(_, covered)| !covered.is_disjoint(meant)) {

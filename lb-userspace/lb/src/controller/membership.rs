@@ -23,7 +23,6 @@ use lb_cluster::machine::{Event, LocalReadiness};
 use lb_cluster::member::driver::{Report, Snapshot, Told};
 use lb_cluster::member::{LocalContext, Member};
 use lb_cluster::references::References;
-use lb_cluster::standing::Order;
 use lb_cluster::takeover::segments::{self, Holders, Orders, Station};
 use lb_cluster::words::{self, Names};
 use lb_common::mac::Mac;
@@ -260,13 +259,6 @@ impl Membership {
                     sync_watch::raise(&clustered.findings, &known.name, synchronisation.port());
                 }
             }
-        }
-    }
-
-    /// Other directors shall know these orders.
-    pub(super) fn tell_standing(&self, orders: Vec<Order>) {
-        if let Some(clustered) = self.clustered().filter(|_| !orders.is_empty()) {
-            clustered.member.tell_standing(orders);
         }
     }
 

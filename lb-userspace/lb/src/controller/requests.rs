@@ -84,7 +84,8 @@ impl Controller {
     /// Removes the files that keep the servers of an order out. True if there were any.
     fn remove_maintenance(&mut self, order: &ServerOrder) -> Result<bool, String> {
         self.poll_maintenance();
-        let meant = standing::meant(&self.config, &order.about)?.into_iter().map(maintenance::shown).collect();
+        let meant =
+            standing::meant(&self.config, &order.about)?.into_iter().map(maintenance::shown).collect();
         let removed = self.maintenance.enable(&order.about.server, &meant, &self.config);
         self.poll_maintenance();
         removed

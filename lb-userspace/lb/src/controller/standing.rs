@@ -159,11 +159,7 @@ impl Standing {
         }
         let known: BTreeSet<&str> = servers(config).map(|(_, server)| &*server.name).collect();
         let place = about.service.as_ref().map_or_else(String::new, |service| format!(" in {service}"));
-        Err(format!(
-            "there is no server {:?}{place}, there are {}",
-            about.server,
-            list(known.into_iter())
-        ))
+        Err(format!("there is no server {:?}{place}, there are {}", about.server, list(known.into_iter())))
     }
 
     fn write_down(&mut self, subjects: Vec<Subject>, order: &ServerOrder) -> Result<Vec<Order>, String> {
@@ -191,7 +187,8 @@ impl Standing {
                 return Err(format!("the order cannot be kept: {fault}"));
             }
         }
-        write(&self.file, &book).map_err(|error| format!("not done, it would not outlive a restart: {error}"))?;
+        write(&self.file, &book)
+            .map_err(|error| format!("not done, it would not outlive a restart: {error}"))?;
         (self.book, self.unwritten, self.told) = (book, false, false);
         Ok(given)
     }
@@ -206,12 +203,19 @@ pub(super) fn why_drained(order: &Order) -> String {
 }
 
 /// The servers that an order is about. The error: there is no such service.
-pub(super) fn meant<'c>(config: &'c Config, about: &ServerRequest) -> Result<Vec<(&'c Service, &'c Server)>, String> {
+pub(super) fn meant<'c>(
+    config: &'c Config,
+    about: &ServerRequest,
+) -> Result<Vec<(&'c Service, &'c Server)>, String> {
     let ServerRequest { server: name, service: of, .. } = about;
     let is_of = |service: &Service| of.as_ref().is_none_or(|of| service.is_called(of));
     if !config.services.iter().any(is_of) {
         let names = config.services.iter().map(|service| service.name.as_str());
-        return Err(format!("there is no service {:?}, there are {}", of.as_deref().unwrap_or(""), list(names)));
+        return Err(format!(
+            "there is no service {:?}, there are {}",
+            of.as_deref().unwrap_or(""),
+            list(names)
+        ));
     }
     Ok(servers(config).filter(|(service, server)| is_of(service) && server.is_called(name)).collect())
 }
@@ -227,10 +231,8 @@ fn subjects(config: &Config, about: &ServerRequest, meant: &[(&Service, &Server)
         let [address, whole] = addresses(server);
         if with_port(server) { whole } else { address }
     };
-    let everywhere: BTreeSet<Subject> = meant
-        .iter()
-        .map(|(_, server)| Subject { server: address(server), service: None })
-        .collect();
+    let everywhere: BTreeSet<Subject> =
+        meant.iter().map(|(_, server)| Subject { server: address(server), service: None }).collect();
     let names: BTreeSet<&String> = everywhere.iter().map(|subject| &subject.server).collect();
     let reached = servers(config)
         .filter(|(_, server)| addresses(server).iter().any(|address| names.contains(address)))
@@ -285,7 +287,10 @@ fn status(order: &Order) -> StandingOrder {
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "lb".to_owned())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "lb".to_owned())
 }
 
 /// At most so many bytes, and whole characters.
@@ -307,7 +312,8 @@ fn read(file: &Path) -> io::Result<Book> {
 
 /// The file is the old one or the new one, whatever happens.
 fn write(file: &Path, book: &Book) -> io::Result<()> {
-    let shown = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", file.display()));
+    let shown =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", file.display()));
     let replace = || {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;

@@ -159,7 +159,8 @@ impl View<'_> {
         let status = self.server_status(service, server, Health::Draining);
         let since = self.runtime.draining.since(&service.key, server.address);
         let since_s = since.map_or(0, |since| since.elapsed().as_secs());
-        ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, ..status }
+        let orders = Vec::new();
+        ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, orders, ..status }
     }
 
     /// Whether it could serve, and what is wrong with it.

@@ -35,9 +35,11 @@ const SERVER_GAUGES: [Metric<ServerStatus>; 7] = [
     ("lb_server_maintenance", "1 while an operator keeps the server out", |s| {
         (s.health == Health::Maintenance).into()
     }),
-    ("lb_server_drained_since_seconds", "Unix time of the operator's order to drain the server; 0 without", |s| {
-        s.orders.iter().find(|order| order.weight.is_none()).map_or(0, |order| order.since)
-    }),
+    (
+        "lb_server_drained_since_seconds",
+        "Unix time of the operator's order to drain the server; 0 without",
+        |s| s.orders.iter().find(|order| order.weight.is_none()).map_or(0, |order| order.since),
+    ),
 ];
 
 const SERVICE_COUNTERS: [Metric<ServiceStatus>; 3] = [

@@ -57,9 +57,12 @@ impl Alone {
         for round in 1..=rounds {
             self.director.reconfigure(&changing(&self.talk.ha1, connections, round)?)?;
             self.director.process().signal(Signal::SIGHUP);
-            let is_there = |name: &str| self.director.wait_until(name, PATIENCE, |status| {
-                status.config_error.is_none() && status.services.iter().any(|service| service.name == name)
-            });
+            let is_there = |name: &str| {
+                self.director.wait_until(name, PATIENCE, |status| {
+                    status.config_error.is_none()
+                        && status.services.iter().any(|service| service.name == name)
+                })
+            };
             is_there(&name(round)).with_context(|| self.director.log_tail())?;
         }
         Ok(())

@@ -39,7 +39,9 @@ impl Desk {
             ["drain", _, ref rest @ ..] => (Wish::Drain, rest.first()),
             ["enable", _, ref rest @ ..] => (Wish::Serve, rest.first()),
             ["weight", _, "configured", ref rest @ ..] => (Wish::ConfiguredWeight, rest.first()),
-            ["weight", _, weight, ref rest @ ..] => (Wish::Weight(weight.parse().expect("a weight")), rest.first()),
+            ["weight", _, weight, ref rest @ ..] => {
+                (Wish::Weight(weight.parse().expect("a weight")), rest.first())
+            }
             _ => panic!("{words:?}"),
         };
         let about = ServerRequest {
@@ -99,7 +101,11 @@ fn orders_hold_until_they_are_undone_and_over_restarts() {
 fn a_name_of_several_machines_means_each_where_it_has_it() {
     let mut desk = Desk::new();
     desk.give("drain www2");
-    assert_eq!(desk.ordered(), ["www2 of tls drained", "www2 of dns drained"], "192.0.2.22 of web has no name");
+    assert_eq!(
+        desk.ordered(),
+        ["www2 of tls drained", "www2 of dns drained"],
+        "192.0.2.22 of web has no name"
+    );
     desk.give("enable www2");
     assert_eq!(desk.ordered(), [""; 0]);
     desk.give("drain 192.0.2.22");
@@ -140,7 +146,10 @@ fn an_order_that_cannot_be_written_is_refused_and_one_of_others_holds() {
     fs::remove_dir_all(file.parent().expect("a folder")).expect("it is there");
     fs::write(file.parent().expect("a folder"), "in the way").expect("a file");
     let refused = desk.give("drain www1");
-    assert!(refused.starts_with("refused: not done, it would not outlive a restart: cannot write"), "{refused}");
+    assert!(
+        refused.starts_with("refused: not done, it would not outlive a restart: cannot write"),
+        "{refused}"
+    );
     assert_eq!(desk.ordered(), ["www1 of tls drained"]);
 
     let mut other = Desk::new();

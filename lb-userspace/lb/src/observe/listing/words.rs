@@ -58,7 +58,8 @@ pub(super) fn since(seconds: u64) -> String {
 pub(super) fn order(order: &StandingOrder) -> String {
     let StandingOrder { order: _, weight, by, reason, since } = order;
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(*since));
-    let time = time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string());
+    let time =
+        time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string());
     let given = format!("by {} since {time}", printable(by));
     match (weight, reason) {
         (Some(weight), Some(reason)) => format!("weight {weight} {given}: {}", printable(reason)),
