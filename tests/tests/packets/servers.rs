@@ -15,7 +15,7 @@ fn both() -> Director {
 }
 
 /// Changes server 1 of both services.
-fn change_first(director: &mut Director, change: impl Fn(&mut lb_datapath::plan::Server)) {
+fn change_first(director: &mut Director, change: impl Fn(&mut Server)) {
     for key in [WEB, WEB_UDP] {
         director.change_service(key, |service| change(&mut service.servers[0]));
     }

@@ -371,17 +371,6 @@ fn schedulers_have_their_names_and_flags() {
         assert_eq!(config.services[0].hashing, Hashing { port: false, fallback: true });
         assert_eq!(config.services[0].stray, Stray::Pass);
     }
-    for (text, dead_server) in [
-        ("quiescent: on", DeadServer::Keep),
-        ("quiescent: off", DeadServer::Expire),
-        ("dead_server: keep", DeadServer::Keep),
-        ("dead_server: expire", DeadServer::Expire),
-        ("dead_server: move", DeadServer::Move),
-        ("dead_server: reset", DeadServer::Reset),
-        ("protocol: udp\n    dead_server: move", DeadServer::Move),
-    ] {
-        assert_eq!(with(text).services[0].dead_server, dead_server, "{text}");
-    }
     for name in ["rr", "wrr", "sh", "dh", "mh", "fo", "twos"] {
         let config = with(&format!("scheduler: {name}\n    protocol: udp\n    ops: on"));
         assert!(config.services[0].ops, "{name}");

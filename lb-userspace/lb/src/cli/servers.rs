@@ -147,9 +147,8 @@ fn wait_for_the_last(socket: &Path, about: &ServerRequest, timeout: Option<Durat
 fn elsewhere(status: &Status, about: &ServerRequest) -> Option<String> {
     let cluster = status.cluster.as_ref().filter(|cluster| cluster.sync.is_none())?;
     let services = status.services.iter().filter(|service| is_meant(service, about.service.as_deref()));
-    let has_it = |service: &&ServiceStatus| {
-        service.servers.iter().any(|server| is_called(server, &about.server))
-    };
+    let has_it =
+        |service: &&ServiceStatus| service.servers.iter().any(|server| is_called(server, &about.server));
     let vips: Vec<IpAddr> = services.filter(has_it).map(|service| service.vip).collect();
     let groups = cluster.groups.iter().filter(|group| group.vips.iter().any(|vip| vips.contains(vip)));
     groups.filter(|group| group.role != "active").find_map(|group| group.holder.clone())
@@ -237,7 +236,8 @@ mod tests {
         assert_eq!(elsewhere(&status, &about), None, "alone");
         let mut directors = samples::directors();
         directors.groups[0].vips = vec![status.services[0].vip];
-        (directors.groups[0].role, directors.groups[0].holder) = ("standby".to_owned(), Some("ha2".to_owned()));
+        (directors.groups[0].role, directors.groups[0].holder) =
+            ("standby".to_owned(), Some("ha2".to_owned()));
         directors.sync = None;
         status.cluster = Some(directors);
         assert_eq!(elsewhere(&status, &about), Some("ha2".to_owned()));
