@@ -144,6 +144,9 @@ reasons! {
     /// Its time to live was 1 where addresses are translated and the director is a hop: the sender
     /// was told (ICMP time exceeded).
     TtlAnswered = 38, Answer, "ttl_answered";
+    /// Its server is down, and its service has the connections of such a server reset: a TCP reset
+    /// went back.
+    ServerDead = 39, Answer, "server_dead";
 }
 
 impl Reason {

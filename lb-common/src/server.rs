@@ -55,6 +55,10 @@ impl NextHop {
     const MASQ: u64 = 1 << 54;
     /// They do not leave as they have come, see [`crate::egress`].
     const EGRESS: u64 = 1 << 55;
+    /// The server is down, and its TCP connections go to others.
+    const MOVES: u64 = 1 << 56;
+    /// The server is down, and its TCP connections are reset.
+    const RESETS: u64 = 1 << 57;
 
     pub const UNSET: Self = Self(0);
 
@@ -92,6 +96,15 @@ impl NextHop {
         Self(if other { self.0 | Self::EGRESS } else { self.0 & !Self::EGRESS })
     }
 
+    /// The same server, which is down and gives its TCP connections up so; `None`: it keeps them.
+    pub const fn giving_up(self, how: Option<GivesUp>) -> Self {
+        Self(match how {
+            None => self.0,
+            Some(GivesUp::Moves) => self.0 & !Self::USABLE | Self::MOVES,
+            Some(GivesUp::Resets) => self.0 & !Self::USABLE | Self::RESETS,
+        })
+    }
+
     /// The same server; with `always` all its packets go the slow way.
     pub const fn by_the_slow_way(self, always: bool) -> Self {
         Self(if always { self.0 | Self::SLOW_WAY } else { self.0 & !Self::SLOW_WAY })
@@ -108,6 +121,15 @@ impl NextHop {
     #[inline(always)]
     pub const fn is_usable(self) -> bool {
         self.0 & Self::USABLE != 0
+    }
+    /// Known TCP connections do not stay either.
+    #[inline(always)]
+    pub const fn gives_up(self) -> bool {
+        self.0 & (Self::MOVES | Self::RESETS) != 0
+    }
+    #[inline(always)]
+    pub const fn moves(self) -> bool {
+        self.0 & Self::MOVES != 0
     }
     #[inline(always)]
     pub const fn forwarding(self) -> Forwarding {
@@ -147,6 +169,15 @@ impl NextHop {
     pub const fn mac(self) -> Mac {
         Mac::from_word(self.0)
     }
+}
+
+/// What becomes of the TCP connections of a server that is down, if it does not keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivesUp {
+    /// They go on at another server, which had better know what they are about.
+    Moves,
+    /// With its next packet the client is told.
+    Resets,
 }
 
 /// The method by which packets get to a server.

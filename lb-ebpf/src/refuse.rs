@@ -1,5 +1,5 @@
-//! Answers in the VIP's name to clients of a service that nobody serves: a TCP reset, an ICMP "port
-//! unreachable". The rules are `lb_common::refusal`; [`crate::answer`] makes the packet its own
+//! Answers in the VIP's name to clients of a service that nobody serves, or whose server is dead: a
+//! TCP reset, an ICMP "port unreachable". The rules are `lb_common::refusal`; [`crate::answer`] makes the packet its own
 //! answer, which differs between IPv4 and IPv6.
 
 mod v4;
@@ -42,12 +42,16 @@ pub trait Refuses: Family {
 /// The answer reads the packet and looks for the service once more: this happens seldom.
 #[inline(always)]
 pub fn take<A: Refuses>(context: &XdpContext) -> u32 {
-    let stray = path::was_refused_for(Reason::Stray);
-    let reason = if stray { Reason::Stray } else { Reason::NoServer };
+    let reason = match () {
+        () if path::was_refused_for(Reason::Stray) => Reason::Stray,
+        () if path::was_refused_for(Reason::ServerDead) => Reason::ServerDead,
+        () => Reason::NoServer,
+    };
     trace::finish(Err(outcome::<A>(context, reason)))
 }
 
-/// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`].
+/// The reason to count: the packet is its own answer then, if that is [`Reason::Refused`] or
+/// [`Reason::ServerDead`].
 #[inline(always)]
 fn outcome<A: Refuses>(context: &XdpContext, reason: Reason) -> Reason {
     let packet = Packet::new(context);
@@ -56,7 +60,8 @@ fn outcome<A: Refuses>(context: &XdpContext, reason: Reason) -> Reason {
     let found = CONTROL.get(0).and_then(|control| service::find(control, &flow.service()));
     let Some(service) = found else { return reason };
     let unserved = reason == Reason::NoServer || schedule::has_no_server(service.service());
-    if !service.has(ServiceInfo::REFUSES) || !unserved {
+    let dead = reason == Reason::ServerDead;
+    if !dead && (!service.has(ServiceInfo::REFUSES) || !unserved) {
         return reason;
     }
     if !A::may_answer(flow.source) {
@@ -66,7 +71,11 @@ fn outcome<A: Refuses>(context: &XdpContext, reason: Reason) -> Reason {
         Protocol::Tcp => A::reset(context.ctx, flow.network, flow.transport, flow.total_length),
         Protocol::Udp => A::unreachable(context.ctx, flow.network, flow.transport),
     };
-    if answered { Reason::Refused } else { Reason::RefusedSilently }
+    match (answered, dead) {
+        (true, true) => Reason::ServerDead,
+        (true, false) => Reason::Refused,
+        (false, _) => Reason::RefusedSilently,
+    }
 }
 
 /// The ports of the packet as they stand in it, and the numbers of the reset that answers it.

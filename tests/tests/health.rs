@@ -146,7 +146,7 @@ fn a_disabled_server_keeps_its_connections_until_it_is_enabled_again() {
     let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
     let pages = open.each_mut().map(KeptOpen::get);
     let told = director.order(&["disable", "www1", "--reason", "new disk"]).expect("www1 is known");
-    assert_eq!(told, "in maintenance on this director until `lb enable www1`: www1 of web\n");
+    assert_eq!(told, "drained until `lb enable www1`: www1 of web\n");
     let status = wait_for(&director, "maintenance", |status| health(status, "www1") == "maintenance");
     assert_eq!(status.server("www1").and_then(|server| server.reason.as_deref()), Some("new disk"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www2), 4, "new connections go elsewhere");
@@ -271,6 +271,24 @@ fn without_quiescent_mode_clients_of_a_dead_server_can_connect_anew_at_once() {
     talk.www1.node().set_carrier("eth0", Link::Up).expect("the cable is plugged in");
     wait_for(&director, "www1 back", |status| status.serves("www1"));
     assert_eq!(Spread::of_requests(&talk.client, 4).by(Answer::Www1), 2);
+}
+
+/// Strays go to a server by hash here, so nobody but the program would reset anything.
+#[test]
+fn clients_of_a_dead_server_are_told_by_a_reset_with_their_next_packet() {
+    let (talk, director) = start("deadreset", "    stray: hash\n    dead_server: reset", SERVERS);
+    let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
+    let pages = open.each_mut().map(KeptOpen::get);
+    let place = pages.iter().position(|page| Answer::of_page(page) == Answer::Www1).expect("one is www1's");
+    talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
+    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
+    let broken = open[place].try_get().expect_err("its server is gone");
+    assert!(matches!(broken.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{broken}");
+    wait_for(&director, "it is counted", |status| {
+        status.answers.iter().any(|answer| answer.reason == "server_dead" && answer.count > 0)
+    });
+    assert_eq!(Answer::of_page(&KeptOpen::open(&talk.client).get()), Answer::Www2);
+    assert_eq!(open[1 - place].get(), pages[1 - place], "the other one's connection goes on");
 }
 
 #[test]

@@ -310,7 +310,7 @@ impl<A: Family> Steps<'_, A> {
         let Some(state) = seen.entry.state() else { return Err(Reason::MapInconsistency) };
         let stays = Decision { server, next_hop, opens: false, without_entry: false };
         match connection::step(state, self.flags) {
-            Step::To(next) if next_hop.is_usable() || self.stays() => {
+            Step::To(next) if next_hop.is_usable() || self.stays() && !next_hop.gives_up() => {
                 // The entry is left alone as long as it expires late enough.
                 let timeout = self.timeout(state);
                 if next != state || !seen.entry.is_settled(state, self.generation, self.now, timeout) {
@@ -325,10 +325,33 @@ impl<A: Family> Steps<'_, A> {
                 }
                 Ok(stays)
             }
-            _ => match self.first() {
-                Some(state) => self.reschedule(seen, state),
-                None => Ok(stays),
-            },
+            _ => {
+                // One call for both: it is long, and the verifier follows each.
+                let (anew, begins) = match self.first() {
+                    Some(state) => (true, state),
+                    None => (next_hop.moves(), self.in_midst()),
+                };
+                if anew {
+                    return self.reschedule(seen, begins);
+                }
+                if !next_hop.gives_up() {
+                    return Ok(stays);
+                }
+                if state != State::Closed {
+                    self.close(seen);
+                }
+                Err(Reason::ServerDead)
+            }
+        }
+    }
+
+    /// The connection has ended. Its entry stays for a while: more of its packets are under way.
+    #[inline(always)]
+    fn close(&self, seen: Seen) {
+        let entry = self.entry(seen.entry.server(), State::Closed).in_place_of(seen.entry);
+        if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
+            owe(entry.server(), entry.counts().wrapping_sub(seen.entry.counts()));
+            self.found.page.note_change();
         }
     }
 

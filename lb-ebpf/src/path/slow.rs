@@ -77,7 +77,7 @@ fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
 #[inline(always)]
 pub(super) fn finish<A: Family>(context: &Context<A>, result: Result<Action, Reason>) -> u32 {
     match result {
-        Err(reason @ (Reason::NoServer | Reason::Stray)) => {
+        Err(reason @ (Reason::NoServer | Reason::Stray | Reason::ServerDead)) => {
             call_for(context.packet.context(), A::REFUSE, reason)
         }
         Ok(Action::Remember) => call(context.packet.context(), A::RELATED),

@@ -403,6 +403,9 @@ pub struct ServerStatus {
     /// It gets no new connections because it has too many.
     #[serde(default)]
     pub full: bool,
+    /// Standing orders of operators that hold for the server, on all directors.
+    #[serde(default)]
+    pub orders: Vec<StandingOrder>,
     /// Why the effective weight of a server that is up differs from the configured one: `slow
     /// start` or `advised`.
     pub weight_reason: Option<String>,
@@ -427,6 +430,19 @@ pub struct ServerStatus {
     pub packets: u64,
     /// Bytes of frames, including the Ethernet header.
     pub bytes: u64,
+}
+
+/// What an operator has ordered for a server until it is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingOrder {
+    /// `drain` or `weight`.
+    pub order: String,
+    /// Of `weight`.
+    pub weight: Option<u16>,
+    pub by: String,
+    pub reason: Option<String>,
+    /// When it was given, in seconds since 1970.
+    pub since: u64,
 }
 
 /// A check of a server.

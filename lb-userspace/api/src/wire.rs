@@ -44,14 +44,17 @@ pub enum Request {
         #[serde(default)]
         release: bool,
     },
-    /// Drain a server; `server` is a name or address, with or without port.
-    Disable {
-        server: String,
+    /// Give a server no new connections; `server` is a name or address, with or without port.
+    #[serde(alias = "disable")]
+    Drain(ServerRequest),
+    /// End that.
+    Enable(ServerRequest),
+    /// `None`: the configured weight again.
+    Weight {
+        #[serde(flatten)]
+        about: ServerRequest,
         #[serde(default)]
-        reason: Option<String>,
-    },
-    Enable {
-        server: String,
+        weight: Option<u16>,
     },
     /// Run the checks of a server once; both fields are names or addresses.
     Probe {
@@ -65,6 +68,20 @@ pub enum Request {
         #[serde(default)]
         bounds: Bounds,
     },
+}
+
+/// What orders for a server have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRequest {
+    pub server: String,
+    /// `None`: in all services.
+    #[serde(default)]
+    pub service: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Who gives the order.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,

@@ -110,6 +110,7 @@ fn reason_of(error: DecodeError) -> DropReason {
         DecodeError::Trailing(_)
         | DecodeError::OutOfRange { .. }
         | DecodeError::ReservedBits { .. }
-        | DecodeError::GroupsUnordered => DropReason::Malformed,
+        | DecodeError::GroupsUnordered
+        | DecodeError::BadOrder => DropReason::Malformed,
     }
 }

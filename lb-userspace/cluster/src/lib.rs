@@ -1,6 +1,7 @@
 //! Two or more directors: who is active, and how the others know.
 //!
 //! - [`message`]: what nodes tell each other
+//! - [`standing`]: orders of operators that hold on all nodes
 //! - [`takeover`]: the VIPs on the interface, and the news of them on the segment
 //! - [`wire`]: the message as bytes
 //! - [`auth`]: the keys that messages are signed with
@@ -27,6 +28,7 @@ mod realtime;
 pub mod reason;
 pub mod references;
 mod replay;
+pub mod standing;
 pub mod takeover;
 pub mod transport;
 mod wire;

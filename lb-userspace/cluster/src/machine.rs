@@ -261,6 +261,7 @@ impl Machine {
             hears,
             config_digest: self.node.settings.config_digest,
             groups: self.groups.iter().map(|group| group.status(&self.node)).collect(),
+            standing: None,
         }
     }
 

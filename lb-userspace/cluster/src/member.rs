@@ -35,6 +35,7 @@ use super::channel::Channel;
 use super::machine::{self, LocalReadiness, Machine, Refusal};
 use super::realtime;
 use super::replay::{Identity, session_at};
+use super::standing::Order;
 use super::takeover::holder::GroupNumber;
 use super::takeover::segments::{self, Holders, Orders, Station};
 use super::transport::event_loop::{Handle, Loop};
@@ -129,6 +130,11 @@ impl Member {
         let (reply, answer) = oneshot::channel();
         self.handle.command(Command::Operator(command, reply));
         answer.await.context(ENDED)
+    }
+
+    /// Orders of this node's operators that all nodes shall know.
+    pub fn tell_standing(&self, orders: Vec<Order>) {
+        self.handle.command(Command::Standing(orders));
     }
 
     /// Orders to the threads that hold the VIPs.

@@ -5,6 +5,8 @@
 
 use lb_model::ids::{GroupId, NodeId};
 
+use super::standing::exchange::Note;
+
 /// Sent to all other nodes over all paths, every interval and at once when something changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Heartbeat {
@@ -21,6 +23,8 @@ pub struct Heartbeat {
     pub config_digest: u64,
     /// One per group that the sender knows, in the order of their ids.
     pub groups: Vec<GroupStatus>,
+    /// Some heartbeats carry orders of operators.
+    pub standing: Option<Note>,
 }
 
 /// What a node could serve with.

@@ -7,7 +7,7 @@
 //! ```text
 //! offset  bytes
 //!      0      2  "LH" (load balancer, heartbeat)
-//!      2      1  version, 2
+//!      2      1  version, 2; 3 with standing orders
 //!      3      1  id of the key that signed it
 //!      4      4  cluster id: first bytes of the SHA-256 of the cluster's name
 //!      8      1  from: sender's node id
@@ -24,29 +24,40 @@
 //!             8  challenge, see `replay`
 //!             1  number of echoes e, at most 30
 //!           9 e  echoes: node id (1), the challenge heard from it (8)
+//!             4  version 3: digest of the sender's standing orders
+//!             1  version 3: number of orders, as in `standing::wire`, of 288 bytes together at most
 //!            16  tag: first half of the HMAC-SHA-256
 //! ```
 //!
-//! Two nodes with one group: 88 bytes, which take 46 ms on a line of 19,200 baud. The largest: 783
-//! bytes. A byte that could have been written otherwise makes a message malformed: there is one
-//! form of each.
+//! Two nodes with one group: 88 bytes, which take 46 ms on a line of 19,200 baud. The largest:
+//! 1,076 bytes. A byte that could have been written otherwise makes a message malformed: there is
+//! one form of each. An `lb` that knows of no standing orders drops version 3 and hears the
+//! heartbeats between, which are at least every second one.
 
 use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
 
 use super::message::{GroupStatus, Heartbeat, Readiness, Role};
+use super::standing::exchange::{Note, ROOM};
+use super::standing::wire as standing;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) const VERSION: u8 = 2;
+/// Of a heartbeat that carries standing orders.
+pub(crate) const WITH_ORDERS: u8 = 3;
 pub(crate) const TAG_LENGTH: usize = 16;
 pub(crate) const HEADER_LENGTH: usize = 8;
 /// Two per other node: the challenge of the session that is trusted and of one that wants to be.
 pub(crate) const MAX_ECHOES: usize = 2 * (MAX_NODES - 1);
 /// No heartbeat is longer. It fits a datagram that no path with an MTU of 1,280 (IPv6's least)
 /// fragments.
-pub(crate) const MAX_LENGTH: usize =
-    HEADER_LENGTH + FIXED_LENGTH + MAX_GROUPS * GROUP_LENGTH + MAX_ECHOES * ECHO_LENGTH + TAG_LENGTH;
+pub(crate) const MAX_LENGTH: usize = HEADER_LENGTH
+    + FIXED_LENGTH
+    + MAX_GROUPS * GROUP_LENGTH
+    + MAX_ECHOES * ECHO_LENGTH
+    + NOTE_LENGTH
+    + TAG_LENGTH;
 /// No heartbeat is shorter: no group, no echo.
 pub(crate) const MIN_LENGTH: usize = HEADER_LENGTH + FIXED_LENGTH + TAG_LENGTH;
 
@@ -58,6 +69,8 @@ const MAGIC: [u8; 2] = *b"LH";
 const FIXED_LENGTH: usize = 32 + 8 + 1;
 const GROUP_LENGTH: usize = 14;
 const ECHO_LENGTH: usize = 9;
+/// Digest, number of orders, orders.
+const NOTE_LENGTH: usize = 4 + 1 + ROOM;
 
 /// A heartbeat with what [`replay`](super::replay) adds to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +114,8 @@ pub(crate) enum DecodeError {
     ReservedBits { field: &'static str, value: u8 },
     #[error("its groups are not in the order of their ids")]
     GroupsUnordered,
+    #[error("one of its standing orders is none")]
+    BadOrder,
 }
 
 /// A message that may not be sent: it holds what the format does not.
@@ -115,10 +130,10 @@ pub(crate) enum EncodeError {
 /// All but the tag.
 pub(crate) fn encode(header: Header, envelope: &Envelope) -> Result<Vec<u8>, EncodeError> {
     let Envelope { heartbeat, challenge, echoes } = envelope;
-    let Heartbeat { from, session, sequence, readiness, hears, config_digest, groups } = heartbeat;
+    let Heartbeat { from, session, sequence, readiness, hears, config_digest, groups, standing } = heartbeat;
     let mut bytes = Vec::with_capacity(MAX_LENGTH);
     bytes.extend(MAGIC);
-    bytes.extend([VERSION, header.key]);
+    bytes.extend([if standing.is_some() { WITH_ORDERS } else { VERSION }, header.key]);
     bytes.extend(header.cluster.to_be_bytes());
     bytes.push(half_byte("the sender's id", *from)?);
     bytes.extend(session.to_be_bytes());
@@ -139,7 +154,21 @@ pub(crate) fn encode(header: Header, envelope: &Envelope) -> Result<Vec<u8>, Enc
         bytes.push(half_byte("an echo's node", echo.node)?);
         bytes.extend(echo.challenge.to_be_bytes());
     }
+    if let Some(note) = standing {
+        encode_note(&mut bytes, note)?;
+    }
     Ok(bytes)
+}
+
+fn encode_note(bytes: &mut Vec<u8>, Note { digest, orders }: &Note) -> Result<(), EncodeError> {
+    bytes.extend(digest.to_be_bytes());
+    bytes.push(count("the number of orders", orders.len(), ROOM)?);
+    let begin = bytes.len();
+    orders.iter().for_each(|order| standing::put(bytes, order));
+    match bytes.len() - begin {
+        0..=ROOM => Ok(()),
+        value => Err(EncodeError::TooMuch { field: "the length of its orders", value, most: ROOM }),
+    }
 }
 
 fn encode_readiness(bytes: &mut Vec<u8>, readiness: Readiness) {
@@ -205,6 +234,11 @@ pub(crate) fn claimed_sender(parts: &Parts<'_>) -> Option<NodeId> {
     (usize::from(sender) < MAX_NODES).then_some(NodeId(sender))
 }
 
+/// Whether a message of ours carries standing orders, or their digest.
+pub(crate) fn has_orders(message: &[u8]) -> bool {
+    message.get(2) == Some(&WITH_ORDERS)
+}
+
 /// Takes a message apart as far as is possible without believing it.
 pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
     if bytes.len() < MIN_LENGTH {
@@ -219,7 +253,7 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
         return Err(DecodeError::NotHeartbeat);
     }
     match reader.byte()? {
-        VERSION => {}
+        VERSION | WITH_ORDERS => {}
         other => return Err(DecodeError::BadVersion(other)),
     }
     let header = Header { key: reader.byte()?, cluster: u32::from_be_bytes(reader.take()?) };
@@ -229,7 +263,8 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
 /// The content of a message whose tag has been verified.
 pub(crate) fn decode(parts: Parts<'_>) -> Result<Envelope, DecodeError> {
     let mut reader = Reader(parts.signed.get(HEADER_LENGTH..).unwrap_or_default());
-    let heartbeat = Heartbeat {
+    let with_orders = has_orders(parts.signed);
+    let mut heartbeat = Heartbeat {
         from: reader.node("the sender's id")?,
         session: reader.u64()?,
         sequence: reader.u64()?,
@@ -237,12 +272,16 @@ pub(crate) fn decode(parts: Parts<'_>) -> Result<Envelope, DecodeError> {
         readiness: reader.readiness()?,
         hears: u16::from_be_bytes(reader.take()?),
         groups: reader.list("the number of groups", MAX_GROUPS, Reader::group)?,
+        standing: None,
     };
     if !is_ordered(&heartbeat.groups) {
         return Err(DecodeError::GroupsUnordered);
     }
     let challenge = reader.u64()?;
     let echoes = reader.list("the number of echoes", MAX_ECHOES, Reader::echo)?;
+    if with_orders {
+        heartbeat.standing = Some(reader.note()?);
+    }
     match reader.0.len() {
         0 => Ok(Envelope { heartbeat, challenge, echoes }),
         left => Err(DecodeError::Trailing(left)),
@@ -314,6 +353,19 @@ impl Reader<'_> {
 
     fn echo(&mut self) -> Result<Echo, DecodeError> {
         Ok(Echo { node: self.node("an echo's node")?, challenge: self.u64()? })
+    }
+
+    fn note(&mut self) -> Result<Note, DecodeError> {
+        let digest = u32::from_be_bytes(self.take()?);
+        let begin = self.0.len();
+        let orders = self.list("the number of orders", ROOM, |reader| {
+            standing::take(&mut reader.0).ok_or(DecodeError::BadOrder)
+        })?;
+        // With the byte of their number.
+        if begin - self.0.len() > ROOM + 1 {
+            return Err(DecodeError::TooLong);
+        }
+        Ok(Note { digest, orders })
     }
 
     fn list<T>(

@@ -57,6 +57,14 @@ pub fn record(report: &Report, names: Names<'_>) -> Record {
         Report::Event(event) => cluster_event(event, names),
         Report::Transport(report) => transport_event(report, names),
         Report::ServedOn(news) => served_on(news, names),
+        Report::Standing(node, orders) => {
+            let (name, count) = (names.node(*node), orders.len());
+            let text = format!(
+                "node {name} has told {count} order{} for servers",
+                if count == 1 { "" } else { "s" }
+            );
+            Record::new(Level::Info, "orders_learnt", text).node(name)
+        }
         Report::Ended(why) => {
             Record::new(Level::Error, "heartbeat_ended", format!("the heartbeat thread has ended: {why}"))
         }

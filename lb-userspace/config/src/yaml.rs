@@ -173,6 +173,7 @@ pub(crate) struct Service {
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,
+    pub dead_server: Scalar,
     pub slow_start: Scalar,
     #[serde(deserialize_with = "given")]
     pub damping: Option<Damping>,

@@ -21,6 +21,7 @@ use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::nat::source::Pool;
+use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -105,6 +106,8 @@ pub struct Server {
     /// New connections may go to it: healthy, reachable, not on its way out. Weight 0 is not
     /// unusable: what is known to such a server stays with it, UDP too.
     pub usable: bool,
+    /// It is down and keeps no TCP connection; `None`: it keeps what it has.
+    pub gives_up: Option<GivesUp>,
     /// New connections of clients that are bound to it may go to it, where the service binds
     /// clients.
     pub binds: bool,

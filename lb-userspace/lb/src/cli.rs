@@ -53,10 +53,14 @@ enum Command {
     Status(status::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
-    /// Give a real server no new connections until `lb enable`, also after a restart of lb
-    Disable(servers::DisableOptions),
-    /// Give a real server new connections again after `lb disable`
+    /// Give a real server no new connections until `lb enable`, on all directors of the cluster,
+    /// over restarts and take-overs; the connections that it has go on
+    #[command(visible_alias = "disable")]
+    Drain(servers::DrainOptions),
+    /// Give a real server new connections again after `lb drain`
     Enable(servers::EnableOptions),
+    /// Give a real server another weight than the configured one, on all directors of the cluster
+    Weight(servers::WeightOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
     /// Show live what is decided for each packet: to which server it goes and why, or why it is
@@ -90,8 +94,9 @@ pub(crate) fn main() -> Result<()> {
         Command::Import(options) => import::run(options),
         Command::Status(options) => status::run(options),
         Command::Probe(options) => probe::run(options),
-        Command::Disable(options) => servers::disable(options),
+        Command::Drain(options) => servers::drain(options),
         Command::Enable(options) => servers::enable(options),
+        Command::Weight(options) => servers::weight(options),
         Command::Events(options) => events::run(options),
         Command::Trace(options) => trace::run(options),
         Command::Capture(options) => capture::run(options),

@@ -21,7 +21,8 @@
 //!   and [`sources`] (which no VIP may be), with [`placement`] (on which interface VIPs are)
 //! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
 //!   writes to it)
-//! - `maintenance`: servers that operators keep out
+//! - `standing`: what operators have ordered for servers on all directors; `maintenance`: servers
+//!   that they keep out on this one
 //! - `tracer`: packets told one by one, for `lb trace`
 //! - `throttle`: how soon the maps follow the runtime state
 //!
@@ -68,6 +69,7 @@ mod report;
 mod requests;
 mod runtime;
 pub(crate) mod sources;
+mod standing;
 mod start;
 mod stations;
 mod status;
@@ -86,11 +88,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use lb_api::findings::Kind;
+use lb_cluster::member::driver::{Report, Told};
 use lb_common::mac::Mac;
 use lb_datapath::plan::Target;
 use lb_health::Verdict;
 use lb_health::server::Machine;
-use lb_model::{Config, Server, ServiceKey, XdpMode};
+use lb_model::{Config, Server, Service, ServiceKey, XdpMode};
 use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
 use sd_notify::NotifyState;
@@ -110,7 +113,8 @@ use self::membership::{ClusterInput, Membership};
 use self::neighbourhood::Neighbourhood;
 use self::notifications::Notifier;
 pub(crate) use self::release::release;
-use self::runtime::{Notification, Runtime};
+use self::runtime::{Notification, Orders, Runtime};
+use self::standing::Standing;
 use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
 use self::tracer::Tracer;
@@ -142,6 +146,7 @@ pub(crate) struct Controller {
     inspections: Inspections,
     notifier: Notifier,
     maintenance: Maintenance,
+    standing: Standing,
     sorry: Sorry,
     tracer: Tracer,
 }
@@ -361,6 +366,7 @@ impl Controller {
         let full = |service: &ServiceKey, server| self.forwarder.is_full(service, Target::Real(server));
         self.notifier.publish_full(&self.config.services, full);
         self.poll_maintenance();
+        self.standing.write_later(self.notifier.findings());
         let notifications = self.runtime.pass_time(self.started.elapsed());
         self.notify(notifications);
         self.plan_refresh();
@@ -414,6 +420,12 @@ impl Controller {
 
     /// Something happened in the cluster.
     fn receive(&mut self, input: ClusterInput) {
+        if let ClusterInput::Member(Told { report: Report::Standing(_, orders), .. }) = &input
+            && self.standing.learn(orders.clone(), self.notifier.findings())
+        {
+            self.follow_orders();
+            self.plan_refresh();
+        }
         if let Some(record) = self.membership.receive(input, &self.config.groups) {
             self.notifier.record(record);
         }
@@ -433,14 +445,20 @@ impl Controller {
     /// Lets servers go and return as the folder of maintenance says.
     fn poll_maintenance(&mut self) {
         if self.maintenance.poll(&self.config, self.notifier.findings()) {
-            self.follow_maintenance();
+            self.follow_orders();
         }
     }
 
-    fn follow_maintenance(&mut self) {
-        let reason = |server: &Server| self.maintenance.reason(server);
-        let now = self.started.elapsed();
-        let notifications = self.runtime.keep_out(&self.config.services, reason, now);
+    /// Keeps servers out, and gives them weights, as operators have ordered.
+    fn follow_orders(&mut self) {
+        let Self { config, runtime, standing, maintenance, started, .. } = self;
+        let orders = |service: &Service, server: &Server| Orders {
+            kept_out: maintenance
+                .reason(server)
+                .or_else(|| standing.drain(service, server).map(standing::why_drained)),
+            weight: standing.weight(service, server),
+        };
+        let notifications = runtime.follow_orders(&config.services, orders, started.elapsed());
         self.notify(notifications);
     }
 

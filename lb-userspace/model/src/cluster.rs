@@ -34,7 +34,7 @@ pub struct Cluster {
     /// Reference hosts: a node that gets no answer to pings from any of them is cut off; at most
     /// 16.
     pub references: Vec<IpAddr>,
-    /// Folder of the file that stores maintenance mode. Default `/var/lib/lb`.
+    /// Folder of the files that store maintenance mode and standing orders. Default `/var/lib/lb`.
     pub state: PathBuf,
     pub hooks: Hooks,
     /// Fencing command: runs before this node takes a dead node's groups, which it does only if the

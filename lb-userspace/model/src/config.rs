@@ -58,6 +58,14 @@ impl Config {
     pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
         vips(&self.groups).collect()
     }
+
+    /// The file that stores operators' standing orders for servers. Each director has its own.
+    pub fn orders_file(&self) -> PathBuf {
+        match &self.cluster {
+            Some(cluster) => cluster.state.join("orders"),
+            None => self.maintenance.join(format!(".orders.{}", self.interface)),
+        }
+    }
 }
 
 /// The VIPs of these groups, each with its group's number.
@@ -231,8 +239,8 @@ pub struct Service {
     pub quic: Vec<QuicEncoding>,
     /// Who serves while the usable servers do not have the quorum.
     pub fallback: Fallback,
-    /// A server that goes down keeps its connections; otherwise they are purged.
-    pub quiescent: bool,
+    /// What becomes of the connections of a server that goes down.
+    pub dead_server: DeadServer,
     /// Slow start: how long the weight of a server that came back ramps up to its configured one;
     /// zero: no ramp.
     pub slow_start: Duration,
@@ -273,7 +281,7 @@ impl Service {
             hashing: Hashing::default(),
             quic: Vec::new(),
             fallback: Fallback::None,
-            quiescent: true,
+            dead_server: DeadServer::Keep,
             slow_start: Duration::ZERO,
             damping: None,
             quorum: Quorum::default(),
@@ -382,6 +390,32 @@ pub struct ServiceHooks {
     pub server_down: Option<Command>,
     pub quorum_up: Option<Command>,
     pub quorum_down: Option<Command>,
+}
+
+/// What becomes of the connections of a server that goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadServer {
+    /// They wait for it.
+    Keep,
+    /// They are forgotten: their packets are strays.
+    Expire,
+    /// They go on at another server.
+    Move,
+    /// The client gets a TCP reset with its next packet.
+    Reset,
+}
+
+impl DeadServer {
+    pub const ALL: [Self; 4] = [Self::Keep, Self::Expire, Self::Move, Self::Reset];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Expire => "expire",
+            Self::Move => "move",
+            Self::Reset => "reset",
+        }
+    }
 }
 
 /// What happens to a stray: a TCP packet in mid-connection without an entry in the connection

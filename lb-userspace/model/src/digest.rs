@@ -200,7 +200,7 @@ impl Writer {
             hashing,
             quic,
             fallback,
-            quiescent,
+            dead_server,
             slow_start,
             damping,
             quorum,
@@ -237,7 +237,7 @@ impl Writer {
             }
             Fallback::Sorry(_) => self.text("sorry"),
         }
-        self.number(*quiescent);
+        self.text(dead_server.name());
         self.time(*slow_start);
         self.option(damping.as_ref(), |writer, Damping { falls, within, hold }| {
             writer.number(*falls);

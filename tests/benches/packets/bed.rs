@@ -269,6 +269,7 @@ pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
             translation: None,
             egress: None,
             usable: true,
+            gives_up: None,
             binds: true,
             thresholds: lb_common::limits::Thresholds::NONE,
         }

@@ -8,6 +8,7 @@ use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::{PATIENCE, Settings};
 use lb_lab::lab::{Director, Link, Node};
 use lb_lab::scenario::alone::{Alone, BOTH};
+use lb_lab::scenario::reloads::Newcomers;
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::{Outcome, Steady};
 use lb_tests::fill::fill;
@@ -16,7 +17,7 @@ use super::{Case, Options, PACE};
 
 type Play = fn(Run<'_>) -> Result<Case>;
 
-pub(super) const CASES: [(&str, Play); 14] = [
+pub(super) const CASES: [(&str, Play); 15] = [
     ("restart", |run| run.alone(TABLE, 0, restart)),
     ("crash", |run| run.alone(TABLE, 0, crash)),
     ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
@@ -31,7 +32,11 @@ pub(super) const CASES: [(&str, Play); 14] = [
     ("takeover-link", |run| run.known(Settings::DEFAULT, takeover_link)),
     ("return", |run| run.known(Settings::DEFAULT, comes_back_empty)),
     ("sync-million", sync_million),
+    ("reload-1000", reload),
 ];
+
+/// Of the case `reload-1000`.
+const RELOADS: u32 = 1000;
 
 /// Connections that the table has room for.
 const TABLE: u32 = 50_000;
@@ -184,6 +189,19 @@ fn comes_to_know(several: &mut Several) -> Result<StartMs> {
     })
 }
 
+/// A configuration that changes a thousand times, but for the service of the connections.
+/// `honest_ok_share` is of requests over new ones.
+fn reload(run: Run<'_>) -> Result<Case> {
+    let alone = Alone::start_with(&run.lab(), TABLE, |server| run.echo(server))?;
+    let clients = alone.clients(run.connections(), PACE)?;
+    let newcomers = Newcomers::start(&alone.talk.client);
+    let reloads = alone.reload_again_and_again(TABLE, RELOADS);
+    let served = newcomers.finish()?;
+    reloads?;
+    let case = run.ends(clients, u64::from(run.options.connections), &StartMs(0.0))?;
+    Ok(Case { honest_ok_share: Some(served.share()), ..case })
+}
+
 pub(super) fn peer(status: &Status) -> Option<&SyncPeer> {
     status.cluster.as_ref()?.sync.as_ref()?.peers.first()
 }
@@ -259,6 +277,7 @@ impl Run<'_> {
             name: self.name,
             connections,
             lost: lost + wrong,
+            honest_ok_share: None,
             packets_lost: datagrams_lost,
             gap_ms_worst: tenths(gap.as_secs_f64() * 1e3),
             entries,

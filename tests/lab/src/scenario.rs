@@ -6,6 +6,7 @@ pub mod kept_open;
 pub mod methods;
 pub mod one;
 pub mod open_loop;
+pub mod reloads;
 pub mod several;
 pub mod steady;
 pub mod traffic;

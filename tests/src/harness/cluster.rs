@@ -81,6 +81,7 @@ pub fn server(number: u16, weight: u16) -> Server {
         translation: None,
         egress: None,
         usable: true,
+        gives_up: None,
         binds: true,
         thresholds: lb_common::limits::Thresholds::NONE,
     }
@@ -97,6 +98,7 @@ pub fn local(usable: bool) -> Server {
         translation: None,
         egress: None,
         usable,
+        gives_up: None,
         binds: false,
         thresholds: lb_common::limits::Thresholds::NONE,
     }

@@ -1,5 +1,7 @@
 //! A director that finds no server, or too few, gives way to one that does.
 
+use std::fs;
+
 use lb_lab::cluster::URL;
 use lb_lab::scenario::traffic::Answer;
 
@@ -44,7 +46,10 @@ fn a_director_without_the_quorum_gives_way_to_one_that_has_it() {
     let plan = Plan { services: "    quorum: 2\n", ..Plan::default() };
     let cluster = Cluster::start("noquorum", &plan);
     let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
-    ha1.order(&["disable", "www1"]).expect("www1 is known");
+    // A file is this director's alone.
+    let disabled = ha1.node().folder().expect("a folder").join("disabled");
+    fs::create_dir_all(&disabled).expect("a folder");
+    fs::write(disabled.join("www1"), "memory test\n").expect("a file");
     wait_until_both_see(&cluster, "ha2");
     assert!(ha1.status().expect("a status").serves("www2") && ha2.status().expect("a status").serves("www1"));
     ha1.order(&["enable", "www1"]).expect("www1 is known");

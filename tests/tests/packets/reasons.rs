@@ -5,7 +5,7 @@ use std::ops::Range;
 use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason};
 use lb_common::schedule::Schedule;
-use lb_common::server::ServerEntry;
+use lb_common::server::{GivesUp, ServerEntry};
 use lb_tests::harness::*;
 
 use crate::{directors, egress, nat, probes, refusals, tunnels};
@@ -60,6 +60,7 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::NatClash => nat::clashing(),
         Reason::NoWayBack => nat::without_way_back(),
         Reason::NoSourcePort => nat::source::exhausted(),
+        Reason::ServerDead => (with_a_dead_server(), Packet::ack(client(1)).bytes()),
         Reason::TtlAnswered => (nat::director(), Packet { ttl: 1, ..syn }.bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
     }
@@ -109,6 +110,16 @@ fn without_mac() -> Director {
     let mut service = rr([1]);
     service.servers[0].mac = None;
     Director::new([(WEB, service)])
+}
+
+/// The client's connection was its.
+fn with_a_dead_server() -> Director {
+    let mut director = Director::new([(WEB, rr([1]))]);
+    director.open(client(1));
+    director.change_service(WEB, |service| {
+        (service.servers[0].usable, service.servers[0].gives_up) = (false, Some(GivesUp::Resets));
+    });
+    director
 }
 
 /// A schedule that names a server which is not in the maps.

@@ -19,6 +19,7 @@ pub(crate) fn heartbeat(from: u8, sequence: u64) -> Heartbeat {
         hears: 0,
         config_digest: 1,
         groups: Vec::new(),
+        standing: None,
     }
 }
 

@@ -63,7 +63,7 @@ impl Peer {
         if known.is_some_and(|known| known != session) {
             self.leave(self.heard.saturating_add(settings.dead));
         }
-        let Heartbeat { from: _, session, sequence, readiness, hears, config_digest: _, mut groups } =
+        let Heartbeat { from: _, session, sequence, readiness, hears, config_digest: _, mut groups, .. } =
             message;
         self.left.retain(|(status, until)| {
             watched < *until && groups.iter().all(|group| group.group != status.group)

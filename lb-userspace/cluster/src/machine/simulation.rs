@@ -202,5 +202,6 @@ fn odd_heartbeats() -> impl Strategy<Value = Heartbeat> {
                 yielded,
             })
             .collect(),
+        standing: None,
     })
 }

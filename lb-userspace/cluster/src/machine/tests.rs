@@ -240,6 +240,7 @@ impl Voice {
             hears: u16::MAX,
             config_digest: 0,
             groups: groups.map(status).collect(),
+            standing: None,
         };
         Self { talks: false, next: Duration::ZERO, message }
     }

@@ -15,6 +15,8 @@ use super::numbers::{GroupNumbers, NumberedGroup};
 use super::peers::{Abandoned, Peers};
 use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine, Output, Refusal};
 use crate::message::{Heartbeat, Readiness, Role};
+use crate::standing::Order;
+use crate::standing::exchange::Exchange;
 use crate::takeover::holder::{GroupNumber, Outcome};
 use crate::takeover::segments::Orders;
 use crate::transport::{PathId, event_loop};
@@ -31,6 +33,8 @@ pub enum Command {
     Mac(NodeId, Option<Mac>),
     /// The configuration was read anew: the numbers of its groups too.
     Changed(Change, Vec<(GroupId, NumberedGroup)>),
+    /// Orders of this node's operators.
+    Standing(Vec<Order>),
     Snapshot(oneshot::Sender<Snapshot>),
 }
 
@@ -55,6 +59,8 @@ pub enum Report {
     Event(Event),
     Transport(event_loop::Report),
     ServedOn(ServedOn),
+    /// The node has told orders of its operators, or others' that it knows.
+    Standing(NodeId, Vec<Order>),
     /// The thread has ended by itself, and why.
     Ended(String),
 }
@@ -98,6 +104,7 @@ pub struct Driver {
     tell: Tell,
     peers: Peers,
     handovers: Handovers,
+    standing: Exchange,
     outbox: Vec<Heartbeat>,
 }
 
@@ -119,6 +126,7 @@ impl Driver {
             tell,
             peers: Peers::default(),
             handovers: Handovers::default(),
+            standing: Exchange::default(),
             outbox: Vec::new(),
         }
     }
@@ -142,7 +150,8 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output, now: Duration) {
         match output {
-            Output::Send(heartbeat) => {
+            Output::Send(mut heartbeat) => {
+                heartbeat.standing = self.standing.say(heartbeat.hears, now);
                 self.outbox.push(heartbeat);
                 self.renew_handovers(now);
             }
@@ -305,6 +314,12 @@ impl event_loop::Driver for Driver {
     fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
         self.peers.heard(&mut heartbeat, arrived);
         self.fencing.heard(heartbeat.from);
+        if let Some(note) = heartbeat.standing.take() {
+            let news = self.standing.hear(heartbeat.from, note);
+            if !news.is_empty() {
+                (self.tell)(Report::Standing(heartbeat.from, news).into());
+            }
+        }
         self.tell_machine(Input::Heartbeat(heartbeat), arrived);
     }
 
@@ -327,6 +342,8 @@ impl event_loop::Driver for Driver {
                 self.numbers.add(numbers);
                 self.tell_machine(Input::Changed(change), now);
             }
+            // Whoever gave them knows them.
+            Command::Standing(orders) => drop(self.standing.take(orders)),
             Command::Snapshot(reply) => {
                 let _ = reply.send(self.snapshot());
             }

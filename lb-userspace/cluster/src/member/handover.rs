@@ -228,6 +228,7 @@ mod tests {
                 hears: 1,
                 config_digest: 0,
                 groups: Vec::new(),
+                standing: None,
             };
             self.peers.heard(&mut heartbeat, self.now);
             self.machine.handle(Input::Heartbeat(heartbeat), self.now);

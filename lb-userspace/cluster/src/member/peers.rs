@@ -145,6 +145,7 @@ mod tests {
             hears: 0,
             config_digest: 7,
             groups: Vec::new(),
+            standing: None,
         }
     }
 

@@ -33,6 +33,7 @@ impl Node {
             hears: 0,
             config_digest: 0,
             groups: Vec::new(),
+            standing: None,
         };
         Envelope { heartbeat, challenge: self.guard.challenge(), echoes: self.guard.echoes(now) }
     }

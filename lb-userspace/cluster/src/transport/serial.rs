@@ -22,6 +22,7 @@ use rustix::termios::{
 use super::framing::{Collector, Found, frame};
 use super::{Arrival, Open, Path, context};
 use crate::reason::DropReason;
+use crate::wire;
 
 #[cfg(test)]
 mod tests;
@@ -210,6 +211,14 @@ impl SerialPath {
     }
 }
 
+/// Whether a heartbeat leaves the line free soon enough for the next one. One that carries many
+/// standing orders may not; others carry one at a time.
+fn fits(message: &[u8], baud: u32) -> bool {
+    // An ordinary heartbeat of two nodes, and what the line carries in another 50 ms.
+    let most = 96 + baud as usize / 200;
+    !wire::has_orders(message) || message.len() <= most
+}
+
 fn line_time(bytes: usize, baud: u32) -> Duration {
     Duration::from_secs_f64(bytes as f64 * 10.0 / f64::from(baud))
 }
@@ -224,6 +233,9 @@ impl Path for SerialPath {
     }
 
     fn send(&mut self, message: &[u8], now: Duration) -> io::Result<()> {
+        if !fits(message, self.baud) {
+            return Ok(());
+        }
         self.waiting = Some(frame(message));
         self.push(now)
     }

@@ -4,6 +4,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::standing::tests::any_order;
+use crate::standing::{BY, Order, REASON, SERVER, SERVICE, Subject, Version, Wish};
 
 pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
     let readiness = (any::<(bool, bool, bool)>(), any::<u16>(), any::<u8>()).prop_map(
@@ -33,8 +35,9 @@ pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
         };
         groups.into_iter().map(status).collect::<Vec<_>>()
     });
-    (any_node(), any::<(u64, u64, u64, u16)>(), readiness, groups).prop_map(
-        |(from, (session, sequence, config_digest, hears), readiness, groups)| Heartbeat {
+    let note = prop::option::of(any_note());
+    (any_node(), any::<(u64, u64, u64, u16)>(), readiness, groups, note).prop_map(
+        |(from, (session, sequence, config_digest, hears), readiness, groups, standing)| Heartbeat {
             from,
             session,
             sequence,
@@ -42,8 +45,23 @@ pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
             hears,
             config_digest,
             groups,
+            standing,
         },
     )
+}
+
+fn any_note() -> impl Strategy<Value = Note> {
+    (any::<u32>(), vec(any_order(), 0..4)).prop_map(|(digest, mut orders): (u32, Vec<Order>)| {
+        let length = |orders: &[Order]| {
+            let mut bytes = Vec::new();
+            orders.iter().for_each(|order| standing::put(&mut bytes, order));
+            bytes.len()
+        };
+        while length(&orders) > ROOM {
+            orders.pop();
+        }
+        Note { digest, orders }
+    })
 }
 
 fn any_node() -> impl Strategy<Value = NodeId> {
@@ -86,6 +104,7 @@ fn envelope(groups: usize, echoes: usize) -> Envelope {
         hears: 0x0405,
         config_digest: 4,
         groups: (0..).map(status).take(groups).collect(),
+        standing: None,
     };
     Envelope { heartbeat, challenge: 5, echoes: vec![Echo { node: NodeId(0), challenge: 6 }; echoes] }
 }
@@ -107,9 +126,24 @@ fn the_layout_is_as_documented() {
     ];
     assert_eq!(encode(HEADER, &envelope(1, 1)).unwrap(), expected);
     assert_eq!(bytes(&envelope(1, 1)).len(), 88);
-    assert_eq!(bytes(&envelope(MAX_GROUPS, MAX_ECHOES)).len(), MAX_LENGTH);
-    assert_eq!(MAX_LENGTH, 783);
+    assert_eq!(bytes(&envelope(MAX_GROUPS, MAX_ECHOES)).len(), MAX_LENGTH - NOTE_LENGTH);
+    assert_eq!(MAX_LENGTH, 1076);
+    let mut with_orders = envelope(0, 0);
+    with_orders.heartbeat.standing = Some(Note { digest: 7, orders: vec![longest_order()] });
+    let longest = bytes(&with_orders);
+    assert_eq!((longest[2], longest.len()), (3, MIN_LENGTH + NOTE_LENGTH));
     assert_eq!(bytes(&envelope(0, 0)).len(), MIN_LENGTH);
+}
+
+fn longest_order() -> Order {
+    let text = |length| "x".repeat(length);
+    Order {
+        version: Version { time_ms: u64::MAX, node: 15 },
+        subject: Subject { server: text(SERVER), service: Some(text(SERVICE)) },
+        wish: Wish::Weight(u16::MAX),
+        by: text(BY),
+        reason: text(REASON),
+    }
 }
 
 #[test]
@@ -121,6 +155,10 @@ fn what_does_not_fit_is_not_encoded() {
     let echoes = MAX_ECHOES + 1;
     let too_many = EncodeError::TooMuch { field: "the number of echoes", value: echoes, most: MAX_ECHOES };
     assert_eq!(refused(&envelope(0, echoes)), too_many);
+    let mut long = envelope(0, 0);
+    long.heartbeat.standing = Some(Note { digest: 7, orders: vec![longest_order(); 2] });
+    let too_long = EncodeError::TooMuch { field: "the length of its orders", value: 576, most: 288 };
+    assert_eq!(refused(&long), too_long);
     let mut foreign = envelope(0, 0);
     foreign.heartbeat.from = NodeId(16);
     let sender = EncodeError::TooMuch { field: "the sender's id", value: 16, most: 15 };
@@ -167,7 +205,8 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_decoded_or_refused(mut bytes in vec(any::<u8>(), 0..MAX_LENGTH + 10), header in any::<bool>()) {
         if header && bytes.len() > 3 {
-            bytes[..3].copy_from_slice(b"LH\x02");
+            bytes[..2].copy_from_slice(b"LH");
+            bytes[2] = VERSION + bytes[2] % 2;
         }
         if let Ok(parts) = split(&bytes)
             && let Ok(envelope) = decode(parts)

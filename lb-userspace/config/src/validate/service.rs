@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lb_model::{Damping, Fallback, Ports, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts};
+use lb_model::{
+    Damping, DeadServer, Fallback, Ports, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+};
 
 use super::ports::Taken;
 use super::scheduling::usual_stray;
@@ -77,11 +79,7 @@ impl Validator {
             scheduler,
             hashing: self.hashing(service, span, scheduler),
             fallback: self.fallback(service, span, protocol),
-            quiescent: self.one_of(
-                value(&service.quiescent, "quiescent"),
-                &values::SWITCH,
-                default.quiescent,
-            ),
+            dead_server: self.dead_server(service, span, protocol),
             slow_start: slow_start.unwrap_or(default.slow_start),
             damping: service.damping.as_ref().map(|damping| self.damping(damping, span.key("damping"))),
             quorum: self.quorum(service, span),
@@ -100,6 +98,27 @@ impl Validator {
             quic,
             ..default
         }
+    }
+
+    /// `quiescent` is ldirectord's word for two of the choices.
+    fn dead_server(
+        &mut self,
+        service: &yaml::Service,
+        span: SourceSpan<'_>,
+        protocol: Protocol,
+    ) -> DeadServer {
+        let [quiescent, dead] = [(&service.quiescent, "quiescent"), (&service.dead_server, "dead_server")]
+            .map(|(scalar, key)| Value::of(scalar, key, span));
+        if service.quiescent.0.is_some() && service.dead_server.0.is_some() {
+            self.wrong(dead, "expected no `quiescent` beside it: `on` is `keep`, `off` is `expire`");
+        }
+        let quiescent = self.one_of(quiescent, &values::SWITCH, true);
+        let default = if quiescent { DeadServer::Keep } else { DeadServer::Expire };
+        let chosen = self.one_of(dead, &DeadServer::ALL.map(|dead| (dead.name(), dead)), default);
+        if chosen == DeadServer::Reset && protocol == Protocol::Udp {
+            self.wrong(dead, "expected keep, expire or move: UDP has no resets");
+        }
+        chosen
     }
 
     fn damping(&mut self, damping: &yaml::Damping, span: SourceSpan<'_>) -> Damping {

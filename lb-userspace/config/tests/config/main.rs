@@ -232,7 +232,7 @@ fn defaults() {
         hashing: Hashing::default(),
         quic: Vec::new(),
         fallback: Fallback::None,
-        quiescent: true,
+        dead_server: DeadServer::Keep,
         slow_start: Duration::ZERO,
         damping: None,
         quorum: Quorum { weight: 1, hysteresis: 0 },
@@ -288,8 +288,8 @@ fn full_example_states_the_defaults() {
     assert_eq!((full.scheduler, full.stray, full.drain), (least.scheduler, least.stray, least.drain));
     assert_eq!(full.hashing, least.hashing);
     assert_eq!(
-        (full.quiescent, full.slow_start, full.quorum),
-        (least.quiescent, least.slow_start, least.quorum)
+        (full.dead_server, full.slow_start, full.quorum),
+        (least.dead_server, least.slow_start, least.quorum)
     );
     let (full, least) = (&full.servers[0].checks[0], &least.servers[0].checks[0]);
     assert_eq!((full.interval, full.timeout), (least.interval, least.timeout));

@@ -1,4 +1,4 @@
-//! Ports, persistence and thresholds of services.
+//! Ports, persistence and thresholds of services, and connections of dead servers.
 
 use super::*;
 
@@ -49,4 +49,22 @@ services:
     assert_eq!(of(1), Persistence { timeout: seconds(3600), prefix: 64, group: None, keeps: false });
     let thresholds: Vec<_> = config.services[0].servers.iter().map(|server| server.thresholds).collect();
     assert_eq!(thresholds, [Thresholds::new(100, 75), Thresholds::new(9, 9)]);
+}
+
+#[test]
+fn what_becomes_of_a_dead_servers_connections_is_chosen() {
+    for (text, dead_server) in [
+        ("quiescent: on", DeadServer::Keep),
+        ("quiescent: off", DeadServer::Expire),
+        ("dead_server: keep", DeadServer::Keep),
+        ("dead_server: expire", DeadServer::Expire),
+        ("dead_server: move", DeadServer::Move),
+        ("dead_server: reset", DeadServer::Reset),
+        ("protocol: udp\n    dead_server: move", DeadServer::Move),
+    ] {
+        let config = accepted(&format!(
+            "interface: eth0\nservices:\n  - vip: 192.0.2.10:80\n    {text}\n    servers: [{{ address: 192.0.2.21 }}]\n"
+        ));
+        assert_eq!(config.services[0].dead_server, dead_server, "{text}");
+    }
 }

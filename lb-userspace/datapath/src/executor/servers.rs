@@ -122,7 +122,10 @@ impl Executor {
         };
         // What is this host's leaves by no interface.
         let egress = server.egress.filter(|_| server.forwarding(own) != Forwarding::Local);
-        let next_hop = next_hop.by_the_slow_way(record.needs_slow_way()).by_egress(egress.is_some());
+        let next_hop = next_hop
+            .giving_up(server.gives_up)
+            .by_the_slow_way(record.needs_slow_way())
+            .by_egress(egress.is_some());
         // Whoever is sent into the tunnel finds it. A packet that meets a change half done is lost.
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);

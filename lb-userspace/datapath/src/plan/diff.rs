@@ -167,6 +167,7 @@ mod tests {
                 translation: None,
                 egress: None,
                 usable,
+                gives_up: None,
                 binds: usable,
                 thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),
             },

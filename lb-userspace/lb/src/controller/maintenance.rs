@@ -1,8 +1,8 @@
-//! Maintenance mode of servers: a folder with one file for each server that is kept out, named
-//! after it.
+//! Maintenance mode of servers: a folder with one file for each server that is kept out on this
+//! director, named after it.
 //!
-//! `lb disable` and `lb enable` make and remove them, anybody else may too. So maintenance outlives
-//! a restart.
+//! Scripts and people make and remove them; `lb enable` removes them, too. What `lb drain` orders
+//! is in `standing`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,7 +14,6 @@ use lb_api::findings::Findings;
 use lb_model::{Config, Server, Service, canonical};
 
 use super::probing::list;
-use crate::observe::requests::ServerOrder;
 
 /// Read of each file, in bytes.
 const LONGEST: u64 = 4096;
@@ -88,11 +87,6 @@ impl Maintenance {
         self.files.keys().filter(move |name| !used.contains(&*canonical(name))).map(String::as_str)
     }
 
-    fn add(&self, name: &str, reason: &str) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        fs::write(self.folder.join(name), format!("{reason}\n"))
-    }
-
     fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.folder.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -101,14 +95,19 @@ impl Maintenance {
     }
 }
 
-fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
+/// All servers of the configuration.
+pub(super) fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
     config.services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)))
+}
+
+/// How a server is told of.
+pub(super) fn shown((service, server): (&Service, &Server)) -> String {
+    format!("{} of {}", server.name, service.name)
 }
 
 /// The servers that a file of this name keeps out, as `www1 of web`.
 fn covered(config: &Config, name: &str) -> BTreeSet<String> {
-    let meant = servers(config).filter(|(_, server)| server.is_called(name));
-    meant.map(|(service, server)| format!("{} of {}", server.name, service.name)).collect()
+    servers(config).filter(|(_, server)| server.is_called(name)).map(shown).collect()
 }
 
 /// A folder that is not there keeps nobody out.
@@ -143,40 +142,21 @@ fn first_line(path: &Path) -> String {
     }
 }
 
-fn plain(text: &str) -> String {
+/// The text in one line, without control characters.
+pub(super) fn plain(text: &str) -> String {
     let printable = text.chars().map(|char| if char.is_control() { ' ' } else { char });
     printable.take(SHOWN).collect::<String>().trim().to_owned()
 }
 
 impl Maintenance {
-    /// `lb disable` and `lb enable`: changes the folder. Returns what there is to say of it, or why
-    /// it is refused.
-    pub(super) fn apply(&self, order: &ServerOrder, config: &Config) -> Result<String, String> {
-        let (ServerOrder::Disable { server: name, .. } | ServerOrder::Enable { server: name }) = order;
-        let meant = covered(config, name);
-        if meant.is_empty() {
-            let known: BTreeSet<&str> = servers(config).map(|(_, server)| &*server.name).collect();
-            return Err(format!("there is no server {name:?}, there are {}", list(known.into_iter())));
-        }
-        match order {
-            ServerOrder::Disable { reason, .. } => self.disable(name, reason.as_deref(), &meant),
-            ServerOrder::Enable { .. } => self.enable(name, &meant, config),
-        }
-    }
-
-    fn disable(&self, name: &str, reason: Option<&str>, meant: &BTreeSet<String>) -> Result<String, String> {
-        if name.contains('/') || name.starts_with('.') || name.ends_with('~') {
-            return Err(format!("no file can be called {name:?}: use the server's address"));
-        }
-        let reason = reason.map(plain).filter(|reason| !reason.is_empty());
-        let reason = reason.unwrap_or_else(|| "lb disable".to_owned());
-        let file = self.folder.join(name);
-        self.add(name, &reason).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        Ok(format!("in maintenance on this director until `lb enable {name}`: {}", all(meant)))
-    }
-
-    /// Removes the files that keep out nobody but these servers.
-    fn enable(&self, name: &str, meant: &BTreeSet<String>, config: &Config) -> Result<String, String> {
+    /// `lb enable`: removes the files that keep out nobody but these servers. True if there were
+    /// any; the error says what is in the way.
+    pub(super) fn enable(
+        &self,
+        name: &str,
+        meant: &BTreeSet<String>,
+        config: &Config,
+    ) -> Result<bool, String> {
         let files = self.files.keys().map(|file| (file, covered(config, file)));
         let (mut removed, mut wider) = (false, Vec::new());
         for (file, covered) in files.filter(|(_, covered)| !covered.is_disjoint(meant)) {
@@ -185,18 +165,18 @@ impl Maintenance {
                 self.remove(file).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
                 removed = true;
             } else {
-                wider.push(format!("{name} stays in maintenance with others: use `lb enable {file}`"));
+                wider.push(format!(
+                    "{name} stays in maintenance with others, by the file {}: use `lb enable {file}`",
+                    self.folder.join(file).display()
+                ));
             }
         }
-        match (wider.is_empty(), removed) {
-            (false, _) => Err(wider.join("\n")),
-            (true, true) => Ok(format!("in maintenance no more: {}", all(meant))),
-            (true, false) => Ok(format!("not in maintenance: {}", all(meant))),
-        }
+        if wider.is_empty() { Ok(removed) } else { Err(wider.join("\n")) }
     }
 }
 
-fn all(servers: &BTreeSet<String>) -> String {
+/// The first ones of them, and how many more there are.
+pub(super) fn all(servers: &BTreeSet<String>) -> String {
     list(servers.iter().map(String::as_str))
 }
 
@@ -262,7 +242,8 @@ services:
         let inner = folder.path().join("maintenance");
         let mut maintenance = Maintenance::default();
         assert!(!maintenance.read(&inner, &Findings::default()), "there is no folder");
-        maintenance.add("www1", "new disk").expect("a folder and a file");
+        fs::create_dir(&inner).expect("a folder");
+        fs::write(inner.join("www1"), "new disk").expect("a file");
         assert!(
             maintenance.read(&inner, &Findings::default()) && !maintenance.read(&inner, &Findings::default())
         );
@@ -288,46 +269,20 @@ services:
     }
 
     #[test]
-    fn orders_make_and_remove_files() {
+    fn enabling_removes_files_that_keep_out_nobody_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let (config, mut maintenance) = (config(), Maintenance::default());
-        let mut apply = |words: &str| {
-            let (word, server) = words.split_once(' ').expect("a word and a server");
-            let server = server.to_owned();
-            let order = match word {
-                "disable" => ServerOrder::Disable { server, reason: None },
-                _ => ServerOrder::Enable { server },
-            };
+        let mut enable = |files: &[&str], name: &str| {
+            for file in files {
+                fs::write(folder.path().join(file), "").expect("a file");
+            }
             maintenance.read(folder.path(), &Findings::default());
-            maintenance.apply(&order, &config).unwrap_or_else(|refused| format!("refused: {refused}"))
+            maintenance.enable(name, &covered(&config, name), &config)
         };
-        for (words, told) in [
-            ("disable www9", "refused: there is no server \"www9\", there are 192.0.2.22, www1"),
-            ("enable www1", "not in maintenance: www1 of tls, www1 of web"),
-            (
-                "disable www1",
-                "in maintenance on this director until `lb enable www1`: www1 of tls, www1 of web",
-            ),
-            (
-                "disable 192.0.2.21:80",
-                "in maintenance on this director until `lb enable 192.0.2.21:80`: www1 of web",
-            ),
-            ("enable www1:443", "refused: www1:443 stays in maintenance with others: use `lb enable www1`"),
-            ("enable 192.0.2.21", "in maintenance no more: www1 of tls, www1 of web"),
-            ("enable www1:80", "not in maintenance: www1 of web"),
-        ] {
-            assert_eq!(apply(words), told, "{words}");
-        }
+        assert_eq!(enable(&[], "www1"), Ok(false));
+        let refused = enable(&["www1", "192.0.2.21:80"], "www1:443").expect_err("it keeps out others");
+        assert!(refused.ends_with("/www1: use `lb enable www1`"), "{refused}");
+        assert_eq!(enable(&[], "192.0.2.21"), Ok(true));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
-    }
-
-    #[test]
-    fn a_name_that_leads_out_of_the_folder_is_no_file() {
-        let text =
-            CONFIG.replace("name: www1, address: 192.0.2.21 }, {", "name: ../x, address: 192.0.2.21 }, {");
-        let config = lb_config::parse(&text, "test.yaml").expect("a configuration");
-        let order = ServerOrder::Disable { server: "../x".to_owned(), reason: None };
-        let refused = Maintenance::default().apply(&order, &config).expect_err("it is refused");
-        assert_eq!(refused, "no file can be called \"../x\": use the server's address");
     }
 }

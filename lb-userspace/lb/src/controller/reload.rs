@@ -145,7 +145,7 @@ impl Controller {
         drop(watched);
         self.want_neighbours();
         self.notify(notifications);
-        self.follow_maintenance();
+        self.follow_orders();
         self.follow_sorry_pages();
         self.follow_vip_checks();
     }

@@ -170,6 +170,7 @@ services:
             egress: None,
             mac: Some([2; 6].into()),
             usable: true,
+            gives_up: None,
             binds: true,
             thresholds: lb_common::limits::Thresholds::NONE,
         };

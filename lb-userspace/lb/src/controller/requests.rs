@@ -1,9 +1,11 @@
 //! Answers to what operators ask for by the control socket.
 
+use lb_api::events::{Level, Record};
 use lb_api::status::{Accepted, Status};
+use lb_cluster::standing::Wish;
 
-use super::Controller;
 use super::status::View;
+use super::{Controller, maintenance, standing};
 use crate::observe::requests::{ControlRequest, Order, ServerOrder};
 
 impl Controller {
@@ -44,6 +46,7 @@ impl Controller {
             interface: &self.interface,
             ingresses: &self.ingresses,
             checks: &self.checks,
+            standing: &self.standing,
             sorry: &self.sorry,
             findings: self.notifier.findings(),
             started: self.started,
@@ -59,12 +62,32 @@ impl Controller {
         self.membership.order(order, &self.config.groups).await
     }
 
-    /// `lb disable` and `lb enable`; returns what there is to say of it, or why it is refused.
+    /// `lb drain`, `lb enable` and `lb weight`; returns what there is to say of it, or why it is
+    /// refused.
     fn order_server(&mut self, order: &ServerOrder) -> Result<String, String> {
-        self.poll_maintenance();
-        let outcome = self.maintenance.apply(order, &self.config);
-        self.poll_maintenance();
+        let enabled = match order.wish {
+            Wish::Serve => self.remove_maintenance(order)?,
+            Wish::Drain | Wish::Weight(_) | Wish::ConfiguredWeight => false,
+        };
+        let (told, orders) = self.standing.give(order, enabled, &self.config)?;
+        if !orders.is_empty() {
+            let by = orders.first().map(|order| order.by.clone()).unwrap_or_default();
+            let record = Record::new(Level::Info, "order_given", format!("{told}; ordered by {by}"));
+            self.notifier.record(record.server(&order.about.server).cause(by));
+            self.membership.tell_standing(orders);
+            self.follow_orders();
+        }
         self.plan_refresh();
-        outcome
+        Ok(told)
+    }
+
+    /// Removes the files that keep the servers of an order out. True if there were any.
+    fn remove_maintenance(&mut self, order: &ServerOrder) -> Result<bool, String> {
+        self.poll_maintenance();
+        let meant =
+            standing::meant(&self.config, &order.about)?.into_iter().map(maintenance::shown).collect();
+        let removed = self.maintenance.enable(&order.about.server, &meant, &self.config);
+        self.poll_maintenance();
+        removed
     }
 }

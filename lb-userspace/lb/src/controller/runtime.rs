@@ -30,6 +30,15 @@ pub(super) enum Notification {
     Quorum(ServiceKey, Transition),
 }
 
+/// What operators have ordered for a server.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Why it gets no new connections.
+    pub kept_out: Option<String>,
+    /// In place of the configured one.
+    pub weight: Option<u16>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Runtime {
     services: HashMap<ServiceKey, Known>,
@@ -122,18 +131,24 @@ impl Runtime {
         checks.flat_map(|(key, address, index)| self.give(key, address, found(index), now)).collect()
     }
 
-    /// Keeps out the servers for which there is a reason, and no others.
-    pub(super) fn keep_out(
+    /// Servers are kept out, and have other weights, as ordered, and no others.
+    pub(super) fn follow_orders(
         &mut self,
         services: &[Service],
-        reason: impl Fn(&Server) -> Option<String>,
+        orders: impl Fn(&Service, &Server) -> Orders,
         now: Duration,
     ) -> Vec<Notification> {
-        let servers =
-            services.iter().flat_map(|service| service.servers.iter().map(|one| (service.key, one)));
-        servers
-            .flat_map(|(key, server)| self.give(key, server.address, Input::Maintenance(reason(server)), now))
-            .collect()
+        let mut notifications = Vec::new();
+        for service in services {
+            for server in &service.servers {
+                let Orders { kept_out, weight } = orders(service, server);
+                let rules = Rules { weight: weight.unwrap_or(server.weight), ..rules(service, server) };
+                for input in [Input::Rules(rules), Input::Maintenance(kept_out)] {
+                    notifications.extend(self.give(service.key, server.address, input, now));
+                }
+            }
+        }
+        notifications
     }
 
     /// The servers' timers, and who has not been reached for too long.

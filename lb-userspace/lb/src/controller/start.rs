@@ -29,6 +29,7 @@ use super::membership::{Membership, Surrounding};
 use super::neighbourhood::Neighbourhood;
 use super::notifications::Notifier;
 use super::runtime::Runtime;
+use super::standing::Standing;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
 use super::{Controller, endpoints, notify_supervisor, report};
@@ -75,6 +76,8 @@ impl Controller {
         let always = stations.iter().map(|station| station.interface).collect();
         let surrounding = Surrounding { stations, leases, findings: findings.clone(), connections };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
+        let standing = Standing::open(&config, &findings);
+        membership.tell_standing(standing.orders());
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (route_sender, routes) = mpsc::unbounded_channel();
@@ -98,6 +101,7 @@ impl Controller {
                 .context("cannot start the thread that looks at the host's firewall")?,
             notifier: Notifier::new(events, findings),
             maintenance: Maintenance::default(),
+            standing,
             sorry: Sorry::default(),
             tracer: Tracer::default(),
             config,

@@ -27,6 +27,7 @@ use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::notifications::fallback;
 use super::runtime::Runtime;
+use super::standing::Standing;
 use crate::sorry::Sorry;
 
 /// The rooms of the controller that the status is read from.
@@ -38,6 +39,7 @@ pub(super) struct View<'a> {
     pub interface: &'a Interface,
     pub ingresses: &'a Ingresses,
     pub checks: &'a Checks,
+    pub standing: &'a Standing,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
     pub started: Instant,
@@ -157,7 +159,8 @@ impl View<'_> {
         let status = self.server_status(service, server, Health::Draining);
         let since = self.runtime.draining.since(&service.key, server.address);
         let since_s = since.map_or(0, |since| since.elapsed().as_secs());
-        ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, ..status }
+        let orders = Vec::new();
+        ServerStatus { weight: 0, health: Health::Draining, weight_reason: None, since_s, orders, ..status }
     }
 
     /// Whether it could serve, and what is wrong with it.
@@ -249,6 +252,7 @@ impl View<'_> {
             upper_threshold: server.thresholds.upper(),
             lower_threshold: server.thresholds.lower(),
             full: self.forwarder.is_full(&service.key, target),
+            orders: self.standing.status(service, server),
             weight_reason: machine
                 .and_then(Machine::weight_limiter)
                 .map(|limiter| limiter.as_str().to_owned()),

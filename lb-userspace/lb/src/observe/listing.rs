@@ -270,8 +270,9 @@ fn notes(server: &ServerStatus) -> String {
     let full = server.full.then(|| {
         format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
     });
+    let orders = server.orders.iter().map(|order| Some(words::order(order)));
     let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
-    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    notes.into_iter().chain(orders).flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The name in brackets, unless it says no more than the address.

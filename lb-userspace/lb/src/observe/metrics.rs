@@ -24,7 +24,7 @@ const SERVER_COUNTERS: [Metric<ServerStatus>; 3] = [
     ("lb_server_bytes_total", "Bytes forwarded to the server, from the Ethernet header on", |s| s.bytes),
 ];
 
-const SERVER_GAUGES: [Metric<ServerStatus>; 6] = [
+const SERVER_GAUGES: [Metric<ServerStatus>; 7] = [
     ("lb_server_active_connections", "Connections in state ESTABLISHED", |s| s.active.into()),
     ("lb_server_inactive_connections", "Connections in any other state", |s| s.inactive.into()),
     ("lb_server_up", "1 if the server's check says that it is up, or if it has none", |s| is_up(s).into()),
@@ -35,6 +35,11 @@ const SERVER_GAUGES: [Metric<ServerStatus>; 6] = [
     ("lb_server_maintenance", "1 while an operator keeps the server out", |s| {
         (s.health == Health::Maintenance).into()
     }),
+    (
+        "lb_server_drained_since_seconds",
+        "Unix time of the operator's order to drain the server; 0 without",
+        |s| s.orders.iter().find(|order| order.weight.is_none()).map_or(0, |order| order.since),
+    ),
 ];
 
 const SERVICE_COUNTERS: [Metric<ServiceStatus>; 3] = [

@@ -7,6 +7,8 @@ use lb_api::client::Traced;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
 use lb_api::trace::{Bounds, Filter};
+use lb_api::wire::ServerRequest;
+use lb_cluster::standing::Wish;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
@@ -44,18 +46,12 @@ pub(crate) struct Trace {
     pub stop: oneshot::Sender<()>,
 }
 
-/// What an operator wants done with a server, which goes by name or address, with a port or
-/// without.
+/// What an operator wants done with a server, on all directors, over restarts too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerOrder {
-    /// It gets no new connections, over restarts too.
-    Disable {
-        server: String,
-        reason: Option<String>,
-    },
-    Enable {
-        server: String,
-    },
+pub(crate) struct ServerOrder {
+    /// The server goes by name or address, with a port or without.
+    pub about: ServerRequest,
+    pub wish: Wish,
 }
 
 /// The checks of one server, to be made at once.

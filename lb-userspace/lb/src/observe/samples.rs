@@ -20,6 +20,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         upper_threshold: 0,
         lower_threshold: 0,
         full: false,
+        orders: Vec::new(),
         weight_reason: None,
         active: 3,
         inactive: 12,

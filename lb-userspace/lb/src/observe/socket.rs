@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lb_api::client::Traced;
 use lb_api::wire::{Reply, Request};
+use lb_cluster::standing::Wish;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -158,7 +159,9 @@ async fn answer(line: &[u8], requests: &Requests) -> Answer {
 
 async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
     let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Accepted));
-    let server = async |order| anyhow::Ok(requests.order_server(order).await?.map(Reply::Done));
+    let server = async |about, wish| {
+        anyhow::Ok(requests.order_server(ServerOrder { about, wish }).await?.map(Reply::Done))
+    };
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
         Request::Events => Ok(Reply::Events(requests.events().await?)),
@@ -168,10 +171,11 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
         Request::Stop { release } => requests.stop(release).await?.map(Reply::Done),
-        Request::Disable { server: name, reason } => {
-            server(ServerOrder::Disable { server: name, reason }).await?
+        Request::Drain(about) => server(about, Wish::Drain).await?,
+        Request::Enable(about) => server(about, Wish::Serve).await?,
+        Request::Weight { about, weight } => {
+            server(about, weight.map_or(Wish::ConfiguredWeight, Wish::Weight)).await?
         }
-        Request::Enable { server: name } => server(ServerOrder::Enable { server: name }).await?,
         Request::Probe { service, server } => {
             requests.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
         }

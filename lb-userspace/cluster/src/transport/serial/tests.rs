@@ -179,3 +179,16 @@ fn what_is_no_line_is_refused() {
     assert!(refused("/dev/none-such", 9_600).contains("No such file"));
     assert!(refused("/dev/null", 0).contains("0 baud"));
 }
+
+#[test]
+fn what_a_slow_line_would_be_busy_with_for_long_is_left_to_other_paths() {
+    let message = |version, length| {
+        let mut message = vec![0; length];
+        message[2] = version;
+        message
+    };
+    let carries = |length, baud| fits(&message(wire::WITH_ORDERS, length), baud);
+    assert!(carries(93, 9_600) && carries(144, 9_600) && !carries(145, 9_600));
+    assert!(carries(192, 19_200) && !carries(193, 19_200) && carries(600, 115_200));
+    assert!(fits(&message(wire::VERSION, 700), 9_600), "heartbeats come by all paths");
+}

@@ -7,7 +7,7 @@ use lb_api::status::{Accepted, Move};
 use lb_cluster::machine::{self, Refusal};
 use lb_cluster::member::driver::Snapshot;
 use lb_cluster::message::Role;
-use lb_cluster::words;
+use lb_cluster::{standing, words};
 use lb_model::ids::GroupId;
 use lb_model::{Cluster, Group};
 
@@ -36,6 +36,13 @@ impl Out {
 }
 
 impl Membership {
+    /// Other directors shall know these orders.
+    pub(in crate::controller) fn tell_standing(&self, orders: Vec<standing::Order>) {
+        if let Some(clustered) = self.clustered().filter(|_| !orders.is_empty()) {
+            clustered.member.tell_standing(orders);
+        }
+    }
+
     /// What came of the order; or why it is refused.
     pub(in crate::controller) async fn order(
         &mut self,

@@ -1,6 +1,6 @@
 //! Listings as an operator sees them.
 
-use lb_api::status::{CheckStatus, PersistenceStatus, QuorumStatus};
+use lb_api::status::{CheckStatus, PersistenceStatus, QuorumStatus, StandingOrder};
 
 use super::*;
 use crate::observe::samples;
@@ -123,6 +123,14 @@ fn weights_warnings_and_the_fallback_server() {
     www1.checks.push(CheckStatus { check: "tcp".into(), latencies_us: vec![31_400, 80] });
     www1.warning = Some("its certificate ends in 3days".into());
     (www2.health, www2.effective_weight, www2.reason) = (Health::Maintenance, 0, Some("new disk".into()));
+    let order = StandingOrder {
+        order: "drain".into(),
+        weight: None,
+        by: "kim on ha1".into(),
+        reason: Some("new disk".into()),
+        since: 1_700_000_000,
+    };
+    www2.orders = vec![order.clone(), StandingOrder { order: "weight".into(), weight: Some(5), ..order }];
     let fallback = samples::server(9, Health::Unchecked);
     service.fallback = fallback.address.to_string();
     service.fallback_server = Some(samples::server(9, Health::Unchecked));
@@ -134,7 +142,7 @@ Prot VIP:Port        Scheduler       Fallback
   -> Server:Port             Forward Weight  ActiveConn InActConn Health         Check  MAC
 TCP  211.58.250.6:80 rr        (web) 211.58.250.41, quorum 2: usable servers weigh 2
   -> 211.58.250.25:80 (www1) Route   3 of 10 3          12        up 2m          31 ms  02:00:d3:3a:fa:19 slow start; warning: its certificate ends in 3days
-  -> 211.58.250.27:80 (www2) Route   0 of 1  3          12        maintenance 2m 0.4 ms 02:00:d3:3a:fa:1b new disk
+  -> 211.58.250.27:80 (www2) Route   0 of 1  3          12        maintenance 2m 0.4 ms 02:00:d3:3a:fa:1b new disk; by kim on ha1 since 2023-11-14T22:13:20Z; weight 5 by kim on ha1 since 2023-11-14T22:13:20Z: new disk
   -> 211.58.250.41:80 (www9) Route           3          12        fallback       0.4 ms 02:00:d3:3a:fa:29
 Dropped packets: malformed 3
 Passed to the host: not_a_service 12

@@ -1,6 +1,9 @@
 //! Numbers, times and addresses as a reader of the listing wants them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use lb_api::status::StandingOrder;
 
 /// `211.58.250.6:80` or `[2001:db8::6]:80`.
 pub(super) fn address(ip: IpAddr, port: u16) -> String {
@@ -49,6 +52,21 @@ pub(super) fn since(seconds: u64) -> String {
     let text = uptime(seconds);
     let end = text.find(char::is_alphabetic).map_or(text.len(), |at| at + 1);
     text[..end].to_owned()
+}
+
+/// Who has ordered it, and when.
+pub(super) fn order(order: &StandingOrder) -> String {
+    let StandingOrder { order: _, weight, by, reason, since } = order;
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(*since));
+    let time =
+        time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string());
+    let given = format!("by {} since {time}", printable(by));
+    match (weight, reason) {
+        (Some(weight), Some(reason)) => format!("weight {weight} {given}: {}", printable(reason)),
+        (Some(weight), None) => format!("weight {weight} {given}"),
+        // The reason of a drain is that of the server's health.
+        (None, _) => given,
+    }
 }
 
 /// `text` without what could move the cursor or change colours: some of it comes from checked

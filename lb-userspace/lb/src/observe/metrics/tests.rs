@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_api::status::FragmentsStatus;
+use lb_api::status::{FragmentsStatus, StandingOrder};
 use lb_model::Totals;
 
 use super::*;
@@ -54,6 +54,8 @@ fn says_what_the_snapshot_says() {
         (r#"lb_server_effective_weight{server="www1",service="web"}"#, 1.0),
         (r#"lb_server_effective_weight{server="www2",service="web"}"#, 1.0),
         (r#"lb_server_maintenance{server="www1",service="web"}"#, 0.0),
+        (r#"lb_server_drained_since_seconds{server="www1",service="web"}"#, 0.0),
+        (r#"lb_server_drained_since_seconds{server="www2",service="web"}"#, 0.0),
         (r#"lb_server_maintenance{server="www2",service="web"}"#, 0.0),
         (r#"lb_server_inactive_connections{server="www1",service="web"}"#, 12.0),
         (r#"lb_server_inactive_connections{server="www2",service="web"}"#, 12.0),
@@ -209,4 +211,18 @@ fn the_fallback_server_is_counted_but_is_none_of_the_servers() {
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");
     }
+}
+
+#[test]
+fn since_when_a_server_is_drained_is_told() {
+    let mut status = samples::cluster();
+    status.services[0].servers[0].orders = vec![StandingOrder {
+        order: "drain".to_owned(),
+        weight: None,
+        by: "kim on ha1".to_owned(),
+        reason: None,
+        since: 1_700_000_000,
+    }];
+    let samples = encoded(&status);
+    assert_eq!(samples[r#"lb_server_drained_since_seconds{server="www1",service="web"}"#], 1_700_000_000.0);
 }
