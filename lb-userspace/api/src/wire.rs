@@ -1,10 +1,13 @@
 //! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
-//! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, or
-//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]. It ends
-//! early if the client shuts its side of the connection down.
+//! stream socket. Only two have several replies. A trace: [`Reply::Packets`] as they come, or
+//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]; it ends
+//! early if the client shuts its side of the connection down. A listing of connections:
+//! [`Reply::Connections`], then a [`Reply::ListingEnded`].
 
 use serde::{Deserialize, Serialize};
 
+use crate::connections::{self, Connection};
+use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
@@ -17,7 +20,22 @@ pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
-    Events,
+    Events {
+        /// Only those with a larger [`Record::number`]; all if the director knows no such number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
+    },
+    /// A part of the connection table.
+    Connections {
+        #[serde(default)]
+        filter: connections::Filter,
+        #[serde(default)]
+        bounds: connections::Bounds,
+    },
+    /// Read the configuration file again.
+    Reload,
+    /// Tell what that would change.
+    Diff,
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -68,8 +86,8 @@ pub enum Request {
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
-/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}` or
-/// `{"error":"…"}`.
+/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
+/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -86,5 +104,10 @@ pub enum Reply {
     /// The same of a capture.
     Frames(Vec<Frame>),
     TraceEnded(End),
+    /// Some connections of a listing.
+    Connections(Vec<Connection>),
+    ListingEnded(connections::End),
+    /// What a reload has changed, or would change.
+    Differences(Vec<Difference>),
     Error(String),
 }

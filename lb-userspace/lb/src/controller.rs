@@ -22,13 +22,14 @@
 //! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
 //!   writes to it)
 //! - `maintenance`: servers that operators keep out
-//! - `tracer`: packets told one by one, for `lb trace`
+//! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection table,
+//!   for `lb connections`; `prefix`: clients that operators ask for
 //! - `throttle`: how soon the maps follow the runtime state
 //!
 //! What the controller does with them:
 //!
 //! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
-//!   `lb` before has left; `reload`: when the configuration has changed; `stop`: the way out;
+//!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what; `stop`: the way out;
 //!   `lives`: from one life to the next, when the interface comes late or goes and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
@@ -41,7 +42,9 @@ mod checks;
 mod checksums;
 mod clients;
 mod config_file;
+mod connections;
 pub(crate) mod desired;
+mod difference;
 mod draining;
 mod endpoints;
 mod files;
@@ -60,6 +63,7 @@ mod membership;
 mod neighbourhood;
 mod notifications;
 pub(crate) mod placement;
+mod prefix;
 mod probing;
 mod reach;
 mod release;
@@ -97,6 +101,7 @@ use sd_notify::NotifyState;
 
 use self::checks::Checks;
 use self::config_file::ConfigFile;
+use self::connections::Listings;
 use self::files::FileChange;
 use self::forwarder::Forwarder;
 use self::ingresses::Ingresses;
@@ -144,6 +149,7 @@ pub(crate) struct Controller {
     maintenance: Maintenance,
     sorry: Sorry,
     tracer: Tracer,
+    listings: Listings,
 }
 
 impl Controller {
@@ -159,7 +165,7 @@ impl Controller {
             tokio::select! {
                 signal = signals.next() => match signal {
                     stop::Told::Stop(signal) => self.request_stop(signal),
-                    stop::Told::Reload => self.reload("SIGHUP"),
+                    stop::Told::Reload => drop(self.reload("SIGHUP")),
                 },
                 observation = inputs.observations.next() => {
                     self.observe(observation);
@@ -388,7 +394,7 @@ impl Controller {
         match self.config_file.poll(Instant::now()) {
             _ if self.leaving.is_some() => {}
             FileChange::None => {}
-            FileChange::Whole => self.reload("the file changed"),
+            FileChange::Whole => drop(self.reload("the file changed")),
             FileChange::StillWritten => self.wait_for_writer("the file changed"),
         }
     }

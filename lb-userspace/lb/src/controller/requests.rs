@@ -18,7 +18,12 @@ impl Controller {
                 let cluster = self.membership.status(&self.config.groups).await;
                 let _ = reply.send(Status { cluster, ..self.view().status() });
             }
-            ControlRequest::Events(reply) => drop(reply.send(self.notifier.recent())),
+            ControlRequest::Events(after, reply) => drop(reply.send(self.notifier.recent(after))),
+            ControlRequest::Connections(filter, bounds, reply) => {
+                drop(reply.send(self.list_connections(&filter, bounds)));
+            }
+            ControlRequest::Reload(reply) => drop(reply.send(self.reload("lb reload"))),
+            ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
                 let _ = reply.send(outcome);

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::checks::Checks;
 use super::config_file::ConfigFile;
+use super::connections::Listings;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
 use super::host;
@@ -100,6 +101,7 @@ impl Controller {
             maintenance: Maintenance::default(),
             sorry: Sorry::default(),
             tracer: Tracer::default(),
+            listings: Listings::default(),
             config,
         };
         controller.runtime.ways.set_main(index);
