@@ -3,11 +3,13 @@
 //! A file passes two stages. `yaml` parses its shape with serde_yaml and keeps every scalar as
 //! text. `validate` reads the scalars and builds the model. `source_map` stores the source span of
 //! each value, so that both stages report mistakes with line and column. `surplus` continues after
-//! mistakes of shape, so that one call reports all mistakes of a file.
+//! mistakes of shape, so that one call reports all mistakes of a file. `schema` tells the shape to
+//! editors.
 
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod schema;
 mod source_map;
 mod surplus;
 mod syntax;
@@ -20,6 +22,7 @@ use std::path::Path;
 use lb_model::Config;
 
 pub use error::{ConfigError, Mistake};
+pub use schema::schema;
 
 /// Reads and validates the configuration file at `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {

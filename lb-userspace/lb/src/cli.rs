@@ -3,10 +3,12 @@
 mod capture;
 mod check;
 mod doctor;
+mod config;
 mod connections;
 mod documents;
 mod events;
 mod health;
+mod ipvsadm;
 mod orders;
 mod output;
 mod probe;
@@ -40,7 +42,7 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb status                    services, servers, connections, and what is wrong, if anything is
 All commands but `run`, `check`, `completions` and `man` ask the director that runs on this machine, by its control socket.
 Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring plugins.
-Colours are for terminals; NO_COLOR=1 switches them off.";
+Colours are for terminals; NO_COLOR=1 switches them off. LB_SOCKET names another control socket.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -58,6 +60,9 @@ enum Command {
     Status(status::Options),
     /// List the connections that the director knows, laid out as `ipvsadm -Lnc`
     Connections(connections::Options),
+    /// Print what ipvsadm(8) prints of a table: -L and -S with their options. `lb` does so under the
+    /// name `ipvsadm`, too
+    Ipvsadm(ipvsadm::Options),
     /// Tell in one line whether all is well, for Nagios, Icinga and their like: OK, WARNING,
     /// CRITICAL or UNKNOWN with exit code 0, 1, 2 or 3
     Health(health::Options),
@@ -65,6 +70,8 @@ enum Command {
     Reload(reload::Options),
     /// Show what a reload would change
     Diff(reload::Options),
+    /// Tell what the configuration file may have
+    Config(config::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
     /// Give a real server no new connections until `lb enable`, also after a restart of lb
@@ -94,12 +101,15 @@ enum Command {
     Realserver(realserver::Options),
     /// Print a script that completes commands and options for a shell
     Completions(documents::CompletionOptions),
-    /// Print the manual page lb(8), or write one for each command
+    /// Print the manual page lb(8), or write all pages: one for each command, and lb.yaml(5)
     Man(documents::ManOptions),
 }
 
 /// The program.
 pub(crate) fn main() -> Result<ExitCode> {
+    if let Some(ended) = ipvsadm::by_name() {
+        return ended;
+    }
     let cli = Cli::try_parse().unwrap_or_else(|error| misused(&error));
     match cli.command {
         Command::Run(options) => run::run(options),
@@ -108,9 +118,11 @@ pub(crate) fn main() -> Result<ExitCode> {
         Command::Doctor(options) => doctor::run(options),
         Command::Status(options) => status::run(&options),
         Command::Connections(options) => connections::run(options),
+        Command::Ipvsadm(options) => return ipvsadm::run(options),
         Command::Health(options) => return Ok(health::run(&options)),
         Command::Reload(options) => reload::reload(&options),
         Command::Diff(options) => reload::diff(&options),
+        Command::Config(options) => config::run(&options),
         Command::Probe(options) => probe::run(options),
         Command::Disable(options) => servers::disable(options),
         Command::Enable(options) => servers::enable(options),

@@ -1,5 +1,7 @@
 //! `lb completions` and `lb man`: what the command line says of itself, for shells and for man(1).
 
+mod configuration;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -20,8 +22,8 @@ pub(super) struct CompletionOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct ManOptions {
-    /// Write lb.8 and a page for each command, such as lb-status.8, into this folder; without it
-    /// lb.8 goes to standard output
+    /// Write lb.8, a page for each command, such as lb-status.8, and lb.yaml.5 into this folder;
+    /// without it lb.8 goes to standard output
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
@@ -39,14 +41,15 @@ pub(super) fn man(ManOptions { out }: &ManOptions, command: Command) -> Result<(
     let Some(folder) = out else { return print(&page(&command)?) };
     fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
     let write = |name: &str, text: String| {
-        let path = folder.join(format!("{name}.8"));
+        let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
-    write("lb", page(&command)?)?;
+    write("lb.yaml.5", configuration::page()?)?;
+    write("lb.8", page(&command)?)?;
     for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("lb-{}", subcommand.get_name());
         let subcommand = subcommand.clone().name(name.clone()).display_name(name.clone());
-        write(&name, page(&subcommand.bin_name(name.replacen('-', " ", 1)))?)?;
+        write(&format!("{name}.8"), page(&subcommand.bin_name(name.replacen('-', " ", 1)))?)?;
     }
     Ok(())
 }
@@ -64,7 +67,7 @@ fn page(command: &Command) -> Result<String> {
         roff.text([roman(*text)]);
     }
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([roman("lb(8), ipvsadm(8), ip(8)")]);
+    roff.text([roman("lb(8), lb.yaml(5), ipvsadm(8)")]);
     roff.to_writer(&mut page).context("writing the page")?;
     String::from_utf8(page).context("the page is not UTF-8")
 }
@@ -108,7 +111,7 @@ mod tests {
         assert!(read("lb-connections.8").contains("\\-\\-client"));
         assert!(read("lb-health.8").contains("CRITICAL: also if"));
         let pages = fs::read_dir(folder.path()).expect("a folder").count();
-        assert_eq!(pages, command.get_subcommands().filter(|one| !one.is_hide_set()).count() + 1);
+        assert_eq!(pages, command.get_subcommands().filter(|one| !one.is_hide_set()).count() + 2);
     }
 
     #[test]

@@ -16,8 +16,19 @@ use serde::Serialize;
 #[derive(Debug, Args)]
 pub(super) struct Director {
     /// Control socket of the director, the key `control` of its configuration
-    #[arg(long, value_name = "PATH", default_value = wire::DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", env = SOCKET, default_value = wire::DEFAULT_PATH)]
     pub socket: PathBuf,
+}
+
+/// Names the control socket where the command line does not.
+const SOCKET: &str = "LB_SOCKET";
+
+impl Director {
+    /// The one that is meant where nobody says so.
+    pub(super) fn of_environment() -> Self {
+        let socket = std::env::var_os(SOCKET).filter(|path| !path.is_empty());
+        Self { socket: socket.map_or_else(|| wire::DEFAULT_PATH.into(), PathBuf::from) }
+    }
 }
 
 /// How a command ends that has not done what it was asked for. The numbers are documented, and

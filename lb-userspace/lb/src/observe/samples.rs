@@ -2,9 +2,9 @@
 
 use lb_api::events::Level;
 use lb_api::status::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard,
-    NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer,
-    SyncStatus, TableStatus,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, HashStatus,
+    Heard, NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
+    SyncPeer, SyncStatus, TableStatus, TimeoutsStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
 
@@ -15,6 +15,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         port: 80,
         method: Forwarding::Direct,
         tunnel: None,
+        tunnel_port: None,
         weight: 1,
         effective_weight: u16::from(health == Health::Up),
         upper_threshold: 0,
@@ -23,6 +24,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         weight_reason: None,
         active: 3,
         inactive: 12,
+        bound: 0,
         health,
         reason: None,
         warning: None,
@@ -131,6 +133,7 @@ pub(crate) fn cluster() -> Status {
             full: 2,
             contended: 0,
         },
+        timeouts: TimeoutsStatus { established_s: 900, ..TimeoutsStatus::default() },
         checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
         services: vec![ServiceStatus {
@@ -140,6 +143,8 @@ pub(crate) fn cluster() -> Status {
             ports: "80".into(),
             protocol: "tcp".into(),
             scheduler: "rr".into(),
+            hash: HashStatus::default(),
+            ops: false,
             fallback: "local".into(),
             on_fallback: false,
             fallback_ready: true,
