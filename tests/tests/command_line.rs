@@ -112,10 +112,10 @@ fn a_million_connections_keep_nobody_waiting() {
     let director = &alone.director;
     let mut listing =
         director.start_piped("connections", &["--json", "--client", "11.0.0.0/8"]).expect("lb starts");
-    let mut lines = BufReader::new(listing.stdout.take().expect("a pipe")).lines();
+    let lines = BufReader::new(listing.stdout.take().expect("a pipe")).lines();
     let mut sources = BTreeSet::new();
     let mut asked = 0;
-    while let Some(line) = lines.next() {
+    for line in lines {
         let line = line.expect("a line");
         let connection: Connection =
             serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -362,4 +362,72 @@ fn lb_is_ipvsadm_under_that_name() {
     // A request has four packets and more of at least 40 bytes: IP, without Ethernet.
     assert!(number(packets) >= 12 && number(bytes) >= 40 * number(packets), "{stats}");
     assert!(ipvsadm(&["-L", "-n", "--rate"]).contains("CPS    InPPS   OutPPS    InBPS   OutBPS\n"));
+}
+
+#[test]
+fn servers_and_services_come_and_go_at_run_time() {
+    const WEB: &str = "tcp/211.58.250.6:7777";
+    let mut alone = Alone::start("overlay", 10_000).unwrap_or_else(|error| panic!("{error:#}"));
+    let path = alone.director.configuration().expect("a file");
+    let before = fs::read_to_string(&path).expect("the file");
+    let gone = |status: &Status, name: &str| {
+        status.server(name).is_none_or(|server| server.health.word() == "draining")
+    };
+    let up = |status: &Status, name: &str| {
+        let servers =
+            status.services.iter().filter(|service| service.name == WEB).flat_map(|one| &one.servers);
+        servers.into_iter().any(|server| server.name == name && server.effective_weight > 0)
+    };
+    let director = &alone.director;
+    let told = printed(director, &["remove", "server", WEB, "www2"]);
+    assert_eq!(told, format!("- server {WEB}/www2: 211.58.250.27, weight 1\n"));
+    wait_for(director, "www2 gone", |status| gone(status, "www2"));
+    let told = printed(director, &["add", "server", WEB, "211.58.250.27", "--name", "late", "--weight", "2"]);
+    assert_eq!(told, format!("+ server {WEB}/late: 211.58.250.27, weight 2\n"));
+    let status = wait_for(director, "the new server up", |status| up(status, "late"));
+    assert_eq!(status.server("late").and_then(|server| server.source.as_deref()), Some("cli"));
+    assert_eq!(status.server("www1").and_then(|server| server.source.as_deref()), None);
+    let listing = director.listing().expect("a listing");
+    assert!(listing.contains(&format!("Changed at run time (cli): + server {WEB}/late\n")), "{listing}");
+    for words in [
+        ["add", "server", WEB, "211.58.250.27"],
+        ["add", "server", WEB, "nowhere"],
+        ["add", "server", "mail", "211.58.250.28"],
+        ["remove", "server", WEB, "www9"],
+    ] {
+        let (code, _, said) = ended(director, &words);
+        assert_eq!(code, Some(1), "{words:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("the file"), before, "the file is the operator's");
+
+    // Over a crash, and a reload of a file that has changed.
+    director.kill().expect("lb is killed");
+    alone.director.restart().expect("lb starts again");
+    let director = &alone.director;
+    wait_for(director, "the new server up again", |status| up(status, "late") && gone(status, "www2"));
+    fs::write(&path, before.clone() + "# a comment of the operator's\n").expect("writing");
+    printed(director, &["reload"]);
+    assert!(up(&director.status().expect("a status"), "late"));
+
+    printed(director, &["save"]);
+    let saved = fs::read_to_string(&path).expect("the file");
+    assert!(saved.contains("name: late") && saved.ends_with("# a comment of the operator's\n"), "{saved}");
+    assert_eq!(printed(director, &["overlay", "show"]), "");
+    let status =
+        wait_for(director, "the file's server", |status| up(status, "late") && status.overlay.is_empty());
+    assert_eq!(status.server("late").and_then(|server| server.source.as_deref()), None);
+
+    // A service, by ipvsadm's words a server more, and all of it undone.
+    printed(director, &["add", "service", "211.58.250.6:7778", "211.58.250.25", "--name", "other"]);
+    printed(director, &["ipvsadm", "-a", "-t", "211.58.250.6:7778", "-r", "211.58.250.27", "-w", "3"]);
+    let rules = printed(director, &["ipvsadm", "-S", "-n"]);
+    assert!(rules.contains("-a -t 211.58.250.6:7778 -r 211.58.250.27:7778 -g -w 3\n"), "{rules}");
+    let (code, _, said) =
+        ended(director, &["ipvsadm", "-a", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"]);
+    assert_eq!((code, said.as_str()), (Some(255), "Destination already exists\n"));
+    printed(director, &["ipvsadm", "-d", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"]);
+    assert_eq!(printed(director, &["overlay", "show"]), "cli: + service other\n");
+    let told = printed(director, &["overlay", "clear"]);
+    assert_eq!(told, "- service other: tcp/211.58.250.6:7778, 1 server\n");
+    assert_eq!(fs::read_to_string(&path).expect("the file"), saved);
 }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use lb_model::overlay::Change;
 
 use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
-use crate::wire::{Reply, Request};
+use crate::wire::{Overlay, Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,6 +125,24 @@ pub fn request_reload(path: &Path) -> anyhow::Result<Vec<Difference>> {
 /// message.
 pub fn request_diff(path: &Path) -> anyhow::Result<Vec<Difference>> {
     differences(path, &Request::Diff)
+}
+
+/// Changes the configuration at run time and returns what that has changed.
+pub fn request_change(path: &Path, source: &str, change: Change) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::Change { source: source.to_owned(), change })
+}
+
+/// Undoes the changes of a source, or of all, and returns what that has changed.
+pub fn request_clear_overlay(path: &Path, source: Option<String>) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::ClearOverlay { source })
+}
+
+/// Returns what was changed at run time.
+pub fn request_overlay(path: &Path) -> anyhow::Result<Overlay> {
+    match request(path, &Request::Overlay)? {
+        Reply::Overlay(overlay) => Ok(overlay),
+        other => Err(unexpected(path, other)),
+    }
 }
 
 fn differences(path: &Path, request: &Request) -> anyhow::Result<Vec<Difference>> {

@@ -35,6 +35,9 @@ pub struct Status {
     /// The findings, errors first.
     #[serde(default)]
     pub findings: Vec<FindingStatus>,
+    /// What was changed at run time, and is no part of the file.
+    #[serde(default)]
+    pub overlay: Vec<OverlayStatus>,
     pub table: TableStatus,
     /// Idle time-outs of connections, where a service has no others.
     #[serde(default)]
@@ -64,6 +67,18 @@ pub struct Status {
     /// Packets that open a connection with a checksum that was left to hardware.
     #[serde(default)]
     pub partial_checksums: u64,
+}
+
+/// A change at run time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayStatus {
+    /// Who made it: `cli`.
+    pub source: String,
+    /// As `lb overlay show` prints it: `+ server web/www3`.
+    pub change: String,
+    /// Why it changes nothing, if it does not: the file has changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused: Option<String>,
 }
 
 /// Idle time-outs by a connection's state, seconds.
@@ -348,6 +363,9 @@ pub struct ServiceStatus {
     /// The service left the configuration: its servers drain, and no server gets new connections.
     #[serde(default)]
     pub draining: bool,
+    /// Who added it at run time; `None`: it is the file's.
+    #[serde(default)]
+    pub source: Option<String>,
     pub quorum: QuorumStatus,
     /// `None`: clients are not bound to their server.
     #[serde(default)]
@@ -442,6 +460,9 @@ pub struct ServerStatus {
     #[serde(default)]
     pub bound: u64,
     pub health: Health,
+    /// Who added it at run time; `None`: it is the file's.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Why the last check failed, or why the server is kept out or waits; `None` if nothing is
     /// wrong.
     pub reason: Option<String>,

@@ -4,6 +4,9 @@
 //! early if the client shuts its side of the connection down. A listing of connections:
 //! [`Reply::Connections`], then a [`Reply::ListingEnded`].
 
+use std::path::PathBuf;
+
+use lb_model::overlay::{Change, Overlays};
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{self, Connection};
@@ -36,6 +39,18 @@ pub enum Request {
     Reload,
     /// Tell what that would change.
     Diff,
+    /// Tell what was changed at run time.
+    Overlay,
+    /// Change the configuration at run time; `source` says who does.
+    Change {
+        source: String,
+        change: Change,
+    },
+    /// Undo the changes of a source, or of all.
+    ClearOverlay {
+        #[serde(default)]
+        source: Option<String>,
+    },
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -85,9 +100,17 @@ pub enum Request {
     },
 }
 
+/// What was changed at run time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The configuration file that it stands above.
+    pub config: PathBuf,
+    pub sources: Overlays,
+}
+
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
 /// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
-/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}` or `{"error":"…"}`.
+/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -109,5 +132,6 @@ pub enum Reply {
     ListingEnded(connections::End),
     /// What a reload has changed, or would change.
     Differences(Vec<Difference>),
+    Overlay(Overlay),
     Error(String),
 }

@@ -11,6 +11,7 @@ mod health;
 mod ipvsadm;
 mod orders;
 mod output;
+mod overlay;
 mod probe;
 mod realserver;
 mod reload;
@@ -70,6 +71,15 @@ enum Command {
     Reload(reload::Options),
     /// Show what a reload would change
     Diff(reload::Options),
+    /// Add a real server or a service at run time, over restarts too, until `lb overlay clear` or
+    /// `lb save`
+    Add(overlay::AddOptions),
+    /// Remove a real server or a service at run time, in the same way
+    Remove(overlay::RemoveOptions),
+    /// Show or undo what was changed at run time
+    Overlay(overlay::OverlayOptions),
+    /// Write what was changed at run time into the configuration file; its comments stay
+    Save(output::Director),
     /// Tell what the configuration file may have
     Config(config::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
@@ -122,6 +132,10 @@ pub(crate) fn main() -> Result<ExitCode> {
         Command::Health(options) => return Ok(health::run(&options)),
         Command::Reload(options) => reload::reload(&options),
         Command::Diff(options) => reload::diff(&options),
+        Command::Add(options) => overlay::add(options),
+        Command::Remove(options) => overlay::remove(options),
+        Command::Overlay(options) => overlay::overlay(options),
+        Command::Save(director) => overlay::save(&director),
         Command::Config(options) => config::run(&options),
         Command::Probe(options) => probe::run(options),
         Command::Disable(options) => servers::disable(options),

@@ -21,7 +21,7 @@
 //!   and [`sources`] (which no VIP may be), with [`placement`] (on which interface VIPs are)
 //! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
 //!   writes to it)
-//! - `maintenance`: servers that operators keep out
+//! - `maintenance`: servers that operators keep out; `overlay`: what operators change at run time
 //! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection table,
 //!   for `lb connections`; `prefix`: clients that operators ask for
 //! - `throttle`: how soon the maps follow the runtime state
@@ -62,6 +62,7 @@ pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
 mod notifications;
+mod overlay;
 pub(crate) mod placement;
 mod prefix;
 mod probing;
@@ -114,6 +115,7 @@ use self::maintenance::Maintenance;
 use self::membership::{ClusterInput, Membership};
 use self::neighbourhood::Neighbourhood;
 use self::notifications::Notifier;
+use self::overlay::Overlay;
 pub(crate) use self::release::release;
 use self::runtime::{Notification, Runtime};
 use self::stop::{Leaving, Signals};
@@ -150,6 +152,7 @@ pub(crate) struct Controller {
     sorry: Sorry,
     tracer: Tracer,
     listings: Listings,
+    overlay: Overlay,
 }
 
 impl Controller {

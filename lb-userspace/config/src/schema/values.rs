@@ -23,7 +23,7 @@ const CHOICES: [(&str, &str, &[&str]); 12] = [
     ("Check", "method", &["GET", "HEAD", "OPTIONS", "POST"]),
 ];
 
-const FORWARD: &[&str] = &["direct", "masq", "ipip", "gue", "gre"];
+const FORWARD: &[&str] = &["direct", "masq", "ipip", "gue", "gre", "gate", "nat"];
 
 const CHECKS: &[&str] = &[
     "tcp",
@@ -102,12 +102,7 @@ const TIMES: [&str; 17] = [
 pub(super) fn of(owner: &str, key: &str) -> Value {
     let is = |found: &(&str, &str)| *found == (owner, key);
     if let Some((.., choices)) = CHOICES.iter().find(|(owner, key, _)| is(&(owner, key))) {
-        // YAML 1.1 takes `off` for false.
-        let values: Vec<Value> = match choices.contains(&"off") {
-            true => choices.iter().map(|word| json!(word)).chain([json!(false)]).collect(),
-            false => choices.iter().map(|word| json!(word)).collect(),
-        };
-        return json!({ "enum": values });
+        return json!({ "enum": choices });
     }
     if SWITCHES.iter().any(is) {
         return json!({ "enum": ["on", "off", "yes", "no", "true", "false", true, false] });

@@ -48,24 +48,28 @@ impl Words {
                 Some(open) => open.shape,
             };
             let found = parent.and_then(|parent| field(parent, key.trim()));
-            if let Some((owner, key, _)) = found {
-                if !words.0.contains_key(&(owner, key)) {
-                    words.add((owner, key), above.trim());
-                    if let Some((at, text)) = comment {
-                        words.add((owner, key), text);
-                        beside = Some(((owner, key), at));
-                    }
-                }
+            if let Some((owner, key, _)) = found
+                && words.get(owner, key).is_none()
+            {
+                words.add((owner, key), above.trim());
+                words.add((owner, key), comment.map_or("", |(_, text)| text));
+                // One that has no room beside a long value stands below.
+                beside = Some(((owner, key), comment.map_or(indent + 1, |(at, _)| at)));
             }
             above.clear();
             open.push(Open { indent, shape: found.map(|(_, _, shape)| shape) });
         }
-        words.0.retain(|_, text| !text.is_empty());
+        let one =
+            "The network interface that clients' packets come in by: the same as `interfaces` with one.";
+        words.add(("File", "interface"), one);
         words
     }
 
+    /// What a server has in place of its service's is explained there.
     pub(super) fn get(&self, owner: &'static str, key: &'static str) -> Option<&str> {
-        self.0.get(&(owner, key)).map(String::as_str)
+        let own = self.0.get(&(owner, key)).filter(|text| !text.is_empty());
+        let own = own.or_else(|| (owner == "Server").then(|| self.0.get(&("Service", key))).flatten());
+        own.map(String::as_str).filter(|text| !text.is_empty())
     }
 
     fn add(&mut self, key: (&'static str, &'static str), text: &str) {

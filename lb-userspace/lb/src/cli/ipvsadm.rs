@@ -1,10 +1,12 @@
 //! `lb ipvsadm`, and `lb` under the name `ipvsadm`: what ipvsadm(8) prints of a table, byte for
-//! byte, for scripts, monitoring plugins and people who know it. It changes nothing.
+//! byte, for scripts, monitoring plugins and people who know it.
 //!
-//! - `options`: the command line, with ipvsadm's words for mistakes
+//! - `options`, `help`: the command line, with ipvsadm's words for mistakes
 //! - `table`: the status as a table of IPVS; `listing`: that as text; `names`: addresses and ports
-//!   as names
+//!   as names; `change`: servers that come and go
 
+mod change;
+mod help;
 mod listing;
 mod names;
 mod options;
@@ -70,11 +72,14 @@ fn ipvsadm(name: &str, director: &Director, words: Vec<OsString>) -> Result<Exit
     };
     let What { command, listing } = what;
     match command {
-        Command::Help => print(&options::help(name))?,
+        Command::Help => print(&help::help(name))?,
         Command::Version => print(&format!("ipvsadm v1.31 2019/12/24 (lb {})\n", env!("CARGO_PKG_VERSION")))?,
         Command::Change(instead) => {
-            eprintln!("{name} changes nothing: {instead}");
+            eprintln!("{name} does not do that: {instead}");
             return Ok(ExitCode::from(MISUSED));
+        }
+        Command::AddServer | Command::DeleteServer | Command::DeleteService => {
+            return change::run(director, command, &listing);
         }
         Command::List if listing.connections => connections(director, &listing)?,
         Command::List | Command::Save => return table(director, &listing, matches!(command, Command::Save)),

@@ -16,7 +16,7 @@ use serde::Serialize;
 #[derive(Debug, Args)]
 pub(super) struct Director {
     /// Control socket of the director, the key `control` of its configuration
-    #[arg(long, value_name = "PATH", env = SOCKET, default_value = wire::DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "PATH", env = SOCKET, default_value = wire::DEFAULT_PATH)]
     pub socket: PathBuf,
 }
 

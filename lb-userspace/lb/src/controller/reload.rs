@@ -10,6 +10,7 @@ use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
 use sd_notify::NotifyState;
 
+use super::overlay::{self, Loaded, Overlay};
 use super::{Controller, difference, inheritance, notify_supervisor};
 
 /// The event of a configuration with a mistake.
@@ -38,13 +39,21 @@ impl Controller {
         }
         let keys = self.membership.reload_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
-        let Some(found) = self.config_file.read(lb_config::load) else {
+        let Some(found) = self.config_file.read(overlay::load) else {
             self.wait_for_writer(why);
             return Err(format!("not reloaded yet: {}", self.config_file.being_written()));
         };
         notify_supervisor(NotifyState::Reloading);
-        let outcome = match found.map_err(Into::into).and_then(|new| self.accepted(new)) {
-            Ok(config) => Ok(self.take(config, why)),
+        let found = found.map_err(Into::into);
+        let found = found.and_then(|Loaded { config, overlay }| Ok((self.accepted(config)?, overlay)));
+        let outcome = match found {
+            Ok((config, overlay)) => {
+                let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
+                let record = Record::new(Level::Info, "config_reloaded", text);
+                self.notifier.record(record.cause(why.to_owned()));
+                self.config_file.accepted();
+                Ok(self.take(config, overlay))
+            }
             Err(error) => {
                 self.notifier.record(refused(&format!("{why}: "), &error));
                 self.config_file.refused(&error);
@@ -57,19 +66,16 @@ impl Controller {
 
     /// What [`Self::reload`] would change, or why it would not.
     pub(super) fn difference(&self) -> Result<Vec<Difference>, String> {
-        let new = lb_config::load(self.config_file.path()).map_err(anyhow::Error::from);
-        let new = new.and_then(|new| self.accepted(new)).map_err(|error| format!("{error:#}"))?;
+        let new = overlay::load(self.config_file.path()).map_err(anyhow::Error::from);
+        let new = new.and_then(|new| self.accepted(new.config)).map_err(|error| format!("{error:#}"))?;
         Ok(difference::between(&self.config, &new))
     }
 
     /// Returns what has changed.
-    fn take(&mut self, config: Config, why: &str) -> Vec<Difference> {
-        let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
-        let record = Record::new(Level::Info, "config_reloaded", text);
-        self.notifier.record(record.cause(why.to_owned()));
+    pub(super) fn take(&mut self, config: Config, overlay: Overlay) -> Vec<Difference> {
+        self.overlay = overlay;
         let old = std::mem::replace(&mut self.config, config);
         self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
-        self.config_file.accepted();
         if let Err(error) = self.forwarder.set_vips(&self.config) {
             self.forwarder.note_failure(&error);
         }
@@ -94,7 +100,7 @@ impl Controller {
         }
     }
 
-    fn accepted(&self, mut new: Config) -> Result<Config> {
+    pub(super) fn accepted(&self, mut new: Config) -> Result<Config> {
         let Config {
             interface,
             other_interfaces,

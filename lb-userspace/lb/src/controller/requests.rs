@@ -1,6 +1,7 @@
 //! Answers to what operators ask for by the control socket.
 
 use lb_api::status::{Accepted, Status};
+use lb_api::wire::Overlay;
 
 use super::Controller;
 use super::status::View;
@@ -23,6 +24,16 @@ impl Controller {
                 drop(reply.send(self.list_connections(&filter, bounds)));
             }
             ControlRequest::Reload(reply) => drop(reply.send(self.reload("lb reload"))),
+            ControlRequest::Overlay(reply) => {
+                let config = self.config_file.path().to_owned();
+                drop(reply.send(Overlay { config, sources: self.overlay.sources().clone() }));
+            }
+            ControlRequest::Change(source, change, reply) => {
+                drop(reply.send(self.change_overlay(source, change)));
+            }
+            ControlRequest::ClearOverlay(source, reply) => {
+                drop(reply.send(self.clear_overlay(source.as_deref())));
+            }
             ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
@@ -49,6 +60,7 @@ impl Controller {
             interface: &self.interface,
             ingresses: &self.ingresses,
             checks: &self.checks,
+            overlay: &self.overlay,
             sorry: &self.sorry,
             findings: self.notifier.findings(),
             started: self.started,

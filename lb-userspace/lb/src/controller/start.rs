@@ -42,7 +42,7 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
-        let Estate { config, file, mut events, fresh } = estate;
+        let Estate { config, overlay, file, mut events, fresh } = estate;
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
@@ -102,6 +102,7 @@ impl Controller {
             sorry: Sorry::default(),
             tracer: Tracer::default(),
             listings: Listings::default(),
+            overlay,
             config,
         };
         controller.runtime.ways.set_main(index);

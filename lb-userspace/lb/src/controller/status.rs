@@ -26,6 +26,7 @@ use super::forwarder::Forwarder;
 use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::notifications::fallback;
+use super::overlay::Overlay;
 use super::runtime::Runtime;
 use crate::sorry::Sorry;
 
@@ -38,6 +39,7 @@ pub(super) struct View<'a> {
     pub interface: &'a Interface,
     pub ingresses: &'a Ingresses,
     pub checks: &'a Checks,
+    pub overlay: &'a Overlay,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
     pub started: Instant,
@@ -77,6 +79,7 @@ impl View<'_> {
             config: self.config_file.path().display().to_string(),
             config_error: self.config_file.error().map(str::to_owned),
             findings: self.findings.status(),
+            overlay: self.overlay.status(),
             table: self.table_status(&events, &services),
             timeouts: timeouts(&self.config.timeouts),
             checks: self.checks.status(),
@@ -151,6 +154,7 @@ impl View<'_> {
             fallback_ready,
             fallback_error,
             draining: false,
+            source: self.overlay.source_of_service(service),
             quorum: self.quorum_status(service),
             persistence: None,
             servers: configured.chain(draining).collect(),
@@ -269,6 +273,7 @@ impl View<'_> {
             inactive: counts.inactive(),
             bound: 0,
             health: machine.map_or(default, Machine::health),
+            source: self.overlay.source_of_server(service, server),
             reason: machine
                 .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),

@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 
 use lb_api::events::Level;
 use lb_api::rates::{Rate, Rates};
-use lb_api::status::{Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::status::{
+    Count, FindingStatus, FragmentsStatus, OverlayStatus, ServerStatus, ServiceStatus, Status,
+};
 use lb_model::Health;
 use lb_model::millis;
 
@@ -107,6 +109,7 @@ pub(crate) fn render_with(status: &Status, view: &View<'_>) -> String {
     for finding in &status.findings {
         text += &finding_lines(finding, colour);
     }
+    text.extend(status.overlay.iter().map(|change| overlay_line(change, colour)));
     if let Some(cluster) = &status.cluster {
         text += &cluster::render(cluster, status.stopping, colour);
     }
@@ -131,6 +134,18 @@ fn ipv6_slots(status: &Status) -> String {
 
 const STOPPING: &str = "STOPPING: it hands its groups over and waits for the connections that run through it to end. A \
                         second signal ends it at once.";
+
+/// What is no part of the file.
+fn overlay_line(OverlayStatus { source, change, unused }: &OverlayStatus, colour: bool) -> String {
+    let head = format!("Changed at run time ({source}): {}", words::printable(change));
+    match unused {
+        None => head + "\n",
+        Some(why) => {
+            let text = format!("{head}, without effect: {}", words::printable(why));
+            Tone::Warning.paint(&text, colour) + "\n"
+        }
+    }
+}
 
 /// What is wrong, and below it what to do about it.
 fn finding_lines(finding: &FindingStatus, colour: bool) -> String {
@@ -315,7 +330,8 @@ fn notes(server: &ServerStatus) -> String {
     let full = server.full.then(|| {
         format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
     });
-    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
+    let source = server.source.as_ref().map(|source| format!("added by {source}"));
+    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning, source];
     notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 

@@ -9,6 +9,8 @@ use lb_api::difference::Difference;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
 use lb_api::trace::{Bounds, Filter};
+use lb_api::wire::Overlay;
+use lb_model::overlay::Change;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
@@ -30,6 +32,10 @@ pub(crate) enum ControlRequest {
     Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, String>>),
     /// The answer is what has changed, or why nothing has.
     Reload(oneshot::Sender<Result<Vec<Difference>, String>>),
+    Overlay(oneshot::Sender<Overlay>),
+    /// A change of the configuration by this source; the answer is as of a reload.
+    Change(String, Change, oneshot::Sender<Result<Vec<Difference>, String>>),
+    ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
     /// The answer is what a reload would change, or why it would be refused.
     Diff(oneshot::Sender<Result<Vec<Difference>, String>>),
     Order(Order, oneshot::Sender<Result<Accepted, String>>),
@@ -142,6 +148,28 @@ impl Requests {
         self.ask_within(LONGEST_RELOAD, ControlRequest::Reload).await
     }
 
+    /// What was changed at run time.
+    pub(crate) async fn overlay(&self) -> anyhow::Result<Overlay> {
+        self.ask(ControlRequest::Overlay).await
+    }
+
+    /// Changes the configuration at run time.
+    pub(crate) async fn change(
+        &self,
+        source: String,
+        change: Change,
+    ) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::Change(source, change, reply)).await
+    }
+
+    /// Undoes what a source has changed, or all have.
+    pub(crate) async fn clear_overlay(
+        &self,
+        source: Option<String>,
+    ) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::ClearOverlay(source, reply)).await
+    }
+
     /// What that would change.
     pub(crate) async fn diff(&self) -> anyhow::Result<Result<Vec<Difference>, String>> {
         self.ask_within(LONGEST_RELOAD, ControlRequest::Diff).await
@@ -210,6 +238,9 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Events(_, reply) => drop(reply.send(Vec::new())),
                 ControlRequest::Connections(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Overlay(reply) => drop(reply.send(Overlay::default())),
+                ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),

@@ -26,6 +26,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         inactive: 12,
         bound: 0,
         health,
+        source: None,
         reason: None,
         warning: None,
         checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388] }],
@@ -120,6 +121,7 @@ pub(crate) fn cluster() -> Status {
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,
         findings: Vec::new(),
+        overlay: Vec::new(),
         table: TableStatus {
             capacity: 2_097_152,
             capacity_v6: 1_048_576,
@@ -151,6 +153,7 @@ pub(crate) fn cluster() -> Status {
             fallback_error: None,
             persistence: None,
             draining: false,
+            source: None,
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],

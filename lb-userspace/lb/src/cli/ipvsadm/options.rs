@@ -18,7 +18,10 @@ pub(super) enum Command {
     Save,
     Help,
     Version,
-    /// It would change the table; with what does so here.
+    AddServer,
+    DeleteServer,
+    DeleteService,
+    /// It would change the table in a way that there is not here; with what does so.
     Change(&'static str),
 }
 
@@ -35,6 +38,18 @@ pub(super) struct Listing {
     pub persistent: bool,
     pub exact: bool,
     pub tunnels: bool,
+    pub server: NewServer,
+}
+
+/// What is said of a server that is to come or to go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct NewServer {
+    /// With the port that was given.
+    pub address: Option<(IpAddr, Option<u16>)>,
+    pub weight: Option<u16>,
+    pub method: Option<&'static str>,
+    pub upper: Option<u32>,
+    pub lower: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +98,10 @@ const fn change(long: &'static str, short: Option<char>, instead: &'static str) 
     (long, short, Argument::No, Kind::Command(Command::Change(instead), long))
 }
 
-const SERVICES: &str = "services are those of the configuration file; change it, and `lb diff` and `lb reload` show and take what is new";
-const SERVERS: &str = "servers are those of the configuration file; change it and `lb reload` takes what is new, or keep a \
-                       server out for a while by `lb disable SERVER` and `lb enable SERVER`";
+const SERVICES: &str = "a service comes with its servers, `lb add service VIP:PORT SERVER…`, or stands in the \
+                        configuration file: `lb reload` takes what is new there";
+const SERVERS: &str = "weights and thresholds stand in the configuration file, and `lb reload` takes what is new there; \
+                       `lb disable SERVER` and `lb enable SERVER` keep a server out for a while";
 const COUNTERS: &str = "counters only rise, because Prometheus goes by them; `lb status --watch` shows rates";
 const TIMEOUTS: &str = "time-outs are those of the configuration file, key `timeouts`";
 const SYNC: &str =
@@ -97,14 +113,14 @@ const RESTORE: &str =
 const KNOWN: [Known; 51] = [
     change("add-service", Some('A'), SERVICES),
     change("edit-service", Some('E'), SERVICES),
-    change("delete-service", Some('D'), SERVICES),
+    ("delete-service", Some('D'), Argument::No, Kind::Command(Command::DeleteService, "delete-service")),
     change("clear", Some('C'), SERVICES),
     ("list", Some('L'), Argument::No, Kind::Command(Command::List, "list")),
     ("list", Some('l'), Argument::No, Kind::Command(Command::List, "list")),
     change("zero", Some('Z'), COUNTERS),
-    change("add-server", Some('a'), SERVERS),
+    ("add-server", Some('a'), Argument::No, Kind::Command(Command::AddServer, "add-server")),
     change("edit-server", Some('e'), SERVERS),
-    change("delete-server", Some('d'), SERVERS),
+    ("delete-server", Some('d'), Argument::No, Kind::Command(Command::DeleteServer, "delete-server")),
     change("set", None, TIMEOUTS),
     ("help", Some('h'), Argument::No, Kind::Command(Command::Help, "help")),
     ("version", Some('v'), Argument::No, Kind::Command(Command::Version, "version")),
@@ -164,6 +180,17 @@ const OF_LISTINGS: [&str; 14] = [
     "syncid",
     "exact",
     "tun-info",
+];
+
+/// Those that a new server may have; the first two it must.
+const OF_SERVERS: [&str; 7] = [
+    "service-address",
+    "real-server",
+    "forwarding-method",
+    "weight",
+    "u-threshold",
+    "l-threshold",
+    "tun-type",
 ];
 
 /// Of which a listing has one.
@@ -284,9 +311,7 @@ fn listing((command, name): (Command, &str), given: &mut Vec<Given>) -> Result<L
         if names.contains(&option) && option != "sort" {
             return refuse(format!("multiple '{option}' options specified"));
         }
-        if option == "service-address" {
-            listing.service = service(long, argument.as_deref().unwrap_or_default())?;
-        }
+        set(&mut listing, option, long, argument.as_deref().unwrap_or_default())?;
         names.push(option);
     }
     check(command, name, &names)?;
@@ -303,15 +328,53 @@ fn listing((command, name): (Command, &str), given: &mut Vec<Given>) -> Result<L
         persistent: has("persistent-conn"),
         exact: has("exact"),
         tunnels: has("tun-info"),
+        server: listing.server,
     })
+}
+
+/// Notes the option's argument.
+fn set(listing: &mut Listing, option: &str, long: &str, argument: &str) -> Result<(), Refusal> {
+    let illegal = |what: &str| Refusal { code: 2, text: format!("illegal {what} specified") };
+    let server = &mut listing.server;
+    match option {
+        "service-address" => listing.service = Some(service(long, argument)?),
+        "real-server" => {
+            let found = socket(argument, libc::SOCK_STREAM);
+            server.address = Some(found.ok_or_else(|| illegal("real server address[:port]"))?);
+        }
+        "weight" => server.weight = Some(argument.parse().map_err(|_| illegal("weight"))?),
+        "u-threshold" => server.upper = Some(argument.parse().map_err(|_| illegal("u_threshold"))?),
+        "l-threshold" => server.lower = Some(argument.parse().map_err(|_| illegal("l_threshold"))?),
+        "forwarding-method" => {
+            server.method = Some(match long {
+                "masquerading" => "masq",
+                "ipip" => "ipip",
+                _ => "direct",
+            });
+        }
+        // Of -i alone.
+        "tun-type" => {
+            let kinds = ["ipip", "gue", "gre"];
+            let kind = kinds.into_iter().find(|kind| *kind == argument);
+            server.method = Some(kind.ok_or_else(|| illegal("tunnel type"))?);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Whether these go together.
 fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
-    let legal = |option: &str| match command {
-        Command::Save => option == "numeric" || option == "sort",
-        _ => OF_LISTINGS.contains(&option),
+    let (legal, needed): (&[&str], &[&str]) = match command {
+        Command::Save => (&["numeric", "sort"], &[]),
+        Command::AddServer => (&OF_SERVERS, &OF_SERVERS[..2]),
+        Command::DeleteServer => (&OF_SERVERS[..2], &OF_SERVERS[..2]),
+        Command::DeleteService => (&OF_SERVERS[..1], &OF_SERVERS[..1]),
+        _ => (&OF_LISTINGS, &[]),
     };
+    if let Some(option) = needed.iter().find(|option| !given.contains(option)) {
+        return refuse(format!("You need to supply the '{option}' option for the '{name}' command"));
+    }
     // In ipvsadm's order of options.
     let order = KNOWN.iter().filter_map(|(_, _, _, kind)| match kind {
         Kind::Option(option) if given.contains(option) => Some(*option),
@@ -321,7 +384,7 @@ fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
     ordered.dedup();
     let mut exclusive = None;
     for option in ordered {
-        if !legal(option) {
+        if !legal.contains(&option) {
             return refuse(format!("Illegal '{option}' option with the '{name}' command"));
         }
         if EXCLUSIVE.contains(&option)
@@ -341,146 +404,35 @@ fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `host[:port]`. There are no services of firewall marks and of SCTP, so nothing is found by them.
-fn service(option: &str, text: &str) -> Result<Option<Address>, Refusal> {
-    let protocol = match option {
-        "tcp-service" => Protocol::Tcp,
-        "udp-service" => Protocol::Udp,
+/// `host[:port]`. There are no services of firewall marks and of SCTP.
+fn service(option: &str, text: &str) -> Result<Address, Refusal> {
+    let (protocol, kind) = match option {
+        "tcp-service" => (Protocol::Tcp, libc::SOCK_STREAM),
+        "udp-service" => (Protocol::Udp, libc::SOCK_DGRAM),
         _ => return refuse(format!("lb balances TCP and UDP to VIPs, and has no {option}")),
     };
-    let wrong = || Refusal { code: 2, text: "illegal virtual server address[:port] specified".to_owned() };
+    let Some((address, port)) = socket(text, kind) else {
+        return refuse("illegal virtual server address[:port] specified".to_owned());
+    };
+    Ok(Address { protocol, address, port: port.unwrap_or_default() })
+}
+
+/// Names are looked up.
+fn socket(text: &str, kind: i32) -> Option<(IpAddr, Option<u16>)> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong());
+        return None;
     }
     let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => match bracketed.split_once("]:") {
-            Some((host, port)) => (host, Some(port)),
-            None => return Err(wrong()),
-        },
+        Some(bracketed) => bracketed.split_once("]:").map(|(host, port)| (host, Some(port)))?,
         None if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) => (text, None),
         None => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
-    let kind = if protocol == Protocol::Tcp { libc::SOCK_STREAM } else { libc::SOCK_DGRAM };
     let hints = dns_lookup::AddrInfoHints { socktype: kind, ..dns_lookup::AddrInfoHints::default() };
-    let found = dns_lookup::getaddrinfo(Some(host), Some(port.unwrap_or("0")), Some(hints));
-    let mut found = found.map_err(|_| wrong())?.flatten();
-    let socket = found.next().ok_or_else(wrong)?.sockaddr;
-    Ok(Some(Address { protocol, address: socket.ip(), port: socket.port() }))
-}
-
-/// What works, in ipvsadm's letters.
-pub(super) fn help(program: &str) -> String {
-    format!(
-        "Usage:
-  {program} -L|l [-t|-u service-address] [options]
-  {program} -S [-n]
-  {program} -h | -v
-
-Options of -L:
-  --numeric         -n   addresses and ports as numbers
-  --connection      -c   the connections that the director knows
-  --stats                connections, packets and bytes
-  --rate                 the same of one second, which it takes
-  --exact           -X   all digits
-  --timeout              time-outs (tcp tcpfin udp)
-  --thresholds           limits of connections
-  --persistent-conn      clients that are bound to servers
-  --tun-info             tunnels
-  --sort, --nosort       accepted: services and servers are always in order
-
-Whatever changes the table is refused: services and servers are those of lb's configuration file, see lb(8).
-The environment variable LB_SOCKET names another control socket.
-"
-    )
+    let mut found =
+        dns_lookup::getaddrinfo(Some(host), Some(port.unwrap_or("0")), Some(hints)).ok()?.flatten();
+    let socket = found.next()?.sockaddr;
+    Some((socket.ip(), port.map(|_| socket.port())))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<What, Refusal> {
-        parse("ipvsadm", line.split_whitespace().map(str::to_owned).collect())
-    }
-
-    fn listed(line: &str) -> Listing {
-        let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
-        assert_eq!(what.command, Command::List, "{line}");
-        what.listing
-    }
-
-    #[test]
-    fn options_are_read_as_popt_reads_them() {
-        let numeric = Listing { numeric: true, ..Listing::default() };
-        for line in ["-Ln", "-L -n", "-l --numeric", "--list --numeric --sort", "-L -n --nosort"] {
-            assert_eq!(listed(line), numeric, "{line}");
-        }
-        assert_eq!(listed(""), Listing::default());
-        assert_eq!(
-            listed("-Lnc --persistent-conn"),
-            Listing { connections: true, persistent: true, ..numeric }
-        );
-        let address = Address { protocol: Protocol::Tcp, address: [192, 0, 2, 10].into(), port: 80 };
-        let of_one = Listing { numeric: true, service: Some(address), ..Listing::default() };
-        for line in [
-            "-L -n -t 192.0.2.10:80",
-            "-L -n -t192.0.2.10:80",
-            "-Lnt 192.0.2.10:80",
-            "-l -n -t=192.0.2.10:80",
-            "-L -n --tcp-service=192.0.2.10:80",
-            "-L -n --tcp-service 192.0.2.10:80",
-            "-L -n -t 192.0.2.10:http",
-        ] {
-            assert_eq!(listed(line), of_one, "{line}");
-        }
-        let six = listed("-L -u [2001:db8::53]:53").service.expect("a service");
-        assert_eq!((six.address.to_string().as_str(), six.port), ("2001:db8::53", 53));
-    }
-
-    /// What ipvsadm 1.31 says.
-    #[test]
-    fn mistakes_are_told_in_its_words() {
-        let try_help = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";
-        for (line, code, text) in [
-            ("-Lx", 255, "-Lx: missing argument"),
-            ("-L -t", 255, "-t: missing argument"),
-            ("-t 1.2.3.4:80", 255, try_help),
-            ("-L -c --stats", 2, "options conflicts in the list command"),
-            ("-L -w 3", 2, "Illegal 'weight' option with the 'list' command"),
-            (
-                "-L -c -t 1.2.3.4:5",
-                2,
-                "The option 'service-address' conflicts with the 'connection' option in the 'list' command",
-            ),
-            ("-L foo", 2, "unexpected argument foo"),
-            ("-L -Q", 255, "-Q: unknown option"),
-            ("-L --nope", 255, "--nope: unknown option"),
-            ("-S -t 1.2.3.4:3", 2, "Illegal 'service-address' option with the 'save' command"),
-            ("-L --numeric=3", 255, "--numeric=3: option does not take an argument"),
-            ("-L -n -n", 2, "multiple 'numeric' options specified"),
-            ("-L -A", 2, "invalid option `-A'"),
-            ("-L --timeout --stats", 2, "options conflicts in the list command"),
-            (
-                "-L --timeout --daemon",
-                2,
-                "The option 'daemon' conflicts with the 'timeout' option in the 'list' command",
-            ),
-            ("-L -p", 2, "Illegal 'persistent' option with the 'list' command"),
-            ("-L -6", 2, "-6 used before -f\n"),
-            ("-L -t 80", 2, "illegal virtual server address[:port] specified"),
-        ] {
-            assert_eq!(parsed(line), Err(Refusal { code, text: text.to_owned() }), "{line}");
-        }
-    }
-
-    #[test]
-    fn what_would_change_the_table_names_what_does() {
-        for line in
-            ["-A -t 1.2.3.4:80 -s wlc", "-a -t 1.2.3.4:80 -r 5.6.7.8 -g -w 1", "-C", "-Z", "--set 1 2 3"]
-        {
-            let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
-            assert!(matches!(what.command, Command::Change(instead) if !instead.is_empty()), "{line}");
-        }
-        assert_eq!(parsed("-h").map(|what| what.command), Ok(Command::Help));
-        assert_eq!(parsed("-v").map(|what| what.command), Ok(Command::Version));
-    }
-}
+mod tests;
