@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use lb_model::overlay::Change;
 
+use crate::connections::{self, Connection};
+use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
-use crate::wire::{Reply, Request};
+use crate::wire::{Overlay, Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,9 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// command.
 const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
 
-/// A trace of which nothing is heard for so long has lost its director: that sends an empty list of
-/// packets every second.
-const TRACE_SILENCE: Duration = Duration::from_secs(30);
+/// The director reads and compares a file with thousands of services.
+const LONGEST_RELOAD: Duration = Duration::from_secs(65);
+
+/// Replies of which none comes for so long have lost their director: of a trace it sends an empty
+/// list of packets every second, and a listing's parts follow each other.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Maximum length of a reply, enough for some hundred thousand servers.
 const REPLY_LIMIT: u64 = 256 * 1024 * 1024;
@@ -46,6 +52,22 @@ impl fmt::Display for NoDirector {
     }
 }
 
+/// This user may not use the control socket.
+#[derive(Debug)]
+pub struct NoPermission(PathBuf);
+
+impl Error for NoPermission {}
+
+impl fmt::Display for NoPermission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no permission to use {}: only root and the socket's group have access; try sudo",
+            self.0.display()
+        )
+    }
+}
+
 /// Requests the status of the `lb` that listens on `path`.
 pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     match request(path, &Request::Status)? {
@@ -54,9 +76,9 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     }
 }
 
-/// Requests the last events, oldest first.
-pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
-    match request(path, &Request::Events)? {
+/// Requests the last events, oldest first; only those behind `after`, if the director knows it.
+pub fn request_events(path: &Path, after: Option<u64>) -> anyhow::Result<Vec<Record>> {
+    match request(path, &Request::Events { after })? {
         Reply::Events(events) => Ok(events),
         other => Err(unexpected(path, other)),
     }
@@ -93,12 +115,92 @@ pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result
     }
 }
 
-/// A trace that goes on: its packets come as they are told.
+/// Has the director read its configuration file again and returns what that has changed. A refusal
+/// is an error with the director's message.
+pub fn request_reload(path: &Path) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::Reload)
+}
+
+/// Returns what a reload would change. A file that would be refused is an error with the director's
+/// message.
+pub fn request_diff(path: &Path) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::Diff)
+}
+
+/// Changes the configuration at run time and returns what that has changed.
+pub fn request_change(path: &Path, source: &str, change: Change) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::Change { source: source.to_owned(), change })
+}
+
+/// Undoes the changes of a source, or of all, and returns what that has changed.
+pub fn request_clear_overlay(path: &Path, source: Option<String>) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::ClearOverlay { source })
+}
+
+/// Returns what was changed at run time.
+pub fn request_overlay(path: &Path) -> anyhow::Result<Overlay> {
+    match request(path, &Request::Overlay)? {
+        Reply::Overlay(overlay) => Ok(overlay),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+fn differences(path: &Path, request: &Request) -> anyhow::Result<Vec<Difference>> {
+    match request_within(path, request, LONGEST_RELOAD)? {
+        Reply::Differences(found) => Ok(found),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Replies that come one after the other.
 #[derive(Debug)]
-pub struct Trace {
+struct Replies {
     replies: BufReader<UnixStream>,
     path: PathBuf,
 }
+
+impl Replies {
+    fn begin(path: &Path, request: &Request) -> anyhow::Result<Self> {
+        let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
+        let told = ask(&stream, request, SILENCE);
+        told.map_err(|error| anyhow!("cannot ask lb on {}: {error}", path.display()))?;
+        Ok(Self { replies: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// Waits for the next one. A refusal is an error with the director's message.
+    fn hear(&mut self) -> anyhow::Result<Reply> {
+        let mut text = Vec::new();
+        let read = (&mut self.replies).take(REPLY_LIMIT).read_until(b'\n', &mut text);
+        read.map_err(|error| anyhow!("cannot hear lb on {}: {error}", self.path.display()))?;
+        match parse(&self.path, &text)? {
+            Reply::Error(error) => bail!("{error}"),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// Lists a part of the connection table: hands over its connections as they come, and returns its
+/// end.
+pub fn list_connections(
+    path: &Path,
+    filter: &connections::Filter,
+    bounds: connections::Bounds,
+    mut found: impl FnMut(Vec<Connection>) -> anyhow::Result<()>,
+) -> anyhow::Result<connections::End> {
+    let mut replies = Replies::begin(path, &Request::Connections { filter: filter.clone(), bounds })?;
+    loop {
+        match replies.hear()? {
+            Reply::Connections(some) => found(some)?,
+            Reply::ListingEnded(end) => return Ok(end),
+            other => return Err(unexpected(path, other)),
+        }
+    }
+}
+
+/// A trace that goes on: its packets come as they are told.
+#[derive(Debug)]
+pub struct Trace(Replies);
 
 /// What comes of a trace.
 #[derive(Debug)]
@@ -111,29 +213,22 @@ pub enum Traced {
 impl Trace {
     /// Has the director begin.
     pub fn begin(path: &Path, filter: Filter, bounds: Bounds) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(path).map_err(|error| not_connected(path, error))?;
-        let told = ask(&stream, &Request::Trace { filter, bounds }, TRACE_SILENCE);
-        told.map_err(|error| anyhow!("cannot ask lb on {}: {error}", path.display()))?;
-        Ok(Self { replies: BufReader::new(stream), path: path.to_owned() })
+        Replies::begin(path, &Request::Trace { filter, bounds }).map(Self)
     }
 
     /// A handle by which another thread asks for the end: [`Self::hear`] returns it soon after.
     pub fn stop(&self) -> io::Result<impl FnOnce() + Send + use<>> {
-        let stream = self.replies.get_ref().try_clone()?;
+        let stream = self.0.replies.get_ref().try_clone()?;
         Ok(move || drop(stream.shutdown(Shutdown::Write)))
     }
 
     /// Waits for more. A refusal is an error with the director's message.
     pub fn hear(&mut self) -> anyhow::Result<Traced> {
-        let mut text = Vec::new();
-        let read = (&mut self.replies).take(REPLY_LIMIT).read_until(b'\n', &mut text);
-        read.map_err(|error| anyhow!("cannot hear lb on {}: {error}", self.path.display()))?;
-        match parse(&self.path, &text)? {
+        match self.0.hear()? {
             Reply::Packets(packets) => Ok(Traced::Packets(packets)),
             Reply::Frames(frames) => Ok(Traced::Frames(frames)),
             Reply::TraceEnded(end) => Ok(Traced::End(end)),
-            Reply::Error(error) => bail!("{error}"),
-            other => Err(unexpected(&self.path, other)),
+            other => Err(unexpected(&self.0.path, other)),
         }
     }
 }
@@ -191,9 +286,7 @@ fn not_connected(path: &Path, error: io::Error) -> anyhow::Error {
     let shown = path.display();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoDirector(path.to_owned()).into(),
-        ErrorKind::PermissionDenied => {
-            anyhow!("no permission to use {shown}: only root and the socket's group have access; try sudo")
-        }
+        ErrorKind::PermissionDenied => NoPermission(path.to_owned()).into(),
         _ => anyhow!("cannot connect to {shown}: {error}"),
     }
 }

@@ -22,6 +22,10 @@ pub enum Level {
 /// One event. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// Rises from event to event, and from one start of the director to the next; 0 until it is
+    /// stored.
+    #[serde(default)]
+    pub number: u64,
     /// UTC, RFC 3339 with milliseconds.
     pub time: String,
     pub level: Level,
@@ -62,6 +66,7 @@ impl Record {
     /// A record with the current time.
     pub fn new(level: Level, event: &str, text: String) -> Self {
         Self {
+            number: 0,
             time: rfc3339(SystemTime::now()),
             level,
             event: event.to_owned(),
@@ -140,12 +145,22 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The last events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
-    of_servers: VecDeque<(u64, Record)>,
-    others: VecDeque<(u64, Record)>,
-    /// Number of events so far.
-    count: u64,
+    of_servers: VecDeque<Record>,
+    others: VecDeque<Record>,
+    /// Number of the last event.
+    last: u64,
+}
+
+impl Default for Events {
+    /// Numbers begin with the time of day in microseconds: those of the director before are
+    /// smaller.
+    fn default() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let last = u64::try_from(since.as_micros()).unwrap_or_default();
+        Self { of_servers: VecDeque::new(), others: VecDeque::new(), last }
+    }
 }
 
 impl Events {
@@ -161,15 +176,18 @@ impl Events {
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back((self.count, record));
-        self.count += 1;
+        self.last += 1;
+        kept.push_back(Record { number: self.last, ..record });
     }
 
-    /// All stored events in the order of recording.
-    pub fn recent(&self) -> Vec<Record> {
-        let mut all: Vec<&(u64, Record)> = self.of_servers.iter().chain(&self.others).collect();
-        all.sort_by_key(|(number, _)| *number);
-        all.into_iter().map(|(_, record)| record.clone()).collect()
+    /// All stored events with a larger number than `after`, in the order of recording. With a
+    /// number that was not given yet, as after a start with a clock that was set back, all of them.
+    pub fn recent(&self, after: Option<u64>) -> Vec<Record> {
+        let after = after.filter(|after| *after <= self.last).unwrap_or(0);
+        let all = self.of_servers.iter().chain(&self.others);
+        let mut all: Vec<Record> = all.filter(|record| record.number > after).cloned().collect();
+        all.sort_by_key(|record| record.number);
+        all
     }
 }
 
@@ -214,9 +232,24 @@ mod tests {
             events.record(Record::new(Level::Info, "test", number.to_string()).server("www1"));
         }
         events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
-        let recent = events.recent();
+        let recent = events.recent(None);
         assert_eq!(recent.len(), KEPT + 2);
         let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
+    }
+
+    #[test]
+    fn a_reader_goes_on_after_the_last_event_that_it_has_seen() {
+        let mut events = Events::default();
+        for text in ["one", "two", "three"] {
+            events.record(Record::new(Level::Info, "test", text.to_owned()));
+        }
+        let all = events.recent(None);
+        assert!(all.is_sorted_by(|one, other| one.number < other.number));
+        let after =
+            |number| events.recent(Some(number)).into_iter().map(|event| event.text).collect::<Vec<_>>();
+        assert_eq!(after(all[0].number), ["two", "three"]);
+        assert!(after(all[2].number).is_empty());
+        assert_eq!(after(all[2].number + 1).len(), 3, "the number of another director");
     }
 }

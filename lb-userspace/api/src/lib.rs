@@ -4,11 +4,19 @@
 //! - [`events`]: the event log
 //! - [`findings`]: problems around the director
 //! - [`trace`]: what was decided for single packets
+//! - [`connections`]: entries of the connection table
+//! - [`difference`]: what a reload changes
+//! - [`rates`]: what two snapshots tell of the time between them
+//! - [`schema`]: how JSON for programs says what it is
 //! - [`wire`]: requests and replies on the control socket; [`client`]: the socket's client
 
 pub mod client;
+pub mod connections;
+pub mod difference;
 pub mod events;
 pub mod findings;
+pub mod rates;
+pub mod schema;
 pub mod status;
 pub mod trace;
 pub mod wire;

@@ -35,7 +35,13 @@ pub struct Status {
     /// The findings, errors first.
     #[serde(default)]
     pub findings: Vec<FindingStatus>,
+    /// What was changed at run time, and is no part of the file.
+    #[serde(default)]
+    pub overlay: Vec<OverlayStatus>,
     pub table: TableStatus,
+    /// Idle time-outs of connections, where a service has no others.
+    #[serde(default)]
+    pub timeouts: TimeoutsStatus,
     #[serde(default)]
     pub checks: ChecksStatus,
     /// `None`: no cluster.
@@ -61,6 +67,28 @@ pub struct Status {
     /// Packets that open a connection with a checksum that was left to hardware.
     #[serde(default)]
     pub partial_checksums: u64,
+}
+
+/// A change at run time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayStatus {
+    /// Who made it: `cli`.
+    pub source: String,
+    /// As `lb overlay show` prints it: `+ server web/www3`.
+    pub change: String,
+    /// Why it changes nothing, if it does not: the file has changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused: Option<String>,
+}
+
+/// Idle time-outs by a connection's state, seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutsStatus {
+    pub syn_recv_s: u64,
+    pub established_s: u64,
+    pub fin_wait_s: u64,
+    pub closed_s: u64,
+    pub udp_s: u64,
 }
 
 /// Fragments that came before those that they wait for, since the start.
@@ -319,6 +347,11 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// A name of `lb_common::schedule::Scheduler`.
     pub scheduler: String,
+    #[serde(default)]
+    pub hash: HashStatus,
+    /// Each datagram is scheduled by itself.
+    #[serde(default)]
+    pub ops: bool,
     /// `none`, `local`, `sorry` or a server's address.
     pub fallback: String,
     /// Whether the fallback (or nobody) serves in place of the service's servers.
@@ -330,6 +363,9 @@ pub struct ServiceStatus {
     /// The service left the configuration: its servers drain, and no server gets new connections.
     #[serde(default)]
     pub draining: bool,
+    /// Who added it at run time; `None`: it is the file's.
+    #[serde(default)]
+    pub source: Option<String>,
     pub quorum: QuorumStatus,
     /// `None`: clients are not bound to their server.
     #[serde(default)]
@@ -341,6 +377,13 @@ pub struct ServiceStatus {
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub departed: Totals,
+}
+
+/// What the schedulers sh and mh hash, and whom they take in place of a server of weight 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashStatus {
+    pub port: bool,
+    pub fallback: bool,
 }
 
 /// Persistence: clients that are bound to their server.
@@ -390,6 +433,9 @@ pub struct ServerStatus {
     /// `ipip`, `gue` or `gre`, if the method is `Tunnel`.
     #[serde(default)]
     pub tunnel: Option<String>,
+    /// UDP port of `gue` at the server.
+    #[serde(default)]
+    pub tunnel_port: Option<u16>,
     /// Configured weight.
     pub weight: u16,
     /// Effective weight; 0 while the server takes no new connections.
@@ -413,7 +459,13 @@ pub struct ServerStatus {
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
+    /// Clients (or prefixes) that are bound to the server by the service's persistence.
+    #[serde(default)]
+    pub bound: u64,
     pub health: Health,
+    /// Who added it at run time; `None`: it is the file's.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Why the last check failed, or why the server is kept out or waits; `None` if nothing is
     /// wrong.
     pub reason: Option<String>,

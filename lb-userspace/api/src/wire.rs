@@ -1,10 +1,16 @@
 //! The protocol of the control socket: a JSON request per line, a JSON reply per line, over a Unix
-//! stream socket. Only a trace has several replies: [`Reply::Packets`] as they come, or
-//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]. It ends
-//! early if the client shuts its side of the connection down.
+//! stream socket. Only two have several replies. A trace: [`Reply::Packets`] as they come, or
+//! [`Reply::Frames`] if the packets' frames were asked for, then a [`Reply::TraceEnded`]; it ends
+//! early if the client shuts its side of the connection down. A listing of connections:
+//! [`Reply::Connections`], then a [`Reply::ListingEnded`].
 
+use std::path::PathBuf;
+
+use lb_model::overlay::{Change, Overlays};
 use serde::{Deserialize, Serialize};
 
+use crate::connections::{self, Connection};
+use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
@@ -17,7 +23,34 @@ pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
-    Events,
+    Events {
+        /// Only those with a larger [`Record::number`]; all if the director knows no such number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
+    },
+    /// A part of the connection table.
+    Connections {
+        #[serde(default)]
+        filter: connections::Filter,
+        #[serde(default)]
+        bounds: connections::Bounds,
+    },
+    /// Read the configuration file again.
+    Reload,
+    /// Tell what that would change.
+    Diff,
+    /// Tell what was changed at run time.
+    Overlay,
+    /// Change the configuration at run time; `source` says who does.
+    Change {
+        source: String,
+        change: Change,
+    },
+    /// Undo the changes of a source, or of all.
+    ClearOverlay {
+        #[serde(default)]
+        source: Option<String>,
+    },
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -84,9 +117,17 @@ pub struct ServerRequest {
     pub by: Option<String>,
 }
 
+/// What was changed at run time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The configuration file that it stands above.
+    pub config: PathBuf,
+    pub sources: Overlays,
+}
+
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
-/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}` or
-/// `{"error":"…"}`.
+/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
+/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -103,5 +144,11 @@ pub enum Reply {
     /// The same of a capture.
     Frames(Vec<Frame>),
     TraceEnded(End),
+    /// Some connections of a listing.
+    Connections(Vec<Connection>),
+    ListingEnded(connections::End),
+    /// What a reload has changed, or would change.
+    Differences(Vec<Difference>),
+    Overlay(Overlay),
     Error(String),
 }

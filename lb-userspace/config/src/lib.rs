@@ -3,11 +3,15 @@
 //! A file passes two stages. `yaml` parses its shape with serde_yaml and keeps every scalar as
 //! text. `validate` reads the scalars and builds the model. `source_map` stores the source span of
 //! each value, so that both stages report mistakes with line and column. `surplus` continues after
-//! mistakes of shape, so that one call reports all mistakes of a file.
+//! mistakes of shape, so that one call reports all mistakes of a file. `schema` tells the shape to
+//! editors. `overlay` makes changes at run time, by `edit` in the text.
 
+mod edit;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod overlay;
+mod schema;
 mod source_map;
 mod surplus;
 mod syntax;
@@ -20,6 +24,8 @@ use std::path::Path;
 use lb_model::Config;
 
 pub use error::{ConfigError, Mistake};
+pub use overlay::{Overlaid, load_with, overlaid};
+pub use schema::schema;
 
 /// Reads and validates the configuration file at `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {

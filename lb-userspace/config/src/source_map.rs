@@ -177,6 +177,47 @@ impl<'a> SourceSpan<'a> {
         Self { map: self.map, node: Some(node), at, key_at: at }
     }
 
+    /// Where the value stands in the text, in characters; `None`: it is absent, or stands elsewhere.
+    pub(crate) fn own_text(self) -> Option<Range<usize>> {
+        match &self.map.nodes.get(self.node?)? {
+            Node { content: Content::Alias(_) | Content::Nothing, .. } => None,
+            Node { span, .. } => Some(span.clone()),
+        }
+    }
+
+    pub(crate) fn is_alias(self) -> bool {
+        let node = self.node.and_then(|node| self.map.nodes.get(node));
+        matches!(node, Some(Node { content: Content::Alias(_), .. }))
+    }
+
+    /// Number of items, if this is a list.
+    pub(crate) fn items(self) -> usize {
+        match self.content() {
+            Some(Content::List(items)) => items.len(),
+            _ => 0,
+        }
+    }
+
+    /// Where the last of what is in this value ends, in characters of `text`: a mapping or a list in
+    /// block style by itself ends where the next one begins.
+    pub(crate) fn leaf_end(self, text: &[char]) -> Option<usize> {
+        let mut last = 0;
+        let mut waiting = vec![self.node?];
+        while let Some(id) = waiting.pop() {
+            let node = self.map.nodes.get(id)?;
+            let is_flow = matches!(text.get(node.span.start), Some('[' | '{'));
+            match &node.content {
+                _ if is_flow => last = last.max(flow_end(text, node.span.start)),
+                Content::List(items) if !items.is_empty() => waiting.extend(items),
+                Content::Map(entries) if !entries.is_empty() => {
+                    waiting.extend(entries.iter().map(|entry| entry.value));
+                }
+                _ => last = last.max(node.span.end),
+            }
+        }
+        (last > 0).then_some(last)
+    }
+
     /// The content of the node; of an alias, the content of its anchor.
     fn content(self) -> Option<&'a Content> {
         let nodes = &self.map.nodes;
@@ -186,6 +227,33 @@ impl<'a> SourceSpan<'a> {
             content => Some(content),
         }
     }
+}
+
+/// The end of the list or mapping in flow style that begins at `start`: behind its bracket.
+pub(crate) fn flow_end(text: &[char], start: usize) -> usize {
+    let (mut depth, mut quote, mut at) = (0_u32, None, start);
+    while let Some(&character) = text.get(at) {
+        at += 1;
+        match (quote, character) {
+            (Some('"'), '\\') => at += 1,
+            (Some(open), _) if open == character => quote = None,
+            (Some(_), _) => {}
+            // Within a word it is an apostrophe.
+            (None, '"' | '\'') if !text[at - 2].is_alphanumeric() => quote = Some(character),
+            (None, '#') if text[at - 2].is_whitespace() => {
+                at += text[at..].iter().take_while(|character| **character != '\n').count();
+            }
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => {
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    at
 }
 
 /// Builds a [`SourceMap`] from parser events, without recursion: the file decides how deep it

@@ -3,20 +3,31 @@
 mod capture;
 mod check;
 mod doctor;
+mod config;
+mod connections;
+mod documents;
 mod events;
+mod health;
 mod import;
+mod ipvsadm;
 mod orders;
 mod output;
+mod overlay;
 mod probe;
 mod realserver;
+mod reload;
 mod run;
 mod servers;
 mod status;
 mod stop;
 mod trace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub(crate) use self::output::Failure;
 
 /// A layer-4 load balancer on eBPF/XDP: direct routing, as LVS does it, without a kernel module.
 #[derive(Debug, Parser)]
@@ -31,8 +42,9 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb check /etc/lb/lb.yaml     is the configuration right?
   lb run                       the director, in the foreground; systemd runs it as a service
   lb status                    services, servers, connections, and what is wrong, if anything is
-All commands but `run`, `check` and `import` ask the director that runs on this machine, by its control socket.
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 no director runs.";
+All commands but `run`, `check`, `import`, `completions` and `man` ask the director that runs on this machine, by its control socket.
+Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring plugins.
+Colours are for terminals; NO_COLOR=1 switches them off. LB_SOCKET names another control socket.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,6 +63,29 @@ enum Command {
     Import(import::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),
+    /// List the connections that the director knows, laid out as `ipvsadm -Lnc`
+    Connections(connections::Options),
+    /// Print what ipvsadm(8) prints of a table: -L and -S with their options. `lb` does so under the
+    /// name `ipvsadm`, too
+    Ipvsadm(ipvsadm::Options),
+    /// Tell in one line whether all is well, for Nagios, Icinga and their like: OK, WARNING,
+    /// CRITICAL or UNKNOWN with exit code 0, 1, 2 or 3
+    Health(health::Options),
+    /// Have the director read its configuration file now, and show what has changed
+    Reload(reload::Options),
+    /// Show what a reload would change
+    Diff(reload::Options),
+    /// Add a real server or a service at run time, over restarts too, until `lb overlay clear` or
+    /// `lb save`
+    Add(overlay::AddOptions),
+    /// Remove a real server or a service at run time, in the same way
+    Remove(overlay::RemoveOptions),
+    /// Show or undo what was changed at run time
+    Overlay(overlay::OverlayOptions),
+    /// Write what was changed at run time into the configuration file; its comments stay
+    Save(output::Director),
+    /// Tell what the configuration file may have
+    Config(config::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
     /// Give a real server no new connections until `lb enable`, on all directors of the cluster,
@@ -82,22 +117,40 @@ enum Command {
     /// On a real server: take the VIPs to the loopback interface, and check that all is as it must
     /// be
     Realserver(realserver::Options),
+    /// Print a script that completes commands and options for a shell
+    Completions(documents::CompletionOptions),
+    /// Print the manual page lb(8), or write all pages: one for each command, and lb.yaml(5)
+    Man(documents::ManOptions),
 }
 
 /// The program.
-pub(crate) fn main() -> Result<()> {
-    match Cli::parse().command {
+pub(crate) fn main() -> Result<ExitCode> {
+    if let Some(ended) = ipvsadm::by_name() {
+        return ended;
+    }
+    let cli = Cli::try_parse().unwrap_or_else(|error| misused(&error));
+    match cli.command {
         Command::Run(options) => run::run(options),
         Command::Stop(options) => stop::run(&options),
         Command::Check(options) => check::run(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Import(options) => import::run(options),
-        Command::Status(options) => status::run(options),
+        Command::Status(options) => status::run(&options),
+        Command::Connections(options) => connections::run(options),
+        Command::Ipvsadm(options) => return ipvsadm::run(options),
+        Command::Health(options) => return Ok(health::run(&options)),
+        Command::Reload(options) => reload::reload(&options),
+        Command::Diff(options) => reload::diff(&options),
+        Command::Add(options) => overlay::add(options),
+        Command::Remove(options) => overlay::remove(options),
+        Command::Overlay(options) => overlay::overlay(options),
+        Command::Save(director) => overlay::save(&director),
+        Command::Config(options) => config::run(&options),
         Command::Probe(options) => probe::run(options),
         Command::Drain(options) => servers::drain(options),
         Command::Enable(options) => servers::enable(options),
         Command::Weight(options) => servers::weight(options),
-        Command::Events(options) => events::run(options),
+        Command::Events(options) => events::run(&options),
         Command::Trace(options) => trace::run(options),
         Command::Capture(options) => capture::run(options),
         Command::Failover(options) => orders::failover(options),
@@ -106,5 +159,17 @@ pub(crate) fn main() -> Result<()> {
         Command::Resume(options) => orders::resume(&options),
         Command::Maintenance(options) => orders::maintenance(&options),
         Command::Realserver(options) => realserver::run(&options),
+        Command::Completions(options) => documents::completions(&options, Cli::command()),
+        Command::Man(options) => documents::man(&options, Cli::command()),
     }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// Ends the program. A monitoring plugin has words and an exit code of its own for that.
+fn misused(error: &clap::Error) -> ! {
+    let plugin = std::env::args_os().nth(1).is_some_and(|command| command == "health");
+    if plugin && error.use_stderr() {
+        std::process::exit(health::misused(error));
+    }
+    error.exit()
 }

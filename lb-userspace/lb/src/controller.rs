@@ -23,13 +23,15 @@
 //!   writes to it)
 //! - `standing`: what operators have ordered for servers on all directors; `maintenance`: servers
 //!   that they keep out on this one
-//! - `tracer`: packets told one by one, for `lb trace`
+//! - `overlay`: what operators change at run time
+//! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection table,
+//!   for `lb connections`; `prefix`: clients that operators ask for
 //! - `throttle`: how soon the maps follow the runtime state
 //!
 //! What the controller does with them:
 //!
 //! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
-//!   `lb` before has left; `reload`: when the configuration has changed; `stop`: the way out;
+//!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what; `stop`: the way out;
 //!   `lives`: from one life to the next, when the interface comes late or goes and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
@@ -42,7 +44,9 @@ mod checks;
 mod checksums;
 mod clients;
 mod config_file;
+mod connections;
 pub(crate) mod desired;
+mod difference;
 mod draining;
 mod endpoints;
 mod files;
@@ -60,7 +64,9 @@ pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
 mod notifications;
+mod overlay;
 pub(crate) mod placement;
+mod prefix;
 mod probing;
 mod reach;
 mod release;
@@ -100,6 +106,7 @@ use sd_notify::NotifyState;
 
 use self::checks::Checks;
 use self::config_file::ConfigFile;
+use self::connections::Listings;
 use self::files::FileChange;
 use self::forwarder::Forwarder;
 use self::ingresses::Ingresses;
@@ -112,6 +119,7 @@ use self::maintenance::Maintenance;
 use self::membership::{ClusterInput, Membership};
 use self::neighbourhood::Neighbourhood;
 use self::notifications::Notifier;
+use self::overlay::Overlay;
 pub(crate) use self::release::release;
 use self::runtime::{Notification, Orders, Runtime};
 use self::standing::Standing;
@@ -149,6 +157,8 @@ pub(crate) struct Controller {
     standing: Standing,
     sorry: Sorry,
     tracer: Tracer,
+    listings: Listings,
+    overlay: Overlay,
 }
 
 impl Controller {
@@ -164,7 +174,7 @@ impl Controller {
             tokio::select! {
                 signal = signals.next() => match signal {
                     stop::Told::Stop(signal) => self.request_stop(signal),
-                    stop::Told::Reload => self.reload("SIGHUP"),
+                    stop::Told::Reload => drop(self.reload("SIGHUP")),
                 },
                 observation = inputs.observations.next() => {
                     self.observe(observation);
@@ -394,7 +404,7 @@ impl Controller {
         match self.config_file.poll(Instant::now()) {
             _ if self.leaving.is_some() => {}
             FileChange::None => {}
-            FileChange::Whole => self.reload("the file changed"),
+            FileChange::Whole => drop(self.reload("the file changed")),
             FileChange::StillWritten => self.wait_for_writer("the file changed"),
         }
     }

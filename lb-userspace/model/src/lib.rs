@@ -10,6 +10,7 @@
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
 //! - [`Ports`]: the ports of a service
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
+//! - [`overlay`]: changes of the configuration at run time
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
@@ -22,6 +23,7 @@ pub mod ids;
 mod interfaces;
 pub mod lease;
 mod names;
+pub mod overlay;
 mod ports;
 mod quic;
 mod tunnel;

@@ -1,8 +1,10 @@
 //! Frequent queries of a snapshot.
 
-use lb_model::Health;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{ClusterStatus, FindingStatus, GroupStatus, ServerStatus, Status};
+use lb_model::{Health, canonical};
+
+use super::{ClusterStatus, FindingStatus, GroupStatus, ServerStatus, ServiceStatus, Status};
 
 impl Status {
     /// Whether the server takes connections in each service that has it: its checks succeed, and
@@ -59,5 +61,14 @@ impl Status {
     /// Whether the fallback serves the first service.
     pub fn on_fallback(&self) -> bool {
         self.services.first().is_some_and(|service| service.on_fallback)
+    }
+}
+
+impl ServiceStatus {
+    /// By its name, its VIP, or its VIP and port.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.name == text
+            || canonical(text).parse::<IpAddr>().is_ok_and(|vip| vip == self.vip)
+            || text.parse() == Ok(SocketAddr::new(self.vip, self.port))
     }
 }

@@ -1,5 +1,6 @@
 //! `lb check`: what is wrong with a configuration file, or what it says.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use clap::Args;
 use lb_api::findings::Finding;
 use lb_net::links::Links;
 
+use super::output::print;
 use crate::controller::{masq, placement, sources};
 use crate::device;
 
@@ -20,8 +22,8 @@ pub(super) struct Options {
 pub(super) fn run(options: Options) -> Result<()> {
     let config = lb_config::load(&options.file)?;
     let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
-    println!(
-        "{}: ok, {} on {} with {}",
+    let mut told = format!(
+        "{}: ok, {} on {} with {}\n",
         options.file.display(),
         count(config.services.len(), "service"),
         config.interfaces().collect::<Vec<_>>().join(", "),
@@ -33,9 +35,9 @@ pub(super) fn run(options: Options) -> Result<()> {
     let of_interface = device::findings(&config, &links, device::offloads);
     let found = [sources::findings(&config), placement::findings(&config), masq::findings(&config)].concat();
     for Finding { text, mend, .. } in found.into_iter().chain(of_interface) {
-        println!("warning: {text}; {mend}");
+        let _ = writeln!(told, "warning: {text}; {mend}");
     }
-    Ok(())
+    print(&told)
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -11,7 +11,7 @@ use lb_api::client;
 use lb_api::status::{Accepted, ClusterStatus, Move};
 use lb_api::wire::Request;
 
-use super::output::Director;
+use super::output::{Director, print};
 
 /// How long a group may take to arrive where it goes.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -65,14 +65,12 @@ pub(super) fn failback(GroupOptions { group, director }: GroupOptions) -> Result
 
 pub(super) fn standby(StandbyOptions { force, director }: &StandbyOptions) -> Result<()> {
     give(&director.socket, &Request::Standby { force: force.force })?;
-    println!("standby: this node stays out until `lb resume` or a restart");
-    Ok(())
+    print("standby: this node stays out until `lb resume` or a restart\n")
 }
 
 pub(super) fn resume(director: &Director) -> Result<()> {
     let note = give(&director.socket, &Request::Resume)?;
-    println!("resumed: {}", note.as_deref().unwrap_or(BACK));
-    Ok(())
+    print(&format!("resumed: {}\n", note.as_deref().unwrap_or(BACK)))
 }
 
 pub(super) fn maintenance(MaintenanceOptions { switch, force, director }: &MaintenanceOptions) -> Result<()> {
@@ -82,8 +80,7 @@ pub(super) fn maintenance(MaintenanceOptions { switch, force, director }: &Maint
         true => "on: this node stays out, over restarts too, until `lb maintenance off`".to_owned(),
         false => format!("off: {}", note.as_deref().unwrap_or(BACK)),
     };
-    println!("maintenance {what}");
-    Ok(())
+    print(&format!("maintenance {what}\n"))
 }
 
 const BACK: &str = "this node takes groups again as soon as it is ready";
@@ -96,18 +93,16 @@ fn give(socket: &Path, order: &Request) -> Result<Option<String>> {
     while !moves.is_empty() {
         let status = client::request_status(socket)?;
         let cluster = status.cluster.as_ref();
+        let mut arrivals = String::new();
         moves.retain(|under_way| match cluster.and_then(|cluster| arrived(cluster, under_way)) {
             Some(at) => {
-                println!(
-                    "{}: {} -> {at}, {} ms",
-                    under_way.group,
-                    under_way.from,
-                    start.elapsed().as_millis()
-                );
+                let took = start.elapsed().as_millis();
+                arrivals += &format!("{}: {} -> {at}, {took} ms\n", under_way.group, under_way.from);
                 false
             }
             None => true,
         });
+        print(&arrivals)?;
         if start.elapsed() > ARRIVAL && !moves.is_empty() {
             let groups: Vec<&str> = moves.iter().map(|under_way| &*under_way.group).collect();
             bail!("{} taken by no node within {} s: see `lb events`", groups.join(", "), ARRIVAL.as_secs());

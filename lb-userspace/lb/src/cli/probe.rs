@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use lb_api::client;
-use lb_api::status::{ProbeReport, ServiceStatus};
+use lb_api::schema;
+use lb_api::status::ProbeReport;
 use lb_model::Health;
 use lb_model::millis;
 
-use super::output::{Director, print};
+use super::output::{Director, json_line, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -45,11 +46,7 @@ pub(super) fn run(Options { service, server, json, director }: Options) -> Resul
 /// All that the service has in its configuration.
 fn servers(director: &Director, name: &str) -> Result<Vec<String>> {
     let status = client::request_status(&director.socket)?;
-    let is_it = |one: &&ServiceStatus| {
-        one.name == name
-            || std::net::SocketAddr::new(one.vip, one.port).to_string() == lb_model::canonical(name)
-    };
-    let Some(service) = status.services.iter().find(is_it) else {
+    let Some(service) = status.services.iter().find(|one| one.is_called(name)) else {
         let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
         bail!("there is no service {name:?}, there are {}", names.join(", "));
     };
@@ -62,8 +59,7 @@ fn servers(director: &Director, name: &str) -> Result<Vec<String>> {
 }
 
 fn as_json(server: &str, reports: &[ProbeReport]) -> Result<String> {
-    let object = serde_json::json!({ "server": server, "checks": reports });
-    Ok(serde_json::to_string(&object).context("writing a report as JSON")? + "\n")
+    json_line(schema::PROBE, &serde_json::json!({ "server": server, "checks": reports }))
 }
 
 fn render(server: &str, reports: &[ProbeReport]) -> String {

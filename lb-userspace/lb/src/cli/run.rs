@@ -10,6 +10,7 @@ use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
+use super::output::has_opted_out;
 use crate::controller;
 
 #[derive(Debug, Args)]
@@ -55,7 +56,7 @@ fn start_log(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal() && !has_opted_out());
     match format {
         LogFormat::Text => log.fmt_fields(debug_fn(write_field)).init(),
         LogFormat::Json => log.json().init(),

@@ -1,16 +1,16 @@
 //! `lb trace`: what is decided for single packets, as they come.
 
-use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lb_api::client::{Trace, Traced};
+use lb_api::schema;
 use lb_api::trace::{Bounds, End, Filter, Outcome, Packet, SECONDS, Way};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::output::Director;
+use super::output::{Director, go_on, json_line};
 
 /// Which packets.
 #[derive(Debug, Args)]
@@ -104,18 +104,9 @@ pub(super) fn stop_when_interrupted(stop: impl FnOnce() + Send + 'static) -> Res
 fn print(packets: &[Packet], json: bool) -> Result<bool> {
     let mut text = String::new();
     for packet in packets {
-        text += &if json {
-            serde_json::to_string(packet).context("writing a packet as JSON")?
-        } else {
-            line(packet)
-        };
-        text.push('\n');
+        text += &if json { json_line(schema::PACKET, packet)? } else { line(packet) + "\n" };
     }
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.context("printing").map(|()| true),
-    }
+    go_on(&text)
 }
 
 /// To standard error, where it is in no program's way.

@@ -33,6 +33,11 @@ impl ConfigFile {
         self.file.read(read)
     }
 
+    /// In words, that somebody has it open for writing.
+    pub(super) fn being_written(&self) -> String {
+        self.file.being_written()
+    }
+
     /// Half a configuration would take half of the services away. Returns what is waited for,
     /// unless that is known.
     pub(super) fn wait_for_writer(&mut self) -> Option<&str> {

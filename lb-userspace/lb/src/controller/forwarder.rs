@@ -16,11 +16,12 @@ use lb_common::mac::Mac;
 use lb_common::nat::Route;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
-use lb_common::server::{Counts, ServerId};
+use lb_common::server::{Counts, ServerEntry, ServerId};
 use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::counters::Counters;
 use lb_datapath::fragments::Holder;
 use lb_datapath::inherited::Inherited;
+use lb_datapath::mapped::Mapped;
 use lb_datapath::maps::read_totals;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{State, Target};
@@ -102,6 +103,11 @@ impl Forwarder {
             Err(error) => tracing::warn!("fragments that come before their first one get lost: {error:#}"),
         }
         Ok(attachment)
+    }
+
+    /// The connection table, and what the program knows of the servers of its entries.
+    pub(super) fn entries(&self) -> (Arc<Table>, Arc<Mapped<ServerEntry>>) {
+        (Arc::clone(&self.data_path.table), Arc::clone(&self.data_path.executor.maps().servers))
     }
 
     /// The connection table, for the synchronisation with other directors.

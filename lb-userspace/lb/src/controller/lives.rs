@@ -16,12 +16,15 @@ use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
 use super::files::{self, FileChange, Watched};
+use super::overlay::{self, Loaded, Overlay};
 use super::stop::{self, Signals, Told};
 use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
     pub config: Config,
+    /// What was changed in it at run time.
+    pub overlay: Overlay,
     pub file: Watched,
     /// What happened in earlier lives.
     pub events: Events,
@@ -43,7 +46,8 @@ pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
     let file = Watched::new(path);
     files::wait_until_whole(file.path());
-    let mut estate = Estate { config: lb_config::load(file.path())?, file, events: Events::default(), fresh };
+    let Loaded { config, overlay } = overlay::load(file.path())?;
+    let mut estate = Estate { config, overlay, file, events: Events::default(), fresh };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -70,13 +74,15 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
     if wait(&mut estate, signals, again).await.is_stop() {
         return Ok(End::Stopped);
     }
-    let (config, path) = (estate.config.clone(), estate.file.path().to_owned());
+    let (config, overlay) = (estate.config.clone(), estate.overlay.clone());
+    let path = estate.file.path().to_owned();
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
         Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
-            let estate = Estate { config, file: Watched::new(path), events: Events::default(), fresh: false };
+            let (file, events) = (Watched::new(path), Events::default());
+            let estate = Estate { config, overlay, file, events, fresh: false };
             Ok(End::InterfaceGone(Box::new(estate)))
         }
         Err(error) => Err(error),
@@ -128,9 +134,9 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
 /// A configuration with a mistake leaves the one before in force, as while running.
 fn read_again(estate: &mut Estate) {
     // One that is being written is looked at again.
-    let Some(found) = estate.file.read(lb_config::load) else { return };
+    let Some(found) = estate.file.read(overlay::load) else { return };
     match found {
-        Ok(config) => estate.config = config,
+        Ok(Loaded { config, overlay }) => (estate.config, estate.overlay) = (config, overlay),
         Err(error) => estate.events.record(reload::refused("", &error.into())),
     }
 }

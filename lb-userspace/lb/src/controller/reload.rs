@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
 use sd_notify::NotifyState;
 
-use super::{Controller, inheritance, notify_supervisor};
+use super::overlay::{self, Loaded, Overlay};
+use super::{Controller, difference, inheritance, notify_supervisor};
 
 /// The event of a configuration with a mistake.
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
@@ -29,43 +31,65 @@ fn groups_have_moved(old: &Config, new: &Config) -> bool {
 
 impl Controller {
     /// Reads the file again. What is wrong with it is logged and shown, and the running state stays
-    /// as it is.
-    pub(super) fn reload(&mut self, why: &str) {
+    /// as it is. Returns what has changed, or why nothing has.
+    pub(super) fn reload(&mut self, why: &str) -> Result<Vec<Difference>, String> {
         if self.leaving.is_some() {
-            return tracing::info!("{why}: not reloaded, this director is stopping");
+            tracing::info!("{why}: not reloaded, this director is stopping");
+            return Err("not reloaded: this director is stopping".to_owned());
         }
         let keys = self.membership.reload_keys();
         keys.into_iter().for_each(|record| self.notifier.record(record));
-        let Some(found) = self.config_file.read(lb_config::load) else { return self.wait_for_writer(why) };
+        let Some(found) = self.config_file.read(overlay::load) else {
+            self.wait_for_writer(why);
+            return Err(format!("not reloaded yet: {}", self.config_file.being_written()));
+        };
         notify_supervisor(NotifyState::Reloading);
-        match found.map_err(Into::into).and_then(|new| self.accepted(new)) {
-            Ok(config) => {
+        let found = found.map_err(Into::into);
+        let found = found.and_then(|Loaded { config, overlay }| Ok((self.accepted(config)?, overlay)));
+        let outcome = match found {
+            Ok((config, overlay)) => {
                 let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
                 let record = Record::new(Level::Info, "config_reloaded", text);
                 self.notifier.record(record.cause(why.to_owned()));
-                let old = std::mem::replace(&mut self.config, config);
-                self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
                 self.config_file.accepted();
-                if let Err(error) = self.forwarder.set_vips(&self.config) {
-                    self.forwarder.note_failure(&error);
-                }
-                self.follow_configuration();
-                self.inspections.follow_configuration(&self.config);
-                if self.config.xdp_mode != old.xdp_mode {
-                    self.change_mode("the configuration has changed");
-                    self.interface.watch(self.config.xdp_mode);
-                    self.change_mode_of_ingresses("the configuration has changed", false);
-                }
-                self.membership.set_config(&self.config);
-                let small = inheritance::outgrown(&self.config, self.forwarder.table());
-                small.into_iter().for_each(|record| self.notifier.record(record));
+                Ok(self.take(config, overlay))
             }
             Err(error) => {
                 self.notifier.record(refused(&format!("{why}: "), &error));
                 self.config_file.refused(&error);
+                Err(format!("refused, the configuration before it stays in force:\n{error:#}"))
             }
-        }
+        };
         notify_supervisor(NotifyState::Ready);
+        outcome
+    }
+
+    /// What [`Self::reload`] would change, or why it would not.
+    pub(super) fn difference(&self) -> Result<Vec<Difference>, String> {
+        let new = overlay::load(self.config_file.path()).map_err(anyhow::Error::from);
+        let new = new.and_then(|new| self.accepted(new.config)).map_err(|error| format!("{error:#}"))?;
+        Ok(difference::between(&self.config, &new))
+    }
+
+    /// Returns what has changed.
+    pub(super) fn take(&mut self, config: Config, overlay: Overlay) -> Vec<Difference> {
+        self.overlay = overlay;
+        let old = std::mem::replace(&mut self.config, config);
+        self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
+        if let Err(error) = self.forwarder.set_vips(&self.config) {
+            self.forwarder.note_failure(&error);
+        }
+        self.follow_configuration();
+        self.inspections.follow_configuration(&self.config);
+        if self.config.xdp_mode != old.xdp_mode {
+            self.change_mode("the configuration has changed");
+            self.interface.watch(self.config.xdp_mode);
+            self.change_mode_of_ingresses("the configuration has changed", false);
+        }
+        self.membership.set_config(&self.config);
+        let small = inheritance::outgrown(&self.config, self.forwarder.table());
+        small.into_iter().for_each(|record| self.notifier.record(record));
+        difference::between(&old, &self.config)
     }
 
     pub(super) fn wait_for_writer(&mut self, why: &str) {
@@ -76,7 +100,7 @@ impl Controller {
         }
     }
 
-    fn accepted(&self, mut new: Config) -> Result<Config> {
+    pub(super) fn accepted(&self, mut new: Config) -> Result<Config> {
         let Config {
             interface,
             other_interfaces,

@@ -2,6 +2,7 @@
 
 use lb_api::events::{Level, Record};
 use lb_api::status::{Accepted, Status};
+use lb_api::wire::Overlay;
 use lb_cluster::standing::Wish;
 
 use super::status::View;
@@ -20,7 +21,22 @@ impl Controller {
                 let cluster = self.membership.status(&self.config.groups).await;
                 let _ = reply.send(Status { cluster, ..self.view().status() });
             }
-            ControlRequest::Events(reply) => drop(reply.send(self.notifier.recent())),
+            ControlRequest::Events(after, reply) => drop(reply.send(self.notifier.recent(after))),
+            ControlRequest::Connections(filter, bounds, reply) => {
+                drop(reply.send(self.list_connections(&filter, bounds)));
+            }
+            ControlRequest::Reload(reply) => drop(reply.send(self.reload("lb reload"))),
+            ControlRequest::Overlay(reply) => {
+                let config = self.config_file.path().to_owned();
+                drop(reply.send(Overlay { config, sources: self.overlay.sources().clone() }));
+            }
+            ControlRequest::Change(source, change, reply) => {
+                drop(reply.send(self.change_overlay(source, change)));
+            }
+            ControlRequest::ClearOverlay(source, reply) => {
+                drop(reply.send(self.clear_overlay(source.as_deref())));
+            }
+            ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
                 let _ = reply.send(outcome);
@@ -47,6 +63,7 @@ impl Controller {
             ingresses: &self.ingresses,
             checks: &self.checks,
             standing: &self.standing,
+            overlay: &self.overlay,
             sorry: &self.sorry,
             findings: self.notifier.findings(),
             started: self.started,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::checks::Checks;
 use super::config_file::ConfigFile;
+use super::connections::Listings;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
 use super::host;
@@ -42,7 +43,7 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
-        let Estate { config, file, mut events, fresh } = estate;
+        let Estate { config, overlay, file, mut events, fresh } = estate;
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
@@ -104,6 +105,8 @@ impl Controller {
             standing,
             sorry: Sorry::default(),
             tracer: Tracer::default(),
+            listings: Listings::default(),
+            overlay,
             config,
         };
         controller.runtime.ways.set_main(index);

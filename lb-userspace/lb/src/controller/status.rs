@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lb_api::findings::Findings;
 use lb_api::status::{
-    BoundClient, CheckStatus, Count, FragmentsStatus, PersistenceStatus, QuorumStatus, ServerStatus,
-    ServiceStatus, Status, TableStatus,
+    BoundClient, CheckStatus, Count, FragmentsStatus, HashStatus, PersistenceStatus, QuorumStatus,
+    ServerStatus, ServiceStatus, Status, TableStatus, TimeoutsStatus,
 };
 use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
@@ -16,7 +16,7 @@ use lb_datapath::plan::Target;
 use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
 use lb_health::server::Machine;
-use lb_model::{Config, Fallback, Health, Server, Service};
+use lb_model::{Config, Fallback, Health, Server, Service, Timeouts, TunnelKind};
 use lb_system::clock::now_ns;
 
 use super::checks::Checks;
@@ -26,6 +26,7 @@ use super::forwarder::Forwarder;
 use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::notifications::fallback;
+use super::overlay::Overlay;
 use super::runtime::Runtime;
 use super::standing::Standing;
 use crate::sorry::Sorry;
@@ -40,6 +41,7 @@ pub(super) struct View<'a> {
     pub ingresses: &'a Ingresses,
     pub checks: &'a Checks,
     pub standing: &'a Standing,
+    pub overlay: &'a Overlay,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
     pub started: Instant,
@@ -50,9 +52,14 @@ impl View<'_> {
     /// This moment.
     pub(super) fn status(&self) -> Status {
         let bound = self.bound();
-        let services = self.config.services.iter().map(|service| ServiceStatus {
-            persistence: self.persistence_status(service, &bound),
-            ..self.service_status(service)
+        let services = self.config.services.iter().map(|service| {
+            let mut status = self.service_status(service);
+            let own = self.bound_to(service, &bound);
+            for server in &mut status.servers {
+                let is_its = |(_, binding): &&(Key, Binding)| IpAddr::from(binding.server) == server.address;
+                server.bound = own.iter().filter(is_its).count() as u64;
+            }
+            ServiceStatus { persistence: self.persistence_status(service, own), ..status }
         });
         let departed = self.runtime.draining.services();
         let departed = departed.map(|service| self.departed_status(service));
@@ -74,7 +81,9 @@ impl View<'_> {
             config: self.config_file.path().display().to_string(),
             config_error: self.config_file.error().map(str::to_owned),
             findings: self.findings.status(),
+            overlay: self.overlay.status(),
             table: self.table_status(&events, &services),
+            timeouts: timeouts(&self.config.timeouts),
             checks: self.checks.status(),
             cluster: None,
             services,
@@ -140,11 +149,14 @@ impl View<'_> {
             ports: service.ports.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             scheduler: service.scheduler.name().to_owned(),
+            hash: HashStatus { port: service.hashing.port, fallback: service.hashing.fallback },
+            ops: service.ops,
             fallback: service.fallback.to_string(),
             on_fallback,
             fallback_ready,
             fallback_error,
             draining: false,
+            source: self.overlay.source_of_service(service),
             quorum: self.quorum_status(service),
             persistence: None,
             servers: configured.chain(draining).collect(),
@@ -190,16 +202,20 @@ impl View<'_> {
         bound
     }
 
-    fn persistence_status(
+    /// Those of the service's group.
+    fn bound_to<'a>(
         &self,
         service: &Service,
-        bound: &HashMap<u64, Vec<(Key, Binding)>>,
-    ) -> Option<PersistenceStatus> {
-        const LISTED: usize = 1000;
-        let lb_model::Persistence { timeout, prefix, group, keeps } = service.persistence.as_ref()?;
+        bound: &'a HashMap<u64, Vec<(Key, Binding)>>,
+    ) -> &'a [(Key, Binding)] {
         let applied = self.forwarder.applied().services.get(&service.key);
         let number = applied.and_then(|applied| applied.settings.persistence).map(|own| own.group);
-        let bound = number.and_then(|number| bound.get(&number)).map(Vec::as_slice).unwrap_or_default();
+        number.and_then(|number| bound.get(&number)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn persistence_status(&self, service: &Service, bound: &[(Key, Binding)]) -> Option<PersistenceStatus> {
+        const LISTED: usize = 1000;
+        let lb_model::Persistence { timeout, prefix, group, keeps } = service.persistence.as_ref()?;
         let now = now_ns();
         let client = |(key, binding): &(Key, Binding)| BoundClient {
             client: key.client.into(),
@@ -247,6 +263,7 @@ impl View<'_> {
             port: server.port,
             method: lb_model::Forwarding::of_server(server.method(), mac, self.forwarder.mac()),
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
+            tunnel_port: server.tunnel.filter(|one| one.kind == TunnelKind::Gue).map(|one| one.port),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             upper_threshold: server.thresholds.upper(),
@@ -258,7 +275,9 @@ impl View<'_> {
                 .map(|limiter| limiter.as_str().to_owned()),
             active: counts.active(),
             inactive: counts.inactive(),
+            bound: 0,
             health: machine.map_or(default, Machine::health),
+            source: self.overlay.source_of_server(service, server),
             reason: machine
                 .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
@@ -288,6 +307,17 @@ impl View<'_> {
 
     fn without_mac(&self, address: IpAddr) -> String {
         format!("{} on {}", self.runtime.silence(address), self.config.interface)
+    }
+}
+
+fn timeouts(timeouts: &Timeouts) -> TimeoutsStatus {
+    let Timeouts { syn_recv, established, fin_wait, closed, udp } = timeouts;
+    TimeoutsStatus {
+        syn_recv_s: syn_recv.as_secs(),
+        established_s: established.as_secs(),
+        fin_wait_s: fin_wait.as_secs(),
+        closed_s: closed.as_secs(),
+        udp_s: udp.as_secs(),
     }
 }
 

@@ -325,8 +325,9 @@ impl Controller {
             Cause::Told => Ok(End::Stopped),
             Cause::Failed(error) => Err(error),
             Cause::InterfaceGone | Cause::InterfaceBack => {
-                let (config, file) = (self.config, self.config_file.into_watched());
-                Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
+                let (config, overlay) = (self.config, self.overlay);
+                let file = self.config_file.into_watched();
+                Ok(End::InterfaceGone(Box::new(Estate { config, overlay, file, events, fresh: false })))
             }
         }
     }

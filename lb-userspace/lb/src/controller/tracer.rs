@@ -8,7 +8,7 @@
 //! - [`filter`]: which packets are asked for; [`names`]: numbers and addresses by their names
 
 mod filter;
-mod names;
+pub(super) mod names;
 
 use std::time::{Duration, Instant, SystemTime};
 

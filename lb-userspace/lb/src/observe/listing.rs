@@ -1,6 +1,7 @@
 //! The listing of `lb status`: laid out as ipvsadm's, with health and link-layer address beside
 //! each server.
 
+mod brief;
 mod cluster;
 mod table;
 mod words;
@@ -8,11 +9,27 @@ mod words;
 use std::fmt::Write as _;
 
 use lb_api::events::Level;
-use lb_api::status::{Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::rates::{Rate, Rates};
+use lb_api::status::{
+    Count, FindingStatus, FragmentsStatus, OverlayStatus, ServerStatus, ServiceStatus, Status,
+};
 use lb_model::Health;
 use lb_model::millis;
 
+pub(crate) use self::brief::brief;
 use self::table::{Cell, Table};
+
+/// How a listing is shown.
+#[derive(Debug, Default)]
+pub(crate) struct View<'a> {
+    /// With escape sequences.
+    pub colour: bool,
+    /// With new connections, packets and bytes each second.
+    pub rates: Option<&'a Rates>,
+}
+
+/// The headings of rates.
+const RATES: [&str; 3] = ["Conn/s", "Packets/s", "Bytes/s"];
 
 /// How something stands out on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +79,14 @@ fn other_interfaces(status: &Status) -> String {
 }
 
 /// The whole listing; escape sequences are in it only with `colour`.
-pub(crate) fn render(status: &Status, colour: bool) -> String {
+#[cfg(test)]
+fn render(status: &Status, colour: bool) -> String {
+    render_with(status, &View { colour, rates: None })
+}
+
+/// The whole listing.
+pub(crate) fn render_with(status: &Status, view: &View<'_>) -> String {
+    let colour = view.colour;
     let mut text = String::new();
     if let Some(error) = &status.config_error {
         text += &refused(&status.config, error, colour);
@@ -85,13 +109,14 @@ pub(crate) fn render(status: &Status, colour: bool) -> String {
     for finding in &status.findings {
         text += &finding_lines(finding, colour);
     }
+    text.extend(status.overlay.iter().map(|change| overlay_line(change, colour)));
     if let Some(cluster) = &status.cluster {
         text += &cluster::render(cluster, status.stopping, colour);
     }
     if status.services.is_empty() {
         return text + "(no services)\n";
     }
-    text += &services(&status.services, colour);
+    text += &services(&status.services, view);
     text += &fragments(&status.fragments);
     text += &counted("Dropped packets:", &status.drops);
     text += &counted("Passed to the host:", &status.passes);
@@ -109,6 +134,18 @@ fn ipv6_slots(status: &Status) -> String {
 
 const STOPPING: &str = "STOPPING: it hands its groups over and waits for the connections that run through it to end. A \
                         second signal ends it at once.";
+
+/// What is no part of the file.
+fn overlay_line(OverlayStatus { source, change, unused }: &OverlayStatus, colour: bool) -> String {
+    let head = format!("Changed at run time ({source}): {}", words::printable(change));
+    match unused {
+        None => head + "\n",
+        Some(why) => {
+            let text = format!("{head}, without effect: {}", words::printable(why));
+            Tone::Warning.paint(&text, colour) + "\n"
+        }
+    }
+}
 
 /// What is wrong, and below it what to do about it.
 fn finding_lines(finding: &FindingStatus, colour: bool) -> String {
@@ -141,20 +178,35 @@ fn refused(path: &str, error: &str, colour: bool) -> String {
 
 /// ipvsadm's two headings, then each service with its servers. Columns are as wide as the widest of
 /// all services.
-fn services(services: &[ServiceStatus], colour: bool) -> String {
-    let mut heads = Table::new("", colour);
+fn services(services: &[ServiceStatus], view: &View<'_>) -> String {
+    let mut heads = Table::new("", view.colour);
     heads.row(["Prot", "VIP:Port", "Scheduler", "", "Fallback"].map(Cell::plain));
-    let mut servers = Table::new("  -> ", colour);
-    let columns =
-        ["Server:Port", "Forward", "Weight", "ActiveConn", "InActConn", "Health", "Check", "MAC", ""];
+    let mut servers = Table::new("  -> ", view.colour);
+    let [connections, packets, bytes] = if view.rates.is_some() { RATES } else { [""; 3] };
+    let columns = [
+        "Server:Port",
+        "Forward",
+        "Weight",
+        "ActiveConn",
+        "InActConn",
+        connections,
+        packets,
+        bytes,
+        "Health",
+        "Check",
+        "MAC",
+        "",
+    ];
     servers.row(columns.map(Cell::plain));
+    let rate =
+        |service, server| rate_cells(view.rates.map(|rates| rates.of(service, server).unwrap_or_default()));
     for service in services {
         heads.row(service_row(service));
         for server in &service.servers {
-            servers.row(server_row(server));
+            servers.row(server_row(server, rate(service, server)));
         }
         if let Some(fallback) = &service.fallback_server {
-            servers.row(fallback_row(fallback));
+            servers.row(fallback_row(fallback, rate(service, fallback)));
         }
     }
     let mut servers = servers.lines();
@@ -217,7 +269,7 @@ fn fallback_cell(service: &ServiceStatus) -> Cell {
     Cell::new(&text, Tone::Bad)
 }
 
-fn server_row(server: &ServerStatus) -> [Cell; 9] {
+fn server_row(server: &ServerStatus, [connections, packets, bytes]: [Cell; 3]) -> [Cell; 12] {
     let address = words::address(server.address, server.port);
     let named = match name_cell(&server.name, &server.address.to_string()) {
         Cell { text, .. } if text.is_empty() => address,
@@ -229,6 +281,9 @@ fn server_row(server: &ServerStatus) -> [Cell; 9] {
         weight_cell(server),
         Cell::plain(&server.active.to_string()),
         Cell::plain(&server.inactive.to_string()),
+        connections,
+        packets,
+        bytes,
         health_cell(server),
         Cell::plain(&last_latency(server).map_or_else(String::new, millis)),
         match &server.mac {
@@ -240,12 +295,17 @@ fn server_row(server: &ServerStatus) -> [Cell; 9] {
 }
 
 /// A server that is not checked, and has no weight to speak of.
-fn fallback_row(server: &ServerStatus) -> [Cell; 9] {
-    let mut row = server_row(server);
+fn fallback_row(server: &ServerStatus, rates: [Cell; 3]) -> [Cell; 12] {
+    let mut row = server_row(server, rates);
     row[2] = Cell::plain("");
-    row[5] =
+    row[8] =
         if server.effective_weight > 0 { Cell::new("SERVING", Tone::Bad) } else { Cell::plain("fallback") };
     row
+}
+
+fn rate_cells(rate: Option<Rate>) -> [Cell; 3] {
+    let Some(Rate { connections, packets, bytes }) = rate else { return [""; 3].map(Cell::plain) };
+    [connections, packets, bytes].map(|number| Cell::plain(&words::scaled(number)))
 }
 
 /// What a server that is down would have goes without saying.
@@ -270,8 +330,9 @@ fn notes(server: &ServerStatus) -> String {
     let full = server.full.then(|| {
         format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
     });
+    let source = server.source.as_ref().map(|source| format!("added by {source}"));
     let orders = server.orders.iter().map(|order| Some(words::order(order)));
-    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
+    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning, source];
     notes.into_iter().chain(orders).flatten().collect::<Vec<_>>().join("; ")
 }
 

@@ -4,15 +4,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lb_api::client::Traced;
+use lb_api::connections;
+use lb_api::difference::Difference;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
 use lb_api::trace::{Bounds, Filter};
-use lb_api::wire::ServerRequest;
+use lb_api::wire::{Overlay, ServerRequest};
 use lb_cluster::standing::Wish;
+use lb_model::overlay::Change;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same where it reads a configuration of thousands of services.
+const LONGEST_RELOAD: Duration = Duration::from_secs(60);
 
 /// Requests that may wait; more askers wait to ask.
 const QUEUE: usize = 16;
@@ -22,7 +28,17 @@ const QUEUE: usize = 16;
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
     Status(oneshot::Sender<Status>),
-    Events(oneshot::Sender<Vec<Record>>),
+    Events(Option<u64>, oneshot::Sender<Vec<Record>>),
+    /// The answer is where the lines of the reply will come, or why none do.
+    Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, String>>),
+    /// The answer is what has changed, or why nothing has.
+    Reload(oneshot::Sender<Result<Vec<Difference>, String>>),
+    Overlay(oneshot::Sender<Overlay>),
+    /// A change of the configuration by this source; the answer is as of a reload.
+    Change(String, Change, oneshot::Sender<Result<Vec<Difference>, String>>),
+    ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
+    /// The answer is what a reload would change, or why it would be refused.
+    Diff(oneshot::Sender<Result<Vec<Difference>, String>>),
     Order(Order, oneshot::Sender<Result<Accepted, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
@@ -36,6 +52,9 @@ pub(crate) enum ControlRequest {
     /// The answer is where packets will come, or why not.
     Trace(Filter, Bounds, oneshot::Sender<Result<Trace, String>>),
 }
+
+/// A reply that comes in lines.
+pub(crate) type Lines = mpsc::Receiver<Vec<u8>>;
 
 /// A trace under way.
 #[derive(Debug)]
@@ -105,9 +124,50 @@ impl Requests {
         self.ask(ControlRequest::Status).await
     }
 
-    /// The last events, oldest first.
-    pub(crate) async fn events(&self) -> anyhow::Result<Vec<Record>> {
-        self.ask(ControlRequest::Events).await
+    /// The last events, oldest first, or those behind `after`.
+    pub(crate) async fn events(&self, after: Option<u64>) -> anyhow::Result<Vec<Record>> {
+        self.ask(|reply| ControlRequest::Events(after, reply)).await
+    }
+
+    /// A part of the connection table, as replies that are written already.
+    pub(crate) async fn connections(
+        &self,
+        filter: connections::Filter,
+        bounds: connections::Bounds,
+    ) -> anyhow::Result<Result<Lines, String>> {
+        self.ask(|reply| ControlRequest::Connections(filter, bounds, reply)).await
+    }
+
+    /// Has the configuration file read again.
+    pub(crate) async fn reload(&self) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, ControlRequest::Reload).await
+    }
+
+    /// What was changed at run time.
+    pub(crate) async fn overlay(&self) -> anyhow::Result<Overlay> {
+        self.ask(ControlRequest::Overlay).await
+    }
+
+    /// Changes the configuration at run time.
+    pub(crate) async fn change(
+        &self,
+        source: String,
+        change: Change,
+    ) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::Change(source, change, reply)).await
+    }
+
+    /// Undoes what a source has changed, or all have.
+    pub(crate) async fn clear_overlay(
+        &self,
+        source: Option<String>,
+    ) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::ClearOverlay(source, reply)).await
+    }
+
+    /// What that would change.
+    pub(crate) async fn diff(&self) -> anyhow::Result<Result<Vec<Difference>, String>> {
+        self.ask_within(LONGEST_RELOAD, ControlRequest::Diff).await
     }
 
     /// What came of it; or why it is refused.
@@ -144,12 +204,21 @@ impl Requests {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest) -> anyhow::Result<T> {
+        self.ask_within(PATIENCE, request).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        patience: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+    ) -> anyhow::Result<T> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
             self.0.send(request(reply)).await.ok().context("the controller has ended")?;
             answer.await.context("the controller dropped the request")
         };
-        tokio::time::timeout(PATIENCE, ask).await.context("the controller does not answer within 2 s")?
+        let answered = tokio::time::timeout(patience, ask).await;
+        answered.with_context(|| format!("the controller does not answer within {} s", patience.as_secs()))?
     }
 }
 
@@ -161,7 +230,13 @@ pub(crate) fn fixed(status: Status) -> Requests {
         while let Some(request) = waiting.recv().await {
             match request {
                 ControlRequest::Status(reply) => drop(reply.send(status.clone())),
-                ControlRequest::Events(reply) => drop(reply.send(Vec::new())),
+                ControlRequest::Events(_, reply) => drop(reply.send(Vec::new())),
+                ControlRequest::Connections(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Overlay(reply) => drop(reply.send(Overlay::default())),
+                ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),

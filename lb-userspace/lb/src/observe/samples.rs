@@ -2,9 +2,9 @@
 
 use lb_api::events::Level;
 use lb_api::status::{
-    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard,
-    NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer,
-    SyncStatus, TableStatus,
+    CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, HashStatus,
+    Heard, NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
+    SyncPeer, SyncStatus, TableStatus, TimeoutsStatus,
 };
 use lb_model::{Forwarding, Health, Totals};
 
@@ -15,6 +15,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         port: 80,
         method: Forwarding::Direct,
         tunnel: None,
+        tunnel_port: None,
         weight: 1,
         effective_weight: u16::from(health == Health::Up),
         upper_threshold: 0,
@@ -24,7 +25,9 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
         weight_reason: None,
         active: 3,
         inactive: 12,
+        bound: 0,
         health,
+        source: None,
         reason: None,
         warning: None,
         checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388] }],
@@ -119,6 +122,7 @@ pub(crate) fn cluster() -> Status {
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,
         findings: Vec::new(),
+        overlay: Vec::new(),
         table: TableStatus {
             capacity: 2_097_152,
             capacity_v6: 1_048_576,
@@ -132,6 +136,7 @@ pub(crate) fn cluster() -> Status {
             full: 2,
             contended: 0,
         },
+        timeouts: TimeoutsStatus { established_s: 900, ..TimeoutsStatus::default() },
         checks: ChecksStatus { running: 2, started: 380, late: 1 },
         cluster: None,
         services: vec![ServiceStatus {
@@ -141,12 +146,15 @@ pub(crate) fn cluster() -> Status {
             ports: "80".into(),
             protocol: "tcp".into(),
             scheduler: "rr".into(),
+            hash: HashStatus::default(),
+            ops: false,
             fallback: "local".into(),
             on_fallback: false,
             fallback_ready: true,
             fallback_error: None,
             persistence: None,
             draining: false,
+            source: None,
             quorum: QuorumStatus { weight: 1, hysteresis: 0, usable: 2, won: true, since_s: 180 },
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],

@@ -15,7 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
-use crate::observe::requests::{Order, ProbeOrder, Requests, ServerOrder, Trace};
+use crate::observe::requests::{Lines, Order, ProbeOrder, Requests, ServerOrder, Trace};
 
 /// Longest request there can be, in bytes.
 const REQUEST_LIMIT: usize = 64 * 1024;
@@ -96,6 +96,12 @@ async fn converse(stream: UnixStream, requests: Requests) -> io::Result<()> {
             Line::Text(line) => match answer(&line, &requests).await {
                 Answer::One(reply) => *reply,
                 Answer::Trace(trace) => tell(trace, &mut reader, &mut writer).await?,
+                Answer::Lines(mut lines) => {
+                    while let Some(line) = lines.recv().await {
+                        write_text(&mut writer, &line).await?;
+                    }
+                    continue;
+                }
             },
         };
         write(&mut writer, &reply).await?;
@@ -105,7 +111,11 @@ async fn converse(stream: UnixStream, requests: Requests) -> io::Result<()> {
 async fn write(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
     let mut text = serde_json::to_vec(reply)?;
     text.push(b'\n');
-    tokio::time::timeout(IDLE, writer.write_all(&text)).await?
+    write_text(writer, &text).await
+}
+
+async fn write_text(writer: &mut OwnedWriteHalf, text: &[u8]) -> io::Result<()> {
+    tokio::time::timeout(IDLE, writer.write_all(text)).await?
 }
 
 /// Writes what a trace tells until it ends; that is its last reply. Whatever the client sends
@@ -138,12 +148,18 @@ async fn tell(
 enum Answer {
     One(Box<Reply>),
     Trace(Trace),
+    Lines(Lines),
 }
 
 async fn answer(line: &[u8], requests: &Requests) -> Answer {
     let reply = match serde_json::from_slice(line) {
         Ok(Request::Trace { filter, bounds }) => match requests.trace(filter, bounds).await {
             Ok(Ok(trace)) => return Answer::Trace(trace),
+            Ok(Err(why)) => Reply::Error(why),
+            Err(error) => Reply::Error(format!("{error:#}")),
+        },
+        Ok(Request::Connections { filter, bounds }) => match requests.connections(filter, bounds).await {
+            Ok(Ok(lines)) => return Answer::Lines(lines),
             Ok(Err(why)) => Reply::Error(why),
             Err(error) => Reply::Error(format!("{error:#}")),
         },
@@ -164,7 +180,12 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
     };
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
-        Request::Events => Ok(Reply::Events(requests.events().await?)),
+        Request::Events { after } => Ok(Reply::Events(requests.events(after).await?)),
+        Request::Reload => requests.reload().await?.map(Reply::Differences),
+        Request::Overlay => Ok(Reply::Overlay(requests.overlay().await?)),
+        Request::Change { source, change } => requests.change(source, change).await?.map(Reply::Differences),
+        Request::ClearOverlay { source } => requests.clear_overlay(source).await?.map(Reply::Differences),
+        Request::Diff => requests.diff().await?.map(Reply::Differences),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,
         Request::Failback { group } => cluster(Order::Failback(group)).await?,
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
@@ -179,7 +200,9 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
         Request::Probe { service, server } => {
             requests.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
         }
-        Request::Trace { .. } => Err("a trace has replies of its own".to_owned()),
+        Request::Trace { .. } | Request::Connections { .. } => {
+            Err("a trace or a listing has replies of its own".to_owned())
+        }
     };
     Ok(answer.unwrap_or_else(Reply::Error))
 }

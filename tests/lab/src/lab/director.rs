@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -170,6 +170,12 @@ impl Director {
         shell::run(self.lb(word).args(rest))
     }
 
+    /// The same, to an end of any kind.
+    pub fn try_order(&self, words: &[&str]) -> Result<Output> {
+        let (word, rest) = words.split_first().context("no command")?;
+        self.lb(word).args(rest).output().with_context(|| format!("cannot start lb {word}"))
+    }
+
     /// Starts `lb trace WORDS`; what it prints comes by pipes.
     pub fn start_trace(&self, words: &[&str]) -> Result<Child> {
         self.start_piped("trace", words)
@@ -180,7 +186,8 @@ impl Director {
         self.start_piped("capture", words)
     }
 
-    fn start_piped(&self, word: &str, words: &[&str]) -> Result<Child> {
+    /// Starts any other command, in the same way.
+    pub fn start_piped(&self, word: &str, words: &[&str]) -> Result<Child> {
         let mut command = self.lb(word);
         command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().with_context(|| format!("cannot start lb {word}"))

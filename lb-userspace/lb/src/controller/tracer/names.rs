@@ -1,4 +1,5 @@
-//! What operators call the numbers and addresses of an event.
+//! What operators call the numbers and addresses of an event, or of an entry of the connection
+//! table.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,22 +17,24 @@ use crate::controller::forwarder::Forwarder;
 
 /// Of one moment.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(in crate::controller) struct Names {
     /// Name and scheduler.
     services: BTreeMap<ServiceKey, (String, &'static str)>,
     /// By number.
     servers: BTreeMap<u16, Named>,
 }
 
+/// A server of a service.
 #[derive(Debug)]
-struct Named {
-    server: Server,
+pub(in crate::controller) struct Named {
+    pub service: ServiceKey,
+    pub server: Server,
     /// How packets get there.
-    forwarding: String,
+    pub method: Method,
 }
 
 impl Names {
-    pub(super) fn of(config: &Config, draining: &Draining, forwarder: &Forwarder) -> Self {
+    pub(in crate::controller) fn of(config: &Config, draining: &Draining, forwarder: &Forwarder) -> Self {
         let mut names = Self::default();
         let own = forwarder.mac();
         for (key, applied) in &forwarder.applied().services {
@@ -41,11 +44,9 @@ impl Names {
             names.services.insert(*key, (name, applied.scheduler.name()));
             for server in &applied.servers {
                 let Some(id) = forwarder.server_id(key, server.target) else { continue };
-                let named = Named {
-                    server: self::server(service, draining, key, server.target),
-                    forwarding: method(server.forwarding(own)),
-                };
-                names.servers.insert(id.0, named);
+                let method = server.forwarding(own);
+                let server = self::server(service, draining, key, server.target);
+                names.servers.insert(id.0, Named { service: *key, server, method });
             }
         }
         names
@@ -58,6 +59,20 @@ impl Names {
             .filter(|(_, named)| named.server.is_called(name))
             .map(|(number, _)| *number)
             .collect()
+    }
+
+    /// Each server's number.
+    pub(in crate::controller) fn servers(&self) -> impl Iterator<Item = (u16, &Named)> {
+        self.servers.iter().map(|(number, named)| (*number, named))
+    }
+
+    pub(in crate::controller) fn of_number(&self, number: u16) -> Option<&Named> {
+        self.servers.get(&number)
+    }
+
+    /// The service's name.
+    pub(in crate::controller) fn service(&self, key: &ServiceKey) -> Option<&str> {
+        self.services.get(key).map(|(name, _)| name.as_str())
     }
 
     /// `None`: the event says nothing of what became of the packet.
@@ -89,7 +104,7 @@ impl Names {
             scheduler: service.map(|(_, scheduler)| (*scheduler).to_owned()),
             way: event.way().filter(|_| event.server != 0).map(way),
             server: server.map(|named| named.server.name.clone()).or(unnamed),
-            forwarding: server.map(|named| named.forwarding.clone()),
+            forwarding: server.map(|named| method(named.method)),
             outcome: outcome(event, reason)?,
             reason: reason.map(|reason| reason.label().to_owned()),
             text: reason.map(|reason| reason.text().to_owned()),
@@ -169,7 +184,7 @@ mod tests {
         let www2 = Server { name: "www2".to_owned(), ..www2 };
         Names {
             services: BTreeMap::from([(key, ("web".to_owned(), "wrr"))]),
-            servers: BTreeMap::from([(7, Named { server: www2, forwarding: "direct".to_owned() })]),
+            servers: BTreeMap::from([(7, Named { service: key, server: www2, method: Method::Direct })]),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Listings as an operator sees them.
 
+use std::time::Duration;
+
 use lb_api::status::{CheckStatus, PersistenceStatus, QuorumStatus, StandingOrder};
 
 use super::*;
@@ -280,4 +282,57 @@ fn fragments_that_came_too_early_are_told_apart() {
     let status = Status { fragments, ..samples::cluster() };
     let line = "\nFragments held: 40 (sent in their turn 30, passed to the host 4, given up 6)\n";
     assert!(render(&status, false).contains(line), "{}", render(&status, false));
+}
+
+#[test]
+fn rates_stand_beside_the_connections() {
+    let before = samples::cluster();
+    let mut after = samples::cluster();
+    let www1 = &mut after.services[0].servers[0];
+    (www1.connections, www1.packets, www1.bytes) = (130, 41_000, 64_000 + 5_000_000);
+    let rates = Rates::between(&before, &after, Duration::from_secs(2)).expect("rates");
+    let view = View { colour: false, rates: Some(&rates) };
+    let listing = render_with(&after, &view);
+    let wanted = "
+lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
+Prot VIP:Port        Scheduler       Fallback
+  -> Server:Port             Forward Weight ActiveConn InActConn Conn/s Packets/s Bytes/s Health Check  MAC
+TCP  211.58.250.6:80 rr        (web) local
+  -> 211.58.250.25:80 (www1) Route   1      3          12        15     20k       2.5M    up 2m  0.4 ms 02:00:d3:3a:fa:19
+  -> 211.58.250.27:80 (www2) Route   1      3          12        0      0         0       up 2m  0.4 ms 02:00:d3:3a:fa:1b
+Dropped packets: malformed 3
+Passed to the host: not_a_service 12
+";
+    assert_eq!(listing, wanted.trim_start_matches('\n'), "listing was:\n{listing}");
+    let listing = brief(&after, &view);
+    let wanted = "
+Service Prot VIP:Port        State Up  ActiveConn InActConn Conn/s Packets/s Bytes/s
+web     TCP  211.58.250.6:80 up    2/2 6          24        15     20k       2.5M
+";
+    assert_eq!(listing, wanted.trim_start_matches('\n'), "listing was:\n{listing}");
+    let restarted = Status { uptime_s: 3, ..after };
+    assert_eq!(Rates::between(&before, &restarted, Duration::from_secs(2)), None);
+}
+
+#[test]
+fn a_service_is_one_line() {
+    let mut status = samples::cluster();
+    let mut second = status.services[0].clone();
+    (second.name, second.on_fallback) = ("mail".into(), true);
+    second.servers.iter_mut().for_each(|server| (server.health, server.effective_weight) = (Health::Down, 0));
+    let third = ServiceStatus { name: "news".into(), fallback_ready: false, ..second.clone() };
+    let www2 = &mut status.services[0].servers[1];
+    (www2.health, www2.effective_weight) = (Health::Down, 0);
+    status.services.extend([second, third]);
+    status.findings = vec![samples::finding("vip_claimed", "211.58.250.6")];
+    let listing = brief(&status, &View::default());
+    let wanted = "
+ERROR vip_claimed, for 1m: www1 (02:00:d3:3a:fa:19) answers ARP for the VIP 211.58.250.6
+    on www1: sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
+Service Prot VIP:Port        State    Up  ActiveConn InActConn
+web     TCP  211.58.250.6:80 degraded 1/2 6          24
+mail    TCP  211.58.250.6:80 fallback 0/2 6          24
+news    TCP  211.58.250.6:80 DOWN     0/2 6          24
+";
+    assert_eq!(listing, wanted.trim_start_matches('\n'), "listing was:\n{listing}");
 }

@@ -31,6 +31,19 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// A number by its three first digits or so: `12`, `8.4k`, `3.1M`.
+pub(super) fn scaled(number: f64) -> String {
+    const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
+    let (mut number, mut unit) = (number.max(0.0), 0);
+    while number >= 999.5 && unit + 1 < UNITS.len() {
+        (number, unit) = (number / 1000.0, unit + 1);
+    }
+    match number {
+        _ if number >= 9.95 || number == number.trunc() => format!("{number:.0}{}", UNITS[unit]),
+        _ => format!("{number:.1}{}", UNITS[unit]),
+    }
+}
+
 /// A time by its two largest units: `3m12s`, `2d5h`.
 pub(super) fn uptime(seconds: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
@@ -85,6 +98,24 @@ mod tests {
             [(0, "0"), (999, "999"), (1000, "1,000"), (2_097_152, "2,097,152"), (123_456, "123,456")]
         {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn rates_have_few_digits() {
+        for (number, text) in [
+            (0.0, "0"),
+            (0.04, "0.0"),
+            (0.5, "0.5"),
+            (9.96, "10"),
+            (12.4, "12"),
+            (999.4, "999"),
+            (999.6, "1.0k"),
+            (8_400.0, "8.4k"),
+            (3_140_000.0, "3.1M"),
+            (2e16, "20000T"),
+        ] {
+            assert_eq!(scaled(number), text, "{number}");
         }
     }
 

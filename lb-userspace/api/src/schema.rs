@@ -1,0 +1,32 @@
+//! What programs read from `--json`: each object says which shape it has.
+//!
+//! A shape's number rises when a field goes or gets another meaning; fields may come at any time.
+
+use serde::Serialize;
+
+pub const STATUS: &str = "lb/status/1";
+pub const EVENT: &str = "lb/event/1";
+pub const PROBE: &str = "lb/probe/1";
+pub const PACKET: &str = "lb/packet/1";
+pub const CONNECTION: &str = "lb/connection/1";
+pub const DIFF: &str = "lb/diff/1";
+pub const OVERLAY: &str = "lb/overlay/1";
+pub const RELOAD: &str = "lb/reload/1";
+
+/// An object with the name of its shape as the first field.
+#[derive(Debug, Clone, Serialize)]
+pub struct Versioned<T> {
+    pub schema: &'static str,
+    #[serde(flatten)]
+    pub object: T,
+}
+
+/// The object as one line of JSON, without its end.
+pub fn line<T: Serialize>(schema: &'static str, object: &T) -> serde_json::Result<String> {
+    serde_json::to_string(&Versioned { schema, object })
+}
+
+/// The object as JSON for people, too.
+pub fn pretty<T: Serialize>(schema: &'static str, object: &T) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Versioned { schema, object })
+}

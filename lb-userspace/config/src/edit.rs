@@ -1,0 +1,248 @@
+//! Changes of a file's text that keep the rest as it is, comments and layout included: entries of
+//! lists are added and removed.
+
+use super::source_map::{SourceMap, SourceSpan, flow_end};
+
+/// A place in a file's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    Services,
+    /// Of the service with this index.
+    Servers(usize),
+}
+
+/// The text with one more entry at the list's end: a mapping in flow style, such as
+/// `{ address: 192.0.2.23 }`. What cannot be changed is told.
+pub(crate) fn added(text: &str, list: List, entry: &str) -> Result<String, String> {
+    let map = SourceMap::of(text);
+    let root = map.root();
+    let (span, owner, key) = place(root, list);
+    let text: Vec<char> = text.chars().collect();
+    let Some(range) = span.own_text() else {
+        if span.is_alias() {
+            return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
+        }
+        return with_list(&text, owner, key, entry);
+    };
+    if text.get(range.start) == Some(&'[') {
+        let close = flow_end(&text, range.start) - 1;
+        let before: String = text[..close].iter().collect();
+        let comma = if span.items() == 0 { "" } else { ", " };
+        let (head, blanks) = before.split_at(before.trim_end().len());
+        let head = head.strip_suffix(',').filter(|_| !comma.is_empty()).unwrap_or(head);
+        let rest: String = text[close..].iter().collect();
+        return Ok(format!("{head}{comma}{entry}{blanks}{rest}"));
+    }
+    let items = span.items();
+    let (Some(first), Some(last)) = (span.item(0).own_text(), span.item(items - 1).leaf_end(&text)) else {
+        return Err(format!("`{key}` has no item there to stand beside"));
+    };
+    let dash = text[..first.start].iter().rposition(|character| *character == '-').unwrap_or(first.start);
+    let indent = dash - line_start(&text, dash);
+    let end = comments_end(&text, line_end(&text, last), indent);
+    let line = format!("\n{}- {entry}", " ".repeat(indent));
+    Ok(spliced(&text, end, end, &line))
+}
+
+/// The text without an entry of the list.
+pub(crate) fn removed(text: &str, list: List, index: usize) -> Result<String, String> {
+    let map = SourceMap::of(text);
+    let root = map.root();
+    let (span, _, key) = place(root, list);
+    let text: Vec<char> = text.chars().collect();
+    let Some(range) = span.own_text() else {
+        return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
+    };
+    let item = span.item(index);
+    let (Some(own), Some(last)) = (item.own_text(), item.leaf_end(&text)) else {
+        return Err(format!("`{key}` has no entry {index}"));
+    };
+    if text.get(range.start) == Some(&'[') {
+        let is_flow = matches!(text.get(own.start), Some('[' | '{'));
+        let item_end = if is_flow { flow_end(&text, own.start) } else { own.end };
+        // With the comma behind it, or before it if it is the last one.
+        let next = (index + 1 < span.items()).then(|| span.item(index + 1).own_text()).flatten();
+        return Ok(match next {
+            Some(next) => spliced(&text, own.start, next.start, ""),
+            None => {
+                let head: String = text[..own.start].iter().collect();
+                let head = head.trim_end().trim_end_matches(',').trim_end().to_owned();
+                let rest: String = text[item_end..].iter().collect();
+                head + &rest
+            }
+        });
+    }
+    if span.items() == 1 {
+        // An empty list has no other form.
+        let start = text[..own.start].iter().rposition(|character| *character == '-').unwrap_or(own.start);
+        let end = comments_end(&text, line_end(&text, last), start - line_start(&text, start));
+        let (begin, behind) = (line_start(&text, start), (end + 1).min(text.len()));
+        let key = content_end(&text, begin);
+        let rest: String = text[key..begin].iter().chain(&text[behind..]).collect();
+        return Ok(spliced(&text, key, text.len(), " []") + &rest);
+    }
+    let dash = text[..own.start].iter().rposition(|character| *character == '-').unwrap_or(own.start);
+    let start = line_start(&text, dash);
+    let end = comments_end(&text, line_end(&text, last), dash - start);
+    // With the line's end.
+    Ok(spliced(&text, start, (end + 1).min(text.len()), ""))
+}
+
+/// The list, whose it is, and its key.
+fn place(root: SourceSpan<'_>, list: List) -> (SourceSpan<'_>, SourceSpan<'_>, &'static str) {
+    match list {
+        List::Services => (root.key("services"), root, "services"),
+        List::Servers(index) => {
+            let service = root.key("services").item(index);
+            (service.key("servers"), service, "servers")
+        }
+    }
+}
+
+/// A mapping gets the list that it lacks.
+fn with_list(text: &[char], owner: SourceSpan<'_>, key: &str, entry: &str) -> Result<String, String> {
+    let (Some(range), Some(last)) = (owner.own_text(), owner.leaf_end(text)) else {
+        return Err(format!("there is no place for `{key}`"));
+    };
+    if text.get(range.start) == Some(&'{') {
+        let close = flow_end(text, range.start) - 1;
+        let before: String = text[..close].iter().collect();
+        let (head, blanks) = before.split_at(before.trim_end().len());
+        let rest: String = text[close..].iter().collect();
+        let head = head.strip_suffix(',').unwrap_or(head);
+        return Ok(format!("{head}, {key}: [{entry}]{blanks}{rest}"));
+    }
+    let indent = range.start - line_start(text, range.start);
+    let end = comments_end(text, line_end(text, last), indent);
+    Ok(spliced(text, end, end, &format!("\n{}{key}: [{entry}]", " ".repeat(indent))))
+}
+
+fn spliced(text: &[char], start: usize, end: usize, with: &str) -> String {
+    text[..start].iter().copied().chain(with.chars()).chain(text[end..].iter().copied()).collect()
+}
+
+fn line_start(text: &[char], at: usize) -> usize {
+    text[..at].iter().rposition(|character| *character == '\n').map_or(0, |found| found + 1)
+}
+
+fn line_end(text: &[char], at: usize) -> usize {
+    text[at..].iter().position(|character| *character == '\n').map_or(text.len(), |found| at + found)
+}
+
+/// Where the last line before `at` that has more than a comment ends, its comment and blanks not
+/// counted. `at` begins a line.
+fn content_end(text: &[char], mut at: usize) -> usize {
+    while at > 0 {
+        let start = line_start(text, at - 1);
+        let line: String = text[start..at].iter().collect();
+        let comment = if line.trim_start().starts_with('#') { Some(0) } else { line.find(" #") };
+        let content = line[..comment.unwrap_or(line.len())].trim_end();
+        if !content.is_empty() {
+            return start + content.chars().count();
+        }
+        at = start;
+    }
+    0
+}
+
+/// `end` is a line's. The end of the comments below that go on with that line's: they stand further
+/// right than `indent`.
+fn comments_end(text: &[char], mut end: usize, indent: usize) -> usize {
+    while end < text.len() {
+        let next = line_end(text, end + 1);
+        let line = &text[end + 1..next];
+        let begins = line.iter().position(|character| !character.is_whitespace());
+        match begins {
+            Some(column) if line[column] == '#' && column > indent => end = next,
+            _ => break,
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = "services:\n  - { vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }, { address: 192.0.2.22 }] } # web\n";
+    const BLOCK: &str = "\
+services:
+  # The web.
+  - vip: 192.0.2.10:80
+    servers:                    # both
+      - address: 192.0.2.21     # the old one
+        weight: 2               # it is faster
+                                # than the others
+      # The new one.
+      - { address: 192.0.2.22 }
+    drain: 30s
+  - vip: 192.0.2.10:81
+    fallback: local
+";
+
+    const ENTRY: &str = "{ address: 192.0.2.23 }";
+
+    #[test]
+    fn entries_are_added_where_lists_end() {
+        assert_eq!(
+            added(FLOW, List::Servers(0), ENTRY).expect("a text"),
+            FLOW.replace("192.0.2.22 }]", "192.0.2.22 }, { address: 192.0.2.23 }]")
+        );
+        assert_eq!(
+            added(BLOCK, List::Servers(0), ENTRY).expect("a text"),
+            BLOCK.replace("192.0.2.22 }\n", "192.0.2.22 }\n      - { address: 192.0.2.23 }\n")
+        );
+        assert_eq!(
+            added(BLOCK, List::Servers(1), ENTRY).expect("a text"),
+            BLOCK.to_owned() + "    servers: [{ address: 192.0.2.23 }]\n"
+        );
+        let service = "{ vip: '192.0.2.10:82' }";
+        assert_eq!(
+            added(BLOCK, List::Services, service).expect("a text"),
+            BLOCK.to_owned() + "  - { vip: '192.0.2.10:82' }\n"
+        );
+        let none = "services: [{ vip: '192.0.2.10:80', servers: [] }]";
+        assert_eq!(
+            added(none, List::Servers(0), ENTRY).expect("a text"),
+            "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 }] }]"
+        );
+        let absent = "services: [{ vip: '192.0.2.10:80' }]";
+        assert_eq!(
+            added(absent, List::Servers(0), ENTRY).expect("a text"),
+            "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 }] }]"
+        );
+    }
+
+    #[test]
+    fn entries_go_with_their_comments_and_nothing_else() {
+        assert_eq!(
+            removed(FLOW, List::Servers(0), 0).expect("a text"),
+            FLOW.replace("{ address: 192.0.2.21 }, ", "")
+        );
+        assert_eq!(
+            removed(FLOW, List::Servers(0), 1).expect("a text"),
+            FLOW.replace(", { address: 192.0.2.22 }", "")
+        );
+        let first = "      - address: 192.0.2.21     # the old one\n        weight: 2               # it is faster\n                                # than the others\n";
+        assert_eq!(removed(BLOCK, List::Servers(0), 0).expect("a text"), BLOCK.replace(first, ""));
+        assert_eq!(
+            removed(BLOCK, List::Servers(0), 1).expect("a text"),
+            BLOCK.replace("      - { address: 192.0.2.22 }\n", "")
+        );
+        let gone = removed(BLOCK, List::Services, 1).expect("a text");
+        assert_eq!(gone, BLOCK.replace("  - vip: 192.0.2.10:81\n    fallback: local\n", ""));
+        let last = removed(&removed(BLOCK, List::Servers(0), 1).expect("a text"), List::Servers(0), 0);
+        let last = last.expect("a text");
+        assert!(last.contains("    servers: []                    # both\n"), "{last}");
+        assert_eq!(SourceMap::of(&last).root().key("services").item(0).key("servers").items(), 0);
+        assert!(last.contains("    drain: 30s\n  - vip: 192.0.2.10:81\n"), "{last}");
+    }
+
+    #[test]
+    fn what_others_share_is_left_alone() {
+        let text = "services:\n  - { vip: '192.0.2.10:80', servers: &all [{ address: 192.0.2.21 }] }\n  - { vip: '192.0.2.10:81', servers: *all }\n";
+        let error = added(text, List::Servers(1), ENTRY).expect_err("an alias");
+        assert!(error.contains("is an alias"), "{error}");
+        assert!(removed(text, List::Servers(1), 0).is_err());
+    }
+}

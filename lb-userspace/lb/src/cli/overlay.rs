@@ -1,0 +1,236 @@
+//! `lb add`, `lb remove`, `lb overlay`, `lb save`: the configuration changed at run time, and what
+//! becomes of that.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use lb_api::difference::Difference;
+use lb_api::{client, schema};
+use lb_config::Overlaid;
+use lb_model::overlay::{CLI, Change, NewServer, NewService};
+
+use super::output::{Director, json_line, print};
+
+#[derive(Debug, Args)]
+pub(super) struct AddOptions {
+    #[command(subcommand)]
+    what: Add,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Subcommand)]
+enum Add {
+    /// Add a real server to a service
+    Server(AddServer),
+    /// Add a service with its servers
+    Service(AddService),
+}
+
+#[derive(Debug, Args)]
+struct AddServer {
+    /// Name of the service, or its VIP:PORT
+    service: String,
+    /// Address of the server, with a port where that is not the service's
+    #[arg(value_name = "ADDRESS[:PORT]")]
+    address: String,
+    /// Its name; by default its address
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long)]
+    weight: Option<u16>,
+    /// How packets get there: direct, masq, ipip, gue or gre; by default as the service says
+    #[arg(long, value_name = "METHOD")]
+    forward: Option<String>,
+    /// With so many connections it is full
+    #[arg(long, value_name = "N")]
+    upper_threshold: Option<u32>,
+    /// Below so many it has room again
+    #[arg(long, value_name = "N")]
+    lower_threshold: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct AddService {
+    #[arg(value_name = "VIP:PORT")]
+    vip: String,
+    /// Addresses of its servers
+    #[arg(value_name = "SERVER[:PORT]", required = true)]
+    servers: Vec<String>,
+    /// Its name; by default PROTOCOL/VIP:PORT
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long, value_parser = ["tcp", "udp"])]
+    protocol: Option<String>,
+    #[arg(long)]
+    scheduler: Option<String>,
+    /// Who serves when no server is usable
+    #[arg(long)]
+    fallback: Option<String>,
+    /// How servers are checked: the type of a check with defaults, such as tcp or http
+    #[arg(long, value_name = "TYPE")]
+    check: Option<String>,
+    /// How packets get to the servers: direct, masq, ipip, gue or gre
+    #[arg(long, value_name = "METHOD")]
+    forward: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveOptions {
+    #[command(subcommand)]
+    what: Remove,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Subcommand)]
+enum Remove {
+    /// Remove a real server from a service; it keeps the connections it has for the service's
+    /// `drain`
+    Server {
+        /// Name of the service, or its VIP:PORT
+        service: String,
+        /// Name or address of the server
+        server: String,
+    },
+    /// Remove a service
+    Service {
+        /// Name of the service, or its VIP:PORT
+        service: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OverlayOptions {
+    #[command(subcommand)]
+    what: Overlay,
+    #[command(flatten)]
+    director: Director,
+}
+
+#[derive(Debug, Subcommand)]
+enum Overlay {
+    /// Show what was changed at run time
+    Show {
+        /// Print it as a JSON object, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Undo what was changed at run time: the file is what runs
+    Clear {
+        /// Only what this source has changed, such as cli; by default all
+        #[arg(long)]
+        source: Option<String>,
+    },
+}
+
+pub(super) fn add(AddOptions { what, director }: AddOptions) -> Result<()> {
+    match what {
+        Add::Server(options) => {
+            let AddServer { service, address, name, weight, forward, upper_threshold, lower_threshold } =
+                options;
+            let server = NewServer { address, name, weight, forward, upper_threshold, lower_threshold };
+            change(&director, Change::AddServer { service, server })
+        }
+        Add::Service(options) => {
+            let AddService { vip, servers, name, protocol, scheduler, fallback, check, forward } = options;
+            let server = |address| NewServer { address, forward: forward.clone(), ..NewServer::default() };
+            let servers = servers.into_iter().map(server).collect();
+            let service = NewService { vip, name, protocol, scheduler, fallback, check, servers };
+            change(&director, Change::AddService { service })
+        }
+    }
+}
+
+pub(super) fn remove(RemoveOptions { what, director }: RemoveOptions) -> Result<()> {
+    match what {
+        Remove::Server { service, server } => change(&director, Change::RemoveServer { service, server }),
+        Remove::Service { service } => change(&director, Change::RemoveService { service }),
+    }
+}
+
+pub(super) fn change(director: &Director, change: Change) -> Result<()> {
+    told(&client::request_change(&director.socket, CLI, change)?)
+}
+
+fn told(differences: &[Difference]) -> Result<()> {
+    let lines: Vec<String> = differences.iter().map(|difference| format!("{difference}\n")).collect();
+    print(&if lines.is_empty() { "nothing has changed\n".to_owned() } else { lines.concat() })
+}
+
+pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Result<()> {
+    match what {
+        Overlay::Show { json } => {
+            let overlay = client::request_overlay(&director.socket)?;
+            if json {
+                return print(&json_line(schema::OVERLAY, &overlay)?);
+            }
+            let lines = overlay.sources.iter().flat_map(|(source, changes)| {
+                changes.iter().map(move |change| format!("{source}: {change}\n"))
+            });
+            print(&lines.collect::<String>())
+        }
+        Overlay::Clear { source } => told(&client::request_clear_overlay(&director.socket, source)?),
+    }
+}
+
+/// Writes what was changed at run time into the file, which stays as it is otherwise.
+pub(super) fn save(director: &Director) -> Result<()> {
+    let overlay = client::request_overlay(&director.socket)?;
+    let shown = overlay.config.display();
+    let text = fs::read_to_string(&overlay.config).with_context(|| format!("reading {shown}"))?;
+    let changes: Vec<&Change> = overlay.sources.values().flatten().collect();
+    if changes.is_empty() {
+        return print("nothing was changed at run time\n");
+    }
+    let Overlaid { text: new, unused } =
+        lb_config::overlaid(&text, &shown.to_string(), changes.iter().copied())?;
+    if unused.len() == changes.len() {
+        bail!("no change has any effect any more; `lb overlay clear` forgets them");
+    }
+    replace(&overlay.config, &new).with_context(|| format!("writing {shown}"))?;
+    client::request_clear_overlay(&director.socket, None)?;
+    let mut told = format!("{shown} has what was changed at run time\n");
+    for (index, why) in unused {
+        told += &format!("without effect: {}: {why}\n", changes[index]);
+    }
+    print(&told)
+}
+
+/// The file behind links, all at once, with its owner and mode.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let path = path.canonicalize()?;
+    let metadata = fs::metadata(&path)?;
+    let mut name = path.file_name().context("it has no name")?.to_owned();
+    name.push(".lb-save");
+    let new = path.with_file_name(name);
+    let mut file = fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+    chown(&new, Some(metadata.uid()), Some(metadata.gid()))?;
+    Ok(fs::rename(&new, &path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_behind_a_link_keeps_its_mode() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, link] = ["lb.yaml", "link"].map(|name| folder.path().join(name));
+        fs::write(&file, "old").expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its mode");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        replace(&link, "new").expect("it is replaced");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "new");
+        assert_eq!(fs::metadata(&file).expect("the file").mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).expect("the link").is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
+    }
+}

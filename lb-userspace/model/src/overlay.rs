@@ -1,0 +1,75 @@
+//! Changes of the configuration at run time, which are no part of its file: each source, such as
+//! the command line, has a list of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The source of `lb add` and `lb remove`.
+pub const CLI: &str = "cli";
+
+/// The changes of all sources, by the sources' names.
+pub type Overlays = BTreeMap<String, Vec<Change>>;
+
+/// One change. Services go by their name, servers by name or address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    AddServer { service: String, server: NewServer },
+    RemoveServer { service: String, server: String },
+    AddService { service: NewService },
+    RemoveService { service: String },
+}
+
+/// A server in the words of the file; what is left out has the service's or the file's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewServer {
+    /// With a port where that is not the service's.
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
+}
+
+/// A service in the words of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewService {
+    pub vip: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// The type of a check with nothing but defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    pub servers: Vec<NewServer>,
+}
+
+/// As `lb overlay show` prints it.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddServer { service, server } => {
+                let name = server.name.as_ref().unwrap_or(&server.address);
+                write!(f, "+ server {service}/{name}")
+            }
+            Self::RemoveServer { service, server } => write!(f, "- server {service}/{server}"),
+            Self::AddService { service } => {
+                write!(f, "+ service {}", service.name.as_ref().unwrap_or(&service.vip))
+            }
+            Self::RemoveService { service } => write!(f, "- service {service}"),
+        }
+    }
+}
