@@ -168,7 +168,7 @@ impl<A: Family> Found<A> {
     fn new_entry(&self, server: ServerId, state: State, generation: Generation, now: Tick) -> Entry {
         let timeout = self.timeout(state);
         let expires = now.plus(timeout + connection::slack(timeout));
-        Entry::new(server, state, expires, generation)
+        Entry::new(server, state, expires, generation).written(now)
     }
 
     /// Lets the connection take the step of a packet that its server has sent.
@@ -182,7 +182,7 @@ impl<A: Family> Found<A> {
             let entry = self.new_entry(server, next, generation, now).in_place_of(seen.entry);
             if self.page.swap_entry(seen.slot, seen.entry, entry) {
                 owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
-                if next != state {
+                if next != state && connection::is_news(state, next) {
                     self.page.note_change();
                 }
             }
@@ -309,15 +309,16 @@ impl<A: Family> Steps<'_, A> {
         let server = seen.entry.server();
         let Some(state) = seen.entry.state() else { return Err(Reason::MapInconsistency) };
         let stays = Decision { server, next_hop, opens: false, without_entry: false };
-        match connection::step(state, self.flags) {
-            Step::To(next) if next_hop.is_usable() || self.stays() => {
+        match State::from_bits(lb_step(state as u32, u32::from(self.flags)) as u8) {
+            Some(next) if next_hop.is_usable() || self.stays() => {
                 // The entry is left alone as long as it expires late enough.
                 let timeout = self.timeout(state);
                 if next != state || !seen.entry.is_settled(state, self.generation, self.now, timeout) {
+                    let next = if next == state { connection::matured(state) } else { next };
                     let entry = self.entry(server, next).in_place_of(seen.entry);
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
-                        if next != state {
+                        if next != state && connection::is_news(state, next) {
                             self.found.page.note_change();
                         }
                     }
@@ -388,12 +389,13 @@ impl<A: Family> Steps<'_, A> {
         Ok(Decision { without_entry: true, opens: decision.opens, ..self.by_hash()? })
     }
 
-    /// State of a TCP connection that is known from this packet on.
+    /// State of a TCP connection that is known from this packet on, and so is unproven: anybody can
+    /// send one.
     #[inline(always)]
     fn in_midst(&self) -> State {
-        match connection::step(State::Established, self.flags) {
-            Step::To(next) => next,
-            _ => State::Established,
+        match State::from_bits(lb_step(State::SynRecv as u32, u32::from(self.flags)) as u8) {
+            Some(State::SynRecv) | None => State::Unproven,
+            Some(next) => next,
         }
     }
 
@@ -422,6 +424,18 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn by_hash(&self) -> Result<Decision, Reason> {
         opened(schedule::by_hash(&self.request()).ok_or(Reason::NoServer)?)
+    }
+}
+
+/// [`connection::step`] in numbers, as [`schedule::lb_choose`]. 0: the packet opens another
+/// connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_step(state: u32, flags: u32) -> u32 {
+    let Some(state) = State::from_bits(state as u8) else { return 0 };
+    match connection::step(state, flags as u8) {
+        Step::To(next) => next as u32,
+        Step::Reopen => 0,
     }
 }
 

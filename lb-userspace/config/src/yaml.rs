@@ -140,6 +140,7 @@ pub(crate) struct MetricsOn {
 #[serde(default, deny_unknown_fields, expecting = "a mapping of connection states and times")]
 pub(crate) struct Timeouts {
     pub established: Scalar,
+    pub unproven: Scalar,
     pub fin_wait: Scalar,
     pub syn_recv: Scalar,
     pub closed: Scalar,

@@ -102,6 +102,9 @@ pub struct Metrics {
 pub struct Timeouts {
     /// Half-open: the client has sent a SYN and nothing after it. Default 60 s.
     pub syn_recv: Duration,
+    /// The client has answered the handshake and has sent no data. Default 120 s; not more than
+    /// `established`.
+    pub unproven: Duration,
     /// Default 900 s.
     pub established: Duration,
     /// The client has sent its FIN. Default 120 s.
@@ -116,6 +119,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             syn_recv: Duration::from_secs(60),
+            unproven: Duration::from_secs(120),
             established: Duration::from_secs(900),
             fin_wait: Duration::from_secs(120),
             closed: Duration::from_secs(10),

@@ -269,8 +269,8 @@ impl Writer {
     }
 
     fn timeouts(&mut self, timeouts: &Timeouts) {
-        let Timeouts { syn_recv, established, fin_wait, closed, udp } = timeouts;
-        for time in [syn_recv, established, fin_wait, closed, udp] {
+        let Timeouts { syn_recv, unproven, established, fin_wait, closed, udp } = timeouts;
+        for time in [syn_recv, unproven, established, fin_wait, closed, udp] {
             self.time(*time);
         }
     }

@@ -209,6 +209,7 @@ fn a_known_connection_is_no_stray() {
 /// A time-out in seconds for each state; none of them near another's, slack included.
 const TIMEOUTS: Timeouts = Timeouts {
     syn_recv: Duration::from_secs(20),
+    unproven: Duration::from_secs(250),
     established: Duration::from_secs(500),
     fin_wait: Duration::from_secs(100),
     closed: Duration::from_secs(5),

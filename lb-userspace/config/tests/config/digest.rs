@@ -127,6 +127,7 @@ const COVERED: &[Change] = &[
     |config, _| service(config).fallback = Fallback::None,
     |config, _| service(config).stray = Stray::Hash,
     |config, material| service(config).timeouts.syn_recv = material.time,
+    |config, material| service(config).timeouts.unproven = material.time,
     |config, material| service(config).timeouts.established = material.time,
     |config, material| service(config).timeouts.fin_wait = material.time,
     |config, material| service(config).timeouts.closed = material.time,
@@ -336,7 +337,7 @@ services:
     scheduler: rr
     fallback: local
     stray: pass
-    timeouts: { established: 900s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
+    timeouts: { established: 900s, unproven: 120s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
     drain: 30s
     quiescent: on
     slow_start: 0s
@@ -349,7 +350,7 @@ services:
     scheduler: wlc
     fallback: none
     stray: hash
-    timeouts: { established: 900s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
+    timeouts: { established: 900s, unproven: 120s, fin_wait: 120s, syn_recv: 60s, closed: 10s, udp: 300s }
     drain: 30s
     quiescent: on
     slow_start: 0s

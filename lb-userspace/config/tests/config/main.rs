@@ -243,6 +243,7 @@ fn defaults() {
         persistence: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
+            unproven: seconds(120),
             established: seconds(900),
             fin_wait: seconds(120),
             closed: seconds(10),
