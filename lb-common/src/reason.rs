@@ -144,6 +144,19 @@ reasons! {
     /// Its time to live was 1 where addresses are translated and the director is a hop: the sender
     /// was told (ICMP time exceeded).
     TtlAnswered = 38, Answer, "ttl_answered";
+    /// Its client is in the list of those whom the service denies.
+    ClientDenied = 39, Drop, "client_denied";
+    /// Its client is not in the list of those whom the service allows.
+    ClientUnlisted = 40, Drop, "client_unlisted";
+    /// It opens a connection, and its client has opened too many just now for the service's limit.
+    ClientNew = 41, Drop, "client_new";
+    /// Its client has sent too many packets just now for the service's limit.
+    ClientPackets = 42, Drop, "client_packets";
+    /// It opens a connection, and all clients together have opened too many just now for the
+    /// service's limit.
+    ServiceNew = 43, Drop, "service_new";
+    /// All clients together have sent too many packets just now for the service's limit.
+    ServicePackets = 44, Drop, "service_packets";
 }
 
 impl Reason {

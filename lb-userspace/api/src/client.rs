@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 use crate::wire::{Reply, Request};
 
@@ -58,6 +59,15 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
 pub fn request_events(path: &Path) -> anyhow::Result<Vec<Record>> {
     match request(path, &Request::Events)? {
         Reply::Events(events) => Ok(events),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Requests who opens most connections, and whose packets are refused most.
+pub fn request_top_clients(path: &Path) -> anyhow::Result<Vec<TopClient>> {
+    match request(path, &Request::TopClients)? {
+        Reply::TopClients(clients) => Ok(clients),
+        Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }
 }

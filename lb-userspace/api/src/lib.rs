@@ -3,6 +3,7 @@
 //! - [`status`]: a snapshot of the running director
 //! - [`events`]: the event log
 //! - [`findings`]: problems around the director
+//! - [`top`]: clients that do most
 //! - [`trace`]: what was decided for single packets
 //! - [`wire`]: requests and replies on the control socket; [`client`]: the socket's client
 
@@ -10,5 +11,6 @@ pub mod client;
 pub mod events;
 pub mod findings;
 pub mod status;
+pub mod top;
 pub mod trace;
 pub mod wire;

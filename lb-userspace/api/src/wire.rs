@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
@@ -18,6 +19,8 @@ pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 pub enum Request {
     Status,
     Events,
+    /// Who opens most connections, and whose packets are refused most.
+    TopClients,
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -67,7 +70,7 @@ pub enum Request {
     },
 }
 
-/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
 /// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}` or
 /// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +78,8 @@ pub enum Request {
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
+    /// Whoever does most comes first.
+    TopClients(Vec<TopClient>),
     /// The command was accepted.
     Accepted(Accepted),
     /// The command was executed; the message for the operator.

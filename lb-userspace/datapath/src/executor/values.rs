@@ -58,7 +58,11 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: flags(record),
-        group: record.settings.group.map_or(GroupIndex::UNGROUPED, GroupIndex::group),
+        group: record
+            .settings
+            .group
+            .map_or(GroupIndex::UNGROUPED, GroupIndex::group)
+            .guarded(!record.clients.is_empty()),
         timeouts: timeouts(key.protocol, &record.settings.timeouts),
     }
 }

@@ -19,6 +19,10 @@ impl Controller {
                 let _ = reply.send(Status { cluster, ..self.view().status() });
             }
             ControlRequest::Events(reply) => drop(reply.send(self.notifier.recent())),
+            ControlRequest::TopClients(reply) => {
+                let _ = reply
+                    .send(self.forwarder.top_clients(&self.config).map_err(|error| format!("{error:#}")));
+            }
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
                 let _ = reply.send(outcome);

@@ -6,6 +6,7 @@ use anyhow::Context;
 use lb_api::client::Traced;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
+use lb_api::top::TopClient;
 use lb_api::trace::{Bounds, Filter};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +22,7 @@ const QUEUE: usize = 16;
 pub(crate) enum ControlRequest {
     Status(oneshot::Sender<Status>),
     Events(oneshot::Sender<Vec<Record>>),
+    TopClients(oneshot::Sender<Result<Vec<TopClient>, String>>),
     Order(Order, oneshot::Sender<Result<Accepted, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
@@ -114,6 +116,11 @@ impl Requests {
         self.ask(ControlRequest::Events).await
     }
 
+    /// Whoever does most first; or why there is no telling.
+    pub(crate) async fn top_clients(&self) -> anyhow::Result<Result<Vec<TopClient>, String>> {
+        self.ask(ControlRequest::TopClients).await
+    }
+
     /// What came of it; or why it is refused.
     pub(crate) async fn order(&self, order: Order) -> anyhow::Result<Result<Accepted, String>> {
         self.ask(|reply| ControlRequest::Order(order, reply)).await
@@ -166,6 +173,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
             match request {
                 ControlRequest::Status(reply) => drop(reply.send(status.clone())),
                 ControlRequest::Events(reply) => drop(reply.send(Vec::new())),
+                ControlRequest::TopClients(reply) => drop(reply.send(Ok(Vec::new()))),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),

@@ -162,6 +162,7 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
         Request::Events => Ok(Reply::Events(requests.events().await?)),
+        Request::TopClients => requests.top_clients().await?.map(Reply::TopClients),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,
         Request::Failback { group } => cluster(Order::Failback(group)).await?,
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
