@@ -5,6 +5,12 @@
 //! RST of the server. The states follow from what the client sends ([`step`]); time-outs do the
 //! rest. Where addresses are translated it sees both halves, and what the server sends counts too
 //! ([`answer`]).
+//!
+//! A source address is made up easily, so two packets are no proof of a client: what has sent
+//! nothing after its handshake, or two datagrams, is *unproven* ([`State::is_unproven`]). It counts
+//! and is served like all others, but it takes the slow way, is not told to other directors, and
+//! gives way where a new connection finds no room. Data prove a client, and so does its staying
+//! ([`matured`]).
 
 mod key;
 
@@ -18,6 +24,9 @@ pub mod tcp_flags {
     pub const SYN: u8 = 0x02;
     pub const RST: u8 = 0x04;
     pub const ACK: u8 = 0x10;
+    /// In the place of PSH, which decides nothing here: the packet carries data. Set by
+    /// [`crate::frame::check`].
+    pub const DATA: u8 = 0x08;
 }
 
 /// Where a connection stands, as far as packets told. The number is also the index into
@@ -40,6 +49,12 @@ pub enum State {
     CloseWait = 7,
     /// Both have sent their FIN.
     TimeWait = 8,
+    /// The client has sent its FIN, and no data before it.
+    FinUnproven = 11,
+    /// Two UDP datagrams.
+    UdpUnproven = 13,
+    /// The client has answered the handshake and has sent no data after that.
+    Unproven = 14,
 }
 
 impl State {
@@ -54,11 +69,16 @@ impl State {
             6 => Some(Self::Udp),
             7 => Some(Self::CloseWait),
             8 => Some(Self::TimeWait),
+            11 => Some(Self::FinUnproven),
+            13 => Some(Self::UdpUnproven),
+            14 => Some(Self::Unproven),
             _ => None,
         }
     }
 
-    /// Its place in [`Timeouts`]: a power of two of them, so that a mask bounds the index.
+    /// Its place in [`Timeouts`]: a power of two of them, so that a mask bounds the index. The
+    /// numbers of unproven states are such that they share the time-out of their proven one, but
+    /// for `Unproven`: a TCP service has no other use for UDP's place.
     #[inline(always)]
     pub const fn timeout_index(self) -> usize {
         self as usize & 7
@@ -67,13 +87,13 @@ impl State {
     /// Whether it counts as active; every other state is inactive.
     #[inline(always)]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Established)
+        matches!(self, Self::Established | Self::Unproven)
     }
 
     /// Whether the client has ended the connection, as far as it was seen here.
     #[inline(always)]
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::FinWait | Self::Closed | Self::TimeWait)
+        matches!(self, Self::FinWait | Self::Closed | Self::TimeWait | Self::FinUnproven)
     }
 
     /// Whether neither side sends anything more, as far as it was seen here.
@@ -82,10 +102,18 @@ impl State {
         matches!(self, Self::Closed | Self::TimeWait)
     }
 
-    /// Whether an entry may be given up for a new connection: nobody would miss it.
+    /// Whether an entry may be given up for a new connection: nobody would miss it, or nothing has
+    /// proven it yet. Other directors are not told of it.
     #[inline(always)]
     pub const fn is_evictable(self) -> bool {
-        matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew | Self::TimeWait)
+        matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew | Self::TimeWait) || self.is_unproven()
+    }
+
+    /// Whether it is more than a first packet, but may come from somebody who makes up sources:
+    /// given up for a new connection once nothing else is left that is evictable.
+    #[inline(always)]
+    pub const fn is_unproven(self) -> bool {
+        matches!(self, Self::Unproven | Self::UdpUnproven | Self::FinUnproven)
     }
 
     pub const fn name(self) -> &'static str {
@@ -98,6 +126,9 @@ impl State {
             Self::Udp => "UDP",
             Self::CloseWait => "CLOSE_WAIT",
             Self::TimeWait => "TIME_WAIT",
+            Self::FinUnproven => "FIN_UNPROVEN",
+            Self::UdpUnproven => "UDP_UNPROVEN",
+            Self::Unproven => "UNPROVEN",
         }
     }
 }
@@ -111,31 +142,49 @@ pub enum Step {
     Reopen,
 }
 
-/// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13,
-/// ignored for UDP.
+/// State of a known connection after a packet of the client. `flags` is the TCP header's byte 13
+/// with [`tcp_flags::DATA`], ignored for UDP.
 #[inline(always)]
 pub const fn step(state: State, flags: u8) -> Step {
     match state {
         // Nearly every packet, so it is asked first.
         State::Established if goes_on(flags) => Step::To(State::Established),
-        State::UdpNew | State::Udp => Step::To(State::Udp),
+        State::UdpNew => Step::To(State::UdpUnproven),
+        State::UdpUnproven | State::Udp => Step::To(State::Udp),
         _ if flags & tcp_flags::RST != 0 => Step::To(State::Closed),
         _ if opens(flags) => match state {
-            State::SynRecv | State::Established => Step::To(state),
+            State::SynRecv | State::Established | State::Unproven => Step::To(state),
             _ => Step::Reopen,
         },
-        State::SynRecv | State::Established => {
-            if flags & tcp_flags::FIN != 0 {
-                Step::To(State::FinWait)
-            } else if flags & tcp_flags::ACK != 0 {
-                Step::To(State::Established)
-            } else {
-                Step::To(state)
-            }
+        // What answers the handshake proves nothing, with data or without: it is a second packet.
+        State::SynRecv | State::Unproven if flags & tcp_flags::FIN != 0 => {
+            let proven = matches!(state, State::Unproven) && flags & tcp_flags::DATA != 0;
+            Step::To(if proven { State::FinWait } else { State::FinUnproven })
         }
+        State::SynRecv if flags & tcp_flags::ACK != 0 => Step::To(State::Unproven),
+        State::Unproven if flags & (tcp_flags::ACK | tcp_flags::DATA) == tcp_flags::ACK | tcp_flags::DATA => {
+            Step::To(State::Established)
+        }
+        State::Established if flags & tcp_flags::FIN != 0 => Step::To(State::FinWait),
         State::CloseWait if flags & tcp_flags::FIN != 0 => Step::To(State::TimeWait),
         _ => Step::To(state),
     }
+}
+
+/// State of a connection of which a packet has come that leaves it in `state`, some time after its
+/// entry was written: whoever stays is no made-up source.
+#[inline(always)]
+pub const fn matured(state: State) -> State {
+    match state {
+        State::Unproven => State::Established,
+        _ => state,
+    }
+}
+
+/// Whether other directors must hear of a connection that was in one state and now is in another.
+#[inline(always)]
+pub const fn is_news(before: State, after: State) -> bool {
+    !(before.is_evictable() && after.is_evictable())
 }
 
 /// State of a known connection after a packet of its server. `flags` as in [`step`].
@@ -144,14 +193,16 @@ pub const fn answer(state: State, flags: u8) -> State {
     const SENT: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::ACK;
     match state {
         State::Established if goes_on(flags) => State::Established,
-        State::UdpNew | State::Udp | State::Closed | State::TimeWait => state,
+        State::UdpNew | State::UdpUnproven | State::Udp | State::Closed | State::TimeWait => state,
         _ if flags & tcp_flags::RST != 0 => State::Closed,
         // A SYN-ACK, and nothing else that a server begins with.
         _ if flags & tcp_flags::SYN != 0 => state,
-        State::Established if flags & tcp_flags::FIN != 0 => State::CloseWait,
-        State::SynRecv if flags & tcp_flags::FIN != 0 => State::CloseWait,
-        State::FinWait if flags & tcp_flags::FIN != 0 => State::TimeWait,
-        State::SynRecv if flags & SENT == tcp_flags::ACK => State::Established,
+        State::Established | State::Unproven | State::SynRecv if flags & tcp_flags::FIN != 0 => {
+            State::CloseWait
+        }
+        State::FinWait | State::FinUnproven if flags & tcp_flags::FIN != 0 => State::TimeWait,
+        // The server has had the right acknowledgement, or it would reset the connection.
+        State::SynRecv | State::Unproven if flags & SENT == tcp_flags::ACK => State::Established,
         _ => state,
     }
 }
@@ -279,8 +330,9 @@ impl Generation {
 
 /// What the table knows of a connection besides its key, in one word: bits 0 to 23 the tick when it
 /// expires, 24 to 27 the state, 28 to 31 the generation, 32 to 47 the server. Where the entry
-/// stands in another line than its first: bit 54, and in bits 48 to 53 its first line's number. The
-/// rest is zero, for later use. The word 0 is an empty slot.
+/// stands in another line than its first: bit 54, and in bits 48 to 53 its first line's number.
+/// Bits 55 to 63: the tick in which it was written, modulo 512 (137 s), by which those are told
+/// apart that may be given up. The word 0 is an empty slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
@@ -291,11 +343,27 @@ impl Entry {
     const AWAY: u64 = 1 << 54;
     /// What tells where it stands.
     const STANDING: u64 = Self::AWAY | 0x3f << Self::HOME_SHIFT;
+    const WRITTEN_SHIFT: u32 = 55;
+    /// No entry is older than this, as far as it tells.
+    pub const MOST_TICKS_OLD: u32 = 511;
 
     #[inline(always)]
     pub const fn new(server: ServerId, state: State, expires: Tick, generation: Generation) -> Self {
         let head = (generation.0 as u64) << 28 | (state as u64) << 24;
         Self((server.0 as u64) << 32 | head | expires.0 as u64)
+    }
+
+    /// The same entry, written now.
+    #[inline(always)]
+    pub const fn written(self, now: Tick) -> Self {
+        let written = (now.0 & Self::MOST_TICKS_OLD) as u64;
+        Self(self.0 & !(u64::MAX << Self::WRITTEN_SHIFT) | written << Self::WRITTEN_SHIFT)
+    }
+
+    /// Ticks since it was written, modulo 512.
+    #[inline(always)]
+    pub const fn age(self, now: Tick) -> u32 {
+        now.0.wrapping_sub((self.0 >> Self::WRITTEN_SHIFT) as u32) & Self::MOST_TICKS_OLD
     }
 
     /// A slot being written by one CPU. Others leave it alone until `expires`.
@@ -312,7 +380,13 @@ impl Entry {
     /// `None`: empty or claimed.
     #[inline(always)]
     pub const fn state(self) -> Option<State> {
-        State::from_bits((self.0 >> 24) as u8 & 0xf)
+        State::from_bits(self.state_bits())
+    }
+
+    /// The state's number, or another one below 16.
+    #[inline(always)]
+    pub const fn state_bits(self) -> u8 {
+        (self.0 >> 24) as u8 & 0xf
     }
 
     #[inline(always)]

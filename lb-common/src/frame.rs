@@ -323,7 +323,8 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Flow<V4>, Parsed
     })
 }
 
-/// For a packet of a service: checks the rest of its headers and returns the TCP flags (0 for UDP).
+/// For a packet of a service: checks the rest of its headers and returns the TCP flags, with
+/// [`tcp_flags::DATA`] if it carries data (0 for UDP).
 #[inline(always)]
 pub fn check<F: Frame + ?Sized, A: Address>(frame: &F, flow: &Flow<A>) -> Result<u8, Reason> {
     if flow.source == flow.destination {
@@ -354,7 +355,8 @@ fn check_tcp<F: Frame + ?Sized>(frame: &F, transport: usize, end: usize) -> Resu
     if flags & tcp_flags::SYN != 0 && flags & CLOSING != 0 {
         return Err(Reason::BadTcpFlags);
     }
-    Ok(flags)
+    let data = if transport + header_length < end { tcp_flags::DATA } else { 0 };
+    Ok(flags & !tcp_flags::DATA | data)
 }
 
 #[inline(always)]

@@ -17,7 +17,7 @@
 //! - a reader takes key, entry, and key again: if both keys agree the entry belonged to it.
 
 use crate::addr::Address;
-use crate::connection::{Entry, Key, Tick};
+use crate::connection::{Entry, Key, State, Tick};
 use crate::frame::Flow;
 use crate::spills::{self, Pressed, Spills};
 
@@ -144,6 +144,13 @@ impl Place {
     #[inline(always)]
     pub const fn home(&self) -> u32 {
         self.first >> 2 & (LINES_PER_PAGE - 1)
+    }
+
+    /// Whether this connection is one in `of` (a power of two up to 2048), which nobody outside can
+    /// tell before.
+    #[inline(always)]
+    pub const fn is_sample(&self, of: u32) -> bool {
+        self.stride >> 1 & (of - 1) == 0
     }
 
     /// All of it in one word, for [`Self::from_packed`].
@@ -285,8 +292,11 @@ fn look<P: Page, T>(
     Some((Seen { slot, entry }, accept(entry)?))
 }
 
-/// The best slot to take for a new connection: an empty one, an expired one, an evictable one that
-/// expires first. `None`: every candidate is in use by a connection that somebody would miss.
+/// The best slot to take for a new connection: an empty one, an expired one, or the oldest of what
+/// may be given up. Of that the connections go first that are over, then those of one packet. What
+/// is unproven goes last, and so does a first packet that has come just now: whoever sent it may
+/// need the time until its second one. `None`: every candidate is in use by a connection that
+/// somebody would miss.
 ///
 /// While the page is full, a first line of connections that nobody would miss is enough to choose
 /// from: a flood costs one line a packet, and a newcomer is pushed out at the earliest when as many
@@ -345,7 +355,28 @@ const NEVER: u32 = u32::MAX;
 const EXPIRED: u32 = 1;
 const EMPTY: u32 = 0;
 
-/// How willingly an entry is given up: 0 at once (empty), 1 expired, then by the time left,
+/// By state, four bits each: 1 what is over, 2 first packets, 3 what is unproven, 0 never.
+const TURNS: u64 = {
+    let mut turns = 0;
+    let mut bits = 0;
+    while bits < 16 {
+        let turn = match State::from_bits(bits) {
+            Some(State::Closed | State::TimeWait) => 1,
+            Some(State::SynRecv | State::UdpNew) => 2,
+            Some(state) if state.is_evictable() => 3,
+            _ => 0,
+        };
+        turns |= turn << (4 * bits);
+        bits += 1;
+    }
+    turns
+};
+/// Whoever's turn is later has a higher rank whatever its age.
+const TURN: u32 = 1024;
+/// Ticks until a first packet has been there for long: half a second, of which a part has passed.
+const YOUNG: u32 = 2;
+
+/// How willingly an entry is given up: 0 at once (empty), 1 expired, then by turns and age,
 /// `NEVER`.
 #[inline(always)]
 const fn rank(entry: Entry, now: Tick) -> u32 {
@@ -355,10 +386,13 @@ const fn rank(entry: Entry, now: Tick) -> u32 {
     if entry.expires().is_past(now) {
         return EXPIRED;
     }
-    match entry.state() {
-        Some(state) if state.is_evictable() => 2 + entry.expires().ticks_after(now),
-        _ => NEVER,
-    }
+    let age = entry.age(now);
+    let turn = match (TURNS >> (4 * entry.state_bits()) & 0xf) as u32 {
+        0 => return NEVER,
+        2 if age < YOUNG => 3,
+        turn => turn,
+    };
+    turn * TURN + Entry::MOST_TICKS_OLD - age
 }
 
 /// Takes `seen`'s slot for `key`. `false`: another CPU was faster, nothing has changed.

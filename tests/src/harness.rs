@@ -206,6 +206,13 @@ impl Director {
         server
     }
 
+    /// Opens a connection and sends data. Returns its server.
+    pub fn establish(&self, from: Client) -> u16 {
+        let server = self.open(from);
+        assert_eq!(self.send(&Packet::data(from)).server(), server, "data of {from}");
+        server
+    }
+
     /// Brings the data path to `state`. Returns the servers to purge.
     pub fn apply(&mut self, state: State) -> Vec<ServerId> {
         let applied = self.data_path.apply(state);

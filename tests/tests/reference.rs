@@ -205,6 +205,8 @@ impl Replay {
         let seconds: Vec<u64> = set.split(' ').map(|number| number.parse().unwrap()).collect();
         let [established, fin_wait, udp] = seconds[..] else { panic!("time-outs {set}") };
         self.timeouts.established = Duration::from_secs(established);
+        // IPVS makes no difference.
+        self.timeouts.unproven = self.timeouts.established;
         self.timeouts.fin_wait = Duration::from_secs(fin_wait);
         self.timeouts.udp = Duration::from_secs(udp);
     }

@@ -5,7 +5,8 @@ use super::*;
 fn a_connection_lives_from_syn_to_fin() {
     assert_eq!(first(Protocol::Tcp, SYN), Some(State::SynRecv));
     assert_eq!(step(State::SynRecv, SYN), Step::To(State::SynRecv));
-    assert_eq!(step(State::SynRecv, ACK), Step::To(State::Established));
+    assert_eq!(step(State::SynRecv, ACK), Step::To(State::Unproven));
+    assert_eq!(step(State::Unproven, ACK | DATA), Step::To(State::Established));
     assert_eq!(step(State::Established, ACK), Step::To(State::Established));
     assert_eq!(step(State::Established, SYN), Step::To(State::Established));
     assert_eq!(step(State::Established, FIN | ACK), Step::To(State::FinWait));
@@ -13,9 +14,44 @@ fn a_connection_lives_from_syn_to_fin() {
     assert_eq!(step(State::FinWait, SYN), Step::Reopen);
 }
 
+/// Two packets are no proof, whatever is in them.
+#[test]
+fn only_a_third_packet_proves_a_client() {
+    use State::*;
+    for flags in (0..=u8::MAX).filter(|flags| flags & (SYN | RST) == 0) {
+        let Step::To(state) = step(SynRecv, flags) else { panic!("{flags:#x} reopens") };
+        assert!(state.is_evictable(), "{flags:#x} leads to {state:?}");
+    }
+    for (state, flags, after) in [
+        (SynRecv, ACK | DATA, Unproven),
+        (SynRecv, FIN | ACK | DATA, FinUnproven),
+        (Unproven, SYN, Unproven),
+        (Unproven, ACK, Unproven),
+        (Unproven, DATA, Unproven),
+        (Unproven, FIN | ACK, FinUnproven),
+        (Unproven, FIN | ACK | DATA, FinWait),
+        (FinUnproven, ACK | DATA, FinUnproven),
+        (UdpNew, 0, UdpUnproven),
+        (UdpUnproven, 0, Udp),
+    ] {
+        assert_eq!(step(state, flags), Step::To(after), "{state:?} {flags:#x}");
+    }
+    assert_eq!(step(FinUnproven, SYN), Step::Reopen);
+    assert_eq!(
+        (matured(Unproven), matured(FinUnproven), matured(SynRecv)),
+        (Established, FinUnproven, SynRecv)
+    );
+    // A server that goes on has had the acknowledgement that a made-up source does not know.
+    assert_eq!((answer(Unproven, ACK), answer(Unproven, SYN | ACK)), (Established, Unproven));
+    assert_eq!((answer(Unproven, FIN | ACK), answer(FinUnproven, FIN | ACK)), (CloseWait, TimeWait));
+    assert_eq!((answer(Unproven, RST), answer(UdpUnproven, 0)), (Closed, UdpUnproven));
+    assert!(Unproven.is_active() && !UdpUnproven.is_active() && FinUnproven.is_over());
+    assert!(!is_news(SynRecv, Unproven) && is_news(Unproven, Established) && is_news(Established, Closed));
+}
+
 #[test]
 fn a_reset_closes_from_every_tcp_state() {
-    for state in [State::SynRecv, State::Established, State::FinWait, State::Closed] {
+    for state in [State::SynRecv, State::Unproven, State::Established, State::FinWait, State::Closed] {
         assert_eq!(step(state, RST), Step::To(State::Closed));
         assert_eq!(step(state, RST | ACK), Step::To(State::Closed));
     }
@@ -66,12 +102,16 @@ fn both_halves_of_a_connection_are_seen() {
 #[test]
 fn states_lead_back_and_have_a_timeout_each() {
     let mut places = 0_u8;
-    for number in 1..=8 {
+    for number in (1..=8).chain([11, 13, 14]) {
         let state = State::from_bits(number).expect("a state");
         assert_eq!(state as u8, number);
         places |= 1 << state.timeout_index();
     }
     assert_eq!((places, State::from_bits(9), State::from_bits(15)), (0xff, None, None));
+    let place = |state: State| state.timeout_index();
+    assert_eq!(place(State::FinUnproven), place(State::FinWait));
+    assert_eq!(place(State::UdpUnproven), place(State::UdpNew));
+    assert_eq!(place(State::Unproven), place(State::Udp), "which TCP does not have");
     for flags in (0..=u8::MAX).filter(|flags| goes_on(*flags)) {
         assert_eq!(answer(State::Established, flags), State::Established);
     }
@@ -110,7 +150,7 @@ fn only_a_syn_without_ack_opens() {
         assert_eq!(first(Protocol::Tcp, flags), None, "flags {flags:#x}");
     }
     assert_eq!(first(Protocol::Udp, 0), Some(State::UdpNew));
-    assert_eq!(step(State::UdpNew, 0xff), Step::To(State::Udp));
+    assert_eq!(step(State::UdpNew, 0xff), Step::To(State::UdpUnproven));
 }
 
 #[test]

@@ -263,12 +263,15 @@ fn a_newcomer_finds_the_first_empty_slot() {
 fn pressure<K: Key<Address: Numbered>>() {
     let page = empty_page::<K>();
     let now = Tick(1000);
-    let new = |state, expires| Entry::new(ServerId(1), state, expires, Generation::default());
+    let new = |state, age| {
+        let entry = Entry::new(ServerId(1), state, now.plus(200), Generation::default());
+        entry.written(Tick(now.0 - age))
+    };
     let place = place(key::<K>(1));
     for slot in 0..K::SLOTS_PER_PAGE {
         // The oldest stand in the other lines.
-        let old = u32::from(slot / K::SLOTS_PER_LINE == place.home());
-        page.set_entry(slot, new(State::SynRecv, now.plus(10 + 10 * old + slot % K::SLOTS_PER_LINE)));
+        let old = u32::from(slot / K::SLOTS_PER_LINE != place.home());
+        page.set_entry(slot, new(State::SynRecv, 20 + 10 * old - slot % K::SLOTS_PER_LINE));
     }
     let line_of = |now| victim(&page, &place, now).unwrap().slot / K::SLOTS_PER_LINE;
     assert_ne!(line_of(now), place.home(), "the oldest of all");
@@ -279,7 +282,7 @@ fn pressure<K: Key<Address: Numbered>>() {
     }
     assert_ne!(line_of(now.plus(3)), place.home(), "a look at all of them from time to time");
     let last = place.slot::<K>(K::SLOTS_PER_LINE - 1);
-    page.set_entry(last, new(State::Established, now.plus(99)));
+    page.set_entry(last, new(State::Established, 0));
     assert_ne!(line_of(now.plus(3)), place.home(), "one that stays: the others are too few to choose from");
     let before_last = place.slot::<K>(K::SLOTS_PER_LINE - 2);
     page.set_entry(before_last, Entry::EMPTY);
@@ -292,6 +295,49 @@ fn under_pressure_the_first_line_is_enough() {
     pressure::<KeyV6>();
 }
 
+/// What somebody would miss stays. What is over goes first, then what is half open, then what is
+/// unproven or has come just now; of each the oldest.
+fn victims_in_order<K: Key<Address: Numbered>>() {
+    let page = empty_page::<K>();
+    let now = Tick(1000);
+    let new = |state, age: u32| {
+        let entry = Entry::new(ServerId(1), state, now.plus(1), Generation::default());
+        entry.written(Tick(now.0 - age))
+    };
+    let place = place(key::<K>(1));
+    for slot in 0..K::SLOTS_PER_PAGE {
+        page.set_entry(slot, new(State::Established, 500));
+    }
+    assert_eq!(victim(&page, &place, now), None);
+    let order = [
+        (State::Closed, 1),
+        (State::TimeWait, 0),
+        (State::UdpNew, 300),
+        (State::SynRecv, 2),
+        (State::FinUnproven, 511),
+        (State::Unproven, 400),
+        (State::UdpUnproven, 3),
+        (State::SynRecv, 1),
+        (State::Unproven, 0),
+    ];
+    let slot = |number: usize| place.slot::<K>((number as u32 * 7 + 3) % CANDIDATES);
+    for (number, (state, left)) in order.into_iter().enumerate() {
+        page.set_entry(slot(number), new(state, left));
+    }
+    for (number, (state, _)) in order.into_iter().enumerate() {
+        let seen = victim(&page, &place, now).unwrap();
+        assert_eq!((seen.slot, seen.entry.state()), (slot(number), Some(state)));
+        page.set_entry(seen.slot, new(State::Udp, 500));
+    }
+    assert_eq!(victim(&page, &place, now), None);
+}
+
+#[test]
+fn what_is_unproven_gives_way_before_what_is_proven() {
+    victims_in_order::<KeyV4>();
+    victims_in_order::<KeyV6>();
+}
+
 #[derive(Debug, Clone)]
 enum Operation {
     Open(u32, State),
@@ -301,7 +347,12 @@ enum Operation {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let state = prop_oneof![Just(State::SynRecv), Just(State::Established), Just(State::Closed)];
+    let state = prop_oneof![
+        Just(State::SynRecv),
+        Just(State::Unproven),
+        Just(State::Established),
+        Just(State::Closed)
+    ];
     prop_oneof![
         8 => (0..2000u32, state).prop_map(|(client, state)| Operation::Open(client, state)),
         2 => (0..2000u32).prop_map(Operation::Expire),

@@ -265,14 +265,15 @@ fn director_walk_second(context: XdpContext) -> u32 {
     verdict(walk, path::enter(&context))
 }
 
-/// The real program, two packets of each client in turn: a SYN, then an ACK. Thus no half-open
-/// connection waits long enough to be evicted by others, and all of them can be met again.
+/// The real program, four packets of each client in turn: a SYN, then ACKs, with data if the frame
+/// has some. Thus no half-open or unproven connection waits long enough to be evicted by others,
+/// and all of them can be met again.
 #[xdp(frags)]
 fn director_connect(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = walk(0) else { return XDP_DROP };
-    let client = (walk.next >> 1 & walk.mask) + walk.base;
-    let flags = if walk.next & 1 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
+    let client = (walk.next >> 2 & walk.mask) + walk.base;
+    let flags = if walk.next & 3 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
     walk.next += 1;
     let (Some(()), Some(byte)) = (write_client(&packet, walk, client), packet.at::<u8>(TCP_FLAGS)) else {
         return XDP_DROP;

@@ -100,10 +100,10 @@ fn next(packet: &Packet, walk: &mut Walk) -> Option<()> {
     let number = match given.flags {
         0 => walk.next,
         at => {
-            let flags = if walk.next & 1 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
+            let flags = if walk.next & 3 == 0 { tcp_flags::SYN } else { tcp_flags::ACK };
             // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
             unsafe { *packet.at::<[u8; 2]>(opaque(at as usize) & MASK)? = [5 << 4, flags] };
-            walk.next >> 1
+            walk.next >> 2
         }
     };
     let client = (number & walk.mask) + walk.base;

@@ -1,6 +1,7 @@
 //! Whose a packet is, and which server it goes to: the one the table remembers, or the scheduler's
 //! pick, which the table then learns.
 
+use lb_common::admission::SAMPLED;
 use lb_common::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
@@ -15,7 +16,7 @@ use super::table::{MapPage, learn, settle_in};
 use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
-use crate::guard;
+use crate::guard::{self, admission};
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::schedule::tournament::owe;
 use crate::schedule::{self, Request, binding};
@@ -93,7 +94,20 @@ impl<A: Family> Found<A> {
     /// The group of its VIP.
     #[inline(always)]
     pub fn group(&self) -> GroupIndex {
-        self.service.group
+        self.service.group.guarded(false)
+    }
+
+    /// Whether there are rules about its clients.
+    #[inline(always)]
+    pub fn is_guarded(&self) -> bool {
+        self.service.group.is_guarded()
+    }
+
+    /// Whether a packet with these flags opens a connection, as far as the table knows.
+    #[inline(always)]
+    pub fn opens(&self, flow: &Flow<A>, flags: u8) -> bool {
+        let goes_on = |entry: Entry| entry.state().is_some_and(|state| !state.is_over());
+        connection::first(flow.protocol, flags).is_some() && !self.entry().is_some_and(goes_on)
     }
 
     #[inline(always)]
@@ -168,7 +182,7 @@ impl<A: Family> Found<A> {
     fn new_entry(&self, server: ServerId, state: State, generation: Generation, now: Tick) -> Entry {
         let timeout = self.timeout(state);
         let expires = now.plus(timeout + connection::slack(timeout));
-        Entry::new(server, state, expires, generation)
+        Entry::new(server, state, expires, generation).written(now)
     }
 
     /// Lets the connection take the step of a packet that its server has sent.
@@ -182,7 +196,7 @@ impl<A: Family> Found<A> {
             let entry = self.new_entry(server, next, generation, now).in_place_of(seen.entry);
             if self.page.swap_entry(seen.slot, seen.entry, entry) {
                 owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
-                if next != state {
+                if next != state && connection::is_news(state, next) {
                     self.page.note_change();
                 }
             }
@@ -309,15 +323,16 @@ impl<A: Family> Steps<'_, A> {
         let server = seen.entry.server();
         let Some(state) = seen.entry.state() else { return Err(Reason::MapInconsistency) };
         let stays = Decision { server, next_hop, opens: false, without_entry: false };
-        match connection::step(state, self.flags) {
-            Step::To(next) if next_hop.is_usable() || self.stays() && !next_hop.gives_up() => {
+        match State::from_bits(lb_step(state as u32, u32::from(self.flags)) as u8) {
+            Some(next) if next_hop.is_usable() || self.stays() && !next_hop.gives_up() => {
                 // The entry is left alone as long as it expires late enough.
                 let timeout = self.timeout(state);
                 if next != state || !seen.entry.is_settled(state, self.generation, self.now, timeout) {
+                    let next = if next == state { connection::matured(state) } else { next };
                     let entry = self.entry(server, next).in_place_of(seen.entry);
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
-                        if next != state {
+                        if next != state && connection::is_news(state, next) {
                             self.found.page.note_change();
                         }
                     }
@@ -391,7 +406,10 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn unknown(&self) -> Result<Decision, Reason> {
         let (decision, state) = match self.first() {
-            Some(state) => (self.scheduled()?, state),
+            Some(state) => {
+                self.note();
+                (self.scheduled()?, state)
+            }
             None => {
                 let decision = self.stray()?;
                 if !matches!(decision.next_hop.forwarding(), Forwarding::Masq) {
@@ -411,12 +429,22 @@ impl<A: Family> Steps<'_, A> {
         Ok(Decision { without_entry: true, opens: decision.opens, ..self.by_hash()? })
     }
 
-    /// State of a TCP connection that is known from this packet on.
+    /// Notes who opens connections, see [`admission::lb_note`].
+    #[inline(always)]
+    fn note(&self) {
+        if self.found.place.is_sample(SAMPLED) {
+            let [high, low] = self.context.flow.source.mapped().0;
+            admission::lb_note(u32::from(self.found.service.id), high, low, 0);
+        }
+    }
+
+    /// State of a TCP connection that is known from this packet on, and so is unproven: anybody can
+    /// send one.
     #[inline(always)]
     fn in_midst(&self) -> State {
-        match connection::step(State::Established, self.flags) {
-            Step::To(next) => next,
-            _ => State::Established,
+        match State::from_bits(lb_step(State::SynRecv as u32, u32::from(self.flags)) as u8) {
+            Some(State::SynRecv) | None => State::Unproven,
+            Some(next) => next,
         }
     }
 
@@ -445,6 +473,18 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn by_hash(&self) -> Result<Decision, Reason> {
         opened(schedule::by_hash(&self.request()).ok_or(Reason::NoServer)?)
+    }
+}
+
+/// [`connection::step`] in numbers, as [`schedule::lb_choose`]. 0: the packet opens another
+/// connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_step(state: u32, flags: u32) -> u32 {
+    let Some(state) = State::from_bits(state as u8) else { return 0 };
+    match connection::step(state, flags as u8) {
+        Step::To(next) => next as u32,
+        Step::Reopen => 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Validation: from the parsed file to the model. One pass reports all wrong values of a file.
 
+mod clients;
 mod cluster;
 mod command;
 mod group;
@@ -249,7 +250,7 @@ impl Validator {
         span: SourceSpan<'_>,
         base: Timeouts,
     ) -> Timeouts {
-        let Some(yaml::Timeouts { established, fin_wait, syn_recv, closed, udp }) = timeouts else {
+        let Some(yaml::Timeouts { established, unproven, fin_wait, syn_recv, closed, udp }) = timeouts else {
             return base;
         };
         let mut time = |scalar, key, base| {
@@ -258,6 +259,7 @@ impl Validator {
         };
         Timeouts {
             syn_recv: time(syn_recv, "syn_recv", base.syn_recv),
+            unproven: time(unproven, "unproven", base.unproven),
             established: time(established, "established", base.established),
             fin_wait: time(fin_wait, "fin_wait", base.fin_wait),
             closed: time(closed, "closed", base.closed),

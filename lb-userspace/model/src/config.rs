@@ -15,6 +15,7 @@ pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
+use crate::clients::Clients;
 use crate::cluster::Cluster;
 use crate::ids::GroupId;
 use crate::ports::Ports;
@@ -110,6 +111,9 @@ pub struct Metrics {
 pub struct Timeouts {
     /// Half-open: the client has sent a SYN and nothing after it. Default 60 s.
     pub syn_recv: Duration,
+    /// The client has answered the handshake and has sent no data. Default 120 s; not more than
+    /// `established`.
+    pub unproven: Duration,
     /// Default 900 s.
     pub established: Duration,
     /// The client has sent its FIN. Default 120 s.
@@ -124,6 +128,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             syn_recv: Duration::from_secs(60),
+            unproven: Duration::from_secs(120),
             established: Duration::from_secs(900),
             fin_wait: Duration::from_secs(120),
             closed: Duration::from_secs(10),
@@ -258,6 +263,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Clients are bound to their server; `None`: they are not.
     pub persistence: Option<Persistence>,
+    /// Which clients it takes, and how much of them; `None`: all, as much as they like.
+    pub clients: Option<Clients>,
     /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
     /// that packets leave to with other tags, where it is none.
     pub vlan: Option<Vlan>,
@@ -291,6 +298,7 @@ impl Service {
             source_nat: Vec::new(),
             timeouts: Timeouts::default(),
             persistence: None,
+            clients: None,
             vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),

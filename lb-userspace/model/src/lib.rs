@@ -14,6 +14,7 @@
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
+mod clients;
 mod cluster;
 mod config;
 mod digest;
@@ -29,6 +30,7 @@ mod quic;
 mod tunnel;
 
 pub use self::check::*;
+pub use self::clients::*;
 pub use self::cluster::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};

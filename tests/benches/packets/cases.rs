@@ -159,7 +159,7 @@ fn known(bed: &mut Bed, flows: u64, packet: &Packet, port: u16) -> Result<f64> {
 /// Makes connections and establishes each.
 pub(crate) fn connect(bed: &mut Bed, flows: u64, packet: &Packet) -> Result<f64> {
     let (program, order) = ("director_connect", Order::Rising);
-    bed.time(&Run { program, packet, flows, order, packets: flows * 2, expected: XDP_TX, given: Given::NONE })
+    bed.time(&Run { program, packet, flows, order, packets: flows * 4, expected: XDP_TX, given: Given::NONE })
 }
 
 /// New connections, on an empty table and on one full of half-open ones.

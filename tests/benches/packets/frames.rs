@@ -76,7 +76,7 @@ impl Packet {
 
     fn ipv6(addresses: [[u8; 16]; 2], ports: [u16; 2]) -> Self {
         let mut frame = macs();
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64]);
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 26, 6, 64]);
         frame.extend(addresses.concat());
         frame.extend(ports.map(u16::to_be_bytes).concat());
         frame.extend(segment(tcp_flags::ACK));
@@ -113,9 +113,9 @@ fn macs() -> Vec<u8> {
     [DIRECTOR_MAC.octets(), CLIENT_MAC.octets()].concat()
 }
 
-/// A TCP segment without data behind its ports.
-const fn segment(flags: u8) -> [u8; 16] {
-    [0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]
+/// A TCP segment behind its ports, with six bytes of data: those prove a connection.
+const fn segment(flags: u8) -> [u8; 22] {
+    [0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]
 }
 
 /// The ones' complement sum of big-endian words: 0xffff if they hold their own checksum.

@@ -266,7 +266,7 @@ fn known(bed: &mut Bed, flows: u64, way: Way) -> Result<f64> {
         packet,
         flows,
         order: Order::Rising,
-        packets: flows * 2,
+        packets: flows * 4,
         expected: XDP_TX,
         given,
     };

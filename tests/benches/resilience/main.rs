@@ -56,6 +56,7 @@ struct Case {
     /// Reset, without an answer for 15 s, or with other bytes than were sent.
     lost: u64,
     /// The share of requests over new connections that got their answer, where the case makes any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     honest_ok_share: Option<f64>,
     /// Of a flow of one datagram each millisecond.
     packets_lost: u64,

@@ -129,6 +129,10 @@ impl Packet {
     pub fn ack(from: Client) -> Self {
         Self::tcp(from, ACK)
     }
+    /// An ACK with a few bytes.
+    pub fn data(from: Client) -> Self {
+        Self { payload: 8, ..Self::ack(from) }
+    }
     pub fn fin(from: Client) -> Self {
         Self::tcp(from, FIN | ACK)
     }

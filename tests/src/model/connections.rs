@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
+use lb_common::connection::tcp_flags::DATA;
 use lb_common::connection::{Entry, Generation, State, Tick};
 use lb_common::server::ServerId;
 use lb_model::Protocol;
@@ -57,10 +58,10 @@ impl Connections {
             None => self.of.remove(&key),
         };
         if let Some(before) = before {
-            self.counts[key.2][before.server][usize::from(before.state != State::Established)] -= 1;
+            self.counts[key.2][before.server][usize::from(!before.state.is_active())] -= 1;
         }
         if let Some(after) = to {
-            self.counts[key.2][after.server][usize::from(after.state != State::Established)] += 1;
+            self.counts[key.2][after.server][usize::from(!after.state.is_active())] += 1;
         }
     }
 }
@@ -76,13 +77,17 @@ impl Connection {
     pub(super) fn after(&self, flags: u8) -> Option<State> {
         let opens = flags & (SYN | ACK) == SYN;
         Some(match self.state {
-            State::UdpNew | State::Udp => State::Udp,
+            State::UdpNew => State::UdpUnproven,
+            State::UdpUnproven | State::Udp => State::Udp,
             _ if flags & RST != 0 => State::Closed,
-            State::FinWait | State::Closed if opens => return None,
-            state @ (State::FinWait | State::Closed) => state,
+            State::FinWait | State::FinUnproven | State::Closed if opens => return None,
+            state @ (State::FinWait | State::FinUnproven | State::Closed) => state,
             state if opens => state,
-            _ if flags & FIN != 0 => State::FinWait,
-            _ if flags & ACK != 0 => State::Established,
+            State::Established if flags & FIN != 0 => State::FinWait,
+            State::Unproven if flags & FIN != 0 && flags & DATA != 0 => State::FinWait,
+            _ if flags & FIN != 0 => State::FinUnproven,
+            State::SynRecv if flags & ACK != 0 => State::Unproven,
+            State::Unproven if flags & ACK != 0 && flags & DATA != 0 => State::Established,
             state => state,
         })
     }

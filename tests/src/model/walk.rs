@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use lb_common::addr::{Address, V6};
+use lb_common::connection::tcp_flags::DATA;
 use lb_common::connection::{Generation, State};
 use lb_common::frame::{self, Flow, Parsed};
 use lb_common::lease::{Decides, returned};
@@ -363,7 +364,7 @@ impl Model {
     }
 }
 
-/// The TCP flags of a packet whose headers are possible; of UDP 0.
+/// The TCP flags of a packet whose headers are possible, with the mark of data; of UDP 0.
 fn check(frame: &[u8], seen: &Seen) -> Result<u8, Reason> {
     if seen.client == seen.destination {
         return Err(Reason::SourceIsVip);
@@ -387,6 +388,6 @@ fn check(frame: &[u8], seen: &Seen) -> Result<u8, Reason> {
     let flags = frame[start + 13];
     match flags & SYN != 0 && flags & (FIN | RST) != 0 {
         true => Err(Reason::BadTcpFlags),
-        false => Ok(flags),
+        false => Ok(flags & !DATA | if start + header < end { DATA } else { 0 }),
     }
 }

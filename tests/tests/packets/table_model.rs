@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_common::connection::tcp_flags::DATA;
 use lb_common::connection::{Key as _, KeyV4, State};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
@@ -20,6 +21,7 @@ const SERVERS: u16 = 3;
 const TIMEOUTS: Timeouts = Timeouts {
     closed: Duration::from_secs(100),
     syn_recv: Duration::from_secs(300),
+    unproven: Duration::from_secs(300),
     udp: Duration::from_secs(900),
     fin_wait: Duration::from_secs(2700),
     established: Duration::from_secs(8100),
@@ -40,10 +42,11 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         50 => client.clone().prop_map(|client| Operation::Tcp(client, SYN)),
         50 => client.clone().prop_map(|client| Operation::Tcp(client, ACK)),
+        50 => client.clone().prop_map(|client| Operation::Tcp(client, ACK | DATA)),
         8 => client.clone().prop_map(|client| Operation::Tcp(client, FIN | ACK)),
         8 => client.clone().prop_map(|client| Operation::Tcp(client, RST)),
         4 => (client.clone(), any::<u8>()).prop_map(|(client, flags)| Operation::Tcp(client, flags)),
-        30 => client.prop_map(Operation::Udp),
+        60 => client.prop_map(Operation::Udp),
         1 => prop_oneof![Just(0), Just(200), Just(600), Just(1800)].prop_map(Operation::Sweep),
         1 => (2..=SERVERS, any::<bool>()).prop_map(|(number, usable)| Operation::Usable(number, usable)),
     ]
@@ -75,7 +78,7 @@ impl Model {
             return;
         };
         let is_syn = flags & (SYN | ACK) == SYN;
-        let ended = matches!(known.state, State::FinWait | State::Closed);
+        let ended = matches!(known.state, State::FinWait | State::FinUnproven | State::Closed);
         let moves = self.unusable.contains(&known.server) && (is_syn || key.0 == Protocol::Udp);
         let is_reset = key.0 == Protocol::Tcp && flags & RST != 0;
         if moves || is_syn && ended && !is_reset && key.0 == Protocol::Tcp {
@@ -103,12 +106,16 @@ fn first(protocol: Protocol, flags: u8) -> Option<State> {
 /// State of a connection that stays where it is.
 fn next(state: State, flags: u8) -> State {
     match state {
-        State::UdpNew | State::Udp => State::Udp,
+        State::UdpNew => State::UdpUnproven,
+        State::UdpUnproven | State::Udp => State::Udp,
         _ if flags & RST != 0 => State::Closed,
-        State::FinWait | State::Closed => state,
+        State::FinWait | State::FinUnproven | State::Closed => state,
         _ if flags & (SYN | ACK) == SYN => state,
-        _ if flags & FIN != 0 => State::FinWait,
-        _ if flags & ACK != 0 => State::Established,
+        State::Established if flags & FIN != 0 => State::FinWait,
+        State::Unproven if flags & FIN != 0 && flags & DATA != 0 => State::FinWait,
+        _ if flags & FIN != 0 => State::FinUnproven,
+        State::SynRecv if flags & ACK != 0 => State::Unproven,
+        State::Unproven if flags & ACK != 0 && flags & DATA != 0 => State::Established,
         _ => state,
     }
 }
@@ -116,11 +123,12 @@ fn next(state: State, flags: u8) -> State {
 const fn timeout(state: State) -> Duration {
     match state {
         State::SynRecv => TIMEOUTS.syn_recv,
+        State::Unproven => TIMEOUTS.unproven,
         State::Established => TIMEOUTS.established,
         // What only the server's half leads to is here for completeness.
-        State::FinWait | State::CloseWait | State::TimeWait => TIMEOUTS.fin_wait,
+        State::FinWait | State::FinUnproven | State::CloseWait | State::TimeWait => TIMEOUTS.fin_wait,
         State::Closed => TIMEOUTS.closed,
-        State::UdpNew | State::Udp => TIMEOUTS.udp,
+        State::UdpNew | State::UdpUnproven | State::Udp => TIMEOUTS.udp,
     }
 }
 
@@ -169,7 +177,9 @@ fn play(history: &[Operation]) -> (u64, u64) {
             // Flags that contradict each other are dropped before the table sees them.
             Operation::Tcp(_, flags) if flags & SYN != 0 && flags & (FIN | RST) != 0 => continue,
             Operation::Tcp(number, flags) => {
-                let outcome = director.send(&Packet::tcp(client(number), flags));
+                // PSH says that there is data.
+                let payload = usize::from(flags & DATA);
+                let outcome = director.send(&Packet { payload, ..Packet::tcp(client(number), flags) });
                 let now = table(&director, &ids);
                 let key = (Protocol::Tcp, number);
                 model.packet(key, flags, outcome.sent_to(), now.contains_key(&key));
@@ -232,7 +242,8 @@ fn a_long_history_meets_a_full_table() {
     let udp = (0..CLIENTS).map(Operation::Udp);
     let usable = |usable| [2, 3].map(|number| Operation::Usable(number, usable));
     let mut history: Vec<Operation> = tcp(SYN).chain(tcp(ACK)).chain(udp).collect();
-    history.extend(tcp(SYN).zip(tcp(ACK)).flat_map(|(syn, ack)| [syn, ack]));
+    let proven = |((syn, ack), data)| [syn, ack, data];
+    history.extend(tcp(SYN).zip(tcp(ACK)).zip(tcp(ACK | DATA)).flat_map(proven));
     history.extend(usable(false));
     history.extend(tcp(FIN | ACK).chain(tcp(SYN)).chain(tcp(ACK)));
     history.extend(usable(true));

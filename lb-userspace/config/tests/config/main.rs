@@ -241,8 +241,10 @@ fn defaults() {
         ops: false,
         source_nat: vec![],
         persistence: None,
+        clients: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
+            unproven: seconds(120),
             established: seconds(900),
             fin_wait: seconds(120),
             closed: seconds(10),

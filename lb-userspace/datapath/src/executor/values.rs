@@ -58,8 +58,12 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: flags(record),
-        group: record.settings.group.map_or(GroupIndex::UNGROUPED, GroupIndex::group),
-        timeouts: timeouts(&record.settings.timeouts),
+        group: record
+            .settings
+            .group
+            .map_or(GroupIndex::UNGROUPED, GroupIndex::group)
+            .guarded(!record.clients.is_empty()),
+        timeouts: timeouts(key.protocol, &record.settings.timeouts),
     }
 }
 
@@ -67,9 +71,9 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
 pub(super) fn persistence(key: &ServiceKey, record: &ServiceRecord) -> Persistence {
     let settings = &record.settings;
     let Some(config) = settings.persistence else { return Persistence::default() };
-    let lb_model::Timeouts { syn_recv, established, udp, .. } = settings.timeouts;
+    let lb_model::Timeouts { syn_recv, unproven, established, udp, .. } = settings.timeouts;
     let (first, steady) = match key.protocol {
-        Protocol::Tcp => (syn_recv.min(config.timeout), established),
+        Protocol::Tcp => (syn_recv.max(unproven).min(config.timeout), established),
         Protocol::Udp => (config.timeout, udp),
     };
     // Entries are written anew after this time at the latest, which is what prolongs a binding.
@@ -100,9 +104,14 @@ pub(super) fn flags(record: &ServiceRecord) -> u8 {
     .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
 }
 
-pub(super) fn timeouts(config: &lb_model::Timeouts) -> Timeouts {
-    let lb_model::Timeouts { syn_recv, established, fin_wait, closed, udp } = *config;
+pub(super) fn timeouts(protocol: Protocol, config: &lb_model::Timeouts) -> Timeouts {
+    let lb_model::Timeouts { syn_recv, unproven, established, fin_wait, closed, udp } = *config;
     let mut ticks = [0; 8];
+    // One place for both, see `State`.
+    let unproven_or_udp = match protocol {
+        Protocol::Tcp => (State::Unproven, unproven.min(established)),
+        Protocol::Udp => (State::Udp, udp),
+    };
     for (state, timeout) in [
         (State::SynRecv, syn_recv),
         (State::Established, established),
@@ -111,7 +120,7 @@ pub(super) fn timeouts(config: &lb_model::Timeouts) -> Timeouts {
         (State::TimeWait, fin_wait),
         (State::Closed, closed),
         (State::UdpNew, udp),
-        (State::Udp, udp),
+        unproven_or_udp,
     ] {
         ticks[state.timeout_index()] = ticks_from_ms(timeout.as_millis() as u64);
     }

@@ -114,7 +114,7 @@ impl<T: Table> Take<'_, T> {
         let entry = {
             let timeout = service.timeouts[told.state.timeout_index()];
             let expires = now.plus(told.remaining.min(timeout + connection::slack(timeout)));
-            Entry::new(server, told.state, expires, self.table.generation(group).next())
+            Entry::new(server, told.state, expires, self.table.generation(group).next()).written(now)
         };
         for _ in 0..TRIES {
             let is_its = |entry: Entry| self.table.service(entry.server()).knows(&address).then_some(());

@@ -1,0 +1,163 @@
+//! Floods from made-up sources at the rate that one sender reaches, and what they cost those who
+//! are served meanwhile.
+
+mod frames;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::net::if_::if_nametoindex;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use self::frames::Frames;
+pub use self::frames::Kind;
+use crate::lab::{Director, Node};
+
+/// How long an honest client waits: TCP sends a SYN that was lost again after 1, 3 and 7 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Honest clients that connect at the same time, and how long each waits before the next time.
+const HONEST: usize = 4;
+const PAUSE: Duration = Duration::from_millis(10);
+/// How often the director is asked.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// What happened during a flood.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Findings {
+    /// Frames that were sent, and how many in a second.
+    pub frames: u64,
+    pub rate: f64,
+    /// New connections of clients that want an answer, and those that got it.
+    pub honest: u64,
+    pub served: u64,
+    /// The slowest answer of the control socket.
+    pub slowest_answer: Duration,
+    /// Growth of the director's memory.
+    pub grown_kib: u64,
+}
+
+impl Findings {
+    pub fn honest_ok_share(&self) -> f64 {
+        self.served as f64 / self.honest.max(1) as f64
+    }
+}
+
+/// Floods the director's service at `to` from `client` for `length`, while honest clients connect
+/// and the director is asked for its status.
+pub fn flood(
+    client: &Node,
+    director: &Director,
+    to: SocketAddrV4,
+    kind: Kind,
+    length: Duration,
+) -> Result<Findings> {
+    let before = memory_kib(director)?;
+    let over = AtomicBool::new(false);
+    let (honest, served) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (over, honest, served) = (&over, &honest, &served);
+    let mut findings = thread::scope(|scope| -> Result<Findings> {
+        let sender = scope.spawn(|| client.run(|| send(client, director.node(), to, kind, length))?);
+        let clients: Vec<_> = (0..HONEST)
+            .map(|_| {
+                scope.spawn(|| {
+                    client.run(|| {
+                        while !over.load(Ordering::Relaxed) {
+                            honest.fetch_add(1, Ordering::Relaxed);
+                            served.fetch_add(u64::from(is_served(to)), Ordering::Relaxed);
+                            thread::sleep(PAUSE);
+                        }
+                    })
+                })
+            })
+            .collect();
+        let mut slowest = Duration::ZERO;
+        let asked = loop {
+            let begun = Instant::now();
+            if let Err(error) = director.status() {
+                break Err(error.context("the director does not answer during the flood"));
+            }
+            slowest = slowest.max(begun.elapsed());
+            if sender.is_finished() {
+                break Ok(());
+            }
+            thread::sleep(ASK_EVERY);
+        };
+        over.store(true, Ordering::Relaxed);
+        let (frames, took) = sender.join().expect("the sender has a result")?;
+        for one in clients {
+            one.join().expect("honest clients have no reason to panic")?;
+        }
+        asked?;
+        let rate = frames as f64 / took.as_secs_f64();
+        Ok(Findings { frames, rate, slowest_answer: slowest, ..Findings::default() })
+    })?;
+    (findings.honest, findings.served) = (honest.load(Ordering::Relaxed), served.load(Ordering::Relaxed));
+    findings.grown_kib = memory_kib(director)?.saturating_sub(before);
+    Ok(findings)
+}
+
+/// Whether somebody who connects now gets back what it sends.
+fn is_served(to: SocketAddrV4) -> bool {
+    const BLOCK: [u8; 64] = *b"an honest client sends sixty-four bytes and wants them back now.";
+    let speak = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&BLOCK)?;
+        let mut answer = [0; BLOCK.len()];
+        stream.read_exact(&mut answer)?;
+        Ok(answer == BLOCK)
+    };
+    speak().unwrap_or(false)
+}
+
+/// Sends as fast as it goes. Returns how many frames, and how long that took.
+fn send(
+    client: &Node,
+    director: &Node,
+    to: SocketAddrV4,
+    kind: Kind,
+    length: Duration,
+) -> Result<(u64, Duration)> {
+    let socket = socket()?;
+    let mut frames = Frames::new([&director.mac(), &client.mac()], to, kind)?;
+    let (begun, mut count) = (Instant::now(), 0);
+    while begun.elapsed() < length {
+        for _ in 0..64 {
+            // What the interface has no room for is lost, as on a cable.
+            count += u64::from(socket.send(frames.following()).is_ok());
+        }
+    }
+    Ok((count, begun.elapsed()))
+}
+
+/// A packet socket on eth0 of the calling thread's namespace.
+fn socket() -> Result<Socket> {
+    let socket =
+        Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).context("no packet socket")?;
+    let index = if_nametoindex("eth0").context("no eth0")?;
+    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an
+    // integer.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = &mut *storage.cast::<nix::libc::sockaddr_ll>();
+            address.sll_family = nix::libc::AF_PACKET as u16;
+            address.sll_ifindex = index as i32;
+            *length = size_of::<nix::libc::sockaddr_ll>() as u32;
+            Ok(())
+        })?
+    };
+    socket.bind(&address).context("cannot bind a packet socket to eth0")?;
+    Ok(socket)
+}
+
+/// The director's resident memory. Its maps do not grow: their sizes are fixed.
+fn memory_kib(director: &Director) -> Result<u64> {
+    let file = format!("/proc/{}/status", director.process().pid());
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+}
