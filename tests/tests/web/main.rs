@@ -1,0 +1,30 @@
+//! The page and the HTTP API of running directors: in a real browser, and by curl.
+//!
+//! - `browser`: sessions of Chromium; `page`: what people do; `api`: what programs do; `top`: `lb
+//!   top` on a real terminal
+
+mod api;
+mod browser;
+mod page;
+mod top;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use lb_lab::cluster::pair::{Pair, Settings};
+use lb_lab::cluster::{self, Talk};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TOKEN: &str = "6c6162206c6162206c6162206c6162206c616220";
+
+/// The talk's two directors with a page each, on port 9106 of loopback.
+fn directors(talk: &Talk) -> Pair {
+    let tokens = talk.lab.state().folder().join("tokens");
+    fs::write(&tokens, format!("alice {TOKEN}\n")).expect("a file");
+    fs::set_permissions(&tokens, PermissionsExt::from_mode(0o600)).expect("chmod");
+    let example = cluster::configuration().expect("the example");
+    let configuration = format!("{example}\nweb:\n  tokens: {}\n", tokens.display());
+    Pair::start_with(talk, Settings::DEFAULT, &configuration).expect("both directors start")
+}
