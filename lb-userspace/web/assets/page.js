@@ -13,7 +13,6 @@
 
   async function refresh() {
     const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(10 * PERIOD) });
-    if (!answer.ok) throw new Error(`the director answered ${answer.status}`);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const main = fresh.querySelector("main");
     if (!main) throw new Error("the director sent another page");

@@ -78,7 +78,10 @@ impl IntoResponse for Trouble {
             div class="notice bad" role="alert" { p { (refusal.detail) } }
             p { a href="/" { "Back to the overview" } }
         };
-        (refusal.status, html_of(layout(refusal.title(), None, &body))).into_response()
+        // A director that starts will have a page soon.
+        let live = (refusal.status == StatusCode::SERVICE_UNAVAILABLE).then_some(Live { search: "" });
+        let page = layout(refusal.title(), live, &body).into_string();
+        (refusal.status, html_of(page)).into_response()
     }
 }
 
@@ -104,9 +107,9 @@ struct Live<'a> {
     search: &'a str,
 }
 
-fn layout(title: &str, live: Option<Live<'_>>, body: &Markup) -> String {
+fn layout(title: &str, live: Option<Live<'_>>, body: &Markup) -> Markup {
     let search = live.as_ref().map_or("", |live| live.search);
-    let page = html! {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -144,8 +147,7 @@ fn layout(title: &str, live: Option<Live<'_>>, body: &Markup) -> String {
                 main id="main" tabindex="-1" { (body) }
             }
         }
-    };
-    page.into_string()
+    }
 }
 
 /// The class by which a state stands out; what it says stands in words.
@@ -173,9 +175,4 @@ fn state(tone: Tone, text: &str) -> Markup {
     html! {
         span class={ "state " (class(tone)) } { span aria-hidden="true" { (sign(tone)) } " " (text) }
     }
-}
-
-/// A status code of a page that is there.
-fn ok(page: Bytes) -> Response {
-    (StatusCode::OK, html_of(page)).into_response()
 }

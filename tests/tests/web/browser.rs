@@ -29,7 +29,7 @@ impl Browser {
         let profile = folder.join(format!("{kind:?}"));
         let mut arguments: Vec<String> = browser::OPTIONS.map(str::to_owned).to_vec();
         arguments
-            .extend([format!("--user-data-dir={}", profile.display()), "--window-size=1280,1000".to_owned()]);
+            .extend([format!("--user-data-dir={}", profile.display()), "--window-size=1280,1100".to_owned()]);
         let mut options = json!({});
         match kind {
             Kind::Desktop => {}

@@ -1,15 +1,16 @@
 //! The page and the HTTP API of running directors: in a real browser, and by curl.
 //!
 //! - `browser`: sessions of Chromium; `page`: what people do; `api`: what programs do; `top`: `lb
-//!   top` on a real terminal
+//!   top` on a real terminal; `viewers`: what many of them cost
 
 mod api;
 mod browser;
 mod page;
 mod top;
+mod viewers;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use lb_lab::cluster::pair::{Pair, Settings};
@@ -19,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "6c6162206c6162206c6162206c6162206c616220";
 
+/// Nobody dies on a busy machine.
+const SETTINGS: Settings =
+    Settings { interval: Duration::from_millis(100), dead: Duration::from_secs(10), serial: false };
+
 /// The talk's two directors with a page each, on port 9106 of loopback.
 fn directors(talk: &Talk) -> Pair {
     let tokens = talk.lab.state().folder().join("tokens");
@@ -26,5 +31,5 @@ fn directors(talk: &Talk) -> Pair {
     fs::set_permissions(&tokens, PermissionsExt::from_mode(0o600)).expect("chmod");
     let example = cluster::configuration().expect("the example");
     let configuration = format!("{example}\nweb:\n  tokens: {}\n", tokens.display());
-    Pair::start_with(talk, Settings::DEFAULT, &configuration).expect("both directors start")
+    Pair::start_with(talk, SETTINGS, &configuration).expect("both directors start")
 }

@@ -121,7 +121,10 @@ fn a_panic_gives_the_terminal_back() {
     let terminal = Terminal::start(&unique_name("panic"));
     terminal.wait_for("the shell", |screen| screen.contains("ready:"));
     let me = std::env::current_exe().expect("this executable");
-    terminal.keys(&[&format!("{} --ignored --nocapture top::panics_on_the_screen", me.display()), "Enter"]);
+    terminal.keys(&[
+        &format!("RUST_BACKTRACE=0 {} --ignored --nocapture top::panics_on_the_screen", me.display()),
+        "Enter",
+    ]);
     terminal.wait_for("the panic", |screen| screen.contains("on purpose") && screen.contains("1 failed"));
     terminal.assert_restored();
 }

@@ -78,10 +78,10 @@ pub(super) fn services(state: &State, frame: &mut Frame<'_>, area: Rect) {
         ("Conn/s", Constraint::Length(8)),
         ("Active", Constraint::Length(9)),
         ("Bit/s", Constraint::Length(7)),
-        ("VIP", Constraint::Fill(3)),
+        ("VIP", Constraint::Fill(4)),
         ("Last", Constraint::Length(SPARK)),
         ("Sched", Constraint::Length(6)),
-        ("Fallback", Constraint::Fill(3)),
+        ("Fallback", Constraint::Fill(2)),
     ]);
     let rows = found.iter().map(|service| service_cells(state, service));
     show(state, table(columns.shown(area.width, 3, 6), rows), frame, area);

@@ -15,9 +15,11 @@ pub(super) fn section(status: &Status, may_order: bool) -> Markup {
             ul class="roles" {
                 @for group in groups { (role(group, cluster, status.stopping, may_order)) }
             }
-            (nodes(cluster))
-            (paths(cluster))
-            @if let Some(sync) = &cluster.sync { (synchronisation(sync)) }
+            div class="tables" {
+                (nodes(cluster))
+                (paths(cluster))
+                @if let Some(sync) = &cluster.sync { (synchronisation(sync)) }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, FromRequest, Request as HttpRequest, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use lb_api::status::{Accepted, ProbeReport, Tone};
 use lb_api::wire::{Reply, Request};
@@ -11,7 +12,7 @@ use lb_model::millis;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Asked, Trouble, layout, ok, state};
+use super::{Asked, Trouble, html_of, layout, state};
 use crate::access::Peer;
 use crate::api::orders::{Sender, perform, tell_intruder};
 use crate::problem::Refusal;
@@ -92,7 +93,7 @@ pub(super) async fn ask(State(site): State<Site>, Asked(order): Asked<Order>) ->
     order.request()?;
     if !site.access.takes_orders() {
         return Err(Trouble(Refusal::new(
-            axum::http::StatusCode::FORBIDDEN,
+            StatusCode::FORBIDDEN,
             "this director takes no orders by HTTP: its configuration has no `tokens` in `web`",
         )));
     }
@@ -117,7 +118,7 @@ pub(super) async fn ask(State(site): State<Site>, Asked(order): Asked<Order>) ->
             p { a href="/" { "Leave it" } }
         }
     };
-    Ok(ok(layout(&title, None, &body).into()))
+    Ok(html_of(layout(&title, None, &body).into_string()))
 }
 
 /// The second step.
@@ -139,7 +140,7 @@ pub(super) async fn give(State(site): State<Site>, request: HttpRequest) -> Resu
         section aria-label="Result" { (result(&reply)) }
         p { a href="/" { "Back to the overview" } }
     };
-    Ok(ok(layout(&title, None, &body).into()))
+    Ok(html_of(layout(&title, None, &body).into_string()))
 }
 
 fn result(reply: &Reply) -> Markup {

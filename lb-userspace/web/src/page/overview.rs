@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::services::{Extent, Shown};
-use super::{Asked, Live, Trouble, charts, cluster, events, head, layout, ok, services};
+use super::{Asked, Live, Trouble, charts, cluster, events, head, html_of, layout, services};
 use crate::api::{server_has, service_has};
 use crate::problem::Refusal;
 use crate::server::Site;
@@ -48,8 +48,8 @@ fn render(
     title: &str,
     body: impl FnOnce() -> Markup,
 ) -> Response {
-    let page = || maud::PreEscaped(layout(&format!("{title}: {}", name(snapshot)), Some(live), &body()));
-    ok(site.rendered.page(snapshot, key, page))
+    let title = format!("{title}: {}", name(snapshot));
+    html_of(site.rendered.page(snapshot, key, || layout(&title, Some(live), &body())))
 }
 
 /// What the director is called: its node's name, or its interface's.

@@ -101,7 +101,7 @@ fn row(service: &ServiceStatus, server: &ServerStatus, share: Option<Share>, may
             td class={ "number " (class(weight_tone)) } { (weight) }
             td class="number" { (words::grouped(server.active.into())) }
             td class="number wide" { (words::grouped(server.inactive.into())) }
-            td { (charts::share(share)) }
+            td class="share" { (charts::share(share)) }
             td {
                 @for check in &server.checks {
                     div { (check.check) " " (charts::latencies(&check.check, &check.latencies_us)) }
