@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -20,6 +20,8 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("lb-import", &["lb-config"]),
     ("lb-api", &["lb-model"]),
     ("lb-system", &["lb-model"]),
+    ("lb-top", &["lb-model", "lb-api"]),
+    ("lb-web", &["lb-model", "lb-api", "lb-system"]),
     ("lb-net", &["lb-common", "lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
@@ -39,6 +41,8 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "lb-health",
             "lb-cluster",
             "lb-sync",
+            "lb-top",
+            "lb-web",
         ],
     ),
     ("lb-fuzz", &[]),

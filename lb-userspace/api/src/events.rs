@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Number of stored events of servers, and of other events: an outage of a rack must not displace a
 /// take-over.
 const KEPT: usize = 500;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Info,
@@ -20,7 +21,7 @@ pub enum Level {
 }
 
 /// One event. Nothing in it is secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// Rises from event to event, and from one start of the director to the next; 0 until it is
     /// stored.
@@ -57,6 +58,9 @@ pub struct Record {
     /// What kind of cause, in `snake_case`; these names stay. Only changes of a role have it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause_id: Option<String>,
+    /// Who gave an order by way of the network.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
     /// Milliseconds: how long the event took, or how long the previous state lasted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub took_ms: Option<f64>,
@@ -81,6 +85,7 @@ impl Record {
             to: None,
             cause: None,
             cause_id: None,
+            by: None,
             took_ms: None,
         }
     }
@@ -133,6 +138,10 @@ impl Record {
 
     pub fn cause_id(self, id: &str) -> Self {
         Self { cause_id: Some(id.to_owned()), ..self }
+    }
+
+    pub fn by(self, who: &str) -> Self {
+        Self { by: Some(who.to_owned()), ..self }
     }
 
     pub fn took(self, took: Duration) -> Self {
@@ -207,6 +216,7 @@ pub fn log(record: &Record) {
                 to = record.to,
                 cause = record.cause,
                 cause_id = record.cause_id,
+                by = record.by,
                 took_ms = record.took_ms,
                 "{}",
                 record.text
@@ -234,6 +244,8 @@ mod tests {
         events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
         let recent = events.recent(None);
         assert_eq!(recent.len(), KEPT + 2);
+        let numbers = [0, 1, KEPT, KEPT + 1].map(|index| recent[index].number - recent[0].number);
+        assert_eq!(numbers, [0, 4, 503, 504]);
         let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
     }

@@ -9,6 +9,8 @@
 //! - [`difference`]: what a reload changes
 //! - [`rates`]: what two snapshots tell of the time between them
 //! - [`schema`]: how JSON for programs says what it is
+//! - [`http`]: what the HTTP API has besides
+//! - [`words`]: numbers and times as people read them
 //! - [`wire`]: requests and replies on the control socket; [`client`]: the socket's client
 
 pub mod client;
@@ -16,9 +18,13 @@ pub mod connections;
 pub mod difference;
 pub mod events;
 pub mod findings;
+pub mod http;
 pub mod rates;
+#[cfg(feature = "samples")]
+pub mod samples;
 pub mod schema;
 pub mod status;
 pub mod top;
 pub mod trace;
 pub mod wire;
+pub mod words;

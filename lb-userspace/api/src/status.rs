@@ -2,16 +2,19 @@
 //! made.
 
 mod questions;
+mod sentences;
 
 use std::net::{IpAddr, SocketAddr};
 
 use lb_model::{Forwarding, Health, Step, Totals};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::sentences::Tone;
 use crate::events::Level;
 
 /// A snapshot of the running director.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the running `lb`.
     pub version: String,
@@ -92,7 +95,7 @@ pub struct TimeoutsStatus {
 }
 
 /// Fragments that came before those that they wait for, since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FragmentsStatus {
     /// The controller has taken them.
     pub held: u64,
@@ -105,7 +108,7 @@ pub struct FragmentsStatus {
 }
 
 /// An interface that clients' packets come in by, besides the main one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     pub name: String,
     /// How the XDP program is attached: `native`, `generic`, or `none` if it is not.
@@ -113,7 +116,7 @@ pub struct InterfaceStatus {
 }
 
 /// A finding, see [`crate::findings`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FindingStatus {
     /// The kind's id in `snake_case`: the label of the metric `lb_finding`.
     pub finding: String,
@@ -128,7 +131,7 @@ pub struct FindingStatus {
 }
 
 /// Totals of all health checks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChecksStatus {
     /// Number of periodic checks.
     pub running: u64,
@@ -139,7 +142,7 @@ pub struct ChecksStatus {
 }
 
 /// The cluster as this node sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterStatus {
     pub name: String,
     /// Name of this node.
@@ -155,7 +158,7 @@ pub struct ClusterStatus {
 }
 
 /// Connection synchronisation, as this director sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncStatus {
     pub peers: Vec<SyncPeer>,
     /// Datagrams and connections that were not used, by reason.
@@ -165,7 +168,7 @@ pub struct SyncStatus {
 }
 
 /// What passes between this director and another one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncPeer {
     pub node: String,
     /// It answers.
@@ -191,7 +194,7 @@ pub struct SyncPeer {
     pub received: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStatus {
     pub name: String,
     pub address: IpAddr,
@@ -204,7 +207,7 @@ pub struct NodeStatus {
 }
 
 /// What a node needs in order to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReadiness {
     /// The XDP program is attached.
     pub data_path: bool,
@@ -218,7 +221,7 @@ pub struct NodeReadiness {
     pub references: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStatus {
     pub name: String,
     pub vips: Vec<IpAddr>,
@@ -240,7 +243,7 @@ pub struct GroupStatus {
 }
 
 /// A heartbeat path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathStatus {
     pub name: String,
     pub open: bool,
@@ -255,14 +258,14 @@ pub struct PathStatus {
     pub dropped: Vec<Count>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Heard {
     pub node: String,
     pub ago_ms: u64,
 }
 
 /// The result of an operator's command.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// Groups that are moving.
     pub moves: Vec<Move>,
@@ -272,14 +275,14 @@ pub struct Accepted {
 }
 
 /// A group that moves from one node to another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Move {
     pub group: String,
     pub from: String,
 }
 
 /// The report of a check that an operator ran by `lb probe`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// The check's type: `http`, `tcp`, …
     pub check: String,
@@ -298,7 +301,7 @@ pub struct ProbeReport {
 }
 
 /// A named counter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// In `snake_case`: the label of the metric.
     pub reason: String,
@@ -306,7 +309,7 @@ pub struct Count {
 }
 
 /// The connection table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableStatus {
     /// Slots for connections of IPv4.
     pub capacity: u64,
@@ -334,7 +337,7 @@ pub struct TableStatus {
     pub contended: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     pub name: String,
     pub vip: IpAddr,
@@ -387,7 +390,7 @@ pub struct HashStatus {
 }
 
 /// Persistence: clients that are bound to their server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersistenceStatus {
     pub timeout_s: u64,
     /// Bits of an address that tell clients apart.
@@ -402,7 +405,7 @@ pub struct PersistenceStatus {
     pub clients: Vec<BoundClient>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct BoundClient {
     /// Its address, or the first one of its prefix.
     pub client: IpAddr,
@@ -411,7 +414,7 @@ pub struct BoundClient {
 }
 
 /// The quorum: whether enough servers are usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuorumStatus {
     /// Configured weight.
     pub weight: u32,
@@ -423,7 +426,7 @@ pub struct QuorumStatus {
     pub since_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
@@ -498,7 +501,7 @@ pub struct StandingOrder {
 }
 
 /// A check of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckStatus {
     /// The check's type: `http`, `tcp`, …
     pub check: String,

@@ -20,6 +20,7 @@ mod run;
 mod servers;
 mod status;
 mod stop;
+mod top;
 mod top_clients;
 mod trace;
 
@@ -87,6 +88,9 @@ enum Command {
     Save(output::Director),
     /// Tell what the configuration file may have
     Config(config::Options),
+    /// Show services, servers, events and the cluster live, with rates; disable, enable and probe
+    /// servers
+    Top(top::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
     /// Give a real server no new connections until `lb enable`, on all directors of the cluster,
@@ -149,6 +153,7 @@ pub(crate) fn main() -> Result<ExitCode> {
         Command::Overlay(options) => overlay::overlay(options),
         Command::Save(director) => overlay::save(&director),
         Command::Config(options) => config::run(&options),
+        Command::Top(options) => top::run(options),
         Command::Probe(options) => probe::run(options),
         Command::Drain(options) => servers::drain(options),
         Command::Enable(options) => servers::enable(options),

@@ -102,6 +102,7 @@ use lb_health::server::Machine;
 use lb_model::{Config, Server, Service, ServiceKey, XdpMode};
 use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
+use lb_system::worker::Worker;
 use sd_notify::NotifyState;
 
 use self::checks::Checks;
@@ -159,6 +160,8 @@ pub(crate) struct Controller {
     tracer: Tracer,
     listings: Listings,
     overlay: Overlay,
+    /// The thread of the page and the HTTP API.
+    _web: Option<Worker>,
 }
 
 impl Controller {

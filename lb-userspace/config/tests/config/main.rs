@@ -142,6 +142,7 @@ fn the_cluster_of_the_talk() {
         bindings: 1 << 18,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
+        web: None,
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,
@@ -326,6 +327,23 @@ fn metrics_can_be_switched() {
         let config = accepted(&format!("metrics: {value}{LEAST}"));
         assert_eq!(config.metrics.is_some(), on, "metrics: {value}");
     }
+}
+
+#[test]
+fn the_page_is_off_unless_it_is_asked_for() {
+    assert_eq!(accepted(LEAST).web, None);
+    for value in ["off", "no", "false"] {
+        assert_eq!(accepted(&format!("web: {value}{LEAST}")).web, None, "web: {value}");
+    }
+    let least = Web { listen: ([127, 0, 0, 1], 9106).into(), tls: None, tokens: None, hosts: vec![] };
+    for value in ["on", "true", "{}", "{ hosts: [] }"] {
+        assert_eq!(accepted(&format!("web: {value}{LEAST}")).web.as_ref(), Some(&least), "web: {value}");
+    }
+    let full = accepted(&example("full.yaml")).web.expect("the page");
+    assert_eq!(full.listen, least.listen);
+    assert_eq!(full.hosts, ["lb1.example.net"]);
+    let tls = WebTls { certificate: "/etc/lb/web.crt".into(), key: "/etc/lb/web.key".into() };
+    assert_eq!((full.tls, full.tokens), (Some(tls), Some("/etc/lb/tokens".into())));
 }
 
 #[test]

@@ -173,7 +173,11 @@ async fn answer(line: &[u8], requests: &Requests) -> Answer {
     Answer::One(Box::new(reply))
 }
 
-async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
+/// Has the controller fulfil a request that has one reply.
+///
+/// # Errors
+/// The controller does not answer; a refusal is a reply.
+pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
     let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Accepted));
     let server = async |about, wish| {
         anyhow::Ok(requests.order_server(ServerOrder { about, wish }).await?.map(Reply::Done))
@@ -192,6 +196,7 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
+        Request::Reload => requests.reload().await?.map(Reply::Done),
         Request::Stop { release } => requests.stop(release).await?.map(Reply::Done),
         Request::Drain(about) => server(about, Wish::Drain).await?,
         Request::Enable(about) => server(about, Wish::Serve).await?,

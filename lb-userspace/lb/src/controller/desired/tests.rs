@@ -84,6 +84,7 @@ fn config(service: &lb_model::Service) -> Config {
         bindings: 1024,
         control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
         metrics: None,
+        web: None,
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,
