@@ -60,10 +60,10 @@ pub struct Point {
     pub active: u32,
 }
 
-/// Body of `POST /api/v1/servers/disable`.
+/// Body of `POST /api/v1/servers/drain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DisableServer {
+pub struct DrainServer {
     /// Name or address, with a port or without.
     pub server: String,
     /// Why, shown beside the server.

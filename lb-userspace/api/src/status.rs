@@ -73,7 +73,7 @@ pub struct Status {
 }
 
 /// A change at run time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OverlayStatus {
     /// Who made it: `cli`.
     pub source: String,
@@ -85,7 +85,7 @@ pub struct OverlayStatus {
 }
 
 /// Idle time-outs by a connection's state, seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimeoutsStatus {
     pub syn_recv_s: u64,
     pub established_s: u64,
@@ -383,7 +383,7 @@ pub struct ServiceStatus {
 }
 
 /// What the schedulers sh and mh hash, and whom they take in place of a server of weight 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HashStatus {
     pub port: bool,
     pub fallback: bool,
@@ -488,7 +488,7 @@ pub struct ServerStatus {
 }
 
 /// What an operator has ordered for a server until it is undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StandingOrder {
     /// `drain` or `weight`.
     pub order: String,

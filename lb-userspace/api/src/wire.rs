@@ -70,8 +70,6 @@ pub enum Request {
         force: bool,
     },
     Resume,
-    /// Read the configuration file again.
-    Reload,
     Maintenance {
         on: bool,
         #[serde(default)]
@@ -120,6 +118,16 @@ pub struct ServerRequest {
     /// Who gives the order.
     #[serde(default)]
     pub by: Option<String>,
+}
+
+impl ServerRequest {
+    pub fn about(server: String) -> Self {
+        Self { server, ..Self::default() }
+    }
+
+    pub fn because(self, reason: Option<String>) -> Self {
+        Self { reason, ..self }
+    }
 }
 
 /// What was changed at run time.

@@ -2,9 +2,9 @@
 
 mod capture;
 mod check;
-mod doctor;
 mod config;
 mod connections;
+mod doctor;
 mod documents;
 mod events;
 mod health;

@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 pub(crate) fn snapshot(socket: &Path) -> Result<Snapshot> {
     let status = client::request_status(socket)?;
-    let events = client::request_events(socket)?;
+    let events = client::request_events(socket, None)?;
     Ok(Snapshot { status, events, at: Instant::now() })
 }
 

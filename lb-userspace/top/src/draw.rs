@@ -154,7 +154,7 @@ fn keys_line(state: &State) -> Line<'static> {
         return Line::from("The order is under way …");
     }
     let orders = match state.view {
-        View::Servers => "d disable  e enable  p probe  ",
+        View::Servers => "d drain  e enable  p probe  ",
         View::Services | View::Events | View::Cluster => "",
     };
     let filter = match &*state.filter {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use lb_api::events::Record;
 use lb_api::status::{ServerStatus, ServiceStatus, Status};
-use lb_api::wire::Request;
+use lb_api::wire::{Request, ServerRequest};
 use lb_api::words;
 
 use crate::rates::Rates;
@@ -282,9 +282,10 @@ impl State {
         let address = words::address(server.address, server.port);
         match code {
             KeyCode::Char('d') => {
-                Some(Request::Disable { server: address, reason: Some("lb top".to_owned()) })
+                let about = ServerRequest::about(address).because(Some("lb top".to_owned()));
+                Some(Request::Drain(about))
             }
-            KeyCode::Char('e') => Some(Request::Enable { server: address }),
+            KeyCode::Char('e') => Some(Request::Enable(ServerRequest::about(address))),
             _ => Some(Request::Probe { service: service.name.clone(), server: server.address.to_string() }),
         }
     }

@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use lb_api::events::Record;
 use lb_api::http::{
-    DisableServer, Done, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
+    Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
 };
 use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
 use schemars::{Schema, SchemaGenerator};
@@ -153,12 +153,12 @@ pub(crate) const ENDPOINTS: [Endpoint; 15] = [
         route: || get(read::openapi),
     },
     Endpoint {
-        path: "/v1/servers/disable",
+        path: "/v1/servers/drain",
         about: "Give a server no new connections, until it is enabled, over restarts too",
         parameters: &[],
-        body: Some(schema!(DisableServer)),
+        body: Some(schema!(DrainServer)),
         reply: schema!(Done),
-        route: || post(orders::disable),
+        route: || post(orders::drain),
     },
     Endpoint {
         path: "/v1/servers/enable",

@@ -77,7 +77,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// `servers_disable` of `/v1/servers/disable`.
+/// `servers_drain` of `/v1/servers/drain`.
 fn id(path: &str) -> String {
     path.trim_start_matches("/v1/").replace(['/', '.'], "_")
 }

@@ -100,7 +100,7 @@ async fn ask(director: &dyn Director) -> anyhow::Result<(Status, Vec<Record>)> {
         Reply::Status(status) => *status,
         other => return unexpected(other),
     };
-    match director.ask(Request::Events).await.context("events")? {
+    match director.ask(Request::Events { after: None }).await.context("events")? {
         Reply::Events(events) => Ok((status, events)),
         other => unexpected(other),
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use lb_api::events::{Level, Record};
 use lb_api::samples;
 use lb_api::status::{Accepted, Move, ProbeReport, Status};
-use lb_api::wire::{Reply, Request};
+use lb_api::wire::{Reply, Request, ServerRequest};
 use lb_model::Web;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -41,11 +41,11 @@ impl Director for Fixed {
             };
             let reply = match &request {
                 Request::Status => return Ok(Reply::Status(Box::new(status))),
-                Request::Events => return Ok(Reply::Events(self.events.clone())),
-                Request::Disable { server, .. } if server == "nobody" => {
+                Request::Events { .. } => return Ok(Reply::Events(self.events.clone())),
+                Request::Drain(ServerRequest { server, .. }) if server == "nobody" => {
                     Reply::Error("no service has a server nobody".to_owned())
                 }
-                Request::Disable { server, .. } => Reply::Done(format!("{server} is disabled")),
+                Request::Drain(ServerRequest { server, .. }) => Reply::Done(format!("{server} is drained")),
                 Request::Probe { .. } => Reply::Probes(vec![report()]),
                 Request::Failover { .. } | Request::Failback { .. } => Reply::Accepted(Accepted {
                     moves: vec![Move { group: "web".into(), from: "ha1".into() }],

@@ -43,10 +43,8 @@ pub(super) const CASES: [(&str, Play); 22] = [
     ("flood-fragments", |run| run.flood(Kind::Fragments)),
 ];
 
-
 /// Of the case `reload-1000`.
 const RELOADS: u32 = 1000;
-
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_secs(60);

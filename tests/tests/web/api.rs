@@ -56,11 +56,11 @@ fn a_program_reads_and_orders() {
     assert_eq!((&next["items"][0]["name"], &next["next"]), (&json!("www2"), &Value::Null));
     assert_eq!(curl(ha1, "cluster", &[]).1["node"], "ha1");
 
-    let disable = json!({ "server": "www1", "reason": "new disk" });
-    assert_eq!(curl(ha1, "servers/disable", &["--json", &disable.to_string()]).0, 401);
+    let drain = json!({ "server": "www1", "reason": "new disk" });
+    assert_eq!(curl(ha1, "servers/drain", &["--json", &drain.to_string()]).0, 401);
     let (_, last) = curl(ha1, "events?limit=1", &[]);
     let last = last["items"][0]["number"].as_u64().expect("a number");
-    let (status, done) = order(ha1, "servers/disable", &disable);
+    let (status, done) = order(ha1, "servers/drain", &drain);
     assert_eq!(status, 200, "{done}");
     pair.ha1
         .wait_until("www1 kept out", PATIENCE, |status| {
@@ -72,7 +72,7 @@ fn a_program_reads_and_orders() {
         .wait_for_event("http_order", PATIENCE, |record| record.by.as_deref() == Some("alice"))
         .expect("the event log has who did it");
     assert!(told.number > last && told.server.as_deref() == Some("www1"), "{told:?}");
-    assert_eq!(order(ha1, "servers/disable", &json!({ "server": "nobody" })).0, 409);
+    assert_eq!(order(ha1, "servers/drain", &json!({ "server": "nobody" })).0, 409);
     assert_eq!(order(ha1, "servers/enable", &json!({ "server": "www1" })).0, 200);
     pair.ha1.wait_until("www1 back", PATIENCE, |status| status.serves("www1")).expect("www1 is back");
     let (status, reports) = order(ha1, "servers/probe", &json!({ "service": "web", "server": "www2" }));

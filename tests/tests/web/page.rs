@@ -80,11 +80,11 @@ async fn screenshot(page: &Browser) {
     }
 }
 
-/// By keyboard alone: a server is searched for, disabled with a token, and enabled again.
+/// By keyboard alone: a server is searched for, drained with a token, and enabled again.
 async fn people_order(talk: &Talk, pair: &Pair, folder: &Path) -> Done {
     let page = Browser::start(Kind::Desktop, folder).await;
     page.goto("/").await;
-    page.wait_for_text("[data-server=www1]", "Disable").await;
+    page.wait_for_text("[data-server=www1]", "Drain").await;
     let press = async |text: &str| page.0.active_element().await?.send_keys(text).await;
     let tab = char::from(Key::Tab).to_string();
     let enter = char::from(Key::Enter).to_string();
@@ -106,10 +106,10 @@ async fn people_order(talk: &Talk, pair: &Pair, folder: &Path) -> Done {
         "(performance.getEntriesByType('resource').filter(one => one.initiatorType === 'fetch').length)";
     let before = page.value(refreshed).await.as_u64().expect("a number");
     page.wait(&format!("{refreshed} > {}", before + 1)).await;
-    assert_eq!(page.value("document.activeElement.textContent").await, "Disable");
+    assert_eq!(page.value("document.activeElement.textContent").await, "Drain");
 
     press(&enter).await?;
-    page.wait_for_text("h1", "Disable 211.58.250.25:80?").await;
+    page.wait_for_text("h1", "Drain 211.58.250.25:80?").await;
     page.assert_accessible("the question").await;
     page.0.find(Locator::Css("[name=reason]")).await?.send_keys("new disk").await?;
     page.0.find(Locator::Css("[name=token]")).await?.send_keys("wrong").await?;
@@ -119,14 +119,14 @@ async fn people_order(talk: &Talk, pair: &Pair, folder: &Path) -> Done {
     page.0.find(Locator::Css("[name=token]")).await?.clear().await?;
     page.0.find(Locator::Css("[name=token]")).await?.send_keys(TOKEN).await?;
     press(&enter).await?;
-    page.wait_for_text("section", "is disabled").await;
+    page.wait_for_text("section", "is drained").await;
     page.assert_accessible("what came of it").await;
     page.goto("/").await;
     page.wait_for_text("[data-server=www1]", "maintenance").await;
     page.wait_for_text("[data-server=www1] .reason", "new disk").await;
     page.wait_for_text(
         "[data-event=http_order]",
-        "alice (127.0.0.1) by HTTP: disable 211.58.250.25:80 (new disk)",
+        "alice (127.0.0.1) by HTTP: drain 211.58.250.25:80 (new disk)",
     )
     .await;
     assert_eq!(Spread::of_requests(&talk.client, 10).by(Answer::Www2), 10, "it gets no new connections");
@@ -151,7 +151,7 @@ async fn people_order(talk: &Talk, pair: &Pair, folder: &Path) -> Done {
 
 async fn on_a_phone(folder: &Path) {
     let page = Browser::start(Kind::DarkPhone, folder).await;
-    for path in ["/", "/service?name=web", "/events", "/order?do=disable&server=www1"] {
+    for path in ["/", "/service?name=web", "/events", "/order?do=drain&server=www1"] {
         page.goto(path).await;
         page.wait_for_text("h1", "").await;
         assert_eq!(page.value("matchMedia('(prefers-color-scheme: dark)').matches").await, true);

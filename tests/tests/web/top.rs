@@ -88,7 +88,7 @@ fn top_on_a_terminal() {
     terminal.tmux(&["resize-window", "-x", "70", "-y", "15"]);
     terminal.wait_for("a smaller screen", |screen| screen.contains("www2") && screen.lines().count() <= 15);
     terminal.keys(&["Down", "d"]);
-    terminal.wait_for("the question", |screen| screen.contains("Disable 211.58.250.27:80?"));
+    terminal.wait_for("the question", |screen| screen.contains("Drain 211.58.250.27:80?"));
     terminal.keys(&["y"]);
     terminal.wait_for("what came of it", |screen| screen.contains("Done"));
     director

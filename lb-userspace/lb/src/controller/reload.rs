@@ -92,19 +92,6 @@ impl Controller {
         difference::between(&old, &self.config)
     }
 
-    /// What there is to say of it; or why the file is refused.
-    pub(super) fn reload_by_command(&mut self) -> Result<String, String> {
-        if self.leaving.is_some() {
-            return Err("this director is stopping".to_owned());
-        }
-        self.reload("asked for");
-        let path = self.config_file.path().display();
-        match self.config_file.error() {
-            None => Ok(format!("configuration {path} reloaded")),
-            Some(error) => Err(format!("the old configuration stays in force: {error}")),
-        }
-    }
-
     pub(super) fn wait_for_writer(&mut self, why: &str) {
         if let Some(waits) = self.config_file.wait_for_writer() {
             let record =

@@ -196,7 +196,6 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
-        Request::Reload => requests.reload().await?.map(Reply::Done),
         Request::Stop { release } => requests.stop(release).await?.map(Reply::Done),
         Request::Drain(about) => server(about, Wish::Drain).await?,
         Request::Enable(about) => server(about, Wish::Serve).await?,

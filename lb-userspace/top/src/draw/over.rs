@@ -2,7 +2,7 @@
 
 use lb_api::events::Record;
 use lb_api::status::{ServerStatus, ServiceStatus, Tone};
-use lb_api::wire::Request;
+use lb_api::wire::{Request, ServerRequest};
 use lb_api::words;
 use lb_model::millis;
 use ratatui::Frame;
@@ -19,7 +19,7 @@ const HELP: &[&str] = &[
     "Esc           out again; no filter",
     "/             filter by name, address, state",
     "s             another order",
-    "d e p         disable, enable, probe a server; asks first",
+    "d e p         drain, enable, probe a server; asks first",
     "q, Ctrl-C     quit",
 ];
 
@@ -59,11 +59,11 @@ fn plain(text: &str) -> Line<'static> {
 
 fn question(order: &Request) -> Vec<Line<'static>> {
     let (question, effect) = match order {
-        Request::Disable { server, .. } => (
-            format!("Disable {server}?"),
+        Request::Drain(ServerRequest { server, .. }) => (
+            format!("Drain {server}?"),
             "It gets no new connections until it is enabled, over restarts too. Open connections go on.",
         ),
-        Request::Enable { server } => {
+        Request::Enable(ServerRequest { server, .. }) => {
             (format!("Enable {server}?"), "It gets new connections again if its checks succeed.")
         }
         Request::Probe { service, server } => {

@@ -5,9 +5,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use lb_api::events::{Level, Record};
-use lb_api::http::{DisableServer, Done, EnableServer, MoveGroup, ProbeServer, Reload};
+use lb_api::http::{Done, DrainServer, EnableServer, MoveGroup, ProbeServer, Reload};
 use lb_api::status::{Accepted, ProbeReport};
-use lb_api::wire::{Reply, Request};
+use lb_api::wire::{Reply, Request, ServerRequest};
 use serde::de::DeserializeOwned;
 
 use crate::access::Peer;
@@ -67,7 +67,10 @@ pub(crate) fn tell_intruder(site: &Site, refusal: &Refusal, peer: Peer) {
 }
 
 /// Carries an order out, and puts it into the event log.
-pub(crate) async fn perform(site: &Site, from: &Sender, request: Request) -> Result<Reply, Refusal> {
+pub(crate) async fn perform(site: &Site, from: &Sender, mut request: Request) -> Result<Reply, Refusal> {
+    if let Request::Drain(about) | Request::Enable(about) = &mut request {
+        about.by = Some(from.who.clone());
+    }
     let order = words(&request);
     let told = record(&request);
     let outcome = match site.director.ask(request).await {
@@ -89,11 +92,11 @@ pub(crate) async fn perform(site: &Site, from: &Sender, request: Request) -> Res
 /// An order as the command line has it.
 fn words(request: &Request) -> String {
     match request {
-        Request::Disable { server, reason } => {
+        Request::Drain(ServerRequest { server, reason, .. }) => {
             let reason = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-            format!("disable {server}{reason}")
+            format!("drain {server}{reason}")
         }
-        Request::Enable { server } => format!("enable {server}"),
+        Request::Enable(ServerRequest { server, .. }) => format!("enable {server}"),
         Request::Probe { service, server } => format!("probe {service} {server}"),
         Request::Failover { group } => format!("failover {}", group.as_deref().unwrap_or("of all groups")),
         Request::Failback { group } => format!("failback {}", group.as_deref().unwrap_or("of all groups")),
@@ -105,9 +108,9 @@ fn words(request: &Request) -> String {
 /// What an order's event has besides.
 fn record(request: &Request) -> impl FnOnce(Record) -> Record + Send + use<> {
     let (server, group) = match request {
-        Request::Disable { server, .. } | Request::Enable { server } | Request::Probe { server, .. } => {
-            (Some(server.clone()), None)
-        }
+        Request::Drain(ServerRequest { server, .. })
+        | Request::Enable(ServerRequest { server, .. })
+        | Request::Probe { server, .. } => (Some(server.clone()), None),
         Request::Failover { group } | Request::Failback { group } => (None, group.clone()),
         _ => (None, None),
     };
@@ -133,14 +136,14 @@ async fn accepted<T>(site: &Site, order: &Order<T>, request: Request) -> Answer<
     }
 }
 
-pub(super) async fn disable(State(site): State<Site>, order: Order<DisableServer>) -> Answer<Done> {
-    let DisableServer { server, reason } = order.body.clone();
-    done(&site, &order, Request::Disable { server, reason }).await
+pub(super) async fn drain(State(site): State<Site>, order: Order<DrainServer>) -> Answer<Done> {
+    let DrainServer { server, reason } = order.body.clone();
+    done(&site, &order, Request::Drain(ServerRequest::about(server).because(reason))).await
 }
 
 pub(super) async fn enable(State(site): State<Site>, order: Order<EnableServer>) -> Answer<Done> {
     let EnableServer { server } = order.body.clone();
-    done(&site, &order, Request::Enable { server }).await
+    done(&site, &order, Request::Enable(ServerRequest::about(server))).await
 }
 
 pub(super) async fn probe(State(site): State<Site>, order: Order<ProbeServer>) -> Answer<Vec<ProbeReport>> {
@@ -162,5 +165,14 @@ pub(super) async fn failback(State(site): State<Site>, order: Order<MoveGroup>) 
 }
 
 pub(super) async fn reload(State(site): State<Site>, order: Order<Reload>) -> Answer<Done> {
-    done(&site, &order, Request::Reload).await
+    match perform(&site, &order.from, Request::Reload).await? {
+        Reply::Differences(changes) if changes.is_empty() => {
+            Ok(Json(Done { message: "reloaded: nothing has changed".to_owned() }))
+        }
+        Reply::Differences(changes) => {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            Ok(Json(Done { message: changes.join("; ") }))
+        }
+        _ => Err(odd()),
+    }
 }

@@ -6,7 +6,7 @@ use axum::extract::{Form, FromRequest, Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use lb_api::status::{Accepted, ProbeReport, Tone};
-use lb_api::wire::{Reply, Request};
+use lb_api::wire::{Reply, Request, ServerRequest};
 use lb_api::words;
 use lb_model::millis;
 use maud::{Markup, html};
@@ -47,8 +47,8 @@ impl Order {
         let group = (!group.is_empty()).then_some(group);
         let reason = (!reason.is_empty()).then_some(reason);
         match &*r#do {
-            "disable" => Ok(Request::Disable { server, reason }),
-            "enable" => Ok(Request::Enable { server }),
+            "drain" => Ok(Request::Drain(ServerRequest::about(server).because(reason))),
+            "enable" => Ok(Request::Enable(ServerRequest::about(server))),
             "probe" => Ok(Request::Probe { service, server }),
             "failover" => Ok(Request::Failover { group }),
             "failback" => Ok(Request::Failback { group }),
@@ -60,8 +60,8 @@ impl Order {
     fn words(&self) -> (String, &'static str) {
         let Self { r#do, service, server, group, .. } = self;
         match &**r#do {
-            "disable" => (
-                format!("Disable {server}"),
+            "drain" => (
+                format!("Drain {server}"),
                 "It gets no new connections until it is enabled, over restarts too. Open connections go on.",
             ),
             "enable" => (format!("Enable {server}"), "It gets new connections again if its checks succeed."),
@@ -106,7 +106,7 @@ pub(super) async fn ask(State(site): State<Site>, Asked(order): Asked<Order>) ->
                 @for (name, value) in order.fields() {
                     @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
                 }
-                @if order.r#do == "disable" {
+                @if order.r#do == "drain" {
                     label { "Reason, shown beside the server" input name="reason" maxlength="200" autocomplete="off"; }
                 }
                 label {

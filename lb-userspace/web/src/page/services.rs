@@ -159,7 +159,7 @@ fn server_orders(service: &ServiceStatus, server: &ServerStatus) -> Markup {
             @match server.health {
                 Health::Maintenance => { (orders::link("enable", &[("server", &name)], "Enable")) }
                 Health::Draining => {}
-                _ => { (orders::link("disable", &[("server", &name)], "Disable")) }
+                _ => { (orders::link("drain", &[("server", &name)], "Drain")) }
             }
             @if !server.checks.is_empty() {
                 (orders::link("probe", &[("service", &service.name), ("server", &server.address.to_string())], "Probe"))

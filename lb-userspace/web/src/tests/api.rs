@@ -33,7 +33,7 @@ async fn answers_are_as_the_document_says() {
 
 fn body_of(path: &str) -> &'static str {
     match path {
-        "/api/v1/servers/disable" => r#"{"server":"www1","reason":"new disk"}"#,
+        "/api/v1/servers/drain" => r#"{"server":"www1","reason":"new disk"}"#,
         "/api/v1/servers/enable" => r#"{"server":"www1"}"#,
         "/api/v1/servers/probe" => r#"{"service":"web","server":"www1"}"#,
         _ => "{}",
@@ -151,38 +151,41 @@ async fn what_is_wrong_is_a_problem() {
 #[tokio::test]
 async fn an_order_needs_a_token_and_is_told_with_its_owner() {
     let served = Served::with_tokens(status()).await;
-    let disable = r#"{"server":"www1","reason":"new disk"}"#;
-    let path = "/api/v1/servers/disable";
-    let heard = served.order(path, None, disable).await;
+    let drain = r#"{"server":"www1","reason":"new disk"}"#;
+    let path = "/api/v1/servers/drain";
+    let heard = served.order(path, None, drain).await;
     assert!(heard.header.contains("www-authenticate: bearer"), "{}", heard.header);
     heard.problem(401);
     for _ in 0..3 {
-        served.order(path, Some("wrong"), disable).await.problem(401);
+        served.order(path, Some("wrong"), drain).await.problem(401);
     }
     assert_eq!(served.asked(), []);
     let noted: Vec<String> = served.noted().iter().map(|record| record.event.clone()).collect();
     assert_eq!(noted, ["http_token_refused"], "once a minute");
 
-    assert_eq!(served.order(path, Some(TOKEN), disable).await.json()["message"], "www1 is disabled");
+    assert_eq!(served.order(path, Some(TOKEN), drain).await.json()["message"], "www1 is drained");
     let detail = served.order(path, Some(TOKEN), r#"{"server":"nobody"}"#).await.problem(409);
     assert_eq!(detail, "no service has a server nobody");
     served.order(path, Some(TOKEN), r#"{"sever":"www1"}"#).await.problem(422);
     served.order(path, Some(TOKEN), "{").await.problem(400);
     let bearer = format!("Bearer {TOKEN}");
-    served.ask("POST", path, &[("Authorization", &bearer)], disable).await.problem(415);
+    served.ask("POST", path, &[("Authorization", &bearer)], drain).await.problem(415);
     let other = [
         ("Authorization", &*bearer),
         ("Content-Type", "application/json"),
         ("Origin", "http://evil.example"),
     ];
-    served.ask("POST", path, &other, disable).await.problem(403);
+    served.ask("POST", path, &other, drain).await.problem(403);
 
-    let reason = Some("new disk".to_owned());
+    let [reason, by] = ["new disk", "alice"].map(|text| Some(text.to_owned()));
     assert_eq!(
         served.asked(),
         [
-            Request::Disable { server: "www1".into(), reason },
-            Request::Disable { server: "nobody".into(), reason: None }
+            Request::Drain(ServerRequest {
+                by: by.clone(),
+                ..ServerRequest::about("www1".into()).because(reason)
+            }),
+            Request::Drain(ServerRequest { by, ..ServerRequest::about("nobody".into()) })
         ]
     );
     let noted = served.noted();
@@ -191,11 +194,11 @@ async fn an_order_needs_a_token_and_is_told_with_its_owner() {
         (&*done.event, done.by.as_deref(), done.server.as_deref()),
         ("http_order", Some("alice"), Some("www1"))
     );
-    assert_eq!(done.text, "alice (127.0.0.1) by HTTP: disable www1 (new disk): www1 is disabled");
+    assert_eq!(done.text, "alice (127.0.0.1) by HTTP: drain www1 (new disk): www1 is drained");
     assert_eq!((refused.level, refused.server.as_deref()), (Level::Warning, Some("nobody")));
 
     // A token that was taken out does not work any more.
     let tokens = served.folder.path().join("tokens");
     std::fs::write(&tokens, "bob fedcba9876543210fedcba9876543210").expect("a file");
-    served.order(path, Some(TOKEN), disable).await.problem(401);
+    served.order(path, Some(TOKEN), drain).await.problem(401);
 }

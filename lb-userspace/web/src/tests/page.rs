@@ -37,7 +37,7 @@ async fn the_overview_has_all_that_somebody_on_call_looks_for() {
 #[tokio::test]
 async fn nothing_is_inline_and_nothing_is_loaded_from_elsewhere() {
     let served = Served::with_tokens(status()).await;
-    for path in ["/", "/events", "/service?name=web", "/order?do=disable&server=www1", "/nothing"] {
+    for path in ["/", "/events", "/service?name=web", "/order?do=drain&server=www1", "/nothing"] {
         let heard = served.get(path).await;
         let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
         assert!(heard.header.contains(policy), "{path}: {}", heard.header);
@@ -107,10 +107,10 @@ async fn many_servers_come_in_pages() {
 async fn an_order_takes_two_steps_and_a_token() {
     let served = Served::with_tokens(status()).await;
     let page = served.get("/").await.body;
-    let link = "/order?do=disable&amp;server=211.58.250.25%3A80";
+    let link = "/order?do=drain&amp;server=211.58.250.25%3A80";
     assert!(page.contains(link), "{page}");
     let form = served.get(&link.replace("&amp;", "&")).await.body;
-    assert!(form.contains("Disable 211.58.250.25:80?") && form.contains("type=\"password\""), "{form}");
+    assert!(form.contains("Drain 211.58.250.25:80?") && form.contains("type=\"password\""), "{form}");
     assert_eq!(served.asked(), [], "to look is no order");
 
     let send = async |body: &str, origin: &str| {
@@ -118,17 +118,17 @@ async fn an_order_takes_two_steps_and_a_token() {
         served.ask("POST", "/order", &headers, body).await
     };
     let own = "http://localhost";
-    let order = "do=disable&server=www1&reason=new+disk&token=";
+    let order = "do=drain&server=www1&reason=new+disk&token=";
     assert_eq!(send(order, own).await.status, 401);
     assert_eq!(send(&format!("{order}{TOKEN}"), "http://evil.example").await.status, 403);
     assert_eq!(send(&format!("do=dance&token={TOKEN}"), own).await.status, 400);
     assert_eq!(served.asked(), []);
     let done = send(&format!("{order}{TOKEN}"), own).await;
-    assert!(done.status == 200 && done.body.contains("www1 is disabled"), "{done:?}");
+    assert!(done.status == 200 && done.body.contains("www1 is drained"), "{done:?}");
     assert!(!done.body.contains(TOKEN));
     assert_eq!(served.noted().last().expect("an event").by.as_deref(), Some("alice"));
     let probe = send(&format!("do=probe&service=web&server=www1&token={TOKEN}"), own).await;
     assert!(probe.body.contains("failed: status 500"), "{}", probe.body);
-    let refused = send(&format!("do=disable&server=nobody&token={TOKEN}"), own).await;
+    let refused = send(&format!("do=drain&server=nobody&token={TOKEN}"), own).await;
     assert!(refused.status == 409 && refused.body.contains("no service has a server nobody"), "{refused:?}");
 }
