@@ -153,6 +153,7 @@ impl Ledger {
     pub(crate) fn remarks(&self) -> Vec<(At, Vec<String>)> {
         let mut remarks = Vec::new();
         for (file, File { name, lines, .. }) in self.files.iter().enumerate() {
+            let name = name.rsplit('/').next().unwrap_or_default();
             for (index, line) in lines.iter().enumerate() {
                 let at = At { file, line: index + 1 };
                 let mut texts: Vec<String> = line.comment.iter().cloned().collect();

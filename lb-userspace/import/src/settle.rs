@@ -12,8 +12,8 @@ use crate::tree::{Item, Map, Value, write};
 /// A tree that still has mistakes after so many rounds is not expected.
 const ROUNDS: usize = 200;
 
-/// Maps that may do without any of their keys. All others begin with the key that they need: without
-/// it the map is taken out as a whole.
+/// Maps that may do without any of their keys. All others begin with the key that they need:
+/// without it the map is taken out as a whole.
 const LOOSE: [&str; 4] = ["hooks", "timeouts", "persistence", "hash"];
 
 /// Takes out what `lb check` refuses on the host called `host`. What is wrong still is the error.
@@ -33,7 +33,8 @@ pub(crate) fn settle(root: &mut Item, ledger: &mut Ledger, host: &str) -> Result
         if cuts.is_empty() {
             break;
         }
-        // The last one first: steps to the others stay right. What lies in another one goes with it.
+        // The last one first: steps to the others stay right. What lies in another one goes with
+        // it.
         cuts.sort();
         let mut gone = Vec::new();
         while let Some((path, message)) = cuts.pop() {

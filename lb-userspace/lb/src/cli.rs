@@ -60,8 +60,8 @@ enum Command {
     Check(check::Options),
     /// Look over this machine, a director or a real server: what is right and wrong, with the mend
     Doctor(doctor::Options),
-    /// Write the configuration that does what a configuration of ldirectord, Heartbeat, keepalived or
-    /// ipvsadm did, and say what became of each of its lines
+    /// Write the configuration that does what one of ldirectord, Heartbeat, keepalived or ipvsadm
+    /// did, and say what became of each of its lines
     Import(import::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),

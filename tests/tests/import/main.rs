@@ -1,5 +1,5 @@
-//! `lb import` as users run it, beside the originals: ldirectord, which builds its table with a stub
-//! of ipvsadm that records, and keepalived, which checks a file.
+//! `lb import` as users run it, beside the originals: ldirectord, which builds its table with a
+//! stub of ipvsadm that records, and keepalived, which checks a file.
 
 mod command;
 mod keepalived;

@@ -119,7 +119,8 @@ fn each_case_gives_what_is_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Every line that is not blank is in the report, once, in its place, and every comment in the YAML.
+/// Every line that is not blank is in the report, once, in its place, and every comment in the
+/// YAML.
 #[test]
 fn every_line_of_the_corpus_is_in_the_report() {
     for case in cases() {
