@@ -1,6 +1,6 @@
 //! Answers in the VIP's name to clients of a service that nobody serves, or whose server is dead: a
-//! TCP reset, an ICMP "port unreachable". The rules are `lb_common::refusal`; [`crate::answer`] makes the packet its own
-//! answer, which differs between IPv4 and IPv6.
+//! TCP reset, an ICMP "port unreachable". The rules are `lb_common::refusal`; [`crate::answer`]
+//! makes the packet its own answer, which differs between IPv4 and IPv6.
 
 mod v4;
 mod v6;

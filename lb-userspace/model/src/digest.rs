@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use crate::clients::{Clients, Rate, Rates};
 use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
-    Config, Damping, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server, Service,
-    ServiceKey, Stray, Timeouts,
+    Config, Damping, DeadServer, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server,
+    Service, ServiceKey, Stray, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};
@@ -240,7 +240,13 @@ impl Writer {
             }
             Fallback::Sorry(_) => self.text("sorry"),
         }
-        self.text(dead_server.name());
+        // The first two are those that `quiescent` has always had.
+        self.number(match dead_server {
+            DeadServer::Expire => 0_u8,
+            DeadServer::Keep => 1,
+            DeadServer::Move => 2,
+            DeadServer::Reset => 3,
+        });
         self.time(*slow_start);
         self.option(damping.as_ref(), |writer, Damping { falls, within, hold }| {
             writer.number(*falls);

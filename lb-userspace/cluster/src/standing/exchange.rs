@@ -87,7 +87,7 @@ impl Exchange {
     fn next_orders(&mut self) -> Vec<Order> {
         let mut orders: Vec<&Order> = self.book.orders().collect();
         orders.sort_by(|one, other| other.cmp(one));
-        let most = if self.turn % 2 == 0 { 1 } else { orders.len() };
+        let most = if self.turn.is_multiple_of(2) { 1 } else { orders.len() };
         self.turn += 1;
         let (mut chosen, mut bytes) = (Vec::new(), Vec::new());
         for place in 0..most {

@@ -36,10 +36,10 @@ fn changing(node: &Node, connections: u32, round: u32) -> Result<String> {
         let second = if number.is_multiple_of(3) { "" } else { ", { address: 211.58.250.27 }" };
         let protocol = if number.is_multiple_of(5) { "udp" } else { "tcp" };
         let scheduler = SCHEDULERS[number as usize % SCHEDULERS.len()];
-        write!(
+        writeln!(
             text,
             "  - {{ name: {name}, vip: '{vip}:{port}', protocol: {protocol}, scheduler: {scheduler}, drain: {}s, \
-             servers: [{{ address: 211.58.250.25, weight: {weight} }}{second}] }}\n",
+             servers: [{{ address: 211.58.250.25, weight: {weight} }}{second}] }}",
             number % 3
         )?;
     }
