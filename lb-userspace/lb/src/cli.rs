@@ -62,8 +62,8 @@ enum Command {
     Status(status::Options),
     /// List the connections that the director knows, laid out as `ipvsadm -Lnc`
     Connections(connections::Options),
-    /// Print what ipvsadm(8) prints of a table: -L and -S with their options. `lb` does so under the
-    /// name `ipvsadm`, too
+    /// Print what ipvsadm(8) prints of a table: -L and -S with their options. `lb` does so under
+    /// the name `ipvsadm`, too
     Ipvsadm(ipvsadm::Options),
     /// Tell in one line whether all is well, for Nagios, Icinga and their like: OK, WARNING,
     /// CRITICAL or UNKNOWN with exit code 0, 1, 2 or 3
