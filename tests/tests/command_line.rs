@@ -209,7 +209,7 @@ fn commands_end_with_documented_exit_codes() {
 
 #[test]
 fn a_reload_tells_what_has_changed_or_why_nothing_has() {
-    let (_talk, director) = start("reload-told");
+    let (_talk, director) = start("reloaded");
     let path = director.configuration().expect("a file");
     let before = fs::read_to_string(&path).expect("the file");
     assert_eq!(printed(&director, &["diff"]), "the file is what runs\n");

@@ -177,7 +177,8 @@ impl<'a> SourceSpan<'a> {
         Self { map: self.map, node: Some(node), at, key_at: at }
     }
 
-    /// Where the value stands in the text, in characters; `None`: it is absent, or stands elsewhere.
+    /// Where the value stands in the text, in characters; `None`: it is absent, or stands
+    /// elsewhere.
     pub(crate) fn own_text(self) -> Option<Range<usize>> {
         match &self.map.nodes.get(self.node?)? {
             Node { content: Content::Alias(_) | Content::Nothing, .. } => None,
@@ -198,8 +199,8 @@ impl<'a> SourceSpan<'a> {
         }
     }
 
-    /// Where the last of what is in this value ends, in characters of `text`: a mapping or a list in
-    /// block style by itself ends where the next one begins.
+    /// Where the last of what is in this value ends, in characters of `text`: a mapping or a list
+    /// in block style by itself ends where the next one begins.
     pub(crate) fn leaf_end(self, text: &[char]) -> Option<usize> {
         let mut last = 0;
         let mut waiting = vec![self.node?];

@@ -24,15 +24,16 @@
 //! - `standing`: what operators have ordered for servers on all directors; `maintenance`: servers
 //!   that they keep out on this one
 //! - `overlay`: what operators change at run time
-//! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection table,
-//!   for `lb connections`; `prefix`: clients that operators ask for
+//! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection
+//!   table, for `lb connections`; `prefix`: clients that operators ask for
 //! - `throttle`: how soon the maps follow the runtime state
 //!
 //! What the controller does with them:
 //!
 //! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
-//!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what; `stop`: the way out;
-//!   `lives`: from one life to the next, when the interface comes late or goes and comes back
+//!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what;
+//!   `stop`: the way out; `lives`: from one life to the next, when the interface comes late or goes
+//!   and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
 //! - [`desired`]: from the runtime state to what the maps shall hold: pure

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use lb_api::schema;
 use serde_json::json;
 
 use super::output;
@@ -37,7 +38,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         lines = runtime.block_on(doctor::look(&places));
     }
     if json {
-        output::print(&format!("{}\n", serde_json::to_string_pretty(&json!({ "doctor": lines }))?))?;
+        output::print(&(schema::pretty(schema::DOCTOR, &json!({ "doctor": lines }))? + "\n"))?;
     } else {
         output::print(&text(&lines))?;
     }

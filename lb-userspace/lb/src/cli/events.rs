@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use lb_api::client::{self, NoDirector};
+use lb_api::client::{self, NoPermission};
 use lb_api::events::{Level, Record};
 use lb_api::schema;
 
@@ -43,7 +43,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     loop {
         let events = match client::request_events(&options.director.socket, after) {
             Ok(events) => events,
-            Err(error) if options.follow && after.is_some() && error.is::<NoDirector>() => {
+            // A director that stops may end amid an answer; the next one goes on.
+            Err(error) if options.follow && after.is_some() && !error.is::<NoPermission>() => {
                 sleep(WAIT);
                 continue;
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use lb_api::client::{self, NoDirector};
+use lb_api::client::{self, NoDirector, NoPermission};
 use lb_api::rates::{Rate, Rates};
 use lb_api::schema::{self, Versioned};
 use lb_api::status::{ServiceStatus, Status};
@@ -66,7 +66,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
                 text
             }
             // A restart is nothing to end for, once there was a director.
-            Err(error) if before.is_some() && error.is::<NoDirector>() => screen(&format!("{error}\n")),
+            Err(error) if before.is_some() && !error.is::<NoPermission>() && !options.json => {
+                screen(&format!("{error:#}\n"))
+            }
+            Err(error) if before.is_some() && error.is::<NoDirector>() => String::new(),
             Err(error) => return Err(error),
         };
         if !go_on(&text)? {

@@ -55,7 +55,8 @@ impl Notifier {
         self.findings.take_records().into_iter().for_each(|record| self.events.record(record));
     }
 
-    /// The last events, oldest first, see [`Events::recent`]. Whoever has seen a finding in the status finds it here.
+    /// The last events, oldest first, see [`Events::recent`]. Whoever has seen a finding in the
+    /// status finds it here.
     pub(super) fn recent(&mut self, after: Option<u64>) -> Vec<Record> {
         self.collect_findings();
         self.events.recent(after)
