@@ -42,7 +42,6 @@
 extern crate std;
 
 pub mod addr;
-pub mod admission;
 pub mod binding;
 pub mod buckets;
 pub mod capture;

@@ -147,19 +147,6 @@ reasons! {
     /// Its server is down, and its service has the connections of such a server reset: a TCP reset
     /// went back.
     ServerDead = 39, Answer, "server_dead";
-    /// Its client is in the list of those whom the service denies.
-    ClientDenied = 40, Drop, "client_denied";
-    /// Its client is not in the list of those whom the service allows.
-    ClientUnlisted = 41, Drop, "client_unlisted";
-    /// It opens a connection, and its client has opened too many just now for the service's limit.
-    ClientNew = 42, Drop, "client_new";
-    /// Its client has sent too many packets just now for the service's limit.
-    ClientPackets = 43, Drop, "client_packets";
-    /// It opens a connection, and all clients together have opened too many just now for the
-    /// service's limit.
-    ServiceNew = 44, Drop, "service_new";
-    /// All clients together have sent too many packets just now for the service's limit.
-    ServicePackets = 45, Drop, "service_packets";
 }
 
 impl Reason {

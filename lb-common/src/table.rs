@@ -146,13 +146,6 @@ impl Place {
         self.first >> 2 & (LINES_PER_PAGE - 1)
     }
 
-    /// Whether this connection is one in `of` (a power of two up to 2048), which nobody outside can
-    /// tell before.
-    #[inline(always)]
-    pub const fn is_sample(&self, of: u32) -> bool {
-        self.stride >> 1 & (of - 1) == 0
-    }
-
     /// All of it in one word, for [`Self::from_packed`].
     #[inline(always)]
     pub const fn packed(&self) -> u64 {

@@ -2,11 +2,10 @@
 //! that loads.
 
 use aya_ebpf::btf_maps::{
-    Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
+    Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
 };
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
-use lb_common::admission::{self, Admission, Buckets, ClientKey, Listed, Noted};
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::capture::Frame;
 use lb_common::control::Control;
@@ -220,26 +219,6 @@ pub static TENTATIVE: LruHashMap<binding::Key, Binding, { binding::TENTATIVE as 
 /// By address and service: the number of a server that bound clients may go to.
 #[btf_map]
 pub static BOUND_SERVERS: HashMap<BoundServer, u32, 1> = HashMap::new();
-
-/// By service: the rules about its clients.
-#[btf_map]
-pub static ADMISSIONS: Array<Admission, 2, SHARED> = Array::new();
-
-/// By service and prefix: who is allowed or denied.
-#[btf_map]
-pub static LISTED: LpmTrie<Listed, u32, { admission::PREFIXES as usize }> = LpmTrie::new();
-
-/// By service and client: what it may still send.
-#[btf_map]
-pub static CLIENTS: LruHashMap<ClientKey, Buckets, { admission::CLIENTS as usize }> = LruHashMap::new();
-
-/// By service: what all clients together may still send.
-#[btf_map]
-pub static BUCKETS: Array<Buckets, 2> = Array::new();
-
-/// By service and client: what was seen of it, for `lb top-clients`.
-#[btf_map]
-pub static NOTED: LruHashMap<ClientKey, Noted, { admission::NOTED as usize }> = LruHashMap::new();
 
 /// The nodes of all tournaments, two in an element.
 #[btf_map]

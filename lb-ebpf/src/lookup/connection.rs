@@ -1,7 +1,6 @@
 //! Whose a packet is, and which server it goes to: the one the table remembers, or the scheduler's
 //! pick, which the table then learns.
 
-use lb_common::admission::SAMPLED;
 use lb_common::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
 use lb_common::frame::Flow;
@@ -16,7 +15,7 @@ use super::table::{MapPage, learn, settle_in};
 use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
-use crate::guard::{self, admission};
+use crate::guard;
 use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
 use crate::schedule::tournament::owe;
 use crate::schedule::{self, Request, binding};
@@ -94,20 +93,7 @@ impl<A: Family> Found<A> {
     /// The group of its VIP.
     #[inline(always)]
     pub fn group(&self) -> GroupIndex {
-        self.service.group.guarded(false)
-    }
-
-    /// Whether there are rules about its clients.
-    #[inline(always)]
-    pub fn is_guarded(&self) -> bool {
-        self.service.group.is_guarded()
-    }
-
-    /// Whether a packet with these flags opens a connection, as far as the table knows.
-    #[inline(always)]
-    pub fn opens(&self, flow: &Flow<A>, flags: u8) -> bool {
-        let goes_on = |entry: Entry| entry.state().is_some_and(|state| !state.is_over());
-        connection::first(flow.protocol, flags).is_some() && !self.entry().is_some_and(goes_on)
+        self.service.group
     }
 
     #[inline(always)]
@@ -406,10 +392,7 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn unknown(&self) -> Result<Decision, Reason> {
         let (decision, state) = match self.first() {
-            Some(state) => {
-                self.note();
-                (self.scheduled()?, state)
-            }
+            Some(state) => (self.scheduled()?, state),
             None => {
                 let decision = self.stray()?;
                 if !matches!(decision.next_hop.forwarding(), Forwarding::Masq) {
@@ -427,15 +410,6 @@ impl<A: Family> Steps<'_, A> {
             return Ok(decision);
         }
         Ok(Decision { without_entry: true, opens: decision.opens, ..self.by_hash()? })
-    }
-
-    /// Notes who opens connections, see [`admission::lb_note`].
-    #[inline(always)]
-    fn note(&self) {
-        if self.found.place.is_sample(SAMPLED) {
-            let [high, low] = self.context.flow.source.mapped().0;
-            admission::lb_note(u32::from(self.found.service.id), high, low, 0);
-        }
     }
 
     /// State of a TCP connection that is known from this packet on, and so is unproven: anybody can

@@ -15,7 +15,7 @@ use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, Action, direct, handover};
-use crate::guard::{admission, lease, neighbour, partial_checksum, peer, probe};
+use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
 use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
@@ -150,9 +150,6 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     let flags = frame::check(packet, flow)?;
-    if found.is_guarded() {
-        admission::ask(found.service_id().0, flow.source, found.opens(flow, flags))?;
-    }
     let generation = lease::generation(control, group);
     let goes_on = outlived && flow.protocol == Protocol::Udp;
     if over && !goes_on && first(flow.protocol, flags).is_some() {

@@ -13,7 +13,6 @@ use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
-use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
@@ -52,8 +51,6 @@ pub enum Request {
         #[serde(default)]
         source: Option<String>,
     },
-    /// Who opens most connections, and whose packets are refused most.
-    TopClients,
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -138,7 +135,6 @@ pub struct Overlay {
     pub sources: Overlays,
 }
 
-/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
 /// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
 /// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
 /// `{"error":"…"}`.
@@ -147,8 +143,6 @@ pub struct Overlay {
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
-    /// Whoever does most comes first.
-    TopClients(Vec<TopClient>),
     /// The command was accepted.
     Accepted(Accepted),
     /// The command was executed; the message for the operator.

@@ -10,7 +10,6 @@ mod edit;
 mod error;
 #[cfg(test)]
 mod fuzz;
-mod lists;
 mod overlay;
 mod schema;
 mod source_map;
@@ -34,7 +33,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 /// Parses and validates the configuration in `text`; messages begin with `origin`, usually a file
-/// name. Files that it names are not read.
+/// name.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
     parse_on(text, origin, &host_name())
 }
@@ -46,25 +45,16 @@ pub fn load_on(path: &Path, host: &str) -> Result<Config, ConfigError> {
     let bytes =
         std::fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) => {
-            let mut config = parse_on(text, &origin, host)?;
-            let (text, source_map) = mapped(text);
-            let read = lists::read(&mut config, source_map.root());
-            read.map_err(|found| ConfigError::of(found, text, &origin)).map(|()| config)
-        }
+        Ok(text) => parse_on(text, &origin, host),
         Err(cause) => Err(syntax::not_utf8(&bytes, &cause, &origin)),
     }
 }
 
-/// The text without an editor's byte order mark, which columns of the first line do not count.
-fn mapped(text: &str) -> (&str, source_map::SourceMap) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    (text, source_map::SourceMap::of(text))
-}
-
 /// Like [`parse`], for the host name `host`.
 pub fn parse_on(text: &str, origin: &str, host: &str) -> Result<Config, ConfigError> {
-    let (text, source_map) = mapped(text);
+    // Columns of the first line do not count an editor's byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source_map = source_map::SourceMap::of(text);
     if source_map.is_blank() && source_map.second_document.is_none() {
         let message = "the file is empty, expected `interface` and `services`";
         return Err(ConfigError::of(vec![(source_map::Position::START, message.into())], text, origin));

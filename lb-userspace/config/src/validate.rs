@@ -1,6 +1,5 @@
 //! Validation: from the parsed file to the model. One pass reports all wrong values of a file.
 
-mod clients;
 mod cluster;
 mod command;
 mod group;

@@ -197,8 +197,6 @@ pub(crate) struct Service {
     pub source_nat: Option<Vec<Scalar>>,
     #[serde(deserialize_with = "given")]
     pub persistence: Option<Persistence>,
-    #[serde(deserialize_with = "given")]
-    pub clients: Option<Clients>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,
@@ -237,27 +235,6 @@ pub(crate) struct Persistence {
     pub prefix: Scalar,
     pub group: Scalar,
     pub weight_zero: Scalar,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a mapping with `allow`, `deny`, `each` or `all`")]
-pub(crate) struct Clients {
-    pub allow: Option<Vec<Scalar>>,
-    pub allow_file: Scalar,
-    pub deny: Option<Vec<Scalar>>,
-    pub deny_file: Scalar,
-    pub prefix: Scalar,
-    pub each: Option<Rates>,
-    pub all: Option<Rates>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a mapping with `new_connections` or `packets`")]
-pub(crate) struct Rates {
-    pub new_connections: Scalar,
-    pub new_burst: Scalar,
-    pub packets: Scalar,
-    pub packets_burst: Scalar,
 }
 
 /// One check or several.

@@ -9,7 +9,6 @@
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;
-pub(crate) mod clients;
 mod ingresses;
 pub(crate) mod quic;
 mod schedules;
@@ -52,7 +51,6 @@ use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use super::trace::Trace;
-use crate::plan::clients::Clients;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
 
@@ -119,7 +117,6 @@ struct ServiceRecord {
     /// The last switch of its schedules.
     switched: u64,
     quic: Quic,
-    clients: Clients,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
 }
@@ -138,9 +135,7 @@ impl ServiceRecord {
 
     /// Whether packets must not go the program's fast way.
     fn needs_slow_way(&self) -> bool {
-        let Self { serving, settings, clients, .. } = self;
-        let each = settings.each_datagram || settings.quic || clients.admission.is_for_every_packet();
-        serving.host || each
+        self.serving.host || self.settings.each_datagram || self.settings.quic
     }
 }
 
@@ -295,7 +290,6 @@ impl Executor {
                 self.write_next_hop(key, id, server)?;
             }
             Change::Quic(key, quic) => self.set_quic(key, quic)?,
-            Change::Clients(key, clients) => self.set_clients(key, clients)?,
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, hashing, candidates) => {
                 self.schedule(key, *scheduler, *hashing, candidates)?;
@@ -376,7 +370,6 @@ impl Executor {
             regions: Regions::default(),
             switched: 0,
             quic: Quic::default(),
-            clients: Clients::default(),
             purging: Vec::new(),
         };
         // No packet can see these yet.

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
-use lb_common::admission::Admission;
 use lb_common::binding::Persistence;
 use lb_common::control::Control;
 use lb_common::egress::Egress;
@@ -24,7 +23,7 @@ use lb_model::Totals;
 
 use super::bindings::{Bindings, Keeper};
 use super::counters::{Counters, Stats};
-use super::executor::{clients, quic};
+use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
 use super::sources;
@@ -78,10 +77,6 @@ pub struct Maps {
     pub sources: Option<sources::Maps>,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
-    /// Rules about clients, by service.
-    pub admissions: Mapped<Admission>,
-    pub(crate) listed: clients::Lists,
-    pub(crate) noted: clients::Notes,
     pub egresses: Mapped<Egress>,
     /// Interfaces that servers are behind, by their indices. The kernel removes those that go.
     pub devices: DevMapHash<MapData>,
@@ -127,9 +122,6 @@ impl Maps {
             routes: mapped(ebpf, "ROUTES")?,
             pools: mapped(ebpf, "POOLS")?,
             sources: Some(sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?),
-            admissions: mapped(ebpf, "ADMISSIONS")?,
-            listed: of_kind(ebpf, "LISTED")?,
-            noted: of_kind(ebpf, "NOTED")?,
             egresses: mapped(ebpf, "EGRESSES")?,
             devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,

@@ -3,7 +3,6 @@
 //! Start, reload, a server's health, a new MAC and a dry run all take this one path: build the
 //! desired [`State`], diff it against the applied one, execute the changes.
 
-pub mod clients;
 mod diff;
 pub mod egress;
 pub mod nat;
@@ -26,7 +25,6 @@ use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
 use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
-use self::clients::Clients;
 use self::quic::Quic;
 pub use diff::{diff, schedule};
 
@@ -42,7 +40,6 @@ pub struct Service {
     pub scheduler: Scheduler,
     pub hashing: Hashing,
     pub quic: Quic,
-    pub clients: Clients,
     /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
@@ -201,8 +198,6 @@ pub enum Change {
     /// Which servers its QUIC connection IDs name. Servers are added before this, and removed after
     /// it.
     Quic(ServiceKey, Quic),
-    /// The rules about its clients.
-    Clients(ServiceKey, Clients),
     /// From now on new connections go to those of weights above 0, in this order.
     Schedule(ServiceKey, Scheduler, Hashing, Vec<Candidate<Target>>),
 }
@@ -232,9 +227,6 @@ impl fmt::Display for Change {
             }
             Self::Quic(key, quic) => {
                 write!(f, "Reading QUIC connection IDs of {key} by {} configurations", quic.encodings.len())
-            }
-            Self::Clients(key, clients) => {
-                write!(f, "Changing the rules about clients of {key}, {} prefixes", clients.listed.len())
             }
             Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
             Self::Schedule(key, scheduler, _, candidates) => {

@@ -15,7 +15,6 @@ pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
-use crate::clients::Clients;
 use crate::cluster::Cluster;
 use crate::ids::GroupId;
 use crate::ports::Ports;
@@ -266,8 +265,6 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Clients are bound to their server; `None`: they are not.
     pub persistence: Option<Persistence>,
-    /// Which clients it takes, and how much of them; `None`: all, as much as they like.
-    pub clients: Option<Clients>,
     /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
     /// that packets leave to with other tags, where it is none.
     pub vlan: Option<Vlan>,
@@ -301,7 +298,6 @@ impl Service {
             source_nat: Vec::new(),
             timeouts: Timeouts::default(),
             persistence: None,
-            clients: None,
             vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),

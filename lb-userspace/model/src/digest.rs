@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::clients::{Clients, Rate, Rates};
 use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
     Config, Damping, DeadServer, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server,
@@ -211,7 +210,6 @@ impl Writer {
             ops,
             timeouts,
             persistence,
-            clients,
             vlan,
             source_nat,
             drain,
@@ -263,31 +261,10 @@ impl Writer {
         self.number(*ops);
         self.timeouts(timeouts);
         self.option(persistence.as_ref(), Self::persistence);
-        self.option(clients.as_ref(), Self::clients);
         self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.list(source_nat, |writer, address| writer.address(*address));
         self.time(*drain);
         self.list(servers, Self::server);
-    }
-
-    /// What lists there are in files, each node reads for itself.
-    fn clients(&mut self, clients: &Clients) {
-        let Clients { allow, deny, allow_file, deny_file, prefix, of_each, of_all } = clients;
-        for (list, file) in [(allow, allow_file), (deny, deny_file)] {
-            self.number(file.is_some());
-            if file.is_none() {
-                self.list(list, |writer, prefix| writer.text(&prefix.to_string()));
-            }
-        }
-        self.number(*prefix);
-        for Rates { new_connections, packets } in [of_each, of_all] {
-            for rate in [new_connections, packets] {
-                self.option(rate.as_ref(), |writer, Rate { per_second, burst }| {
-                    writer.number(*per_second);
-                    writer.number(*burst);
-                });
-            }
-        }
     }
 
     fn persistence(&mut self, persistence: &Persistence) {

@@ -91,7 +91,6 @@ impl Validator {
                 .persistence
                 .as_ref()
                 .map(|given| self.persistence(given, span.key("persistence"), vip)),
-            clients: service.clients.as_ref().map(|given| self.clients(given, span.key("clients"), vip)),
             vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
             source_nat: self.source_nat(service, span, vip),
             drain: drain.unwrap_or(default.drain),

@@ -44,10 +44,6 @@ fn cluster(config: &mut Config) -> &mut Cluster {
     config.cluster.as_mut().expect("a cluster")
 }
 
-fn clients(config: &mut Config) -> &mut Clients {
-    service(config).clients.get_or_insert_default()
-}
-
 fn persistence(timeout: Duration) -> Persistence {
     Persistence { timeout, prefix: 24, group: None, keeps: true }
 }
@@ -140,21 +136,6 @@ const COVERED: &[Change] = &[
     |config, material| service(config).ports = Ports::of_key(material.number),
     |config, _| service(config).ports = Ports::ALL,
     |config, material| service(config).persistence = Some(persistence(material.time)),
-    |config, material| {
-        let prefix = ClientPrefix { address: material.address, length: 32 };
-        clients(config).deny.push(prefix);
-    },
-    |config, material| clients(config).allow.push(ClientPrefix { address: material.address, length: 32 }),
-    |config, material| clients(config).deny_file = Some(material.text.clone().into()),
-    |config, material| clients(config).prefix = material.number.to_be_bytes()[0],
-    |config, material| {
-        let rate = Rate { per_second: material.number.into(), burst: 1 };
-        clients(config).of_each.packets = Some(rate);
-    },
-    |config, material| {
-        let rate = Rate { per_second: 1, burst: material.number.into() };
-        clients(config).of_all.new_connections = Some(rate);
-    },
     |config, material| {
         let group = Some(material.text.clone());
         service(config).persistence = Some(Persistence { group, keeps: false, ..persistence(material.time) });

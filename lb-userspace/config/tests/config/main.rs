@@ -242,7 +242,6 @@ fn defaults() {
         ops: false,
         source_nat: vec![],
         persistence: None,
-        clients: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             unproven: seconds(120),

@@ -58,11 +58,7 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: flags(record),
-        group: record
-            .settings
-            .group
-            .map_or(GroupIndex::UNGROUPED, GroupIndex::group)
-            .guarded(!record.clients.is_empty()),
+        group: record.settings.group.map_or(GroupIndex::UNGROUPED, GroupIndex::group),
         timeouts: timeouts(key.protocol, &record.settings.timeouts),
     }
 }

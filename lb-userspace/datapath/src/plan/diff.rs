@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use lb_model::ServiceKey;
 
-use super::clients::Clients;
 use super::quic::Quic;
 use super::{Change, Server, Service, State, Target};
 
@@ -35,17 +34,12 @@ fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>)
     if !service.quic.is_empty() {
         changes.push(Change::Quic(key, Quic::default()));
     }
-    if service.clients != Clients::default() {
-        changes.push(Change::Clients(key, Clients::default()));
-    }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
     changes.push(Change::RemoveService(key));
 }
 
 fn add_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
     changes.push(Change::AddService(key, service.settings));
-    // Also where it has none: its number may have been another service's.
-    changes.push(Change::Clients(key, service.clients.clone()));
     changes.extend(service.servers.iter().map(|server| Change::AddServer(key, *server)));
     if !service.quic.is_empty() {
         changes.push(Change::Quic(key, service.quic.clone()));
@@ -67,9 +61,6 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
             Some(old) if *old != server => changes.push(Change::ChangeServer(key, *server)),
             Some(_) => {}
         }
-    }
-    if desired.clients != actual.clients {
-        changes.push(Change::Clients(key, desired.clients.clone()));
     }
     if desired.quic != actual.quic {
         changes.push(Change::Quic(key, desired.quic.clone()));
@@ -110,8 +101,9 @@ mod tests {
             match change {
                 Change::AddService(key, settings) => {
                     let (scheduler, hashing) = (Scheduler::Rr, Hashing::default());
-                    let (quic, clients, servers) = (Quic::default(), Clients::default(), Vec::new());
-                    let service = Service { settings: *settings, scheduler, hashing, quic, clients, servers };
+                    let quic = Quic::default();
+                    let service =
+                        Service { settings: *settings, scheduler, hashing, quic, servers: Vec::new() };
                     assert!(state.services.insert(*key, service).is_none());
                 }
                 Change::ChangeService(key, settings) => {
@@ -120,9 +112,6 @@ mod tests {
                 Change::RemoveService(key) => {
                     assert!(state.services.remove(key).unwrap().servers.is_empty());
                     members.remove(key);
-                }
-                Change::Clients(key, clients) => {
-                    state.services.get_mut(key).unwrap().clients = clients.clone();
                 }
                 Change::Quic(key, quic) => {
                     let service = state.services.get_mut(key).unwrap();

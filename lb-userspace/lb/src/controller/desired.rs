@@ -10,7 +10,6 @@ use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
-use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, nat, tunnel};
@@ -66,7 +65,6 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
         scheduler: service.scheduler,
         hashing: service.hashing,
         quic: quic(service, &servers, runtime),
-        clients: Clients::new(service.clients.as_ref(), service.key.vip.is_ipv4()),
         servers,
     }
 }
@@ -81,7 +79,6 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
         scheduler: service.scheduler,
         hashing: service.hashing,
         quic: quic(service, &servers, runtime),
-        clients: Clients::new(service.clients.as_ref(), service.key.vip.is_ipv4()),
         servers,
     }
 }
