@@ -37,7 +37,10 @@ fn only_a_third_packet_proves_a_client() {
         assert_eq!(step(state, flags), Step::To(after), "{state:?} {flags:#x}");
     }
     assert_eq!(step(FinUnproven, SYN), Step::Reopen);
-    assert_eq!((matured(Unproven), matured(FinUnproven), matured(SynRecv)), (Established, FinUnproven, SynRecv));
+    assert_eq!(
+        (matured(Unproven), matured(FinUnproven), matured(SynRecv)),
+        (Established, FinUnproven, SynRecv)
+    );
     // A server that goes on has had the acknowledgement that a made-up source does not know.
     assert_eq!((answer(Unproven, ACK), answer(Unproven, SYN | ACK)), (Established, Unproven));
     assert_eq!((answer(Unproven, FIN | ACK), answer(FinUnproven, FIN | ACK)), (CloseWait, TimeWait));

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::{PATIENCE, Settings};
 use lb_lab::lab::{Director, Link, Node};
-use lb_lab::scenario::alone::{Alone, BOTH};
+use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
+use lb_lab::scenario::floods::{self, Findings, Kind};
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::{Outcome, Steady};
 use lb_tests::fill::fill;
@@ -16,7 +17,7 @@ use super::{Case, Options, PACE};
 
 type Play = fn(Run<'_>) -> Result<Case>;
 
-pub(super) const CASES: [(&str, Play); 14] = [
+pub(super) const CASES: [(&str, Play); 21] = [
     ("restart", |run| run.alone(TABLE, 0, restart)),
     ("crash", |run| run.alone(TABLE, 0, crash)),
     ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
@@ -31,7 +32,17 @@ pub(super) const CASES: [(&str, Play); 14] = [
     ("takeover-link", |run| run.known(Settings::DEFAULT, takeover_link)),
     ("return", |run| run.known(Settings::DEFAULT, comes_back_empty)),
     ("sync-million", sync_million),
+    ("flood-syn", |run| run.flood(Kind::Syn)),
+    ("flood-synack", |run| run.flood(Kind::SynAck)),
+    ("flood-udp2", |run| run.flood(Kind::TwoDatagrams)),
+    ("flood-ack", |run| run.flood(Kind::Ack)),
+    ("flood-rst", |run| run.flood(Kind::Rst)),
+    ("flood-icmp", |run| run.flood(Kind::IcmpErrors)),
+    ("flood-fragments", |run| run.flood(Kind::Fragments)),
 ];
+
+/// How long a flood lasts.
+const FLOOD: Duration = Duration::from_secs(60);
 
 /// Connections that the table has room for.
 const TABLE: u32 = 50_000;
@@ -200,6 +211,25 @@ impl Run<'_> {
         })
     }
 
+    /// Two directors, of whom the active one is flooded.
+    fn flood(&self, kind: Kind) -> Result<Case> {
+        let echo = |server: &Node| self.echo(server);
+        let several = Several::start_with(&self.lab(), MILLION, PATIENT, "", echo)?;
+        let clients = several.clients(self.connections(), PACE)?;
+        let ha1 = &several.pair.ha1;
+        let found = floods::flood(&several.talk.client, ha1, SERVICE, kind, FLOOD)?;
+        let status = ha1.status()?;
+        ensure!(status.held_by("ha1"), "the group has moved during the flood: {}", several.pair.shown());
+        let Findings { frames, rate, honest, slowest_answer, grown_kib, .. } = found;
+        eprintln!(
+            "  {frames} frames, {rate:.0} a second; {honest} honest clients; slowest answer {slowest_answer:?}; memory \
+             grew by {grown_kib} KiB; {} evicted",
+            status.table.evicted
+        );
+        let case = self.ends(clients, u64::from(self.options.connections), &StartMs(0.0))?;
+        Ok(Case { honest_ok_share: Some(found.honest_ok_share()), ..case })
+    }
+
     pub(super) fn echo(&self, server: &Node) -> Result<()> {
         let this = std::env::current_exe()?;
         let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
@@ -259,6 +289,7 @@ impl Run<'_> {
             name: self.name,
             connections,
             lost: lost + wrong,
+            honest_ok_share: None,
             packets_lost: datagrams_lost,
             gap_ms_worst: tenths(gap.as_secs_f64() * 1e3),
             entries,

@@ -55,6 +55,9 @@ struct Case {
     connections: u64,
     /// Reset, without an answer for 15 s, or with other bytes than were sent.
     lost: u64,
+    /// In a flood: new connections of others that were served, of 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    honest_ok_share: Option<f64>,
     /// Of a flow of one datagram each millisecond.
     packets_lost: u64,
     /// The longest time without an answer to a datagram.
@@ -100,12 +103,15 @@ fn main() -> Result<()> {
 
 fn show(cases: &[Case]) {
     println!(
-        "{:<16}{:>12}{:>8}{:>14}{:>15}{:>12}{:>11}",
-        "case", "connections", "lost", "packets lost", "worst gap, ms", "entries", "start, ms"
+        "{:<16}{:>12}{:>8}{:>9}{:>14}{:>15}{:>12}{:>11}",
+        "case", "connections", "lost", "honest", "packets lost", "worst gap, ms", "entries", "start, ms"
     );
-    for Case { name, connections, lost, packets_lost, gap_ms_worst, entries, start_ms } in cases {
+    for Case { name, connections, lost, honest_ok_share, packets_lost, gap_ms_worst, entries, start_ms } in
+        cases
+    {
+        let honest = honest_ok_share.map_or_else(String::new, |share| format!("{share:.4}"));
         println!(
-            "{name:<16}{connections:>12}{lost:>8}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"
+            "{name:<16}{connections:>12}{lost:>8}{honest:>9}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"
         );
     }
 }

@@ -36,6 +36,15 @@ pub fn tcp6(number: u32, flags: u8) -> Vec<u8> {
     from_client(number, TCP, &[&port[..], &service, &rest].concat())
 }
 
+/// An ACK with a few bytes.
+pub fn tcp6_data(number: u32) -> Vec<u8> {
+    let mut frame = tcp6(number, super::ACK);
+    frame.extend([7; 8]);
+    let length = (frame.len() - SEGMENT) as u16;
+    frame[IP + 4..IP + 6].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
 /// A datagram of 20 bytes.
 pub fn udp6(number: u32) -> Vec<u8> {
     udp6_of(number, 20)

@@ -225,17 +225,19 @@ fn each_state_has_its_time_out() {
     let director = Director::new([(WEB, web), (WEB_UDP, web_udp)]);
     director.send(&Packet::syn(client(1)));
     for number in 2..=4 {
-        director.open(client(number));
+        director.establish(client(number));
     }
+    director.open(client(7));
     director.send(&Packet::fin(client(3)));
     director.send(&Packet::rst(client(4)));
     director.send(&Packet::udp(client(5)));
     director.send(&Packet::udp(client(6)));
     director.send(&Packet::udp(client(6)));
-    assert_eq!(director.entries(), 6);
+    assert_eq!(director.entries(), 7);
 
     // Just before and well after (an eighth of slack, and ticks) each of them.
-    let steps = [(4, 6), (8, 5), (19, 5), (25, 4), (49, 4), (60, 2), (99, 2), (116, 1), (499, 1), (520, 0)];
+    let steps = [(4, 7), (8, 6), (19, 6), (25, 5), (49, 5), (60, 3), (99, 3), (116, 2)];
+    let steps = steps.into_iter().chain([(249, 2), (290, 1), (499, 1), (520, 0)]);
     for (seconds, left) in steps {
         let census = director.sweep_after(Duration::from_secs(seconds));
         assert_eq!(census.used, left, "after {seconds} s");
@@ -252,9 +254,10 @@ fn time_outs_are_the_services_own() {
     short.settings.timeouts.established = Duration::from_secs(30);
     let mut director = Director::new([(WEB, long), (short_key, short)]);
     let open_both = |director: &Director, number| {
-        director.open(client(number));
-        director.send(&Packet::syn(client(number)).to(OTHER_VIP, PORT));
-        director.send(&Packet::ack(client(number)).to(OTHER_VIP, PORT));
+        director.establish(client(number));
+        for packet in [Packet::syn, Packet::ack, Packet::data] {
+            director.send(&packet(client(number)).to(OTHER_VIP, PORT));
+        }
     };
     open_both(&director, 1);
     let census = director.sweep_after(Duration::from_secs(60));

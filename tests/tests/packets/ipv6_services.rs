@@ -169,6 +169,7 @@ fn a_flood_takes_no_connection_from_anybody() {
         .map(|number| {
             let server = server_of(&director, &tcp6(number, SYN));
             assert_eq!(server_of(&director, &tcp6(number, ACK)), server);
+            assert_eq!(server_of(&director, &tcp6_data(number)), server);
             server
         })
         .collect();

@@ -39,7 +39,7 @@ fn packets_into_tunnels_take_the_fast_way() {
                 })
             };
             for build in [v4, v6] {
-                for flags in [Some(SYN), Some(ACK), None, None] {
+                for flags in [Some(SYN), Some(ACK), Some(ACK), None, None, None] {
                     director.send_bytes(&finished(build(flags, 100), 14, 0));
                 }
             }

@@ -167,7 +167,7 @@ fn a_relay_ends_by_the_clock_or_when_told() {
 #[test]
 fn a_relay_comes_before_the_hash_of_a_crowded_table() {
     let director = Director::with_sizes(ONE_PAGE, [(WEB, rr([1]))]);
-    (0..2000).for_each(|number| _ = director.open(client(number)));
+    (0..2000).for_each(|number| _ = director.establish(client(number)));
     assert!(director.event(TableEvent::Full) > 0, "a crowded table");
     let stray = Packet::ack(client(5000));
     assert_eq!(director.send(&stray).server(), 1, "goes by hash");

@@ -175,9 +175,9 @@ impl Segment {
         hop_less.frame((self.vip, PORT), (self.client, CLIENT_PORT), [ROUTER, MAC])
     }
 
-    /// Opens the connection.
+    /// Opens the connection, and proves it if it carries data.
     pub(crate) fn open(&self, director: &Director) {
-        for flags in [SYN, ACK] {
+        for flags in [SYN, ACK, ACK] {
             let frame = Self { flags, ..self.clone() }.to_vip();
             assert_eq!(director.send_bytes(&frame).verdict, Verdict::Tx);
         }

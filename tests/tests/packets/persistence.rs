@@ -49,9 +49,9 @@ fn age(director: &mut Director, left: Duration) {
 fn a_client_stays_with_its_server_and_others_go_on_in_turn() {
     for scheduler in [Scheduler::Rr, Scheduler::Wlc, Scheduler::Twos] {
         let director = Director::new([(WEB, persistent(service(scheduler, &[1, 1, 1]), BY_CLIENT))]);
-        let servers: Vec<u16> = (0..30).map(|number| director.open(from(number, 1000))).collect();
+        let servers: Vec<u16> = (0..30).map(|number| director.establish(from(number, 1000))).collect();
         for port in 1001..1004 {
-            let again: Vec<u16> = (0..30).map(|number| director.open(from(number, port))).collect();
+            let again: Vec<u16> = (0..30).map(|number| director.establish(from(number, port))).collect();
             assert_eq!(again, servers, "{scheduler:?}, port {port}");
         }
         assert!((1..=3).all(|server| servers.contains(&server)), "all are used: {servers:?}");
@@ -72,6 +72,8 @@ fn first_packets_bind_for_a_start() {
     (100..400).for_each(|number| drop(director.send(&Packet::syn(client(number)))));
     assert_eq!(bound(&director), [], "nobody has established a connection");
     assert_eq!(director.send(&Packet::ack(from(1, 1003))).server(), first);
+    assert_eq!(bound(&director), [], "two packets may have a made-up source");
+    assert_eq!(director.send(&Packet::data(from(1, 1003))).server(), first);
     assert_eq!(bound(&director).len(), 1);
 }
 
@@ -80,10 +82,10 @@ fn clients_of_one_prefix_are_one() {
     let director =
         Director::new([(WEB, persistent(rr([1, 2, 3, 4]), Persistence { prefix: 24, ..BY_CLIENT }))]);
     let at = |net: u8, host: u8| SocketAddrV4::new(Ipv4Addr::new(10, 9, net, host), 5000);
-    let first: Vec<u16> = (0..4).map(|net| director.open(at(net, 1))).collect();
+    let first: Vec<u16> = (0..4).map(|net| director.establish(at(net, 1))).collect();
     assert_eq!(first, [1, 2, 3, 4]);
     for host in [2, 77, 254] {
-        let again: Vec<u16> = (0..4).map(|net| director.open(at(net, host))).collect();
+        let again: Vec<u16> = (0..4).map(|net| director.establish(at(net, host))).collect();
         assert_eq!(again, first, "host {host}");
     }
     assert_eq!(bound(&director).len(), 4);
@@ -119,7 +121,7 @@ fn keep(director: &Director) {
 #[test]
 fn a_binding_lives_as_long_as_an_idle_connection() {
     let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
-    assert_eq!(director.open(from(1, 1000)), 1);
+    assert_eq!(director.establish(from(1, 1000)), 1);
     for _ in 0..3 {
         age(&mut director, Duration::from_secs(1));
         keep(&director);
@@ -129,7 +131,7 @@ fn a_binding_lives_as_long_as_an_idle_connection() {
     // Longer ago than its time-out, as when the controller did not run.
     age(&mut director, Duration::ZERO);
     keep(&director);
-    assert_eq!(director.open(from(1, 1001)), 1, "where the first one is");
+    assert_eq!(director.establish(from(1, 1001)), 1, "where the first one is");
     for port in [1000, 1001] {
         director.send(&Packet::rst(from(1, port)));
     }
@@ -137,7 +139,7 @@ fn a_binding_lives_as_long_as_an_idle_connection() {
     keep(&director);
     assert!(left(&director).iter().all(|left| *left <= Duration::from_secs(1)), "{:?}", left(&director));
     age(&mut director, Duration::ZERO);
-    assert_eq!(director.open(from(1, 1002)), 2, "its time is over");
+    assert_eq!(director.establish(from(1, 1002)), 2, "its time is over");
 }
 
 #[test]
@@ -148,13 +150,13 @@ fn only_connections_of_the_binding_keep_it() {
         keep(director);
         assert!(left(director).iter().all(|left| *left <= Duration::from_secs(1)), "{what}");
     };
-    assert_eq!(director.open(from(1, 1000)), 1);
+    assert_eq!(director.establish(from(1, 1000)), 1);
     director.send(&Packet::rst(from(1, 1000)));
     director.send(&Packet::syn(from(1, 1001)));
     none_is_kept(&mut director, "a client that tries again and again");
-    assert_eq!(director.open(from(2, 1000)), 2);
+    assert_eq!(director.establish(from(2, 1000)), 2);
     director.change_service(WEB, |service| service.servers[1].usable = false);
-    assert_ne!(director.open(from(2, 1001)), 2, "its server is down");
+    assert_ne!(director.establish(from(2, 1001)), 2, "its server is down");
     age(&mut director, Duration::from_secs(1));
     keep(&director);
     let of_server_2 =
@@ -165,7 +167,7 @@ fn only_connections_of_the_binding_keep_it() {
 #[test]
 fn a_binding_ends_with_its_time_and_packets_of_connections_prolong_it() {
     let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
-    assert_eq!(director.open(from(1, 1000)), 1);
+    assert_eq!(director.establish(from(1, 1000)), 1);
     let full = left(&director)[0];
     assert!(full > Duration::from_secs(299) && full < Duration::from_secs(320), "{full:?}");
     age(&mut director, Duration::from_secs(5));
@@ -177,14 +179,14 @@ fn a_binding_ends_with_its_time_and_packets_of_connections_prolong_it() {
     assert_eq!(director.send(&Packet::ack(from(1, 2000))).server(), 1);
     assert!(left(&director)[0] > Duration::from_secs(299), "an established connection does");
     age(&mut director, Duration::ZERO);
-    assert_eq!(director.open(from(1, 3000)), 2, "its time is over: it is new");
-    assert_eq!(director.open(from(1, 3001)), 2);
+    assert_eq!(director.establish(from(1, 3000)), 2, "its time is over: it is new");
+    assert_eq!(director.establish(from(1, 3001)), 2);
 }
 
 #[test]
 fn a_client_of_a_dead_server_gets_another_at_once_and_stays_there() {
     let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
-    assert_eq!(director.open(from(1, 1000)), 1);
+    assert_eq!(director.establish(from(1, 1000)), 1);
     assert_eq!(director.send(&Packet::syn(from(1, 1001))).server(), 1, "half open");
     let down = |service: &mut Service| {
         service.servers[0] =
@@ -194,20 +196,20 @@ fn a_client_of_a_dead_server_gets_another_at_once_and_stays_there() {
     let moved = director.send(&Packet::syn(from(1, 1001))).server();
     assert_ne!(moved, 1, "the first packet again");
     assert_eq!(director.send(&Packet::ack(from(1, 1000))).server(), 1, "what is established stays");
-    assert_eq!(director.open(from(1, 1002)), moved);
+    assert_eq!(director.establish(from(1, 1002)), moved);
     let binding = bound(&director);
     assert_eq!(binding.len(), 1);
     // The server comes back: its connection goes on, and the client stays where it is.
     director.change_service(WEB, |service| service.servers[0] = server(1, 1));
     assert_eq!(director.send(&Packet::ack(from(1, 1000))).server(), 1);
-    assert_eq!(director.open(from(1, 1003)), moved);
+    assert_eq!(director.establish(from(1, 1003)), moved);
     // Removed for good: as if it were down.
     let gone =
         director.change_service(WEB, |service| service.servers.retain(|one| one.target != target(moved)));
-    let next = director.open(from(1, 1004));
+    let next = director.establish(from(1, 1004));
     assert_ne!(next, moved);
     director.purge(&gone);
-    assert_eq!(director.open(from(1, 1005)), next);
+    assert_eq!(director.establish(from(1, 1005)), next);
     director.assert_counts_are_true();
 }
 
@@ -215,7 +217,7 @@ fn a_client_of_a_dead_server_gets_another_at_once_and_stays_there() {
 fn without_any_server_the_binding_waits_for_it() {
     let mut director = Director::new([(WEB, persistent(rr([1]), BY_CLIENT))]);
     director.change_service(WEB, |service| service.servers.push(server(2, 1)));
-    let first = director.open(from(1, 1000));
+    let first = director.establish(from(1, 1000));
     director.change_service(WEB, |service| {
         for server in &mut service.servers {
             (server.usable, server.binds) = (false, false);
@@ -229,19 +231,19 @@ fn without_any_server_the_binding_waits_for_it() {
             (server.usable, server.binds) = (true, true);
         }
     });
-    assert_eq!(director.open(from(1, 1002)), first);
+    assert_eq!(director.establish(from(1, 1002)), first);
 }
 
 #[test]
 fn weight_zero_keeps_bound_clients_or_not() {
     for keeps in [true, false] {
         let mut director = Director::new([(WEB, persistent(rr([1, 2]), BY_CLIENT))]);
-        assert_eq!(director.open(from(1, 1000)), 1);
+        assert_eq!(director.establish(from(1, 1000)), 1);
         director.change_service(WEB, |service| {
             service.servers[0] = lb_datapath::plan::Server { weight: 0, binds: keeps, ..server(1, 1) };
         });
-        assert_eq!(director.open(from(1, 1001)), if keeps { 1 } else { 2 });
-        assert_eq!(director.open(from(2, 1000)), 2, "nobody new comes");
+        assert_eq!(director.establish(from(1, 1001)), if keeps { 1 } else { 2 });
+        assert_eq!(director.establish(from(2, 1000)), 2, "nobody new comes");
     }
 }
 
@@ -263,7 +265,9 @@ fn services_of_a_group_share_the_servers_of_clients() {
     );
     let open = |director: &Director, number: u32, source: u16, port: u16| {
         let server = director.send(&Packet::syn(from(number, source)).to(VIP, port)).server();
-        assert_eq!(director.send(&Packet::ack(from(number, source)).to(VIP, port)).server(), server);
+        for packet in [Packet::ack, Packet::data] {
+            assert_eq!(director.send(&packet(from(number, source)).to(VIP, port)).server(), server);
+        }
         server
     };
     for number in 0..9_u16 {
@@ -278,7 +282,7 @@ fn services_of_a_group_share_the_servers_of_clients() {
         }
     }
     assert_eq!(bound(&director).len(), 9);
-    assert_eq!(director.open(from(1, 1000)), 1, "another group");
+    assert_eq!(director.establish(from(1, 1000)), 1, "another group");
     // A server that the other service does not have.
     director.change_service(data, |service| service.servers.retain(|one| one.target != target(1)));
     assert_ne!(open(&director, 0, 1005, 30_000), 1);
@@ -293,6 +297,8 @@ fn datagrams_prolong_their_binding_each_time() {
     age(&mut director, Duration::from_secs(5));
     assert_eq!(send(&director, 1001), 1);
     assert!(director.tentative.list(now_ns()).unwrap()[0].1.until_ns > now_ns() + 290_000_000_000);
+    assert_eq!(send(&director, 1001), 1);
+    assert_eq!(bound(&director), [], "nor are two");
     assert_eq!(send(&director, 1001), 1);
     assert_eq!(bound(&director).len(), 1);
     assert_eq!(send(&director, 1002), 1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::connection::KeyV4;
+use lb_common::connection::{KeyV4, State};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::table::Layout as _;
 use lb_datapath::object::Sizes;
@@ -16,11 +16,10 @@ const FLOOD: u32 = 1_000_000;
 fn a_syn_flood_takes_no_connection_from_anybody() {
     let sizes = Sizes { connections: 1024, ..SMALL };
     let director = Director::with_sizes(sizes, [(WEB, rr(1..=3)), (WEB_UDP, rr(1..=3))]);
-    let homes: Vec<u16> = (0..500).map(|number| director.open(client(number))).collect();
+    let homes: Vec<u16> = (0..500).map(|number| director.establish(client(number))).collect();
     for number in 500..600 {
-        director.send(&Packet::udp(client(number)));
-        director.send(&Packet::udp(client(number)));
-        director.open(client(number));
+        (0..3).for_each(|_| _ = director.send(&Packet::udp(client(number))));
+        director.establish(client(number));
         director.send(&Packet::fin(client(number)));
     }
     for number in FLOOD..FLOOD + 20_000 {
@@ -48,6 +47,65 @@ fn a_syn_flood_takes_no_connection_from_anybody() {
     director.assert_counts_are_true();
 }
 
+/// What two packets open that may have a made-up source gives way to others: a handshake and no
+/// data, two datagrams, a handshake and its end.
+#[test]
+fn a_flood_of_pairs_takes_no_connection_from_anybody() {
+    let sizes = Sizes { connections: 1024, ..SMALL };
+    let director = Director::with_sizes(sizes, [(WEB, rr(1..=3)), (WEB_UDP, rr(1..=3))]);
+    let homes: Vec<u16> = (0..500).map(|number| director.establish(client(number))).collect();
+    for number in 0..100 {
+        (0..3).for_each(|_| _ = director.send(&Packet::udp(client(number))));
+    }
+    let known = director.entries();
+    for number in FLOOD..FLOOD + 20_000 {
+        let second = match number % 4 {
+            0 => Packet::fin(client(number)),
+            1 => Packet::data(client(number)),
+            _ => Packet::ack(client(number)),
+        };
+        for packet in [Packet::syn(client(number)), second] {
+            assert_eq!(director.send(&packet).verdict, Verdict::Tx);
+        }
+    }
+    for number in FLOOD..FLOOD + 20_000 {
+        let servers = [(); 2].map(|()| director.send(&Packet::udp(client(number))).server());
+        assert_eq!(servers[0], servers[1], "nothing comes between two of them");
+    }
+    for (number, home) in (0..).zip(homes) {
+        assert_eq!(director.send(&Packet::ack(client(number))).server(), home, "client {number}");
+    }
+    assert_eq!((director.event(TableEvent::Full), director.reason(Reason::Stray)), (0, 0));
+    let evicted = director.event(TableEvent::Evicted);
+    assert_eq!(director.entries() as u64 + evicted, known as u64 + 40_000);
+    // The 100 flows of datagrams are there, too.
+    let opened = director.stats(WEB_UDP, 1).connections;
+    (0..100).for_each(|number| _ = director.send(&Packet::udp(client(number))));
+    assert_eq!(director.stats(WEB_UDP, 1).connections, opened);
+    director.assert_counts_are_true();
+}
+
+fn state(director: &Director) -> State {
+    let (_, entry) = director.data_path.table.v4.entries().next().expect("an entry");
+    entry.state().expect("a state")
+}
+
+/// A client that only listens has no data to prove itself by.
+#[test]
+fn whoever_stays_is_proven_too() {
+    let mut web = rr([1]);
+    web.settings.timeouts.unproven = Duration::from_secs(8);
+    let director = Director::new([(WEB, web)]);
+    director.open(client(1));
+    director.send(&Packet::ack(client(1)));
+    assert_eq!(state(&director), State::Unproven, "at once");
+    assert_eq!(director.counts(WEB, 1), (1, 0), "it is active all the same");
+    // An eighth of the time-out, and ticks.
+    std::thread::sleep(Duration::from_millis(1600));
+    director.send(&Packet::ack(client(1)));
+    assert_eq!(state(&director), State::Established);
+}
+
 /// A half-open connection that the flood pushed out is opened by its client's next SYN, as if
 /// nothing had been.
 #[test]
@@ -58,7 +116,7 @@ fn a_flood_costs_a_new_client_a_retransmission_at_most() {
         director.send(&Packet::syn(client(number)));
     }
     assert_eq!(director.explain(&Packet::ack(client(1)).bytes()).1, [Reason::Stray], "pushed out");
-    let server = director.open(client(1));
+    let server = director.establish(client(1));
     assert_eq!(director.send(&Packet::ack(client(1))).server(), server);
 }
 
@@ -66,7 +124,7 @@ fn a_flood_costs_a_new_client_a_retransmission_at_most() {
 #[test]
 fn connections_beyond_a_full_table_keep_their_server() {
     let mut director = Director::with_sizes(ONE_PAGE, [(WEB, rr(1..=5)), (WEB_UDP, rr(1..=5))]);
-    let homes: Vec<u16> = (0..600).map(|number| director.open(client(number))).collect();
+    let homes: Vec<u16> = (0..600).map(|number| director.establish(client(number))).collect();
     let full = director.event(TableEvent::Full);
     assert_eq!(full + director.entries() as u64, 600);
     assert!(
@@ -107,7 +165,7 @@ fn strays_pass_again_once_no_connection_can_be_without_an_entry() {
     let stray = Packet::ack(client(FLOOD));
     assert_eq!(director.send(&stray).verdict, Verdict::Pass);
     for number in 0..600 {
-        director.open(client(number));
+        director.establish(client(number));
     }
     assert_eq!(director.send(&stray).verdict, Verdict::Tx, "it may be one of those without an entry");
     std::thread::sleep(Duration::from_millis(1900));
@@ -123,9 +181,9 @@ fn the_sweep_removes_what_was_idle_for_its_time_out() {
     for number in 0..90 {
         match number % 3 {
             0 => _ = director.send(&Packet::syn(client(number))),
-            1 => _ = director.open(client(number)),
+            1 => _ = director.establish(client(number)),
             _ => {
-                director.open(client(number));
+                director.establish(client(number));
                 director.send(&Packet::rst(client(number)));
             }
         }
@@ -149,13 +207,13 @@ fn expired_connections_make_room_at_once() {
     web.settings.timeouts.established = Duration::from_secs(1);
     let director = Director::with_sizes(ONE_PAGE, [(WEB, web)]);
     for number in 0..600 {
-        director.open(client(number));
+        director.establish(client(number));
     }
     let full = director.event(TableEvent::Full);
     assert!(full > 300);
     std::thread::sleep(Duration::from_millis(1900));
     let homes: BTreeMap<u32, u16> =
-        (1000..1100).map(|number| (number, director.open(client(number)))).collect();
+        (1000..1100).map(|number| (number, director.establish(client(number)))).collect();
     assert_eq!(director.event(TableEvent::Full), full);
     assert_eq!(director.event(TableEvent::Evicted), 0);
     for (number, home) in homes {

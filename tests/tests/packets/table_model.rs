@@ -242,7 +242,8 @@ fn a_long_history_meets_a_full_table() {
     let udp = (0..CLIENTS).map(Operation::Udp);
     let usable = |usable| [2, 3].map(|number| Operation::Usable(number, usable));
     let mut history: Vec<Operation> = tcp(SYN).chain(tcp(ACK)).chain(udp).collect();
-    history.extend(tcp(SYN).zip(tcp(ACK)).flat_map(|(syn, ack)| [syn, ack]));
+    let proven = |((syn, ack), data)| [syn, ack, data];
+    history.extend(tcp(SYN).zip(tcp(ACK)).zip(tcp(ACK | DATA)).flat_map(proven));
     history.extend(usable(false));
     history.extend(tcp(FIN | ACK).chain(tcp(SYN)).chain(tcp(ACK)));
     history.extend(usable(true));

@@ -240,9 +240,9 @@ fn nothing_is_told_without_a_trace_nor_after_it() {
 #[test]
 fn the_fast_way_is_left_alone_unless_somebody_traces() {
     let mut director = director();
-    director.open(client(1));
-    // The first datagram's entry is settled by the second.
-    (0..2).for_each(|_| drop(director.send(&Packet::udp(client(2)))));
+    director.establish(client(1));
+    // The entry is settled by the third one.
+    (0..3).for_each(|_| drop(director.send(&Packet::udp(client(2)))));
     let frames = [Packet::ack(client(1)).bytes(), Packet::udp(client(2)).bytes()];
     director.without_stage(Stage::Slow, |director| {
         for frame in &frames {

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-pub use self::frames::Kind;
 use self::frames::Frames;
+pub use self::frames::Kind;
 use crate::lab::{Director, Node};
 
 /// How long an honest client waits: TCP sends a SYN that was lost again after 1, 3 and 7 s.
@@ -136,7 +136,8 @@ fn send(
 
 /// A packet socket on eth0 of the calling thread's namespace.
 fn socket() -> Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).context("no packet socket")?;
+    let socket =
+        Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).context("no packet socket")?;
     let index = if_nametoindex("eth0").context("no eth0")?;
     // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an
     // integer.

@@ -29,8 +29,14 @@ const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
 /// Nothing expires, however slow the machine is.
 const AN_HOUR: Duration = Duration::from_secs(3600);
-const TIMEOUTS: Timeouts =
-    Timeouts { syn_recv: AN_HOUR, unproven: AN_HOUR, established: AN_HOUR, fin_wait: AN_HOUR, closed: AN_HOUR, udp: AN_HOUR };
+const TIMEOUTS: Timeouts = Timeouts {
+    syn_recv: AN_HOUR,
+    unproven: AN_HOUR,
+    established: AN_HOUR,
+    fin_wait: AN_HOUR,
+    closed: AN_HOUR,
+    udp: AN_HOUR,
+};
 const SIZES: Sizes = Sizes { connections: 8192, connections_v6: 8192, services: 256, ..SMALL };
 
 pub(super) fn vip(number: u8) -> Ipv4Addr {
