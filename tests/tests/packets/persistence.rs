@@ -177,6 +177,8 @@ fn a_binding_ends_with_its_time_and_packets_of_connections_prolong_it() {
     }
     assert!(left(&director)[0] < Duration::from_secs(6), "first packets do not prolong it");
     assert_eq!(director.send(&Packet::ack(from(1, 2000))).server(), 1);
+    assert!(left(&director)[0] < Duration::from_secs(6), "nor do two packets");
+    assert_eq!(director.send(&Packet::data(from(1, 2000))).server(), 1);
     assert!(left(&director)[0] > Duration::from_secs(299), "an established connection does");
     age(&mut director, Duration::ZERO);
     assert_eq!(director.establish(from(1, 3000)), 2, "its time is over: it is new");
