@@ -1,7 +1,7 @@
 //! The state on the terminal.
 //!
-//! - here: what is around the view; `views`: services, servers, events; `cluster`; `over`: what lies
-//!   over the view
+//! - here: what is around the view; `views`: services, servers, events; `cluster`; `over`: what
+//!   lies over the view
 
 mod cluster;
 mod over;

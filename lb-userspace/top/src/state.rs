@@ -238,7 +238,7 @@ impl State {
             KeyCode::Enter | KeyCode::Right => self.drill(),
             KeyCode::Esc | KeyCode::Left => self.leave(),
             KeyCode::Char('d' | 'e' | 'p') if !self.waiting => {
-                self.over = self.order(code).map(Over::Confirm)
+                self.over = self.order(code).map(Over::Confirm);
             }
             _ => {}
         }

@@ -1,8 +1,8 @@
 //! By which names, from which pages and with which tokens somebody may ask.
 //!
 //! A page of another site must not read this one through the browser of whoever is on call: by DNS
-//! rebinding its name would lead here (so names are checked), and by forms and scripts it could send
-//! orders (so the origin is checked, and each order bears a token).
+//! rebinding its name would lead here (so names are checked), and by forms and scripts it could
+//! send orders (so the origin is checked, and each order bears a token).
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

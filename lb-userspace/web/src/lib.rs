@@ -3,8 +3,8 @@
 //! - [`Director`]: whom all requests are handed on to
 //! - [`Prepared`]: the server: certificate and tokens, then TLS, connections and their limits
 //! - `access`: by which names, from which pages, and with which tokens somebody may ask
-//! - `snapshot`: the director's state, taken once a second for all viewers, with `history`: the last
-//!   15 minutes
+//! - `snapshot`: the director's state, taken once a second for all viewers, with `history`: the
+//!   last 15 minutes
 //! - `api`: `/api/v1`, with `openapi`, the document that describes it, and `problem`, its errors
 //! - `page`: the page for people, HTML that is rendered here; scripts only refresh it
 //!

@@ -131,8 +131,8 @@ impl Prepared {
     }
 }
 
-/// One connection. Whatever goes wrong is the client's affair: one that asks in a wrong way has been
-/// told so.
+/// One connection. Whatever goes wrong is the client's affair: one that asks in a wrong way has
+/// been told so.
 async fn converse<S>(stream: S, peer: SocketAddr, service: TowerToHyperService<Router>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_token_tells_its_owner() {
         let text = format!("# who\n\n alice {TOKEN} \nbob {}\n", TOKEN.to_uppercase());
-        let tokens = parse(&text).ok().expect("tokens");
+        let tokens = parse(&text).expect("tokens");
         assert_eq!(tokens.owner(TOKEN), Some("alice"));
         assert_eq!(tokens.owner(&TOKEN.to_uppercase()), Some("bob"));
         for wrong in ["", "alice", &TOKEN[1..], &format!("{TOKEN}0")] {

@@ -29,7 +29,13 @@ fn directors(talk: &Talk) -> Pair {
     let tokens = talk.lab.state().folder().join("tokens");
     fs::write(&tokens, format!("alice {TOKEN}\n")).expect("a file");
     fs::set_permissions(&tokens, PermissionsExt::from_mode(0o600)).expect("chmod");
+    let web = format!("web:\n  tokens: {}\n", tokens.display());
+    Pair::start_with(talk, SETTINGS, &configuration(talk, &web)).expect("both directors start")
+}
+
+/// The talk's, with servers kept out in this lab only.
+fn configuration(talk: &Talk, more: &str) -> String {
     let example = cluster::configuration().expect("the example");
-    let configuration = format!("{example}\nweb:\n  tokens: {}\n", tokens.display());
-    Pair::start_with(talk, SETTINGS, &configuration).expect("both directors start")
+    let disabled = talk.lab.state().folder().join("disabled");
+    format!("{example}\nmaintenance_dir: {}\n{more}", disabled.display())
 }

@@ -3,10 +3,11 @@
 use std::process::Command;
 use std::time::Instant;
 
+use lb_api::status::Status;
 use lb_lab::cluster::Talk;
-use lb_lab::lab::{director, shell, unique_name};
+use lb_lab::lab::{Director, director, shell, unique_name};
 
-use super::PATIENCE;
+use super::{PATIENCE, configuration};
 
 /// A terminal of 100 columns and 30 lines, with a tmux server of its own.
 struct Terminal {
@@ -75,7 +76,9 @@ impl Drop for Terminal {
 fn top_on_a_terminal() {
     let name = unique_name("top");
     let talk = Talk::new(&name).expect("the cluster comes up");
-    let director = talk.start_serving().expect("lb serves on ha1");
+    let director = Director::start(&talk.ha1, &configuration(&talk, "")).expect("lb starts on ha1");
+    let both = |status: &Status| status.serves("www1") && status.serves("www2");
+    director.wait_until("both servers up", PATIENCE, both).expect("both serve");
     let terminal = Terminal::start(&name);
     terminal.wait_for("the shell", |screen| screen.contains("ready:"));
     let lb = director::binary().expect("lb");
@@ -96,13 +99,15 @@ fn top_on_a_terminal() {
             status.server("www2").is_some_and(|server| server.effective_weight == 0)
         })
         .expect("www2 is kept out");
-    terminal.keys(&["Escape"]);
-    terminal.wait_for("the state", |screen| screen.contains("maintenance"));
+    // Escape and the next key would be one key, with Alt.
+    terminal.keys(&["Enter"]);
+    terminal.wait_for("the state", |screen| screen.contains("maintenance") && !screen.contains("Done"));
     terminal.keys(&["e"]);
     terminal.wait_for("the question", |screen| screen.contains("Enable 211.58.250.27:80?"));
     terminal.keys(&["y"]);
     director.wait_until("www2 back", PATIENCE, |status| status.serves("www2")).expect("www2 is back");
-    terminal.keys(&["Escape", "3"]);
+    terminal.wait_for("what came of it", |screen| screen.contains("Done"));
+    terminal.keys(&["Enter", "3"]);
     terminal.wait_for("the events", |screen| screen.contains("www2"));
     terminal.keys(&["q"]);
     terminal.assert_restored();

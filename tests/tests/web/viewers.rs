@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_lab::busy::measured;
-use lb_lab::cluster::{self, Talk};
+use lb_lab::cluster::Talk;
 use lb_lab::lab::{Director, browser, unique_name};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
+
+use super::configuration;
 
 const VIEWERS: usize = 100;
 const LOOKED_AT: Duration = Duration::from_secs(10);
@@ -21,7 +23,7 @@ const SHARE_OF_DEBUG_BUILD: f64 = 0.5;
 #[test]
 fn a_hundred_viewers_cost_the_director_little() -> Result<()> {
     let talk = Talk::new(&unique_name("viewers"))?;
-    let configuration = cluster::configuration()? + "\nweb: on\n";
+    let configuration = configuration(&talk, "web: on\n");
     let director = Director::start(&talk.ha1, &configuration)?;
     let is_debug = lb_lab::lab::director::binary()?.components().any(|part| part.as_os_str() == "debug");
     let most = if is_debug { SHARE_OF_DEBUG_BUILD } else { SHARE };
