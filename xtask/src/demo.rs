@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use lb_lab::cluster::pair::{Pair, Settings};
-use lb_lab::cluster::{NODES, Talk};
+use lb_lab::cluster::{self, NODES, Talk};
 use lb_lab::lab::state::Owner;
-use lb_lab::lab::{State, cleanup, director};
+use lb_lab::lab::{State, browser, cleanup, director};
 use lb_lab::scenario::{Tell, methods, one, two};
 
 use crate::setup::{self, Scope};
@@ -16,6 +16,9 @@ use crate::{lab, workspace};
 
 /// The lab of the methods' scene.
 const METHODS_LAB: &str = "methods";
+
+/// Ports of this machine's loopback by which the directors' pages are seen.
+const PAGES: [u16; 2] = [9206, 9207];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -46,6 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for socket in sockets {
             println!("    {} status --socket {}", lb.display(), socket.display());
         }
+        println!("    http://127.0.0.1:{}/ and http://127.0.0.1:{}/ in a browser", PAGES[0], PAGES[1]);
         println!("{}", lab::how_to_look_around(lab::DEFAULT_NAME));
     } else {
         drop(talk);
@@ -74,11 +78,18 @@ fn play_one(talk: &Talk, tell: Tell) -> Result<()> {
 }
 
 fn play_two(talk: &Talk, tell: Tell) -> Result<()> {
-    let mut pair = Pair::start(talk, Settings::DEFAULT)?;
+    let configuration = cluster::configuration()? + "\nweb: on\n";
+    let mut pair = Pair::start_with(talk, Settings::DEFAULT, &configuration)?;
+    let pages = [(&talk.ha1, PAGES[0]), (&talk.ha2, PAGES[1])];
+    let pages: Vec<String> =
+        pages.into_iter().map(|(node, port)| browser::relay_page(node, port)).collect::<Result<_>>()?;
     tell(&format!(
-        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; heartbeats use two networks:\n\n{}",
+        "lb runs on ha1 (pid {}), which is active, and on ha2 (pid {}), which stands by; heartbeats use two networks; \
+         their pages are {} and {}:\n\n{}",
         pair.ha1.process().pid(),
         pair.ha2.process().pid(),
+        pages[0],
+        pages[1],
         pair.ha1.listing()?
     ));
     let played = two::play(talk, &mut pair, tell);

@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -19,6 +19,8 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("lb-config", &["lb-model"]),
     ("lb-api", &["lb-model"]),
     ("lb-system", &["lb-model"]),
+    ("lb-top", &["lb-model", "lb-api"]),
+    ("lb-web", &["lb-model", "lb-api", "lb-system"]),
     ("lb-net", &["lb-common", "lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
@@ -37,6 +39,8 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "lb-health",
             "lb-cluster",
             "lb-sync",
+            "lb-top",
+            "lb-web",
         ],
     ),
     ("lb-fuzz", &[]),

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
+mod axe;
 mod emulator;
 mod install;
 mod machine;

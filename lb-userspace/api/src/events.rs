@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Number of stored events of servers, and of other events: an outage of a rack must not displace a
 /// take-over.
 const KEPT: usize = 500;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Info,
@@ -20,8 +21,11 @@ pub enum Level {
 }
 
 /// One event. Nothing in it is secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
+    /// Counts the events of this process from 0.
+    #[serde(default)]
+    pub number: u64,
     /// UTC, RFC 3339 with milliseconds.
     pub time: String,
     pub level: Level,
@@ -53,6 +57,9 @@ pub struct Record {
     /// What kind of cause, in `snake_case`; these names stay. Only changes of a role have it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause_id: Option<String>,
+    /// Who gave an order by way of the network.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
     /// Milliseconds: how long the event took, or how long the previous state lasted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub took_ms: Option<f64>,
@@ -62,6 +69,7 @@ impl Record {
     /// A record with the current time.
     pub fn new(level: Level, event: &str, text: String) -> Self {
         Self {
+            number: 0,
             time: rfc3339(SystemTime::now()),
             level,
             event: event.to_owned(),
@@ -76,6 +84,7 @@ impl Record {
             to: None,
             cause: None,
             cause_id: None,
+            by: None,
             took_ms: None,
         }
     }
@@ -130,6 +139,10 @@ impl Record {
         Self { cause_id: Some(id.to_owned()), ..self }
     }
 
+    pub fn by(self, who: &str) -> Self {
+        Self { by: Some(who.to_owned()), ..self }
+    }
+
     pub fn took(self, took: Duration) -> Self {
         Self { took_ms: Some((took.as_secs_f64() * 1e6).round() / 1e3), ..self }
     }
@@ -142,8 +155,8 @@ fn rfc3339(time: SystemTime) -> String {
 /// The last events.
 #[derive(Debug, Default)]
 pub struct Events {
-    of_servers: VecDeque<(u64, Record)>,
-    others: VecDeque<(u64, Record)>,
+    of_servers: VecDeque<Record>,
+    others: VecDeque<Record>,
     /// Number of events so far.
     count: u64,
 }
@@ -161,15 +174,15 @@ impl Events {
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back((self.count, record));
+        kept.push_back(Record { number: self.count, ..record });
         self.count += 1;
     }
 
     /// All stored events in the order of recording.
     pub fn recent(&self) -> Vec<Record> {
-        let mut all: Vec<&(u64, Record)> = self.of_servers.iter().chain(&self.others).collect();
-        all.sort_by_key(|(number, _)| *number);
-        all.into_iter().map(|(_, record)| record.clone()).collect()
+        let mut all: Vec<&Record> = self.of_servers.iter().chain(&self.others).collect();
+        all.sort_by_key(|record| record.number);
+        all.into_iter().cloned().collect()
     }
 }
 
@@ -189,6 +202,7 @@ pub fn log(record: &Record) {
                 to = record.to,
                 cause = record.cause,
                 cause_id = record.cause_id,
+                by = record.by,
                 took_ms = record.took_ms,
                 "{}",
                 record.text
@@ -216,6 +230,8 @@ mod tests {
         events.record(Record::new(Level::Info, "test", "quorum".to_owned()));
         let recent = events.recent();
         assert_eq!(recent.len(), KEPT + 2);
+        let numbers = [0, 1, KEPT, KEPT + 1].map(|index| recent[index].number);
+        assert_eq!(numbers, [0, 4, 503, 504]);
         let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
     }

@@ -2,16 +2,19 @@
 //! made.
 
 mod questions;
+mod sentences;
 
 use std::net::{IpAddr, SocketAddr};
 
 use lb_model::{Forwarding, Health, Step, Totals};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::sentences::Tone;
 use crate::events::Level;
 
 /// A snapshot of the running director.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the running `lb`.
     pub version: String,
@@ -64,7 +67,7 @@ pub struct Status {
 }
 
 /// Fragments that came before those that they wait for, since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FragmentsStatus {
     /// The controller has taken them.
     pub held: u64,
@@ -77,7 +80,7 @@ pub struct FragmentsStatus {
 }
 
 /// An interface that clients' packets come in by, besides the main one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     pub name: String,
     /// How the XDP program is attached: `native`, `generic`, or `none` if it is not.
@@ -85,7 +88,7 @@ pub struct InterfaceStatus {
 }
 
 /// A finding, see [`crate::findings`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FindingStatus {
     /// The kind's id in `snake_case`: the label of the metric `lb_finding`.
     pub finding: String,
@@ -100,7 +103,7 @@ pub struct FindingStatus {
 }
 
 /// Totals of all health checks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChecksStatus {
     /// Number of periodic checks.
     pub running: u64,
@@ -111,7 +114,7 @@ pub struct ChecksStatus {
 }
 
 /// The cluster as this node sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterStatus {
     pub name: String,
     /// Name of this node.
@@ -127,7 +130,7 @@ pub struct ClusterStatus {
 }
 
 /// Connection synchronisation, as this director sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncStatus {
     pub peers: Vec<SyncPeer>,
     /// Datagrams and connections that were not used, by reason.
@@ -137,7 +140,7 @@ pub struct SyncStatus {
 }
 
 /// What passes between this director and another one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncPeer {
     pub node: String,
     /// It answers.
@@ -163,7 +166,7 @@ pub struct SyncPeer {
     pub received: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStatus {
     pub name: String,
     pub address: IpAddr,
@@ -176,7 +179,7 @@ pub struct NodeStatus {
 }
 
 /// What a node needs in order to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReadiness {
     /// The XDP program is attached.
     pub data_path: bool,
@@ -190,7 +193,7 @@ pub struct NodeReadiness {
     pub references: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStatus {
     pub name: String,
     pub vips: Vec<IpAddr>,
@@ -212,7 +215,7 @@ pub struct GroupStatus {
 }
 
 /// A heartbeat path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathStatus {
     pub name: String,
     pub open: bool,
@@ -227,14 +230,14 @@ pub struct PathStatus {
     pub dropped: Vec<Count>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Heard {
     pub node: String,
     pub ago_ms: u64,
 }
 
 /// The result of an operator's command.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// Groups that are moving.
     pub moves: Vec<Move>,
@@ -244,14 +247,14 @@ pub struct Accepted {
 }
 
 /// A group that moves from one node to another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Move {
     pub group: String,
     pub from: String,
 }
 
 /// The report of a check that an operator ran by `lb probe`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// The check's type: `http`, `tcp`, …
     pub check: String,
@@ -270,7 +273,7 @@ pub struct ProbeReport {
 }
 
 /// A named counter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// In `snake_case`: the label of the metric.
     pub reason: String,
@@ -278,7 +281,7 @@ pub struct Count {
 }
 
 /// The connection table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableStatus {
     /// Slots for connections of IPv4.
     pub capacity: u64,
@@ -306,7 +309,7 @@ pub struct TableStatus {
     pub contended: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     pub name: String,
     pub vip: IpAddr,
@@ -344,7 +347,7 @@ pub struct ServiceStatus {
 }
 
 /// Persistence: clients that are bound to their server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersistenceStatus {
     pub timeout_s: u64,
     /// Bits of an address that tell clients apart.
@@ -359,7 +362,7 @@ pub struct PersistenceStatus {
     pub clients: Vec<BoundClient>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct BoundClient {
     /// Its address, or the first one of its prefix.
     pub client: IpAddr,
@@ -368,7 +371,7 @@ pub struct BoundClient {
 }
 
 /// The quorum: whether enough servers are usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuorumStatus {
     /// Configured weight.
     pub weight: u32,
@@ -380,7 +383,7 @@ pub struct QuorumStatus {
     pub since_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
     pub name: String,
     pub address: IpAddr,
@@ -430,7 +433,7 @@ pub struct ServerStatus {
 }
 
 /// A check of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckStatus {
     /// The check's type: `http`, `tcp`, …
     pub check: String,

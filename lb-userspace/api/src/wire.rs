@@ -34,6 +34,8 @@ pub enum Request {
         force: bool,
     },
     Resume,
+    /// Read the configuration file again.
+    Reload,
     Maintenance {
         on: bool,
         #[serde(default)]

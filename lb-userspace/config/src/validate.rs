@@ -15,6 +15,7 @@ mod server;
 mod service;
 mod source_nat;
 mod tunnel;
+mod web;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -60,6 +61,7 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
             .unwrap_or(BINDINGS),
         control: validator.control(file.control.as_ref(), root.key("control")),
         metrics: validator.metrics(file.metrics.as_ref(), root.key("metrics")),
+        web: validator.web(file.web.as_ref(), root.key("web")),
         timeouts,
         maintenance: validator
             .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {
@@ -97,6 +99,9 @@ const XDP_MODES: [(&str, XdpMode); 3] =
 
 /// Default of `bindings`: clients of a large site, and 30 MB.
 const BINDINGS: u32 = 1 << 18;
+
+/// Default of `metrics: { listen: … }`.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9105);
 
 const MAINTENANCE: &str = "/var/lib/lb/disabled";
 
@@ -222,24 +227,34 @@ impl Validator {
         Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/lb/lb.sock")) }
     }
 
-    fn metrics(&mut self, metrics: Option<&yaml::Metrics>, span: SourceSpan<'_>) -> Option<Metrics> {
+    fn metrics(
+        &mut self,
+        metrics: Option<&yaml::SwitchOr<yaml::Metrics>>,
+        span: SourceSpan<'_>,
+    ) -> Option<Metrics> {
         let listen = match metrics {
             None => None,
-            Some(yaml::Metrics::On(on)) => {
-                self.optional(Value::of(&on.listen, "listen", span), values::listen)
+            Some(yaml::SwitchOr::On(on)) => {
+                self.optional(Value::of(&on.listen, "listen", span), |text| values::listen(text, METRICS))
             }
-            Some(yaml::Metrics::Switch(switch)) => match switch.as_str() {
-                "off" | "false" | "no" => return None,
-                "on" | "true" | "yes" => None,
-                other => {
-                    let message =
-                        format!("metrics {}: expected off or a mapping with `listen`", quoted(other));
-                    self.mistake(span.at(), message);
-                    None
+            Some(yaml::SwitchOr::Switch(switch)) => {
+                if !self.is_on(switch, "metrics", "off or a mapping with `listen`", span) {
+                    return None;
                 }
-            },
+                None
+            }
         };
-        Some(Metrics { listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9105))) })
+        Some(Metrics { listen: listen.unwrap_or(METRICS) })
+    }
+
+    /// What the switch of a section says; what is neither on nor off is reported.
+    fn is_on(&mut self, switch: &str, key: &str, expected: &str, span: SourceSpan<'_>) -> bool {
+        match switch {
+            "off" | "false" | "no" => return false,
+            "on" | "true" | "yes" => {}
+            other => self.mistake(span.at(), format!("{key} {}: expected {expected}", quoted(other))),
+        }
+        true
     }
 
     /// The times given in `timeouts`; missing ones are taken from `base`.

@@ -124,10 +124,10 @@ fn no_path(example: &str) -> String {
     format!("expected an absolute path, such as {example}")
 }
 
-/// The local address and port, IPv4 or IPv6, that the HTTP server for metrics listens on.
-pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+/// The local address and port, IPv4 or IPv6, that an HTTP server listens on.
+pub(crate) fn listen(text: &str, example: SocketAddr) -> Result<SocketAddr, String> {
     let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
-    address.ok_or_else(|| "expected an address and port, such as 127.0.0.1:9105".into())
+    address.ok_or_else(|| format!("expected an address and port, such as {example}"))
 }
 
 /// A virtual IP address and the ports of a service.

@@ -3,6 +3,8 @@
 //! Scalars are kept as text, so that `validate` can report all wrong values of a file
 //! at once and quote them literally.
 
+use std::marker::PhantomData;
+
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -16,7 +18,8 @@ pub(crate) struct File {
     pub connections: Scalar,
     pub bindings: Scalar,
     pub control: Option<Control>,
-    pub metrics: Option<Metrics>,
+    pub metrics: Option<SwitchOr<Metrics>>,
+    pub web: Option<SwitchOr<Web>>,
     pub timeouts: Option<Timeouts>,
     pub maintenance_dir: Scalar,
     pub zero_copy: Scalar,
@@ -124,16 +127,39 @@ pub(crate) struct Control {
 }
 
 #[derive(Debug)]
-pub(crate) enum Metrics {
+pub(crate) enum SwitchOr<T> {
     /// `off`, `on` or a synonym.
     Switch(String),
-    On(MetricsOn),
+    On(T),
+}
+
+/// A section that can be switched off.
+trait Switched {
+    const EXPECTED: &str;
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct MetricsOn {
+pub(crate) struct Metrics {
     pub listen: Scalar,
+}
+
+impl Switched for Metrics {
+    const EXPECTED: &str = "`off` or a mapping with `listen`";
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Web {
+    pub listen: Scalar,
+    pub certificate: Scalar,
+    pub key: Scalar,
+    pub tokens: Scalar,
+    pub hosts: Option<Vec<Scalar>>,
+}
+
+impl Switched for Web {
+    const EXPECTED: &str = "`on`, `off` or a mapping with `listen`";
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -334,29 +360,29 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
-impl<'de> Deserialize<'de> for Metrics {
+impl<'de, T: Deserialize<'de> + Switched> Deserialize<'de> for SwitchOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SwitchOrMap;
-        impl<'de> Visitor<'de> for SwitchOrMap {
-            type Value = Metrics;
+        struct SwitchOrMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Switched> Visitor<'de> for SwitchOrMap<T> {
+            type Value = SwitchOr<T>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`off` or a mapping with `listen`")
+                f.write_str(T::EXPECTED)
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Metrics, E> {
-                Ok(Metrics::Switch(text.to_owned()))
+            fn visit_str<E: Error>(self, text: &str) -> Result<SwitchOr<T>, E> {
+                Ok(SwitchOr::Switch(text.to_owned()))
             }
 
-            fn visit_bool<E: Error>(self, on: bool) -> Result<Metrics, E> {
-                Ok(Metrics::Switch(on.to_string()))
+            fn visit_bool<E: Error>(self, on: bool) -> Result<SwitchOr<T>, E> {
+                Ok(SwitchOr::Switch(on.to_string()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Metrics, A::Error> {
-                MetricsOn::deserialize(MapAccessDeserializer::new(map)).map(Metrics::On)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SwitchOr<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(SwitchOr::On)
             }
         }
-        deserializer.deserialize_any(SwitchOrMap)
+        deserializer.deserialize_any(SwitchOrMap(PhantomData))
     }
 }
 

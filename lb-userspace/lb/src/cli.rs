@@ -12,6 +12,7 @@ mod run;
 mod servers;
 mod status;
 mod stop;
+mod top;
 mod trace;
 
 use anyhow::Result;
@@ -47,6 +48,9 @@ enum Command {
     Doctor(doctor::Options),
     /// Show the services, their servers and connections, the cluster, and what is wrong
     Status(status::Options),
+    /// Show services, servers, events and the cluster live, with rates; disable, enable and probe
+    /// servers
+    Top(top::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),
     /// Give a real server no new connections until `lb enable`, also after a restart of lb
@@ -84,6 +88,7 @@ pub(crate) fn main() -> Result<()> {
         Command::Check(options) => check::run(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Status(options) => status::run(options),
+        Command::Top(options) => top::run(options),
         Command::Probe(options) => probe::run(options),
         Command::Disable(options) => servers::disable(options),
         Command::Enable(options) => servers::enable(options),

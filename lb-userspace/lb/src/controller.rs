@@ -93,6 +93,7 @@ use lb_health::server::Machine;
 use lb_model::{Config, Server, ServiceKey, XdpMode};
 use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
+use lb_system::worker::Worker;
 use sd_notify::NotifyState;
 
 use self::checks::Checks;
@@ -144,6 +145,8 @@ pub(crate) struct Controller {
     maintenance: Maintenance,
     sorry: Sorry,
     tracer: Tracer,
+    /// The thread of the page and the HTTP API.
+    _web: Option<Worker>,
 }
 
 impl Controller {

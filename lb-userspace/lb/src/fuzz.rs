@@ -1,19 +1,25 @@
-//! What clients of our own servers send: the control socket, the HTTP endpoint, the sorry page.
+//! What clients of our own servers send: the control socket, the HTTP endpoint, the page with the
+//! API, the sorry page.
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lb_api::findings::Findings;
 use lb_api::wire::Reply;
 use lb_fuzz::bytes::samples;
 use lb_fuzz::script::{End, Script, runtime, scripts};
 use lb_fuzz::{Failed, hold, targets};
+use lb_model::Web;
+use lb_web::Prepared;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::observe::web::Asked;
 use crate::observe::{http, requests, samples as observed, socket};
 use crate::sorry;
 
@@ -21,6 +27,7 @@ targets! {
     control 60 "requests to the control socket" => run_control;
     metrics 60 "requests to the HTTP endpoint" => run_metrics;
     sorry 60 "requests to the sorry page" => run_sorry;
+    web 60 "requests to the page and the API" => run_web;
 }
 
 /// Far beyond every limit of theirs.
@@ -101,12 +108,13 @@ fn http_requests() -> Vec<Vec<u8>> {
     ])
 }
 
-/// Plays the script to the server there, then asks it in good order; returns the answer to that.
-async fn asked_well_after(script: &Script, server: SocketAddr) -> String {
+/// Plays the script to the server there, then asks it for `path` in good order; returns the answer
+/// to that.
+async fn asked_well_after(script: &Script, server: SocketAddr, path: &str) -> String {
     script.play(TcpStream::connect(server).await.expect("a connection")).await;
     let mut stream = TcpStream::connect(server).await.expect("a connection");
-    let request = b"GET /healthz HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("a request is taken");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request is taken");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     answer
@@ -124,7 +132,40 @@ pub(crate) fn run_metrics(config: Config) -> Result<(), Failed> {
         let answer = runtime.block_on(in_time(async {
             let (listener, address) = listener().await;
             let server = tokio::spawn(http::serve(listener, requests::fixed(observed::cluster())));
-            let answer = asked_well_after(&script, address).await;
+            let answer = asked_well_after(&script, address, "/healthz").await;
+            server.abort();
+            answer
+        }))?;
+        prop_assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        Ok(())
+    })
+}
+
+fn web_requests() -> Vec<Vec<u8>> {
+    let mut all = http_requests();
+    all.extend(samples([
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /?search=%ff%00&from=18446744073709551615 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /service?name=web&from=99999999999 HTTP/1.1\r\nHost: [::1]:9106\r\n\r\n",
+        b"GET /api/v1/servers?limit=1000&offset=18446744073709551615 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /api/v1/events?after=18446744073709551615 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 31\r\n\r\ndo=disable&server=www1&token=%ff",
+        b"POST /api/v1/servers/disable HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"server\":\"www1\"}",
+    ]));
+    all
+}
+
+pub(crate) fn run_web(config: Config) -> Result<(), Failed> {
+    let runtime = runtime();
+    hold(config, client(web_requests()), |script| {
+        let answer = runtime.block_on(in_time(async {
+            let (listener, address) = listener().await;
+            let web = Web { listen: address, tls: None, tokens: None, hosts: Vec::new() };
+            let asked =
+                Asked { requests: requests::fixed(observed::cluster()), findings: Findings::default() };
+            let server = Prepared::new(&web).expect("no files").serve(listener, Arc::new(asked));
+            let server = tokio::spawn(server);
+            let answer = asked_well_after(&script, address, "/api/v1/openapi.json").await;
             server.abort();
             answer
         }))?;
@@ -143,7 +184,7 @@ pub(crate) fn run_sorry(config: Config) -> Result<(), Failed> {
                     tokio::spawn(sorry::serve_one(stream));
                 }
             });
-            let answer = asked_well_after(&script, address).await;
+            let answer = asked_well_after(&script, address, "/healthz").await;
             server.abort();
             answer
         }))?;

@@ -5,6 +5,7 @@ pub(crate) mod listing;
 pub(crate) mod metrics;
 pub(crate) mod requests;
 pub(crate) mod socket;
+pub(crate) mod web;
 
 #[cfg(test)]
-pub(crate) mod samples;
+pub(crate) use lb_api::samples;

@@ -20,6 +20,7 @@ use crate::ids::GroupId;
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
+use crate::web::Web;
 use lb_common::vlan::Vlan;
 
 /// The configuration of one `lb run`.
@@ -37,6 +38,8 @@ pub struct Config {
     pub bindings: u32,
     pub control: Control,
     pub metrics: Option<Metrics>,
+    /// The page and the HTTP API. `None`: off.
+    pub web: Option<Web>,
     pub timeouts: Timeouts,
     /// A file `ADDRESS` or `ADDRESS:PORT` in this folder puts that server into maintenance. Default
     /// `/var/lib/lb/disabled`.

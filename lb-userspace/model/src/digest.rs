@@ -38,6 +38,7 @@ impl Config {
             bindings: _,
             control: _,
             metrics: _,
+            web: _,
             timeouts: _,
             maintenance: _,
             zero_copy: _,

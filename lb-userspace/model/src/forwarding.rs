@@ -11,6 +11,7 @@ pub use lb_common::nat::LONGEST_RING as MOST_OF_A_BACKEND;
 pub use lb_common::nat::source::MOST_ADDRESSES as MOST_SOURCES;
 /// Most different lists of `source_nat` that all services together may have.
 pub const MOST_SOURCE_LISTS: usize = lb_common::nat::source::MOST_POOLS as usize / 2;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Server;
@@ -19,7 +20,7 @@ use crate::quic::QuicServerIds;
 /// How a server is reached. `lb_common::server::Forwarding` is the data path's.
 ///
 /// Status and listing bear ipvsadm's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Forwarding {
     /// Direct routing: the frame's MACs change and nothing else.
     #[serde(rename = "Route")]

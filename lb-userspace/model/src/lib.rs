@@ -9,6 +9,7 @@
 //! - [`canonical`]: names of servers, as operators write them
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
 //! - [`Ports`]: the ports of a service
+//! - [`Web`]: how the page and the HTTP API are served
 //! - [`health`]: a server's health, traffic totals, the steps of a probe
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
@@ -25,6 +26,7 @@ mod names;
 mod ports;
 mod quic;
 mod tunnel;
+mod web;
 
 pub use self::check::*;
 pub use self::cluster::*;
@@ -36,4 +38,5 @@ pub use self::names::canonical;
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;
+pub use self::web::{Web, WebTls};
 pub use lb_common::vlan::Vlan;

@@ -143,7 +143,7 @@ fn heartbeat_address(director: &Node) -> Prefix {
 }
 
 /// The talk's configuration: the example that is shipped.
-fn configuration() -> Result<String> {
+pub fn configuration() -> Result<String> {
     let example = workspace::root().join("deploy/examples/talk.yaml");
     if !example.is_file() {
         return Ok(CONFIGURATION.to_owned());

@@ -21,6 +21,7 @@
 
 pub mod bare_machine;
 pub mod bpf_file_system;
+pub mod browser;
 pub mod capture;
 pub mod cleanup;
 pub mod director;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, emulator, list, servers};
+use super::{apt, axe, emulator, list, servers};
 use crate::workspace;
 
 /// The required release of bpf-linker, whose options the build uses.
@@ -60,6 +60,7 @@ fn without_apt(how: &How) -> Result<()> {
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
         How::Servers => servers::make(),
         How::Emulator => emulator::make(),
+        How::Axe => axe::make(),
         How::Mount(mount) => mount.make(),
     }
 }

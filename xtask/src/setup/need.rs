@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lb_lab::lab::browser;
 use lb_lab::lab::servers::{catalog, root};
 
 use super::machine::{self, Mount};
@@ -67,6 +68,8 @@ pub(super) enum How {
     Servers,
     /// qemu, from Debian packages.
     Emulator,
+    /// axe-core, from npm.
+    Axe,
     /// A mount.
     Mount(Mount),
 }
@@ -99,10 +102,15 @@ impl fmt::Display for How {
                 "download 43 MB of Debian packages and unpack them to 140 MB in {}; none of it is installed",
                 emulator::unpacked().display()
             ),
+            Self::Axe => {
+                write!(f, "npm pack axe-core@{}, of which one file is kept in target", browser::AXE_VERSION)
+            }
             Self::Mount(mount) => mount.fmt(f),
         }
     }
 }
+
+const FONTS: &str = "/usr/share/fonts/truetype/dejavu";
 
 /// The missing requirements of `scope`, in the order of installation.
 pub(super) fn missing(scope: Scope) -> Vec<Missing> {
@@ -140,6 +148,18 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
         program("faketime", "faketime", "sets a director's clock back in a test");
+        program("chromium", "chromium", "shows the page in a test");
+        program("chromedriver", "chromium-driver", "drives the browser");
+        program("tmux", "tmux", "is the terminal of lb top in a test");
+        program("npm", "npm", "fetches axe-core");
+    }
+    if scope == Scope::Test && !Path::new(FONTS).exists() {
+        let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
+        missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
+    }
+    if scope == Scope::Test && !browser::axe().exists() {
+        let what = "axe-core".to_owned();
+        missing.push(Missing { what, why: "finds what keeps people from using the page", how: How::Axe });
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();

@@ -12,10 +12,9 @@
 //! Whoever reads the file can take the cluster over, so it must belong to root or to the user `lb`
 //! runs as, and be readable by nobody else.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use lb_system::private_file::{self, PrivateFileError};
 
 use super::{KeyId, Keys};
 
@@ -28,22 +27,10 @@ const MAKE_ONE: &str = "make one with: openssl rand -hex 32";
 /// Why the key file was refused, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{}: not a regular file", path.display())]
-    NotAFile { path: PathBuf },
-    #[error(
-        "{0}: its mode is {mode:04o}, so others than its owner may use it: chmod 600 {0}",
-        path.display()
-    )]
-    Mode { path: PathBuf, mode: u32 },
-    #[error(
-        "{0}: it belongs to user {owner}, who could change it: chown root {0}",
-        path.display()
-    )]
-    Owner { path: PathBuf, owner: u32 },
-    #[error("{}: longer than {MAX_SIZE} bytes, this is not a key file", path.display())]
-    TooLong { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    #[error("{}: not UTF-8, this is not a key file", path.display())]
+    NotText { path: PathBuf },
     #[error("{}:{line}: {wrong}", path.display())]
     Line { path: PathBuf, line: usize, wrong: Wrong },
     #[error("{}: no key in it: add a line `1 KEY`, {MAKE_ONE}", path.display())]
@@ -80,37 +67,12 @@ pub enum Wrong {
 
 /// Reads and checks the file.
 pub fn read(path: &Path) -> Result<Keys, KeyFileError> {
-    let text = read_text(path)?;
+    let text = private_file::read(path, MAX_SIZE)?;
+    let text = String::from_utf8(text).map_err(|_| KeyFileError::NotText { path: path.to_owned() })?;
     parse(&text).map_err(|error| match error {
         ParseError::Line(line, wrong) => KeyFileError::Line { path: path.to_owned(), line, wrong },
         ParseError::Empty => KeyFileError::Empty { path: path.to_owned() },
     })
-}
-
-/// What is checked is what is read: both go by the open file, not by its name.
-fn read_text(path: &Path) -> Result<String, KeyFileError> {
-    let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-    // Without O_NONBLOCK a named pipe would keep us waiting.
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(KeyFileError::NotAFile { path: path.to_owned() });
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Mode { path: path.to_owned(), mode });
-    }
-    let owner = metadata.uid();
-    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(KeyFileError::Owner { path: path.to_owned(), owner });
-    }
-    let mut text = String::new();
-    let length = file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(io)?;
-    match length as u64 > MAX_SIZE {
-        true => Err(KeyFileError::TooLong { path: path.to_owned() }),
-        false => Ok(text),
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use lb_system::private_file::PrivateFileError;
+
 use super::file::{KeyFileError, ParseError, Wrong, parse, read};
 use super::*;
 
@@ -108,14 +110,17 @@ fn a_file_that_others_may_use_is_refused() {
     };
     for mode in [0o644, 0o640, 0o604, 0o620, 0o610] {
         let error = with_mode(mode).unwrap_err();
-        assert!(matches!(error, KeyFileError::Mode { .. }), "{error}");
+        assert!(matches!(error, KeyFileError::File(PrivateFileError::Mode { .. })), "{error}");
         assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())), "{error}");
     }
     assert_eq!(with_mode(0o600).unwrap().sign_with(), KeyId(1));
     assert_eq!(with_mode(0o400).unwrap().sign_with(), KeyId(1));
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
-        assert!(matches!(with_mode(0o600).unwrap_err(), KeyFileError::Owner { owner: 12345, .. }));
+        assert!(matches!(
+            with_mode(0o600).unwrap_err(),
+            KeyFileError::File(PrivateFileError::Owner { owner: 12345, .. })
+        ));
     }
 }
 
@@ -124,12 +129,15 @@ fn what_is_no_key_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(folder.path(), private).unwrap();
-    assert!(matches!(read(folder.path()), Err(KeyFileError::NotAFile { .. })));
-    assert!(matches!(read(&folder.path().join("missing")), Err(KeyFileError::Io { .. })));
+    assert!(matches!(read(folder.path()), Err(KeyFileError::File(PrivateFileError::NotAFile { .. }))));
+    assert!(matches!(
+        read(&folder.path().join("missing")),
+        Err(KeyFileError::File(PrivateFileError::Io { .. }))
+    ));
     let long = folder.path().join("long");
     std::fs::write(&long, vec![b'#'; 70_000]).unwrap();
     std::fs::set_permissions(&long, std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(matches!(read(&long), Err(KeyFileError::TooLong { .. })));
+    assert!(matches!(read(&long), Err(KeyFileError::File(PrivateFileError::TooLong { .. }))));
     std::fs::write(&long, "1 secret").unwrap();
     let error = read(&long).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}:1: ", long.display())), "{error}");

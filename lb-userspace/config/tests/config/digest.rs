@@ -205,6 +205,14 @@ const FREE: &[Change] = &[
         config.metrics = Some(Metrics { listen: (material.address, material.number).into() });
     },
     |config, _| config.metrics = None,
+    |config, material| {
+        config.web = Some(Web {
+            listen: (material.address, material.number).into(),
+            tls: None,
+            tokens: Some(material.text.clone().into()),
+            hosts: vec![material.text.clone()],
+        });
+    },
     |config, material| config.maintenance = material.text.clone().into(),
     |config, _| config.zero_copy = true,
     |config, _| config.announce_rate = 100,

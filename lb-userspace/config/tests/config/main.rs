@@ -5,6 +5,7 @@ mod cluster;
 mod digest;
 mod keys;
 mod sessions;
+mod web;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -142,6 +143,7 @@ fn the_cluster_of_the_talk() {
         bindings: 1 << 18,
         control: Control { socket: "/run/lb/lb.sock".into() },
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
+        web: None,
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,

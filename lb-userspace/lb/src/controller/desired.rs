@@ -316,6 +316,7 @@ mod tests {
             bindings: 1024,
             control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
             metrics: None,
+            web: None,
             timeouts: Timeouts::default(),
             maintenance: "/var/lib/lb/disabled".into(),
             zero_copy: false,

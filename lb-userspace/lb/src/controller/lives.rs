@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use lb_api::events::{Events, Level, Record};
 use lb_cluster::auth::file::{self, KeyFileError};
 use lb_model::Config;
+use lb_system::private_file::PrivateFileError;
 use nix::net::if_::if_nametoindex;
 use sd_notify::NotifyState;
 
@@ -151,7 +152,9 @@ fn missing(config: &Config, patient: bool) -> Option<Missing> {
     }
     match file::read(&config.cluster.as_ref()?.key_file) {
         Ok(_) => None,
-        Err(KeyFileError::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(KeyFileError::File(PrivateFileError::Io { path, source }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
             let path = path.display();
             let what = format!("the heartbeat keys: {path} is not there; copy it from another node");
             Some(Missing { event: "waiting_for_keys", what })

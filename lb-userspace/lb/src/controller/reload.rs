@@ -68,6 +68,19 @@ impl Controller {
         notify_supervisor(NotifyState::Ready);
     }
 
+    /// What there is to say of it; or why the file is refused.
+    pub(super) fn reload_by_command(&mut self) -> Result<String, String> {
+        if self.leaving.is_some() {
+            return Err("this director is stopping".to_owned());
+        }
+        self.reload("asked for");
+        let path = self.config_file.path().display();
+        match self.config_file.error() {
+            None => Ok(format!("configuration {path} reloaded")),
+            Some(error) => Err(format!("the old configuration stays in force: {error}")),
+        }
+    }
+
     pub(super) fn wait_for_writer(&mut self, why: &str) {
         if let Some(waits) = self.config_file.wait_for_writer() {
             let record =
@@ -85,6 +98,7 @@ impl Controller {
             bindings,
             control,
             metrics,
+            web,
             timeouts: _,
             maintenance: _,
             zero_copy,
@@ -101,6 +115,7 @@ impl Controller {
             ("bindings", *bindings != new.bindings),
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
+            ("web", *web != new.web),
             ("zero_copy", *zero_copy != new.zero_copy),
             ("cluster", *cluster != new.cluster),
         ] {

@@ -27,6 +27,7 @@ impl Controller {
                 let outcome = self.stop_by_command(release);
                 let _ = reply.send(Ok(outcome));
             }
+            ControlRequest::Reload(reply) => drop(reply.send(self.reload_by_command())),
             ControlRequest::Server(order, reply) => drop(reply.send(self.order_server(&order))),
             ControlRequest::Trace(filter, bounds, reply) => {
                 drop(reply.send(self.begin_trace(&filter, bounds)));

@@ -100,6 +100,7 @@ impl Controller {
             maintenance: Maintenance::default(),
             sorry: Sorry::default(),
             tracer: Tracer::default(),
+            _web: None,
             config,
         };
         controller.runtime.ways.set_main(index);
@@ -133,7 +134,7 @@ impl Controller {
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
         self.refresh();
-        endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
+        self._web = endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
         device::prepare(&self.config, self.notifier.findings()).await;
         self.take_over(predecessor)?;
         self.follow_vip_checks();

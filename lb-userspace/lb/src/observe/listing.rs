@@ -3,12 +3,11 @@
 
 mod cluster;
 mod table;
-mod words;
 
 use std::fmt::Write as _;
 
-use lb_api::events::Level;
-use lb_api::status::{Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::status::{self, Count, FindingStatus, FragmentsStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::words;
 use lb_model::Health;
 use lb_model::millis;
 
@@ -22,6 +21,17 @@ enum Tone {
     Good,
     Warning,
     Bad,
+}
+
+impl From<status::Tone> for Tone {
+    fn from(tone: status::Tone) -> Self {
+        match tone {
+            status::Tone::Plain => Self::Plain,
+            status::Tone::Good => Self::Good,
+            status::Tone::Warning => Self::Warning,
+            status::Tone::Bad => Self::Bad,
+        }
+    }
 }
 
 impl Tone {
@@ -112,11 +122,9 @@ const STOPPING: &str = "STOPPING: it hands its groups over and waits for the con
 
 /// What is wrong, and below it what to do about it.
 fn finding_lines(finding: &FindingStatus, colour: bool) -> String {
-    let FindingStatus { finding, text, mend, level, since_s, .. } = finding;
-    let (word, tone) = match level {
-        Level::Error => ("ERROR", Tone::Bad),
-        Level::Warning | Level::Info => ("WARNING", Tone::Warning),
-    };
+    let tone = Tone::from(finding.tone());
+    let word = if tone == Tone::Bad { "ERROR" } else { "WARNING" };
+    let FindingStatus { finding, text, mend, since_s, .. } = finding;
     let head = format!("{word} {finding}, for {}: {}", words::since(*since_s), words::printable(text));
     format!("{}\n    {}\n", tone.paint(&head, colour), words::printable(mend))
 }
@@ -170,7 +178,7 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
 }
 
 fn service_row(service: &ServiceStatus) -> [Cell; 5] {
-    let address = words::ports(service.vip, &service.ports);
+    let address = service.address();
     let default_name = format!("{}/{address}", service.protocol);
     [
         Cell::plain(&service.protocol.to_uppercase()),
@@ -190,31 +198,9 @@ fn scheduler(service: &ServiceStatus) -> String {
     )
 }
 
-/// The fallback, whether it serves and why, and what is wrong with it.
 fn fallback_cell(service: &ServiceStatus) -> Cell {
-    if service.draining {
-        return Cell::new("draining: it left the configuration", Tone::Warning);
-    }
-    let ServiceStatus { fallback, on_fallback, fallback_ready, fallback_error, quorum, .. } = service;
-    let why = match quorum.usable {
-        0 => "no server is usable".to_owned(),
-        usable => format!("usable servers weigh {usable}, the quorum is {}", quorum.weight),
-    };
-    let error = fallback_error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
-    let text = match (on_fallback, fallback_ready) {
-        (true, true) => format!("{fallback}: SERVING, {why}{error}"),
-        (true, false) => {
-            format!("{fallback}: NOBODY SERVES, new connections are dropped or refused: {why}{error}")
-        }
-        (false, _) if fallback_error.is_some() => format!("{fallback}{error}"),
-        (false, _) if quorum.weight > 1 => {
-            let text =
-                format!("{fallback}, quorum {}: usable servers weigh {}", quorum.weight, quorum.usable);
-            return Cell::plain(&text);
-        }
-        (false, _) => return Cell::plain(fallback),
-    };
-    Cell::new(&text, Tone::Bad)
+    let (tone, text) = service.fallback_words();
+    Cell::of((tone, text))
 }
 
 fn server_row(server: &ServerStatus) -> [Cell; 9] {
@@ -226,16 +212,16 @@ fn server_row(server: &ServerStatus) -> [Cell; 9] {
     [
         Cell::plain(&named),
         Cell::plain(server.method.name()),
-        weight_cell(server),
+        Cell::of(server.weight_words()),
         Cell::plain(&server.active.to_string()),
         Cell::plain(&server.inactive.to_string()),
         health_cell(server),
-        Cell::plain(&last_latency(server).map_or_else(String::new, millis)),
+        Cell::plain(&server.last_latency_us().map_or_else(String::new, millis)),
         match &server.mac {
             Some(mac) => Cell::plain(mac),
             None => Cell::new("unresolved", Tone::Warning),
         },
-        Cell::plain(&notes(server)),
+        Cell::plain(&server.notes()),
     ]
 }
 
@@ -248,45 +234,17 @@ fn fallback_row(server: &ServerStatus) -> [Cell; 9] {
     row
 }
 
-/// What a server that is down would have goes without saying.
-fn weight_cell(server: &ServerStatus) -> Cell {
-    let ServerStatus { weight, effective_weight: now, health, .. } = server;
-    match health {
-        Health::Up | Health::Unchecked | Health::Maintenance if now != weight => {
-            Cell::new(&format!("{now} of {weight}"), Tone::Warning)
-        }
-        _ => Cell::plain(&weight.to_string()),
-    }
-}
-
-/// Of the slowest check.
-fn last_latency(server: &ServerStatus) -> Option<u64> {
-    server.checks.iter().filter_map(|check| check.latencies_us.first()).max().copied()
-}
-
-fn notes(server: &ServerStatus) -> String {
-    let warning = server.warning.as_ref().map(|warning| format!("warning: {warning}"));
-    let ServerStatus { upper_threshold, lower_threshold, .. } = server;
-    let full = server.full.then(|| {
-        format!("full: {upper_threshold} connections and more, new ones again below {lower_threshold}")
-    });
-    let notes = [server.reason.clone(), server.weight_reason.clone(), full, warning];
-    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
 /// The name in brackets, unless it says no more than the address.
 fn name_cell(name: &str, default: &str) -> Cell {
     if name == default { Cell::plain("") } else { Cell::plain(&format!("({name})")) }
 }
 
 fn health_cell(server: &ServerStatus) -> Cell {
-    let tone = match server.health {
-        Health::Up => Tone::Good,
-        Health::Down => Tone::Bad,
-        Health::Unknown | Health::Maintenance | Health::Draining => Tone::Warning,
-        Health::Unchecked => return Cell::plain(server.health.word()),
-    };
-    Cell::new(&format!("{} {}", server.health.word(), words::since(server.since_s)), tone)
+    let word = server.health.word();
+    match server.health {
+        Health::Unchecked => Cell::plain(word),
+        _ => Cell::new(&format!("{word} {}", words::since(server.since_s)), server.health_tone().into()),
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub(crate) enum ControlRequest {
         release: bool,
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// The configuration file is read again. The answer is what there is to say of it, or why it is
+    /// refused.
+    Reload(oneshot::Sender<Result<String, String>>),
     /// The answer is that the checks are under way.
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
     /// The answer is where packets will come, or why not.
@@ -129,6 +132,11 @@ impl Requests {
         self.ask(|reply| ControlRequest::Stop { release, reply }).await
     }
 
+    /// What there is to say of it; or why the file is refused.
+    pub(crate) async fn reload(&self) -> anyhow::Result<Result<String, String>> {
+        self.ask(ControlRequest::Reload).await
+    }
+
     /// One report for each check of the server, or why there is none. Takes as long as the checks
     /// do.
     pub(crate) async fn probe(&self, order: ProbeOrder) -> anyhow::Result<Result<Vec<ProbeReport>, String>> {
@@ -168,6 +176,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Events(reply) => drop(reply.send(Vec::new())),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Trace(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),

@@ -156,7 +156,11 @@ async fn answer(line: &[u8], requests: &Requests) -> Answer {
     Answer::One(Box::new(reply))
 }
 
-async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
+/// Has the controller fulfil a request that has one reply.
+///
+/// # Errors
+/// The controller does not answer; a refusal is a reply.
+pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> {
     let cluster = async |order| anyhow::Ok(requests.order(order).await?.map(Reply::Accepted));
     let server = async |order| anyhow::Ok(requests.order_server(order).await?.map(Reply::Done));
     let answer = match request {
@@ -167,6 +171,7 @@ async fn fulfil(request: Request, requests: &Requests) -> anyhow::Result<Reply> 
         Request::Standby { force } => cluster(Order::Standby { force }).await?,
         Request::Resume => cluster(Order::Resume).await?,
         Request::Maintenance { on, force } => cluster(Order::Maintenance { on, force }).await?,
+        Request::Reload => requests.reload().await?.map(Reply::Done),
         Request::Stop { release } => requests.stop(release).await?.map(Reply::Done),
         Request::Disable { server: name, reason } => {
             server(ServerOrder::Disable { server: name, reason }).await?

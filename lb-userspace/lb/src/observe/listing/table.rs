@@ -1,6 +1,8 @@
 //! A table whose columns are as wide as their widest cell.
 
-use super::{Tone, words};
+use lb_api::{status, words};
+
+use super::Tone;
 
 /// Text of one cell, without control characters.
 pub(super) struct Cell {
@@ -15,6 +17,10 @@ impl Cell {
 
     pub(super) fn plain(text: &str) -> Self {
         Self::new(text, Tone::Plain)
+    }
+
+    pub(super) fn of((tone, text): (status::Tone, impl AsRef<str>)) -> Self {
+        Self::new(text.as_ref(), tone.into())
     }
 
     fn width(&self) -> usize {

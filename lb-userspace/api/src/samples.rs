@@ -1,14 +1,15 @@
-//! Snapshots for the tests of this folder.
+//! Snapshots for the tests of whoever shows them.
 
-use lb_api::events::Level;
-use lb_api::status::{
+use lb_model::{Forwarding, Health, Totals};
+
+use crate::events::Level;
+use crate::status::{
     CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, Heard,
     NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status, SyncPeer,
     SyncStatus, TableStatus,
 };
-use lb_model::{Forwarding, Health, Totals};
 
-pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
+pub fn server(number: u8, health: Health) -> ServerStatus {
     ServerStatus {
         name: format!("www{number}"),
         address: [211, 58, 250, 23 + 2 * number].into(),
@@ -36,7 +37,7 @@ pub(crate) fn server(number: u8, health: Health) -> ServerStatus {
 }
 
 /// Both directors of the talk, seen from ha1; ha2 has died.
-pub(crate) fn directors() -> ClusterStatus {
+pub fn directors() -> ClusterStatus {
     let readiness =
         |servers| NodeReadiness { data_path: true, link: true, maintenance: false, servers, references: 1 };
     let node = |name: &str, last, alive, servers| NodeStatus {
@@ -93,7 +94,7 @@ pub(crate) fn directors() -> ClusterStatus {
 }
 
 /// A finding about `subject`.
-pub(crate) fn finding(id: &str, subject: &str) -> FindingStatus {
+pub fn finding(id: &str, subject: &str) -> FindingStatus {
     FindingStatus {
         finding: id.into(),
         subject: subject.into(),
@@ -105,7 +106,7 @@ pub(crate) fn finding(id: &str, subject: &str) -> FindingStatus {
 }
 
 /// The talk's cluster, all well.
-pub(crate) fn cluster() -> Status {
+pub fn cluster() -> Status {
     let count = |reason: &str, count| Count { reason: reason.into(), count };
     Status {
         version: "0.1.0".into(),

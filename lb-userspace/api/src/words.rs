@@ -1,14 +1,14 @@
-//! Numbers, times and addresses as a reader of the listing wants them.
+//! Numbers, times and addresses as a reader of listing, page and terminal wants them.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// `211.58.250.6:80` or `[2001:db8::6]:80`.
-pub(super) fn address(ip: IpAddr, port: u16) -> String {
+pub fn address(ip: IpAddr, port: u16) -> String {
     SocketAddr::new(ip, port).to_string()
 }
 
 /// The same with several ports, as the configuration has them.
-pub(super) fn ports(ip: IpAddr, ports: &str) -> String {
+pub fn ports(ip: IpAddr, ports: &str) -> String {
     match ip {
         IpAddr::V4(ip) => format!("{ip}:{ports}"),
         IpAddr::V6(ip) => format!("[{ip}]:{ports}"),
@@ -16,7 +16,7 @@ pub(super) fn ports(ip: IpAddr, ports: &str) -> String {
 }
 
 /// A number with its digits in groups of three: `2,097,152`.
-pub(super) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -29,7 +29,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// A time by its two largest units: `3m12s`, `2d5h`.
-pub(super) fn uptime(seconds: u64) -> String {
+pub fn uptime(seconds: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let first = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
     let mut rest = seconds;
@@ -45,7 +45,7 @@ pub(super) fn uptime(seconds: u64) -> String {
 }
 
 /// A time by its largest unit: `2m`.
-pub(super) fn since(seconds: u64) -> String {
+pub fn since(seconds: u64) -> String {
     let text = uptime(seconds);
     let end = text.find(char::is_alphabetic).map_or(text.len(), |at| at + 1);
     text[..end].to_owned()
@@ -53,8 +53,13 @@ pub(super) fn since(seconds: u64) -> String {
 
 /// `text` without what could move the cursor or change colours: some of it comes from checked
 /// servers.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// The same of text with several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

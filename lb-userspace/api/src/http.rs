@@ -1,0 +1,124 @@
+//! What the HTTP API has besides the types of the control socket: pages of lists, bodies of orders,
+//! problems, and the history that the page draws.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::status::ServerStatus;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Number of items of all pages together.
+    pub total: u64,
+    /// Path and query of the next page; `null`: this is the last one.
+    pub next: Option<String>,
+}
+
+/// A server, and the service that it belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerEntry {
+    /// Name of the service.
+    pub service: String,
+    #[serde(flatten)]
+    pub server: ServerStatus,
+    /// New connections of the last minute; `null`: the director has not looked twice yet.
+    pub share: Option<Share>,
+}
+
+/// A server's part of its service's new connections, beside what its weight entitles it to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Share {
+    /// New connections of the server in the last minute.
+    pub connections: u64,
+    /// Part of those of the service, 0 to 1; `null`: there were none.
+    pub got: Option<f64>,
+    /// The server's weight, as part of the weights of all, 0 to 1; `null`: all weights are 0.
+    pub fair: Option<f64>,
+}
+
+/// The last 15 minutes of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct History {
+    /// Name of the service.
+    pub service: String,
+    /// Seconds from one point to the next.
+    pub step_s: u64,
+    /// Oldest first; the last one is of now.
+    pub points: Vec<Point>,
+}
+
+/// A service during one step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Point {
+    /// New connections a second.
+    pub connections_per_s: f32,
+    /// Bytes forwarded a second.
+    pub bytes_per_s: f32,
+    /// Connections in state ESTABLISHED at the end of the step.
+    pub active: u32,
+}
+
+/// Body of `POST /api/v1/servers/disable`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisableServer {
+    /// Name or address, with a port or without.
+    pub server: String,
+    /// Why, shown beside the server.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Body of `POST /api/v1/servers/enable`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnableServer {
+    /// Name or address, with a port or without.
+    pub server: String,
+}
+
+/// Body of `POST /api/v1/servers/probe`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeServer {
+    /// Name of the service, or `VIP:PORT`.
+    pub service: String,
+    /// Name or address.
+    pub server: String,
+}
+
+/// Body of `POST /api/v1/cluster/failover` and `failback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveGroup {
+    /// `null`: all groups.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// Body of `POST /api/v1/reload`: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {}
+
+/// An order was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// What there is to say of it.
+    pub message: String,
+}
+
+/// Why a request came to nothing (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// Always `about:blank`: the status tells the kind of the problem.
+    pub r#type: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong, and what to do about it.
+    pub detail: String,
+}

@@ -1,0 +1,219 @@
+//! `/api/v1`: what the page and the command line know, for programs.
+//!
+//! - [`ENDPOINTS`]: all endpoints; the router and the OpenAPI document are made of this table
+//! - `read`: what everybody may ask; `paging`: lists in parts
+//! - [`orders`]: what needs a token
+
+pub(crate) mod orders;
+mod paging;
+mod read;
+
+pub(crate) use self::read::{server_has, service_has};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, get, post};
+use lb_api::events::Record;
+use lb_api::http::{
+    DisableServer, Done, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
+};
+use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
+use schemars::{Schema, SchemaGenerator};
+
+use crate::problem::Refusal;
+use crate::server::Site;
+
+/// Makes the schema of a type.
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// A parameter in the query.
+pub(crate) struct Parameter {
+    pub name: &'static str,
+    /// `string` or `integer`.
+    pub kind: &'static str,
+    pub about: &'static str,
+}
+
+/// A path of the API, and all that there is to say of it.
+pub(crate) struct Endpoint {
+    pub path: &'static str,
+    pub about: &'static str,
+    pub parameters: &'static [&'static [Parameter]],
+    /// Of an order; what has none is read.
+    pub body: Option<SchemaOf>,
+    pub reply: SchemaOf,
+    route: fn() -> MethodRouter<Site>,
+}
+
+macro_rules! schema {
+    ($name:ty) => {
+        |generator| generator.subschema_for::<$name>()
+    };
+}
+
+const fn text(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, kind: "string", about }
+}
+
+const fn number(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, kind: "integer", about }
+}
+
+const PAGING: &[Parameter] = &[
+    number("limit", "Number of items, 1 to 1000; default 100"),
+    number("offset", "Number of items that are passed over; default 0"),
+];
+
+const EVENTS: &[Parameter] = &[
+    number("limit", "Number of events, 1 to 1000; default 100"),
+    number("after", "Only events after this number: to follow them"),
+    number("before", "Only events before this number: to go back"),
+    text("level", "Only `info`, `warning` or `error`"),
+    text("event", "Only events of this name"),
+    text("service", "Only events of this service"),
+    text("server", "Only events of this server"),
+];
+
+const SERVICE: Parameter = text("service", "Only this service, by its name");
+const SEARCH: Parameter = text("search", "Only where this is a part of a name or an address");
+
+/// Every endpoint, by its path below `/api`.
+pub(crate) const ENDPOINTS: [Endpoint; 15] = [
+    Endpoint {
+        path: "/v1/status",
+        about: "The whole status, as of `lb status --json`, not older than 2 s",
+        parameters: &[],
+        body: None,
+        reply: schema!(Status),
+        route: || get(read::status),
+    },
+    Endpoint {
+        path: "/v1/services",
+        about: "Services in configured order, with their servers",
+        parameters: &[&[SERVICE, SEARCH], PAGING],
+        body: None,
+        reply: schema!(Page<ServiceStatus>),
+        route: || get(read::services),
+    },
+    Endpoint {
+        path: "/v1/servers",
+        about: "Servers of all services, with their share of new connections",
+        parameters: &[
+            &[
+                SERVICE,
+                text("server", "Only this server, by its name or address"),
+                text("health", "Only `unknown`, `up`, `down`, `unchecked`, `maintenance` or `draining`"),
+                SEARCH,
+            ],
+            PAGING,
+        ],
+        body: None,
+        reply: schema!(Page<ServerEntry>),
+        route: || get(read::servers),
+    },
+    Endpoint {
+        path: "/v1/history",
+        about: "The last 15 minutes of services",
+        parameters: &[&[SERVICE], PAGING],
+        body: None,
+        reply: schema!(Page<History>),
+        route: || get(read::history),
+    },
+    Endpoint {
+        path: "/v1/events",
+        about: "Events, oldest first; without `after` the last ones, and `next` leads to those before. With `after` \
+                `next` leads to those that are still to come",
+        parameters: &[EVENTS],
+        body: None,
+        reply: schema!(Page<Record>),
+        route: || get(read::events),
+    },
+    Endpoint {
+        path: "/v1/findings",
+        about: "What is wrong around the director, errors first",
+        parameters: &[PAGING],
+        body: None,
+        reply: schema!(Page<FindingStatus>),
+        route: || get(read::findings),
+    },
+    Endpoint {
+        path: "/v1/cluster",
+        about: "Nodes, groups, heartbeat paths and connection synchronisation; 404 if the director is alone",
+        parameters: &[],
+        body: None,
+        reply: schema!(ClusterStatus),
+        route: || get(read::cluster),
+    },
+    Endpoint {
+        path: "/v1/openapi.json",
+        about: "This document",
+        parameters: &[],
+        body: None,
+        reply: schema!(serde_json::Value),
+        route: || get(read::openapi),
+    },
+    Endpoint {
+        path: "/v1/servers/disable",
+        about: "Give a server no new connections, until it is enabled, over restarts too",
+        parameters: &[],
+        body: Some(schema!(DisableServer)),
+        reply: schema!(Done),
+        route: || post(orders::disable),
+    },
+    Endpoint {
+        path: "/v1/servers/enable",
+        about: "Give a server new connections again",
+        parameters: &[],
+        body: Some(schema!(EnableServer)),
+        reply: schema!(Done),
+        route: || post(orders::enable),
+    },
+    Endpoint {
+        path: "/v1/servers/probe",
+        about: "Make a server's checks now; the answer comes when they have ended",
+        parameters: &[],
+        body: Some(schema!(ProbeServer)),
+        reply: schema!(Vec<ProbeReport>),
+        route: || post(orders::probe),
+    },
+    Endpoint {
+        path: "/v1/cluster/failover",
+        about: "Move a group, or each that is active here, to the next node; the answer comes before it has arrived",
+        parameters: &[],
+        body: Some(schema!(MoveGroup)),
+        reply: schema!(Accepted),
+        route: || post(orders::failover),
+    },
+    Endpoint {
+        path: "/v1/cluster/failback",
+        about: "Move a group, or each that is not there, to its preferred node",
+        parameters: &[],
+        body: Some(schema!(MoveGroup)),
+        reply: schema!(Accepted),
+        route: || post(orders::failback),
+    },
+    Endpoint {
+        path: "/v1/reload",
+        about: "Read the configuration file again; 409 if it is refused",
+        parameters: &[],
+        body: Some(schema!(Reload)),
+        reply: schema!(Done),
+        route: || post(orders::reload),
+    },
+    Endpoint {
+        path: "/v1/healthz",
+        about: "200 while the director answers",
+        parameters: &[],
+        body: None,
+        reply: schema!(Done),
+        route: || get(read::healthz),
+    },
+];
+
+pub(crate) fn routes() -> Router<Site> {
+    let router = ENDPOINTS.iter().fold(Router::new(), |router, endpoint| {
+        let wrong = || async { Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "see /api/v1/openapi.json") };
+        router.route(endpoint.path, (endpoint.route)().fallback(wrong))
+    });
+    router.fallback(|| async { Refusal::not_found("no such path; /api/v1/openapi.json lists all") })
+}

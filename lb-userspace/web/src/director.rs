@@ -1,0 +1,18 @@
+//! The director, as this crate sees it: it answers the requests of the control socket.
+
+use std::pin::Pin;
+
+use lb_api::events::Record;
+use lb_api::wire::{Reply, Request};
+
+/// An answer on its way. An error: the director does not answer.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send + 'a>>;
+
+/// Whom requests are handed on to.
+pub trait Director: Send + Sync {
+    /// Asks for one thing. A refusal is a [`Reply::Error`].
+    fn ask(&self, request: Request) -> Answer<'_>;
+
+    /// Puts an event into the log.
+    fn note(&self, record: Record);
+}

@@ -1,0 +1,201 @@
+//! `/api/v1`.
+
+use super::*;
+
+#[tokio::test]
+async fn answers_are_as_the_document_says() {
+    let served = Served::with_tokens(status()).await;
+    let document = served.get("/api/v1/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), crate::api::ENDPOINTS.len());
+    for (path, operations) in paths {
+        let (method, operation) =
+            operations.as_object().and_then(|map| map.iter().next()).expect("one method");
+        let heard = match &**method {
+            "get" => served.get(path).await,
+            _ => served.order(path, Some(TOKEN), body_of(path)).await,
+        };
+        assert_eq!(heard.status, 200, "{path}: {heard:?}");
+        assert!(heard.header.contains("content-type: application/json"), "{path}: {}", heard.header);
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        valid(&document, schema, &heard.json(), path);
+        if method == "post" {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            valid(&document, schema, &serde_json::from_str(body_of(path)).expect("JSON"), path);
+            assert_eq!(operation["security"][0]["token"], serde_json::json!([]), "{path}");
+        }
+    }
+    let problem = &document["components"]["responses"]["Problem"]["content"]["application/problem+json"];
+    let heard = served.get("/api/v1/nothing").await;
+    valid(&document, &problem["schema"], &heard.json(), "a problem");
+}
+
+fn body_of(path: &str) -> &'static str {
+    match path {
+        "/api/v1/servers/disable" => r#"{"server":"www1","reason":"new disk"}"#,
+        "/api/v1/servers/enable" => r#"{"server":"www1"}"#,
+        "/api/v1/servers/probe" => r#"{"service":"web","server":"www1"}"#,
+        _ => "{}",
+    }
+}
+
+#[track_caller]
+fn valid(document: &Value, schema: &Value, found: &Value, what: &str) {
+    // The references of a schema lead into the whole document.
+    let mut root = schema.clone();
+    if let Some(map) = root.as_object_mut() {
+        map.insert("components".to_owned(), document["components"].clone());
+    }
+    let validator = jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let errors: Vec<String> =
+        validator.iter_errors(found).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{what}: {errors:?}");
+}
+
+/// An answer that lacks a field, or has another type, does not pass.
+#[tokio::test]
+#[should_panic(expected = "is not of type")]
+async fn the_document_is_strict() {
+    let document = crate::openapi::document();
+    let mut status = serde_json::to_value(status()).expect("JSON");
+    status["uptime_s"] = "long".into();
+    let operation = &document["paths"]["/api/v1/status"]["get"];
+    valid(
+        &document,
+        &operation["responses"]["200"]["content"]["application/json"]["schema"],
+        &status,
+        "status",
+    );
+}
+
+#[tokio::test]
+async fn lists_come_in_parts() {
+    let mut many = status();
+    let one = many.services[0].clone();
+    many.services = (0..250)
+        .map(|number| lb_api::status::ServiceStatus {
+            name: format!("tcp/192.0.2.1:{number}"),
+            ..one.clone()
+        })
+        .collect();
+    let served = Served::new(many).await;
+    let (mut next, mut names) = (Some("/api/v1/services?limit=100".to_owned()), Vec::new());
+    while let Some(path) = next {
+        let page = served.get(&path).await.json();
+        assert_eq!(page["total"], 250);
+        names.extend(page["items"].as_array().expect("items").iter().map(|item| item["name"].clone()));
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    let wanted: Vec<Value> = (0..250).map(|number| format!("tcp/192.0.2.1:{number}").into()).collect();
+    assert_eq!(names, wanted);
+    let one = served.get("/api/v1/services?service=tcp%2F192.0.2.1%3A7").await.json();
+    assert_eq!((&one["total"], &one["items"][0]["name"]), (&1.into(), &"tcp/192.0.2.1:7".into()));
+    let servers = served.get("/api/v1/servers?health=up&search=WWW1&limit=2000").await.json();
+    assert_eq!(
+        (&servers["total"], &servers["items"][249]["service"]),
+        (&250.into(), &"tcp/192.0.2.1:249".into())
+    );
+    assert_eq!(served.get("/api/v1/servers?server=211.58.250.27&health=down").await.json()["total"], 0);
+}
+
+#[tokio::test]
+async fn events_are_followed_and_gone_back_in() {
+    let served = Served::new(status()).await;
+    let numbers = |page: &Value| -> Vec<u64> {
+        page["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|item| item["number"].as_u64().expect("a number"))
+            .collect()
+    };
+    let last = served.get("/api/v1/events?limit=2").await.json();
+    assert_eq!(numbers(&last), [1, 2]);
+    let earlier = served.get(last["next"].as_str().expect("a link")).await.json();
+    assert_eq!((numbers(&earlier), &earlier["next"]), (vec![0], &Value::Null));
+    let newer = served.get("/api/v1/events?after=1&server=www1").await.json();
+    assert_eq!(numbers(&newer), [2]);
+    let to_come = newer["next"].as_str().expect("a link");
+    assert!(to_come.contains("after=2") && to_come.contains("server=www1"), "{to_come}");
+    assert_eq!(numbers(&served.get(to_come).await.json()), [0_u64; 0]);
+    assert_eq!(numbers(&served.get("/api/v1/events?level=error").await.json()), [0_u64; 0]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_a_problem() {
+    let served = Served::new(samples::cluster()).await;
+    assert!(served.get("/api/v1/nothing").await.problem(404).contains("openapi.json"));
+    assert!(served.get("/api/v1/cluster").await.problem(404).contains("alone"));
+    for query in ["limit=0", "limit=many", "offset=-1", "colour=red", "health=well"] {
+        served.get(&format!("/api/v1/servers?{query}")).await.problem(400);
+    }
+    served.get("/api/v1/events?after=1&before=2").await.problem(400);
+    served.ask("DELETE", "/api/v1/status", &[], "").await.problem(405);
+    let detail = served.ask("GET", "/", &[("Host", "evil.example")], "").await.problem(421);
+    assert!(detail.contains("evil.example") && detail.contains("`hosts`"), "{detail}");
+    let detail = served.order("/api/v1/reload", Some(TOKEN), "{}").await.problem(403);
+    assert!(detail.contains("`tokens`"), "{detail}");
+    *served.director.status.lock().expect("no panic") = None;
+    for _ in 0..100 {
+        let heard = served.ask("GET", "/api/v1/status", &[], "").await;
+        if heard.status == 503 {
+            assert_eq!(heard.problem(503), "the controller has ended");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("the last snapshot is taken for a new one");
+}
+
+#[tokio::test]
+async fn an_order_needs_a_token_and_is_told_with_its_owner() {
+    let served = Served::with_tokens(status()).await;
+    let disable = r#"{"server":"www1","reason":"new disk"}"#;
+    let path = "/api/v1/servers/disable";
+    let heard = served.order(path, None, disable).await;
+    assert!(heard.header.contains("www-authenticate: bearer"), "{}", heard.header);
+    heard.problem(401);
+    for _ in 0..3 {
+        served.order(path, Some("wrong"), disable).await.problem(401);
+    }
+    assert_eq!(served.asked(), []);
+    let noted: Vec<String> = served.noted().iter().map(|record| record.event.clone()).collect();
+    assert_eq!(noted, ["http_token_refused"], "once a minute");
+
+    assert_eq!(served.order(path, Some(TOKEN), disable).await.json()["message"], "www1 is disabled");
+    let detail = served.order(path, Some(TOKEN), r#"{"server":"nobody"}"#).await.problem(409);
+    assert_eq!(detail, "no service has a server nobody");
+    served.order(path, Some(TOKEN), r#"{"sever":"www1"}"#).await.problem(422);
+    served.order(path, Some(TOKEN), "{").await.problem(400);
+    let bearer = format!("Bearer {TOKEN}");
+    served.ask("POST", path, &[("Authorization", &bearer)], disable).await.problem(415);
+    let other = [
+        ("Authorization", &*bearer),
+        ("Content-Type", "application/json"),
+        ("Origin", "http://evil.example"),
+    ];
+    served.ask("POST", path, &other, disable).await.problem(403);
+
+    let reason = Some("new disk".to_owned());
+    assert_eq!(
+        served.asked(),
+        [
+            Request::Disable { server: "www1".into(), reason },
+            Request::Disable { server: "nobody".into(), reason: None }
+        ]
+    );
+    let noted = served.noted();
+    let [_, done, refused] = noted.as_slice() else { panic!("{noted:?}") };
+    assert_eq!(
+        (&*done.event, done.by.as_deref(), done.server.as_deref()),
+        ("http_order", Some("alice"), Some("www1"))
+    );
+    assert_eq!(done.text, "alice (127.0.0.1) by HTTP: disable www1 (new disk): www1 is disabled");
+    assert_eq!((refused.level, refused.server.as_deref()), (Level::Warning, Some("nobody")));
+
+    // A token that was taken out does not work any more.
+    let tokens = served.folder.path().join("tokens");
+    std::fs::write(&tokens, "bob fedcba9876543210fedcba9876543210").expect("a file");
+    served.order(path, Some(TOKEN), disable).await.problem(401);
+}
