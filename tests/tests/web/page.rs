@@ -119,7 +119,7 @@ async fn people_order(talk: &Talk, pair: &Pair, folder: &Path) -> Done {
     page.0.find(Locator::Css("[name=token]")).await?.clear().await?;
     page.0.find(Locator::Css("[name=token]")).await?.send_keys(TOKEN).await?;
     press(&enter).await?;
-    page.wait_for_text("section", "in maintenance").await;
+    page.wait_for_text("section", "drained").await;
     page.assert_accessible("what came of it").await;
     page.goto("/").await;
     page.wait_for_text("[data-server=www1]", "maintenance").await;
