@@ -115,6 +115,7 @@ use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
 use self::tracer::Tracer;
 use self::vip_checks::Needs;
+use crate::confinement::Confinement;
 use crate::sorry::Sorry;
 
 /// How often the controller looks after what nobody reports: purged servers, drained servers, the
@@ -144,6 +145,7 @@ pub(crate) struct Controller {
     maintenance: Maintenance,
     sorry: Sorry,
     tracer: Tracer,
+    confinement: Confinement,
 }
 
 impl Controller {

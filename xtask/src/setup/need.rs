@@ -8,8 +8,8 @@ use std::process::Command;
 use lb_lab::lab::servers::{catalog, root};
 
 use super::machine::{self, Mount};
-use crate::ebpf;
 use crate::kernels::emulator;
+use crate::{dependencies, ebpf};
 
 /// A scope of requirements: what is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum Scope {
     Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
+    /// Like [`Self::Lab`], and what injects faults.
+    Chaos,
     /// Building `lb` and booting other kernels with it.
     Kernels,
     /// Building a Debian package.
@@ -36,7 +38,7 @@ pub(crate) enum Scope {
 
 impl Scope {
     pub(crate) fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
+        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Chaos | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -61,6 +63,8 @@ pub(super) enum How {
     BpfToolchain,
     /// `cargo install`, against the LLVM at `prefix`.
     BpfLinker { llvm: u32, prefix: PathBuf },
+    /// `cargo install`.
+    CargoDeny,
     /// Components of the running toolchain.
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
@@ -87,6 +91,9 @@ impl fmt::Display for How {
                 "LLVM_PREFIX={} cargo install bpf-linker --no-default-features --features llvm-{llvm}",
                 prefix.display()
             ),
+            Self::CargoDeny => {
+                write!(f, "cargo install --locked cargo-deny --version {}", dependencies::VERSION)
+            }
             Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
             Self::Servers => write!(
                 f,
@@ -139,7 +146,13 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
-        program("faketime", "faketime", "sets a director's clock back in a test");
+    }
+    if matches!(scope, Scope::Test | Scope::Chaos) {
+        program("faketime", "faketime", "sets a director's clock");
+        program("strace", "strace", "has changes of maps fail");
+    }
+    if scope.tests() {
+        program("systemd-analyze", "systemd", "rates the systemd unit in a test");
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
@@ -152,6 +165,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope.tests() {
         missing.extend(rust_components());
+        missing.extend(cargo_deny());
     }
     missing.extend(bpf());
     if scope.lab() {
@@ -205,6 +219,12 @@ fn rust_components() -> Option<Missing> {
         why: "checked by the tests",
         how: How::Rustup(components),
     })
+}
+
+fn cargo_deny() -> Option<Missing> {
+    let what = "cargo-deny".to_owned();
+    let is_there = on_path("cargo-deny");
+    (!is_there).then_some(Missing { what, why: "knows faults of crates that are used", how: How::CargoDeny })
 }
 
 /// Major version of the LLVM inside a compiler.

@@ -314,7 +314,7 @@ mod tests {
             xdp_mode: lb_model::XdpMode::Auto,
             connections: 1,
             bindings: 1024,
-            control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
+            control: lb_model::Control::at("/run/lb/lb.sock".into()),
             metrics: None,
             timeouts: Timeouts::default(),
             maintenance: "/var/lib/lb/disabled".into(),

@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// From now on both are there; the metrics as soon as their address can be had.
 pub(super) async fn serve(config: &Config, findings: &Findings, requests: Requests) -> Result<()> {
-    let listener = socket::bind(&config.control.socket)?;
+    let listener = socket::bind(&config.control)?;
     tokio::spawn(log_failure("control socket", socket::serve(listener, requests.clone())));
     if let Some(metrics) = &config.metrics {
         let first = TcpListener::bind(metrics.listen).await;

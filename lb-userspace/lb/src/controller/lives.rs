@@ -18,6 +18,7 @@ use sd_notify::NotifyState;
 use super::files::{self, FileChange, Watched};
 use super::stop::{self, Signals, Told};
 use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
+use crate::confinement::{self, Confinement};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
@@ -27,6 +28,7 @@ pub(super) struct Estate {
     pub events: Events,
     /// What an lb before left on the interface is not taken over.
     pub fresh: bool,
+    pub confinement: Confinement,
 }
 
 /// How a life ended, where nothing went wrong.
@@ -38,12 +40,17 @@ pub(super) enum End {
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
-pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
-    let mut signals = Signals::start()?;
+///
+/// It gives up what it does not need, unless it is `unconfined`.
+pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
     let file = Watched::new(path);
     files::wait_until_whole(file.path());
-    let mut estate = Estate { config: lb_config::load(file.path())?, file, events: Events::default(), fresh };
+    let config = lb_config::load(file.path())?;
+    // Before the first thread.
+    let confinement = if unconfined { Confinement::default() } else { confinement::enter(&config.control) };
+    let mut signals = Signals::start()?;
+    let mut estate = Estate { config, file, events: Events::default(), fresh, confinement };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -71,12 +78,14 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
         return Ok(End::Stopped);
     }
     let (config, path) = (estate.config.clone(), estate.file.path().to_owned());
+    let confinement = estate.confinement.clone();
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
         Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
-            let estate = Estate { config, file: Watched::new(path), events: Events::default(), fresh: false };
+            let (file, events) = (Watched::new(path), Events::default());
+            let estate = Estate { config, file, events, fresh: false, confinement };
             Ok(End::InterfaceGone(Box::new(estate)))
         }
         Err(error) => Err(error),

@@ -326,7 +326,13 @@ impl Controller {
             Cause::Failed(error) => Err(error),
             Cause::InterfaceGone | Cause::InterfaceBack => {
                 let (config, file) = (self.config, self.config_file.into_watched());
-                Ok(End::InterfaceGone(Box::new(Estate { config, file, events, fresh: false })))
+                Ok(End::InterfaceGone(Box::new(Estate {
+                    config,
+                    file,
+                    events,
+                    fresh: false,
+                    confinement: self.confinement,
+                })))
             }
         }
     }
