@@ -57,6 +57,22 @@ fn a_machine_that_is_gone_takes_no_connection_with_it_nor_does_its_return() {
     clients.finish_intact();
 }
 
+/// It balances on what still comes to it, and learns what the holder tells all the same.
+#[test]
+fn a_director_that_gave_the_group_back_learns_what_begins_then() {
+    let several = start("syncback", "");
+    several.pair.ha1.failover().expect("the group moves");
+    several.pair.wait_until_held_by("ha2").unwrap_or_else(|error| panic!("{error:#}"));
+    several.pair.ha2.failover().expect("the group moves back");
+    several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+    let clients = known_clients(&several);
+    several.pair.ha1.kill().expect("lb is killed");
+    several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
+    take_over(&several);
+    std::thread::sleep(3 * PACE);
+    clients.finish_intact();
+}
+
 #[test]
 fn a_fenced_director_takes_no_connection_with_it() {
     let several = start("syncfenced", "  fence: { command: [/bin/true], timeout: 5s }\n");

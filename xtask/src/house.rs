@@ -1,5 +1,8 @@
-//! House rules as tests: which crate may use which, how long a file may be, and how wide comments
-//! may be.
+//! House rules as tests: which crate may use which, how long a file may be, how wide comments may
+//! be, which files may have unsafe code ([`unsafe_code`]), and how the unit is rated ([`unit`]).
+
+mod unit;
+mod unsafe_code;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -7,7 +7,9 @@ use clap::Parser;
 mod bench;
 mod build_ebpf;
 mod built;
+mod chaos;
 mod demo;
+mod dependencies;
 mod ebpf;
 mod fuzz;
 #[cfg(test)]
@@ -36,6 +38,8 @@ enum Command {
     Test(test::Options),
     /// Run the fuzz targets with new seeds, and report failures.
     Fuzz(fuzz::Options),
+    /// Inject faults of every kind, drawn from a seed, while clients check every byte.
+    Chaos(chaos::Options),
     /// Build a Debian package.
     Package(package::Options),
     /// Measure the data path, take-overs, health checks and restarts.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Package(options) => package::run(&options),
     };

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Scope};
-use crate::{build_ebpf, ebpf, kernels, suite, workspace};
+use crate::{build_ebpf, dependencies, ebpf, kernels, suite, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
+    step("dependencies", |_| dependencies::check())?;
     step("the XDP program builds", |_| ebpf::build(&workspace::root(), build_ebpf::PROGRAMS).map(drop))?;
     // lb-ebpf and lb-ebpf-bench do not build for the host: the BPF compiler lints their programs.
     step("clippy", |_| cargo("clippy --workspace --exclude lb-ebpf* --all-targets -- -D warnings"))?;

@@ -82,7 +82,7 @@ impl fmt::Display for Missing {
         if let Some(error) = &self.scheduling {
             write!(
                 f,
-                " no real-time scheduling ({error}; permit it with CAP_SYS_NICE or, in the systemd unit, LimitRTPRIO={PRIORITY})"
+                " no real-time scheduling ({error}; permit it with CAP_SYS_NICE or, under systemd, LimitRTPRIO={PRIORITY} as in lb.service.d/cluster.conf)"
             )?;
         }
         if let Some(error) = &self.memory {

@@ -221,10 +221,13 @@ impl Validator {
     }
 
     fn control(&mut self, control: Option<&yaml::Control>, span: SourceSpan<'_>) -> Control {
-        let socket = control.and_then(|control| {
-            self.optional(Value::of(&control.socket, "socket", span), values::socket_path)
-        });
-        Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/lb/lb.sock")) }
+        let default = Control::at(PathBuf::from("/run/lb/lb.sock"));
+        let Some(control) = control else { return default };
+        let socket = self.optional(Value::of(&control.socket, "socket", span), values::socket_path);
+        let owner = self.optional(Value::of(&control.owner, "owner", span), values::name);
+        let group = self.optional(Value::of(&control.group, "group", span), values::name);
+        let mode = self.optional(Value::of(&control.mode, "mode", span), values::socket_mode);
+        Control { socket: socket.unwrap_or(default.socket), owner, group, mode: mode.unwrap_or(default.mode) }
     }
 
     fn metrics(

@@ -111,6 +111,16 @@ pub(crate) fn socket_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Whoever may connect to the control socket may stop the director.
+pub(crate) fn socket_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o770 == 0);
+    mode.ok_or_else(|| {
+        "expected octal permissions of the owner and the group, such as 0660; others may have none, because whoever \
+         connects may stop lb"
+            .into()
+    })
+}
+
 pub(crate) fn file_path(text: &str, example: &str) -> Result<PathBuf, String> {
     if text.ends_with('/') { Err(no_path(example)) } else { folder(text, example) }
 }

@@ -121,9 +121,12 @@ pub(crate) struct ByRotation(pub Vec<(String, Scalar)>);
 pub(crate) struct ByNode(pub Vec<(String, Scalar)>);
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a mapping with `socket`")]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `socket`, `owner`, `group`, `mode`")]
 pub(crate) struct Control {
     pub socket: Scalar,
+    pub owner: Scalar,
+    pub group: Scalar,
+    pub mode: Scalar,
 }
 
 #[derive(Debug)]

@@ -155,9 +155,10 @@ impl Attachment {
     }
 
     /// Asks the kernel whether the program is on the interface: someone may have detached it, and
-    /// an interface can go.
+    /// an interface can go. A kernel that cannot answer, because it has no memory, has detached
+    /// nothing: a group does not move for that.
     pub fn is_attached(&self) -> bool {
-        self.link.interface().is_ok_and(|interface| interface == Some(self.interface))
+        self.link.interface().map_or(true, |interface| interface == Some(self.interface))
     }
 
     /// Takes the program off the interface, and its pin away; the maps stay pinned for another

@@ -129,6 +129,7 @@ use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
 use self::tracer::Tracer;
 use self::vip_checks::Needs;
+use crate::confinement::Confinement;
 use crate::sorry::Sorry;
 
 /// How often the controller looks after what nobody reports: purged servers, drained servers, the
@@ -163,6 +164,7 @@ pub(crate) struct Controller {
     overlay: Overlay,
     /// The thread of the page and the HTTP API.
     _web: Option<Worker>,
+    confinement: Confinement,
 }
 
 impl Controller {

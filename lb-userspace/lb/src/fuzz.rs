@@ -68,7 +68,7 @@ pub(crate) fn run_control(config: Config) -> Result<(), Failed> {
 async fn control(script: &Script) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("lb.sock");
-    let listener = socket::bind(&path).expect("a socket");
+    let listener = socket::bind(&lb_model::Control::at(path.clone())).expect("a socket");
     let server = tokio::spawn(socket::serve(listener, requests::fixed(observed::cluster())));
     let (mut reader, mut writer) = UnixStream::connect(&path).await.expect("a connection").into_split();
     let asking = async {

@@ -1,6 +1,7 @@
 //! The program `lb`.
 
 mod cli;
+mod confinement;
 mod controller;
 mod device;
 mod doctor;

@@ -99,6 +99,22 @@ pub const MAX_VIPS: usize = 4096;
 pub struct Control {
     /// Default `/run/lb/lb.sock`.
     pub socket: PathBuf,
+    /// A user's name or number; `None`: whoever `lb` runs as.
+    pub owner: Option<String>,
+    /// A group's name or number; `None`: that of `lb`.
+    pub group: Option<String>,
+    /// Permissions; none for others than the owner and the group.
+    pub mode: u32,
+}
+
+impl Control {
+    /// Owner and group may ask.
+    pub const MODE: u32 = 0o660;
+
+    /// At this path, with the defaults of all else.
+    pub const fn at(socket: PathBuf) -> Self {
+        Self { socket, owner: None, group: None, mode: Self::MODE }
+    }
 }
 
 /// The Prometheus endpoint.

@@ -38,6 +38,9 @@ pub trait Table: Send + Sync + 'static {
     fn count(&self, entry: Entry, before: Entry);
     /// Whether this director balances the group's packets now.
     fn balances(&self, group: u8) -> bool;
+    /// Whether it holds the group. One that has given it up balances on what still comes, for as
+    /// long as it is on standby, and learns what the holder tells all the same.
+    fn holds(&self, group: u8) -> bool;
     /// What entries bear that are written now. Changes when the group is taken, and when it is
     /// given up.
     fn generation(&self, group: u8) -> Generation;

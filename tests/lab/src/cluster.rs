@@ -25,7 +25,7 @@ pub const HA2_FALLBACK_PAGE: &str = "Fallback page of ha2.wowlinux.com";
 pub const NODES: [(&str, u8); 5] = [("client", 100), ("ha1", 5), ("ha2", 7), ("www1", 25), ("www2", 27)];
 
 /// The heartbeats' port on all networks (IANA: ha-cluster).
-const HEARTBEAT_PORT: u16 = 694;
+pub(crate) const HEARTBEAT_PORT: u16 = 694;
 
 /// The talk's ldirectord.cf as a configuration of `lb`, for use without
 /// `deploy/examples/talk.yaml`.

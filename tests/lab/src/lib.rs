@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`busy`] | repeats measurements on a busy machine |
+//! | [`chaos`] | faults of every kind, drawn from a seed, and what may never happen |
 //! | [`commands`] | commands for /bin/sh, and their effects |
 //! | [`lab`] | namespaces, the switch, nodes, web servers, directors, and clean-up |
 //! | [`cluster`] | the talk's cluster, with its names and addresses |
@@ -17,6 +18,7 @@
 //! installs that toolchain.
 
 pub mod busy;
+pub mod chaos;
 pub mod cluster;
 pub mod commands;
 pub mod crowd;

@@ -67,7 +67,11 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
     put(&documents.join("copyright"), &fs::read(from.join("deploy/debian/copyright"))?, 0o644)?;
     let log = read(&from.join("deploy/debian/changelog"))?.replace("@VERSION@", version);
     put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
-    for (folder, to) in [("examples", "examples"), ("prometheus", "examples/prometheus")] {
+    for (folder, to) in [
+        ("examples", "examples"),
+        ("prometheus", "examples/prometheus"),
+        ("systemd/lb.service.d", "examples/lb.service.d"),
+    ] {
         for file in fs::read_dir(from.join("deploy").join(folder))? {
             let file = file?;
             put(&documents.join(to).join(file.file_name()), &fs::read(file.path())?, 0o644)?;

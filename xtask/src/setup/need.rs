@@ -9,8 +9,8 @@ use lb_lab::lab::servers::{catalog, root};
 use lb_lab::lab::{browser, originals};
 
 use super::machine::{self, Mount};
-use crate::ebpf;
 use crate::kernels::emulator;
+use crate::{dependencies, ebpf};
 
 /// A scope of requirements: what is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Scope {
     Ldirectord,
     /// Formatting, lints and tests that need no root.
     QuickTest,
+    /// Like [`Self::Lab`], and what injects faults.
+    Chaos,
     /// Building `lb` and booting other kernels with it.
     Kernels,
     /// Building a Debian package.
@@ -37,7 +39,7 @@ pub(crate) enum Scope {
 
 impl Scope {
     pub(crate) fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Test)
+        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Chaos | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -62,6 +64,8 @@ pub(super) enum How {
     BpfToolchain,
     /// `cargo install`, against the LLVM at `prefix`.
     BpfLinker { llvm: u32, prefix: PathBuf },
+    /// `cargo install`.
+    CargoDeny,
     /// Components of the running toolchain.
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
@@ -92,6 +96,9 @@ impl fmt::Display for How {
                 "LLVM_PREFIX={} cargo install bpf-linker --no-default-features --features llvm-{llvm}",
                 prefix.display()
             ),
+            Self::CargoDeny => {
+                write!(f, "cargo install --locked cargo-deny --version {}", dependencies::VERSION)
+            }
             Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
             Self::Servers => write!(
                 f,
@@ -155,7 +162,6 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
-        program("faketime", "faketime", "sets a director's clock back in a test");
         program("chromium", "chromium", "shows the page in a test");
         program("chromedriver", "chromium-driver", "drives the browser");
         program("tmux", "tmux", "is the terminal of lb top in a test");
@@ -168,6 +174,13 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test && !browser::axe().exists() {
         let what = "axe-core".to_owned();
         missing.push(Missing { what, why: "finds what keeps people from using the page", how: How::Axe });
+    }
+    if matches!(scope, Scope::Test | Scope::Chaos) {
+        program("faketime", "faketime", "sets a director's clock");
+        program("strace", "strace", "has changes of maps fail");
+    }
+    if scope.tests() {
+        program("systemd-analyze", "systemd", "rates the systemd unit in a test");
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
@@ -184,6 +197,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope.tests() {
         missing.extend(rust_components());
+        missing.extend(cargo_deny());
     }
     missing.extend(bpf());
     if scope.lab() {
@@ -237,6 +251,12 @@ fn rust_components() -> Option<Missing> {
         why: "checked by the tests",
         how: How::Rustup(components),
     })
+}
+
+fn cargo_deny() -> Option<Missing> {
+    let what = "cargo-deny".to_owned();
+    let is_there = on_path("cargo-deny");
+    (!is_there).then_some(Missing { what, why: "knows faults of crates that are used", how: How::CargoDeny })
 }
 
 /// Major version of the LLVM inside a compiler.

@@ -48,6 +48,11 @@ kinds! {
     ServerForwards = "server_forwards", Error;
     /// This host is a real server of a service and lacks its VIP while another director is active.
     VipNotOnLoopback = "vip_not_on_loopback", Warning;
+    /// A command of the configuration, or `lb` itself, has made a system call that the filter
+    /// refuses.
+    SystemCallRefused = "system_call_refused", Warning;
+    /// `lb` could not give up what it does not need, or does not hear of what is refused.
+    Unconfined = "unconfined", Warning;
     /// Another director authenticates its heartbeats with a key that this one does not have.
     KeyMismatch = "key_mismatch", Error;
     /// Another director is alive and does not answer to what it is told of connections.

@@ -201,7 +201,7 @@ const FREE: &[Change] = &[
     |config, material| config.interface = material.text.clone(),
     |config, _| config.xdp_mode = XdpMode::Generic,
     |config, material| config.connections = material.number.into(),
-    |config, material| config.control = Control { socket: material.text.clone().into() },
+    |config, material| config.control = Control::at(material.text.clone().into()),
     |config, material| {
         config.metrics = Some(Metrics { listen: (material.address, material.number).into() });
     },

@@ -141,7 +141,7 @@ fn the_cluster_of_the_talk() {
         xdp_mode: XdpMode::Auto,
         connections: 1_000_000,
         bindings: 1 << 18,
-        control: Control { socket: "/run/lb/lb.sock".into() },
+        control: Control::at("/run/lb/lb.sock".into()),
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
         web: None,
         timeouts: Timeouts::default(),
@@ -269,7 +269,7 @@ fn defaults() {
     };
     assert_eq!(config.services, [service]);
     assert_eq!(config.connections, 1_000_000);
-    assert_eq!(config.control, Control { socket: "/run/lb/lb.sock".into() });
+    assert_eq!(config.control, Control::at("/run/lb/lb.sock".into()));
     assert_eq!(config.metrics, Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }));
     assert_eq!(config.timeouts, Timeouts::default());
 }

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Error, Result, anyhow, ensure};
 use nix::fcntl::{Flock, FlockArg};
@@ -27,12 +28,28 @@ pub struct Mounted {
     pub in_container: bool,
 }
 
+/// What [`prepare`] has mounted, until somebody asks.
+static PREPARED: Mutex<Option<Mounted>> = Mutex::new(None);
+
+/// Mounts a BPF file system where there is none, while the process may still do that. Whoever needs
+/// it later hears of the mount, or of the error.
+pub fn prepare() {
+    if let Ok((_, mounted @ Some(_))) = find_or_mount() {
+        *PREPARED.lock().unwrap_or_else(PoisonError::into_inner) = mounted;
+    }
+}
+
 /// A folder for links, in the BPF file system that is there or, if there is none that can be used,
 /// in one that is mounted now.
 ///
 /// # Errors
 /// There is none, and mounting one is not possible or not allowed.
 pub(super) fn folder() -> Result<(PathBuf, Option<Mounted>)> {
+    let (folder, mounted) = find_or_mount()?;
+    Ok((folder, mounted.or_else(|| PREPARED.lock().unwrap_or_else(PoisonError::into_inner).take())))
+}
+
+fn find_or_mount() -> Result<(PathBuf, Option<Mounted>)> {
     let mut errors = Vec::new();
     for place in existing() {
         match folder_in(place) {

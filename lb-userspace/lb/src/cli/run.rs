@@ -24,6 +24,10 @@ pub(super) struct Options {
     /// Begin with an empty connection table, whatever an lb before has left: its connections end
     #[arg(long)]
     fresh: bool,
+    /// Keep all capabilities and filter no system calls: for external checks and hooks that need
+    /// more than lb does
+    #[arg(long)]
+    unconfined: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -34,7 +38,7 @@ enum LogFormat {
 
 pub(super) fn run(options: Options) -> Result<()> {
     start_log(options.log_format);
-    controller::run(options.config, options.fresh)
+    controller::run(options.config, options.fresh, options.unconfined)
 }
 
 /// Fields of the event log that its text has already; in JSON they stand beside it. The event's id

@@ -26,7 +26,7 @@ pub(super) async fn serve(
     findings: &Findings,
     requests: Requests,
 ) -> Result<Option<Worker>> {
-    let listener = socket::bind(&config.control.socket)?;
+    let listener = socket::bind(&config.control)?;
     tokio::spawn(log_failure("control socket", socket::serve(listener, requests.clone())));
     if let Some(metrics) = &config.metrics {
         let first = TcpListener::bind(metrics.listen).await;

@@ -20,6 +20,7 @@ use super::files::{self, FileChange, Watched};
 use super::overlay::{self, Loaded, Overlay};
 use super::stop::{self, Signals, Told};
 use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
+use crate::confinement::{self, Confinement};
 
 /// What a life begins with, and the next one after it.
 pub(super) struct Estate {
@@ -31,6 +32,7 @@ pub(super) struct Estate {
     pub events: Events,
     /// What an lb before left on the interface is not taken over.
     pub fresh: bool,
+    pub confinement: Confinement,
 }
 
 /// How a life ended, where nothing went wrong.
@@ -42,13 +44,17 @@ pub(super) enum End {
 }
 
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
-pub(crate) fn run(path: PathBuf, fresh: bool) -> Result<()> {
-    let mut signals = Signals::start()?;
+///
+/// It gives up what it does not need, unless it is `unconfined`.
+pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
     let file = Watched::new(path);
     files::wait_until_whole(file.path());
     let Loaded { config, overlay } = overlay::load(file.path())?;
-    let mut estate = Estate { config, overlay, file, events: Events::default(), fresh };
+    // Before the first thread.
+    let confinement = if unconfined { Confinement::default() } else { confinement::enter(&config.control) };
+    let mut signals = Signals::start()?;
+    let mut estate = Estate { config, overlay, file, events: Events::default(), fresh, confinement };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -77,13 +83,14 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
     }
     let (config, overlay) = (estate.config.clone(), estate.overlay.clone());
     let path = estate.file.path().to_owned();
+    let confinement = estate.confinement.clone();
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
         Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
             let (file, events) = (Watched::new(path), Events::default());
-            let estate = Estate { config, overlay, file, events, fresh: false };
+            let estate = Estate { config, overlay, file, events, fresh: false, confinement };
             Ok(End::InterfaceGone(Box::new(estate)))
         }
         Err(error) => Err(error),

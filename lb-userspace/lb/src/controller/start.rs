@@ -43,11 +43,12 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
-        let Estate { config, overlay, file, mut events, fresh } = estate;
+        let Estate { config, overlay, file, mut events, fresh, confinement } = estate;
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
         let findings = Findings::default();
+        confinement.report_to(&findings);
         let interface = Interface::claim(Role::Main, &config.interface, findings.clone())?;
         let ingresses = Ingresses::claim(&config, &findings)?;
         let index = interface.index();
@@ -108,6 +109,7 @@ impl Controller {
             listings: Listings::default(),
             overlay,
             _web: None,
+            confinement,
             config,
         };
         controller.runtime.ways.set_main(index);

@@ -327,7 +327,14 @@ impl Controller {
             Cause::InterfaceGone | Cause::InterfaceBack => {
                 let (config, overlay) = (self.config, self.overlay);
                 let file = self.config_file.into_watched();
-                Ok(End::InterfaceGone(Box::new(Estate { config, overlay, file, events, fresh: false })))
+                Ok(End::InterfaceGone(Box::new(Estate {
+                    config,
+                    overlay,
+                    file,
+                    events,
+                    fresh: false,
+                    confinement: self.confinement,
+                })))
             }
         }
     }

@@ -278,6 +278,9 @@ impl lb_sync::table::Table for Connections {
     fn balances(&self, group: u8) -> bool {
         self.leases.balance_until(group).is_some_and(|until| now() < until)
     }
+    fn holds(&self, group: u8) -> bool {
+        self.leases.answer_until(group).is_some_and(|until| now() < until)
+    }
     fn generation(&self, group: u8) -> Generation {
         Generation::from_number(self.leases.generation(group))
     }

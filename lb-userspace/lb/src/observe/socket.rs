@@ -10,6 +10,9 @@ use anyhow::{Context, bail};
 use lb_api::client::Traced;
 use lb_api::wire::{Reply, Request};
 use lb_cluster::standing::Wish;
+use lb_model::Control;
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,23 +27,47 @@ const REQUEST_LIMIT: usize = 64 * 1024;
 /// long.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Owner and group may ask; the group is root's unless the administrator changes it.
-const MODE: u32 = 0o660;
-
-/// Listens on `path`, in a tokio runtime. Makes the folder it is in, and takes the place of a
-/// socket that nobody listens on.
+/// Listens on the control socket, in a tokio runtime. Makes the folder it is in, and takes the
+/// place of a socket that nobody listens on.
 ///
 /// # Errors
-/// If another process listens there, or something that is no socket is in the place.
-pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+/// If another process listens there, something that is no socket is in the place, or it cannot be
+/// given to whom the configuration names.
+pub(crate) fn bind(control: &Control) -> anyhow::Result<UnixListener> {
+    let path = &*control.socket;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
     }
     clear(path)?;
     let listener = UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+    fs::set_permissions(path, fs::Permissions::from_mode(control.mode))
         .with_context(|| format!("setting the mode of {}", path.display()))?;
+    // After that: the mode of what another user owns only CAP_FOWNER may change.
+    give(control).with_context(|| format!("giving {} to its owner and group", path.display()))?;
     Ok(listener)
+}
+
+/// Gives the socket to the owner and the group that the configuration names.
+fn give(control: &Control) -> anyhow::Result<()> {
+    let Control { socket, owner, group, mode: _ } = control;
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let number = |name: &str| name.parse::<u32>().ok();
+    let owner = owner.as_deref().map(|name| match number(name) {
+        Some(number) => anyhow::Ok(Uid::from_raw(number)),
+        None => Ok(User::from_name(name)?.with_context(|| format!("there is no user {name}"))?.uid),
+    });
+    let group = group.as_deref().map(|name| match number(name) {
+        Some(number) => anyhow::Ok(Gid::from_raw(number)),
+        None => Ok(Group::from_name(name)?.with_context(|| format!("there is no group {name}"))?.gid),
+    });
+    match nix::unistd::chown(socket, owner.transpose()?, group.transpose()?) {
+        Err(Errno::EPERM) => bail!(
+            "lb may not do that: `control: owner, group` take CAP_CHOWN; under systemd add it to CapabilityBoundingSet"
+        ),
+        result => Ok(result?),
+    }
 }
 
 /// Removes a socket that nobody listens on.

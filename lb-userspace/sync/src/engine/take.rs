@@ -85,7 +85,7 @@ impl<T: Table> Take<'_, T> {
             self.peer.note_lack(now);
             return;
         };
-        if self.table.balances(group_here) {
+        if self.table.holds(group_here) {
             self.drops.balanced_here += 1;
             return;
         }

@@ -63,12 +63,35 @@ impl Pair {
 
     /// The same with more lines of that section, indented as it is.
     pub fn start_in(talk: &Talk, settings: Settings, configuration: &str, more: &str) -> Result<Self> {
+        Self::start_behind(&[], talk, settings, configuration, more)
+    }
+
+    /// The same behind `launcher`, a command that executes its arguments as a command.
+    pub fn start_behind(
+        launcher: &[&str],
+        talk: &Talk,
+        settings: Settings,
+        configuration: &str,
+        more: &str,
+    ) -> Result<Self> {
+        let launcher: Vec<String> = launcher.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_behind_each(&[launcher.clone(), launcher], talk, settings, configuration, more)
+    }
+
+    /// The same with another launcher for each.
+    pub fn start_behind_each(
+        launchers: &[Vec<String>; 2],
+        talk: &Talk,
+        settings: Settings,
+        configuration: &str,
+        more: &str,
+    ) -> Result<Self> {
         let serial = settings.serial.then(|| talk.lab.serial_line("serial")).transpose()?;
         let key_file = write_key(talk.lab.state().folder())?;
         let [ha1, ha2] = [(0, &talk.ha1), (1, &talk.ha2)].map(|(place, node)| {
             let serial = serial.as_ref().map(|SerialLine { ends }| ends[place].as_path());
             let cluster = cluster(talk, node, settings, &key_file, serial)?;
-            Director::start(node, &(configuration.to_owned() + &cluster + more))
+            Director::start_behind(&launchers[place], node, &(configuration.to_owned() + &cluster + more))
         });
         let pair = Self { ha1: ha1?, ha2: ha2? };
         pair.wait_until_held_by("ha1")?;

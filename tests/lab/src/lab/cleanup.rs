@@ -8,7 +8,7 @@ use std::fs::{self, DirEntry};
 use std::io::{Read as _, pipe};
 use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::libc;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::process::pids;
@@ -94,10 +95,22 @@ fn remove_now(state: &State) {
     if let Err(error) = global::give_back(state) {
         eprintln!("lab {}: {error:#}", state.name());
     }
+    unmount_below(state.folder());
     if let Err(error) = fs::remove_dir_all(state.folder())
         && state.exists()
     {
         eprintln!("lab {}: cannot remove {}: {error}", state.name(), state.folder().display());
+    }
+}
+
+/// Unmounts what the lab has mounted in its folder.
+fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    for point in points.filter(|point| point.starts_with(folder)) {
+        if let Err(error) = umount2(point, MntFlags::MNT_DETACH) {
+            eprintln!("cannot unmount {}: {error}", point.display());
+        }
     }
 }
 

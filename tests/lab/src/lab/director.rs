@@ -83,6 +83,14 @@ impl Director {
         self.restart_with(&[])
     }
 
+    /// The same behind `launcher`, a command that executes its arguments as a command.
+    pub fn restart_behind(&mut self, launcher: &[impl AsRef<str>]) -> Result<()> {
+        ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
+        let configuration = fs::read_to_string(self.configuration()?)?;
+        *self = Self::launch_with(self.binary.clone(), launcher, &self.node, &configuration, &[])?;
+        self.wait_until_ready()
+    }
+
     /// Starts another build of `lb`.
     pub fn restart_as(&mut self, binary: &Path) -> Result<()> {
         binary.clone_into(&mut self.binary);

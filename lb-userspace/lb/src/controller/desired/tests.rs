@@ -82,7 +82,7 @@ fn config(service: &lb_model::Service) -> Config {
         xdp_mode: lb_model::XdpMode::Auto,
         connections: 1,
         bindings: 1024,
-        control: lb_model::Control { socket: "/run/lb/lb.sock".into() },
+        control: lb_model::Control::at("/run/lb/lb.sock".into()),
         metrics: None,
         web: None,
         timeouts: Timeouts::default(),

@@ -1,7 +1,7 @@
 //! Both sides of the control socket together, and each against a peer that misbehaves.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +20,13 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+fn at(path: &Path) -> Control {
+    Control::at(path.to_owned())
+}
+
 /// A server on `path` that answers with [`samples::cluster`].
 fn serving(path: &Path) {
-    tokio::spawn(serve(bind(path).expect("a socket"), requests::fixed(samples::cluster())));
+    tokio::spawn(serve(bind(&at(path)).expect("a socket"), requests::fixed(samples::cluster())));
 }
 
 /// Runs `client` beside the server, which shares this thread's runtime.
@@ -105,7 +109,7 @@ async fn a_controller_that_is_gone_is_told() {
     let (_folder, path) = folder();
     let (requests, waiting) = Requests::new();
     drop(waiting);
-    tokio::spawn(serve(bind(&path).expect("a socket"), requests));
+    tokio::spawn(serve(bind(&at(&path)).expect("a socket"), requests));
     let error = ask(&path).await.expect_err("no status").to_string();
     assert!(error.ends_with("answered: the controller has ended"), "{error}");
 }
@@ -115,7 +119,7 @@ async fn a_controller_that_is_gone_is_told() {
 async fn a_trace_has_replies_until_its_client_has_enough() {
     let (_folder, path) = folder();
     let (requests, mut waiting) = Requests::new();
-    tokio::spawn(serve(bind(&path).expect("a socket"), requests));
+    tokio::spawn(serve(bind(&at(&path)).expect("a socket"), requests));
     tokio::spawn(async move {
         while let Some(ControlRequest::Trace(_, bounds, reply)) = waiting.recv().await {
             assert_eq!(bounds.count, Some(7));
@@ -152,10 +156,10 @@ async fn a_trace_that_is_refused_says_why() {
 #[tokio::test]
 async fn replaces_a_stale_socket_and_refuses_a_live_one() {
     let (_folder, path) = folder();
-    drop(bind(&path).expect("a socket"));
+    drop(bind(&at(&path)).expect("a socket"));
     assert!(path.exists(), "a listener leaves its socket behind");
-    let live = bind(&path).expect("the place of the stale one");
-    let error = bind(&path).expect_err("somebody is there").to_string();
+    let live = bind(&at(&path)).expect("the place of the stale one");
+    let error = bind(&at(&path)).expect_err("somebody is there").to_string();
     assert!(error.starts_with("another process listens on "), "{error}");
     assert!(path.exists(), "and stays there");
     drop(live);
@@ -166,7 +170,7 @@ async fn leaves_alone_what_is_no_socket() {
     let (folder, _) = folder();
     let path = folder.path().join("precious");
     fs::write(&path, "data").expect("a file");
-    let error = bind(&path).expect_err("a file is there").to_string();
+    let error = bind(&at(&path)).expect_err("a file is there").to_string();
     assert!(error.contains("is no socket"), "{error}");
     assert_eq!(fs::read_to_string(&path).expect("a file"), "data");
 }
@@ -178,7 +182,7 @@ async fn nobody_there_is_told_in_plain_words() {
         let error = ask(&path).await.expect_err("nobody listens").to_string();
         let wanted = format!("no lb is listening on {}: is `lb run` running?", path.display());
         assert!(error.starts_with(&wanted), "{error}");
-        drop(bind(&path).expect("a socket, then a stale one"));
+        drop(bind(&at(&path)).expect("a socket, then a stale one"));
     }
 }
 
@@ -202,4 +206,22 @@ async fn an_answer_that_is_no_status_is_told() {
         assert!(error.contains(wanted), "{answer:?}: {error}");
         server.join().expect("no panic");
     }
+}
+
+#[tokio::test]
+async fn the_socket_belongs_to_whom_the_configuration_names() {
+    let (_folder, path) = folder();
+    // Root may give it to others, all others to themselves.
+    let is_root = Uid::effective().is_root();
+    let owner = if is_root { 65_534 } else { Uid::effective().as_raw() };
+    let group = if is_root { 65_533 } else { Gid::effective().as_raw() };
+    let control =
+        Control { owner: Some(owner.to_string()), group: Some(group.to_string()), mode: 0o600, ..at(&path) };
+    let _socket = bind(&control).expect("a socket");
+    let found = fs::metadata(&path).expect("a socket");
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (owner, group, 0o600));
+    fs::remove_file(&path).expect("it goes");
+    let error =
+        bind(&Control { owner: Some("nosuchuser".to_owned()), ..at(&path) }).expect_err("there is none");
+    assert!(format!("{error:#}").contains("there is no user nosuchuser"), "{error:#}");
 }

@@ -132,6 +132,9 @@ impl Table for MemoryTable {
     fn balances(&self, _: u8) -> bool {
         self.balances.load(SeqCst) != 0
     }
+    fn holds(&self, group: u8) -> bool {
+        self.balances(group)
+    }
     fn generation(&self, _: u8) -> Generation {
         Generation::from_number(self.generation.load(SeqCst).into())
     }
