@@ -89,6 +89,7 @@ pub struct OverlayStatus {
 pub struct TimeoutsStatus {
     pub syn_recv_s: u64,
     pub established_s: u64,
+    pub unproven_s: u64,
     pub fin_wait_s: u64,
     pub closed_s: u64,
     pub udp_s: u64,

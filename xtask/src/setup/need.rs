@@ -167,6 +167,13 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         program("tmux", "tmux", "is the terminal of lb top in a test");
         program("npm", "npm", "fetches axe-core");
     }
+    if matches!(scope, Scope::Test | Scope::Chaos) {
+        program("faketime", "faketime", "sets a director's clock");
+        program("strace", "strace", "has changes of maps fail");
+    }
+    if scope.tests() {
+        program("systemd-analyze", "systemd", "rates the systemd unit in a test");
+    }
     if scope == Scope::Test && !Path::new(FONTS).exists() {
         let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
         missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
@@ -174,13 +181,6 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test && !browser::axe().exists() {
         let what = "axe-core".to_owned();
         missing.push(Missing { what, why: "finds what keeps people from using the page", how: How::Axe });
-    }
-    if matches!(scope, Scope::Test | Scope::Chaos) {
-        program("faketime", "faketime", "sets a director's clock");
-        program("strace", "strace", "has changes of maps fail");
-    }
-    if scope.tests() {
-        program("systemd-analyze", "systemd", "rates the systemd unit in a test");
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();

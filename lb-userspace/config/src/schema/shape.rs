@@ -46,7 +46,11 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.key {
             "metrics" => {
-                *self.shape = Shape::Either(vec![Shape::Scalar, of::<yaml::MetricsOn>("")]);
+                *self.shape = Shape::Either(vec![Shape::Scalar, of::<yaml::Metrics>("")]);
+                visitor.visit_str("off")
+            }
+            "web" => {
+                *self.shape = Shape::Either(vec![Shape::Scalar, of::<yaml::Web>("")]);
                 visitor.visit_str("off")
             }
             "check" => {

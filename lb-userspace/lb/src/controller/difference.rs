@@ -18,6 +18,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
         bindings: _,
         control: _,
         metrics: _,
+        web: _,
         timeouts,
         maintenance,
         zero_copy: _,
@@ -137,7 +138,7 @@ fn service(subject: String, old: &Service, new: &Service) -> Vec<Difference> {
         hashing,
         quic,
         fallback,
-        quiescent,
+        dead_server,
         slow_start,
         damping,
         quorum,
@@ -160,7 +161,7 @@ fn service(subject: String, old: &Service, new: &Service) -> Vec<Difference> {
     found.key("quic_lb", quic, &new.quic, |_| None);
     // The sorry page's file is part of it.
     found.key("fallback", fallback, &new.fallback, |fallback| Some(fallback.to_string()));
-    found.word("quiescent", quiescent, &new.quiescent);
+    found.word("dead_server", &dead_server.name(), &new.dead_server.name());
     found.time("slow_start", slow_start, &new.slow_start);
     found.key("damping", damping, &new.damping, |_| None);
     found.word("quorum", &quorum.weight, &new.quorum.weight);

@@ -311,10 +311,11 @@ impl View<'_> {
 }
 
 fn timeouts(timeouts: &Timeouts) -> TimeoutsStatus {
-    let Timeouts { syn_recv, established, fin_wait, closed, udp } = timeouts;
+    let Timeouts { syn_recv, established, fin_wait, closed, udp, unproven } = timeouts;
     TimeoutsStatus {
         syn_recv_s: syn_recv.as_secs(),
         established_s: established.as_secs(),
+        unproven_s: unproven.as_secs(),
         fin_wait_s: fin_wait.as_secs(),
         closed_s: closed.as_secs(),
         udp_s: udp.as_secs(),
