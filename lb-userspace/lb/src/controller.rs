@@ -100,7 +100,7 @@ use lb_common::mac::Mac;
 use lb_datapath::plan::Target;
 use lb_health::Verdict;
 use lb_health::server::Machine;
-use lb_model::{Config, Server, Service, ServiceKey, XdpMode};
+use lb_model::{Config, ServiceKey, XdpMode};
 use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
 use lb_system::worker::Worker;
@@ -123,7 +123,7 @@ use self::neighbourhood::Neighbourhood;
 use self::notifications::Notifier;
 use self::overlay::Overlay;
 pub(crate) use self::release::release;
-use self::runtime::{Notification, Orders, Runtime};
+use self::runtime::{Notification, Runtime};
 use self::standing::Standing;
 use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
@@ -456,26 +456,6 @@ impl Controller {
         let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
         let findings = notifier.findings();
         checks.follow_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
-    }
-
-    /// Lets servers go and return as the folder of maintenance says.
-    fn poll_maintenance(&mut self) {
-        if self.maintenance.poll(&self.config, self.notifier.findings()) {
-            self.follow_orders();
-        }
-    }
-
-    /// Keeps servers out, and gives them weights, as operators have ordered.
-    fn follow_orders(&mut self) {
-        let Self { config, runtime, standing, maintenance, started, .. } = self;
-        let orders = |service: &Service, server: &Server| Orders {
-            kept_out: maintenance
-                .reason(server)
-                .or_else(|| standing.drain(service, server).map(standing::why_drained)),
-            weight: standing.weight(service, server),
-        };
-        let notifications = runtime.follow_orders(&config.services, orders, started.elapsed());
-        self.notify(notifications);
     }
 
     /// Goes over to the best mode that the interface can have now.

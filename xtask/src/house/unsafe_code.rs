@@ -5,7 +5,7 @@ use crate::workspace;
 
 /// Every file of this workspace with unsafe code, but those of `lb-ebpf`: the verifier looks at
 /// each step of these before the kernel runs it.
-const UNSAFE: [(&str, &str); 28] = [
+const UNSAFE: [(&str, &str); 29] = [
     ("lb-common/src/control.rs", "plain data of maps"),
     ("lb-common/src/shared.rs", "memory that the program, another CPU or another process writes meanwhile"),
     ("lb-userspace/cluster/src/realtime.rs", "sched_setscheduler(2)"),
@@ -33,6 +33,7 @@ const UNSAFE: [(&str, &str); 28] = [
     ("tests/lab/src/lab/tunnel_end.rs", "packet sockets"),
     ("tests/lab/src/lab/vlan_end.rs", "packet sockets"),
     ("tests/lab/src/lab/xdp_pass.rs", "bpf(2)"),
+    ("tests/lab/src/scenario/floods.rs", "sendmmsg(2)"),
     ("tests/tests/packets/probes.rs", "AF_XDP sockets"),
 ];
 

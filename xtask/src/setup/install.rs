@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
 use super::{apt, axe, emulator, list, originals, servers};
-use crate::{dependencies, workspace};
+use crate::workspace;
 
 /// The required release of bpf-linker, whose options the build uses.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -60,7 +60,6 @@ fn without_apt(how: &How) -> Result<()> {
             arguments.extend(components.iter().map(String::as_str));
             rustup(&arguments)
         }
-        How::CargoDeny => cargo_deny(),
         How::BpfLinker { llvm, prefix } => bpf_linker(*llvm, prefix),
         How::Servers => servers::make(),
         How::Originals => originals::make(),
@@ -84,16 +83,6 @@ fn bpf_linker(llvm: u32, prefix: &Path) -> Result<()> {
         .env_remove("CARGO_TARGET_DIR");
     announce(&command);
     workspace::run("installing bpf-linker", &mut command)
-}
-
-/// Takes a few minutes.
-fn cargo_deny() -> Result<()> {
-    let mut command = workspace::cargo();
-    command
-        .args(["install", "--locked", "cargo-deny", "--version", dependencies::VERSION])
-        .env_remove("CARGO_TARGET_DIR");
-    announce(&command);
-    workspace::run("installing cargo-deny", &mut command)
 }
 
 fn rustup(arguments: &[&str]) -> Result<()> {

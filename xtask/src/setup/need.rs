@@ -9,8 +9,8 @@ use lb_lab::lab::servers::{catalog, root};
 use lb_lab::lab::{browser, originals};
 
 use super::machine::{self, Mount};
+use crate::ebpf;
 use crate::kernels::emulator;
-use crate::{dependencies, ebpf};
 
 /// A scope of requirements: what is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +64,6 @@ pub(super) enum How {
     BpfToolchain,
     /// `cargo install`, against the LLVM at `prefix`.
     BpfLinker { llvm: u32, prefix: PathBuf },
-    /// `cargo install`.
-    CargoDeny,
     /// Components of the running toolchain.
     Rustup(Vec<String>),
     /// A file system of the lab, from Debian packages.
@@ -96,9 +94,6 @@ impl fmt::Display for How {
                 "LLVM_PREFIX={} cargo install bpf-linker --no-default-features --features llvm-{llvm}",
                 prefix.display()
             ),
-            Self::CargoDeny => {
-                write!(f, "cargo install --locked cargo-deny --version {}", dependencies::VERSION)
-            }
             Self::Rustup(components) => write!(f, "rustup component add {}", components.join(" ")),
             Self::Servers => write!(
                 f,
@@ -197,7 +192,6 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope.tests() {
         missing.extend(rust_components());
-        missing.extend(cargo_deny());
     }
     missing.extend(bpf());
     if scope.lab() {
@@ -251,12 +245,6 @@ fn rust_components() -> Option<Missing> {
         why: "checked by the tests",
         how: How::Rustup(components),
     })
-}
-
-fn cargo_deny() -> Option<Missing> {
-    let what = "cargo-deny".to_owned();
-    let is_there = on_path("cargo-deny");
-    (!is_there).then_some(Missing { what, why: "knows faults of crates that are used", how: How::CargoDeny })
 }
 
 /// Major version of the LLVM inside a compiler.

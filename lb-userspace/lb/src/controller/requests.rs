@@ -4,7 +4,9 @@ use lb_api::events::{Level, Record};
 use lb_api::status::{Accepted, Status};
 use lb_api::wire::Overlay;
 use lb_cluster::standing::Wish;
+use lb_model::{Server, Service};
 
+use super::runtime::Orders;
 use super::status::View;
 use super::{Controller, maintenance, standing};
 use crate::observe::requests::{ControlRequest, Order, ServerOrder};
@@ -106,5 +108,25 @@ impl Controller {
         let removed = self.maintenance.enable(&order.about.server, &meant, &self.config);
         self.poll_maintenance();
         removed
+    }
+
+    /// Lets servers go and return as the folder of maintenance says.
+    pub(super) fn poll_maintenance(&mut self) {
+        if self.maintenance.poll(&self.config, self.notifier.findings()) {
+            self.follow_orders();
+        }
+    }
+
+    /// Keeps servers out, and gives them weights, as operators have ordered.
+    pub(super) fn follow_orders(&mut self) {
+        let Self { config, runtime, standing, maintenance, started, .. } = self;
+        let orders = |service: &Service, server: &Server| Orders {
+            kept_out: maintenance
+                .reason(server)
+                .or_else(|| standing.drain(service, server).map(standing::why_drained)),
+            weight: standing.weight(service, server),
+        };
+        let notifications = runtime.follow_orders(&config.services, orders, started.elapsed());
+        self.notify(notifications);
     }
 }
