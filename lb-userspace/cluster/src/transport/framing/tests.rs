@@ -20,9 +20,9 @@ fn collect(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
 }
 
 #[test]
-fn a_message_of_the_greatest_length_costs_six_bytes() {
+fn a_message_of_the_greatest_length_costs_seven_bytes() {
     let message = vec![7; MAX_LENGTH];
-    assert_eq!(frame(&message).len(), MAX_LENGTH + 6);
+    assert_eq!(frame(&message).len(), MAX_LENGTH + 7);
     assert_eq!(collect(&frame(&message)), (vec![message], 0));
 }
 
