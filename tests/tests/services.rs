@@ -110,8 +110,8 @@ fn c1_a_file_that_is_written_slowly_is_taken_when_it_is_whole() {
     }
     let told = wait_for(&director, "a word of it", |status| status.config_error.is_some()).config_error;
     let told = told.expect("it is there");
-    let me = format!("(pid {}) has it open for writing", std::process::id());
-    assert!(told.contains(&me), "{told}");
+    // Whose it is lb may not look up: it has given the right to look into others' processes up.
+    assert!(told.contains("another program has it open for writing"), "{told}");
 
     writer.write_all(rest.replace("name: web", "name: www").as_bytes()).expect("the other half");
     drop(writer);

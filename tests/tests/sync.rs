@@ -61,10 +61,13 @@ fn a_machine_that_is_gone_takes_no_connection_with_it_nor_does_its_return() {
 #[test]
 fn a_director_that_gave_the_group_back_learns_what_begins_then() {
     let several = start("syncback", "");
-    several.pair.ha1.failover().expect("the group moves");
-    several.pair.wait_until_held_by("ha2").unwrap_or_else(|error| panic!("{error:#}"));
-    several.pair.ha2.failover().expect("the group moves back");
-    several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+    for (from, to) in [(&several.pair.ha1, "ha2"), (&several.pair.ha2, "ha1")] {
+        wait_for(from, "another one is ready", |status| {
+            status.cluster.as_ref().is_some_and(|cluster| cluster.groups[0].has_successor)
+        });
+        from.failover().expect("the group moves");
+        several.pair.wait_until_held_by(to).unwrap_or_else(|error| panic!("{error:#}"));
+    }
     let clients = known_clients(&several);
     several.pair.ha1.kill().expect("lb is killed");
     several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
