@@ -150,6 +150,9 @@ services:
     let everything = ["env", "RUST_LOG=trace"];
     let pair = Pair::start_behind(&everything, &talk, Settings::DEFAULT, &configuration, "")
         .unwrap_or_else(|error| panic!("{error:#}"));
+    let is_ready =
+        |status: &Status| status.cluster.as_ref().is_some_and(|cluster| cluster.groups[0].has_successor);
+    wait_for(&pair.ha1, "another one is ready", is_ready);
     pair.ha1.failover().expect("it moves");
     pair.wait_until_held_by("ha2").unwrap_or_else(|error| panic!("{error:#}"));
     let logs = [&pair.ha1, &pair.ha2].map(|director| {

@@ -23,7 +23,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 5";
+const FORMAT: &str = "lb configuration 6";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest

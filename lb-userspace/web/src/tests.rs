@@ -51,6 +51,7 @@ impl Director for Fixed {
                     moves: vec![Move { group: "web".into(), from: "ha1".into() }],
                     note: None,
                 }),
+                Request::Reload => Reply::Differences(Vec::new()),
                 _ => Reply::Done("done".to_owned()),
             };
             self.asked.lock().expect("no panic").push(request);

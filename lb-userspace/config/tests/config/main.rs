@@ -281,7 +281,8 @@ fn full_example_states_the_defaults() {
     let full = accepted(&example("full.yaml"));
     let least = accepted(LEAST);
     assert_eq!((full.xdp_mode, full.connections), (least.xdp_mode, least.connections));
-    assert_eq!(full.control, least.control);
+    let control = |config: &Config| (config.control.socket.clone(), config.control.mode);
+    assert_eq!(control(&full), control(&least));
     assert_eq!(full.metrics, least.metrics);
     assert_eq!(full.timeouts, least.timeouts);
     assert_eq!((&full.maintenance, full.zero_copy), (&least.maintenance, least.zero_copy));

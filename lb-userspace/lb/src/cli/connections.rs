@@ -236,6 +236,6 @@ mod tests {
     #[test]
     fn states_are_those_of_the_table() {
         let all: Vec<&str> = states().collect();
-        assert!(all.len() == 8 && all.contains(&"SYN_RECV") && all.contains(&"UDP"), "{all:?}");
+        assert!(all.len() == 11 && all.contains(&"SYN_RECV") && all.contains(&"UDP"), "{all:?}");
     }
 }

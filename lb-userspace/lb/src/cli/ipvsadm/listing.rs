@@ -198,6 +198,10 @@ fn connection_line(connection: &Connection, names: &mut Names) -> String {
     let state = match connection.state.as_str() {
         "CLOSED" => "CLOSE",
         "UDP_NEW" => "UDP",
+        // IPVS knows no difference.
+        "UNPROVEN" => "ESTABLISHED",
+        "FIN_UNPROVEN" => "FIN_WAIT",
+        "UDP_UNPROVEN" => "UDP",
         state => state,
     };
     let unknown =
