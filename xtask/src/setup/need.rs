@@ -169,6 +169,10 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     if scope.tests() {
         program("systemd-analyze", "systemd", "rates the systemd unit in a test");
     }
+    if scope.tests() && !Path::new("/etc/services").exists() {
+        let how = How::Apt(vec!["netbase".to_owned()]);
+        missing.push(Missing { what: "/etc/services".to_owned(), why: "has the names of ports", how });
+    }
     if scope == Scope::Test && !Path::new(FONTS).exists() {
         let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
         missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
