@@ -2,7 +2,6 @@
 //! clients.
 
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_lab::busy::measured;
