@@ -255,18 +255,22 @@ fn script(folder: &Path, name: &str, text: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-#[test]
-fn without_quiescent_mode_clients_of_a_dead_server_can_connect_anew_at_once() {
-    let (talk, director) = start("quiescent", "    quiescent: off", SERVERS);
+fn without_www1_its_client_alone_loses_its_connection(talk: &Talk, director: &Director) {
     let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
     let pages = open.each_mut().map(KeptOpen::get);
     let place = pages.iter().position(|page| Answer::of_page(page) == Answer::Www1).expect("one is www1's");
     talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
-    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
+    wait_for(director, "www1 out", |status| health(status, "www1") == "down");
     let broken = open[place].try_get().expect_err("its server is gone");
     assert!(matches!(broken.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{broken}");
     assert_eq!(Answer::of_page(&KeptOpen::open(&talk.client).get()), Answer::Www2);
     assert_eq!(open[1 - place].get(), pages[1 - place], "the other one's connection goes on");
+}
+
+#[test]
+fn without_quiescent_mode_clients_of_a_dead_server_can_connect_anew_at_once() {
+    let (talk, director) = start("quiescent", "    quiescent: off", SERVERS);
+    without_www1_its_client_alone_loses_its_connection(&talk, &director);
 
     talk.www1.node().set_carrier("eth0", Link::Up).expect("the cable is plugged in");
     wait_for(&director, "www1 back", |status| status.serves("www1"));
@@ -277,18 +281,10 @@ fn without_quiescent_mode_clients_of_a_dead_server_can_connect_anew_at_once() {
 #[test]
 fn clients_of_a_dead_server_are_told_by_a_reset_with_their_next_packet() {
     let (talk, director) = start("deadreset", "    stray: hash\n    dead_server: reset", SERVERS);
-    let mut open = [KeptOpen::open(&talk.client), KeptOpen::open(&talk.client)];
-    let pages = open.each_mut().map(KeptOpen::get);
-    let place = pages.iter().position(|page| Answer::of_page(page) == Answer::Www1).expect("one is www1's");
-    talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is pulled");
-    wait_for(&director, "www1 out", |status| health(status, "www1") == "down");
-    let broken = open[place].try_get().expect_err("its server is gone");
-    assert!(matches!(broken.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{broken}");
+    without_www1_its_client_alone_loses_its_connection(&talk, &director);
     wait_for(&director, "it is counted", |status| {
         status.answers.iter().any(|answer| answer.reason == "server_dead" && answer.count > 0)
     });
-    assert_eq!(Answer::of_page(&KeptOpen::open(&talk.client).get()), Answer::Www2);
-    assert_eq!(open[1 - place].get(), pages[1 - place], "the other one's connection goes on");
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Default for Bounds {
 }
 
 /// What was decided for one packet. What its headers do not tell is left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
     /// UTC, RFC 3339 with microseconds.
     pub time: String,
@@ -123,7 +123,7 @@ pub enum Way {
 }
 
 /// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// To the server.
@@ -135,6 +135,7 @@ pub enum Outcome {
     /// To the host, which is the server.
     Delivered,
     /// To the host.
+    #[default]
     Passed,
     Dropped,
     /// The controller has it, and sends it in its turn.
@@ -203,30 +204,12 @@ mod tests {
     #[test]
     fn bytes_come_back_from_their_digits() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let packet = Packet {
-            time: String::new(),
-            protocol: None,
-            flags: None,
-            client: None,
-            client_port: None,
-            vip: None,
-            port: None,
-            length: 0,
-            service: None,
-            scheduler: None,
-            way: None,
-            server: None,
-            forwarding: None,
-            outcome: Outcome::Passed,
-            reason: None,
-            text: None,
-        };
         let frame = |bytes: String| Frame {
             direction: Direction::In,
             time_ns: 0,
             length: 0,
             bytes,
-            packet: packet.clone(),
+            packet: Packet::default(),
         };
         assert_eq!(frame(Frame::digits(&bytes)).content(), Some(bytes));
         assert_eq!(frame("0".to_owned()).content(), None);

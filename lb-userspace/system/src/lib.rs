@@ -3,9 +3,11 @@
 //! - [`clock`]: CLOCK_MONOTONIC, as the XDP program counts time
 //! - [`command`]: runs the operator's programs
 //! - [`private_file`]: files with keys and tokens, which nobody else may read
+//! - [`whole_file`]: files that are replaced as a whole
 //! - [`worker`]: threads with a runtime of their own
 
 pub mod clock;
 pub mod command;
 pub mod private_file;
+pub mod whole_file;
 pub mod worker;

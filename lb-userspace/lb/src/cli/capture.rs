@@ -176,13 +176,8 @@ mod tests {
             length: 60,
             bytes: Frame::digits(&[1, 2, 3]),
             packet: Packet {
-                time: String::new(),
                 protocol: Some("tcp".to_owned()),
                 flags: Some("S".to_owned()),
-                client: None,
-                client_port: None,
-                vip: None,
-                port: None,
                 length: 46,
                 service: Some("web".to_owned()),
                 scheduler: Some("rr".to_owned()),
@@ -190,8 +185,7 @@ mod tests {
                 server: Some("www2".to_owned()),
                 forwarding: Some("direct".to_owned()),
                 outcome: Outcome::Forwarded,
-                reason: None,
-                text: None,
+                ..Packet::default()
             },
         }
     }

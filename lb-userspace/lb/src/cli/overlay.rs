@@ -2,9 +2,6 @@
 //! becomes of that.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -12,6 +9,7 @@ use lb_api::difference::Difference;
 use lb_api::{client, schema};
 use lb_config::Overlaid;
 use lb_model::overlay::{CLI, Change, NewServer, NewService};
+use lb_system::whole_file;
 
 use super::output::{Director, json_line, print};
 
@@ -192,45 +190,11 @@ pub(super) fn save(director: &Director) -> Result<()> {
     if unused.len() == changes.len() {
         bail!("no change has any effect any more; `lb overlay clear` forgets them");
     }
-    replace(&overlay.config, &new).with_context(|| format!("writing {shown}"))?;
+    whole_file::replace(&overlay.config, new.as_bytes()).context("the configuration stays as it was")?;
     client::request_clear_overlay(&director.socket, None)?;
     let mut told = format!("{shown} has what was changed at run time\n");
     for (index, why) in unused {
         told += &format!("without effect: {}: {why}\n", changes[index]);
     }
     print(&told)
-}
-
-/// The file behind links, all at once, with its owner and mode.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let path = path.canonicalize()?;
-    let metadata = fs::metadata(&path)?;
-    let mut name = path.file_name().context("it has no name")?.to_owned();
-    name.push(".lb-save");
-    let new = path.with_file_name(name);
-    let mut file = fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-    chown(&new, Some(metadata.uid()), Some(metadata.gid()))?;
-    Ok(fs::rename(&new, &path)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_behind_a_link_keeps_its_mode() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [file, link] = ["lb.yaml", "link"].map(|name| folder.path().join(name));
-        fs::write(&file, "old").expect("a file");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its mode");
-        std::os::unix::fs::symlink(&file, &link).expect("a link");
-        replace(&link, "new").expect("it is replaced");
-        assert_eq!(fs::read_to_string(&file).expect("the file"), "new");
-        assert_eq!(fs::metadata(&file).expect("the file").mode() & 0o777, 0o640);
-        assert!(fs::symlink_metadata(&link).expect("the link").is_symlink());
-        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
-    }
 }

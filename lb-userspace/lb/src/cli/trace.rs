@@ -247,21 +247,10 @@ mod tests {
     #[test]
     fn what_the_headers_do_not_tell_is_left_open() {
         let nothing = Packet {
-            protocol: None,
-            flags: None,
-            client: None,
-            client_port: None,
-            vip: None,
-            port: None,
-            service: None,
-            scheduler: None,
-            way: None,
-            server: None,
-            forwarding: None,
+            time: syn().time,
             outcome: Outcome::Passed,
             reason: Some("truncated_ip".to_owned()),
-            text: None,
-            ..syn()
+            ..Packet::default()
         };
         let expected = "12:00:01.123456 -                          ? > ?                     passed to this host, truncated_ip";
         assert_eq!(line(&nothing), expected);

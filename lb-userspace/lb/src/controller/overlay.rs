@@ -11,6 +11,7 @@ use lb_api::status::OverlayStatus;
 use lb_config::ConfigError;
 use lb_model::overlay::{Change, Overlays};
 use lb_model::{Config, Server, Service};
+use lb_system::whole_file;
 
 use super::Controller;
 
@@ -62,7 +63,6 @@ impl Overlay {
         &self.sources
     }
 
-    /// All at once, so that a crash leaves the old ones or the new ones.
     fn write(&self) -> io::Result<()> {
         if self.sources.is_empty() {
             return match fs::remove_file(&self.path) {
@@ -70,12 +70,7 @@ impl Overlay {
                 result => result,
             };
         }
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let new = self.path.with_extension("json.new");
-        fs::write(&new, serde_json::to_vec_pretty(&self.sources)?)?;
-        fs::rename(new, &self.path)
+        whole_file::replace(&self.path, &serde_json::to_vec_pretty(&self.sources)?)
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {

@@ -5,8 +5,8 @@
 //! it comes; if that fails it holds all the same, and is written later.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ use lb_api::wire::ServerRequest;
 use lb_cluster::standing::{Aspect, BY, Book, Order, REASON, Subject, Wish};
 use lb_model::ids::NodeId;
 use lb_model::{Config, Server, Service, canonical};
+use lb_system::whole_file;
 
 use super::maintenance::{all, plain, servers, shown};
 use super::probing::list;
@@ -310,23 +311,10 @@ fn read(file: &Path) -> io::Result<Book> {
     Ok(orders.into_iter().collect())
 }
 
-/// The file is the old one or the new one, whatever happens.
 fn write(file: &Path, book: &Book) -> io::Result<()> {
-    let shown =
-        |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", file.display()));
-    let replace = || {
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let orders: Vec<&Order> = book.orders().collect();
-        let mut name = file.as_os_str().to_owned();
-        name.push(".new");
-        let mut new = File::create(&name)?;
-        new.write_all(&serde_json::to_vec_pretty(&orders)?)?;
-        new.sync_all()?;
-        fs::rename(&name, file)
-    };
-    replace().map_err(shown)
+    let orders: Vec<&Order> = book.orders().collect();
+    whole_file::replace(file, &serde_json::to_vec_pretty(&orders)?)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write {error}")))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use lb_system::whole_file;
 use serde::{Deserialize, Serialize};
 
 use super::Wanted;
@@ -31,14 +32,7 @@ impl Record {
     }
 
     pub(super) fn write(&self, file: &Path) -> Result<()> {
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        let beside = file.with_extension("new");
-        let write = || {
-            fs::create_dir_all(folder)?;
-            fs::write(&beside, serde_json::to_string_pretty(self)?)?;
-            fs::rename(&beside, file)
-        };
-        write().with_context(|| format!("cannot write {}", file.display()))
+        whole_file::replace(file, &serde_json::to_vec_pretty(self)?).context("cannot write the record")
     }
 
     pub(super) fn remove(file: &Path) -> Result<()> {
