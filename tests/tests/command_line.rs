@@ -425,6 +425,16 @@ fn servers_and_services_come_and_go_at_run_time() {
     let (code, _, said) =
         ended(director, &["ipvsadm", "-a", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"]);
     assert_eq!((code, said.as_str()), (Some(255), "Destination already exists\n"));
+    let edit = |words: &[&str]| {
+        let server = ["ipvsadm", "-e", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"];
+        ended(director, &[&server, words].concat())
+    };
+    assert_eq!(edit(&["-w", "5"]), (Some(0), String::new(), String::new()));
+    let rules = printed(director, &["ipvsadm", "-S", "-n"]);
+    assert!(rules.contains("-a -t 211.58.250.6:7778 -r 211.58.250.27:7778 -g -w 5\n"), "{rules}");
+    let (code, _, said) = edit(&["-m", "-w", "5"]);
+    assert!(code == Some(255) && said.contains("configuration file"), "{said}");
+    printed(director, &["weight", "211.58.250.27:7778", "configured"]);
     printed(director, &["ipvsadm", "-d", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"]);
     assert_eq!(printed(director, &["overlay", "show"]), "cli: + service other\n");
     let told = printed(director, &["overlay", "clear"]);

@@ -40,7 +40,7 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Inject faults of every kind, drawn from a seed, while clients check every byte.
     Chaos(chaos::Options),
-    /// Build a Debian package.
+    /// Build packages for Debian and RPM, and an image for containers.
     Package(package::Options),
     /// Measure the data path, take-overs, health checks and restarts.
     Bench(bench::Options),

@@ -25,6 +25,7 @@ use lb_model::ids::NodeId;
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config};
 use lb_system::clock::now;
+use lb_system::vital_signs::Pulse;
 use tokio::sync::oneshot;
 
 use self::driver::{Command, Driver, Report, Snapshot, Tell, Told};
@@ -59,11 +60,14 @@ pub struct LocalContext {
     pub findings: Findings,
 }
 
+const HEARTBEAT: &str = "heartbeat";
+
 /// Shut it down with [`Self::leave`] and then [`Self::end`]. Dropping it without these detaches its
 /// threads.
 pub struct Member {
     handle: Handle<Command>,
     heartbeat: JoinHandle<()>,
+    pulse: Pulse,
     holders: Holders,
     statistics: Vec<Arc<Statistics>>,
     /// What the machine was last told.
@@ -100,7 +104,7 @@ impl Member {
         };
         let (event_loop, handle) = Loop::new(channel, settings::paths(cluster), driver, transport)
             .context("cannot set the heartbeat thread up")?;
-        let statistics = event_loop.statistics();
+        let (statistics, pulse) = (event_loop.statistics(), event_loop.pulse());
         let holders = {
             let handle = handle.clone();
             let tell = move |outcome| handle.command(Command::Outcome(outcome));
@@ -108,11 +112,11 @@ impl Member {
             Holders::start(&local.stations, (orders, pending), &local.findings, has_lease, tell)?
         };
         let heartbeat = std::thread::Builder::new()
-            .name("heartbeat".to_owned())
+            .name(HEARTBEAT.to_owned())
             .spawn(move || beat(event_loop, &tell))
             .context("cannot start the heartbeat thread")?;
         let readiness = LocalReadiness::default();
-        Ok(Self { handle, heartbeat, holders, statistics, readiness })
+        Ok(Self { handle, heartbeat, pulse, holders, statistics, readiness })
     }
 
     /// What this node could serve with now.
@@ -176,6 +180,11 @@ impl Member {
     /// Without its heartbeat thread a node is dead to the others, and its leases run out.
     pub fn has_failed(&self) -> bool {
         self.heartbeat.is_finished() || self.holders.has_failed()
+    }
+
+    /// The heartbeat thread, by its name, gives signs of life.
+    pub fn pulse(&self) -> (&'static str, Pulse) {
+        (HEARTBEAT, self.pulse.clone())
     }
 
     /// In the order of the configuration's paths.

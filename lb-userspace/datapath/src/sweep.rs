@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use lb_common::connection::Tick;
 use lb_common::server::ServerId;
 use lb_system::clock::now_ns;
+use lb_system::vital_signs::{Pulse, RHYTHM};
 
 use super::bindings::{Due, Keeper};
 use super::table::{Census, Table};
@@ -31,6 +32,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// again within 100 ms.
 const MENDING: Duration = Duration::from_millis(50);
 
+const WALKER: &str = "lb-sweep";
+const MENDER: &str = "lb-mend";
+
 /// The thread that walks, and the one that mends tournaments, for which a part of a walk may take
 /// too long.
 pub struct Sweeper {
@@ -42,6 +46,8 @@ pub struct Sweeper {
 struct Shared {
     table: Arc<Table>,
     stop: AtomicBool,
+    /// Of the thread that walks, and of the one that mends.
+    pulses: [Pulse; 2],
     progress: Mutex<Progress>,
 }
 
@@ -55,17 +61,23 @@ struct Progress {
 impl Sweeper {
     /// `keeper`: whoever has bindings live as long as connections do.
     pub fn start(table: Arc<Table>, keeper: Option<Keeper>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
+        let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), pulses: Default::default(), progress: Mutex::default() });
         let walker = shared.clone();
         let thread =
-            std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run(keeper))?;
+            std::thread::Builder::new().name(WALKER.to_owned()).spawn(move || walker.run(keeper))?;
         let mender = shared.clone();
-        let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
+        let mending = std::thread::Builder::new().name(MENDER.to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
     }
 
     pub fn table(&self) -> &Table {
         &self.shared.table
+    }
+
+    /// The threads, by their names, give signs of life.
+    pub fn pulses(&self) -> [(&'static str, Pulse); 2] {
+        let [walker, mender] = self.shared.pulses.clone();
+        [(WALKER, walker), (MENDER, mender)]
     }
 
     /// Slots in use at the last walk; entries expired and purged since the start.
@@ -115,13 +127,27 @@ impl Shared {
             let begun = Instant::now();
             let busy = self.walk(keeper.as_mut(), period);
             period = PERIOD.max(busy * SHARE_OF_CORE);
-            std::thread::park_timeout(period.saturating_sub(begun.elapsed()));
+            self.rest(begun + period);
+        }
+    }
+
+    /// Until then, or until the thread is woken.
+    fn rest(&self, until: Instant) {
+        loop {
+            self.pulses[0].beat();
+            let (begun, left) = (Instant::now(), until.saturating_duration_since(Instant::now()));
+            let part = left.min(RHYTHM);
+            std::thread::park_timeout(part);
+            if part == left || begun.elapsed() < part {
+                return;
+            }
         }
     }
 
     fn mend(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             self.table.mend_tournaments();
+            self.pulses[1].beat();
             std::thread::park_timeout(MENDING);
         }
     }
@@ -149,6 +175,7 @@ impl Shared {
             if self.stop.load(Ordering::Relaxed) {
                 return busy;
             }
+            self.pulses[0].beat();
             // As long a pause as the part took: at most half a core at a time.
             std::thread::sleep(begun.elapsed().min(PERIOD / PARTS as u32));
         }

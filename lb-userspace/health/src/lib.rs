@@ -25,6 +25,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use lb_model::{Check, Service, ServiceKey};
 use lb_net::xsk::Xsk;
+use lb_system::vital_signs::Pulse;
 use lb_system::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -58,6 +59,8 @@ pub struct Verdict {
 /// Identifies a task: a check of a server of a service.
 type Id = (ServiceKey, IpAddr, usize);
 
+const THREAD: &str = "checks";
+
 /// Runs the checks of all services, each as a task on the checks' thread, and sends their verdicts.
 ///
 /// It sends nothing for servers without a check, and nothing when a check is removed. Dropping it
@@ -90,7 +93,7 @@ impl Drop for Running {
 
 impl Checker {
     pub fn start(sender: mpsc::UnboundedSender<Verdict>, net: Net) -> io::Result<Self> {
-        let (thread, lateness) = (Worker::start("checks")?, TimerLateness::default());
+        let (thread, lateness) = (Worker::start(THREAD)?, TimerLateness::default());
         let descriptors = descriptors::raise_limit()?;
         Ok(Self { thread, net, sender, lateness, descriptors, running: HashMap::new() })
     }
@@ -120,6 +123,11 @@ impl Checker {
             let start = Start { first: beat * 2 / 3, beat };
             self.begin(id, subject, check, start);
         }
+    }
+
+    /// The thread, by its name, gives signs of life.
+    pub fn pulse(&self) -> (&'static str, Pulse) {
+        (THREAD, self.thread.pulse().clone())
     }
 
     /// The network of probes through VIPs.

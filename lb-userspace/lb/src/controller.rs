@@ -32,7 +32,7 @@
 //!
 //! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
 //!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what;
-//!   `stop`: the way out; `lives`: from one life to the next, when the interface comes late or goes
+//!   `stop`: the way out; `service_manager`: what systemd is told; `lives`: from one life to the next, when the interface comes late or goes
 //!   and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
@@ -75,6 +75,7 @@ mod reload;
 mod report;
 mod requests;
 mod runtime;
+mod service_manager;
 pub(crate) mod sources;
 mod standing;
 mod start;
@@ -104,7 +105,6 @@ use lb_model::{Config, ServiceKey, XdpMode};
 use lb_net::neighbours;
 use lb_net::routes::{self, Routes};
 use lb_system::worker::Worker;
-use sd_notify::NotifyState;
 
 use self::checks::Checks;
 use self::config_file::ConfigFile;
@@ -124,6 +124,7 @@ use self::notifications::Notifier;
 use self::overlay::Overlay;
 pub(crate) use self::release::release;
 use self::runtime::{Notification, Runtime};
+use self::service_manager::ServiceManager;
 use self::standing::Standing;
 use self::stop::{Leaving, Signals};
 use self::throttle::Throttle;
@@ -162,6 +163,7 @@ pub(crate) struct Controller {
     tracer: Tracer,
     listings: Listings,
     overlay: Overlay,
+    service_manager: ServiceManager,
     /// The thread of the page and the HTTP API.
     _web: Option<Worker>,
     confinement: Confinement,
@@ -366,6 +368,7 @@ impl Controller {
     }
 
     fn keep_house(&mut self) {
+        self.tell_service_manager();
         if self.membership.has_failed() {
             self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
@@ -474,12 +477,5 @@ impl Controller {
             }
             Err(error) => self.fail(error),
         }
-    }
-}
-
-/// To systemd, if it started us; without it, to nobody.
-fn notify_supervisor(state: NotifyState) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "cannot tell the service manager");
     }
 }

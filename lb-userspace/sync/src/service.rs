@@ -15,6 +15,7 @@ use lb_cluster::auth::Keys;
 use lb_cluster::transport::unicast;
 use lb_model::ids::NodeId;
 use lb_system::clock::now;
+use lb_system::vital_signs::Pulse;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
@@ -25,6 +26,8 @@ use crate::link::Lot;
 use crate::status::SharedStatus;
 use crate::table::Table;
 use crate::wire;
+
+const THREAD: &str = "lb-sync";
 
 /// The table is looked at so often.
 const STEP: Duration = Duration::from_millis(5);
@@ -64,6 +67,7 @@ pub struct Synchroniser {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     status: SharedStatus,
+    pulse: Pulse,
     keys: Sender<Keys>,
 }
 
@@ -79,6 +83,7 @@ impl Synchroniser {
         drop(lot()?);
         let (stop, status) = (Arc::<AtomicBool>::default(), SharedStatus::default());
         let (keys, new_keys) = channel();
+        let pulse = Pulse::default();
         let Settings { me, others, paths, rate } = settings;
         let service = Service {
             paths: paths.into_iter().map(Slot::new).collect(),
@@ -88,14 +93,20 @@ impl Synchroniser {
             refilled: now(),
             stop: Arc::clone(&stop),
             status: status.clone(),
+            pulse: pulse.clone(),
             new_keys,
         };
         let begin = move || {
             let lots = |_| lot().unwrap_or_else(|_| unreachable!("there were random numbers at the start"));
             service.run(Engine::new(me, others, table, directory, lots));
         };
-        let thread = std::thread::Builder::new().name("lb-sync".to_owned()).spawn(begin)?;
-        Ok(Self { stop, thread: Some(thread), status, keys })
+        let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(begin)?;
+        Ok(Self { stop, thread: Some(thread), status, pulse, keys })
+    }
+
+    /// The thread, by its name, gives signs of life.
+    pub fn pulse(&self) -> (&'static str, Pulse) {
+        (THREAD, self.pulse.clone())
     }
 
     pub fn status(&self) -> &SharedStatus {
@@ -138,6 +149,7 @@ struct Service {
     refilled: Duration,
     stop: Arc<AtomicBool>,
     status: SharedStatus,
+    pulse: Pulse,
     new_keys: Receiver<Keys>,
 }
 
@@ -146,6 +158,7 @@ impl Service {
         let mut told = Duration::ZERO;
         let mut buffer = vec![0; wire::LONGEST + 1];
         while !self.stop.load(Ordering::Relaxed) {
+            self.pulse.beat();
             while let Ok(keys) = self.new_keys.try_recv() {
                 engine.set_keys(keys);
             }

@@ -1,15 +1,15 @@
-//! The files of the package.
+//! The files that are installed.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_lab::workspace::root;
 
-use super::{output, read};
+use super::{folder, output, read};
 
 /// What lintian says and is meant so: the package is no part of Debian, so it closes no bug there;
 /// and its executable has the BPF programs in it, which are not for this machine.
@@ -18,7 +18,7 @@ pub(super) const ACCEPTED: [&str; 1] = ["initial-upload-closes-no-bugs"];
 const DOCUMENTS: &str = "usr/share/doc/lb";
 
 /// live-build has a /usr/bin/lb, so this one is in sbin, where an administrator's command belongs.
-const PROGRAM: &str = "usr/sbin/lb";
+pub(super) const PROGRAM: &str = "usr/sbin/lb";
 
 /// The shells, and where they look for completions.
 const SHELLS: [(&str, &str); 3] = [
@@ -27,11 +27,23 @@ const SHELLS: [(&str, &str); 3] = [
     ("fish", "usr/share/fish/vendor_completions.d/lb.fish"),
 ];
 
-pub(super) fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
+/// Returns a folder with all files where they are installed.
+pub(super) fn make(lb: &Path, version: &str) -> Result<PathBuf> {
+    let tree = folder().join(format!("lb-{version}"));
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    fill(&tree, lb, version)?;
+    Ok(tree)
+}
+
+fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
     let program = tree.join(PROGRAM);
     put(&program, &fs::read(lb)?, 0o755)?;
     output(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&program))?;
     put(&tree.join("usr/lib/systemd/system/lb.service"), unit()?.as_bytes(), 0o644)?;
+    let users = read(&root().join("deploy/systemd/sysusers.conf"))?;
+    put(&tree.join("usr/lib/sysusers.d/lb.conf"), users.as_bytes(), 0o644)?;
     for (shell, place) in SHELLS {
         let script = output(Command::new(lb).args(["completions", shell]))?;
         put(&tree.join(place), script.as_bytes(), 0o644)?;
@@ -41,7 +53,7 @@ pub(super) fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
 }
 
 /// The unit of deploy/systemd, which starts what the package installs.
-pub(super) fn unit() -> Result<String> {
+fn unit() -> Result<String> {
     let unit = read(&root().join("deploy/systemd/lb.service"))?;
     let (_, unit) = unit.split_once("[Unit]").context("lb.service has no section [Unit]")?;
     Ok(format!("[Unit]{unit}").replace("/usr/local/sbin/lb", "/usr/sbin/lb"))
@@ -101,4 +113,16 @@ fn compressed(content: &[u8]) -> Result<Vec<u8>> {
     writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
     ensure!(done.status.success(), "gzip failed ({})", done.status);
     Ok(done.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_the_package_starts_what_the_package_installs() {
+        let unit = unit().expect("the unit");
+        assert!(unit.contains("ExecStart=/usr/sbin/lb run"), "{unit}");
+        assert!(!unit.contains("/usr/local"), "{unit}");
+    }
 }

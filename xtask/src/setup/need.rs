@@ -29,9 +29,9 @@ pub(crate) enum Scope {
     Chaos,
     /// Building `lb` and booting other kernels with it.
     Kernels,
-    /// Building a Debian package.
+    /// Building packages and an image.
     Package,
-    /// The same, and trying it out.
+    /// The same, and trying them out.
     PackageCheck,
     /// Everything.
     Test,
@@ -148,11 +148,15 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         program("ldirectord", "ldirectord", "is what the benchmark compares with");
     }
     if matches!(scope, Scope::Package | Scope::PackageCheck) {
-        program("dpkg-deb", "dpkg", "builds the package");
+        program("dpkg-deb", "dpkg", "builds Debian's package");
+        program("rpmbuild", "rpm", "builds the RPM package");
+        program("umoci", "umoci", "builds the image for containers");
         program("strip", "binutils", "leaves out of the package what only debuggers read");
     }
     if scope == Scope::PackageCheck {
-        program("lintian", "lintian", "checks the package");
+        program("lintian", "lintian", "checks Debian's package");
+        program("rpmlint", "rpmlint", "checks the RPM package");
+        program("skopeo", "skopeo", "checks the image for containers");
         program("mmdebstrap", "mmdebstrap", "makes a Debian to try the package in");
     }
     if scope == Scope::Test {

@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use lb_system::clock::now;
+use lb_system::vital_signs::{Pulse, RHYTHM};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -132,6 +133,7 @@ pub(crate) struct Loop<D: Driver> {
     report: Box<dyn FnMut(Report) + Send>,
     commands: mpsc::Receiver<Command<D::Command>>,
     wake: Arc<EventFd>,
+    pulse: Pulse,
     buffer: Vec<u8>,
 }
 
@@ -150,7 +152,12 @@ impl<D: Driver> Loop<D> {
         let slot = |(name, opener)| Slot::new(opener, Arc::new(Statistics::new(name)), start);
         let slots = paths.into_iter().map(slot).collect();
         let handle = Handle { commands: sender, wake: Arc::clone(&wake) };
-        Ok((Self { channel, slots, driver, report, commands, wake, buffer: Vec::new() }, handle))
+        Ok((Self { channel, slots, driver, report, commands, wake, pulse: Pulse::default(), buffer: Vec::new() }, handle))
+    }
+
+    /// The loop gives signs of life; to be kept by whoever watches for them.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// In the order of the paths; to be kept by whoever shows them.
@@ -161,6 +168,7 @@ impl<D: Driver> Loop<D> {
     /// Runs until it is told to stop, and gives the driver back.
     pub(crate) fn run(mut self) -> io::Result<D> {
         loop {
+            self.pulse.beat();
             self.timers();
             let go_on = self.commands();
             self.send();
@@ -213,9 +221,9 @@ impl<D: Driver> Loop<D> {
         }
     }
 
-    /// Until something happens or is due. Tells which paths are broken.
+    /// Until something happens or is due, or a sign of life is. Tells which paths are broken.
     fn wait(&self) -> io::Result<Vec<bool>> {
-        let deadlines = self.slots.iter().map(Slot::next_timeout).chain([self.driver.next_timeout()]);
+        let deadlines = self.slots.iter().map(Slot::next_timeout).chain([self.driver.next_timeout(), Some(now() + RHYTHM)]);
         let timeout = deadlines.flatten().min().map(|due| TimeSpec::from(due.saturating_sub(now())));
         let mut polled = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         let open = || self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.path()?)));

@@ -3,7 +3,7 @@
 //!
 //! - `options`, `help`: the command line, with ipvsadm's words for mistakes
 //! - `table`: the status as a table of IPVS; `listing`: that as text; `names`: addresses and ports
-//!   as names; `change`: servers that come and go
+//!   as names; `change`: servers that come, change and go
 
 mod change;
 mod help;
@@ -78,7 +78,7 @@ fn ipvsadm(name: &str, director: &Director, words: Vec<OsString>) -> Result<Exit
             eprintln!("{name} does not do that: {instead}");
             return Ok(ExitCode::from(MISUSED));
         }
-        Command::AddServer | Command::DeleteServer | Command::DeleteService => {
+        Command::AddServer | Command::EditServer | Command::DeleteServer | Command::DeleteService => {
             return change::run(director, command, &listing);
         }
         Command::List if listing.connections => connections(director, &listing)?,

@@ -101,7 +101,7 @@ fn request(About { server, service }: About, reason: Option<String>) -> ServerRe
 }
 
 /// Who gives the order: the person behind sudo, if there is one.
-fn user() -> Option<String> {
+pub(super) fn user() -> Option<String> {
     let named = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| env::var(name).ok());
     let known = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     named.filter(|name| !name.is_empty()).or_else(known)

@@ -8,6 +8,7 @@ use lb_api::status::ChecksStatus;
 use lb_health::net::Net;
 use lb_health::{Checker, Verdict};
 use lb_model::{Config, Service, ServiceKey};
+use lb_system::vital_signs::Pulse;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::probing;
@@ -24,6 +25,11 @@ impl Checks {
     /// The checks' thread cannot be started.
     pub(super) fn start(verdicts: UnboundedSender<Verdict>) -> io::Result<Self> {
         Ok(Self { checker: Checker::start(verdicts, Net::default())?, vip: VipChecks::default() })
+    }
+
+    /// The thread, by its name, gives signs of life.
+    pub(super) fn pulse(&self) -> (&'static str, Pulse) {
+        self.checker.pulse()
     }
 
     /// These services' servers are checked from now on, and no others.

@@ -33,6 +33,7 @@ use lb_datapath::trace::Trace;
 use lb_datapath::{Applied, DataPath, object, program_log};
 use lb_model::{Config, ServiceKey, Totals};
 use lb_system::clock::now_ns;
+use lb_system::vital_signs::Pulse;
 
 use super::accounts::Accounts;
 use super::interface::Role;
@@ -232,6 +233,10 @@ impl Forwarder {
     }
 
     /// Slots of the connection table that are in use, and entries that have expired so far.
+    pub(super) fn pulses(&self) -> [(&'static str, Pulse); 2] {
+        self.sweeper.pulses()
+    }
+
     pub(super) fn census(&self) -> Census {
         self.sweeper.census()
     }

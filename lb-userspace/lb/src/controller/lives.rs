@@ -14,12 +14,11 @@ use lb_cluster::auth::file::{self, KeyFileError};
 use lb_model::Config;
 use lb_system::private_file::PrivateFileError;
 use nix::net::if_::if_nametoindex;
-use sd_notify::NotifyState;
 
 use super::files::{self, FileChange, Watched};
 use super::overlay::{self, Loaded, Overlay};
 use super::stop::{self, Signals, Told};
-use super::{Controller, HOUSEKEEPING, notify_supervisor, reload};
+use super::{Controller, HOUSEKEEPING, reload, service_manager};
 use crate::confinement::{self, Confinement};
 
 /// What a life begins with, and the next one after it.
@@ -123,15 +122,17 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
                 }
                 Told::Reload => read_again(estate),
             },
-            _ = look.tick() => if estate.file.poll(Instant::now()) == FileChange::Whole {
-                read_again(estate);
-            },
+            _ = look.tick() => {
+                service_manager::alive();
+                if estate.file.poll(Instant::now()) == FileChange::Whole {
+                    read_again(estate);
+                }
+            }
         }
         let Some(missing) = missing(&estate.config, patient) else { return Waited::AllIsThere };
         if told.as_ref() != Some(&missing) {
             let text = format!("waiting for {}", missing.what);
-            notify_supervisor(NotifyState::Ready);
-            notify_supervisor(NotifyState::Status(&text));
+            service_manager::ready(&text);
             estate.events.record(Record::new(Level::Warning, missing.event, text));
             told = Some(missing);
             patient = true;

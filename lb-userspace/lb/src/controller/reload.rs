@@ -8,10 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
-use sd_notify::NotifyState;
 
 use super::overlay::{self, Loaded, Overlay};
-use super::{Controller, difference, inheritance, notify_supervisor};
+use super::{Controller, difference, inheritance, service_manager};
 
 /// The event of a configuration with a mistake.
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
@@ -43,7 +42,7 @@ impl Controller {
             self.wait_for_writer(why);
             return Err(format!("not reloaded yet: {}", self.config_file.being_written()));
         };
-        notify_supervisor(NotifyState::Reloading);
+        service_manager::reloading();
         let found = found.map_err(Into::into);
         let found = found.and_then(|Loaded { config, overlay }| Ok((self.accepted(config)?, overlay)));
         let outcome = match found {
@@ -60,7 +59,7 @@ impl Controller {
                 Err(format!("refused, the configuration before it stays in force:\n{error:#}"))
             }
         };
-        notify_supervisor(NotifyState::Ready);
+        service_manager::reloaded();
         outcome
     }
 

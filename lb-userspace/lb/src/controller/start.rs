@@ -10,7 +10,7 @@ use lb_datapath::kernel;
 use lb_datapath::lease::Start;
 use lb_model::Cluster;
 use lb_net::routes::Routes;
-use sd_notify::NotifyState;
+use lb_system::vital_signs::Watch;
 use tokio::sync::mpsc;
 
 use super::checks::Checks;
@@ -30,10 +30,11 @@ use super::membership::{Membership, Surrounding};
 use super::neighbourhood::Neighbourhood;
 use super::notifications::Notifier;
 use super::runtime::Runtime;
+use super::service_manager::ServiceManager;
 use super::standing::Standing;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
-use super::{Controller, endpoints, notify_supervisor, report};
+use super::{Controller, endpoints, report, service_manager};
 use crate::device;
 use crate::observe::requests::Requests;
 use crate::sorry::Sorry;
@@ -108,6 +109,7 @@ impl Controller {
             tracer: Tracer::default(),
             listings: Listings::default(),
             overlay,
+            service_manager: ServiceManager::default(),
             _web: None,
             confinement,
             config,
@@ -149,12 +151,19 @@ impl Controller {
         self.follow_vip_checks();
         self.membership.begin(&self.config);
         ingresses::remove_left(&self.config);
-        notify_supervisor(NotifyState::Ready);
-        notify_supervisor(NotifyState::Status(&format!(
-            "running on {}",
-            self.config.interfaces().collect::<Vec<_>>().join(", ")
-        )));
+        self.service_manager = ServiceManager::new(self.threads());
+        service_manager::ready(&self.summary());
         Ok(())
+    }
+
+    /// Those without which a director is none.
+    fn threads(&self) -> Watch {
+        let mut threads = Watch::default();
+        let pulses = self.forwarder.pulses().into_iter().chain([self.checks.pulse()]);
+        for (name, pulse) in pulses.chain(self.membership.pulses()) {
+            threads.add(name, pulse);
+        }
+        threads
     }
 
     /// Takes verdicts and MACs in until something is known of every server and node: a director

@@ -11,13 +11,12 @@ use lb_cluster::member::driver::Snapshot;
 use lb_model::Config;
 use lb_model::lease::SERVE_ON;
 use lb_system::worker::Worker;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::lives::{End, Estate};
 use super::membership::HOOKS;
-use super::{Controller, notify_supervisor};
+use super::{Controller, service_manager};
 
 /// How often a stopping director looks whether it is needed any longer.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -189,7 +188,7 @@ impl Controller {
         if matches!(leaving.cause, Cause::InterfaceGone | Cause::InterfaceBack) {
             // It is not to come back.
             leaving.cause = Cause::Told;
-            notify_supervisor(NotifyState::Stopping);
+            service_manager::stopping();
         }
     }
 
@@ -249,7 +248,7 @@ impl Controller {
 
     fn leave(&mut self, cause: Cause) {
         if !matches!(cause, Cause::InterfaceGone | Cause::InterfaceBack) {
-            notify_supervisor(NotifyState::Stopping);
+            service_manager::stopping();
         }
         self.membership.leave();
         self.leaving = Some(Leaving::new(Instant::now(), cause));

@@ -27,6 +27,7 @@ use lb_sync::service::{Path, Settings, Synchroniser};
 use lb_sync::status::{Drops, PeerStatus, Status};
 use lb_sync::table::Bound;
 use lb_system::clock::{now, now_ns};
+use lb_system::vital_signs::Pulse;
 
 pub(super) struct Synchronisation {
     synchroniser: Synchroniser,
@@ -48,6 +49,11 @@ impl Synchronisation {
         let synchroniser = Synchroniser::start(settings, Arc::new(connections), directory.clone())
             .context("cannot start the thread that tells other directors about connections")?;
         Ok(Self { synchroniser, directory, port: sync.port })
+    }
+
+    /// The thread, by its name, gives signs of life.
+    pub(super) fn pulse(&self) -> (&'static str, Pulse) {
+        self.synchroniser.pulse()
     }
 
     pub(super) const fn port(&self) -> u16 {

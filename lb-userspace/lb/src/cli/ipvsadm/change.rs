@@ -1,16 +1,19 @@
-//! -a, -d and -D: the overlay's changes, with ipvsadm's words for what is there already, or is not.
+//! -a, -d and -D: the overlay's changes; -e: the order `lb weight`. With ipvsadm's words for what is
+//! there already, or is not.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use lb_api::client;
-use lb_api::status::ServiceStatus;
+use lb_api::status::{ServerStatus, ServiceStatus};
+use lb_api::wire::{Request, ServerRequest};
 use lb_model::Health;
 use lb_model::overlay::{CLI, Change, NewServer};
 
-use super::options::{Address, Command, Listing};
+use super::options::{self, Address, Command, Listing};
 use crate::cli::output::Director;
+use crate::cli::servers;
 
 /// ipvsadm returns -1 where the kernel refuses.
 const REFUSED: u8 = 255;
@@ -39,10 +42,11 @@ pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> R
         server.address == address && same_port && server.health != Health::Draining
     });
     match (command, known) {
-        (Command::DeleteServer, None) => refused("No such destination"),
+        (Command::DeleteServer | Command::EditServer, None) => refused("No such destination"),
         (Command::DeleteServer, Some(known)) => {
             change(director, Change::RemoveServer { service: name, server: known.address.to_string() })
         }
+        (Command::EditServer, Some(known)) => edit(director, &name, known, &listing.server),
         (_, Some(_)) => refused("Destination already exists"),
         (_, None) => {
             let with_port = SocketAddr::new(address, port).to_string();
@@ -57,6 +61,26 @@ pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> R
             change(director, Change::AddServer { service: name, server })
         }
     }
+}
+
+/// The weight, which is 1 where none is given. What else a server has stands in the file.
+fn edit(director: &Director, service: &str, known: &ServerStatus, new: &options::NewServer) -> Result<ExitCode> {
+    let method = known.tunnel.as_deref().unwrap_or(known.method.name());
+    let same_method = new.method.is_none_or(|new| new == method);
+    if !same_method || new.upper.is_some() || new.lower.is_some() {
+        return refused(
+            "only weights are changed here: methods and thresholds stand in the configuration file, and `lb reload` \
+             takes what is new there",
+        );
+    }
+    let about = ServerRequest {
+        server: known.address.to_string(),
+        service: Some(service.to_owned()),
+        reason: Some("ipvsadm -e".to_owned()),
+        by: servers::user(),
+    };
+    let order = Request::Weight { about, weight: Some(new.weight.unwrap_or(1)) };
+    client::request_server_order(&director.socket, &order).map(|_| ExitCode::SUCCESS)
 }
 
 fn refused(text: &str) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ pub(super) fn help(program: &str) -> String {
   {program} -L|l [-t|-u service-address] [options]
   {program} -S [-n]
   {program} -a -t|-u service-address -r server-address [-g|-i|-m] [-w weight] [-x|-y threshold] [--tun-type type]
+  {program} -e -t|-u service-address -r server-address [-w weight]
   {program} -d -t|-u service-address -r server-address
   {program} -D -t|-u service-address
   {program} -h | -v
@@ -24,7 +25,8 @@ Options of -L:
   --sort, --nosort       accepted: services and servers are always in order
 
 -a, -d and -D are `lb add server`, `lb remove server` and `lb remove service`: `lb overlay clear` undoes them, and
-`lb save` writes them into the configuration file, see lb(8). What else changes the table is refused.
+`lb save` writes them into the configuration file, see lb(8). -e is `lb weight`, for all directors of the cluster:
+`lb weight SERVER configured` undoes it. What else changes the table is refused.
 The environment variable LB_SOCKET names another control socket.
 "
     )

@@ -19,6 +19,7 @@ pub(super) enum Command {
     Help,
     Version,
     AddServer,
+    EditServer,
     DeleteServer,
     DeleteService,
     /// It would change the table in a way that there is not here; with what does so.
@@ -100,8 +101,6 @@ const fn change(long: &'static str, short: Option<char>, instead: &'static str) 
 
 const SERVICES: &str = "a service comes with its servers, `lb add service VIP:PORT SERVER…`, or stands in the \
                         configuration file: `lb reload` takes what is new there";
-const SERVERS: &str = "weights and thresholds stand in the configuration file, and `lb reload` takes what is new there; \
-                       `lb disable SERVER` and `lb enable SERVER` keep a server out for a while";
 const COUNTERS: &str = "counters only rise, because Prometheus goes by them; `lb status --watch` shows rates";
 const TIMEOUTS: &str = "time-outs are those of the configuration file, key `timeouts`";
 const SYNC: &str =
@@ -119,7 +118,7 @@ const KNOWN: [Known; 51] = [
     ("list", Some('l'), Argument::No, Kind::Command(Command::List, "list")),
     change("zero", Some('Z'), COUNTERS),
     ("add-server", Some('a'), Argument::No, Kind::Command(Command::AddServer, "add-server")),
-    change("edit-server", Some('e'), SERVERS),
+    ("edit-server", Some('e'), Argument::No, Kind::Command(Command::EditServer, "edit-server")),
     ("delete-server", Some('d'), Argument::No, Kind::Command(Command::DeleteServer, "delete-server")),
     change("set", None, TIMEOUTS),
     ("help", Some('h'), Argument::No, Kind::Command(Command::Help, "help")),
@@ -367,7 +366,7 @@ fn set(listing: &mut Listing, option: &str, long: &str, argument: &str) -> Resul
 fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
     let (legal, needed): (&[&str], &[&str]) = match command {
         Command::Save => (&["numeric", "sort"], &[]),
-        Command::AddServer => (&OF_SERVERS, &OF_SERVERS[..2]),
+        Command::AddServer | Command::EditServer => (&OF_SERVERS, &OF_SERVERS[..2]),
         Command::DeleteServer => (&OF_SERVERS[..2], &OF_SERVERS[..2]),
         Command::DeleteService => (&OF_SERVERS[..1], &OF_SERVERS[..1]),
         _ => (&OF_LISTINGS, &[]),

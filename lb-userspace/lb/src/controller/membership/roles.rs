@@ -6,10 +6,13 @@ use lb_cluster::hooks;
 use lb_cluster::machine::Cause;
 use lb_cluster::message::Role;
 use lb_cluster::words;
+use lb_model::Group;
 use lb_model::ids::{GroupId, NodeId};
 use lb_system::command::environment;
+use lb_system::vital_signs::Pulse;
 
-use super::Clustered;
+use super::super::synchronisation::Synchronisation;
+use super::{Clustered, Membership};
 
 /// Of one group.
 pub(super) struct RoleHere {
@@ -23,6 +26,28 @@ pub(super) struct RoleHere {
 impl RoleHere {
     pub(super) fn starting() -> Self {
         Self { since: Instant::now(), cause: "starting".to_owned(), settled: Role::Fault }
+    }
+}
+
+impl Membership {
+    /// Names of the groups that are active here; `None`: the director is alone, and always active.
+    pub(in super::super) fn active_groups(&self) -> Option<Vec<&str>> {
+        let clustered = self.clustered()?;
+        let is_active = |group: &&Group| {
+            clustered.roles.get(&group.id()).is_some_and(|here| here.settled == Role::Active)
+        };
+        let active = clustered.groups.known().iter().filter(is_active);
+        Some(active.map(|group| group.name.as_str()).collect())
+    }
+
+    /// Its threads, by their names, give signs of life.
+    pub(in super::super) fn pulses(&self) -> Vec<(&'static str, Pulse)> {
+        let clustered = self.clustered().into_iter();
+        let of = |clustered: &Clustered| {
+            let synchronisation = clustered.synchronisation.as_ref().map(Synchronisation::pulse);
+            [Some(clustered.member.pulse()), synchronisation].into_iter().flatten()
+        };
+        clustered.flat_map(of).collect()
     }
 }
 

@@ -75,8 +75,7 @@ fn mistakes_are_told_in_its_words() {
 
 #[test]
 fn what_would_change_the_table_names_what_does() {
-    for line in ["-A -t 1.2.3.4:80 -s wlc", "-e -t 1.2.3.4:80 -r 5.6.7.8 -g -w 1", "-C", "-Z", "--set 1 2 3"]
-    {
+    for line in ["-A -t 1.2.3.4:80 -s wlc", "-C", "-Z", "--set 1 2 3"] {
         let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
         assert!(matches!(what.command, Command::Change(instead) if !instead.is_empty()), "{line}");
     }
@@ -91,6 +90,9 @@ fn what_would_change_the_table_names_what_does() {
         lower: None,
     };
     assert_eq!(added.listing.server, wanted);
+    let edited = parsed("-e -t 1.2.3.4:80 -r 5.6.7.8:8080 -m -w 3 -x 9");
+    let edited = edited.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert_eq!((edited.command, edited.listing.server), (Command::EditServer, wanted));
     for (line, text) in [
         ("-a -t 1.2.3.4:80", "You need to supply the 'real-server' option for the 'add-server' command"),
         ("-D", "You need to supply the 'service-address' option for the 'delete-service' command"),

@@ -1,0 +1,157 @@
+//! What the service manager (systemd) is told: that the director is ready, reloads or stops, what
+//! it does, and that its threads live. A director that nobody manages tells nobody.
+
+use lb_api::events::{Level, Record};
+use lb_system::vital_signs::Watch;
+use sd_notify::NotifyState;
+
+use super::Controller;
+
+/// Housekeepings from one sign of the director's own life to the next: a second.
+const SIGN: u32 = 4;
+/// A thread that gave no sign of life during so many housekeepings, 10 s, hangs.
+const HANGS: u32 = 40;
+/// How long a stop may still take, from each time that this is told, in microseconds.
+const EXTENSION: u32 = 10_000_000;
+
+/// The start is done, or so much of it as can be done now.
+pub(super) fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Until [`reloaded`].
+pub(super) fn reloading() {
+    // `Type=notify-reload` tells this reload from others by the time.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+pub(super) fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The process lives. If this is told too seldom, the service manager ends it and starts another.
+pub(super) fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// What a running director tells regularly.
+#[derive(Debug, Default)]
+pub(super) struct ServiceManager {
+    watch: Watch,
+    /// Threads that hang, as told last.
+    hanging: Vec<&'static str>,
+    housekeepings: u32,
+    status: String,
+}
+
+impl ServiceManager {
+    pub(super) fn new(watch: Watch) -> Self {
+        Self { watch, ..Self::default() }
+    }
+
+    /// To be called at each housekeeping. Tells that the director lives, unless one of its threads
+    /// hangs; returns the event where that has changed.
+    fn check(&mut self, is_leaving: bool) -> Option<Record> {
+        let hanging = self.watch.look(HANGS);
+        self.housekeepings = self.housekeepings.wrapping_add(1);
+        if self.housekeepings.is_multiple_of(SIGN) {
+            if hanging.is_empty() {
+                alive();
+            }
+            if is_leaving {
+                // It may wait for its connections as long as the configuration says.
+                tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION)]);
+            }
+        }
+        if hanging == self.hanging {
+            return None;
+        }
+        self.hanging.clone_from(&hanging);
+        Some(match hanging.is_empty() {
+            true => {
+                Record::new(Level::Info, "thread_answers", "all threads give signs of life again".to_owned())
+            }
+            false => {
+                let text = format!(
+                    "no sign of life for 10 s from the thread {}: with WatchdogSec= in its unit the service manager \
+                     starts lb anew",
+                    hanging.join(", ")
+                );
+                Record::new(Level::Error, "thread_hangs", text)
+            }
+        })
+    }
+
+    fn set_status(&mut self, status: String) {
+        if status != self.status {
+            tell(&[NotifyState::Status(&status)]);
+            self.status = status;
+        }
+    }
+}
+
+impl Controller {
+    pub(super) fn tell_service_manager(&mut self) {
+        if let Some(record) = self.service_manager.check(self.leaving.is_some()) {
+            self.notifier.record(record);
+        }
+        if self.leaving.is_none() {
+            let status = self.summary();
+            self.service_manager.set_status(status);
+        }
+    }
+
+    /// `eth0: 2 services, 3 of 4 servers up, active for web`
+    pub(super) fn summary(&self) -> String {
+        let interfaces = self.config.interfaces().collect::<Vec<_>>().join(", ");
+        let services = &self.config.services;
+        let servers = services.iter().map(|service| service.servers.len()).sum();
+        let up = self.runtime.serving();
+        let mut text = format!("{interfaces}: {}, {up} of {} up", some(services.len(), "service"), {
+            some(servers, "server")
+        });
+        match self.membership.active_groups() {
+            None => {}
+            Some(groups) if groups.is_empty() => text += ", standby",
+            Some(groups) => text += &format!(", active for {}", groups.join(", ")),
+        }
+        text
+    }
+}
+
+fn some(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_system::vital_signs::Pulse;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_told_once_and_again_when_it_lives() {
+        let pulse = Pulse::default();
+        let mut watch = Watch::default();
+        watch.add("checks", pulse.clone());
+        let mut manager = ServiceManager::new(watch);
+        let told: Vec<_> = (0..2 * HANGS).filter_map(|_| manager.check(false)).collect();
+        assert_eq!(told.iter().map(|record| &*record.event).collect::<Vec<_>>(), ["thread_hangs"]);
+        assert!(told[0].text.contains("checks"), "{}", told[0].text);
+        pulse.beat();
+        assert_eq!(manager.check(false).map(|record| record.event).as_deref(), Some("thread_answers"));
+    }
+}

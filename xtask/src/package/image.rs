@@ -1,0 +1,83 @@
+//! The image for containers: an OCI layout with the executable, what it is linked with, and the
+//! certificates that checks by TLS trust. No shell: external checks and hooks need an image that
+//! has one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{folder, output};
+
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const TAG: &str = "latest";
+
+/// Returns the layout's folder.
+pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
+    let (layout, root) = (folder().join("image"), folder().join("image-root"));
+    for old in [&layout, &root] {
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    let program = root.join("usr/sbin/lb");
+    copy(&tree.join("usr/sbin/lb"), &program)?;
+    for library in libraries(&program)? {
+        copy(&library, &root.join(library.strip_prefix("/")?))?;
+    }
+    copy(Path::new(CERTIFICATES), &root.join(CERTIFICATES.trim_start_matches('/')))?;
+
+    let image = format!("{}:{TAG}", layout.display());
+    umoci(&["init", "--layout", &layout.display().to_string()])?;
+    umoci(&["new", "--image", &image])?;
+    for top in fs::read_dir(&root)? {
+        let top = top?;
+        let inside = format!("/{}", top.file_name().to_string_lossy());
+        umoci(&["insert", "--image", &image, &top.path().display().to_string(), &inside])?;
+    }
+    let mut config = vec!["config", "--image", &image, "--config.entrypoint", "/usr/sbin/lb"];
+    for word in ["run", "--config", "/etc/lb/lb.yaml"] {
+        config.extend(["--config.cmd", word]);
+    }
+    let label = format!("org.opencontainers.image.version={version}");
+    config.extend(["--config.label", &label]);
+    umoci(&config)?;
+    fs::remove_dir_all(root).context("cannot remove the image's files")?;
+    Ok(layout)
+}
+
+/// skopeo reads the layout, and what umoci unpacks of it runs.
+pub(super) fn check(layout: &Path) -> Result<()> {
+    let image = format!("oci:{}:{TAG}", layout.display());
+    let said = output(Command::new("skopeo").args(["inspect", "--config"]).arg(&image))?;
+    ensure!(said.contains("/usr/sbin/lb"), "the image has no entry point: {said}");
+    let bundle = folder().join("bundle");
+    if bundle.exists() {
+        fs::remove_dir_all(&bundle)?;
+    }
+    let image = format!("{}:{TAG}", layout.display());
+    umoci(&["unpack", "--image", &image, &bundle.display().to_string()])?;
+    let mut command = Command::new("chroot");
+    let said = output(command.arg(bundle.join("rootfs")).args(["/usr/sbin/lb", "--version"]))?;
+    ensure!(said.starts_with("lb "), "lb --version says {said:?}");
+    fs::remove_dir_all(bundle).context("cannot remove what was unpacked")
+}
+
+fn umoci(words: &[&str]) -> Result<()> {
+    output(Command::new("umoci").args(words)).map(drop)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let folder = to.parent().context("a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display())).map(drop)
+}
+
+/// What the executable is linked with, as ldd(1) finds it here.
+fn libraries(executable: &Path) -> Result<Vec<PathBuf>> {
+    let said = output(Command::new("ldd").arg(executable))?;
+    let libraries: Vec<_> = said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+    ensure!(!libraries.is_empty(), "ldd finds no libraries: {said}");
+    Ok(libraries)
+}

@@ -1,0 +1,58 @@
+//! The package for distributions with RPM, of the same files as Debian's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_lab::workspace::root;
+
+use super::{folder, output, read};
+use crate::workspace;
+
+/// Returns the package of the files in `tree`.
+pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
+    let top = folder().join("rpm");
+    if top.exists() {
+        fs::remove_dir_all(&top)?;
+    }
+    fs::create_dir_all(&top)?;
+    let spec = top.join("lb.spec");
+    let text = read(&root().join("deploy/rpm/lb.spec"))?;
+    let text = text.replace("@VERSION@", version).replace("@TREE@", &tree.display().to_string());
+    fs::write(&spec, text)?;
+    let mut command = Command::new("rpmbuild");
+    command.args(["-bb", "--quiet", "--define", &format!("_topdir {}", top.display())]).arg(&spec);
+    output(&mut command)?;
+
+    let made = fs::read_dir(top.join("RPMS"))?.flatten().flat_map(|folder| fs::read_dir(folder.path()));
+    let made = made.flatten().flatten().next().context("rpmbuild has made no package")?;
+    let package = folder().join(made.file_name());
+    fs::rename(made.path(), &package).with_context(|| format!("cannot rename {}", package.display()))?;
+    fs::remove_dir_all(top).context("cannot remove what rpmbuild leaves")?;
+    Ok(package)
+}
+
+/// rpmlint finds no error, and rpm installs and removes the package in a root of its own.
+pub(super) fn check(package: &Path) -> Result<()> {
+    workspace::run("rpmlint", Command::new("rpmlint").arg("--permissive").arg(package))?;
+    let root = folder().join("rpm-root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    fs::create_dir_all(&root)?;
+    let rpm = |words: &[&str]| {
+        let mut command = Command::new("rpm");
+        command.arg("--root").arg(&root).args(words);
+        output(&mut command)
+    };
+    let file = package.to_str().context("the folder's name is not UTF-8")?;
+    // There is no distribution around it: what it needs of one, and its scripts, are left out.
+    rpm(&["--install", "--nodeps", "--noscripts", file])?;
+    ensure!(root.join("usr/sbin/lb").exists(), "the package has no program");
+    let needs = rpm(&["--query", "--requires", "lb"])?;
+    ensure!(needs.contains("libc.so.6"), "the package names no C library: {needs}");
+    rpm(&["--erase", "--noscripts", "lb"])?;
+    ensure!(!root.join("usr/sbin/lb").exists(), "the program is still there");
+    fs::remove_dir_all(root).context("cannot remove the package's root")
+}
