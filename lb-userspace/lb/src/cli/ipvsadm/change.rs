@@ -8,7 +8,7 @@ use anyhow::Result;
 use lb_api::client;
 use lb_api::status::{ServerStatus, ServiceStatus};
 use lb_api::wire::{Request, ServerRequest};
-use lb_model::Health;
+use lb_model::{Forwarding, Health};
 use lb_model::overlay::{CLI, Change, NewServer};
 
 use super::options::{self, Address, Command, Listing};
@@ -65,7 +65,12 @@ pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> R
 
 /// The weight, which is 1 where none is given. What else a server has stands in the file.
 fn edit(director: &Director, service: &str, known: &ServerStatus, new: &options::NewServer) -> Result<ExitCode> {
-    let method = known.tunnel.as_deref().unwrap_or(known.method.name());
+    let method = match known.method {
+        Forwarding::Tunnel => known.tunnel.as_deref().unwrap_or("ipip"),
+        Forwarding::Masq => "masq",
+        // A local one is reached by direct routing, which ends here.
+        Forwarding::Direct | Forwarding::Local => "direct",
+    };
     let same_method = new.method.is_none_or(|new| new == method);
     if !same_method || new.upper.is_some() || new.lower.is_some() {
         return refused(
