@@ -9,7 +9,7 @@ use lb_common::control::Vips;
 use lb_common::egress::Egress;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
-use lb_common::server::ServerId;
+use lb_common::server::{GivesUp, ServerId};
 use lb_common::shared::Shared;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
@@ -52,6 +52,8 @@ pub struct ModelServer {
     pub binds: bool,
     pub is_member: bool,
     pub weight: u16,
+    /// What becomes of its connections, if they do not stay although it is dead.
+    pub gives_up: Option<GivesUp>,
 }
 
 impl Setting {
@@ -92,6 +94,14 @@ impl Setting {
 
     pub fn may_be_vip(&self, address: V6) -> bool {
         self.filter.may_contain(address)
+    }
+
+    /// The same services with the same servers, some of which are not as they were.
+    pub fn change(&mut self, state: &State) {
+        for service in &mut self.services {
+            let new = ModelService::new(self.mac, service.key, &state.services[&service.key], &self.directors);
+            *service = ModelService { cursor: service.cursor, ..new };
+        }
     }
 
     /// Of a service's group; without one always active.
@@ -154,6 +164,7 @@ impl ModelServer {
             usable: server.usable && is_reachable,
             is_member: server.usable && server.weight > 0,
             weight: server.weight,
+            gives_up: server.gives_up,
         }
     }
 

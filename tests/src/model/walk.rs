@@ -10,10 +10,11 @@ use lb_common::lease::{Decides, returned};
 use lb_common::mac::Mac;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::reason::{Reason, TableEvent};
+use lb_common::server::GivesUp;
 use lb_datapath::plan::Target;
 use lb_model::{Forwarding, Protocol, Stray};
 
-use super::connections::{Connection, Key, first};
+use super::connections::{Connection, Key, first, in_midst};
 use super::{Model, bytes, egress};
 use crate::harness::{FIN, RST, SYN};
 
@@ -130,7 +131,7 @@ impl Model {
         let decision = match decided {
             Ok(ControlFlow::Continue(decision)) => decision,
             Ok(ControlFlow::Break(way)) => return Ok(way),
-            Err(reason @ (Reason::NoServer | Reason::Stray)) => {
+            Err(reason @ (Reason::NoServer | Reason::Stray | Reason::ServerDead)) => {
                 return Err(self.refuse(frame, service, seen, reason));
             }
             Err(reason) => return Err(reason),
@@ -265,8 +266,9 @@ impl Model {
             return Ok(decision(self.pick(service, client, port.to_be())?, true));
         }
         if let Some(known) = self.connections.get(&key) {
-            let usable = self.setting.services[service].servers[known.server].usable;
-            let stays = usable || begins.is_none();
+            let of = &self.setting.services[service].servers[known.server];
+            let (usable, gives_up) = (of.usable, of.gives_up);
+            let stays = usable || begins.is_none() && gives_up.is_none();
             match known.after(flags) {
                 Some(state) if stays => {
                     self.connections.set(key, Some(Connection { state, generation, ..known }));
@@ -276,8 +278,23 @@ impl Model {
                     }
                     return Ok(decision(known.server, false));
                 }
-                _ if begins.is_none() => return Ok(decision(known.server, false)),
-                _ => {}
+                _ if begins.is_some() => {}
+                _ => match gives_up {
+                    None => return Ok(decision(known.server, false)),
+                    Some(GivesUp::Moves) => {
+                        let server = self.pick(service, client, port.to_be())?;
+                        let state = in_midst(flags);
+                        self.connections.set(key, Some(Connection { server, state, generation }));
+                        return Ok(decision(server, true));
+                    }
+                    Some(GivesUp::Resets) => {
+                        if known.state != State::Closed {
+                            let closed = Connection { state: State::Closed, generation, ..known };
+                            self.connections.set(key, Some(closed));
+                        }
+                        return Err(Reason::ServerDead);
+                    }
+                },
             }
         }
         let Some(state) = begins else {
@@ -347,17 +364,19 @@ impl Model {
         }
     }
 
-    /// Of a service that refuses, the client hears of it; the reason that counts.
+    /// Of a service that refuses, and of a connection whose server is dead, the client hears of it;
+    /// the reason that counts.
     fn refuse(&mut self, frame: &mut Vec<u8>, service: usize, seen: &Seen, reason: Reason) -> Reason {
         let of = &self.setting.services[service];
         let unserved = reason == Reason::NoServer || !of.has_members();
-        if !of.settings.refuses || !unserved {
+        let dead = reason == Reason::ServerDead;
+        if !dead && (!of.settings.refuses || !unserved) {
             return reason;
         }
         match bytes::refusal(frame, seen, self.setting.mac) {
             Some(limited) => {
                 self.limited = limited;
-                Reason::Refused
+                if dead { reason } else { Reason::Refused }
             }
             None => Reason::RefusedSilently,
         }

@@ -53,6 +53,7 @@ mod fixtures;
 mod forwarding;
 mod fragments;
 mod gateway;
+mod giving_up;
 mod icmp;
 mod ingress;
 mod ipv6;

@@ -28,7 +28,7 @@ const NEAR: u8 = 16;
 const UDP: u8 = 17;
 pub(crate) const SEGMENTS: [(u8, u8); 4] = [(4, TCP), (4, UDP), (6, TCP), (6, UDP)];
 
-fn masq(address: IpAddr) -> Server {
+pub(crate) fn masq(address: IpAddr) -> Server {
     let subnet = mask(address, if address.is_ipv4() { NEAR } else { 64 });
     Server {
         target: Target::Real(address),
@@ -60,7 +60,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-fn with(services: Vec<(ServiceKey, Service)>) -> Director {
+pub(crate) fn with(services: Vec<(ServiceKey, Service)>) -> Director {
     let mut director = Director::new(services);
     director.data_path.executor.set_routes(&routes()).expect("there is room");
     director
@@ -102,6 +102,7 @@ pub(crate) struct Segment {
     flags: u8,
     client: IpAddr,
     vip: IpAddr,
+    server: IpAddr,
     data: Vec<u8>,
     ip_options: usize,
     tags: Vec<u16>,
@@ -110,19 +111,28 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn new((family, protocol): (u8, u8), flags: u8) -> Self {
-        let [client, vip]: [IpAddr; 2] = match family {
-            4 => [CLIENT.into(), VIP.into()],
-            _ => [CLIENT6.into(), VIP6.into()],
+        let [client, vip, server]: [IpAddr; 3] = match family {
+            4 => [CLIENT.into(), VIP.into(), SERVER.into()],
+            _ => [CLIENT6.into(), VIP6.into(), SERVER6.into()],
         };
-        Self { family, protocol, flags, client, vip, data: vec![], ip_options: 0, tags: vec![], ttl: 64 }
+        Self { family, protocol, flags, client, vip, server, data: vec![], ip_options: 0, tags: vec![], ttl: 64 }
     }
 
     pub(crate) fn with(self, ttl: u8, data: Vec<u8>) -> Self {
         Self { ttl, data, ..self }
     }
 
-    fn server(&self) -> IpAddr {
-        if self.family == 4 { SERVER.into() } else { SERVER6.into() }
+    /// The server is another one.
+    pub(crate) fn at(self, server: IpAddr) -> Self {
+        Self { server, ..self }
+    }
+
+    pub(crate) fn flagged(self, flags: u8) -> Self {
+        Self { flags, ..self }
+    }
+
+    pub(crate) const fn server(&self) -> IpAddr {
+        self.server
     }
 
     fn frame(&self, source: (IpAddr, u16), destination: (IpAddr, u16), [to, from]: [Mac; 2]) -> Vec<u8> {
@@ -160,7 +170,7 @@ impl Segment {
     }
 
     /// What becomes of [`Self::to_vip`].
-    fn to_server(&self) -> Vec<u8> {
+    pub(crate) fn to_server(&self) -> Vec<u8> {
         let hop_less = Self { ttl: self.ttl - 1, ..self.clone() };
         hop_less.frame((self.client, CLIENT_PORT), (self.server(), SERVER_PORT), [mac(1), MAC])
     }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use lb_common::reason::Reason;
-use lb_common::server::GivesUp;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{Server, Service, State, Target};
 use lb_model::Scheduler;
@@ -68,46 +67,6 @@ fn an_unusable_server_keeps_known_tcp_connections_only() {
     assert_eq!(director.send(&Packet::udp(client(1))).server(), 2, "what moved stays where it is");
     let picks: Vec<u16> = (10..14).map(|number| director.open(client(number))).collect();
     assert_eq!(picks.iter().filter(|server| **server == 1).count(), 2, "back in the round: {picks:?}");
-}
-
-#[test]
-fn a_dead_servers_connections_are_moved_if_the_service_wants_it() {
-    let mut director = both();
-    assert_eq!(director.open(client(1)), 1);
-    assert_eq!(director.open(client(2)), 2);
-    let die = |server: &mut Server| (server.usable, server.gives_up) = (false, Some(GivesUp::Moves));
-    change_first(&mut director, die);
-    assert_eq!(director.send(&Packet::ack(client(1))).server(), 2, "in mid-connection");
-    assert_eq!(director.send(&Packet::ack(client(2))).server(), 2);
-    assert_eq!((director.counts(WEB, 1), director.counts(WEB, 2)), ((0, 0), (2, 0)));
-    change_first(&mut director, |server| (server.usable, server.gives_up) = (true, None));
-    assert_eq!(director.send(&Packet::ack(client(1))).server(), 2, "what moved stays where it is");
-    assert_eq!(director.send(&Packet::fin(client(1))).server(), 2);
-    director.assert_counts_are_true();
-}
-
-#[test]
-fn a_dead_servers_connections_are_reset_if_the_service_wants_it() {
-    let mut director = both();
-    assert_eq!(director.open(client(1)), 1);
-    assert_eq!(director.open(client(2)), 2);
-    assert_eq!(director.send(&Packet::udp(client(1))).server(), 1);
-    let die = |server: &mut Server| (server.usable, server.gives_up) = (false, Some(GivesUp::Resets));
-    change_first(&mut director, die);
-    let (outcome, reasons) = director.explain(&Packet::ack(client(1)).bytes());
-    assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![Reason::ServerDead]));
-    assert_eq!(outcome.frame[14 + 20 + 13], RST, "a reset, from the VIP");
-    assert_eq!(outcome.frame[26..30], VIP.octets());
-    assert_eq!((director.counts(WEB, 1), director.counts(WEB, 2)), ((0, 1), (1, 0)), "it has ended");
-    let (_, reasons) = director.explain(&Packet::ack(client(1)).bytes());
-    assert_eq!(reasons, [Reason::ServerDead], "what is under way is answered, too");
-    let (_, reasons) = director.explain(&Packet::rst(client(1)).bytes());
-    assert_eq!(reasons, [Reason::RefusedSilently], "but no reset");
-    assert_eq!(director.send(&Packet::ack(client(2))).server(), 2, "the other server's go on");
-    assert_eq!(director.open(client(1)), 2, "the client connects anew at once");
-    assert_eq!(director.send(&Packet::udp(client(1))).server(), 2, "a datagram finds another server");
-    assert_eq!((director.counts(WEB, 1), director.counts(WEB, 2)), ((0, 0), (2, 0)));
-    director.assert_counts_are_true();
 }
 
 #[test]

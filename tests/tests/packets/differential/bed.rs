@@ -7,7 +7,7 @@ use std::time::Duration;
 use lb_common::egress::TPID;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
-use lb_common::server::ServerId;
+use lb_common::server::{GivesUp, ServerId};
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
@@ -19,7 +19,10 @@ use lb_tests::model::{Model, Setting};
 /// VIPs, by group; the last one is of no group.
 pub(super) const VIPS: u8 = 6;
 const UNGROUPED: u8 = VIPS - 1;
-pub(super) const PORTS: std::ops::Range<u16> = 80..108;
+pub(super) const PORTS: std::ops::Range<u16> = 80..110;
+/// Services whose first server dies, and what becomes of its connections then.
+const MOVES: u16 = 108;
+const RESETS: u16 = 109;
 /// The ports of every VIP; the first one has all.
 pub(super) const SOME_PORTS: [u16; 5] = [80, 83, 86, 91, 99];
 pub(super) const DIRECTOR_2: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
@@ -83,6 +86,13 @@ impl Bed {
         Model::new(Setting::new(MAC, &self.state, &self.vips, held, directors))
     }
 
+    pub(super) fn let_servers_die(&mut self, model: &mut Model) {
+        let state = with_dead_servers(self.state.clone());
+        model.setting.change(&state);
+        let leaving = self.director.apply(state);
+        assert!(leaving.is_empty(), "no server goes");
+    }
+
     /// Group 0 stays as it is, 1 runs out, 2 is given up and served on, 3 is taken from another
     /// director, and 4 is in the grace time of a hand-over.
     pub(super) fn change_leases(&self, model: &mut Model) {
@@ -111,6 +121,20 @@ impl Bed {
             held[usize::from(group)].generation = leases.generation(group);
         }
     }
+}
+
+/// The first servers of some services die, and give their connections up.
+fn with_dead_servers(mut state: State) -> State {
+    for (key, service) in &mut state.services {
+        let gives_up = match key.port {
+            MOVES => GivesUp::Moves,
+            RESETS => GivesUp::Resets,
+            _ => continue,
+        };
+        service.servers[0].usable = false;
+        service.servers[0].gives_up = Some(gives_up);
+    }
+    state
 }
 
 fn state() -> State {
@@ -179,6 +203,7 @@ fn service_at(port: u16, protocol: Protocol) -> Service {
         104 => binding(7, 128, rr([1, 2, 3])),
         105 => binding(7, 128, service(Scheduler::Wlc, &[2, 1, 1])),
         106 => binding(8, 120, service(Scheduler::Wrr, &[3, 1])),
+        MOVES | RESETS => rr([1, 2, 3]),
         107 => binding(9, 128, with(|service| service.servers[0].binds = false, rr([1, 2]))),
         // Directors are its servers.
         _ => {
