@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use lb_model::Forwarding;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which connections are listed; all conditions hold. The director resolves the names.
@@ -49,7 +50,7 @@ pub struct Bounds {
 }
 
 /// An entry of the connection table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Connection {
     /// `tcp` or `udp`.
     pub protocol: String,

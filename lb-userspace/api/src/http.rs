@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::connections::Connection;
 use crate::status::ServerStatus;
 
 /// A part of a list.
@@ -13,6 +14,14 @@ pub struct Page<T> {
     /// Number of items of all pages together.
     pub total: u64,
     /// Path and query of the next page; `null`: this is the last one.
+    pub next: Option<String>,
+}
+
+/// A part of the connection table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConnectionPage {
+    pub items: Vec<Connection>,
+    /// Path and query of the next part; `null`: the table's end was reached.
     pub next: Option<String>,
 }
 

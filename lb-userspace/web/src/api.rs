@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use lb_api::events::Record;
 use lb_api::http::{
-    Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
+    ConnectionPage, Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
 };
 use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
 use schemars::{Schema, SchemaGenerator};
@@ -78,7 +78,7 @@ const SERVICE: Parameter = text("service", "Only this service, by its name");
 const SEARCH: Parameter = text("search", "Only where this is a part of a name or an address");
 
 /// Every endpoint, by its path below `/api`.
-pub(crate) const ENDPOINTS: [Endpoint; 15] = [
+pub(crate) const ENDPOINTS: [Endpoint; 16] = [
     Endpoint {
         path: "/v1/status",
         about: "The whole status, as of `lb status --json`, not older than 2 s",
@@ -118,6 +118,23 @@ pub(crate) const ENDPOINTS: [Endpoint; 15] = [
         body: None,
         reply: schema!(Page<History>),
         route: || get(read::history),
+    },
+    Endpoint {
+        path: "/v1/connections",
+        about: "Connections of the table, in parts: it is walked while they come and go, and one that lasts is told \
+                once. One listing at a time: 503 if another is under way",
+        parameters: &[&[
+            text("client", "Only of this address, or of those with this prefix (`192.0.2.0/24`)"),
+            text("service", "Only of this service, by its name or `VIP:PORT`, or of this VIP"),
+            text("server", "Only with this server, by its name or address"),
+            text("state", "Only in this state, such as `ESTABLISHED`"),
+            text("protocol", "Only `tcp` or `udp`"),
+            number("limit", "Number of connections, 1 to 1000; default 100"),
+            number("from", "Where to go on: `next` of the part before"),
+        ]],
+        body: None,
+        reply: schema!(ConnectionPage),
+        route: || get(read::connections),
     },
     Endpoint {
         path: "/v1/events",

@@ -6,6 +6,7 @@
 //! - `snapshot`: the director's state, taken once a second for all viewers, with `history`: the
 //!   last 15 minutes
 //! - `api`: `/api/v1`, with `openapi`, the document that describes it, and `problem`, its errors
+//! - `connections`: those of the table that are asked for
 //! - `page`: the page for people, HTML that is rendered here; scripts only refresh it
 //!
 //! All of it runs on a thread of its own: a browser never costs the controller time, but for one
@@ -14,6 +15,7 @@
 mod access;
 mod api;
 mod assets;
+mod connections;
 mod director;
 mod history;
 mod openapi;
@@ -27,5 +29,5 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-pub use self::director::{Answer, Director};
+pub use self::director::{Answer, Director, Listing};
 pub use self::server::Prepared;

@@ -1,11 +1,13 @@
 //! The page for people: HTML that is rendered here, complete without scripts.
 //!
 //! - `overview`: all on one page; `service`: one service with all that is known of it
+//! - `connections`: where a client's connections go
 //! - `head`, `cluster`, `services`, `events`: its parts; `charts`: what is drawn
 //! - `orders`: what needs a token, in two steps
 
 mod charts;
 mod cluster;
+mod connections;
 mod events;
 mod head;
 mod orders;
@@ -40,6 +42,7 @@ pub(crate) fn routes() -> Router<Site> {
         .route("/", get(overview::overview))
         .route("/service", get(overview::service))
         .route("/events", get(overview::events))
+        .route("/connections", get(connections::connections))
         .route("/order", get(orders::ask).post(orders::give))
         .merge(assets::routes())
         .fallback(|| async { Trouble(Refusal::not_found("there is no such page")) })
@@ -132,6 +135,7 @@ fn layout(title: &str, live: Option<Live<'_>>, body: &Markup) -> Markup {
                     nav aria-label="Pages" {
                         ul {
                             li { a href="/" { "Overview" } }
+                            li { a href="/connections" { "Connections" } }
                             li { a href="/events" { "Events" } }
                             li { a href="/api/v1/openapi.json" { "API" } }
                         }

@@ -51,12 +51,15 @@ pub(crate) struct Site {
     pub snapshots: Snapshots,
     pub access: Arc<Access>,
     pub rendered: Rendered,
+    /// Of who lists connections.
+    pub listing: Arc<Semaphore>,
 }
 
 impl Site {
     pub(crate) fn new(web: &Web, director: Arc<dyn Director>) -> Self {
         let access = Arc::new(Access::new(web));
-        Self { director, snapshots: Snapshots::default(), access, rendered: Rendered::default() }
+        let listing = Arc::new(Semaphore::new(1));
+        Self { director, snapshots: Snapshots::default(), access, rendered: Rendered::default(), listing }
     }
 
     pub(crate) fn router(self) -> Router {

@@ -12,16 +12,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use lb_api::connections::{Bounds, Connection, End, Filter};
 use lb_api::events::{Level, Record};
 use lb_api::samples;
 use lb_api::status::{Accepted, Move, ProbeReport, Status};
 use lb_api::wire::{Reply, Request, ServerRequest};
-use lb_model::Web;
+use lb_model::{Forwarding, Web};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Answer, Director, Prepared};
+use crate::{Answer, Director, Listing, Prepared};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -59,9 +60,44 @@ impl Director for Fixed {
         })
     }
 
+    fn list(&self, filter: Filter, bounds: Bounds) -> Listing<'_> {
+        Box::pin(async move {
+            if filter.service.as_deref() == Some("nothing") {
+                return Ok(Err("there is no service \"nothing\"".to_owned()));
+            }
+            let of_client = |one: &Connection| filter.client.as_ref().is_none_or(|ip| *ip == one.client.to_string());
+            let all = connections().into_iter().filter(of_client).skip(bounds.from as usize);
+            let limit = bounds.limit.unwrap_or(u64::MAX) as usize;
+            let mut found: Vec<Connection> = all.collect();
+            let next = (found.len() > limit).then(|| bounds.from + limit as u64);
+            found.truncate(limit);
+            let end = End { next, listed: found.len() as u64 };
+            Ok(Ok((found, end)))
+        })
+    }
+
     fn note(&self, record: Record) {
         self.noted.lock().expect("no panic").push(record);
     }
+}
+
+/// Three connections of two clients.
+fn connections() -> Vec<Connection> {
+    let of = |client: [u8; 4], client_port| Connection {
+        protocol: "tcp".into(),
+        client: client.into(),
+        client_port,
+        vip: [211, 58, 250, 6].into(),
+        port: 80,
+        server_address: Some([211, 58, 250, 25].into()),
+        server_port: Some(80),
+        service: Some("web".into()),
+        server: "www1".into(),
+        method: Some(Forwarding::Direct),
+        state: "ESTABLISHED".into(),
+        expires_in_s: 890,
+    };
+    vec![of([192, 0, 2, 7], 40_001), of([192, 0, 2, 8], 40_002), of([192, 0, 2, 7], 40_003)]
 }
 
 fn report() -> ProbeReport {

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
-use lb_lab::cluster::Talk;
+use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Node, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, TOKEN, directors};
@@ -54,6 +55,13 @@ fn a_program_reads_and_orders() {
     let (_, next) = curl(ha1, servers["next"].as_str().expect("a link").trim_start_matches("/api/v1/"), &[]);
     assert_eq!((&next["items"][0]["name"], &next["next"]), (&json!("www2"), &Value::Null));
     assert_eq!(curl(ha1, "cluster", &[]).1["node"], "ha1");
+
+    let open = KeptOpen::open(&talk.client);
+    let (_, found) = curl(ha1, "connections?service=web&limit=10", &[]);
+    let found = found["items"].as_array().expect("a list");
+    let port = open.local().port();
+    let mine = found.iter().find(|one| one["client_port"] == port).expect("the client's connection");
+    assert_eq!((&mine["vip"], &mine["service"]), (&json!(VIP), &json!("web")), "{mine}");
 
     let drain = json!({ "server": "www1", "reason": "new disk" });
     assert_eq!(curl(ha1, "servers/drain", &["--json", &drain.to_string()]).0, 401);

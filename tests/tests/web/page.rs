@@ -7,6 +7,7 @@ use fantoccini::key::Key;
 use lb_lab::cluster::Talk;
 use lb_lab::cluster::pair::Pair;
 use lb_lab::lab::{browser, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
 use lb_lab::workspace;
 
@@ -66,6 +67,13 @@ async fn people_look(talk: &Talk, pair: &Pair, folder: &Path) {
     std::fs::write(&file, good).expect("a file");
     page.wait("document.querySelector('#refused') === null").await;
     assert_eq!(page.value("window.mark").await, "not loaded anew");
+    let open = KeptOpen::open(&talk.client);
+    page.goto("/connections").await;
+    page.assert_accessible("the form for connections").await;
+    page.0.find(Locator::Css("#of-service")).await.expect("a field").send_keys("web").await.expect("keys");
+    page.0.find(Locator::Css("form.ask button")).await.expect("a button").click().await.expect("a click");
+    page.wait_for_text("table", &open.local().to_string()).await;
+    page.assert_accessible("connections").await;
     page.assert_silent_console("all that was looked at").await;
     page.close().await;
 }

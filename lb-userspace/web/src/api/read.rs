@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use lb_api::events::{Level, Record};
-use lb_api::http::{Done, History, Page, ServerEntry};
+use lb_api::http::{ConnectionPage, Done, History, Page, ServerEntry};
 use lb_api::status::{ClusterStatus, FindingStatus, ServerStatus, ServiceStatus, Status};
 use lb_model::Health;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::paging::{Asked, limit, link, part};
+use crate::connections;
 use crate::history::STEP;
 use crate::problem::Refusal;
 use crate::server::Site;
@@ -141,6 +142,15 @@ pub(super) async fn findings(
     Asked(wanted): Asked<Wanted>,
 ) -> Answer<Page<FindingStatus>> {
     wanted.part(current(&site)?.status.findings.clone(), "/api/v1/findings")
+}
+
+pub(super) async fn connections(
+    State(site): State<Site>,
+    Asked(wanted): Asked<connections::Wanted>,
+) -> Answer<ConnectionPage> {
+    let connections::Found { connections, next } = wanted.find(&site).await?;
+    let next = next.map(|next| link("/api/v1/connections", &next)).transpose()?;
+    Ok(Json(ConnectionPage { items: connections, next }))
 }
 
 /// Events that are asked for.

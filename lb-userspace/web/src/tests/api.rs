@@ -202,3 +202,24 @@ async fn an_order_needs_a_token_and_is_told_with_its_owner() {
     std::fs::write(&tokens, "bob fedcba9876543210fedcba9876543210").expect("a file");
     served.order(path, Some(TOKEN), drain).await.problem(401);
 }
+
+#[tokio::test]
+async fn connections_come_in_parts() {
+    let served = Served::new(status()).await;
+    let mut path = "/api/v1/connections?limit=2".to_owned();
+    let mut ports = Vec::new();
+    loop {
+        let page = served.get(&path).await.json();
+        let items = page["items"].as_array().expect("a list");
+        ports.extend(items.iter().map(|item| item["client_port"].as_u64().expect("a port")));
+        match page["next"].as_str() {
+            Some(next) => path = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(ports, [40_001, 40_002, 40_003]);
+    for (query, wanted) in [("limit=0", "limit 0"), ("service=nothing", "no service"), ("colour=red", "colour")] {
+        let refused = served.get(&format!("/api/v1/connections?{query}")).await;
+        assert!(refused.status == 400 && refused.body.contains(wanted), "{query}: {}", refused.body);
+    }
+}

@@ -37,7 +37,7 @@ async fn the_overview_has_all_that_somebody_on_call_looks_for() {
 #[tokio::test]
 async fn nothing_is_inline_and_nothing_is_loaded_from_elsewhere() {
     let served = Served::with_tokens(status()).await;
-    for path in ["/", "/events", "/service?name=web", "/order?do=drain&server=www1", "/nothing"] {
+    for path in ["/", "/events", "/connections?client=192.0.2.7", "/service?name=web", "/order?do=drain&server=www1", "/nothing"] {
         let heard = served.get(path).await;
         let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
         assert!(heard.header.contains(policy), "{path}: {}", heard.header);
@@ -131,4 +131,21 @@ async fn an_order_takes_two_steps_and_a_token() {
     assert!(probe.body.contains("failed: status 500"), "{}", probe.body);
     let refused = send(&format!("do=drain&server=nobody&token={TOKEN}"), own).await;
     assert!(refused.status == 409 && refused.body.contains("no service has a server nobody"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_clients_connections_are_found() {
+    let served = Served::new(status()).await;
+    let form = served.get("/connections").await;
+    assert_eq!(form.status, 200);
+    assert!(!form.body.contains("192.0.2.8"), "nothing was asked for: {}", form.body);
+    let found = served.get("/connections?client=192.0.2.7&service=&server=").await.body;
+    for wanted in ["192.0.2.7:40001", "192.0.2.7:40003", "www1", "ESTABLISHED", "211.58.250.6:80"] {
+        assert!(found.contains(wanted), "{wanted} is missing in {found}");
+    }
+    assert!(!found.contains("192.0.2.8"), "{found}");
+    let none = served.get("/connections?client=192.0.2.9").await.body;
+    assert!(none.contains("no such connection"), "{none}");
+    let wrong = served.get("/connections?service=nothing").await;
+    assert!(wrong.status == 400 && wrong.body.contains("there is no service"), "{}", wrong.body);
 }

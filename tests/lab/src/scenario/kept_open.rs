@@ -1,7 +1,7 @@
 //! A persistent connection to the VIP, and requests over it.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::cluster::VIP;
@@ -27,6 +27,11 @@ impl KeptOpen {
         let stream = stream.expect("the VIP takes connections");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
         Self(stream)
+    }
+
+    /// The client's end.
+    pub fn local(&self) -> SocketAddr {
+        self.0.local_addr().expect("it is connected")
     }
 
     /// The page of the connection's server; panics if the connection is broken.
