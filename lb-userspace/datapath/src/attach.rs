@@ -154,11 +154,9 @@ impl Attachment {
         self.pin.is_some()
     }
 
-    /// Asks the kernel whether the program is on the interface: someone may have detached it, and
-    /// an interface can go. A kernel that cannot answer, because it has no memory, has detached
-    /// nothing: a group does not move for that.
-    pub fn is_attached(&self) -> bool {
-        self.link.interface().map_or(true, |interface| interface == Some(self.interface))
+    /// What tells whether the program is on the interface, also on another thread.
+    pub fn sight(&self) -> io::Result<Sight> {
+        Ok(Sight { link: self.link.try_clone()?, interface: self.interface })
     }
 
     /// Takes the program off the interface, and its pin away; the maps stay pinned for another
@@ -171,6 +169,24 @@ impl Attachment {
     pub fn detach_for_good(&self) -> Result<()> {
         self.detach()?;
         self.pin.as_deref().map_or(Ok(()), pins::remove_maps_beside)
+    }
+}
+
+/// Of an attached program.
+#[derive(Debug)]
+pub struct Sight {
+    link: Link,
+    interface: u32,
+}
+
+impl Sight {
+    /// Asks the kernel whether the program is on the interface: someone may have detached it, and
+    /// an interface can go. A kernel that cannot answer, because it has no memory, has detached
+    /// nothing: a group does not move for that.
+    ///
+    /// The kernel answers under a lock that others may hold for long.
+    pub fn is_attached(&self) -> bool {
+        self.link.interface().map_or(true, |interface| interface == Some(self.interface))
     }
 }
 
@@ -248,9 +264,11 @@ fn pin(link: &Link, path: PathBuf) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The pin goes first: another lb would take a pinned link without interface for one that is left
+/// over, and remove it with the maps beside it.
 fn detach(link: &Link, pin: Option<&Path>) -> Result<()> {
-    link.detach().context("cannot detach the XDP program")?;
-    pin.map_or(Ok(()), pins::remove)
+    pin.map_or(Ok(()), pins::remove)?;
+    link.detach().context("cannot detach the XDP program")
 }
 
 /// The interface's own MAC. Asked by getifaddrs(3), because /sys may show another network

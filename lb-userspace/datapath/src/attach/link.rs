@@ -16,7 +16,7 @@ use aya_obj::generated::{bpf_cmd, bpf_link_info};
 
 use crate::bpf;
 
-/// Closing the last descriptor detaches the program, unless the link is pinned.
+/// Closing the last descriptor of all clones detaches the program, unless the link is pinned.
 #[derive(Debug)]
 pub(super) struct Link(OwnedFd);
 
@@ -30,6 +30,10 @@ impl Link {
             attr.link_create.flags = flags;
         })
         .map(Self)
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// The link that is pinned at `path`.

@@ -102,7 +102,12 @@ impl Pins {
         let entries =
             self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
         for path in entries.map(|entry| entry.path()).filter(|path| is_pin(path) && is_defunct(path)) {
-            match remove(&path).and_then(|()| remove_maps_beside(&path)) {
+            // Whoever has removed the pin looks after the maps.
+            let removed = match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                removed => removed.with_context(|| format!("cannot remove {}", path.display())),
+            };
+            match removed.and_then(|()| remove_maps_beside(&path)) {
                 Ok(()) => tracing::info!("{} removed: its interface is gone", path.display()),
                 Err(error) => tracing::warn!("{error:#}"),
             }

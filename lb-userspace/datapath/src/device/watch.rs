@@ -1,9 +1,10 @@
-//! Looks while the program is attached whether what it sends gets through, on a thread of its own:
-//! the kernel answers such questions under a lock that others may hold for long.
+//! Looks whether the program still is on its interface, and whether what it sends gets through, on
+//! a thread of its own: the kernel answers such questions under a lock that others may hold for
+//! long.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use lb_model::XdpMode;
 
 use super::far_end::FarEnd;
 use super::statistics::Statistics;
-use crate::attach::Mode;
+use crate::attach::{Mode, Sight};
 
-/// From one look to the next.
+/// From one look to the next at the program,
+const SIGHT: Duration = Duration::from_millis(200);
+/// and at the driver's counters.
 const EVERY: Duration = Duration::from_millis(400);
 /// Some drivers ask their hardware for every counter: looks take at most one part in this of the
 /// time.
@@ -26,8 +29,19 @@ const LASTS: Duration = Duration::from_secs(30);
 /// A thread that looks. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Watch {
-    attached: Sender<Attached>,
+    told: Sender<Told>,
     takes_nothing: Arc<AtomicBool>,
+    /// Number of the attachment that is looked at, from 1.
+    number: u64,
+    /// Number of the last one that was found to be off its interface.
+    off: Arc<AtomicU64>,
+}
+
+/// An attachment: its number, how it is attached, and what shows whether it still is.
+struct Told {
+    number: u64,
+    attached: Attached,
+    sight: Sight,
 }
 
 /// How the program is attached.
@@ -42,26 +56,34 @@ impl Watch {
     /// Of `interface`, whose index is `index`. It looks once it is told that the program is
     /// attached.
     pub fn start(interface: &str, index: u32, findings: Findings) -> io::Result<Self> {
-        let (attached, told) = channel();
-        let takes_nothing = Arc::default();
+        let (sender, told) = channel();
+        let (takes_nothing, off) = (Arc::default(), Arc::default());
         let look = Look {
             interface: interface.to_owned(),
             index,
             findings,
             takes_nothing: Arc::clone(&takes_nothing),
-            attached: None,
+            off: Arc::clone(&off),
+            told: None,
             statistics: None,
             known: Vec::new(),
             lost: Vec::new(),
         };
         thread::Builder::new().name("lb-device".into()).spawn(move || look.run(&told))?;
-        Ok(Self { attached, takes_nothing })
+        Ok(Self { told: sender, takes_nothing, number: 0, off })
     }
 
-    /// The program is attached like this from now on.
-    pub fn attached(&self, attached: Attached) {
+    /// The program is attached like this from now on; `sight` shows whether it still is.
+    pub fn attached(&mut self, attached: Attached, sight: Sight) {
+        self.number += 1;
         // The thread ends with self, or not at all.
-        let _ = self.attached.send(attached);
+        let _ = self.told.send(Told { number: self.number, attached, sight });
+    }
+
+    /// Whether the program that was attached last was on its interface at the last look, which is
+    /// less than a second ago unless the kernel is slow to answer.
+    pub fn is_attached(&self) -> bool {
+        self.off.load(Ordering::Relaxed) != self.number
     }
 
     /// Whether the far end of the interface, a veth, takes nothing of what the program sends.
@@ -75,7 +97,8 @@ struct Look {
     index: u32,
     findings: Findings,
     takes_nothing: Arc<AtomicBool>,
-    attached: Option<Attached>,
+    off: Arc<AtomicU64>,
+    told: Option<Told>,
     statistics: Option<Statistics>,
     /// Values at the last look.
     known: Vec<u64>,
@@ -84,33 +107,39 @@ struct Look {
 }
 
 impl Look {
-    fn run(mut self, told: &Receiver<Attached>) {
-        let mut pause = EVERY;
+    fn run(mut self, told: &Receiver<Told>) {
+        let mut next_look = Instant::now();
         loop {
-            // Generic mode goes through the kernel's own queues.
-            let is_native = self.attached.is_some_and(|attached| attached.mode == Mode::Native);
-            let next = match is_native {
-                true => told.recv_timeout(pause),
-                false => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            let begun = Instant::now();
-            match next {
-                Ok(attached) => self.begin(attached),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+            match told.recv_timeout(SIGHT) {
+                Ok(told) => {
+                    self.begin(told);
+                    next_look = Instant::now();
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_for_the_program(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            pause = EVERY.max(begun.elapsed() * SHARE);
+            // Generic mode goes through the kernel's own queues.
+            let is_native = self.told.as_ref().is_some_and(|told| told.attached.mode == Mode::Native);
+            let begun = Instant::now();
+            if is_native && begun >= next_look {
+                self.look();
+                next_look = begun + EVERY.max(begun.elapsed() * SHARE);
+            }
         }
     }
 
-    fn begin(&mut self, attached: Attached) {
+    fn begin(&mut self, told: Told) {
         self.findings.clear(Kind::FramesLost, &self.interface);
         self.takes_nothing.store(false, Ordering::Relaxed);
-        self.attached = Some(attached);
+        self.told = Some(told);
         self.lost.clear();
         self.open();
-        if attached.mode == Mode::Native {
-            self.look();
+    }
+
+    fn look_for_the_program(&self) {
+        if let Some(Told { number, sight, .. }) = &self.told {
+            let off = if sight.is_attached() { 0 } else { *number };
+            self.off.store(off, Ordering::Relaxed);
         }
     }
 
@@ -126,7 +155,7 @@ impl Look {
 
     fn look(&mut self) {
         let grown = self.count();
-        let Some(Attached { wanted, .. }) = self.attached else { return };
+        let Some(Attached { wanted, .. }) = self.told.as_ref().map(|told| told.attached) else { return };
         let takes_nothing = FarEnd::of(self.index) == FarEnd::WithoutProgram;
         let did = self.takes_nothing.swap(takes_nothing, Ordering::Relaxed);
         if takes_nothing {

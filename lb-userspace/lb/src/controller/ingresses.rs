@@ -83,7 +83,7 @@ impl Ingresses {
         let mut records = Vec::new();
         for other in self.0.iter_mut().filter(|other| !lossy || other.loses_frames()) {
             let ModeChange { is_anew: _, records: told } = other.change_mode(forwarder, wanted, why)?;
-            other.watch(wanted);
+            other.watch(wanted)?;
             records.extend(told);
         }
         Ok(records)

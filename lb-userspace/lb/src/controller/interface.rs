@@ -82,9 +82,9 @@ impl Interface {
         self.attachment.as_ref().map(Attachment::mode)
     }
 
-    /// Whether the kernel still runs the program here.
+    /// Whether the kernel still runs the program here, as it said a moment ago.
     pub(super) fn is_attached(&self) -> bool {
-        self.attachment.as_ref().is_some_and(Attachment::is_attached)
+        self.attachment.is_some() && self.watch.is_attached()
     }
 
     /// Whether the program outlives this process.
@@ -134,7 +134,7 @@ impl Interface {
             records.extend(forget_maps(&self.name));
         }
         self.attachment = Some(attachment);
-        self.watch(wanted);
+        self.watch(wanted)?;
         Ok(records)
     }
 
@@ -144,11 +144,16 @@ impl Interface {
         forwarder.exchange_entry(attachment)
     }
 
-    /// What the program sends is watched from now on.
-    pub(super) fn watch(&self, wanted: XdpMode) {
-        if let Some(mode) = self.mode() {
-            self.watch.attached(Attached { mode, wanted });
+    /// The program, and what it sends, are watched from now on.
+    ///
+    /// # Errors
+    /// There is no descriptor left for that.
+    pub(super) fn watch(&mut self, wanted: XdpMode) -> Result<()> {
+        if let Some(attachment) = &self.attachment {
+            let sight = attachment.sight().context("the program cannot be watched")?;
+            self.watch.attached(Attached { mode: attachment.mode(), wanted }, sight);
         }
+        Ok(())
     }
 
     /// Goes over to the best mode that there is for `wanted`, if the program is not in it.
@@ -167,7 +172,7 @@ impl Interface {
         let now = self.attach_anew(forwarder, before, modes)?;
         let facts = self.attachment.as_ref().map(Attachment::facts);
         records.extend(facts.and_then(|facts| not_pinned(&self.name, facts)));
-        self.watch(wanted);
+        self.watch(wanted)?;
         if now != before {
             let text =
                 format!("XDP program on {}: {} mode, was {}: {why}", self.name, now.name(), before.name());

@@ -82,7 +82,9 @@ impl Controller {
         self.inspections.follow_configuration(&self.config);
         if self.config.xdp_mode != old.xdp_mode {
             self.change_mode("the configuration has changed");
-            self.interface.watch(self.config.xdp_mode);
+            if let Err(error) = self.interface.watch(self.config.xdp_mode) {
+                self.forwarder.note_failure(&error);
+            }
             self.change_mode_of_ingresses("the configuration has changed", false);
         }
         self.membership.set_config(&self.config);
