@@ -51,7 +51,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_file(next)?;
         rpm::check(&rpm)?;
         image::check(&image)?;
-        println!("The packages and the image are right: the tools find nothing, and they come and go without a trace.");
+        println!(
+            "The packages and the image are right: the tools find nothing, and they come and go without a trace."
+        );
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Scope};
+use crate::workspace::SELECTION;
 use crate::{build_ebpf, dependencies, ebpf, kernels, suite, workspace};
 
 #[derive(Debug, Args)]
@@ -41,15 +42,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     step("dependencies", |_| dependencies::check())?;
     step("the XDP program builds", |_| ebpf::build(&workspace::root(), build_ebpf::PROGRAMS).map(drop))?;
     // lb-ebpf and lb-ebpf-bench do not build for the host: the BPF compiler lints their programs.
-    step("clippy", |_| cargo("clippy --workspace --exclude lb-ebpf* --all-targets -- -D warnings"))?;
-    let lb = step("lb builds in release", |_| workspace::build_lb())?;
+    step("clippy", |_| cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings")))?;
+    // The demo, the benchmarks and packages have the release build, which takes longest of all.
+    let lb = step("lb builds", |_| workspace::build_lb_for_debugging())?;
 
     // The last step, so that the output ends with the test results.
     step("tests", |what| {
         if options.args.is_empty() && !options.quick {
-            return suite::run("--workspace --exclude lb-ebpf*", &lb);
+            return suite::run(SELECTION, &lb);
         }
-        let mut command = words("test --workspace --exclude lb-ebpf* --no-fail-fast");
+        let mut command = words(&format!("test {SELECTION} --no-fail-fast"));
         if options.quick {
             command.args(["--exclude", "lb-tests"]);
         }

@@ -28,8 +28,15 @@ pub(crate) fn build_lb() -> Result<PathBuf> {
     Ok(target().join("release/lb"))
 }
 
-/// Builds `lb` without optimisation: another build of the same source.
+/// The packages that are built and tested for the host, in cargo's words. Whoever selects others
+/// gets other features of dependencies, and builds all of these anew.
+pub(crate) const SELECTION: &str = "--workspace --exclude lb-ebpf*";
+
+/// Builds `lb` as tests are built: with checks for overflow and assertions of its own, and with
+/// little optimisation. Returns its path.
 pub(crate) fn build_lb_for_debugging() -> Result<PathBuf> {
-    run("building lb for debugging", cargo().args(["build", "--package", "lb"]))?;
+    let mut command = cargo();
+    command.arg("build").args(SELECTION.split_whitespace()).args(["--bin", "lb"]);
+    run("building lb for debugging", &mut command)?;
     Ok(target().join("debug/lb"))
 }

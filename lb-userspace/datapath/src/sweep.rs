@@ -61,10 +61,14 @@ struct Progress {
 impl Sweeper {
     /// `keeper`: whoever has bindings live as long as connections do.
     pub fn start(table: Arc<Table>, keeper: Option<Keeper>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), pulses: Default::default(), progress: Mutex::default() });
+        let shared = Arc::new(Shared {
+            table,
+            stop: AtomicBool::new(false),
+            pulses: Default::default(),
+            progress: Mutex::default(),
+        });
         let walker = shared.clone();
-        let thread =
-            std::thread::Builder::new().name(WALKER.to_owned()).spawn(move || walker.run(keeper))?;
+        let thread = std::thread::Builder::new().name(WALKER.to_owned()).spawn(move || walker.run(keeper))?;
         let mender = shared.clone();
         let mending = std::thread::Builder::new().name(MENDER.to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })

@@ -32,8 +32,8 @@
 //!
 //! - `start`: before the first packet, with `host`, what it finds there; `inheritance`: what an
 //!   `lb` before has left; `reload`: when the configuration has changed, with `difference`, what;
-//!   `stop`: the way out; `service_manager`: what systemd is told; `lives`: from one life to the next, when the interface comes late or goes
-//!   and comes back
+//!   `stop`: the way out; `service_manager`: what systemd is told; `lives`: from one life to the
+//!   next, when the interface comes late or goes and comes back
 //! - `inputs`: what comes to the controller; `requests`: what operators ask for, with `status`;
 //!   `endpoints`: where
 //! - [`desired`]: from the runtime state to what the maps shall hold: pure

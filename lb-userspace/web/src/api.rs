@@ -15,7 +15,8 @@ use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use lb_api::events::Record;
 use lb_api::http::{
-    ConnectionPage, Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload, ServerEntry,
+    ConnectionPage, Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload,
+    ServerEntry,
 };
 use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
 use schemars::{Schema, SchemaGenerator};

@@ -65,7 +65,8 @@ impl Director for Fixed {
             if filter.service.as_deref() == Some("nothing") {
                 return Ok(Err("there is no service \"nothing\"".to_owned()));
             }
-            let of_client = |one: &Connection| filter.client.as_ref().is_none_or(|ip| *ip == one.client.to_string());
+            let of_client =
+                |one: &Connection| filter.client.as_ref().is_none_or(|ip| *ip == one.client.to_string());
             let all = connections().into_iter().filter(of_client).skip(bounds.from as usize);
             let limit = bounds.limit.unwrap_or(u64::MAX) as usize;
             let mut found: Vec<Connection> = all.collect();

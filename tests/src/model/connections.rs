@@ -103,8 +103,7 @@ pub(super) fn first(protocol: Protocol, flags: u8) -> Option<State> {
 
 /// State of a connection that another server takes over with this packet, which opens none.
 pub(super) fn in_midst(flags: u8) -> State {
-    let half_open =
-        Connection { server: 0, state: State::SynRecv, generation: Generation::from_number(0) };
+    let half_open = Connection { server: 0, state: State::SynRecv, generation: Generation::from_number(0) };
     match half_open.after(flags) {
         None | Some(State::SynRecv) => State::Unproven,
         Some(next) => next,

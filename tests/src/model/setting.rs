@@ -99,7 +99,8 @@ impl Setting {
     /// The same services with the same servers, some of which are not as they were.
     pub fn change(&mut self, state: &State) {
         for service in &mut self.services {
-            let new = ModelService::new(self.mac, service.key, &state.services[&service.key], &self.directors);
+            let new =
+                ModelService::new(self.mac, service.key, &state.services[&service.key], &self.directors);
             *service = ModelService { cursor: service.cursor, ..new };
         }
     }

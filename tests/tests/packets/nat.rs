@@ -115,7 +115,18 @@ impl Segment {
             4 => [CLIENT.into(), VIP.into(), SERVER.into()],
             _ => [CLIENT6.into(), VIP6.into(), SERVER6.into()],
         };
-        Self { family, protocol, flags, client, vip, server, data: vec![], ip_options: 0, tags: vec![], ttl: 64 }
+        Self {
+            family,
+            protocol,
+            flags,
+            client,
+            vip,
+            server,
+            data: vec![],
+            ip_options: 0,
+            tags: vec![],
+            ttl: 64,
+        }
     }
 
     pub(crate) fn with(self, ttl: u8, data: Vec<u8>) -> Self {

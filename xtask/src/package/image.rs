@@ -77,7 +77,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// What the executable is linked with, as ldd(1) finds it here.
 fn libraries(executable: &Path) -> Result<Vec<PathBuf>> {
     let said = output(Command::new("ldd").arg(executable))?;
-    let libraries: Vec<_> = said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+    let libraries: Vec<_> =
+        said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
     ensure!(!libraries.is_empty(), "ldd finds no libraries: {said}");
     Ok(libraries)
 }

@@ -152,7 +152,19 @@ impl<D: Driver> Loop<D> {
         let slot = |(name, opener)| Slot::new(opener, Arc::new(Statistics::new(name)), start);
         let slots = paths.into_iter().map(slot).collect();
         let handle = Handle { commands: sender, wake: Arc::clone(&wake) };
-        Ok((Self { channel, slots, driver, report, commands, wake, pulse: Pulse::default(), buffer: Vec::new() }, handle))
+        Ok((
+            Self {
+                channel,
+                slots,
+                driver,
+                report,
+                commands,
+                wake,
+                pulse: Pulse::default(),
+                buffer: Vec::new(),
+            },
+            handle,
+        ))
     }
 
     /// The loop gives signs of life; to be kept by whoever watches for them.
@@ -223,7 +235,11 @@ impl<D: Driver> Loop<D> {
 
     /// Until something happens or is due, or a sign of life is. Tells which paths are broken.
     fn wait(&self) -> io::Result<Vec<bool>> {
-        let deadlines = self.slots.iter().map(Slot::next_timeout).chain([self.driver.next_timeout(), Some(now() + RHYTHM)]);
+        let deadlines = self
+            .slots
+            .iter()
+            .map(Slot::next_timeout)
+            .chain([self.driver.next_timeout(), Some(now() + RHYTHM)]);
         let timeout = deadlines.flatten().min().map(|due| TimeSpec::from(due.saturating_sub(now())));
         let mut polled = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         let open = || self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.path()?)));

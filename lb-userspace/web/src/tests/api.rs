@@ -218,7 +218,9 @@ async fn connections_come_in_parts() {
         }
     }
     assert_eq!(ports, [40_001, 40_002, 40_003]);
-    for (query, wanted) in [("limit=0", "limit 0"), ("service=nothing", "no service"), ("colour=red", "colour")] {
+    for (query, wanted) in
+        [("limit=0", "limit 0"), ("service=nothing", "no service"), ("colour=red", "colour")]
+    {
         let refused = served.get(&format!("/api/v1/connections?{query}")).await;
         assert!(refused.status == 400 && refused.body.contains(wanted), "{query}: {}", refused.body);
     }

@@ -37,7 +37,14 @@ async fn the_overview_has_all_that_somebody_on_call_looks_for() {
 #[tokio::test]
 async fn nothing_is_inline_and_nothing_is_loaded_from_elsewhere() {
     let served = Served::with_tokens(status()).await;
-    for path in ["/", "/events", "/connections?client=192.0.2.7", "/service?name=web", "/order?do=drain&server=www1", "/nothing"] {
+    for path in [
+        "/",
+        "/events",
+        "/connections?client=192.0.2.7",
+        "/service?name=web",
+        "/order?do=drain&server=www1",
+        "/nothing",
+    ] {
         let heard = served.get(path).await;
         let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
         assert!(heard.header.contains(policy), "{path}: {}", heard.header);

@@ -1,5 +1,5 @@
-//! -a, -d and -D: the overlay's changes; -e: the order `lb weight`. With ipvsadm's words for what is
-//! there already, or is not.
+//! -a, -d and -D: the overlay's changes; -e: the order `lb weight`. With ipvsadm's words for what
+//! is there already, or is not.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,8 +8,8 @@ use anyhow::Result;
 use lb_api::client;
 use lb_api::status::{ServerStatus, ServiceStatus};
 use lb_api::wire::{Request, ServerRequest};
-use lb_model::{Forwarding, Health};
 use lb_model::overlay::{CLI, Change, NewServer};
+use lb_model::{Forwarding, Health};
 
 use super::options::{self, Address, Command, Listing};
 use crate::cli::output::Director;
@@ -64,7 +64,12 @@ pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> R
 }
 
 /// The weight, which is 1 where none is given. What else a server has stands in the file.
-fn edit(director: &Director, service: &str, known: &ServerStatus, new: &options::NewServer) -> Result<ExitCode> {
+fn edit(
+    director: &Director,
+    service: &str,
+    known: &ServerStatus,
+    new: &options::NewServer,
+) -> Result<ExitCode> {
     let method = match known.method {
         Forwarding::Tunnel => known.tunnel.as_deref().unwrap_or("ipip"),
         Forwarding::Masq => "masq",

@@ -66,8 +66,8 @@ impl Frames {
             .collect::<Result<_, _>>()
             .context("not a MAC")?;
         let macs = bytes.try_into().ok().context("a MAC has six bytes")?;
-        // Any number but 0. No source is in two floods: with the packets of both it would have proven
-        // that it is somebody.
+        // Any number but 0. Hardly a source is in two floods: with the packets of both it would
+        // have proven that it is somebody.
         let random = 0x9e37_79b9_7f4a_7c15 ^ (kind as u64) << 32;
         Ok(Self { macs, to, kind, random, count: 0, frame: Vec::new() })
     }
