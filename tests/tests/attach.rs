@@ -136,7 +136,7 @@ fn native_mode_alone_is_refused_where_the_driver_cannot() -> Result<()> {
 /// may change its mode: the maps beside that one's link stay.
 #[test]
 fn who_changes_its_mode_is_not_swept_away_by_others() -> Result<()> {
-    const CHANGES: usize = 50;
+    const CHANGES: usize = 8;
     let (_lab, node) = node()?;
     let maps = node.run(|| Pins::of("eth0").map(|pins| pins.maps()))??;
     let over = AtomicBool::new(false);
