@@ -65,7 +65,7 @@ fn list(found: &Found) -> Markup {
     html! {
         section aria-label="Connections that were found" {
             @if found.connections.is_empty() { p { "The table has no such connection." } }
-            @else { (scrolling("Connections that were found", &table)) }
+            @else { (scrolling("Table of connections", &table)) }
             @if let Some(next) = next { p { a rel="next" href=(format!("/connections?{next}")) { "More" } } }
         }
     }
