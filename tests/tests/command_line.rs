@@ -430,8 +430,8 @@ fn servers_and_services_come_and_go_at_run_time() {
         ended(director, &[&server, words].concat())
     };
     assert_eq!(edit(&["-w", "5"]), (Some(0), String::new(), String::new()));
-    let rules = printed(director, &["ipvsadm", "-S", "-n"]);
-    assert!(rules.contains("-a -t 211.58.250.6:7778 -r 211.58.250.27:7778 -g -w 5\n"), "{rules}");
+    let listed = printed(director, &["ipvsadm", "-L", "-n", "-t", "211.58.250.6:7778"]);
+    assert!(listed.contains("211.58.250.27:7778           Route   5 "), "{listed}");
     let (code, _, said) = edit(&["-m", "-w", "5"]);
     assert!(code == Some(255) && said.contains("configuration file"), "{said}");
     printed(director, &["weight", "211.58.250.27:7778", "configured"]);
