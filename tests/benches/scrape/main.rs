@@ -48,7 +48,8 @@ struct Scrape {
 fn main() -> Result<()> {
     let options = Options::parse();
     let lab = Lab::new(&unique_name("scrape"))?;
-    let (node, machine) = (lab.node("director", "10.67.0.1/16".parse()?)?, lab.node("servers", "10.67.0.2/16".parse()?)?);
+    let (node, machine) =
+        (lab.node("director", "10.67.0.1/16".parse()?)?, lab.node("servers", "10.67.0.2/16".parse()?)?);
     // It answers ARP for all servers.
     machine.ip("route add local 10.67.200.0/24 dev lo")?;
     let director = Director::start(&node, &configuration(&options))?;

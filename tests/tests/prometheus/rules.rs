@@ -40,9 +40,12 @@ fn each_alert_has_a_test_that_fires_and_one_that_does_not() {
     assert!(alerts.len() > 20, "{alerts:?}");
     for (name, count) in alerts {
         let named = |end: &str| {
-            let names = tests.lines().filter_map(|line| line.trim().strip_prefix("- name: \"")).filter(|title| {
-                title.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ',']) && rest.ends_with(end))
-            });
+            let names =
+                tests.lines().filter_map(|line| line.trim().strip_prefix("- name: \"")).filter(|title| {
+                    title
+                        .strip_prefix(name)
+                        .is_some_and(|rest| rest.starts_with([' ', ',']) && rest.ends_with(end))
+                });
             names.count()
         };
         assert_eq!(named(" fires\""), count, "tests of {name} that fire");

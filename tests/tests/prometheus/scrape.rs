@@ -38,7 +38,9 @@ fn prometheus_scrapes_what_clients_did() {
     wait_for("node_ipvs_connections_total", &|value| value == 20.0);
     let address = talk.www1.node().address();
     wait_for(
-        &format!("node_ipvs_backend_weight{{remote_address=\"{address}\", local_port=\"80\", proto=\"TCP\"}}"),
+        &format!(
+            "node_ipvs_backend_weight{{remote_address=\"{address}\", local_port=\"80\", proto=\"TCP\"}}"
+        ),
         &|value| value == 1.0,
     );
     let info = format!("lb_server_info{{address=\"{address}\", method=\"Route\", server=\"www1\"}}");

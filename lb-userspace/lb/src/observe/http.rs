@@ -26,11 +26,7 @@ const INDEX: &str = concat!(
 );
 
 /// Serves until `listener` fails for good. `ipvs_names`: see [`metrics::encode`].
-pub(crate) async fn serve(
-    listener: TcpListener,
-    requests: Requests,
-    ipvs_names: bool,
-) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, requests: Requests, ipvs_names: bool) -> anyhow::Result<()> {
     axum::serve(listener, router(Source { requests, ipvs_names })).await.context("serving metrics")
 }
 

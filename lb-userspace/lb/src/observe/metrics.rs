@@ -44,9 +44,11 @@ const SERVER_GAUGES: [Metric<ServerStatus>; 8] = [
     ("lb_server_maintenance", "1 while an operator keeps the server out", |s| {
         (s.health == Health::Maintenance).into()
     }),
-    ("lb_server_warning", "1 while a check warns of something, such as a certificate that expires soon", |s| {
-        s.warning.is_some().into()
-    }),
+    (
+        "lb_server_warning",
+        "1 while a check warns of something, such as a certificate that expires soon",
+        |s| s.warning.is_some().into(),
+    ),
     (
         "lb_server_drained_since_seconds",
         "Unix time of the operator's order to drain the server; 0 without",
@@ -191,14 +193,8 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
 ];
 
 /// States in which a server may be.
-const STATES: [Health; 6] = [
-    Health::Unknown,
-    Health::Up,
-    Health::Down,
-    Health::Unchecked,
-    Health::Maintenance,
-    Health::Draining,
-];
+const STATES: [Health; 6] =
+    [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
@@ -299,9 +295,8 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
 
     let turns = each_server(services).flat_map(|(service, server)| {
         let each = server.transitions;
-        [("up", each.up), ("down", each.down), ("maintenance", each.maintenance)].map(|(to, count)| {
-            ([(&*service.name).into(), (&*server.name).into(), to.into()], count)
-        })
+        [("up", each.up), ("down", each.down), ("maintenance", each.maintenance)]
+            .map(|(to, count)| ([(&*service.name).into(), (&*server.name).into(), to.into()], count))
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
     let mut series = Series::new(["service", "server", "to"], turns);
@@ -326,9 +321,8 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
 fn checks(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
     const LABELS: [&str; 4] = ["service", "server", "check", "type"];
     let each = || {
-        let servers = services.iter().flat_map(|service| {
-            service.servers.iter().map(move |server| (service, server))
-        });
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)));
         servers.flat_map(|(service, server)| {
             (1..).zip(&server.checks).map(move |(place, check)| {
                 let labels: Labels<'_, 4> = [

@@ -284,7 +284,8 @@ fn ipvs_names_are_there_if_wanted_with_what_ipvs_counts() {
 fn a_page_grows_with_the_servers_and_no_faster() {
     let page = |servers: u8| {
         let mut status = samples::cluster();
-        status.services[0].servers = (100..100 + servers).map(|one| samples::server(one % 100, Health::Up)).collect();
+        status.services[0].servers =
+            (100..100 + servers).map(|one| samples::server(one % 100, Health::Up)).collect();
         let servers = status.services[0].servers.iter_mut().enumerate();
         servers.for_each(|(place, server)| server.name = format!("www{place:03}"));
         encoded(&status).len()
