@@ -92,7 +92,7 @@ fn configuration(Options { services, servers, .. }: &Options) -> String {
     let mut text = "interface: eth0\nservices:\n".to_owned();
     for service in 0..*services {
         let (vip, port) = (1 + service / 100, 1000 + service % 100);
-        let _ = write!(text, "  - vip: 10.67.1.{vip}:{port}\n    check: {{ type: off }}\n    servers:\n");
+        let _ = write!(text, "  - vip: 10.67.1.{vip}:{port}\n    check: {{ type: none }}\n    servers:\n");
         for server in 1..=*servers {
             let _ = writeln!(text, "      - address: 10.67.200.{server}");
         }

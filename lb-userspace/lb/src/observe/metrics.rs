@@ -13,7 +13,7 @@ use lb_api::events::Level;
 use lb_api::findings::Kind;
 use lb_api::status::{
     ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
-    Status, SyncPeer, SyncStatus,
+    Status, SyncPeer, SyncStatus, Transitions,
 };
 use lb_model::Health;
 use prometheus::core::Collector as _;
@@ -199,35 +199,35 @@ const STATES: [Health; 6] =
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
 /// # Errors
-/// Only if a metric had no name.
+/// Only if the crate cannot encode what it has collected of the process.
 pub(crate) fn encode(status: &Status, ipvs_names: bool) -> anyhow::Result<String> {
     let mut page = Page::default();
     let version = [([(&*status.version).into()], ())];
-    Series::new(["version"], version).info(&mut page, "lb_build_info", "Version of the running lb")?;
-    let mut whole = Series::new([], [([], status)]);
-    counters(&mut page, &mut whole, &COUNTERS)?;
-    gauges(&mut page, &mut whole, &GAUGES)?;
-    findings(&mut page, &status.findings)?;
-    reasons(&mut page, "lb_dropped_packets_total", "Frames dropped, by reason", &status.drops)?;
+    Series::new(["version"], version).info(&mut page, "lb_build_info", "Version of the running lb");
+    let whole = Series::new([], [([], status)]);
+    counters(&mut page, &whole, &COUNTERS);
+    gauges(&mut page, &whole, &GAUGES);
+    findings(&mut page, &status.findings);
+    reasons(&mut page, "lb_dropped_packets_total", "Frames dropped, by reason", &status.drops);
     reasons(
         &mut page,
         "lb_passed_packets_total",
         "Frames for a VIP handed to the host's own stack",
         &status.passes,
-    )?;
+    );
     reasons(
         &mut page,
         "lb_answered_packets_total",
         "Frames answered in a service's name, by reason",
         &status.answers,
-    )?;
+    );
     if let Some(status) = &status.cluster {
-        cluster(&mut page, status)?;
+        cluster(&mut page, status);
     }
-    services(&mut page, &status.services)?;
-    servers(&mut page, &status.services)?;
+    services(&mut page, &status.services);
+    servers(&mut page, &status.services);
     if ipvs_names {
-        ipvs::write(&mut page, &status.services)?;
+        ipvs::write(&mut page, &status.services);
     }
     page.families(&ProcessCollector::for_self().collect())?;
     Ok(page.into_text())
@@ -254,21 +254,23 @@ fn all_servers(service: &ServiceStatus) -> impl Iterator<Item = &ServerStatus> {
     service.servers.iter().chain(&service.fallback_server)
 }
 
-fn counters<T>(page: &mut Page, series: &mut Series<&T>, metrics: &[Metric<T>]) -> anyhow::Result<()> {
-    let mut each = metrics.iter();
-    each.try_for_each(|(name, help, value)| series.counter(page, name, help, |item| value(item) as f64))
+fn counters<T>(page: &mut Page, series: &Series<&T>, metrics: &[Metric<T>]) {
+    for (name, help, value) in metrics {
+        series.counter(page, name, help, |item| value(item) as f64);
+    }
 }
 
-fn gauges<T>(page: &mut Page, series: &mut Series<&T>, metrics: &[Metric<T>]) -> anyhow::Result<()> {
-    let mut each = metrics.iter();
-    each.try_for_each(|(name, help, value)| series.gauge(page, name, help, |item| value(item) as f64))
+fn gauges<T>(page: &mut Page, series: &Series<&T>, metrics: &[Metric<T>]) {
+    for (name, help, value) in metrics {
+        series.gauge(page, name, help, |item| value(item) as f64);
+    }
 }
 
-fn services(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
+fn services(page: &mut Page, services: &[ServiceStatus]) {
     let rows = services.iter().map(|service| ([(&*service.name).into()], service));
-    let mut series = Series::new(["service"], rows);
-    counters(page, &mut series, &SERVICE_COUNTERS)?;
-    gauges(page, &mut series, &SERVICE_GAUGES)
+    let series = Series::new(["service"], rows);
+    counters(page, &series, &SERVICE_COUNTERS);
+    gauges(page, &series, &SERVICE_GAUGES);
 }
 
 /// Each server with its service.
@@ -276,31 +278,22 @@ fn each_server(services: &[ServiceStatus]) -> impl Iterator<Item = (&ServiceStat
     services.iter().flat_map(|service| all_servers(service).map(move |server| (service, server)))
 }
 
-fn servers(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
+fn servers(page: &mut Page, services: &[ServiceStatus]) {
     let rows = each_server(services)
         .map(|(service, server)| ([(&*service.name).into(), (&*server.name).into()], server));
-    let mut series = Series::new(["service", "server"], rows);
-    counters(page, &mut series, &SERVER_COUNTERS)?;
-    gauges(page, &mut series, &SERVER_GAUGES)?;
+    let series = Series::new(["service", "server"], rows);
+    counters(page, &series, &SERVER_COUNTERS);
+    gauges(page, &series, &SERVER_GAUGES);
 
-    let states = each_server(services).flat_map(|(service, server)| {
-        STATES.iter().map(move |state| {
-            let labels = [(&*service.name).into(), (&*server.name).into(), state.word().into()];
-            (labels, server.health == *state)
-        })
-    });
     let help = "1 for the state that the server is in, 0 for all others";
-    let mut series = Series::new(["service", "server", "state"], states);
-    series.gauge(page, "lb_server_state", help, |is| u8::from(*is).into())?;
-
-    let turns = each_server(services).flat_map(|(service, server)| {
-        let each = server.transitions;
-        [("up", each.up), ("down", each.down), ("maintenance", each.maintenance)]
-            .map(|(to, count)| ([(&*service.name).into(), (&*server.name).into(), to.into()], count))
+    let states = STATES.map(|state| (state.word(), state));
+    series.gauge_by(page, "lb_server_state", help, ("state", &states), |server, state| {
+        u8::from(server.health == *state).into()
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
-    let mut series = Series::new(["service", "server", "to"], turns);
-    series.counter(page, "lb_server_transitions_total", help, |count| *count as f64)?;
+    series.counter_by(page, "lb_server_transitions_total", help, ("to", &TURNS), |server, turns| {
+        turns(&server.transitions) as f64
+    });
 
     let infos = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [
@@ -314,11 +307,11 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
         (labels, ())
     });
     let names = ["service", "server", "address", "port", "mac", "method"];
-    Series::new(names, infos).info(page, "lb_server_info", "Where the server is, and how it is reached")?;
-    checks(page, services)
+    Series::new(names, infos).info(page, "lb_server_info", "Where the server is, and how it is reached");
+    checks(page, services);
 }
 
-fn checks(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
+fn checks(page: &mut Page, services: &[ServiceStatus]) {
     const LABELS: [&str; 4] = ["service", "server", "check", "type"];
     let each = || {
         let servers =
@@ -336,81 +329,83 @@ fn checks(page: &mut Page, services: &[ServiceStatus]) -> anyhow::Result<()> {
         })
     };
     let help = "Probes of the check that have failed";
-    let mut failures = Series::new(LABELS, each());
-    failures.counter(page, "lb_check_failures_total", help, |check| check.failures as f64)?;
+    let failures = Series::new(LABELS, each());
+    failures.counter(page, "lb_check_failures_total", help, |check| check.failures as f64);
     // Seconds as Prometheus wants them, of whole microseconds.
     let latencies = each().filter_map(|(labels, check)| Some((labels, *check.latencies_us.first()?)));
     let help = "How long the last good probe of the check took";
-    let mut latencies = Series::new(LABELS, latencies);
-    latencies.gauge(page, "lb_server_check_latency_seconds", help, |latency| *latency as f64 / 1e6)
+    let latencies = Series::new(LABELS, latencies);
+    latencies.gauge(page, "lb_server_check_latency_seconds", help, |latency| *latency as f64 / 1e6);
 }
 
-fn cluster(page: &mut Page, cluster: &ClusterStatus) -> anyhow::Result<()> {
+fn cluster(page: &mut Page, cluster: &ClusterStatus) {
     let names = [([(&*cluster.name).into(), (&*cluster.node).into()], ())];
     let help = "Name of the cluster, and of this node";
-    Series::new(["cluster", "node"], names).info(page, "lb_cluster_info", help)?;
+    Series::new(["cluster", "node"], names).info(page, "lb_cluster_info", help);
 
     let groups = cluster.groups.iter().map(|group| ([(&*group.name).into()], group));
-    gauges(page, &mut Series::new(["group"], groups), &GROUP_GAUGES)?;
+    gauges(page, &Series::new(["group"], groups), &GROUP_GAUGES);
     let takeovers = cluster.groups.iter().flat_map(|group| {
         let counts = group.takeovers.iter();
         counts.map(|count| ([(&*group.name).into(), (&*count.reason).into()], count.count))
     });
     let help = "How often this node has taken the group, by cause";
-    let mut takeovers = Series::new(["group", "cause"], takeovers);
-    takeovers.counter(page, "lb_cluster_takeovers_total", help, |count| *count as f64)?;
+    let takeovers = Series::new(["group", "cause"], takeovers);
+    takeovers.counter(page, "lb_cluster_takeovers_total", help, |count| *count as f64);
 
     let nodes = cluster.nodes.iter().map(|node| ([(&*node.name).into()], node));
-    gauges(page, &mut Series::new(["node"], nodes), &NODE_GAUGES)?;
-    paths(page, &cluster.paths)?;
-    cluster.sync.as_ref().map_or(Ok(()), |status| sync(page, status))
+    gauges(page, &Series::new(["node"], nodes), &NODE_GAUGES);
+    paths(page, &cluster.paths);
+    if let Some(status) = &cluster.sync {
+        sync(page, status);
+    }
 }
 
-fn paths(page: &mut Page, paths: &[PathStatus]) -> anyhow::Result<()> {
+fn paths(page: &mut Page, paths: &[PathStatus]) {
     let rows = paths.iter().map(|path| ([(&*path.name).into()], path));
-    let mut series = Series::new(["path"], rows);
-    counters(page, &mut series, &PATH_COUNTERS)?;
-    gauges(page, &mut series, &PATH_GAUGES)?;
+    let series = Series::new(["path"], rows);
+    counters(page, &series, &PATH_COUNTERS);
+    gauges(page, &series, &PATH_GAUGES);
 
     let heard = paths.iter().flat_map(|path| {
         let heard = path.heard.iter();
         heard.map(|heard| ([(&*path.name).into(), (&*heard.node).into()], heard.ago_ms))
     });
     let help = "Time since the node's last heartbeat on the path";
-    let mut heard = Series::new(["path", "node"], heard);
-    heard.gauge(page, "lb_heartbeat_age_seconds", help, |ago| *ago as f64 / 1e3)?;
+    let heard = Series::new(["path", "node"], heard);
+    heard.gauge(page, "lb_heartbeat_age_seconds", help, |ago| *ago as f64 / 1e3);
 
     let dropped = paths.iter().flat_map(|path| {
         let counts = path.dropped.iter();
         counts.map(|count| ([(&*path.name).into(), (&*count.reason).into()], count.count))
     });
     let help = "Messages dropped, by path and reason";
-    let mut dropped = Series::new(["path", "reason"], dropped);
-    dropped.counter(page, "lb_heartbeat_dropped_total", help, |count| *count as f64)
+    let dropped = Series::new(["path", "reason"], dropped);
+    dropped.counter(page, "lb_heartbeat_dropped_total", help, |count| *count as f64);
 }
 
-fn sync(page: &mut Page, sync: &SyncStatus) -> anyhow::Result<()> {
+fn sync(page: &mut Page, sync: &SyncStatus) {
     let peers = sync.peers.iter().map(|peer| ([(&*peer.node).into()], peer));
-    let mut series = Series::new(["node"], peers);
-    gauges(page, &mut series, &SYNC_GAUGES)?;
+    let series = Series::new(["node"], peers);
+    gauges(page, &series, &SYNC_GAUGES);
     for (name, help, value) in SYNC_RATIOS {
-        series.gauge(page, name, help, |peer| value(peer))?;
+        series.gauge(page, name, help, |peer| value(peer));
     }
-    counters(page, &mut series, &SYNC_COUNTERS)?;
+    counters(page, &series, &SYNC_COUNTERS);
     let help = "What came of other nodes about connections and was not used, by reason";
-    reasons(page, "lb_sync_dropped_total", help, &sync.dropped)?;
+    reasons(page, "lb_sync_dropped_total", help, &sync.dropped);
     let help = "Processor time of the thread that tells and hears of connections";
-    Series::new([], [([], sync.busy_s)]).counter(page, "lb_sync_cpu_seconds_total", help, |busy| *busy)
+    Series::new([], [([], sync.busy_s)]).counter(page, "lb_sync_cpu_seconds_total", help, |busy| *busy);
 }
 
 /// Every kind is there, so that an alert can be written on one that was never seen.
-fn findings(page: &mut Page, findings: &[FindingStatus]) -> anyhow::Result<()> {
+fn findings(page: &mut Page, findings: &[FindingStatus]) {
     let rows = Kind::ALL.iter().map(|kind| {
         let count = findings.iter().filter(|finding| finding.finding == kind.label()).count();
         ([kind.label().into(), level(kind.level()).into()], count as u64)
     });
     let help = "What is wrong around the director: findings that last, by kind";
-    Series::new(["finding", "level"], rows).gauge(page, "lb_finding", help, |count| *count as f64)
+    Series::new(["finding", "level"], rows).gauge(page, "lb_finding", help, |count| *count as f64);
 }
 
 const fn level(level: Level) -> &'static str {
@@ -421,9 +416,9 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-fn reasons(page: &mut Page, name: &str, help: &str, counts: &[Count]) -> anyhow::Result<()> {
+fn reasons(page: &mut Page, name: &str, help: &str, counts: &[Count]) {
     let rows = counts.iter().map(|count| ([(&*count.reason).into()], count.count));
-    Series::new(["reason"], rows).counter(page, name, help, |count| *count as f64)
+    Series::new(["reason"], rows).counter(page, name, help, |count| *count as f64);
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! What servers send past the director is 0, as IPVS counts it in direct routing. A service of
 //! several ports stands under its first one.
 
-use anyhow::Result;
 use lb_api::status::{ServerStatus, ServiceStatus};
 
 use super::page::{Labels, Page, Series};
@@ -29,7 +28,7 @@ const BACKENDS: [Backend; 3] = [
     ("node_ipvs_backend_weight", "The weight that the server has now", |s| s.effective_weight.into()),
 ];
 
-pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) -> Result<()> {
+pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) {
     let mut all = [0; 3];
     for service in services {
         let departed = service.departed;
@@ -49,7 +48,7 @@ pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) -> Result<()> {
         ("node_ipvs_incoming_bytes_total", "Bytes forwarded to servers, from the IP header on", bytes),
         ("node_ipvs_outgoing_bytes_total", "Always 0: what servers send is not counted", 0),
     ] {
-        Series::new([], [([], value)]).counter(page, name, help, |value| *value as f64)?;
+        Series::new([], [([], value)]).counter(page, name, help, |value| *value as f64);
     }
     let rows = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [
@@ -62,7 +61,8 @@ pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) -> Result<()> {
         ];
         (labels, server)
     });
-    let mut series = Series::new(LABELS, rows);
-    let mut each = BACKENDS.iter();
-    each.try_for_each(|(name, help, value)| series.gauge(page, name, help, |server| value(server) as f64))
+    let series = Series::new(LABELS, rows);
+    for (name, help, value) in BACKENDS {
+        series.gauge(page, name, help, |server| value(server) as f64);
+    }
 }
