@@ -1,5 +1,5 @@
-//! The dashboards that are shipped: whether Grafana can draw them, and whether there is something to
-//! draw.
+//! The dashboards that are shipped: whether Grafana can draw them, and whether there is something
+//! to draw.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The metrics, the alerts and the dashboards, with the real Prometheus and the real Alertmanager.
 //!
-//! - `monitor`: both programs on a node; `scrape`: what is counted; `rules`: the alerts by promtool;
-//!   `alerts`: one of them from a server's end to its return; `dashboards`: what is drawn
+//! - `monitor`: both programs on a node; `scrape`: what is counted; `rules`: the alerts by
+//!   promtool; `alerts`: one of them from a server's end to its return; `dashboards`: what is drawn
 
 mod alerts;
 mod dashboards;

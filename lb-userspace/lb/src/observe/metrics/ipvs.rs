@@ -1,5 +1,5 @@
-//! Connections and servers by the names that Prometheus' node exporter gives those of IPVS, with its
-//! labels: dashboards and alerts that were made for it live on.
+//! Connections and servers by the names that Prometheus' node exporter gives those of IPVS, with
+//! its labels: dashboards and alerts that were made for it live on.
 //!
 //! What servers send past the director is 0, as IPVS counts it in direct routing. A service of
 //! several ports stands under its first one.
